@@ -1,0 +1,1 @@
+"""Signed statements and the tamper-evident log, and how anyone verifies them offline."""

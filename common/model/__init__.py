@@ -1,0 +1,1 @@
+"""The image-text model, its encoders, its loss and its checkpoints."""

@@ -1,0 +1,1 @@
+"""Unlearning methods, one file each, behind the interface in `base.py`."""

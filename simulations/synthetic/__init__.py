@@ -1,0 +1,1 @@
+"""Made-up hospitals: radiographs as DICOM files, reports, patients with several studies."""
