@@ -1,0 +1,187 @@
+"""Every setting, as pydantic models read from TOML. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitConfig(Settings):
+    """Shares of a site's patients in the five sets; `train` takes what the others leave."""
+
+    validation: Fraction = 0.10
+    calibration: Fraction = 0.15
+    audit: Fraction = 0.15
+    test: Fraction = 0.15
+
+
+class DataConfig(Settings):
+    """How studies become tensors."""
+
+    image_size: int = Field(default=96, ge=16, le=4096)
+    """Side of the square image in pixels, aspect kept and padded."""
+    max_tokens: int = Field(default=64, ge=4, le=512)
+    tokenizer: str = "builtin"
+    """`builtin` (the vocabulary shipped with the package) or a local `transformers` folder."""
+    cache_bytes: int = Field(default=8 * 2**30, ge=2**20)
+    split: SplitConfig = SplitConfig()
+
+
+class ModelConfig(Settings):
+    """The image-text model."""
+
+    image_encoder: Literal["small_cnn", "resnet7", "transformers"] = "small_cnn"
+    text_encoder: Literal["small_bert", "transformers"] = "small_bert"
+    image_folder: str = ""
+    """Local `transformers` image backbone; its weights are read from this folder."""
+    text_folder: str = ""
+    text_layers: int = Field(default=2, ge=1, le=48)
+    """Layers of the small BERT, or how many first layers of the local folder are kept."""
+    width: int = Field(default=16, ge=4, le=256)
+    """Channels of the first image stage."""
+    embedding: int = Field(default=64, ge=8, le=4096)
+    text_hidden: int = Field(default=64, ge=8, le=4096)
+    text_heads: int = Field(default=4, ge=1, le=64)
+    dropout: Fraction = 0.1
+    norm: Literal["group", "batch"] = "group"
+    fusion_beta: Positive = 1.0
+    ranking_weight: float = Field(default=0.1, ge=0.0)
+
+
+class TrainConfig(Settings):
+    """Supervised federated training."""
+
+    rounds: int = Field(default=40, ge=1)
+    """Most rounds; the validation patience may stop earlier."""
+    patience: int = Field(default=10, ge=1)
+    """Rounds without a lower validation cross-entropy before training stops."""
+    min_rounds: int = Field(default=1, ge=1)
+    local_epochs: int = Field(default=2, ge=1)
+    batch: int = Field(default=16, ge=1)
+    lr: Positive = 1e-3
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    clip: Positive = 1.0
+    """Bound of the gradient's norm."""
+
+
+class Weights(Settings):
+    """The four weights of Forget-MI; see `WEIGHTINGS` in `common.unlearning.forget_mi`."""
+
+    uu: Fraction
+    ur: Fraction
+    mu: Fraction
+    mr: Fraction
+
+
+class UnlearnConfig(Settings):
+    """One hospital's unlearning."""
+
+    method: str = "forget_mi_calibrated"
+    weighting: Literal["equal", "unimodal", "multimodal", "retention"] = "equal"
+    noise: Literal["none", "image", "text", "both"] = "both"
+    image_noise: float = Field(default=0.1, ge=0.0)
+    """Standard deviation of the Gaussian noise on pixels in [0, 1]."""
+    text_noise: Fraction = 0.5
+    passes: int = Field(default=30, ge=1)
+    """Most passes over the forget set."""
+    batch: int = Field(default=16, ge=1)
+    lr: Positive = 3e-4
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    clip: Positive = 1.0
+    forget_weight: float = Field(default=0.3, ge=0.0)
+    task_weight: float = Field(default=0.3, ge=0.0)
+
+
+class CampaignConfig(Settings):
+    """From pending revocations to a new global model."""
+
+    aggregation: Literal["replace", "relay", "scaled", "naive"] = "replace"
+    retention_rounds: int = Field(default=1, ge=0)
+
+
+class DecisionConfig(Settings):
+    """The rule by which a campaign is accepted; fixed before it starts. See `docs/explanation/evaluation.md`."""
+
+    auc_margin: Positive = 0.10
+    """Half-width of the band around .5 in which the 90 % interval of the matched AUC must lie."""
+    ks_alpha: Fraction = 0.05
+    accuracy_margin: Fraction = 0.10
+    utility_tolerance: Fraction = 0.05
+    """Largest drop of test AUC at any site and class."""
+    bootstrap: int = Field(default=1000, ge=50)
+
+
+class ExperimentConfig(Settings):
+    """One run of the main job, simulated or real."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    unlearn: UnlearnConfig = UnlearnConfig()
+    campaign: CampaignConfig = CampaignConfig()
+    decision: DecisionConfig = DecisionConfig()
+    seed: int = 0
+    device: str = "auto"
+
+
+T = TypeVar("T", bound=Settings)
+
+
+def parse(model: type[T], values: dict[str, Any], where: str) -> T:
+    """Validate `values`, or raise a `ConfigError` that names the first wrong setting."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as err:
+        first = err.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        more = f" and {err.error_count() - 1} more" if err.error_count() > 1 else ""
+        raise ConfigError(
+            f"{name}: {first['msg']}{more}", where=where, remedy="see docs/reference/configuration.md"
+        ) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file into a dict, or raise a `ConfigError` that names it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=str(path), remedy="check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"not valid TOML: {err}", where=str(path)) from None
+
+
+def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Apply `a.b=c` assignments (as of `--set`) to nested `values`; the right side is TOML, else a string."""
+    result = {**values}
+    for text in assignments:
+        key, sep, raw = text.partition("=")
+        if not sep or not key.strip():
+            raise ConfigError(
+                f"{text!r} is not of the form a.b=value", where="--set", remedy="try --set train.rounds=3"
+            )
+        try:
+            value = tomllib.loads(f"v = {raw}")["v"]
+        except tomllib.TOMLDecodeError:
+            value = raw.strip()
+        node = result
+        *parents, last = key.strip().split(".")
+        for part in parents:
+            child = node.get(part)
+            node[part] = dict(child) if isinstance(child, dict) else {}
+            node = node[part]
+        node[last] = value
+    return result
