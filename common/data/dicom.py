@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_windowing
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import JPEGExtended12Bit
 
 from common.errors import ImageError
 
@@ -45,7 +47,8 @@ def read_dicom(path: Path) -> NDArray[np.uint8]:
         ImageError: the file is missing, damaged, has several frames, or needs a codec that is not installed.
     """
     try:
-        dataset = dcmread(path, specific_tags=list(_TAGS))
+        # Read from memory, since pydicom's warnings name the file it reads.
+        dataset = dcmread(io.BytesIO(path.read_bytes()), specific_tags=list(_TAGS))
         _check(dataset)
         stored = pixel_array(dataset)
         if dataset.SamplesPerPixel == 3:
@@ -71,6 +74,8 @@ def _check(dataset: Dataset) -> None:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise ImageError(f"{syntax.name} is not an image compression we read", remedy="export it again") from None
+    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
+        raise ImageError("12-bit lossy JPEG is not read", remedy="export it as JPEG lossless or uncompressed")
     if not decoder.is_available:
         # GDCM has no high-throughput JPEG 2000; every other codec is in python-gdcm (Apache-2.0 and BSD).
         package = "pylibjpeg pylibjpeg-openjpeg" if "High-Throughput" in syntax.name else "python-gdcm"
