@@ -148,10 +148,7 @@ def _voi_lut(values: NDArray[np.float64], dataset: Dataset) -> tuple[NDArray[np.
 def _look_up(values: NDArray[Any], item: Dataset, dataset: Dataset) -> NDArray[np.float64]:
     """PS3.3 C.11.1.1: values below and above the table take its first and last entry."""
     entries = _entries(item, dataset)
-    first = int(item.LUTDescriptor[1])
-    if dataset.PixelRepresentation == 1 and first >= 2**15:
-        first -= 2**16  # implicit VR does not say that the descriptor is signed
-    index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)
+    index = np.clip(np.rint(values).astype(np.int64) - int(item.LUTDescriptor[1]), 0, len(entries) - 1)
     return np.asarray(entries[index])
 
 

@@ -296,6 +296,17 @@ def test_a_truncated_file_is_damaged_and_nothing_of_it_is_told(tmp_path: Path, k
     assert caught.value.remedy
 
 
+def test_no_warning_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "Muster-Erika.dcm"
+    dataset = radiograph(np.random.default_rng(0).integers(0, 4096, (40, 30), dtype=np.uint16))
+    dataset.compress(RLELossless)
+    dataset.save_as(path, enforce_file_format=True)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.warns(UserWarning, match="End of file reached") as caught, pytest.raises(ImageError):
+        read_dicom(path)
+    assert not [warning for warning in caught if "Muster" in str(warning.message)]
+
+
 @pytest.mark.parametrize("missing", ["Rows", "BitsStored", "HighBit", "PhotometricInterpretation"])
 def test_a_file_without_a_needed_tag_is_damaged(tmp_path: Path, missing: str) -> None:
     dataset = radiograph(RAMP)
