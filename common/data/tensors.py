@@ -1,0 +1,76 @@
+"""Studies as tensors: images and tokens ready to be batched, nothing decoded in the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.data.image_cache import ImageCache
+from common.data.tokenizer import Tokenizer
+from common.records import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch on its device.
+
+    Attributes:
+        images: float `[batch, 1, size, size]` in [0, 1].
+        tokens: int64 `[batch, max_tokens]`.
+        mask: int64 `[batch, max_tokens]`.
+        labels: int64 `[batch]`.
+        rows: int64 `[batch]`, positions in the `StudyTensors`, on the CPU.
+    """
+
+    images: Tensor
+    tokens: Tensor
+    mask: Tensor
+    labels: Tensor
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class StudyTensors:
+    """Studies of one set: pixels as memory-mapped rows of the image cache, reports as token ids."""
+
+    def __init__(self, studies: tuple[Study, ...], cache: ImageCache, tokenizer: Tokenizer) -> None:
+        self.studies = studies
+        self._pixels = [cache.fetch(s.image) for s in studies]
+        tokens, mask = tokenizer.encode([s.report for s in studies])
+        self.tokens, self.mask = torch.from_numpy(tokens), torch.from_numpy(mask)
+        self.labels = torch.tensor([s.label for s in studies], dtype=torch.int64)
+        numbers = {patient: number for number, patient in enumerate(dict.fromkeys(s.patient for s in studies))}
+        self.patients = np.array([numbers[s.patient] for s in studies], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
+        """The studies at `rows`, on `device`; the copy overlaps with compute where memory can be pinned."""
+        images = torch.from_numpy(np.stack([self._pixels[row] for row in rows]))[:, None]
+        picked = torch.from_numpy(rows)
+        parts = [images, self.tokens[picked], self.mask[picked], self.labels[picked]]
+        if device.type == "cuda":
+            parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
+        pixels = parts[0].to(torch.float32).div_(255.0)
+        if device.type == "cuda":
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return Batch(pixels, parts[1], parts[2], parts[3], rows)
+
+    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """All studies in order."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self)), dtype=np.int64), device)
+
+    def shuffled(self, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
+        """All studies once, in an order drawn from `rng`."""
+        order = rng.permutation(len(self)).astype(np.int64)
+        for start in range(0, len(self), size):
+            yield self.batch(order[start : start + size], device)

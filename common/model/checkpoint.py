@@ -1,0 +1,145 @@
+"""Checkpoints: safetensors for the weights, JSON for what they belong to, a digest over both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from common.config import DataConfig, ModelConfig, Settings
+from common.errors import CheckpointError, OutputError
+from common.model.image_text import ImageTextModel, build_model
+
+State = dict[str, Tensor]
+"""Names to tensors, as of `Module.state_dict()`."""
+
+
+class ModelCard(Settings):
+    """What is needed to build the model that a checkpoint belongs to."""
+
+    model: ModelConfig
+    data: DataConfig
+    classes: tuple[str, ...]
+    vocab_size: int
+
+    def build(self, seed: int = 0) -> ImageTextModel:
+        """A freshly initialised model of this shape."""
+        return build_model(self.model, self.data, len(self.classes), self.vocab_size, seed)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes in order of names; the same weights give the same digest."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def check_state(state: Mapping[str, Tensor], like: Mapping[str, Tensor], where: str) -> None:
+    """Raise a `CheckpointError` unless `state` has the names and shapes of `like` and is finite throughout."""
+    missing, extra = sorted(like.keys() - state.keys()), sorted(state.keys() - like.keys())
+    if missing or extra:
+        name = (missing or extra)[0]
+        raise CheckpointError(
+            f"weights of another model: {'lacks' if missing else 'has an unknown'} tensor {name}",
+            where=where,
+            remedy="use the config that the checkpoint was saved with",
+        )
+    for name, tensor in state.items():
+        if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:
+            raise CheckpointError(
+                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {like[name].dtype} {list(like[name].shape)}",
+                where=where,
+                remedy="use the config that the checkpoint was saved with",
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{name} holds NaN or infinity", where=where, remedy="take an earlier checkpoint")
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> str:
+    """Write `model.safetensors` and `model.json` to `folder`, each whole or not at all; returns the digest.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    digest = state_digest(state)
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".model.{os.getpid()}.part"
+        try:
+            save_file(weights, part, metadata={"digest": digest})
+            os.replace(part, folder / "model.safetensors")
+        finally:
+            part.unlink(missing_ok=True)
+        write_text(folder / "model.json", card.model_dump_json(indent=2) + "\n")
+    except (OSError, SafetensorError) as err:
+        raise OutputError(f"cannot write the checkpoint: {err}", where=str(folder), remedy="free space") from err
+    return digest
+
+
+def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State, ModelCard]:
+    """Read and check a checkpoint; with `card`, it must be of the same model.
+
+    Raises:
+        CheckpointError: missing, damaged, not finite, or of another config.
+    """
+    where = str(folder)
+    try:
+        found = ModelCard.model_validate_json((folder / "model.json").read_bytes())
+        state = load_file(folder / "model.safetensors")
+    except FileNotFoundError as err:
+        raise CheckpointError("no checkpoint here", where=where, remedy="check the path") from err
+    except (OSError, ValidationError, SafetensorError) as err:
+        raise CheckpointError("damaged checkpoint", where=where, remedy="take another copy") from err
+    if card is not None and card != found:
+        raise CheckpointError(
+            f"checkpoint of another config: {_first_difference(found, card)}",
+            where=where,
+            remedy="use the config that the checkpoint was saved with",
+        )
+    check_state(state, found.build().state_dict(), where)
+    return state, found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as err:
+        raise OutputError(
+            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
+        ) from err
+
+
+def _first_difference(found: ModelCard, wanted: ModelCard) -> str:
+    left, right = json.loads(found.model_dump_json()), json.loads(wanted.model_dump_json())
+    for part in left:
+        if left[part] == right[part]:
+            continue
+        if not isinstance(left[part], dict):
+            return f"{part} is {left[part]}, expected {right[part]}"
+        for key in left[part]:
+            if left[part][key] != right[part].get(key):
+                return f"{part}.{key} is {left[part][key]}, expected {right[part].get(key)}"
+    return "differs"
