@@ -7,6 +7,7 @@
     │   ├── ImageError              an image that cannot be read
     │   ├── CohortError             patients: too few, unknown, in two splits
     │   ├── CheckpointError         weights: damaged, not finite, of another model
+    │   ├── ResultError             a result.json: missing, damaged, of another version
     │   └── OutputError             a folder that cannot be written, a disk that is full
     ├── WireError                   exit code 3: a message from the other side does not fit
     ├── RefusedError                exit code 4: allowed by nobody: no consent, no approval
@@ -63,6 +64,10 @@ class CohortError(InputError):
 
 class CheckpointError(InputError):
     """Weights are damaged, not finite, or belong to another model."""
+
+
+class ResultError(InputError):
+    """The `result.json` of a run is missing, damaged, or of another version."""
 
 
 class OutputError(InputError):
