@@ -96,14 +96,21 @@ class UnlearnConfig(Settings):
     image_noise: float = Field(default=0.1, ge=0.0)
     """Standard deviation of the Gaussian noise on pixels in [0, 1]."""
     text_noise: Fraction = 0.5
-    passes: int = Field(default=30, ge=1)
+    passes: int = Field(default=8, ge=1)
     """Most passes over the forget set."""
-    batch: int = Field(default=16, ge=1)
-    lr: Positive = 3e-4
+    batch: int = Field(default=32, ge=1)
+    """Forget studies a step, and as many retain studies beside them."""
+    lr: Positive = 1e-3
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
-    forget_weight: float = Field(default=0.3, ge=0.0)
+    forget_weight: float = Field(default=1.0, ge=0.0)
     task_weight: float = Field(default=0.3, ge=0.0)
+    push: float = Field(default=0.0, ge=0.0)
+    """Calibrated only: scale of the paper's two push terms, for patients still above their target."""
+    renew: int = Field(default=2, ge=1)
+    """Calibrated only: passes between two looks at the calibration patients."""
+    tolerance: float = Field(default=0.1, ge=0.0)
+    """Calibrated only: stop when the mean distance of margins (nats) to their targets is below it in every branch."""
 
 
 class CampaignConfig(Settings):
@@ -111,6 +118,11 @@ class CampaignConfig(Settings):
 
     aggregation: Literal["replace", "relay", "scaled", "naive"] = "replace"
     retention_rounds: int = Field(default=1, ge=0)
+    retention_epochs: int = Field(default=1, ge=1)
+    retention_lr_scale: Positive = 1.0
+    """Learning rate of retention rounds, as a multiple of `train.lr`."""
+    references: int = Field(default=4, ge=0)
+    """Reference models of offline RMIA, an attack that no stop rule uses."""
 
 
 class DecisionConfig(Settings):

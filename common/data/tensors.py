@@ -41,7 +41,7 @@ class StudyTensors:
     """Studies of one set: pixels as memory-mapped rows of the image cache, reports as token ids."""
 
     def __init__(self, studies: tuple[Study, ...], cache: ImageCache, tokenizer: Tokenizer) -> None:
-        self.studies = studies
+        self.studies, self.tokenizer = studies, tokenizer
         self._pixels = [cache.fetch(s.image) for s in studies]
         tokens, mask = tokenizer.encode([s.report for s in studies])
         self.tokens, self.mask = torch.from_numpy(tokens), torch.from_numpy(mask)

@@ -29,13 +29,14 @@ def ranking_loss(image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     other = ~torch.eye(batch, dtype=torch.bool, device=scores.device)
     by_image = (scores - matched[:, None] + margin).clamp_min(0.0)
     by_text = (scores - matched[None, :] + margin).clamp_min(0.0)
-    return (by_image[other].mean() + by_text[other].mean()) / 2
+    loss: Tensor = (by_image[other].mean() + by_text[other].mean()) / 2
+    return loss
 
 
 def task_loss(outputs: Outputs, labels: Tensor, ranking_weight: float) -> Tensor:
     """Sum of the branches' cross-entropies plus `ranking_weight` times the ranking loss; a scalar."""
     classes = outputs.logits.shape[2]
-    entropy = cross_entropy(outputs.logits.reshape(-1, classes), labels.repeat(3)) * 3.0
+    entropy: Tensor = cross_entropy(outputs.logits.reshape(-1, classes), labels.repeat(3)) * 3.0
     if ranking_weight == 0.0:
         return entropy
     return entropy + ranking_weight * ranking_loss(outputs.embeddings[0], outputs.embeddings[1], labels)

@@ -1,0 +1,240 @@
+"""One hospital: what the Flower handlers act on."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from client.reference_scores import ReferenceScores
+from client.site_files import Revocations, read_revocations, read_site, write_revocations
+from common.data.image_cache import ImageCache
+from common.data.tensors import StudyTensors
+from common.data.tokenizer import load_tokenizer
+from common.device import derive_seed, pick_device
+from common.errors import CohortError, RefusedError, WireError
+from common.evaluation.figures import SelectionFigures
+from common.evaluation.scores import Scores
+from common.evaluation.site import AuditSets, SelectionSets, audit_figures, select_figures
+from common.model.checkpoint import check_state
+from common.model.image_text import ImageTextModel
+from common.records import Subset
+from common.training import FORWARD, fit, score
+from common.unlearning.base import UnlearnSets, nothing
+from common.unlearning.methods import method_named
+from common.wire import (
+    EvaluateReply,
+    EvaluateRequest,
+    StatusReply,
+    TrainReply,
+    TrainRequest,
+    UnlearnReply,
+    UnlearnRequest,
+)
+
+State = Mapping[str, Tensor]
+
+
+class Site:
+    """A hospital's data and its revocations, opened from its folder.
+
+    A revocation takes effect with the next batch of requests: the tombstones are read anew for each of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = read_site(folder)
+        self.name = self._file.name
+        self.card = self._file.card
+        self.cohort = self._file.cohort
+        self.device = pick_device(self._file.device)
+        self._tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
+        self._cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
+        self._model: ImageTextModel | None = None
+        self._tensors: dict[frozenset[str], StudyTensors] = {}
+
+    @property
+    def revocations(self) -> Revocations:
+        """As they stand on disk now."""
+        return read_revocations(self.folder)
+
+    def revoke(self, patients: Collection[str]) -> None:
+        """Record revocations: from now on no train or retain set holds these patients.
+
+        Raises:
+            CohortError: some are not known here; nothing is recorded then.
+        """
+        known = {s.patient for s in self.cohort.studies}
+        unknown = sum(p not in known for p in patients)
+        if unknown:
+            raise CohortError(f"{unknown} patients of the list are not known", where=self.name, remedy="check the list")
+        states = {**dict.fromkeys(patients, "pending"), **self.revocations.states}
+        write_revocations(self.folder, Revocations.model_validate({"states": states}))
+
+    def patients(self, subset: Subset) -> frozenset[str]:
+        """Patients of one of the five sets who have not revoked."""
+        tombstones = self.revocations.tombstones
+        return frozenset(p for p, s in self._file.subsets.items() if s is subset and p not in tombstones)
+
+    @property
+    def forget(self) -> frozenset[str]:
+        """Pending patients who were trained on."""
+        pending = self.revocations.pending
+        return frozenset(p for p, s in self._file.subsets.items() if s is Subset.TRAIN and p in pending)
+
+    def status(self) -> StatusReply:
+        """Counts only."""
+        counts = {str(subset): len(self.patients(subset)) for subset in Subset}
+        retain = self.cohort.of(self.patients(Subset.TRAIN))
+        forget = self.forget
+        return StatusReply(
+            site=self.name,
+            registered={**counts, "forget": len(forget)},
+            train_studies=len(retain) + len(self.cohort.of(forget)),
+            retain_studies=len(retain),
+            pending=len(forget),
+        )
+
+    def train(self, state: State, request: TrainRequest) -> tuple[ImageTextModel, TrainReply]:
+        """Local training on everybody who has not revoked; the received model is scored first, unless a reference."""
+        begin = time.monotonic()
+        patients = self.patients(Subset.TRAIN)
+        if request.reference is not None:
+            patients = frozenset(p for p in patients if _in_half(self.name, p, request.reference))
+        studies = self._studies(patients)
+        if studies is None:
+            raise CohortError("nobody to train on", where=self.name)
+        model = self._load(state)
+        received, cost = None, 0.0
+        if request.reference is None:
+            received, cost = self._select(model, request.seed)
+        trained = fit(
+            model,
+            studies,
+            request.config,
+            ranking_weight=self.card.model.ranking_weight,
+            epochs=request.epochs,
+            seed=derive_seed(request.seed, self.name, request.round),
+        )
+        return model, TrainReply(
+            site=self.name,
+            loss=trained.loss,
+            cost=cost + trained.cost,
+            seconds=time.monotonic() - begin,
+            received=received,
+        )
+
+    def unlearn(self, state: State, request: UnlearnRequest) -> tuple[ImageTextModel, UnlearnReply]:
+        """Run the requested method on the pending patients."""
+        begin = time.monotonic()
+        forget, retain = self._studies(self.forget), self._studies(self.patients(Subset.TRAIN))
+        calibration = self._studies(self.patients(Subset.CALIBRATION))
+        if forget is None:
+            raise RefusedError(f"{self.name}: no revocation is pending")
+        if retain is None or calibration is None:
+            raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
+        model = self._load(state)
+        method = method_named(request.config.method)
+        done = method(
+            model,
+            UnlearnSets(forget, retain, calibration),
+            request.config,
+            ranking_weight=self.card.model.ranking_weight,
+            seed=derive_seed(request.seed, self.name, "unlearn"),
+            on_pass=nothing,
+        )
+        return model, UnlearnReply(
+            site=self.name,
+            passes=len(done.passes),
+            gaps=done.passes[-1].gap,
+            cost=done.cost,
+            seconds=time.monotonic() - begin,
+        )
+
+    def evaluate(self, state: State, request: EvaluateRequest) -> EvaluateReply:
+        """Score the received model for the requested purpose."""
+        begin = time.monotonic()
+        model = self._load(state)
+        match request.purpose:
+            case "selection":
+                figures, cost = self._select(model, request.seed)
+                return EvaluateReply(site=self.name, selection=figures, cost=cost, seconds=time.monotonic() - begin)
+            case "reference":
+                if request.reference is None:
+                    raise WireError("a reference evaluation names no reference")
+                cost = self._keep_reference(model, request.reference)
+                return EvaluateReply(site=self.name, cost=cost, seconds=time.monotonic() - begin)
+            case "audit":
+                sets = AuditSets(
+                    forget=self._score(model, self.forget),
+                    retain=self._score(model, self.patients(Subset.TRAIN)),
+                    calibration=self._score(model, self.patients(Subset.CALIBRATION)),
+                    never_seen=self._score(model, self.patients(Subset.AUDIT)),
+                    test=self._score(model, self.patients(Subset.TEST)),
+                )
+                audit = audit_figures(
+                    sets,
+                    len(self.card.classes),
+                    ReferenceScores(self.folder).load() if sets.forget is not None else None,
+                    draws=request.decision.bootstrap,
+                    rng=np.random.default_rng(derive_seed(request.seed, self.name, "audit")),
+                )
+                scored = (sets.forget, sets.retain, sets.calibration, sets.never_seen, sets.test)
+                cost = FORWARD * sum(len(s) for s in scored if s is not None)
+                return EvaluateReply(site=self.name, audit=audit, cost=cost, seconds=time.monotonic() - begin)
+
+    def _select(self, model: ImageTextModel, seed: int) -> tuple[SelectionFigures, float]:
+        sets = SelectionSets(
+            forget=self._score(model, self.forget),
+            validation=self._score(model, self.patients(Subset.VALIDATION)),
+            # Without patients to forget there is nothing to compare, and nothing to pay for.
+            calibration=self._score(model, self.patients(Subset.CALIBRATION)) if self.forget else None,
+        )
+        rng = np.random.default_rng(derive_seed(seed, self.name, "selection"))
+        cost = FORWARD * sum(len(s) for s in (sets.forget, sets.validation, sets.calibration) if s is not None)
+        return select_figures(sets, len(self.card.classes), rng), cost
+
+    def _keep_reference(self, model: ImageTextModel, number: int) -> float:
+        sets = {
+            "forget": self._score(model, self.forget),
+            "never_seen": self._score(model, self.patients(Subset.AUDIT)),
+            "calibration": self._score(model, self.patients(Subset.CALIBRATION)),
+        }
+        if sets["forget"] is None:
+            return 0.0
+        ReferenceScores(self.folder).keep(number, sets)
+        return FORWARD * sum(len(s) for s in sets.values() if s is not None)
+
+    def scores(self, state: State, subset: Subset) -> Scores | None:
+        """Rows of one set, for those who are at the site: nothing that handles messages calls this."""
+        return self._score(self._load(state), self.patients(subset))
+
+    def _score(self, model: ImageTextModel, patients: frozenset[str]) -> Scores | None:
+        studies = self._studies(patients)
+        return None if studies is None else score(model, studies)
+
+    def _studies(self, patients: frozenset[str]) -> StudyTensors | None:
+        """Tensors of these patients, None for nobody. Sets that are asked for no longer are let go."""
+        if not patients:
+            return None
+        if patients not in self._tensors:
+            if len(self._tensors) > 16:
+                self._tensors.clear()
+            self._tensors[patients] = StudyTensors(self.cohort.of(patients).studies, self._cache, self._tokenizer)
+        return self._tensors[patients]
+
+    def _load(self, state: State) -> ImageTextModel:
+        if self._model is None:
+            self._model = self.card.build().to(self.device)
+        check_state(state, self._model.state_dict(), where="received weights")
+        self._model.load_state_dict(dict(state))
+        return self._model
+
+
+def _in_half(site: str, patient: str, reference: int) -> bool:
+    """Whether a patient is in the random half that reference model `reference` is trained on."""
+    return hashlib.sha256(f"{site}/{patient}/reference/{reference}".encode()).digest()[0] % 2 == 0

@@ -1,0 +1,85 @@
+"""Accepted, rejected or inconclusive: by equivalence, with margins set before the campaign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from common.config import DecisionConfig
+from common.evaluation.figures import Branch, FederationFigures, Membership
+from common.evaluation.merge import interval
+from common.evaluation.scores import BRANCHES
+
+Outcome = Literal["accepted", "rejected", "inconclusive"]
+_Z90 = 1.645
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome and why, in plain words."""
+
+    outcome: Outcome
+    reasons: tuple[str, ...]
+
+
+def decide(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> Decision:
+    """Compare a candidate with the band around .5 and with the utility of the model before.
+
+    Accepted when in every branch the 90 % interval of the matched AUC lies in .5 +- `auc_margin`, KS does not reject,
+    the accuracy on forget does not exceed never-seen by more than `accuracy_margin` beyond its interval, and test AUC
+    dropped by at most `utility_tolerance` at every site and class. Rejected when a 95 % interval lies outside the
+    band, or a drop exceeds the tolerance beyond its interval. Inconclusive otherwise.
+    """
+    rejected: list[str] = []
+    doubts: list[str] = []
+    for name in BRANCHES:
+        _judge_membership(name, after.membership[cast(Branch, name)], config, rejected, doubts)
+    _judge_utility(before, after, config, rejected, doubts)
+    if rejected:
+        return Decision("rejected", tuple(rejected + doubts))
+    if doubts:
+        return Decision("inconclusive", tuple(doubts))
+    band = f"{0.5 - config.auc_margin:.2f} to {0.5 + config.auc_margin:.2f}"
+    return Decision("accepted", (f"every branch within {band} with 90 % confidence, utility kept at every site",))
+
+
+def _judge_membership(
+    name: str, member: Membership, config: DecisionConfig, rejected: list[str], doubts: list[str]
+) -> None:
+    wide, narrow = interval(member, 0.95), interval(member, 0.90)
+    if wide is None or narrow is None or member.auc is None:
+        doubts.append(f"{name}: membership could not be measured ({'; '.join(member.missing.values()) or 'no data'})")
+        return
+    low, high = 0.5 - config.auc_margin, 0.5 + config.auc_margin
+    shown = f"{name}: membership AUC {member.auc:.2f}"
+    if wide[0] > high or wide[1] < low:
+        kind = "still remembers" if wide[0] > high else "over-forgot"
+        rejected.append(f"{shown}, 95 % interval {wide[0]:.2f} to {wide[1]:.2f}, {kind}")
+    elif narrow[0] < low or narrow[1] > high:
+        few = f" with {member.forget_patients} against {member.control_patients} patients"
+        doubts.append(f"{shown}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} is wider than the band{few}")
+    if member.ks_p is not None and member.ks_p < config.ks_alpha:
+        doubts.append(f"{name}: losses are distributed otherwise than never-seen ones (KS p = {member.ks_p:.3f})")
+    if member.accuracy_forget is not None and member.accuracy_control is not None:
+        excess = member.accuracy_forget - member.accuracy_control
+        if excess - _Z90 * (member.accuracy_variance or 0.0) ** 0.5 > config.accuracy_margin:
+            doubts.append(f"{name}: accuracy on forget exceeds never-seen by {excess:.2f}")
+
+
+def _judge_utility(
+    before: FederationFigures, after: FederationFigures, config: DecisionConfig, rejected: list[str], doubts: list[str]
+) -> None:
+    for site, now in sorted(after.test_by_site.items()):
+        then = before.test_by_site.get(site)
+        if then is None:
+            doubts.append(f"{site}: no test figures from before")
+            continue
+        for label, (old, new) in enumerate(zip(then.auc, now.auc, strict=True)):
+            if old.auc is None or new.auc is None:
+                continue
+            drop, spread = old.auc - new.auc, (new.variance or 0.0) ** 0.5
+            text = f"{site}: test AUC of class {label} dropped by {drop:.2f}"
+            if drop - _Z90 * spread > config.utility_tolerance:
+                rejected.append(text)
+            elif drop > config.utility_tolerance:
+                doubts.append(f"{text} (its standard error is {spread:.2f})")

@@ -1,0 +1,103 @@
+"""What travels from a site to the server: aggregates only, and for each that it is exact or binned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.evaluation.histograms import LossHistogram
+
+Branch = Literal["image", "text", "fused"]
+Group = Literal["forget", "retain", "never_seen", "test", "validation", "calibration"]
+
+
+class Figures(BaseModel):
+    """Base: frozen, no unknown keys, JSON in and out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassAuc(Figures):
+    """One-vs-rest AUC of one class as a Mann-Whitney statistic of within-site pairs: `wins / pairs`. Exact to merge."""
+
+    wins: float
+    pairs: int
+    positives: int
+    negatives: int
+
+    @property
+    def auc(self) -> float | None:
+        """AUC, None where a class or its rest is absent."""
+        return self.wins / self.pairs if self.pairs else None
+
+    @property
+    def variance(self) -> float | None:
+        """Hanley & McNeil 1982, from the AUC and the numbers."""
+        if not self.pairs:
+            return None
+        auc, n, m = self.wins / self.pairs, max(self.positives, 1), max(self.negatives, 1)
+        q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+        spread = auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)
+        return max(spread / (n * m), (0.5 / (n * m)) ** 2)
+
+
+class Utility(Figures):
+    """One group of patients on one branch. A unit is a patient and label: one whose label changes counts per label.
+
+    `confusion[true][called]` counts units. `loss_sum` adds the patients' mean cross-entropies. `loss_median` is exact
+    at one site; over several sites it is the middle of the histogram's bin that holds it (`median_is` says which).
+    """
+
+    patients: int
+    confusion: tuple[tuple[int, ...], ...]
+    auc: tuple[ClassAuc, ...]
+    loss_sum: float
+    loss_median: float | None
+    median_is: Literal["exact", "binned"] = "exact"
+    losses: LossHistogram = LossHistogram()
+
+
+class Membership(Figures):
+    """Forget against never-seen patients of the same hospital on one branch. All exact; a null has its reason.
+
+    `auc`, `rmia_auc`: P(forget looks more like a member), .5 is the aim. `ks`: 0 is the aim. `svc`: share of forget
+    studies called members. `accuracy_*`: share of patients classified right, the controls weighted to the label mix.
+    """
+
+    forget_patients: int
+    control_patients: int
+    auc: float | None
+    variance: float | None
+    ks: float | None
+    ks_p: float | None
+    rmia_auc: float | None = None
+    svc: float | None = None
+    tpr_at_1pct_fpr: float | None = None
+    accuracy_forget: float | None = None
+    accuracy_control: float | None = None
+    accuracy_variance: float | None = None
+    missing: dict[str, str] = Field(default_factory=dict)
+
+
+class SelectionFigures(Figures):
+    """What stop rules, training length and the choice of the retention round see; never audit or test patients."""
+
+    validation: dict[Branch, Utility]
+    membership: dict[Branch, Membership]
+
+
+class SiteFigures(Figures):
+    """All of one site's audit of one model."""
+
+    groups: dict[Group, dict[Branch, Utility]]
+    membership: dict[Branch, Membership]
+
+
+class FederationFigures(Figures):
+    """The merged audit, and the per-site test figures that the decision needs."""
+
+    groups: dict[Group, dict[Branch, Utility]]
+    membership: dict[Branch, Membership]
+    membership_by_site: dict[str, dict[Branch, Membership]]
+    test_by_site: dict[str, Utility]

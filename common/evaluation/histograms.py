@@ -1,0 +1,59 @@
+"""Distributions of the loss in a form that may travel: fixed bins, no cell that points at a few patients."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+EDGES = (0.0, *np.geomspace(0.01, 10.0, 19).round(4).tolist(), 1e9)
+"""Edges of 20 bins of the loss in nats, known to every site beforehand; the last bin is open."""
+
+SMALLEST_CELL = 5
+
+
+class LossHistogram(BaseModel):
+    """Patients per bin; `counts[i]` lie in `[edges[i], edges[i + 1])`. Empty where a group is under 5 patients."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+def histogram(losses: NDArray[np.float64]) -> LossHistogram:
+    """Count losses per fixed bin and merge neighbours until no cell is under 5; nothing of a smaller group."""
+    if len(losses) < SMALLEST_CELL:
+        return LossHistogram()
+    raw, _ = np.histogram(np.clip(losses, 0.0, EDGES[-1]), bins=np.asarray(EDGES))
+    edges, counts = [EDGES[0]], []
+    held = 0
+    for count, upper in zip(raw.tolist(), EDGES[1:], strict=True):
+        held += count
+        if held >= SMALLEST_CELL:
+            counts.append(held)
+            edges.append(upper)
+            held = 0
+    counts[-1] += held
+    edges[-1] = EDGES[-1]
+    return LossHistogram(edges=tuple(edges), counts=tuple(counts))
+
+
+def merge_histograms(parts: list[LossHistogram]) -> LossHistogram:
+    """Add histograms on the edges that all of them have."""
+    parts = [part for part in parts if part.counts]
+    if not parts:
+        return LossHistogram()
+    common = sorted(set.intersection(*(set(part.edges) for part in parts)))
+    counts = np.zeros(len(common) - 1, dtype=np.int64)
+    for part in parts:
+        at = np.searchsorted(common, part.edges[:-1], side="right") - 1
+        np.add.at(counts, at, part.counts)
+    return LossHistogram(edges=tuple(common), counts=tuple(counts.tolist()))
+
+
+def binned_median(merged: LossHistogram) -> tuple[float, float] | None:
+    """The bin `(lower, upper)` that holds the median, which is all that can be said of it; None when empty."""
+    if not merged.counts:
+        return None
+    at = int(np.searchsorted(np.cumsum(merged.counts), sum(merged.counts) / 2))
+    return merged.edges[at], merged.edges[at + 1]

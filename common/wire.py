@@ -1,0 +1,155 @@
+"""Messages between coordinator and sites: pydantic models in a Flower `ConfigRecord`, weights in an `ArrayRecord`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar, cast
+
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from common.config import DecisionConfig, TrainConfig, UnlearnConfig
+from common.errors import WireError
+from common.evaluation.figures import SelectionFigures, SiteFigures
+
+STATUS, TRAIN, UNLEARN, RETAIN, EVALUATE = "query.status", "train", "train.unlearn", "train.retain", "evaluate"
+"""Types of Flower messages."""
+
+_BODY, _WEIGHTS = "body", "arrays"
+
+
+class Body(BaseModel):
+    """Base of every request and reply."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StatusRequest(Body):
+    """How many patients are where, and how many revocations wait? Counts, never identities."""
+
+
+class StatusReply(Body):
+    """`registered` counts patients per set; `retain_studies` is what averaging weighs by."""
+
+    site: str
+    registered: dict[str, int]
+    train_studies: int
+    retain_studies: int
+    pending: int
+
+
+class TrainRequest(Body):
+    """Train the model that came along; `reference` k asks for training on the k-th random half of the patients."""
+
+    config: TrainConfig
+    epochs: int
+    round: int
+    seed: int
+    reference: int | None = None
+
+
+class TrainReply(Body):
+    """Local training; `received` evaluates the model that came along, which saves an exchange."""
+
+    site: str
+    loss: float
+    cost: float
+    seconds: float
+    received: SelectionFigures | None = None
+
+
+class UnlearnRequest(Body):
+    """Forget the pending patients."""
+
+    config: UnlearnConfig
+    seed: int
+
+
+class UnlearnReply(Body):
+    """What unlearning cost; the weights travel beside it."""
+
+    site: str
+    passes: int
+    gaps: tuple[float, float, float] | None
+    cost: float
+    seconds: float
+
+
+class EvaluateRequest(Body):
+    """Score the model that came along.
+
+    `selection` sees validation and calibration patients, `audit` is the decision's, `reference` keeps the scores of
+    reference model k at the site, for the audits to come.
+    """
+
+    purpose: Literal["selection", "audit", "reference"]
+    seed: int
+    decision: DecisionConfig = DecisionConfig()
+    reference: int | None = None
+
+
+class EvaluateReply(Body):
+    """Figures for the purpose that was asked for."""
+
+    site: str
+    cost: float
+    seconds: float
+    selection: SelectionFigures | None = None
+    audit: SiteFigures | None = None
+
+
+class ErrorReply(Body):
+    """Something failed at the site; the detail stays in the site's own log."""
+
+    code: Literal["bad-request", "no-data", "refused", "failed"]
+
+
+B = TypeVar("B", bound=Body)
+
+
+def pack(body: Body, weights: Mapping[str, Tensor] | None = None) -> RecordDict:
+    """Records of a message."""
+    records = RecordDict({_BODY: ConfigRecord({"type": type(body).__name__, "json": body.model_dump_json()})})
+    if weights is not None:
+        records[_WEIGHTS] = ArrayRecord({name: t.detach().cpu() for name, t in weights.items()})
+    return records
+
+
+def unpack(records: RecordDict, kind: type[B]) -> B:
+    """The body of a message.
+
+    Raises:
+        WireError: it is not a `kind`, or the site sent an `ErrorReply`.
+    """
+    record = records.get(_BODY)
+    if not isinstance(record, ConfigRecord):
+        raise WireError("message without a body")
+    found, text = str(record.get("type")), str(record.get("json"))
+    if found == ErrorReply.__name__:
+        raise WireError(f"the site answered with error {ErrorReply.model_validate_json(text).code!r}, see its log")
+    if found != kind.__name__:
+        raise WireError(f"expected {kind.__name__}, got {found[:40]!r}")
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as err:
+        first = err.errors()[0]
+        raise WireError(f"{kind.__name__}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def weights_of(records: RecordDict) -> dict[str, Tensor]:
+    """The weights of a message.
+
+    Raises:
+        WireError: there are none.
+    """
+    record = records.get(_WEIGHTS)
+    if not isinstance(record, ArrayRecord):
+        raise WireError("message without weights")
+    return cast(dict[str, Tensor], dict(record.to_torch_state_dict()))
+
+
+def size(records: RecordDict) -> int:
+    """Bytes of the arrays in a message, which is nearly all of it."""
+    record = records.get(_WEIGHTS)
+    return sum(len(a.data) for a in record.values()) if isinstance(record, ArrayRecord) else 0

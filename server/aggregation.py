@@ -1,0 +1,107 @@
+"""From the sites' weights to one model, in memory that does not grow with the number of sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from common.errors import WireError
+
+State = dict[str, Tensor]
+
+SCALE = 2.0**40
+"""Fixed-point steps per unit. Whole numbers add up to the same sum in whatever order the replies come."""
+_LARGEST = 2.0**20
+
+
+class RunningMean:
+    """Weighted mean of states that are added one at a time: one sum is held, as int64 fixed point.
+
+    The shares must be known beforehand (from the registered cohorts), so that each reply is scaled once.
+    """
+
+    def __init__(self) -> None:
+        self._sum: State = {}
+        self._weight = 0.0
+
+    def add(self, state: Mapping[str, Tensor], share: float) -> None:
+        """Add `share` times `state`.
+
+        Raises:
+            WireError: a weight is not finite or beyond what the sum can hold.
+        """
+        for name, tensor in state.items():
+            scaled = tensor.double().mul_(share)
+            if not bool((scaled.abs() < _LARGEST).all()):
+                raise WireError(f"{name} holds weights that are not finite or beyond {_LARGEST:.0f}")
+            step = scaled.mul_(SCALE).round_().to(torch.int64)
+            if name in self._sum:
+                self._sum[name] += step
+            else:
+                self._sum[name] = step
+        self._weight += share
+
+    def result(self, like: Mapping[str, Tensor]) -> State:
+        """The mean over what was added, in the dtypes of `like`; sites that did not answer are left out of it."""
+        if not self._weight:
+            raise WireError("no weights to average")
+        return {n: (t.double() / (SCALE * self._weight)).to(like[n].dtype) for n, t in self._sum.items()}
+
+
+def shares(studies: Mapping[str, int]) -> dict[str, float]:
+    """Share of each site in an average, from its registered number of studies."""
+    total = sum(studies.values())
+    if total <= 0:
+        raise WireError("no site has studies to train on")
+    return {name: count / total for name, count in studies.items()}
+
+
+class DeltaSpool:
+    """Unlearning deltas of several sites on disk, summed with conflicts projected out (`scaled`).
+
+    Under FedAvg a delta counts with its site's share p; scaled by 1/p it counts in full, so the sum of deltas is
+    what is added. Where two deltas conflict (negative inner product), each loses its part along the other, as in
+    PCGrad (Yu et al. 2020, arXiv 2001.06782), in sorted order of sites and one tensor at a time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files: dict[str, Path] = {}
+
+    def add(self, site: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+        """Keep one site's delta on disk."""
+        path = self._folder / f"{len(self._files)}.safetensors"
+        save_file({n: (after[n] - before[n]).contiguous() for n in before if before[n].is_floating_point()}, path)
+        self._files[site] = path
+
+    def apply(self, before: Mapping[str, Tensor]) -> State:
+        """`before` plus the deltas; the spool is deleted."""
+        after = {name: tensor.clone() for name, tensor in before.items()}
+        order = [self._files[site] for site in sorted(self._files)]
+        files = [safe_open(path, framework="pt") for path in order]
+        for name, tensor in after.items():
+            if tensor.is_floating_point():
+                tensor.add_(project_conflicts([f.get_tensor(name) for f in files]))
+        del files
+        for path in order:
+            path.unlink()
+        return after
+
+
+def project_conflicts(deltas: list[Tensor]) -> Tensor:
+    """Sum of `deltas`, each without its part along those it conflicts with."""
+    total = torch.zeros_like(deltas[0])
+    for at, delta in enumerate(deltas):
+        kept = delta.clone()
+        for other_at, other in enumerate(deltas):
+            inner = float((kept * other).sum())
+            if other_at != at and inner < 0:
+                kept -= inner / float((other * other).sum()) * other
+        total += kept
+    return total

@@ -1,0 +1,222 @@
+"""Federated training until the validation loss stops falling; a round is written to disk before the next begins."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+from torch import Tensor
+
+from common.config import TrainConfig
+from common.evaluation.figures import SelectionFigures
+from common.evaluation.merge import merge_selection
+from common.evaluation.metrics import macro_auc, mean_loss
+from common.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint, write_text
+from common.wire import (
+    EVALUATE,
+    TRAIN,
+    EvaluateReply,
+    EvaluateRequest,
+    TrainReply,
+    TrainRequest,
+    pack,
+    unpack,
+    weights_of,
+)
+from server.aggregation import RunningMean, State, shares
+from server.federation import Federation, Meter
+
+
+class Round(BaseModel):
+    """One round of training or retention. Figures are of the model that the round began with."""
+
+    phase: str
+    round: int
+    train_loss: float | None = None
+    selection: SelectionFigures | None = None
+    seconds: float = 0.0
+    kept: bool = False
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Mean cross-entropy of validation patients over the three branches, nats; training stops on it."""
+        if self.selection is None:
+            return None
+        losses = [mean_loss(u) for u in self.selection.validation.values()]
+        known = [loss for loss in losses if loss is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def validation_auc(self) -> float | None:
+        """Macro AUC of the fused branch on validation patients."""
+        return None if self.selection is None else macro_auc(self.selection.validation["fused"])
+
+
+OnRound = Callable[[Round], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The weights with the lowest validation loss, and the rounds that led to them."""
+
+    state: State
+    rounds: tuple[Round, ...]
+
+
+class _Progress(BaseModel):
+    rounds: list[Round] = []
+    best: int = 0
+    finished: bool = False
+    cost: dict[str, float] = {}
+
+
+def train(
+    federation: Federation,
+    initial: Mapping[str, Tensor],
+    config: TrainConfig,
+    card: ModelCard,
+    *,
+    seed: int,
+    folder: Path,
+    on_round: OnRound,
+) -> Trained:
+    """Rounds of FedAvg, weighted by registered studies, until `patience` rounds brought no lower validation loss.
+
+    What `folder` already holds of an interrupted run is gone on from; the seeds of a round do not depend on it.
+    """
+    progress_file, last, best = folder / "progress.json", folder / "last", folder / "best"
+    progress, state = _Progress(), dict(initial)
+    if progress_file.exists():
+        progress = _Progress.model_validate_json(progress_file.read_bytes())
+        state, _ = load_checkpoint(last, card)
+        federation.meter = Meter.of(progress.cost)
+        for known in progress.rounds:
+            on_round(known)
+    registered = shares({name: status.retain_studies for name, status in federation.status().items()})
+    while not progress.finished and len(progress.rounds) < config.rounds:
+        number = len(progress.rounds)
+        after, record = average_round(
+            federation, TRAIN, state, registered, config, epochs=config.local_epochs, number=number, seed=seed
+        )
+        progress.finished = _note(progress, record, config)
+        if progress.best == number:
+            save_checkpoint(best, state, card)
+        if not progress.finished:
+            state = after
+            save_checkpoint(last, state, card)
+        progress.cost = asdict(federation.meter)
+        write_text(progress_file, progress.model_dump_json())
+        on_round(record)
+    if not progress.finished:
+        record = Round(phase="train", round=len(progress.rounds), selection=select(federation, state, seed))
+        _note(progress, record, config)
+        if progress.best == record.round:
+            save_checkpoint(best, state, card)
+        progress.finished = True
+        progress.cost = asdict(federation.meter)
+        write_text(progress_file, progress.model_dump_json())
+        on_round(record)
+    state, _ = load_checkpoint(best, card)
+    rounds = [r.model_copy(update={"kept": r.round == progress.best}) for r in progress.rounds]
+    return Trained(state, tuple(rounds))
+
+
+def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
+    """Add a round and see whether it is the best; whether patience is at its end."""
+    progress.rounds.append(record)
+    losses = [r.validation_loss if r.validation_loss is not None else float("inf") for r in progress.rounds]
+    if record.round == 0 or losses[-1] < losses[progress.best]:
+        progress.best = record.round
+    waited = record.round - progress.best
+    return waited >= config.patience and record.round >= config.min_rounds
+
+
+def average_round(
+    federation: Federation,
+    kind: str,
+    state: Mapping[str, Tensor],
+    registered: Mapping[str, float],
+    config: TrainConfig,
+    *,
+    epochs: int,
+    number: int,
+    seed: int,
+    reference: int | None = None,
+) -> tuple[State, Round]:
+    """One round at the sites in `registered`: their weights are added as they come, and averaged."""
+    begin = time.monotonic()
+    request = pack(TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference), state)
+    mean, losses, parts = RunningMean(), [], {}
+    for name, records in federation.exchange(kind, dict.fromkeys(registered, request)):
+        reply = unpack(records, TrainReply)
+        mean.add(weights_of(records), registered[name])
+        losses.append((registered[name], reply.loss))
+        federation.meter.forward_units += reply.cost
+        if reply.received is not None:
+            parts[name] = reply.received
+    record = Round(
+        phase="train" if kind == TRAIN else "retain",
+        round=number,
+        train_loss=sum(w * loss for w, loss in losses) / sum(w for w, _ in losses),
+        selection=merge_selection(parts) if parts else None,
+        seconds=time.monotonic() - begin,
+    )
+    return mean.result(state), record
+
+
+def select(federation: Federation, state: Mapping[str, Tensor], seed: int) -> SelectionFigures:
+    """Selection figures of a model, merged over the sites."""
+    request = pack(EvaluateRequest(purpose="selection", seed=seed), state)
+    parts = {}
+    for name, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, request)):
+        reply = unpack(records, EvaluateReply)
+        federation.meter.forward_units += reply.cost
+        if reply.selection is not None:
+            parts[name] = reply.selection
+    return merge_selection(parts)
+
+
+def train_references(
+    federation: Federation,
+    initial: Mapping[str, Tensor],
+    config: TrainConfig,
+    *,
+    count: int,
+    rounds: int,
+    seed: int,
+    folder: Path,
+    on_round: Callable[[int, int], None],
+) -> None:
+    """Train `count` models on random halves of the patients who have not revoked, and have the sites keep the scores.
+
+    They saw neither the forget nor the audit patients, which is what offline RMIA asks of a reference.
+    """
+    done_file = folder / "references.json"
+    done: list[int] = json.loads(done_file.read_text()) if done_file.exists() else []
+    registered = shares({name: status.retain_studies for name, status in federation.status().items()})
+    for reference in range(count):
+        if reference in done:
+            continue
+        state: State = dict(initial)
+        for number in range(rounds):
+            state, _ = average_round(
+                federation,
+                TRAIN,
+                state,
+                registered,
+                config,
+                epochs=config.local_epochs,
+                number=1000 * (reference + 1) + number,
+                seed=seed,
+                reference=reference,
+            )
+            on_round(reference, number)
+        request = pack(EvaluateRequest(purpose="reference", seed=seed, reference=reference), state)
+        for _, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, request)):
+            federation.meter.forward_units += unpack(records, EvaluateReply).cost
+        done.append(reference)
+        write_text(done_file, json.dumps(done))

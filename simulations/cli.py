@@ -1,0 +1,186 @@
+"""`fedforget-sim`: simulate a federation on one machine, draw the report, run a study over seeds."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from common.errors import FedForgetError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Simulate hospitals that train together, and a patient who is forgotten.",
+    pretty_exceptions_enable=False,
+)
+_err = Console(stderr=True)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=True)]
+Preset = Annotated[str | None, typer.Option("--preset", help="Name or path of a preset.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as train.rounds=3; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+
+
+@app.command(epilog="Example: fedforget-sim run --preset demo --forget 10 --seed 3 --out runs/mine")
+def run(
+    preset: Preset = None,
+    manifest: Annotated[Path | None, typer.Option(help="CSV of studies; made-up hospitals without it.")] = None,
+    sites: Annotated[
+        str | None, typer.Option(help="Deal patients to N sites, or 'natural' for the manifest's.")
+    ] = None,
+    forget: Annotated[str | None, typer.Option(help="Patients who revoke: number, fraction or file.")] = None,
+    forget_site: Annotated[str | None, typer.Option(help="Where they revoke; several with commas.")] = None,
+    method: Annotated[str | None, typer.Option(help="forget_mi_calibrated or forget_mi_paper.")] = None,
+    aggregation: Annotated[str | None, typer.Option(help="replace, relay, scaled or naive.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Most rounds of training.")] = None,
+    retention_rounds: Annotated[int | None, typer.Option(help="Retention rounds after unlearning.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    engine: Annotated[str | None, typer.Option(help="flower (Ray) or inprocess.")] = None,
+    retrain: Annotated[bool, typer.Option("--retrain/--no-retrain", help="Also train the gold model.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last round in --out.")] = False,
+    assignments: Set = None,
+    out: Out = Path("runs/latest"),
+    as_json: Json = False,
+) -> None:
+    """Train, revoke, forget, audit; writes result.json, report.html and the models to --out."""
+    flags = {
+        "unlearn.method": method,
+        "campaign.aggregation": aggregation,
+        "train.rounds": rounds,
+        "campaign.retention_rounds": retention_rounds,
+        "seed": seed,
+        "device": json.dumps(device) if device else None,
+    }
+    values: dict[str, Any] = {"retrain": retrain} if not retrain else {}
+    if manifest is not None:
+        values["manifest"] = str(manifest)
+    if sites is not None:
+        values["sites"] = int(sites) if sites.isdigit() else sites
+    if forget is not None:
+        values["forget"] = _number_or_file(forget)
+    if forget_site is not None:
+        values["forget_sites"] = tuple(forget_site.split(","))
+    if engine is not None:
+        values["engine"] = engine
+    named = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    with _clear_errors():
+        _run(preset, [*named, *(assignments or [])], values, out, resume=resume, as_json=as_json)
+
+
+def _run(
+    preset: str | None, assignments: list[str], values: dict[str, Any], out: Path, *, resume: bool, as_json: bool
+) -> None:
+    from simulations.main_job import run_main_job  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.report import print_table  # noqa: PLC0415
+    from simulations.settings import load_settings  # noqa: PLC0415
+
+    config = load_settings(preset, assignments, values)
+    with _progress(quiet=as_json) as on_progress:
+        result = run_main_job(config, out, resume=resume, on_progress=on_progress)
+    if as_json:
+        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
+        return
+    console = Console()
+    print_table(result, console)
+    console.print(f"report: {out / 'report.html'}")
+
+
+@app.command(epilog="Example: fedforget-sim report runs/demo")
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+    """Draw the report again from result.json."""
+    from simulations.report import load_result, write_report  # noqa: PLC0415 - matplotlib
+
+    with _clear_errors():
+        Console().print(f"report: {write_report(load_result(folder), folder)}")
+
+
+@app.command(
+    epilog="Example: fedforget-sim study --preset covid --seeds 10 --out runs/covid --write docs/results/covid.md"
+)
+def study(
+    preset: Annotated[str, typer.Option(help="Name or path of a preset.")],
+    seeds: Annotated[int, typer.Option(help="Seeds 0 to N-1.", min=2)] = 10,
+    jobs: Annotated[int, typer.Option(help="Seeds at a time.", min=1)] = 2,
+    rotate: Annotated[bool, typer.Option("--rotate/--no-rotate", help="Another forgetting site for each seed.")] = True,
+    assignments: Set = None,
+    out: Out = Path("runs/study"),
+    write: Annotated[Path | None, typer.Option(help="Markdown file for the tables.")] = None,
+) -> None:
+    """Run the main job over seeds, go on where it stopped, and write paired differences with intervals."""
+    from simulations.settings import load_settings  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.study import run_study, study_markdown  # noqa: PLC0415
+
+    with _clear_errors():
+        config = load_settings(preset, assignments or [], {})
+        with _progress(quiet=False) as on_progress:
+            results = run_study(config, seeds, jobs, out, rotate=rotate, on_progress=on_progress)
+        command = f"fedforget-sim study --preset {preset} --seeds {seeds}" + "".join(
+            f" --set {text}" for text in assignments or []
+        )
+        text = study_markdown(results, title=preset, command=command)
+        if write is not None:
+            from common.model.checkpoint import write_text  # noqa: PLC0415
+
+            write_text(write, text)
+        Console().print(text, markup=False, highlight=False)
+
+
+@app.command(epilog="Example: fedforget-sim make-hospitals hospitals --sites 4 --patients 60")
+def make_hospitals(
+    folder: Annotated[Path, typer.Argument(help="Where to write DICOM files and manifest.csv.")],
+    sites: Annotated[int, typer.Option(min=1)] = 4,
+    patients: Annotated[int, typer.Option(min=1, help="Patients a site.")] = 60,
+    seed: int = 0,
+) -> None:
+    """Write made-up hospitals to a folder."""
+    from simulations.synthetic.federation import write_federation  # noqa: PLC0415
+
+    with _clear_errors():
+        Console().print(f"manifest: {write_federation(folder, sites=sites, patients=patients, seed=seed)}")
+
+
+def _number_or_file(text: str) -> int | float | str:
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        return text
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """One line for what we foresaw, its own exit code; Ctrl-C ends with 130 and says how to go on."""
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        yield
+    except FedForgetError as error:
+        _err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        _err.print("stopped; the same command with --resume goes on from the last round")
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Any]:
+    """A bar per stage with the time left; on standard error, so that standard output stays the result's."""
+    columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=_err, disable=quiet) as progress:
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done, total=total)
+
+        yield on_progress

@@ -1,0 +1,75 @@
+"""A Flower Grid that calls the ClientApp in this process: no Ray, no sockets. For tests and quick studies."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+
+class LocalGrid(Grid):
+    """One persistent Context per node; a message is handled when it is pushed, in order."""
+
+    def __init__(self, app: ClientApp, node_configs: Mapping[int, Mapping[str, Any]]) -> None:
+        self._app = app
+        self._run = Run.create_empty(run_id=1)
+        self._contexts = {
+            node: Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
+            for node, config in node_configs.items()
+        }
+        self._done: dict[str, Message] = {}
+        # Message() asks this internal class for the ids that a runtime would have set.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+
+    def set_run(self, run: Run) -> None:
+        """Keep the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message, as the runtimes make it."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All nodes; none is ever offline."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Handle each message at once and keep the reply."""
+        ids = []
+        for message in messages:
+            identity = str(uuid.uuid4())
+            message.metadata.__dict__["_message_id"] = identity
+            self._done[identity] = self._handle(message)
+            ids.append(identity)
+        return ids
+
+    def _handle(self, message: Message) -> Message:
+        # Each receiver gets records of its own, as after a network hop; the bytes of arrays are shared.
+        content = RecordDict({key: type(record)(cast(Any, dict(record))) for key, record in message.content.items()})
+        copy = Message.__new__(Message)
+        copy.__dict__.update({**message.__dict__, "_content": content})
+        try:
+            return self._app(copy, self._contexts[message.metadata.dst_node_id])
+        except Exception as error:  # noqa: BLE001 - the runtimes turn any exception into an error reply as well
+            return Message(Error(code=2, reason=type(error).__name__), reply_to=message)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies that are there."""
+        return [self._done.pop(identity) for identity in list(message_ids) if identity in self._done]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002 - part of the interface
+        """Push and pull."""
+        return self.pull_messages(self.push_messages(messages))

@@ -1,0 +1,151 @@
+"""From a manifest to site folders: checks, sites, splits, decoded images, and who will revoke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.site_files import read_site, write_site
+from common.data.duplicates import find_duplicates, patient_groups
+from common.data.image_cache import ImageCache
+from common.data.manifest import Manifest, read_manifest, read_patient_list
+from common.data.splits import choose_forget, partition, split_cohort
+from common.data.tokenizer import load_tokenizer
+from common.errors import CohortError, ConfigError, OutputError
+from common.model.checkpoint import ModelCard
+from common.records import Cohort, Split, Subset
+from simulations.settings import SimulationConfig
+from simulations.synthetic.federation import write_federation
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Sites on disk, and which patients will revoke at each."""
+
+    folder: Path
+    card: ModelCard
+    sites: tuple[str, ...]
+    forget: dict[str, tuple[str, ...]]
+    findings: str
+
+    def site_folder(self, name: str) -> Path:
+        """Folder of one site."""
+        return self.folder / "sites" / name
+
+
+def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], None]) -> Prepared:
+    """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
+
+    Raises:
+        InputError: the manifest, an image, the forget list or the folder.
+    """
+    _writable(out)
+    manifest = _manifest(config, out)
+    experiment = config.experiment
+    cache_folder = out / "cache"
+    cache = ImageCache(cache_folder, experiment.data.image_size, experiment.data.cache_bytes)
+    studies = manifest.cohort.studies
+    cache.warm([s.image for s in studies], lambda done: on_image(done, len(studies)), place=manifest.place)
+    duplicates = find_duplicates(manifest.cohort, cache)
+    groups = patient_groups(manifest.cohort, duplicates)
+    cohort = manifest.cohort
+    if config.sites != "natural":
+        cohort = partition(cohort, config.sites, experiment.seed, groups)
+    elif not all(s.site for s in cohort.studies):
+        raise CohortError(
+            "the manifest names no sites", where=str(manifest.source), remedy="add a column site, or use --sites N"
+        )
+    if len(cohort.sites) < 2:
+        raise CohortError("a federation needs two sites", where=str(manifest.source), remedy="use --sites 2 or more")
+    tokenizer = load_tokenizer(experiment.data.tokenizer, experiment.data.max_tokens)
+    card = ModelCard(
+        model=experiment.model, data=experiment.data, classes=cohort.classes, vocab_size=tokenizer.vocab_size
+    )
+    per_site = {name: cohort.where(lambda s, name=name: s.site == name) for name in cohort.sites}  # type: ignore[misc]
+    splits = {
+        name: manifest.split or split_cohort(part, experiment.data.split, experiment.seed, groups)
+        for name, part in per_site.items()
+    }
+    forget = _forget(config, per_site, splits)
+    for name, part in per_site.items():
+        own = frozenset(part.patients)
+        write_site(
+            out / "sites" / name,
+            part,
+            Split({p: s for p, s in splits[name].subset_of.items() if p in own}),
+            card,
+            name=name,
+            seed=experiment.seed,
+            device=experiment.device,
+            cache=cache_folder.resolve(),
+        )
+        read_site(out / "sites" / name)
+    return Prepared(out, card, cohort.sites, forget, duplicates.summary)
+
+
+def _writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as err:
+        raise OutputError(
+            f"cannot write here: {err.strerror}", where=str(out), remedy="choose another folder with --out"
+        ) from None
+
+
+def _manifest(config: SimulationConfig, out: Path) -> Manifest:
+    if config.manifest:
+        return read_manifest(Path(config.manifest))
+    made = config.hospitals
+    path = out / "hospitals" / "manifest.csv"
+    if not path.exists():
+        path = write_federation(
+            out / "hospitals",
+            sites=made.sites,
+            patients=made.patients,
+            seed=config.experiment.seed,
+            image_size=made.image_size,
+        )
+    return read_manifest(path)
+
+
+def _forget(
+    config: SimulationConfig, cohorts: dict[str, Cohort], splits: dict[str, Split]
+) -> dict[str, tuple[str, ...]]:
+    """Who revokes at each site. A patient known at several sites revokes at all of them."""
+    if isinstance(config.forget, str):
+        return _from_list(Path(config.forget), cohorts)
+    sites = config.forget_sites or (sorted(cohorts)[0],)
+    unknown = sorted(set(sites) - set(cohorts))
+    if unknown:
+        raise ConfigError(
+            f"no site {unknown[0]!r}", where="forget_sites", remedy=f"use one of {', '.join(sorted(cohorts))}"
+        )
+    trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
+    total = round(config.forget * trained) if config.forget < 1 else int(config.forget)
+    counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
+    if not min(counts):
+        raise CohortError(f"{total} patients cannot revoke at {len(sites)} sites", remedy="raise --forget")
+    chosen = {
+        patient
+        for name, count in zip(sites, counts, strict=True)
+        for patient in choose_forget(cohorts[name], splits[name], count, config.experiment.seed)
+    }
+    everywhere = {name: tuple(p for p in part.patients if p in chosen) for name, part in cohorts.items()}
+    return {name: patients for name, patients in everywhere.items() if patients}
+
+
+def _from_list(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[str, ...]]:
+    wanted = read_patient_list(path)
+    known = {p for part in cohorts.values() for p in part.patients}
+    unknown = sum(p not in known for p in wanted)
+    if unknown:
+        raise CohortError(
+            f"{unknown} of {len(wanted)} patients are in no site", where=str(path), remedy="correct the forget list"
+        )
+    listed = frozenset(wanted)
+    found = {name: tuple(p for p in part.patients if p in listed) for name, part in cohorts.items()}
+    return {name: patients for name, patients in found.items() if patients}

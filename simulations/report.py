@@ -1,0 +1,96 @@
+"""The report of one run: read `result.json`, write `report.html`, print the table, draw the key picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from common.errors import OutputError, ResultError
+from simulations.reporting.chart_models import draw_models
+from simulations.reporting.drawing import style, to_png
+from simulations.reporting.page import render
+from simulations.reporting.terminal import print_table
+from simulations.result import Result
+
+__all__ = ["draw_summary", "load_result", "print_table", "write_report"]
+
+RESULT_FILE = "result.json"
+REPORT_FILE = "report.html"
+_VERSION = Result.model_fields["schema_version"].default
+
+
+def load_result(folder: Path) -> Result:
+    """Read `result.json` of a run.
+
+    Raises:
+        ResultError: the file is missing, is not JSON, or does not follow the schema of this version.
+    """
+    file = folder / RESULT_FILE
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ResultError(
+            f"no {RESULT_FILE} here", where=str(folder), remedy="give the folder that a run wrote with --out"
+        ) from None
+    except OSError as err:
+        raise ResultError(f"cannot be read: {err.strerror}", where=str(file)) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        raise ResultError(f"not valid JSON: {err}", where=str(file), remedy="run again with --resume") from None
+    except _NotANumber as err:
+        raise ResultError(
+            f"{err} is not a figure of JSON", where=str(file), remedy="a missing figure is null with a reason"
+        ) from None
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != _VERSION:
+        raise ResultError(
+            f"schema_version is {version!r}, this version reads {_VERSION}",
+            where=str(file),
+            remedy="use the version of fedforget that wrote it, or run again",
+        )
+    try:
+        return Result.model_validate(values)
+    except ValidationError as err:
+        first = err.errors()[0]
+        raise ResultError(
+            f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+            where=str(file),
+            remedy="the file was changed by hand or is of another version; run again",
+        ) from None
+
+
+def write_report(result: Result, folder: Path) -> Path:
+    """Write `report.html`, one page that needs nothing else, into `folder`; returns its path.
+
+    Raises:
+        OutputError: the folder cannot be written; an earlier report is then left as it was.
+    """
+    page = render(result)
+    file = folder / REPORT_FILE
+    draft = file.with_suffix(".html.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8", newline="\n")
+        os.replace(draft, file)
+    except OSError as err:
+        raise OutputError(
+            f"the report cannot be written: {err.strerror}", where=str(file), remedy="check space and permissions"
+        ) from None
+    return file
+
+
+def draw_summary(result: Result) -> bytes:
+    """The key picture as a PNG: MIA AUC per branch with intervals and band, test AUC, cross-entropy."""
+    with style():
+        return to_png(draw_models(result))
+
+
+class _NotANumber(ValueError):
+    """`NaN` or `Infinity`, which Python reads but JSON does not know."""
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NotANumber(constant)

@@ -1,0 +1,67 @@
+"""Settings of a simulation: the experiment, and where its patients come from."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from common.config import ConfigError, ExperimentConfig, Positive, Settings, override, parse, read_toml
+
+
+class HospitalsConfig(Settings):
+    """Made-up hospitals, used when no manifest is given."""
+
+    sites: int = Field(default=4, ge=2)
+    patients: int = Field(default=60, ge=10)
+    image_size: int = Field(default=128, ge=32)
+
+
+class SimulationConfig(Settings):
+    """One run of `fedforget-sim run`."""
+
+    experiment: ExperimentConfig = ExperimentConfig()
+    hospitals: HospitalsConfig = HospitalsConfig()
+    manifest: str = ""
+    """A CSV of studies; empty for made-up hospitals."""
+    sites: int | Literal["natural"] = "natural"
+    """Deal patients to so many sites, or keep the sites of the manifest."""
+    forget: int | Positive | str = 10
+    """How many training patients revoke, which share of them (below 1), or a file that lists them."""
+    forget_sites: tuple[str, ...] = ()
+    """Where they revoke, dealt evenly; the first site when empty. A file may name patients of any site."""
+    engine: Literal["flower", "inprocess"] = "flower"
+    retrain: bool = True
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package."""
+    folder = resources.files("simulations") / "presets"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def load_settings(preset: str | None, assignments: list[str], values: dict[str, Any]) -> SimulationConfig:
+    """A preset by name or path, then `values` from flags, then `a.b=c` assignments, the last of which wins.
+
+    Assignments may leave out the leading `experiment.`, as in `train.rounds=3`.
+
+    Raises:
+        ConfigError: an unknown preset or setting.
+    """
+    found: dict[str, Any] = {}
+    where = "settings"
+    if preset is not None:
+        path = Path(preset)
+        if not path.suffix:
+            path = Path(str(resources.files("simulations") / "presets" / f"{preset}.toml"))
+            if not path.exists():
+                raise ConfigError(
+                    f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(preset_names())}"
+                )
+        found, where = read_toml(path), str(path.name)
+    found = {**found, **values}
+    short = tuple(ExperimentConfig.model_fields)
+    full = [f"experiment.{text}" if text.split(".")[0].split("=")[0] in short else text for text in assignments]
+    return parse(SimulationConfig, override(found, full), where)
