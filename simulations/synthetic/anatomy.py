@@ -1,0 +1,214 @@
+"""A chest radiograph drawn from a patient's anatomy, 0 black to 1 white; no real patient is in it.
+
+Coordinates run from -1 to 1, x to the right of the image (the patient's left) and y downwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from simulations.synthetic.patients import SEVERITIES, Device, Hospital, Patient
+
+Image = NDArray[np.float64]
+HEART_WIDTHS = (0.23, 0.29, 0.36, 0.44)
+LUNG_WIDTHS = (0.25, 0.29, 0.33, 0.31)
+LUNG_HEIGHTS = (0.72, 0.66, 0.62, 0.76)
+BODY_WIDTHS = (0.78, 0.88, 0.99, 0.92)
+HILA = ((-0.2, -0.08), (0.21, -0.12))
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Coordinates of every pixel, each `[size, size]`, and the side of a pixel."""
+
+    x: Image
+    y: Image
+    pixel: float
+
+
+def draw_radiograph(
+    patient: Patient, severity: int, hospital: Hospital, size: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw one study, `[size, size]` in 0 to 1; the patient's anatomy is the same each time, the posture is not."""
+    grid = _posed_grid(size, rng)
+    own = np.random.default_rng(patient.anatomy)
+    amount = float(np.clip(severity / (SEVERITIES - 1) + rng.normal(0.0, 0.06), 0.0, 1.05))
+    image = _body(grid, patient)
+    lungs = _lungs(grid, patient, own)
+    image -= 0.44 * lungs
+    image += lungs * (_vessels(grid, amount, own) + _haze(grid, amount, rng))
+    image += _ribs(grid, patient, own) * (0.25 + 0.75 * lungs)
+    image += _centre(grid, patient, own) * (0.4 + 0.75 * lungs)
+    image += (0.44 - 0.12 * amount) * lungs * _effusion(grid, patient, amount, own)
+    image += _collar_bones(grid, own)
+    image = np.maximum(np.clip(image, 0.0, 0.92), _device(grid, patient.device, own))
+    return _scanned(image, hospital, rng)
+
+
+def _posed_grid(size: int, rng: np.random.Generator) -> Grid:
+    line = (np.arange(size) + 0.5) / size * 2.0 - 1.0
+    x, y = np.meshgrid(line, line)
+    turn, scale = rng.normal(0.0, 0.025), 1.0 + rng.normal(0.0, 0.025)
+    dx, dy = rng.normal(0.0, 0.02, size=2)
+    return Grid(scale * (x + turn * y) + dx, scale * (y - turn * x) + dy, 2.0 / size)
+
+
+def _inside(distance: Image, softness: float) -> Image:
+    """1 where a signed distance is negative, 0 where it is positive, with an edge of this softness."""
+    return np.asarray(1.0 / (1.0 + np.exp(np.clip(distance / softness, -40.0, 40.0))))
+
+
+def _ellipse(grid: Grid, x: float, y: float, width: float, height: float, softness: float = 0.02) -> Image:
+    radius = np.hypot((grid.x - x) / width, (grid.y - y) / height)
+    return _inside((radius - 1.0) * min(width, height), softness)
+
+
+def _tube(grid: Grid, start: tuple[float, float], end: tuple[float, float], radius: float) -> Image:
+    """A line with a soft profile; one thinner than a pixel fades instead of vanishing between pixels."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    along = np.clip(((grid.x - start[0]) * dx + (grid.y - start[1]) * dy) / (dx * dx + dy * dy), 0.0, 1.0)
+    square = (grid.x - start[0] - along * dx) ** 2 + (grid.y - start[1] - along * dy) ** 2
+    shown = max(radius, 0.6 * grid.pixel)
+    return np.asarray(radius / shown * np.exp(-square / (2.0 * shown * shown)))
+
+
+def _body(grid: Grid, patient: Patient) -> Image:
+    width = BODY_WIDTHS[patient.build]
+    trunk = _inside(np.abs(grid.x) - width * (0.86 + 0.1 * grid.y), 0.03) * _inside(-0.62 - grid.y, 0.06)
+    shoulders = _ellipse(grid, 0.0, -0.2, 1.15 * width, 0.62, 0.04) * _inside(grid.y + 0.1, 0.05)
+    neck = _inside(np.abs(grid.x) - 0.2, 0.04) * _inside(grid.y + 0.5, 0.05)
+    return 0.03 + 0.53 * np.maximum(np.maximum(trunk, shoulders), neck)
+
+
+def _domes(grid: Grid, patient: Patient) -> Image:
+    """How far below the diaphragm a pixel lies; the right dome is the higher one."""
+    centre = 0.42 * BODY_WIDTHS[patient.build]
+    offset = np.abs(grid.x) - centre
+    top = 0.84 * LUNG_HEIGHTS[patient.build] - 0.06 + np.where(grid.x < 0, -0.04, 0.02)
+    return np.asarray(grid.y - top - 1.1 * offset * offset)
+
+
+def _lungs(grid: Grid, patient: Patient, own: np.random.Generator) -> Image:
+    width, height = LUNG_WIDTHS[patient.build], LUNG_HEIGHTS[patient.build]
+    tilt = 0.09 + own.uniform(-0.02, 0.02)
+    lungs = np.zeros_like(grid.x)
+    for side in (-1.0, 1.0):
+        x = side * (0.42 * BODY_WIDTHS[patient.build] + own.uniform(-0.02, 0.02))
+        leaning = Grid(grid.x - side * tilt * grid.y, grid.y, grid.pixel)
+        # A fourth power gives the flat walls and rounded apices of a lung.
+        radius = (np.abs((leaning.x - x) / width) ** 2.6 + np.abs((grid.y + 0.02) / height) ** 2.6) ** (1 / 2.6)
+        lungs = np.maximum(lungs, _inside((radius - 1.0) * width, 0.014))
+    return np.asarray(lungs * _inside(_domes(grid, patient), 0.012))
+
+
+def _vessels(grid: Grid, amount: float, own: np.random.Generator) -> Image:
+    """Vessels from both hila; oedema makes them thicker, and those to the apices most (cephalisation)."""
+    image = np.zeros_like(grid.x)
+    for side, hilum in zip((-1.0, 1.0), HILA, strict=True):
+        image += 0.16 * _ellipse(grid, *hilum, 0.07, 0.12, 0.035)
+        for angle in np.linspace(-1.25, 1.25, 9) + own.normal(0.0, 0.08, size=9):
+            length = own.uniform(0.35, 0.55)
+            middle = (hilum[0] + side * 0.5 * length * np.cos(angle), hilum[1] + 0.5 * length * np.sin(angle))
+            bend = angle + own.normal(0.0, 0.25)
+            end = (middle[0] + side * 0.6 * length * np.cos(bend), middle[1] + 0.7 * length * np.sin(bend))
+            radius = 0.012 * (1.0 + amount * (1.3 if angle < 0 else 0.5))
+            image += 0.16 * _tube(grid, hilum, middle, radius) + 0.11 * _tube(grid, middle, end, 0.6 * radius)
+    return image
+
+
+def _haze(grid: Grid, amount: float, rng: np.random.Generator) -> Image:
+    """Patchy perihilar haze, and from the middle degree on short septal lines at the outer bases (Kerley B)."""
+    patches = gaussian_filter(rng.standard_normal(grid.x.shape), 0.05 / grid.pixel)
+    patches /= patches.std()
+    spread = 0.16 + 0.16 * amount
+    wings = sum(np.exp(-((grid.x - 1.5 * x) ** 2 + (grid.y - y - 0.1) ** 2) / (2 * spread**2)) for x, y in HILA)
+    haze = amount * (0.3 * wings * (1.0 + 0.35 * patches) + 0.03)
+    if amount > 0.5:
+        for side in (-1.0, 1.0):
+            for y in np.arange(0.14, 0.44, 0.06) + rng.normal(0.0, 0.01):
+                haze += 0.1 * _tube(grid, (side * 0.56, y), (side * 0.7, y + 0.01), 0.007)
+    return np.asarray(haze)
+
+
+def _ribs(grid: Grid, patient: Patient, own: np.random.Generator) -> Image:
+    """Posterior ribs falling outwards, and fainter anterior ones falling inwards."""
+    pitch, phase = own.uniform(0.155, 0.185), own.uniform(0.0, 1.0)
+    side = np.abs(grid.x)
+    thorax = _inside(side - 0.84 * BODY_WIDTHS[patient.build], 0.03) * _inside(np.abs(grid.y + 0.05) - 0.72, 0.04)
+    posterior = np.cos(2 * np.pi * ((grid.y - 0.55 * side + 0.75 * side**2) / pitch + phase))
+    anterior = np.cos(2 * np.pi * ((grid.y + 0.5 * side) / (1.15 * pitch) + 2 * phase))
+    outer = _inside(0.35 - side, 0.06)
+    bands = 0.085 * _inside(0.45 - posterior, 0.12) + 0.035 * _inside(0.5 - anterior, 0.15) * outer
+    return np.asarray(thorax * _inside(0.1 - side, 0.02) * bands)
+
+
+def _centre(grid: Grid, patient: Patient, own: np.random.Generator) -> Image:
+    """Heart, mediastinum with aortic arch, spine, and the dark windpipe."""
+    width = HEART_WIDTHS[patient.heart_size] + own.uniform(-0.015, 0.015)
+    lean = own.uniform(0.3, 0.45)
+    leaning = Grid(grid.x - lean * (grid.y - 0.25), grid.y, grid.pixel)
+    heart = _ellipse(leaning, 0.4 * width, 0.25, width, 0.24 + 0.35 * width, 0.016)
+    arch = _ellipse(grid, 0.11, -0.3, 0.09, 0.1, 0.014)
+    strip = _inside(np.abs(grid.x) - 0.13 - 0.03 * own.random(), 0.025) * _inside(-0.75 - grid.y, 0.05)
+    spine = _inside(np.abs(grid.x - 0.03 * own.normal() * np.sin(2 * grid.y)) - 0.075, 0.012)
+    vertebrae = 0.06 + 0.025 * np.cos(2 * np.pi * grid.y / 0.13)
+    windpipe = _inside(np.abs(grid.x + 0.01) - 0.035, 0.012) * _inside(grid.y + 0.3, 0.03)
+    soft = np.maximum(np.maximum(0.34 * heart, 0.26 * arch), 0.2 * strip)
+    inside = _inside(np.abs(grid.y) - 1.2, 0.05)
+    return np.asarray(inside * (soft + spine * vertebrae - 0.12 * windpipe))
+
+
+def _effusion(grid: Grid, patient: Patient, amount: float, own: np.random.Generator) -> Image:
+    """Fluid at the bases, higher at the walls: a meniscus."""
+    depth = np.where(grid.x < 0, 0.22, 0.16) + 0.05 * own.uniform(-1, 1)
+    level = 0.06 - depth * max(amount - 0.45, 0.0) * 1.8 - 0.7 * max(amount - 0.5, 0.0) * np.abs(grid.x) ** 3
+    return _inside(level - _domes(grid, patient), 0.02)
+
+
+def _collar_bones(grid: Grid, own: np.random.Generator) -> Image:
+    drop = own.uniform(0.06, 0.16)
+    image = np.zeros_like(grid.x)
+    for side in (-1.0, 1.0):
+        elbow = (side * 0.38, -0.56 - 0.4 * drop)
+        image += _tube(grid, (side * 0.09, -0.5), elbow, 0.026) + _tube(grid, elbow, (side * 0.78, -0.58 - drop), 0.022)
+    return 0.13 * np.minimum(image, 1.0)
+
+
+def _device(grid: Grid, device: Device, own: np.random.Generator) -> Image:
+    dx, dy = own.uniform(-0.05, 0.05, size=2)
+    image = np.zeros_like(grid.x)
+    if device is Device.PACEMAKER:
+        image = np.maximum(image, _ellipse(grid, 0.52 + dx, -0.42 + dy, 0.13, 0.1, 0.008))
+        path = [(0.45 + dx, -0.4 + dy), (0.2, -0.5), (-0.08, -0.3), (-0.1, 0.1), (0.2 + dx, 0.38 + dy)]
+        for start, end in pairwise(path):
+            image = np.maximum(image, 0.9 * _tube(grid, start, end, 0.01))
+    elif device is Device.PORT:
+        ring = np.abs(np.hypot(grid.x + 0.5 + dx, grid.y + 0.36 + dy) - 0.06)
+        image = _inside(ring - 0.022, 0.006)
+        path = [(-0.46 - dx, -0.41 - dy), (-0.25, -0.6), (-0.08, -0.35), (-0.09, 0.0)]
+        for start, end in pairwise(path):
+            image = np.maximum(image, 0.85 * _tube(grid, start, end, 0.01))
+    elif device is Device.WIRES:
+        for y in np.linspace(-0.38, 0.4, 6) + dy:
+            ring = np.abs(np.hypot((grid.x - 0.4 * dx) / 1.6, grid.y - y) - 0.03)
+            image = np.maximum(image, _inside(ring - 0.006, 0.005))
+    elif device is Device.RODS:
+        for x in (-0.06, 0.06):
+            image = np.maximum(image, _tube(grid, (x + 0.3 * dx, -0.3 + dy), (x + 0.3 * dx, 0.6 + dy), 0.014))
+            for y in np.linspace(-0.25, 0.55, 6) + dy:
+                image = np.maximum(image, _ellipse(grid, x + 0.3 * dx, y, 0.035, 0.016, 0.006))
+    elif device is Device.VALVE:
+        ring = np.abs(np.hypot((grid.x - 0.12 - dx) / 1.25, grid.y - 0.2 - dy) - 0.065)
+        image = _inside(ring - 0.013, 0.006)
+    return np.asarray(0.99 * image)
+
+
+def _scanned(image: Image, hospital: Hospital, rng: np.random.Generator) -> Image:
+    blurred = gaussian_filter(np.clip(image, 0.0, 1.0), hospital.blur * image.shape[0])
+    noisy = blurred**hospital.gamma + rng.normal(0.0, hospital.noise, size=image.shape)
+    return np.asarray(np.clip(noisy, 0.0, 1.0))

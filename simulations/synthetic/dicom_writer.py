@@ -1,0 +1,49 @@
+"""Made-up radiographs as real DICOM files: 12 bits in 16, with a window (PS3.3 A.26, digital X-ray)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from simulations.synthetic.patients import Hospital, Patient
+
+BITS = 12
+WHITE = 2**BITS - 1
+
+
+def write_dicom(
+    path: Path, image: NDArray[np.float64], hospital: Hospital, patient: Patient, *, patient_id: str, study_id: str
+) -> None:
+    """Write `image`, `[height, width]` in 0 to 1, as the hospital's scanner stores it; same values, same bytes."""
+    grey = hospital.low + hospital.span * (1.0 - image if hospital.inverted else image)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = make_uid(study_id, "image")
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID = make_uid(study_id, "study")
+    data.SeriesInstanceUID = make_uid(study_id, "series")
+    data.PatientID, data.PatientName = patient_id, f"{patient_id}^Made-up"
+    data.PatientSex, data.PatientAge = patient.sex, f"{patient.age:03d}Y"
+    data.AccessionNumber = study_id
+    data.Modality, data.BodyPartExamined, data.ViewPosition = "DX", "CHEST", "PA"
+    data.InstitutionName, data.Manufacturer = hospital.name, "FedForget"
+    data.Rows, data.Columns = image.shape
+    data.SamplesPerPixel, data.PixelRepresentation = 1, 0
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, BITS, BITS - 1
+    data.PhotometricInterpretation = "MONOCHROME1" if hospital.inverted else "MONOCHROME2"
+    data.WindowCenter, data.WindowWidth = hospital.low + hospital.span // 2, hospital.span
+    data.PixelData = np.clip(np.rint(grey), 0, WHITE).astype("<u2").tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+def make_uid(*parts: str) -> str:
+    """A UID derived from `parts` (PS3.5 B.2: 2.25 and a number of 128 bits)."""
+    digest = hashlib.sha256("/".join(parts).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
