@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from simulations.synthetic.patients import Hospital, Patient
 
@@ -17,7 +17,7 @@ WHITE = 2**BITS - 1
 
 
 def write_dicom(
-    path: Path, image: NDArray[np.float64], hospital: Hospital, patient: Patient, *, patient_id: str, study_id: str
+    path: Path, image: NDArray[np.floating], hospital: Hospital, patient: Patient, *, patient_id: str, study_id: str
 ) -> None:
     """Write `image`, `[height, width]` in 0 to 1, as the hospital's scanner stores it; same values, same bytes."""
     grey = hospital.low + hospital.span * (1.0 - image if hospital.inverted else image)
@@ -25,7 +25,7 @@ def write_dicom(
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = make_uid(study_id, "image")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     data.StudyInstanceUID = make_uid(study_id, "study")
     data.SeriesInstanceUID = make_uid(study_id, "series")
@@ -43,7 +43,7 @@ def write_dicom(
     data.save_as(path, enforce_file_format=True)
 
 
-def make_uid(*parts: str) -> str:
+def make_uid(*parts: str) -> UID:
     """A UID derived from `parts` (PS3.5 B.2: 2.25 and a number of 128 bits)."""
     digest = hashlib.sha256("/".join(parts).encode()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+    return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")

@@ -25,8 +25,8 @@ class Device(StrEnum):
 
 DEVICES = {
     Device.NONE: "",
-    Device.PACEMAKER: "Pacemaker over the left chest with a lead in the ventricle.",
-    Device.PORT: "Port catheter on the right, tip in the vena cava.",
+    Device.PACEMAKER: "Left pacemaker with lead.",
+    Device.PORT: "Right port catheter.",
     Device.WIRES: "Sternotomy wires in line.",
     Device.RODS: "Spinal fusion rods.",
     Device.VALVE: "Prosthetic valve ring.",
