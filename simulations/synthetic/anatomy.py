@@ -84,7 +84,7 @@ def _body(grid: Grid, patient: Patient) -> Image:
     trunk = _inside(np.abs(grid.x) - width * (0.86 + 0.1 * grid.y), 0.03) * _inside(-0.62 - grid.y, 0.06)
     shoulders = _ellipse(grid, 0.0, -0.2, 1.15 * width, 0.62, 0.04) * _inside(grid.y + 0.1, 0.05)
     neck = _inside(np.abs(grid.x) - 0.2, 0.04) * _inside(grid.y + 0.5, 0.05)
-    return 0.03 + 0.53 * np.maximum(np.maximum(trunk, shoulders), neck)
+    return np.asarray(0.03 + 0.53 * np.maximum(np.maximum(trunk, shoulders), neck))
 
 
 def _domes(grid: Grid, patient: Patient) -> Image:

@@ -34,12 +34,17 @@ def write_federation(root: Path, *, sites: int = 4, patients: int = 60, seed: in
     manifest = root / "manifest.csv"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with manifest.open("w", encoding="utf-8", newline="") as file:
+        rows = []
+        for number in range(1, sites + 1):
+            hospital = make_hospital(number, np.random.default_rng([seed, number]))
+            rows += list(_write_hospital(root, hospital, number, patients, seed, image_size))
+        # Last and at once: where there is a manifest, all its images are there.
+        part = manifest.with_suffix(".part")
+        with part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            for number in range(1, sites + 1):
-                hospital = make_hospital(number, np.random.default_rng([seed, number]))
-                writer.writerows(_write_hospital(root, hospital, number, patients, seed, image_size))
+            writer.writerows(rows)
+        part.replace(manifest)
     except OSError as err:
         raise OutputError(
             f"cannot write ({err.strerror})", where=str(root), remedy="choose a folder with room that you may write"
