@@ -52,8 +52,8 @@ class Site:
         self.card = self._file.card
         self.cohort = self._file.cohort
         self.device = pick_device(self._file.device)
-        self._tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
-        self._cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
+        self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
+        self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
         self._model: ImageTextModel | None = None
         self._tensors: dict[frozenset[str], StudyTensors] = {}
 
@@ -169,11 +169,13 @@ class Site:
                 cost = self._keep_reference(model, request.reference)
                 return EvaluateReply(site=self.name, cost=cost, seconds=time.monotonic() - begin)
             case "audit":
+                # Where nobody is to be forgotten there is nothing to compare: utility on the test patients suffices.
+                here = bool(self.forget)
                 sets = AuditSets(
                     forget=self._score(model, self.forget),
-                    retain=self._score(model, self.patients(Subset.TRAIN)),
-                    calibration=self._score(model, self.patients(Subset.CALIBRATION)),
-                    never_seen=self._score(model, self.patients(Subset.AUDIT)),
+                    retain=self._score(model, self.patients(Subset.TRAIN)) if here else None,
+                    calibration=self._score(model, self.patients(Subset.CALIBRATION)) if here else None,
+                    never_seen=self._score(model, self.patients(Subset.AUDIT)) if here else None,
                     test=self._score(model, self.patients(Subset.TEST)),
                 )
                 audit = audit_figures(
@@ -224,7 +226,7 @@ class Site:
         if patients not in self._tensors:
             if len(self._tensors) > 16:
                 self._tensors.clear()
-            self._tensors[patients] = StudyTensors(self.cohort.of(patients).studies, self._cache, self._tokenizer)
+            self._tensors[patients] = StudyTensors(self.cohort.of(patients).studies, self.cache, self.tokenizer)
         return self._tensors[patients]
 
     def _load(self, state: State) -> ImageTextModel:

@@ -99,7 +99,9 @@ class UnlearnConfig(Settings):
     passes: int = Field(default=8, ge=1)
     """Most passes over the forget set."""
     batch: int = Field(default=32, ge=1)
-    """Forget studies a step, and as many retain studies beside them."""
+    """Forget studies a step."""
+    retain_batch: int = Field(default=8, ge=1)
+    """Retain studies beside them."""
     lr: Positive = 1e-3
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
@@ -107,7 +109,7 @@ class UnlearnConfig(Settings):
     task_weight: float = Field(default=0.3, ge=0.0)
     push: float = Field(default=0.0, ge=0.0)
     """Calibrated only: scale of the paper's two push terms, for patients still above their target."""
-    renew: int = Field(default=2, ge=1)
+    renew: int = Field(default=3, ge=1)
     """Calibrated only: passes between two looks at the calibration patients."""
     tolerance: float = Field(default=0.1, ge=0.0)
     """Calibrated only: stop when the mean distance of margins (nats) to their targets is below it in every branch."""

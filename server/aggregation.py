@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -87,11 +88,16 @@ class DeltaSpool:
         files = [safe_open(path, framework="pt") for path in order]
         for name, tensor in after.items():
             if tensor.is_floating_point():
-                tensor.add_(project_conflicts([f.get_tensor(name) for f in files]))
+                tensor.add_(project_conflicts([_read(f, name) for f in files]))
         del files
         for path in order:
             path.unlink()
         return after
+
+
+def _read(file: Any, name: str) -> Tensor:
+    # safetensors leaves its reader untyped.
+    return cast(Tensor, file.get_tensor(name))
 
 
 def project_conflicts(deltas: list[Tensor]) -> Tensor:

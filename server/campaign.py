@@ -100,7 +100,10 @@ def run_campaign(
         on_round(record)
         rounds.append(record)
         state = after
-    last = Round(phase="retain", round=len(candidates), selection=select(federation, state, config.seed))
+    # With a single candidate there is nothing to choose, and the audit says the rest.
+    several = len(candidates) > 1
+    selection = select(federation, state, config.seed) if several else None
+    last = Round(phase="retain", round=len(candidates), selection=selection)
     candidates.append((state, last))
     on_round(last)
     chosen = choose_round([r.selection for _, r in candidates])

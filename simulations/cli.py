@@ -96,6 +96,37 @@ def _run(
     console.print(f"report: {out / 'report.html'}")
 
 
+@app.command(epilog="Example: fedforget-sim prepare --preset demo --out runs/flwr")
+def prepare(preset: Preset = None, assignments: Set = None, out: Out = Path("runs/flwr")) -> None:
+    """Write the folders of sites and server that `flwr run .` works on, and print the commands."""
+    from simulations.main_job import prepare_for_flwr  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.settings import load_settings  # noqa: PLC0415
+
+    with _clear_errors():
+        config = load_settings(preset, assignments or [], {})
+        with _progress(quiet=False) as on_progress:
+            prepared = prepare_for_flwr(config, out, lambda done, total: on_progress("images", done, total))
+        root = out.resolve()
+        Console().print(
+            f"export FEDFORGET_SITES={root / 'sites'} FEDFORGET_SERVER={root}\n"
+            f"flwr run . local --stream --federation-config 'num-supernodes={len(prepared.sites)} "
+            "client-resources-num-cpus=1'\n"
+            f"fedforget-sim revoke {out}   # then the same flwr run again: it forgets",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command(epilog="Example: fedforget-sim revoke runs/flwr")
+def revoke(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]) -> None:
+    """Record the revocations that the settings ask for at the prepared sites."""
+    from simulations.main_job import revoke_prepared  # noqa: PLC0415 - torch, for commands that need it
+
+    with _clear_errors():
+        for site, count in revoke_prepared(folder).items():
+            Console().print(f"{site}: {count} revocations recorded")
+
+
 @app.command(epilog="Example: fedforget-sim report runs/demo")
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     """Draw the report again from result.json."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import OutputError
+from client.site import Site
+from common.errors import CohortError, OutputError
 from common.model.checkpoint import write_text
+from server.app import ServerFile
 from simulations.experiment import Experiment, OnProgress
-from simulations.prepare import prepare
+from simulations.prepare import Prepared, prepare
 from simulations.report import write_report
 from simulations.result import Result
 from simulations.settings import SimulationConfig
 
-CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
+CONFIG_FILE, RESULT_FILE, FORGET_FILE = "config.json", "result.json", "forget.json"
 
 
 def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progress: OnProgress) -> Result:
@@ -28,6 +32,38 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     write_text(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     write_report(result, out)
     return result
+
+
+def prepare_for_flwr(config: SimulationConfig, out: Path, on_image: Callable[[int, int], None]) -> Prepared:
+    """Write `sites/`, `server.json` and the list of those who will revoke.
+
+    Raises:
+        InputError: settings, data or folder.
+    """
+    prepared = prepare(config, out, on_image)
+    experiment = config.experiment
+    if len(prepared.forget) > 1 and experiment.campaign.aggregation == "replace":
+        campaign = experiment.campaign.model_copy(update={"aggregation": "relay"})
+        experiment = experiment.model_copy(update={"campaign": campaign})
+    server = ServerFile(experiment=experiment, card=prepared.card, sites=len(prepared.sites))
+    write_text(out / "server.json", server.model_dump_json(indent=2) + "\n")
+    write_text(out / FORGET_FILE, json.dumps(prepared.forget))
+    return prepared
+
+
+def revoke_prepared(out: Path) -> dict[str, int]:
+    """Record the revocations of a prepared folder; how many at each site.
+
+    Raises:
+        CohortError: the folder was not prepared.
+    """
+    file = out / FORGET_FILE
+    if not file.exists():
+        raise CohortError("not a prepared folder", where=str(out), remedy="run fedforget-sim prepare first")
+    forget: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
+    for name, patients in forget.items():
+        Site(out / "sites" / name).revoke(patients)
+    return {name: len(patients) for name, patients in forget.items()}
 
 
 def _claim(config: SimulationConfig, out: Path, *, resume: bool) -> None:

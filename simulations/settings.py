@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from common.config import ConfigError, ExperimentConfig, Positive, Settings, override, parse, read_toml
+from common.config import ExperimentConfig, Positive, Settings, override, parse, read_toml
+from common.errors import ConfigError
 
 
 class HospitalsConfig(Settings):

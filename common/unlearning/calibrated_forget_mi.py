@@ -53,7 +53,7 @@ def calibrated(
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
-    retain = endless(sets.retain, config.batch, device, rng)
+    retain = endless(sets.retain, config.retain_batch, device, rng)
     weights = WEIGHTINGS[config.weighting]
     targets = torch.zeros(3, count)
     trace: list[Pass] = []

@@ -114,7 +114,7 @@ def paper(
     cost = FORWARD * (len(sets.forget) + len(sets.retain))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
-    retain = endless(sets.retain, config.batch, device, rng)
+    retain = endless(sets.retain, config.retain_batch, device, rng)
     trace = []
     model.eval()
     for number in range(1, config.passes + 1):

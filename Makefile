@@ -1,0 +1,52 @@
+# On a fresh machine each target does its own set-up: a virtual environment in .venv, then its work.
+PYTHON ?= python3
+BIN := .venv/bin
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup demo check lint test bench study-covid study-hospitals study-natural clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -e '.[dev,tensorboard]'
+	touch $@
+
+setup: .venv/.installed ## make .venv and install
+
+demo: setup ## the main job on made-up hospitals, into runs/demo
+	$(BIN)/fedforget-sim run --preset demo --out runs/demo
+
+lint: setup ## ruff, mypy --strict, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint ## lint and the quick tests
+	$(BIN)/pytest -q -n auto -m "not integration and not slow and not gpu"
+
+test: lint ## lint and all tests but studies
+	$(BIN)/pytest -q -n auto
+
+bench: setup ## the benchmarks, into docs/results/bench.md
+	$(BIN)/python -m simulations.bench --write docs/results/bench.md
+
+study-covid: setup ## 10 seeds on the real set, into docs/results/covid.md
+	$(BIN)/fedforget-sim study --preset covid --seeds 10 --out runs/study-covid --write docs/results/covid.md
+
+study-natural: setup ## the real set by its own sites, a patient known at two
+	$(BIN)/fedforget-sim study --preset covid-natural --seeds 5 --out runs/study-natural --write docs/results/covid-natural.md
+
+study-hospitals: setup ## made-up hospitals, one and three forgetting, relay, scaled and naive
+	$(BIN)/fedforget-sim study --preset hospitals --seeds 3 --out runs/study-one --write docs/results/hospitals-one.md
+	for how in relay scaled naive; do \
+	  $(BIN)/fedforget-sim study --preset hospitals-three --set campaign.aggregation=$$how --seeds 3 \
+	    --out runs/study-three-$$how --write docs/results/hospitals-three-$$how.md || exit 1; done
+
+clean: ## remove .venv and build products
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,143 @@
+"""Frozen dataclasses <-> canonical JSON, strictly: no unknown, missing or mistyped field.
+
+Not pydantic, because the same types are read by the verifier, which must run with the standard library and
+`cryptography` alone. Field names become lowerCamelCase, as in-toto predicates have them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from common.errors import EvidenceError
+from common.evidence.canonical import Json, canonical, parse_canonical
+
+T = TypeVar("T")
+
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", re.ASCII)
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def encode(value: Any) -> bytes:
+    """Canonical bytes of a dataclass instance."""
+    return canonical(to_json(value))
+
+
+def decode(model: type[T], data: bytes) -> T:
+    """Instance of the dataclass `model` from canonical bytes, or an `EvidenceError` that names the wrong field."""
+    return from_json(model, parse_canonical(data))
+
+
+def to_json(value: Any) -> Json:
+    """The JSON value of a dataclass instance, of a tuple of them, or of a plain value."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {_camel(f.name): to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return value  # type: ignore[no-any-return]  # `canonical` refuses whatever is not JSON
+
+
+def from_json(model: type[T], value: Json, where: str = "") -> T:
+    """Read `value` as `model`: a dataclass, `str`, `int`, `bool`, a `Literal`, `X | None` or `tuple[X, ...]`."""
+    result: T = _read(model, value, where)
+    return result
+
+
+def _read(kind: Any, value: Json, where: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _read_fields(kind, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(where, "a list")
+        return tuple(_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin in (types.UnionType, Union):
+        some = next(argument for argument in arguments if argument is not type(None))
+        return None if value is None else _read(some, value, where)
+    if origin is Literal:
+        if not isinstance(value, str) or value not in arguments:
+            raise _wrong(where, "one of " + ", ".join(map(str, arguments)))
+        return value
+    if type(value) is not kind:
+        raise _wrong(where, kind.__name__)
+    return value
+
+
+def _read_fields(model: type[Any], value: Json, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong(where, "an object")
+    hints = get_type_hints(model)
+    names = {_camel(field.name): field.name for field in dataclasses.fields(model)}
+    if missing := sorted(names.keys() - value.keys()):
+        raise EvidenceError(f"{where or 'document'}: no field {missing[0]!r}")
+    if len(value) != len(names):
+        raise EvidenceError(f"{where or 'document'}: {len(value) - len(names)} fields that are not in the format")
+    values = {name: _read(hints[name], value[key], f"{where}.{key}".lstrip(".")) for key, name in names.items()}
+    try:
+        return model(**values)
+    except EvidenceError as err:
+        raise EvidenceError(f"{where}: {err}" if where else str(err)) from None
+
+
+def _wrong(where: str, wanted: str) -> EvidenceError:
+    return EvidenceError(f"{where or 'document'} is not {wanted}")
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def check_digest(text: str, name: str) -> None:
+    """Raise unless `text` is 32 bytes in lower-case hexadecimal."""
+    if not _DIGEST.fullmatch(text):
+        raise EvidenceError(f"{name} is not a SHA-256 digest of 64 lower-case hexadecimal digits")
+
+
+def check_text(text: str, name: str) -> None:
+    """Raise if `text` is empty."""
+    if not text:
+        raise EvidenceError(f"{name} is empty")
+
+
+def check_sorted(items: tuple[str, ...], name: str) -> None:
+    """Raise unless `items` are in order and without repetition, so that one set has one encoding."""
+    if any(left >= right for left, right in pairwise(items)):
+        raise EvidenceError(f"{name} is not sorted, or holds something twice")
+
+
+def check_decimal(text: str, name: str) -> None:
+    """Raise unless `text` is a plain decimal number, as `decimal_text` writes it."""
+    if not _DECIMAL.fullmatch(text):
+        raise EvidenceError(f"{name} is not a decimal number such as -0.25")
+
+
+def decimal_text(number: float) -> str:
+    """Shortest decimal digits that read back as the same float64, without an exponent."""
+    exact = Decimal(repr(float(number)))
+    if not exact.is_finite():
+        raise EvidenceError(f"a figure is {number}; only finite numbers can be attested")
+    return f"{exact:f}"
+
+
+def check_time(text: str, name: str) -> None:
+    """Raise unless `text` is a UTC time such as 2026-11-02T08:14:00Z; this form sorts as time does."""
+    try:
+        if datetime.strptime(text, _TIME_FORMAT).strftime(_TIME_FORMAT) == text and text.isascii():
+            return
+    except ValueError:
+        pass
+    raise EvidenceError(f"{name} is not a UTC time such as 2026-11-02T08:14:00Z")
+
+
+def time_text(moment: datetime) -> str:
+    """`moment`, which must know its zone, as a UTC time in whole seconds (RFC 3339)."""
+    if moment.tzinfo is None:
+        raise EvidenceError("a time without a zone cannot be attested")
+    return moment.astimezone(UTC).strftime(_TIME_FORMAT)

@@ -1,0 +1,246 @@
+"""What is signed: in-toto Statements (https://github.com/in-toto/attestation, v1) about a revocation and an unlearning.
+
+The predicate types are names, compared letter by letter and never fetched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from common.errors import EvidenceError
+from common.evidence.canonical import Json, canonical, parse_canonical
+from common.evidence.log_checkpoint import Checkpoint
+from common.evidence.schema import (
+    check_decimal,
+    check_digest,
+    check_sorted,
+    check_text,
+    check_time,
+    from_json,
+    to_json,
+)
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+REVOCATION_TYPE = "https://fedforget.org/revocation/v1"
+UNLEARNING_TYPE = "https://fedforget.org/unlearning/v1"
+
+Party = Literal["site", "server", "evaluator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """That a consent was revoked, without saying whose: the subject is a salted commitment to the consent document.
+
+    Attributes:
+        document: commitment to the consent document; document and salt stay in the site's erasable vault.
+        request: random id of the request; never derived from the patient.
+        site: who took it in.
+        source: how it came.
+        legal_basis: as in `GDPR 7(3)`.
+        requester: role of who asked, as in `patient` or `guardian`.
+        identity_check: how that was established.
+        modalities: what may no longer be used, sorted: `images`, `reports`.
+        policies: codes of the consent policies withdrawn, sorted; empty means all.
+        received, effective, due: UTC times.
+    """
+
+    document: str
+    request: str
+    site: str
+    source: Literal["fhir", "form", "opt-out-list"]
+    legal_basis: str
+    requester: str
+    identity_check: str
+    modalities: tuple[str, ...]
+    policies: tuple[str, ...]
+    received: str
+    effective: str
+    due: str
+
+    def __post_init__(self) -> None:
+        check_digest(self.document, "document")
+        for name in ("request", "site", "legal_basis", "requester", "identity_check"):
+            check_text(getattr(self, name), name)
+        for name in ("received", "effective", "due"):
+            check_time(getattr(self, name), name)
+        check_sorted(self.modalities, "modalities")
+        check_sorted(self.policies, "policies")
+        if not self.modalities or not {"images", "reports"}.issuperset(self.modalities):
+            raise EvidenceError("modalities are not images, reports or both")
+        if self.due <= self.received:
+            raise EvidenceError("due is not after received")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file of the new model: its name and SHA-256."""
+
+    name: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "name")
+        check_digest(self.sha256, "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How it was unlearned: method, digest of its settings, seed."""
+
+    name: str
+    config: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "name")
+        check_digest(self.config, "config")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Rounds of ordinary training after the unlearning, and who took part (sorted)."""
+
+    rounds: int
+    sites: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_sorted(self.sites, "sites")
+        if self.rounds < 0 or (self.rounds > 0) != bool(self.sites):
+            raise EvidenceError("rounds and sites of the retention do not go together")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure with its interval: decimal strings, `level` as in `0.90`, `n` patients behind it, who measured it."""
+
+    name: str
+    value: str
+    low: str
+    high: str
+    level: str
+    n: int
+    reported_by: Party
+
+    def __post_init__(self) -> None:
+        check_text(self.name, "name")
+        for name in ("value", "low", "high", "level"):
+            check_decimal(getattr(self, name), name)
+        if float(self.low) > float(self.high) or not 0 < float(self.level) < 1 or self.n < 1:
+            raise EvidenceError("an interval that is turned round, a level outside (0, 1) or no patients")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome, and why, in plain words."""
+
+    outcome: Literal["accepted", "rejected", "inconclusive"]
+    reasons: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.reasons:
+            raise EvidenceError("a decision without a reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Unlearning:
+    """What was done for which revocations, measured how, with what limits.
+
+    Attributes:
+        campaign: id of the campaign.
+        issued: UTC time.
+        revocations: SHA-256 of the payloads of the revocation statements, sorted.
+        lineage: SHA-256 of earlier models, oldest first; the last is the parent of the new model.
+        code: SHA-256 of the approved app.
+        limits: what the figures do not show; never empty.
+        log: checkpoint of the log in which the revocations and the campaign's events stand.
+    """
+
+    campaign: str
+    issued: str
+    revocations: tuple[str, ...]
+    lineage: tuple[str, ...]
+    method: Method
+    retention: Retention
+    metrics: tuple[Metric, ...]
+    code: str
+    decision: Decision
+    limits: tuple[str, ...]
+    log: Checkpoint
+
+    def __post_init__(self) -> None:
+        check_text(self.campaign, "campaign")
+        check_time(self.issued, "issued")
+        check_digest(self.code, "code")
+        for name in ("revocations", "lineage"):
+            for index, digest in enumerate(getattr(self, name)):
+                check_digest(digest, f"{name}[{index}]")
+        check_sorted(self.revocations, "revocations")
+        for name in ("revocations", "lineage", "metrics", "limits"):
+            if not getattr(self, name):
+                raise EvidenceError(f"{name} is empty")
+
+    @property
+    def parent(self) -> str:
+        """Digest of the model that was unlearned."""
+        return self.lineage[-1]
+
+
+def revocation_statement(revocation: Revocation) -> bytes:
+    """Payload to sign for a revocation."""
+    predicate = to_json(revocation)
+    document = predicate.pop("document") if isinstance(predicate, dict) else None
+    return _statement([{"name": "consent-document", "digest": {"hmacSha256": document}}], REVOCATION_TYPE, predicate)
+
+
+def read_revocation(payload: bytes) -> Revocation:
+    """The revocation in a payload, or an `EvidenceError`."""
+    match _open(payload, REVOCATION_TYPE):
+        case [{"digest": {"hmacSha256": document}}], dict(predicate):
+            revocation = from_json(Revocation, {**predicate, "document": document}, "predicate")
+            if revocation_statement(revocation) == payload:
+                return revocation
+    raise EvidenceError("subject is not one commitment to a consent document")
+
+
+def unlearning_statement(models: tuple[ModelFile, ...], unlearning: Unlearning) -> bytes:
+    """Payload to sign for an unlearning whose new model is `models`, sorted by name."""
+    check_sorted(tuple(model.name for model in models), "subject")
+    if not models:
+        raise EvidenceError("subject is empty")
+    subjects: list[Json] = [{"name": model.name, "digest": {"sha256": model.sha256}} for model in models]
+    return _statement(subjects, UNLEARNING_TYPE, to_json(unlearning))
+
+
+def read_unlearning(payload: bytes) -> tuple[tuple[ModelFile, ...], Unlearning]:
+    """Model files and predicate in a payload, or an `EvidenceError`."""
+    subjects, predicate = _open(payload, UNLEARNING_TYPE)
+    models = []
+    for index, subject in enumerate(subjects):
+        match subject:
+            case {"name": str(name), "digest": {"sha256": str(digest)}}:
+                models.append(ModelFile(name, digest))
+            case _:
+                raise EvidenceError(f"subject[{index}] is not a file with a SHA-256")
+    unlearning = from_json(Unlearning, predicate, "predicate")
+    if unlearning_statement(tuple(models), unlearning) != payload:
+        raise EvidenceError("subject has fields that are not in the format")
+    return tuple(models), unlearning
+
+
+def _statement(subjects: list[Json], predicate_type: str, predicate: Json) -> bytes:
+    return canonical(
+        {"_type": STATEMENT_TYPE, "subject": subjects, "predicateType": predicate_type, "predicate": predicate}
+    )
+
+
+def _open(payload: bytes, predicate_type: str) -> tuple[list[Json], Json]:
+    match parse_canonical(payload):
+        case {"_type": kind, "subject": list(subjects), "predicateType": name, "predicate": predicate, **rest} if (
+            not rest
+        ):
+            if kind != STATEMENT_TYPE or name != predicate_type:
+                raise EvidenceError(f"not a statement of type {predicate_type}")
+            return subjects, predicate
+    raise EvidenceError("not an in-toto Statement of the four fields that it has")

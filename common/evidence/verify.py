@@ -1,0 +1,123 @@
+"""Stand-alone verifier: `python -m common.evidence.verify`. Needs Python and `cryptography`, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from common.errors import EvidenceError, FedForgetError, InputError
+from common.evidence.examination import REQUIRED, Examination, examine
+from common.evidence.key_history import KeyHistory
+from common.evidence.keys import PinnedKeys, PublicKey
+from common.evidence.schema import decode
+
+EPILOG = """\
+example:
+  python -m common.evidence.verify attestation.json --key site=site.pub --key server=server.pub \\
+      --log bundle.json --checkpoint peer-checkpoint.json --model model.safetensors
+
+Get the public keys from the hospital and the coordinator themselves, never from who sent the attestation.
+Every signature must be by a key that you give. A name stands for one party; give it again for its other keys.
+
+exit codes:
+  0  everything that could be checked holds; read what was not checked
+  2  the command or one of the files given with it cannot be used
+  6  something does not hold
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        result = examine(
+            _read(options.attestation),
+            _keys(options.key, options.history),
+            dict.fromkeys(options.require, 1) or REQUIRED,
+            None if options.log is None else _read(options.log),
+            [_read(path) for path in options.checkpoint],
+            {path: _digest(path) for path in options.model},
+            [_read(path) for path in options.revocation],
+        )
+    except FedForgetError as err:
+        sys.stderr.write(f"error: {err}\n")
+        return err.exit_code
+    sys.stdout.write(_as_json(result) if options.json else _as_text(result))
+    return 0 if result.holds else EvidenceError.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m common.evidence.verify",
+        description="Check an unlearning attestation offline, with public keys alone.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("attestation", metavar="ATTESTATION", help="the signed attestation")
+    add("--key", action="append", default=[], metavar="NAME=FILE", help="public key (PEM) of site, server, ...")
+    add("--history", metavar="FILE", help="key history to take the keys from, instead of --key")
+    add("--require", action="append", default=[], metavar="NAME", help="who must have signed (default: site, server)")
+    add("--log", metavar="BUNDLE", help="log bundle: proofs or all leaves, with a checkpoint")
+    add("--checkpoint", action="append", default=[], metavar="FILE", help="checkpoint that a peer co-signed")
+    add("--model", action="append", default=[], metavar="FILE", help="file of the model in use")
+    add("--revocation", action="append", default=[], metavar="FILE", help="signed revocation statement")
+    add("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as err:
+        raise InputError(f"cannot be read: {err.strerror}", where=path, remedy="check the path") from None
+
+
+def _digest(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        raise InputError(f"cannot be read: {err.strerror}", where=path, remedy="check the path") from None
+
+
+def _keys(given: Sequence[str], history: str | None) -> PinnedKeys | KeyHistory:
+    if bool(given) == (history is not None):
+        raise InputError("give public keys either by --key or by --history", where="--key")
+    if history is not None:
+        try:
+            return decode(KeyHistory, _read(history))
+        except EvidenceError as err:
+            raise InputError(f"not a key history: {err}", where=history) from None
+    named = []
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise InputError(f"{text!r} is not NAME=FILE", where="--key", remedy="try --key site=site.pub")
+        try:
+            named.append((name, PublicKey.from_pem(_read(path))))
+        except InputError as err:
+            raise InputError(err.problem, where=path, remedy=err.remedy) from None
+    return PinnedKeys.of(named)
+
+
+def _as_json(result: Examination) -> str:
+    return json.dumps({"holds": result.holds, **asdict(result)}, indent=2) + "\n"
+
+
+def _as_text(result: Examination) -> str:
+    lines = [f"{item.outcome.upper():<14} {item.subject}: {item.reason}" for item in result.findings]
+    if result.claims:
+        lines += ["", "What the attestation says:", *(f"  {claim}" for claim in result.claims)]
+    lines += ["", "What it does not show:", *(f"  {limit}" for limit in result.limits)]
+    lines += ["", "Everything checked holds." if result.holds else "NOT TO BE RELIED ON: something does not hold."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

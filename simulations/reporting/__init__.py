@@ -1,0 +1,1 @@
+"""How a result is shown: charts, tables and words for the report, the terminal and TensorBoard."""

@@ -1,0 +1,87 @@
+"""The result in plain words: the answer, what stands behind it, and what it does not say."""
+
+from __future__ import annotations
+
+from simulations.reporting.chart_cost import ratio, yardstick
+from simulations.reporting.chart_models import margin
+from simulations.reporting.palette import BRANCHES
+from simulations.result import Result
+
+QUESTION = "Can the model still tell that these patients were in it?"
+OUTCOMES = {"accepted": "Accepted", "rejected": "Rejected", "inconclusive": "Inconclusive"}
+
+
+def headline(result: Result) -> str:
+    """One sentence that answers `QUESTION`."""
+    outcome = result.decision.outcome
+    if outcome == "accepted":
+        return "No. To the attacks of this audit, they look like patients the model has never seen."
+    if outcome == "inconclusive":
+        return "It cannot be said yet. What was measured neither shows nor rules out that it remembers them."
+    half = margin(result)
+    mia = result.models["unlearned"].mia if "unlearned" in result.models else {}
+    intervals = {branch: m.ci95 for branch, m in mia.items() if m.ci95}
+    remembers = [BRANCHES[b].lower() for b, (low, _) in intervals.items() if low > 0.5 + half]
+    overdone = [BRANCHES[b].lower() for b, (_, high) in intervals.items() if high < 0.5 - half]
+    if remembers:
+        return f"Yes. On the {_listed(remembers)} branch it still knows them better than patients it has never seen."
+    if overdone:
+        return (
+            f"Yes, by overdoing it. On the {_listed(overdone)} branch it does worse on them than on patients it has "
+            "never seen, and that gives them away too."
+        )
+    return "The unlearned model was turned down, for the reasons below."
+
+
+def explanation(result: Result) -> str:
+    """Who withdrew where, and by what rule the outcome was reached."""
+    forgotten = {site: counts["forget"] for site, counts in result.data.items() if counts.get("forget")}
+    patients = sum(forgotten.values())
+    who = f"{patients} {'patient' if patients == 1 else 'patients'} at {_listed(list(forgotten)) or 'no hospital'}"
+    return (
+        f"{who} withdrew consent. The unlearned model was audited against held-out patients of the same hospitals. "
+        f"The rule was set beforehand: on every branch, the 90\u00a0% interval of the attack’s AUC must lie within "
+        f"0.5 ± {margin(result):.2f}, and the model must stay useful."
+    )
+
+
+def cost_sentence(result: Result) -> str:
+    """What forgetting cost, as a share of training again."""
+    share, name = ratio(result), yardstick(result)[0].lower()
+    if share is None:
+        return "The run recorded no cost to compare with."
+    return f"Forgetting took {percent(share)} of the work of {name}."
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, with one decimal below ten."""
+    return f"{share * 100:.1f}\u00a0%" if share < 0.1 else f"{share * 100:.0f}\u00a0%"
+
+
+def limits(result: Result) -> list[str]:
+    """What this report does not show."""
+    forgotten = sum(counts.get("forget", 0) for counts in result.data.values())
+    said = [
+        "An audit is a test, not a proof. It shows that these attacks cannot tell; a stronger one, or one with other "
+        "knowledge, might.",
+        f"The intervals rest on {forgotten} forgotten patients. Few patients mean wide intervals: that an interval "
+        "covers 0.5 says nothing by itself.",
+        f"This is one run with one seed ({result.seed}). Another split of the patients gives other figures.",
+        "Hospitals were simulated on one machine: times and traffic are those of the simulation, work in forward units "
+        "carries over.",
+        "Histograms and the curves drawn from them are binned, small bins merged, and pool all hospitals; the AUC in "
+        "the tables compares patients within each hospital. The area under a drawn curve can differ from it.",
+        "Forgetting changes this model. Copies of earlier versions that were passed on still remember.",
+        "Test figures compare models with each other. They say nothing about fitness for use with patients.",
+    ]
+    if "retrained" not in result.models:
+        said.insert(
+            1,
+            "Retraining was left out of this run, so the gold standard that the unlearned model should come "
+            "near is missing; only never-seen patients serve as the aim.",
+        )
+    return said
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}" if names else ""

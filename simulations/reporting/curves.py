@@ -1,0 +1,43 @@
+"""Curves that can be had from binned counts alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.evaluation.histograms import EDGES
+from simulations.result import Histogram
+
+Floats = NDArray[np.float64]
+
+LOSS_RANGE = (EDGES[1] / 1.5, EDGES[-2] * 1.5)
+"""Nats between which losses are drawn: the outermost bins are open and end where the axis does."""
+
+
+def log_density(histogram: Histogram) -> tuple[Floats, Floats]:
+    """Share of patients per factor of ten of the loss: `(edges [bins + 1], heights [bins])`.
+
+    On an axis in powers of ten the area is 1, however wide the bins.
+    """
+    edges = np.clip(np.asarray(histogram.edges, dtype=np.float64), *LOSS_RANGE)
+    counts = np.asarray(histogram.counts, dtype=np.float64)
+    widths = np.diff(np.log10(edges))
+    shown = widths > 0
+    heights = counts[shown] / (max(counts.sum(), 1.0) * widths[shown])
+    return np.concatenate([edges[:-1][shown], edges[-1:]]), np.asarray(heights)
+
+
+def binned_roc(forget: Histogram, never_seen: Histogram) -> tuple[Floats, Floats]:
+    """ROC of "a low loss means a member" at the edges that both histograms have; `(fpr, tpr)`, each `[points]`.
+
+    The points are exact, the line between them is not: where the order inside a bin is unknown it is drawn straight.
+    """
+    shared = np.intersect1d(forget.edges, never_seen.edges)
+    tpr = _share_below(forget, shared)
+    fpr = _share_below(never_seen, shared)
+    return np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], tpr, [1.0]])
+
+
+def _share_below(histogram: Histogram, edges: Floats) -> Floats:
+    below = np.concatenate([[0], np.cumsum(histogram.counts)]) / max(sum(histogram.counts), 1)
+    return np.asarray(below[np.searchsorted(histogram.edges, edges)])

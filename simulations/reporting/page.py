@@ -1,0 +1,129 @@
+"""Puts charts, tables and words together into the one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from simulations.reporting import answer, tables
+from simulations.reporting.cells import Cell, Lookup
+from simulations.reporting.chart_cost import draw_cost, ratio, yardstick
+from simulations.reporting.chart_history import draw_history
+from simulations.reporting.chart_losses import draw_losses, draw_roc, has_histograms
+from simulations.reporting.chart_models import draw_models, margin
+from simulations.reporting.drawing import style, to_svg
+from simulations.reporting.palette import BRANCHES, COLOURS, MEANING, MODELS, models_of
+from simulations.result import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A key figure at the top of the page: before, after, and how to read it."""
+
+    label: str
+    before: Cell
+    after: Cell
+    hint: str
+
+
+def render(result: Result) -> str:
+    """The whole page as HTML; the same result gives the same text."""
+    lookup = Lookup(result)
+    environment = Environment(
+        loader=PackageLoader("simulations.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    values = {
+        "result": result,
+        "colours": COLOURS,
+        "question": answer.QUESTION,
+        "outcome": answer.OUTCOMES[result.decision.outcome],
+        "headline": answer.headline(result),
+        "explanation": answer.explanation(result),
+        "cost_sentence": answer.cost_sentence(result),
+        "limits": answer.limits(result),
+        "ratio": answer.percent(share) if (share := ratio(result)) is not None else None,
+        "yardstick": yardstick(result)[0].lower(),
+        "margin": f"{margin(result):.2f}",
+        "tiles": _tiles(lookup),
+        "models": [(name, MODELS[name], MEANING[name]) for name in models_of(result)],
+        "overview": tables.overview(lookup),
+        "branches": [tables.branch_table(lookup, branch) for branch in BRANCHES],
+        "sites": tables.site_table(lookup),
+        "data": tables.data_table(lookup),
+        "cost": tables.cost_table(lookup),
+        "charts": _charts(result),
+        "settings": list(_flat(result.config)),
+        "missing": tables.missing_table(result),
+        "reasons": lookup.reasons,
+    }
+    return environment.get_template("report.html.j2").render(values) + "\n"
+
+
+def _tiles(lookup: Lookup) -> list[Tile]:
+    def pair(label: str, hint: str, *path: str) -> Tile:
+        before, after = (lookup.cell("models", name, *path) for name in ("original", "unlearned"))
+        return Tile(label, before, after, hint)
+
+    return [
+        pair("Attack’s AUC, fused", "0.5 is the aim: a coin toss", "mia", "fused", "auc"),
+        pair("Test AUC", "higher is better", "test", "auc"),
+        pair("Test cross-entropy", "nats, lower is better", "test", "ce_mean"),
+    ]
+
+
+def _charts(result: Result) -> dict[str, Markup]:
+    wanted: dict[str, tuple[bool, Callable[[Result], Figure], str]] = {
+        "models": (True, draw_models, _models_label(result)),
+        "losses": (
+            has_histograms(result),
+            draw_losses,
+            "Densities of the loss of forget, never-seen and retain patients, before and after unlearning, by branch.",
+        ),
+        "roc": (
+            has_histograms(result),
+            draw_roc,
+            "Curves of the membership attack by branch, a line per model, from binned counts.",
+        ),
+        "history": (
+            bool(result.history),
+            draw_history,
+            "Cross-entropy, validation AUC and calibration AUC over the rounds of training, unlearning and retention.",
+        ),
+        "cost": (
+            bool(result.cost),
+            draw_cost,
+            f"{answer.cost_sentence(result)} Bars of work, time and traffic; the figures are in the table below.",
+        ),
+    }
+    charts = {}
+    for name, (present, draw, label) in wanted.items():
+        if present:
+            with style(salt=name):
+                charts[name] = Markup(to_svg(draw(result), label))  # noqa: S704  # drawn by us, texts escaped by matplotlib
+    return charts
+
+
+def _models_label(result: Result) -> str:
+    said = []
+    for name in models_of(result):
+        mia = {b: m.auc for b, m in result.models[name].mia.items() if m.auc is not None}
+        values = ", ".join(f"{BRANCHES[b].lower()} {auc:.2f}" for b, auc in mia.items())
+        said.append(f"{MODELS[name]}: {values or 'not available'}.")
+    return "Membership inference AUC by model and branch, with intervals. " + " ".join(said)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

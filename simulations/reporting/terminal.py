@@ -1,0 +1,61 @@
+"""The table of the four models in the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from simulations.reporting.answer import OUTCOMES, cost_sentence, headline
+from simulations.reporting.cells import DASH
+from simulations.reporting.palette import BRANCHES, MODELS, models_of
+from simulations.result import BranchMia, Result
+
+_STYLES = {"accepted": "bold green", "rejected": "bold red", "inconclusive": "bold yellow"}
+
+
+def print_table(result: Result, console: Console) -> None:
+    """Print the models side by side, the decision with its reasons, and the cost; fits 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    table.add_column("model")
+    for name in ("MIA\nimage", "MIA\ntext", "MIA\nfused", "KS\nfused", "acc\nforget", "acc\nnever\nseen"):
+        table.add_column(name, justify="right")
+    for name in ("CE\nforget", "AUC\ntest", "CE\ntest"):
+        table.add_column(name, justify="right")
+    for name in models_of(result):
+        model = result.models[name]
+        attacks = [_attack(model.mia.get(branch)) for branch in BRANCHES]
+        fused = model.mia.get("fused")
+        rest = (
+            fused.ks if fused else None,
+            model.forget.accuracy,
+            model.never_seen.accuracy,
+            model.forget.ce_mean,
+            model.test.auc,
+            model.test.ce_mean,
+        )
+        table.add_row(MODELS[name], *attacks, *(_number(value) for value in rest))
+    console.print(table)
+    console.print(
+        "MIA: AUC of the attack with its 90 % interval; .50 is the aim, above remembers, below over-forgot. "
+        "Forget: the aim is never seen, not the lowest. CE in nats.",
+        style="dim",
+    )
+    outcome = result.decision.outcome
+    console.print(f"\n[{_STYLES[outcome]}]{OUTCOMES[outcome]}[/]  {headline(result)}")
+    for reason in result.decision.reasons:
+        console.print(f"  · {escape(reason)}", highlight=False)
+    console.print(cost_sentence(result))
+
+
+def _attack(mia: BranchMia | None) -> str:
+    if mia is None or mia.auc is None:
+        return DASH
+    return _number(mia.auc) + (f"\n{_number(mia.ci90[0])}–{_number(mia.ci90[1])}" if mia.ci90 else "")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.2f}".removeprefix("0") if abs(value) < 1 else f"{value:.2f}"
