@@ -1,46 +1,47 @@
-"""Matched controls: never-seen patients of the same site, weighted to the label mix of the forgotten ones.
-
-Without matching, a difference between hospitals or in how severe the patients are reads as membership.
-"""
+"""From studies to patients, and never-seen patients weighted to resemble the forget patients."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from common.evaluation.scores import Scores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Which patients are compared, and the weight of each control.
+def patient_means(values: Floats, patients: Ints) -> Floats:
+    """Mean over each patient's studies: `[3, n]` to `[3, patients]`, patients in order of their numbers."""
+    _, at = np.unique(patients, return_inverse=True)
+    count = np.bincount(at)
+    return np.stack([np.bincount(at, weights=row) / count for row in values])
 
-    Attributes:
-        forget: int64 `[f]`, rows of the forget patients whose label some control has.
-        control: int64 `[c]`, rows of the controls whose label some forget patient has.
-        weights: float64 `[c]`, sum 1; the controls of a label share the weight that the label has in `forget`.
-        forget_labels: int64 `[f]`.
-        control_labels: int64 `[c]`.
-        unmatched: forget patients left out because no control has their label.
+
+def majority_labels(scores: Scores) -> Ints:
+    """The commonest label of each patient, `[patients]`; a tie goes to the higher, the graver one of a severity."""
+    _, at = np.unique(scores.patients, return_inverse=True)
+    table = np.zeros((at.max() + 1 if len(at) else 0, scores.logits.shape[2]), dtype=np.int64)
+    np.add.at(table, (at, scores.labels), 1)
+    top: Ints = table.shape[1] - 1 - np.argmax(table[:, ::-1], axis=1)
+    return top
+
+
+def control_weights(forget: Ints, control: Ints) -> Floats:
+    """Weight of each control patient so that the controls have the forget patients' label mix; they add up to 1.
+
+    Labels that no control has cannot be matched: the others then share their weight. With no label in common all
+    controls weigh the same.
     """
+    classes = int(max(forget.max(initial=0), control.max(initial=0))) + 1
+    wanted = np.bincount(forget, minlength=classes).astype(float)
+    there = np.bincount(control, minlength=classes)
+    per_patient = np.divide(wanted, there, out=np.zeros(classes), where=there > 0)
+    weights: Floats = per_patient[control]
+    total = weights.sum()
+    return weights / total if total > 0 else np.full(len(control), 1.0 / len(control))
 
-    forget: Ints
-    control: Ints
-    weights: Floats
-    forget_labels: Ints
-    control_labels: Ints
-    unmatched: int
 
-
-def match_controls(forget_labels: Ints, control_labels: Ints) -> Match:
-    """Weight controls so that each label weighs as much among them as among the forget patients."""
-    common = np.intersect1d(forget_labels, control_labels)
-    forget = np.flatnonzero(np.isin(forget_labels, common))
-    control = np.flatnonzero(np.isin(control_labels, common))
-    kept, controls = forget_labels[forget], control_labels[control]
-    shares = np.array([np.mean(kept == label) / np.sum(controls == label) for label in common])
-    weights = shares[np.searchsorted(common, controls)] if len(common) else np.zeros(0)
-    return Match(forget, control, weights, kept, controls, len(forget_labels) - len(forget))
+def unmatched_labels(forget: Ints, control: Ints) -> tuple[int, ...]:
+    """Labels of forget patients that no control has."""
+    return tuple(int(label) for label in np.setdiff1d(forget, control))
