@@ -1,5 +1,6 @@
 import hashlib
 from collections import defaultdict
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from common.data.manifest import read_manifest
 from common.data.tokenizer import load_tokenizer
 from common.errors import ConfigError, OutputError
 from common.records import Cohort
+from simulations.synthetic.anatomy import draw_radiograph
 from simulations.synthetic.federation import write_federation
-from simulations.synthetic.patients import make_hospital, make_patient, study_severities
+from simulations.synthetic.patients import Patient, make_hospital, make_patient, study_severities
 
 SITES, PATIENTS, SIZE = 3, 40, 64
 
@@ -116,6 +118,19 @@ def test_a_patient_looks_more_like_himself_than_like_others(cohort: Cohort, pixe
             same = cohort.studies[i].patient == cohort.studies[j].patient
             (own if same else others).append(float(np.abs(pixels[i] - pixels[j]).mean()))
     assert np.mean(own) < 0.75 * np.mean(others)
+
+
+def test_ribs_and_vessels_belong_to_the_patient_and_not_to_the_study() -> None:
+    hospital = make_hospital(1, np.random.default_rng(0))
+    patient = make_patient(0, hospital, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+
+    def mean_of(someone: Patient) -> np.ndarray:
+        return np.mean([draw_radiograph(someone, 1, hospital, 64, rng) for _ in range(30)], axis=0)
+
+    usual = mean_of(patient)
+    again, other = mean_of(patient), mean_of(replace(patient, anatomy=patient.anatomy + 1))
+    assert np.abs(usual - again).mean() < 0.6 * np.abs(usual - other).mean()
 
 
 def test_a_patient_keeps_his_history_in_all_reports(root: Path, cohort: Cohort) -> None:
