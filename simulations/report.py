@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NoReturn
 
 from pydantic import ValidationError
 
-from common.errors import OutputError, ResultError
+from common.errors import ResultError
+from common.model.checkpoint import write_text
 from simulations.reporting.chart_models import draw_models
 from simulations.reporting.drawing import style, to_png
 from simulations.reporting.page import render
@@ -68,17 +68,8 @@ def write_report(result: Result, folder: Path) -> Path:
     Raises:
         OutputError: the folder cannot be written; an earlier report is then left as it was.
     """
-    page = render(result)
     file = folder / REPORT_FILE
-    draft = file.with_suffix(".html.part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(draft, file)
-    except OSError as err:
-        raise OutputError(
-            f"the report cannot be written: {err.strerror}", where=str(file), remedy="check space and permissions"
-        ) from None
+    write_text(file, render(result))
     return file
 
 

@@ -91,7 +91,16 @@ def _legend(names: Sequence[ModelName], half: float) -> list[Line2D | Patch]:
     grey = LIGHT["quiet"]
     return [
         *(Line2D([], [], color=LIGHT[n], marker=MARKERS[n], markersize=4, label=MODELS[n]) for n in names),
-        Line2D([], [], color="none", marker="o", markeredgecolor=LIGHT["ink"], markersize=8, label="round kept"),
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            markerfacecolor="none",
+            marker="o",
+            markeredgecolor=LIGHT["ink"],
+            markersize=8,
+            label="round kept",
+        ),
         Patch(facecolor=LIGHT["band"], label=f".5 ± {half:.2f}"),
         Line2D([], [], color=grey, linestyle="-", label="validation"),
         Line2D([], [], color=grey, linestyle=(0, (1.2, 1.2)), label="training loss"),

@@ -39,7 +39,15 @@ def draw_models(result: Result) -> Figure:
         Patch(facecolor=LIGHT["band"], label=f"acceptance band .5 ± {margin(result):.2f}"),
         Line2D([], [], color=LIGHT["quiet"], linewidth=4, label="90\u00a0% interval"),
         Line2D([], [], color=LIGHT["quiet"], linewidth=1.2, label="95\u00a0% interval"),
-        Line2D([], [], color="none", markeredgecolor=LIGHT["quiet"], marker="o", label="never-seen patients"),
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            markerfacecolor="none",
+            markeredgecolor=LIGHT["quiet"],
+            marker="o",
+            label="never-seen patients",
+        ),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.6)
     return figure

@@ -179,7 +179,7 @@ def build(
     )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result() -> Callable[..., Result]:
     """Builds results: `make_result(sites=4, forgetting=1, retrained=True, outcome="accepted")`."""
     return build

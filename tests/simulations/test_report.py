@@ -1,4 +1,5 @@
 import builtins
+import functools
 import json
 import re
 import sys
@@ -22,13 +23,13 @@ from simulations.reporting.tensorboard import write_tensorboard
 from simulations.result import Histogram, Missing, Result
 
 Make = Callable[..., Result]
+Drawn = Callable[..., tuple[Result, str, "Page"]]
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 SHAPES = [
     {},
     {"retrained": False},
-    {"sites": 1},
+    {"sites": 1, "outcome": "rejected"},
     {"forgetting": 3, "outcome": "inconclusive"},
-    {"outcome": "rejected"},
 ]
 
 
@@ -78,6 +79,18 @@ def page_of(result: Result, folder: Path) -> tuple[str, Page]:
     return text, Page(text)
 
 
+@pytest.fixture(scope="module")
+def drawn(make_result: Make, tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """Results of a shape with their pages; each is drawn once, as charts take a second."""
+
+    @functools.cache
+    def draw(shape: str) -> tuple[Result, str, Page]:
+        result = make_result(**json.loads(shape))
+        return result, *page_of(result, tmp_path_factory.mktemp("page"))
+
+    return lambda **shape: draw(json.dumps(shape))
+
+
 def at(values: Any, path: str) -> Any:
     for part in path.split("."):
         values = values[int(part)] if isinstance(values, list) else values[part]
@@ -85,8 +98,8 @@ def at(values: Any, path: str) -> Any:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_page_is_whole_and_loads_nothing(shape: dict[str, Any], make_result: Make, tmp_path: Path) -> None:
-    text, page = page_of(make_result(**shape), tmp_path)
+def test_the_page_is_whole_and_loads_nothing(shape: dict[str, Any], drawn: Drawn) -> None:
+    _, text, page = drawn(**shape)
     loading = [(t, n, v) for t, n, v in page.attributes if n in {"src", "href", "srcset", "action"}]
     assert all(value.startswith("#") for _, _, value in loading)
     assert not {"script", "link", "iframe", "object", "embed", "img"} & page.tags
@@ -97,11 +110,8 @@ def test_the_page_is_whole_and_loads_nothing(shape: dict[str, Any], make_result:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_figure_of_the_page_is_the_one_in_the_result(
-    shape: dict[str, Any], make_result: Make, tmp_path: Path
-) -> None:
-    result = make_result(**shape)
-    _, page = page_of(result, tmp_path)
+def test_every_figure_of_the_page_is_the_one_in_the_result(shape: dict[str, Any], drawn: Drawn) -> None:
+    result, _, page = drawn(**shape)
     values = json.loads(result.model_dump_json())
     assert len(page.figures) > 200
     for path, value, shown in page.figures:
@@ -110,9 +120,9 @@ def test_every_figure_of_the_page_is_the_one_in_the_result(
             assert float(shown) == pytest.approx(value, abs=0.00051)
 
 
-def test_every_membership_and_utility_figure_is_on_the_page(make_result: Make, tmp_path: Path) -> None:
-    result = make_result(forgetting=3)
-    shown = {path for path, _, _ in page_of(result, tmp_path)[1].figures}
+def test_every_membership_and_utility_figure_is_on_the_page(drawn: Drawn) -> None:
+    result, _, page = drawn(forgetting=3, outcome="inconclusive")
+    shown = {path for path, _, _ in page.figures}
     for name, model in result.models.items():
         for branch in model.mia:
             for field in ("auc", "ci90.0", "ci95.1", "ks", "ks_p", "rmia_auc", "svc"):
@@ -124,22 +134,21 @@ def test_every_membership_and_utility_figure_is_on_the_page(make_result: Make, t
             assert f"models.{name}.mia_by_site.{site}.fused.auc" in shown
 
 
-def test_the_same_result_gives_the_same_bytes(make_result: Make, tmp_path: Path) -> None:
-    first = write_report(make_result(), tmp_path / "a").read_bytes()
-    assert write_report(make_result(), tmp_path / "b").read_bytes() == first
+def test_the_same_result_gives_the_same_bytes(make_result: Make, drawn: Drawn, tmp_path: Path) -> None:
+    assert write_report(make_result(), tmp_path).read_bytes() == drawn()[1].encode()
     assert draw_summary(make_result()) == draw_summary(make_result())
 
 
-def test_every_table_has_a_caption_and_every_chart_a_description(make_result: Make, tmp_path: Path) -> None:
-    text, page = page_of(make_result(), tmp_path)
+def test_every_table_has_a_caption_and_every_chart_a_description(drawn: Drawn) -> None:
+    _, text, page = drawn()
     assert text.count("<caption") == text.count("<table") >= 7
     described = [value for tag, name, value in page.attributes if tag == "svg" and name == "aria-label"]
     assert len(described) == text.count("<svg") == 5
     assert all(len(label) > 40 for label in described)
 
 
-def test_charts_follow_the_colours_of_the_page(make_result: Make, tmp_path: Path) -> None:
-    text, _ = page_of(make_result(), tmp_path)
+def test_charts_follow_the_colours_of_the_page(drawn: Drawn) -> None:
+    _, text, _ = drawn()
     charts = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
     assert re.findall(r"#[0-9a-f]{6}", charts) == []
     assert "var(--unlearned)" in charts
@@ -170,10 +179,8 @@ def test_a_result_without_histograms_history_or_attacks_still_makes_a_page(make_
     assert draw_summary(result).startswith(b"\x89PNG")
 
 
-def test_without_retraining_the_page_says_so_and_compares_with_the_first_training(
-    make_result: Make, tmp_path: Path
-) -> None:
-    text, page = page_of(make_result(retrained=False), tmp_path)
+def test_without_retraining_the_page_says_so_and_compares_with_the_first_training(drawn: Drawn) -> None:
+    _, text, page = drawn(retrained=False)
     assert "this run left it out" in text
     assert "of the work of first training" in text
     assert not any(path.startswith("models.retrained") for path, _, _ in page.figures)
@@ -207,7 +214,7 @@ def test_the_table_fits_80_columns_and_ends_with_decision_and_cost(make_result: 
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
     row = next(line for line in lines if line.lstrip().startswith("Unlearned"))
-    assert row.split() == ["Unlearned", ".52", ".49", ".51", ".09", ".74", ".71", ".52", ".80", ".56"]
+    assert row.split() == ["Unlearned", ".52", ".49", ".51", ".09", ".74", ".72", ".52", ".80", ".56"]
     assert ".45–.59" in lines[lines.index(row) + 1]
     assert not any("Retrained" in line for line in lines)
     assert any(line.startswith("Accepted") for line in lines)
@@ -240,14 +247,11 @@ def test_a_result_that_cannot_be_used_is_refused_with_a_remedy(content: str | No
     assert caught.value.remedy
 
 
-def test_a_report_that_cannot_be_written_leaves_nothing(make_result: Make, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_report(make_result(), tmp_path / "file")
+def test_a_report_that_cannot_be_written_leaves_nothing_half_done(make_result: Make, tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         write_report(make_result(), tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report.html"]
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_the_density_of_uneven_bins_has_area_one_on_a_log_axis() -> None:
