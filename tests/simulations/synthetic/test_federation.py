@@ -22,7 +22,7 @@ from common.errors import ConfigError, OutputError
 from common.records import Cohort
 from simulations.synthetic.anatomy import draw_radiograph
 from simulations.synthetic.federation import write_federation
-from simulations.synthetic.patients import Patient, make_hospital, make_patient, study_severities
+from simulations.synthetic.patients import make_hospital, make_patient, study_severities
 
 SITES, PATIENTS, SIZE = 3, 40, 64
 
