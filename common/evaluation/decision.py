@@ -7,11 +7,11 @@ from typing import Literal, cast
 
 from common.config import DecisionConfig
 from common.evaluation.figures import Branch, FederationFigures, Membership
-from common.evaluation.merge import interval
+from common.evaluation.merge import UNMEASURED, interval
 from common.evaluation.scores import BRANCHES
 
 Outcome = Literal["accepted", "rejected", "inconclusive"]
-_Z90 = 1.645
+_Z90, _Z95 = 1.645, 1.960
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,13 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
 def _judge_membership(
     name: str, member: Membership, config: DecisionConfig, rejected: list[str], doubts: list[str]
 ) -> None:
+    if member.auc is not None and UNMEASURED in member.missing:
+        doubts.append(f"{name}: {member.missing[UNMEASURED]}")
+    if "matching" in member.missing:
+        doubts.append(f"{name}: {member.missing['matching']}")
     wide, narrow = interval(member, 0.95), interval(member, 0.90)
     if wide is None or narrow is None or member.auc is None:
-        doubts.append(f"{name}: membership could not be measured ({'; '.join(member.missing.values()) or 'no data'})")
+        doubts.append(f"{name}: membership could not be measured ({'; '.join(dict.fromkeys(member.missing.values())) or 'no data'})")
         return
     low, high = 0.5 - config.auc_margin, 0.5 + config.auc_margin
     shown = f"{name}: membership AUC {member.auc:.2f}"
@@ -69,17 +73,21 @@ def _judge_membership(
 def _judge_utility(
     before: FederationFigures, after: FederationFigures, config: DecisionConfig, rejected: list[str], doubts: list[str]
 ) -> None:
-    for site, now in sorted(after.test_by_site.items()):
-        then = before.test_by_site.get(site)
-        if then is None:
-            doubts.append(f"{site}: no test figures from before")
+    compared = 0
+    for site in sorted(before.test_by_site.keys() | after.test_by_site.keys()):
+        then, now = before.test_by_site.get(site), after.test_by_site.get(site)
+        if then is None or now is None:
+            doubts.append(f"{site}: no test figures from {'before' if then is None else 'after'}")
             continue
         for label, (old, new) in enumerate(zip(then.auc, now.auc, strict=True)):
             if old.auc is None or new.auc is None:
                 continue
+            compared += 1
             drop, spread = old.auc - new.auc, (new.variance or 0.0) ** 0.5
             text = f"{site}: test AUC of class {label} dropped by {drop:.2f}"
-            if drop - _Z90 * spread > config.utility_tolerance:
+            if drop - _Z95 * spread > config.utility_tolerance:
                 rejected.append(text)
             elif drop > config.utility_tolerance:
                 doubts.append(f"{text} (its standard error is {spread:.2f})")
+    if not compared:
+        doubts.append("utility could not be measured: no site has test patients of a class and of another")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.evaluation.auc_variance import hanley_mcneil
 from common.evaluation.histograms import LossHistogram
 
 Branch = Literal["image", "text", "fused"]
@@ -36,17 +37,16 @@ class ClassAuc(Figures):
         """Hanley & McNeil 1982, from the AUC and the numbers."""
         if not self.pairs:
             return None
-        auc, n, m = self.wins / self.pairs, max(self.positives, 1), max(self.negatives, 1)
-        q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-        spread = auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)
-        return max(spread / (n * m), (0.5 / (n * m)) ** 2)
+        n, m = max(self.positives, 1), max(self.negatives, 1)
+        return max(hanley_mcneil(self.wins / self.pairs, n, m), (0.5 / (n * m)) ** 2)
 
 
 class Utility(Figures):
     """One group of patients on one branch. A unit is a patient and label: one whose label changes counts per label.
 
     `confusion[true][called]` counts units. `loss_sum` adds the patients' mean cross-entropies. `loss_median` is exact
-    at one site; over several sites it is the middle of the histogram's bin that holds it (`median_is` says which).
+    at one site; over several sites it is the middle of the histogram's bin that holds it (`median_is` says which), so
+    off by half the bin at most, without the sites under 5 patients; None where that bin is the open one.
     """
 
     patients: int

@@ -18,6 +18,7 @@ from common.evaluation.scores import Scores
 
 Floats = NDArray[np.float64]
 MIN_PATIENTS = 2
+MEASURED = tuple(name for name, field in Membership.model_fields.items() if field.annotation == float | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,15 @@ def membership(
     c = 0 if control is None else len(np.unique(control.patients))
     if forget is None or control is None or m < MIN_PATIENTS or c < MIN_PATIENTS:
         reason = "no patients to forget here" if m == 0 else f"needs {MIN_PATIENTS} patients in each group"
-        names = ("auc", "ks", "rmia_auc", "svc", "tpr_at_1pct_fpr")
         return Membership(
             forget_patients=m, control_patients=c, auc=None, variance=None, ks=None, ks_p=None,
-            missing=dict.fromkeys(names, reason),
+            missing=dict.fromkeys(MEASURED, reason),
         )  # fmt: skip
     ours, theirs = majority_labels(forget), majority_labels(control)
+    unmatched = unmatched_labels(ours, theirs)
+    if unmatched:
+        # A patient whom no control resembles would be compared with those of another label, and look like a leak.
+        return _without_labels(forget, ours, unmatched, control, branch, draws=draws, rng=rng)
     weights = control_weights(ours, theirs)
     left = patient_means(forget.loss, forget.patients)[branch]
     right = patient_means(control.loss, control.patients)[branch]
@@ -50,7 +54,6 @@ def membership(
     control_correct = patient_means(_correct(control), control.patients)[branch]
     control_mean = float(control_correct @ weights)
     effective = 1.0 / float((weights**2).sum())
-    unmatched = unmatched_labels(ours, theirs)
     return Membership(
         forget_patients=m,
         control_patients=c,
@@ -61,8 +64,26 @@ def membership(
         accuracy_forget=float(correct.mean()),
         accuracy_control=control_mean,
         accuracy_variance=float(_share_variance(correct.mean(), m) + _share_variance(control_mean, effective)),
-        missing={"matching": f"no control has label {', '.join(map(str, unmatched))}"} if unmatched else {},
     )
+
+
+def _without_labels(
+    forget: Scores,
+    labels: NDArray[np.int64],
+    unmatched: tuple[int, ...],
+    control: Scores,
+    branch: int,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> Membership:
+    """`membership` of the patients whose label some control has; how many are left out stands in `missing`."""
+    out = np.isin(labels, unmatched)
+    keep = ~np.isin(forget.patients, np.unique(forget.patients)[out])
+    rest = Scores(forget.logits[:, keep], forget.labels[keep], forget.patients[keep]) if keep.any() else None
+    found = membership(rest, control, branch, draws=draws, rng=rng)
+    reason = f"{out.sum()} patients have a label ({', '.join(map(str, unmatched))}) that no control has"
+    return found.model_copy(update={"missing": found.missing | {"matching": reason}})
 
 
 def audited_membership(
@@ -109,7 +130,7 @@ def _rmia_auc(forget: Scores, control: Scores, population: Scores, references: R
 
 
 def _correct(scores: Scores) -> Floats:
-    return np.asarray((scores.margin > 0).astype(float))
+    return np.asarray((scores.logits.argmax(axis=2) == scores.labels).astype(float))
 
 
 def _share_variance(share: float, count: float) -> float:

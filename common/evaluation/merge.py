@@ -13,6 +13,10 @@ from common.evaluation.metrics import merge_utility
 from common.evaluation.scores import BRANCHES
 
 
+UNMEASURED = "sites"
+"""Key in `Membership.missing` when patients to be forgotten are in none of the merged figures."""
+
+
 def merge(parts: Mapping[str, SiteFigures]) -> FederationFigures:
     """Merge audits, sites in sorted order."""
     names = sorted(parts)
@@ -44,8 +48,12 @@ def _merge_branches(parts: list[dict[Branch, Membership]]) -> dict[Branch, Membe
 def merge_membership(parts: list[Membership]) -> Membership:
     """Stratified Mann-Whitney: sites weigh by their forget patients; p-values combine by Fisher's method."""
     known = [part for part in parts if part.auc is not None]
-    if len(known) < 2:
-        return known[0] if known else max(parts, key=lambda part: part.forget_patients)
+    left_out = sum(part.forget_patients for part in parts if part.auc is None)
+    unmeasured = {UNMEASURED: f"{left_out} patients to forget at sites with too few to measure"} if left_out else {}
+    if not known:
+        return max(parts, key=lambda part: part.forget_patients)
+    if len(known) == 1:
+        return known[0].model_copy(update={"missing": known[0].missing | unmeasured})
     counts = np.array([part.forget_patients for part in known], dtype=float)
     weights = counts / counts.sum()
 
@@ -56,6 +64,7 @@ def merge_membership(parts: list[Membership]) -> Membership:
     missing: dict[str, str] = {}
     for part in known:
         missing |= part.missing
+    missing |= unmeasured
     return Membership(
         forget_patients=int(counts.sum()),
         control_patients=sum(part.control_patients for part in known),

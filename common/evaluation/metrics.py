@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.evaluation.figures import ClassAuc, Utility
-from common.evaluation.histograms import binned_median, histogram, merge_histograms
+from common.evaluation.histograms import EDGES, binned_median, histogram, merge_histograms
 from common.evaluation.matching import patient_means
 from common.evaluation.scores import Scores
 
@@ -69,7 +69,7 @@ def merge_utility(parts: list[Utility]) -> Utility:
             for column in zip(*(part.auc for part in filled), strict=True)
         ),
         loss_sum=sum(part.loss_sum for part in filled),
-        loss_median=None if middle is None else (middle[0] + min(middle[1], 2 * middle[0] + 0.01)) / 2,
+        loss_median=None if middle is None or middle[1] == EDGES[-1] else (middle[0] + middle[1]) / 2,
         median_is="binned",
         losses=losses,
     )
