@@ -52,7 +52,8 @@ def _judge_membership(
         doubts.append(f"{name}: {member.missing['matching']}")
     wide, narrow = interval(member, 0.95), interval(member, 0.90)
     if wide is None or narrow is None or member.auc is None:
-        doubts.append(f"{name}: membership could not be measured ({'; '.join(dict.fromkeys(member.missing.values())) or 'no data'})")
+        why = "; ".join(dict.fromkeys(member.missing.values())) or "no data"
+        doubts.append(f"{name}: membership could not be measured ({why})")
         return
     low, high = 0.5 - config.auc_margin, 0.5 + config.auc_margin
     shown = f"{name}: membership AUC {member.auc:.2f}"

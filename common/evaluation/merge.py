@@ -12,7 +12,6 @@ from common.evaluation.figures import Branch, FederationFigures, Membership, Sel
 from common.evaluation.metrics import merge_utility
 from common.evaluation.scores import BRANCHES
 
-
 UNMEASURED = "sites"
 """Key in `Membership.missing` when patients to be forgotten are in none of the merged figures."""
 
@@ -83,7 +82,11 @@ def merge_membership(parts: list[Membership]) -> Membership:
 
 
 def interval(membership: Membership, level: float) -> tuple[float, float] | None:
-    """Interval of the AUC at `level`, by Student's t with the smaller group's degrees of freedom, within [0, 1]."""
+    """Interval of the AUC at `level`, by Student's t with the smaller group's degrees of freedom, within [0, 1].
+
+    The variance is that of resampling, and at every site at least `least_variance`, so that ties or perfect order
+    among few patients do not pass for certainty. `common.evaluation.power` shows the coverage.
+    """
     if membership.auc is None or membership.variance is None:
         return None
     freedom = max(1, min(membership.forget_patients, membership.control_patients) - 1)

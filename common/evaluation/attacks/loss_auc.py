@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from common.evaluation.auc_variance import least_variance
+
 Floats = NDArray[np.float64]
 
 
@@ -31,8 +33,7 @@ def bootstrap_variance(
 ) -> float:
     """Variance of `loss_auc` when patients of both groups are drawn again, with replacement.
 
-    With few patients a resample can hold hardly any disagreement and the variance come out as 0 where AUC is near
-    0 or 1; one half-step of the statistic, 1/(2 m c), is kept as the smallest standard error.
+    Never under `least_variance`, in which the weighted controls count as their effective number, 1 / sum of w^2.
     """
     m, c = len(member), len(control)
     left = rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(float)
@@ -41,4 +42,6 @@ def bootstrap_variance(
     spread = float(np.var(loss_auc(member, control, left, right), ddof=1))
     # Resampling n values understates a variance by (n - 1)/n; with five patients that is a fifth.
     smaller = max(2, min(m, c))
-    return max(spread * smaller / (smaller - 1), (0.5 / (m * c)) ** 2)
+    auc = float(loss_auc(member, control, np.ones(m), control_weights))
+    effective = float(control_weights.sum() ** 2 / (control_weights**2).sum())
+    return max(spread * smaller / (smaller - 1), least_variance(auc, m, effective))
