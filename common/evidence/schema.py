@@ -7,6 +7,7 @@ Not pydantic, because the same types are read by the verifier, which must run wi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 from datetime import UTC, datetime
@@ -69,20 +70,26 @@ def _read(kind: Any, value: Json, where: str) -> Any:
     return value
 
 
-def _read_fields(model: type[Any], value: Json, where: str) -> Any:
+def _read_fields(model: Any, value: Json, where: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(where, "an object")
-    hints = get_type_hints(model)
-    names = {_camel(field.name): field.name for field in dataclasses.fields(model)}
-    if missing := sorted(names.keys() - value.keys()):
+    fields = _fields(model)
+    if missing := sorted(fields.keys() - value.keys()):
         raise EvidenceError(f"{where or 'document'}: no field {missing[0]!r}")
-    if len(value) != len(names):
-        raise EvidenceError(f"{where or 'document'}: {len(value) - len(names)} fields that are not in the format")
-    values = {name: _read(hints[name], value[key], f"{where}.{key}".lstrip(".")) for key, name in names.items()}
+    if len(value) != len(fields):
+        raise EvidenceError(f"{where or 'document'}: {len(value) - len(fields)} fields that are not in the format")
+    values = {name: _read(kind, value[key], f"{where}.{key}".lstrip(".")) for key, (name, kind) in fields.items()}
     try:
         return model(**values)
     except EvidenceError as err:
         raise EvidenceError(f"{where}: {err}" if where else str(err)) from None
+
+
+@functools.cache
+def _fields(model: type[Any]) -> dict[str, tuple[str, Any]]:
+    """JSON name -> name and type of the field; resolving the annotations is slow, a log has many entries."""
+    hints = get_type_hints(model)
+    return {_camel(field.name): (field.name, hints[field.name]) for field in dataclasses.fields(model)}
 
 
 def _wrong(where: str, wanted: str) -> EvidenceError:

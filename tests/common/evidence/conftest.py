@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,7 +60,7 @@ def a_revocation(**changes: object) -> statements.Revocation:
         "effective": "2026-11-02T08:14:00Z",
         "due": "2026-12-02T08:14:00Z",
     }
-    return statements.Revocation(**{**values, **changes})  # type: ignore[arg-type]  # one bad value per test
+    return statements.Revocation(**{**values, **changes})
 
 
 def an_unlearning(**changes: object) -> statements.Unlearning:
@@ -76,7 +77,7 @@ def an_unlearning(**changes: object) -> statements.Unlearning:
         "limits": ("loss-based attacks only",),
         "log": Checkpoint("site-1", 5, hashlib.sha256(b"root").hexdigest()),
     }
-    return statements.Unlearning(**{**values, **changes})  # type: ignore[arg-type]  # one bad value per test
+    return statements.Unlearning(**{**values, **changes})
 
 
 def make_evidence(site: SigningKey, server: SigningKey, more_leaves: int = 4) -> Evidence:
@@ -117,3 +118,9 @@ def make_evidence(site: SigningKey, server: SigningKey, more_leaves: int = 4) ->
 @pytest.fixture(scope="session")
 def evidence() -> Evidence:
     return make_evidence(SigningKey.generate("ed25519"), SigningKey.generate("ecdsa-p256"))
+
+
+@pytest.fixture(scope="session")
+def make():
+    """The factories, for tests that need other keys or a changed field."""
+    return SimpleNamespace(evidence=make_evidence, revocation=a_revocation, unlearning=an_unlearning, model=MODEL)

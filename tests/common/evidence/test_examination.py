@@ -1,0 +1,219 @@
+"""Tampering: whatever one changes in a file of evidence, the verifier says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+
+import pytest
+
+from common.evidence import dsse, statements
+from common.evidence.examination import Examination, examine
+from common.evidence.findings import Outcome
+from common.evidence.key_history import KeyHistory
+from common.evidence.keys import PinnedKeys, SigningKey
+from common.evidence.log import replay
+from common.evidence.log_bundle import make_proof_bundle
+from common.evidence.log_checkpoint import cosign, sign_checkpoint
+from common.evidence.log_findings import log_findings
+from common.evidence.schema import encode
+
+POSITIONS_WITH_ALL_VALUES = 4
+
+
+def fails_in_log(evidence, bundle: bytes, *peers: bytes) -> set[str]:
+    """What fails of the log alone, for thousands of changes; the attestation is whole."""
+    _, unlearning = statements.read_unlearning(evidence.statement)
+    findings = log_findings(evidence.statement, unlearning, evidence.pinned, bundle, peers)
+    return {finding.subject for finding in findings if finding.outcome is Outcome.FAILS}
+
+
+def outcome(result: Examination, subject: str) -> Outcome:
+    (found,) = [finding.outcome for finding in result.findings if finding.subject == subject]
+    return found
+
+
+def damaged(data: bytes):
+    """Every byte changed once, some positions to all 255 other values, each byte dropped, and one byte more."""
+    chosen = random.Random(4)
+    for position in range(len(data)):
+        changes = [chosen.randrange(1, 256)]
+        if position % (len(data) // POSITIONS_WITH_ALL_VALUES) == 0:
+            changes = list(range(1, 256))
+        for change in changes:
+            yield data[:position] + bytes([data[position] ^ change]) + data[position + 1 :]
+    for position in range(0, len(data), 7):
+        yield data[:position] + data[position + 1 :]
+    yield from (data + b"\n", data + b"\0", b" " + data, b"")
+
+
+@pytest.fixture(scope="module")
+def peer_checkpoint(evidence) -> bytes:
+    return dsse.encode_envelope(evidence.checkpoint)
+
+
+def test_whole_evidence_holds_and_says_what_it_does_not_show(evidence, make, peer_checkpoint):
+    models = {"model.safetensors": hashlib.sha256(make.model).hexdigest()}
+    for bundle in (evidence.bundle, evidence.whole_log):
+        result = examine(
+            evidence.attestation,
+            evidence.pinned,
+            bundle=bundle,
+            peer_checkpoints=[peer_checkpoint],
+            models=models,
+            revocations=[evidence.revocation],
+        )
+        assert result.holds
+        not_checked = [f.subject for f in result.findings if f.outcome is Outcome.NOT_CHECKED]
+        assert not_checked == ["evaluator"]
+        assert len(result.findings) == 7
+        said = " ".join(result.limits)
+        assert "self-reported" in said
+        assert "not a proof" in said
+        assert "loss-based attacks only" in said
+        assert any("mia.fused.auc = 0.51, 0.90 interval 0.43 to 0.59, n = 20" in claim for claim in result.claims)
+
+
+def test_what_was_not_given_is_said_to_be_not_checked(evidence):
+    result = examine(evidence.attestation, evidence.pinned)
+    assert result.holds
+    for subject in ("evaluator", "model files", "revocations", "log"):
+        assert outcome(result, subject) is Outcome.NOT_CHECKED
+
+
+def test_every_changed_byte_of_an_attestation_is_caught(evidence):
+    for data in damaged(evidence.attestation):
+        result = examine(data, evidence.pinned)
+        assert not result.holds
+        assert not result.claims
+
+
+def test_every_changed_byte_of_a_proof_bundle_is_caught(evidence):
+    assert fails_in_log(evidence, evidence.bundle) == set()
+    for data in damaged(evidence.bundle):
+        assert fails_in_log(evidence, data) == {"log"}
+
+
+def test_every_changed_byte_of_a_whole_log_is_caught(evidence):
+    assert fails_in_log(evidence, evidence.whole_log) == set()
+    for data in damaged(evidence.whole_log):
+        assert fails_in_log(evidence, data) == {"log"}
+
+
+def test_every_changed_byte_of_a_peers_checkpoint_is_caught(evidence, peer_checkpoint):
+    changed = list(damaged(peer_checkpoint))
+    failing = fails_in_log(evidence, evidence.bundle, peer_checkpoint, *changed)
+    assert failing == {f"peer's checkpoint {number}" for number in range(2, len(changed) + 2)}
+
+
+def test_every_changed_byte_of_a_revocation_is_caught(evidence):
+    changed = list(damaged(evidence.revocation))
+    result = examine(evidence.attestation, evidence.pinned, revocations=[evidence.revocation, *changed])
+    assert outcome(result, "revocation 1") is Outcome.HOLDS
+    assert [finding.outcome for finding in result.findings].count(Outcome.FAILS) == len(changed)
+
+
+def test_another_model_file_is_caught(evidence):
+    result = examine(evidence.attestation, evidence.pinned, models={"old": hashlib.sha256(b"old").hexdigest()})
+    assert outcome(result, "model file old") is Outcome.FAILS
+
+
+def test_a_revocation_that_is_not_answered_is_caught(evidence, make):
+    other = statements.revocation_statement(make.revocation(request="another"))
+    data = dsse.encode_envelope(dsse.sign(statements.PAYLOAD_TYPE, other, evidence.site))
+    result = examine(evidence.attestation, evidence.pinned, revocations=[data])
+    assert outcome(result, "revocation 1") is Outcome.FAILS
+
+
+def test_a_bundle_cannot_bring_its_own_keys(evidence, make):
+    strangers = make.evidence(SigningKey.generate(), SigningKey.generate())
+    assert examine(strangers.attestation, strangers.pinned, bundle=strangers.bundle).holds
+    assert not examine(strangers.attestation, evidence.pinned, bundle=strangers.bundle).holds
+    assert not examine(evidence.attestation, evidence.pinned, bundle=strangers.bundle).holds
+
+
+def test_an_evaluator_who_signed_is_named(evidence):
+    evaluator = SigningKey.generate()
+    pinned = PinnedKeys((*evidence.pinned.named, ("evaluator", evaluator.public)))
+    envelope = dsse.add_signature(dsse.decode_envelope(evidence.attestation), evaluator)
+    result = examine(dsse.encode_envelope(envelope), pinned, {"site": 1, "server": 1, "evaluator": 1})
+    assert outcome(result, "evaluator") is Outcome.HOLDS
+    assert not examine(evidence.attestation, pinned, {"site": 1, "server": 1, "evaluator": 1}).holds
+
+
+def test_a_checkpoint_that_one_party_signed_alone_is_not_enough(evidence):
+    alone = sign_checkpoint(replay("site-1", evidence.leaves).checkpoint, evidence.site)
+    bundle = encode(dataclasses.replace(evidence.proofs, checkpoint=alone))
+    result = examine(evidence.attestation, evidence.pinned, bundle=bundle)
+    assert outcome(result, "log") is Outcome.HOLDS
+    assert outcome(result, "log checkpoint") is Outcome.FAILS
+
+
+def bundle_of(evidence, leaves) -> bytes:
+    checkpoint = sign_checkpoint(replay("site-1", leaves).checkpoint, evidence.site)
+    both = cosign(checkpoint, evidence.server, evidence.pinned, "site", None, ())
+    salt = bytes.fromhex(evidence.proofs.salt)
+    return encode(make_proof_bundle(both, leaves, 5, salt, evidence.since))
+
+
+def test_a_log_cut_short_after_a_peer_signed_it_is_caught(evidence, peer_checkpoint):
+    shorter = bundle_of(evidence, evidence.leaves[:8])
+    assert examine(evidence.attestation, evidence.pinned, bundle=shorter).holds
+    result = examine(evidence.attestation, evidence.pinned, bundle=shorter, peer_checkpoints=[peer_checkpoint])
+    assert outcome(result, "peer's checkpoint 1") is Outcome.FAILS
+
+
+def test_a_log_forked_after_a_peer_signed_it_is_caught(evidence, peer_checkpoint):
+    fork = bundle_of(evidence, (*evidence.leaves[:-1], evidence.leaves[0]))
+    assert examine(evidence.attestation, evidence.pinned, bundle=fork).holds
+    result = examine(evidence.attestation, evidence.pinned, bundle=fork, peer_checkpoints=[peer_checkpoint])
+    assert outcome(result, "peer's checkpoint 1") is Outcome.FAILS
+
+
+def test_a_log_rewritten_before_the_attested_checkpoint_is_caught(evidence):
+    rewritten = (evidence.leaves[1], *evidence.leaves[1:])
+    result = examine(evidence.attestation, evidence.pinned, bundle=bundle_of(evidence, rewritten))
+    assert outcome(result, "log") is Outcome.FAILS
+
+
+def test_an_older_checkpoint_of_a_peer_is_compared_where_the_bundle_allows(evidence):
+    def seen(leaves) -> bytes:
+        return dsse.encode_envelope(sign_checkpoint(replay("site-1", leaves).checkpoint, evidence.server))
+
+    def of_peer(bundle: bytes, leaves) -> Outcome:
+        result = examine(evidence.attestation, evidence.pinned, bundle=bundle, peer_checkpoints=[seen(leaves)])
+        return outcome(result, "peer's checkpoint 1")
+
+    swapped = (evidence.leaves[1], evidence.leaves[0])
+    assert of_peer(evidence.bundle, evidence.leaves[:5]) is Outcome.HOLDS
+    assert of_peer(evidence.bundle, (*swapped, *evidence.leaves[2:5])) is Outcome.FAILS
+    assert of_peer(evidence.bundle, evidence.leaves[:2]) is Outcome.NOT_CHECKED
+    assert of_peer(evidence.whole_log, evidence.leaves[:2]) is Outcome.HOLDS
+    assert of_peer(evidence.whole_log, swapped) is Outcome.FAILS
+
+
+def test_a_checkpoint_of_another_log_is_not_taken_for_this_one(evidence):
+    other = dsse.encode_envelope(sign_checkpoint(replay("site-2", evidence.leaves).checkpoint, evidence.server))
+    for bundle in (evidence.bundle, evidence.whole_log):
+        result = examine(evidence.attestation, evidence.pinned, bundle=bundle, peer_checkpoints=[other])
+        assert outcome(result, "peer's checkpoint 1") is Outcome.FAILS
+
+
+def test_a_history_answers_with_the_keys_of_the_time_of_issue(evidence):
+    history = KeyHistory().add("site", evidence.site.public, "2026-01-01T00:00:00Z")
+    history = history.add("server", evidence.server.public, "2026-01-01T00:00:00Z")
+    assert examine(evidence.attestation, history, bundle=evidence.bundle, revocations=[evidence.revocation]).holds
+    rotated = history.rotate(evidence.site.public, SigningKey.generate().public, "2026-11-20T10:00:01Z")
+    assert examine(evidence.attestation, rotated).holds
+    too_early = history.rotate(evidence.site.public, SigningKey.generate().public, "2026-11-20T10:00:00Z")
+    assert not examine(evidence.attestation, too_early).holds
+
+
+def test_a_key_revoked_later_is_pointed_out_and_no_longer_carries_a_checkpoint(evidence):
+    history = KeyHistory().add("site", evidence.site.public, "2026-01-01T00:00:00Z")
+    history = history.add("server", evidence.server.public, "2026-01-01T00:00:00Z")
+    revoked = history.revoke(evidence.site.public, "2026-12-01T00:00:00Z")
+    result = examine(evidence.attestation, revoked, bundle=evidence.bundle)
+    assert outcome(result, "key of site") is Outcome.NOT_CHECKED
+    assert outcome(result, "log") is Outcome.FAILS
