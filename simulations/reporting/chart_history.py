@@ -15,7 +15,7 @@ from simulations.reporting.drawing import LIGHT, Line, name_axes
 from simulations.reporting.palette import BRANCHES, MARKERS, MODELS
 from simulations.result import Branch, ModelName, Result, RoundRecord
 
-_PHASES = {"train": "Training", "unlearn": "Unlearning", "retain": "Retention"}
+_PHASES = {"train": "Training", "unlearn": "Unlearning", "retain": "Unlearned, then retention"}
 _BRANCH_LINES: dict[Branch, Line] = {
     "image": (0, (5, 2)),
     "text": (0, (1.2, 1.2)),
@@ -24,9 +24,14 @@ _BRANCH_LINES: dict[Branch, Line] = {
 Series = Sequence[tuple[int, float | None]]
 
 
+def has_figures(result: Result) -> bool:
+    """Whether any round of the run carries a figure."""
+    return any(_measured(record) for record in result.history)
+
+
 def draw_history(result: Result) -> Figure:
     """Validation cross-entropy, validation AUC and calibration AUC by round; kept rounds are ringed."""
-    phases = [phase for phase in _PHASES if any(r.phase == phase for r in result.history)]
+    phases = [phase for phase in _PHASES if any(r.phase == phase and _measured(r) for r in result.history)]
     longest = {phase: len({r.round for r in result.history if r.phase == phase}) for phase in phases}
     total = sum(longest.values())
     figure = Figure(figsize=(8.6, 6.0), layout="constrained")
@@ -50,6 +55,11 @@ def draw_history(result: Result) -> Figure:
     shown = [name for name in MODELS if any(r.model == name for r in result.history)]
     figure.legend(handles=_legend(shown, margin(result)), loc="outside lower center", ncols=6)
     return figure
+
+
+def _measured(record: RoundRecord) -> bool:
+    found = (record.train_loss, record.validation_auc, record.validation_ce, *record.calibration_auc.values())
+    return any(value is not None for value in found)
 
 
 def _panel(axes: Axes, records: Sequence[RoundRecord], row: int, half: float) -> None:

@@ -31,9 +31,10 @@ def draw_losses(result: Result) -> Figure:
     figure = Figure(figsize=(8.6, 6.4), layout="constrained")
     grid = figure.subplots(len(BRANCHES), len(stages), sharex="row", sharey="row", squeeze=False)
     for row, branch in enumerate(BRANCHES):
+        complete = True
         for column, name in enumerate(stages):
             axes = grid[row][column]
-            _densities(axes, result, name, branch)
+            complete = _densities(axes, result, name, branch) and complete
             title = f"{BRANCHES[branch]}: {MODELS[name].lower()} ({_STAGES[name]})"
             name_axes(
                 axes,
@@ -41,7 +42,8 @@ def draw_losses(result: Result) -> Figure:
                 "loss per patient (nats)" if row == 2 else "",
                 "share per decade" if column == 0 else "",
             )
-        grid[row][0].set_ylim(bottom=0)
+        top = grid[row][0].get_ylim()[1]
+        grid[row][0].set_ylim(0, top if complete else 1.35 * top)
     handles = [
         Line2D([], [], color=LIGHT[g], linestyle=_LINES[g], label=f"{GROUPS[g].lower()} patients")
         for g in reversed(_LINES)
@@ -57,11 +59,17 @@ def draw_roc(result: Result) -> Figure:
     names = models_of(result)
     for axes, branch in zip(grid, BRANCHES, strict=True):
         axes.plot([0, 1], [0, 1], color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)))
+        absent = []
         for name in names:
             histograms = result.models[name].loss_histograms.get(branch, {})
-            if "forget" in histograms and "never_seen" in histograms:
-                fpr, tpr = binned_roc(histograms["forget"], histograms["never_seen"])
+            curve = binned_roc(histograms.get("forget"), histograms.get("never_seen"))
+            if curve is None:
+                absent.append(MODELS[name].lower())
+            else:
+                fpr, tpr = curve
                 axes.plot(fpr, tpr, color=LIGHT[name], marker=MARKERS[name], markersize=3.5, linewidth=1.4)
+        if absent:
+            _say(axes, "too few patients for a curve:\n" + ",\n".join(absent), y=0.06)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_aspect("equal")
@@ -73,18 +81,25 @@ def draw_roc(result: Result) -> Figure:
     return figure
 
 
-def _densities(axes: Axes, result: Result, name: ModelName, branch: Branch) -> None:
+def _densities(axes: Axes, result: Result, name: ModelName, branch: Branch) -> bool:
     histograms = result.models[name].loss_histograms.get(branch, {})
     for group, line in _LINES.items():
-        if group in histograms:
+        if group in histograms and len(histograms[group].counts) > 1:
             edges, heights = log_density(histograms[group])
             if group == "forget":
                 axes.stairs(heights, edges, fill=True, color=LIGHT[group], alpha=0.22, linewidth=0)
             axes.stairs(heights, edges, color=LIGHT[group], linestyle=line, linewidth=1.5)
-    if not histograms:
-        axes.text(0.5, 0.5, "not available", ha="center", transform=axes.transAxes, color=LIGHT["quiet"])
+    absent = [GROUPS[g].lower() for g in _LINES if g not in histograms or len(histograms[g].counts) < 2]
+    if absent:
+        _say(axes, "too few patients for bins:\n" + ", ".join(absent))
     axes.set_xscale("log")
     axes.set_xlim(*LOSS_RANGE)
     axes.xaxis.set_major_locator(FixedLocator([0.01, 0.1, 1, 10]))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
+    return not absent
+
+
+def _say(axes: Axes, text: str, y: float = 0.94) -> None:
+    side = "top" if y > 0.5 else "bottom"
+    axes.text(0.96, y, text, ha="right", va=side, fontsize=7.5, color=LIGHT["quiet"], transform=axes.transAxes)

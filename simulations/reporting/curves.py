@@ -27,12 +27,17 @@ def log_density(histogram: Histogram) -> tuple[Floats, Floats]:
     return np.concatenate([edges[:-1][shown], edges[-1:]]), np.asarray(heights)
 
 
-def binned_roc(forget: Histogram, never_seen: Histogram) -> tuple[Floats, Floats]:
+def binned_roc(forget: Histogram | None, never_seen: Histogram | None) -> tuple[Floats, Floats] | None:
     """ROC of "a low loss means a member" at the edges that both histograms have; `(fpr, tpr)`, each `[points]`.
 
+    None where no edge lies between the outermost ones, as with few patients, so that nothing could be told.
     The points are exact, the line between them is not: where the order inside a bin is unknown it is drawn straight.
     """
+    if forget is None or never_seen is None:
+        return None
     shared = np.intersect1d(forget.edges, never_seen.edges)
+    if len(shared) < 3:
+        return None
     tpr = _share_below(forget, shared)
     fpr = _share_below(never_seen, shared)
     return np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], tpr, [1.0]])

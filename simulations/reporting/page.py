@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from simulations.reporting import answer, tables
 from simulations.reporting.cells import Cell, Lookup
 from simulations.reporting.chart_cost import draw_cost, ratio, yardstick
-from simulations.reporting.chart_history import draw_history
+from simulations.reporting.chart_history import draw_history, has_figures
 from simulations.reporting.chart_losses import draw_losses, draw_roc, has_histograms
 from simulations.reporting.chart_models import draw_models, margin
 from simulations.reporting.drawing import style, to_svg
@@ -94,7 +94,7 @@ def _charts(result: Result) -> dict[str, Markup]:
             "Curves of the membership attack by branch, a line per model, from binned counts.",
         ),
         "history": (
-            bool(result.history),
+            has_figures(result),
             draw_history,
             "Cross-entropy, validation AUC and calibration AUC over the rounds of training, unlearning and retention.",
         ),

@@ -17,8 +17,8 @@ _STYLES = {"accepted": "bold green", "rejected": "bold red", "inconclusive": "bo
 
 def print_table(result: Result, console: Console) -> None:
     """Print the models side by side, the decision with its reasons, and the cost; fits 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
-    table.add_column("model")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    table.add_column("model", no_wrap=True, min_width=9)
     for name in ("MIA\nimage", "MIA\ntext", "MIA\nfused", "KS\nfused", "acc\nforget", "acc\nnever\nseen"):
         table.add_column(name, justify="right")
     for name in ("CE\nforget", "AUC\ntest", "CE\ntest"):
@@ -58,4 +58,5 @@ def _attack(mia: BranchMia | None) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return DASH
-    return f"{value:.2f}".removeprefix("0") if abs(value) < 1 else f"{value:.2f}"
+    text = f"{value:.2f}"
+    return "1.0" if text == "1.00" else text.removeprefix("0")

@@ -179,6 +179,15 @@ def test_a_result_without_histograms_history_or_attacks_still_makes_a_page(make_
     assert draw_summary(result).startswith(b"\x89PNG")
 
 
+def test_few_patients_are_said_to_be_few_instead_of_drawn_flat(make_result: Make, tmp_path: Path) -> None:
+    result = make_result()
+    for histograms in result.models["unlearned"].loss_histograms.values():
+        histograms["forget"] = Histogram(edges=[0.0, 1e9], counts=[9])
+    text, _ = page_of(result, tmp_path)
+    assert text.count("too few patients for bins") == 3
+    assert text.count("too few patients for a curve") == 3
+
+
 def test_without_retraining_the_page_says_so_and_compares_with_the_first_training(drawn: Drawn) -> None:
     _, text, page = drawn(retrained=False)
     assert "this run left it out" in text
@@ -210,12 +219,16 @@ def test_the_answer_tells_remembering_from_overdoing_it(make_result: Make) -> No
 
 def test_the_table_fits_80_columns_and_ends_with_decision_and_cost(make_result: Make) -> None:
     out = StringIO()
-    print_table(make_result(retrained=False), Console(file=out, width=80, color_system=None))
+    result = make_result(retrained=False)
+    result.models["original"].mia["image"].ci90 = (0.52, 1.0)
+    print_table(result, Console(file=out, width=80, color_system=None))
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
+    assert "…" not in out.getvalue()
     row = next(line for line in lines if line.lstrip().startswith("Unlearned"))
     assert row.split() == ["Unlearned", ".52", ".49", ".51", ".09", ".74", ".72", ".52", ".80", ".56"]
     assert ".45–.59" in lines[lines.index(row) + 1]
+    assert any(".52–1.0" in line for line in lines)
     assert not any("Retrained" in line for line in lines)
     assert any(line.startswith("Accepted") for line in lines)
     assert lines[-1].startswith("Forgetting took 8.3")
@@ -264,8 +277,11 @@ def test_the_density_of_uneven_bins_has_area_one_on_a_log_axis() -> None:
 def test_the_binned_curve_uses_only_edges_that_both_groups_have() -> None:
     forget = Histogram(edges=[0.0, 0.1, 1.0, 9.0], counts=[6, 2, 2])
     never_seen = Histogram(edges=[0.0, 0.5, 1.0, 9.0], counts=[1, 2, 7])
-    fpr, tpr = binned_roc(forget, never_seen)
+    curve = binned_roc(forget, never_seen)
+    assert curve is not None
+    fpr, tpr = curve
     assert fpr.tolist() == pytest.approx([0, 0, 0.3, 1, 1])
+    assert binned_roc(forget, Histogram(edges=[0.0, 9.0], counts=[9])) is None
     assert tpr.tolist() == pytest.approx([0, 0, 0.8, 1, 1])
 
 
