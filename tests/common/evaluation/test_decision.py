@@ -60,6 +60,7 @@ def test_accepted_when_all_of_it_holds() -> None:
         ({"accuracy_forget": 0.95}, "inconclusive", "accuracy on forget"),
         ({"auc": None, "missing": {"auc": "no patients"}}, "inconclusive", "no patients"),
         ({"missing": {UNMEASURED: "1 patients at sites"}}, "inconclusive", "1 patients at sites"),
+        ({"missing": {"matching": "2 patients have a label"}}, "inconclusive", "2 patients have a label"),
     ],
 )
 def test_one_branch_is_enough_to_refuse(change: dict[str, object], outcome: str, reason: str) -> None:

@@ -93,3 +93,14 @@ def test_a_patient_counts_once_however_many_studies() -> None:
     scores = Scores(np.zeros((3, 5, 3)), np.array([0, 1, 2, 1, 0]), patients)
     # Patient 3 has 1, 1, 0; patient 7 has a tie of 0 and 2, which goes to the graver.
     assert majority_labels(scores).tolist() == [1, 2]
+
+
+def test_patients_that_no_control_resembles_leave_the_comparison_and_are_counted() -> None:
+    # Label 1 has no control; its two patients have a loss that would pass for membership.
+    labels = np.array([0, 0, 0, 1, 1])
+    logits = np.zeros((3, 5, 2))
+    logits[:, 3:, 1] = 9.0
+    control = Scores(np.zeros((3, 4, 2)), np.zeros(4, dtype=np.int64), np.arange(4))
+    found = membership(Scores(logits, labels, np.arange(5)), control, 0, draws=50, rng=np.random.default_rng(0))
+    assert (found.forget_patients, found.auc) == (3, pytest.approx(0.5))
+    assert found.missing["matching"].startswith("2 patients")
