@@ -96,7 +96,7 @@ class UnlearnConfig(Settings):
     image_noise: float = Field(default=0.1, ge=0.0)
     """Standard deviation of the Gaussian noise on pixels in [0, 1]."""
     text_noise: Fraction = 0.5
-    passes: int = Field(default=8, ge=1)
+    passes: int = Field(default=7, ge=1)
     """Most passes over the forget set."""
     batch: int = Field(default=32, ge=1)
     """Forget studies a step."""
