@@ -47,17 +47,22 @@ def draw_radiograph(patient: Patient, severity: int, hospital: Hospital, size: i
     image += _centre(grid, patient, own) * (0.55 + 0.6 * lungs)
     image += (0.44 - 0.12 * amount) * lungs * _effusion(grid, patient, amount, own)
     image += _collar_bones(grid, own)
-    image = np.maximum(np.clip(image, 0.0, 0.92), _device(grid, patient.device, own))
-    return _scanned(image, hospital, rng)
+    image = np.maximum(_film(image), _device(grid, patient.device, own))
+    return _scanned(_framed(image, hospital, size), hospital, rng)
 
 
-def _posed_grid(size: int, rng: np.random.Generator) -> Grid:
+def _grid(size: int) -> Grid:
     # Half the time of double precision, and 12 bits are stored.
     line = ((np.arange(size) + 0.5) / size * 2.0 - 1.0).astype(np.float32)
     x, y = np.meshgrid(line, line)
+    return Grid(x, y, 2.0 / size)
+
+
+def _posed_grid(size: int, rng: np.random.Generator) -> Grid:
+    flat = _grid(size)
     turn, scale = rng.normal(0.0, 0.025), 1.0 + rng.normal(0.0, 0.025)
     dx, dy = rng.normal(0.0, 0.02), rng.normal(0.0, 0.02)
-    return Grid(scale * (x + turn * y) + dx, scale * (y - turn * x) + dy, 2.0 / size)
+    return Grid(scale * (flat.x + turn * flat.y) + dx, scale * (flat.y - turn * flat.x) + dy, flat.pixel)
 
 
 def _inside(distance: Image, softness: float) -> Image:
@@ -109,18 +114,27 @@ def _lungs(grid: Grid, patient: Patient, own: np.random.Generator) -> Image:
 
 
 def _vessels(grid: Grid, amount: float, own: np.random.Generator) -> Image:
-    """Vessels from both hila; oedema makes them thicker, and those to the apices most (cephalisation)."""
+    """Forking, tapering vessels from both hila; oedema thickens them, those to the apices most (cephalisation)."""
     image = np.zeros_like(grid.x)
-    for side, hilum in zip((-1.0, 1.0), HILA, strict=True):
-        image += 0.16 * _ellipse(grid, *hilum, 0.07, 0.12, 0.035)
-        for angle in (np.linspace(-1.25, 1.25, 9) + own.normal(0.0, 0.08, size=9)).tolist():
-            length = own.uniform(0.35, 0.55)
-            middle = (hilum[0] + side * 0.5 * length * cos(angle), hilum[1] + 0.5 * length * sin(angle))
-            bend = angle + own.normal(0.0, 0.25)
-            end = (middle[0] + side * 0.6 * length * cos(bend), middle[1] + 0.7 * length * sin(bend))
-            radius = 0.012 * (1.0 + amount * (1.3 if angle < 0 else 0.5))
-            image += 0.16 * _tube(grid, hilum, middle, radius) + 0.11 * _tube(grid, middle, end, 0.6 * radius)
-    return image
+    for side, (x, y) in zip((-1.0, 1.0), HILA, strict=True):
+        hilum = _ellipse(grid, x, y, 0.055, 0.13, 0.04)
+        image = np.maximum(image, 0.13 * hilum)
+        for angle in (np.linspace(-1.3, 1.3, 8) + own.normal(0.0, 0.09, size=8)).tolist():
+            swell = 1.0 + amount * (1.2 if angle < 0 else 0.5)
+            # Vessels leave along the hilum, not from one point.
+            start = (x, y + 0.07 * sin(angle))
+            middle = _towards(start, angle, side, own.uniform(0.16, 0.24))
+            image = np.maximum(image, 0.13 * _tube(grid, start, middle, 0.014 * swell))
+            for turn in (own.uniform(-0.5, -0.15), own.uniform(0.15, 0.5)):
+                end = _towards(middle, angle + turn, side, own.uniform(0.16, 0.28))
+                image = np.maximum(image, 0.085 * _tube(grid, middle, end, 0.007 * swell))
+                tip = _towards(end, angle + turn + own.normal(0.0, 0.3), side, own.uniform(0.1, 0.2))
+                image = np.maximum(image, 0.05 * _tube(grid, end, tip, 0.005 * swell))
+    return image * (1.0 + 0.3 * amount)
+
+
+def _towards(start: tuple[float, float], angle: float, side: float, length: float) -> tuple[float, float]:
+    return start[0] + side * length * cos(angle), start[1] + 1.15 * length * sin(angle)
 
 
 def _haze(grid: Grid, amount: float, rng: np.random.Generator) -> Image:
@@ -129,7 +143,7 @@ def _haze(grid: Grid, amount: float, rng: np.random.Generator) -> Image:
     patches /= patches.std()
     spread = 0.16 + 0.16 * amount
     wings = sum(np.exp(-((grid.x - 1.5 * x) ** 2 + (grid.y - y - 0.1) ** 2) / (2 * spread**2)) for x, y in HILA)
-    haze = amount * (0.3 * wings * (1.0 + 0.35 * patches) + 0.03)
+    haze = amount * (0.24 * wings * (1.0 + 0.4 * patches) + 0.07)
     if amount > 0.5:
         for side in (-1.0, 1.0):
             for y in (np.arange(0.14, 0.44, 0.06) + rng.normal(0.0, 0.01)).tolist():
@@ -208,6 +222,24 @@ def _device(grid: Grid, device: Device, own: np.random.Generator) -> Image:
         ring = np.abs(np.hypot((grid.x - 0.12 - dx) / 1.25, grid.y - 0.2 - dy) - 0.065)
         image = _inside(ring - 0.013, 0.006)
     return np.asarray(0.99 * image)
+
+
+def _film(image: Image) -> Image:
+    """Dense parts on top of one another saturate softly, as on film."""
+    knee, room = 0.6, 0.3
+    return np.asarray(np.where(image < knee, np.maximum(image, 0.0), knee + room * np.tanh((image - knee) / room)))
+
+
+def _framed(image: Image, hospital: Hospital, size: int) -> Image:
+    """The side marker, a lead L beside the patient's left shoulder, and the collimated, unexposed rim."""
+    grid = _grid(size)
+    x, y = hospital.marker
+    letter = np.maximum(
+        _tube(grid, (x, y), (x, y + 0.09), 0.012), _tube(grid, (x, y + 0.09), (x + 0.05, y + 0.09), 0.012)
+    )
+    edge = 1.0 - hospital.rim
+    open_field = _inside(np.abs(grid.x) - edge, 0.006) * _inside(np.abs(grid.y) - edge, 0.006)
+    return np.asarray(open_field * np.maximum(image, 0.95 * np.minimum(letter, 1.0)))
 
 
 def _scanned(image: Image, hospital: Hospital, rng: np.random.Generator) -> Image:

@@ -14,6 +14,8 @@ from simulations.synthetic.patients import Hospital, Patient
 
 BITS = 12
 WHITE = 2**BITS - 1
+FIELD_MM = 400
+"""Side of the square detector."""
 
 
 def write_dicom(
@@ -32,12 +34,21 @@ def write_dicom(
     data.PatientID, data.PatientName = patient_id, f"{patient_id}^Made-up"
     data.PatientSex, data.PatientAge = patient.sex, f"{patient.age:03d}Y"
     data.AccessionNumber = study_id
+    data.StudyDate = data.StudyTime = data.StudyID = data.ReferringPhysicianName = data.PatientBirthDate = ""
+    data.SeriesNumber = data.InstanceNumber = 1
+    data.ImageType, data.PresentationIntentType = ["ORIGINAL", "PRIMARY"], "FOR PRESENTATION"
     data.Modality, data.BodyPartExamined, data.ViewPosition = "DX", "CHEST", "PA"
+    data.PatientOrientation, data.ImageLaterality = ["L", "F"], "U"
     data.InstitutionName, data.Manufacturer = hospital.name, "FedForget"
     data.Rows, data.Columns = image.shape
     data.SamplesPerPixel, data.PixelRepresentation = 1, 0
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, BITS, BITS - 1
     data.PhotometricInterpretation = "MONOCHROME1" if hospital.inverted else "MONOCHROME2"
+    data.PresentationLUTShape = "INVERSE" if hospital.inverted else "IDENTITY"
+    data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LOG", 1 if hospital.inverted else -1
+    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = 0, 1, "US"
+    data.LossyImageCompression, data.BurnedInAnnotation = "00", "NO"
+    data.ImagerPixelSpacing = [FIELD_MM / image.shape[0], FIELD_MM / image.shape[1]]
     data.WindowCenter, data.WindowWidth = hospital.low + hospital.span // 2, hospital.span
     data.PixelData = np.clip(np.rint(grey), 0, WHITE).astype("<u2").tobytes()
     data.save_as(path, enforce_file_format=True)

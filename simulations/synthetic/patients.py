@@ -64,6 +64,8 @@ class Hospital:
         blur: standard deviation of the blur, in parts of the image's side.
         low: stored value of black.
         span: stored values from black to white.
+        rim: width of the collimated rim, in halves of the image's side.
+        marker: top left of the lead L, in the coordinates of `anatomy`.
     """
 
     name: str
@@ -75,6 +77,8 @@ class Hospital:
     blur: float
     low: int
     span: int
+    rim: float
+    marker: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ def make_hospital(number: int, rng: np.random.Generator) -> Hospital:
         blur=float(rng.uniform(0.002, 0.006)),
         low=int(rng.integers(100, 600)),
         span=int(rng.integers(2400, 3300)),
+        rim=float(rng.uniform(0.0, 0.06)),
+        marker=(float(rng.uniform(0.78, 0.86)), float(rng.uniform(-0.88, -0.76))),
     )
 
 

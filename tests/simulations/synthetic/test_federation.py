@@ -77,6 +77,23 @@ def test_files_are_12_bit_dicom_with_their_own_uids_and_both_photometric_interpr
     assert {f.PhotometricInterpretation for f in files} == {"MONOCHROME1", "MONOCHROME2"}
 
 
+def test_files_name_their_window_orientation_and_pixel_size(cohort: Cohort) -> None:
+    for file in (dcmread(s.image) for s in cohort.studies):
+        inverted = file.PhotometricInterpretation == "MONOCHROME1"
+        assert file.PresentationLUTShape == ("INVERSE" if inverted else "IDENTITY")
+        assert list(file.PatientOrientation) == ["L", "F"]
+        assert file.ImagerPixelSpacing == [400 / SIZE, 400 / SIZE]
+        assert file.WindowWidth > 0
+        assert 0 < file.WindowCenter < 2**12
+
+
+def test_the_lead_letter_is_at_the_patients_left_shoulder(cohort: Cohort) -> None:
+    for site in cohort.sites:
+        images = [read_dicom(s.image).astype(float) for s in cohort.studies if s.site == site]
+        corner = np.mean(images, axis=0)[: SIZE // 6]
+        assert corner[:, -SIZE // 8 :].max() > corner[:, : SIZE // 8].max() + 60
+
+
 def test_air_is_dark_and_the_middle_is_bright_at_every_hospital(cohort: Cohort, pixels: np.ndarray) -> None:
     images = pixels.reshape(-1, 24, 24)
     for site in cohort.sites:
