@@ -174,6 +174,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("no such file", where=str(path), remedy="check the path") from None
+    except OSError as err:
+        raise ConfigError(f"cannot be read: {err.strerror}", where=str(path), remedy="check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise ConfigError(f"not valid TOML: {err}", where=str(path)) from None
 

@@ -126,11 +126,11 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
     if not isinstance(record, ConfigRecord):
         raise WireError("message without a body")
     found, text = str(record.get("type")), str(record.get("json"))
-    if found == ErrorReply.__name__:
-        raise WireError(f"the site answered with error {ErrorReply.model_validate_json(text).code!r}, see its log")
-    if found != kind.__name__:
+    if found not in {kind.__name__, ErrorReply.__name__}:
         raise WireError(f"expected {kind.__name__}, got {found[:40]!r}")
     try:
+        if found == ErrorReply.__name__:
+            raise WireError(f"the site answered with error {ErrorReply.model_validate_json(text).code!r}, see its log")
         return kind.model_validate_json(text)
     except ValidationError as err:
         first = err.errors()[0]

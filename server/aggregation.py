@@ -28,7 +28,7 @@ class RunningMean:
 
     def __init__(self) -> None:
         self._sum: State = {}
-        self._weight = 0.0
+        self._weight = 0
 
     def add(self, state: Mapping[str, Tensor], share: float) -> None:
         """Add `share` times `state`.
@@ -37,21 +37,22 @@ class RunningMean:
             WireError: a weight is not finite or beyond what the sum can hold.
         """
         for name, tensor in state.items():
-            scaled = tensor.double().mul_(share)
-            if not bool((scaled.abs() < _LARGEST).all()):
+            values = tensor.double()
+            if not bool((values.abs() < _LARGEST).all()):
                 raise WireError(f"{name} holds weights that are not finite or beyond {_LARGEST:.0f}")
-            step = scaled.mul_(SCALE).round_().to(torch.int64)
+            step = (values * (share * SCALE)).round_().to(torch.int64)
             if name in self._sum:
                 self._sum[name] += step
             else:
                 self._sum[name] = step
-        self._weight += share
+        self._weight += round(share * SCALE)
 
     def result(self, like: Mapping[str, Tensor]) -> State:
         """The mean over what was added, in the dtypes of `like`; sites that did not answer are left out of it."""
         if not self._weight:
             raise WireError("no weights to average")
-        return {n: (t.double() / (SCALE * self._weight)).to(like[n].dtype) for n, t in self._sum.items()}
+        means = {name: total.double() / self._weight for name, total in self._sum.items()}
+        return {n: (m if like[n].is_floating_point() else m.round()).to(like[n].dtype) for n, m in means.items()}
 
 
 def shares(studies: Mapping[str, int]) -> dict[str, float]:

@@ -33,6 +33,7 @@ def weighted_quantile(
 ) -> NDArray[np.float64]:
     """Quantiles of a weighted sample at `levels` in (0, 1), linear between the midpoints of the steps."""
     order = np.argsort(values, kind="stable")
+    order = order[weights[order] > 0]  # a value without weight would still be a point to interpolate to
     share = weights[order] / weights.sum()
     return np.interp(levels, np.cumsum(share) - share / 2, values[order])
 
