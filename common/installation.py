@@ -18,5 +18,6 @@ def check() -> None:
         origin = Path(spec.origin).resolve() if spec and spec.origin else None
         if origin is None or origin.parent.parent != here:
             raise FedForgetError(
-                f"another package named {name!r} stands in front of FedForget's: install FedForget in an environment of its own"
+                f"another package named {name!r} stands in front of FedForget's: "
+                "install FedForget in an environment of its own"
             )

@@ -168,7 +168,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = bench_epoch(Path(folder))
     lines += bench_merge() + bench_memory()
-    head = f"# Benchmarks\n\nCommand: `make bench`. One core, torch {torch.__version__}, Python {platform.python_version()}.\n"
+    where = f"One core, torch {torch.__version__}, Python {platform.python_version()}."
+    head = f"# Benchmarks\n\nCommand: `make bench`. {where}\n"
     text = head + "\n" + "\n".join(lines) + "\n"
     if arguments.write:
         write_text(arguments.write, text)

@@ -25,6 +25,16 @@ app = typer.Typer(
 )
 _err = Console(stderr=True)
 
+
+@app.callback()
+def start() -> None:
+    """Refuse to run on somebody else's `common` or `server`."""
+    from common.installation import check  # noqa: PLC0415 - before anything else of ours
+
+    with _clear_errors():
+        check()
+
+
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=True)]
 Preset = Annotated[str | None, typer.Option("--preset", help="Name or path of a preset.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as train.rounds=3; may be repeated.")]
@@ -128,12 +138,23 @@ def revoke(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wr
 
 
 @app.command(epilog="Example: fedforget-sim report runs/demo")
-def report(folder: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    picture: Annotated[Path | None, typer.Option(help="Also draw the key picture to this PNG.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard events to this folder.")] = None,
+) -> None:
     """Draw the report again from result.json."""
-    from simulations.report import load_result, write_report  # noqa: PLC0415 - matplotlib
+    from common.model.checkpoint import write_bytes  # noqa: PLC0415 - torch and matplotlib
+    from simulations.report import draw_summary, load_result, write_report  # noqa: PLC0415
+    from simulations.reporting.tensorboard import write_tensorboard  # noqa: PLC0415
 
     with _clear_errors():
-        Console().print(f"report: {write_report(load_result(folder), folder)}")
+        result = load_result(folder)
+        Console().print(f"report: {write_report(result, folder)}")
+        if picture is not None:
+            write_bytes(picture, draw_summary(result))
+        if tensorboard is not None:
+            write_tensorboard(result, tensorboard)
 
 
 @app.command(
@@ -207,7 +228,7 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
     """A bar per stage with the time left; on standard error, so that standard output stays the result's."""
     columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=_err, disable=quiet) as progress:
+    with Progress(*columns, console=_err, disable=quiet or not _err.is_terminal) as progress:
 
         def on_progress(stage: str, done: int, total: int) -> None:
             if stage not in bars:

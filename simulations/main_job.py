@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from client.site import Site
+from common.device import pick_device
 from common.errors import CohortError, OutputError
 from common.model.checkpoint import write_text
+from common.unlearning.methods import method_named
 from server.app import ServerFile
 from simulations.experiment import Experiment, OnProgress
-from simulations.prepare import Prepared, prepare
+from simulations.prepare import Prepared, prepare, require_writable
 from simulations.report import write_report
 from simulations.result import Result
 from simulations.settings import SimulationConfig
@@ -26,6 +28,9 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     Raises:
         InputError: settings, data or folder.
     """
+    method_named(config.experiment.unlearn.method)
+    pick_device(config.experiment.device)
+    require_writable(out)
     _claim(config, out, resume=resume)
     prepared = prepare(config, out, lambda done, total: on_progress("images", done, total))
     result = Experiment(config, prepared, on_progress).run()

@@ -40,7 +40,7 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
     Raises:
         InputError: the manifest, an image, the forget list or the folder.
     """
-    _writable(out)
+    require_writable(out)
     manifest = _manifest(config, out)
     experiment = config.experiment
     cache_folder = out / "cache"
@@ -85,7 +85,12 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
     return Prepared(out, card, cohort.sites, forget, duplicates.summary)
 
 
-def _writable(out: Path) -> None:
+def require_writable(out: Path) -> None:
+    """Make the folder.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".probe"

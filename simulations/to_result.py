@@ -34,10 +34,10 @@ def model_result(figures: FederationFigures, digest: str, distance: float | None
     if distance is None:
         missing.append(Missing(path="distance_to_retrained", reason="no retrained model"))
     missing += [
-        Missing(path=f"branches.{b}.{g}.{field}", reason="no patients, or only one class of them")
+        Missing(path=f"branches.{b}.groups.{g}.{field}", reason=_why(branches[b].groups[g], field))
         for b in BRANCHES
         for g in GROUPS
-        for field in ("auc", "ce_median")
+        for field in ("auc", "f1", "accuracy", "ce_mean", "ce_median")
         if getattr(branches[b].groups[g], field) is None
     ]
     return ModelResult(
@@ -63,6 +63,14 @@ def model_result(figures: FederationFigures, digest: str, distance: float | None
         missing=missing,
         digest=digest,
     )
+
+
+def _why(group: GroupMetrics, field: str) -> str:
+    if not group.patients:
+        return "no patients"
+    if field == "auc":
+        return "no site has two classes in this group"
+    return "too few patients at each site for the bins to say where the median lies"
 
 
 def group_metrics(found: Utility) -> GroupMetrics:

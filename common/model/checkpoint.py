@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -98,6 +98,8 @@ def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State,
     try:
         found = ModelCard.model_validate_json((folder / "model.json").read_bytes())
         state = load_file(folder / "model.safetensors")
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            written = (file.metadata() or {}).get("digest")
     except FileNotFoundError as err:
         raise CheckpointError("no checkpoint here", where=where, remedy="check the path") from err
     except (OSError, ValidationError, SafetensorError) as err:
@@ -108,11 +110,22 @@ def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State,
             where=where,
             remedy="use the config that the checkpoint was saved with",
         )
+    if written != state_digest(state):
+        raise CheckpointError("damaged checkpoint: its digest does not fit", where=where, remedy="take another copy")
     check_state(state, found.build().state_dict(), where)
     return state, found
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
@@ -122,7 +135,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(content)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
