@@ -132,6 +132,10 @@ def test_a_bundle_with_one_wrong_part_is_refused(evidence):
         with pytest.raises(EvidenceError):
             check_bundle(bundle, checkpoint, evidence.statement, evidence.since)
     whole = decode_bundle(evidence.whole_log)
+    with pytest.raises(EvidenceError, match="9 leaves, the checkpoint was signed over 10"):
+        check_bundle(
+            dataclasses.replace(whole, leaves=whole.leaves[:-1]), checkpoint, evidence.statement, evidence.since
+        )
     for leaves in (whole.leaves[:-1], whole.leaves[1:], (*whole.leaves[:5], whole.leaves[6], *whole.leaves[6:])):
         with pytest.raises(EvidenceError):
             check_bundle(dataclasses.replace(whole, leaves=leaves), checkpoint, evidence.statement, evidence.since)

@@ -139,6 +139,16 @@ def test_every_prefix_of_a_log_is_consistent_with_it_and_every_damage_shows(leav
             verify_consistency(first, len(leaves), wrong, old, new)
 
 
+def test_a_tree_does_not_pass_for_a_larger_one_with_the_same_root():
+    root, proof = grow(LEAVES[:4]).root, consistency_proof(LEAVES[:4], 2)
+    verify_consistency(2, 4, proof, grow(LEAVES[:2]).root, root)
+    for larger in (5, 8, 64):
+        with pytest.raises(EvidenceError, match="too short"):
+            verify_consistency(2, larger, proof, grow(LEAVES[:2]).root, root)
+        with pytest.raises(EvidenceError, match="too short"):
+            verify_inclusion(LEAVES[0], 0, larger, inclusion_proof(LEAVES[:4], 0), root)
+
+
 def test_sizes_that_make_no_sense_are_refused():
     root = grow(LEAVES[:3]).root
     for index, size in ((-1, 3), (3, 3), (0, 0)):

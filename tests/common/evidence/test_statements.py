@@ -146,6 +146,12 @@ def test_a_statement_with_an_unknown_or_missing_field_is_refused(make):
         statements.read_revocation(b"[]")
 
 
+def test_a_statement_of_another_version_says_so(make):
+    payload = statements.unlearning_statement(FILES, make.unlearning())
+    with pytest.raises(EvidenceError, match="not a statement of type"):
+        statements.read_unlearning(payload.replace(b"Statement/v1", b"Statement/v2"))
+
+
 def test_one_kind_of_statement_does_not_pass_for_the_other(make):
     with pytest.raises(EvidenceError, match="not a statement of type"):
         statements.read_unlearning(statements.revocation_statement(make.revocation()))

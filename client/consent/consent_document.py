@@ -1,0 +1,285 @@
+"""FHIR Consent resources, R4, R4B and R5, read into one form that the rule can weigh.
+
+https://hl7.org/fhir/R4/consent.html and https://hl7.org/fhir/R5/consent.html. Code lists are checked here: a resource
+may be valid JSON, pass a model, and still say something that no version of FHIR knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from common.errors import InputError
+
+_R4_STATUS = {"draft", "proposed", "active", "rejected", "inactive", "entered-in-error"}
+_R5_STATUS = {"draft", "active", "inactive", "not-done", "entered-in-error", "unknown"}
+_R4_MARKS = {"scope", "policy", "policyRule", "dateTime", "patient", "performer", "organization"}
+_R5_MARKS = {"decision", "subject", "date", "period", "policyBasis", "grantor", "grantee", "controller", "manager"}
+_WEIGHED = {"id", "extension", "type", "period", "purpose", "code", "provision"}
+_NOT_WEIGHED = {"actor", "action", "securityLabel", "class", "documentType", "resourceType", "dataPeriod", "data"}
+_NOT_WEIGHED |= {"expression", "modifierExtension"}
+_SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
+_ACT_CODES = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
+_FOREVER = datetime.max.replace(tzinfo=UTC)
+_DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class UnreadableConsentError(InputError):
+    """A resource that is no Consent of a known version, or says something that FHIR does not define."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """A code and the system that defines it."""
+
+    system: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """First and last instant of a FHIR date, which may be as coarse as a year, or of a Period."""
+
+    first: datetime = _ALWAYS
+    last: datetime = _FOREVER
+
+    def holds(self, at: datetime) -> bool:
+        """Whether `at` lies within."""
+        return self.first <= at <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """One rule. No codes or purposes means all of them.
+
+    Attributes:
+        permits: what it says, or None where it says nothing itself.
+        conditions: names of limits that the rule does not weigh, such as `actor`.
+        nested: its exceptions.
+    """
+
+    permits: bool | None
+    period: Span
+    codes: tuple[Coding, ...]
+    purposes: tuple[Coding, ...]
+    conditions: tuple[str, ...]
+    nested: tuple[Provision, ...]
+
+
+class Scope(StrEnum):
+    """What a document is about."""
+
+    RESEARCH = "research"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentDocument:
+    """One version of one consent.
+
+    Attributes:
+        status: code of its FHIR version.
+        policies: URIs of the policies or form templates it follows.
+        signed: when the patient decided; None if not said.
+        updated: when this version was written; None if not said.
+        root: its rules.
+    """
+
+    status: str
+    scope: Scope
+    policies: frozenset[str]
+    signed: Span | None
+    updated: datetime | None
+    root: Provision
+
+
+@dataclass(frozen=True, slots=True)
+class VersionId:
+    """Which version of which resource: `meta.versionId` (may be empty) and `meta.lastUpdated`."""
+
+    resource: str
+    number: str
+    updated: datetime | None
+
+
+def read_version(resource: Mapping[str, Any]) -> VersionId:
+    """Id and version of a Consent, or an `UnreadableConsentError`; reads nothing else."""
+    if _text(resource, "resourceType") != "Consent":
+        raise UnreadableConsentError("not a Consent")
+    meta = _object(resource, "meta")
+    updated = _text(meta, "lastUpdated")
+    if not (identity := _text(resource, "id")):
+        raise UnreadableConsentError("a Consent without an id")
+    return VersionId(identity, _text(meta, "versionId"), read_date(updated).last if updated else None)
+
+
+def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
+    """Read a parsed Consent of R4, R4B or R5, or raise an `UnreadableConsentError`."""
+    version = read_version(resource)
+    for name in ("modifierExtension", "implicitRules"):
+        if name in resource:
+            raise UnreadableConsentError(f"{name} may change the meaning and is not understood")
+    r5 = _is_r5(resource)
+    status = _text(resource, "status")
+    if status not in (_R5_STATUS if r5 else _R4_STATUS):
+        raise UnreadableConsentError("a status that this version of FHIR does not have")
+    signed = _text(resource, "date" if r5 else "dateTime")
+    policies = _objects(resource, "policyBasis" if r5 else "policy", one=r5)
+    return ConsentDocument(
+        status,
+        _scope(resource, r5),
+        frozenset(uri for policy in policies if (uri := _text(policy, "uri"))),
+        read_date(signed) if signed else None,
+        version.updated,
+        _r5_root(resource) if r5 else _r4_root(resource),
+    )
+
+
+def read_date(text: str) -> Span:
+    """Span of a FHIR date, dateTime or instant; one without a zone is taken as UTC days."""
+    try:
+        if _INSTANT.fullmatch(text):
+            moment = datetime.fromisoformat(text)
+            return Span(moment, moment)
+        if match := _DATE.fullmatch(text):
+            year, month, day = (int(part) if part else None for part in match.groups())
+            first = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
+            return Span(first, _end(first, month, day))
+    except ValueError:
+        pass
+    raise UnreadableConsentError("a date that FHIR does not define or no calendar has")
+
+
+def _end(first: datetime, month: int | None, day: int | None) -> datetime:
+    """Last instant of the day, month or year that begins at `first`; the end of time has no next day."""
+    if first.year == datetime.max.year:
+        return _FOREVER
+    if day:
+        after = first + timedelta(days=1)
+    elif month:
+        after = first.replace(year=first.year + month // 12, month=month % 12 + 1)
+    else:
+        after = first.replace(year=first.year + 1)
+    return after - timedelta(microseconds=1)
+
+
+def _is_r5(resource: Mapping[str, Any]) -> bool:
+    r4 = bool(_R4_MARKS & resource.keys()) or isinstance(resource.get("provision"), dict)
+    r5 = bool(_R5_MARKS & resource.keys()) or isinstance(resource.get("provision"), list)
+    if r4 == r5:
+        raise UnreadableConsentError("neither a Consent of R4 nor one of R5")
+    return r5
+
+
+def _scope(resource: Mapping[str, Any], r5: bool) -> Scope:
+    """R4 has a scope that must be there; R5 may say the same among the categories."""
+    concepts = _objects(resource, "category") if r5 else [_object(resource, "scope")]
+    codes = {coding.code for concept in concepts for coding in _codings(concept) if coding.system == _SCOPES}
+    if not codes and not r5:
+        raise UnreadableConsentError("no scope that is known")
+    return Scope.OTHER if codes and "research" not in codes else Scope.RESEARCH
+
+
+def _r4_root(resource: Mapping[str, Any]) -> Provision:
+    root = _r4_provision(_object(resource, "provision"), is_root=True)
+    if root.permits is not None:
+        return root
+    base = {coding.code for coding in _codings(_object(resource, "policyRule")) if coding.system == _ACT_CODES}
+    permits = {"OPTIN": True, "OPTOUT": False}.get(base.pop()) if len(base) == 1 else None
+    return Provision(permits, root.period, root.codes, root.purposes, root.conditions, root.nested)
+
+
+def _r4_provision(value: Mapping[str, Any], *, is_root: bool = False) -> Provision:
+    kind = _text(value, "type")
+    if kind not in ("permit", "deny") and not (is_root and not kind):
+        raise UnreadableConsentError("a provision that neither permits nor denies")
+    nested = tuple(_r4_provision(inner) for inner in _objects(value, "provision"))
+    return _provision(value, kind == "permit" if kind else None, nested)
+
+
+def _r5_root(resource: Mapping[str, Any]) -> Provision:
+    decision = _text(resource, "decision")
+    exceptions = _objects(resource, "provision")
+    if decision not in ("permit", "deny") and (decision or exceptions):
+        raise UnreadableConsentError("no decision to which the provisions could be exceptions")
+    permits = decision == "permit" if decision else None
+    nested = tuple(_r5_provision(inner, permits=not permits) for inner in exceptions)
+    return Provision(permits, _period(resource), (), (), (), nested)
+
+
+def _r5_provision(value: Mapping[str, Any], *, permits: bool) -> Provision:
+    """In R5 a provision has no type: it is an exception to the level above and so says the opposite."""
+    if "type" in value:
+        raise UnreadableConsentError("a type in a provision, which R5 does not have")
+    nested = tuple(_r5_provision(inner, permits=not permits) for inner in _objects(value, "provision"))
+    return _provision(value, permits, nested)
+
+
+def _provision(value: Mapping[str, Any], permits: bool | None, nested: tuple[Provision, ...]) -> Provision:
+    conditions = value.keys() - _WEIGHED
+    if conditions - _NOT_WEIGHED:
+        raise UnreadableConsentError("a provision with an element that FHIR does not define")
+    return Provision(
+        permits,
+        _period(value),
+        tuple(coding for concept in _objects(value, "code") for coding in _some(_codings(concept))),
+        tuple(_coding(item) for item in _objects(value, "purpose")),
+        tuple(sorted(conditions)),
+        nested,
+    )
+
+
+def _some(codings: tuple[Coding, ...]) -> tuple[Coding, ...]:
+    if not codings:
+        raise UnreadableConsentError("a provision's code in words alone")
+    return codings
+
+
+def _period(value: Mapping[str, Any]) -> Span:
+    period = _object(value, "period")
+    start, end = _text(period, "start"), _text(period, "end")
+    return Span(read_date(start).first if start else _ALWAYS, read_date(end).last if end else _FOREVER)
+
+
+def _codings(concept: Mapping[str, Any]) -> tuple[Coding, ...]:
+    return tuple(_coding(item) for item in _objects(concept, "coding"))
+
+
+def _coding(value: Mapping[str, Any]) -> Coding:
+    system, code = _text(value, "system"), _text(value, "code")
+    if not (system and code):
+        raise UnreadableConsentError("a coding without system or code")
+    return Coding(system, code)
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    text = value.get(name, "")
+    if not isinstance(text, str) or (name in value and not text):
+        raise UnreadableConsentError(f"{name} is not text")
+    return text
+
+
+def _object(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = value.get(name, {})
+    if not isinstance(inner, dict) or (name in value and not inner):
+        raise UnreadableConsentError(f"{name} is not an object with content")
+    return inner
+
+
+def _objects(value: Mapping[str, Any], name: str, *, one: bool = False) -> list[Mapping[str, Any]]:
+    if one:
+        return [_object(value, name)]
+    items = value.get(name, [])
+    if (
+        not isinstance(items, list)
+        or not all(isinstance(item, dict) for item in items)
+        or (name in value and not items)
+    ):
+        raise UnreadableConsentError(f"{name} is not a list of objects")
+    return items
