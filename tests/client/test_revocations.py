@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from client.reference_scores import ReferenceScores
+from client.site import Site
+from client.site_files import REVOCATIONS_FILE, Revocations, read_revocations, write_revocations
+from common.config import TrainConfig
+from common.errors import CohortError
+from common.model.checkpoint import ModelCard, state_digest
+from common.records import Subset
+from common.wire import EvaluateRequest, TrainRequest
+
+TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
+
+
+@pytest.fixture
+def site(site_folder: Path) -> Site:
+    return Site(site_folder)
+
+
+@pytest.mark.parametrize("subset", list(Subset))
+def test_a_revoked_patient_is_in_none_of_the_five_sets(site: Site, subset: Subset) -> None:
+    patient = sorted(site.patients(subset))[0]
+    before = {s: site.patients(s) for s in Subset}
+    site.revoke([patient])
+    assert site.patients(subset) == before[subset] - {patient}
+    assert all(site.patients(s) == before[s] for s in Subset if s is not subset)
+    assert site.forget == ({patient} if subset is Subset.TRAIN else set())
+
+
+def test_training_does_not_open_a_revoked_patients_image(site: Site, card: ModelCard) -> None:
+    patient = sorted(site.patients(Subset.TRAIN))[0]
+    (study,) = site.cohort.of([patient]).studies
+    site.revoke([patient])
+    study.image.unlink()
+    # No selection: it scores the forget patients, which are read until they are unlearned.
+    model, _ = site.train(card.build().state_dict(), TRAINING.model_copy(update={"reference": 0}))
+    assert all(bool(torch.isfinite(t).all()) for t in model.state_dict().values())
+
+
+def test_an_unlearned_patient_stays_out_for_ever_and_is_not_pending_again(site: Site) -> None:
+    first, second, third = sorted(site.patients(Subset.TRAIN))[:3]
+    write_revocations(site.folder, Revocations(states={first: "unlearned"}))
+    site.revoke([first, second])
+    site.revoke([second, third])
+    assert site.revocations.states == {first: "unlearned", second: "pending", third: "pending"}
+    assert site.forget == {second, third}
+    assert first not in site.patients(Subset.TRAIN)
+
+
+def test_revocations_outlive_the_process(site: Site) -> None:
+    patient = sorted(site.patients(Subset.TRAIN))[0]
+    site.revoke([patient])
+    assert Site(site.folder).forget == {patient}
+
+
+def test_nobody_to_revoke_changes_nothing(site: Site) -> None:
+    site.revoke([])
+    assert site.revocations.tombstones == frozenset()
+
+
+def test_an_unknown_patient_leaves_earlier_revocations_as_they_were(site: Site, secret: str) -> None:
+    first, second = sorted(site.patients(Subset.TRAIN))[:2]
+    site.revoke([first])
+    with pytest.raises(CohortError, match="2 patients of the list are not known") as caught:
+        site.revoke([second, f"{secret}-x", f"{secret}-y"])
+    assert secret not in str(caught.value)
+    assert site.revocations.states == {first: "pending"}
+
+
+def test_status_counts_and_names_nobody(site: Site, secret: str) -> None:
+    site.revoke([sorted(site.patients(s))[0] for s in (Subset.TRAIN, Subset.TEST)])
+    status = site.status()
+    assert status.registered == {
+        "train": 5,
+        "validation": 2,
+        "never_seen_calibration": 2,
+        "never_seen_audit": 2,
+        "test": 1,
+        "forget": 1,
+    }
+    assert (status.train_studies, status.retain_studies, status.pending) == (6, 5, 1)
+    assert secret not in status.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b'{"states": {"p": "maybe"}}', b'{"state": {}}', b"\xff"]
+)
+def test_a_damaged_file_is_an_error_and_is_not_written_over(site: Site, content: bytes) -> None:
+    file = site.folder / REVOCATIONS_FILE
+    file.write_bytes(content)
+    with pytest.raises(CohortError, match="damaged"):
+        read_revocations(site.folder)
+    with pytest.raises(CohortError, match="damaged"):
+        site.revoke(sorted(p for p in site.cohort.patients)[:1])
+    with pytest.raises(CohortError, match="damaged"):
+        site.status()
+    assert file.read_bytes() == content
+
+
+def test_when_all_have_revoked_nobody_is_trained_on(site: Site, card: ModelCard) -> None:
+    site.revoke(site.patients(Subset.TRAIN))
+    with pytest.raises(CohortError, match="nobody to train on"):
+        site.train(card.build().state_dict(), TRAINING)
+
+
+def test_training_repeats_bit_for_bit(site: Site, card: ModelCard) -> None:
+    digests = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(len(digests))
+        model, _ = site.train(card.build().state_dict(), TRAINING.model_copy(update={"seed": seed}))
+        digests.append(state_digest(model.state_dict()))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_reference_scores_come_back_in_the_order_of_their_numbers(site: Site, card: ModelCard) -> None:
+    site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
+    assert ReferenceScores(site.folder).load() is None
+    for number in (10, 2):
+        state = card.build(number).state_dict()
+        site.evaluate(state, EvaluateRequest(purpose="reference", seed=0, reference=number))
+    found = ReferenceScores(site.folder).load()
+    assert found is not None
+    assert found.forget.shape == found.never_seen.shape == found.calibration.shape == (2, 3, 2)
+    scores = site.scores(card.build(2).state_dict(), Subset.AUDIT)
+    assert scores is not None
+    assert found.never_seen[0].tolist() == (-scores.loss).tolist()
+    assert [path.name for path in (site.folder / "references").iterdir() if path.name.startswith(".")] == []
