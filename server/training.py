@@ -96,7 +96,7 @@ def train(
         federation.meter = Meter.of(progress.cost)
         for known in progress.rounds:
             on_round(known)
-    registered = shares({name: status.retain_studies for name, status in federation.status().items()})
+    registered = shares({name: s.retain_studies for name, s in federation.status().items() if s.retain_studies})
     while not progress.finished and len(progress.rounds) < config.rounds:
         number = len(progress.rounds)
         after, record = average_round(
@@ -197,7 +197,7 @@ def train_references(
     """
     done_file = folder / "references.json"
     done: list[int] = json.loads(done_file.read_text()) if done_file.exists() else []
-    registered = shares({name: status.retain_studies for name, status in federation.status().items()})
+    registered = shares({name: s.retain_studies for name, s in federation.status().items() if s.retain_studies})
     for reference in range(count):
         if reference in done:
             continue
