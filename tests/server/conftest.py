@@ -1,0 +1,38 @@
+"""Hospitals in this process, each with a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.app import app, open_site
+from client.site import Site
+from client.site_files import write_site
+from common.model.checkpoint import ModelCard
+from common.records import Cohort, Split, Subset
+from server.federation import Federation, connect
+from simulations.local_grid import LocalGrid
+
+
+@pytest.fixture
+def federation_of(
+    tmp_path: Path, card: ModelCard, cohort_of: Callable[..., Cohort]
+) -> Callable[..., tuple[Federation, dict[str, Site]]]:
+    """A federation of sites by name, with so many training patients; two patients in each of the other sets."""
+    open_site.cache_clear()
+
+    def make(**training: int) -> tuple[Federation, dict[str, Site]]:
+        configs, sites = {}, {}
+        for node, (name, patients) in enumerate(training.items(), start=1):
+            cohort = cohort_of(patients + 8, name=name, studies=1, seed=node, site=name)
+            rest = [subset for subset in Subset if subset is not Subset.TRAIN for _ in range(2)]
+            split = Split(dict(zip(cohort.patients, [Subset.TRAIN] * patients + rest, strict=True)))
+            folder = tmp_path / "sites" / name
+            write_site(folder, cohort, split, card, name=name, seed=0, device="cpu", cache=tmp_path / "cache")
+            configs[node] = {"site-dir": str(folder)}
+            sites[name] = Site(folder)
+        return connect(LocalGrid(app, configs), len(configs)), sites
+
+    return make
