@@ -181,7 +181,9 @@ class Site:
                 audit = audit_figures(
                     sets,
                     len(self.card.classes),
-                    ReferenceScores(self.folder).load() if sets.forget is not None else None,
+                    ReferenceScores(self.folder).load(
+                        {"forget": sets.forget, "never_seen": sets.never_seen, "calibration": sets.calibration}
+                    ),
                     draws=request.decision.bootstrap,
                     rng=np.random.default_rng(derive_seed(request.seed, self.name, "audit")),
                 )

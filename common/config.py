@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import ConfigError
 
@@ -61,6 +61,12 @@ class ModelConfig(Settings):
     fusion_beta: Positive = 1.0
     ranking_weight: float = Field(default=0.1, ge=0.0)
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.text_hidden % self.text_heads:
+            raise ValueError(f"text_hidden {self.text_hidden} is not a multiple of text_heads {self.text_heads}")
+        return self
+
 
 class TrainConfig(Settings):
     """Supervised federated training."""
@@ -96,7 +102,7 @@ class UnlearnConfig(Settings):
     image_noise: float = Field(default=0.1, ge=0.0)
     """Standard deviation of the Gaussian noise on pixels in [0, 1]."""
     text_noise: Fraction = 0.5
-    passes: int = Field(default=7, ge=1)
+    passes: int = Field(default=6, ge=1)
     """Most passes over the forget set."""
     batch: int = Field(default=32, ge=1)
     """Forget studies a step."""

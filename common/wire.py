@@ -137,6 +137,17 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
         raise WireError(f"{kind.__name__}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
+def error_code(records: RecordDict) -> str | None:
+    """The code of an `ErrorReply`, None for any other message."""
+    record = records.get(_BODY)
+    if not isinstance(record, ConfigRecord) or record.get("type") != ErrorReply.__name__:
+        return None
+    try:
+        return ErrorReply.model_validate_json(str(record.get("json"))).code
+    except ValidationError:
+        return "unreadable"
+
+
 def weights_of(records: RecordDict) -> dict[str, Tensor]:
     """The weights of a message.
 

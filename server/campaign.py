@@ -14,6 +14,7 @@ from common.errors import ConfigError, UnavailableError
 from common.evaluation.decision import Decision, decide
 from common.evaluation.figures import FederationFigures, SelectionFigures
 from common.evaluation.merge import merge
+from common.model.checkpoint import check_state
 from common.wire import (
     EVALUATE,
     RETAIN,
@@ -203,7 +204,9 @@ def _unlearn(
     missing = set(sites)
     for name, records in federation.exchange(UNLEARN, dict.fromkeys(sites, request)):
         federation.meter.forward_units += unpack(records, UnlearnReply).cost
+        weights = weights_of(records)
+        check_state(weights, state, where=name)
         missing.discard(name)
-        yield name, weights_of(records)
+        yield name, weights
     if missing:
         raise UnavailableError(f"{', '.join(sorted(missing))} did not unlearn")

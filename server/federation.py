@@ -11,7 +11,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import UnavailableError, WireError
-from common.wire import STATUS, StatusReply, StatusRequest, pack, size, unpack
+from common.wire import STATUS, StatusReply, StatusRequest, error_code, pack, size, unpack
 
 log = logging.getLogger("fedforget.server")
 
@@ -79,6 +79,9 @@ class Federation:
                 waiting.discard(identity)
                 if message.has_error():
                     log.warning("%s: no answer to %s (code %s)", name_of[identity], kind, message.error.code)
+                    continue
+                if (code := error_code(message.content)) is not None:
+                    log.warning("%s: answered %s with error %s, see its log", name_of[identity], kind, code)
                     continue
                 answered += 1
                 self.meter.bytes_up += size(message.content)

@@ -15,7 +15,7 @@ from common.config import TrainConfig
 from common.evaluation.figures import SelectionFigures
 from common.evaluation.merge import merge_selection
 from common.evaluation.metrics import macro_auc, mean_loss
-from common.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint, write_text
+from common.model.checkpoint import ModelCard, check_state, load_checkpoint, save_checkpoint, write_text
 from common.wire import (
     EVALUATE,
     TRAIN,
@@ -152,8 +152,9 @@ def average_round(
     request = pack(TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference), state)
     mean, losses, parts = RunningMean(), [], {}
     for name, records in federation.exchange(kind, dict.fromkeys(registered, request)):
-        reply = unpack(records, TrainReply)
-        mean.add(weights_of(records), registered[name])
+        reply, weights = unpack(records, TrainReply), weights_of(records)
+        check_state(weights, state, where=name)
+        mean.add(weights, registered[name])
         losses.append((registered[name], reply.loss))
         federation.meter.forward_units += reply.cost
         if reply.received is not None:

@@ -12,8 +12,9 @@ from common.model.image_text import Outputs
 def ranking_loss(image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     """Matched pairs must score higher than mismatched ones, by a margin that grows with the labels' distance.
 
-    For scores `s_ij = image_i . text_j` the mean over i != j of `max(0, s_ij - s_ii + m_ij)` and of the same with
-    `s_ji`, with `m_ij = max(.5, |y_i - y_j|)` (Chauhan et al. 2020, arXiv 2008.09884, eq. 2). Zero for one pair.
+    For scores `s_ij = image_i . text_j / sqrt(embedding)` the mean over i != j of `max(0, s_ij - s_ii + m_ij)` and of
+    the same with `s_ji`, with `m_ij = max(.5, |y_i - y_j|)` (Chauhan et al. 2020, arXiv 2008.09884, eq. 2). Zero for
+    one pair.
 
     Args:
         image: `[batch, embedding]`.

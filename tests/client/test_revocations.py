@@ -9,9 +9,12 @@ from client.reference_scores import ReferenceScores
 from client.site import Site
 from client.site_files import REVOCATIONS_FILE, Revocations, read_revocations, write_revocations
 from common.config import TrainConfig
+from common.data.tensors import StudyTensors
 from common.errors import CohortError
+from common.evaluation.scores import Scores
 from common.model.checkpoint import ModelCard, state_digest
 from common.records import Subset
+from common.training import score
 from common.wire import EvaluateRequest, TrainRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
@@ -117,16 +120,42 @@ def test_training_repeats_bit_for_bit(site: Site, card: ModelCard) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def rows_of(site: Site, card: ModelCard) -> dict[str, Scores | None]:
+    """Scores of the three groups, as an audit has them."""
+    state = card.build(2).state_dict()
+    forget = score_of(site, state, site.forget)
+    return {
+        "forget": forget,
+        "never_seen": site.scores(state, Subset.AUDIT),
+        "calibration": site.scores(state, Subset.CALIBRATION),
+    }
+
+
+def score_of(site: Site, state: dict[str, torch.Tensor], patients: frozenset[str]) -> Scores:
+    model = site.card.build()
+    model.load_state_dict(state)
+    return score(model, StudyTensors(site.cohort.of(patients).studies, site.cache, site.tokenizer))
+
+
 def test_reference_scores_come_back_in_the_order_of_their_numbers(site: Site, card: ModelCard) -> None:
     site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
-    assert ReferenceScores(site.folder).load() is None
+    rows = rows_of(site, card)
+    assert ReferenceScores(site.folder).load(rows) is None
     for number in (10, 2):
         state = card.build(number).state_dict()
         site.evaluate(state, EvaluateRequest(purpose="reference", seed=0, reference=number))
-    found = ReferenceScores(site.folder).load()
+    found = ReferenceScores(site.folder).load(rows)
     assert found is not None
     assert found.forget.shape == found.never_seen.shape == found.calibration.shape == (2, 3, 2)
-    scores = site.scores(card.build(2).state_dict(), Subset.AUDIT)
+    scores = rows["never_seen"]
     assert scores is not None
     assert found.never_seen[0].tolist() == (-scores.loss).tolist()
     assert [path.name for path in (site.folder / "references").iterdir() if path.name.startswith(".")] == []
+
+
+def test_reference_scores_of_other_rows_are_not_used(site: Site, card: ModelCard) -> None:
+    first, second, *_ = sorted(site.patients(Subset.TRAIN))
+    site.revoke([first])
+    site.evaluate(card.build().state_dict(), EvaluateRequest(purpose="reference", seed=0, reference=0))
+    site.revoke([second])
+    assert ReferenceScores(site.folder).load(rows_of(site, card)) is None

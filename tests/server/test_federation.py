@@ -86,7 +86,6 @@ def test_a_site_with_nobody_left_to_train_on_does_not_stop_the_others(  # type: 
     assert len(found.rounds) == 3
 
 
-@pytest.mark.xfail(reason="an ErrorReply of one site ends the round for all", raises=WireError, strict=True)
 def test_a_site_that_answers_with_an_error_is_left_out_of_the_round(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
     federation, sites = federation_of(north=2, south=4)
     state = card.build().state_dict()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -8,18 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import TrainConfig, UnlearnConfig
+from common.config import UnlearnConfig
 from common.data.tensors import StudyTensors
 from common.errors import ConfigError
-from common.evaluation.matching import majority_labels, patient_means
-from common.evaluation.scores import Scores
-from common.training import fit, score
-from common.unlearning.base import UnlearnSets, distance, nothing
-from common.unlearning.calibrated_forget_mi import _whole_patients, calibrated
-from common.unlearning.calibration import margin_targets, true_margin, weighted_quantile
-from common.unlearning.forget_mi import WEIGHTINGS, forget_mi_terms, frozen_outputs, noisy_copy, paper
+from common.unlearning.base import distance
+from common.unlearning.calibration import true_margin
+from common.unlearning.forget_mi import WEIGHTINGS, forget_mi_terms, frozen_outputs, noisy_copy
 from common.unlearning.methods import method_named
-
 
 CohortOf = Callable[..., Any]
 TensorsOf = Callable[..., Any]
@@ -101,73 +95,6 @@ def test_margin_is_the_logit_against_logsumexp_of_the_others() -> None:
     logits = torch.tensor([[[2.0, 0.0, 0.0]]]).expand(3, -1, -1)
     assert true_margin(logits, torch.tensor([0]))[0, 0].item() == pytest.approx(2.0 - np.log(2.0))
     assert true_margin(logits, torch.tensor([1]))[0, 0].item() == pytest.approx(-np.log(np.e**2 + 1))
-
-
-def test_weighted_quantiles_lie_at_the_middle_of_each_step() -> None:
-    values, even = np.array([3.0, 1.0, 2.0]), np.ones(3)
-    assert weighted_quantile(values, even, np.array([1 / 6, 0.5, 5 / 6])) == pytest.approx([1, 2, 3])
-    heavy = weighted_quantile(values, np.array([2.0, 1.0, 1.0]), np.array([0.75]))
-    assert heavy == pytest.approx([3.0])
-
-
-def test_targets_are_calibration_quantiles_in_the_order_of_the_ranking() -> None:
-    logits = np.zeros((3, 4, 2))
-    logits[:, :, 0] = [1.0, 2.0, 3.0, 4.0]
-    calibration = Scores(logits, np.zeros(4, dtype=np.int64), np.arange(4))
-    ranking = np.tile([5.0, -1.0, 0.0, 9.0], (3, 1))
-    targets = margin_targets(ranking, np.zeros(4, dtype=np.int64), calibration)
-    assert targets[2] == pytest.approx([3.0, 1.0, 2.0, 4.0])
-
-
-def test_steps_take_whole_patients() -> None:
-    owners = np.array([0, 0, 1, 2, 2, 2, 3])
-    groups = _whole_patients(owners, 3, np.random.default_rng(0))
-    assert sorted(p for g in groups for p in g) == [0, 1, 2, 3]
-    assert len(groups) > 1
-
-
-@pytest.fixture
-def remembered(card, make_studies):  # type: ignore[no-untyped-def]
-    """A model that learned two groups by heart, and a third it never saw."""
-    forget, retain, calibration = make_studies(8, 2, seed=1), make_studies(8, 2, seed=2), make_studies(12, 1, seed=3)
-    model = card.build(0)
-    config = TrainConfig(lr=5e-3, batch=8)
-    for seed, part in enumerate((forget, retain) * 2):
-        fit(model, part, config, ranking_weight=0.0, epochs=8, seed=seed)
-    return model, UnlearnSets(forget, retain, calibration)
-
-
-def test_calibrated_leads_margins_to_the_never_seen_level_and_not_past_it(remembered) -> None:  # type: ignore[no-untyped-def]
-    model, sets = remembered
-    before = patient_means(score(model, sets.forget).margin, sets.forget.patients)
-    config = UnlearnConfig(passes=80, lr=2e-3, tolerance=0.15, renew=1, weighting="retention")
-    done = calibrated(model, sets, config, ranking_weight=0.0, seed=0, on_pass=nothing)
-    after = patient_means(score(model, sets.forget).margin, sets.forget.patients)
-    level = patient_means(score(model, sets.calibration).margin, sets.calibration.patients)
-    assert before.mean() > level.mean() + 1.0
-    assert abs(np.median(after[2]) - np.median(level[2])) < 1.0
-    assert after[2].min() > level[2].min() - 1.0
-    assert done.passes[-1].gap is not None
-    assert max(done.passes[-1].gap) < max(done.passes[0].gap or (0,)) / 3
-    assert majority_labels(score(model, sets.forget)).tolist() == [0, 1] * 4
-
-
-def test_calibrated_gives_the_same_bits_for_the_same_seed(remembered) -> None:  # type: ignore[no-untyped-def]
-    model, sets = remembered
-    twins = [copy.deepcopy(model) for _ in range(2)]
-    config = UnlearnConfig(passes=3)
-    costs = [calibrated(t, sets, config, ranking_weight=0.1, seed=4, on_pass=nothing).cost for t in twins]
-    left, right = (t.state_dict() for t in twins)
-    assert all(torch.equal(left[n], right[n]) for n in left)
-    assert costs[0] == costs[1]
-
-
-def test_paper_pushes_away_without_end(remembered) -> None:  # type: ignore[no-untyped-def]
-    model, sets = remembered
-    config = UnlearnConfig(method="forget_mi_paper", passes=10, lr=1e-3, noise="none")
-    done = paper(model, sets, config, ranking_weight=0.0, seed=0, on_pass=nothing)
-    assert len(done.passes) == 10
-    assert done.passes[-1].loss < done.passes[0].loss
 
 
 def test_an_unknown_method_names_those_there_are() -> None:
