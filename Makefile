@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo check lint test bench study-covid study-hospitals study-natural clean
+.PHONY: help setup demo check lint test bench study-covid study-hospitals clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -38,9 +38,6 @@ bench: setup ## the benchmarks, into docs/results/bench.md
 
 study-covid: setup ## 10 seeds on the real set, into docs/results/covid.md
 	$(BIN)/fedforget-sim study --preset covid --seeds 10 --out runs/study-covid --write docs/results/covid.md
-
-study-natural: setup ## the real set by its own sites, a patient known at two
-	$(BIN)/fedforget-sim study --preset covid-natural --seeds 5 --out runs/study-natural --write docs/results/covid-natural.md
 
 study-hospitals: setup ## made-up hospitals, one and three forgetting, relay, scaled and naive
 	$(BIN)/fedforget-sim study --preset hospitals --seeds 3 --out runs/study-one --write docs/results/hospitals-one.md
