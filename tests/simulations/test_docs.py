@@ -86,3 +86,15 @@ def test_a_wheel_works_from_elsewhere_in_an_environment_of_its_own(tmp_path: Pat
     assert "make-hospitals" in run(str(script), "--help")
     run(str(script), "make-hospitals", "made", "--sites", "2", "--patients", "10")
     assert (tmp_path / "made" / "manifest.csv").exists()
+
+
+def test_the_flower_bundle_carries_code_and_no_stray_file() -> None:
+    import io
+    import zipfile
+
+    from flwr.cli.build import build_fab_from_disk
+
+    names = zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT))).namelist()
+    others = {name for name in names if not re.fullmatch(r"(client|common|server)/[\w/]+\.py", name)}
+    assert others == {"LICENSE", "pyproject.toml", "common/data/wordpiece.json", ".info/CONTENT"}
+    assert "client/app.py" in names
