@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -27,6 +28,8 @@ def run_on(engine: EngineName, main: Callable[[Grid], None], *, sites_folder: Pa
     if engine == "inprocess":
         from client.app import app  # noqa: PLC0415 - torch and the site's code, only where it runs
 
+        # One thread, as a client of Flower's engine has: sums over several threads would give other bits.
+        torch.set_num_threads(1)
         folders = sorted(path.parent for path in sites_folder.glob("*/site.json"))
         main(LocalGrid(app, {n + 1: {"site-dir": str(folders[n].resolve())} for n in range(sites)}))
         return

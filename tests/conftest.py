@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from common.records import Cohort, Study
 if TYPE_CHECKING:
     from common.data.tensors import StudyTensors
     from common.model.checkpoint import ModelCard
+
+# Before torch is imported: sums over several threads give other bits, and the tests already run side by side.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 CLASSES = ("clear", "opacity")
 DATA = DataConfig(image_size=32, max_tokens=16)
