@@ -70,7 +70,7 @@ def _decoded(studies: StudyTensors, rows: np.ndarray, size: int) -> Batch:
 def bench_epoch(folder: Path) -> list[str]:
     """Studies per second of a Forget-MI epoch, ours against the published loop, on full-size DICOM files."""
     settings = ["data.image_size=64", "model.width=4", "model.text_layers=1"]
-    config = load_settings(None, settings, {"hospitals": {"sites": 2, "patients": 60, "image_size": 1024}})
+    config = load_settings(None, settings, {"forget": 6, "hospitals": {"sites": 2, "patients": 24, "image_size": 1024}})
     prepared = prepare(config, folder, lambda *_: None)
     site = Site(prepared.site_folder(prepared.sites[0]))
     site.revoke(prepared.forget[prepared.sites[0]])
