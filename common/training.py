@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.config import TrainConfig
 from common.data.tensors import Batch, StudyTensors
@@ -34,6 +34,14 @@ def forward(model: ImageTextModel, batch: Batch) -> Outputs:
     return Outputs(outputs.embeddings.float(), outputs.logits.float())
 
 
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float) -> None:
+    """One optimizer step on `loss`, its gradient's norm bounded by `clip`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+
+
 def fit(
     model: ImageTextModel,
     studies: StudyTensors,
@@ -55,10 +63,7 @@ def fit(
             loss_sum = 0.0
             for batch in studies.shuffled(config.batch, device, rng):
                 loss = task_loss(forward(model, batch), batch.labels, ranking_weight)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-                optimizer.step()
+                step(model, optimizer, loss, config.clip)
                 loss_sum += float(loss.detach()) * len(batch)
                 cost += (FORWARD + BACKWARD) * len(batch)
     return Fit(loss_sum / len(studies), cost)

@@ -16,10 +16,8 @@ from common.evaluation.figures import FederationFigures, SelectionFigures
 from common.evaluation.merge import merge
 from common.model.checkpoint import check_state
 from common.wire import (
-    EVALUATE,
     RETAIN,
     UNLEARN,
-    EvaluateReply,
     EvaluateRequest,
     UnlearnReply,
     UnlearnRequest,
@@ -29,7 +27,7 @@ from common.wire import (
 )
 from server.aggregation import DeltaSpool, RunningMean, State, shares
 from server.federation import Federation, Meter
-from server.training import OnRound, Round, average_round, select
+from server.training import OnRound, Round, average_round, evaluate, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +44,8 @@ class Campaign:
 
 def audit(federation: Federation, state: Mapping[str, Tensor], config: DecisionConfig, seed: int) -> FederationFigures:
     """Audit a model at every site and merge. Opens the audit patients: once per campaign and candidate."""
-    request = pack(EvaluateRequest(purpose="audit", seed=seed, decision=config), state)
-    parts = {}
-    for name, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, request)):
-        reply = unpack(records, EvaluateReply)
-        federation.meter.forward_units += reply.cost
-        if reply.audit is not None:
-            parts[name] = reply.audit
+    replies = evaluate(federation, state, EvaluateRequest(purpose="audit", seed=seed, decision=config))
+    parts = {name: reply.audit for name, reply in replies if reply.audit is not None}
     if not parts:
         raise UnavailableError("no site returned an audit")
     return merge(parts)

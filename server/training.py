@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -171,14 +171,19 @@ def average_round(
 
 def select(federation: Federation, state: Mapping[str, Tensor], seed: int) -> SelectionFigures:
     """Selection figures of a model, merged over the sites."""
-    request = pack(EvaluateRequest(purpose="selection", seed=seed), state)
-    parts = {}
-    for name, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, request)):
+    replies = evaluate(federation, state, EvaluateRequest(purpose="selection", seed=seed))
+    return merge_selection({name: reply.selection for name, reply in replies if reply.selection is not None})
+
+
+def evaluate(
+    federation: Federation, state: Mapping[str, Tensor], request: EvaluateRequest
+) -> Iterator[tuple[str, EvaluateReply]]:
+    """Have every site evaluate a model; replies as they come, their cost charged to the meter."""
+    message = pack(request, state)
+    for name, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, message)):
         reply = unpack(records, EvaluateReply)
         federation.meter.forward_units += reply.cost
-        if reply.selection is not None:
-            parts[name] = reply.selection
-    return merge_selection(parts)
+        yield name, reply
 
 
 def train_references(
@@ -216,8 +221,7 @@ def train_references(
                 reference=reference,
             )
             on_round(reference, number)
-        request = pack(EvaluateRequest(purpose="reference", seed=seed, reference=reference), state)
-        for _, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, request)):
-            federation.meter.forward_units += unpack(records, EvaluateReply).cost
+        for _ in evaluate(federation, state, EvaluateRequest(purpose="reference", seed=seed, reference=reference)):
+            pass
         done.append(reference)
         write_text(done_file, json.dumps(done))

@@ -32,9 +32,9 @@ from common.evaluation.site import AuditSets, audit_figures
 from common.model.checkpoint import write_text
 from common.model.image_text import ImageTextModel
 from common.records import Subset
-from common.training import forward
+from common.training import forward, step
 from common.unlearning.base import UnlearnSets, nothing
-from common.unlearning.forget_mi import WEIGHTINGS, forget_mi_terms, noisy_copy, paper, step
+from common.unlearning.forget_mi import WEIGHTINGS, forget_mi_terms, noisy_copy, paper
 from server.aggregation import RunningMean
 from simulations.prepare import prepare
 from simulations.settings import load_settings

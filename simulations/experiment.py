@@ -76,12 +76,11 @@ class Experiment:
     def _main(self, grid: Grid) -> Result:
         experiment = self.config.experiment
         federation = connect(grid, len(self.prepared.sites))
-        data = {name: reply.registered for name, reply in federation.status().items()}
         initial = self.prepared.card.build(experiment.seed).state_dict()
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
         self._revoke()
         data = {
-            name: {**reply.registered, "retain": reply.registered["train"], "forget": reply.registered["forget"]}
+            name: {**reply.registered, "retain": reply.registered["train"]}
             for name, reply in federation.status().items()
         }
         outcomes: dict[ModelName, Outcome] = {}

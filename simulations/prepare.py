@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.site_files import read_site, write_site
+from client.site_files import write_site
 from common.data.duplicates import find_duplicates, patient_groups
 from common.data.image_cache import ImageCache
 from common.data.manifest import Manifest, read_manifest, read_patient_list
@@ -81,7 +81,6 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
             device=experiment.device,
             cache=cache_folder.resolve(),
         )
-        read_site(out / "sites" / name)
     return Prepared(out, card, cohort.sites, forget, duplicates.summary)
 
 

@@ -14,10 +14,10 @@ from common.evaluation.matching import majority_labels
 from common.evaluation.scores import Scores
 from common.model.image_text import ImageTextModel
 from common.model.loss import task_loss
-from common.training import BACKWARD, FORWARD, forward, score
+from common.training import BACKWARD, FORWARD, forward, score, step
 from common.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, nothing
 from common.unlearning.calibration import margin_targets, patient_mean, true_margin
-from common.unlearning.forget_mi import WEIGHTINGS, endless, forget_mi_terms, frozen_outputs, step
+from common.unlearning.forget_mi import WEIGHTINGS, endless, forget_mi_terms, frozen_outputs
 
 
 def calibrated(

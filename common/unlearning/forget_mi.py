@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.config import UnlearnConfig, Weights
 from common.data.noise import noisy_images, noisy_report
 from common.data.tensors import Batch, StudyTensors
 from common.device import derive_seed
 from common.model.image_text import ImageTextModel, Outputs
-from common.training import BACKWARD, FORWARD, forward
+from common.training import BACKWARD, FORWARD, forward, step
 from common.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, distance, nothing
 
 WEIGHTINGS = {
@@ -134,14 +134,6 @@ def paper(
         trace.append(Pass(total / len(sets.forget)))
         on_pass(number, trace[-1])
     return Unlearned(tuple(trace), cost)
-
-
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float) -> None:
-    """One optimizer step on `loss`, its gradient's norm bounded by `clip`."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
 
 
 def endless(studies: StudyTensors, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
