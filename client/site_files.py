@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import CohortError
-from common.model.checkpoint import ModelCard, write_text
+from common.files import write_text
+from common.model.checkpoint import ModelCard
 from common.records import Cohort, Split, Study, Subset
 
 SITE_FILE, REVOCATIONS_FILE = "site.json", "revocations.json"

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from common.config import ExperimentConfig
 from common.errors import RefusedError
-from common.model.checkpoint import ModelCard, save_checkpoint, write_text
+from common.files import write_text
+from common.model.checkpoint import ModelCard, save_checkpoint
 from server.campaign import audit, run_campaign
 from server.federation import Meter, connect
 from server.training import Round, train

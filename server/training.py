@@ -15,7 +15,8 @@ from common.config import TrainConfig
 from common.evaluation.figures import SelectionFigures
 from common.evaluation.merge import merge_selection
 from common.evaluation.metrics import macro_auc, mean_loss
-from common.model.checkpoint import ModelCard, check_state, load_checkpoint, save_checkpoint, write_text
+from common.files import write_text
+from common.model.checkpoint import ModelCard, check_state, load_checkpoint, save_checkpoint
 from common.wire import (
     EVALUATE,
     TRAIN,

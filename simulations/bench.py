@@ -29,7 +29,7 @@ from common.evaluation.figures import SiteFigures
 from common.evaluation.merge import merge
 from common.evaluation.scores import Scores
 from common.evaluation.site import AuditSets, audit_figures
-from common.model.checkpoint import write_text
+from common.files import write_text
 from common.model.image_text import ImageTextModel
 from common.records import Subset
 from common.training import forward, step

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from common.errors import FedForgetError
+from common.files import write_bytes, write_text
 
 app = typer.Typer(
     add_completion=False,
@@ -144,7 +145,6 @@ def report(
     tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard events to this folder.")] = None,
 ) -> None:
     """Draw the report again from result.json."""
-    from common.model.checkpoint import write_bytes  # noqa: PLC0415 - torch and matplotlib
     from simulations.report import draw_summary, load_result, write_report  # noqa: PLC0415
     from simulations.reporting.tensorboard import write_tensorboard  # noqa: PLC0415
 
@@ -182,8 +182,6 @@ def study(
         )
         text = study_markdown(results, title=preset, command=command)
         if write is not None:
-            from common.model.checkpoint import write_text  # noqa: PLC0415
-
             write_text(write, text)
         Console().print(text, markup=False, highlight=False)
 

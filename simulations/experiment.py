@@ -21,7 +21,8 @@ from common.device import derive_seed
 from common.evaluation.decision import decide
 from common.evaluation.distance import logit_distance
 from common.evaluation.figures import FederationFigures
-from common.model.checkpoint import load_checkpoint, save_checkpoint, write_text
+from common.files import write_text
+from common.model.checkpoint import load_checkpoint, save_checkpoint
 from common.records import Subset
 from server.aggregation import State
 from server.campaign import audit, run_campaign

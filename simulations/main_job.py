@@ -10,7 +10,7 @@ from pathlib import Path
 from client.site import Site
 from common.device import pick_device
 from common.errors import CohortError, OutputError
-from common.model.checkpoint import write_text
+from common.files import write_text
 from common.unlearning.methods import method_named
 from server.app import ServerFile
 from simulations.experiment import Experiment, OnProgress

@@ -9,7 +9,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from common.errors import ResultError
-from common.model.checkpoint import write_text
+from common.files import write_text
 from simulations.reporting.chart_models import draw_models
 from simulations.reporting.drawing import style, to_png
 from simulations.reporting.page import render

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from common.errors import FedForgetError
-from common.model.checkpoint import write_text
+from common.files import write_text
 from simulations.result import ModelResult, Result
 from simulations.settings import SimulationConfig
 

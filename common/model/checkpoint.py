@@ -16,6 +16,7 @@ from torch import Tensor
 
 from common.config import DataConfig, ModelConfig, Settings
 from common.errors import CheckpointError, OutputError
+from common.files import write_text
 from common.model.image_text import ImageTextModel, build_model
 
 State = dict[str, Tensor]
@@ -114,35 +115,6 @@ def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State,
         raise CheckpointError("damaged checkpoint: its digest does not fit", where=where, remedy="take another copy")
     check_state(state, found.build().state_dict(), where)
     return state, found
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all.
-
-    Raises:
-        OutputError: the folder cannot be written or the disk is full.
-    """
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OutputError: the folder cannot be written or the disk is full.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as err:
-        raise OutputError(
-            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
-        ) from err
 
 
 def _first_difference(found: ModelCard, wanted: ModelCard) -> str:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from common.errors import CheckpointError, InputError, OutputError
-from common.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint, state_digest, write_text
+from common.files import write_text
+from common.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint, state_digest
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""Files that are written whole or not at all, and files that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from common.errors import InputError, OutputError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as err:
+        raise OutputError(
+            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
+        ) from err
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read; an existing one is never replaced.
+
+    Raises:
+        OutputError: it exists, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise OutputError(
+            "exists already", where=str(path), remedy="keys are never overwritten: move it away"
+        ) from None
+    except OSError as err:
+        raise OutputError(f"cannot write: {err.strerror or err}", where=str(path), remedy="free space") from err
+
+
+def read_private(path: Path) -> bytes:
+    """Read a key or a secret.
+
+    Raises:
+        InputError: it is missing, or others than its owner can read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise InputError("others can read this key", where=str(path), remedy=f"chmod 600 {path}")
+        return path.read_bytes()
+    except OSError as err:
+        raise InputError(f"cannot read: {err.strerror or err}", where=str(path), remedy="restore the file") from err
