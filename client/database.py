@@ -1,0 +1,75 @@
+"""A site's own database: which versions it holds, who was in which round, which instructions it has seen.
+
+It never leaves the site. SQLite in the site's folder by default; the schema is changed by migrations only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.orm import Mapped, mapped_column
+
+from common import sql
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Base(sql.Tables):
+    """Base of the site's tables."""
+
+    __abstract__ = True
+    metadata = MetaData()
+
+
+class HoldingRow(Base):
+    """A model version that lies, or lay, on this site's disk."""
+
+    __tablename__ = "holdings"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    """Of its weights."""
+    name: Mapped[str]
+    received: Mapped[datetime]
+    purged: Mapped[datetime | None]
+    acknowledged: Mapped[datetime | None]
+    """When the coordinator was told that it is gone."""
+
+
+class MemberRow(Base):
+    """A patient of a cohort. A cohort is named by the digest of its members, so that many rounds share one."""
+
+    __tablename__ = "members"
+    cohort: Mapped[str] = mapped_column(primary_key=True)
+    patient: Mapped[str] = mapped_column(primary_key=True)
+
+
+class ParticipationRow(Base):
+    """A cohort was used in a step of a campaign, starting from some weights."""
+
+    __tablename__ = "participations"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    campaign: Mapped[int]
+    step: Mapped[str]
+    weights: Mapped[str]
+    """Digest of the weights that came in."""
+    cohort: Mapped[str]
+    at: Mapped[datetime]
+
+
+class SeenRow(Base):
+    """A nonce that was used: the same instruction is not carried out twice."""
+
+    __tablename__ = "seen"
+    nonce: Mapped[str] = mapped_column(primary_key=True)
+    expires: Mapped[datetime]
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to this code's."""
+    sql.migrate(engine, MIGRATIONS)
+
+
+def pending_migration(engine: Engine) -> str | None:
+    """Which schema the database has when it is not this code's, None when it is."""
+    return sql.pending_migration(engine, MIGRATIONS)

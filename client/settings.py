@@ -1,0 +1,143 @@
+"""`site.toml`: what a hospital allows, and where in its folder everything lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from common.config import Positive, Settings, parse, read_toml
+
+CONFIG_FILE = "site.toml"
+FOLDER_VARIABLE = "FEDFORGET_SITE"
+"""The site's folder, for the ClientApp; set by `fedforget-site up`, never taken from a message."""
+
+Kind = Literal["query.status", "train", "train.unlearn", "train.retain", "evaluate"]
+
+
+class BoundsConfig(Settings):
+    """What an instruction may ask for, however well it is signed."""
+
+    kinds: tuple[Kind, ...] = ("query.status", "train", "train.unlearn", "train.retain", "evaluate")
+    max_epochs: int = Field(default=20, ge=1)
+    """Of one training or retention request."""
+    max_passes: int = Field(default=60, ge=1)
+    """Of one unlearning request."""
+    max_learning_rate: Positive = 0.1
+    methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
+    """Unlearning methods that may run here."""
+    max_lifetime_hours: Positive = 24.0
+    """An instruction that expires later than this is refused."""
+    clock_skew_seconds: float = Field(default=300.0, ge=0.0)
+
+
+class SitePortsConfig(Settings):
+    """Loopback only."""
+
+    supernode: int = Field(default=19094, ge=1, le=65535)
+    """Where the launcher takes the SuperNode's tasks."""
+    monitor: int = Field(default=19090, ge=1, le=65535)
+    """Health and metrics."""
+
+
+class SiteSettings(Settings):
+    """The whole file."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")
+    gateway: str
+    """`host:port` of the coordinator's gateway."""
+    coordination: str
+    """`host:port` of its coordination service."""
+    ca_fingerprint: str
+    """SHA-256 of the federation's CA certificate, compared by telephone when the site was made."""
+    approved_bundles: tuple[str, ...] = ()
+    """SHA-256 of app bundles that may run here beside the one of the installed FedForget."""
+    device: str = "auto"
+    ports: SitePortsConfig = SitePortsConfig()
+    bounds: BoundsConfig = BoundsConfig()
+    days_to_answer: float = Field(default=30.0, gt=0.0)
+    """From the receipt of a revocation to its due date (GDPR Art. 12(3): one month)."""
+    heartbeat_seconds: Positive = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFolder:
+    """Paths in a site's folder. No key in it ever leaves it."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """`site.toml`."""
+        return self.root / CONFIG_FILE
+
+    @property
+    def tls_key(self) -> Path:
+        """Private key of the client certificate."""
+        return self.root / "keys" / "tls.key"
+
+    @property
+    def certificate(self) -> Path:
+        """Client certificate, from the join bundle."""
+        return self.root / "keys" / "site.crt"
+
+    @property
+    def node_key(self) -> Path:
+        """OpenSSH private key of the SuperNode (EC P-384); its public half lies beside it as `.pub`."""
+        return self.root / "keys" / "node"
+
+    @property
+    def signing_key(self) -> Path:
+        """Ed25519 key that signs replies, encrypted with `passphrase`."""
+        return self.root / "keys" / "signing.pem"
+
+    @property
+    def passphrase(self) -> Path:
+        """Opens the signing key; may be a credential of the service manager instead."""
+        return self.root / "secrets" / "passphrase"
+
+    @property
+    def supernode_secret(self) -> Path:
+        """Without it nobody takes tasks from the SuperNode."""
+        return self.root / "secrets" / "supernode"
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The federation's CA, from the join bundle."""
+        return self.root / "federation" / "ca.crt"
+
+    @property
+    def coordinator_key(self) -> Path:
+        """PEM of the public key that signs instructions, from the join bundle."""
+        return self.root / "federation" / "coordinator.pem"
+
+    @property
+    def join_file(self) -> Path:
+        """The join bundle as it was verified."""
+        return self.root / "federation" / "join.json"
+
+    @property
+    def request_file(self) -> Path:
+        """The enrolment request, to be sent to the coordinator."""
+        return self.root / "enrolment-request.json"
+
+    @property
+    def flower_home(self) -> Path:
+        """`FLWR_HOME` of the SuperNode."""
+        return self.root / "flower"
+
+    @property
+    def logs(self) -> Path:
+        """Structured logs, one file a process."""
+        return self.root / "logs"
+
+    @property
+    def database(self) -> Path:
+        """SQLite: which version is held, which patients were in which round, which instructions were seen."""
+        return self.root / "site.db"
+
+    def settings(self) -> SiteSettings:
+        """Read `site.toml`, or raise a `ConfigError`."""
+        return parse(SiteSettings, read_toml(self.settings_file), str(self.settings_file))

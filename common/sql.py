@@ -1,0 +1,110 @@
+"""SQL plumbing of both sides: moments in UTC, engines, transactions, migrations. The tables are theirs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import JSON, DateTime, Engine, String, TypeDecorator, create_engine, event
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from common.errors import InputError, UnavailableError
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite would forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - given
+        """To UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - given
+        """With the zone put back."""
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Tables(DeclarativeBase):
+    """Base of a side's own base: how Python types are stored."""
+
+    __abstract__ = True
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        str: String(200),
+    }
+
+
+def open_database(url: str) -> Engine:
+    """An engine for `url`; nothing is migrated here.
+
+    Raises:
+        UnavailableError: the database does not answer.
+        InputError: the file is damaged.
+    """
+    engine = create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    try:
+        with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("select count(*) from sqlite_master")
+    except DatabaseError as err:
+        if engine.dialect.name == "sqlite" and "unable to open" not in str(err.orig):
+            raise InputError(
+                f"the database is damaged: {err.orig}", where=_shown(engine), remedy="restore it from its backup"
+            ) from None
+        raise UnavailableError(f"{_shown(engine)}: the database does not answer: {err.orig}") from None
+    except SQLAlchemyError as err:
+        raise UnavailableError(f"{_shown(engine)}: the database does not answer: {type(err).__name__}") from None
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - the driver's own connection
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+    connection.execute("pragma foreign_keys = on")
+    connection.execute("pragma busy_timeout = 30000")
+
+
+def _shown(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
+
+
+def migrate(engine: Engine, migrations: Path) -> None:
+    """Bring the schema to the newest revision in the folder `migrations`."""
+    with engine.begin() as connection:
+        command.upgrade(_alembic(connection, migrations), "head")
+
+
+def pending_migration(engine: Engine, migrations: Path) -> str | None:
+    """Which revision the database has when it is not the newest of `migrations`, None when it is."""
+    head = ScriptDirectory(str(migrations)).get_current_head()
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    return None if found == head else found or "empty"
+
+
+def _alembic(connection: Any, migrations: Path) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    config.attributes["connection"] = connection
+    return config
+
+
+@contextlib.contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """A session that is committed at the end, or rolled back whole."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session

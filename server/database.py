@@ -1,0 +1,150 @@
+"""The coordinator's database: who takes part, campaigns with each of their phases, versions and who holds them.
+
+SQLite in WAL mode by default, PostgreSQL by URL (`postgresql+pg8000://...`). The schema is changed by migrations only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Engine, ForeignKey, MetaData, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from common import sql
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Base(sql.Tables):
+    """Base of the coordinator's tables."""
+
+    __abstract__ = True
+    metadata = MetaData()
+
+
+class SiteRow(Base):
+    """A hospital: its keys, and whether it may take part."""
+
+    __tablename__ = "sites"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    """`active`, `suspended` (three bad replies in a row) or `revoked`."""
+    node: Mapped[int | None] = mapped_column(BigInteger)
+    """Flower's node id; unsigned 64 bit there, stored as the signed number of the same bits."""
+    node_key: Mapped[str] = mapped_column(Text)
+    """OpenSSH public key of its SuperNode."""
+    signing_key: Mapped[str] = mapped_column(Text)
+    """PEM of the key that signs its replies."""
+    certificate: Mapped[str] = mapped_column(Text)
+    """PEM of its client certificate for the coordination service."""
+    enrolled: Mapped[datetime]
+    revoked: Mapped[datetime | None]
+    bad_replies: Mapped[int] = mapped_column(default=0)
+    """In a row."""
+    pending: Mapped[int] = mapped_column(default=0)
+    """Revocations it announced as waiting."""
+    first_due: Mapped[datetime | None]
+    announced: Mapped[datetime | None]
+    seen: Mapped[datetime | None]
+    """Last heartbeat."""
+    version: Mapped[str] = mapped_column(default="")
+    """Version of FedForget it runs."""
+
+
+class VersionRow(Base):
+    """A model version; the folder may be gone, the record stays."""
+
+    __tablename__ = "versions"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    """`active`, `superseded`, `quarantined` (saw a revoked patient) or `withdrawn`."""
+    parent: Mapped[str | None] = mapped_column(ForeignKey("versions.name"))
+    campaign: Mapped[int | None] = mapped_column(ForeignKey("campaigns.number"))
+    manifest_digest: Mapped[str]
+    created: Mapped[datetime]
+    state_since: Mapped[datetime]
+    weights_deleted: Mapped[datetime | None]
+    manifest: Mapped[dict[str, Any]]
+
+
+class DeliveryRow(Base):
+    """Which site got which version, and when it said that its copy is gone."""
+
+    __tablename__ = "deliveries"
+    version: Mapped[str] = mapped_column(ForeignKey("versions.name"), primary_key=True)
+    site: Mapped[str] = mapped_column(ForeignKey("sites.name"), primary_key=True)
+    sent: Mapped[datetime]
+    purged: Mapped[datetime | None]
+
+
+class CampaignRow(Base):
+    """One campaign, or one training, as it stands."""
+
+    __tablename__ = "campaigns"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    kind: Mapped[str]
+    """`training` or `unlearning`."""
+    state: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    parent: Mapped[str | None]
+    """Version it began from."""
+    result: Mapped[str | None]
+    """Version it published."""
+    created: Mapped[datetime]
+    changed: Mapped[datetime]
+    due: Mapped[datetime | None]
+    run: Mapped[int | None] = mapped_column(BigInteger)
+    """Flower's run id, as the signed number of the same bits."""
+    series: Mapped[int | None] = mapped_column(BigInteger)
+    settings: Mapped[dict[str, Any]]
+    """The experiment and the policy as they stood when it was planned."""
+
+
+class PhaseRow(Base):
+    """A finished step of a campaign: what a restart goes on from. Never changed once written."""
+
+    __tablename__ = "phases"
+    __table_args__ = (UniqueConstraint("campaign", "step"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    campaign: Mapped[int] = mapped_column(ForeignKey("campaigns.number"))
+    step: Mapped[str]
+    """`unlearn:site-1`, `aggregate`, `retain:0`, `audit`, ..."""
+    finished: Mapped[datetime]
+    weights: Mapped[str] = mapped_column(default="")
+    """Digest of the weights it left, empty when it left none."""
+    body: Mapped[dict[str, Any]]
+
+
+class EventRow(Base):
+    """What happened, in order; nothing here identifies a patient."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    campaign: Mapped[int | None] = mapped_column(ForeignKey("campaigns.number"))
+    site: Mapped[str | None]
+    kind: Mapped[str]
+    """`state`, `quarantined`, `late`, `suspended`, `enrolled`, `revoked`, `rotated`, `published`, ..."""
+    detail: Mapped[str] = mapped_column(Text)
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to this code's."""
+    sql.migrate(engine, MIGRATIONS)
+
+
+def pending_migration(engine: Engine) -> str | None:
+    """Which schema the database has when it is not this code's, None when it is."""
+    return sql.pending_migration(engine, MIGRATIONS)
+
+
+def signed64(identity: int) -> int:
+    """The signed number with the bits of an unsigned one: databases have no unsigned 64 bit."""
+    return identity - 2**64 if identity >= 2**63 else identity
+
+
+def unsigned64(stored: int) -> int:
+    """Inverse of `signed64`."""
+    return stored + 2**64 if stored < 0 else stored

@@ -1,0 +1,151 @@
+"""`server.toml`: what the coordinator runs, and where in its folder everything lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from common.config import ExperimentConfig, Fraction, Positive, Settings, parse, read_toml
+
+SERVER_FILE = "server.toml"
+FOLDER_VARIABLE = "FEDFORGET_SERVER"
+"""The coordinator's folder, for the ServerApp; set by `fedforget-server up`, never taken from a message."""
+
+
+class PortsConfig(Settings):
+    """Where the coordinator listens. Only the gateway and the coordination service leave the machine."""
+
+    listen: str = "0.0.0.0"  # noqa: S104 - hospitals dial these two
+    gateway: int = Field(default=8443, ge=1, le=65535)
+    coordination: int = Field(default=8444, ge=1, le=65535)
+    superlink: int = Field(default=18000, ge=1, le=65535)
+    """Loopback only."""
+    monitor: int = Field(default=18090, ge=1, le=65535)
+    """Health and metrics, loopback only."""
+
+
+class PolicyConfig(Settings):
+    """When a campaign starts, whom it waits for, and what follows when it cannot decide."""
+
+    automatic: bool = True
+    """Start campaigns without being asked."""
+    min_batch: int = Field(default=1, ge=1)
+    """Waiting revocations that start a campaign at once."""
+    window_hours: float = Field(default=72.0, ge=0.0)
+    """After so long a smaller batch starts too."""
+    lead_hours: float = Field(default=168.0, ge=0.0)
+    """A campaign starts at the latest so long before the first due date."""
+    undecided: Literal["wait", "retrain", "withdraw"] = "retrain"
+    """What is done when the evaluator cannot decide or rejects."""
+    quorum: Fraction = 0.5
+    """Share of registered studies whose sites must answer in a round."""
+    phase_hours: Positive = 6.0
+    """Deadline of one exchange."""
+    campaigns_per_day: int = Field(default=4, ge=1)
+    """For one forgetting site."""
+    quarantine_days: float = Field(default=30.0, ge=0.0)
+    """After so long the weights of quarantined versions are deleted."""
+
+
+class GateConfig(Settings):
+    """What a reply must satisfy; see `server/update_gate.py`."""
+
+    train_norm: Positive = 20.0
+    """Largest L2 norm of a training or retention delta, as a multiple of the smallest other site's in the round."""
+    unlearn_norm: Positive = 1.0
+    """Largest L2 norm of an unlearning delta relative to the norm of the weights it changes."""
+    bad_replies: int = Field(default=3, ge=1)
+    """So many in a row suspend a site."""
+
+
+class ServerSettings(Settings):
+    """The whole file."""
+
+    hosts: tuple[str, ...]
+    """Names and addresses that hospitals dial; the certificate names them."""
+    database: str = ""
+    """SQLAlchemy URL; empty for SQLite in this folder."""
+    classes: tuple[str, ...] = ()
+    """Labels, in the order of the model's outputs."""
+    ports: PortsConfig = PortsConfig()
+    policy: PolicyConfig = PolicyConfig()
+    gate: GateConfig = GateConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFolder:
+    """Paths in the coordinator's folder."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """`server.toml`."""
+        return self.root / SERVER_FILE
+
+    @property
+    def ca_certificate(self) -> Path:
+        """Certificate of the federation's own authority."""
+        return self.root / "pki" / "ca.crt"
+
+    @property
+    def ca_key(self) -> Path:
+        """Its private key; may be kept elsewhere between enrolments."""
+        return self.root / "pki" / "ca.key"
+
+    @property
+    def certificate(self) -> Path:
+        """TLS certificate of the gateway, the SuperLink and the coordination service."""
+        return self.root / "pki" / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        """Its private key."""
+        return self.root / "pki" / "server.key"
+
+    @property
+    def signing_key(self) -> Path:
+        """Ed25519 key of instructions and attestations, encrypted with `passphrase`."""
+        return self.root / "pki" / "signing.pem"
+
+    @property
+    def passphrase(self) -> Path:
+        """Opens the signing key; may be a credential of the service manager instead."""
+        return self.root / "secrets" / "passphrase"
+
+    @property
+    def superexec_secret(self) -> Path:
+        """Without it nobody takes tasks from the SuperLink."""
+        return self.root / "secrets" / "superexec"
+
+    @property
+    def flower_database(self) -> Path:
+        """The SuperLink's own state."""
+        return self.root / "flower" / "state.db"
+
+    @property
+    def models(self) -> Path:
+        """Model versions, one folder each."""
+        return self.root / "models"
+
+    @property
+    def work(self) -> Path:
+        """Weights between two phases of a campaign, by its number; emptied when it ends."""
+        return self.root / "work"
+
+    @property
+    def logs(self) -> Path:
+        """Structured logs, one file a process."""
+        return self.root / "logs"
+
+    def settings(self) -> ServerSettings:
+        """Read `server.toml`, or raise a `ConfigError`."""
+        return parse(ServerSettings, read_toml(self.settings_file), str(self.settings_file))
+
+    def database_url(self, settings: ServerSettings) -> str:
+        """The configured URL, or SQLite in this folder."""
+        return settings.database or f"sqlite:///{(self.root / 'server.db').resolve()}"
