@@ -95,6 +95,12 @@ class CampaignRow(Base):
     created: Mapped[datetime]
     changed: Mapped[datetime]
     due: Mapped[datetime | None]
+    open: Mapped[bool | None] = mapped_column(unique=True)
+    """True until it ends, then null: the uniqueness lets no second one begin on the same model."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Which Flower run may write; one that was given up writes no more."""
+    retry_at: Mapped[datetime | None]
+    """Not to be taken up again before."""
     run: Mapped[int | None] = mapped_column(BigInteger)
     """Flower's run id, as the signed number of the same bits."""
     series: Mapped[int | None] = mapped_column(BigInteger)

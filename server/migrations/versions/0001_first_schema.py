@@ -20,10 +20,14 @@ def upgrade() -> None:
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
         sa.Column("changed", sa.DateTime(timezone=True), nullable=False),
         sa.Column("due", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("open", sa.Boolean(), nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("run", sa.BigInteger(), nullable=True),
         sa.Column("series", sa.BigInteger(), nullable=True),
         sa.Column("settings", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
+        sa.UniqueConstraint("open"),
     )
     op.create_table(
         "sites",
