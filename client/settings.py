@@ -14,13 +14,13 @@ CONFIG_FILE = "site.toml"
 FOLDER_VARIABLE = "FEDFORGET_SITE"
 """The site's folder, for the ClientApp; set by `fedforget-site up`, never taken from a message."""
 
-Kind = Literal["query.status", "train", "train.unlearn", "train.retain", "evaluate"]
+Kind = Literal["query.status", "query.adopt", "train", "train.unlearn", "train.retain", "evaluate"]
 
 
 class BoundsConfig(Settings):
     """What an instruction may ask for, however well it is signed."""
 
-    kinds: tuple[Kind, ...] = ("query.status", "train", "train.unlearn", "train.retain", "evaluate")
+    kinds: tuple[Kind, ...] = ("query.status", "query.adopt", "train", "train.unlearn", "train.retain", "evaluate")
     max_epochs: int = Field(default=20, ge=1)
     """Of one training or retention request."""
     max_passes: int = Field(default=60, ge=1)

@@ -14,6 +14,7 @@ from common.errors import WireError
 from common.evaluation.figures import SelectionFigures, SiteFigures
 
 STATUS, TRAIN, UNLEARN, RETAIN, EVALUATE = "query.status", "train", "train.unlearn", "train.retain", "evaluate"
+ADOPT = "query.adopt"
 """Types of Flower messages."""
 
 _BODY, _WEIGHTS = "body", "arrays"
@@ -97,6 +98,29 @@ class EvaluateReply(Body):
     seconds: float
     selection: SelectionFigures | None = None
     audit: SiteFigures | None = None
+
+
+class AdoptRequest(Body):
+    """Keep the model that came along as the new base, and close the campaign that made it.
+
+    `how` says who is forgotten by it: those whom this campaign unlearned here, or everybody who had revoked before
+    its training began; the site knows which from its own records. `retired` are weights to delete, by digest.
+    """
+
+    version: str
+    digest: str
+    campaign: int
+    how: Literal["trained", "unlearned", "retrained"]
+    retired: tuple[str, ...] = ()
+
+
+class AdoptReply(Body):
+    """The base is in place; `purged` are the retired weights that are not, or no longer, at the site."""
+
+    site: str
+    purged: tuple[str, ...]
+    closed: int
+    """Revocations that this campaign brought to their end."""
 
 
 class ErrorReply(Body):
