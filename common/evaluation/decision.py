@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from common.config import DecisionConfig
-from common.evaluation.figures import Branch, FederationFigures, Membership
+from common.evaluation.figures import Branch, FederationFigures, Membership, Utility
 from common.evaluation.merge import UNMEASURED, interval
 from common.evaluation.scores import BRANCHES
 
@@ -62,7 +63,8 @@ def _judge_membership(
         rejected.append(f"{shown}, 95 % interval {wide[0]:.2f} to {wide[1]:.2f}, {kind}")
     elif narrow[0] < low or narrow[1] > high:
         few = f" with {member.forget_patients} against {member.control_patients} patients"
-        doubts.append(f"{shown}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} is wider than the band{few}")
+        how = "is wider than" if narrow[1] - narrow[0] > high - low else "reaches out of"
+        doubts.append(f"{shown}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} {how} the band{few}")
     if member.ks_p is not None and member.ks_p < config.ks_alpha:
         doubts.append(f"{name}: losses are distributed otherwise than never-seen ones (KS p = {member.ks_p:.3f})")
     if member.accuracy_forget is not None and member.accuracy_control is not None:
@@ -74,21 +76,41 @@ def _judge_membership(
 def _judge_utility(
     before: FederationFigures, after: FederationFigures, config: DecisionConfig, rejected: list[str], doubts: list[str]
 ) -> None:
-    compared = 0
-    for site in sorted(before.test_by_site.keys() | after.test_by_site.keys()):
-        then, now = before.test_by_site.get(site), after.test_by_site.get(site)
-        if then is None or now is None:
-            doubts.append(f"{site}: no test figures from {'before' if then is None else 'after'}")
-            continue
-        for label, (old, new) in enumerate(zip(then.auc, now.auc, strict=True)):
-            if old.auc is None or new.auc is None:
-                continue
-            compared += 1
-            drop, spread = old.auc - new.auc, (new.variance or 0.0) ** 0.5
-            text = f"{site}: test AUC of class {label} dropped by {drop:.2f}"
-            if drop - _Z95 * spread > config.utility_tolerance:
-                rejected.append(text)
-            elif drop > config.utility_tolerance:
-                doubts.append(f"{text} (its standard error is {spread:.2f})")
+    for site in sorted(before.test_by_site.keys() ^ after.test_by_site.keys()):
+        doubts.append(f"{site}: no test figures from {'after' if site in before.test_by_site else 'before'}")
+    compared = drops(before.test_by_site, after.test_by_site)
+    for found in compared:
+        text = f"{found.site}: test AUC of class {found.label} dropped by {found.drop:.2f}"
+        if found.certain(config.utility_tolerance):
+            rejected.append(text)
+        elif found.drop > config.utility_tolerance:
+            doubts.append(f"{text} (its standard error is {found.spread:.2f})")
     if not compared:
         doubts.append("utility could not be measured: no site has test patients of a class and of another")
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """By how much the test AUC of one class fell at one site, and the standard error of the later AUC."""
+
+    site: str
+    label: int
+    drop: float
+    spread: float
+
+    def certain(self, tolerance: float) -> bool:
+        """Whether the 95 % interval of the drop lies beyond the tolerance."""
+        return self.drop - _Z95 * self.spread > tolerance
+
+
+def drops(before: Mapping[str, Utility], after: Mapping[str, Utility]) -> list[Drop]:
+    """Every site and class that both models were measured on, in order of sites.
+
+    Of two classes each one's AUC against the rest is the other's: one drop, told once.
+    """
+    return [
+        Drop(site, label, old.auc - new.auc, (new.variance or 0.0) ** 0.5)
+        for site in sorted(before.keys() & after.keys())
+        for label, (old, new) in enumerate(zip(before[site].auc, after[site].auc, strict=True))
+        if old.auc is not None and new.auc is not None and (label, len(after[site].auc)) != (0, 2)
+    ]

@@ -61,8 +61,8 @@ class Utility(Figures):
 class Membership(Figures):
     """Forget against never-seen patients of the same hospital on one branch. All exact; a null has its reason.
 
-    `auc`, `rmia_auc`: P(forget looks more like a member), .5 is the aim. `ks`: 0 is the aim. `svc`: share of forget
-    studies called members. `accuracy_*`: share of patients classified right, the controls weighted to the label mix.
+    `auc`, `rmia_auc`: P(forget looks more like a member), .5 is the aim. `ks`: 0 is the aim. `svc`: share of the
+    `forget_studies` called members. `accuracy_*`: share of patients classified right, controls weighted to the labels.
     """
 
     forget_patients: int
@@ -73,6 +73,7 @@ class Membership(Figures):
     ks_p: float | None
     rmia_auc: float | None = None
     svc: float | None = None
+    forget_studies: int = 0
     tpr_at_1pct_fpr: float | None = None
     accuracy_forget: float | None = None
     accuracy_control: float | None = None

@@ -110,12 +110,18 @@ def audited_membership(
         missing["svc"] = "needs retained and calibration patients"
     else:
         svc = svc_member_share(forget.loss[branch], retain.loss[branch], calibration.loss[branch])
+        if svc is None:
+            missing["svc"] = "retained and calibration losses are all equal"
     tpr = tpr_at_1pct_fpr(
-        patient_means(forget.loss, forget.patients)[branch], patient_means(never_seen.loss, never_seen.patients)[branch]
+        patient_means(forget.loss, forget.patients)[branch],
+        patient_means(never_seen.loss, never_seen.patients)[branch],
+        control_weights(majority_labels(forget), majority_labels(never_seen)),
     )
     if tpr is None:
-        missing["tpr_at_1pct_fpr"] = f"needs {MIN_CONTROLS} never-seen patients, {base.control_patients} are here"
-    return base.model_copy(update={"rmia_auc": rmia, "svc": svc, "tpr_at_1pct_fpr": tpr, "missing": missing})
+        reason = f"needs {MIN_CONTROLS} never-seen patients of the forget patients' labels"
+        missing["tpr_at_1pct_fpr"] = f"{reason}, {base.control_patients} are here"
+    found = {"rmia_auc": rmia, "svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
+    return base.model_copy(update=found)
 
 
 def _rmia_auc(forget: Scores, control: Scores, population: Scores, references: References, branch: int) -> float:

@@ -45,7 +45,10 @@ def _merge_branches(parts: list[dict[Branch, Membership]]) -> dict[Branch, Membe
 
 
 def merge_membership(parts: list[Membership]) -> Membership:
-    """Stratified Mann-Whitney: sites weigh by their forget patients; p-values combine by Fisher's method."""
+    """Stratified Mann-Whitney: sites weigh by their forget patients; p-values combine by Fisher's method.
+
+    SVC is a share of studies, so for it a site weighs by its forget studies.
+    """
     known = [part for part in parts if part.auc is not None]
     left_out = sum(part.forget_patients for part in parts if part.auc is None)
     unmeasured = {UNMEASURED: f"{left_out} patients to forget at sites with too few to measure"} if left_out else {}
@@ -60,6 +63,8 @@ def merge_membership(parts: list[Membership]) -> Membership:
         values = [getattr(part, name) for part in known]
         return None if any(v is None for v in values) else float(weights @ np.asarray(values, dtype=float))
 
+    studies = sum(part.forget_studies for part in known)
+    called = [None if part.svc is None else part.svc * part.forget_studies for part in known]
     missing: dict[str, str] = {}
     for part in known:
         missing |= part.missing
@@ -72,7 +77,8 @@ def merge_membership(parts: list[Membership]) -> Membership:
         ks=mean("ks"),
         ks_p=float(stats.combine_pvalues([float(part.ks_p or 1.0) for part in known]).pvalue),
         rmia_auc=mean("rmia_auc"),
-        svc=mean("svc"),
+        svc=None if None in called or not studies else sum(c for c in called if c is not None) / studies,
+        forget_studies=studies,
         tpr_at_1pct_fpr=mean("tpr_at_1pct_fpr"),
         accuracy_forget=mean("accuracy_forget"),
         accuracy_control=mean("accuracy_control"),

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def svc_member_share(forget: Floats, retain: Floats, never_seen: Floats) -> float:
+def svc_member_share(forget: Floats, retain: Floats, never_seen: Floats) -> float | None:
     """Share of forget studies that the classifier calls members: 0 none, 1 all; to be read beside cross-entropy.
+
+    None where all losses it could learn from are equal: it would call everybody the same, by chance.
 
     A destroyed model gives 0, and a retrained one the share of never-seen studies that are called members. C = 3
     and RBF as in arXiv 2506.23145; fitted per study on retain (member) against never-seen, classes balanced.
@@ -22,6 +24,8 @@ def svc_member_share(forget: Floats, retain: Floats, never_seen: Floats) -> floa
     from sklearn.svm import SVC  # noqa: PLC0415 - a second of import that selection does not need
 
     values = np.concatenate([retain, never_seen])
+    if np.ptp(values) == 0.0:
+        return None
     members = np.concatenate([np.ones(len(retain)), np.zeros(len(never_seen))])
     fitted = SVC(C=3.0, kernel="rbf", class_weight="balanced").fit(values[:, None], members)
     return float(fitted.predict(forget[:, None]).mean())

@@ -91,8 +91,25 @@ def test_svc_calls_low_losses_members_and_high_ones_not() -> None:
     assert svc_member_share(np.array([0.1, 2.0, 2.0, 2.0]), retain, unseen) == 0.25
 
 
+def test_svc_says_nothing_where_all_losses_are_equal() -> None:
+    assert svc_member_share(np.ones(4), np.ones(20), np.ones(10)) is None
+
+
 def test_tpr_counts_members_below_all_but_one_percent_of_the_controls() -> None:
     control = np.arange(100.0)
     # One control, 0, may lie below the threshold, which is 1.
-    assert tpr_at_1pct_fpr(np.array([-1.0, 0.5, 1.0, 50.0]), control) == 0.5
-    assert tpr_at_1pct_fpr(np.array([-1.0]), control[:99]) is None
+    assert tpr_at_1pct_fpr(np.array([-1.0, 0.5, 1.0, 50.0]), control, np.ones(100)) == 0.5
+    assert tpr_at_1pct_fpr(np.array([-1.0]), control[:99], np.ones(99)) is None
+
+
+def test_tpr_does_not_take_a_difference_of_labels_for_membership() -> None:
+    # Half of 400 controls have a label with low losses, which no member has: unweighted they would set the threshold.
+    control = np.concatenate([np.linspace(0, 1, 200), np.linspace(10, 20, 200)])
+    member, weights = np.linspace(10, 20, 50), np.repeat([0.0, 1 / 200], 200)
+    found = tpr_at_1pct_fpr(member, control, weights)
+    assert found is not None
+    assert found <= 0.02
+    # With two controls alone of the right label there is nothing to say about 1 %.
+    assert tpr_at_1pct_fpr(member, control, np.repeat([0.0, 0.5], [398, 2])) is None
+    # Tied controls are all below a loss, or none of them is.
+    assert tpr_at_1pct_fpr(np.array([0.5]), np.repeat([0.0, 1.0], [2, 98]), np.ones(100)) == 0.0

@@ -54,7 +54,7 @@ def test_accepted_when_all_of_it_holds() -> None:
         ({"auc": 0.75}, "rejected", "still remembers"),
         ({"auc": 0.25}, "rejected", "over-forgot"),
         ({"auc": 0.0, "variance": 1e-6}, "rejected", "over-forgot"),
-        ({"auc": 0.57}, "inconclusive", "wider than the band"),
+        ({"auc": 0.57}, "inconclusive", "reaches out of the band"),
         ({"auc": 0.5, "variance": 0.01}, "inconclusive", "wider than the band"),
         ({"ks_p": 0.01}, "inconclusive", "KS p = 0.010"),
         ({"accuracy_forget": 0.95}, "inconclusive", "accuracy on forget"),
@@ -80,6 +80,13 @@ def test_a_drop_of_utility_is_told_by_site_and_class() -> None:
     decision = decide(before, after, CONFIG)
     assert decision.outcome == "rejected"
     assert decision.reasons == ("b: test AUC of class 1 dropped by 0.20",)
+
+
+def test_the_two_classes_of_a_binary_task_are_one_drop_and_of_three_each_counts() -> None:
+    fell = decide(_figures(a=_test_set(0.8, 0.8)), _figures(a=_test_set(0.6, 0.6)), CONFIG)
+    assert fell.reasons == ("a: test AUC of class 1 dropped by 0.20",)
+    fell = decide(_figures(a=_test_set(0.8, 0.8, 0.8)), _figures(a=_test_set(0.6, 0.8, 0.6)), CONFIG)
+    assert [reason[:24] for reason in fell.reasons] == ["a: test AUC of class 0 d", "a: test AUC of class 2 d"]
 
 
 def test_a_drop_that_few_test_patients_cannot_prove_is_a_doubt() -> None:

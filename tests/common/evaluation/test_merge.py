@@ -126,6 +126,16 @@ def test_sites_weigh_by_their_forget_patients() -> None:
     assert merged.ks_p == pytest.approx(0.5966, abs=1e-4)
 
 
+def test_the_share_of_studies_that_svc_calls_members_is_merged_by_studies() -> None:
+    # Ten patients each, but 1 of 10 studies and 30 of 30.
+    merged = merge_membership(
+        [_membership(0.5, svc=0.1, forget_studies=10), _membership(0.5, svc=1.0, forget_studies=30)]
+    )
+    assert merged.svc == pytest.approx(31 / 40)
+    assert merged.forget_studies == 40
+    assert merge_membership([_membership(0.5, svc=0.1, forget_studies=10), _membership(0.5)]).svc is None
+
+
 def test_patients_at_a_site_that_could_not_be_measured_are_not_forgotten_about() -> None:
     alone = _membership(None, 1, variance=None, ks=None, ks_p=None)
     for parts in ([_membership(0.5), alone], [_membership(0.5), _membership(0.5), alone]):
