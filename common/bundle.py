@@ -1,0 +1,79 @@
+"""The Flower app bundle (FAB) of FedForget: two names and no code, so that each side runs what it installed itself.
+
+Flower puts the unpacked bundle first on the module path; as no code lies in it, `server.app` and `client.app` are
+found in the installation. It is built here rather than by `flwr build`, whose compressed archive depends on the zlib at
+hand: the same version of FedForget gives the same digest on every machine, and a site computes what it approves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+
+from common.errors import InputError
+
+_MANIFEST = """\
+[project]
+name = "fedforget"
+version = "{version}"
+description = "Names the installed FedForget; holds no code."
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "fedforget"
+
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
+
+[tool.flwr.app.config]
+campaign = 0
+attempt = 0
+"""
+"""`config` declares what a run may be told: Flower refuses a key that is not here."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A FAB and the SHA-256 that Flower and the sites know it by, in hexadecimal."""
+
+    content: bytes
+    digest: str
+
+
+def pack(files: Mapping[str, bytes]) -> Bundle:
+    """A FAB of `files` by path: an uncompressed ZIP with fixed dates, and Flower's digests in `.info/CONTENT`."""
+    listing = "\n".join(f"{path},{hashlib.sha256(data).hexdigest()},{8 * len(data)}" for path, data in files.items())
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for path, data in [*files.items(), (".info/CONTENT", listing.encode())]:
+            entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, data)
+    content = buffer.getvalue()
+    return Bundle(content, hashlib.sha256(content).hexdigest())
+
+
+def bundle_of(version: str) -> Bundle:
+    """The bundle of a version of FedForget."""
+    return pack({"pyproject.toml": _MANIFEST.format(version=version).encode()})
+
+
+def installed_bundle() -> Bundle:
+    """The bundle of the FedForget that is installed here."""
+    return bundle_of(metadata.version("fedforget"))
+
+
+def parse_digest(text: str) -> str:
+    """A SHA-256 in lower-case hexadecimal, or an `InputError`."""
+    digest = text.strip().lower().removeprefix("sha256:")
+    if not _DIGEST.fullmatch(digest):
+        raise InputError("not a SHA-256 digest of a bundle", remedy="give its 64 hexadecimal digits")
+    return digest

@@ -1,0 +1,181 @@
+"""What hospitals reach of SuperLink: the routes a SuperNode needs, and nothing else.
+
+SuperLink serves Fleet (SuperNodes, signed by node keys), Control (no credentials) and Runtime on one port. It stays on
+loopback; this forwards `POST /v1/fleet/NAME` to it over verified TLS, streaming both ways, and answers all else with an
+empty 403. A busy or absent SuperLink is a 503, which SuperNodes retry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from common.flower import LOOPBACK
+from server.settings import ServerFolder
+
+Headers = list[tuple[bytes, bytes]]
+
+_ALLOWED = re.compile(rb"/v1/fleet/[a-z]+(-[a-z]+)*")
+"""Matched against the path as it was sent, whole: no `//`, `..`, `%`, host or query gets past it."""
+
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
+    b" upgrade".split()
+)
+"""RFC 9110, section 7.6.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take of the gateway."""
+
+    body_bytes: int = 32 * 2**20
+    """Flower cuts arrays into pieces of 5 MiB."""
+    header_bytes: int = 32 * 2**10
+    concurrent: int = 32
+    """Requests of one address at a time; hospitals behind one address share them."""
+    exchange_seconds: float = 300.0
+    """For taking a request in, and again for giving its answer back."""
+
+
+class Gateway:
+    """The ASGI endpoint that forwards to the SuperLink behind `upstream`."""
+
+    def __init__(self, upstream: httpx.AsyncClient, limits: Limits) -> None:
+        self._upstream, self._limits = upstream, limits
+        self._running: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        client = request.client.host if request.client else ""
+        refusal = _refusal(request, self._limits)
+        if refusal is None and self._running[client] >= self._limits.concurrent:
+            refusal = 503
+        if refusal is not None:
+            # The body was not read: the connection cannot carry another request.
+            await Response(status_code=refusal, headers={"connection": "close"})(scope, receive, send)
+            return
+        self._running[client] += 1
+        try:
+            await self._forward(request, send)
+        finally:
+            self._running[client] -= 1
+            if not self._running[client]:
+                del self._running[client]
+
+    async def _forward(self, request: Request, send: Send) -> None:
+        length = (b"content-length", request.headers["content-length"].encode())
+        outgoing = self._upstream.build_request(
+            "POST",
+            request.scope["raw_path"].decode("ascii"),
+            headers=[*forwarded(request.headers.raw), length],
+            content=request.stream(),
+        )
+        failure = 0
+        try:
+            async with asyncio.timeout(self._limits.exchange_seconds):
+                answer = await self._upstream.send(outgoing, stream=True)
+        except ClientDisconnect:
+            return
+        except httpx.TransportError:
+            failure = 503
+        except TimeoutError:
+            failure = 504
+        if failure:
+            await Response(status_code=failure, headers={"connection": "close"})(request.scope, request.receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._limits.exchange_seconds):
+                await _pass_on(answer, send)
+        finally:
+            await answer.aclose()
+
+
+async def _pass_on(answer: httpx.Response, send: Send) -> None:
+    """Send the answer as it comes; a failure on the way ends the connection, which tells the client."""
+    headers = forwarded(answer.headers.raw, keep_length=True)
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+    async for chunk in answer.aiter_raw():
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def forwarded(headers: Iterable[tuple[bytes, bytes]], *, keep_length: bool = False) -> Headers:
+    """The headers that go on to the other side: none that belongs to this connection, and no claim about its origin."""
+    pairs = [(name.lower(), value) for name, value in headers]
+    named = {part.strip().lower() for name, value in pairs if name == b"connection" for part in value.split(b",")}
+    dropped = _HOP_BY_HOP | named | {b"host", b"forwarded"} | (set() if keep_length else {b"content-length"})
+    return [(name, value) for name, value in pairs if name not in dropped and not name.startswith(b"x-forwarded-")]
+
+
+def _refusal(request: Request, limits: Limits) -> int | None:
+    if request.method != "POST" or request.url.query or not _ALLOWED.fullmatch(request.scope["raw_path"]):
+        return 403
+    if sum(len(name) + len(value) for name, value in request.headers.raw) > limits.header_bytes:
+        return 431
+    length = request.headers.getlist("content-length")
+    if "transfer-encoding" in request.headers or len(length) != 1 or not length[0].isdecimal():
+        return 411
+    return 413 if int(length[0]) > limits.body_bytes else None
+
+
+def gateway_app(upstream: str, ca: Path, limits: Limits = Limits()) -> Starlette:
+    """The gateway to the SuperLink at `upstream` (`https://host:port`), whose certificate `ca` must have issued."""
+    client = httpx.AsyncClient(
+        base_url=upstream,
+        verify=ssl.create_default_context(cafile=str(ca)),
+        timeout=httpx.Timeout(30.0, read=limits.exchange_seconds),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+        trust_env=False,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
+
+    app = Starlette(lifespan=lifespan)
+    app.router.default = Gateway(client, limits)
+    return app
+
+
+def main() -> None:
+    """Run the gateway of a coordinator's folder until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m server.gateway", description="Forward Flower's fleet routes only.")
+    parser.add_argument("--dir", type=Path, required=True, help="the coordinator's folder")
+    folder = ServerFolder(parser.parse_args().dir)
+    ports, limits = folder.settings().ports, Limits()
+    uvicorn.run(
+        gateway_app(f"https://{LOOPBACK}:{ports.superlink}", folder.ca_certificate, limits),
+        host=ports.listen,
+        port=ports.gateway,
+        ssl_certfile=str(folder.certificate),
+        ssl_keyfile=str(folder.key),
+        http="h11",
+        h11_max_incomplete_event_size=limits.header_bytes,
+        limit_concurrency=512,
+        timeout_keep_alive=30,
+        server_header=False,
+        access_log=False,
+        proxy_headers=False,
+        ws="none",
+    )
+
+
+if __name__ == "__main__":
+    main()
