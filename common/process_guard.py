@@ -1,0 +1,136 @@
+"""Runs one command and lets nothing that it started outlive it, or the supervisor.
+
+Every child of the supervisor has a guard of its own between them: a small program without threads, so that it may fork
+and set a parent-death signal soundly, which the supervisor, having threads, may not. As the reaper of orphaned
+descendants (prctl(2), PR_SET_CHILD_SUBREAPER) it also finds those that left the process group; a watched pipe tells it
+that the supervisor is gone, however it ended. Linux only.
+
+    python process_guard.py WATCHED-FD GRACE-SECONDS COMMAND [ARGUMENT ...]
+
+Ends with the command's exit code, or 128 + the number of the signal that ended it. Imports nothing of ours: it is run
+by path, in isolated mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+_AFTER_THE_COMMAND = 2.0
+"""Seconds that descendants have to end after a command that ended by itself."""
+_POLL = 0.05
+
+
+def main(watched: int, grace: float, command: list[str]) -> int:
+    """Run `command` until it ends, SIGTERM arrives or `watched` reaches its end; then end what is left of it."""
+    os.set_inheritable(watched, False)
+    asked: list[int] = []
+    inlet, outlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: asked.append(received))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    child = _start(command)
+    status: int | None = None
+    deadline = float("inf")
+    while status is None and time.monotonic() < deadline:
+        wait = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+        watching = [inlet] if deadline < float("inf") else [inlet, watched]
+        readable, _, _ = select.select(watching, [], [], wait)
+        with contextlib.suppress(BlockingIOError):
+            os.read(inlet, 4096)
+        if deadline == float("inf") and (asked or watched in readable):
+            deadline = time.monotonic() + grace
+            _signal(child, signal.SIGTERM)
+        status = _reap(child)
+    left = _end_descendants(min(deadline, time.monotonic() + _AFTER_THE_COMMAND), child)
+    code = os.waitstatus_to_exitcode(status if status is not None else left)
+    return code if code >= 0 else 128 - code
+
+
+def _start(command: list[str]) -> int:
+    guard = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    _become(command, guard)
+
+
+def _become(command: list[str], guard: int) -> NoReturn:
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == guard:  # else it died before the parent-death signal was set
+            os.execvp(command[0], command)  # noqa: S606 - a command of ours, no shell
+    except OSError as err:
+        os.write(2, f"cannot start: {err.strerror}\n".encode())
+    os._exit(127)
+
+
+def _reap(child: int) -> int | None:
+    """Collect every descendant that ended; the wait status of `child` if it was among them."""
+    status: int | None = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, ended = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            status = ended if pid == child else status
+    return status
+
+
+def _end_descendants(deadline: float, child: int) -> int:
+    """SIGTERM, and SIGKILL from `deadline` on, until none is left; the wait status of `child` if it ended here."""
+    status, told = int(signal.SIGKILL), set[int]()
+    while True:
+        ended = _reap(child)
+        status = status if ended is None else ended
+        left = _descendants(os.getpid())
+        if not left:
+            return status
+        late = time.monotonic() >= deadline
+        for pid in left if late else left - told:
+            _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
+        told |= left
+        time.sleep(_POLL)
+
+
+def _descendants(ancestor: int) -> set[int]:
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                # proc(5): the name, in parentheses, may hold anything; state and parent follow it
+                parents[int(entry.name)] = int(
+                    (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+                )
+    found, fringe = set[int](), {ancestor}
+    while fringe:
+        fringe = {pid for pid, parent in parents.items() if parent in fringe} - found
+        found |= fringe
+    return found
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]))
