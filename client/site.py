@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from client.reference_scores import ReferenceScores
-from client.site_files import Revocations, read_revocations, read_site, write_revocations
+from client.revocations import Receipt, Revocations, RevocationWatch, record_revocations, waiting
+from client.site_files import read_site
 from common.data.image_cache import ImageCache
 from common.data.tensors import StudyTensors
 from common.data.tokenizer import load_tokenizer
@@ -42,7 +45,7 @@ State = Mapping[str, Tensor]
 class Site:
     """A hospital's data and its revocations, opened from its folder.
 
-    A revocation takes effect with the next batch of requests: the tombstones are read anew for each of them.
+    A revocation takes effect at once, also in a training that runs: no later batch holds the patient.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,40 +54,47 @@ class Site:
         self.name = self._file.name
         self.card = self._file.card
         self.cohort = self._file.cohort
+        self._present = frozenset(self.cohort.patients)
+        self._watch = RevocationWatch(folder)
         self.device = pick_device(self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
         self._model: ImageTextModel | None = None
-        self._tensors: dict[frozenset[str], StudyTensors] = {}
+        self._tensors: dict[tuple[frozenset[str], bool], StudyTensors] = {}
 
     @property
     def revocations(self) -> Revocations:
         """As they stand on disk now."""
-        return read_revocations(self.folder)
+        return self._watch.now()
 
-    def revoke(self, patients: Collection[str]) -> None:
-        """Record revocations: from now on no train or retain set holds these patients.
+    def revoke(
+        self, patients: Collection[str], *, received: datetime | None = None, days_to_answer: float = 30.0
+    ) -> Receipt:
+        """Record revocations, received now unless told otherwise: no train or retain batch holds these patients again.
 
         Raises:
             CohortError: some are not known here; nothing is recorded then.
         """
-        known = {s.patient for s in self.cohort.studies}
-        unknown = sum(p not in known for p in patients)
-        if unknown:
-            raise CohortError(f"{unknown} patients of the list are not known", where=self.name, remedy="check the list")
-        states = {**dict.fromkeys(patients, "pending"), **self.revocations.states}
-        write_revocations(self.folder, Revocations.model_validate({"states": states}))
+        return record_revocations(
+            self.folder,
+            patients,
+            receipt=secrets.token_hex(8),
+            received=received or datetime.now(UTC),
+            days_to_answer=days_to_answer,
+        )
 
     def patients(self, subset: Subset) -> frozenset[str]:
         """Patients of one of the five sets who have not revoked."""
-        tombstones = self.revocations.tombstones
-        return frozenset(p for p, s in self._file.subsets.items() if s is subset and p not in tombstones)
+        return self._of(subset) - self.revocations.tombstones
 
     @property
     def forget(self) -> frozenset[str]:
         """Pending patients who were trained on."""
-        pending = self.revocations.pending
-        return frozenset(p for p, s in self._file.subsets.items() if s is Subset.TRAIN and p in pending)
+        return self._of(Subset.TRAIN) & self.revocations.pending
+
+    def _of(self, subset: Subset) -> frozenset[str]:
+        """Patients of a set whose studies are here: a set also remembers those who were in an earlier manifest."""
+        return frozenset(p for p, s in self._file.subsets.items() if s is subset) & self._present
 
     def status(self) -> StatusReply:
         """Counts only."""
@@ -97,6 +107,7 @@ class Site:
             train_studies=len(retain) + len(self.cohort.of(forget)),
             retain_studies=len(retain),
             pending=len(forget),
+            first_due=waiting(self.folder).first_due,
         )
 
     def train(self, state: State, request: TrainRequest) -> tuple[ImageTextModel, TrainReply]:
@@ -105,7 +116,7 @@ class Site:
         patients = self.patients(Subset.TRAIN)
         if request.reference is not None:
             patients = frozenset(p for p in patients if _in_half(self.name, p, request.reference))
-        studies = self._studies(patients)
+        studies = self._studies(patients, learn=True)
         if studies is None:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
@@ -131,7 +142,7 @@ class Site:
     def unlearn(self, state: State, request: UnlearnRequest) -> tuple[ImageTextModel, UnlearnReply]:
         """Run the requested method on the pending patients."""
         begin = time.monotonic()
-        forget, retain = self._studies(self.forget), self._studies(self.patients(Subset.TRAIN))
+        forget, retain = self._studies(self.forget), self._studies(self.patients(Subset.TRAIN), learn=True)
         calibration = self._studies(self.patients(Subset.CALIBRATION))
         if forget is None:
             raise RefusedError(f"{self.name}: no revocation is pending")
@@ -221,15 +232,20 @@ class Site:
         studies = self._studies(patients)
         return None if studies is None else score(model, studies)
 
-    def _studies(self, patients: frozenset[str]) -> StudyTensors | None:
-        """Tensors of these patients, None for nobody. Sets that are asked for no longer are let go."""
+    def _studies(self, patients: frozenset[str], *, learn: bool = False) -> StudyTensors | None:
+        """Tensors of these patients, None for nobody; to `learn` from, they leave out who revokes meanwhile.
+
+        Sets that are asked for no longer are let go.
+        """
         if not patients:
             return None
-        if patients not in self._tensors:
+        if (patients, learn) not in self._tensors:
             if len(self._tensors) > 16:
                 self._tensors.clear()
-            self._tensors[patients] = StudyTensors(self.cohort.of(patients).studies, self.cache, self.tokenizer)
-        return self._tensors[patients]
+            withdrawn = (lambda: self.revocations.tombstones) if learn else None
+            studies = self.cohort.of(patients).studies
+            self._tensors[patients, learn] = StudyTensors(studies, self.cache, self.tokenizer, withdrawn)
+        return self._tensors[patients, learn]
 
     def _load(self, state: State) -> ImageTextModel:
         if self._model is None:

@@ -1,19 +1,17 @@
-"""What a site keeps on its own disk: its cohort, who is in which set, and its revocations."""
+"""`site.json`: a site's cohort and who is in which set. It holds reports and identities, and never leaves the site."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import CohortError
-from common.files import write_text
+from common.files import write_durable
 from common.model.checkpoint import ModelCard
 from common.records import Cohort, Split, Study, Subset
 
-SITE_FILE, REVOCATIONS_FILE = "site.json", "revocations.json"
+SITE_FILE = "site.json"
 
 
 class _Row(BaseModel):
@@ -48,23 +46,6 @@ class SiteFile(BaseModel):
         return Cohort(tuple(rows), self.card.classes)
 
 
-class Revocations(BaseModel):
-    """`revocations.json`: a patient stays here for ever; `pending` ones are still to be unlearned."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    states: dict[str, Literal["pending", "unlearned"]] = {}
-
-    @property
-    def tombstones(self) -> frozenset[str]:
-        """All revoked patients: no training or retention ever reads them again."""
-        return frozenset(self.states)
-
-    @property
-    def pending(self) -> frozenset[str]:
-        """Those whom the model has still to forget."""
-        return frozenset(p for p, state in self.states.items() if state == "pending")
-
-
 def write_site(
     folder: Path, cohort: Cohort, split: Split, card: ModelCard, *, name: str, seed: int, device: str, cache: Path
 ) -> None:
@@ -76,7 +57,7 @@ def write_site(
     file = SiteFile(
         name=name, card=card, studies=rows, subsets=dict(split.subset_of), seed=seed, device=device, cache=str(cache)
     )
-    write_text(folder / SITE_FILE, file.model_dump_json())
+    write_durable(folder / SITE_FILE, file.model_dump_json().encode())
 
 
 def read_site(folder: Path) -> SiteFile:
@@ -87,23 +68,5 @@ def read_site(folder: Path) -> SiteFile:
     """
     try:
         return SiteFile.model_validate_json((folder / SITE_FILE).read_bytes())
-    except (OSError, ValidationError) as err:
-        raise CohortError("no readable site here", where=str(folder), remedy="prepare the site again") from err
-
-
-def read_revocations(folder: Path) -> Revocations:
-    """Read `revocations.json`; a damaged file is an error, never an empty list.
-
-    Raises:
-        CohortError: damaged.
-    """
-    path = folder / REVOCATIONS_FILE
-    try:
-        return Revocations.model_validate_json(path.read_bytes()) if path.exists() else Revocations()
-    except (OSError, ValidationError) as err:
-        raise CohortError("damaged", where=str(path), remedy="restore it from a backup; nothing runs before") from err
-
-
-def write_revocations(folder: Path, revocations: Revocations) -> None:
-    """Write `revocations.json` whole."""
-    write_text(folder / REVOCATIONS_FILE, json.dumps(revocations.model_dump(), sort_keys=True))
+    except (OSError, ValidationError):  # its text could quote a report
+        raise CohortError("no readable site here", where=str(folder), remedy="import its data again") from None

@@ -38,6 +38,43 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from err
 
 
+def write_durable(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, readable by its owner alone, and on the disk when this returns.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            sync_folder(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as err:
+        raise OutputError(
+            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
+        ) from err
+
+
+def sync_folder(folder: Path) -> None:
+    """Put names that were added to or removed from a folder on the disk.
+
+    Raises:
+        OSError: the folder is gone.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Write a new file that only its owner can read; an existing one is never replaced.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from common.config import TrainConfig
 from common.data.tensors import Batch, StudyTensors
 from common.device import autocast, derive_seed
+from common.errors import CohortError
 from common.evaluation.scores import Scores
 from common.model.image_text import ImageTextModel, Outputs
 from common.model.loss import task_loss
@@ -51,22 +52,29 @@ def fit(
     epochs: int,
     seed: int,
 ) -> Fit:
-    """Train `model` in place with AdamW on all of `studies`, `epochs` times, in an order drawn from `seed`."""
+    """Train `model` in place with AdamW on all of `studies`, `epochs` times, in an order drawn from `seed`.
+
+    Raises:
+        CohortError: all patients withdrew meanwhile.
+    """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(seed)
-    loss_sum, cost = 0.0, 0.0
+    loss_sum, seen, cost = 0.0, 0, 0.0
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "dropout"))
         for _ in range(epochs):
-            loss_sum = 0.0
+            loss_sum, seen = 0.0, 0
             for batch in studies.shuffled(config.batch, device, rng):
                 loss = task_loss(forward(model, batch), batch.labels, ranking_weight)
                 step(model, optimizer, loss, config.clip)
                 loss_sum += float(loss.detach()) * len(batch)
+                seen += len(batch)
                 cost += (FORWARD + BACKWARD) * len(batch)
-    return Fit(loss_sum / len(studies), cost)
+            if not seen:
+                raise CohortError("nobody is left to train on")
+    return Fit(loss_sum / seen, cost)
 
 
 @torch.inference_mode()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
 
 from common.config import DecisionConfig, TrainConfig, UnlearnConfig
 from common.errors import WireError
 from common.evaluation.figures import SelectionFigures, SiteFigures
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATUS, TRAIN, UNLEARN, RETAIN, EVALUATE = "query.status", "train", "train.unlearn", "train.retain", "evaluate"
 ADOPT = "query.adopt"
@@ -38,6 +41,8 @@ class StatusReply(Body):
     train_studies: int
     retain_studies: int
     pending: int
+    first_due: datetime | None = None
+    """When the first of them must be answered."""
 
 
 class TrainRequest(Body):
@@ -181,7 +186,7 @@ def weights_of(records: RecordDict) -> dict[str, Tensor]:
     record = records.get(_WEIGHTS)
     if not isinstance(record, ArrayRecord):
         raise WireError("message without weights")
-    return cast(dict[str, Tensor], dict(record.to_torch_state_dict()))
+    return cast("dict[str, Tensor]", dict(record.to_torch_state_dict()))
 
 
 def size(records: RecordDict) -> int:

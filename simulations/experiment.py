@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from pydantic import BaseModel
 
 from client.site import Site
-from client.site_files import REVOCATIONS_FILE
+from client.revocations import REVOCATIONS_FILE
 from common.config import CampaignConfig, TrainConfig
 from common.device import derive_seed
 from common.evaluation.decision import decide
@@ -27,6 +27,7 @@ from common.records import Subset
 from server.aggregation import State
 from server.campaign import audit, run_campaign
 from server.federation import Federation, Meter, connect
+from server.journal import MemoryJournal
 from server.training import Round, Trained, train, train_references
 from simulations.engine import run_on
 from simulations.prepare import Prepared
@@ -177,8 +178,8 @@ class Experiment:
         done = run_campaign(
             federation,
             parent,
-            before,
             self.config.experiment.model_copy(update={"campaign": campaign}),
+            journal=MemoryJournal(before=before),
             folder=folder,
             on_round=on_round,
         )

@@ -112,7 +112,7 @@ def read_patient_list(path: Path) -> tuple[str, ...]:
     header = [name.strip() for name in next(csv.reader(lines[:1]), [])]
     column = next((name for name in ("patient_id", "subject_id") if name in header), None)
     if column is None:
-        return _one_a_line(path, lines)
+        return one_a_line(str(path), lines)
     table = read_table(path, (column,))
     problems = Problems()
     for line, row in table:
@@ -122,17 +122,23 @@ def read_patient_list(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row[column] for row in table.rows))
 
 
-def _one_a_line(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
+def one_a_line(source: str, lines: Sequence[str]) -> tuple[str, ...]:
+    """Patients of a list with one id a line, each once, in order; `source` names it in an error.
+
+    Raises:
+        ManifestError: a line holds several values.
+        CohortError: it names nobody.
+    """
     for number, text in enumerate(lines, start=1):
         if "," in text or ";" in text or "\t" in text:
             raise ManifestError(
                 "several values in a list of patients",
-                where=f"{path} row {number}",
+                where=f"{source} row {number}",
                 remedy="give one id a line, or a CSV with a column patient_id or subject_id",
             )
     patients = tuple(dict.fromkeys(text.strip() for text in lines if text.strip()))
     if not patients:
-        raise CohortError("the list names no patient", where=str(path), remedy="give one id a line")
+        raise CohortError("the list names no patient", where=source, remedy="give one id a line")
     return patients
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +38,23 @@ class Batch:
 
 
 class StudyTensors:
-    """Studies of one set: pixels as memory-mapped rows of the image cache, reports as token ids."""
+    """Studies of one set: pixels as memory-mapped rows of the image cache, reports as token ids.
 
-    def __init__(self, studies: tuple[Study, ...], cache: ImageCache, tokenizer: Tokenizer) -> None:
-        self.studies, self.tokenizer = studies, tokenizer
+    Args:
+        studies: in the order of the rows.
+        cache: where their pixels are.
+        tokenizer: for their reports.
+        withdrawn: patients who are out from now on; asked before every batch that weights learn from.
+    """
+
+    def __init__(
+        self,
+        studies: tuple[Study, ...],
+        cache: ImageCache,
+        tokenizer: Tokenizer,
+        withdrawn: Callable[[], Collection[str]] | None = None,
+    ) -> None:
+        self.studies, self.tokenizer, self._withdrawn = studies, tokenizer, withdrawn
         self._pixels = [cache.fetch(s.image) for s in studies]
         tokens, mask = tokenizer.encode([s.report for s in studies])
         self.tokens, self.mask = torch.from_numpy(tokens), torch.from_numpy(mask)
@@ -70,7 +83,13 @@ class StudyTensors:
             yield self.batch(np.arange(start, min(start + size, len(self)), dtype=np.int64), device)
 
     def shuffled(self, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
-        """All studies once, in an order drawn from `rng`."""
+        """All studies once, in an order drawn from `rng`; batches shrink or go where patients have withdrawn."""
         order = rng.permutation(len(self)).astype(np.int64)
         for start in range(0, len(self), size):
-            yield self.batch(order[start : start + size], device)
+            rows = self._still_in(order[start : start + size])
+            if len(rows):
+                yield self.batch(rows, device)
+
+    def _still_in(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        gone = self._withdrawn() if self._withdrawn is not None else ()
+        return rows[[self.studies[row].patient not in gone for row in rows]] if gone else rows

@@ -17,6 +17,7 @@ from common.config import UnlearnConfig, Weights
 from common.data.noise import noisy_images, noisy_report
 from common.data.tensors import Batch, StudyTensors
 from common.device import derive_seed
+from common.errors import CohortError
 from common.model.image_text import ImageTextModel, Outputs
 from common.training import BACKWARD, FORWARD, forward, step
 from common.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, distance, nothing
@@ -137,6 +138,15 @@ def paper(
 
 
 def endless(studies: StudyTensors, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
-    """Batches of all studies, again and again, each time in a new order."""
+    """Batches of all studies, again and again, each time in a new order.
+
+    Raises:
+        CohortError: all patients have withdrawn.
+    """
     while True:
-        yield from studies.shuffled(size, device, rng)
+        count = 0
+        for batch in studies.shuffled(size, device, rng):
+            count += 1
+            yield batch
+        if not count:
+            raise CohortError("nobody is left to retain")

@@ -8,8 +8,9 @@ import torch
 from flwr.app import RecordDict
 
 from client.app import SITES_VARIABLE
+from client.revocations import REVOCATIONS_FILE
 from client.site import Site
-from client.site_files import REVOCATIONS_FILE, SITE_FILE
+from client.site_files import SITE_FILE
 from common.config import TrainConfig, UnlearnConfig
 from common.errors import WireError
 from common.model.checkpoint import ModelCard, check_state

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import torch
 
 from client.reference_scores import ReferenceScores
+from client.revocations import REVOCATIONS_FILE, close_revocations, read_revocations
 from client.site import Site
-from client.site_files import REVOCATIONS_FILE, Revocations, read_revocations, write_revocations
 from common.config import TrainConfig
 from common.data.tensors import StudyTensors
 from common.errors import CohortError
@@ -23,6 +24,10 @@ TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 @pytest.fixture
 def site(site_folder: Path) -> Site:
     return Site(site_folder)
+
+
+def states_of(site: Site) -> dict[str, str]:
+    return {p: entry.state for p, entry in site.revocations.patients.items()}
 
 
 @pytest.mark.parametrize("subset", list(Subset))
@@ -47,10 +52,11 @@ def test_training_does_not_open_a_revoked_patients_image(site: Site, card: Model
 
 def test_an_unlearned_patient_stays_out_for_ever_and_is_not_pending_again(site: Site) -> None:
     first, second, third = sorted(site.patients(Subset.TRAIN))[:3]
-    write_revocations(site.folder, Revocations(states={first: "unlearned"}))
+    site.revoke([first])
+    assert close_revocations(site.folder, [first, second], at=datetime.now(UTC)) == 1
     site.revoke([first, second])
     site.revoke([second, third])
-    assert site.revocations.states == {first: "unlearned", second: "pending", third: "pending"}
+    assert states_of(site) == {first: "unlearned", second: "pending", third: "pending"}
     assert site.forget == {second, third}
     assert first not in site.patients(Subset.TRAIN)
 
@@ -69,10 +75,10 @@ def test_nobody_to_revoke_changes_nothing(site: Site) -> None:
 def test_an_unknown_patient_leaves_earlier_revocations_as_they_were(site: Site, secret: str) -> None:
     first, second = sorted(site.patients(Subset.TRAIN))[:2]
     site.revoke([first])
-    with pytest.raises(CohortError, match="2 patients of the list are not known") as caught:
+    with pytest.raises(CohortError, match="2 of 3 patients of the list are not known") as caught:
         site.revoke([second, f"{secret}-x", f"{secret}-y"])
     assert secret not in str(caught.value)
-    assert site.revocations.states == {first: "pending"}
+    assert states_of(site) == {first: "pending"}
 
 
 def test_status_counts_and_names_nobody(site: Site, secret: str) -> None:
@@ -91,7 +97,19 @@ def test_status_counts_and_names_nobody(site: Site, secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b'{"states": {"p": "maybe"}}', b'{"state": {}}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"{",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"state": {}}',
+        b'{"states": {"p": "maybe"}}',
+        b'{"version": 3, "patients": {}}',
+        b'{"version": 2, "patients": {"p": {}}}',
+    ],
 )
 def test_a_damaged_file_is_an_error_and_is_not_written_over(site: Site, content: bytes) -> None:
     file = site.folder / REVOCATIONS_FILE

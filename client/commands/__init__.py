@@ -1,0 +1,1 @@
+"""Commands of `fedforget-site`: what each prints and how it ends; the work is in the rooms beside."""
