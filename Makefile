@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo check lint test bench study-covid study-hospitals clean
+.PHONY: help setup demo check lint test bench proto study-covid study-hospitals clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -35,6 +35,10 @@ test: lint ## lint and all tests but studies
 
 bench: setup ## the benchmarks, into docs/results/bench.md
 	$(BIN)/python -m simulations.bench --write docs/results/bench.md
+
+PROTO := common/coordination/coordination.proto
+proto: setup ## generate the code of the coordination service
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 
 study-covid: setup ## 10 seeds on the real set, into docs/results/covid.md
 	$(BIN)/fedforget-sim study --preset covid --seeds 10 --out runs/study-covid --write docs/results/covid.md

@@ -47,6 +47,7 @@ class SiteRow(Base):
     """Revocations it announced as waiting."""
     first_due: Mapped[datetime | None]
     announced: Mapped[datetime | None]
+    """Since when revocations have been waiting, as far as announced; None when none waits."""
     seen: Mapped[datetime | None]
     """Last heartbeat."""
     version: Mapped[str] = mapped_column(default="")

@@ -1,0 +1,73 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AnnounceRequest(_message.Message):
+    __slots__ = ("pending", "first_due")
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    FIRST_DUE_FIELD_NUMBER: _ClassVar[int]
+    pending: int
+    first_due: _timestamp_pb2.Timestamp
+    def __init__(self, pending: _Optional[int] = ..., first_due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class AnnounceReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HeartbeatRequest(_message.Message):
+    __slots__ = ("version", "held", "clock")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    held: _containers.RepeatedScalarFieldContainer[str]
+    clock: _timestamp_pb2.Timestamp
+    def __init__(self, version: _Optional[str] = ..., held: _Optional[_Iterable[str]] = ..., clock: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class HeartbeatReply(_message.Message):
+    __slots__ = ("clock", "purge")
+    CLOCK_FIELD_NUMBER: _ClassVar[int]
+    PURGE_FIELD_NUMBER: _ClassVar[int]
+    clock: _timestamp_pb2.Timestamp
+    purge: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, clock: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., purge: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AcknowledgePurgeRequest(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AcknowledgePurgeReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("standing", "pending", "campaign")
+    class Standing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STANDING_UNSPECIFIED: _ClassVar[StatusReply.Standing]
+        STANDING_ACTIVE: _ClassVar[StatusReply.Standing]
+        STANDING_SUSPENDED: _ClassVar[StatusReply.Standing]
+    STANDING_UNSPECIFIED: StatusReply.Standing
+    STANDING_ACTIVE: StatusReply.Standing
+    STANDING_SUSPENDED: StatusReply.Standing
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+    standing: StatusReply.Standing
+    pending: int
+    campaign: str
+    def __init__(self, standing: _Optional[_Union[StatusReply.Standing, str]] = ..., pending: _Optional[int] = ..., campaign: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,287 @@
+"""The coordinator's side of the coordination service.
+
+A site is who its client certificate says (mutual TLS, RFC 8446), if that is, byte for byte, the certificate which the
+database holds for an approved site: one that was revoked or rotated out opens nothing, although it is still valid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import NoReturn, TypeVar
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from common.coordination import coordination_pb2 as messages
+from common.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
+from common.errors import UnavailableError
+from common.sql import transaction
+from server.database import CampaignRow, DeliveryRow, EventRow, SiteRow, VersionRow
+
+SERVICE = "fedforget.coordination.v1.Coordination"
+MAX_PENDING = 1_000_000
+MAX_DIGESTS = 1_000
+MAX_MESSAGE_BYTES = 2**17
+DUE_WITHIN = timedelta(days=3653)
+"""Of now, before and after; anything else is a mistake at the site."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,64}")
+_TO_PURGE = ("quarantined", "withdrawn")
+_SKEW = timedelta(minutes=5)
+
+_log = logging.getLogger("fedforget.coordination")
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class RateLimit:
+    """For each key a bucket of `burst` calls, refilled by `per_second`."""
+
+    def __init__(self, burst: float = 30.0, per_second: float = 1.0) -> None:
+        self._burst, self._per_second = burst, per_second
+        self._left: dict[str, tuple[float, datetime]] = {}
+        self._lock = threading.Lock()
+
+    def allows(self, key: str, now: datetime) -> bool:
+        """Take one call of `key` out of its bucket, if one is left."""
+        with self._lock:
+            left, at = self._left.get(key, (self._burst, now))
+            left = min(self._burst, left + max(0.0, (now - at).total_seconds()) * self._per_second)
+            allowed = left >= 1.0
+            self._left[key] = (left - 1.0 if allowed else left, now)
+            return allowed
+
+
+class _Refusal(Exception):
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def _invalid(message: str) -> NoReturn:
+    raise _Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _answered(
+    method: Callable[[Coordination, Q, grpc.ServicerContext], A],
+) -> Callable[[Coordination, Q, grpc.ServicerContext], A]:
+    """A status code for whatever goes wrong; what it was stays in the coordinator's log."""
+
+    @wraps(method)
+    def answer(self: Coordination, request: Q, context: grpc.ServicerContext) -> A:
+        try:
+            return method(self, request, context)
+        except _Refusal as refusal:
+            code, message = refusal.code, refusal.message
+        except SQLAlchemyError:
+            _log.exception("%s: the database failed", method.__name__)
+            code, message = grpc.StatusCode.UNAVAILABLE, "try again later"
+        except Exception:  # noqa: BLE001 - grpc would send the text of the exception to the site
+            _log.exception("%s failed", method.__name__)
+            code, message = grpc.StatusCode.INTERNAL, "internal error"
+        context.abort(code, message)
+        raise AssertionError("abort returned")
+
+    return answer
+
+
+class Coordination:
+    """The service of `common/coordination/coordination.proto`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Callable[[], datetime],
+        digest_of: Callable[[VersionRow], str],
+        limit: RateLimit | None = None,
+    ) -> None:
+        """`digest_of` is the SHA-256 of a version's weights, by which sites know it."""
+        self._engine, self._clock, self._digest_of = engine, clock, digest_of
+        self._limit = limit or RateLimit()
+
+    @_answered
+    def Announce(self, request: messages.AnnounceRequest, context: grpc.ServicerContext) -> messages.AnnounceReply:
+        """Take down how many revocations wait at the site, and when the first is due."""
+        now, pem = self._caller(context)
+        pending = request.pending
+        if pending > MAX_PENDING:
+            _invalid(f"pending is beyond {MAX_PENDING}")
+        due = _moment(request.first_due, "first_due") if request.HasField("first_due") else None
+        if due is not None and not pending:
+            _invalid("first_due without a pending revocation")
+        if due is not None and abs(due - now) > DUE_WITHIN:
+            _invalid("first_due is years away")
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            if (pending, due) != (site.pending, site.first_due):
+                # Fewer than before: a campaign took the older ones, those left came later.
+                if not site.pending or pending < site.pending:
+                    site.announced = now if pending else None
+                site.pending, site.first_due = pending, due
+                detail = f"{pending} waiting" + (f", first due {due.isoformat(timespec='seconds')}" if due else "")
+                session.add(EventRow(at=now, campaign=None, site=site.name, kind="announced", detail=detail))
+                _log.info("%s announced: %s", site.name, detail)
+        return messages.AnnounceReply()
+
+    @_answered
+    def Heartbeat(self, request: messages.HeartbeatRequest, context: grpc.ServicerContext) -> messages.HeartbeatReply:
+        """Take down that the site lives, and tell it what to delete."""
+        now, pem = self._caller(context)
+        held = _digests(request.held)
+        if not _VERSION.fullmatch(request.version):
+            _invalid("version is not one")
+        skew = _moment(request.clock, "clock") - now
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            if site.version != request.version:
+                detail = f"{site.version or 'none'} -> {request.version}"
+                session.add(EventRow(at=now, campaign=None, site=site.name, kind="version", detail=detail))
+            site.seen, site.version = now, request.version
+            if abs(skew) > _SKEW:
+                _log.warning("the clock of %s is off by %.0f s", site.name, skew.total_seconds())
+            purge = self._to_purge(session, site.name, held, now)
+        reply = messages.HeartbeatReply(purge=sorted(purge)[:MAX_DIGESTS])
+        reply.clock.FromDatetime(now)
+        return reply
+
+    @_answered
+    def AcknowledgePurge(
+        self, request: messages.AcknowledgePurgeRequest, context: grpc.ServicerContext
+    ) -> messages.AcknowledgePurgeReply:
+        """Take down that the site's copies are gone; what it never got, and what it told before, changes nothing."""
+        now, pem = self._caller(context)
+        gone = _digests(request.digests)
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            for delivery, version in _deliveries(session, site.name):
+                if delivery.purged is None and self._digest_of(version) in gone:
+                    delivery.purged = now
+                    session.add(EventRow(at=now, campaign=None, site=site.name, kind="purged", detail=version.name))
+                    _log.info("%s has deleted %s", site.name, version.name)
+        return messages.AcknowledgePurgeReply()
+
+    @_answered
+    def Status(self, request: messages.StatusRequest, context: grpc.ServicerContext) -> messages.StatusReply:  # noqa: ARG002 - as in the .proto
+        """How the site stands here, and the state of the campaign that runs."""
+        _, pem = self._caller(context)
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            running = session.scalar(select(CampaignRow.state).where(CampaignRow.open.is_(True)))
+            active = site.state == "active"
+            standing = messages.StatusReply.STANDING_ACTIVE if active else messages.StatusReply.STANDING_SUSPENDED
+            return messages.StatusReply(standing=standing, pending=site.pending, campaign=running or "")
+
+    def _caller(self, context: grpc.ServicerContext) -> tuple[datetime, bytes]:
+        """The time and the peer's certificate, unless it calls too often."""
+        now = self._clock()
+        found = context.auth_context().get("x509_pem_cert", ())
+        if len(found) != 1:
+            raise _Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
+        pem: bytes = found[0]
+        if not self._limit.allows(hashlib.sha256(pem).hexdigest(), now):
+            raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls, slow down")
+        return now, pem
+
+    def _to_purge(self, session: Session, site: str, held: frozenset[str], now: datetime) -> set[str]:
+        digests = set()
+        for delivery, version in _deliveries(session, site):
+            digest = self._digest_of(version)
+            if version.state not in _TO_PURGE:
+                continue
+            if delivery.purged is not None and digest in held:
+                delivery.purged = None
+                session.add(EventRow(at=now, campaign=None, site=site, kind="held-again", detail=version.name))
+                _log.warning("%s holds %s again, which it had deleted", site, version.name)
+            if delivery.purged is None:
+                digests.add(digest)
+        return digests
+
+
+def _admitted(session: Session, pem: bytes) -> SiteRow:
+    """The site whose approved certificate this is. A suspended one is heard: its patients wait, its copies must go."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    site = session.get(SiteRow, str(names[0].value), with_for_update=True) if len(names) == 1 else None
+    if site is None or site.state not in {"active", "suspended"} or _der(site.certificate) != _der(certificate):
+        raise _Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate is not that of an approved site")
+    return site
+
+
+def _der(certificate: x509.Certificate | str) -> bytes:
+    if isinstance(certificate, str):
+        certificate = x509.load_pem_x509_certificate(certificate.encode())
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _deliveries(session: Session, site: str) -> list[tuple[DeliveryRow, VersionRow]]:
+    rows = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
+    return [(delivery, version) for delivery, version in session.execute(rows.where(DeliveryRow.site == site))]
+
+
+def _digests(digests: Iterable[str]) -> frozenset[str]:
+    found = frozenset(digests)
+    if len(found) > MAX_DIGESTS or not all(_DIGEST.fullmatch(digest) for digest in found):
+        _invalid(f"digests are at most {MAX_DIGESTS} of 64 hexadecimal digits")
+    return found
+
+
+def _moment(stamp: Timestamp, field: str) -> datetime:
+    try:
+        moment: datetime = stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        _invalid(f"{field} is not a moment")
+    return moment
+
+
+def serve(
+    coordination: Coordination, address: str, *, certificate: bytes, key: bytes, ca: bytes, workers: int = 8
+) -> tuple[grpc.Server, int]:
+    """Start the service at `address` (`host:port`, port 0 for a free one); returns the server and its port.
+
+    Only clients with a certificate of the authority `ca` get past the handshake; so it is with the health service too.
+
+    Raises:
+        UnavailableError: the address is taken.
+    """
+    server = grpc.server(
+        ThreadPoolExecutor(workers, thread_name_prefix="coordination"),
+        maximum_concurrent_rpcs=4 * workers,
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_metadata_size", 8192),
+            ("grpc.max_concurrent_streams", 8),
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+            ("grpc.max_connection_idle_ms", 600_000),
+            ("grpc.max_connection_age_ms", 3_600_000),
+            ("grpc.max_connection_age_grace_ms", 10_000),
+        ],
+    )
+    add_CoordinationServicer_to_server(coordination, server)
+    checks = health.HealthServicer()
+    checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    credentials = grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError:
+        raise UnavailableError(f"cannot listen at {address}: is another process there?") from None
+    server.start()
+    return server, port
