@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,9 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
         name: manifest.split or split_cohort(part, experiment.data.split, experiment.seed, groups)
         for name, part in per_site.items()
     }
+    if config.forget_shared:
+        shared = _shared(per_site)
+        splits = {name: _in_training(split, shared) for name, split in splits.items()}
     forget = _forget(config, per_site, splits)
     for name, part in per_site.items():
         own = frozenset(part.patients)
@@ -134,13 +138,32 @@ def _forget(
     counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
     if not min(counts):
         raise CohortError(f"{total} patients cannot revoke at {len(sites)} sites", remedy="raise --forget")
-    chosen = {
-        patient
-        for name, count in zip(sites, counts, strict=True)
-        for patient in choose_forget(cohorts[name], splits[name], count, config.experiment.seed)
-    }
+    shared = _shared(cohorts) if config.forget_shared else frozenset()
+    chosen = set(shared)
+    for name, count in zip(sites, counts, strict=True):
+        alone = cohorts[name].where(lambda s: s.patient not in shared)
+        more = count - (len(cohorts[name].patients) - len(alone.patients))
+        if more > 0:
+            chosen |= {*choose_forget(alone, splits[name], more, config.experiment.seed)}
     everywhere = {name: tuple(p for p in part.patients if p in chosen) for name, part in cohorts.items()}
     return {name: patients for name, patients in everywhere.items() if patients}
+
+
+def _shared(cohorts: dict[str, Cohort]) -> frozenset[str]:
+    """Patients known at several sites.
+
+    Raises:
+        CohortError: there is none.
+    """
+    known = Counter(p for part in cohorts.values() for p in part.patients)
+    shared = frozenset(p for p, sites in known.items() if sites > 1)
+    if not shared:
+        raise CohortError("no patient is known at several sites", where="forget_shared", remedy="leave it out")
+    return shared
+
+
+def _in_training(split: Split, patients: frozenset[str]) -> Split:
+    return Split({p: Subset.TRAIN if p in patients else subset for p, subset in split.subset_of.items()})
 
 
 def _from_list(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[str, ...]]:

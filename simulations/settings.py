@@ -33,6 +33,8 @@ class SimulationConfig(Settings):
     """How many training patients revoke, which share of them (below 1), or a file that lists them."""
     forget_sites: tuple[str, ...] = ()
     """Where they revoke, dealt evenly; the first site when empty. A file may name patients of any site."""
+    forget_shared: bool = False
+    """Patients known at several sites are trained on at all of them, and are the first to revoke."""
     engine: Literal["flower", "inprocess"] = "flower"
     retrain: bool = True
 
