@@ -1,19 +1,25 @@
-"""The Flower ClientApp: one short handler per message, no logic, and no exception that gets out."""
+"""The Flower ClientApp: one short handler per message, no logic, and no exception that gets out.
+
+A real site carries out signed instructions only, and signs what it answers; a simulated one has no keys.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.site import Site
-from common.errors import FedForgetError, InputError, RefusedError, WireError
+from client.settings import CONFIG_FILE, FOLDER_VARIABLE, SiteFolder
+from client.trust import Trust
+from common.errors import EvidenceError, FedForgetError, InputError, RefusedError, WireError
+from common.instructions import Instruction
 from common.wire import (
     ErrorReply,
     EvaluateRequest,
@@ -23,6 +29,9 @@ from common.wire import (
     unpack,
     weights_of,
 )
+
+if TYPE_CHECKING:
+    from client.site import Site
 
 SITES_VARIABLE = "FEDFORGET_SITES"
 """Folder with `site-1`, `site-2`, ... for simulations; set where the client runs, never taken from a message."""
@@ -34,36 +43,59 @@ app = ClientApp()
 @lru_cache(maxsize=1024)
 def open_site(folder: str) -> Site:
     """The site in `folder`, opened once per process."""
+    # Imports torch, which takes a second; deployment starts a process for each message, and refuses without it.
+    from client.site import Site  # noqa: PLC0415
+
     return Site(Path(folder))
 
 
-def site_of(context: Context) -> Site:
-    """The site this node serves: `site-dir` of its own node config, or its place in a simulation."""
-    folder = context.node_config.get("site-dir")
-    if folder is None:
-        root = os.environ.get(SITES_VARIABLE)
-        if not root:
-            raise RefusedError(f"neither node config site-dir nor {SITES_VARIABLE} is set")
-        folders = sorted(path.parent for path in Path(root).glob("*/site.json"))
-        folder = str(folders[int(context.node_config["partition-id"])])
-    return open_site(str(folder))
+def folder_of(context: Context) -> Path:
+    """The folder of the site that this node serves.
+
+    That is `FEDFORGET_SITE` of a real one; else `site-dir` of its own node config, or its place in a simulation.
+    """
+    if real := os.environ.get(FOLDER_VARIABLE):
+        return Path(real)
+    if folder := context.node_config.get("site-dir"):
+        return Path(str(folder))
+    root = os.environ.get(SITES_VARIABLE)
+    if not root:
+        raise RefusedError(f"none of {FOLDER_VARIABLE}, node config site-dir and {SITES_VARIABLE} is set")
+    folders = sorted(path.parent for path in Path(root).glob("*/site.json"))
+    return folders[int(context.node_config["partition-id"])]
+
+
+def trust_of(folder: Path) -> Trust | None:
+    """What the site in `folder` demands of a request; None, for a simulated site, demands nothing."""
+    real = FOLDER_VARIABLE in os.environ or (folder / CONFIG_FILE).exists()
+    return Trust.open(SiteFolder(folder)) if real else None
 
 
 def _answer(message: Message, context: Context, handle: Callable[[Site, RecordDict], RecordDict]) -> Message:
-    """Run a handler. What went wrong goes to the site's log; only a code leaves the hospital."""
+    """Verify, run a handler, sign. What went wrong goes to the site's log; only a code leaves the hospital."""
+    kind = message.metadata.message_type
+    trust: Trust | None = None
+    instruction: Instruction | None = None
     try:
-        records = handle(site_of(context), message.content)
+        folder, records = folder_of(context), message.content
+        if trust := trust_of(folder):
+            instruction = trust.read(records)
+            trust.admit(instruction, records, kind, datetime.now(UTC))
+        reply = handle(open_site(str(folder)), records)
     except Exception as error:  # noqa: BLE001 - an exception's text would travel to the server
-        log.error("%s failed: %s", message.metadata.message_type, _safe(error))
-        records = pack(ErrorReply(code=_code(error)))
-    return Message(records, reply_to=message)
+        log.error("%s failed: %s", kind, _safe(error))
+        reply = pack(ErrorReply(code=_code(error)))
+    # A refusal is signed too; only what the coordinator did not sign has nothing that an answer could be bound to.
+    if trust is not None and instruction is not None:
+        reply = trust.sign(reply, instruction)
+    return Message(reply, reply_to=message)
 
 
 def _code(error: Exception) -> Literal["bad-request", "no-data", "refused", "failed"]:
     match error:
         case WireError():
             return "bad-request"
-        case RefusedError():
+        case RefusedError() | EvidenceError():
             return "refused"
         case InputError():
             return "no-data"

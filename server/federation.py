@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import cast
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from torch import Tensor
 
-from common.errors import UnavailableError, WireError
+from common.errors import CheckpointError, EvidenceError, UnavailableError, WireError
+from common.instructions import Instruction
+from common.model.checkpoint import check_state
 from common.wire import STATUS, StatusReply, StatusRequest, error_code, pack, size, unpack
+from server.signer import Scope, Signer
+
+NAMING_TIMEOUT = 300.0
+"""Seconds that a site has to tell its name; the first exchange of a simulation starts Ray as well."""
 
 log = logging.getLogger("fedforget.server")
 
@@ -31,84 +41,201 @@ class Meter:
         whole = {name: int(values.get(name, 0)) for name in ("bytes_up", "bytes_down")}
         return cls(values.get("forward_units", 0.0), values.get("seconds", 0.0), **whole)
 
+    def add(self, other: Meter) -> None:
+        """Add what another meter counted."""
+        self.forward_units += other.forward_units
+        self.seconds += other.seconds
+        self.bytes_up += other.bytes_up
+        self.bytes_down += other.bytes_down
+
+
+Accepts = Callable[[str, str, Mapping[str, Tensor], Mapping[str, Tensor]], bool]
+"""Site, type of message, the weights that were sent, and those that came back."""
+
+
+def fits(site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
+    """The least that must hold: the same names and shapes, all values finite."""
+    try:
+        check_state(after, before, where=site)
+    except CheckpointError as error:
+        log.warning("%s: weights of %s left out: %s", site, kind, error)
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    site: str
+    instruction: Instruction | None
+
+
+OnBadReply = Callable[[str, str, str], None]
+"""Called with site, kind of request and what is wrong."""
+
+
+def _only_logged(site: str, kind: str, reason: str) -> None:
+    """A reply that does not verify is in the log in any case."""
+
 
 @dataclass
 class Federation:
-    """Sites by name, and the meter that exchanges are charged to."""
+    """Sites by name, and the meter that exchanges are charged to.
+
+    With a `signer` every request is signed, in the `scope` as it stands, and a reply that does not verify is reported
+    to `on_bad_reply` instead of being handed over. Without one, in simulations, nobody has keys.
+    """
 
     grid: Grid
     nodes: Mapping[str, int]
     timeout: float = 3600.0
+    """Deadline of an exchange that sets no other, in seconds."""
     poll: float = 0.05
     wait: Callable[[float], None] = time.sleep
     meter: Meter = field(default_factory=Meter)
+    signer: Signer | None = None
+    scope: Scope = field(default_factory=Scope)
+    on_bad_reply: OnBadReply = _only_logged
+    accepts: Accepts = fits
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def sites(self) -> tuple[str, ...]:
         """Names in sorted order."""
         return tuple(sorted(self.nodes))
 
-    def status(self) -> dict[str, StatusReply]:
+    def status(self, deadline: float | None = None) -> dict[str, StatusReply]:
         """Ask every site for its counts; this is the registration that averaging weighs by."""
-        return {name: unpack(r, StatusReply) for name, r in self.exchange(STATUS, self._to_all(pack(StatusRequest())))}
+        requests = dict.fromkeys(self.sites, pack(StatusRequest()))
+        return {name: unpack(r, StatusReply) for name, r in self.exchange(STATUS, requests, deadline)}
 
-    def _to_all(self, records: RecordDict) -> dict[str, RecordDict]:
-        return dict.fromkeys(self.sites, records)
+    def exchange(
+        self, kind: str, requests: Mapping[str, RecordDict], deadline: float | None = None
+    ) -> Iterator[tuple[str, RecordDict]]:
+        """Send one message to each site and yield the replies as they come, each once.
 
-    def exchange(self, kind: str, requests: Mapping[str, RecordDict]) -> Iterator[tuple[str, RecordDict]]:
-        """Send one message to each site and yield the replies as they come.
-
-        A site that answers with an error, or not in time, is logged and left out.
+        A site that answers with an error, with a reply that does not verify, or not within `deadline` seconds is
+        logged and left out; nobody waits for it.
 
         Raises:
             UnavailableError: no site at all answered.
         """
-        begin = time.monotonic()
-        name_of: dict[str, str] = {}
-        messages = []
-        for name in sorted(requests):
-            messages.append(Message(requests[name], self.nodes[name], kind, ttl=self.timeout))
-            self.meter.bytes_down += size(requests[name])
-        for name, identity in zip(sorted(requests), self.grid.push_messages(messages), strict=True):
-            name_of[identity] = name
-        waiting, answered = set(name_of), 0
-        while waiting and time.monotonic() - begin < self.timeout:
-            arrived = list(self.grid.pull_messages(list(waiting)))
-            for message in arrived:
-                identity = message.metadata.reply_to_message_id
-                waiting.discard(identity)
-                if message.has_error():
-                    log.warning("%s: no answer to %s (code %s)", name_of[identity], kind, message.error.code)
-                    continue
-                if (code := error_code(message.content)) is not None:
-                    log.warning("%s: answered %s with error %s, see its log", name_of[identity], kind, code)
-                    continue
-                answered += 1
-                self.meter.bytes_up += size(message.content)
-                yield name_of[identity], message.content
-            if not arrived and waiting:
+        begin, limit = self.clock(), self.timeout if deadline is None else deadline
+        waiting = self._send(kind, requests, limit)
+        answered = 0
+        while waiting:
+            # Looked at once more when time is up: what came while the last reply was worked on is not late.
+            last = self.clock() - begin >= limit
+            arrived = False
+            for identity in tuple(waiting):
+                # One by one, so that memory holds one model and not all that are ready.
+                for message in self.grid.pull_messages([identity]):
+                    asked = waiting.pop(message.metadata.reply_to_message_id, None)
+                    if asked is None:
+                        continue
+                    arrived = True
+                    if self._fits(message, kind, asked):
+                        answered += 1
+                        self.meter.bytes_up += size(message.content)
+                        yield asked.site, message.content
+            if last:
+                break
+            if waiting and not arrived:
                 self.wait(self.poll)
-        self.meter.seconds += time.monotonic() - begin
-        for identity in waiting:
-            log.warning("%s: no answer to %s in time", name_of[identity], kind)
+        self.meter.seconds += self.clock() - begin
+        for asked in waiting.values():
+            log.warning("%s: no answer to %s in time", asked.site, kind)
         if not answered:
             raise UnavailableError(f"no site answered {kind}")
 
+    def _send(self, kind: str, requests: Mapping[str, RecordDict], limit: float) -> dict[str, _Asked]:
+        """Sign and push; who is waited for, by the id of the message."""
+        signed: Mapping[str, tuple[RecordDict, Instruction | None]] = {name: (r, None) for name, r in requests.items()}
+        if self.signer is not None:
+            # A whole second more: an instruction's times have no fraction.
+            signed = self.signer.sign(requests, kind, self.scope, timedelta(seconds=math.ceil(limit) + 1))
+        messages, asked = [], []
+        for name in sorted(signed):
+            records, instruction = signed[name]
+            messages.append(Message(records, self.nodes[name], kind, ttl=limit))
+            asked.append(_Asked(name, instruction))
+            self.meter.bytes_down += size(records)
+        # Flower gives None for a message that it could not take.
+        waiting = dict(zip(self.grid.push_messages(messages), asked, strict=False))
+        waiting.pop(cast(str, None), None)
+        for one in asked:
+            if one not in waiting.values():
+                log.warning("%s: %s could not be sent", one.site, kind)
+        return waiting
+
+    def _fits(self, message: Message, kind: str, asked: _Asked) -> bool:
+        """Whether a reply may be handed over; otherwise it is logged, and reported if its signature is at fault."""
+        if message.has_error():
+            log.warning("%s: no answer to %s (code %s)", asked.site, kind, message.error.code)
+            return False
+        code = error_code(message.content)
+        if self.signer is not None and asked.instruction is not None:
+            try:
+                self.signer.verify(message.content, asked.instruction)
+            except EvidenceError as err:
+                # A site that cannot read who asks it cannot bind an answer to the question; its error changes nothing.
+                if code is None:
+                    log.warning("%s: answered %s with what does not verify: %s", asked.site, kind, err)
+                    self.on_bad_reply(asked.site, kind, str(err))
+                    return False
+        if code is not None:
+            log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)
+        return code is None
+
 
 def connect(grid: Grid, expected: int, timeout: float = 60.0, wait: Callable[[float], None] = time.sleep) -> Federation:
-    """Wait until `expected` nodes are online and learn their sites' names.
+    """Wait until `expected` nodes are online and learn their sites' names from them: for simulations.
 
     Raises:
-        UnavailableError: fewer came in time.
+        UnavailableError: fewer came in time, or fewer answered.
         WireError: two nodes serve one site.
     """
-    begin = time.monotonic()
-    while len(nodes := sorted(grid.get_node_ids())) < expected:
-        if time.monotonic() - begin > timeout:
-            raise UnavailableError(f"{len(nodes)} of {expected} sites are online")
-        wait(0.1)
-    unnamed = Federation(grid, {f"node-{node}": node for node in nodes}, wait=wait)
-    named = {reply.site: unnamed.nodes[node] for node, reply in unnamed.status().items()}
-    if len(named) < len(nodes):
-        raise WireError(f"{len(nodes)} nodes serve {len(named)} sites, each must serve its own")
+    nodes = _online(grid, expected, timeout, wait)
+    if len(nodes) < expected:
+        raise UnavailableError(f"{len(nodes)} of {expected} sites are online")
+    unnamed = Federation(grid, {f"node-{node}": node for node in sorted(nodes)}, wait=wait)
+    replies = unnamed.status(NAMING_TIMEOUT)
+    named = {reply.site: unnamed.nodes[node] for node, reply in replies.items()}
+    if len(named) < len(replies):
+        raise WireError(f"{len(replies)} nodes serve {len(named)} sites, each must serve its own")
+    # A node that died within the last minute still counts as online, but answers nothing.
+    if len(named) < expected:
+        raise UnavailableError(f"{len(named)} of {expected} sites answered")
     return Federation(grid, named, wait=wait)
+
+
+def connect_registered(
+    grid: Grid,
+    nodes: Mapping[str, int],
+    signer: Signer,
+    *,
+    at_least: int = 1,
+    timeout: float = 60.0,
+    wait: Callable[[float], None] = time.sleep,
+) -> Federation:
+    """The sites of the register `nodes` that are online, waiting until all are, or `timeout` seconds.
+
+    Raises:
+        UnavailableError: fewer than `at_least` came in time.
+    """
+    names = {node: name for name, node in nodes.items()}
+    online = _online(grid, len(names), timeout, wait, known=names)
+    if len(online) < at_least:
+        raise UnavailableError(f"{len(online)} of {len(names)} sites are online, {at_least} needed")
+    return Federation(grid, {names[node]: node for node in sorted(online)}, wait=wait, signer=signer)
+
+
+def _online(
+    grid: Grid, count: int, timeout: float, wait: Callable[[float], None], known: Container[int] | None = None
+) -> set[int]:
+    """Nodes online (of `known` ones) as soon as they are `count`, or after `timeout` seconds."""
+    begin = time.monotonic()
+    while True:
+        nodes = {node for node in grid.get_node_ids() if known is None or node in known}
+        if len(nodes) >= count or time.monotonic() - begin > timeout:
+            return nodes
+        wait(0.1)

@@ -1,0 +1,35 @@
+"""What an instruction may ask of this site, however well it is signed: the limits in `site.toml`."""
+
+from __future__ import annotations
+
+from flwr.app import RecordDict
+
+from client.settings import BoundsConfig
+from common.errors import RefusedError
+from common.wire import RETAIN, TRAIN, UNLEARN, TrainRequest, UnlearnRequest, unpack
+
+
+def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
+    """Raise unless a request of `kind` stays within `bounds`.
+
+    Raises:
+        RefusedError: it asks for more than the site allows; the message names the setting.
+        WireError: it is not a request of this kind.
+    """
+    if kind not in bounds.kinds:
+        raise RefusedError(f"bounds.kinds does not allow {kind[:40]!r}")
+    if kind in {TRAIN, RETAIN}:
+        request = unpack(records, TrainRequest)
+        _at_most(request.epochs, bounds.max_epochs, "max_epochs")
+        _at_most(request.config.lr, bounds.max_learning_rate, "max_learning_rate")
+    elif kind == UNLEARN:
+        config = unpack(records, UnlearnRequest).config
+        if config.method not in bounds.methods:
+            raise RefusedError(f"bounds.methods does not allow {config.method[:40]!r}")
+        _at_most(config.passes, bounds.max_passes, "max_passes")
+        _at_most(config.lr, bounds.max_learning_rate, "max_learning_rate")
+
+
+def _at_most(asked: float, allowed: float, setting: str) -> None:
+    if not asked <= allowed:
+        raise RefusedError(f"asks for {asked:g}, bounds.{setting} allows {allowed:g}")
