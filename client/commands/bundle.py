@@ -1,0 +1,47 @@
+"""`fedforget-site bundle`: which app bundles may run here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.approval import approve, withdraw
+from client.settings import SiteFolder
+from common.bundle import installed_bundle, parse_digest
+from common.terminal import AsJson, Folder, clear_errors, fields_table, show, sub_app
+
+app = sub_app("App bundles that may run at this site, by the SHA-256 of their bytes.")
+
+Digest = Annotated[str, typer.Argument(help="SHA-256 of the bundle, 64 hexadecimal digits.")]
+
+
+@app.command("show", epilog="Example: fedforget-site bundle show --dir north")
+def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """The installed FedForget's own bundle, which needs no approval, and those approved beside it."""
+    with clear_errors():
+        others = [parse_digest(digest) for digest in SiteFolder(folder).settings().approved_bundles]
+        own = installed_bundle().digest
+        human = {"installed": own, **{f"approved {number}": digest for number, digest in enumerate(others, 1)}}
+        show({"installed": own, "approved": others}, fields_table(human), as_json=as_json)
+
+
+@app.command("approve", epilog=f"Example: fedforget-site bundle approve {'9f' * 32} --dir north")
+def approve_(digest: Digest, folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """Let a bundle run here, from its next message on: it is code with all the rights of the site's client."""
+    with clear_errors():
+        changed = approve(SiteFolder(folder).settings_file, digest)
+        _report(digest, changed, "approved" if changed else "was approved already", as_json)
+
+
+@app.command("withdraw", epilog=f"Example: fedforget-site bundle withdraw {'9f' * 32} --dir north")
+def withdraw_(digest: Digest, folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """Let a bundle run here no more, from its next message on; a handler that runs is not ended."""
+    with clear_errors():
+        changed = withdraw(SiteFolder(folder).settings_file, digest)
+        _report(digest, changed, "withdrawn" if changed else "was not approved", as_json)
+
+
+def _report(digest: str, changed: bool, text: str, as_json: bool) -> None:
+    show({"bundle": parse_digest(digest), "changed": changed}, f"{parse_digest(digest)} {text}", as_json=as_json)

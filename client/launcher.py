@@ -1,0 +1,138 @@
+"""Starts an arriving app only if the site has approved its digest: what stands in place of `flower-superexec` here.
+
+Nothing of a bundle is unpacked or executed before the decision. One task runs at a time, in a process and a folder of
+its own, so that nothing an earlier bundle unpacked is ever loaded. Approvals are read anew for each task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+from client.approval import approved_digests
+from client.settings import FOLDER_VARIABLE, SiteFolder
+from client.supernode import Task, Tasks, clientapp_argv
+from common import structured_log
+from common.errors import FedForgetError, UnavailableError
+from common.files import read_private, write_private
+from common.flower import LOOPBACK, environment
+
+log = logging.getLogger("fedforget.launcher")
+
+_POLL, _RETRY, _GRACE = 0.2, 1.0, 10.0
+"""Seconds: between two questions for a task, after a failed one, and from SIGTERM to SIGKILL of a ClientApp."""
+_TASK_PREFIX = "task-"
+
+
+class Launcher:
+    """Takes tasks from the SuperNode of the site in `folder` until `stop` is set.
+
+    Args:
+        folder: the site's folder.
+        address: `host:port` of the SuperNode.
+        stop: set from a signal handler.
+    """
+
+    def __init__(self, folder: SiteFolder, address: str, stop: Event) -> None:
+        self._folder, self._address, self._stop = folder, address, stop
+        self._tasks = Tasks(address, read_private(folder.supernode_secret))
+
+    def run(self) -> None:
+        """Decide on each task as it comes; a SuperNode that is away or restarts is waited for."""
+        self._folder.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._folder.flower_home.glob(f"{_TASK_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        problem = ""
+        try:
+            while not self._stop.is_set():
+                try:
+                    task = self._tasks.acquire()
+                    if problem:
+                        log.info("the SuperNode answers again")
+                        problem = ""
+                    if task is not None:
+                        self._decide(task)
+                    self._stop.wait(0.0 if task else _POLL)
+                except UnavailableError as err:
+                    if str(err) != problem:
+                        problem = str(err)
+                        log.warning("%s", problem)
+                    self._stop.wait(_RETRY)
+        finally:
+            self._tasks.close()
+
+    def _decide(self, task: Task) -> None:
+        approved = task.digest in self._approved()
+        level, decision = (logging.INFO, "approved") if approved else (logging.WARNING, "refused")
+        log.log(level, "decision=%s bundle=%s task=%d", decision, task.digest, task.number)
+        if approved:
+            self._start(task)
+        else:
+            self._tasks.refuse(task)
+
+    def _approved(self) -> frozenset[str]:
+        try:
+            return approved_digests(self._folder.settings())
+        except FedForgetError as err:
+            log.error("nothing is approved while site.toml cannot be read: %s", err)
+            return frozenset()
+
+    def _start(self, task: Task) -> None:
+        with tempfile.TemporaryDirectory(prefix=_TASK_PREFIX, dir=self._folder.flower_home) as name:
+            home = Path(name)
+            token = home / "token"
+            write_private(token, task.token.encode())
+            site = {FOLDER_VARIABLE: str(self._folder.root.resolve())}
+            code = _wait(
+                subprocess.Popen(
+                    clientapp_argv(self._address, str(token), os.getpid()),
+                    cwd=home,
+                    env={**os.environ, **environment(home), **site},
+                    stdin=subprocess.DEVNULL,
+                ),
+                self._stop,
+            )
+        log.info("ended task=%d exit_code=%d", task.number, code)
+
+
+def _wait(process: subprocess.Popen[bytes], stop: Event) -> int:
+    """Its exit code, when it ends or, after `stop`, is ended."""
+    while not stop.is_set():
+        try:
+            return process.wait(_POLL)
+        except subprocess.TimeoutExpired:
+            continue
+    process.terminate()
+    try:
+        return process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _stop_on_signals(set_stop: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: set_stop())
+
+
+def main() -> None:
+    """Run the launcher of a site's folder until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m client.launcher", description="Start approved apps only.")
+    parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
+    folder = SiteFolder(parser.parse_args().dir)
+    structured_log.configure()
+    stop = Event()
+    _stop_on_signals(stop.set)
+    Launcher(folder, f"{LOOPBACK}:{folder.settings().ports.supernode}", stop).run()
+
+
+if __name__ == "__main__":
+    main()
