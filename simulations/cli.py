@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,32 +14,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from common.errors import FedForgetError
 from common.files import write_bytes, write_text
+from common.terminal import AsJson, clear_errors, root_app
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Simulate hospitals that train together, and a patient who is forgotten.",
-    pretty_exceptions_enable=False,
-)
+app = root_app("Simulate hospitals that train together, and a patient who is forgotten.")
 _err = Console(stderr=True)
-
-
-@app.callback()
-def start() -> None:
-    """Refuse to run on somebody else's `common` or `server`."""
-    from common.installation import check  # noqa: PLC0415 - before anything else of ours
-
-    with _clear_errors():
-        check()
-
+_clear_errors = partial(clear_errors, "stopped; the same command with --resume goes on from the last round")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=True)]
 Preset = Annotated[str | None, typer.Option("--preset", help="Name or path of a preset.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as train.rounds=3; may be repeated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
 
 @app.command(epilog="Example: fedforget-sim run --preset demo --forget 10 --seed 3 --out runs/mine")
@@ -62,7 +46,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last round in --out.")] = False,
     assignments: Set = None,
     out: Out = Path("runs/latest"),
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train, revoke, forget, audit; writes result.json, report.html and the models to --out."""
     flags = {
@@ -205,20 +189,6 @@ def _number_or_file(text: str) -> int | float | str:
         return int(text) if text.isdigit() else float(text)
     except ValueError:
         return text
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """One line for what we foresaw, its own exit code; Ctrl-C ends with 130 and says how to go on."""
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    try:
-        yield
-    except FedForgetError as error:
-        _err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        _err.print("stopped; the same command with --resume goes on from the last round")
-        raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -1,0 +1,13 @@
+"""`fedforget-site`: everything a hospital does."""
+
+from __future__ import annotations
+
+from client.commands import setup
+from common.terminal import root_app
+
+app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
+app.command(
+    epilog="Example: fedforget-site init hospital --server fed.example.org --name north --ca-fingerprint 3f2a-90bc-..."
+)(setup.init)
+app.command(epilog="Example: fedforget-site join north-join.json --dir hospital")(setup.join)
+app.command(epilog="Example: fedforget-site rotate --dir hospital")(setup.rotate)

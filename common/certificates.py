@@ -1,0 +1,244 @@
+"""The federation's own certificate authority (X.509, RFC 5280) and the three kinds of certificate it issues.
+
+One level: the authority signs every certificate itself, with path length 0. Which kind a certificate is stands in its
+extended key usage, which the authority sets and no request can choose: a hospital's certificate never passes for the
+coordinator's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from common.errors import ConfigError, EvidenceError, InputError
+from common.evidence.keys import PublicKey
+
+AUTHORITY_LIFETIME = timedelta(days=3652)
+SERVER_LIFETIME = timedelta(days=825)
+SITE_LIFETIME = timedelta(days=365)
+_SKEW = timedelta(hours=1)
+"""Certificates begin so long before they are made, for machines whose clock is behind."""
+
+SERVER, SITE, SIGNER = (
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.CLIENT_AUTH,
+    ExtendedKeyUsageOID.CODE_SIGNING,
+)
+"""Kinds of certificate: the coordinator's for TLS, a hospital's for TLS, the coordinator's for its signing key."""
+
+_HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", re.ASCII)
+_DIGITS = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+_Key = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+def new_authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+    """The authority's own certificate, valid for ten years."""
+    name = _name("FedForget federation")
+    return (
+        _builder(name, name, key.public_key(), now, now + AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def issue_server(
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey,
+    hosts: Sequence[str],
+    now: datetime,
+) -> x509.Certificate:
+    """The coordinator's TLS certificate for `hosts`, and for loopback, where the SuperLink uses it.
+
+    Raises:
+        ConfigError: a host is neither a name nor an address.
+    """
+    names = [_host_name(host) for host in dict.fromkeys((*hosts, "localhost", "127.0.0.1"))]
+    return _issue(ca, ca_key, key, "FedForget coordinator", SERVER, names, now, SERVER_LIFETIME)
+
+
+def issue_site(
+    ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePublicKey, site: str, now: datetime
+) -> x509.Certificate:
+    """A hospital's client certificate; its name is the common name."""
+    names = [x509.UniformResourceIdentifier(f"urn:fedforget:site:{site}")]
+    return _issue(ca, ca_key, key, site, SITE, names, now, SITE_LIFETIME)
+
+
+def issue_signer(
+    ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, key: PublicKey, now: datetime
+) -> x509.Certificate:
+    """The authority's word that `key` signs for the coordinator: who trusts the authority can trust the key."""
+    public = load_der_public_key(key.der)
+    if not isinstance(public, _Key):
+        raise InputError("a signing key that is neither Ed25519 nor ECDSA")
+    names = [x509.UniformResourceIdentifier("urn:fedforget:coordinator")]
+    return _issue(ca, ca_key, public, "FedForget coordinator", SIGNER, names, now, AUTHORITY_LIFETIME)
+
+
+def check_authority(ca: x509.Certificate, now: datetime) -> None:
+    """Raise an `EvidenceError` unless `ca` is an authority that signed itself and is valid `now`."""
+    constraints = _extension(ca, x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        raise EvidenceError("the federation's certificate is not one of an authority")
+    _check(ca, ca, now, "the federation's certificate")
+
+
+def check_issued(
+    certificate: x509.Certificate, ca: x509.Certificate, kind: x509.ObjectIdentifier, now: datetime, what: str
+) -> None:
+    """Raise an `EvidenceError` unless `ca` issued `certificate` as this `kind` and it is valid `now`."""
+    usage = _extension(certificate, x509.ExtendedKeyUsage)
+    if usage is None or list(usage) != [kind]:
+        raise EvidenceError(f"{what} was issued for another purpose")
+    _check(certificate, ca, now, what)
+
+
+def public_key(certificate: x509.Certificate) -> PublicKey:
+    """The key that `certificate` is for."""
+    return PublicKey(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def common_name(holder: x509.Certificate | x509.CertificateSigningRequest) -> str:
+    """The one common name of a certificate or a request, empty when there is none or more."""
+    names = holder.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""
+
+
+def certificate_pem(certificate: x509.Certificate) -> bytes:
+    """The certificate in PEM."""
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def read_certificate(pem: bytes, where: str) -> x509.Certificate:
+    """Read one certificate in PEM, or raise an `InputError` that names `where`."""
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise InputError("not a certificate in PEM", where=where, remedy="restore the file") from None
+
+
+def certificate_request(key: ec.EllipticCurvePrivateKey, name: str) -> x509.CertificateSigningRequest:
+    """A request (PKCS #10, RFC 2986), signed with the key it is for."""
+    return x509.CertificateSigningRequestBuilder().subject_name(_name(name)).sign(key, hashes.SHA256())
+
+
+def certificate_fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the DER, grouped; what `openssl x509 -fingerprint -sha256` prints with colons."""
+    return fingerprint(certificate.public_bytes(Encoding.DER))
+
+
+def fingerprint(data: bytes) -> str:
+    """SHA-256 of `data` in sixteen groups of four digits, to be read out by telephone."""
+    return _grouped(hashlib.sha256(data).hexdigest())
+
+
+def parse_fingerprint(text: str, where: str) -> str:
+    """`text` as `fingerprint` writes it, whatever stands between its digits, or a `ConfigError`."""
+    digits = re.sub(r"[\s:-]", "", text).lower()
+    if not _DIGITS.fullmatch(digits):
+        raise ConfigError(
+            "a fingerprint has 64 hexadecimal digits", where=where, remedy="have it read out again, all of it"
+        )
+    return _grouped(digits)
+
+
+def _grouped(digits: str) -> str:
+    return "-".join(digits[i : i + 4] for i in range(0, len(digits), 4))
+
+
+def _issue(
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    key: _Key,
+    name: str,
+    kind: x509.ObjectIdentifier,
+    names: Sequence[x509.GeneralName],
+    now: datetime,
+    lifetime: timedelta,
+) -> x509.Certificate:
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    return (
+        _builder(_name(name), ca.subject, key, now, min(now + lifetime, ca.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([kind]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(authority, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: _Key, now: datetime, until: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(until)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        if _HOST.fullmatch(host) and len(host) <= 253:
+            return x509.DNSName(host)
+    raise ConfigError(
+        f"{host!r} is neither a name nor an address", where="--host", remedy="give it without a port or a scheme"
+    )
+
+
+def _check(certificate: x509.Certificate, ca: x509.Certificate, now: datetime, what: str) -> None:
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        raise EvidenceError(f"{what} was not issued by the federation's authority") from None
+    if now > certificate.not_valid_after_utc:
+        raise EvidenceError(f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
+    if now < certificate.not_valid_before_utc:
+        raise EvidenceError(f"{what} begins on {certificate.not_valid_before_utc:%Y-%m-%d}: is the clock right?")
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None

@@ -1,0 +1,164 @@
+"""The two documents of an enrolment: what a hospital asks with, and what it joins with. Both are DSSE envelopes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+
+from common.certificates import common_name
+from common.errors import EvidenceError, InputError
+from common.evidence import dsse
+from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
+from common.evidence.schema import decode, encode
+
+REQUEST_TYPE = "application/vnd.fedforget.enrolment+json"
+JOIN_TYPE = "application/vnd.fedforget.join+json"
+_NODE_TYPE = "application/vnd.fedforget.node-key"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentRequest:
+    """A hospital's public keys; `replaces` is the fingerprint of the signing key that a rotation gives up."""
+
+    name: str
+    certificate_request: str
+    node_key: str
+    node_proof: str
+    signing_key: str
+    replaces: str | None
+    software: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise EvidenceError("the name of a site has small letters, digits and hyphens, at most 64")
+
+
+@dataclass(frozen=True, slots=True)
+class JoinBundle:
+    """What an approved hospital needs; the authority vouches for the key that signs it. `node` is Flower's id."""
+
+    site: str
+    authority: str
+    certificate: str
+    coordinator: str
+    gateway: str
+    coordination: str
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteKeys:
+    """A hospital's private keys, for the moment of asking."""
+
+    tls: ec.EllipticCurvePrivateKey
+    node: ec.EllipticCurvePrivateKey
+    signing: SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRequest:
+    """A request whose sender holds every key in it; `signers` are the fingerprints under it."""
+
+    request: EnrolmentRequest
+    certificate_key: ec.EllipticCurvePublicKey
+    signing_key: PublicKey
+    signers: frozenset[str]
+
+
+def make_request(
+    name: str,
+    keys: SiteKeys,
+    certificate_request: x509.CertificateSigningRequest,
+    software: str,
+    old: SigningKey | None,
+) -> bytes:
+    """The request's file, signed with the new signing key and, in a rotation, with the `old` one too."""
+    proof = keys.node.sign(_node_statement(name, keys.signing.public), ec.ECDSA(hashes.SHA384()))
+    request = EnrolmentRequest(
+        name=name,
+        certificate_request=certificate_request.public_bytes(Encoding.PEM).decode(),
+        node_key=keys.node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
+        node_proof=base64.b64encode(proof).decode(),
+        signing_key=keys.signing.public.pem.decode(),
+        replaces=old.public.keyid if old else None,
+        software=software,
+    )
+    signers = (keys.signing, old) if old else (keys.signing,)
+    return dsse.encode_envelope(dsse.sign(REQUEST_TYPE, encode(request), *signers))
+
+
+def check_request(data: bytes, known: PublicKey | None) -> CheckedRequest:
+    """Read a request and check that its sender holds all its keys.
+
+    Args:
+        data: the file.
+        known: the signing key that this name has now, which a rotation is signed with; None for a new name.
+
+    Raises:
+        EvidenceError: damaged, changed after signing, or without the possession of a key.
+    """
+    envelope = dsse.decode_envelope(data)
+    request = decode(EnrolmentRequest, envelope.body)
+    signing = _signing_key(request)
+    pinned = {key.keyid: ("site", key) for key in (signing, known) if key is not None}
+    dsse.verify(envelope, REQUEST_TYPE, PinnedKeys.of(pinned.values()), {"site": 1})
+    signers = frozenset(signature.keyid for signature in envelope.signatures)
+    if signing.keyid not in signers:
+        raise EvidenceError("the request is not signed with the key it asks to register")
+    _check_node_key(request, signing)
+    return CheckedRequest(request, _certificate_key(request), signing, signers)
+
+
+def requested_name(data: bytes) -> str:
+    """The name in a request of which nothing has been verified yet."""
+    return decode(EnrolmentRequest, dsse.decode_envelope(data).body).name
+
+
+def _signing_key(request: EnrolmentRequest) -> PublicKey:
+    try:
+        return PublicKey.from_pem(request.signing_key.encode())
+    except InputError as err:
+        raise EvidenceError(f"the request's signing key: {err}") from None
+
+
+def _certificate_key(request: EnrolmentRequest) -> ec.EllipticCurvePublicKey:
+    try:
+        asked = x509.load_pem_x509_csr(request.certificate_request.encode())
+        valid = asked.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm):
+        raise EvidenceError("the request's certificate request cannot be read") from None
+    key = asked.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise EvidenceError("the request's TLS key is not on P-256")
+    if not valid or common_name(asked) != request.name:
+        raise EvidenceError("the request's certificate request is not signed with its key, or names another site")
+    return key
+
+
+def _check_node_key(request: EnrolmentRequest, signing: PublicKey) -> None:
+    try:
+        key = load_ssh_public_key(request.node_key.encode())
+        proof = base64.b64decode(request.node_proof, validate=True)
+    except (ValueError, UnsupportedAlgorithm, binascii.Error):
+        raise EvidenceError("the request's node key cannot be read") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise EvidenceError("the request's node key is not on P-384")
+    if key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() != request.node_key:
+        raise EvidenceError("the request's node key is in an unusual form")
+    try:
+        key.verify(proof, _node_statement(request.name, signing), ec.ECDSA(hashes.SHA384()))
+    except InvalidSignature:
+        raise EvidenceError("the sender does not hold the node key in the request") from None
+
+
+def _node_statement(name: str, signing: PublicKey) -> bytes:
+    return dsse.pae(_NODE_TYPE, f"{name} {signing.keyid}".encode())

@@ -1,0 +1,50 @@
+"""A folder that is there whole or not at all, and never takes the place of another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import OutputError
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to fill; it becomes `path` if the block ends well and is removed if it does not.
+
+    Raises:
+        OutputError: `path` has content already, or cannot be written.
+    """
+    path = path.absolute()
+    _refuse_content(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as err:
+        raise OutputError(
+            f"cannot write: {err.strerror or err}", where=str(path), remedy="choose another folder"
+        ) from err
+    try:
+        yield part
+        try:
+            os.replace(part, path)
+        except OSError:
+            _refuse_content(path)
+            raise
+    except OSError as err:
+        raise OutputError(
+            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
+        ) from err
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _refuse_content(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+        raise OutputError(
+            "exists already and is not empty", where=str(path), remedy="nothing is overwritten: choose another folder"
+        )

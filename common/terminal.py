@@ -1,0 +1,110 @@
+"""What every command line of ours does alike: help, errors in one line, exit codes, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from common.errors import FedForgetError
+from common.installation import check
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 unforeseen; 2 what was given is wrong; 3 a message from the other side does not fit; "
+    "4 refused; 5 a site or a service did not answer; 6 a signature, a digest or a proof does not hold; 130 stopped."
+)
+
+Folder = Annotated[Path, typer.Option("--dir", help="The folder that `init` made.", file_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+
+
+def root_app(purpose: str) -> typer.Typer:
+    """A command line; it refuses to run on somebody else's `common` or `server`."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        help=purpose,
+        epilog=EXIT_CODES,
+    )
+
+    @app.callback()
+    def start() -> None:
+        with clear_errors():
+            check()
+
+    return app
+
+
+def sub_app(purpose: str) -> typer.Typer:
+    """A group of commands within a command line."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help=purpose)
+
+
+@contextmanager
+def clear_errors(stopped: str = "stopped") -> Iterator[None]:
+    """One red line for what we foresaw, and its exit code; Ctrl-C and SIGTERM say `stopped` and end with 130."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except FedForgetError as error:
+        console = Console(stderr=True)
+        console.print("[red]error:[/red]", end=" ")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print(stopped, soft_wrap=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def show(value: Any, human: RenderableType, *, as_json: bool) -> None:
+    """Print `value` as JSON for a program, or `human` for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(value, indent=2, default=_plain) + "\n")
+    else:
+        Console().print(human, markup=False, highlight=False, soft_wrap=isinstance(human, str))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def rows_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """Rows under a heading; a missing value is a dash, a moment is in UTC to the minute."""
+    table = Table()
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def fields_table(fields: Mapping[str, object]) -> Table:
+    """Names and values of one thing."""
+    table = Table("", "", show_header=False, box=None)
+    table.columns[1].overflow = "fold"
+    for name, value in fields.items():
+        table.add_row(name, _cell(value))
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value)

@@ -1,0 +1,11 @@
+"""`fedforget-server`: everything the coordinator of a federation does."""
+
+from __future__ import annotations
+
+from common.terminal import root_app
+from server.commands import setup, site
+
+app = root_app("Coordinate hospitals that train together and forget a patient.")
+app.command(epilog="Example: fedforget-server init federation --host fed.example.org --host 192.0.2.7")(setup.init)
+app.add_typer(setup.certificate, name="certificate")
+app.add_typer(site.app, name="site")

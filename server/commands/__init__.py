@@ -1,0 +1,1 @@
+"""Commands of `fedforget-server`, one file for each group; `server/cli.py` puts them together."""

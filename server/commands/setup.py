@@ -1,0 +1,49 @@
+"""`fedforget-server init` and `certificate renew`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.certificates import certificate_fingerprint
+from common.terminal import AsJson, Folder, clear_errors, show, sub_app
+
+certificate = sub_app("The coordinator's TLS certificate.")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder of the coordinator.")],
+    hosts: Annotated[list[str], typer.Option("--host", help="Name or address that hospitals dial; may be repeated.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make the federation's authority, the coordinator's keys, server.toml and the database."""
+    from server.setup import create_server  # noqa: PLC0415 - the database's code, for commands that need it
+
+    with clear_errors():
+        ca = create_server(folder, hosts, datetime.now(UTC))
+        show(
+            {"folder": str(folder), "ca_fingerprint": ca},
+            f"made {folder}\n\nFingerprint of the federation's authority, to be given to hospitals by telephone:\n"
+            f"  {ca}\n\nA hospital then makes its folder with:\n"
+            f"  fedforget-site init DIR --server {hosts[0]} --name NAME --ca-fingerprint {ca}",
+            as_json=as_json,
+        )
+
+
+@certificate.command(epilog="Example: fedforget-server certificate renew --dir federation")
+def renew(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Issue the TLS certificate again, for the hosts in server.toml and 825 days; then restart `up`."""
+    from server.settings import ServerFolder  # noqa: PLC0415
+    from server.setup import renew_certificate  # noqa: PLC0415 - the database's code, for commands that need it
+
+    with clear_errors():
+        made = renew_certificate(ServerFolder(folder), datetime.now(UTC))
+        until = made.not_valid_after_utc
+        show(
+            {"fingerprint": certificate_fingerprint(made), "valid_until": until},
+            f"valid until {until:%Y-%m-%d}; restart `fedforget-server up` to use it",
+            as_json=as_json,
+        )

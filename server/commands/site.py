@@ -1,0 +1,171 @@
+"""`fedforget-server site`: approve, list, show, revoke and readmit hospitals."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group
+
+from common.certificates import fingerprint, parse_fingerprint, read_certificate
+from common.errors import EvidenceError, InputError, RefusedError
+from common.evidence.keys import PublicKey
+from common.files import write_bytes
+from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from server.database import SiteRow
+
+app = sub_app("Hospitals: who takes part.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the site.")]
+
+
+@app.command(epilog="Example: fedforget-server site approve enrolment-request.json --dir federation")
+def approve(
+    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="enrolment-request.json of the hospital.")],
+    compare: Annotated[
+        str | None, typer.Option("--fingerprint", help="The request's, as the hospital read it out; asked otherwise.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the bundle.  [NAME-join.json]")] = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Let a hospital in, or take its new keys, and write the bundle that it joins with."""
+    from server.enrolment import approve as approve_site  # noqa: PLC0415 - the database's code
+    from server.enrolment import open_authority, read_request  # noqa: PLC0415
+    from server.settings import ServerFolder  # noqa: PLC0415
+
+    with clear_errors():
+        try:
+            data = request.read_bytes()
+        except OSError as err:
+            raise InputError(f"cannot read: {err.strerror}", where=str(request), remedy="check the path") from None
+        authority = open_authority(ServerFolder(folder))
+        with _session(folder) as session:
+            name = read_request(session, data).request.name
+        # Not within the transaction, which would keep the coordinator waiting while somebody telephones.
+        _compare(name, fingerprint(data), compare)
+        path = out or Path(f"{name}-join.json")
+        with _session(folder) as session:
+            approval = approve_site(session, authority, read_request(session, data), datetime.now(UTC))
+            write_bytes(path, approval.bundle)
+        show(
+            {"site": approval.site, "kind": approval.kind, "bundle": str(path)},
+            f"{approval.site} {approval.kind}; send it {path}, for `fedforget-site join`",
+            as_json=as_json,
+        )
+
+
+def _compare(name: str, found: str, given: str | None) -> None:
+    if given is not None:
+        if parse_fingerprint(given, "--fingerprint") != found:
+            raise EvidenceError(f"the request has the fingerprint {found}, not the one given: do not approve it")
+        return
+    if not sys.stdin.isatty():
+        raise InputError(
+            "nobody compared the request's fingerprint", remedy="ask the hospital for it and give --fingerprint"
+        )
+    typer.echo(f"Request of {name}, with the fingerprint\n  {found}", err=True)
+    if not typer.confirm("Does the hospital read out the same, by telephone?", err=True):
+        raise RefusedError("not approved")
+
+
+@app.command("list", epilog="Example: fedforget-server site list --dir federation --json")
+def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show all hospitals."""
+    from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
+
+    from server.database import SiteRow  # noqa: PLC0415
+
+    with clear_errors(), _session(folder) as session:
+        rows = [_summary(row) for row in session.scalars(select(SiteRow).order_by(SiteRow.name))]
+        columns = ("name", "state", "seen", "waiting", "first due", "version")
+        show(rows, rows_table(columns, (row.values() for row in rows)), as_json=as_json)
+
+
+@app.command("show", epilog="Example: fedforget-server site show north --dir federation")
+def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show one hospital, its keys' fingerprints and what happened to it."""
+    from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
+
+    from server.database import EventRow, unsigned64  # noqa: PLC0415
+    from server.enrolment import find  # noqa: PLC0415
+
+    with clear_errors(), _session(folder) as session:
+        row = find(session, name)
+        events = session.scalars(select(EventRow).where(EventRow.site == name).order_by(EventRow.id))
+        happened = [{"at": event.at, "kind": event.kind, "detail": event.detail} for event in events]
+        fields = _summary(row) | {
+            "enrolled": row.enrolled,
+            "revoked": row.revoked,
+            "bad_replies": row.bad_replies,
+            "node": None if row.node is None else str(unsigned64(row.node)),
+            "signing_key": PublicKey.from_pem(row.signing_key.encode()).keyid,
+            "certificate_until": read_certificate(row.certificate.encode(), name).not_valid_after_utc,
+        }
+        human = Group(
+            fields_table(fields), rows_table(("at", "what", "detail"), (event.values() for event in happened))
+        )
+        show(fields | {"events": happened}, human, as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server site revoke north --reason 'left the federation' --dir federation")
+def revoke(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the record; never a patient.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Close the federation to a hospital: its certificate and its node key are taken no more."""
+    from server.enrolment import revoke as revoke_site  # noqa: PLC0415 - the database's code
+
+    with clear_errors(), _session(folder) as session:
+        revoke_site(session, name, reason, datetime.now(UTC))
+        show({"site": name, "state": "revoked"}, f"{name} is revoked", as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server site readmit north --dir federation")
+def readmit(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Let a hospital that bad replies suspended take part again."""
+    from server.enrolment import readmit as readmit_site  # noqa: PLC0415 - the database's code
+
+    with clear_errors(), _session(folder) as session:
+        readmit_site(session, name, datetime.now(UTC))
+        show({"site": name, "state": "active"}, f"{name} takes part again", as_json=as_json)
+
+
+def _summary(row: SiteRow) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "state": row.state,
+        "seen": row.seen,
+        "waiting": row.pending,
+        "first_due": row.first_due,
+        "version": row.version,
+    }
+
+
+@contextmanager
+def _session(root: Path) -> Iterator[Session]:
+    from common.sql import open_database, transaction  # noqa: PLC0415 - the database's code
+    from server.database import pending_migration  # noqa: PLC0415
+    from server.settings import ServerFolder  # noqa: PLC0415
+
+    folder = ServerFolder(root)
+    engine = open_database(folder.database_url(folder.settings()))
+    try:
+        if (found := pending_migration(engine)) is not None:
+            raise InputError(
+                f"the database's schema is {found}", where=str(root), remedy="`fedforget-server up` migrates it"
+            )
+        with transaction(engine) as session:
+            yield session
+    finally:
+        engine.dispose()

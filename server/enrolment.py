@@ -1,0 +1,166 @@
+"""Who takes part: hospitals are approved, rotate their keys, are revoked and readmitted. Nobody else's row changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from common.certificates import certificate_pem, issue_signer, issue_site, read_certificate
+from common.enrolment import JOIN_TYPE, CheckedRequest, JoinBundle, check_request, requested_name
+from common.errors import InputError, RefusedError
+from common.evidence import dsse
+from common.evidence.keys import PublicKey, SigningKey
+from common.evidence.schema import encode
+from common.private_keys import load_ec_key, load_signing_key, read_passphrase
+from server.database import EventRow, SiteRow, unsigned64
+from server.settings import ServerFolder
+
+Kind = Literal["enrolled", "rotated", "renewed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What the coordinator needs to let a hospital in."""
+
+    ca: x509.Certificate
+    ca_key: ec.EllipticCurvePrivateKey
+    signing: SigningKey
+    gateway: str
+    coordination: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What was done, and the file for the hospital."""
+
+    site: str
+    kind: Kind
+    bundle: bytes
+
+
+def open_authority(folder: ServerFolder) -> Authority:
+    """Read the keys from the coordinator's folder.
+
+    Raises:
+        InputError: one is missing, readable by others, or does not open.
+    """
+    settings = folder.settings()
+    host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
+    try:
+        pem = folder.ca_certificate.read_bytes()
+    except OSError:
+        raise InputError("cannot read", where=str(folder.ca_certificate), remedy="restore the file") from None
+    return Authority(
+        ca=read_certificate(pem, str(folder.ca_certificate)),
+        ca_key=load_ec_key(folder.ca_key, read_passphrase(folder.passphrase)),
+        signing=load_signing_key(folder.signing_key, folder.passphrase),
+        gateway=f"{host}:{settings.ports.gateway}",
+        coordination=f"{host}:{settings.ports.coordination}",
+    )
+
+
+def read_request(session: Session, data: bytes) -> CheckedRequest:
+    """A request whose sender may have its name: nobody else has it, or it is signed with that hospital's key.
+
+    Raises:
+        EvidenceError: damaged, changed after signing, or a key that the sender does not hold.
+        RefusedError: the name or a key belongs to another hospital, or the hospital is revoked.
+    """
+    row = session.get(SiteRow, requested_name(data))
+    known = PublicKey.from_pem(row.signing_key.encode()) if row else None
+    checked = check_request(data, known)
+    if row is not None and row.state == "revoked":
+        raise RefusedError(f"{row.name} is revoked: a hospital that returns enrols under a new name")
+    if known is not None and known.keyid not in checked.signers:
+        raise RefusedError(
+            f"the name {checked.request.name} is taken, and its hospital has not signed this request: "
+            "`fedforget-site rotate` makes one that it has"
+        )
+    same_key = or_(SiteRow.signing_key == checked.request.signing_key, SiteRow.node_key == checked.request.node_key)
+    if other := session.scalars(select(SiteRow.name).where(same_key, SiteRow.name != checked.request.name)).first():
+        raise RefusedError(f"a key in the request belongs to {other}: every hospital makes its own")
+    return checked
+
+
+def approve(session: Session, authority: Authority, checked: CheckedRequest, now: datetime) -> Approval:
+    """Register the hospital, or its new keys, and make the bundle that it joins with.
+
+    A rotated node key has no id until the coordinator's process registers it with Flower.
+    """
+    request = checked.request
+    certificate = issue_site(authority.ca, authority.ca_key, checked.certificate_key, request.name, now)
+    pem = certificate_pem(certificate).decode()
+    row = session.get(SiteRow, request.name)
+    if row is None:
+        kind: Kind = "enrolled"
+        row = SiteRow(
+            name=request.name, state="active", enrolled=now, bad_replies=0, pending=0, version=request.software
+        )
+        session.add(row)
+    else:
+        kind = "renewed" if row.signing_key == request.signing_key else "rotated"
+    if row.node_key != request.node_key:
+        row.node = None
+    row.node_key, row.signing_key, row.certificate = request.node_key, request.signing_key, pem
+    _record(session, row, kind, f"signing key {checked.signing_key.keyid}", now)
+    return Approval(request.name, kind, _bundle(authority, request.name, pem, row.node, now))
+
+
+def revoke(session: Session, name: str, reason: str, now: datetime) -> None:
+    """Close the federation to a hospital; the coordinator's process unregisters its node.
+
+    Raises:
+        InputError: there is no such hospital.
+        RefusedError: it is revoked already.
+    """
+    row = find(session, name)
+    if row.state == "revoked":
+        raise RefusedError(f"{name} is revoked already")
+    row.state, row.revoked = "revoked", now
+    _record(session, row, "revoked", reason, now)
+
+
+def readmit(session: Session, name: str, now: datetime) -> None:
+    """Let a suspended hospital take part again.
+
+    Raises:
+        InputError: there is no such hospital.
+        RefusedError: it is not suspended.
+    """
+    row = find(session, name)
+    if row.state != "suspended":
+        raise RefusedError(f"{name} is {row.state}: only a suspended hospital is readmitted")
+    row.state, row.bad_replies = "active", 0
+    _record(session, row, "readmitted", "", now)
+
+
+def find(session: Session, name: str) -> SiteRow:
+    """The hospital's row, or an `InputError`."""
+    row = session.get(SiteRow, name)
+    if row is None:
+        raise InputError(f"no site is called {name!r}", remedy="see `fedforget-server site list`")
+    return row
+
+
+def _bundle(authority: Authority, name: str, certificate: str, node: int | None, now: datetime) -> bytes:
+    signer = issue_signer(authority.ca, authority.ca_key, authority.signing.public, now)
+    bundle = JoinBundle(
+        site=name,
+        authority=certificate_pem(authority.ca).decode(),
+        certificate=certificate,
+        coordinator=certificate_pem(signer).decode(),
+        gateway=authority.gateway,
+        coordination=authority.coordination,
+        node=None if node is None else str(unsigned64(node)),
+    )
+    return dsse.encode_envelope(dsse.sign(JOIN_TYPE, encode(bundle), authority.signing))
+
+
+def _record(session: Session, row: SiteRow, kind: str, detail: str, now: datetime) -> None:
+    session.add(EventRow(at=now, site=row.name, kind=kind, detail=detail))
