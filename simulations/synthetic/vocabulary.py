@@ -1,4 +1,4 @@
-"""The builtin WordPiece vocabulary: characters, endings, words of radiology, words of the made-up reports.
+"""The builtin WordPiece vocabulary: characters, endings, words of radiology and of the clinic, of the made-up reports.
 
 `python -m simulations.synthetic.vocabulary` writes it into `common/data`.
 """
@@ -13,6 +13,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from common.data.tokenizer import VOCABULARY
+from simulations.synthetic.clinical_words import CLINICAL_WORDS
 from simulations.synthetic.reports import phrases
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -89,7 +90,7 @@ cm ml positive test pcr fine bat wing
 
 def build() -> tokenizers.Tokenizer:
     """The vocabulary as a tokenizer: lower case, `[CLS]` first and `[SEP]` last, `[PAD]` is 0."""
-    words = sorted({*WORDS.split(), *(word for text in phrases() for word in _words(text))} - set(CHARACTERS))
+    words = sorted({word for text in (WORDS, CLINICAL_WORDS, *phrases()) for word in _words(text)} - set(CHARACTERS))
     pieces = [*SPECIAL, *CHARACTERS, *(f"##{c}" for c in CHARACTERS), *(f"##{end}" for end in ENDINGS.split()), *words]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 (no password)
