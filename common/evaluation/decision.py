@@ -12,7 +12,9 @@ from common.evaluation.merge import UNMEASURED, interval
 from common.evaluation.scores import BRANCHES
 
 Outcome = Literal["accepted", "rejected", "inconclusive"]
-_Z90, _Z95 = 1.645, 1.960
+Z95 = 1.960
+"""Two-sided 95 % quantile of the normal distribution."""
+_Z90 = 1.645
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Drop:
 
     def certain(self, tolerance: float) -> bool:
         """Whether the 95 % interval of the drop lies beyond the tolerance."""
-        return self.drop - _Z95 * self.spread > tolerance
+        return self.drop - Z95 * self.spread > tolerance
 
 
 def drops(before: Mapping[str, Utility], after: Mapping[str, Utility]) -> list[Drop]:

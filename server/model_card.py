@@ -1,0 +1,138 @@
+"""What leaves the registry: figures with their intervals, and a folder that plain torch and safetensors load."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import OutputError
+from common.evaluation.decision import Z95
+from common.evaluation.figures import FederationFigures
+from common.evaluation.merge import interval
+from common.model.checkpoint import ModelCard
+from server.manifest import Manifest, Metric
+
+EXAMPLE = '''"""Load these weights with nothing but torch and safetensors: `python example.py`."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+folder = Path(__file__).parent
+manifest = json.loads((folder / "manifest.json").read_text())
+for name, expected in manifest["files"].items():
+    if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+        raise SystemExit(f"{name} is not the file that was published")
+
+weights = load_file(folder / "model.safetensors")
+classes = json.loads((folder / "model.json").read_text())["classes"]
+count = sum(tensor.numel() for tensor in weights.values())
+print(f"{manifest['name']}: {len(weights)} tensors, {count} weights, classes {', '.join(classes)}")
+'''
+
+
+def metrics_of(figures: FederationFigures, classes: Sequence[str]) -> tuple[Metric, ...]:
+    """Figures of an audit for the record: test AUC by class, at every site, and membership by branch."""
+    found = []
+    for site, measured in sorted(figures.test_by_site.items()):
+        for name, auc in zip(classes, measured.auc, strict=True):
+            label = f"test AUC of {name} at {site}"
+            if auc.auc is None:
+                found.append(Metric(name=label, value=None, missing="the class or its rest is absent"))
+                continue
+            half = Z95 * (auc.variance or 0.0) ** 0.5
+            low, high = max(0.0, auc.auc - half), min(1.0, auc.auc + half)
+            found.append(Metric(name=label, value=auc.auc, low=low, high=high, patients=measured.patients))
+    for branch, member in figures.membership.items():
+        label = f"membership AUC, {branch}, forgotten against never-seen patients (.5 is the aim)"
+        limits = interval(member, 0.95)
+        if member.auc is None or limits is None:
+            reasons = "; ".join(dict.fromkeys(member.missing.values())) or "nobody was forgotten"
+            found.append(Metric(name=label, value=None, missing=reasons))
+            continue
+        found.append(
+            Metric(name=label, value=member.auc, low=limits[0], high=limits[1], patients=member.forget_patients)
+        )
+    return tuple(found)
+
+
+def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Sequence[str], folder: Path) -> Path:
+    """Copy a verified version to a new folder, with `README.md` and `example.py`.
+
+    Raises:
+        OutputError: the folder exists or cannot be written; nothing is left of it then.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise OutputError("exists already", where=str(folder), remedy="name a new folder") from None
+    except OSError as err:
+        raise OutputError(f"cannot write: {err.strerror or err}", where=str(folder), remedy="check the path") from err
+    try:
+        for path in source.iterdir():
+            shutil.copy(path, folder / path.name)
+        (folder / "README.md").write_text(model_card(manifest, card, lineage), encoding="utf-8")
+        (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
+    except OSError as err:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise OutputError(f"cannot write: {err.strerror or err}", where=str(folder), remedy="free space") from err
+    return folder
+
+
+def model_card(manifest: Manifest, card: ModelCard, lineage: Sequence[str]) -> str:
+    """`README.md` of an exported version."""
+    origin = manifest.provenance
+    figures = "\n".join(_row(metric) for metric in origin.metrics) or "| none were recorded | | | |"
+    return f"""# FedForget model {manifest.name}
+
+A classifier of radiographs with their reports into {len(card.classes)} classes: {", ".join(card.classes)}. It has
+three outputs: from the image ({card.model.image_encoder}, {card.data.image_size} pixels square), from the report
+({card.model.text_encoder}, at most {card.data.max_tokens} tokens), and from both. It was trained across hospitals
+whose data stayed with them.
+
+## Intended use
+
+Research and evaluation at hospitals that have validated it on their own patients. It is not a medical device, and
+nothing here says that it may be used to diagnose or treat anybody.
+
+## Where it comes from
+
+- created {manifest.created:%Y-%m-%d %H:%M} UTC, round {origin.round}, sites: {", ".join(origin.sites)}
+- campaign {_or_none(manifest.campaign)}, Flower run {_or_none(origin.run)}
+- lineage, newest first: {", ".join(lineage)}
+- code {origin.code}, settings {origin.config}
+- weights {manifest.weights}
+
+## Figures
+
+With 95 % intervals, on the patients that the sites keep for it.
+
+| figure | value | 95 % interval | patients |
+|---|---|---|---|
+{figures}
+
+## Limits
+
+- The figures hold for these hospitals' patients. Elsewhere, and for groups that are rare in them, it can do worse.
+- Forgetting is measured by the attacks that were run. A membership AUC near .5 is evidence, no proof.
+- Weights can still hold traces of those who were trained on and have not revoked: hand them on with care.
+
+## Loading
+
+`python example.py` needs torch and safetensors only; it checks the files against `manifest.json` first. With FedForget
+installed, `common.model.checkpoint.load_checkpoint` gives the weights and the shape, and `ModelCard.build` the model.
+"""
+
+
+def _row(metric: Metric) -> str:
+    if metric.value is None:
+        return f"| {metric.name} | not measured: {metric.missing} | | |"
+    limits = "" if metric.low is None or metric.high is None else f"{metric.low:.3f} to {metric.high:.3f}"
+    return f"| {metric.name} | {metric.value:.3f} | {limits} | {_or_none(metric.patients)} |"
+
+
+def _or_none(value: int | None) -> str:
+    return "none" if value is None else str(value)
