@@ -1,0 +1,284 @@
+"""Tells the coordinator, outbound, that revocations wait, that the site lives and which model versions it has deleted.
+
+    python -m client.coordination --dir DIR
+
+Nothing can start at a site in Flower, so this process announces. It outlives a coordinator that does not answer, and
+sends numbers, moments and digests only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import grpc
+from sqlalchemy import Engine, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from client.database import HoldingRow
+from client.revocations import Waiting, waiting
+from client.settings import SiteFolder
+from common import structured_log
+from common.coordination import coordination_pb2 as messages
+from common.coordination.coordination_pb2_grpc import CoordinationStub
+from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
+from common.files import read_private
+from common.sql import open_database, transaction
+from common.supervisor import Backoff
+
+POLL_SECONDS = 1.0
+"""Between two looks at the site's folder; an announcement is no later than this."""
+CALL_SECONDS = 10.0
+_BACKOFF = Backoff(first=1.0, most=60.0)
+
+_log = logging.getLogger("fedforget.coordination")
+
+
+class Holdings(Protocol):
+    """The model versions on this site's disk, by the digest of their weights."""
+
+    def held(self) -> Collection[str]:
+        """Those that are there."""
+
+    def purge(self, digests: Collection[str]) -> Collection[str]:
+        """Delete what is there of `digests`; returns those of which no copy is left."""
+
+    def acknowledged(self, digests: Collection[str]) -> None:
+        """The coordinator has taken down that these are gone."""
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Decides at each `step` what there is to tell, and tells it.
+
+    Args:
+        connect: opens a connection from what now lies in the site's folder, so that a new certificate is taken up.
+        waiting: how many revocations wait, and when the first is due.
+        every: seconds between two heartbeats.
+        clock: the site's clock.
+        max_skew: how far it may be off before that is logged.
+    """
+
+    connect: Callable[[], AbstractContextManager[CoordinationStub]]
+    waiting: Callable[[], Waiting]
+    holdings: Holdings
+    every: float
+    clock: Callable[[], datetime]
+    rng: random.Random
+    version: str
+    max_skew: timedelta = timedelta(minutes=5)
+    _open: ExitStack = field(init=False, default_factory=ExitStack)
+    _stub: CoordinationStub | None = field(init=False, default=None)
+    _told: Waiting | None = field(init=False, default=None)
+    _unreadable: bool = field(init=False, default=False)
+    _failures: int = field(init=False, default=0)
+    _next_beat: float = field(init=False, default=0.0)
+    _next_try: float = field(init=False, default=0.0)
+
+    def step(self, now: float) -> None:
+        """Tell what is due at `now` (seconds of a clock that never goes back); a failure is logged and tried again."""
+        found = self._look()
+        beat = now >= self._next_beat
+        if now < self._next_try or not (beat or (found is not None and found != self._told)):
+            return
+        try:
+            if self._stub is None:
+                self._stub = self._open.enter_context(self.connect())
+            if found is not None:
+                self._announce(self._stub, found)
+            if beat:
+                self._heartbeat(self._stub)
+                self._next_beat = now + self.every
+            self._failures = 0
+        except (grpc.RpcError, FedForgetError, SQLAlchemyError) as err:
+            self._failures += 1
+            delay = _BACKOFF.delay(self._failures, self.rng)
+            self._next_try = now + delay
+            _log.warning("%s; next try in %.0f s", _reason(err), delay)
+            self.close()
+
+    def close(self) -> None:
+        """Hang up; the next step connects again, and announces again."""
+        self._open.close()
+        self._stub = self._told = None
+
+    def _look(self) -> Waiting | None:
+        try:
+            found = self.waiting()
+        except FedForgetError as err:
+            if not self._unreadable:
+                _log.error("revocations cannot be read, nothing is announced: %s", err)
+            self._unreadable = True
+            return None
+        self._unreadable = False
+        return found
+
+    def _announce(self, stub: CoordinationStub, found: Waiting) -> None:
+        # Also when nothing changed: a coordinator restored from its backup may know less than was told.
+        request = messages.AnnounceRequest(pending=found.number)
+        if found.first_due is not None:
+            request.first_due.FromDatetime(found.first_due)
+        stub.Announce(request, timeout=CALL_SECONDS)
+        if found != self._told:
+            _log.info("announced: %d waiting", found.number)
+        self._told = found
+
+    def _heartbeat(self, stub: CoordinationStub) -> None:
+        sent = self.clock()
+        request = messages.HeartbeatRequest(version=self.version, held=sorted(self.holdings.held()))
+        request.clock.FromDatetime(sent)
+        reply = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        between = sent + (self.clock() - sent) / 2
+        skew = between - reply.clock.ToDatetime(tzinfo=UTC)
+        if abs(skew) > self.max_skew:
+            _log.warning("this clock is off by %.0f s against the coordinator's", skew.total_seconds())
+        if reply.purge:
+            self._purge(stub, frozenset(reply.purge))
+
+    def _purge(self, stub: CoordinationStub, asked: frozenset[str]) -> None:
+        gone = sorted(asked & frozenset(self.holdings.purge(asked)))
+        if len(gone) < len(asked):
+            _log.warning("%d of %d versions to delete are still here", len(asked) - len(gone), len(asked))
+        if gone:
+            stub.AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=gone), timeout=CALL_SECONDS)
+            self.holdings.acknowledged(gone)
+            _log.info("told that %d versions are gone", len(gone))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedHoldings:
+    """The site's database as the record of what is held. Files go when their successor is adopted, not here."""
+
+    engine: Engine
+    clock: Callable[[], datetime]
+
+    def held(self) -> frozenset[str]:
+        """See `Holdings`."""
+        with transaction(self.engine) as session:
+            return frozenset(session.scalars(select(HoldingRow.digest).where(HoldingRow.purged.is_(None))))
+
+    def purge(self, digests: Collection[str]) -> frozenset[str]:
+        """See `Holdings`."""
+        return frozenset(digests) - self.held()
+
+    def acknowledged(self, digests: Collection[str]) -> None:
+        """See `Holdings`."""
+        with transaction(self.engine) as session:
+            gone = update(HoldingRow).where(HoldingRow.digest.in_(digests), HoldingRow.purged.is_not(None))
+            session.execute(gone.values(acknowledged=self.clock()))
+
+
+@contextmanager
+def connect(folder: SiteFolder) -> Iterator[CoordinationStub]:
+    """A connection with the site's client certificate; only the federation's own authority is trusted.
+
+    Raises:
+        InputError: settings, a certificate or the key is missing, or others can read the key.
+    """
+    credentials = grpc.ssl_channel_credentials(
+        _read(folder.ca_certificate), read_private(folder.tls_key), _read(folder.certificate)
+    )
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    with grpc.secure_channel(folder.settings().coordination, credentials, options) as channel:
+        yield CoordinationStub(channel)
+
+
+def ask_status(folder: SiteFolder) -> messages.StatusReply:
+    """How the coordinator sees this site.
+
+    Raises:
+        InputError: see `connect`.
+        RefusedError: the site is not, or no longer, approved.
+        UnavailableError: the coordinator does not answer.
+    """
+    try:
+        with connect(folder) as stub:
+            return stub.Status(messages.StatusRequest(), timeout=CALL_SECONDS)
+    except grpc.RpcError as err:
+        if err.code() is grpc.StatusCode.PERMISSION_DENIED:
+            raise RefusedError(_reason(err)) from None
+        raise UnavailableError(_reason(err)) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise InputError(
+            f"cannot read: {err.strerror}", where=str(path), remedy="join the federation first: fedforget-site join"
+        ) from None
+
+
+def _reason(err: Exception) -> str:
+    """Without the text of a foreign exception, which may quote anything."""
+    if isinstance(err, grpc.Call):
+        if err.code() is grpc.StatusCode.PERMISSION_DENIED:
+            return "the coordinator does not approve this site's certificate: have it approved, or rotate"
+        return f"the coordination service does not answer as it should ({err.code().name})"
+    return str(err) if isinstance(err, FedForgetError) else f"the site's database failed ({type(err).__name__})"
+
+
+def _stop(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - as signal handlers are called
+    _log.info("stopped")
+    sys.exit(0)
+
+
+def run(folder: SiteFolder) -> NoReturn:
+    """Announce until SIGTERM.
+
+    Raises:
+        InputError: the settings cannot be read, or the database is damaged.
+        UnavailableError: the database does not answer.
+    """
+    settings = folder.settings()
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    announcer = Announcer(
+        connect=lambda: connect(folder),
+        waiting=lambda: waiting(folder.root),
+        holdings=RecordedHoldings(open_database(f"sqlite:///{folder.database}"), clock),
+        every=settings.heartbeat_seconds,
+        clock=clock,
+        rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
+        version=version("fedforget"),
+        max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    _log.info("announcing to %s", settings.coordination)
+    try:
+        while True:
+            announcer.step(time.monotonic())
+            time.sleep(POLL_SECONDS)
+    finally:
+        announcer.close()
+
+
+def main() -> None:
+    """Command line of the process that `fedforget-site up` keeps alive."""
+    parser = argparse.ArgumentParser(prog="python -m client.coordination", description="Announce waiting revocations.")
+    parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
+    folder = SiteFolder(parser.parse_args().dir)
+    structured_log.configure()
+    try:
+        run(folder)
+    except FedForgetError as err:
+        _log.error("%s", err)
+        sys.exit(err.exit_code)
+
+
+if __name__ == "__main__":
+    main()

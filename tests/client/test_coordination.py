@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sqlalchemy import Engine
+
+from client import database
+from client.coordination import Announcer, RecordedHoldings, ask_status, connect
+from client.database import HoldingRow
+from client.revocations import REVOCATIONS_FILE, Revocation, Revocations, waiting, write_revocations
+from client.settings import SiteFolder
+from common.certificates import certificate_pem, issue_server, issue_site, new_authority
+from common.coordination import coordination_pb2 as messages
+from common.coordination.coordination_pb2_grpc import CoordinationStub
+from common.errors import InputError, RefusedError, UnavailableError
+from common.files import write_private
+from common.sql import open_database, transaction
+from server.coordination import Coordination, serve
+from server.database import DeliveryRow, SiteRow, VersionRow, migrate
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DUE = NOW + timedelta(days=30)
+OLD, NEW = "a" * 64, "b" * 64
+
+
+class Federation:
+    """A coordinator's database and service, which can go and come back on the same port, and one site's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.ca_key = ec.generate_private_key(ec.SECP256R1())
+        self.ca = new_authority(self.ca_key, datetime.now(UTC))
+        server_key = ec.generate_private_key(ec.SECP256R1())
+        issued = issue_server(self.ca, self.ca_key, server_key.public_key(), ["localhost"], datetime.now(UTC))
+        self.certificate, self.key = certificate_pem(issued), _pem(server_key)
+        self.engine = open_database(f"sqlite:///{root / 'server.db'}")
+        migrate(self.engine)
+        self.site = SiteFolder(root / "north")
+        self.site.ca_certificate.parent.mkdir(parents=True)
+        self.site.ca_certificate.write_bytes(certificate_pem(self.ca))
+        with transaction(self.engine) as session:
+            row = SiteRow(name="north", state="active", node_key="", signing_key="", certificate="", enrolled=NOW)
+            session.add(row)
+        self.certify()
+        self.port, self.server = 0, None
+        self.start()
+        self.site.settings_file.write_text(
+            f'name = "north"\ngateway = "localhost:1"\ncoordination = "localhost:{self.port}"\n'
+            'ca_fingerprint = ""\nheartbeat_seconds = 60\n'
+        )
+
+    def certify(self) -> None:
+        """A fresh key and certificate, at the site and approved by the coordinator."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = certificate_pem(issue_site(self.ca, self.ca_key, key.public_key(), "north", datetime.now(UTC)))
+        self.site.tls_key.unlink(missing_ok=True)
+        write_private(self.site.tls_key, _pem(key))
+        self.site.certificate.write_bytes(pem)
+        with transaction(self.engine) as session:
+            session.get_one(SiteRow, "north").certificate = pem.decode()
+
+    def start(self) -> None:
+        service = Coordination(self.engine, lambda: NOW, lambda row: row.manifest["weights"])
+        self.server, self.port = serve(
+            service,
+            f"localhost:{self.port}",
+            certificate=self.certificate,
+            key=self.key,
+            ca=certificate_pem(self.ca),
+        )
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.stop(None).wait()
+            self.server = None
+
+    def row(self) -> SiteRow:
+        with transaction(self.engine) as session:
+            return session.get_one(SiteRow, "north")
+
+    def quarantine(self, name: str, digest: str) -> None:
+        """A version that the site got and must delete."""
+        with transaction(self.engine) as session:
+            version = VersionRow(
+                name=name,
+                state="quarantined",
+                manifest_digest="",
+                created=NOW,
+                state_since=NOW,
+                manifest={"weights": digest},
+            )
+            session.add(version)
+            session.flush()
+            session.add(DeliveryRow(version=name, site="north", sent=NOW))
+
+    def purged(self, name: str) -> bool:
+        with transaction(self.engine) as session:
+            return session.get_one(DeliveryRow, (name, "north")).purged is not None
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@dataclass
+class Disk:
+    """What lies at the site; some of it cannot be deleted now."""
+
+    there: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+
+    def held(self) -> Collection[str]:
+        return self.there
+
+    def purge(self, digests: Collection[str]) -> Collection[str]:
+        self.there -= set(digests) - self.stuck
+        return set(digests) - self.there
+
+    def acknowledged(self, digests: Collection[str]) -> None:
+        self.told |= set(digests)
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path)
+    yield made
+    made.stop()
+    made.engine.dispose()
+
+
+@pytest.fixture
+def announcer_of(federation: Federation) -> Iterator[Callable[..., Announcer]]:
+    with ExitStack() as stack:
+
+        def make(
+            disk: Disk | None = None,
+            clock: Callable[[], datetime] = lambda: NOW,
+            via: Callable[[], AbstractContextManager[CoordinationStub]] = lambda: connect(federation.site),
+        ) -> Announcer:
+            announcer = Announcer(
+                connect=via,
+                waiting=lambda: waiting(federation.site.root),
+                holdings=disk or Disk(),
+                every=60.0,
+                clock=clock,
+                rng=random.Random(0),
+                version="0.1.0",
+            )
+            stack.callback(announcer.close)
+            return announcer
+
+        yield make
+
+
+def revoke(federation: Federation, *patients: str, due: datetime = DUE) -> None:
+    entries = {p: Revocation(state="pending", receipt="r", received=NOW, due=due) for p in patients}
+    write_revocations(federation.site.root, Revocations(patients=entries))
+
+
+def test_the_first_step_announces_and_beats(federation: Federation, announcer_of: Callable[..., Announcer]) -> None:
+    revoke(federation, "p-1", "p-2")
+    announcer_of().step(0.0)
+    row = federation.row()
+    assert (row.pending, row.first_due, row.seen, row.version) == (2, DUE, NOW, "0.1.0")
+
+
+def test_a_new_revocation_and_a_new_due_date_are_announced_before_the_next_heartbeat(
+    federation: Federation, announcer_of: Callable[..., Announcer]
+) -> None:
+    announcer = announcer_of()
+    announcer.step(0.0)
+    revoke(federation, "p-1")
+    announcer.step(1.0)
+    assert (federation.row().pending, federation.row().first_due) == (1, DUE)
+    revoke(federation, "p-1", due=NOW + timedelta(days=2))
+    announcer.step(2.0)
+    assert federation.row().first_due == NOW + timedelta(days=2)
+
+
+def test_nothing_is_sent_between_two_heartbeats_while_nothing_changes(
+    federation: Federation, announcer_of: Callable[..., Announcer]
+) -> None:
+    announcer = announcer_of()
+    announcer.step(0.0)
+    with transaction(federation.engine) as session:
+        row = session.get_one(SiteRow, "north")
+        row.seen, row.pending = None, 7
+    announcer.step(59.9)
+    assert (federation.row().seen, federation.row().pending) == (None, 7)
+    announcer.step(60.0)
+    assert (federation.row().seen, federation.row().pending) == (NOW, 0)
+
+
+def test_what_the_coordinator_lost_it_hears_again_with_the_next_heartbeat(
+    federation: Federation, announcer_of: Callable[..., Announcer]
+) -> None:
+    revoke(federation, "p-1")
+    announcer = announcer_of()
+    announcer.step(0.0)
+    with transaction(federation.engine) as session:
+        session.get_one(SiteRow, "north").pending = 0
+    announcer.step(60.0)
+    assert federation.row().pending == 1
+
+
+def test_an_unreachable_coordinator_is_tried_again_ever_more_rarely_and_then_hears_all(
+    federation: Federation, announcer_of: Callable[..., Announcer], caplog: pytest.LogCaptureFixture
+) -> None:
+    federation.stop()
+    tries: list[float] = []
+    now = 0.0
+
+    @contextmanager
+    def counted() -> Iterator[CoordinationStub]:
+        tries.append(now)
+        with connect(federation.site) as stub:
+            yield stub
+
+    announcer = announcer_of(via=counted)
+    revoke(federation, "p-1")
+    for _ in range(30):
+        announcer.step(now)
+        now += 1.0
+    gaps = [after - before for before, after in pairwise(tries)]
+    assert 4 <= len(tries) <= 6
+    assert gaps == sorted(gaps)
+    assert gaps[-1] >= 4 * gaps[0]
+    federation.start()
+    announcer.step(now + 60.0)
+    assert federation.row().pending == 1
+    assert "UNAVAILABLE" in caplog.text
+    assert "p-1" not in caplog.text
+
+
+def test_versions_are_deleted_when_asked_and_acknowledged_only_when_gone(
+    federation: Federation, announcer_of: Callable[..., Announcer]
+) -> None:
+    federation.quarantine("v1", OLD)
+    federation.quarantine("v2", NEW)
+    disk = Disk({OLD, NEW}, stuck={NEW})
+    announcer = announcer_of(disk)
+    announcer.step(0.0)
+    assert (disk.there, disk.told) == ({NEW}, {OLD})
+    assert (federation.purged("v1"), federation.purged("v2")) == (True, False)
+    disk.stuck.clear()
+    announcer.step(60.0)
+    assert (disk.there, disk.told) == (set(), {OLD, NEW})
+    assert federation.purged("v2")
+
+
+def test_a_revoked_site_says_so_in_its_log_and_takes_up_a_new_certificate_without_a_restart(
+    federation: Federation, announcer_of: Callable[..., Announcer], caplog: pytest.LogCaptureFixture
+) -> None:
+    announcer = announcer_of()
+    announcer.step(0.0)
+    with transaction(federation.engine) as session:
+        row = session.get_one(SiteRow, "north")
+        row.certificate = federation.certificate.decode()
+        row.seen = None
+    announcer.step(60.0)
+    assert "does not approve this site's certificate" in caplog.text
+    federation.certify()
+    announcer.step(62.0)
+    assert federation.row().seen == NOW
+
+
+def test_a_damaged_list_of_revocations_is_reported_once_and_the_site_still_beats(
+    federation: Federation, announcer_of: Callable[..., Announcer], caplog: pytest.LogCaptureFixture
+) -> None:
+    revoke(federation, "p-1")
+    announcer = announcer_of()
+    announcer.step(0.0)
+    (federation.site.root / REVOCATIONS_FILE).write_text('{"p-1": ')
+    with transaction(federation.engine) as session:
+        session.get_one(SiteRow, "north").seen = None
+    announcer.step(1.0)
+    announcer.step(60.0)
+    assert (federation.row().seen, federation.row().pending) == (NOW, 1)
+    assert caplog.text.count("cannot be read") == 1
+    assert "p-1" not in caplog.text
+
+
+def test_a_clock_that_is_off_is_logged_with_how_much(
+    federation: Federation, announcer_of: Callable[..., Announcer], caplog: pytest.LogCaptureFixture
+) -> None:
+    announcer_of(clock=lambda: NOW + timedelta(minutes=10)).step(0.0)
+    assert "off by 600 s" in caplog.text
+
+
+def test_what_the_database_holds_is_not_acknowledged_and_what_went_is_noted_as_told(site_database: Engine) -> None:
+    with transaction(site_database) as session:
+        session.add(HoldingRow(digest=OLD, name="v1", received=NOW, purged=NOW))
+        session.add(HoldingRow(digest=NEW, name="v2", received=NOW))
+    holdings = RecordedHoldings(site_database, lambda: DUE)
+    assert holdings.held() == {NEW}
+    assert holdings.purge([OLD, NEW]) == {OLD}
+    holdings.acknowledged([OLD])
+    with transaction(site_database) as session:
+        assert session.get_one(HoldingRow, OLD).acknowledged == DUE
+        assert session.get_one(HoldingRow, NEW).acknowledged is None
+
+
+def test_status_tells_approved_from_revoked_from_unreachable(federation: Federation) -> None:
+    assert ask_status(federation.site).standing == messages.StatusReply.STANDING_ACTIVE
+    with transaction(federation.engine) as session:
+        session.get_one(SiteRow, "north").state = "revoked"
+    with pytest.raises(RefusedError, match="does not approve"):
+        ask_status(federation.site)
+    federation.stop()
+    with pytest.raises(UnavailableError):
+        ask_status(federation.site)
+
+
+def test_a_key_that_others_can_read_is_not_used(federation: Federation) -> None:
+    federation.site.tls_key.chmod(0o644)
+    with pytest.raises(InputError, match="others can read"):
+        ask_status(federation.site)
+
+
+@pytest.fixture
+def site_database(federation: Federation) -> Iterator[Engine]:
+    engine = open_database(f"sqlite:///{federation.site.database}")
+    database.migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_the_process_announces_logs_json_lines_without_patients_and_ends_on_sigterm(
+    federation: Federation, site_database: Engine
+) -> None:
+    revoke(federation, "p-1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "client.coordination", "--dir", str(federation.site.root)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while federation.row().seen is None and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        assert federation.row().pending == 1
+        process.send_signal(signal.SIGTERM)
+        _, printed = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert process.returncode == 0
+    assert "announced: 1 waiting" in {line["message"] for line in lines}
+    assert "p-1" not in printed
+
+
+def test_nothing_in_the_process_needs_torch() -> None:
+    code = "import sys, client.coordination; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
