@@ -12,11 +12,12 @@ from sqlalchemy.exc import IntegrityError
 
 from client.bounds import check_bounds
 from client.database import SeenRow
-from client.settings import SiteFolder, SiteSettings
+from client.settings import CONFIG_FILE, SiteFolder, SiteSettings
+from common.certificates import parse_fingerprint
 from common.errors import InputError, RefusedError
 from common.evidence.keys import PublicKey, SigningKey
-from common.files import read_private
 from common.instructions import Instruction, check_instruction, read_instruction, sign_reply
+from common.private_keys import load_signing_key
 from common.sql import open_database, transaction
 
 
@@ -45,9 +46,7 @@ class Trust:
                 where=str(folder.coordinator_key),
                 remedy="join the federation first: fedforget-site join",
             ) from None
-        passphrase = read_private(folder.passphrase).strip()
-        key = SigningKey.from_pem(read_private(folder.signing_key), passphrase)
-        return cls(settings, coordinator, key, folder.database)
+        return cls(settings, coordinator, load_signing_key(folder.signing_key, folder.passphrase), folder.database)
 
     def read(self, records: RecordDict) -> Instruction:
         """The coordinator's instruction in a message, see `read_instruction`."""
@@ -65,7 +64,7 @@ class Trust:
         check_instruction(
             instruction,
             records,
-            federation=self.settings.ca_fingerprint,
+            federation=parse_fingerprint(self.settings.ca_fingerprint, CONFIG_FILE),
             site=self.settings.name,
             kind=kind,
             now=now,

@@ -32,7 +32,7 @@ class Context:
     """What an instruction belongs to; `campaign` 0 is outside of any."""
 
     federation: str
-    """SHA-256 of the certificate of the federation's CA."""
+    """Fingerprint of its CA, as `common.certificates.certificate_fingerprint` writes it."""
     campaign: int
     step: str
     round: int
@@ -115,15 +115,19 @@ def content_of(records: RecordDict) -> Content:
 
 
 def _digest_arrays(records: dict[str, ArrayRecord]) -> str:
-    """SHA-256 over each array's head (with its length in front) and bytes, in the order of names."""
+    """SHA-256 over the head of each record and array (its length in front) and the arrays' bytes, in order of names."""
     digest = hashlib.sha256()
+
+    def add(*head: Json) -> None:
+        encoded = canonical(list(head))
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+
     for record_name in sorted(records):
         record = records[record_name]
+        add(record_name, len(record))
         for name in sorted(record):
             array = record[name]
-            head: Json = [record_name, name, array.dtype, list(array.shape), array.stype, len(array.data)]
-            encoded = canonical(head)
-            digest.update(len(encoded).to_bytes(8, "big") + encoded)
+            add(name, array.dtype, list(array.shape), array.stype, len(array.data))
             digest.update(array.data)
     return digest.hexdigest()
 

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from flwr.app import RecordDict
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from common.errors import EvidenceError
+from common.certificates import certificate_fingerprint, read_certificate
+from common.errors import EvidenceError, InputError
 from common.evidence.keys import PublicKey, SigningKey
 from common.instructions import Content, Context, Instruction, content_of, new_nonce, sign_request, verify_reply
+from common.private_keys import load_signing_key
+from server.database import SiteRow
+from server.settings import ServerFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Signer:
 
     key: SigningKey
     federation: str
-    """SHA-256 of the CA certificate."""
+    """Fingerprint of its CA, as `common.certificates.certificate_fingerprint` writes it."""
     sites: Mapping[str, PublicKey]
     now: Callable[[], datetime] = _utc
     nonce: Callable[[], str] = new_nonce
@@ -64,3 +70,21 @@ class Signer:
         if key is None:
             raise EvidenceError("a reply of a site whose key is not pinned")
         verify_reply(records, instruction, key)
+
+
+def open_signer(folder: ServerFolder, session: Session) -> Signer:
+    """The coordinator's key, and the keys of the hospitals that may take part.
+
+    Raises:
+        InputError: a file is missing or damaged, or others can read a secret.
+    """
+    try:
+        ca = read_certificate(folder.ca_certificate.read_bytes(), str(folder.ca_certificate))
+    except OSError:
+        raise InputError("cannot read", where=str(folder.ca_certificate), remedy="restore the file") from None
+    rows = session.scalars(select(SiteRow).where(SiteRow.state == "active"))
+    return Signer(
+        load_signing_key(folder.signing_key, folder.passphrase),
+        certificate_fingerprint(ca),
+        {row.name: PublicKey.from_pem(row.signing_key.encode()) for row in rows},
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from common.records import Cohort, Study
 if TYPE_CHECKING:
     from common.data.tensors import StudyTensors
     from common.model.checkpoint import ModelCard
+    from server.settings import ServerFolder
 
 # Before torch is imported: sums over several threads give other bits, and the tests already run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -86,3 +89,42 @@ def tensors_of(tmp_path: Path) -> TensorsOf:
     cache = ImageCache(tmp_path / "cache", DATA.image_size, 2**24)
     tokenizer = load_tokenizer(DATA.tokenizer, DATA.max_tokens)
     return lambda cohort: StudyTensors(cohort.studies, cache, tokenizer)
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> ServerFolder:
+    """A coordinator's folder, as `fedforget-server init` makes it."""
+    from server.settings import ServerFolder
+    from server.setup import create_server
+
+    create_server(tmp_path / "coordinator", ["localhost"], datetime.now(UTC))
+    return ServerFolder(tmp_path / "coordinator")
+
+
+@pytest.fixture
+def enrol(tmp_path: Path, coordinator: ServerFolder) -> Callable[[Path, str], Path]:
+    """Make a real hospital `name` of a simulated site's folder: keys of its own, approved and joined."""
+    from client.enrolment import join
+    from client.settings import SiteFolder
+    from client.setup import Asked, create_site
+    from client.site_files import SITE_FILE
+    from common.certificates import certificate_fingerprint, read_certificate
+    from common.sql import open_database, transaction
+    from server.enrolment import approve, open_authority, read_request
+
+    ca = certificate_fingerprint(read_certificate(coordinator.ca_certificate.read_bytes(), "ca"))
+
+    def make(simulated: Path, name: str) -> Path:
+        folder, now = tmp_path / "hospitals" / name, datetime.now(UTC)
+        request = create_site(folder, Asked(name, "localhost", ca))
+        engine = open_database(coordinator.database_url(coordinator.settings()))
+        try:
+            with transaction(engine) as session:
+                approval = approve(session, open_authority(coordinator), read_request(session, request), now)
+        finally:
+            engine.dispose()
+        join(SiteFolder(folder), approval.bundle, now)
+        shutil.copy(simulated / SITE_FILE, folder / SITE_FILE)
+        return folder
+
+    return make
