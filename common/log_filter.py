@@ -47,6 +47,12 @@ _FLOWER = tuple(
         r"Failed to push reply message",
         r"Traceback \(most recent call last\):",
         r"SuperNode terminated gracefully\.?",
+        r"FastAPI lifespan: (startup|shutdown)",
+        r"(Started|Finished) server process \[\d+\]",
+        r"Waiting for application (startup|shutdown)\.",
+        r"Application (startup|shutdown) complete\.",
+        r"Uvicorn running on http://127\.0\.0\.1:\d+ \(Press CTRL\+C to quit\)",
+        r"Shutting down",
     )
 )
 _EXCEPTIONS = frozenset(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import selectors
 import signal
 import socket
@@ -18,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, Protocol
 
 from common import process_guard
@@ -39,7 +39,9 @@ class Child:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     ready: Callable[[], bool] | None = None
-    """Does it serve? Quick, never raising; None where living for `settle` seconds is enough."""
+    """Does it serve? Quick, never raising, from any thread; None where living for `settle` seconds is enough."""
+    ready_line: re.Pattern[str] | None = None
+    """It is ready once it has printed a line with this, where that says more than any question to it."""
     settle: float = 1.0
     stop_grace: float = 3.0
     """Seconds from SIGTERM to SIGKILL."""
@@ -91,6 +93,7 @@ class _Running:
     lifeline: int
     started: float
     kill_at: float = float("inf")
+    said_ready: bool = False
     partial: bytes = b""
 
 
@@ -115,15 +118,13 @@ class Supervisor:
     rng: random.Random = field(default_factory=random.Random)
     backoff: Backoff = Backoff()
     _slots: list[_Slot] = field(init=False)
-    _selector: selectors.BaseSelector = field(init=False, default_factory=selectors.DefaultSelector)
-    _wake: tuple[socket.socket, socket.socket] = field(init=False, default_factory=socket.socketpair)
+    _selector: selectors.BaseSelector = field(init=False)
+    _waker: socket.socket | None = field(init=False, default=None)
     _stopping: bool = field(init=False, default=False)
     _announced: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._slots = [_Slot(child) for child in self.children]
-        for end in self._wake:
-            end.setblocking(False)
 
     def statuses(self) -> tuple[Status, ...]:
         """Every child as it stands; may be called from any thread."""
@@ -132,24 +133,35 @@ class Supervisor:
             for slot in self._slots
         )
 
+    def health(self) -> dict[str, str]:
+        """The state of every child, `silent` for one that is up and no longer serves; may be called from any thread."""
+        return {
+            slot.child.name: "silent"
+            if slot.state == "up" and slot.child.ready and not slot.child.ready()
+            else slot.state
+            for slot in self._slots
+        }
+
     def stop(self) -> None:
         """Ask for an orderly stop; may be called from any thread and from a signal handler."""
         self._stopping = True
-        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: it has stopped
-            self._wake[1].send(b"s")
+        if self._waker is not None:
+            with contextlib.suppress(OSError):  # full: it will wake anyway; closed: it has stopped
+                self._waker.send(b"s")
 
     def run(self) -> None:
         """Start all, keep all alive, and after `stop` leave none."""
-        self._selector.register(self._wake[0], selectors.EVENT_READ)
-        try:
-            while not self._stopping:
-                self._advance()
-                self._wait(self._until_next())
-        finally:
-            self._stop_all()
-            self._selector.close()
-            for end in self._wake:
-                end.close()
+        woken, self._waker = socket.socketpair()
+        with woken, self._waker, selectors.DefaultSelector() as self._selector:
+            for end in (woken, self._waker):
+                end.setblocking(False)
+            self._selector.register(woken, selectors.EVENT_READ, woken)
+            try:
+                while not self._stopping:
+                    self._advance()
+                    self._wait(self._until_next())
+            finally:
+                self._stop_all()
 
     def _advance(self) -> None:
         """Start what is due, look whether what was started is ready, in the order of the list."""
@@ -199,7 +211,8 @@ class Supervisor:
 
     def _look(self, slot: _Slot, running: _Running) -> None:
         now, child = self.clock(), slot.child
-        if child.ready() if child.ready is not None else now - running.started >= child.settle:
+        ready = child.ready() if child.ready is not None else now - running.started >= child.settle
+        if ready and (child.ready_line is None or running.said_ready):
             slot.state = "up"
             self.log.event(child.name, "up", "up")
         else:
@@ -208,16 +221,18 @@ class Supervisor:
     def _wait(self, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
             slot = key.data
-            if slot is None:
+            if isinstance(slot, socket.socket):
                 with contextlib.suppress(BlockingIOError):
-                    self._wake[0].recv(4096)
+                    slot.recv(4096)
             elif slot.running is not None and key.fd == slot.running.output:
                 self._drain(slot, slot.running)
             elif slot.running is not None and key.fd == slot.running.pidfd:
                 self._ended(slot, slot.running)
 
     def _drain(self, slot: _Slot, running: _Running) -> None:
+        sign = slot.child.ready_line
         for line in _lines(running):
+            running.said_ready = running.said_ready or (sign is not None and sign.search(line) is not None)
             self.log.output(slot.child.name, line)
 
     def _ended(self, slot: _Slot, running: _Running) -> None:
@@ -274,8 +289,3 @@ def _lines(running: _Running) -> Iterator[str]:
         while len(running.partial) > _LONGEST_LINE:
             head, running.partial = running.partial[:_LONGEST_LINE], running.partial[_LONGEST_LINE:]
             yield head.decode("utf-8", "replace")
-
-
-def executables_path(env: Mapping[str, str]) -> str:
-    """`PATH` with this Python's own programs first, so that `flwr-clientapp` is the one installed beside us."""
-    return os.pathsep.join(filter(None, [str(Path(sys.executable).parent), env.get("PATH", "")]))

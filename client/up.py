@@ -1,0 +1,73 @@
+"""`fedforget-site up`: SuperNode, launcher and coordination of a hospital, kept alive."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from client.database import migrate
+from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings
+from client.supernode import supernode_argv
+from common.errors import InputError
+from common.flower import environment
+from common.log_filter import withhold_unknown
+from common.service import child_environment, keep_up, only_one, refuse_exposed
+from common.sql import open_database
+from common.supervisor import Child
+
+_ADMITTED = re.compile(r"SuperNode ID: \d+")
+"""Printed once the coordinator's SuperLink has taken the node's key; `/health` answers before that."""
+
+
+def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
+    """The hospital's processes, in the order in which they are started; none waits for the coordinator's answer."""
+    here = {FOLDER_VARIABLE: str(folder.root.resolve())}
+    env = child_environment(environment(folder.flower_home), here)
+
+    def own(module: str) -> tuple[str, ...]:
+        return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
+
+    return (
+        Child(
+            "supernode",
+            tuple(supernode_argv(folder, settings)),
+            env,
+            ready_line=_ADMITTED,
+            ready_within=0.0,
+            stop_grace=7.0,
+        ),
+        Child("launcher", own("client.launcher"), env, stop_grace=4.0),
+        Child("coordination", own("client.coordination"), env, stop_grace=3.0),
+    )
+
+
+def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:
+    """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
+    needed = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
+    return (*needed, *(path for path in (folder.passphrase,) if path.exists()))
+
+
+def up(folder: SiteFolder, *, as_json: bool) -> None:
+    """Migrate the site's database and keep the hospital's processes alive until SIGTERM.
+
+    Raises:
+        ConfigError: `site.toml` is missing or wrong.
+        InputError: not joined, a secret is missing or readable by others, or the database is damaged.
+        RefusedError: another `up` runs in the folder.
+        UnavailableError: the monitor's port is taken.
+    """
+    settings = folder.settings()
+    refuse_exposed(secrets_of(folder))
+    joined = (folder.ca_certificate, folder.certificate, folder.coordinator_key)
+    if not all(path.exists() for path in joined):
+        raise InputError(
+            "this site has not joined a federation", where=str(folder.root), remedy="fedforget-site join BUNDLE"
+        )
+    with only_one(folder.root):
+        engine = open_database(f"sqlite:///{folder.database.resolve()}")
+        try:
+            migrate(engine)
+        finally:
+            engine.dispose()
+        keep_up(children(folder, settings), folder.logs, withhold_unknown, settings.ports.monitor, as_json=as_json)

@@ -1,0 +1,51 @@
+"""Metrics of the federation from the coordinator's database: sites, what waits there, campaigns by state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.sql import transaction
+from server.database import CampaignRow, SiteRow
+
+
+class FederationCollector(Collector):
+    """Asks the database at each scrape; one that does not answer is a metric of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that registering asks no database."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they stand."""
+        answers = GaugeMetricFamily("fedforget_database_up", "1 when the coordinator's database answers.")
+        try:
+            found = self._federation()
+        except SQLAlchemyError:
+            found = ()
+        answers.add_metric([], float(bool(found)))
+        return answers, *found
+
+    def _federation(self) -> tuple[Metric, ...]:
+        active = GaugeMetricFamily("fedforget_site_active", "1 when the site may take part.", labels=["site"])
+        pending = GaugeMetricFamily("fedforget_site_pending", "Revocations that wait at the site.", labels=["site"])
+        seen = GaugeMetricFamily("fedforget_site_seen_seconds", "Last heartbeat, Unix time.", labels=["site"])
+        due = GaugeMetricFamily("fedforget_site_first_due_seconds", "First due date, Unix time.", labels=["site"])
+        campaigns = GaugeMetricFamily("fedforget_campaigns", "Campaigns in each state.", labels=["state"])
+        with transaction(self._engine) as session:
+            for site in session.scalars(select(SiteRow).order_by(SiteRow.name)):
+                active.add_metric([site.name], float(site.state == "active"))
+                pending.add_metric([site.name], site.pending)
+                for metric, moment in ((seen, site.seen), (due, site.first_due)):
+                    if moment is not None:
+                        metric.add_metric([site.name], moment.timestamp())
+            for state, number in session.execute(select(CampaignRow.state, func.count()).group_by(CampaignRow.state)):
+                campaigns.add_metric([state], number)
+        return active, pending, seen, due, campaigns

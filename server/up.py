@@ -1,0 +1,76 @@
+"""`fedforget-server up`: SuperLink, the starter of ServerApps, the gateway and the coordinator, kept alive."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from common.flower import LOOPBACK
+from common.log_filter import keep_all
+from common.service import accepts, child_environment, keep_up, only_one, refuse_exposed
+from common.sql import open_database
+from common.supervisor import Child
+from server.database import migrate
+from server.federation_metrics import FederationCollector
+from server.settings import ServerFolder, ServerSettings
+from server.superlink import flower_environment, superexec_argv, superlink_argv
+
+
+def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...]:
+    """The coordinator's processes, in the order in which they are started."""
+    ports, env = settings.ports, child_environment(flower_environment(folder))
+
+    def own(module: str) -> tuple[str, ...]:
+        return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
+
+    return (
+        Child(
+            "superlink",
+            tuple(superlink_argv(folder, settings)),
+            env,
+            ready=accepts(LOOPBACK, ports.superlink),
+            stop_grace=6.0,
+        ),
+        Child("superexec", tuple(superexec_argv(folder, settings)), env, stop_grace=2.0),
+        Child("gateway", own("server.gateway"), env, ready=accepts(ports.listen, ports.gateway), stop_grace=2.0),
+        Child(
+            "coordinator",
+            own("server.coordinator"),
+            env,
+            ready=accepts(ports.listen, ports.coordination),
+            stop_grace=4.0,
+        ),
+    )
+
+
+def secrets_of(folder: ServerFolder) -> tuple[Path, ...]:
+    """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
+    needed = (folder.key, folder.signing_key, folder.superexec_secret)
+    return (*needed, *(path for path in (folder.ca_key, folder.passphrase) if path.exists()))
+
+
+def up(folder: ServerFolder, *, as_json: bool) -> None:
+    """Migrate the database and keep the coordinator's processes alive until SIGTERM.
+
+    Raises:
+        ConfigError: `server.toml` is missing or wrong.
+        InputError: a secret is missing or readable by others, or the database is damaged.
+        RefusedError: another `up` runs in the folder.
+        UnavailableError: the database does not answer, or the monitor's port is taken.
+    """
+    settings = folder.settings()
+    refuse_exposed(secrets_of(folder))
+    with only_one(folder.root):
+        engine = open_database(folder.database_url(settings))
+        try:
+            migrate(engine)
+            keep_up(
+                children(folder, settings),
+                folder.logs,
+                keep_all,
+                settings.ports.monitor,
+                [FederationCollector(engine)],
+                as_json=as_json,
+            )
+        finally:
+            engine.dispose()
