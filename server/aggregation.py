@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from common.errors import WireError
+from common.errors import OutputError, WireError
 
 State = dict[str, Tensor]
 
 SCALE = 2.0**40
 """Fixed-point steps per unit. Whole numbers add up to the same sum in whatever order the replies come."""
-_LARGEST = 2.0**20
+LARGEST = 2.0**20
+"""Absolute values from here on are refused: sums of many such weights would not fit."""
+_SUFFIX = ".delta.safetensors"
+
+
+def summable(tensor: Tensor) -> bool:
+    """Whether all values are finite and small enough for a sum of many."""
+    # Not in the tensor's own dtype: the absolute value of the least integer is negative.
+    return bool((tensor.double().abs() < LARGEST).all())
 
 
 class RunningMean:
@@ -31,16 +39,21 @@ class RunningMean:
         self._weight = 0
 
     def add(self, state: Mapping[str, Tensor], share: float) -> None:
-        """Add `share` times `state`.
+        """Add `share` times `state`, or nothing of it.
 
         Raises:
-            WireError: a weight is not finite or beyond what the sum can hold.
+            WireError: a weight is not finite or beyond what the sum can hold, or the state is of another model.
         """
+        if self._sum and state.keys() != self._sum.keys():
+            raise WireError("the weights are of another model than those before")
+        # All of it is looked at before any of it is added: a sum with half a reply in it would be lost.
         for name, tensor in state.items():
-            values = tensor.double()
-            if not bool((values.abs() < _LARGEST).all()):
-                raise WireError(f"{name} holds weights that are not finite or beyond {_LARGEST:.0f}")
-            step = (values * (share * SCALE)).round_().to(torch.int64)
+            if not summable(tensor):
+                raise WireError(f"{name} holds weights that are not finite or beyond {LARGEST:.0f}")
+            if name in self._sum and tensor.shape != self._sum[name].shape:
+                raise WireError(f"{name} is {list(tensor.shape)}, {list(self._sum[name].shape)} before")
+        for name, tensor in state.items():
+            step = (tensor.double() * (share * SCALE)).round_().to(torch.int64)
             if name in self._sum:
                 self._sum[name] += step
             else:
@@ -72,18 +85,45 @@ class DeltaSpool:
     """
 
     def __init__(self, folder: Path) -> None:
+        """What a run that was killed left in `folder` is deleted; its deltas are added anew.
+
+        Raises:
+            OutputError: the folder cannot be made or emptied.
+        """
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, Path] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(f"*{_SUFFIX}"):
+                left.unlink()
+        except OSError as err:
+            raise _cannot_write(folder, err) from err
 
     def add(self, site: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
-        """Keep one site's delta on disk."""
-        path = self._folder / f"{len(self._files)}.safetensors"
-        save_file({n: (after[n] - before[n]).contiguous() for n in before if before[n].is_floating_point()}, path)
+        """Keep one site's delta on disk.
+
+        Raises:
+            WireError: the site has one already.
+            OutputError: the disk is full; nothing is kept of the delta then.
+        """
+        if site in self._files:
+            raise WireError(f"{site} sent a second unlearned model")
+        path = self._folder / f"{len(self._files)}{_SUFFIX}"
+        try:
+            save_file({n: (after[n] - before[n]).contiguous() for n in before if before[n].is_floating_point()}, path)
+        except (OSError, SafetensorError) as err:
+            path.unlink(missing_ok=True)
+            raise _cannot_write(self._folder, err) from err
         self._files[site] = path
 
     def apply(self, before: Mapping[str, Tensor]) -> State:
-        """`before` plus the deltas; the spool is deleted."""
+        """`before` plus the deltas; the spool is emptied.
+
+        Raises:
+            WireError: there is none.
+        """
+        if not self._files:
+            raise WireError("no unlearned model to apply")
         after = {name: tensor.clone() for name, tensor in before.items()}
         order = [self._files[site] for site in sorted(self._files)]
         files = [safe_open(path, framework="pt") for path in order]
@@ -93,7 +133,12 @@ class DeltaSpool:
         del files
         for path in order:
             path.unlink()
+        self._files.clear()
         return after
+
+
+def _cannot_write(folder: Path, err: Exception) -> OutputError:
+    return OutputError(f"cannot write: {err}", where=str(folder), remedy="free space")
 
 
 def _read(file: Any, name: str) -> Tensor:

@@ -1,0 +1,168 @@
+"""What a site's weights must satisfy before anything is made of them; values in, a refusal with its reason out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median_high
+
+import torch
+from torch import Tensor
+
+from common.config import DecisionConfig
+from common.errors import CheckpointError, WireError
+from common.evaluation.decision import Z95, drops
+from common.evaluation.figures import FederationFigures, Utility
+from common.evaluation.metrics import merge_utility
+from common.model.checkpoint import check_state, state_digest
+from common.wire import UNLEARN
+from server.aggregation import LARGEST, summable
+from server.settings import GateConfig
+
+
+class Rejected(WireError):
+    """A reply that must not be aggregated, and why; the round goes on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far weights moved: L2 norms over all floating tensors that changed."""
+
+    moved: float
+    weights: float
+    """Of the same tensors, before."""
+
+    @property
+    def relative(self) -> float:
+        """`moved / weights`; infinite where the weights were all zero."""
+        if not self.moved:
+            return 0.0
+        return self.moved / self.weights if self.weights else float("inf")
+
+
+def measure(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Step:
+    """The step from `before` to `after`, summed in double precision one tensor at a time."""
+    moved = weights = 0.0
+    for name, then in before.items():
+        if then.is_floating_point() and (step := _norm(after[name] - then)):
+            moved += step**2
+            weights += _norm(then) ** 2
+    return Step(moved**0.5, weights**0.5)
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+
+
+def check(
+    after: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    kind: str,
+    config: GateConfig,
+    others: Sequence[float] = (),
+) -> float:
+    """Check the weights that came back for a message of type `kind` with `before`; the L2 norm of the step.
+
+    Names, shapes and dtypes must be those of `before`, all values finite and within what an average can hold. The
+    step is bounded relative to the weights it changes, and a training step also by the steps of `others`: the norms
+    of what other sites sent for the same kind of work in this round and the one before. Their upper median counts, so
+    that one site that sends next to nothing does not make all others look large.
+
+    Raises:
+        Rejected: it must not be aggregated.
+    """
+    try:
+        check_state(after, before, where="reply")
+    except CheckpointError as err:
+        # The names of unknown tensors were chosen by the sender.
+        raise Rejected(ascii(err.problem)[1:-1][:200]) from None
+    for name, tensor in after.items():
+        if not summable(tensor):
+            raise Rejected(f"{name} holds weights beyond {LARGEST:.0f}")
+    step = measure(after, before)
+    bound = config.unlearn_norm if kind == UNLEARN else config.train_weights
+    if step.relative > bound:
+        raise Rejected(
+            f"{kind} moved the weights it changes by {step.relative:.3g} of their norm, allowed is {bound:g}"
+        )
+    if kind != UNLEARN and len(others) >= 2:
+        usual = median_high(others)
+        if step.moved > config.train_norm * usual:
+            raise Rejected(
+                f"{kind} step of norm {step.moved:.3g}, other sites' are about {usual:.3g}; "
+                f"allowed is {config.train_norm:g} times that"
+            )
+    return step.moved
+
+
+OnRejected = Callable[[str, str, str, str], None]
+"""Called with site, type of message, what is wrong, and the digest of the weights."""
+
+
+@dataclass
+class UpdateGate:
+    """`check` for all replies of a federation, which it fits as `accepts`; each site's last good step is remembered.
+
+    Right after a start there are no steps to compare with: the first reply of a kind is bounded by the weights alone.
+    """
+
+    config: GateConfig
+    on_rejected: OnRejected
+    on_accepted: Callable[[str], None]
+    _steps: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __call__(self, site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
+        """Whether the weights may be aggregated; either way it is reported."""
+        known = self._steps.setdefault(kind, {})
+        try:
+            norm = check(after, before, kind, self.config, [step for name, step in known.items() if name != site])
+        except Rejected as error:
+            self.on_rejected(site, kind, str(error), state_digest(after))
+            return False
+        known[site] = norm
+        self.on_accepted(site)
+        return True
+
+
+def veto(
+    before: FederationFigures, after: FederationFigures, forgetting: Collection[str], config: DecisionConfig
+) -> list[str]:
+    """Why sites that forget nobody refuse a candidate, nothing if none does; one reason for each site and class.
+
+    A site refuses when the 95 % interval of a loss at one of its classes lies beyond `utility_tolerance`: of the test
+    AUC, or of the share of the class that is called right, which a shifted output can ruin while the order stays. So
+    do all these sites together, whose patients may show what is too few at each. A site that was measured before and
+    sends no figures now refuses as well.
+    """
+    then = {site: found for site, found in before.test_by_site.items() if site not in forgetting}
+    now = {site: found for site, found in after.test_by_site.items() if site not in forgetting}
+    reasons = [f"{site}: sent no test figures of the candidate" for site in sorted(then.keys() - now.keys())]
+    common = sorted(then.keys() & now.keys())
+    pairs = {site: (then[site], now[site]) for site in common}
+    if len(common) > 1:
+        pairs["other sites together"] = (
+            merge_utility([then[site] for site in common]),
+            merge_utility([now[site] for site in common]),
+        )
+    for site, (old, new) in pairs.items():
+        reasons += [
+            f"{site}: test AUC of class {found.label} dropped by {found.drop:.2f}"
+            for found in drops({site: old}, {site: new})
+            if found.certain(config.utility_tolerance)
+        ]
+        reasons += _fewer_right(site, old, new, config.utility_tolerance)
+    return reasons
+
+
+def _fewer_right(site: str, old: Utility, new: Utility, tolerance: float) -> list[str]:
+    reasons = []
+    for label, (was, row) in enumerate(zip(old.confusion, new.confusion, strict=True)):
+        if not sum(was) or not sum(row):
+            continue
+        share_before, share = was[label] / sum(was), row[label] / sum(row)
+        # Laplace's rule: of few patients that are all wrong, the share is not known to be 0 without error.
+        smoothed = (row[label] + 1) / (sum(row) + 2)
+        error = (smoothed * (1 - smoothed) / sum(row)) ** 0.5
+        if share_before - share - Z95 * error > tolerance:
+            reasons.append(f"{site}: {share:.0%} of class {label} are called right, {share_before:.0%} before")
+    return reasons
