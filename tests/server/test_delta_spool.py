@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from pathlib import Path
 
+import pytest
 import torch
 
+from common.errors import OutputError, WireError
 from server.aggregation import DeltaSpool, project_conflicts
 
 
@@ -45,3 +48,43 @@ def test_counters_are_the_parents(tmp_path: Path) -> None:
     after = spool.apply(before)
     assert after["w"].tolist() == [1.0, 1.0]
     assert int(after["steps"]) == 5
+
+
+def test_a_second_reply_of_a_site_is_refused_and_the_first_one_counts(tmp_path: Path) -> None:
+    before = {"w": torch.zeros(2)}
+    spool = DeltaSpool(tmp_path)
+    spool.add("north", before, {"w": torch.ones(2)})
+    with pytest.raises(WireError, match="north sent a second"):
+        spool.add("north", before, {"w": torch.full((2,), 9.0)})
+    assert spool.apply(before)["w"].tolist() == [1.0, 1.0]
+
+
+def test_nothing_to_apply_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(WireError, match="no unlearned model"):
+        DeltaSpool(tmp_path).apply({"w": torch.zeros(2)})
+
+
+def test_what_a_killed_run_left_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    before = {"w": torch.zeros(2)}
+    DeltaSpool(tmp_path).add("north", before, {"w": torch.full((2,), 5.0)})
+    other = tmp_path / "notes.txt"
+    other.write_text("kept")
+    again = DeltaSpool(tmp_path)
+    assert list(tmp_path.iterdir()) == [other]
+    again.add("south", before, {"w": torch.ones(2)})
+    assert again.apply(before)["w"].tolist() == [1.0, 1.0]
+
+
+def test_a_full_disk_keeps_nothing_of_the_delta_and_the_spool_goes_on(tmp_path: Path) -> None:
+    before = {"w": torch.zeros(4096)}
+    spool = DeltaSpool(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="free space"):
+            spool.add("north", before, {"w": torch.ones(4096)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    spool.add("north", before, {"w": torch.ones(4096)})
+    assert float(spool.apply(before)["w"].sum()) == 4096.0

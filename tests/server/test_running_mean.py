@@ -58,3 +58,27 @@ def test_a_large_weight_is_refused_however_small_the_share() -> None:
 def test_nothing_to_average_is_an_error() -> None:
     with pytest.raises(WireError, match="no weights"):
         RunningMean().result({})
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"a": torch.ones(2), "b": torch.tensor([float("nan"), 0.0])}, "b holds"),
+        ({"a": torch.ones(2), "b": torch.ones(3)}, r"b is \[3\], \[2\] before"),
+        ({"a": torch.ones(2)}, "another model"),
+        ({"a": torch.ones(2), "b": torch.ones(2), "c": torch.ones(2)}, "another model"),
+    ],
+)
+def test_a_bad_reply_leaves_no_part_of_itself_in_the_sum(bad: dict[str, Tensor], reason: str) -> None:
+    good = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}
+    mean = RunningMean()
+    mean.add(good, 0.5)
+    with pytest.raises(WireError, match=reason):
+        mean.add(bad, 0.5)
+    mean.add(good, 0.25)
+    assert all(torch.equal(value, good[name]) for name, value in mean.result(good).items())
+
+
+def test_the_least_integer_is_refused() -> None:
+    with pytest.raises(WireError, match="steps holds"):
+        RunningMean().add({"steps": torch.tensor(-(2**63))}, 0.5)
