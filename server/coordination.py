@@ -10,11 +10,12 @@ import hashlib
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import wraps
-from typing import NoReturn, TypeVar
+from importlib import metadata
+from typing import NoReturn, Protocol, TypeVar
 
 import grpc
 from cryptography import x509
@@ -29,7 +30,7 @@ from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
 from common.errors import UnavailableError
 from common.sql import transaction
-from server.database import CampaignRow, DeliveryRow, EventRow, SiteRow, VersionRow
+from server.database import CampaignRow, EventRow, SiteRow
 
 SERVICE = "fedforget.coordination.v1.Coordination"
 MAX_PENDING = 1_000_000
@@ -39,7 +40,6 @@ DUE_WITHIN = timedelta(days=3653)
 """Of now, before and after; anything else is a mistake at the site."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,64}")
-_TO_PURGE = ("quarantined", "withdrawn")
 _SKEW = timedelta(minutes=5)
 
 _log = logging.getLogger("fedforget.coordination")
@@ -64,6 +64,19 @@ class RateLimit:
             allowed = left >= 1.0
             self._left[key] = (left - 1.0 if allowed else left, now)
             return allowed
+
+
+class Versions(Protocol):
+    """What the service needs of `server.registry.Registry`; weights go by their digest."""
+
+    def holds(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds these."""
+
+    def owed(self, site: str) -> tuple[str, ...]:
+        """Those that the site must delete and has not said to be gone."""
+
+    def purged(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds none of these any more."""
 
 
 class _Refusal(Exception):
@@ -106,11 +119,10 @@ class Coordination:
         self,
         engine: Engine,
         clock: Callable[[], datetime],
-        digest_of: Callable[[VersionRow], str],
+        versions: Versions,
         limit: RateLimit | None = None,
     ) -> None:
-        """`digest_of` is the SHA-256 of a version's weights, by which sites know it."""
-        self._engine, self._clock, self._digest_of = engine, clock, digest_of
+        self._engine, self._clock, self._versions = engine, clock, versions
         self._limit = limit or RateLimit()
 
     @_answered
@@ -153,8 +165,8 @@ class Coordination:
             site.seen, site.version = now, request.version
             if abs(skew) > _SKEW:
                 _log.warning("the clock of %s is off by %.0f s", site.name, skew.total_seconds())
-            purge = self._to_purge(session, site.name, held, now)
-        reply = messages.HeartbeatReply(purge=sorted(purge)[:MAX_DIGESTS])
+        self._versions.holds(site.name, held)
+        reply = messages.HeartbeatReply(purge=self._versions.owed(site.name)[:MAX_DIGESTS])
         reply.clock.FromDatetime(now)
         return reply
 
@@ -163,15 +175,12 @@ class Coordination:
         self, request: messages.AcknowledgePurgeRequest, context: grpc.ServicerContext
     ) -> messages.AcknowledgePurgeReply:
         """Take down that the site's copies are gone; what it never got, and what it told before, changes nothing."""
-        now, pem = self._caller(context)
+        _, pem = self._caller(context)
         gone = _digests(request.digests)
         with transaction(self._engine) as session:
             site = _admitted(session, pem)
-            for delivery, version in _deliveries(session, site.name):
-                if delivery.purged is None and self._digest_of(version) in gone:
-                    delivery.purged = now
-                    session.add(EventRow(at=now, campaign=None, site=site.name, kind="purged", detail=version.name))
-                    _log.info("%s has deleted %s", site.name, version.name)
+        self._versions.purged(site.name, gone)
+        _log.info("%s says that %d versions are gone", site.name, len(gone))
         return messages.AcknowledgePurgeReply()
 
     @_answered
@@ -183,7 +192,9 @@ class Coordination:
             running = session.scalar(select(CampaignRow.state).where(CampaignRow.open.is_(True)))
             active = site.state == "active"
             standing = messages.StatusReply.STANDING_ACTIVE if active else messages.StatusReply.STANDING_SUSPENDED
-            return messages.StatusReply(standing=standing, pending=site.pending, campaign=running or "")
+            return messages.StatusReply(
+                standing=standing, pending=site.pending, campaign=running or "", version=metadata.version("fedforget")
+            )
 
     def _caller(self, context: grpc.ServicerContext) -> tuple[datetime, bytes]:
         """The time and the peer's certificate, unless it calls too often."""
@@ -195,20 +206,6 @@ class Coordination:
         if not self._limit.allows(hashlib.sha256(pem).hexdigest(), now):
             raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls, slow down")
         return now, pem
-
-    def _to_purge(self, session: Session, site: str, held: frozenset[str], now: datetime) -> set[str]:
-        digests = set()
-        for delivery, version in _deliveries(session, site):
-            digest = self._digest_of(version)
-            if version.state not in _TO_PURGE:
-                continue
-            if delivery.purged is not None and digest in held:
-                delivery.purged = None
-                session.add(EventRow(at=now, campaign=None, site=site, kind="held-again", detail=version.name))
-                _log.warning("%s holds %s again, which it had deleted", site, version.name)
-            if delivery.purged is None:
-                digests.add(digest)
-        return digests
 
 
 def _admitted(session: Session, pem: bytes) -> SiteRow:
@@ -225,11 +222,6 @@ def _der(certificate: x509.Certificate | str) -> bytes:
     if isinstance(certificate, str):
         certificate = x509.load_pem_x509_certificate(certificate.encode())
     return certificate.public_bytes(Encoding.DER)
-
-
-def _deliveries(session: Session, site: str) -> list[tuple[DeliveryRow, VersionRow]]:
-    rows = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
-    return [(delivery, version) for delivery, version in session.execute(rows.where(DeliveryRow.site == site))]
 
 
 def _digests(digests: Iterable[str]) -> frozenset[str]:

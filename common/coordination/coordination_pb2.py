@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&common/coordination/coordination.proto\x12\x19\x66\x65\x64\x66orget.coordination.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x0f\x41nnounceRequest\x12\x0f\n\x07pending\x18\x01 \x01(\r\x12-\n\tfirst_due\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0f\n\rAnnounceReply\"\\\n\x10HeartbeatRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x03(\t\x12)\n\x05\x63lock\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"J\n\x0eHeartbeatReply\x12)\n\x05\x63lock\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05purge\x18\x02 \x03(\t\"*\n\x17\x41\x63knowledgePurgeRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"\x17\n\x15\x41\x63knowledgePurgeReply\"\x0f\n\rStatusRequest\"\xc6\x01\n\x0bStatusReply\x12\x41\n\x08standing\x18\x01 \x01(\x0e\x32/.fedforget.coordination.v1.StatusReply.Standing\x12\x0f\n\x07pending\x18\x02 \x01(\r\x12\x10\n\x08\x63\x61mpaign\x18\x03 \x01(\t\"Q\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTANDING_ACTIVE\x10\x01\x12\x16\n\x12STANDING_SUSPENDED\x10\x02\x32\xab\x03\n\x0c\x43oordination\x12`\n\x08\x41nnounce\x12*.fedforget.coordination.v1.AnnounceRequest\x1a(.fedforget.coordination.v1.AnnounceReply\x12\x63\n\tHeartbeat\x12+.fedforget.coordination.v1.HeartbeatRequest\x1a).fedforget.coordination.v1.HeartbeatReply\x12x\n\x10\x41\x63knowledgePurge\x12\x32.fedforget.coordination.v1.AcknowledgePurgeRequest\x1a\x30.fedforget.coordination.v1.AcknowledgePurgeReply\x12Z\n\x06Status\x12(.fedforget.coordination.v1.StatusRequest\x1a&.fedforget.coordination.v1.StatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&common/coordination/coordination.proto\x12\x19\x66\x65\x64\x66orget.coordination.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x0f\x41nnounceRequest\x12\x0f\n\x07pending\x18\x01 \x01(\r\x12-\n\tfirst_due\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0f\n\rAnnounceReply\"\\\n\x10HeartbeatRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x03(\t\x12)\n\x05\x63lock\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"J\n\x0eHeartbeatReply\x12)\n\x05\x63lock\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05purge\x18\x02 \x03(\t\"*\n\x17\x41\x63knowledgePurgeRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"\x17\n\x15\x41\x63knowledgePurgeReply\"\x0f\n\rStatusRequest\"\xd7\x01\n\x0bStatusReply\x12\x41\n\x08standing\x18\x01 \x01(\x0e\x32/.fedforget.coordination.v1.StatusReply.Standing\x12\x0f\n\x07pending\x18\x02 \x01(\r\x12\x10\n\x08\x63\x61mpaign\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"Q\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTANDING_ACTIVE\x10\x01\x12\x16\n\x12STANDING_SUSPENDED\x10\x02\x32\xab\x03\n\x0c\x43oordination\x12`\n\x08\x41nnounce\x12*.fedforget.coordination.v1.AnnounceRequest\x1a(.fedforget.coordination.v1.AnnounceReply\x12\x63\n\tHeartbeat\x12+.fedforget.coordination.v1.HeartbeatRequest\x1a).fedforget.coordination.v1.HeartbeatReply\x12x\n\x10\x41\x63knowledgePurge\x12\x32.fedforget.coordination.v1.AcknowledgePurgeRequest\x1a\x30.fedforget.coordination.v1.AcknowledgePurgeReply\x12Z\n\x06Status\x12(.fedforget.coordination.v1.StatusRequest\x1a&.fedforget.coordination.v1.StatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,9 +47,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=441
   _globals['_STATUSREQUEST']._serialized_end=456
   _globals['_STATUSREPLY']._serialized_start=459
-  _globals['_STATUSREPLY']._serialized_end=657
-  _globals['_STATUSREPLY_STANDING']._serialized_start=576
-  _globals['_STATUSREPLY_STANDING']._serialized_end=657
-  _globals['_COORDINATION']._serialized_start=660
-  _globals['_COORDINATION']._serialized_end=1087
+  _globals['_STATUSREPLY']._serialized_end=674
+  _globals['_STATUSREPLY_STANDING']._serialized_start=593
+  _globals['_STATUSREPLY_STANDING']._serialized_end=674
+  _globals['_COORDINATION']._serialized_start=677
+  _globals['_COORDINATION']._serialized_end=1104
 # @@protoc_insertion_point(module_scope)

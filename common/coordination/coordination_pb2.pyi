@@ -55,7 +55,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("standing", "pending", "campaign")
+    __slots__ = ("standing", "pending", "campaign", "version")
     class Standing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STANDING_UNSPECIFIED: _ClassVar[StatusReply.Standing]
@@ -67,7 +67,9 @@ class StatusReply(_message.Message):
     STANDING_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     standing: StatusReply.Standing
     pending: int
     campaign: str
-    def __init__(self, standing: _Optional[_Union[StatusReply.Standing, str]] = ..., pending: _Optional[int] = ..., campaign: _Optional[str] = ...) -> None: ...
+    version: str
+    def __init__(self, standing: _Optional[_Union[StatusReply.Standing, str]] = ..., pending: _Optional[int] = ..., campaign: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...

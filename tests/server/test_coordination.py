@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import grpc
@@ -210,6 +211,7 @@ def test_status_shows_the_standing_and_the_campaign_that_runs(service: Service) 
             )
     status = service.stub().Status(messages.StatusRequest())
     assert (status.standing, status.pending, status.campaign) == (messages.StatusReply.STANDING_ACTIVE, 2, "retaining")
+    assert status.version == version("fedforget")
 
 
 def test_a_suspended_site_is_still_heard(service: Service) -> None:
