@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from common.errors import FedForgetError
 
 PACKAGES = ("common", "client", "server", "simulations")
+
+
+def own_version() -> str:
+    """Version of the installed FedForget."""
+    return version("fedforget")
 
 
 def check() -> None:

@@ -74,7 +74,7 @@ def fit(
                 cost += (FORWARD + BACKWARD) * len(batch)
             if not seen:
                 raise CohortError("nobody is left to train on")
-    return Fit(loss_sum / seen, cost)
+    return Fit(loss_sum / max(seen, 1), cost)
 
 
 @torch.inference_mode()

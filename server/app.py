@@ -1,4 +1,4 @@
-"""The Flower ServerApp for `flwr run .`: train together, and carry out a campaign if revocations wait."""
+"""The Flower ServerApp: one run of an open campaign, or the main job on a simulated federation for `flwr run .`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from common.config import ExperimentConfig
 from common.errors import RefusedError
 from common.files import write_text
 from common.model.checkpoint import ModelCard, save_checkpoint
-from server.campaign import audit, run_campaign
-from server.federation import Meter, connect
-from server.training import Round, train
-
-FOLDER_VARIABLE = "FEDFORGET_SERVER"
-"""Folder with `server.json`; set where the server runs, never taken from a message."""
+from server.campaign import run_campaign
+from server.federation import Federation, Meter, connect, connect_registered
+from server.house import House, open_house
+from server.journal import MemoryJournal
+from server.lifecycle import Carrier, log_round
+from server.quarantine import Quarantine
+from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
+from server.training import train
+from server.update_gate import UpdateGate
 
 log = logging.getLogger("fedforget.server")
 app = ServerApp()
 
 
-class ServerFile(BaseModel):
-    """`server.json`: what the coordinator runs."""
+class SimulatedServer(BaseModel):
+    """`server.json`, which `fedforget-sim prepare` writes."""
 
     experiment: ExperimentConfig
     card: ModelCard
@@ -34,31 +37,67 @@ class ServerFile(BaseModel):
 
 
 @app.main()
-def main(grid: Grid, context: Context) -> None:  # noqa: ARG001 - all settings lie in the server's own folder
-    """Train until the validation loss stops falling; then, if revocations wait, forget, audit and decide."""
+def main(grid: Grid, context: Context) -> None:
+    """Carry on the campaign that the run was started for; all else lies in the coordinator's own folder."""
     root = os.environ.get(FOLDER_VARIABLE)
     if not root:
-        raise RefusedError(f"{FOLDER_VARIABLE} is not set: prepare a folder with `fedforget-sim prepare`")
+        raise RefusedError(
+            f"{FOLDER_VARIABLE} is not set: `fedforget-server up` sets it, or see `fedforget-sim prepare`"
+        )
     folder = Path(root)
-    file = ServerFile.model_validate_json((folder / "server.json").read_bytes())
+    if (folder / SERVER_FILE).exists():
+        config = context.run_config
+        carry_on(grid, folder, int(config["campaign"]), int(config["attempt"]), context.run_id)
+    else:
+        simulate(grid, folder)
+
+
+def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> None:
+    """One run of campaign `number` with the enrolled sites that are online.
+
+    Raises:
+        UnavailableError: none is.
+        GivenUpError: the campaign has ended, or belongs to another run.
+    """
+    house = open_house(folder)
+    row = house.store.get(number)
+    terms = house.terms.model_validate(row.settings)
+    federation = connect_registered(grid, house.nodes(), house.signer())
+    watch(federation, house, terms, number)
+    federation.timeout = terms.policy.phase_hours * 3600.0
+    carrier = Carrier(federation, house.store, house.registry, house.card, run)
+    carrier.carry_on(number, attempt)
+
+
+def watch(federation: Federation, house: House, terms: Terms, number: int) -> None:
+    """Let nothing bad into an aggregate: it is recorded, and a site that is suspended for it is asked no more."""
+    quarantine = Quarantine(house.engine, house.store.clock, terms.gate.bad_replies)
+
+    def bad(site: str, kind: str, reason: str, digest: str = "") -> None:
+        if quarantine.bad(site, kind, reason, digest, campaign=number):
+            federation.nodes = {name: node for name, node in federation.nodes.items() if name != site}
+
+    federation.on_bad_reply = bad
+    federation.accepts = UpdateGate(terms.gate, bad, quarantine.good)
+
+
+def simulate(grid: Grid, folder: Path) -> None:
+    """Train until the validation loss stops falling; then, if revocations wait, forget, audit and decide."""
+    file = SimulatedServer.model_validate_json((folder / "server.json").read_bytes())
     config = file.experiment
     federation = connect(grid, file.sites)
     initial = file.card.build(config.seed).state_dict()
     trained = train(
-        federation, initial, config.train, file.card, seed=config.seed, folder=folder / "train", on_round=_log_round
+        federation, initial, config.train, file.card, seed=config.seed, folder=folder / "train", on_round=log_round
     )
     save_checkpoint(folder / "model" / "original", trained.state, file.card)
     if not any(status.pending for status in federation.status().values()):
         log.info("no revocation is pending")
         return
     federation.meter = Meter()
-    before = audit(federation, trained.state, config.decision, config.seed)
-    campaign = run_campaign(federation, trained.state, before, config, folder=folder, on_round=_log_round)
+    campaign = run_campaign(
+        federation, trained.state, config, journal=MemoryJournal(), folder=folder, on_round=log_round
+    )
     save_checkpoint(folder / "model" / "unlearned", campaign.state, file.card)
     write_text(folder / "audit.json", campaign.figures.model_dump_json(indent=2))
     log.info("campaign %s: %s", campaign.decision.outcome, "; ".join(campaign.decision.reasons))
-
-
-def _log_round(record: Round) -> None:
-    loss = "" if record.validation_loss is None else f", validation loss {record.validation_loss:.3f}"
-    log.info("%s round %d%s", record.phase, record.round, loss)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import cast
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from common.errors import CheckpointError, EvidenceError, UnavailableError, WireError
 from common.instructions import Instruction
 from common.model.checkpoint import check_state
-from common.wire import STATUS, StatusReply, StatusRequest, error_code, pack, size, unpack
+from common.wire import STATUS, B, StatusReply, StatusRequest, error_code, pack, size, unpack, weights_of
 from server.signer import Scope, Signer
 
 NAMING_TIMEOUT = 300.0
@@ -103,6 +103,29 @@ class Federation:
         """Names in sorted order."""
         return tuple(sorted(self.nodes))
 
+    def begin(self, step: str, round_number: int = 0) -> None:
+        """What the exchanges from here on belong to, within the campaign."""
+        self.scope = replace(self.scope, step=step, round=round_number)
+
+    def read(self, site: str, kind: str, records: RecordDict, body: type[B]) -> B | None:
+        """The body of a reply; None, and reported, if it does not fit."""
+        try:
+            return unpack(records, body)
+        except WireError as error:
+            self.on_bad_reply(site, kind, str(error))
+            return None
+
+    def weights(
+        self, site: str, kind: str, records: RecordDict, before: Mapping[str, Tensor]
+    ) -> dict[str, Tensor] | None:
+        """The weights of a reply; None, and reported, if they may not be aggregated."""
+        try:
+            after = weights_of(records)
+        except (WireError, ValueError) as error:
+            self.on_bad_reply(site, kind, str(error) if isinstance(error, WireError) else "unreadable weights")
+            return None
+        return after if self.accepts(site, kind, before, after) else None
+
     def status(self, deadline: float | None = None) -> dict[str, StatusReply]:
         """Ask every site for its counts; this is the registration that averaging weighs by."""
         requests = dict.fromkeys(self.sites, pack(StatusRequest()))
@@ -120,6 +143,9 @@ class Federation:
             UnavailableError: no site at all answered.
         """
         begin, limit = self.clock(), self.timeout if deadline is None else deadline
+        for name in sorted(requests.keys() - self.nodes.keys()):
+            log.warning("%s: not there, left out of %s", name, kind)
+        requests = {name: records for name, records in requests.items() if name in self.nodes}
         waiting = self._send(kind, requests, limit)
         answered = 0
         while waiting:

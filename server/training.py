@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from common.config import TrainConfig
+from common.errors import UnavailableError
 from common.evaluation.figures import SelectionFigures
 from common.evaluation.merge import merge_selection
 from common.evaluation.metrics import macro_auc, mean_loss
 from common.files import write_text
-from common.model.checkpoint import ModelCard, check_state, load_checkpoint, save_checkpoint
+from common.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from common.wire import (
     EVALUATE,
     TRAIN,
@@ -25,8 +26,6 @@ from common.wire import (
     TrainReply,
     TrainRequest,
     pack,
-    unpack,
-    weights_of,
 )
 from server.aggregation import RunningMean, State, shares
 from server.federation import Federation, Meter
@@ -41,6 +40,8 @@ class Round(BaseModel):
     selection: SelectionFigures | None = None
     seconds: float = 0.0
     kept: bool = False
+    missing: tuple[str, ...] = ()
+    """Sites that the round went on without."""
 
     @property
     def validation_loss(self) -> float | None:
@@ -84,6 +85,7 @@ def train(
     seed: int,
     folder: Path,
     on_round: OnRound,
+    quorum: float = 0.0,
 ) -> Trained:
     """Rounds of FedAvg, weighted by registered studies, until `patience` rounds brought no lower validation loss.
 
@@ -101,7 +103,15 @@ def train(
     while not progress.finished and len(progress.rounds) < config.rounds:
         number = len(progress.rounds)
         after, record = average_round(
-            federation, TRAIN, state, registered, config, epochs=config.local_epochs, number=number, seed=seed
+            federation,
+            TRAIN,
+            state,
+            registered,
+            config,
+            epochs=config.local_epochs,
+            number=number,
+            seed=seed,
+            quorum=quorum,
         )
         progress.finished = _note(progress, record, config)
         if progress.best == number:
@@ -147,22 +157,36 @@ def average_round(
     number: int,
     seed: int,
     reference: int | None = None,
+    quorum: float = 0.0,
 ) -> tuple[State, Round]:
-    """One round at the sites in `registered`: their weights are added as they come, and averaged."""
+    """One round at the sites in `registered`: their weights are added as they come, and averaged.
+
+    Raises:
+        UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies.
+    """
     begin = time.monotonic()
     request = pack(TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference), state)
+    federation.begin("reference" if reference is not None else kind, max(number, 0))
     mean, losses, parts = RunningMean(), [], {}
+    taken: set[str] = set()
     for name, records in federation.exchange(kind, dict.fromkeys(registered, request)):
-        reply, weights = unpack(records, TrainReply), weights_of(records)
-        check_state(weights, state, where=name)
+        reply = federation.read(name, kind, records, TrainReply)
+        weights = federation.weights(name, kind, records, state)
+        if reply is None or weights is None:
+            continue
         mean.add(weights, registered[name])
+        taken.add(name)
         losses.append((registered[name], reply.loss))
         federation.meter.forward_units += reply.cost
         if reply.received is not None:
             parts[name] = reply.received
+    share = sum(registered[name] for name in taken) / sum(registered.values())
+    if not taken or share < quorum:
+        raise UnavailableError(f"sites with {share:.0%} of the studies took part in {kind}, {quorum:.0%} must")
     record = Round(
         phase="train" if kind == TRAIN else "retain",
         round=number,
+        missing=tuple(sorted(registered.keys() - taken)),
         train_loss=sum(w * loss for w, loss in losses) / sum(w for w, _ in losses),
         selection=merge_selection(parts) if parts else None,
         seconds=time.monotonic() - begin,
@@ -180,9 +204,12 @@ def evaluate(
     federation: Federation, state: Mapping[str, Tensor], request: EvaluateRequest
 ) -> Iterator[tuple[str, EvaluateReply]]:
     """Have every site evaluate a model; replies as they come, their cost charged to the meter."""
+    federation.begin(request.purpose)
     message = pack(request, state)
     for name, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, message)):
-        reply = unpack(records, EvaluateReply)
+        reply = federation.read(name, EVALUATE, records, EvaluateReply)
+        if reply is None:
+            continue
         federation.meter.forward_units += reply.cost
         yield name, reply
 

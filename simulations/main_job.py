@@ -12,7 +12,7 @@ from common.device import pick_device
 from common.errors import CohortError, OutputError
 from common.files import write_text
 from common.unlearning.methods import method_named
-from server.app import ServerFile
+from server.app import SimulatedServer
 from simulations.experiment import Experiment, OnProgress
 from simulations.prepare import Prepared, prepare, require_writable
 from simulations.report import write_report
@@ -50,7 +50,7 @@ def prepare_for_flwr(config: SimulationConfig, out: Path, on_image: Callable[[in
     if len(prepared.forget) > 1 and experiment.campaign.aggregation == "replace":
         campaign = experiment.campaign.model_copy(update={"aggregation": "relay"})
         experiment = experiment.model_copy(update={"campaign": campaign})
-    server = ServerFile(experiment=experiment, card=prepared.card, sites=len(prepared.sites))
+    server = SimulatedServer(experiment=experiment, card=prepared.card, sites=len(prepared.sites))
     write_text(out / "server.json", server.model_dump_json(indent=2) + "\n")
     write_text(out / FORGET_FILE, json.dumps(prepared.forget))
     return prepared

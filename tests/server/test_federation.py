@@ -13,12 +13,17 @@ from common.model.checkpoint import ModelCard, state_digest
 from common.records import Subset
 from common.wire import TRAIN, TrainReply, TrainRequest, pack, unpack, weights_of
 from server.aggregation import shares
-from server.campaign import aggregate
-from server.federation import connect
+from server.campaign import Collected, aggregate, collect
+from server.federation import Meter, connect
+from server.journal import MemoryJournal
 from server.training import average_round, train
 from simulations.local_grid import LocalGrid
 
 CONFIG = TrainConfig(rounds=2, local_epochs=1, batch=4, patience=5)
+
+
+def _aggregate(federation, parent, collected, config, folder):  # type: ignore[no-untyped-def]
+    return aggregate(federation, parent, collected, config, journal=MemoryJournal(), folder=folder, meter=Meter())
 
 
 def test_sites_are_known_by_their_own_names(federation_of) -> None:  # type: ignore[no-untyped-def]
@@ -107,9 +112,11 @@ def test_aggregation_publishes_what_it_says_of_an_unlearned_model(  # type: igno
         unlearn=UnlearnConfig(passes=1, method="forget_mi_paper", noise="none"),
         campaign=CampaignConfig.model_validate({"aggregation": how}),
     )
-    found = aggregate(federation, parent, ["north"], config, folder=tmp_path)
+    collected = collect(federation)
+    assert collected.forgetting == ("north",)
+    found = _aggregate(federation, parent, collected, config, tmp_path)
     replaced = config.model_copy(update={"campaign": CampaignConfig()})
-    alone = aggregate(federation, parent, ["north"], replaced, folder=tmp_path)
+    alone = _aggregate(federation, parent, collected, replaced, tmp_path)
     same = all(torch.allclose(found[n], alone[n], atol=1e-6) for n in parent)
     assert same == (how != "naive")
     assert any(not torch.equal(found[n], parent[n]) for n in parent)
@@ -117,14 +124,16 @@ def test_aggregation_publishes_what_it_says_of_an_unlearned_model(  # type: igno
 
 def test_replace_takes_one_forgetting_site(federation_of, card: ModelCard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     federation, _ = federation_of(north=2, south=2)
+    both = Collected(forgetting=("north", "south"), retain_studies={"north": 2, "south": 2})
     with pytest.raises(ConfigError, match="replace takes one forgetting site"):
-        aggregate(federation, card.build().state_dict(), ["north", "south"], ExperimentConfig(), folder=tmp_path)
+        _aggregate(federation, card.build().state_dict(), both, ExperimentConfig(), tmp_path)
 
 
 def test_nothing_is_published_when_a_site_cannot_unlearn(federation_of, card: ModelCard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     federation, _ = federation_of(north=2)
+    one = Collected(forgetting=("north",), retain_studies={"north": 2})
     with pytest.raises((WireError, UnavailableError)):
-        aggregate(federation, card.build().state_dict(), ["north"], ExperimentConfig(), folder=tmp_path)
+        _aggregate(federation, card.build().state_dict(), one, ExperimentConfig(), tmp_path)
 
 
 def test_weights_survive_the_way_to_a_site_and_back(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]

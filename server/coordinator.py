@@ -1,0 +1,230 @@
+"""The coordinator's own process: the service that sites dial, and the loop that starts campaigns and carries them on.
+
+`python -m server.coordinator --dir DIR`, which `fedforget-server up` runs beside SuperLink and the gateway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import select
+
+from common.bundle import Bundle, installed_bundle
+from common.errors import FedForgetError, RefusedError, WireError
+from common.sql import transaction
+from common.structured_log import configure
+from server.control import Control, RunStatus
+from server.coordination import Coordination, serve
+from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
+from server.house import House, open_house
+from server.policy import SiteState, Start, decide
+from server.states import CampaignState
+
+log = logging.getLogger("fedforget.coordinator")
+
+TICK_SECONDS = 2.0
+FRUITLESS_RUNS = 10
+"""So many runs in a row without a finished step end a campaign."""
+
+
+class Runs(Protocol):
+    """What the loop needs of `server.control.Control`."""
+
+    def start(
+        self, bundle: Bundle, config: Mapping[str, bool | int | float | str], series: int | None
+    ) -> tuple[int, int]:
+        """Start a run."""
+
+    def status(self, run: int) -> RunStatus:
+        """How far it is."""
+
+    def stop(self, run: int) -> bool:
+        """Stop it."""
+
+    def register_node(self, openssh_public_key: bytes, name: str) -> int:
+        """Let a node in."""
+
+    def unregister_node(self, node: int) -> None:
+        """Shut a node out."""
+
+
+@dataclass
+class Coordinator:
+    """One look at everything, every few seconds; all that it knows lies in the database."""
+
+    house: House
+    runs: Runs
+    bundle: Bundle
+    _fruitless: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def tick(self) -> None:
+        """Bring Flower's nodes in line with the register, carry the open campaign on, or plan the next one."""
+        self._nodes()
+        row = self.house.store.open()
+        if row is not None:
+            self._carry_on(row)
+        else:
+            self._plan()
+        self._stop_ended()
+        gone = self.house.registry.collect(self.house.store.clock(), self.house.settings.policy.quarantine_days)
+        if gone:
+            log.info("weights of %s deleted, their records stay", ", ".join(gone))
+
+    def _nodes(self) -> None:
+        """Register nodes of active sites that have none; shut out those of revoked and suspended ones."""
+        for site in self.house.sites():
+            if site.state == "active" and site.node is None:
+                node = self.runs.register_node(site.node_key.encode(), site.name)
+                self._set_node(site.name, node)
+                log.info("%s: its node may connect", site.name)
+            elif site.state == "revoked" and site.node is not None:
+                self.runs.unregister_node(unsigned64(site.node))
+                self._set_node(site.name, None)
+                log.info("%s: its node is shut out", site.name)
+
+    def _set_node(self, name: str, node: int | None) -> None:
+        with transaction(self.house.engine) as session:
+            row = session.get_one(SiteRow, name)
+            row.node = None if node is None else signed64(node)
+
+    def _carry_on(self, row: CampaignRow) -> None:
+        """Start a run for the open campaign unless one is under way or its next try is still to come."""
+        now = self.house.store.clock()
+        if row.run is not None and self._runs_on(unsigned64(row.run)):
+            return
+        if row.retry_at is not None and now < row.retry_at:
+            return
+        if row.run is not None and row.retry_at is None and self._gave_up(row, now):
+            return
+        attempt = self.house.store.take_up(row.number)
+        series = None if row.series is None else unsigned64(row.series)
+        config = {"campaign": row.number, "attempt": attempt}
+        try:
+            run, series = self.runs.start(self.bundle, config, series)
+        except WireError:
+            # A series that SuperLink does not know: its own state was lost, ours was not.
+            run, series = self.runs.start(self.bundle, config, None)
+        self.house.store.started(row.number, attempt, run=signed64(run), series=signed64(series))
+        log.info("campaign %d: attempt %d", row.number, attempt)
+
+    def _runs_on(self, run: int) -> bool:
+        try:
+            return self.runs.status(run).status != "finished"
+        except WireError:
+            return False
+
+    def _gave_up(self, row: CampaignRow, now: datetime) -> bool:
+        """Whether the campaign was ended because its runs end without finishing a step; otherwise it waits a little."""
+        finished = len(self.house.store.phases(row.number))
+        seen, count = self._fruitless.get(row.number, (finished, 0))
+        count = count + 1 if finished == seen else 1
+        self._fruitless[row.number] = (finished, count)
+        if count >= FRUITLESS_RUNS:
+            self.house.store.end(
+                row.number, CampaignState.FAILED, f"{count} runs in a row ended without finishing a step: see the log"
+            )
+            self.house.store.clean(row.number)
+            return True
+        wait = timedelta(seconds=min(300.0, 2.0**count))
+        self.house.store.postpone(row.number, row.attempt, "the run ended early and is started again", now + wait)
+        return True
+
+    def _plan(self) -> None:
+        """Plan a campaign if the policy says so."""
+        now = self.house.store.clock()
+        active = self.house.registry.active()
+        if active is None:
+            return
+        sites = [
+            SiteState(s.name, s.state == "active", s.pending, s.announced, s.first_due) for s in self.house.sites()
+        ]
+        found = decide(now, sites, self.house.settings.policy, running=False, recent=self._recent(now))
+        if isinstance(found, Start):
+            due = min((s.first_due for s in sites if s.name in found.sites and s.first_due), default=None)
+            terms = self.house.terms.model_dump(mode="json")
+            try:
+                number = self.house.store.plan("unlearning", terms, parent=active.name, due=due, reason=found.reason)
+            except RefusedError:
+                return
+            log.info("campaign %d is planned: %s", number, found.reason)
+
+    def _recent(self, now: datetime) -> dict[str, list[datetime]]:
+        """When each site unlearned within the last day."""
+        with transaction(self.house.engine) as session:
+            rows = session.scalars(
+                select(PhaseRow).where(
+                    PhaseRow.step.startswith("unlearn:"), PhaseRow.finished > now - timedelta(days=1)
+                )
+            ).all()
+        recent: dict[str, list[datetime]] = {}
+        for row in rows:
+            recent.setdefault(row.step.removeprefix("unlearn:"), []).append(row.finished)
+        return recent
+
+    def _stop_ended(self) -> None:
+        """Stop the run of a campaign that was cancelled."""
+        with transaction(self.house.engine) as session:
+            ended = [CampaignState.CANCELLED, CampaignState.FAILED]
+            rows = session.scalars(
+                select(CampaignRow).where(CampaignRow.state.in_(ended), CampaignRow.run.is_not(None))
+            ).all()
+        for row in rows:
+            if row.run is not None and self._runs_on(unsigned64(row.run)):
+                self.runs.stop(unsigned64(row.run))
+            with transaction(self.house.engine) as session:
+                session.get_one(CampaignRow, row.number).run = None
+
+
+def run_loop(tick: Callable[[], None], stop: threading.Event, pause: float = TICK_SECONDS) -> None:
+    """Call `tick` until `stop` is set; what fails is logged once and tried again."""
+    last = ""
+    while not stop.is_set():
+        try:
+            tick()
+            last = ""
+        except FedForgetError as error:
+            if (text := str(error)) != last:
+                log.warning("%s", text)
+                last = text
+        stop.wait(pause)
+
+
+def main() -> None:
+    """Serve and coordinate until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m server.coordinator", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="the coordinator's folder")
+    folder = parser.parse_args().dir
+    configure()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    house = open_house(folder)
+    found = house.registry.recover()
+    if found.missing:
+        log.error("versions whose folder is gone: %s", ", ".join(found.missing))
+    server, _ = serve(
+        Coordination(house.engine, house.store.clock, house.registry),
+        f"{house.settings.ports.listen}:{house.settings.ports.coordination}",
+        certificate=house.folder.certificate.read_bytes(),
+        key=house.folder.key.read_bytes(),
+        ca=house.folder.ca_certificate.read_bytes(),
+    )
+    control = Control(f"127.0.0.1:{house.settings.ports.superlink}", house.folder.ca_certificate.read_bytes())
+    try:
+        run_loop(Coordinator(house, control, installed_bundle()).tick, stop)
+    finally:
+        server.stop(5.0).wait()
+        control.close()
+        house.engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The coordinator's folder, opened: settings, database, campaigns, versions, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, select
+
+from common.certificates import certificate_fingerprint, read_certificate
+from common.data.tokenizer import load_tokenizer
+from common.errors import ConfigError, InputError
+from common.evidence.keys import PublicKey
+from common.model.checkpoint import ModelCard
+from common.private_keys import load_signing_key
+from common.sql import open_database, transaction
+from server.campaign_store import CampaignStore, Clock
+from server.database import SiteRow, pending_migration, unsigned64
+from server.registry import Registry
+from server.settings import ServerFolder, ServerSettings, Terms
+from server.signer import Signer
+
+
+def utc_now() -> datetime:
+    """The clock of everything that is not a test."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the coordinator's processes share."""
+
+    folder: ServerFolder
+    settings: ServerSettings
+    engine: Engine
+    store: CampaignStore
+    registry: Registry
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that `server.toml` describes.
+
+        Raises:
+            ConfigError: it names no classes.
+        """
+        if len(self.settings.classes) < 2:
+            raise ConfigError(
+                "classes: at least two labels", where=str(self.folder.settings_file), remedy='as ["no", "yes"]'
+            )
+        data = self.settings.experiment.data
+        tokenizer = load_tokenizer(data.tokenizer, data.max_tokens)
+        return ModelCard(
+            model=self.settings.experiment.model,
+            data=data,
+            classes=self.settings.classes,
+            vocab_size=tokenizer.vocab_size,
+        )
+
+    @property
+    def terms(self) -> Terms:
+        """What a campaign that is planned now will hold by."""
+        settings = self.settings
+        return Terms(experiment=settings.experiment, policy=settings.policy, gate=settings.gate)
+
+    def sites(self) -> list[SiteRow]:
+        """All that ever enrolled, by name."""
+        with transaction(self.engine) as session:
+            return list(session.scalars(select(SiteRow).order_by(SiteRow.name)).all())
+
+    def nodes(self) -> Mapping[str, int]:
+        """Flower's node of each site that may take part."""
+        rows = [row for row in self.sites() if row.state == "active" and row.node is not None]
+        return {row.name: unsigned64(row.node) for row in rows if row.node is not None}
+
+    def signer(self) -> Signer:
+        """Signs instructions, and knows the keys of the sites that may take part."""
+        authority = read_certificate(self.folder.ca_certificate.read_bytes(), str(self.folder.ca_certificate))
+        keys = {r.name: PublicKey.from_pem(r.signing_key.encode()) for r in self.sites() if r.state == "active"}
+        key = load_signing_key(self.folder.signing_key, self.folder.passphrase)
+        return Signer(key, certificate_fingerprint(authority), keys)
+
+
+def open_house(root: Path, clock: Clock = utc_now) -> House:
+    """Open the coordinator's folder.
+
+    Raises:
+        InputError: it is no such folder, a setting is wrong, or its database needs a migration.
+        UnavailableError: the database does not answer.
+    """
+    folder = ServerFolder(root)
+    settings = folder.settings()
+    engine = open_database(folder.database_url(settings))
+    if (found := pending_migration(engine)) is not None:
+        raise InputError(
+            f"the database has schema {found}", where=str(root), remedy="run `fedforget-server migrate`, after a backup"
+        )
+    return House(
+        folder, settings, engine, CampaignStore(engine, folder.work, clock), Registry(folder.models, engine, clock)
+    )
