@@ -16,10 +16,11 @@ from scipy import stats
 
 from common.errors import FedForgetError
 from common.files import write_text
-from simulations.result import ModelResult, Result
+from simulations.result import Branch, ModelName, ModelResult, Result
 from simulations.settings import SimulationConfig
 
-BRANCHES = ("image", "text", "fused")
+BRANCHES: tuple[Branch, ...] = ("image", "text", "fused")
+MODELS: tuple[ModelName, ...] = ("original", "naive", "retrained", "unlearned")
 
 
 def run_study(
@@ -145,7 +146,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
     missed = []
     for name, read in _figures().items():
         cells, pairs = [], []
-        for model in ("original", "naive", "retrained", "unlearned"):
+        for model in MODELS:
             found = [v for r in results if (v := read(r.models[model])) is not None]
             cells.append(f"{np.mean(found):.3f}" if found else "—")
         for r in results:
@@ -181,19 +182,23 @@ def _by_site(results: list[Result]) -> list[str]:
     sites = sorted({s for r in results for s in r.models["unlearned"].mia_by_site})
     if max(len(r.models["unlearned"].mia_by_site) for r in results) < 2:
         return []
-    lines = ["Fused loss AUC at each forgetting hospital:", "", "| site | original | naive | retrained | unlearned |"]
-    lines.append("|---|---|---|---|---|")
+    lines = [
+        "Loss AUC (MIA) at each forgetting hospital. Every figure is of the final model: a hospital that forgot first,",
+        "as under `relay`, is audited after the last one and the retention rounds have changed the model again.",
+        "",
+        "| site | branch | original | naive | retrained | unlearned |",
+        "|---|---|---|---|---|---|",
+    ]
     for site in sites:
-        cells = []
-        for model in ("original", "naive", "retrained", "unlearned"):
-            found = [
-                v
-                for r in results
-                if site in r.models[model].mia_by_site
-                and (v := r.models[model].mia_by_site[site]["fused"].auc) is not None
-            ]
-            cells.append(f"{np.mean(found):.3f}" if found else "—")
-        lines.append(f"| {site} | {' | '.join(cells)} |")
+        for branch in BRANCHES:
+            cells = []
+            for model in MODELS:
+                parts = [
+                    r.models[model].mia_by_site[site][branch] for r in results if site in r.models[model].mia_by_site
+                ]
+                found = [part.auc for part in parts if part.auc is not None]
+                cells.append(f"{np.mean(found):.3f}" if found else "—")
+            lines.append(f"| {site} | {branch} | {' | '.join(cells)} |")
     return lines
 
 
