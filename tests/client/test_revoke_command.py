@@ -1,0 +1,125 @@
+"""`fedforget-site revoke` as processes: what it prints, what it never prints, and many of them at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.revocations import REVOCATIONS_FILE, RevocationWatch, read_revocations, waiting
+from client.site import Site
+from common.records import Subset
+
+MAIN = "import typer; from client.commands.revocations import register; app = typer.Typer(); register(app); app()"
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def run(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(stdin, timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def patients(site_folder: Path) -> list[str]:
+    return sorted(Site(site_folder).patients(Subset.TRAIN))
+
+
+def test_a_receipt_has_a_number_dates_and_no_identity(site_folder: Path, patients: list[str], secret: str) -> None:
+    listed = site_folder / "list.csv"
+    listed.write_text("patient_id,name\n" + "".join(f"{p},x\n" for p in patients[:2]), encoding="utf-8")
+    code, out, err = run("revoke", "--patient-file", listed, "--received", "2026-03-01", "--dir", site_folder, "--json")
+    assert (code, err) == (0, "")
+    receipt = json.loads(out)
+    assert (receipt["patients"], receipt["revoked_before"]) == (2, 0)
+    assert datetime.fromisoformat(receipt["received"]) == datetime(2026, 3, 1, tzinfo=UTC)
+    assert datetime.fromisoformat(receipt["due"]) == datetime(2026, 3, 31, tzinfo=UTC)
+    assert secret not in out
+    assert waiting(site_folder) == (2, datetime(2026, 3, 31, tzinfo=UTC))
+
+    code, out, _ = run("revocations", "show", receipt["receipt"], "--dir", site_folder, "--json")
+    shown = json.loads(out)
+    assert (code, shown["patients"], shown["pending"], secret in out) == (0, 2, 2, False)
+    left = datetime(2026, 3, 31, tzinfo=UTC) - datetime.now(UTC)
+    assert shown["days_left"] == pytest.approx(left / timedelta(days=1), abs=0.2)
+
+
+def test_ids_come_from_standard_input_and_a_second_time_changes_no_date(site_folder: Path, patients: list[str]) -> None:
+    assert run("revoke", "--received", "2026-03-01", "--dir", site_folder, stdin=patients[0])[0] == 0
+    code, out, _ = run("revoke", "--dir", site_folder, "--json", stdin="\n".join(patients[:2]))
+    assert (code, json.loads(out)["patients"], json.loads(out)["revoked_before"]) == (0, 2, 1)
+    assert waiting(site_folder) == (2, datetime(2026, 3, 31, tzinfo=UTC))
+    code, out, _ = run("revocations", "list", "--dir", site_folder, "--json")
+    assert [row["patients"] for row in json.loads(out)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("more", "stdin", "message"),
+    [
+        ((), "{first}\nnobody-1\nnobody-2", "2 of 3 patients of the list are not known here; nothing was recorded"),
+        ((), "", "names no patient"),
+        (("--received", "2999-01-01"), "{first}", "lies in the future"),
+        (("--received", "yesterday"), "{first}", "not a date"),
+        (("--scope", "images"), "{first}", "Invalid value"),
+    ],
+)
+def test_what_cannot_be_recorded_records_nothing_and_ends_with_2(
+    site_folder: Path, patients: list[str], secret: str, more: tuple[str, ...], stdin: str, message: str
+) -> None:
+    code, out, err = run("revoke", *more, "--dir", site_folder, stdin=stdin.format(first=patients[0]))
+    assert code == 2
+    assert message in " ".join((out + err).split())
+    assert secret not in out + err
+    assert "nobody-1" not in out + err
+    assert not (site_folder / REVOCATIONS_FILE).exists()
+
+
+def test_processes_that_revoke_at_once_lose_nothing(site_folder: Path, patients: list[str]) -> None:
+    processes = [start("revoke", "--dir", site_folder, "--json") for _ in patients]
+    # All of them have imported what they need and wait for their input; then all get it.
+    outputs = []
+    for process, patient in zip(processes, patients, strict=True):
+        assert process.stdin is not None
+        process.stdin.write(patient)
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        outputs.append(json.loads(out))
+    found = read_revocations(site_folder)
+    assert found.pending == frozenset(patients)
+    assert {entry.receipt for entry in found.patients.values()} == {o["receipt"] for o in outputs}
+    assert len({o["receipt"] for o in outputs}) == len(patients)
+
+
+def test_a_process_that_runs_sees_a_revocation_by_another(site_folder: Path, patients: list[str]) -> None:
+    watch = RevocationWatch(site_folder)
+    assert watch.now().tombstones == frozenset()
+    for count in (1, 2, 3):
+        run("revoke", "--dir", site_folder, stdin=patients[count - 1])
+        assert watch.now().tombstones == frozenset(patients[:count])
+
+
+def test_the_file_is_its_owners_alone(site_folder: Path, patients: list[str]) -> None:
+    Site(site_folder).revoke(patients[:1])
+    assert (site_folder / REVOCATIONS_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_a_file_without_dates_is_read_with_the_date_of_the_file(site_folder: Path, patients: list[str]) -> None:
+    states = {patients[0]: "unlearned", patients[1]: "pending"}
+    (site_folder / REVOCATIONS_FILE).write_text(json.dumps({"states": states}), encoding="utf-8")
+    written = datetime.fromtimestamp((site_folder / REVOCATIONS_FILE).stat().st_mtime, UTC)
+    assert waiting(site_folder) == (1, written + timedelta(days=30))
+    Site(site_folder).revoke(patients[2:3])
+    found = read_revocations(site_folder)
+    assert {p: e.state for p, e in found.patients.items()} == {**states, patients[2]: "pending"}
+    assert found.patients[patients[1]].received == written
