@@ -119,6 +119,11 @@ class SiteFolder:
         return self.root / "federation" / "join.json"
 
     @property
+    def experiment_file(self) -> Path:
+        """The federation's model, data settings and classes (a `ModelCard`), from the join bundle."""
+        return self.root / "federation" / "experiment.json"
+
+    @property
     def request_file(self) -> Path:
         """The enrolment request, to be sent to the coordinator."""
         return self.root / "enrolment-request.json"

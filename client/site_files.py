@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +23,8 @@ class _Row(BaseModel):
     report: str
     label: int
     view: str = ""
+    digest: str = ""
+    """SHA-256 of the image file, by which its pixels are found in the cache when the file is gone."""
 
 
 class SiteFile(BaseModel):
@@ -33,6 +36,7 @@ class SiteFile(BaseModel):
     studies: tuple[_Row, ...]
     subsets: dict[str, Subset]
     seed: int
+    """Of the split; a later import goes on with it."""
     device: str = "auto"
     cache: str = "cache"
 
@@ -47,17 +51,63 @@ class SiteFile(BaseModel):
 
 
 def write_site(
-    folder: Path, cohort: Cohort, split: Split, card: ModelCard, *, name: str, seed: int, device: str, cache: Path
+    folder: Path,
+    cohort: Cohort,
+    split: Split,
+    card: ModelCard,
+    *,
+    name: str,
+    seed: int,
+    device: str,
+    cache: Path,
+    digests: Mapping[Path, str] | None = None,
 ) -> None:
-    """Register a cohort at a site; earlier revocations stay in force."""
+    """Register a cohort at a site; earlier revocations stay in force.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     rows = tuple(
-        _Row(patient=s.patient, study=s.study, image=str(s.image), report=s.report, label=s.label, view=s.view)
+        _Row(
+            patient=s.patient,
+            study=s.study,
+            image=str(s.image),
+            report=s.report,
+            label=s.label,
+            view=s.view,
+            digest=(digests or {}).get(s.image, ""),
+        )
         for s in cohort.studies
     )
-    file = SiteFile(
-        name=name, card=card, studies=rows, subsets=dict(split.subset_of), seed=seed, device=device, cache=str(cache)
+    _write(
+        folder,
+        SiteFile(
+            name=name,
+            card=card,
+            studies=rows,
+            subsets=dict(split.subset_of),
+            seed=seed,
+            device=device,
+            cache=str(cache),
+        ),
     )
-    write_durable(folder / SITE_FILE, file.model_dump_json().encode())
+
+
+def drop_studies(folder: Path, patients: Collection[str]) -> tuple[str, ...]:
+    """Take the studies of patients out of `site.json`, who stay known; returns the digests of their image files.
+
+    The digest of a file that is not noted is "".
+
+    Raises:
+        CohortError: missing or damaged.
+        OutputError: the folder cannot be written.
+    """
+    file = read_site(folder)
+    gone = [row for row in file.studies if row.patient in patients]
+    if gone:
+        kept = tuple(row for row in file.studies if row.patient not in patients)
+        _write(folder, file.model_copy(update={"studies": kept}))
+    return tuple(row.digest for row in gone)
 
 
 def read_site(folder: Path) -> SiteFile:
@@ -70,3 +120,7 @@ def read_site(folder: Path) -> SiteFile:
         return SiteFile.model_validate_json((folder / SITE_FILE).read_bytes())
     except (OSError, ValidationError):  # its text could quote a report
         raise CohortError("no readable site here", where=str(folder), remedy="import its data again") from None
+
+
+def _write(folder: Path, file: SiteFile) -> None:
+    write_durable(folder / SITE_FILE, file.model_dump_json().encode())

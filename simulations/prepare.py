@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.data_import import assign_sets, check_images
 from client.site_files import write_site
-from common.data.duplicates import find_duplicates, patient_groups
+from common.data.duplicates import patient_groups
 from common.data.image_cache import ImageCache
 from common.data.manifest import Manifest, read_manifest, read_patient_list
-from common.data.splits import choose_forget, partition, split_cohort
+from common.data.splits import choose_forget, partition
 from common.data.tokenizer import load_tokenizer
 from common.errors import CohortError, ConfigError, OutputError
 from common.model.checkpoint import ModelCard
@@ -46,9 +47,7 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
     experiment = config.experiment
     cache_folder = out / "cache"
     cache = ImageCache(cache_folder, experiment.data.image_size, experiment.data.cache_bytes)
-    studies = manifest.cohort.studies
-    cache.warm([s.image for s in studies], lambda done: on_image(done, len(studies)), place=manifest.place)
-    duplicates = find_duplicates(manifest.cohort, cache)
+    duplicates = check_images(manifest, cache, on_image)
     # Made-up radiographs resemble one another more than real ones do, and who is who is known by construction.
     groups = patient_groups(manifest.cohort, duplicates) if config.manifest else {}
     cohort = manifest.cohort
@@ -66,7 +65,9 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
     )
     per_site = {name: cohort.where(lambda s, name=name: s.site == name) for name in cohort.sites}  # type: ignore[misc]
     splits = {
-        name: manifest.split or split_cohort(part, experiment.data.split, experiment.seed, groups)
+        name: assign_sets(
+            part, manifest.split, experiment.data.split, experiment.seed, groups, known={}, revoked=()
+        ).split
         for name, part in per_site.items()
     }
     if config.forget_shared:
@@ -74,11 +75,10 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
         splits = {name: _in_training(split, shared) for name, split in splits.items()}
     forget = _forget(config, per_site, splits)
     for name, part in per_site.items():
-        own = frozenset(part.patients)
         write_site(
             out / "sites" / name,
             part,
-            Split({p: s for p, s in splits[name].subset_of.items() if p in own}),
+            splits[name],
             card,
             name=name,
             seed=experiment.seed,

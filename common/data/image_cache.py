@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
@@ -114,7 +114,14 @@ class ImageCache:
             ImageError: a file is gone, so its pixels cannot be found.
             OutputError: an entry cannot be removed.
         """
-        digests = {self.digest(image) for image in images}
+        return self.discard_digests({self.digest(image) for image in images})
+
+    def discard_digests(self, digests: Collection[str]) -> int:
+        """Delete the pixels of image files by their SHA-256, of all sizes, and return how many entries went.
+
+        Raises:
+            OutputError: an entry cannot be removed.
+        """
         self._digests = {key: digest for key, digest in self._digests.items() if digest not in digests}
         removed = 0
         with self._locked() as total:

@@ -33,20 +33,7 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int, groups: Groups 
     """
     if len(cohort.sites) > 1:
         raise CohortError("patients of several sites in one split", remedy="split each site by itself")
-    shares = {
-        Subset.VALIDATION: config.validation,
-        Subset.CALIBRATION: config.calibration,
-        Subset.AUDIT: config.audit,
-        Subset.TEST: config.test,
-    }
-    train = 1.0 - sum(shares.values())
-    if train <= 1e-9:
-        raise ConfigError(
-            "the shares of the held-out sets add up to 1 or more",
-            where="data.split",
-            remedy="leave a share for training",
-        )
-    shares = {subset: share for subset, share in ({Subset.TRAIN: train} | shares).items() if share > 0}
+    shares = _shares(config)
     strata = _strata(cohort, groups)
     units = sum(len(stratum) for stratum in strata)
     if units < len(shares):
@@ -57,6 +44,38 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int, groups: Groups 
         )
     dealt = _deal(strata, _sizes(list(shares.values()), units), np.random.default_rng([seed, 1]))
     return Split({p: subset for subset, hand in zip(shares, dealt, strict=True) for p in chain(*hand)})
+
+
+def extend_split(
+    cohort: Cohort, known: Mapping[str, Subset], config: SplitConfig, seed: int, groups: Groups | None = None
+) -> Split:
+    """Sets of the patients who are not `known` yet; those who are stay where they are.
+
+    A newcomer joins the set of a known patient of the same group; others go where their label, and the whole, are
+    furthest behind their shares.
+
+    Raises:
+        ConfigError: the shares leave nothing to train on.
+    """
+    shares = _shares(config)
+    sets, pace = list(shares), np.asarray(list(shares.values()))
+    rng = np.random.default_rng([seed, 4])
+    subset_of: dict[str, Subset] = {}
+    counts, newcomers = [], []
+    for stratum in _strata(cohort, groups):
+        homes = [next((known[p] for p in unit if p in known), None) for unit in stratum]
+        subset_of |= {p: home for unit, home in zip(stratum, homes, strict=True) if home for p in unit}
+        counts.append(np.array([homes.count(subset) for subset in sets], dtype=float))
+        newcomers.append([unit for unit, home in zip(stratum, homes, strict=True) if home is None])
+    everywhere = np.sum(counts, axis=0)
+    for count, units in zip(counts, newcomers, strict=True):
+        for row in rng.permutation(len(units)):
+            behind = pace * (count.sum() + 1) - count + pace * (everywhere.sum() + 1) - everywhere
+            taker = int(np.argmax(behind))
+            count[taker] += 1
+            everywhere[taker] += 1
+            subset_of |= dict.fromkeys(units[row], sets[taker])
+    return Split({p: subset for p, subset in subset_of.items() if p not in known})
 
 
 def partition(cohort: Cohort, sites: int, seed: int, groups: Groups | None = None) -> Cohort:
@@ -90,6 +109,24 @@ def choose_forget(cohort: Cohort, split: Split, count: int, seed: int) -> tuple[
         )
     chosen, _ = _deal(_strata(train, None), [count, most + 1 - count], np.random.default_rng([seed, 3]))
     return tuple(sorted(chain(*chosen)))
+
+
+def _shares(config: SplitConfig) -> dict[Subset, float]:
+    """Shares of the sets that have one, training first."""
+    shares = {
+        Subset.VALIDATION: config.validation,
+        Subset.CALIBRATION: config.calibration,
+        Subset.AUDIT: config.audit,
+        Subset.TEST: config.test,
+    }
+    train = 1.0 - sum(shares.values())
+    if train <= 1e-9:
+        raise ConfigError(
+            "the shares of the held-out sets add up to 1 or more",
+            where="data.split",
+            remedy="leave a share for training",
+        )
+    return {subset: share for subset, share in ({Subset.TRAIN: train} | shares).items() if share > 0}
 
 
 def _strata(cohort: Cohort, groups: Groups | None) -> list[list[Unit]]:

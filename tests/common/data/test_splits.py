@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.config import SplitConfig
-from common.data.splits import choose_forget, partition, split_cohort
+from common.data.splits import choose_forget, extend_split, partition, split_cohort
 from common.errors import CohortError, ConfigError
 from common.records import Cohort, Split, Study, Subset
 
@@ -133,3 +133,24 @@ def test_several_sites_are_not_split_together() -> None:
     mixed = replace(cohort, studies=cohort.studies + cohort_of(20, site="b").studies)
     with pytest.raises(CohortError, match="several sites"):
         split_cohort(mixed, SplitConfig(), 0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(before=st.integers(5, 60), after=st.integers(1, 60), seed=st.integers(0, 2**20))
+def test_newcomers_get_a_set_each_and_bring_the_whole_towards_its_shares(before: int, after: int, seed: int) -> None:
+    everybody = cohort_of(before + after, seed)
+    known = split_cohort(everybody.of({f"p{n}" for n in range(before)}), SplitConfig(), seed).subset_of
+    new = extend_split(everybody, known, SplitConfig(), seed).subset_of
+    assert new.keys() == set(everybody.patients) - known.keys()
+    assert new == extend_split(shuffled(everybody, seed), known, SplitConfig(), seed).subset_of
+    shares = {Subset.TRAIN: 0.45, Subset.VALIDATION: 0.10, Subset.TEST: 0.15}
+    for subset, share in shares.items():
+        size = sum(s is subset for s in [*known.values(), *new.values()])
+        assert abs(size - share * (before + after)) < 4
+
+
+def test_a_newcomer_joins_the_set_of_a_known_patient_of_the_same_group() -> None:
+    everybody = cohort_of(12)
+    known = {f"p{n}": list(Subset)[n % 5] for n in range(10)}
+    new = extend_split(everybody, known, SplitConfig(), 0, {"p3": "p3", "p10": "p3", "p4": "p4", "p11": "p4"})
+    assert new.subset_of == {"p10": known["p3"], "p11": known["p4"]}
