@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import cast
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -143,35 +142,36 @@ class Federation:
             UnavailableError: no site at all answered.
         """
         begin, limit = self.clock(), self.timeout if deadline is None else deadline
-        for name in sorted(requests.keys() - self.nodes.keys()):
-            log.warning("%s: not there, left out of %s", name, kind)
-        requests = {name: records for name, records in requests.items() if name in self.nodes}
         waiting = self._send(kind, requests, limit)
         answered = 0
         while waiting:
             # Looked at once more when time is up: what came while the last reply was worked on is not late.
-            last = self.clock() - begin >= limit
-            arrived = False
+            last, before = self.clock() - begin >= limit, len(waiting)
             for identity in tuple(waiting):
                 # One by one, so that memory holds one model and not all that are ready.
-                for message in self.grid.pull_messages([identity]):
-                    asked = waiting.pop(message.metadata.reply_to_message_id, None)
-                    if asked is None:
-                        continue
-                    arrived = True
-                    if self._fits(message, kind, asked):
-                        answered += 1
-                        self.meter.bytes_up += size(message.content)
-                        yield asked.site, message.content
+                answered += yield from self._take(identity, kind, waiting)
             if last:
                 break
-            if waiting and not arrived:
+            if waiting and len(waiting) == before:
                 self.wait(self.poll)
         self.meter.seconds += self.clock() - begin
         for asked in waiting.values():
             log.warning("%s: no answer to %s in time", asked.site, kind)
         if not answered:
             raise UnavailableError(f"no site answered {kind}")
+
+    def _take(
+        self, identity: str, kind: str, waiting: dict[str, _Asked]
+    ) -> Generator[tuple[str, RecordDict], None, int]:
+        """The reply to one message, if it is there and fits; returns how many that were. What repeats is dropped."""
+        answered = 0
+        for message in self.grid.pull_messages([identity]):
+            asked = waiting.pop(message.metadata.reply_to_message_id, None)
+            if asked is not None and self._fits(message, kind, asked):
+                answered += 1
+                self.meter.bytes_up += size(message.content)
+                yield asked.site, message.content
+        return answered
 
     def _send(self, kind: str, requests: Mapping[str, RecordDict], limit: float) -> dict[str, _Asked]:
         """Sign and push; who is waited for, by the id of the message."""
@@ -185,12 +185,11 @@ class Federation:
             messages.append(Message(records, self.nodes[name], kind, ttl=limit))
             asked.append(_Asked(name, instruction))
             self.meter.bytes_down += size(records)
-        # Flower gives None for a message that it could not take.
-        waiting = dict(zip(self.grid.push_messages(messages), asked, strict=False))
-        waiting.pop(cast(str, None), None)
-        for one in asked:
-            if one not in waiting.values():
-                log.warning("%s: %s could not be sent", one.site, kind)
+        # Flower gives None for a message that it could not take, and nothing at all if all together are too large.
+        sent = zip(self.grid.push_messages(messages), asked, strict=False)
+        waiting = {identity: one for identity, one in sent if identity}
+        for name in sorted(signed.keys() - {one.site for one in waiting.values()}):
+            log.warning("%s: %s could not be sent", name, kind)
         return waiting
 
     def _fits(self, message: Message, kind: str, asked: _Asked) -> bool:
