@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo check lint test bench proto study-covid study-hospitals clean
+.PHONY: help setup demo check lint test bench proto study-covid study-hospitals study-natural clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -44,10 +44,13 @@ study-covid: setup ## 10 seeds on the real set, into docs/results/covid.md
 	$(BIN)/fedforget-sim study --preset covid --seeds 10 --out runs/study-covid --write docs/results/covid.md
 
 study-hospitals: setup ## made-up hospitals, one and three forgetting, relay, scaled and naive
-	$(BIN)/fedforget-sim study --preset hospitals --seeds 3 --out runs/study-one --write docs/results/hospitals-one.md
+	$(BIN)/fedforget-sim study --preset hospitals --seeds 2 --out runs/study-one --write docs/results/hospitals-one.md
 	for how in relay scaled naive; do \
-	  $(BIN)/fedforget-sim study --preset hospitals-three --set campaign.aggregation=$$how --seeds 3 \
+	  $(BIN)/fedforget-sim study --preset hospitals-three --set campaign.aggregation=$$how --seeds 2 \
 	    --out runs/study-three-$$how --write docs/results/hospitals-three-$$how.md || exit 1; done
+
+study-natural: setup ## the real set by its own hospitals, one patient known at two, into docs/results/natural.md
+	$(BIN)/fedforget-sim study --preset covid-natural --seeds 4 --out runs/study-natural --write docs/results/natural.md
 
 clean: ## remove .venv and build products
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
