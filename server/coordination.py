@@ -145,7 +145,7 @@ class Coordination:
                     site.announced = now if pending else None
                 site.pending, site.first_due = pending, due
                 detail = f"{pending} waiting" + (f", first due {due.isoformat(timespec='seconds')}" if due else "")
-                session.add(EventRow(at=now, campaign=None, site=site.name, kind="announced", detail=detail))
+                session.add(EventRow(at=now, site=site.name, kind="announced", detail=detail))
                 _log.info("%s announced: %s", site.name, detail)
         return messages.AnnounceReply()
 
@@ -161,7 +161,7 @@ class Coordination:
             site = _admitted(session, pem)
             if site.version != request.version:
                 detail = f"{site.version or 'none'} -> {request.version}"
-                session.add(EventRow(at=now, campaign=None, site=site.name, kind="version", detail=detail))
+                session.add(EventRow(at=now, site=site.name, kind="version", detail=detail))
             site.seen, site.version = now, request.version
             if abs(skew) > _SKEW:
                 _log.warning("the clock of %s is off by %.0f s", site.name, skew.total_seconds())

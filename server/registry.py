@@ -227,6 +227,18 @@ class Registry:
                 if _version(row).weights in digests and row.state not in {"active", "superseded"}:
                     delivery = session.get_one(DeliveryRow, (row.name, site))
                     delivery.purged = self.clock()
+                    session.add(EventRow(at=delivery.purged, site=site, kind="purged", detail=row.name))
+
+    def holds(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds these weights: what it had said to be gone is there again, and owed again."""
+        gone = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
+        with transaction(self.engine) as session:
+            in_use = {_version(row).weights for row in session.scalars(_in_use())}
+            rows = session.execute(gone.where(DeliveryRow.site == site, DeliveryRow.purged.is_not(None)))
+            for delivery, row in rows.all():
+                if _version(row).weights in set(digests) - in_use:
+                    delivery.purged = None
+                    session.add(EventRow(at=self.clock(), site=site, kind="held-again", detail=row.name))
 
     def recipients(self, name: str) -> Sequence[DeliveryRow]:
         """Who got a version, when, and since when the copy is gone."""

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import Engine
 
 from client import database
-from client.coordination import Announcer, RecordedHoldings, ask_status, connect
+from client.coordination import CALL_SECONDS, Announcer, RecordedHoldings, ask_status, connect
 from client.database import HoldingRow
 from client.revocations import REVOCATIONS_FILE, Revocation, Revocations, waiting, write_revocations
 from client.settings import SiteFolder
@@ -32,9 +32,12 @@ from common.files import write_private
 from common.sql import open_database, transaction
 from server.coordination import Coordination, serve
 from server.database import DeliveryRow, SiteRow, VersionRow, migrate
+from server.manifest import Manifest, Provenance
+from server.registry import Registry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DUE = NOW + timedelta(days=30)
+ROOT = Path(__file__).parents[2]
 OLD, NEW = "a" * 64, "b" * 64
 
 
@@ -56,10 +59,11 @@ class Federation:
             row = SiteRow(name="north", state="active", node_key="", signing_key="", certificate="", enrolled=NOW)
             session.add(row)
         self.certify()
+        self.versions = Registry(root / "models", self.engine, lambda: NOW)
         self.port, self.server = 0, None
         self.start()
         self.site.settings_file.write_text(
-            f'name = "north"\ngateway = "localhost:1"\ncoordination = "localhost:{self.port}"\n'
+            f'name = "north"\ngateway = "localhost:1"\ncoordination = "127.0.0.1:{self.port}"\n'
             'ca_fingerprint = ""\nheartbeat_seconds = 60\n'
         )
 
@@ -74,10 +78,10 @@ class Federation:
             session.get_one(SiteRow, "north").certificate = pem.decode()
 
     def start(self) -> None:
-        service = Coordination(self.engine, lambda: NOW, lambda row: row.manifest["weights"])
+        service = Coordination(self.engine, lambda: NOW, self.versions)
         self.server, self.port = serve(
             service,
-            f"localhost:{self.port}",
+            f"127.0.0.1:{self.port}",
             certificate=self.certificate,
             key=self.key,
             ca=certificate_pem(self.ca),
@@ -94,6 +98,15 @@ class Federation:
 
     def quarantine(self, name: str, digest: str) -> None:
         """A version that the site got and must delete."""
+        manifest = Manifest(
+            name=name,
+            created=NOW,
+            parent=None,
+            campaign=None,
+            weights=digest,
+            files={},
+            provenance=Provenance(round=0, run=None, code="", config="", sites=()),
+        )
         with transaction(self.engine) as session:
             version = VersionRow(
                 name=name,
@@ -101,7 +114,7 @@ class Federation:
                 manifest_digest="",
                 created=NOW,
                 state_since=NOW,
-                manifest={"weights": digest},
+                manifest=manifest.model_dump(mode="json"),
             )
             session.add(version)
             session.flush()
@@ -340,31 +353,66 @@ def site_database(federation: Federation) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture
+def process_of(federation: Federation, site_database: Engine) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "client.coordination", "--dir", str(federation.site.root)]
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
 def test_the_process_announces_logs_json_lines_without_patients_and_ends_on_sigterm(
-    federation: Federation, site_database: Engine
+    federation: Federation, process_of: Callable[[], subprocess.Popen[str]]
 ) -> None:
     revoke(federation, "p-1")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "client.coordination", "--dir", str(federation.site.root)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while federation.row().seen is None and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.05)
-        assert federation.row().pending == 1
-        process.send_signal(signal.SIGTERM)
-        _, printed = process.communicate(timeout=10)
-    finally:
-        process.kill()
+    process = process_of()
+    deadline = time.monotonic() + 30
+    while federation.row().seen is None and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    assert federation.row().pending == 1
+    process.send_signal(signal.SIGTERM)
+    _, printed = process.communicate(timeout=10)
     lines = [json.loads(line) for line in printed.splitlines()]
     assert process.returncode == 0
     assert "announced: 1 waiting" in {line["message"] for line in lines}
     assert "p-1" not in printed
 
 
+def test_sigterm_ends_the_process_while_a_coordinator_keeps_it_waiting(
+    federation: Federation, process_of: Callable[[], subprocess.Popen[str]]
+) -> None:
+    federation.stop()
+    with socket.create_server(("127.0.0.1", federation.port)) as silent:
+        silent.settimeout(30)
+        process = process_of()
+        connection, _ = silent.accept()
+        with connection:
+            connection.settimeout(30)
+            assert connection.recv(1)  # the TLS handshake has begun and gets no answer
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(CALL_SECONDS / 2) == 0
+
+
+def test_a_site_that_has_not_joined_gets_told_to_and_the_process_goes_on_trying(
+    federation: Federation, announcer_of: Callable[..., Announcer], caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate = federation.site.certificate.read_bytes()
+    federation.site.certificate.unlink()
+    announcer = announcer_of()
+    announcer.step(0.0)
+    assert "fedforget-site join" in caplog.text
+    federation.site.certificate.write_bytes(certificate)
+    announcer.step(2.0)
+    assert federation.row().seen == NOW
+
+
 def test_nothing_in_the_process_needs_torch() -> None:
     code = "import sys, client.coordination; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -22,6 +22,8 @@ from common.errors import UnavailableError
 from common.sql import open_database, transaction
 from server.coordination import MAX_MESSAGE_BYTES, MAX_PENDING, SERVICE, Coordination, RateLimit, serve
 from server.database import CampaignRow, DeliveryRow, EventRow, SiteRow, VersionRow, migrate
+from server.manifest import Manifest, Provenance
+from server.registry import Registry
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OLD, NEW = "a" * 64, "b" * 64
@@ -103,7 +105,7 @@ def service(tmp_path: Path, authority: Authority, identities: dict[str, tuple[by
             pem = identities[name][0].decode()
             session.add(SiteRow(name=name, state=state, node_key="", signing_key="", certificate=pem, enrolled=START))
     clock = Clock()
-    coordination = Coordination(engine, clock, lambda version: version.manifest["weights"], RateLimit(20, 1))
+    coordination = Coordination(engine, clock, Registry(tmp_path / "models", engine, clock), RateLimit(20, 1))
     certificate, key = authority.server()
     server, port = serve(coordination, "localhost:0", certificate=certificate, key=key, ca=authority.pem)
     with ExitStack() as stack:
@@ -132,15 +134,25 @@ def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 
 
 def deliver(engine: Engine, name: str, digest: str, state: str, site: str = "north") -> None:
+    """A site got a version that now is in `state`."""
+    manifest = Manifest(
+        name=name,
+        created=START,
+        parent=None,
+        campaign=None,
+        weights=digest,
+        files={},
+        provenance=Provenance(round=0, run=None, code="", config="", sites=()),
+    )
     with transaction(engine) as session:
         session.add(
             VersionRow(
                 name=name,
                 state=state,
-                manifest_digest="0" * 64,
+                manifest_digest="",
                 created=START,
                 state_since=START,
-                manifest={"weights": digest},
+                manifest=manifest.model_dump(mode="json"),
             )
         )
         session.flush()
@@ -327,11 +339,11 @@ def test_the_health_service_answers_and_asks_for_a_certificate_too(service: Serv
     assert refused(lambda: outside.Check(request, timeout=5))[0] is grpc.StatusCode.UNAVAILABLE
 
 
-def test_an_address_that_is_taken_is_told(service: Service, authority: Authority) -> None:
+def test_an_address_that_is_taken_is_told(service: Service, authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.server()
     with pytest.raises(UnavailableError, match="cannot listen"):
         serve(
-            Coordination(service.engine, service.clock, lambda _: ""),
+            Coordination(service.engine, service.clock, Registry(tmp_path, service.engine, service.clock)),
             f"localhost:{service.port}",
             certificate=certificate,
             key=key,

@@ -200,6 +200,22 @@ def test_a_site_owes_what_it_got_and_has_not_said_to_be_gone(registry: Registry,
     assert [row.purged for row in registry.recipients("v0002")] == [None]
 
 
+def test_a_copy_that_was_said_to_be_gone_and_is_there_again_is_owed_again(
+    registry: Registry, publish: Publish, engine: Engine
+) -> None:
+    first, second = publish(0), publish(1, parent="v0001")
+    registry.deliver("v0001", "north")
+    registry.quarantine(["v0001"], "campaign 1")
+    registry.purged("north", [first.weights])
+    registry.holds("north", [second.weights])
+    assert registry.owed("north") == ()
+    registry.holds("north", [first.weights])
+    assert registry.owed("north") == (first.weights,)
+    with transaction(engine) as session:
+        told = [(event.kind, event.detail) for event in session.scalars(select(EventRow)) if event.site == "north"]
+    assert told == [("purged", "v0001"), ("held-again", "v0001")]
+
+
 def test_weights_in_use_under_another_name_are_not_owed(registry: Registry, publish: Publish) -> None:
     publish(0), publish(0, parent="v0001")
     registry.deliver("v0001", "north")
