@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
@@ -131,6 +132,14 @@ def read_certificate(pem: bytes, where: str) -> x509.Certificate:
         raise InputError("not a certificate in PEM", where=where, remedy="restore the file") from None
 
 
+def load_certificate(path: Path) -> x509.Certificate:
+    """The certificate in a file, or an `InputError`."""
+    try:
+        return read_certificate(path.read_bytes(), str(path))
+    except OSError as err:
+        raise InputError(f"cannot read: {err.strerror}", where=str(path), remedy="restore the file") from None
+
+
 def certificate_request(key: ec.EllipticCurvePrivateKey, name: str) -> x509.CertificateSigningRequest:
     """A request (PKCS #10, RFC 2986), signed with the key it is for."""
     return x509.CertificateSigningRequestBuilder().subject_name(_name(name)).sign(key, hashes.SHA256())
@@ -170,6 +179,9 @@ def _issue(
     now: datetime,
     lifetime: timedelta,
 ) -> x509.Certificate:
+    check_authority(ca, now)
+    if ca.public_key() != ca_key.public_key():
+        raise InputError("the authority's key is not that of its certificate", remedy="restore both from one backup")
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     return (
         _builder(_name(name), ca.subject, key, now, min(now + lifetime, ca.not_valid_after_utc))

@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentRequest:
-    """A hospital's public keys; `replaces` is the fingerprint of the signing key that a rotation gives up."""
+    """A hospital's public keys; `replaces` is the signing key that a rotation gives up, which signs the request too."""
 
     name: str
     certificate_request: str
@@ -89,45 +89,34 @@ def make_request(
         node_key=keys.node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
         node_proof=base64.b64encode(proof).decode(),
         signing_key=keys.signing.public.pem.decode(),
-        replaces=old.public.keyid if old else None,
+        replaces=old.public.pem.decode() if old else None,
         software=software,
     )
     signers = (keys.signing, old) if old else (keys.signing,)
     return dsse.encode_envelope(dsse.sign(REQUEST_TYPE, encode(request), *signers))
 
 
-def check_request(data: bytes, known: PublicKey | None) -> CheckedRequest:
-    """Read a request and check that its sender holds all its keys.
-
-    Args:
-        data: the file.
-        known: the signing key that this name has now, which a rotation is signed with; None for a new name.
+def check_request(data: bytes) -> CheckedRequest:
+    """Read a request and check that its sender holds all its keys; whether the name is theirs is not known yet.
 
     Raises:
         EvidenceError: damaged, changed after signing, or without the possession of a key.
     """
     envelope = dsse.decode_envelope(data)
     request = decode(EnrolmentRequest, envelope.body)
-    signing = _signing_key(request)
-    pinned = {key.keyid: ("site", key) for key in (signing, known) if key is not None}
-    dsse.verify(envelope, REQUEST_TYPE, PinnedKeys.of(pinned.values()), {"site": 1})
-    signers = frozenset(signature.keyid for signature in envelope.signatures)
-    if signing.keyid not in signers:
-        raise EvidenceError("the request is not signed with the key it asks to register")
+    signing = _public_key(request.signing_key)
+    keys = [signing] if request.replaces is None else [signing, _public_key(request.replaces)]
+    named = {key.keyid: (key.keyid, key) for key in keys}
+    dsse.verify(envelope, REQUEST_TYPE, PinnedKeys.of(named.values()), dict.fromkeys(named, 1))
     _check_node_key(request, signing)
-    return CheckedRequest(request, _certificate_key(request), signing, signers)
+    return CheckedRequest(request, _certificate_key(request), signing, frozenset(named))
 
 
-def requested_name(data: bytes) -> str:
-    """The name in a request of which nothing has been verified yet."""
-    return decode(EnrolmentRequest, dsse.decode_envelope(data).body).name
-
-
-def _signing_key(request: EnrolmentRequest) -> PublicKey:
+def _public_key(pem: str) -> PublicKey:
     try:
-        return PublicKey.from_pem(request.signing_key.encode())
+        return PublicKey.from_pem(pem.encode())
     except InputError as err:
-        raise EvidenceError(f"the request's signing key: {err}") from None
+        raise EvidenceError(f"a signing key in the request: {err}") from None
 
 
 def _certificate_key(request: EnrolmentRequest) -> ec.EllipticCurvePublicKey:

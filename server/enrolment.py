@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from common.certificates import certificate_pem, issue_signer, issue_site, read_certificate
-from common.enrolment import JOIN_TYPE, CheckedRequest, JoinBundle, check_request, requested_name
+from common.certificates import certificate_pem, issue_signer, issue_site, load_certificate
+from common.enrolment import JOIN_TYPE, CheckedRequest, JoinBundle, check_request
 from common.errors import InputError, RefusedError
 from common.evidence import dsse
 from common.evidence.keys import PublicKey, SigningKey
@@ -52,12 +52,8 @@ def open_authority(folder: ServerFolder) -> Authority:
     """
     settings = folder.settings()
     host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
-    try:
-        pem = folder.ca_certificate.read_bytes()
-    except OSError:
-        raise InputError("cannot read", where=str(folder.ca_certificate), remedy="restore the file") from None
     return Authority(
-        ca=read_certificate(pem, str(folder.ca_certificate)),
+        ca=load_certificate(folder.ca_certificate),
         ca_key=load_ec_key(folder.ca_key, read_passphrase(folder.passphrase)),
         signing=load_signing_key(folder.signing_key, folder.passphrase),
         gateway=f"{host}:{settings.ports.gateway}",
@@ -72,18 +68,20 @@ def read_request(session: Session, data: bytes) -> CheckedRequest:
         EvidenceError: damaged, changed after signing, or a key that the sender does not hold.
         RefusedError: the name or a key belongs to another hospital, or the hospital is revoked.
     """
-    row = session.get(SiteRow, requested_name(data))
-    known = PublicKey.from_pem(row.signing_key.encode()) if row else None
-    checked = check_request(data, known)
+    checked = check_request(data)
+    name = checked.request.name
+    row = session.get(SiteRow, name)
+    if row is None and checked.request.replaces is not None:
+        raise RefusedError(f"the request replaces the keys of {name}, which is not known here")
     if row is not None and row.state == "revoked":
-        raise RefusedError(f"{row.name} is revoked: a hospital that returns enrols under a new name")
-    if known is not None and known.keyid not in checked.signers:
+        raise RefusedError(f"{name} is revoked: a hospital that returns enrols under a new name")
+    if row is not None and PublicKey.from_pem(row.signing_key.encode()).keyid not in checked.signers:
         raise RefusedError(
-            f"the name {checked.request.name} is taken, and its hospital has not signed this request: "
+            f"the name {name} is taken, and its hospital has not signed this request: "
             "`fedforget-site rotate` makes one that it has"
         )
     same_key = or_(SiteRow.signing_key == checked.request.signing_key, SiteRow.node_key == checked.request.node_key)
-    if other := session.scalars(select(SiteRow.name).where(same_key, SiteRow.name != checked.request.name)).first():
+    if other := session.scalars(select(SiteRow.name).where(same_key, SiteRow.name != name)).first():
         raise RefusedError(f"a key in the request belongs to {other}: every hospital makes its own")
     return checked
 

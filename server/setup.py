@@ -13,8 +13,8 @@ from common.certificates import (
     certificate_fingerprint,
     certificate_pem,
     issue_server,
+    load_certificate,
     new_authority,
-    read_certificate,
 )
 from common.errors import ConfigError
 from common.evidence.keys import SigningKey
@@ -87,7 +87,7 @@ def renew_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
     Raises:
         InputError: the authority's key is not in the folder, or does not open.
     """
-    ca = read_certificate(folder.ca_certificate.read_bytes(), str(folder.ca_certificate))
+    ca = load_certificate(folder.ca_certificate)
     ca_key = load_ec_key(folder.ca_key, read_passphrase(folder.passphrase))
     certificate = issue_server(ca, ca_key, load_ec_key(folder.key).public_key(), folder.settings().hosts, now)
     write_bytes(folder.certificate, certificate_pem(certificate))
