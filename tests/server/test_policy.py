@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.policy import SiteState, Start, Wait, decide
@@ -84,6 +84,7 @@ def test_a_site_of_which_no_date_is_known_does_not_wait() -> None:
     assert isinstance(decide(NOW, [SiteState("north", True, 1, None, None)], POLICY, False, {}), Start)
 
 
+@settings(deadline=None)
 @given(moments, federations, policies, pasts)
 def test_nothing_starts_while_a_campaign_runs(
     now: datetime, sites: list[SiteState], policy: PolicyConfig, past: dict[str, list[datetime]]
@@ -91,6 +92,7 @@ def test_nothing_starts_while_a_campaign_runs(
     assert isinstance(decide(now, sites, policy, True, past), Wait)
 
 
+@settings(deadline=None)
 @given(moments, federations, policies, pasts)
 def test_a_campaign_starts_for_active_waiting_sites_within_their_daily_limit_only(
     now: datetime, sites: list[SiteState], policy: PolicyConfig, past: dict[str, list[datetime]]
@@ -103,6 +105,7 @@ def test_a_campaign_starts_for_active_waiting_sites_within_their_daily_limit_onl
         assert set(found.sites) == allowed
 
 
+@settings(deadline=None)
 @given(moments, federations, policies, pasts)
 def test_whatever_is_due_within_the_lead_starts_unless_its_site_had_its_campaigns_of_the_day(
     now: datetime, sites: list[SiteState], policy: PolicyConfig, past: dict[str, list[datetime]]
@@ -117,6 +120,7 @@ def test_whatever_is_due_within_the_lead_starts_unless_its_site_had_its_campaign
             assert site.name in found.sites
 
 
+@settings(deadline=None)
 @given(moments, federations, policies, pasts)
 def test_waiting_until_the_moment_it_names_is_enough_and_no_earlier_one_is(
     now: datetime, sites: list[SiteState], policy: PolicyConfig, past: dict[str, list[datetime]]
