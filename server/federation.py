@@ -142,6 +142,9 @@ class Federation:
             UnavailableError: no site at all answered.
         """
         begin, limit = self.clock(), self.timeout if deadline is None else deadline
+        for name in sorted(requests.keys() - self.nodes.keys()):
+            log.warning("%s: not there, left out of %s", name, kind)
+        requests = {name: records for name, records in requests.items() if name in self.nodes}
         waiting = self._send(kind, requests, limit)
         answered = 0
         while waiting:
