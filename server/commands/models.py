@@ -1,0 +1,147 @@
+"""`fedforget-server models`: versions, where they come from, whether they are whole, and a copy to hand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import EvidenceError
+from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from server.registry import Registry, Version
+
+app = sub_app("Model versions: what was published, from what, and by whom it was made.")
+
+Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as `models list` shows it.")]
+
+
+@app.command("list", epilog="Example: fedforget-server models list --dir federation --json")
+def list_models(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show all versions, the newest last."""
+    with clear_errors():
+        rows = [_summary(version) for version in _open(folder).versions()]
+        show(rows, _table(rows), as_json=as_json)
+
+
+@app.command("show", epilog="Example: fedforget-server models show v0002 --dir federation")
+def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show one version: its record, its figures, and which sites hold a copy."""
+    from rich.console import Group  # noqa: PLC0415 - only for this drawing
+
+    with clear_errors():
+        registry = _open(folder)
+        version = registry.get(name)
+        copies = [{"site": row.site, "sent": row.sent, "purged": row.purged} for row in registry.recipients(name)]
+        facts = version.manifest.provenance
+        figures = [metric.model_dump() for metric in facts.metrics]
+        fields = {
+            **_summary(version),
+            "weights": version.weights,
+            "manifest": version.manifest_digest,
+            "round": facts.round,
+            "run": facts.run,
+            "code": facts.code,
+            "config": facts.config,
+            "sites": list(facts.sites),
+        }
+        drawn = Group(
+            fields_table({**fields, "sites": ", ".join(facts.sites)}),
+            rows_table(("figure", "value", "95 % from", "to", "patients"), map(_figure, figures)),
+            rows_table(("site", "sent", "copy gone"), (row.values() for row in copies)),
+        )
+        show({**fields, "figures": figures, "copies": copies}, drawn, as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server models lineage v0003 --dir federation")
+def lineage(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show a version and all that it descends from, newest first."""
+    with clear_errors():
+        rows = [_summary(version) for version in _open(folder).lineage(name)]
+        show(rows, _table(rows), as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server models verify --dir federation")
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="VERSION", help="One version; all without it.")] = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Compare every byte of the versions with their records; exit code 6 when one differs."""
+    with clear_errors():
+        registry = _open(folder)
+        if name is not None:
+            names = [registry.get(name).name]
+            registry.verify(name)
+            found = dict.fromkeys(names, "whole")
+        else:
+            found = {v.name: _finding(registry, v) for v in registry.versions()}
+        show(found, rows_table(("version", "found"), found.items()), as_json=as_json)
+        bad = [key for key, text in found.items() if text not in {"whole", _DELETED}]
+        if bad:
+            raise EvidenceError(f"{', '.join(bad)}: not as published; restore the folder from its backup")
+
+
+@app.command(epilog="Example: fedforget-server models export v0003 shared/v0003 --dir federation")
+def export(
+    name: Name,
+    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write a version to a new folder that torch and safetensors load, with its model card."""
+    with clear_errors():
+        out = _open(folder).export(name, to)
+        written = sorted(path.name for path in out.iterdir())
+        show({"folder": str(out), "files": written}, f"{name} is in {out}; read README.md first", as_json=as_json)
+
+
+_DELETED = "weights deleted, the record is left"
+
+
+def _open(folder: Path) -> Registry:
+    from server.house import open_house  # noqa: PLC0415 - torch, for commands that need it
+
+    return open_house(folder).registry
+
+
+def _finding(registry: Registry, version: Version) -> str:
+    if version.weights_deleted is not None:
+        return _DELETED
+    try:
+        registry.verify(version.name)
+    except EvidenceError as error:
+        return str(error)
+    return "whole"
+
+
+def _summary(version: Version) -> dict[str, Any]:
+    return {
+        "version": version.name,
+        "state": version.state,
+        "since": version.state_since,
+        "parent": version.parent,
+        "campaign": version.campaign,
+        "created": version.created,
+        "weights_deleted": version.weights_deleted,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """The columns that fit into a terminal of 80."""
+    names = ("version", "state", "since", "parent", "campaign")
+    weights = ("deleted" if row["weights_deleted"] else "kept" for row in rows)
+    return rows_table(
+        (*names, "weights"), ([*(row[n] for n in names), w] for row, w in zip(rows, weights, strict=True))
+    )
+
+
+def _figure(metric: dict[str, Any]) -> list[str | int | None]:
+    if metric["value"] is None:
+        return [metric["name"], f"not measured: {metric['missing']}", None, None, None]
+    low, high = (None if metric[key] is None else f"{metric[key]:.3f}" for key in ("low", "high"))
+    return [metric["name"], f"{metric['value']:.3f}", low, high, metric["patients"]]

@@ -1,0 +1,100 @@
+"""`fedforget-server models` on a coordinator's folder as `init` makes it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from common.model.checkpoint import ModelCard
+from server.commands.models import app
+from server.house import open_house
+from server.manifest import Metric, Provenance
+from server.setup import create_server
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FACTS = Provenance(
+    round=3,
+    run=5,
+    code="0.1.0",
+    config="c" * 64,
+    sites=("north", "south"),
+    metrics=(Metric(name="test AUC of opacity at north", value=0.81, low=0.7, high=0.92, patients=40),),
+)
+
+
+@pytest.fixture
+def federation(tmp_path: Path, card: ModelCard) -> Path:
+    """Two versions, the second one descends from the first."""
+    root = tmp_path / "federation"
+    create_server(root, ["localhost"], NOON)
+    house = open_house(root, lambda: NOON)
+    for seed, parent in enumerate([None, "v0001"]):
+        house.registry.publish(card.build(seed).state_dict(), card, parent=parent, campaign=None, provenance=FACTS)
+    house.engine.dispose()
+    return root
+
+
+def run(federation: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--dir", str(federation)])
+
+
+def test_list_and_lineage_show_states_and_parents(federation: Path) -> None:
+    listed = json.loads(run(federation, "list", "--json").stdout)
+    assert [(row["version"], row["state"], row["parent"]) for row in listed] == [
+        ("v0001", "superseded", None),
+        ("v0002", "active", "v0001"),
+    ]
+    chain = json.loads(run(federation, "lineage", "v0002", "--json").stdout)
+    assert [row["version"] for row in chain] == ["v0002", "v0001"]
+    assert "superseded" in run(federation, "list").stdout
+
+
+def test_show_has_the_record_the_figures_and_the_copies(federation: Path) -> None:
+    found = json.loads(run(federation, "show", "v0002", "--json").stdout)
+    assert (found["round"], found["run"], found["sites"], found["copies"]) == (3, 5, ["north", "south"], [])
+    assert found["figures"][0]["low"] == 0.7
+    assert len(found["weights"]) == 64
+    human = run(federation, "show", "v0002").stdout
+    assert "north, south" in human
+    assert "0.810" in human
+
+
+def test_verify_ends_with_6_and_names_the_version_when_a_byte_changed(federation: Path) -> None:
+    assert run(federation, "verify").exit_code == 0
+    path = federation / "models" / "v0001" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    bad = run(federation, "verify", "--json")
+    assert bad.exit_code == 6
+    found = json.loads(bad.stdout)
+    assert found["v0002"] == "whole"
+    assert found["v0001"].endswith("changed since it was published")
+    assert run(federation, "verify", "v0001").exit_code == 6
+    assert run(federation, "verify", "v0002").exit_code == 0
+
+
+def test_export_writes_a_folder_and_refuses_one_that_exists(federation: Path, tmp_path: Path) -> None:
+    done = run(federation, "export", "v0002", str(tmp_path / "out"), "--json")
+    assert json.loads(done.stdout)["files"] == [
+        "README.md", "example.py", "manifest.json", "model.json", "model.safetensors",
+    ]  # fmt: skip
+    again = run(federation, "export", "v0002", str(tmp_path / "out"))
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+
+
+def test_an_unknown_version_is_an_input_error(federation: Path) -> None:
+    for command in (["show", "v9"], ["lineage", "v9"], ["verify", "v9"], ["export", "v9", "out"]):
+        done = run(federation, *command)
+        assert done.exit_code == 2
+        assert "there is no version 'v9'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "show", "lineage", "verify", "export"])
+def test_every_command_shows_an_example_in_its_help(command: str) -> None:
+    assert f"fedforget-server models {command}" in CliRunner().invoke(app, [command, "--help"]).stdout
