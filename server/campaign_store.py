@@ -215,7 +215,8 @@ class DatabaseJournal:
 
     def entered(self, state: CampaignState) -> bool:
         """Whether the campaign has been in this state."""
-        return self.store.journal_body(self.number, f"state:{state}", BaseModel) is not None
+        with transaction(self.store.engine) as session:
+            return session.scalars(_phase(self.number, f"state:{state}")).first() is not None
 
     def note(self, kind: str, detail: str, site: str | None = None) -> None:
         """See `Journal`."""

@@ -1,0 +1,264 @@
+"""Campaigns from plan to end on real sites in this process, with a real database, cut short at every step."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from client.app import open_site
+from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
+from common.errors import RefusedError
+from common.records import Subset
+from common.sql import open_database
+from server.campaign_store import CampaignStore, GivenUpError
+from server.database import migrate
+from server.lifecycle import Carrier
+from server.registry import Registry
+from server.settings import GateConfig, PolicyConfig, Terms
+from server.states import WAYS, CampaignState
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+EXPERIMENT = ExperimentConfig(
+    train=TrainConfig(rounds=2, local_epochs=1, batch=4, patience=5),
+    unlearn=UnlearnConfig(passes=1),
+    campaign=CampaignConfig(retention_rounds=1),
+    decision=DecisionConfig(bootstrap=50),
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Cut(BaseException):
+    """A crash: nothing catches it."""
+
+
+@pytest.fixture
+def world(tmp_path, federation_of, card):
+    """A coordinator's database and folders in `make(name)`, and a federation of two sites."""
+    federation, sites = federation_of(north=3, south=3)
+    engines = []
+
+    class World:
+        clock = Clock()
+
+        def __init__(self, name: str = "server") -> None:
+            self.engine = open_database(f"sqlite:///{tmp_path / name}.db")
+            engines.append(self.engine)
+            migrate(self.engine)
+            self.store = CampaignStore(self.engine, tmp_path / name / "work", self.clock)
+            self.registry = Registry(tmp_path / name / "models", self.engine, self.clock)
+            self.federation, self.sites = federation, sites
+            self.carrier = Carrier(federation, self.store, self.registry, card)
+
+        def plan(self, kind="unlearning", due=None, **policy) -> int:
+            terms = Terms(experiment=EXPERIMENT, policy=PolicyConfig(quorum=0.4, **policy), gate=GateConfig())
+            active = self.registry.active()
+            parent = active.name if active and kind == "unlearning" else None
+            return self.store.plan(kind, terms.model_dump(mode="json"), parent=parent, due=due, reason="test")
+
+        def carry(self, number: int) -> CampaignState:
+            return self.carrier.carry_on(number, self.store.take_up(number))
+
+        def trained(self):
+            assert self.carry(self.plan("training")) == "published"
+            return self
+
+        def revoke(self, site="north"):
+            known = sites[site]
+            known.revoke([sorted(known.patients(Subset.TRAIN))[0]])
+
+    yield World
+    for engine in engines:
+        engine.dispose()
+    open_site.cache_clear()
+
+
+def states(world, number):
+    kinds = [e.detail.split(":")[0] for e in world.store.events(number) if e.kind == "state"]
+    return [CampaignState(k) for k in kinds]
+
+
+def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world):
+    here = world().trained()
+    version = here.registry.active()
+    assert version.name == "v0001"
+    assert version.manifest.provenance.sites == ("north", "south")
+    assert states(here, 1) == ["planned", "retraining", "published"]
+    assert here.store.get(1).result == "v0001"
+    assert not here.store.folder(1).exists()
+
+
+def test_one_patient_is_too_few_to_decide_and_ends_in_a_retrained_version(world):
+    here = world().trained()
+    here.revoke()
+    number = here.plan()
+    assert here.carry(number) == "published"
+    versions = {v.name: v for v in here.registry.versions()}
+    assert [versions[n].state for n in ("v0001", "v0002")] == ["quarantined", "active"]
+    assert versions["v0002"].parent is None
+    way = states(here, number)
+    assert way == [
+        "planned", "collecting", "unlearning", "aggregating", "retaining", "evaluating", "deciding", "retraining",
+        "published",
+    ]  # fmt: skip
+    assert all(b in WAYS[a] for a, b in pairwise(way))
+    assert "inconclusive, policy retrain" in here.store.get(number).reason
+    assert not here.store.folder(number).exists()
+
+
+@pytest.mark.parametrize(("policy", "active"), [("wait", "v0001"), ("withdraw", None)])
+def test_the_policy_chosen_beforehand_is_what_follows_an_undecided_campaign(world, policy, active):
+    here = world().trained()
+    here.revoke()
+    number = here.plan(undecided=policy)
+    assert here.carry(number) == "inconclusive"
+    found = here.registry.active()
+    assert (found.name if found else None) == active
+    assert here.store.open() is None
+
+
+def test_a_campaign_that_is_cut_short_at_any_step_ends_in_the_same_model(world, monkeypatch):
+    whole = world("whole").trained()
+    whole.revoke()
+    number = whole.plan()
+    whole.carry(number)
+    steps = [p.step for p in whole.store.phases(number)]
+    aim = whole.registry.active().weights
+    from server.campaign_store import DatabaseJournal
+
+    put, enter = DatabaseJournal.put, DatabaseJournal.enter
+    for at in range(len(steps)):
+        here = world(f"cut-{at}")
+        here.carry(here.plan("training"))
+        number = here.plan()
+        left = [at]
+
+        def count(done, left=left):
+            if left[0] == 0:
+                left[0] = -1
+                raise Cut
+            left[0] -= 1 if done else 0
+
+        def cut_put(journal, step, body, weights=None, count=count):
+            put(journal, step, body, weights)
+            count(True)
+
+        def cut_enter(journal, state, reason="", count=count):
+            fresh = not journal.entered(state)
+            enter(journal, state, reason)
+            if fresh and not state.ended:
+                count(True)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(DatabaseJournal, "put", cut_put)
+            patched.setattr(DatabaseJournal, "enter", cut_enter)
+            try:
+                here.carry(number)
+            except Cut:
+                assert here.store.open() is not None
+                here.carry(number)
+        assert here.store.get(number).state == "published"
+        assert here.registry.active().weights == aim
+        assert len({p.step for p in here.store.phases(number)}) == len(here.store.phases(number)) == len(steps)
+        assert len(here.registry.versions()) == 2
+
+
+def test_a_run_that_was_given_up_writes_no_more(world):
+    here = world().trained()
+    here.revoke()
+    number = here.plan()
+    old = here.store.take_up(number)
+    here.store.take_up(number)
+    with pytest.raises(GivenUpError, match="attempt 1 may write no more"):
+        here.carrier.carry_on(number, old)
+    assert states(here, number) == ["planned"]
+
+
+def test_two_campaigns_never_touch_the_same_model_at_once(world):
+    here = world().trained()
+    first = here.plan()
+    with pytest.raises(RefusedError, match=rf"campaign {first} \(planned\) is open"):
+        here.plan()
+    here.store.end(first, CampaignState.CANCELLED, "test")
+    assert here.plan() == first + 1
+
+
+def test_a_cancelled_campaign_publishes_nothing(world):
+    here = world().trained()
+    here.revoke()
+    number = here.plan()
+    attempt = here.store.take_up(number)
+    here.store.end(number, CampaignState.CANCELLED, "sent by mistake")
+    with pytest.raises(GivenUpError, match="is cancelled"):
+        here.carrier.carry_on(number, attempt)
+    assert here.registry.active().name == "v0001"
+
+
+def test_a_campaign_waits_visibly_for_its_forgetting_hospital_and_retrains_before_the_due_date(world):
+    here = world().trained()
+    here.revoke()
+    number = here.plan(due=NOW + timedelta(days=5))
+    nodes = dict(here.federation.nodes)
+    collected = here.carrier.federation
+    # North says that somebody waits, and is gone when it is asked to unlearn.
+    exchange = type(collected).exchange
+
+    def without_north(self, kind, requests, deadline=None):
+        if kind == "train.unlearn":
+            self.nodes = {"south": nodes["south"]}
+        return exchange(self, kind, requests, deadline)
+
+    type(collected).exchange = without_north
+    try:
+        assert here.carry(number) == "unlearning"
+        row = here.store.get(number)
+        assert "no site answered train.unlearn" in row.reason
+        assert row.retry_at == NOW + timedelta(minutes=10)
+        here.clock.now = NOW + timedelta(days=3, hours=1)
+        assert here.carry(number) == "published"
+    finally:
+        type(collected).exchange = exchange
+        here.federation.nodes = nodes
+        here.clock.now = NOW
+    assert "due date is near" in here.store.get(number).reason
+    assert [e.kind for e in here.store.events(number)].count("escalated") == 1
+    assert here.registry.active().manifest.provenance.sites == ("south",)
+    assert here.registry.get("v0001").state == "quarantined"
+
+
+def test_lost_weights_between_two_steps_are_made_again(world, monkeypatch):
+    here = world().trained()
+    here.revoke()
+    number = here.plan()
+    from server.campaign_store import DatabaseJournal
+
+    enter = DatabaseJournal.enter
+
+    def cut_at_retaining(journal, state, reason=""):
+        enter(journal, state, reason)
+        if state == "retaining":
+            raise Cut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DatabaseJournal, "enter", cut_at_retaining)
+        with pytest.raises(Cut):
+            here.carry(number)
+    path = here.store.folder(number) / "unlearn-north.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert here.carry(number) == "published"
+    assert "redone" in [e.kind for e in here.store.events(number)]
+
+
+def test_a_campaign_without_a_model_fails_with_the_remedy(world):
+    here = world()
+    number = here.plan()
+    assert here.carry(number) == "failed"
+    assert "fedforget-server train" in here.store.get(number).reason
