@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from client.supernode import supernode_argv
 from common.errors import InputError
 from common.flower import environment
 from common.log_filter import withhold_unknown
-from common.service import child_environment, keep_up, only_one, refuse_exposed
+from common.service import keep_up, only_one, refuse_exposed
 from common.sql import open_database
 from common.supervisor import Child
 
@@ -23,7 +24,7 @@ _ADMITTED = re.compile(r"SuperNode ID: \d+")
 def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
     """The hospital's processes, in the order in which they are started; none waits for the coordinator's answer."""
     here = {FOLDER_VARIABLE: str(folder.root.resolve())}
-    env = child_environment(environment(folder.flower_home), here)
+    env = {**os.environ, **environment(folder.flower_home), **here}
 
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))

@@ -17,7 +17,9 @@ from common.structured_log import parse_own
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_PREFIX = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ?:? +(.*)")
+_PREFIX = re.compile(r"(?:\S+Z )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) ?:? +(.*)")
+_SERVED = re.compile(r'\[uvicorn\.access\] .* HTTP/1\.[01]" 2\d\d')
+"""SuperNodes poll every three seconds: what went well is not logged."""
 _FRAME = re.compile(r'\s*File "([^"]+\.py)", line (\d+), in ([A-Za-z_]\w*|<module>|<lambda>)')
 _CLASS = re.compile(r"(?:[a-z_]+\.)*([A-Z]\w+)(?::.*)?")
 _FLOWER = tuple(
@@ -41,6 +43,9 @@ _FLOWER = tuple(
         r"SSL/TLS handshake error detected\.",
         r"Exit Code: \d{1,4}",
         r"\[code: \d{1,5}\] Failed to activate SuperNode\.?",
+        r"Failed to initialize the connection to the SuperLink\.",
+        r"The SuperNode could not establish a connection to the SuperLink\.",
+        r"For more information, visit: <https://flower\.ai/docs/framework/[\w./-]{1,60}>",
         r"Runtime HTTP API server did not stop within [\d.]+ seconds\.",
         r"EXPERIMENTAL: SuperExec authentication is experimental and may change in future releases\.",
         r"(ClientApp|ServerApp) raised an exception",
@@ -73,14 +78,14 @@ def plain(text: str) -> str:
 
 
 def keep_all(text: str) -> tuple[str, str] | None:
-    """Level and message of a printed line as it stands; None for an empty one. For the coordinator."""
+    """Level and message of a printed line as it stands; None for one that says nothing. For the coordinator."""
     line = plain(text)
     own = parse_own(line)
     if own is not None:
         return own[0], plain(own[1])
     match = _PREFIX.fullmatch(line)
     level, message = match.groups() if match else ("INFO", line)
-    return (level, message) if message.strip() else None
+    return (level, message) if message.strip() and not _SERVED.fullmatch(message) else None
 
 
 def withhold_unknown(text: str) -> tuple[str, str] | None:

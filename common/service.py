@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from common.errors import InputError, OutputError, RefusedError
 from common.files import read_private
+from common.flower import LOOPBACK
 from common.monitoring import monitor
 from common.process_log import ProcessLog, terminal_line
 from common.structured_log import Entry
@@ -74,20 +75,17 @@ def refuse_exposed(secrets: Iterable[Path]) -> None:
         raise InputError("; ".join(str(problem) for problem in problems))
 
 
-def child_environment(*additions: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with `additions`, and this Python's own programs before all others."""
-    merged = {**os.environ, **{name: value for addition in additions for name, value in addition.items()}}
-    merged["PATH"] = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), merged.get("PATH", "")]))
-    return merged
+def dialled(listen: str) -> str:
+    """The address at which this machine reaches what listens at `listen`: a wildcard is asked on loopback."""
+    return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(listen, listen)  # noqa: S104 - not bound here
 
 
 def accepts(host: str, port: int) -> Callable[[], bool]:
-    """A question that is answered yes when something listens at `host:port` (a wildcard is asked on loopback)."""
-    dialled = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - dialled, not bound
+    """A question that is answered yes when something listens at `host:port`."""
 
     def ask() -> bool:
         try:
-            socket.create_connection((dialled, port), timeout=0.5).close()
+            socket.create_connection((dialled(host), port), timeout=0.5).close()
         except OSError:
             return False
         return True

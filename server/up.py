@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from common.flower import LOOPBACK
 from common.log_filter import keep_all
-from common.service import accepts, child_environment, keep_up, only_one, refuse_exposed
+from common.service import accepts, keep_up, only_one, refuse_exposed
 from common.sql import open_database
 from common.supervisor import Child
 from server.database import migrate
@@ -18,7 +19,7 @@ from server.superlink import flower_environment, superexec_argv, superlink_argv
 
 def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...]:
     """The coordinator's processes, in the order in which they are started."""
-    ports, env = settings.ports, child_environment(flower_environment(folder))
+    ports, env = settings.ports, {**os.environ, **flower_environment(folder)}
 
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))

@@ -100,8 +100,18 @@ def test_other_loggers_write_nothing_through_ours(own_line: io.StringIO) -> None
 
 def test_the_coordinator_keeps_text_and_reads_its_level() -> None:
     assert keep_all("\x1b[93mWARNING \x1b[0m:   the disk is slow") == ("WARNING", "the disk is slow")
+    assert keep_all("2026-03-01T12:00:05.315Z INFO [uvicorn.error] Shutting down") == (
+        "INFO",
+        "[uvicorn.error] Shutting down",
+    )
     assert keep_all("plain text") == ("INFO", "plain text")
     assert keep_all("\x1b[0m   \n") is None
+
+
+def test_requests_that_superlink_served_are_not_logged_and_refused_ones_are() -> None:
+    line = '2026-03-01T12:00:05.315Z INFO [uvicorn.access] 127.0.0.1:9 - "POST /v1/fleet/pull-messages HTTP/1.1" '
+    assert keep_all(line + "200") is None
+    assert keep_all(line + "412") is not None
 
 
 @given(st.text())

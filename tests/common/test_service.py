@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 
 from common.errors import InputError, OutputError, RefusedError, UnavailableError
 from common.monitoring import monitor
-from common.service import accepts, child_environment, is_up, only_one, refuse_exposed
+from common.service import accepts, is_up, only_one, refuse_exposed
 from common.supervisor import Child, Supervisor
 from common.terminal import clear_errors
 
@@ -61,14 +60,6 @@ def test_every_secret_that_others_can_read_is_named_and_none_is_quoted(tmp_path:
     assert "missing: cannot read" in text
     assert "hush" not in text
     assert str(good) not in text
-
-
-def test_children_find_the_programs_installed_beside_this_python_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/elsewhere")
-    monkeypatch.setenv("FLWR_HOME", "/home/of/somebody")
-    env = child_environment({"FLWR_HOME": "/federation/flower"}, {"FEDFORGET_SITE": "/site"})
-    assert env["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/elsewhere"
-    assert (env["FLWR_HOME"], env["FEDFORGET_SITE"]) == ("/federation/flower", "/site")
 
 
 def test_a_listening_port_is_told_from_a_free_one() -> None:

@@ -1,0 +1,154 @@
+"""`fedforget-site doctor`: what fails in practice at a hospital, each with its remedy. Counts of data, never names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from client.coordination import ask_status
+from client.database import pending_migration
+from client.revocations import waiting
+from client.settings import SiteFolder, SiteSettings
+from client.site_files import read_site
+from client.up import secrets_of
+from common import checks, probes
+from common.certificates import (
+    SITE,
+    certificate_fingerprint,
+    check_issued,
+    common_name,
+    parse_fingerprint,
+    read_certificate,
+)
+from common.checks import GIB, Check
+from common.coordination import coordination_pb2 as messages
+from common.errors import ConfigError, EvidenceError, FedForgetError, InputError, RefusedError, UnavailableError
+from common.flower import LOOPBACK
+from common.installation import own_version
+from common.private_keys import load_ec_key, load_signing_key
+from common.service import accepts, is_up
+from common.sql import open_database
+
+DISK, MEMORY = 10 * GIB, 4 * GIB
+"""Image cache and one model version; SuperNode and ClientApp beside the training itself."""
+_JOIN = "fedforget-site join BUNDLE"
+_ROTATE = "fedforget-site rotate, and send the request to the coordinator"
+
+
+def examine(folder: SiteFolder, now: datetime) -> list[Check]:
+    """Every check, in the order in which a failure of one explains those after it."""
+    found = [probes.writable(folder.root)]
+    try:
+        settings = folder.settings()
+    except ConfigError as err:
+        return [*found, Check("site.toml", "fail", err.problem, err.remedy or "mend the file")]
+    up_runs = is_up(folder.root)
+    found += [checks.ok("site.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
+    found += [_signing(folder), *_membership(folder, settings, now)]
+    found += _coordinator(folder, settings, now)
+    for name, number in (("supernode", settings.ports.supernode), ("monitor", settings.ports.monitor)):
+        found.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
+    if up_runs:
+        found += probes.processes(settings.ports.monitor)
+    found += [_database(folder), *_data(folder)]
+    return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
+
+
+def _signing(folder: SiteFolder) -> Check:
+    try:
+        load_signing_key(folder.signing_key, folder.passphrase)
+    except InputError as err:
+        return Check("signing key", "fail", err.problem, err.remedy or "restore keys/ from the backup")
+    return checks.ok("signing key", "opens")
+
+
+def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
+    """The certificates of the join bundle, against the fingerprint that was compared by telephone and our own key."""
+    try:
+        ca = read_certificate(folder.ca_certificate.read_bytes(), "federation/ca.crt")
+        certificate = read_certificate(folder.certificate.read_bytes(), "keys/site.crt")
+    except (OSError, InputError):
+        yield Check("membership", "fail", "this site has not joined a federation", _JOIN)
+        return
+    if certificate_fingerprint(ca) != parse_fingerprint(settings.ca_fingerprint, "site.toml"):
+        yield Check("membership", "fail", "federation/ca.crt is not the authority in site.toml", _JOIN)
+        return
+    try:
+        check_issued(certificate, ca, SITE, now, "this site's certificate")
+        ours = load_ec_key(folder.tls_key).public_key() == certificate.public_key()
+    except (EvidenceError, InputError) as err:
+        yield Check("membership", "fail", str(err), _ROTATE)
+    else:
+        if ours and common_name(certificate) == settings.name:
+            yield checks.ok("membership", f"certificate for {settings.name} by this federation")
+        else:
+            yield Check("membership", "fail", "the certificate is for another key or name", _JOIN)
+    yield checks.validity("site certificate", certificate.not_valid_after_utc, now, _ROTATE)
+    yield checks.validity("authority", ca.not_valid_after_utc, now, "ask the coordinator", 365)
+
+
+def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
+    gateway = probes.service("gateway", settings.gateway)
+    yield from gateway
+    if not checks.failed(gateway):
+        address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
+        yield from probes.tls(address, folder.ca_certificate, now, allowed)
+    coordination = probes.service("coordination", settings.coordination)
+    yield from coordination
+    if not checks.failed(coordination):
+        yield from _approval(folder)
+
+
+def _approval(folder: SiteFolder) -> Iterator[Check]:
+    try:
+        status = ask_status(folder)
+    except RefusedError as err:
+        yield Check("approval", "fail", str(err), "ask the coordinator: fedforget-server site show")
+        return
+    except (InputError, UnavailableError) as err:
+        yield Check("approval", "fail", str(err), "look at the rows above, then ask the coordinator for its doctor")
+        return
+    if status.standing == messages.StatusReply.STANDING_ACTIVE:
+        yield checks.ok("approval", "active")
+    else:
+        remedy = "ask the coordinator why; fedforget-server site readmit lets it back"
+        yield Check("approval", "warn", "suspended: left out of campaigns", remedy)
+    yield checks.versions("version", own_version(), status.version)
+
+
+def _database(folder: SiteFolder) -> Check:
+    if not folder.database.exists():
+        return Check("database", "fail", "site.db is missing", "restore it from its backup")
+    try:
+        engine = open_database(f"sqlite:///{folder.database.resolve()}")
+    except InputError as err:
+        return Check("database", "fail", err.problem, err.remedy)
+    except UnavailableError:
+        return Check("database", "fail", "site.db cannot be opened", "check its owner")
+    try:
+        remedy = "fedforget-site up migrates it; a newer schema needs a newer FedForget"
+        return checks.schema(pending_migration(engine), remedy)
+    finally:
+        engine.dispose()
+
+
+def _data(folder: SiteFolder) -> Iterator[Check]:
+    try:
+        site = read_site(folder.root)
+    except FedForgetError:
+        yield Check("data", "fail", "no readable cohort here", "fedforget-site data import MANIFEST")
+    else:
+        images = {study.image for study in site.cohort.studies}
+        there = sum(path.is_file() for path in images)
+        detail = f"{len(site.cohort.patients)} patients, {len(site.studies)} studies, {there} of {len(images)} images"
+        if there == len(images):
+            yield checks.ok("data", detail)
+        else:
+            yield Check("data", "warn", detail, "mount the archive again, or fedforget-site data import")
+    try:
+        number = waiting(folder.root).number
+    except FedForgetError:
+        remedy = "restore revocations.json from a backup; nothing is trained before"
+        yield Check("revocations", "fail", "cannot be read", remedy)
+    else:
+        yield checks.ok("revocations", f"{number} waiting")

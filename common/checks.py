@@ -1,0 +1,122 @@
+"""The doctor's checks: each says what it found and how to mend it. Judging is pure; looking is in `common.probes`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from common.errors import InputError
+from common.files import read_private
+
+Result = Literal["ok", "warn", "fail"]
+GIB = 2**30
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row of the doctor's table; `remedy` is empty where nothing needs mending."""
+
+    name: str
+    result: Result
+    detail: str
+    remedy: str = ""
+
+
+def ok(name: str, detail: str) -> Check:
+    """A check that found nothing wrong."""
+    return Check(name, "ok", detail)
+
+
+def validity(name: str, until: datetime, now: datetime, remedy: str, warn_days: int = 30) -> Check:
+    """Days until a certificate expires."""
+    days = (until - now) / timedelta(days=1)
+    if days < 0:
+        return Check(name, "fail", f"expired on {until:%Y-%m-%d}", remedy)
+    detail = f"{days:.0f} days, until {until:%Y-%m-%d}"
+    return Check(name, "warn", detail, remedy) if days < warn_days else ok(name, detail)
+
+
+def clock(skew_seconds: float, allowed_seconds: float) -> Check:
+    """How far this clock is off; positive when it is ahead. Half of what is allowed is a warning."""
+    name, off = "clock", abs(skew_seconds)
+    detail = f"{off:.0f} s {'ahead of' if skew_seconds > 0 else 'behind'} the coordinator's" if off >= 1 else "agrees"
+    remedy = "synchronise it (chrony, systemd-timesyncd): node keys and instructions are refused when clocks differ"
+    if off > allowed_seconds:
+        return Check(name, "fail", f"{detail}, {allowed_seconds:.0f} s are allowed", remedy)
+    return Check(name, "warn", detail, remedy) if off > allowed_seconds / 2 else ok(name, detail)
+
+
+def secrets(paths: Sequence[Path]) -> list[Check]:
+    """Are keys and secrets there, and readable by their owner alone? A row for each that is not."""
+    found = []
+    for path in paths:
+        name = f"secret {path.parent.name}/{path.name}"
+        try:
+            if not read_private(path).strip():
+                found.append(Check(name, "fail", "is empty", "restore the file"))
+        except InputError as err:
+            found.append(Check(name, "fail", err.problem, err.remedy))
+    return found or [ok("secrets", f"{len(paths)}, all private")]
+
+
+def space(name: str, free: int, needed: int, remedy: str) -> Check:
+    """Enough bytes of a kind? Fails below half of `needed`."""
+    detail = f"{free / GIB:.1f} GiB free"
+    if free >= needed:
+        return ok(name, detail)
+    return Check(name, "fail" if free < needed / 2 else "warn", f"{detail}, {needed / GIB:.0f} GiB advised", remedy)
+
+
+def port(name: str, number: int, *, taken: bool, up_runs: bool) -> Check:
+    """A port of ours is free, or held while our own `up` runs."""
+    name = f"port {number} ({name})"
+    if up_runs:
+        return (
+            ok(name, "held by the running `up`")
+            if taken
+            else Check(name, "fail", "`up` runs and nothing listens here", "see logs/ for why the process ends")
+        )
+    if taken:
+        return Check(name, "fail", "another process listens here", "stop it, or change the port under [ports]")
+    return ok(name, "free")
+
+
+def versions(name: str, ours: str, theirs: str) -> Check:
+    """FedForget on both sides; another first or second number is another wire format."""
+    detail = f"{ours} here, {theirs or 'unknown'} there"
+    if ours == theirs:
+        return ok(name, f"{ours} on both sides")
+    if theirs and ours.split(".")[:2] == theirs.split(".")[:2]:
+        return Check(name, "warn", detail, "install the same version on both sides")
+    return Check(name, "fail" if theirs else "warn", detail, "install the same version on both sides")
+
+
+def schema(pending: str | None, remedy: str) -> Check:
+    """Is the database's schema this code's? `pending` is the one it has when it is not."""
+    return ok("database", "migrated") if pending is None else Check("database", "fail", f"schema {pending}", remedy)
+
+
+def failed(checks: Iterable[Check]) -> bool:
+    """Is there one that fails?"""
+    return any(check.result == "fail" for check in checks)
+
+
+def as_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """For programs."""
+    return [asdict(check) for check in checks]
+
+
+def as_table(checks: Sequence[Check]) -> Table:
+    """For people."""
+    table = Table("check", "result", "found", "how to fix")
+    for check in checks:
+        result = Text(check.result, style=_COLOURS[check.result])
+        table.add_row(Text(check.name), result, Text(check.detail), Text(check.remedy))
+    return table

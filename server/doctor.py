@@ -1,0 +1,149 @@
+"""`fedforget-server doctor`: what fails in practice at the coordinator, each with its remedy."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from sqlalchemy import select
+
+from common import checks, probes
+from common.certificates import SERVER, check_issued, read_certificate
+from common.checks import GIB, Check
+from common.errors import ConfigError, EvidenceError, FedForgetError, InputError, UnavailableError
+from common.flower import LOOPBACK
+from common.installation import own_version
+from common.private_keys import load_signing_key
+from common.service import accepts, dialled, is_up
+from common.sql import open_database, transaction
+from server.database import SiteRow, pending_migration
+from server.settings import ServerFolder, ServerSettings
+from server.up import secrets_of
+
+DISK, MEMORY = 20 * GIB, 8 * GIB
+"""Versions of a model of some 100 M parameters beside Flower's database; replies of a round in the ServerApp."""
+_SILENT = timedelta(minutes=10)
+_RENEW = "fedforget-server certificate renew, then restart `up`"
+_RESTORE = "restore pki/ from the backup"
+
+
+def examine(folder: ServerFolder, now: datetime) -> list[Check]:
+    """Every check, in the order in which a failure of one explains those after it."""
+    found = [probes.writable(folder.root)]
+    try:
+        settings = folder.settings()
+    except ConfigError as err:
+        return [*found, Check("server.toml", "fail", err.problem, err.remedy or "mend the file")]
+    up_runs = is_up(folder.root)
+    found += [checks.ok("server.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
+    found += [_signing(folder), *_certificates(folder, settings, now), *_names(settings)]
+    found += _ports(settings, up_runs=up_runs)
+    if up_runs:
+        found += probes.processes(settings.ports.monitor)
+        address = (settings.hosts[0], settings.ports.gateway)
+        found += probes.tls(address, folder.ca_certificate, now, 5.0, at=dialled(settings.ports.listen))
+    found += _database(folder, settings, now)
+    return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY)]
+
+
+def _signing(folder: ServerFolder) -> Check:
+    try:
+        load_signing_key(folder.signing_key, folder.passphrase)
+    except InputError as err:
+        return Check("signing key", "fail", err.problem, err.remedy or _RESTORE)
+    return checks.ok("signing key", "opens")
+
+
+def _certificates(folder: ServerFolder, settings: ServerSettings, now: datetime) -> Iterator[Check]:
+    try:
+        ca = read_certificate(folder.ca_certificate.read_bytes(), "pki/ca.crt")
+        certificate = read_certificate(folder.certificate.read_bytes(), "pki/server.crt")
+    except (OSError, InputError):
+        yield Check("certificates", "fail", "pki/ca.crt or pki/server.crt cannot be read", _RESTORE)
+        return
+    yield checks.validity("authority", ca.not_valid_after_utc, now, "plan a new federation: sites join it anew", 365)
+    yield checks.validity("certificate", certificate.not_valid_after_utc, now, _RENEW)
+    try:
+        check_issued(certificate, ca, SERVER, now, "it")
+    except EvidenceError as err:
+        yield Check("certificate chain", "fail", str(err), _RENEW)
+    missing = [host for host in settings.hosts if host not in _named(certificate)]
+    if missing:
+        yield Check("certificate names", "fail", f"{', '.join(missing)} not in the certificate", _RENEW)
+    else:
+        yield checks.ok("certificate names", ", ".join(settings.hosts))
+
+
+def _named(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return frozenset({*names.get_values_for_type(x509.DNSName), *map(str, addresses)})
+
+
+def _names(settings: ServerSettings) -> Iterator[Check]:
+    """Hospitals may resolve names that this machine does not, so that is only a warning."""
+    for host in settings.hosts:
+        name = f"name {host}"
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            try:
+                socket.getaddrinfo(host, None)
+            except OSError:
+                yield Check(name, "warn", "does not resolve here", "enter it in the DNS that the hospitals use")
+            else:
+                yield checks.ok(name, "resolves")
+
+
+def _ports(settings: ServerSettings, *, up_runs: bool) -> Iterator[Check]:
+    ports, outside = settings.ports, dialled(settings.ports.listen)
+    for name, host, number in (
+        ("gateway", outside, ports.gateway),
+        ("coordination", outside, ports.coordination),
+        ("superlink", LOOPBACK, ports.superlink),
+        ("monitor", LOOPBACK, ports.monitor),
+    ):
+        yield checks.port(name, number, taken=accepts(host, number)(), up_runs=up_runs)
+
+
+def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> Iterator[Check]:
+    """The schema, and what the sites last said."""
+    try:
+        engine = open_database(folder.database_url(settings))
+    except (InputError, UnavailableError) as err:
+        detail, remedy = (err.problem, err.remedy) if isinstance(err, InputError) else (str(err), "start the database")
+        yield Check("database", "fail", detail, remedy)
+        return
+    try:
+        pending = pending_migration(engine)
+        yield checks.schema(pending, "fedforget-server up migrates it; a newer schema needs a newer FedForget")
+        if pending is None:
+            with transaction(engine) as session:
+                sites = [
+                    (site.name, site.state, site.seen, site.version)
+                    for site in session.scalars(select(SiteRow).order_by(SiteRow.name))
+                ]
+            for name, state, seen, version in sites:
+                if state != "revoked":
+                    yield _site(name, state, seen, version, now)
+    except FedForgetError as err:
+        yield Check("database", "fail", str(err), "see logs/")
+    finally:
+        engine.dispose()
+
+
+def _site(name: str, state: str, seen: datetime | None, version: str, now: datetime) -> Check:
+    row = f"site {name}"
+    if seen is None:
+        return Check(row, "warn", "enrolled, never heard of", "has it joined, and is its `up` running?")
+    if state != "active":
+        return Check(row, "warn", state, f"fedforget-server site show {name}, then site readmit")
+    if now - seen > _SILENT:
+        return Check(row, "warn", f"silent since {seen:%Y-%m-%d %H:%M} UTC", "fedforget-site doctor there")
+    return checks.versions(row, own_version(), version)
