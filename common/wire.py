@@ -181,12 +181,17 @@ def weights_of(records: RecordDict) -> dict[str, Tensor]:
     """The weights of a message.
 
     Raises:
-        WireError: there are none.
+        WireError: there are none, or they cannot be read.
     """
+    import torch  # noqa: F401, PLC0415 - Flower does not import it itself, and a refusal must not pay for it
+
     record = records.get(_WEIGHTS)
     if not isinstance(record, ArrayRecord):
         raise WireError("message without weights")
-    return cast("dict[str, Tensor]", dict(record.to_torch_state_dict()))
+    try:
+        return cast("dict[str, Tensor]", dict(record.to_torch_state_dict()))
+    except Exception as err:  # noqa: BLE001 - of a damaged head NumPy's reader raises SyntaxError, TokenError, EOFError...
+        raise WireError(f"weights that cannot be read: {type(err).__name__}") from None
 
 
 def size(records: RecordDict) -> int:

@@ -73,15 +73,15 @@ OnBadReply = Callable[[str, str, str], None]
 
 
 def _only_logged(site: str, kind: str, reason: str) -> None:
-    """A reply that does not verify is in the log in any case."""
+    """Bad replies are in the log in any case."""
 
 
 @dataclass
 class Federation:
     """Sites by name, and the meter that exchanges are charged to.
 
-    With a `signer` every request is signed, in the `scope` as it stands, and a reply that does not verify is reported
-    to `on_bad_reply` instead of being handed over. Without one, in simulations, nobody has keys.
+    With a `signer` every request is signed, in the `scope` as it stands; without one, in simulations, nobody has keys.
+    A reply that does not verify, or has a wrong form, is reported to `on_bad_reply` instead of being handed over.
     """
 
     grid: Grid
@@ -111,7 +111,7 @@ class Federation:
         try:
             return unpack(records, body)
         except WireError as error:
-            self.on_bad_reply(site, kind, str(error))
+            self._report(site, kind, str(error))
             return None
 
     def weights(
@@ -120,15 +120,22 @@ class Federation:
         """The weights of a reply; None, and reported, if they may not be aggregated."""
         try:
             after = weights_of(records)
-        except (WireError, ValueError) as error:
-            self.on_bad_reply(site, kind, str(error) if isinstance(error, WireError) else "unreadable weights")
+        except WireError as error:
+            self._report(site, kind, str(error))
             return None
         return after if self.accepts(site, kind, before, after) else None
+
+    def _report(self, site: str, kind: str, reason: str) -> None:
+        log.warning("%s: bad reply to %s: %s", site, kind, reason)
+        self.on_bad_reply(site, kind, reason)
 
     def status(self, deadline: float | None = None) -> dict[str, StatusReply]:
         """Ask every site for its counts; this is the registration that averaging weighs by."""
         requests = dict.fromkeys(self.sites, pack(StatusRequest()))
-        return {name: unpack(r, StatusReply) for name, r in self.exchange(STATUS, requests, deadline)}
+        replies = (
+            (name, self.read(name, STATUS, r, StatusReply)) for name, r in self.exchange(STATUS, requests, deadline)
+        )
+        return {name: reply for name, reply in replies if reply is not None}
 
     def exchange(
         self, kind: str, requests: Mapping[str, RecordDict], deadline: float | None = None
@@ -207,8 +214,7 @@ class Federation:
             except EvidenceError as err:
                 # A site that cannot read who asks it cannot bind an answer to the question; its error changes nothing.
                 if code is None:
-                    log.warning("%s: answered %s with what does not verify: %s", asked.site, kind, err)
-                    self.on_bad_reply(asked.site, kind, str(err))
+                    self._report(asked.site, kind, str(err))
                     return False
         if code is not None:
             log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import io
+
+import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,3 +75,26 @@ def test_no_text_makes_unpack_raise_anything_else(kind: str, text: str) -> None:
 def test_a_body_of_another_record_type_is_refused() -> None:
     with pytest.raises(WireError, match="without a body"):
         unpack(RecordDict({"body": ArrayRecord()}), StatusReply)
+
+
+def damaged() -> st.SearchStrategy[bytes]:
+    """The bytes of a small array with some of them changed, or cut off."""
+    good = Array(np.arange(6, dtype=np.float32)).data
+    changes = st.dictionaries(st.integers(0, len(good) - 1), st.integers(0, 255), min_size=1, max_size=5)
+    replaced = changes.map(lambda at: bytes(at.get(i, byte) for i, byte in enumerate(good)))
+    return replaced | st.integers(0, len(good) - 1).map(lambda end: good[:end])
+
+
+@given(damaged())
+def test_no_bytes_of_an_array_make_reading_it_raise_anything_else(data: bytes) -> None:
+    array = Array("float32", (6,), "numpy.ndarray", data)
+    with contextlib.suppress(WireError):
+        weights_of(RecordDict({"arrays": ArrayRecord({"w": array})}))
+
+
+def test_an_array_that_asks_to_be_unpickled_is_not_read() -> None:
+    written = io.BytesIO()
+    np.save(written, np.array([object()]), allow_pickle=True)
+    array = Array("object", (1,), "numpy.ndarray", written.getvalue())
+    with pytest.raises(WireError, match="cannot be read: ValueError"):
+        weights_of(RecordDict({"arrays": ArrayRecord({"w": array})}))
