@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import setup
+from client.commands import bundle, data, revocations, run, setup
 from common.terminal import root_app
 
 app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
@@ -11,3 +11,7 @@ app.command(
 )(setup.init)
 app.command(epilog="Example: fedforget-site join north-join.json --dir hospital")(setup.join)
 app.command(epilog="Example: fedforget-site rotate --dir hospital")(setup.rotate)
+data.register(app)
+app.command(epilog="Example: fedforget-site up --dir hospital")(run.up)
+revocations.register(app)
+app.add_typer(bundle.app, name="bundle")

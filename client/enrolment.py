@@ -89,6 +89,7 @@ def join(folder: SiteFolder, data: bytes, now: datetime) -> CheckedBundle:
     text = _with_addresses(folder, checked.bundle)
     write_bytes(folder.ca_certificate, checked.bundle.authority.encode())
     write_bytes(folder.coordinator_key, checked.coordinator.pem)
+    write_text(folder.experiment_file, checked.bundle.experiment)
     write_bytes(folder.join_file, data)
     write_bytes(room / folder.certificate.name, checked.bundle.certificate.encode())
     write_text(folder.settings_file, text)

@@ -44,7 +44,10 @@ class EnrolmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class JoinBundle:
-    """What an approved hospital needs; the authority vouches for the key that signs it. `node` is Flower's id."""
+    """What an approved hospital needs; the authority vouches for the key that signs it.
+
+    `experiment` is the JSON of the federation's model, data settings and classes; `node` is Flower's id, if known.
+    """
 
     site: str
     authority: str
@@ -52,6 +55,7 @@ class JoinBundle:
     coordinator: str
     gateway: str
     coordination: str
+    experiment: str
     node: str | None
 
 

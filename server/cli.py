@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from common.terminal import root_app
-from server.commands import setup, site
+from server.commands import campaign, models, run, setup, site
 
 app = root_app("Coordinate hospitals that train together and forget a patient.")
 app.command(epilog="Example: fedforget-server init federation --host fed.example.org --host 192.0.2.7")(setup.init)
 app.add_typer(setup.certificate, name="certificate")
 app.add_typer(site.app, name="site")
+app.command(epilog="Example: fedforget-server up --dir federation")(run.up)
+app.command(epilog="Example: fedforget-server train --dir federation --wait")(campaign.train)
+app.add_typer(campaign.app, name="campaign")
+app.add_typer(models.app, name="models")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,14 +13,15 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from common.certificates import certificate_pem, issue_signer, issue_site, load_certificate
+from common.data.tokenizer import load_tokenizer
 from common.enrolment import JOIN_TYPE, CheckedRequest, JoinBundle, check_request
-from common.errors import InputError, RefusedError
+from common.errors import ConfigError, InputError, RefusedError
 from common.evidence import dsse
 from common.evidence.keys import PublicKey, SigningKey
 from common.evidence.schema import encode
 from common.private_keys import load_ec_key, load_signing_key, read_passphrase
 from server.database import EventRow, SiteRow, unsigned64
-from server.settings import ServerFolder
+from server.settings import ServerFolder, ServerSettings
 
 Kind = Literal["enrolled", "rotated", "renewed"]
 
@@ -33,6 +35,7 @@ class Authority:
     signing: SigningKey
     gateway: str
     coordination: str
+    experiment: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,11 @@ class Approval:
 
 
 def open_authority(folder: ServerFolder) -> Authority:
-    """Read the keys from the coordinator's folder.
+    """Read the keys and the settings from the coordinator's folder.
 
     Raises:
-        InputError: one is missing, readable by others, or does not open.
+        ConfigError: `server.toml` names no classes, without which a hospital cannot import its data.
+        InputError: a key is missing, readable by others, or does not open.
     """
     settings = folder.settings()
     host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
@@ -58,6 +62,7 @@ def open_authority(folder: ServerFolder) -> Authority:
         signing=load_signing_key(folder.signing_key, folder.passphrase),
         gateway=f"{host}:{settings.ports.gateway}",
         coordination=f"{host}:{settings.ports.coordination}",
+        experiment=_experiment(settings, str(folder.settings_file)),
     )
 
 
@@ -146,6 +151,20 @@ def find(session: Session, name: str) -> SiteRow:
     return row
 
 
+def _experiment(settings: ServerSettings, where: str) -> str:
+    """The `ModelCard` of the federation as JSON, without importing torch for it."""
+    if len(settings.classes) < 2:
+        raise ConfigError("classes: at least two labels", where=where, remedy='as ["no", "yes"]')
+    data = settings.experiment.data
+    card = {
+        "model": settings.experiment.model.model_dump(mode="json"),
+        "data": data.model_dump(mode="json"),
+        "classes": settings.classes,
+        "vocab_size": load_tokenizer(data.tokenizer, data.max_tokens).vocab_size,
+    }
+    return json.dumps(card, indent=2)
+
+
 def _bundle(authority: Authority, name: str, certificate: str, node: int | None, now: datetime) -> bytes:
     signer = issue_signer(authority.ca, authority.ca_key, authority.signing.public, now)
     bundle = JoinBundle(
@@ -155,6 +174,7 @@ def _bundle(authority: Authority, name: str, certificate: str, node: int | None,
         coordinator=certificate_pem(signer).decode(),
         gateway=authority.gateway,
         coordination=authority.coordination,
+        experiment=authority.experiment,
         node=None if node is None else str(unsigned64(node)),
     )
     return dsse.encode_envelope(dsse.sign(JOIN_TYPE, encode(bundle), authority.signing))

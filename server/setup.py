@@ -31,8 +31,8 @@ _TOML = """\
 # Names and addresses that hospitals dial. After a change: fedforget-server certificate renew
 hosts = {hosts}
 
-# Labels, in the order of the model's outputs.
-# classes = ["no finding", "pneumonia"]
+# Labels, in the order of the model's outputs; needed before the first hospital is approved.
+{classes}
 
 # SQLite in this folder, unless this names a PostgreSQL server.
 # database = "postgresql+pg8000://fedforget@db.example.org/fedforget"
@@ -51,7 +51,7 @@ coordination = {coordination}
 """
 
 
-def create_server(path: Path, hosts: Sequence[str], now: datetime) -> str:
+def create_server(path: Path, hosts: Sequence[str], now: datetime, classes: Sequence[str] = ()) -> str:
     """Make the folder `path` and return the fingerprint of the new authority.
 
     Raises:
@@ -70,7 +70,7 @@ def create_server(path: Path, hosts: Sequence[str], now: datetime) -> str:
         write_bytes(folder.ca_certificate, certificate_pem(ca))
         key = new_tls_key(folder.key)
         write_bytes(folder.certificate, certificate_pem(issue_server(ca, ca_key, key.public_key(), hosts, now)))
-        write_text(folder.settings_file, _settings_text(hosts))
+        write_text(folder.settings_file, _settings_text(hosts, classes))
         for room in (folder.flower_database.parent, folder.models, folder.work, folder.logs):
             room.mkdir(mode=0o700)
         engine = open_database(folder.database_url(folder.settings()))
@@ -94,10 +94,11 @@ def renew_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
     return certificate
 
 
-def _settings_text(hosts: Sequence[str]) -> str:
+def _settings_text(hosts: Sequence[str], classes: Sequence[str]) -> str:
     ports, policy = PortsConfig(), PolicyConfig()
     return _TOML.format(
         hosts=json.dumps(list(dict.fromkeys(hosts))),
+        classes=f"classes = {json.dumps(list(classes))}" if classes else '# classes = ["no finding", "pneumonia"]',
         gateway=ports.gateway,
         coordination=ports.coordination,
         min_batch=policy.min_batch,

@@ -97,7 +97,7 @@ def coordinator(tmp_path: Path) -> ServerFolder:
     from server.settings import ServerFolder
     from server.setup import create_server
 
-    create_server(tmp_path / "coordinator", ["localhost"], datetime.now(UTC))
+    create_server(tmp_path / "coordinator", ["localhost"], datetime.now(UTC), CLASSES)
     return ServerFolder(tmp_path / "coordinator")
 
 

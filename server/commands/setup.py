@@ -17,13 +17,16 @@ certificate = sub_app("The coordinator's TLS certificate.")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder of the coordinator.")],
     hosts: Annotated[list[str], typer.Option("--host", help="Name or address that hospitals dial; may be repeated.")],
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Label, in the order of the model's outputs; repeated for each.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the federation's authority, the coordinator's keys, server.toml and the database."""
     from server.setup import create_server  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
-        ca = create_server(folder, hosts, datetime.now(UTC))
+        ca = create_server(folder, hosts, datetime.now(UTC), classes or ())
         show(
             {"folder": str(folder), "ca_fingerprint": ca},
             f"made {folder}\n\nFingerprint of the federation's authority, to be given to hospitals by telephone:\n"

@@ -43,7 +43,7 @@ Approve = Callable[..., bytes]
 
 @pytest.fixture
 def server(tmp_path: Path) -> ServerFolder:
-    create_server(tmp_path / "federation", ["fed.example.org"], NOW)
+    create_server(tmp_path / "federation", ["fed.example.org"], NOW, ["no", "yes"])
     return ServerFolder(tmp_path / "federation")
 
 
@@ -131,6 +131,18 @@ def test_a_hospital_that_joins_has_what_it_connects_with(
     assert north.settings().gateway == "fed.example.org:8443"
 
 
+def test_a_hospital_gets_the_model_that_the_federation_trains(
+    north: SiteFolder, approved: Approve, server: ServerFolder
+) -> None:
+    from client.data_import import check_card, read_card
+    from server.house import open_house
+
+    join(north, approved(north), NOW)
+    card = read_card(north.experiment_file)
+    assert card == open_house(server.root).card
+    check_card(card)
+
+
 def test_joining_twice_is_joining_once(north: SiteFolder, approved: Approve) -> None:
     bundle = approved(north)
     join(north, bundle, NOW)
@@ -166,7 +178,7 @@ def refuses(site: SiteFolder, data: bytes, message: str, now: datetime = NOW) ->
 def test_a_bundle_of_another_federation_is_refused(
     north: SiteFolder, approved: Approve, authority: Authority, tmp_path: Path
 ) -> None:
-    other = create_server(tmp_path / "other", ["fed.example.org"], NOW)
+    other = create_server(tmp_path / "other", ["fed.example.org"], NOW, ["no", "yes"])
     text = north.settings_file.read_text().replace(certificate_fingerprint(authority.ca), other)
     north.settings_file.write_text(text)
     refuses(north, approved(north), "of another federation")
@@ -176,7 +188,7 @@ def test_a_coordinator_that_the_authority_does_not_vouch_for_is_refused(
     north: SiteFolder, approved: Approve, authority: Authority, tmp_path: Path
 ) -> None:
     """All of the bundle is public, so anybody can sign it again: the key must come from the authority."""
-    create_server(tmp_path / "other", ["fed.example.org"], NOW)
+    create_server(tmp_path / "other", ["fed.example.org"], NOW, ["no", "yes"])
     rogue = open_authority(ServerFolder(tmp_path / "other"))
     thief, bundle = rogue.signing, approved(north)
     refuses(north, resigned(bundle, thief), "not among the pinned keys")

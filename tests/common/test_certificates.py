@@ -195,8 +195,8 @@ def serve(context: ssl.SSLContext) -> tuple[int, Callable[[], str]]:
             raw.settimeout(10)
             try:
                 with context.wrap_socket(raw, server_side=True) as secure:
-                    subject = dict(pair[0] for pair in (secure.getpeercert() or {})["subject"])
-                    outcome.append(str(subject["commonName"]))
+                    der = secure.getpeercert(binary_form=True) or b""
+                    outcome.append(certificates.common_name(x509.load_der_x509_certificate(der)))
                     secure.sendall(b"welcome")
             except ssl.SSLError as err:
                 outcome.append(err.reason)

@@ -32,7 +32,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ServerFolder:
-    create_server(tmp_path / "federation", ["fed.example.org"], NOW)
+    create_server(tmp_path / "federation", ["fed.example.org"], NOW, ["no", "yes"])
     return ServerFolder(tmp_path / "federation")
 
 
@@ -225,9 +225,10 @@ def test_a_revoked_hospital_stays_out(engine: Engine, enrol: Enrol, keys: Callab
         with pytest.raises(RefusedError, match="is revoked"):
             enrol(data)
     with transaction(engine) as session:
-        for again in (lambda: revoke(session, "north", "left", NOW), lambda: readmit(session, "north", NOW)):
-            with pytest.raises(RefusedError, match="revoked"):
-                again()
+        with pytest.raises(RefusedError, match="revoked already"):
+            revoke(session, "north", "left", NOW)
+        with pytest.raises(RefusedError, match="is revoked"):
+            readmit(session, "north", NOW)
     assert events(engine) == [("north", "enrolled"), ("north", "revoked")]
 
 
@@ -304,6 +305,14 @@ def test_a_bundle_that_cannot_be_written_enrols_nobody(
     )
     assert (code, "cannot write" in err) == (2, True)
     assert (rows(engine), events(engine)) == ({}, [])
+
+
+def test_nobody_is_approved_before_the_model_has_classes(folder: ServerFolder, request_file: Path) -> None:
+    text = folder.settings_file.read_text()
+    folder.settings_file.write_text(text.replace('classes = ["no", "yes"]', ""))
+    read_out = fingerprint(request_file.read_bytes())
+    code, _, err = invoke("site", "approve", request_file, "--fingerprint", read_out, "--dir", folder.root)
+    assert (code, "classes: at least two labels" in err) == (2, True)
 
 
 def test_a_signing_key_that_others_can_read_approves_nobody(folder: ServerFolder, request_file: Path) -> None:

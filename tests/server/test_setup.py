@@ -67,6 +67,12 @@ def test_what_is_commented_out_in_the_settings_is_valid_too(folder: ServerFolder
     assert settings.database.startswith("postgresql+pg8000://")
 
 
+def test_labels_are_given_in_order(tmp_path: Path) -> None:
+    labels = ("--class", 'no "finding"', "--class", "pneumonia")
+    assert invoke("init", tmp_path / "federation", "--host", "localhost", *labels)[0] == 0
+    assert ServerFolder(tmp_path / "federation").settings().classes == ('no "finding"', "pneumonia")
+
+
 def test_init_prints_the_fingerprint_of_the_authority(tmp_path: Path) -> None:
     code, out, _ = invoke("init", tmp_path / "federation", "--host", "localhost", "--json")
     folder = ServerFolder(tmp_path / "federation")
