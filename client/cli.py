@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import bundle, data, revocations, run, setup
+from client.commands import bundle, data, doctor, revocations, run, setup
 from common.terminal import root_app
 
 app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
@@ -15,3 +15,4 @@ data.register(app)
 app.command(epilog="Example: fedforget-site up --dir hospital")(run.up)
 revocations.register(app)
 app.add_typer(bundle.app, name="bundle")
+app.command(epilog="Example: fedforget-site doctor --dir hospital")(doctor.doctor)

@@ -74,7 +74,7 @@ class GateConfig(Settings):
 class ServerSettings(Settings):
     """The whole file."""
 
-    hosts: tuple[str, ...]
+    hosts: tuple[str, ...] = Field(min_length=1)
     """Names and addresses that hospitals dial; the certificate names them."""
     database: str = ""
     """SQLAlchemy URL; empty for SQLite in this folder."""
