@@ -41,6 +41,16 @@ def test_help_says_what_a_command_does_and_shows_an_example(path: tuple[str, ...
     assert re.search(rf"Usage: \S+ {' '.join(rest)} .*\. .*Example: {' '.join(path)}( |$)", said)
 
 
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_help_explains_every_argument(path: tuple[str, ...]) -> None:
+    line, *rest = path
+    command: Any = get_command(LINES[line])
+    for name in rest:
+        command = command.commands[name]
+    for argument in (p for p in command.params if p.param_type_name == "argument"):
+        assert argument.help, argument.name
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_the_root_help_lists_the_exit_codes(line: str) -> None:
     said = " ".join(CliRunner().invoke(LINES[line], ["--help"]).stdout.split())
