@@ -9,15 +9,7 @@ from dataclasses import dataclass, field
 import httpx
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.common.serde import context_from_proto, message_from_proto
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
-from flwr.proto.node_pb2 import Node
-from flwr.proto.runtime_pb2 import (
-    AcquireTaskRequest,
-    PullAppMessagesRequest,
-    PullTaskInputRequest,
-    PushTaskOutputRequest,
-)
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -26,8 +18,7 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode.runtime.run_clientapp import push_message
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from client.settings import SiteFolder, SiteSettings
 from common.errors import UnavailableError
@@ -95,28 +86,16 @@ class Tasks:
         return Task(answer.task.task_id, answer.task.fab_hash, answer.token)
 
     def refuse(self, task: Task) -> None:
-        """Answer the task's message with `INVALID_FAB` at once, without reading what the message carries."""
+        """Answer the task's message with `INVALID_FAB` at once.
+
+        What the message carries is taken from the SuperNode and dropped: it forgets a message only as a whole.
+        """
         client = self._connect(RuntimeTokenHttpInterceptor(task.token))
         try:
             with _translated():
-                given = client.PullTaskInput(PullTaskInputRequest())
-                context = context_from_proto(given.context)
-                # Message() reads these three from the process.
-                TaskIdentity.task_id = given.task_id
-                TaskIdentity.run_id, TaskIdentity.node_id = given.run.run_id, context.node_id
-                waiting = client.PullMessages(PullAppMessagesRequest())
-                for proto, tree in zip(waiting.messages_list, waiting.message_object_trees, strict=True):
-                    message = message_from_proto(proto)
-                    message.metadata.__dict__["_message_id"] = tree.object_id
-                    client.ConfirmMessageReceived(
-                        ConfirmMessageReceivedRequest(
-                            node=Node(node_id=context.node_id),
-                            run_id=given.run.run_id,
-                            message_object_id=tree.object_id,
-                        )
-                    )
-                    reply = Message(Error(code=ErrorCode.INVALID_FAB, reason=REFUSAL), reply_to=message)
-                    push_message(client, reply, context)
+                message, context, _, _ = pull_task_input(client)
+                reply = Message(Error(code=ErrorCode.INVALID_FAB, reason=REFUSAL), reply_to=message)
+                push_message(client, reply, context)
                 client.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.FAILED, details=REFUSAL))
         finally:
             client.close()

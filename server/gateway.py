@@ -1,7 +1,7 @@
 """What hospitals reach of SuperLink: the routes a SuperNode needs, and nothing else.
 
 SuperLink serves Fleet (SuperNodes, signed by node keys), Control (no credentials) and Runtime on one port. It stays on
-loopback; this forwards `POST /v1/fleet/NAME` to it over verified TLS, streaming both ways, and answers all else with an
+loopback; this forwards the routes below to it over verified TLS, streaming both ways, and answers all else with an
 empty 403. A busy or absent SuperLink is a 503, which SuperNodes retry.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
@@ -29,8 +28,22 @@ from server.settings import ServerFolder
 
 Headers = list[tuple[bytes, bytes]]
 
-_ALLOWED = re.compile(rb"/v1/fleet/[a-z]+(-[a-z]+)*")
-"""Matched against the path as it was sent, whole: no `//`, `..`, `%`, host or query gets past it."""
+ROUTES = (
+    "activate-node",
+    "deactivate-node",
+    "send-node-heartbeat",
+    "pull-messages",
+    "push-messages",
+    "get-run",
+    "get-fab",
+    "push-object",
+    "pull-object",
+    "confirm-message-received",
+)
+"""Below `/v1/fleet/`: all that a SuperNode with a registered key calls. Registering is the coordinator's."""
+
+_ALLOWED = frozenset(f"/v1/fleet/{route}".encode() for route in ROUTES)
+"""Compared with the path as it was sent: no `//`, `..`, `%`, host or query gets past it."""
 
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding"
@@ -124,7 +137,7 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]], *, keep_length: bool = Fal
 
 
 def _refusal(request: Request, limits: Limits) -> int | None:
-    if request.method != "POST" or request.url.query or not _ALLOWED.fullmatch(request.scope["raw_path"]):
+    if request.method != "POST" or request.url.query or request.scope["raw_path"] not in _ALLOWED:
         return 403
     if sum(len(name) + len(value) for name, value in request.headers.raw) > limits.header_bytes:
         return 431
