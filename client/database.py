@@ -5,6 +5,8 @@ It never leaves the site. SQLite in the site's folder by default; the schema is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -41,7 +43,7 @@ class MemberRow(Base):
 
     __tablename__ = "members"
     cohort: Mapped[str] = mapped_column(primary_key=True)
-    patient: Mapped[str] = mapped_column(primary_key=True)
+    patient: Mapped[str] = mapped_column(primary_key=True, index=True)
 
 
 class ParticipationRow(Base):
@@ -49,11 +51,13 @@ class ParticipationRow(Base):
 
     __tablename__ = "participations"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    campaign: Mapped[int]
+    campaign: Mapped[int] = mapped_column(index=True)
     step: Mapped[str]
+    use: Mapped[str]
+    """What the patients were used for, as of `client.participation.Use`."""
     weights: Mapped[str]
     """Digest of the weights that came in."""
-    cohort: Mapped[str]
+    cohort: Mapped[str] = mapped_column(index=True)
     at: Mapped[datetime]
 
 
@@ -63,6 +67,21 @@ class SeenRow(Base):
     __tablename__ = "seen"
     nonce: Mapped[str] = mapped_column(primary_key=True)
     expires: Mapped[datetime]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Engine]:
+    """An engine for a site's database, closed at the end.
+
+    Raises:
+        UnavailableError: it cannot be opened.
+        InputError: it is damaged.
+    """
+    engine = sql.open_database(f"sqlite:///{path.resolve()}")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def migrate(engine: Engine) -> None:

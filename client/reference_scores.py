@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +29,10 @@ class ReferenceScores:
         part = self._folder / f".{number}.{os.getpid()}.npz"
         np.savez(part, allow_pickle=False, owners=_owners(scores), **rows)
         os.replace(part, self._folder / f"{number}.npz")
+
+    def purge(self) -> None:
+        """Delete all of them: they are rows of patients, and of no use after their campaign."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def load(self, scores: Mapping[str, Scores | None]) -> References | None:
         """All references for the rows of `scores`, in order; None when there are none, or they are of other rows.

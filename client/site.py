@@ -10,11 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import Engine
 from torch import Tensor
 
+from client.database import opened
+from client.holdings import HeldVersions
+from client.participation import Participation, Use, fixed_cohort, members, record
 from client.reference_scores import ReferenceScores
-from client.revocations import Receipt, Revocations, RevocationWatch, record_revocations, waiting
-from client.site_files import read_site
+from client.revocations import (
+    Receipt,
+    Revocations,
+    RevocationWatch,
+    close_revocations,
+    record_revocations,
+    waiting,
+)
+from client.settings import SiteFolder
+from client.site_files import drop_studies, read_site
 from common.data.image_cache import ImageCache
 from common.data.tensors import StudyTensors
 from common.data.tokenizer import load_tokenizer
@@ -23,13 +35,16 @@ from common.errors import CohortError, RefusedError, WireError
 from common.evaluation.figures import SelectionFigures
 from common.evaluation.scores import Scores
 from common.evaluation.site import AuditSets, SelectionSets, audit_figures, select_figures
-from common.model.checkpoint import check_state
+from common.model.checkpoint import check_state, state_digest
 from common.model.image_text import ImageTextModel
 from common.records import Subset
 from common.training import FORWARD, fit, score
 from common.unlearning.base import UnlearnSets, nothing
 from common.unlearning.methods import method_named
 from common.wire import (
+    TRAIN,
+    AdoptReply,
+    AdoptRequest,
     EvaluateReply,
     EvaluateRequest,
     StatusReply,
@@ -50,16 +65,19 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file = read_site(folder)
+        self._read()
         self.name = self._file.name
         self.card = self._file.card
-        self.cohort = self._file.cohort
-        self._present = frozenset(self.cohort.patients)
         self._watch = RevocationWatch(folder)
         self.device = pick_device(self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
         self._model: ImageTextModel | None = None
+
+    def _read(self) -> None:
+        self._file = read_site(self.folder)
+        self.cohort = self._file.cohort
+        self._present = frozenset(self.cohort.patients)
         self._tensors: dict[tuple[frozenset[str], bool], StudyTensors] = {}
 
     @property
@@ -92,6 +110,28 @@ class Site:
         """Pending patients who were trained on."""
         return self._of(Subset.TRAIN) & self.revocations.pending
 
+    def forget_in(self, campaign: int) -> frozenset[str]:
+        """Those whom a campaign is to forget here, fixed at its first request: who revokes later waits for the next.
+
+        Without records, as in a simulation, and outside of a campaign: all who are pending.
+        """
+        if not campaign or not self._database.exists():
+            return self.forget
+        with opened(self._database) as engine:
+            fixed = fixed_cohort(engine, campaign, self.forget, datetime.now(UTC))
+        return fixed & self._of(Subset.TRAIN)
+
+    @property
+    def _database(self) -> Path:
+        return SiteFolder(self.folder).database
+
+    def _record(self, state: State, patients: Collection[str], campaign: int, step: str, use: Use) -> None:
+        """Write down who is used, where the site has a database."""
+        if patients and self._database.exists():
+            entry = Participation(campaign, step, use, state_digest(state), datetime.now(UTC))
+            with opened(self._database) as engine:
+                record(engine, patients, entry)
+
     def _of(self, subset: Subset) -> frozenset[str]:
         """Patients of a set whose studies are here: a set also remembers those who were in an earlier manifest."""
         return frozenset(p for p, s in self._file.subsets.items() if s is subset) & self._present
@@ -110,8 +150,13 @@ class Site:
             first_due=waiting(self.folder).first_due,
         )
 
-    def train(self, state: State, request: TrainRequest) -> tuple[ImageTextModel, TrainReply]:
-        """Local training on everybody who has not revoked; the received model is scored first, unless a reference."""
+    def train(
+        self, state: State, request: TrainRequest, *, campaign: int = 0, step: str = "train"
+    ) -> tuple[ImageTextModel, TrainReply]:
+        """Local training on everybody who has not revoked; the received model is scored first, unless a reference.
+
+        `campaign` and `step` are what the coordinator calls the occasion, for the site's records; so below.
+        """
         begin = time.monotonic()
         patients = self.patients(Subset.TRAIN)
         if request.reference is not None:
@@ -120,9 +165,10 @@ class Site:
         if studies is None:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
+        self._record(state, patients, campaign, step, "train")
         received, cost = None, 0.0
         if request.reference is None:
-            received, cost = self._select(model, request.seed)
+            received, cost = self._select(model, request.seed, self.forget_in(campaign))
         trained = fit(
             model,
             studies,
@@ -139,16 +185,21 @@ class Site:
             received=received,
         )
 
-    def unlearn(self, state: State, request: UnlearnRequest) -> tuple[ImageTextModel, UnlearnReply]:
+    def unlearn(
+        self, state: State, request: UnlearnRequest, *, campaign: int = 0, step: str = "unlearn"
+    ) -> tuple[ImageTextModel, UnlearnReply]:
         """Run the requested method on the pending patients."""
         begin = time.monotonic()
-        forget, retain = self._studies(self.forget), self._studies(self.patients(Subset.TRAIN), learn=True)
+        forgotten, kept = self.forget_in(campaign), self.patients(Subset.TRAIN)
+        forget, retain = self._studies(forgotten), self._studies(kept, learn=True)
         calibration = self._studies(self.patients(Subset.CALIBRATION))
         if forget is None:
             raise RefusedError(f"{self.name}: no revocation is pending")
         if retain is None or calibration is None:
             raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
         model = self._load(state)
+        self._record(state, forgotten, campaign, step, "unlearn")
+        self._record(state, kept, campaign, step, "train")
         method = method_named(request.config.method)
         done = method(
             model,
@@ -166,24 +217,28 @@ class Site:
             seconds=time.monotonic() - begin,
         )
 
-    def evaluate(self, state: State, request: EvaluateRequest) -> EvaluateReply:
+    def evaluate(
+        self, state: State, request: EvaluateRequest, *, campaign: int = 0, step: str = "evaluate"
+    ) -> EvaluateReply:
         """Score the received model for the requested purpose."""
         begin = time.monotonic()
         model = self._load(state)
+        forgotten = self.forget_in(campaign)
+        self._record(state, forgotten, campaign, step, "evaluate")
         match request.purpose:
             case "selection":
-                figures, cost = self._select(model, request.seed)
+                figures, cost = self._select(model, request.seed, forgotten)
                 return EvaluateReply(site=self.name, selection=figures, cost=cost, seconds=time.monotonic() - begin)
             case "reference":
                 if request.reference is None:
                     raise WireError("a reference evaluation names no reference")
-                cost = self._keep_reference(model, request.reference)
+                cost = self._keep_reference(model, request.reference, forgotten)
                 return EvaluateReply(site=self.name, cost=cost, seconds=time.monotonic() - begin)
             case "audit":
                 # Where nobody is to be forgotten there is nothing to compare: utility on the test patients suffices.
-                here = bool(self.forget)
+                here = bool(forgotten)
                 sets = AuditSets(
-                    forget=self._score(model, self.forget),
+                    forget=self._score(model, forgotten),
                     retain=self._score(model, self.patients(Subset.TRAIN)) if here else None,
                     calibration=self._score(model, self.patients(Subset.CALIBRATION)) if here else None,
                     never_seen=self._score(model, self.patients(Subset.AUDIT)) if here else None,
@@ -202,20 +257,62 @@ class Site:
                 cost = FORWARD * sum(len(s) for s in scored if s is not None)
                 return EvaluateReply(site=self.name, audit=audit, cost=cost, seconds=time.monotonic() - begin)
 
-    def _select(self, model: ImageTextModel, seed: int) -> tuple[SelectionFigures, float]:
+    def adopt(self, state: State, request: AdoptRequest) -> AdoptReply:
+        """Keep a published version as the base, close the revocations it settles, and delete what remembers.
+
+        May be repeated, also after it was cut short anywhere.
+
+        Raises:
+            CheckpointError: the weights are not the version's, or of another model.
+        """
+        self._load(state)
+        purged = frozenset(request.retired)
+        if self._database.exists():
+            with opened(self._database) as engine:
+                versions = HeldVersions(self.folder / "models", engine, lambda: datetime.now(UTC))
+                versions.keep(request.digest, state, request.version)
+                purged = versions.purge(request.retired)
+                settled = self._settled(engine, request)
+        else:
+            settled = self.forget
+        closed = close_revocations(self.folder, settled, at=datetime.now(UTC))
+        # Also of those whom an earlier call closed before it was cut short, and of those who were never trained on.
+        self.purge_patients(self.revocations.tombstones - self.revocations.pending)
+        ReferenceScores(self.folder).purge()
+        return AdoptReply(site=self.name, purged=tuple(sorted(purged)), closed=closed)
+
+    def _settled(self, engine: Engine, request: AdoptRequest) -> frozenset[str]:
+        """Whom a published version does not know: those it unlearned here, or all who were not in its training."""
+        if request.how == "unlearned":
+            return members(engine, request.campaign, "unlearn") & self.revocations.pending
+        return self.revocations.pending - members(engine, request.campaign, "train", step=TRAIN)
+
+    def purge_patients(self, patients: Collection[str]) -> None:
+        """Delete pixels, reports and tokens of patients; the hospital's own records are not touched.
+
+        Raises:
+            OutputError: they cannot be deleted.
+        """
+        of_files = {self.cache.digest(s.image) for s in self.cohort.of(patients).studies if s.image.is_file()}
+        noted = {row.digest for row in self._file.studies if row.patient in patients}
+        self.cache.discard_digests((of_files | noted) - {""})
+        drop_studies(self.folder, patients)
+        self._read()
+
+    def _select(self, model: ImageTextModel, seed: int, forgotten: frozenset[str]) -> tuple[SelectionFigures, float]:
         sets = SelectionSets(
-            forget=self._score(model, self.forget),
+            forget=self._score(model, forgotten),
             validation=self._score(model, self.patients(Subset.VALIDATION)),
             # Without patients to forget there is nothing to compare, and nothing to pay for.
-            calibration=self._score(model, self.patients(Subset.CALIBRATION)) if self.forget else None,
+            calibration=self._score(model, self.patients(Subset.CALIBRATION)) if forgotten else None,
         )
         rng = np.random.default_rng(derive_seed(seed, self.name, "selection"))
         cost = FORWARD * sum(len(s) for s in (sets.forget, sets.validation, sets.calibration) if s is not None)
         return select_figures(sets, len(self.card.classes), rng), cost
 
-    def _keep_reference(self, model: ImageTextModel, number: int) -> float:
+    def _keep_reference(self, model: ImageTextModel, number: int, forgotten: frozenset[str]) -> float:
         sets = {
-            "forget": self._score(model, self.forget),
+            "forget": self._score(model, forgotten),
             "never_seen": self._score(model, self.patients(Subset.AUDIT)),
             "calibration": self._score(model, self.patients(Subset.CALIBRATION)),
         }

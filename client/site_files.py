@@ -93,21 +93,17 @@ def write_site(
     )
 
 
-def drop_studies(folder: Path, patients: Collection[str]) -> tuple[str, ...]:
-    """Take the studies of patients out of `site.json`, who stay known; returns the digests of their image files.
-
-    The digest of a file that is not noted is "".
+def drop_studies(folder: Path, patients: Collection[str]) -> None:
+    """Take the studies of patients out of `site.json`, who stay known.
 
     Raises:
         CohortError: missing or damaged.
         OutputError: the folder cannot be written.
     """
     file = read_site(folder)
-    gone = [row for row in file.studies if row.patient in patients]
-    if gone:
-        kept = tuple(row for row in file.studies if row.patient not in patients)
+    kept = tuple(row for row in file.studies if row.patient not in patients)
+    if len(kept) < len(file.studies):
         _write(folder, file.model_copy(update={"studies": kept}))
-    return tuple(row.digest for row in gone)
 
 
 def read_site(folder: Path) -> SiteFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def site_folder(tmp_path: Path, card: ModelCard, secret: str) -> Path:
         seed=0,
         device="cpu",
         cache=tmp_path / "cache",
+        digests={study.image: hashlib.sha256(study.image.read_bytes()).hexdigest() for study in studies},
     )
     return folder
 
