@@ -17,8 +17,8 @@ from common.certificates import (
     certificate_fingerprint,
     check_issued,
     common_name,
+    load_certificate,
     parse_fingerprint,
-    read_certificate,
 )
 from common.checks import GIB, Check
 from common.coordination import coordination_pb2 as messages
@@ -65,9 +65,8 @@ def _signing(folder: SiteFolder) -> Check:
 def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
     """The certificates of the join bundle, against the fingerprint that was compared by telephone and our own key."""
     try:
-        ca = read_certificate(folder.ca_certificate.read_bytes(), "federation/ca.crt")
-        certificate = read_certificate(folder.certificate.read_bytes(), "keys/site.crt")
-    except (OSError, InputError):
+        ca, certificate = load_certificate(folder.ca_certificate), load_certificate(folder.certificate)
+    except InputError:
         yield Check("membership", "fail", "this site has not joined a federation", _JOIN)
         return
     if certificate_fingerprint(ca) != parse_fingerprint(settings.ca_fingerprint, "site.toml"):

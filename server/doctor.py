@@ -11,12 +11,12 @@ from cryptography import x509
 from sqlalchemy import select
 
 from common import checks, probes
-from common.certificates import SERVER, check_issued, read_certificate
+from common.certificates import SERVER, check_issued, load_certificate
 from common.checks import GIB, Check
 from common.errors import ConfigError, EvidenceError, FedForgetError, InputError, UnavailableError
 from common.flower import LOOPBACK
 from common.installation import own_version
-from common.private_keys import load_signing_key
+from common.private_keys import load_ec_key, load_signing_key
 from common.service import accepts, dialled, is_up
 from common.sql import open_database, transaction
 from server.database import SiteRow, pending_migration
@@ -59,16 +59,17 @@ def _signing(folder: ServerFolder) -> Check:
 
 def _certificates(folder: ServerFolder, settings: ServerSettings, now: datetime) -> Iterator[Check]:
     try:
-        ca = read_certificate(folder.ca_certificate.read_bytes(), "pki/ca.crt")
-        certificate = read_certificate(folder.certificate.read_bytes(), "pki/server.crt")
-    except (OSError, InputError):
-        yield Check("certificates", "fail", "pki/ca.crt or pki/server.crt cannot be read", _RESTORE)
+        ca, certificate = load_certificate(folder.ca_certificate), load_certificate(folder.certificate)
+    except InputError as err:
+        yield Check("certificates", "fail", str(err), _RESTORE)
         return
     yield checks.validity("authority", ca.not_valid_after_utc, now, "plan a new federation: sites join it anew", 365)
     yield checks.validity("certificate", certificate.not_valid_after_utc, now, _RENEW)
     try:
         check_issued(certificate, ca, SERVER, now, "it")
-    except EvidenceError as err:
+        if load_ec_key(folder.key).public_key() != certificate.public_key():
+            raise EvidenceError("it was issued for another key than pki/server.key")
+    except (EvidenceError, InputError) as err:
         yield Check("certificate chain", "fail", str(err), _RENEW)
     missing = [host for host in settings.hosts if host not in _named(certificate)]
     if missing:
