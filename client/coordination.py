@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 import grpc
-from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from client.database import HoldingRow
+from client.holdings import HeldVersions
 from client.revocations import Waiting, waiting
 from client.settings import SiteFolder
 from common import structured_log
@@ -34,7 +33,7 @@ from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
 from common.files import read_private
-from common.sql import open_database, transaction
+from common.sql import open_database
 from common.supervisor import Backoff
 
 POLL_SECONDS = 1.0
@@ -156,29 +155,6 @@ class Announcer:
             _log.info("told that %d versions are gone", len(gone))
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedHoldings:
-    """The site's database as the record of what is held. Files go when their successor is adopted, not here."""
-
-    engine: Engine
-    clock: Callable[[], datetime]
-
-    def held(self) -> frozenset[str]:
-        """See `Holdings`."""
-        with transaction(self.engine) as session:
-            return frozenset(session.scalars(select(HoldingRow.digest).where(HoldingRow.purged.is_(None))))
-
-    def purge(self, digests: Collection[str]) -> frozenset[str]:
-        """See `Holdings`."""
-        return frozenset(digests) - self.held()
-
-    def acknowledged(self, digests: Collection[str]) -> None:
-        """See `Holdings`."""
-        with transaction(self.engine) as session:
-            gone = update(HoldingRow).where(HoldingRow.digest.in_(digests), HoldingRow.purged.is_not(None))
-            session.execute(gone.values(acknowledged=self.clock()))
-
-
 @contextmanager
 def connect(folder: SiteFolder) -> Iterator[CoordinationStub]:
     """A connection with the site's client certificate; only the federation's own authority is trusted.
@@ -249,7 +225,7 @@ def run(folder: SiteFolder) -> NoReturn:
     announcer = Announcer(
         connect=lambda: connect(folder),
         waiting=lambda: waiting(folder.root),
-        holdings=RecordedHoldings(open_database(f"sqlite:///{folder.database}"), clock),
+        holdings=HeldVersions(folder.root / "models", open_database(f"sqlite:///{folder.database}"), clock),
         every=settings.heartbeat_seconds,
         clock=clock,
         rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret

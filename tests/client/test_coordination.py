@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import Engine
 
 from client import database
-from client.coordination import CALL_SECONDS, Announcer, RecordedHoldings, ask_status, connect
+from client.coordination import CALL_SECONDS, Announcer, Holdings, ask_status, connect
 from client.database import HoldingRow
+from client.holdings import HeldVersions
 from client.revocations import REVOCATIONS_FILE, Revocation, Revocations, waiting, write_revocations
 from client.settings import SiteFolder
 from common.certificates import certificate_pem, issue_server, issue_site, new_authority
@@ -161,7 +162,7 @@ def announcer_of(federation: Federation) -> Iterator[Callable[..., Announcer]]:
     with ExitStack() as stack:
 
         def make(
-            disk: Disk | None = None,
+            disk: Holdings | None = None,
             clock: Callable[[], datetime] = lambda: NOW,
             via: Callable[[], AbstractContextManager[CoordinationStub]] = lambda: connect(federation.site),
         ) -> Announcer:
@@ -315,17 +316,23 @@ def test_a_clock_that_is_off_is_logged_with_how_much(
     assert "off by 600 s" in caplog.text
 
 
-def test_what_the_database_holds_is_not_acknowledged_and_what_went_is_noted_as_told(site_database: Engine) -> None:
+def test_the_file_of_a_quarantined_version_goes_and_the_others_stay(
+    federation: Federation, announcer_of: Callable[..., Announcer], site_database: Engine
+) -> None:
+    import torch
+
+    from common.model.checkpoint import state_digest
+
+    versions = HeldVersions(federation.site.root / "models", site_database, lambda: NOW)
+    old, new = ({"weight": torch.full((2,), value)} for value in (1.0, 2.0))
+    for name, state in (("v1", old), ("v2", new)):
+        versions.keep(state_digest(state), state, name)
+    federation.quarantine("v1", state_digest(old))
+    announcer_of(versions).step(0.0)
+    assert [path.stem for path in (federation.site.root / "models").iterdir()] == [state_digest(new)]
+    assert federation.purged("v1")
     with transaction(site_database) as session:
-        session.add(HoldingRow(digest=OLD, name="v1", received=NOW, purged=NOW))
-        session.add(HoldingRow(digest=NEW, name="v2", received=NOW))
-    holdings = RecordedHoldings(site_database, lambda: DUE)
-    assert holdings.held() == {NEW}
-    assert holdings.purge([OLD, NEW]) == {OLD}
-    holdings.acknowledged([OLD])
-    with transaction(site_database) as session:
-        assert session.get_one(HoldingRow, OLD).acknowledged == DUE
-        assert session.get_one(HoldingRow, NEW).acknowledged is None
+        assert session.get_one(HoldingRow, state_digest(old)).acknowledged == NOW
 
 
 def test_status_tells_approved_from_revoked_from_unreachable(federation: Federation) -> None:
