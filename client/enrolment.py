@@ -105,7 +105,7 @@ def rotate(folder: SiteFolder) -> bytes:
     """
     settings = folder.settings()
     used = folder.tls_key.parent.resolve()
-    if waiting := [room for room in _rooms(folder) if room != used]:
+    if waiting := [room for room in _rooms(folder) if _number(room) > _number(used)]:
         raise RefusedError(
             f"a rotation waits for its bundle: send {folder.request_file}, "
             f"or remove {waiting[0]} if the coordinator never got the request"

@@ -303,6 +303,17 @@ def test_a_second_rotation_waits_for_the_first(north: SiteFolder, approved: Appr
     assert north.tls_key.parent.resolve().name == "keys-3"
 
 
+def test_old_keys_that_could_not_be_removed_stand_in_nobodys_way(north: SiteFolder, approved: Approve) -> None:
+    join(north, approved(north), NOW)
+    rotate(north)
+    shutil.copytree(north.root / "keys-1", north.root / "left")
+    join(north, approved(north), NOW)
+    (north.root / "left").rename(north.root / "keys-1")
+    rotate(north)
+    join(north, approved(north), NOW)
+    assert {path.name for path in north.root.glob("keys*")} == {"keys", "keys-3"}
+
+
 @pytest.mark.parametrize("server", ["", "https://fed", "fed:0", "fed:65536", "fed:x", "fed example", "::1"])
 def test_an_address_that_is_none_is_refused_and_leaves_nothing(tmp_path: Path, server: str) -> None:
     with pytest.raises(ConfigError, match="HOST or HOST:PORT"):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -292,6 +296,23 @@ def test_nobody_is_approved_whose_fingerprint_was_not_compared(
         assert (found, message in err) == (code, True)
     assert not out.exists()
     assert rows(engine) == {}
+
+
+@pytest.mark.parametrize(("answer", "code", "sites"), [("y", 0, ["north"]), ("n", 4, [])])
+def test_on_a_terminal_the_fingerprint_is_asked_about(
+    folder: ServerFolder, request_file: Path, tmp_path: Path, engine: Engine, answer: str, code: int, sites: list[str]
+) -> None:
+    ours, theirs = pty.openpty()
+    command: list[str | Path] = [Path(sys.executable).with_name("fedforget-server"), "site", "approve", request_file]
+    where: list[str | Path] = ["--dir", folder.root, "--out", tmp_path / "north-join.json"]
+    with subprocess.Popen([*command, *where], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        os.write(ours, f"{answer}\n".encode())
+        _, asked = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+    assert fingerprint(request_file.read_bytes()) in asked.decode()
+    assert process.returncode == code
+    assert list(rows(engine)) == sites
 
 
 def test_a_bundle_that_cannot_be_written_enrols_nobody(
