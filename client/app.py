@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -21,6 +21,7 @@ from client.trust import Trust
 from common.errors import EvidenceError, FedForgetError, InputError, RefusedError, WireError
 from common.instructions import Instruction
 from common.wire import (
+    AdoptRequest,
     ErrorReply,
     EvaluateRequest,
     TrainRequest,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 SITES_VARIABLE = "FEDFORGET_SITES"
 """Folder with `site-1`, `site-2`, ... for simulations; set where the client runs, never taken from a message."""
+
+Handler: TypeAlias = "Callable[[Site, RecordDict, int, str], RecordDict]"
+"""Takes the site, a request, and the campaign and step that it belongs to: 0 and the kind where nobody signs."""
 
 log = logging.getLogger("fedforget.client")
 app = ClientApp()
@@ -71,7 +75,7 @@ def trust_of(folder: Path) -> Trust | None:
     return Trust.open(SiteFolder(folder)) if real else None
 
 
-def _answer(message: Message, context: Context, handle: Callable[[Site, RecordDict], RecordDict]) -> Message:
+def _answer(message: Message, context: Context, handle: Handler) -> Message:
     """Verify, run a handler, sign. What went wrong goes to the site's log; only a code leaves the hospital."""
     kind = message.metadata.message_type
     trust: Trust | None = None
@@ -81,7 +85,8 @@ def _answer(message: Message, context: Context, handle: Callable[[Site, RecordDi
         if trust := trust_of(folder):
             instruction = trust.read(records)
             trust.admit(instruction, records, kind, datetime.now(UTC))
-        reply = handle(open_site(str(folder)), records)
+        campaign, step = (instruction.context.campaign, instruction.context.step) if instruction else (0, kind)
+        reply = handle(open_site(str(folder)), records, campaign, step)
     except Exception as error:  # noqa: BLE001 - an exception's text would travel to the server
         log.error("%s failed: %s", kind, _safe(error))
         reply = pack(ErrorReply(code=_code(error)))
@@ -111,15 +116,22 @@ def _safe(error: Exception) -> str:
 @app.query("status")
 def status(message: Message, context: Context) -> Message:
     """Counts of patients and waiting revocations."""
-    return _answer(message, context, lambda site, _: pack(site.status()))
+    return _answer(message, context, lambda site, *_: pack(site.status()))
+
+
+@app.query("adopt")
+def adopt(message: Message, context: Context) -> Message:
+    """A published version becomes the base here, and the campaign that made it is closed."""
+    return _answer(message, context, lambda site, r, *_: pack(site.adopt(weights_of(r), unpack(r, AdoptRequest))))
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Local training on all who have not revoked."""
 
-    def handle(site: Site, records: RecordDict) -> RecordDict:
-        model, reply = site.train(weights_of(records), unpack(records, TrainRequest))
+    def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
+        request = unpack(records, TrainRequest)
+        model, reply = site.train(weights_of(records), request, campaign=campaign, step=step)
         return pack(reply, model.state_dict())
 
     return _answer(message, context, handle)
@@ -135,8 +147,9 @@ def retain(message: Message, context: Context) -> Message:
 def unlearn(message: Message, context: Context) -> Message:
     """Unlearning of the pending patients."""
 
-    def handle(site: Site, records: RecordDict) -> RecordDict:
-        model, reply = site.unlearn(weights_of(records), unpack(records, UnlearnRequest))
+    def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
+        request = unpack(records, UnlearnRequest)
+        model, reply = site.unlearn(weights_of(records), request, campaign=campaign, step=step)
         return pack(reply, model.state_dict())
 
     return _answer(message, context, handle)
@@ -145,4 +158,9 @@ def unlearn(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Selection figures, an audit, or the scores of a reference model."""
-    return _answer(message, context, lambda site, r: pack(site.evaluate(weights_of(r), unpack(r, EvaluateRequest))))
+
+    def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
+        request = unpack(records, EvaluateRequest)
+        return pack(site.evaluate(weights_of(records), request, campaign=campaign, step=step))
+
+    return _answer(message, context, handle)

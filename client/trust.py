@@ -11,14 +11,14 @@ from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
 from client.bounds import check_bounds
-from client.database import SeenRow
+from client.database import SeenRow, opened
 from client.settings import CONFIG_FILE, SiteFolder, SiteSettings
 from common.certificates import parse_fingerprint
 from common.errors import InputError, RefusedError
 from common.evidence.keys import PublicKey, SigningKey
 from common.instructions import Instruction, check_instruction, read_instruction, sign_reply
 from common.private_keys import load_signing_key
-from common.sql import open_database, transaction
+from common.sql import transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,9 @@ class Trust:
         return sign_reply(records, instruction, self.key)
 
     def _remember(self, nonce: str, until: datetime, now: datetime) -> None:
-        engine = open_database(f"sqlite:///{self.database.resolve()}")
         try:
-            with transaction(engine) as session:
+            with opened(self.database) as engine, transaction(engine) as session:
                 session.execute(delete(SeenRow).where(SeenRow.expires < now))
                 session.add(SeenRow(nonce=nonce, expires=until))
         except IntegrityError:
             raise RefusedError("an instruction that was carried out before") from None
-        finally:
-            engine.dispose()

@@ -11,19 +11,33 @@ from typing import Any
 import pytest
 import torch
 from flwr.app import ConfigRecord, Message, RecordDict
+from sqlalchemy import select
 
 import server.signer
 from client.app import app
+from client.database import ParticipationRow, opened
 from client.settings import CONFIG_FILE, SiteFolder
 from common.config import TrainConfig
 from common.errors import UnavailableError, WireError
 from common.evidence.keys import SigningKey
 from common.files import write_private
 from common.instructions import Content, Context, content_of, read_instruction
-from common.model.checkpoint import ModelCard
+from common.model.checkpoint import ModelCard, state_digest
 from common.private_keys import read_passphrase
 from common.sql import open_database, transaction
-from common.wire import STATUS, TRAIN, StatusRequest, TrainReply, TrainRequest, pack, unpack, weights_of
+from common.wire import (
+    ADOPT,
+    STATUS,
+    TRAIN,
+    AdoptReply,
+    AdoptRequest,
+    StatusRequest,
+    TrainReply,
+    TrainRequest,
+    pack,
+    unpack,
+    weights_of,
+)
 from server.federation import Federation, connect, connect_registered
 from server.settings import ServerFolder
 from server.signer import Scope, Signer, open_signer
@@ -116,6 +130,23 @@ def test_status_and_training_run_signed(hospitals: Hospitals, card: ModelCard) -
     assert {name: unpack(r, TrainReply).site for name, r in replies.items()} == {name: name for name in NAMES}
     assert all(any(not torch.equal(weights_of(r)[n], state[n]) for n in state) for r in replies.values())
     assert hospitals.bad == []
+
+
+def test_a_site_records_the_campaign_and_step_that_were_signed(hospitals: Hospitals, card: ModelCard) -> None:
+    hospitals.federation.scope = Scope(7, "train:2", 2)
+    list(hospitals.federation.exchange(TRAIN, {"north": pack(TRAINING, card.build().state_dict())}))
+    with opened(SiteFolder(hospitals.folders["north"]).database) as engine, engine.connect() as connection:
+        rows = connection.execute(select(ParticipationRow.campaign, ParticipationRow.step)).all()
+    assert (7, "train:2") in rows
+    assert {campaign for campaign, _ in rows} == {7}
+
+
+def test_a_published_version_is_adopted_by_signed_request(hospitals: Hospitals, card: ModelCard) -> None:
+    hospitals.federation.scope = Scope(7, ADOPT)
+    state = card.build().state_dict()
+    request = AdoptRequest(version="v0001", digest=state_digest(state), campaign=7, how="trained")
+    replies = dict(hospitals.federation.exchange(ADOPT, dict.fromkeys(NAMES, pack(request, state))))
+    assert {name: unpack(r, AdoptReply).site for name, r in replies.items()} == {name: name for name in NAMES}
 
 
 def test_each_request_says_which_campaign_step_and_round_it_is_of(hospitals: Hospitals) -> None:
