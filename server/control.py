@@ -25,7 +25,7 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.error import FlowerError
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
@@ -95,7 +95,13 @@ class Control:
     def stop(self, run: int) -> bool:
         """Stop a run; False when it had ended. Handlers at the sites run to their end, their replies are dropped."""
         with _translated("stop a run"):
-            return bool(self._client.StopRun(StopRunRequest(run_id=run)).success)
+            try:
+                return bool(self._client.StopRun(StopRunRequest(run_id=run)).success)
+            except httpx.HTTPStatusError as err:
+                reason = FlowerError.from_json(err.response.text)
+                if reason is not None and reason.code == ApiErrorCode.RUN_ALREADY_FINISHED:
+                    return False
+                raise
 
     def logs(self, run: int) -> Iterator[str]:
         """What the ServerApp wrote, piece by piece; ends when the run does."""

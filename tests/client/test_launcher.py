@@ -110,7 +110,7 @@ class SuperNode:
         self.state.store_message(bare)
         return identity
 
-    def reply(self, identity, seconds=30.0):
+    def reply(self, identity, seconds=60.0):
         """The reply to a message: code and reason of its error, None when it is an answer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -169,6 +169,7 @@ def launching(folder, supernode):
         assert not thread.is_alive()
 
 
+@pytest.mark.integration
 def test_approvals_are_read_for_each_task_and_refusals_run_nothing(folder, supernode, tmp_path, caplog):
     out = tmp_path / "out.json"
     bundle = probe_of(out)
@@ -213,6 +214,7 @@ def test_the_launcher_waits_for_a_supernode_and_goes_on_after_its_restart(folder
             supernode.reset()
 
 
+@pytest.mark.integration
 def test_a_stopped_launcher_takes_the_running_app_with_it(folder, supernode, tmp_path):
     out = tmp_path / "out.json"
     bundle = probe_of(out, seconds=600)
@@ -227,6 +229,7 @@ def test_a_stopped_launcher_takes_the_running_app_with_it(folder, supernode, tmp
             os.kill(pid, 0)
 
 
+@pytest.mark.integration
 def test_a_killed_launcher_leaves_no_app_running_and_the_next_clears_what_was_unpacked(folder, supernode, tmp_path):
     out = tmp_path / "out.json"
     bundle = probe_of(out, seconds=600)
@@ -238,7 +241,7 @@ def test_a_killed_launcher_leaves_no_app_running_and_the_next_clears_what_was_un
         _until(lambda: "pid" in out.read_text())
         launcher.kill()
         launcher.wait()
-        _until(lambda: not os.path.exists(f"/proc/{json.loads(out.read_text())['pid']}"), 30)
+        _until(lambda: not os.path.exists(f"/proc/{json.loads(out.read_text())['pid']}"))
         assert list(folder.flower_home.glob("task-*"))
         with launching(folder, supernode):
             _until(lambda: not list(folder.flower_home.glob("task-*")))
@@ -268,7 +271,7 @@ def test_the_supernode_is_started_on_loopback_with_its_key_and_without_a_runner_
     assert "--insecure" not in argv
 
 
-def _until(condition, seconds=30.0):
+def _until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not come in time"

@@ -37,7 +37,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Return when it holds, or fail the test and say what did not come."""
     end = time.monotonic() + seconds
     while not condition():
@@ -138,7 +138,7 @@ class Federation:
         """What its launcher has written."""
         return self.processes.log(f"{hospital.folder.root.name}-launcher").read_text()
 
-    def finish(self, run: int, seconds: float = 60.0) -> str:
+    def finish(self, run: int, seconds: float = 120.0) -> str:
         """Wait for a run's end and tell how it ended."""
         wait_for(lambda: self.control.status(run).status == "finished", f"the end of run {run}", seconds)
         return self.control.status(run).sub_status

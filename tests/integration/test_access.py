@@ -206,7 +206,7 @@ def test_the_same_attempts_succeed_on_the_port_that_stays_on_loopback(federation
 
 def test_a_hospital_whose_approval_was_withdrawn_cannot_activate(federation, withdrawn):
     supernode = federation.start_supernode(withdrawn)
-    assert supernode.wait(30) != 0
+    assert supernode.wait(60) != 0
     assert "Failed to activate" in federation.processes.log("south-supernode").read_text()
     assert {node.node: node.status for node in federation.control.nodes()}.get(withdrawn.node) != "online"
 
