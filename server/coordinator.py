@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
-import threading
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from common.bundle import Bundle, installed_bundle
 from common.errors import FedForgetError, RefusedError, WireError
@@ -183,18 +185,20 @@ class Coordinator:
                 session.get_one(CampaignRow, row.number).run = None
 
 
-def run_loop(tick: Callable[[], None], stop: threading.Event, pause: float = TICK_SECONDS) -> None:
-    """Call `tick` until `stop` is set; what fails is logged once and tried again."""
+def run_loop(tick: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Call `tick` for ever; what fails is logged once and tried again."""
     last = ""
-    while not stop.is_set():
+    while True:
         try:
             tick()
             last = ""
-        except FedForgetError as error:
-            if (text := str(error)) != last:
+        except (FedForgetError, SQLAlchemyError) as error:
+            # A database's own message quotes the statement with its values.
+            text = str(error) if isinstance(error, FedForgetError) else f"the database failed: {type(error).__name__}"
+            if text != last:
                 log.warning("%s", text)
                 last = text
-        stop.wait(pause)
+        sleep(TICK_SECONDS)
 
 
 def main() -> None:
@@ -203,9 +207,8 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True, help="the coordinator's folder")
     folder = parser.parse_args().dir
     configure()
-    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: sys.exit(0))
     house = open_house(folder)
     found = house.registry.recover()
     if found.missing:
@@ -219,7 +222,7 @@ def main() -> None:
     )
     control = Control(f"127.0.0.1:{house.settings.ports.superlink}", house.folder.ca_certificate.read_bytes())
     try:
-        run_loop(Coordinator(house, control, installed_bundle()).tick, stop)
+        run_loop(Coordinator(house, control, installed_bundle()).tick)
     finally:
         server.stop(5.0).wait()
         control.close()
