@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import signal
 import sys
@@ -23,7 +24,7 @@ from common.bundle import Bundle, installed_bundle
 from common.errors import FedForgetError, RefusedError, WireError
 from common.sql import transaction
 from common.structured_log import configure
-from server.control import Control, RunStatus
+from server.control import Control, Node, RunStatus
 from server.coordination import Coordination, serve
 from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
 from server.house import House, open_house
@@ -50,6 +51,9 @@ class Runs(Protocol):
 
     def stop(self, run: int) -> bool:
         """Stop it."""
+
+    def nodes(self) -> list[Node]:
+        """Registered nodes."""
 
     def register_node(self, openssh_public_key: bytes, name: str) -> int:
         """Let a node in."""
@@ -81,16 +85,27 @@ class Coordinator:
             log.info("weights of %s deleted, their records stay", ", ".join(gone))
 
     def _nodes(self) -> None:
-        """Register nodes of active sites that have none; shut out those of revoked and suspended ones."""
-        for site in self.house.sites():
+        """Let the nodes of active sites in, under the key they have now, and shut all others out."""
+        sites = self.house.sites()
+        if not any((s.state == "active") == (s.node is None) for s in sites if s.state != "suspended"):
+            return
+        # A node's name holds its key's digest: found again after a crash between Flower's record and ours.
+        known = {node.name: node.node for node in self.runs.nodes() if node.status != "unregistered"}
+        for site in sites:
+            label = f"{site.name}-{hashlib.sha256(site.node_key.encode()).hexdigest()[:16]}"
             if site.state == "active" and site.node is None:
-                node = self.runs.register_node(site.node_key.encode(), site.name)
-                self._set_node(site.name, node)
+                node = known.get(label)
+                self._set_node(
+                    site.name, self.runs.register_node(site.node_key.encode(), label) if node is None else node
+                )
                 log.info("%s: its node may connect", site.name)
             elif site.state == "revoked" and site.node is not None:
-                self.runs.unregister_node(unsigned64(site.node))
                 self._set_node(site.name, None)
                 log.info("%s: its node is shut out", site.name)
+        mine = {site.node for site in self.house.sites()}
+        for node in known.values():
+            if signed64(node) not in mine:
+                self.runs.unregister_node(node)
 
     def _set_node(self, name: str, node: int | None) -> None:
         with transaction(self.house.engine) as session:
