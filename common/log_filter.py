@@ -17,16 +17,15 @@ from common.structured_log import parse_own
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_PREFIX = re.compile(r"(?:\S+Z )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) ?:? +(.*)")
+_PREFIX = re.compile(r"(?:\S+Z )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: ?:?(?: +(.*))?)")
 _SERVED = re.compile(r'\[uvicorn\.access\] .* HTTP/1\.[01]" 2\d\d')
 """SuperNodes poll every three seconds: what went well is not logged."""
-_FRAME = re.compile(r'\s*File "([^"]+\.py)", line (\d+), in ([A-Za-z_]\w*|<module>|<lambda>)')
+_FRAME = re.compile(r'File "([^"]+\.py)", line (\d+), in ([A-Za-z_]\w*|<module>|<lambda>)')
 _CLASS = re.compile(r"(?:[a-z_]+\.)*([A-Z]\w+)(?::.*)?")
 _FLOWER = tuple(
     re.compile(pattern)
     for pattern in (
         r"Starting Flower (SuperNode|SuperLink|SuperExec|ClientApp|ServerApp)",
-        r"Starting SuperExec.{0,20}",
         r"Start `(flwr|flower)-[a-z]+` process",
         r"SuperNode ID: \d+",
         r"\[RUN \d+\]",
@@ -79,28 +78,29 @@ def plain(text: str) -> str:
 
 def keep_all(text: str) -> tuple[str, str] | None:
     """Level and message of a printed line as it stands; None for one that says nothing. For the coordinator."""
-    line = plain(text)
-    own = parse_own(line)
-    if own is not None:
-        return own[0], plain(own[1])
-    match = _PREFIX.fullmatch(line)
-    level, message = match.groups() if match else ("INFO", line)
-    return (level, message) if message.strip() and not _SERVED.fullmatch(message) else None
+    level, message, own = _read(text)
+    return None if not message or (not own and _SERVED.fullmatch(message)) else (level, message)
 
 
 def withhold_unknown(text: str) -> tuple[str, str] | None:
     """Level and message of a printed line as far as it is known to be safe; None for an empty one. For hospitals."""
+    level, message, own = _read(text)
+    if not message:
+        return None
+    if own or any(pattern.fullmatch(message) for pattern in _FLOWER):
+        return level, message
+    return level, _place(message, _CODE) or _exception(message) or f"<line withheld: {len(message)} characters>"
+
+
+def _read(text: str) -> tuple[str, str, bool]:
+    """Level, message, and whether one of our own loggers wrote it."""
     line = plain(text)
     own = parse_own(line)
     if own is not None:
-        return own[0], plain(own[1])
+        return own[0], plain(own[1]), True
     match = _PREFIX.fullmatch(line)
-    level, message = match.groups() if match else ("INFO", line)
-    if not message.strip():
-        return None
-    if any(pattern.fullmatch(message.strip()) for pattern in _FLOWER):
-        return level, message.strip()
-    return level, _place(message, _CODE) or _exception(message) or f"<line withheld: {len(message)} characters>"
+    level, message = (match[1], match[2] or "") if match else ("INFO", line)
+    return level, message.strip(), False
 
 
 def _place(message: str, code: Iterable[Path]) -> str | None:

@@ -74,7 +74,7 @@ def parse_own(line: str) -> tuple[str, str] | None:
         return None
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict) or fields.get("level") not in _LEVELS:
         return None

@@ -27,6 +27,8 @@ State = Literal["waiting", "starting", "up", "backoff", "stopped"]
 _READY_POLL = 0.2
 _LONGEST_LINE = 16_384
 """Bytes; a longer line is logged in pieces."""
+_BLOCKS_LEFT = 16
+"""Reads of what an ended child left in its pipe, which holds one such block by default."""
 _GUARD_MARGIN = 3.0
 """Seconds beyond its grace after which a guard itself is killed."""
 
@@ -176,8 +178,6 @@ class Supervisor:
                 self._look(slot, running)
             if slot.state == "starting" and now - running.started < slot.child.ready_within:
                 blocked = True  # those after it may need it
-            if slot.state == "up" and now - running.started >= self.backoff.steady:
-                slot.failures = 0
         if not self._announced and all(slot.state == "up" for slot in self._slots):
             self._announced = True
             self.log.event("up", "ready", f"ready: {', '.join(slot.child.name for slot in self._slots)}")
@@ -229,17 +229,18 @@ class Supervisor:
             elif slot.running is not None and key.fd == slot.running.pidfd:
                 self._ended(slot, slot.running)
 
-    def _drain(self, slot: _Slot, running: _Running) -> None:
+    def _drain(self, slot: _Slot, running: _Running, blocks: int = 1) -> None:
+        """Log what was printed; no more than `blocks` reads, so that one child's flood holds up nothing else."""
         sign = slot.child.ready_line
-        for line in _lines(running):
+        for line in _lines(running, blocks):
             running.said_ready = running.said_ready or (sign is not None and sign.search(line) is not None)
             self.log.output(slot.child.name, line)
 
     def _ended(self, slot: _Slot, running: _Running) -> None:
-        code = running.guard.wait()
-        with contextlib.suppress(ProcessLookupError):  # what a killed guard may have left
+        with contextlib.suppress(ProcessLookupError):  # what a killed guard may have left; before its pid is free again
             os.killpg(running.guard.pid, signal.SIGKILL)
-        self._drain(slot, running)
+        code = running.guard.wait()
+        self._drain(slot, running, _BLOCKS_LEFT)
         if running.partial:
             self.log.output(slot.child.name, running.partial.decode("utf-8", "replace"))
         for fd in (running.pidfd, running.output):
@@ -274,9 +275,9 @@ class Supervisor:
                 self._wait(_READY_POLL)
 
 
-def _lines(running: _Running) -> Iterator[str]:
-    """Whole lines that can be read now; what follows the last stays in `partial`."""
-    while True:
+def _lines(running: _Running, blocks: int) -> Iterator[str]:
+    """Whole lines of what can be read now, in at most `blocks` reads; what follows the last stays in `partial`."""
+    for _ in range(blocks):
         try:
             block = os.read(running.output, 65_536)
         except BlockingIOError:

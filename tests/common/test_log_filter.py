@@ -49,6 +49,7 @@ def test_lines_that_flower_is_known_to_print_are_kept_without_their_colour(messa
         "    study = Study('p10003412', report='Large left effusion.')",
         '  File "/data/berg-anna.py", line 3, in load',
         '{"level": "INFO", "logger": "elsewhere", "message": "Anna Berg"}',
+        "INFO: Anna Berg",
         '{"level": "Anna Berg", "logger": "fedforget.site", "message": "x"}',
         "Receiving: train message (ID: annaberg)",
         "AnnaBergError: no such image",
@@ -106,6 +107,12 @@ def test_the_coordinator_keeps_text_and_reads_its_level() -> None:
     )
     assert keep_all("plain text") == ("INFO", "plain text")
     assert keep_all("\x1b[0m   \n") is None
+    assert keep_all("\x1b[92mINFO \x1b[0m:      \n") is None
+
+
+def test_json_that_is_nested_too_deep_is_text_like_any_other() -> None:
+    selected = withhold_unknown('{"a":' + "[" * 10_000)
+    assert selected == ("INFO", "<line withheld: 10005 characters>")
 
 
 def test_requests_that_superlink_served_are_not_logged_and_refused_ones_are() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -215,8 +216,49 @@ def test_the_pause_doubles_within_a_quarter_and_its_range(failures: int, seed: i
     assert max(1.0, min(60.0, 0.75 * doubled)) <= delay <= min(60.0, 1.25 * doubled)
 
 
-def test_the_pause_starts_again_after_a_steady_time(start: Start) -> None:
-    script = "import time; time.sleep(0.8)"
-    supervisor, log, _ = start([child("a", script)])
-    log.wait("a", "ended", 2)
-    assert supervisor._slots[0].failures == 1
+def test_the_pause_does_not_grow_after_a_steady_time() -> None:
+    log = Recorded()
+    backoff = Backoff(first=0.3, most=5.0, steady=0.4)
+    supervisor = Supervisor([child("a", "import time; time.sleep(0.5)")], log, rng=random.Random(0), backoff=backoff)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        ended = log.wait("a", "ended", 3)
+    finally:
+        supervisor.stop()
+        thread.join(10)
+    assert all(float(message.split()[-2]) <= 0.4 for message in ended), ended
+
+
+def test_a_child_may_tell_that_it_is_ready_by_a_line(start: Start, tmp_path: Path) -> None:
+    mark = tmp_path / "go"
+    script = (
+        f"import os, time\nprint('starting', flush=True)\nwhile not os.path.exists({str(mark)!r}): time.sleep(0.02)\n"
+        "print('admitted 7', flush=True); time.sleep(60)"
+    )
+    _, log, _ = start(
+        [child("node", script, ready_line=re.compile(r"admitted \d"), ready_within=0.0), child("b", SLEEP)]
+    )
+    log.wait("b", "up")
+    assert log.of("node", "up") == []
+    mark.touch()
+    log.wait("up", "ready")
+
+
+def test_a_child_that_is_up_and_no_longer_serves_is_silent(start: Start, tmp_path: Path) -> None:
+    mark = tmp_path / "serves"
+    mark.touch()
+    supervisor, log, _ = start([child("a", SLEEP, ready=mark.exists), child("b", SLEEP)])
+    log.wait("up", "ready")
+    assert supervisor.health() == {"a": "up", "b": "up"}
+    mark.unlink()
+    assert supervisor.health() == {"a": "silent", "b": "up"}
+
+
+def test_a_child_that_never_stops_printing_holds_up_neither_the_others_nor_the_end(start: Start) -> None:
+    flood = "import os\nblock = b'x' * 79 + b'\\n'\nwhile True: os.write(1, block * 800)"
+    supervisor, log, thread = start([child("flood", flood), child("b", SLEEP)])
+    log.wait("b", "up")
+    supervisor.stop()
+    thread.join(10)
+    assert not thread.is_alive()
