@@ -249,9 +249,12 @@ def connect_registered(
     *,
     at_least: int = 1,
     timeout: float = 60.0,
+    poll: float = 1.0,
     wait: Callable[[float], None] = time.sleep,
 ) -> Federation:
     """The sites of the register `nodes` that are online, waiting until all are, or `timeout` seconds.
+
+    `poll` is in seconds: each look is a call to the SuperLink for each site that is waited for.
 
     Raises:
         UnavailableError: fewer than `at_least` came in time.
@@ -260,7 +263,7 @@ def connect_registered(
     online = _online(grid, len(names), timeout, wait, known=names)
     if len(online) < at_least:
         raise UnavailableError(f"{len(online)} of {len(names)} sites are online, {at_least} needed")
-    return Federation(grid, {names[node]: node for node in sorted(online)}, wait=wait, signer=signer)
+    return Federation(grid, {names[node]: node for node in sorted(online)}, poll=poll, wait=wait, signer=signer)
 
 
 def _online(

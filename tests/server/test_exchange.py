@@ -24,7 +24,6 @@ from common.files import write_private
 from common.instructions import Content, Context, content_of, read_instruction
 from common.model.checkpoint import ModelCard, state_digest
 from common.private_keys import read_passphrase
-from common.sql import open_database, transaction
 from common.wire import (
     ADOPT,
     STATUS,
@@ -39,8 +38,9 @@ from common.wire import (
     weights_of,
 )
 from server.federation import Federation, connect, connect_registered
+from server.house import open_house
 from server.settings import ServerFolder
-from server.signer import Scope, Signer, open_signer
+from server.signer import Scope, Signer
 from simulations.local_grid import LocalGrid
 
 NAMES = ("east", "north", "south")
@@ -109,10 +109,9 @@ def hospitals(federation_of, enrol: Callable[[Path, str], Path], coordinator: Se
     _, sites = federation_of(east=2, north=3, south=4)
     folders = {name: enrol(site.folder, name) for name, site in sites.items()}
     nodes = {name: number for number, name in enumerate(folders, start=1)}
-    engine = open_database(coordinator.database_url(coordinator.settings()))
-    with transaction(engine) as session:
-        signer = open_signer(coordinator, session)
-    engine.dispose()
+    house = open_house(coordinator.root)
+    signer = house.signer()
+    house.engine.dispose()
     grid, clock = Carrier(app, {nodes[name]: {"site-dir": str(folders[name])} for name in NAMES}), Clock()
     federation = connect_registered(grid, nodes, signer, wait=clock.wait)
     found = Hospitals(grid, folders, nodes, signer, federation, clock)
