@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from torch import Tensor
 
@@ -92,7 +93,10 @@ class Registry:
         Raises:
             OutputError: the folder cannot be written or the disk is full; nothing is left of the version then.
             InputError: the parent is unknown.
+            SQLAlchemyError: the database failed; the folder is left to the next call or to `recover`.
         """
+        # Where the database failed after the folder was written, the folder is the version that is wanted now.
+        self.recover()
         digest = state_digest(state)
         if campaign is not None and (known := self._published(campaign, digest)) is not None:
             return known
@@ -111,10 +115,12 @@ class Registry:
         )
         try:
             return self._record(manifest, "active")
-        except Exception:
-            # Without its row it is no version; after a crash at this point `recover` finds the folder instead.
-            delete_version(self.folder, name)
-            raise
+        except IntegrityError:
+            # Another process recovered between the folder and its row.
+            found = self.get(name)
+            if found.manifest != manifest:
+                raise
+            return found
 
     def active(self) -> Version | None:
         """The version in use."""

@@ -104,7 +104,8 @@ def remove_leftovers(folder: Path) -> tuple[str, ...]:
     """Remove what was being written or deleted when the process was killed; the names of what was there."""
     left = sorted(path for path in folder.glob(".v*") if path.suffix in {".part", ".gone"})
     for path in left:
-        shutil.rmtree(path)
+        # Whoever deletes it at the same time wants the same.
+        shutil.rmtree(path, ignore_errors=True)
     return tuple(path.name for path in left)
 
 

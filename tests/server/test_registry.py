@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
+from sqlalchemy.exc import OperationalError
 from torch import Tensor
 
 from common.errors import EvidenceError, InputError, OutputError, RefusedError
@@ -298,6 +300,42 @@ def test_a_version_whose_writer_died_before_its_row_is_adopted_whole(
     assert same(registry.load("v0002"), card.build(5).state_dict())
     assert registry.get("v0002").parent == "v0001"
     assert registry.recover() == type(found)((), (), ())
+
+
+def test_a_database_that_fails_at_the_row_loses_nothing_and_the_next_try_publishes_once(
+    registry: Registry, publish: Publish, engine: Engine
+) -> None:
+    publish(0)
+
+    def fail(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO versions"):
+            raise OperationalError(statement, {}, sqlite3.OperationalError("disk I/O error"))
+
+    event.listen(engine, "before_cursor_execute", fail)
+    with pytest.raises(OperationalError):
+        publish(1, parent="v0001", campaign=1)
+    event.remove(engine, "before_cursor_execute", fail)
+    assert states(registry) == {"v0001": "active"}
+    assert publish(1, parent="v0001", campaign=1).name == "v0002"
+    assert states(registry) == {"v0001": "superseded", "v0002": "active"}
+
+
+def test_a_version_that_another_process_recovered_before_its_row_is_published_once(
+    registry: Registry, card: ModelCard
+) -> None:
+    recovered: list[str] = []
+
+    def clock() -> datetime:
+        # Asked for the version's own moment, then for the row's: in between another process starts.
+        if (registry.folder / "v0001").exists() and not recovered:
+            recovered.extend(registry.recover().adopted)
+        return NOON
+
+    slow = Registry(registry.folder, registry.engine, clock)
+    version = slow.publish(card.build().state_dict(), card, parent=None, campaign=1, provenance=FACTS)
+    assert recovered == ["v0001"]
+    assert registry.versions() == [version]
+    assert same(registry.load("v0001"), card.build().state_dict())
 
 
 def test_half_written_and_damaged_folders_without_a_row_are_removed(registry: Registry, publish: Publish) -> None:
