@@ -155,14 +155,15 @@ def veto(
 
 
 def _fewer_right(site: str, old: Utility, new: Utility, tolerance: float) -> list[str]:
+    """Classes of which certainly fewer are called right: interval of a difference after Agresti and Caffo (2000)."""
     reasons = []
-    for label, (was, row) in enumerate(zip(old.confusion, new.confusion, strict=True)):
-        if not sum(was) or not sum(row):
+    for label, (was, now) in enumerate(zip(old.confusion, new.confusion, strict=True)):
+        if not sum(was) or not sum(now):
             continue
-        share_before, share = was[label] / sum(was), row[label] / sum(row)
-        # Laplace's rule: of few patients that are all wrong, the share is not known to be 0 without error.
-        smoothed = (row[label] + 1) / (sum(row) + 2)
-        error = (smoothed * (1 - smoothed) / sum(row)) ** 0.5
-        if share_before - share - Z95 * error > tolerance:
-            reasons.append(f"{site}: {share:.0%} of class {label} are called right, {share_before:.0%} before")
+        # One right and one wrong are added to each: of few patients, none right does not mean that none can be.
+        then, after = (was[label] + 1) / (sum(was) + 2), (now[label] + 1) / (sum(now) + 2)
+        variance = then * (1 - then) / (sum(was) + 2) + after * (1 - after) / (sum(now) + 2)
+        if then - after - Z95 * variance**0.5 > tolerance:
+            share, before = now[label] / sum(now), was[label] / sum(was)
+            reasons.append(f"{site}: {share:.0%} of class {label} are called right, {before:.0%} before")
     return reasons
