@@ -27,7 +27,7 @@ from common.flower import LOOPBACK, environment
 
 log = logging.getLogger("fedforget.launcher")
 
-_POLL, _RETRY, _GRACE = 0.2, 1.0, 10.0
+_POLL, _RETRY, _GRACE = 0.2, 1.0, 3.0
 """Seconds: between two questions for a task, after a failed one, and from SIGTERM to SIGKILL of a ClientApp."""
 _TASK_PREFIX = "task-"
 

@@ -1,6 +1,7 @@
 """Who may reach what, and which code runs at a hospital: real processes, and every kind of intruder."""
 
 import json
+import socket
 import ssl
 from datetime import UTC, datetime
 
@@ -24,6 +25,9 @@ from common.certificates import certificate_pem, issue_site, read_certificate
 from common.private_keys import load_ec_key, new_tls_key, read_passphrase
 
 pytestmark = pytest.mark.integration
+
+OTHER_LOOPBACK = "127.0.0.2"
+"""Where a server on every interface answers and one on 127.0.0.1 does not."""
 
 MANIFEST = """\
 [project]
@@ -199,9 +203,12 @@ def test_a_key_that_was_never_registered_is_refused_on_the_fleet_routes(federati
         assert 400 <= refusal.value.response.status_code < 500
 
 
-def test_the_same_attempts_succeed_on_the_port_that_stays_on_loopback(federation, north):
-    """Else the test above would pass with a SuperLink that is broken."""
-    assert north.node in {node.node for node in federation.control.nodes()}
+def test_superlink_itself_would_answer_anybody_which_is_why_it_stays_on_loopback(federation, north):
+    ca = federation.folder.ca_certificate.read_bytes()
+    with ControlHttpClient.from_server_address(federation.superlink, False, ca, []) as anybody:
+        assert north.node in {node.node_id for node in anybody.ListNodes(control.ListNodesRequest()).nodes_info}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((OTHER_LOOPBACK, int(federation.superlink.split(":")[1])), 5)
 
 
 def test_a_hospital_whose_approval_was_withdrawn_cannot_activate(federation, withdrawn):
