@@ -9,18 +9,15 @@ from pathlib import Path
 
 from sqlalchemy import Engine, select
 
-from common.certificates import certificate_fingerprint, read_certificate
 from common.data.tokenizer import load_tokenizer
 from common.errors import ConfigError, InputError
-from common.evidence.keys import PublicKey
 from common.model.checkpoint import ModelCard
-from common.private_keys import load_signing_key
 from common.sql import open_database, transaction
 from server.campaign_store import CampaignStore, Clock
 from server.database import SiteRow, pending_migration, unsigned64
 from server.registry import Registry
 from server.settings import ServerFolder, ServerSettings, Terms
-from server.signer import Signer
+from server.signer import Signer, open_signer
 
 
 def utc_now() -> datetime:
@@ -75,11 +72,9 @@ class House:
         return {row.name: unsigned64(row.node) for row in rows if row.node is not None}
 
     def signer(self) -> Signer:
-        """Signs instructions, and knows the keys of the sites that may take part."""
-        authority = read_certificate(self.folder.ca_certificate.read_bytes(), str(self.folder.ca_certificate))
-        keys = {r.name: PublicKey.from_pem(r.signing_key.encode()) for r in self.sites() if r.state == "active"}
-        key = load_signing_key(self.folder.signing_key, self.folder.passphrase)
-        return Signer(key, certificate_fingerprint(authority), keys)
+        """Signs instructions, and knows the keys of the sites that may take part; raises as `open_signer`."""
+        with transaction(self.engine) as session:
+            return open_signer(self.folder, session)
 
 
 def open_house(root: Path, clock: Clock = utc_now) -> House:
