@@ -12,6 +12,7 @@ from common.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class Settings(BaseModel):
@@ -145,6 +146,13 @@ class DecisionConfig(Settings):
     bootstrap: int = Field(default=1000, ge=50)
 
 
+class WireConfig(Settings):
+    """How weights travel. See `docs/results/wire.md`."""
+
+    precision: Precision = "fp32"
+    """Of differences: `fp32` loses nothing; the error of the others is fed back into the next difference."""
+
+
 class ExperimentConfig(Settings):
     """One run of the main job, simulated or real."""
 
@@ -154,6 +162,7 @@ class ExperimentConfig(Settings):
     unlearn: UnlearnConfig = UnlearnConfig()
     campaign: CampaignConfig = CampaignConfig()
     decision: DecisionConfig = DecisionConfig()
+    wire: WireConfig = WireConfig()
     seed: int = 0
     device: str = "auto"
 
