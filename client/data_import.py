@@ -36,13 +36,11 @@ class SiteOptions:
     Attributes:
         name: of the site.
         seed: of the first split.
-        device: where it computes.
         distinct_ids: patients of different ids are different persons, however much their images look alike.
     """
 
     name: str
     seed: int
-    device: str
     distinct_ids: bool = False
 
 
@@ -130,7 +128,7 @@ def import_data(
             card,
             name=options.name,
             seed=seed,
-            device=options.device,
+            device="auto",  # `site.toml` says which
             cache=CACHE,
             digests=digests,
         )

@@ -69,7 +69,8 @@ class Site:
         self.name = self._file.name
         self.card = self._file.card
         self._watch = RevocationWatch(folder)
-        self.device = pick_device(self._file.device)
+        place = SiteFolder(folder)
+        self.device = pick_device(place.settings().device if place.settings_file.exists() else self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
         self._model: ImageTextModel | None = None

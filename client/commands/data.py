@@ -47,7 +47,6 @@ def import_(
         options = SiteOptions(
             name=settings.name if settings else folder.resolve().name,
             seed=seed,
-            device=settings.device if settings else "auto",
             distinct_ids=distinct_ids,
         )
         found = read_card(card or place.experiment_file)

@@ -208,3 +208,44 @@ def test_a_patient_of_a_held_out_set_revokes_with_nothing_left_to_unlearn(
     revoke(folder, int(tested.rpartition("-")[2]))
     assert waiting(folder) == (0, None)
     assert tested not in Site(folder).patients(Subset.TEST)
+
+
+def test_of_a_manifest_of_several_sites_one_is_chosen(write_manifest: WriteManifest, folder: Path) -> None:
+    manifest = write_manifest(range(60))
+    header, *rows = manifest.read_text(encoding="utf-8").splitlines()
+    rows = [f"{row},{'north' if n < 40 else 'south'}" for n, row in enumerate(rows)]
+    manifest.write_text("\n".join([f"{header},site", *rows]), encoding="utf-8")
+    done = run("data", "import", manifest, "--dir", folder)
+    assert (done.exit_code, "choose one with --only-site" in " ".join(done.output.split())) == (2, True)
+    assert imported(manifest, folder, "--only-site", "north")["patients"] == 40
+    assert run("data", "import", manifest, "--dir", folder, "--only-site", "west").exit_code == 2
+
+
+def test_look_alikes_may_be_told_to_be_different_persons(write_manifest: WriteManifest, folder: Path) -> None:
+    imported(write_manifest(range(40)), folder)
+    first = trained(folder)[0]
+    revoke(folder, first)
+    report = imported(write_manifest(range(42), {40: first}), folder, "--distinct-ids")
+    assert (report["held_back"], report["two_ids"], report["new"]) == (0, 1, 2)
+
+
+def test_a_mimic_folder_is_imported_with_its_folds(tmp_path: Path, folder: Path, card: ModelCard) -> None:
+    root, rows = tmp_path / "mimic", ["subject_id,study_id,dicom_id,edeme_severity,fold"]
+    for number in range(10):
+        subject, study = f"1000{number:04}", f"5000{number:04}"
+        place = root / "files" / "p10" / f"p{subject}" / f"s{study}"
+        place.mkdir(parents=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"d{number}.jpg")
+        place.with_suffix(".txt").write_text("FINDINGS: clear lungs", encoding="utf-8")
+        rows.append(f"{subject},{study},d{number},{number % 4},{(number % 5) + 1}")
+    split = tmp_path / "split.csv"
+    split.write_text("\n".join(rows), encoding="utf-8")
+    assert "give --split" in run("data", "import", root, "--dir", folder).output
+    refused = run("data", "import", root, "--split", split, "--dir", folder)
+    assert (refused.exit_code, "classes are clear, opacity" in " ".join(refused.output.split())) == (2, True)
+
+    mimic = card.model_copy(update={"classes": ("0", "1", "2", "3")})
+    (tmp_path / "card.json").write_text(mimic.model_dump_json(), encoding="utf-8")
+    report = imported(root, folder, "--split", str(split), "--card", str(tmp_path / "card.json"))
+    assert (report["patients"], report["sets"]["train"]) == (10, {"0": 2, "1": 1, "2": 0, "3": 1})  # type: ignore[index]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -84,6 +87,29 @@ def test_what_cannot_be_recorded_records_nothing_and_ends_with_2(
     assert not (site_folder / REVOCATIONS_FILE).exists()
 
 
+def test_on_a_terminal_ids_are_asked_for_and_not_shown(site_folder: Path, patients: list[str], secret: str) -> None:
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "revoke", "--dir", str(site_folder)],
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    screen = b""
+    for prompts, typed in ((1, patients[0]), (2, patients[1]), (3, "")):
+        # What is typed before the prompt is thrown away.
+        while screen.count(b"not shown") < prompts:
+            screen += os.read(keyboard, 1000)
+        os.write(keyboard, typed.encode() + b"\n")
+    with contextlib.suppress(OSError):  # the other end closes
+        while more := os.read(keyboard, 1000):
+            screen += more
+    os.close(keyboard)
+    assert process.wait(timeout=60) == 0
+    assert b"receipt" in screen
+    assert secret.encode() not in screen
+    assert read_revocations(site_folder).pending == set(patients[:2])
+
+
 def test_processes_that_revoke_at_once_lose_nothing(site_folder: Path, patients: list[str]) -> None:
     processes = [start("revoke", "--dir", site_folder, "--json") for _ in patients]
     # All of them have imported what they need and wait for their input; then all get it.
@@ -104,7 +130,7 @@ def test_processes_that_revoke_at_once_lose_nothing(site_folder: Path, patients:
 def test_a_process_that_runs_sees_a_revocation_by_another(site_folder: Path, patients: list[str]) -> None:
     watch = RevocationWatch(site_folder)
     assert watch.now().tombstones == frozenset()
-    for count in (1, 2, 3):
+    for count in (1, 2):
         run("revoke", "--dir", site_folder, stdin=patients[count - 1])
         assert watch.now().tombstones == frozenset(patients[:count])
 
