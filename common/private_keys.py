@@ -35,7 +35,13 @@ def read_passphrase(path: Path) -> bytes:
     """The passphrase from the service manager's credential of the same name, else from `path`."""
     folder = os.environ.get(CREDENTIALS)
     credential = Path(folder) / path.name if folder else path
-    return read_private(credential if credential.exists() else path).rstrip(b"\n")
+    if not folder or not credential.exists():
+        return read_private(path).rstrip(b"\n")
+    try:
+        # systemd keeps others out by the folder, and may let the service in by an ACL that shows as group bits.
+        return credential.read_bytes().rstrip(b"\n")
+    except OSError as err:
+        raise InputError(f"cannot read: {err.strerror}", where=str(credential), remedy="check its owner") from None
 
 
 def load_signing_key(path: Path, passphrase: Path) -> SigningKey:

@@ -62,6 +62,8 @@ def test_the_service_managers_passphrase_comes_before_the_file(tmp_path: Path, m
     assert read_passphrase(path) == secret
     assert len(secret) == 64
     write_private(tmp_path / "credentials" / "passphrase", b"other\n")
+    # As systemd shows a file that it lets the service read by an ACL.
+    (tmp_path / "credentials" / "passphrase").chmod(0o440)
     monkeypatch.setenv(CREDENTIALS, str(tmp_path / "credentials"))
     assert read_passphrase(path) == b"other"
     key = SigningKey.generate()

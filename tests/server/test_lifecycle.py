@@ -11,9 +11,9 @@ from client.app import open_site
 from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.errors import RefusedError
 from common.records import Subset
-from common.sql import open_database
+from common.sql import open_database, transaction
 from server.campaign_store import CampaignStore, GivenUpError
-from server.database import migrate
+from server.database import SiteRow, migrate
 from server.lifecycle import Carrier
 from server.registry import Registry
 from server.settings import GateConfig, PolicyConfig, Terms
@@ -26,6 +26,9 @@ EXPERIMENT = ExperimentConfig(
     campaign=CampaignConfig(retention_rounds=1),
     decision=DecisionConfig(bootstrap=50),
 )
+
+
+on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 class Clock:
@@ -41,7 +44,7 @@ class Cut(BaseException):
 
 
 @pytest.fixture
-def world(tmp_path, federation_of, card):
+def world(tmp_path, database, federation_of, card):
     """A coordinator's database and folders in `make(name)`, and a federation of two sites."""
     federation, sites = federation_of(north=3, south=3)
     engines = []
@@ -50,9 +53,14 @@ def world(tmp_path, federation_of, card):
         clock = Clock()
 
         def __init__(self, name: str = "server") -> None:
-            self.engine = open_database(f"sqlite:///{tmp_path / name}.db")
+            self.engine = open_database(database(name))
             engines.append(self.engine)
             migrate(self.engine)
+            with transaction(self.engine) as session:
+                session.add_all(
+                    SiteRow(name=site, state="active", node_key="", signing_key="", certificate="", enrolled=NOW)
+                    for site in sites
+                )
             self.store = CampaignStore(self.engine, tmp_path / name / "work", self.clock)
             self.registry = Registry(tmp_path / name / "models", self.engine, self.clock)
             self.federation, self.sites = federation, sites
@@ -86,6 +94,7 @@ def states(world, number):
     return [CampaignState(k) for k in kinds]
 
 
+@on_both
 def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world):
     here = world().trained()
     version = here.registry.active()
@@ -96,6 +105,7 @@ def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world)
     assert not here.store.folder(1).exists()
 
 
+@on_both
 def test_one_patient_is_too_few_to_decide_and_ends_in_a_retrained_version(world):
     here = world().trained()
     here.revoke()
@@ -171,6 +181,7 @@ def test_a_campaign_that_is_cut_short_at_any_step_ends_in_the_same_model(world, 
         assert len(here.registry.versions()) == 2
 
 
+@on_both
 def test_a_run_that_was_given_up_writes_no_more(world):
     here = world().trained()
     here.revoke()
@@ -182,13 +193,14 @@ def test_a_run_that_was_given_up_writes_no_more(world):
     assert states(here, number) == ["planned"]
 
 
+@on_both
 def test_two_campaigns_never_touch_the_same_model_at_once(world):
     here = world().trained()
     first = here.plan()
     with pytest.raises(RefusedError, match=rf"campaign {first} \(planned\) is open"):
         here.plan()
     here.store.end(first, CampaignState.CANCELLED, "test")
-    assert here.plan() == first + 1
+    assert here.plan() > first
 
 
 def test_a_cancelled_campaign_publishes_nothing(world):
