@@ -118,7 +118,9 @@ def import_data(
         assigned = assign_sets(
             cohort, manifest.split, card.data.split, seed, groups, known=known, revoked=revocations.tombstones
         )
-        here = cohort.where(lambda s: s.patient not in assigned.held_back)
+        # A campaign may have ended while the images were decoded.
+        out = assigned.held_back | (revocations.tombstones - revocations.pending)
+        here = cohort.where(lambda s: s.patient not in out)
         registered = _with_pending(here, before, card, revocations)
         digests = {s.image: cache.digest(s.image) for s in registered.studies}
         write_site(

@@ -10,23 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Engine
 from torch import Tensor
 
-from client.database import opened
-from client.holdings import HeldVersions
-from client.participation import Participation, Use, fixed_cohort, members, record
 from client.reference_scores import ReferenceScores
 from client.revocations import (
     Receipt,
     Revocations,
     RevocationWatch,
     close_revocations,
+    locked,
     record_revocations,
     waiting,
 )
 from client.settings import SiteFolder
 from client.site_files import drop_studies, read_site
+from client.site_records import SiteRecords
 from common.data.image_cache import ImageCache
 from common.data.tensors import StudyTensors
 from common.data.tokenizer import load_tokenizer
@@ -35,14 +33,13 @@ from common.errors import CohortError, RefusedError, WireError
 from common.evaluation.figures import SelectionFigures
 from common.evaluation.scores import Scores
 from common.evaluation.site import AuditSets, SelectionSets, audit_figures, select_figures
-from common.model.checkpoint import check_state, state_digest
+from common.model.checkpoint import check_state
 from common.model.image_text import ImageTextModel
 from common.records import Subset
 from common.training import FORWARD, fit, score
 from common.unlearning.base import UnlearnSets, nothing
 from common.unlearning.methods import method_named
 from common.wire import (
-    TRAIN,
     AdoptReply,
     AdoptRequest,
     EvaluateReply,
@@ -70,6 +67,7 @@ class Site:
         self.card = self._file.card
         self._watch = RevocationWatch(folder)
         place = SiteFolder(folder)
+        self._records = SiteRecords(place)
         self.device = pick_device(place.settings().device if place.settings_file.exists() else self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
@@ -112,26 +110,8 @@ class Site:
         return self._of(Subset.TRAIN) & self.revocations.pending
 
     def forget_in(self, campaign: int) -> frozenset[str]:
-        """Those whom a campaign is to forget here, fixed at its first request: who revokes later waits for the next.
-
-        Without records, as in a simulation, and outside of a campaign: all who are pending.
-        """
-        if not campaign or not self._database.exists():
-            return self.forget
-        with opened(self._database) as engine:
-            fixed = fixed_cohort(engine, campaign, self.forget, datetime.now(UTC))
-        return fixed & self._of(Subset.TRAIN)
-
-    @property
-    def _database(self) -> Path:
-        return SiteFolder(self.folder).database
-
-    def _record(self, state: State, patients: Collection[str], campaign: int, step: str, use: Use) -> None:
-        """Write down who is used, where the site has a database."""
-        if patients and self._database.exists():
-            entry = Participation(campaign, step, use, state_digest(state), datetime.now(UTC))
-            with opened(self._database) as engine:
-                record(engine, patients, entry)
+        """Those whom a campaign is to forget here, fixed at its first request: who revokes later waits for the next."""
+        return self._records.forgotten(campaign, self.forget) & self._of(Subset.TRAIN)
 
     def _of(self, subset: Subset) -> frozenset[str]:
         """Patients of a set whose studies are here: a set also remembers those who were in an earlier manifest."""
@@ -166,7 +146,7 @@ class Site:
         if studies is None:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
-        self._record(state, patients, campaign, step, "train")
+        self._records.used(state, patients, campaign, step, "train")
         received, cost = None, 0.0
         if request.reference is None:
             received, cost = self._select(model, request.seed, self.forget_in(campaign))
@@ -199,8 +179,8 @@ class Site:
         if retain is None or calibration is None:
             raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
         model = self._load(state)
-        self._record(state, forgotten, campaign, step, "unlearn")
-        self._record(state, kept, campaign, step, "train")
+        self._records.used(state, forgotten, campaign, step, "unlearn")
+        self._records.used(state, kept, campaign, step, "train")
         method = method_named(request.config.method)
         done = method(
             model,
@@ -225,7 +205,7 @@ class Site:
         begin = time.monotonic()
         model = self._load(state)
         forgotten = self.forget_in(campaign)
-        self._record(state, forgotten, campaign, step, "evaluate")
+        self._records.used(state, forgotten, campaign, step, "evaluate")
         match request.purpose:
             case "selection":
                 figures, cost = self._select(model, request.seed, forgotten)
@@ -267,26 +247,12 @@ class Site:
             CheckpointError: the weights are not the version's, or of another model.
         """
         self._load(state)
-        purged = frozenset(request.retired)
-        if self._database.exists():
-            with opened(self._database) as engine:
-                versions = HeldVersions(self.folder / "models", engine, lambda: datetime.now(UTC))
-                versions.keep(request.digest, state, request.version)
-                purged = versions.purge(request.retired)
-                settled = self._settled(engine, request)
-        else:
-            settled = self.forget
+        purged, settled = self._records.adopt(state, request, self.revocations.pending)
         closed = close_revocations(self.folder, settled, at=datetime.now(UTC))
         # Also of those whom an earlier call closed before it was cut short, and of those who were never trained on.
         self.purge_patients(self.revocations.tombstones - self.revocations.pending)
         ReferenceScores(self.folder).purge()
         return AdoptReply(site=self.name, purged=tuple(sorted(purged)), closed=closed)
-
-    def _settled(self, engine: Engine, request: AdoptRequest) -> frozenset[str]:
-        """Whom a published version does not know: those it unlearned here, or all who were not in its training."""
-        if request.how == "unlearned":
-            return members(engine, request.campaign, "unlearn") & self.revocations.pending
-        return self.revocations.pending - members(engine, request.campaign, "train", step=TRAIN)
 
     def purge_patients(self, patients: Collection[str]) -> None:
         """Delete pixels, reports and tokens of patients; the hospital's own records are not touched.
@@ -297,7 +263,8 @@ class Site:
         of_files = {self.cache.digest(s.image) for s in self.cohort.of(patients).studies if s.image.is_file()}
         noted = {row.digest for row in self._file.studies if row.patient in patients}
         self.cache.discard_digests((of_files | noted) - {""})
-        drop_studies(self.folder, patients)
+        with locked(self.folder):
+            drop_studies(self.folder, patients)
         self._read()
 
     def _select(self, model: ImageTextModel, seed: int, forgotten: frozenset[str]) -> tuple[SelectionFigures, float]:

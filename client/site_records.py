@@ -1,0 +1,64 @@
+"""What a site with a database writes down about its use of patients and versions; without one, as in a simulation,
+nothing is recorded and all who are pending count as one campaign's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from torch import Tensor
+
+from client.database import opened
+from client.holdings import HeldVersions
+from client.participation import Participation, Use, fixed_cohort, members, record
+from client.settings import SiteFolder
+from common.model.checkpoint import state_digest
+from common.wire import TRAIN, AdoptRequest
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecords:
+    """The records in a site's folder; `campaign` 0 is outside of any."""
+
+    folder: SiteFolder
+
+    def forgotten(self, campaign: int, pending: frozenset[str]) -> frozenset[str]:
+        """Those whom a campaign is to forget here: `pending` at its first request, the same ever after."""
+        if not campaign or not self._kept:
+            return pending
+        with opened(self.folder.database) as engine:
+            return fixed_cohort(engine, campaign, pending, datetime.now(UTC))
+
+    def used(self, state: Mapping[str, Tensor], patients: Collection[str], campaign: int, step: str, use: Use) -> None:
+        """Write down a use of patients that begins with the weights `state`."""
+        if patients and self._kept:
+            entry = Participation(campaign, step, use, state_digest(state), datetime.now(UTC))
+            with opened(self.folder.database) as engine:
+                record(engine, patients, entry)
+
+    def adopt(
+        self, state: Mapping[str, Tensor], request: AdoptRequest, pending: frozenset[str]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Keep a version, delete the retired ones; returns the digests of these, and whom the version does not know.
+
+        That is, of those pending, whom the campaign unlearned here, or all who were not in its training.
+
+        Raises:
+            CheckpointError: the weights are others than the digest says.
+            OutputError: the folder cannot be written.
+        """
+        if not self._kept:
+            return frozenset(request.retired), pending
+        with opened(self.folder.database) as engine:
+            versions = HeldVersions(self.folder.root / "models", engine, lambda: datetime.now(UTC))
+            versions.keep(request.digest, state, request.version)
+            purged = versions.purge(request.retired)
+            if request.how == "unlearned":
+                return purged, pending & members(engine, request.campaign, "unlearn")
+            return purged, pending - members(engine, request.campaign, "train", step=TRAIN)
+
+    @property
+    def _kept(self) -> bool:
+        return self.folder.database.exists()
