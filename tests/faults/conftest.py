@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +21,12 @@ from client.data_import import SiteOptions, import_data, read_card, read_source
 from client.enrolment import join
 from client.settings import SiteFolder
 from client.setup import Asked, create_site
+from client.site import Site
 from common.files import write_text
+from common.records import Subset
 from common.sql import open_database, transaction
 from server.enrolment import approve, open_authority, read_request
+from server.house import House, open_house
 from server.settings import ServerFolder
 from server.setup import create_server
 
@@ -49,7 +58,59 @@ passes = 1
 [experiment.decision]
 bootstrap = 50
 """
-SETS = ["train"] * 3 + [s for s in ("validation", "never_seen_calibration", "never_seen_audit", "test") for _ in "12"]
+ACCEPTING = """
+auc_margin = 0.5
+accuracy_margin = 1.0
+utility_tolerance = 1.0
+ks_alpha = 0.0
+"""
+"""For worlds of a few patients, where an honest margin decides nothing."""
+SETS = ["train"] * 9 + [
+    s for s in ("validation", "never_seen_calibration", "never_seen_audit", "test") for _ in range(6)
+]
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("coordinator_process.py")
+
+
+@dataclass(frozen=True)
+class World:
+    """`coordinator` and `hospitals/NAME` in a folder, and the weights that an undisturbed campaign ends in."""
+
+    folder: Path
+    weights: str = ""
+
+    def run(self, fault: str) -> subprocess.CompletedProcess[str]:
+        """A coordinator process; its output is the state that the campaign ended in."""
+        return subprocess.run(
+            [sys.executable, str(SCRIPT), str(self.folder / "coordinator"), str(self.folder / "hospitals"), fault],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def plan(self, kind: str = "unlearning") -> int:
+        """Plan a campaign."""
+        with self.house() as house:
+            active = house.registry.active()
+            parent = active.name if active and kind == "unlearning" else None
+            terms = house.terms.model_dump(mode="json")
+            return house.store.plan(kind, terms, parent=parent, due=None, reason="test")
+
+    @contextmanager
+    def house(self) -> Iterator[House]:
+        """The coordinator's folder, opened."""
+        house = open_house(self.folder / "coordinator")
+        try:
+            yield house
+        finally:
+            house.engine.dispose()
+
+    def copy(self, to: Path) -> World:
+        """The same again, to be disturbed."""
+        shutil.copytree(self.folder, to, symlinks=True)
+        return replace(self, folder=to)
 
 
 def write_manifest(folder: Path, name: str, seed: int) -> Path:
@@ -70,27 +131,49 @@ def write_manifest(folder: Path, name: str, seed: int) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def federation_factory() -> Callable[[Path], Path]:
-    """Make the folder with `coordinator` and `hospitals/NAME`."""
+@pytest.fixture
+def start(request, tmp_path_factory, tmp_path) -> World:
+    """A federation with a first model, where three patients wait to be forgotten."""
+    how = getattr(request, "param", "undecided")
+    if how not in _MADE:
+        _MADE[how] = _make(tmp_path_factory.mktemp(how), accepting=how == "accepting")
+    return _MADE[how].copy(tmp_path / "world")
 
-    def make(world: Path) -> Path:
-        server, now = ServerFolder(world / "coordinator"), datetime.now(UTC)
-        fingerprint = create_server(server.root, ["localhost"], now, ("clear", "opacity"))
-        head = server.settings_file.read_text(encoding="utf-8").split("\n[policy]", maxsplit=1)[0]
-        write_text(server.settings_file, head + SETTINGS)
-        engine = open_database(server.database_url(server.settings()))
-        for number, name in enumerate(NAMES):
-            folder = SiteFolder(world / "hospitals" / name)
-            request = create_site(folder.root, Asked(name, "localhost", fingerprint))
-            with transaction(engine) as session:
-                approval = approve(session, open_authority(server), read_request(session, request), now)
-            join(folder, approval.bundle, now)
-            card = read_card(folder.experiment_file)
-            manifest = read_source(write_manifest(world / "data" / name, name, number), card)
-            options = SiteOptions(name=name, seed=0, distinct_ids=True)
-            import_data(folder.root, manifest, card, options, lambda *_: None)
-        engine.dispose()
-        return world
 
-    return make
+_MADE: dict[str, World] = {}
+
+
+def _make(folder: Path, *, accepting: bool) -> World:
+    world = World(folder / "start")
+    _enrol(world.folder, SETTINGS + (ACCEPTING if accepting else ""))
+    world.plan("training")
+    assert world.run("none").stdout == "published\n"
+    site = Site(world.folder / "hospitals" / "north")
+    site.revoke(sorted(site.patients(Subset.TRAIN))[:3])
+    whole = world.copy(folder / "whole")
+    number = whole.plan()
+    done = whole.run("none")
+    assert done.stdout == "published\n", done.stderr
+    with whole.house() as house:
+        assert ("retrained" in house.store.get(number).reason) != accepting
+        active = house.registry.active()
+        assert active is not None
+        return World(world.folder, active.weights)
+
+
+def _enrol(world: Path, settings: str) -> None:
+    server, now = ServerFolder(world / "coordinator"), datetime.now(UTC)
+    fingerprint = create_server(server.root, ["localhost"], now, ("clear", "opacity"))
+    head = server.settings_file.read_text(encoding="utf-8").split("\n[policy]", maxsplit=1)[0]
+    write_text(server.settings_file, head + settings)
+    engine = open_database(server.database_url(server.settings()))
+    for number, name in enumerate(NAMES):
+        folder = SiteFolder(world / "hospitals" / name)
+        request = create_site(folder.root, Asked(name, "localhost", fingerprint))
+        with transaction(engine) as session:
+            approval = approve(session, open_authority(server), read_request(session, request), now)
+        join(folder, approval.bundle, now)
+        card = read_card(folder.experiment_file)
+        manifest = read_source(write_manifest(world / "data" / name, name, number), card)
+        import_data(folder.root, manifest, card, SiteOptions(name=name, seed=0, distinct_ids=True), lambda *_: None)
+    engine.dispose()

@@ -1,26 +1,33 @@
 """A coordinator process with its real database, keys and campaign code; the hospitals answer on a grid in it.
 
-`python coordinator_process.py DIR SITES FAULT`: carries on the open campaign, until its end or until FAULT strikes. That
-is `none`, `kill:STEP` (SIGKILL to itself straight after STEP was written, `kill-before:STEP` straight before), or
-`kill-in:KIND` (when the sites are to work on a message of that kind).
+`python coordinator_process.py DIR SITES FAULT` carries on the open campaign, until its end or until the fault strikes:
+- `none`;
+- `kill:STEP`: SIGKILL to itself straight after STEP was written, `kill-before:STEP` straight before;
+- `gone:KIND` and others, see `faulty_grid.py`: the first hospital fails at its first message of that kind, or, with
+  `other-` in front, the second does;
+- `disk:publish`: there is no room for the version, once.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from client.app import app
 from common.bundle import installed_bundle
+from server import version_folder
 from server.app import carry_on
 from server.campaign_store import DatabaseJournal
 from server.control import RunStatus
 from server.coordinator import Coordinator
-from server.house import open_house
-from simulations.local_grid import LocalGrid
+from server.house import open_house, utc_now
+
+sys.path.insert(0, str(Path(__file__).parent))
+from faulty_grid import FaultyGrid
 
 
 def die(*_: object) -> None:
@@ -30,21 +37,15 @@ def die(*_: object) -> None:
 class LocalRuns:
     """Runs that are carried on in this process, at once."""
 
-    def __init__(self, folder: Path, sites: Path, before_message: Callable[[str], None]) -> None:
-        self.folder, self.sites, self.before_message, self.count = folder, sites, before_message, 0
+    def __init__(self, folder: Path, sites: Path, how: str, kind: str) -> None:
+        self.folder, self.sites, self.how, self.kind, self.count = folder, sites, how, kind, 0
         self.names = sorted(path.name for path in sites.iterdir() if path.is_dir())
 
     def start(self, _bundle, config, _series):
         self.count += 1
-        grid = LocalGrid(app, {n: {"site-dir": str(self.sites / name)} for n, name in enumerate(self.names, start=1)})
-        push = grid.push_messages
-
-        def push_messages(messages):
-            messages = list(messages)
-            self.before_message(messages[0].metadata.message_type if messages else "")
-            return push(messages)
-
-        grid.push_messages = push_messages
+        nodes = {n: {"site-dir": str(self.sites / name)} for n, name in enumerate(self.names, start=1)}
+        victim = 2 if self.how.startswith("other-") else 1
+        grid = FaultyGrid(app, nodes, self.how.removeprefix("other-"), self.kind, victim)
         carry_on(grid, self.folder, config["campaign"], config["attempt"], self.count)
         return self.count, 1
 
@@ -77,12 +78,29 @@ def main() -> None:
             die()
 
     DatabaseJournal.put = faulty_put
-    house = open_house(folder)
+    if how == "disk":
+        save, full = version_folder.save_checkpoint, [True]
+
+        def save_checkpoint(*arguments):
+            if full.pop() if full else False:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+            try:
+                return save(*arguments)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        version_folder.save_checkpoint = save_checkpoint
+    late = [timedelta()]
+    house = open_house(folder, lambda: utc_now() + late[0])
     house.registry.recover()
-    runs = LocalRuns(folder, sites, lambda kind: die() if how == "kill-in" and kind == at else None)
-    coordinator = Coordinator(house, runs, installed_bundle())
-    coordinator.tick()
-    if fault != "none":
+    coordinator = Coordinator(house, LocalRuns(folder, sites, how, at), installed_bundle())
+    for _ in range(12):
+        coordinator.tick()
+        if house.store.open() is None:
+            break
+        late[0] += timedelta(minutes=15)
+    if how.startswith("kill") or (how not in {"none", "disk"} and not FaultyGrid.struck):
         sys.exit("the fault did not strike")
     row = house.store.all()[-1]
     sys.stdout.write(f"{row.state}\n")

@@ -1,0 +1,132 @@
+"""A grid on which one hospital fails once, at the first message of a kind, in a way that a real one could."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+
+import client.app
+from client.site import Site
+from simulations.local_grid import LocalGrid
+
+VICTIM = 1
+"""Node of the hospital in question: the first by name."""
+
+
+class FaultyGrid(LocalGrid):
+    """`how` strikes at `kind` and then no more; `struck` says that it did."""
+
+    struck = False
+
+    def __init__(self, app: Any, nodes: dict[int, dict[str, Any]], how: str, kind: str, victim: int = VICTIM) -> None:
+        super().__init__(app, nodes)
+        self.how, self.kind, self.victim = how, kind, victim
+        self._twice: dict[str, Message] = {}
+
+    def _handle(self, message: Message) -> Message:
+        metadata = message.metadata
+        if FaultyGrid.struck or metadata.message_type != self.kind or metadata.dst_node_id != self.victim:
+            return super()._handle(message)
+        FaultyGrid.struck = True
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        faults = {
+            "gone": self._unavailable,
+            "lost": self._lost,
+            "forged": self._forged,
+            "clock": self._ten_minutes_late,
+            **dict.fromkeys(("nan", "huge", "shapes", "examples"), self._poisoned),
+        }
+        return faults.get(self.how, super()._handle)(message)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        strikes = not FaultyGrid.struck
+        ids = list(super().push_messages(messages))
+        if strikes and FaultyGrid.struck:
+            at = next(i for i, m in enumerate(messages) if m.metadata.dst_node_id == self.victim)
+            if self.how == "twice":
+                self._twice[ids[at]] = self._done[ids[at]]
+            elif self.how == "hang":
+                self._done.pop(ids[at])
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        message_ids = list(message_ids)
+        again = [self._twice.pop(i) for i in message_ids if i in self._twice]
+        return [*super().pull_messages(message_ids), *again]
+
+    def _lost(self, message: Message) -> Message:
+        super()._handle(message)
+        return self._unavailable(message)
+
+    def _forged(self, message: Message) -> Message:
+        return _changed(super()._handle(message), message)
+
+    @staticmethod
+    def _unavailable(message: Message) -> Message:
+        # What SuperLink answers for a node whose heartbeats ended.
+        return Message(Error(code=5, reason="node unavailable"), reply_to=message)
+
+    def _poisoned(self, message: Message) -> Message:
+        """The hospital itself sends bad weights, with its own good signature."""
+        names = ("train", "unlearn")
+        originals = {name: getattr(Site, name) for name in names}
+
+        def poisoned(original: Any) -> Any:
+            def work(site: Site, *arguments: Any, **named: Any) -> Any:
+                model, reply = original(site, *arguments, **named)
+                with torch.no_grad():
+                    if self.how == "nan":
+                        next(model.parameters()).fill_(float("nan"))
+                    elif self.how in {"huge", "examples"}:
+                        for parameter in model.parameters():
+                            parameter.mul_(1e9 if self.how == "examples" else 50.0)
+                if self.how == "shapes":
+                    name, tensor = next(iter(model.state_dict().items()))
+                    state = {**model.state_dict(), name: tensor.flatten()[:1]}
+                    model.state_dict = lambda *_, **__: state
+                return model, reply
+
+            return work
+
+        for name, original in originals.items():
+            setattr(Site, name, poisoned(original))
+        try:
+            return super()._handle(message)
+        finally:
+            for name, original in originals.items():
+                setattr(Site, name, original)
+            client.app.open_site.cache_clear()
+
+    def _ten_minutes_late(self, message: Message) -> Message:
+        class Late(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:
+                return datetime.now(tz or UTC) - timedelta(minutes=10)
+
+        client.app.datetime = Late
+        try:
+            return super()._handle(message)
+        finally:
+            client.app.datetime = datetime
+
+
+def _changed(reply: Message, message: Message) -> Message:
+    """Somebody on the way changes one weight and keeps the signature."""
+    records = {}
+    for name, record in reply.content.items():
+        if isinstance(record, ArrayRecord):
+            state = record.to_torch_state_dict()
+            first = next(iter(state))
+            state[first] = state[first] + 1e-3
+            records[name] = ArrayRecord(state)
+        elif isinstance(record, ConfigRecord):
+            records[name] = ConfigRecord(dict(record))
+    return Message(RecordDict(records), reply_to=message)
