@@ -18,8 +18,8 @@ from common.structured_log import parse_own
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PREFIX = re.compile(r"(?:\S+Z )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: ?:?(?: +(.*))?)")
-_SERVED = re.compile(r'\[uvicorn\.access\] .* HTTP/1\.[01]" 2\d\d')
-"""SuperNodes poll every three seconds: what went well is not logged."""
+_ROUTINE = re.compile(r'\[uvicorn\.access\] .* HTTP/1\.[01]" 2\d\d|ControlServicer\.List(Runs|Nodes)')
+"""SuperNodes and the coordinator ask every few seconds: what was answered well is not logged."""
 _FRAME = re.compile(r'File "([^"]+\.py)", line (\d+), in ([A-Za-z_]\w*|<module>|<lambda>)')
 _CLASS = re.compile(r"(?:[a-z_]+\.)*([A-Z]\w+)(?::.*)?")
 _FLOWER = tuple(
@@ -79,7 +79,7 @@ def plain(text: str) -> str:
 def keep_all(text: str) -> tuple[str, str] | None:
     """Level and message of a printed line as it stands; None for one that says nothing. For the coordinator."""
     level, message, own = _read(text)
-    return None if not message or (not own and _SERVED.fullmatch(message)) else (level, message)
+    return None if not message or (not own and _ROUTINE.fullmatch(message)) else (level, message)
 
 
 def withhold_unknown(text: str) -> tuple[str, str] | None:

@@ -118,6 +118,7 @@ def test_json_that_is_nested_too_deep_is_text_like_any_other() -> None:
 def test_requests_that_superlink_served_are_not_logged_and_refused_ones_are() -> None:
     line = '2026-03-01T12:00:05.315Z INFO [uvicorn.access] 127.0.0.1:9 - "POST /v1/fleet/pull-messages HTTP/1.1" '
     assert keep_all(line + "200") is None
+    assert keep_all("\x1b[92mINFO \x1b[0m:      ControlServicer.ListRuns") is None
     assert keep_all(line + "412") is not None
 
 
