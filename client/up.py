@@ -23,7 +23,8 @@ _ADMITTED = re.compile(r"SuperNode ID: \d+")
 
 def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
     """The hospital's processes, in the order in which they are started; none waits for the coordinator's answer."""
-    here = {FOLDER_VARIABLE: str(folder.root.resolve())}
+    folder = SiteFolder(folder.root.resolve())  # a child may work in another folder than this process
+    here = {FOLDER_VARIABLE: str(folder.root)}
     env = {**os.environ, **environment(folder.flower_home), **here}
 
     def own(module: str) -> tuple[str, ...]:

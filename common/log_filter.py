@@ -49,6 +49,7 @@ _FLOWER = tuple(
         r"EXPERIMENTAL: SuperExec authentication is experimental and may change in future releases\.",
         r"(ClientApp|ServerApp) raised an exception",
         r"Failed to push reply message",
+        r"Path argument `--[a-z-]+` does not point to a file\.",
         r"Traceback \(most recent call last\):",
         r"SuperNode terminated gracefully\.?",
         r"FastAPI lifespan: (startup|shutdown)",

@@ -19,6 +19,7 @@ from server.superlink import flower_environment, superexec_argv, superlink_argv
 
 def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...]:
     """The coordinator's processes, in the order in which they are started."""
+    folder = ServerFolder(folder.root.resolve())  # a child may work in another folder than this process
     ports, env = settings.ports, {**os.environ, **flower_environment(folder)}
 
     def own(module: str) -> tuple[str, ...]:

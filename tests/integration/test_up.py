@@ -105,7 +105,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, U
         for side, folder, monitor in (("server", server, server_monitor), ("site", site, site_monitor)):
             lines = root / f"{side}.jsonl"
             with lines.open("wb") as out:
-                process = subprocess.Popen(command(side, "up", "--dir", folder, "--json"), stdout=out, cwd=root)
+                process = subprocess.Popen(command(side, "up", "--dir", folder.name, "--json"), stdout=out, cwd=root)
             running.append(Up(side, folder, monitor, process, lines))
         for up in running:
             up.wait("up", "ready")
