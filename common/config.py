@@ -79,6 +79,8 @@ class TrainConfig(Settings):
     min_rounds: int = Field(default=1, ge=1)
     local_epochs: int = Field(default=2, ge=1)
     batch: int = Field(default=16, ge=1)
+    micro_batch: int = Field(default=0, ge=0)
+    """Most studies of a batch in memory at once, see `common/micro_batches.py`; 0 is the whole batch."""
     lr: Positive = 1e-3
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
@@ -109,6 +111,8 @@ class UnlearnConfig(Settings):
     """Forget studies a step."""
     retain_batch: int = Field(default=8, ge=1)
     """Retain studies beside them."""
+    micro_batch: int = Field(default=0, ge=0)
+    """Most studies of a step in memory at once, forget and retain together; 0 is all."""
     lr: Positive = 1e-3
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.config import TrainConfig
-from common.data.tensors import Batch, StudyTensors
-from common.device import autocast, derive_seed
+from common.data.tensors import StudyTensors
+from common.device import derive_seed
 from common.errors import CohortError
 from common.evaluation.scores import Scores
+from common.micro_batches import FORWARD, MicroBatches
 from common.model.image_text import ImageTextModel, Outputs
 from common.model.loss import task_loss
 
-FORWARD, BACKWARD = 1.0, 2.0
-"""Cost units of one study."""
+__all__ = ["FORWARD", "Fit", "fit", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +27,6 @@ class Fit:
 
     loss: float
     cost: float
-
-
-def forward(model: ImageTextModel, batch: Batch) -> Outputs:
-    """One forward; outputs in float32 whatever the device computes in."""
-    with autocast(batch.images.device):
-        outputs = model(batch.images, batch.tokens, batch.mask)
-    return Outputs(outputs.embeddings.float(), outputs.logits.float())
-
-
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip: float) -> None:
-    """One optimizer step on `loss`, its gradient's norm bounded by `clip`."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
 
 
 def fit(
@@ -59,6 +45,7 @@ def fit(
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    micro = MicroBatches(model, config.micro_batch)
     rng = np.random.default_rng(seed)
     loss_sum, seen, cost = 0.0, 0, 0.0
     model.train()
@@ -67,11 +54,14 @@ def fit(
         for _ in range(epochs):
             loss_sum, seen = 0.0, 0
             for batch in studies.shuffled(config.batch, device, rng):
-                loss = task_loss(forward(model, batch), batch.labels, ranking_weight)
-                step(model, optimizer, loss, config.clip)
-                loss_sum += float(loss.detach()) * len(batch)
+
+                def loss_of(outputs: Sequence[Outputs], labels: Tensor = batch.labels) -> Tensor:
+                    return task_loss(outputs[0], labels, ranking_weight)
+
+                done = micro.step(optimizer, [batch], loss_of, config.clip)
+                loss_sum += done.loss * len(batch)
                 seen += len(batch)
-                cost += (FORWARD + BACKWARD) * len(batch)
+                cost += done.cost
             if not seen:
                 raise CohortError("nobody is left to train on")
     return Fit(loss_sum / max(seen, 1), cost)
@@ -82,5 +72,6 @@ def score(model: ImageTextModel, studies: StudyTensors, batch: int = 64) -> Scor
     """Logits of all `studies` in eval mode, in order; costs one forward a study."""
     device = next(model.parameters()).device
     model.eval()
-    logits = [forward(model, part).logits.double().cpu() for part in studies.in_order(batch, device)]
+    micro = MicroBatches(model)
+    logits = [micro.outputs(part).logits.double().cpu() for part in studies.in_order(batch, device)]
     return Scores(torch.cat(logits, dim=1).numpy(), studies.labels.numpy(), studies.patients)

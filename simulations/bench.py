@@ -15,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from client.site import Site
 from common.config import UnlearnConfig
@@ -30,9 +31,9 @@ from common.evaluation.merge import merge
 from common.evaluation.scores import Scores
 from common.evaluation.site import AuditSets, audit_figures
 from common.files import write_text
-from common.model.image_text import ImageTextModel
+from common.micro_batches import MicroBatches, forward
+from common.model.image_text import ImageTextModel, Outputs
 from common.records import Subset
-from common.training import forward, step
 from common.unlearning.base import UnlearnSets, nothing
 from common.unlearning.forget_mi import WEIGHTINGS, forget_mi_terms, noisy_copy, paper
 from server.aggregation import RunningMean
@@ -44,6 +45,7 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
     """One pass as published: decode, teacher and student for each batch. Returns the studies that went through."""
     teacher = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    micro = MicroBatches(model)
     rng, device, seen = np.random.default_rng(0), torch.device("cpu"), 0
     kept_rows = rng.permutation(len(sets.retain)).astype(np.int64)
     for at, forget in enumerate(sets.forget.shuffled(config.batch, device, rng)):
@@ -53,10 +55,12 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
         with torch.no_grad():
             frozen_left = forward(teacher, noisy_copy(left, sets.forget, config, at)).embeddings
             frozen_right = forward(teacher, right).embeddings
-        terms = forget_mi_terms(
-            forward(model, left).embeddings, frozen_left, forward(model, right).embeddings, frozen_right
-        )
-        step(model, optimizer, terms.loss(WEIGHTINGS[config.weighting]), config.clip)
+
+        def loss_of(outputs: Sequence[Outputs], left: Tensor = frozen_left, right: Tensor = frozen_right) -> Tensor:
+            terms = forget_mi_terms(outputs[0].embeddings, left, outputs[1].embeddings, right)
+            return terms.loss(WEIGHTINGS[config.weighting])
+
+        micro.step(optimizer, [left, right], loss_of, config.clip)
         seen += len(left) + len(right)
     return seen
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from common.config import UnlearnConfig
+from common.data.tensors import Batch
 from common.device import derive_seed
 from common.evaluation.matching import majority_labels
 from common.evaluation.scores import Scores
-from common.model.image_text import ImageTextModel
+from common.micro_batches import FORWARD, MicroBatches
+from common.model.image_text import ImageTextModel, Outputs
 from common.model.loss import task_loss
-from common.training import BACKWARD, FORWARD, forward, score, step
+from common.training import score
 from common.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, nothing
 from common.unlearning.calibration import margin_targets, patient_mean, true_margin
 from common.unlearning.forget_mi import WEIGHTINGS, endless, forget_mi_terms, frozen_outputs
@@ -54,7 +59,7 @@ def calibrated(
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
     retain = endless(sets.retain, config.retain_batch, device, rng)
-    weights = WEIGHTINGS[config.weighting]
+    micro = MicroBatches(model, config.micro_batch)
     targets = torch.zeros(3, count)
     trace: list[Pass] = []
     for number in range(1, config.passes + 1):
@@ -67,32 +72,66 @@ def calibrated(
         for chosen in _whole_patients(owners, config.batch, rng):
             rows = np.flatnonzero(np.isin(owners, chosen)).astype(np.int64)
             forget, kept = sets.forget.batch(rows, device), next(retain)
-            left, right = forward(model, forget), forward(model, kept)
             where = torch.from_numpy(np.searchsorted(chosen, owners[rows])).to(device)
-            margins = patient_mean(true_margin(left.logits, forget.labels), where, len(chosen))
             wanted = targets[:, torch.from_numpy(chosen).to(device)]
-            terms = forget_mi_terms(
-                left.embeddings, noisy.embeddings[:, rows], right.embeddings, frozen_retain[:, kept.rows]
+            step = _Loss(
+                config,
+                ranking_weight,
+                forget=forget,
+                retain=kept,
+                where=where,
+                wanted=wanted,
+                noisy=noisy.embeddings[:, rows],
+                frozen=frozen_retain[:, kept.rows],
             )
-            loss = config.forget_weight * huber_loss(margins, wanted, reduction="none").mean(dim=1).sum()
-            loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
-            loss = loss + config.task_weight * task_loss(right, kept.labels, ranking_weight) / 3
-            if config.push > 0:
-                above = (margins.detach() > wanted).float()[:, where]
-                bounded = (
-                    weights.uu * (terms.uu * above[:2].amax(dim=0)).mean() + weights.mu * (terms.mu * above[2]).mean()
-                )
-                loss = loss - config.push * bounded
-            step(model, optimizer, loss, config.clip)
-            total += float(loss.detach()) * len(chosen)
-            gaps += (margins.detach() - wanted).abs().sum(dim=1).cpu()
-            cost += (FORWARD + BACKWARD) * (len(forget) + len(kept))
+            done = micro.step(optimizer, [forget, kept], step, config.clip)
+            total += done.loss * len(chosen)
+            gaps += (step.margins(done.outputs[0]) - wanted).abs().sum(dim=1).cpu()
+            cost += done.cost
         gap = gaps / count
         trace.append(Pass(total / count, (float(gap[0]), float(gap[1]), float(gap[2]))))
         on_pass(number, trace[-1])
         if float(gap.max()) < config.tolerance:
             break
     return Unlearned(tuple(trace), cost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """The loss of one step, of the outputs for its forget and its retain studies.
+
+    Attributes:
+        where: `[forget]`, which of the step's patients each forget study is of.
+        wanted: `[3, patients]`, their target margins.
+        noisy: `[3, forget, embedding]`, the frozen model's embeddings of their noisy copies.
+        frozen: `[3, retain, embedding]`, its embeddings of the retain studies.
+    """
+
+    config: UnlearnConfig
+    ranking_weight: float
+    forget: Batch
+    retain: Batch
+    where: Tensor
+    wanted: Tensor
+    noisy: Tensor
+    frozen: Tensor
+
+    def __call__(self, outputs: Sequence[Outputs]) -> Tensor:
+        (left, right), config, weights = outputs, self.config, WEIGHTINGS[self.config.weighting]
+        margins = self.margins(left)
+        terms = forget_mi_terms(left.embeddings, self.noisy, right.embeddings, self.frozen)
+        loss = config.forget_weight * huber_loss(margins, self.wanted, reduction="none").mean(dim=1).sum()
+        loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
+        loss = loss + config.task_weight * task_loss(right, self.retain.labels, self.ranking_weight) / 3
+        if config.push > 0:
+            above = (margins.detach() > self.wanted).float()[:, self.where]
+            uu = (terms.uu * above[:2].amax(dim=0)).mean()
+            loss = loss - config.push * (weights.uu * uu + weights.mu * (terms.mu * above[2]).mean())
+        return loss
+
+    def margins(self, outputs: Outputs) -> Tensor:
+        """`[3, patients]`, of the step's patients now."""
+        return patient_mean(true_margin(outputs.logits, self.forget.labels), self.where, self.wanted.shape[1])
 
 
 def _whole_patients(owners: np.ndarray, studies: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ from common.data.noise import noisy_images, noisy_report
 from common.data.tensors import Batch, StudyTensors
 from common.device import derive_seed
 from common.errors import CohortError
+from common.micro_batches import FORWARD, MicroBatches
 from common.model.image_text import ImageTextModel, Outputs
-from common.training import BACKWARD, FORWARD, forward, step
 from common.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, distance, nothing
 
 WEIGHTINGS = {
@@ -88,10 +88,10 @@ def frozen_outputs(
     """Embeddings `[3, n, d]` and logits of all `studies` from the model in eval mode; noisy on request."""
     model.eval()
     device = next(model.parameters()).device
-    parts = []
+    micro, parts = MicroBatches(model, config.micro_batch), []
     for number, batch in enumerate(studies.in_order(config.batch, device)):
         seen = batch if noise_seed is None else noisy_copy(batch, studies, config, derive_seed(noise_seed, number))
-        parts.append(forward(model, seen))
+        parts.append(micro.outputs(seen))
     return Outputs(torch.cat([p.embeddings for p in parts], dim=1), torch.cat([p.logits for p in parts], dim=1))
 
 
@@ -116,22 +116,22 @@ def paper(
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
     retain = endless(sets.retain, config.retain_batch, device, rng)
+    micro = MicroBatches(model, config.micro_batch)
     trace = []
     model.eval()
     for number in range(1, config.passes + 1):
         total = 0.0
         for forget in sets.forget.shuffled(config.batch, device, rng):
             kept = next(retain)
-            terms = forget_mi_terms(
-                forward(model, forget).embeddings,
-                frozen_forget[:, forget.rows],
-                forward(model, kept).embeddings,
-                frozen_retain[:, kept.rows],
-            )
-            loss = terms.loss(WEIGHTINGS[config.weighting])
-            step(model, optimizer, loss, config.clip)
-            total += float(loss.detach()) * len(forget)
-            cost += (FORWARD + BACKWARD) * (len(forget) + len(kept))
+
+            def loss_of(outputs: Sequence[Outputs], forget: Batch = forget, kept: Batch = kept) -> Tensor:
+                left, right = (one.embeddings for one in outputs)
+                terms = forget_mi_terms(left, frozen_forget[:, forget.rows], right, frozen_retain[:, kept.rows])
+                return terms.loss(WEIGHTINGS[config.weighting])
+
+            done = micro.step(optimizer, [forget, kept], loss_of, config.clip)
+            total += done.loss * len(forget)
+            cost += done.cost
         trace.append(Pass(total / len(sets.forget)))
         on_pass(number, trace[-1])
     return Unlearned(tuple(trace), cost)

@@ -8,9 +8,9 @@ import torch
 
 from common.config import UnlearnConfig
 from common.data.tensors import StudyTensors
+from common.micro_batches import forward
 from common.model.checkpoint import ModelCard, state_digest
 from common.model.image_text import ImageTextModel
-from common.training import forward
 from common.unlearning.base import Pass, UnlearnSets, distance
 from common.unlearning.forget_mi import WEIGHTINGS, Terms, endless, forget_mi_terms, frozen_outputs, noisy_copy, paper
 
