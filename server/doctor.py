@@ -104,13 +104,23 @@ def _names(settings: ServerSettings) -> Iterator[Check]:
 
 def _ports(settings: ServerSettings, *, up_runs: bool) -> Iterator[Check]:
     ports, outside = settings.ports, dialled(settings.ports.listen)
+    own = [("gateway", outside, ports.gateway)] if ports.own_gateway else []
+    if not own:
+        yield _foreign_gateway(ports.gateway, taken=accepts(outside, ports.gateway)())
     for name, host, number in (
-        ("gateway", outside, ports.gateway),
+        *own,
         ("coordination", outside, ports.coordination),
         ("superlink", LOOPBACK, ports.superlink),
         ("monitor", LOOPBACK, ports.monitor),
     ):
         yield checks.port(name, number, taken=accepts(host, number)(), up_runs=up_runs)
+
+
+def _foreign_gateway(number: int, *, taken: bool) -> Check:
+    name = f"port {number} (gateway)"
+    if taken:
+        return checks.ok(name, "served by another program, as own_gateway = false says")
+    return Check(name, "fail", "own_gateway = false, and nothing listens here", "start nginx with deploy/nginx.conf")
 
 
 def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> Iterator[Check]:

@@ -20,6 +20,8 @@ class PortsConfig(Settings):
 
     listen: str = "0.0.0.0"  # noqa: S104 - hospitals dial these two
     gateway: int = Field(default=8443, ge=1, le=65535)
+    own_gateway: bool = True
+    """False where nginx serves this port instead; see `deploy/nginx.conf`."""
     coordination: int = Field(default=8444, ge=1, le=65535)
     superlink: int = Field(default=18000, ge=1, le=65535)
     """Loopback only."""

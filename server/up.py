@@ -25,7 +25,7 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
 
-    return (
+    started = (
         Child(
             "superlink",
             tuple(superlink_argv(folder, settings)),
@@ -43,6 +43,7 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
             stop_grace=4.0,
         ),
     )
+    return tuple(child for child in started if ports.own_gateway or child.name != "gateway")
 
 
 def secrets_of(folder: ServerFolder) -> tuple[Path, ...]:

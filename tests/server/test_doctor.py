@@ -107,6 +107,15 @@ def test_a_port_that_another_program_holds_fails(folder: ServerFolder) -> None:
     assert check.detail == "another process listens here"
 
 
+def test_a_gateway_of_another_program_is_missed_when_it_is_not_there(folder: ServerFolder) -> None:
+    text = folder.settings_file.read_text().replace("[ports]\n", "[ports]\nown_gateway = false\n")
+    folder.settings_file.write_text(text)
+    (check,) = failures(folder).values()
+    assert check.detail == "own_gateway = false, and nothing listens here"
+    with socket.create_server(("127.0.0.1", folder.settings().ports.gateway)):
+        assert not failures(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "detail"), [(b"", "schema empty"), (b"no database" * 100, "the database is damaged")]
 )

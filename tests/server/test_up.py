@@ -41,6 +41,13 @@ def test_children_get_whole_paths_and_an_environment_that_calls_nobody(
     assert sum(child.stop_grace for child in started) < 15
 
 
+def test_no_gateway_is_started_where_another_program_serves_its_port(coordinator: ServerFolder) -> None:
+    text = coordinator.settings_file.read_text().replace("[ports]\n", "[ports]\nown_gateway = false\n")
+    coordinator.settings_file.write_text(text)
+    started = [child.name for child in children(coordinator, coordinator.settings())]
+    assert started == ["superlink", "superexec", "coordinator"]
+
+
 def test_a_secret_that_others_can_read_stops_it(coordinator: ServerFolder) -> None:
     coordinator.superexec_secret.chmod(0o640)
     code, printed = refused(coordinator)

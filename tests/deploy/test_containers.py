@@ -1,0 +1,185 @@
+"""The images and the compose file, read: there is no container engine in these tests."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from client.settings import SitePortsConfig
+from server.settings import PortsConfig
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+ROLES = ("server", "site")
+MONITOR = {"server": PortsConfig().monitor, "site": SitePortsConfig().monitor}
+PINNED = re.compile(r"[\w./-]+:\d+\.\d+[\w.-]*")
+SECRET = re.compile(r"(?i)(password|passphrase|secret|token|api_?key)\w*\s*[=:]\s*(?!/run/secrets/)\S")
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """A Dockerfile's instructions and their arguments, continued lines joined, without comments."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    found = [line.strip().partition(" ") for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()]
+    return [(name, rest) for name, _, rest in found]
+
+
+def complaints(text: str, monitor: int) -> list[str]:
+    """What is wrong with a Dockerfile."""
+    found = []
+    steps = instructions(text)
+    of = {name: [rest for step, rest in steps if step == name] for name, _ in steps}
+    args = dict(argument.partition("=")[::2] for argument in of.get("ARG", []))
+    last = steps[max(i for i, (name, _) in enumerate(steps) if name == "FROM") :]
+    for base in of["FROM"]:
+        image = base.split()[0]
+        image = args.get(image.strip("${}"), image)
+        if not PINNED.fullmatch(image):
+            found.append(f"not pinned: {image}")
+    user = [rest for name, rest in last if name == "USER"]
+    if not user or user[-1].split(":")[0] in {"root", "0"}:
+        found.append("runs as root")
+    if "ADD" in of:
+        found.append("ADD takes addresses and unpacks archives: COPY")
+    if SECRET.search(" ".join(rest for _, rest in steps)):
+        found.append("a secret in a layer")
+    for run in of.get("RUN", []):
+        if "apt-get install" in run and not ("--no-install-recommends" in run and "rm -rf /var/lib/apt/lists" in run):
+            found.append("apt leaves its lists, or takes what is only recommended")
+        if "pip install" in run and "--no-cache-dir" not in run:
+            found.append("pip leaves its cache")
+    if f"127.0.0.1:{monitor}/health" not in " ".join(of.get("HEALTHCHECK", [])):
+        found.append("no health check on the monitor")
+    command = [rest for name, rest in last if name == "CMD"]
+    if len(command) != 1 or not command[0].startswith("["):
+        found.append("the shell, and not the program, would get SIGTERM")
+    return found
+
+
+def dockerfile(role: str) -> str:
+    return (DEPLOY / f"Dockerfile.{role}").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_image_has_no_fault_that_the_checks_know(role: str) -> None:
+    assert complaints(dockerfile(role), MONITOR[role]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("debian:12.11-slim", "debian:latest"), "not pinned: debian:latest"),
+        (("debian:12.11-slim", "debian"), "not pinned: debian"),
+        (("USER 10001:10001", "USER root"), "runs as root"),
+        (("USER 10001:10001\n", ""), "runs as root"),
+        (("COPY common", "ADD common"), "ADD takes addresses and unpacks archives: COPY"),
+        (("PYTHONDONTWRITEBYTECODE=1", "DB_PASSWORD=hunter2"), "a secret in a layer"),
+        (("--no-cache-dir /src", "/src"), "pip leaves its cache"),
+        (("--no-install-recommends ", ""), "apt leaves its lists, or takes what is only recommended"),
+        (("/health", "/"), "no health check on the monitor"),
+        (('CMD ["fedforget-server"', 'CMD fedforget-server ["'), "the shell, and not the program, would get SIGTERM"),
+    ],
+)
+def test_the_checks_see_each_fault(change: tuple[str, str], complaint: str) -> None:
+    spoilt = dockerfile("server").replace(*change)
+    assert spoilt != dockerfile("server")
+    assert complaint in complaints(spoilt, MONITOR["server"])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_image_runs_up_and_takes_only_what_is_installed(role: str) -> None:
+    steps = instructions(dockerfile(role))
+    (command,) = [json.loads(rest) for name, rest in steps if name == "CMD"]
+    assert command[:2] == [f"fedforget-{role}", "up"]
+    context = (DEPLOY / f"Dockerfile.{role}.dockerignore").read_text(encoding="utf-8").split()
+    sent = {line[1:] for line in context if line.startswith("!")}
+    copied = {
+        path for name, rest in steps if name == "COPY" and not rest.startswith("--from") for path in rest.split()[:-1]
+    }
+    assert context[0] == "*"
+    assert sent == copied
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def compose(name: str = "compose.yaml") -> dict[str, Any]:
+    return yaml.safe_load((DEPLOY / name).read_text(encoding="utf-8"))
+
+
+def test_only_the_gateway_and_the_coordination_service_are_published() -> None:
+    published = {name: service["ports"] for name, service in compose()["services"].items() if "ports" in service}
+    ports = PortsConfig()
+    assert published == {"server": [f"{port}:{port}" for port in (ports.gateway, ports.coordination)]}
+
+
+def test_only_the_coordinator_reaches_the_database() -> None:
+    parsed = compose()
+    on = {name: set(service["networks"]) for name, service in parsed["services"].items()}
+    assert on == {
+        "database": {"inside"},
+        "server": {"inside", "hospitals"},
+        "north": {"hospitals"},
+        "south": {"hospitals"},
+    }
+    assert parsed["networks"]["inside"] == {"internal": True}
+
+
+@pytest.mark.parametrize("name", ["database", "server", "north", "south"])
+def test_every_service_is_confined_pinned_and_started_again(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["restart"] == "unless-stopped"
+    assert not {"privileged", "network_mode", "pid", "devices", "cap_add"} & set(service)
+    assert PINNED.fullmatch(service["image"])
+    assert "/tmp:mode=1777" in service["tmpfs"]  # noqa: S108 - in the container
+
+
+def test_the_compose_files_hold_no_secret_and_their_volumes_and_secrets_are_declared() -> None:
+    parsed = compose()
+    for service in parsed["services"].values():
+        for variable, value in service.get("environment", {}).items():
+            assert not re.search("(?i)password|secret|token|key", variable) or variable.endswith("_FILE"), variable
+            assert not variable.endswith("_FILE") or value.startswith("/run/secrets/")
+    assert all(set(secret) == {"file"} for secret in parsed["secrets"].values())
+    ignored = (DEPLOY / ".gitignore").read_text(encoding="utf-8").split()
+    assert all(f"/{Path(secret['file']).parts[0]}/" in ignored for secret in parsed["secrets"].values())
+    named = {
+        volume.split(":")[0]
+        for service in parsed["services"].values()
+        for volume in service["volumes"]
+        if not volume.startswith(("$", ".", "/"))
+    }
+    assert named == set(parsed["volumes"])
+    used = {secret for service in parsed["services"].values() for secret in service.get("secrets", [])}
+    assert used == set(parsed["secrets"])
+
+
+def test_the_gpu_file_changes_a_service_that_is_there_and_arguments_that_the_image_takes() -> None:
+    (name, service), *others = compose("compose.gpu.yaml")["services"].items()
+    assert not others
+    assert name in compose()["services"]
+    known = {rest.partition("=")[0] for step, rest in instructions(dockerfile("site")) if step == "ARG"}
+    assert set(service["build"]["args"]) <= known
+    assert PINNED.fullmatch(service["build"]["args"]["BASE"])
+
+
+def has_compose() -> bool:
+    try:
+        return subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not has_compose(), reason="docker compose is not installed")
+@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"]])
+def test_docker_compose_accepts_the_files(files: list[str]) -> None:
+    named = [part for name in files for part in ("-f", name)]
+    command = ["docker", "compose", *named, "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=DEPLOY, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
