@@ -53,7 +53,7 @@ class House:
             data=data,
             classes=self.settings.classes,
             vocab_size=tokenizer.vocab_size,
-        )
+        ).pinned()
 
     @property
     def terms(self) -> Terms:
@@ -81,7 +81,7 @@ def open_house(root: Path, clock: Clock = utc_now) -> House:
     """Open the coordinator's folder.
 
     Raises:
-        InputError: it is no such folder, a setting is wrong, or its database needs a migration.
+        InputError: it is no such folder, a setting is wrong, or its database needs a migration, which `up` makes.
         UnavailableError: the database does not answer.
     """
     folder = ServerFolder(root)
@@ -89,7 +89,7 @@ def open_house(root: Path, clock: Clock = utc_now) -> House:
     engine = open_database(folder.database_url(settings))
     if (found := pending_migration(engine)) is not None:
         raise InputError(
-            f"the database has schema {found}", where=str(root), remedy="run `fedforget-server migrate`, after a backup"
+            f"the database has schema {found}", where=str(root), remedy="after a backup, `fedforget-server up` migrates it"
         )
     return House(
         folder, settings, engine, CampaignStore(engine, folder.work, clock), Registry(folder.models, engine, clock)

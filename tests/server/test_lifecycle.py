@@ -135,53 +135,6 @@ def test_the_policy_chosen_beforehand_is_what_follows_an_undecided_campaign(worl
     assert here.store.open() is None
 
 
-def test_a_campaign_that_is_cut_short_at_any_step_ends_in_the_same_model(world, monkeypatch):
-    whole = world("whole").trained()
-    whole.revoke()
-    number = whole.plan()
-    whole.carry(number)
-    steps = [p.step for p in whole.store.phases(number)]
-    aim = whole.registry.active().weights
-    from server.campaign_store import DatabaseJournal
-
-    put, enter = DatabaseJournal.put, DatabaseJournal.enter
-    for at in range(len(steps)):
-        here = world(f"cut-{at}")
-        here.carry(here.plan("training"))
-        number = here.plan()
-        left = [at]
-
-        def count(done, left=left):
-            if left[0] == 0:
-                left[0] = -1
-                raise Cut
-            left[0] -= 1 if done else 0
-
-        def cut_put(journal, step, body, weights=None, count=count):
-            put(journal, step, body, weights)
-            count(True)
-
-        def cut_enter(journal, state, reason="", count=count):
-            fresh = not journal.entered(state)
-            enter(journal, state, reason)
-            if fresh and not state.ended:
-                count(True)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(DatabaseJournal, "put", cut_put)
-            patched.setattr(DatabaseJournal, "enter", cut_enter)
-            try:
-                here.carry(number)
-            except Cut:
-                assert here.store.open() is not None
-                here.carry(number)
-        assert here.store.get(number).state == "published"
-        assert here.registry.active().weights == aim
-        assert len({p.step for p in here.store.phases(number)}) == len(here.store.phases(number)) == len(steps)
-        assert len(here.registry.versions()) == 2
-
-
-@on_both
 def test_a_run_that_was_given_up_writes_no_more(world):
     here = world().trained()
     here.revoke()
