@@ -71,12 +71,15 @@ def watch(
     number: Annotated[
         int | None, typer.Argument(metavar="NUMBER", help="The open campaign, or the last one, without it.")
     ] = None,
+    following: Annotated[bool, typer.Option("--next", help="Wait for one that is not there yet.")] = False,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Follow a campaign until it has ended; exit code 0 when it published a version, 1 when not."""
+    """Follow a campaign until it has ended; exit code 0 when it published a version, 5 when not."""
     with clear_errors("the campaign goes on"):
         house = _open(folder)
+        if following and house.store.open() is None:
+            number = _next(house)
         if number is None:
             rows = house.store.all()
             if not rows:
@@ -115,6 +118,15 @@ def _started(house: House, number: int, *, wait: bool, as_json: bool) -> None:
         return
     how = f"campaign {number} is planned; `fedforget-server campaign watch {number}` follows it"
     show({"number": number, "state": "planned"}, how, as_json=as_json)
+
+
+def _next(house: House, pause: Callable[[float], None] = time.sleep) -> int:
+    """The number of the campaign after the last one, once it is there."""
+    last = max((row.number for row in house.store.all()), default=0)
+    with Console(stderr=True).status("waiting for a campaign to be planned"):
+        while (row := house.store.open()) is None or row.number <= last:
+            pause(1.0)
+    return row.number
 
 
 def _follow(house: House, number: int, *, as_json: bool, pause: Callable[[float], None] = time.sleep) -> None:
