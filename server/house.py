@@ -89,7 +89,9 @@ def open_house(root: Path, clock: Clock = utc_now) -> House:
     engine = open_database(folder.database_url(settings))
     if (found := pending_migration(engine)) is not None:
         raise InputError(
-            f"the database has schema {found}", where=str(root), remedy="after a backup, `fedforget-server up` migrates it"
+            f"the database has schema {found}",
+            where=str(root),
+            remedy="after a backup, `fedforget-server up` migrates it",
         )
     return House(
         folder, settings, engine, CampaignStore(engine, folder.work, clock), Registry(folder.models, engine, clock)
