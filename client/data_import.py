@@ -18,7 +18,7 @@ from common.data.manifest import Manifest, read_manifest
 from common.data.mimic_cxr import SEVERITIES, read_mimic_cxr
 from common.data.splits import Groups, extend_split, split_cohort
 from common.data.tokenizer import load_tokenizer
-from common.errors import CohortError, ConfigError
+from common.errors import CohortError, ConfigError, RefusedError
 from common.model.checkpoint import ModelCard
 from common.records import Cohort, Split, Subset
 
@@ -204,6 +204,14 @@ def read_card(path: Path) -> ModelCard:
         raise ConfigError(
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=str(path), remedy="ask the coordinator for it"
         ) from None
+
+
+def refuse_paths(card: ModelCard, where: str) -> None:
+    """Raise a `RefusedError` if a card of the coordinator's names a folder: no path is taken from the wire."""
+    if card.data.tokenizer != "builtin" or card.model.image_folder or card.model.text_folder:
+        raise RefusedError(
+            f"{where} names a model or tokenizer folder: give --card with a card that names this hospital's own"
+        )
 
 
 def check_card(card: ModelCard) -> None:

@@ -39,7 +39,7 @@ def import_(
 
     To be repeated when the data change: no patient moves to another set, and who has revoked stays out.
     """
-    from client.data_import import SiteOptions, import_data, read_card, read_source  # noqa: PLC0415 - torch
+    from client.data_import import SiteOptions, import_data, read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
 
     with clear_errors("stopped; nothing was registered, and decoded images are kept for the next import"):
         place = SiteFolder(folder)
@@ -50,6 +50,8 @@ def import_(
             distinct_ids=distinct_ids,
         )
         found = read_card(card or place.experiment_file)
+        if card is None:
+            refuse_paths(found, str(place.experiment_file))
         manifest = read_source(source, found, split=split, reports=reports, only_site=only_site)
         console = Console(stderr=True)
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

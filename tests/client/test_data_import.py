@@ -200,6 +200,17 @@ def test_without_the_federations_card_the_import_says_what_to_do(write_manifest:
     assert "join the federation first" in done.output
 
 
+def test_a_folder_that_the_coordinators_card_names_is_not_read(
+    write_manifest: WriteManifest, folder: Path, card: ModelCard
+) -> None:
+    named = card.model_copy(update={"data": card.data.model_copy(update={"tokenizer": "/somewhere"})})
+    (folder / "federation" / "experiment.json").write_text(named.model_dump_json())
+    result = run("data", "import", write_manifest(range(20)), "--dir", folder)
+    assert result.exit_code == 4
+    assert "names a model or tokenizer folder" in result.output
+    assert not (folder / "site.json").exists()
+
+
 def test_a_patient_of_a_held_out_set_revokes_with_nothing_left_to_unlearn(
     write_manifest: WriteManifest, folder: Path
 ) -> None:
