@@ -127,7 +127,7 @@ def main() -> None:
     """Run the launcher of a site's folder until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m client.launcher", description="Start approved apps only.")
     parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
-    folder = SiteFolder(parser.parse_args().dir)
+    folder = SiteFolder(parser.parse_args().dir.resolve())
     structured_log.configure()
     stop = Event()
     _stop_on_signals(stop.set)
