@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from client.bases import Bases
 from client.reference_scores import ReferenceScores
 from client.revocations import (
     Receipt,
@@ -71,6 +72,7 @@ class Site:
         self.device = pick_device(place.settings().device if place.settings_file.exists() else self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
+        self.bases = Bases(folder, lambda: self.card.build().state_dict(), self.card.model)
         self._model: ImageTextModel | None = None
 
     def _read(self) -> None:
@@ -252,6 +254,7 @@ class Site:
         # Also of those whom an earlier call closed before it was cut short, and of those who were never trained on.
         self.purge_patients(self.revocations.tombstones - self.revocations.pending)
         ReferenceScores(self.folder).purge()
+        self.bases.clear()
         return AdoptReply(site=self.name, purged=tuple(sorted(purged)), closed=closed)
 
     def purge_patients(self, patients: Collection[str]) -> None:

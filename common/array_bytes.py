@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flwr.app import Array, ArrayRecord
@@ -78,6 +78,6 @@ def _from_planes(array: Array) -> Tensor:
     return planes.reshape(-1).view(dtype).reshape(array.shape)
 
 
-def to_record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    """All of them, one at a time."""
-    return ArrayRecord({name: to_array(tensor) for name, tensor in tensors.items()})
+def to_record(tensors: Iterable[tuple[str, Tensor]]) -> ArrayRecord:
+    """All of them by name, one at a time."""
+    return ArrayRecord({name: to_array(tensor) for name, tensor in tensors})

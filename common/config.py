@@ -52,6 +52,8 @@ class ModelConfig(Settings):
     text_folder: str = ""
     text_layers: int = Field(default=2, ge=1, le=48)
     """Layers of the small BERT, or how many first layers of the local folder are kept."""
+    frozen_text_layers: int = Field(default=0, ge=0, le=48)
+    """First layers of the text encoder, its embeddings with them, that are never trained and never travel."""
     width: int = Field(default=16, ge=4, le=256)
     """Channels of the first image stage."""
     embedding: int = Field(default=64, ge=8, le=4096)
@@ -66,6 +68,8 @@ class ModelConfig(Settings):
     def _heads_divide(self) -> Self:
         if self.text_hidden % self.text_heads:
             raise ValueError(f"text_hidden {self.text_hidden} is not a multiple of text_heads {self.text_heads}")
+        if self.frozen_text_layers > self.text_layers:
+            raise ValueError(f"frozen_text_layers {self.frozen_text_layers} of {self.text_layers} text_layers")
         return self
 
 

@@ -10,6 +10,7 @@
     │   ├── ResultError             a result.json: missing, damaged, of another version
     │   └── OutputError             a folder that cannot be written, a disk that is full
     ├── WireError                   exit code 3: a message from the other side does not fit
+    │   └── MissingBaseError        changes of weights that are not here: the whole model is asked for
     ├── RefusedError                exit code 4: allowed by nobody: no consent, no approval
     ├── UnavailableError            exit code 5: a site or a service did not answer
     └── EvidenceError               exit code 6: a signature, a digest or a proof does not hold
@@ -78,6 +79,10 @@ class WireError(FedForgetError):
     """A message from the other side does not fit its schema."""
 
     exit_code = 3
+
+
+class MissingBaseError(WireError):
+    """Changes came of weights that are not here, or not as they should be; the whole model helps."""
 
 
 class RefusedError(FedForgetError):

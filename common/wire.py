@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.config import DecisionConfig, TrainConfig, UnlearnConfig
+from common.array_bytes import from_array, to_record
+from common.config import DecisionConfig, Precision, TrainConfig, UnlearnConfig
 from common.errors import WireError
 from common.evaluation.figures import SelectionFigures, SiteFigures
 
@@ -20,7 +21,7 @@ STATUS, TRAIN, UNLEARN, RETAIN, EVALUATE = "query.status", "train", "train.unlea
 ADOPT = "query.adopt"
 """Types of Flower messages."""
 
-_BODY, _WEIGHTS = "body", "arrays"
+_BODY, _NOTE, _WEIGHTS = "body", "note", "arrays"
 
 
 class Body(BaseModel):
@@ -131,18 +132,55 @@ class AdoptReply(Body):
 class ErrorReply(Body):
     """Something failed at the site; the detail stays in the site's own log."""
 
-    code: Literal["bad-request", "no-data", "refused", "failed"]
+    code: Literal["bad-request", "no-data", "refused", "failed", "no-base"]
+
+
+class WeightsNote(Body):
+    """Stands beside the weights of a request: how to read them, and how the answer's are to be sent.
+
+    Without it weights are a whole model, and so are the answer's.
+    """
+
+    base: str
+    """Digest of the weights that the arrays change; empty for a whole model, frozen layers left out."""
+    weights: str
+    """Digest of what comes out."""
+    precision: Precision
+    """Of the answer: differences to `weights`."""
+    line: str
+    """Errors of rounding are carried on within one line of rounds, and dropped where another begins."""
+
+
+class HeldNote(Body):
+    """Stands beside a reply: digests of the weights that the site has, to which changes can be sent."""
+
+    held: tuple[str, ...] = Field(max_length=64)
 
 
 B = TypeVar("B", bound=Body)
 
 
-def pack(body: Body, weights: Mapping[str, Tensor] | None = None) -> RecordDict:
-    """Records of a message."""
-    records = RecordDict({_BODY: ConfigRecord({"type": type(body).__name__, "json": body.model_dump_json()})})
+def pack(body: Body, weights: Mapping[str, Tensor] | ArrayRecord | None = None, note: Body | None = None) -> RecordDict:
+    """Records of a message; `note` is a `WeightsNote` or a `HeldNote`."""
+    records = RecordDict({_BODY: _record(body)})
+    if note is not None:
+        records[_NOTE] = _record(note)
     if weights is not None:
-        records[_WEIGHTS] = ArrayRecord({name: t.detach().cpu() for name, t in weights.items()})
+        records[_WEIGHTS] = weights if isinstance(weights, ArrayRecord) else to_record(weights.items())
     return records
+
+
+def _record(body: Body) -> ConfigRecord:
+    return ConfigRecord({"type": type(body).__name__, "json": body.model_dump_json()})
+
+
+def note_of(records: RecordDict, kind: type[B]) -> B | None:
+    """The note of a message, None without one.
+
+    Raises:
+        WireError: it is no `kind`.
+    """
+    return _read(records[_NOTE], kind) if _NOTE in records else None
 
 
 def unpack(records: RecordDict, kind: type[B]) -> B:
@@ -151,7 +189,10 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
     Raises:
         WireError: it is not a `kind`, or the site sent an `ErrorReply`.
     """
-    record = records.get(_BODY)
+    return _read(records.get(_BODY), kind)
+
+
+def _read(record: object, kind: type[B]) -> B:
     if not isinstance(record, ConfigRecord):
         raise WireError("message without a body")
     found, text = str(record.get("type")), str(record.get("json"))
@@ -177,21 +218,21 @@ def error_code(records: RecordDict) -> str | None:
         return "unreadable"
 
 
+def arrays_of(records: RecordDict) -> ArrayRecord:
+    """The arrays of a message as they came, or a `WireError` if there are none."""
+    record = records.get(_WEIGHTS)
+    if not isinstance(record, ArrayRecord):
+        raise WireError("message without weights")
+    return record
+
+
 def weights_of(records: RecordDict) -> dict[str, Tensor]:
-    """The weights of a message.
+    """The arrays of a message as tensors.
 
     Raises:
         WireError: there are none, or they cannot be read.
     """
-    import torch  # noqa: F401, PLC0415 - Flower does not import it itself, and a refusal must not pay for it
-
-    record = records.get(_WEIGHTS)
-    if not isinstance(record, ArrayRecord):
-        raise WireError("message without weights")
-    try:
-        return cast("dict[str, Tensor]", dict(record.to_torch_state_dict()))
-    except Exception as err:  # noqa: BLE001 - of a damaged head NumPy's reader raises SyntaxError, TokenError, EOFError...
-        raise WireError(f"weights that cannot be read: {type(err).__name__}") from None
+    return {name: from_array(array) for name, array in arrays_of(records).items()}
 
 
 def size(records: RecordDict) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from common.errors import OutputError, WireError
+from server.spooled_tensors import PIECE, SpooledTensors, starts
 
 State = dict[str, Tensor]
 
@@ -25,17 +26,20 @@ _SUFFIX = ".delta.safetensors"
 def summable(tensor: Tensor) -> bool:
     """Whether all values are finite and small enough for a sum of many."""
     # Not in the tensor's own dtype: the absolute value of the least integer is negative.
-    return bool((tensor.double().abs() < LARGEST).all())
+    flat = tensor.reshape(-1)
+    return all(bool((flat[at : at + PIECE].double().abs() < LARGEST).all()) for at in starts(flat))
 
 
 class RunningMean:
-    """Weighted mean of states that are added one at a time: one sum is held, as int64 fixed point.
+    """Weighted mean of states that are added one at a time: one sum, as int64 fixed point, on disk if it is large.
 
-    The shares must be known beforehand (from the registered cohorts), so that each reply is scaled once.
+    The shares must be known beforehand (from the registered cohorts), so that each reply is scaled once. A state may
+    make its tensors when they are asked for: it is asked twice. Those named in `without` are left out.
     """
 
-    def __init__(self) -> None:
-        self._sum: State = {}
+    def __init__(self, without: frozenset[str] = frozenset()) -> None:
+        self._without = without
+        self._sum = SpooledTensors(torch.int64)
         self._weight = 0
 
     def add(self, state: Mapping[str, Tensor], share: float) -> None:
@@ -44,28 +48,49 @@ class RunningMean:
         Raises:
             WireError: a weight is not finite or beyond what the sum can hold, or the state is of another model.
         """
-        if self._sum and state.keys() != self._sum.keys():
+        known = self._sum.shapes
+        names = [name for name in state if name not in self._without]
+        if known and {*names} != known.keys():
             raise WireError("the weights are of another model than those before")
         # All of it is looked at before any of it is added: a sum with half a reply in it would be lost.
-        for name, tensor in state.items():
+        for name in names:
+            tensor = state[name]
             if not summable(tensor):
                 raise WireError(f"{name} holds weights that are not finite or beyond {LARGEST:.0f}")
-            if name in self._sum and tensor.shape != self._sum[name].shape:
-                raise WireError(f"{name} is {list(tensor.shape)}, {list(self._sum[name].shape)} before")
-        for name, tensor in state.items():
-            step = (tensor.double() * (share * SCALE)).round_().to(torch.int64)
-            if name in self._sum:
-                self._sum[name] += step
-            else:
-                self._sum[name] = step
+            if name in known and tensor.shape != known[name]:
+                raise WireError(f"{name} is {list(tensor.shape)}, {list(known[name])} before")
+        first = not known
+        for name in names:
+            tensor = state[name]
+            if first:
+                self._sum.add(name, tensor.shape)
+            flat = tensor.reshape(-1)
+            for start in starts(flat):
+                step = (flat[start : start + PIECE].double() * (share * SCALE)).round_().to(torch.int64)
+                self._sum.write(name, start, step if first else self._sum.read(name, start).add_(step))
         self._weight += round(share * SCALE)
 
-    def result(self, like: Mapping[str, Tensor]) -> State:
-        """The mean over what was added, in the dtypes of `like`; sites that did not answer are left out of it."""
+    def means(self, like: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Names and means over what was added, one at a time, in the dtypes of `like`.
+
+        Sites that did not answer are left out of it.
+
+        Raises:
+            WireError: nothing was added.
+        """
         if not self._weight:
             raise WireError("no weights to average")
-        means = {name: total.double() / self._weight for name, total in self._sum.items()}
-        return {n: (m if like[n].is_floating_point() else m.round()).to(like[n].dtype) for n, m in means.items()}
+        for name, shape in self._sum.shapes.items():
+            kind = like[name].dtype
+            mean = torch.empty(shape.numel(), dtype=kind)
+            for start in starts(mean):
+                values = self._sum.read(name, start).double().div_(self._weight)
+                mean[start : start + PIECE] = (values if kind.is_floating_point else values.round_()).to(kind)
+            yield name, mean.reshape(shape)
+
+    def result(self, like: Mapping[str, Tensor]) -> State:
+        """All of `means`."""
+        return dict(self.means(like))
 
 
 def shares(studies: Mapping[str, int]) -> dict[str, float]:

@@ -10,11 +10,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel
 
+from common import structured_log
 from common.config import ExperimentConfig
 from common.errors import RefusedError
 from common.files import write_text
 from common.model.checkpoint import ModelCard, save_checkpoint
 from server.campaign import run_campaign
+from server.downlink import Downlink
 from server.federation import Federation, Meter, connect, connect_registered
 from server.house import House, open_house
 from server.journal import MemoryJournal
@@ -44,6 +46,7 @@ def main(grid: Grid, context: Context) -> None:
         raise RefusedError(
             f"{FOLDER_VARIABLE} is not set: `fedforget-server up` sets it, or see `fedforget-sim prepare`"
         )
+    structured_log.configure()
     folder = Path(root)
     if (folder / SERVER_FILE).exists():
         config = context.run_config
@@ -64,6 +67,7 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     terms = house.terms.model_validate(row.settings)
     federation = connect_registered(grid, house.nodes(), house.signer())
     watch(federation, house, terms, number)
+    federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names())
     federation.timeout = terms.policy.phase_hours * 3600.0
     carrier = Carrier(federation, house.store, house.registry, house.card, run)
     carrier.carry_on(number, attempt)
@@ -86,6 +90,7 @@ def simulate(grid: Grid, folder: Path) -> None:
     file = SimulatedServer.model_validate_json((folder / "server.json").read_bytes())
     config = file.experiment
     federation = connect(grid, file.sites)
+    federation.downlink = Downlink(config.wire.precision, file.card.frozen_names())
     initial = file.card.build(config.seed).state_dict()
     trained = train(
         federation, initial, config.train, file.card, seed=config.seed, folder=folder / "train", on_round=log_round

@@ -18,7 +18,7 @@ from common.errors import ConfigError, UnavailableError
 from common.evaluation.decision import Decision, decide
 from common.evaluation.figures import FederationFigures, SelectionFigures
 from common.evaluation.merge import merge
-from common.wire import RETAIN, UNLEARN, EvaluateRequest, UnlearnReply, UnlearnRequest, pack
+from common.wire import RETAIN, UNLEARN, EvaluateRequest, UnlearnReply, UnlearnRequest
 from server.aggregation import DeltaSpool, RunningMean, State, shares
 from server.federation import Federation, Meter
 from server.journal import Journal, step
@@ -94,6 +94,7 @@ def run_campaign(
         UnavailableError: no revocation is pending, a forgetting site did not answer, or too few did.
     """
     journal.enter(CampaignState.COLLECTING)
+    federation.downlink.begin(parent)
     collected, _ = step(journal, "collect", Collected, lambda: (collect(federation), None))
     if not collected.forgetting:
         raise UnavailableError("no site has a pending revocation")
@@ -108,6 +109,9 @@ def run_campaign(
     state = aggregate(
         federation, parent, collected, config, journal=journal, folder=folder, meter=unlearning, quorum=quorum
     )
+    # A new line: what unlearning left of rounding errors must not come back in retention.
+    federation.downlink.begin(parent)
+    state = federation.downlink.advance(parent, state.items())
     record = Round(phase="unlearn", round=0, seconds=unlearning.seconds)
     on_round(record)
     rounds, retaining = [record], Meter()
@@ -315,12 +319,13 @@ def _unlearn(
     federation.meter = Meter()
     federation.begin(UNLEARN)
     begin = time.monotonic()
-    request = pack(UnlearnRequest(config=config.unlearn, seed=config.seed), state)
-    for name, records in federation.exchange(UNLEARN, dict.fromkeys(sorted(missing), request)):
+    request = UnlearnRequest(config=config.unlearn, seed=config.seed)
+    for name, records in federation.ask(UNLEARN, request, state, sorted(missing)):
         reply = federation.read(name, UNLEARN, records, UnlearnReply)
-        weights = federation.weights(name, UNLEARN, records, state)
-        if reply is None or weights is None:
+        decoded = federation.weights(name, UNLEARN, records, state)
+        if reply is None or decoded is None:
             continue
+        weights = dict(decoded)
         federation.meter.forward_units += reply.cost
         federation.meter.seconds += time.monotonic() - begin
         begin = time.monotonic()

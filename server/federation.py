@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Container, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -13,10 +13,12 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
+from common.deltas import Decoded
 from common.errors import CheckpointError, EvidenceError, UnavailableError, WireError
 from common.instructions import Instruction
 from common.model.checkpoint import check_state
-from common.wire import STATUS, B, StatusReply, StatusRequest, error_code, pack, size, unpack, weights_of
+from common.wire import STATUS, B, Body, StatusReply, StatusRequest, arrays_of, error_code, pack, size, unpack
+from server.downlink import Downlink
 from server.signer import Scope, Signer
 
 NAMING_TIMEOUT = 300.0
@@ -66,6 +68,8 @@ def fits(site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str,
 class _Asked:
     site: str
     instruction: Instruction | None
+    whole: Callable[[], RecordDict] | None
+    """Makes the request anew for a site that lacks what the first one changes."""
 
 
 OnBadReply = Callable[[str, str, str], None]
@@ -95,6 +99,7 @@ class Federation:
     scope: Scope = field(default_factory=Scope)
     on_bad_reply: OnBadReply = _only_logged
     accepts: Accepts = fits
+    downlink: Downlink = field(default_factory=Downlink)
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -116,14 +121,20 @@ class Federation:
 
     def weights(
         self, site: str, kind: str, records: RecordDict, before: Mapping[str, Tensor]
-    ) -> dict[str, Tensor] | None:
-        """The weights of a reply; None, and reported, if they may not be aggregated."""
+    ) -> Mapping[str, Tensor] | None:
+        """The weights of a reply to a request with `before`; None, and reported, if they may not be aggregated.
+
+        Each tensor is made when it is asked for.
+        """
         try:
-            after = weights_of(records)
+            arrays = arrays_of(records)
+            if self.downlink.frozen & arrays.keys():
+                raise WireError("weights of frozen layers")
+            after = Decoded(arrays, before)
+            return after if self.accepts(site, kind, before, after) else None
         except WireError as error:
             self._report(site, kind, str(error))
             return None
-        return after if self.accepts(site, kind, before, after) else None
 
     def _report(self, site: str, kind: str, reason: str) -> None:
         log.warning("%s: bad reply to %s: %s", site, kind, reason)
@@ -137,13 +148,26 @@ class Federation:
         )
         return {name: reply for name, reply in replies if reply is not None}
 
+    def ask(
+        self, kind: str, body: Body, state: Mapping[str, Tensor], sites: Collection[str]
+    ) -> Iterator[tuple[str, RecordDict]]:
+        """As `exchange`: `body` and the model `state` to each of `sites`, as changes to what it has."""
+        yield from self.exchange(
+            kind, self.downlink.requests(body, state, sites), whole=lambda: self.downlink.whole(body, state)
+        )
+
     def exchange(
-        self, kind: str, requests: Mapping[str, RecordDict], deadline: float | None = None
+        self,
+        kind: str,
+        requests: Mapping[str, RecordDict],
+        deadline: float | None = None,
+        whole: Callable[[], RecordDict] | None = None,
     ) -> Iterator[tuple[str, RecordDict]]:
         """Send one message to each site and yield the replies as they come, each once.
 
         A site that answers with an error, with a reply that does not verify, or not within `deadline` seconds is
-        logged and left out; nobody waits for it.
+        logged and left out; nobody waits for it. One that lacks the weights that its request changes gets the request
+        that `whole` makes, once.
 
         Raises:
             UnavailableError: no site at all answered.
@@ -152,14 +176,15 @@ class Federation:
         for name in sorted(requests.keys() - self.nodes.keys()):
             log.warning("%s: not there, left out of %s", name, kind)
         requests = {name: records for name, records in requests.items() if name in self.nodes}
-        waiting = self._send(kind, requests, limit)
+        waiting = self._send(kind, requests, limit, whole)
+        del requests  # a model
         answered = 0
         while waiting:
             # Looked at once more when time is up: what came while the last reply was worked on is not late.
             last, before = self.clock() - begin >= limit, len(waiting)
             for identity in tuple(waiting):
                 # One by one, so that memory holds one model and not all that are ready.
-                answered += yield from self._take(identity, kind, waiting)
+                answered += yield from self._take(identity, kind, waiting, limit)
             if last:
                 break
             if waiting and len(waiting) == before:
@@ -171,19 +196,26 @@ class Federation:
             raise UnavailableError(f"no site answered {kind}")
 
     def _take(
-        self, identity: str, kind: str, waiting: dict[str, _Asked]
+        self, identity: str, kind: str, waiting: dict[str, _Asked], limit: float
     ) -> Generator[tuple[str, RecordDict], None, int]:
         """The reply to one message, if it is there and fits; returns how many that were. What repeats is dropped."""
         answered = 0
         for message in self.grid.pull_messages([identity]):
             asked = waiting.pop(message.metadata.reply_to_message_id, None)
-            if asked is not None and self._fits(message, kind, asked):
+            if asked is None:
+                continue
+            if self._fits(message, kind, asked):
                 answered += 1
                 self.meter.bytes_up += size(message.content)
                 yield asked.site, message.content
+            elif asked.whole is not None and _lacks_base(message):
+                self.downlink.forget(asked.site)
+                waiting.update(self._send(kind, {asked.site: asked.whole()}, limit, None))
         return answered
 
-    def _send(self, kind: str, requests: Mapping[str, RecordDict], limit: float) -> dict[str, _Asked]:
+    def _send(
+        self, kind: str, requests: Mapping[str, RecordDict], limit: float, whole: Callable[[], RecordDict] | None
+    ) -> dict[str, _Asked]:
         """Sign and push; who is waited for, by the id of the message."""
         signed: Mapping[str, tuple[RecordDict, Instruction | None]] = {name: (r, None) for name, r in requests.items()}
         if self.signer is not None:
@@ -193,7 +225,7 @@ class Federation:
         for name in sorted(signed):
             records, instruction = signed[name]
             messages.append(Message(records, self.nodes[name], kind, ttl=limit))
-            asked.append(_Asked(name, instruction))
+            asked.append(_Asked(name, instruction, whole))
             self.meter.bytes_down += size(records)
         # Flower gives None for a message that it could not take, and nothing at all if all together are too large.
         sent = zip(self.grid.push_messages(messages), asked, strict=False)
@@ -218,7 +250,17 @@ class Federation:
                     return False
         if code is not None:
             log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)
-        return code is None
+            return False
+        try:
+            self.downlink.note(asked.site, message.content)
+        except WireError as err:
+            self._report(asked.site, kind, str(err))
+            return False
+        return True
+
+
+def _lacks_base(message: Message) -> bool:
+    return not message.has_error() and error_code(message.content) == "no-base"
 
 
 def connect(grid: Grid, expected: int, timeout: float = 60.0, wait: Callable[[float], None] = time.sleep) -> Federation:

@@ -19,7 +19,7 @@ from common.evaluation.decision import decide
 from common.evaluation.figures import FederationFigures
 from common.installation import own_version
 from common.model.checkpoint import ModelCard
-from common.wire import ADOPT, AdoptReply, AdoptRequest, pack
+from common.wire import ADOPT, AdoptReply, AdoptRequest
 from server.aggregation import State
 from server.campaign import Campaign, audit, run_campaign
 from server.campaign_store import CampaignStore, DatabaseJournal
@@ -238,7 +238,7 @@ class Carrier:
         for name in sites:
             owed = self.registry.owed(name)
             if owed not in by_owed:
-                by_owed[owed] = pack(plain.model_copy(update={"retired": owed}), state)
+                by_owed[owed] = self.federation.downlink.whole(plain.model_copy(update={"retired": owed}), state)
             requests[name] = by_owed[owed]
         try:
             for name, records in self.federation.exchange(ADOPT, requests):

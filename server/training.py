@@ -25,7 +25,6 @@ from common.wire import (
     EvaluateRequest,
     TrainReply,
     TrainRequest,
-    pack,
 )
 from server.aggregation import RunningMean, State, shares
 from server.federation import Federation, Meter
@@ -92,13 +91,16 @@ def train(
     What `folder` already holds of an interrupted run is gone on from; the seeds of a round do not depend on it.
     """
     progress_file, last, best = folder / "progress.json", folder / "last", folder / "best"
-    progress, state = _Progress(), dict(initial)
+    progress = _Progress()
     if progress_file.exists():
         progress = _Progress.model_validate_json(progress_file.read_bytes())
         state, _ = load_checkpoint(last, card)
+        federation.downlink.begin(state)
         federation.meter = Meter.of(progress.cost)
         for known in progress.rounds:
             on_round(known)
+    else:
+        state = federation.downlink.start(initial)
     registered = shares({name: s.retain_studies for name, s in federation.status().items() if s.retain_studies})
     while not progress.finished and len(progress.rounds) < config.rounds:
         number = len(progress.rounds)
@@ -159,22 +161,24 @@ def average_round(
     reference: int | None = None,
     quorum: float = 0.0,
 ) -> tuple[State, Round]:
-    """One round at the sites in `registered`: their weights are added as they come, and averaged.
+    """One round at the sites in `registered`: their weights are added as they come, averaged, and rounded for the wire.
 
     Raises:
         UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies.
     """
     begin = time.monotonic()
-    request = pack(TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference), state)
+    request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
     federation.begin("reference" if reference is not None else kind, max(number, 0))
-    mean, losses, parts = RunningMean(), [], {}
+    mean, losses, parts = RunningMean(federation.downlink.frozen), [], {}
     taken: set[str] = set()
-    for name, records in federation.exchange(kind, dict.fromkeys(registered, request)):
+    for name, records in federation.ask(kind, request, state, registered):
         reply = federation.read(name, kind, records, TrainReply)
         weights = federation.weights(name, kind, records, state)
+        del records  # no two replies are held at once
         if reply is None or weights is None:
             continue
         mean.add(weights, registered[name])
+        del weights
         taken.add(name)
         losses.append((registered[name], reply.loss))
         federation.meter.forward_units += reply.cost
@@ -191,7 +195,7 @@ def average_round(
         selection=merge_selection(parts) if parts else None,
         seconds=time.monotonic() - begin,
     )
-    return mean.result(state), record
+    return federation.downlink.advance(state, mean.means(state)), record
 
 
 def select(federation: Federation, state: Mapping[str, Tensor], seed: int) -> SelectionFigures:
@@ -205,8 +209,7 @@ def evaluate(
 ) -> Iterator[tuple[str, EvaluateReply]]:
     """Have every site evaluate a model; replies as they come, their cost charged to the meter."""
     federation.begin(request.purpose)
-    message = pack(request, state)
-    for name, records in federation.exchange(EVALUATE, dict.fromkeys(federation.sites, message)):
+    for name, records in federation.ask(EVALUATE, request, state, federation.sites):
         reply = federation.read(name, EVALUATE, records, EvaluateReply)
         if reply is None:
             continue
@@ -235,7 +238,7 @@ def train_references(
     for reference in range(count):
         if reference in done:
             continue
-        state: State = dict(initial)
+        state: State = federation.downlink.start(initial)
         for number in range(rounds):
             state, _ = average_round(
                 federation,

@@ -26,6 +26,7 @@ from common.model.checkpoint import load_checkpoint, save_checkpoint
 from common.records import Subset
 from server.aggregation import State
 from server.campaign import audit, run_campaign
+from server.downlink import Downlink
 from server.federation import Federation, Meter, connect
 from server.journal import MemoryJournal
 from server.training import Round, Trained, train, train_references
@@ -78,6 +79,7 @@ class Experiment:
     def _main(self, grid: Grid) -> Result:
         experiment = self.config.experiment
         federation = connect(grid, len(self.prepared.sites))
+        federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
         initial = self.prepared.card.build(experiment.seed).state_dict()
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
         self._revoke()

@@ -62,7 +62,7 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
     tokenizer = load_tokenizer(experiment.data.tokenizer, experiment.data.max_tokens)
     card = ModelCard(
         model=experiment.model, data=experiment.data, classes=cohort.classes, vocab_size=tokenizer.vocab_size
-    )
+    ).pinned()
     per_site = {name: cohort.where(lambda s, name=name: s.site == name) for name in cohort.sites}  # type: ignore[misc]
     splits = {
         name: assign_sets(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.config import DataConfig, ModelConfig
+from common.model.frozen import frozen_names
 from common.model.fusion import AdaptationGate
 from common.model.image_encoders import build_image_encoder
 from common.model.text_encoders import build_text_encoder
@@ -46,7 +47,21 @@ class ImageTextModel(nn.Module):
 
 
 def build_model(config: ModelConfig, data: DataConfig, classes: int, vocab_size: int, seed: int) -> ImageTextModel:
-    """A freshly initialised model; the same seed gives the same weights and leaves the global generator as it was."""
+    """A freshly initialised model; the same seed gives the same weights and leaves the global generator as it was.
+
+    Frozen layers are those of seed 0 whatever the seed, as every site has them without being sent any.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ImageTextModel(config, data, classes, vocab_size)
+        model = ImageTextModel(config, data, classes, vocab_size)
+    if config.frozen_text_layers:
+        _freeze(model, model if seed == 0 else build_model(config, data, classes, vocab_size, 0), config)
+    return model
+
+
+def _freeze(model: ImageTextModel, like: ImageTextModel, config: ModelConfig) -> None:
+    theirs = like.state_dict()
+    frozen = frozen_names(theirs, config)
+    model.load_state_dict({name: theirs[name] for name in frozen}, strict=False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)

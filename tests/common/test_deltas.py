@@ -40,7 +40,7 @@ def moved(base: dict[str, Tensor], size: float, seed: int) -> dict[str, Tensor]:
 
 
 def carried_over(arrays: dict[str, Tensor], base: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict(Decoded(to_record(arrays), base))
+    return dict(Decoded(to_record(arrays.items()), base))
 
 
 @given(rows)
@@ -143,7 +143,7 @@ def test_a_difference_of_another_shape_or_to_whole_numbers_is_refused() -> None:
     base = model()
     for name, wrong in (("w", torch.ones(3)), ("steps", torch.tensor(1.0))):
         with pytest.raises(WireError, match="does not fit"):
-            dict(Decoded(to_record({name: wrong.half()}), base))
+            dict(Decoded(to_record([(name, wrong.half())]), base))
 
 
 def test_damaged_planes_are_refused_and_a_claim_of_gigabytes_costs_none() -> None:

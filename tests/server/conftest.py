@@ -37,14 +37,14 @@ def federation_of(
     """A federation of sites by name, with so many training patients; two patients in each of the other sets."""
     open_site.cache_clear()
 
-    def make(**training: int) -> tuple[Federation, dict[str, Site]]:
+    def make(model: ModelCard = card, /, **training: int) -> tuple[Federation, dict[str, Site]]:
         configs, sites = {}, {}
         for node, (name, patients) in enumerate(training.items(), start=1):
             cohort = cohort_of(patients + 8, name=name, studies=1, seed=node, site=name)
             rest = [subset for subset in Subset if subset is not Subset.TRAIN for _ in range(2)]
             split = Split(dict(zip(cohort.patients, [Subset.TRAIN] * patients + rest, strict=True)))
             folder = tmp_path / "sites" / name
-            write_site(folder, cohort, split, card, name=name, seed=0, device="cpu", cache=tmp_path / "cache")
+            write_site(folder, cohort, split, model, name=name, seed=0, device="cpu", cache=tmp_path / "cache")
             configs[node] = {"site-dir": str(folder)}
             sites[name] = Site(folder)
         return connect(LocalGrid(app, configs), len(configs)), sites
