@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
-from common.errors import UnavailableError
+from common.errors import EvidenceError, UnavailableError
 from common.sql import transaction
 from server.database import CampaignRow, EventRow, SiteRow
 
@@ -79,6 +79,20 @@ class Versions(Protocol):
         """A site says that it holds none of these any more."""
 
 
+class Desk(Protocol):
+    """What the service needs of `server.evidence_desk.EvidenceDesk`."""
+
+    def checkpoint(
+        self, site: SiteRow, request: messages.ExchangeCheckpointRequest
+    ) -> messages.ExchangeCheckpointReply:
+        """Co-sign each other's logs."""
+
+    def attestations(
+        self, site: SiteRow, request: messages.ExchangeAttestationsRequest
+    ) -> messages.ExchangeAttestationsReply:
+        """Tell of attestations, and have them signed."""
+
+
 class _Refusal(Exception):
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -100,6 +114,9 @@ def _answered(
             return method(self, request, context)
         except _Refusal as refusal:
             code, message = refusal.code, refusal.message
+        except EvidenceError as err:
+            _log.error("%s refused: %s", method.__name__, err)
+            code, message = grpc.StatusCode.FAILED_PRECONDITION, str(err)
         except SQLAlchemyError:
             _log.exception("%s: the database failed", method.__name__)
             code, message = grpc.StatusCode.UNAVAILABLE, "try again later"
@@ -121,8 +138,9 @@ class Coordination:
         clock: Callable[[], datetime],
         versions: Versions,
         limit: RateLimit | None = None,
+        desk: Desk | None = None,
     ) -> None:
-        self._engine, self._clock, self._versions = engine, clock, versions
+        self._engine, self._clock, self._versions, self._desk = engine, clock, versions, desk
         self._limit = limit or RateLimit()
 
     @_answered
@@ -195,6 +213,29 @@ class Coordination:
             return messages.StatusReply(
                 standing=standing, pending=site.pending, campaign=running or "", version=metadata.version("fedforget")
             )
+
+    @_answered
+    def ExchangeCheckpoint(
+        self, request: messages.ExchangeCheckpointRequest, context: grpc.ServicerContext
+    ) -> messages.ExchangeCheckpointReply:
+        """Co-sign the site's log, and have ours co-signed."""
+        desk, site = self._at_desk(context)
+        return desk.checkpoint(site, request)
+
+    @_answered
+    def ExchangeAttestations(
+        self, request: messages.ExchangeAttestationsRequest, context: grpc.ServicerContext
+    ) -> messages.ExchangeAttestationsReply:
+        """Take the site's answers and signatures, and say which are still wanted."""
+        desk, site = self._at_desk(context)
+        return desk.attestations(site, request)
+
+    def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
+        _, pem = self._caller(context)
+        if self._desk is None:
+            raise _Refusal(grpc.StatusCode.UNIMPLEMENTED, "this coordinator keeps no log")
+        with transaction(self._engine) as session:
+            return self._desk, _admitted(session, pem)
 
     def _caller(self, context: grpc.ServicerContext) -> tuple[datetime, bytes]:
         """The time and the peer's certificate, unless it calls too often."""

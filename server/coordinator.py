@@ -27,6 +27,8 @@ from common.structured_log import configure
 from server.control import Control, Node, RunStatus
 from server.coordination import Coordination, serve
 from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
+from server.event_log import server_log
+from server.evidence_desk import EvidenceDesk
 from server.house import House, open_house
 from server.policy import SiteState, Start, decide
 from server.states import CampaignState
@@ -228,8 +230,9 @@ def main() -> None:
     found = house.registry.recover()
     if found.missing:
         log.error("versions whose folder is gone: %s", ", ".join(found.missing))
+    desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signer().key)
     server, _ = serve(
-        Coordination(house.engine, house.store.clock, house.registry),
+        Coordination(house.engine, house.store.clock, house.registry, desk=desk),
         f"{house.settings.ports.listen}:{house.settings.ports.coordination}",
         certificate=house.folder.certificate.read_bytes(),
         key=house.folder.key.read_bytes(),
@@ -237,7 +240,13 @@ def main() -> None:
     )
     control = Control(f"127.0.0.1:{house.settings.ports.superlink}", house.folder.ca_certificate.read_bytes())
     try:
-        run_loop(Coordinator(house, control, installed_bundle()).tick)
+        coordinator = Coordinator(house, control, installed_bundle())
+
+        def tick() -> None:
+            coordinator.tick()
+            desk.keep_up()
+
+        run_loop(tick)
     finally:
         server.stop(5.0).wait()
         control.close()

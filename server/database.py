@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Engine, ForeignKey, MetaData, Text, UniqueCon
 from sqlalchemy.orm import Mapped, mapped_column
 
 from common import sql
+from common.event_log import log_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -135,6 +136,23 @@ class EventRow(Base):
     kind: Mapped[str]
     """`state`, `quarantined`, `late`, `suspended`, `enrolled`, `revoked`, `rotated`, `published`, ..."""
     detail: Mapped[str] = mapped_column(Text)
+
+
+class AttestationRow(Base):
+    """The attestation of a campaign that made patients forgotten: what it waits for, and the file once it is signed."""
+
+    __tablename__ = "attestations"
+    campaign: Mapped[int] = mapped_column(ForeignKey("campaigns.number"), primary_key=True)
+    version: Mapped[str] = mapped_column(ForeignKey("versions.name"))
+    sites: Mapped[dict[str, Any]]
+    """Who is asked for the digests of the revocations it answers by this version: null until it has said so."""
+    envelope: Mapped[str] = mapped_column(Text, default="")
+    """Empty until all have; then signed by the coordinator, and by one site after the other."""
+    issued: Mapped[datetime | None]
+
+
+LOG = log_tables(Base.metadata)
+"""The coordinator's tamper-evident log."""
 
 
 def migrate(engine: Engine) -> None:

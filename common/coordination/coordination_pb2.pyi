@@ -73,3 +73,52 @@ class StatusReply(_message.Message):
     campaign: str
     version: str
     def __init__(self, standing: _Optional[_Union[StatusReply.Standing, str]] = ..., pending: _Optional[int] = ..., campaign: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class ExchangeCheckpointRequest(_message.Message):
+    __slots__ = ("checkpoint", "since", "proof", "seen", "cosigned")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    COSIGNED_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: bytes
+    since: int
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    seen: int
+    cosigned: bytes
+    def __init__(self, checkpoint: _Optional[bytes] = ..., since: _Optional[int] = ..., proof: _Optional[_Iterable[bytes]] = ..., seen: _Optional[int] = ..., cosigned: _Optional[bytes] = ...) -> None: ...
+
+class ExchangeCheckpointReply(_message.Message):
+    __slots__ = ("cosigned", "known", "checkpoint", "proof")
+    COSIGNED_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    cosigned: bytes
+    known: int
+    checkpoint: bytes
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, cosigned: _Optional[bytes] = ..., known: _Optional[int] = ..., checkpoint: _Optional[bytes] = ..., proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ExchangeAttestationsRequest(_message.Message):
+    __slots__ = ("answers", "signed")
+    class Answer(_message.Message):
+        __slots__ = ("campaign", "revocations")
+        CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+        REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
+        campaign: int
+        revocations: _containers.RepeatedScalarFieldContainer[bytes]
+        def __init__(self, campaign: _Optional[int] = ..., revocations: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[ExchangeAttestationsRequest.Answer]
+    signed: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, answers: _Optional[_Iterable[_Union[ExchangeAttestationsRequest.Answer, _Mapping]]] = ..., signed: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ExchangeAttestationsReply(_message.Message):
+    __slots__ = ("wanted", "waiting")
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    wanted: _containers.RepeatedScalarFieldContainer[int]
+    waiting: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, wanted: _Optional[_Iterable[int]] = ..., waiting: _Optional[_Iterable[bytes]] = ...) -> None: ...

@@ -54,6 +54,16 @@ class CoordinationStub:
                 request_serializer=common_dot_coordination_dot_coordination__pb2.StatusRequest.SerializeToString,
                 response_deserializer=common_dot_coordination_dot_coordination__pb2.StatusReply.FromString,
                 _registered_method=True)
+        self.ExchangeCheckpoint = channel.unary_unary(
+                '/fedforget.coordination.v1.Coordination/ExchangeCheckpoint',
+                request_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeCheckpointRequest.SerializeToString,
+                response_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeCheckpointReply.FromString,
+                _registered_method=True)
+        self.ExchangeAttestations = channel.unary_unary(
+                '/fedforget.coordination.v1.Coordination/ExchangeAttestations',
+                request_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsRequest.SerializeToString,
+                response_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsReply.FromString,
+                _registered_method=True)
 
 
 class CoordinationServicer:
@@ -87,6 +97,20 @@ class CoordinationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExchangeCheckpoint(self, request, context):
+        """Both show the newest checkpoint of their tamper-evident log, and co-sign the other's if it only grew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExchangeAttestations(self, request, context):
+        """Which revocations a published version answers at the site, and the site's signature below its attestation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +133,16 @@ def add_CoordinationServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=common_dot_coordination_dot_coordination__pb2.StatusRequest.FromString,
                     response_serializer=common_dot_coordination_dot_coordination__pb2.StatusReply.SerializeToString,
+            ),
+            'ExchangeCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeCheckpoint,
+                    request_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeCheckpointRequest.FromString,
+                    response_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeCheckpointReply.SerializeToString,
+            ),
+            'ExchangeAttestations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeAttestations,
+                    request_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsRequest.FromString,
+                    response_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +253,60 @@ class Coordination:
             '/fedforget.coordination.v1.Coordination/Status',
             common_dot_coordination_dot_coordination__pb2.StatusRequest.SerializeToString,
             common_dot_coordination_dot_coordination__pb2.StatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedforget.coordination.v1.Coordination/ExchangeCheckpoint',
+            common_dot_coordination_dot_coordination__pb2.ExchangeCheckpointRequest.SerializeToString,
+            common_dot_coordination_dot_coordination__pb2.ExchangeCheckpointReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeAttestations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedforget.coordination.v1.Coordination/ExchangeAttestations',
+            common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsRequest.SerializeToString,
+            common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsReply.FromString,
             options,
             channel_credentials,
             insecure,

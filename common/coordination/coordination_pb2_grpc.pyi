@@ -8,6 +8,10 @@ from common.coordination.coordination_pb2 import (
     AcknowledgePurgeRequest,
     AnnounceReply,
     AnnounceRequest,
+    ExchangeAttestationsReply,
+    ExchangeAttestationsRequest,
+    ExchangeCheckpointReply,
+    ExchangeCheckpointRequest,
     HeartbeatReply,
     HeartbeatRequest,
     StatusReply,
@@ -25,6 +29,8 @@ class CoordinationStub:
     Heartbeat: _Call[HeartbeatRequest, HeartbeatReply]
     AcknowledgePurge: _Call[AcknowledgePurgeRequest, AcknowledgePurgeReply]
     Status: _Call[StatusRequest, StatusReply]
+    ExchangeCheckpoint: _Call[ExchangeCheckpointRequest, ExchangeCheckpointReply]
+    ExchangeAttestations: _Call[ExchangeAttestationsRequest, ExchangeAttestationsReply]
     def __init__(self, channel: grpc.Channel) -> None: ...
 
 class CoordinationServicer(Protocol):
@@ -34,5 +40,11 @@ class CoordinationServicer(Protocol):
         self, request: AcknowledgePurgeRequest, context: grpc.ServicerContext, /
     ) -> AcknowledgePurgeReply: ...
     def Status(self, request: StatusRequest, context: grpc.ServicerContext, /) -> StatusReply: ...
+    def ExchangeCheckpoint(
+        self, request: ExchangeCheckpointRequest, context: grpc.ServicerContext, /
+    ) -> ExchangeCheckpointReply: ...
+    def ExchangeAttestations(
+        self, request: ExchangeAttestationsRequest, context: grpc.ServicerContext, /
+    ) -> ExchangeAttestationsReply: ...
 
 def add_CoordinationServicer_to_server(servicer: CoordinationServicer, server: grpc.Server) -> None: ...

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,3 +105,13 @@ class FederationFigures(Figures):
     membership: dict[Branch, Membership]
     membership_by_site: dict[str, dict[Branch, Membership]]
     test_by_site: dict[str, Utility]
+
+
+def reported_digest(membership: Mapping[Branch, Membership], test: Utility) -> str:
+    """SHA-256 of what one site's audit says of its patients, the same at the site and where it arrived.
+
+    A site where nobody is to be forgotten has no membership figures.
+    """
+    forgetting = {name: found.model_dump(mode="json") for name, found in membership.items() if found.forget_patients}
+    value = {"membership": forgetting, "test": test.model_dump(mode="json")}
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

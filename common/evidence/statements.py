@@ -132,6 +132,18 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteFigures:
+    """SHA-256 of all figures that a site reported of the new model; the site checks it before it signs."""
+
+    site: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_text(self.site, "site")
+        check_digest(self.sha256, "sha256")
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The outcome, and why, in plain words."""
 
@@ -152,6 +164,7 @@ class Unlearning:
         issued: UTC time.
         revocations: SHA-256 of the payloads of the revocation statements, sorted.
         lineage: SHA-256 of earlier models, oldest first; the last is the parent of the new model.
+        figures: what each site reported in full, by digest, sorted by site.
         code: SHA-256 of the approved app.
         limits: what the figures do not show; never empty.
         log: checkpoint of the log in which the revocations and the campaign's events stand.
@@ -164,6 +177,7 @@ class Unlearning:
     method: Method
     retention: Retention
     metrics: tuple[Metric, ...]
+    figures: tuple[SiteFigures, ...]
     code: str
     decision: Decision
     limits: tuple[str, ...]
@@ -177,6 +191,7 @@ class Unlearning:
             for index, digest in enumerate(getattr(self, name)):
                 check_digest(digest, f"{name}[{index}]")
         check_sorted(self.revocations, "revocations")
+        check_sorted(tuple(figures.site for figures in self.figures), "figures")
         for name in ("revocations", "lineage", "metrics", "limits"):
             if not getattr(self, name):
                 raise EvidenceError(f"{name} is empty")

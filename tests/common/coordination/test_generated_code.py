@@ -33,7 +33,14 @@ def test_no_message_from_a_site_has_a_field_for_free_text() -> None:
         for field in message.fields
         if message.name.endswith("Request") and field.type in {field.TYPE_STRING, field.TYPE_BYTES}
     }
-    assert strings == {"HeartbeatRequest.version", "HeartbeatRequest.held", "AcknowledgePurgeRequest.digests"}
+    signed = {"checkpoint", "proof", "cosigned"}
+    assert strings == {
+        "HeartbeatRequest.version",
+        "HeartbeatRequest.held",
+        "AcknowledgePurgeRequest.digests",
+        *(f"ExchangeCheckpointRequest.{name}" for name in signed),
+        "ExchangeAttestationsRequest.signed",
+    }
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,7 @@ def an_unlearning(**changes: object) -> statements.Unlearning:
         "method": statements.Method("forget_mi_calibrated", hashlib.sha256(b"config").hexdigest(), 3),
         "retention": statements.Retention(1, ("site-1", "site-2")),
         "metrics": (statements.Metric("mia.fused.auc", "0.51", "0.43", "0.59", "0.90", 20, "site"),),
+        "figures": (statements.SiteFigures("site-1", hashlib.sha256(b"figures").hexdigest()),),
         "code": hashlib.sha256(b"code").hexdigest(),
         "decision": statements.Decision("accepted", ("the interval lies within the margin",)),
         "limits": ("loss-based attacks only",),

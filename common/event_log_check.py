@@ -1,0 +1,67 @@
+"""Whether a stored log is still what was signed: every leaf, every checkpoint, everything that is in the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from common.errors import EvidenceError
+from common.event_log import OWNER, EventLog, only
+from common.evidence import dsse, merkle
+from common.evidence.commitment import check_commitment
+from common.evidence.keys import PinnedKeys, PublicKey
+from common.evidence.log import Entry
+from common.evidence.log_checkpoint import Checkpoint, read_checkpoint
+from common.evidence.schema import decode
+
+
+def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
+    """What does not hold, in plain words; empty when all does."""
+    leaves, found = log.leaves(session), []
+    roots, edge = [merkle.EMPTY_ROOT.hex()], merkle.Frontier()
+    for leaf in leaves:
+        edge = edge.append(leaf)
+        roots.append(edge.root.hex())
+    signed = 0
+    for envelope in log.checkpoints(session):
+        checkpoint = _checkpoint(envelope, owner)
+        if checkpoint is None:
+            found.append("a checkpoint that the owner of the log did not sign")
+            continue
+        signed = max(signed, checkpoint.size)
+        found += _against(checkpoint, roots, log.origin)
+    if signed < edge.size:
+        found.append(f"{edge.size - signed} leaves stand after the last signed checkpoint")
+    head = log.tables.head
+    if session.execute(select(head.c.size, head.c.peaks)).one() != (edge.size, log.peaks(edge)):
+        found.append("the growing edge is not that of the leaves")
+    return [*found, *_vault(log, session, leaves)]
+
+
+def _checkpoint(envelope: dsse.Envelope, owner: PublicKey) -> Checkpoint | None:
+    try:
+        return read_checkpoint(only(envelope, owner), PinnedKeys.of([(OWNER, owner)]), {OWNER: 1})[0]
+    except EvidenceError:
+        return None
+
+
+def _against(checkpoint: Checkpoint, roots: list[str], origin: str) -> Iterator[str]:
+    size = checkpoint.size
+    if checkpoint.origin != origin:
+        yield f"a checkpoint of log {checkpoint.origin!r} among those of {origin!r}"
+    elif size >= len(roots):
+        yield f"the log was cut short: {len(roots) - 1} leaves, {size} were signed"
+    elif roots[size] != checkpoint.root:
+        yield f"the log was changed: its first {size} leaves do not have the root that was signed"
+
+
+def _vault(log: EventLog, session: Session, leaves: list[bytes]) -> Iterator[str]:
+    for item in log.vault(session):
+        try:
+            if item.position < len(leaves):
+                entry = decode(Entry, leaves[item.position])
+                check_commitment(item.document, item.salt, entry.commitment)
+        except EvidenceError as err:
+            yield f"leaf {item.position}: {err}"

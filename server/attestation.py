@@ -1,0 +1,188 @@
+"""Attestations of campaigns: begun once a version is published, written when its sites have answered, then co-signed.
+
+None of it holds up a publication. What is waited for stands in the database and is asked for at a site's next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from common.errors import EvidenceError, InputError
+from common.event_log import PEER, EventLog, Record, only
+from common.evidence import dsse, statements
+from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
+from common.evidence.log_checkpoint import Checkpoint
+from common.evidence.schema import decode
+from common.sql import transaction
+from server.attestation_statement import compose
+from server.database import AttestationRow, CampaignRow, DeliveryRow, EventRow, PhaseRow, SiteRow
+from server.event_log import follow
+
+SERVER = "server"
+"""Name under which the coordinator's key is pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the attestation of a campaign is.
+
+    Attributes:
+        campaign: its number.
+        version: what it attests.
+        unanswered: sites that have not said which revocations they answer by the version.
+        unsigned: sites that have revocations in it and have not signed.
+        signers: who has signed.
+        envelope: the file, None before it is written.
+    """
+
+    campaign: int
+    version: str
+    unanswered: tuple[str, ...]
+    unsigned: tuple[str, ...]
+    signers: tuple[str, ...]
+    envelope: dsse.Envelope | None
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        if self.unanswered:
+            return f"waits for {', '.join(self.unanswered)} to say which revocations are answered"
+        if self.envelope is None:
+            return "no site answered a revocation by it: there is nothing to attest"
+        signed = f"signed by {', '.join(self.signers)}"
+        return f"{signed}; waits for the signature of {', '.join(self.unsigned)}" if self.unsigned else signed
+
+
+def begin(session: Session) -> None:
+    """Open an attestation for every published version by which patients are forgotten."""
+    known = select(AttestationRow.campaign)
+    rows = select(PhaseRow).where(PhaseRow.step == "published", PhaseRow.campaign.not_in(known))
+    for phase in session.scalars(rows).all():
+        campaign = session.get_one(CampaignRow, phase.campaign)
+        if phase.body["how"] == "trained" or campaign.open is not None:
+            continue
+        sites = dict.fromkeys(_asked(session, phase.campaign, phase.body["version"]))
+        session.add(AttestationRow(campaign=phase.campaign, version=phase.body["version"], sites=sites, issued=None))
+
+
+def _asked(session: Session, campaign: int, version: str) -> Sequence[str]:
+    """Who said that patients are to be forgotten; all who got the version where it did not come to that question."""
+    row = session.scalars(select(PhaseRow).where(PhaseRow.campaign == campaign, PhaseRow.step == "collect")).first()
+    if row is not None:
+        return sorted(row.body["forgetting"])
+    return session.scalars(select(DeliveryRow.site).where(DeliveryRow.version == version)).all()
+
+
+def wanted(session: Session, site: str) -> tuple[int, ...]:
+    """Campaigns of which the site has still to say which revocations it answers by them."""
+    rows = session.scalars(
+        select(AttestationRow).where(AttestationRow.envelope == "").order_by(AttestationRow.campaign)
+    )
+    return tuple(row.campaign for row in rows if site in row.sites and row.sites[site] is None)
+
+
+def answer(session: Session, site: str, campaign: int, revocations: Collection[str]) -> None:
+    """Take down the digests of the revocations that a site answers by a campaign; what it said first stands."""
+    row = session.get(AttestationRow, campaign, with_for_update=True)
+    if row is not None and not row.envelope and site in row.sites and row.sites[site] is None:
+        row.sites = {**row.sites, site: sorted(set(revocations))}
+
+
+def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
+    """Write and sign the attestations for which every site has answered; their campaigns."""
+    with transaction(engine) as session:
+        begin(session)
+        rows = session.scalars(select(AttestationRow).where(AttestationRow.envelope == "")).all()
+        ready = [row.campaign for row in rows if None not in row.sites.values() and any(row.sites.values())]
+    if ready:
+        follow(engine, log, key)
+    for number in ready:
+        with transaction(engine) as session:
+            _issue(session, session.get_one(AttestationRow, number, with_for_update=True), log, key)
+        follow(engine, log, key)
+    return tuple(ready)
+
+
+def _issue(session: Session, row: AttestationRow, log: EventLog, key: SigningKey) -> None:
+    since = log.newest(session)
+    if row.envelope or since is None:
+        return
+    row.issued = log.clock()
+    payload = compose(session, row, decode(Checkpoint, since.body), row.issued)
+    row.envelope = dsse.encode_envelope(dsse.sign(statements.PAYLOAD_TYPE, payload, key)).decode()
+    log.append(session, [Record(f"attestation:{row.campaign}", "attestation", payload)], key)
+    waits = ", ".join(_with_revocations(row))
+    detail = f"{row.version}: signed by the coordinator, waits for {waits}"
+    session.add(EventRow(at=row.issued, campaign=row.campaign, kind="attested", detail=detail))
+
+
+def unsigned_by(session: Session, site: SiteRow, server: PublicKey) -> list[dsse.Envelope]:
+    """Attestations that answer the site's revocations and lack its signature, with the coordinator's alone."""
+    rows = session.scalars(
+        select(AttestationRow).where(AttestationRow.envelope != "").order_by(AttestationRow.campaign)
+    )
+    return [
+        only(dsse.decode_envelope(row.envelope.encode()), server)
+        for row in rows
+        if site.name in _unsigned(session, row)
+    ]
+
+
+def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, server: PublicKey, log: EventLog) -> int:
+    """Add a site's signature to an attestation and return its campaign; a signature that is there is passed by.
+
+    Raises:
+        EvidenceError: a signature does not hold, or it is no attestation of this coordinator.
+    """
+    own = PublicKey.from_pem(site.signing_key.encode())
+    pinned = PinnedKeys.of([(SERVER, server), (PEER, own)])
+    dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {SERVER: 1, PEER: 1})
+    for row in session.scalars(select(AttestationRow).where(AttestationRow.envelope != "").with_for_update()):
+        ours = dsse.decode_envelope(row.envelope.encode())
+        if ours.payload != envelope.payload or site.name not in _with_revocations(row):
+            continue
+        signatures = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
+        if len(signatures) > len(ours.signatures):
+            merged = tuple(signatures[keyid] for keyid in sorted(signatures))
+            row.envelope = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, merged)).decode()
+            detail = f"{row.version}: signed by {site.name}"
+            event = EventRow(at=log.clock(), campaign=row.campaign, site=site.name, kind="attested", detail=detail)
+            session.add(event)
+        return row.campaign
+    raise EvidenceError("not an attestation that waits for this site's signature")
+
+
+def standing(session: Session, campaign: int, server: PublicKey) -> Standing:
+    """How far the attestation of a campaign is.
+
+    Raises:
+        InputError: the campaign has none.
+    """
+    row = session.get(AttestationRow, campaign)
+    if row is None:
+        raise InputError(
+            f"campaign {campaign} has no attestation",
+            remedy="only a published version by which patients are forgotten has one, once `up` has seen it",
+        )
+    envelope = dsse.decode_envelope(row.envelope.encode()) if row.envelope else None
+    unsigned = _unsigned(session, row)
+    names = [SERVER] if envelope and any(s.keyid == server.keyid for s in envelope.signatures) else []
+    signed = [name for name in _with_revocations(row) if envelope and name not in unsigned]
+    unanswered = tuple(name for name, digests in sorted(row.sites.items()) if digests is None)
+    return Standing(row.campaign, row.version, unanswered, unsigned, (*names, *signed), envelope)
+
+
+def _with_revocations(row: AttestationRow) -> tuple[str, ...]:
+    return tuple(name for name, digests in sorted(row.sites.items()) if digests)
+
+
+def _unsigned(session: Session, row: AttestationRow) -> tuple[str, ...]:
+    if not row.envelope:
+        return ()
+    ids = {signature.keyid for signature in dsse.decode_envelope(row.envelope.encode()).signatures}
+    keys = {name: session.get_one(SiteRow, name).signing_key for name in _with_revocations(row)}
+    return tuple(name for name, pem in keys.items() if PublicKey.from_pem(pem.encode()).keyid not in ids)
