@@ -28,6 +28,8 @@ from server.registry import Registry
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OLD, NEW = "a" * 64, "b" * 64
 
+on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
 
 @dataclass
 class Clock:
@@ -97,8 +99,13 @@ def identities(authority: Authority) -> dict[str, tuple[bytes, bytes]]:
 
 
 @pytest.fixture
-def service(tmp_path: Path, authority: Authority, identities: dict[str, tuple[bytes, bytes]]) -> Iterator[Service]:
-    engine = open_database(f"sqlite:///{tmp_path / 'server.db'}")
+def service(
+    tmp_path: Path,
+    database: Callable[[str], str],
+    authority: Authority,
+    identities: dict[str, tuple[bytes, bytes]],
+) -> Iterator[Service]:
+    engine = open_database(database("server"))
     migrate(engine)
     with transaction(engine) as session:
         for name, state in {"north": "active", "south": "suspended", "gone": "revoked"}.items():
@@ -159,6 +166,7 @@ def deliver(engine: Engine, name: str, digest: str, state: str, site: str = "nor
         session.add(DeliveryRow(version=name, site=site, sent=START))
 
 
+@on_both
 def test_an_announcement_is_taken_down_with_when_waiting_began(service: Service) -> None:
     stub, due = service.stub(), START + timedelta(days=20)
     stub.Announce(announce(3, due))
@@ -180,6 +188,7 @@ def test_an_event_is_written_when_an_announcement_changes_something_and_only_the
     assert service.events() == [("north", "announced", "2 waiting, first due 2026-03-02T12:00:00+00:00")]
 
 
+@on_both
 def test_a_heartbeat_leaves_its_time_and_version_and_brings_the_coordinators_clock(service: Service) -> None:
     reply = service.stub().Heartbeat(heartbeat(service.clock))
     assert reply.clock.ToDatetime(tzinfo=UTC) == START
@@ -196,6 +205,7 @@ def test_a_site_is_asked_to_delete_what_it_got_of_quarantined_and_withdrawn_vers
     assert list(service.stub().Heartbeat(heartbeat(service.clock)).purge) == [OLD, NEW]
 
 
+@on_both
 def test_an_acknowledged_deletion_is_not_asked_for_again_until_the_site_holds_a_copy_again(service: Service) -> None:
     deliver(service.engine, "v1", OLD, "quarantined")
     stub = service.stub()
@@ -214,6 +224,7 @@ def test_no_site_can_acknowledge_for_another(service: Service) -> None:
     assert list(service.stub("north").Heartbeat(heartbeat(service.clock)).purge) == [OLD]
 
 
+@on_both
 def test_status_shows_the_standing_and_the_campaign_that_runs(service: Service) -> None:
     service.stub().Announce(announce(2))
     with transaction(service.engine) as session:
@@ -233,6 +244,7 @@ def test_a_suspended_site_is_still_heard(service: Service) -> None:
     assert stub.Status(messages.StatusRequest()).standing == messages.StatusReply.STANDING_SUSPENDED
 
 
+@on_both
 @pytest.mark.parametrize("name", ["gone", "stranger"])
 def test_a_revoked_and_an_unknown_site_are_denied_every_method_and_leave_nothing(service: Service, name: str) -> None:
     stub = service.stub(name)
@@ -314,6 +326,7 @@ def test_a_site_that_calls_too_often_is_slowed_down_and_the_others_are_not(servi
     assert service.site().pending == 2
 
 
+@on_both
 def test_a_database_that_fails_reads_as_try_again_without_a_word_about_it(service: Service) -> None:
     with transaction(service.engine) as session:
         session.execute(select(1))
