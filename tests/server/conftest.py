@@ -86,7 +86,7 @@ def postgres() -> Iterator[URL]:
             time.sleep(0.05)
         yield make_url(f"postgresql+pg8000://fedforget:{password}@127.0.0.1:{port}/postgres")
     finally:
-        server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGQUIT)  # nothing in it is kept
         try:
             server.wait(30)
         except subprocess.TimeoutExpired:
