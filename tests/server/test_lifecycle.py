@@ -176,10 +176,10 @@ def test_a_campaign_waits_visibly_for_its_forgetting_hospital_and_retrains_befor
     # North says that somebody waits, and is gone when it is asked to unlearn.
     exchange = type(collected).exchange
 
-    def without_north(self, kind, requests, deadline=None):
+    def without_north(self, kind, requests, deadline=None, whole=None):
         if kind == "train.unlearn":
             self.nodes = {"south": nodes["south"]}
-        return exchange(self, kind, requests, deadline)
+        return exchange(self, kind, requests, deadline, whole)
 
     type(collected).exchange = without_north
     try:
