@@ -137,27 +137,32 @@ def record_revocations(
     received: datetime,
     days_to_answer: float,
     scope: Scope = "all",
+    also_unknown: bool = False,
 ) -> Receipt:
     """Record revocations: from now on no train or retain batch holds these patients, whichever process makes it.
+
+    With `also_unknown` those whom the site does not know are recorded too, so that no later import lets them in.
 
     Raises:
         CohortError: some patients are not known here, and nothing is recorded; or a file of the site is damaged.
         OutputError: the disk does not take it, and nothing is recorded.
     """
-    known = known_patients(folder)
-    unknown = sum(p not in known for p in patients)
-    if unknown:
-        raise CohortError(
-            f"{unknown} of {len(patients)} patients of the list are not known here; nothing was recorded",
-            where=str(folder),
-            remedy="check the list",
-        )
     due = received + timedelta(days=days_to_answer)
+    # Read under the lock: an import that ends meanwhile may make somebody known.
     with locked(folder):
+        nobody_yet = also_unknown and not (folder / _SITE_FILE).exists()
+        known = {} if nobody_yet else known_patients(folder)
+        unknown = sum(p not in known for p in patients)
+        if unknown and not also_unknown:
+            raise CohortError(
+                f"{unknown} of {len(patients)} patients of the list are not known here; nothing was recorded",
+                where=str(folder),
+                remedy="check the list",
+            )
         before = read_revocations(folder).patients
         new = {
             p: Revocation(
-                state="pending" if known[p] is Subset.TRAIN else "untrained",
+                state="pending" if known.get(p) is Subset.TRAIN else "untrained",
                 receipt=receipt,
                 received=received,
                 due=due,

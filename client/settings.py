@@ -42,6 +42,50 @@ class SitePortsConfig(Settings):
     """Health and metrics."""
 
 
+class FhirConfig(Settings):
+    """Consents by HL7 FHIR. See `docs/how-to/fhir.md`; files are relative to the site's folder."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    """Where the endpoint listens: an address of the hospital's own network, never of the internet."""
+    port: int = Field(default=19095, ge=1, le=65535)
+    certificate: str = ""
+    """TLS certificate (PEM) of the endpoint; needed unless `host` is loopback."""
+    key: str = ""
+    client_ca: str = ""
+    """Authority (PEM) of client certificates. Without it a bearer token is asked for, with `token_file` set both."""
+    token_file: str = "fhir/token"  # noqa: S105 - a path
+    """Holds the bearer token; empty: client certificates alone."""
+    server: str = ""
+    """Base address of the hospital's FHIR server, to be pulled from; empty: consents are only taken."""
+    server_ca: str = ""
+    client_id: str = ""
+    """As which this site is registered there for SMART Backend Services; empty: no sign-in."""
+    token_url: str = ""
+    """Where it signs in; empty: where the server's `smart-configuration` says."""
+    scope: str = "system/Consent.rs"
+    patient_map: str = ""
+    """CSV `fhir_patient,patient_id`; empty: both ids are the same."""
+    policy_system: str = ""
+    """Of the policy code that consent is asked for; empty: use for research by the MII broad consent."""
+    policy_code: str = ""
+    purpose: str = ""
+    """Code of `v3-ActReason` for which data are used; empty: none is claimed."""
+    pull_seconds: Positive = 300.0
+    overlap_seconds: float = Field(default=600.0, ge=0.0)
+    """How far behind its cursor a pull begins, for versions that the server wrote late."""
+    reconcile_hour: int = Field(default=2, ge=0, le=23)
+    """Local hour after which everything is read, once a night."""
+
+
+class InboxConfig(Settings):
+    """The watched folder. See `docs/how-to/fhir.md`."""
+
+    enabled: bool = False
+    keys: tuple[str, ...] = ()
+    """Public keys (PEM) whose signed lists are taken; relative to the site's folder."""
+
+
 class SiteSettings(Settings):
     """The whole file."""
 
@@ -60,6 +104,8 @@ class SiteSettings(Settings):
     days_to_answer: float = Field(default=30.0, gt=0.0)
     """From the receipt of a revocation to its due date (GDPR Art. 12(3): one month)."""
     heartbeat_seconds: Positive = 60.0
+    fhir: FhirConfig = FhirConfig()
+    inbox: InboxConfig = InboxConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +178,26 @@ class SiteFolder:
     def flower_home(self) -> Path:
         """`FLWR_HOME` of the SuperNode."""
         return self.root / "flower"
+
+    @property
+    def fhir_key(self) -> Path:
+        """P-384 key, encrypted with `passphrase`, that signs in at the hospital's FHIR server; made by `fhir init`."""
+        return self.root / "fhir" / "smart.pem"
+
+    @property
+    def fhir_jwks(self) -> Path:
+        """Its public half, to be registered there."""
+        return self.root / "fhir" / "jwks.json"
+
+    @property
+    def pseudonym_secret(self) -> Path:
+        """What patients' pseudonyms and sealed identifiers are made with. Lost, the consents here are nobody's."""
+        return self.root / "secrets" / "pseudonyms"
+
+    @property
+    def inbox(self) -> Path:
+        """Where signed opt-out lists are put."""
+        return self.root / "inbox"
 
     @property
     def logs(self) -> Path:

@@ -1,0 +1,302 @@
+"""Consents by version in the site's database, what was decided of them, and how far a FHIR server was read.
+
+A version is on the disk before its receipt is given, and is never changed. Patients stand in it under pseudonyms; their
+identifiers are sealed in one table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Engine, String, func, or_, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from client.database import Base
+from client.fhir.resources import IncomingConsent
+from client.fhir.weighing import KnownVersion
+from client.pseudonyms import Pseudonyms
+from common.sql import transaction
+
+AnswerName = Literal["permit", "deny", "unknown"]
+
+
+class ConsentRow(Base):
+    """One version of one consent. Two texts of the same version are two rows."""
+
+    __tablename__ = "consents"
+    resource: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    patient: Mapped[str] = mapped_column(index=True)
+    status: Mapped[str]
+    updated: Mapped[datetime | None]
+    received: Mapped[datetime]
+    receipt: Mapped[str]
+    document: Mapped[dict[str, Any]]
+    weighed: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class ConsentPatientRow(Base):
+    """The identifier behind a pseudonym, sealed."""
+
+    __tablename__ = "consent_patients"
+    patient: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[str] = mapped_column(String(1000))
+
+
+class DecisionRow(Base):
+    """What a patient's consents come to, and whether a revocation was made of it."""
+
+    __tablename__ = "consent_decisions"
+    patient: Mapped[str] = mapped_column(primary_key=True)
+    answer: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime]
+    resource: Mapped[str]
+    version: Mapped[str]
+    receipt: Mapped[str | None]
+    """Of the version that withdrew first."""
+    received: Mapped[datetime | None]
+    """When the hospital had that version."""
+    recorded: Mapped[datetime | None]
+    """When it became a revocation; not before the patient map names the patient."""
+
+
+class ServerRow(Base):
+    """A FHIR server that is pulled from."""
+
+    __tablename__ = "fhir_servers"
+    base: Mapped[str] = mapped_column(String(500), primary_key=True)
+    cursor: Mapped[datetime | None]
+    """Latest `meta.lastUpdated` seen, by the server's clock."""
+    baseline: Mapped[datetime | None]
+    """The cursor after the first pull."""
+    pulled: Mapped[datetime | None]
+    reconciled: Mapped[datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A version that is on the disk."""
+
+    resource: str
+    version: str
+    receipt: str
+    received: datetime
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest version of a consent.
+
+    Attributes:
+        patient: the pseudonym.
+        last_update: of any of its versions.
+    """
+
+    kept: Kept
+    document: dict[str, Any] = field(repr=False)
+    patient: str
+    last_update: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StewardItem:
+    """A patient whose consents a person must look at; found by the consent's id in the hospital's own system."""
+
+    consent: str
+    version: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a FHIR server was read."""
+
+    cursor: datetime | None = None
+    baseline: datetime | None = None
+    pulled: datetime | None = None
+    reconciled: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Numbers for `fhir status`.
+
+    Attributes:
+        unmapped: patients who withdrew and whom the patient map does not name (yet).
+    """
+
+    versions: int
+    patients: int
+    permit: int
+    deny: int
+    unknown: int
+    revoked: int
+    unmapped: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentStore:
+    """The tables, in the database behind `engine`."""
+
+    engine: Engine
+    pseudonyms: Pseudonyms
+
+    def keep(self, incoming: Sequence[IncomingConsent], at: datetime) -> tuple[Kept, ...]:
+        """Write down versions, all or none; one that is known gets the receipt that it got first."""
+        with transaction(self.engine) as session:
+            return tuple(self._keep(session, version, at) for version in incoming)
+
+    def newest(self, resource: str) -> Newest | None:
+        """The newest version of a consent."""
+        with transaction(self.engine) as session:
+            rows = [*session.scalars(select(ConsentRow).where(ConsentRow.resource == resource))]
+            if not rows:
+                return None
+            row = max(rows, key=_age)
+            kept = Kept(row.resource, row.version, row.receipt, row.received, is_new=False)
+            return Newest(kept, row.document, row.patient, max(each.updated or each.received for each in rows))
+
+    def known_versions(self, resource: str) -> dict[str, datetime]:
+        """The versions of a consent that are known, and when each was written."""
+        with transaction(self.engine) as session:
+            rows = session.scalars(select(ConsentRow).where(ConsentRow.resource == resource))
+            return {row.version: row.updated or row.received for row in rows}
+
+    def resources(self) -> frozenset[str]:
+        """Ids of all consents."""
+        with transaction(self.engine) as session:
+            return frozenset(session.scalars(select(ConsentRow.resource).distinct()))
+
+    def open_patients(self) -> tuple[str, ...]:
+        """Pseudonyms of those with a version that was not weighed, or a withdrawal that is no revocation yet."""
+        with transaction(self.engine) as session:
+            unweighed = select(ConsentRow.patient).where(ConsentRow.weighed.is_(None))
+            waiting = select(DecisionRow.patient).where(
+                DecisionRow.receipt.is_not(None), DecisionRow.recorded.is_(None)
+            )
+            return tuple(sorted({*session.scalars(unweighed), *session.scalars(waiting)}))
+
+    @contextmanager
+    def weighing(self) -> Iterator[Session]:
+        """A transaction in which nobody else weighs or adds versions."""
+        with transaction(self.engine) as session:
+            yield session
+
+    def identifier(self, session: Session, patient: str) -> str | None:
+        """The identifier behind a pseudonym; None where the consent named nobody."""
+        row = session.get(ConsentPatientRow, patient)
+        return None if row is None else self.pseudonyms.unseal(patient, row.sealed)
+
+    def versions(self, session: Session, patients: Collection[str]) -> tuple[KnownVersion, ...]:
+        """All versions of these pseudonyms' consents."""
+        rows = session.scalars(select(ConsentRow).where(ConsentRow.patient.in_(patients)))
+        return tuple(
+            KnownVersion(
+                row.resource, row.version, row.updated, row.received, row.receipt, row.weighed is None, row.document
+            )
+            for row in rows
+        )
+
+    def mark_weighed(self, session: Session, patients: Collection[str], at: datetime) -> None:
+        """All versions that these pseudonyms now have were taken into account."""
+        session.execute(
+            update(ConsentRow).where(ConsentRow.patient.in_(patients), ConsentRow.weighed.is_(None)).values(weighed=at)
+        )
+
+    def baseline(self) -> datetime | None:
+        """From when on every withdrawal is to be seen; None where no FHIR server was read."""
+        with transaction(self.engine) as session:
+            return session.scalar(select(func.min(ServerRow.baseline)))
+
+    def progress(self, base: str) -> Progress:
+        """How far a server was read."""
+        with transaction(self.engine) as session:
+            row = session.get(ServerRow, base)
+            return Progress(row.cursor, row.baseline, row.pulled, row.reconciled) if row else Progress()
+
+    def set_progress(self, base: str, progress: Progress) -> None:
+        """Remember how far a server was read."""
+        with transaction(self.engine) as session:
+            session.merge(
+                ServerRow(
+                    base=base,
+                    cursor=progress.cursor,
+                    baseline=progress.baseline,
+                    pulled=progress.pulled,
+                    reconciled=progress.reconciled,
+                )
+            )
+
+    def steward_list(self) -> tuple[StewardItem, ...]:
+        """What a person must look at, the oldest first."""
+        with transaction(self.engine) as session:
+            again = (DecisionRow.answer == "permit") & DecisionRow.receipt.is_not(None)
+            unmapped = DecisionRow.receipt.is_not(None) & DecisionRow.recorded.is_(None)
+            rows = session.scalars(
+                select(DecisionRow)
+                .where(or_(DecisionRow.answer == "unknown", again, unmapped))
+                .order_by(DecisionRow.at, DecisionRow.resource)
+            )
+            return tuple(StewardItem(row.resource, row.version, _why(row), row.at) for row in rows)
+
+    def tally(self) -> Tally:
+        """Numbers."""
+        with transaction(self.engine) as session:
+            versions = session.scalar(select(func.count()).select_from(ConsentRow)) or 0
+            rows = [*session.scalars(select(DecisionRow))]
+        answers = Counter(row.answer for row in rows)
+        return Tally(
+            versions,
+            len(rows),
+            answers["permit"],
+            answers["deny"],
+            answers["unknown"],
+            sum(row.recorded is not None for row in rows),
+            sum(row.receipt is not None and row.recorded is None for row in rows),
+        )
+
+    def _keep(self, session: Session, incoming: IncomingConsent, at: datetime) -> Kept:
+        key = (incoming.resource, incoming.version, incoming.digest)
+        row = session.get(ConsentRow, key)
+        is_new = row is None
+        if row is None:
+            named = incoming.patient if incoming.patient is not None else f"Consent/{incoming.resource}"
+            patient = self.pseudonyms.of(named)
+            if incoming.patient is not None and session.get(ConsentPatientRow, patient) is None:
+                session.add(ConsentPatientRow(patient=patient, sealed=self.pseudonyms.seal(incoming.patient)))
+            row = ConsentRow(
+                resource=incoming.resource,
+                version=incoming.version,
+                digest=incoming.digest,
+                patient=patient,
+                status=incoming.status,
+                updated=incoming.updated,
+                received=at,
+                receipt=self.pseudonyms.receipt(*key),
+                document=incoming.document,
+                weighed=None,
+            )
+            session.add(row)
+            session.flush()
+        return Kept(row.resource, row.version, row.receipt, row.received, is_new)
+
+
+def _age(row: ConsentRow) -> tuple[bool, int, datetime]:
+    """Ascending with the version; ones without a number come after those that they were made from."""
+    numbered = row.version.isdecimal()
+    return (not numbered, int(row.version) if numbered else 0, row.updated or row.received)
+
+
+def _why(row: DecisionRow) -> str:
+    if row.receipt is not None and row.recorded is None:
+        return "withdrawn, and it names nobody whom the patient map knows"
+    return "consented again after a withdrawal: stays excluded" if row.answer == "permit" else row.reason

@@ -1,0 +1,67 @@
+"""What the endpoint says: FHIR resources that never quote what came in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from client.consent_store import Kept
+
+
+def outcome(code: str, text: str) -> dict[str, Any]:
+    """An OperationOutcome with one error; `code` is of https://hl7.org/fhir/valueset-issue-type.html."""
+    return {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "code": code, "diagnostics": text}],
+    }
+
+
+def receipt(kept: Kept) -> dict[str, Any]:
+    """The receipt of a version that is on the disk; the same for whatever patient and whatever it led to."""
+    return {
+        "resourceType": "Parameters",
+        "parameter": [
+            {"name": "receipt", "valueString": kept.receipt},
+            {"name": "received", "valueInstant": _instant(kept.received)},
+        ],
+    }
+
+
+def capability_statement(now: datetime) -> dict[str, Any]:
+    """What the endpoint does (https://hl7.org/fhir/R4/capabilitystatement.html)."""
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": _instant(now),
+        "kind": "instance",
+        "software": {"name": "FedForget", "version": version("fedforget")},
+        "implementation": {"description": "Takes revocations of consent to federated training"},
+        "fhirVersion": "4.0.1",
+        "format": ["json"],
+        "rest": [
+            {
+                "mode": "server",
+                "documentation": "Consents of R4, R4B and R5 are taken. Nothing can be read back but receipts.",
+                "security": {"description": "Mutual TLS, a bearer token, or both, as the site has set it"},
+                "resource": [
+                    {
+                        "type": "Consent",
+                        "interaction": [{"code": "create"}, {"code": "update"}],
+                        "versioning": "versioned",
+                        "updateCreate": True,
+                        "operation": [
+                            {
+                                "name": "revokeConsent",
+                                "definition": "http://hl7.org/fhir/us/consent-management/OperationDefinition/revokeConsent",
+                            }
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,192 @@
+"""Where every FHIR way in ends: the version is kept, the rule is asked, and a withdrawal becomes a revocation.
+
+Kept before weighed, recorded before marked as weighed: a process that is killed in between does it again, and nothing
+is counted twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from client.consent.consent_document import Coding, UnreadableConsentError, read_consent
+from client.consent.rule import Deny, Permit
+from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept
+from client.fhir.patients import PatientMap
+from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
+from client.fhir.weighing import KnownVersion, Weighed, weigh
+from client.revocations import record_revocations
+from common.errors import InputError
+
+_REVOKED = "revoked"
+
+
+class OtherPatientError(InputError):
+    """A revocation names another patient than the consent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes Consents at one site.
+
+    Attributes:
+        folder: of the site, with its revocations.
+        store: of the versions.
+        patients: the map as it stands now.
+        policy: what the data are used for, as the rule asks it.
+        purpose: the purpose claimed.
+        base: of the hospital's FHIR server, empty if none is known.
+    """
+
+    folder: Path
+    store: ConsentStore
+    patients: Callable[[], PatientMap]
+    policy: Coding
+    purpose: Coding | None
+    days_to_answer: float
+    clock: Callable[[], datetime]
+    base: str = ""
+
+    def take(self, resource: Resource) -> Kept:
+        """Keep one version and act on it; it is on the disk when this returns.
+
+        Raises:
+            UnusableResourceError: it cannot be read, or names no patient; nothing is kept.
+            InputError: the patient map, or a file of the site.
+        """
+        incoming = read_incoming(resource, self.base)
+        try:
+            read_consent(resource)
+        except UnreadableConsentError as err:
+            raise UnusableResourceError(f"a Consent that cannot be read: {err.problem}") from None
+        if incoming.patient is None:
+            raise UnusableResourceError("a Consent without a reference to a patient of this server, or an identifier")
+        (kept,) = self.keep([incoming])
+        self.settle()
+        return kept
+
+    def notice(self, resources: Sequence[Resource]) -> tuple[Kept, ...]:
+        """Keep what a hook carried and act on it; what has no id is left to the pull, what cannot be read to a steward.
+
+        Raises:
+            InputError: the patient map, or a file of the site.
+        """
+        found = []
+        for resource in resources:
+            with contextlib.suppress(UnusableResourceError):
+                found.append(read_incoming(resource, self.base))
+        kept = self.keep(found)
+        self.settle()
+        return kept
+
+    def keep(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
+        """Keep versions, all or none, without acting on them yet."""
+        patients, now = self.patients(), self.clock()
+        return self.store.keep([_completed(version, patients, now) for version in incoming], now)
+
+    def revoke(self, request: RevokeRequest) -> Kept:
+        """Take a version of the consent that is inactive, made of the newest one that is known; once, however often.
+
+        Raises:
+            OtherPatientError: the consent is another patient's; nothing is kept.
+            InputError: see `take`.
+        """
+        known, now, number = self.store.newest(request.consent), self.clock(), ""
+        document: dict[str, Any] = {
+            "resourceType": "Consent",
+            "id": request.consent,
+            "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]},
+            "patient": None,
+        }
+        if known is not None:
+            if known.patient != self.store.pseudonyms.of(self.patients().normal(request.patient)):
+                raise OtherPatientError("the consent is not this patient's")
+            if known.document.get("status") == "inactive":
+                self.settle()
+                return known.kept
+            document = known.document
+            number = f"{known.kept.version}." if known.kept.version else ""
+            # Later than what it replaces, also where the FHIR server's clock is ahead of this one.
+            now = max(now, known.last_update + timedelta(seconds=1))
+        changed = {
+            **document,
+            "meta": {"versionId": f"{number}{_REVOKED}", "lastUpdated": now.isoformat(timespec="milliseconds")},
+            "status": "inactive",
+        }
+        incoming = dataclasses.replace(read_incoming(changed), patient=request.patient)
+        (made,) = self.keep([incoming])
+        self.settle()
+        return made
+
+    def settle(self) -> int:
+        """Weigh what was not weighed, and record what waits; returns how many withdrawals became revocations.
+
+        Raises:
+            InputError: the patient map, or a file of the site.
+        """
+        patients, since = self.patients(), self.store.baseline()
+        return sum(self._settle(patient, patients, since) for patient in self.store.open_patients())
+
+    def _settle(self, patient: str, patients: PatientMap, since: datetime | None) -> bool:
+        now = self.clock()
+        with self.store.weighing() as session:
+            key = self.store.identifier(session, patient)
+            cohort_id = patients.cohort_id(key) if key is not None else None
+            everybody = {patient}
+            if cohort_id is not None:
+                everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}
+            versions = self.store.versions(session, everybody)
+            found = weigh(versions, self.policy, self.purpose, since=since, at=now)
+            decision = _brought_up_to_date(session, patient, versions, found, now)
+            # Where the consent names nobody, or nobody whom the map knows, there is nobody to exclude yet.
+            recording = decision.receipt is not None and decision.recorded is None and cohort_id is not None
+            if recording:
+                record_revocations(
+                    self.folder,
+                    [str(cohort_id)],
+                    receipt=str(decision.receipt),
+                    received=decision.received or now,
+                    days_to_answer=self.days_to_answer,
+                    also_unknown=True,
+                )
+                decision.recorded = now
+            self.store.mark_weighed(session, [patient], now)
+            return recording
+
+
+def _brought_up_to_date(
+    session: Session, patient: str, versions: Sequence[KnownVersion], found: Weighed, now: datetime
+) -> DecisionRow:
+    """The decision's row; the first withdrawal that was seen stays in it."""
+    answer: AnswerName = "permit" if isinstance(found.answer, Permit) else "unknown"
+    if isinstance(found.answer, Deny):
+        answer = "deny"
+    reason = "" if isinstance(found.answer, Permit) else found.answer.reason[:200]
+    last = max(versions, key=lambda version: version.moment)
+    row = session.get(DecisionRow, patient)
+    if row is None:
+        row = DecisionRow(patient=patient, answer="", receipt=None, received=None, recorded=None)
+        session.add(row)
+    if (row.answer, row.reason, row.resource, row.version) != (answer, reason, last.resource, last.number):
+        row.answer, row.reason, row.at = answer, reason, now
+        row.resource, row.version = last.resource, last.number
+    if found.withdrawal is not None and row.receipt is None:
+        row.receipt, row.received = found.withdrawal.receipt, found.withdrawal.known_since
+    return row
+
+
+def _completed(version: IncomingConsent, patients: PatientMap, now: datetime) -> IncomingConsent:
+    """With the patient's usual key, and with the time of arrival where the sender gave none to order versions by."""
+    patient = version.patient if version.patient is None else patients.normal(version.patient)
+    meta = version.document.get("meta", {})
+    if not isinstance(meta, dict) or "lastUpdated" in meta:
+        return dataclasses.replace(version, patient=patient)
+    stamped = {**version.document, "meta": {**meta, "lastUpdated": now.isoformat(timespec="milliseconds")}}
+    return dataclasses.replace(version, patient=patient, updated=now, document=stamped)

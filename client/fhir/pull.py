@@ -1,0 +1,153 @@
+"""Reading what changed at the hospital's FHIR server, and now and then everything: hooks may be lost, consents not."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from client.fhir.intake import Intake
+from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, read_incoming
+from client.fhir.server import FhirServer
+
+PAGE = 200
+"""Resources that are asked for at a time."""
+_MOST_PASSES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull found: numbers only.
+
+    Attributes:
+        read: versions that the server gave.
+        new: of these, not known before.
+        unusable: without a proper id.
+        revoked: withdrawals that became revocations.
+    """
+
+    read: int
+    new: int
+    unusable: int
+    revoked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What a reconciliation found: numbers only.
+
+    Attributes:
+        pulled: as of a pull; its `new` versions are those that hooks and pulls had missed.
+        gone: consents that are known here and that the server lists no more.
+    """
+
+    pulled: Pulled
+    gone: int
+
+
+def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
+    """Read what changed since the last pull, less an overlap; the cursor moves when all of it is on the disk.
+
+    The first pull reads everything and takes it as it stands. Later ones fetch the versions in between too, so that a
+    withdrawal that was taken back is still seen.
+
+    Raises:
+        UnavailableError: the server does not answer; what was read till then is kept, and counts.
+        RefusedError: it refuses us.
+        WireError: its answer is not what FHIR says.
+        InputError: the patient map, or a file of the site.
+    """
+    before, begun = intake.store.progress(server.base), intake.clock()
+    since = {} if before.cursor is None else {"_lastUpdated": f"ge{_instant(before.cursor - overlap)}"}
+    reading = _Reading(server, intake, before.baseline)
+    try:
+        # A consent that changes while pages are turned moves to the end, and another slips to a page that was read
+        # already: several pages are read again until nothing new is among them.
+        for _ in range(_MOST_PASSES):
+            new = reading.new
+            if reading.all_pages(since) < 2 or reading.new == new:
+                break
+    finally:
+        revoked = intake.settle()
+    seen = [moment for moment in (before.cursor, reading.latest) if moment is not None]
+    cursor = max(seen, default=None)
+    intake.store.set_progress(
+        server.base,
+        dataclasses.replace(before, cursor=cursor, baseline=before.baseline or cursor or begun, pulled=begun),
+    )
+    return Pulled(reading.read, reading.new, reading.unusable, revoked)
+
+
+def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differences:
+    """Pull, then read everything: what was missed is taken in, and what is gone is counted. Raises as `pull`."""
+    pull(server, intake, overlap)
+    known, begun = intake.store.resources(), intake.clock()
+    progress = intake.store.progress(server.base)
+    reading = _Reading(server, intake, progress.baseline)
+    try:
+        reading.all_pages({})
+    finally:
+        revoked = intake.settle()
+    intake.store.set_progress(server.base, dataclasses.replace(progress, reconciled=begun))
+    found = Pulled(reading.read, reading.new, reading.unusable, revoked)
+    return Differences(found, len(known - reading.resources))
+
+
+class _Reading:
+    """One walk through a server's pages, and what it found."""
+
+    def __init__(self, server: FhirServer, intake: Intake, baseline: datetime | None) -> None:
+        self._server, self._intake, self._baseline = server, intake, baseline
+        self.read = self.new = self.unusable = 0
+        self.latest: datetime | None = None
+        self.resources: set[str] = set()
+
+    def all_pages(self, parameters: dict[str, str]) -> int:
+        """Keep what is on the pages of a search; returns how many pages there were."""
+        pages = 0
+        for page in self._server.search({"_sort": "_lastUpdated", "_count": str(PAGE), **parameters}):
+            self._keep(page)
+            pages += 1
+        return pages
+
+    def _keep(self, page: tuple[Resource, ...]) -> None:
+        found = self._usable(page)
+        earlier = [version for last in found if self._has_gap(last) for version in self._history(last.resource)]
+        # Together: a version on the disk without those before it would look as if they had been read.
+        kept = self._intake.keep([*earlier, *found])
+        self.read += len(kept)
+        self.new += sum(version.is_new for version in kept)
+        self.resources |= {version.resource for version in found}
+        moments = [version.updated for version in found if version.updated is not None]
+        self.latest = max([*moments, *([self.latest] if self.latest else [])], default=None)
+
+    def _usable(self, resources: tuple[Resource, ...]) -> list[IncomingConsent]:
+        found = []
+        for resource in resources:
+            try:
+                found.append(read_incoming(resource, self._server.base))
+            except UnusableResourceError:
+                self.unusable += 1
+        return found
+
+    def _has_gap(self, last: IncomingConsent) -> bool:
+        """May a version since the first pull be unknown, also below one that a hook carried?"""
+        if self._baseline is None or (last.updated is not None and last.updated < self._baseline):
+            return False
+        if not last.version.isdecimal():
+            return True
+        known = self._intake.store.known_versions(last.resource)
+        for number in range(int(last.version) - 1, 0, -1):
+            if (written := known.get(str(number))) is None:
+                return True
+            if written <= self._baseline:
+                return False
+        return False
+
+    def _history(self, consent: str) -> list[IncomingConsent]:
+        versions = [version for page in self._server.history(consent) for version in self._usable(page)]
+        return [version for version in versions if version.resource == consent]
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

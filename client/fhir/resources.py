@@ -1,0 +1,218 @@
+"""What comes in by FHIR, read as far as it is needed: one Consent, a notification, the parameters of a revocation.
+
+Of a Consent only what the rule weighs is kept: no name, no text, no reference to a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from client.consent.consent_document import UnreadableConsentError, VersionId, read_version
+from common.errors import InputError
+
+Resource: TypeAlias = Mapping[str, Any]
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+"""https://hl7.org/fhir/R5/datatypes.html#id"""
+_DEEPEST = 40
+_LONGEST_KEY = 400
+"""Characters of an identifier with its system."""
+_INSIDE = {"meta", "scope", "category", "policy", "policyRule", "policyBasis", "provision", "period", "code", "coding"}
+_INSIDE |= {"purpose"}
+_TEXTS = {"resourceType", "id", "versionId", "lastUpdated", "status", "system", "code", "uri", "type", "start", "end"}
+_TEXTS |= {"dateTime", "date", "decision"}
+
+
+class UnusableResourceError(InputError):
+    """Something that is no FHIR resource of a kind that is taken here; says nothing of its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingConsent:
+    """One version of a Consent as it came in.
+
+    Attributes:
+        document: what the rule weighs of it.
+        digest: SHA-256 of all of it.
+        patient: as the FHIR server knows them: a logical id, or `system|value`; None if nobody can tell.
+    """
+
+    resource: str
+    version: str
+    updated: datetime | None
+    status: str
+    digest: str
+    document: dict[str, Any] = field(repr=False)
+    patient: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeRequest:
+    """Parameters of `$revokeConsent`."""
+
+    consent: str
+    patient: str = field(repr=False)
+
+
+def parse_json(content: bytes) -> dict[str, Any]:
+    """One JSON object of which every reader reads the same: no key twice, no NaN, not nested beyond reason.
+
+    Raises:
+        UnusableResourceError: anything else.
+    """
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        raise UnusableResourceError("not one JSON object in UTF-8 with every key once") from None
+    if not isinstance(value, dict) or _is_deeper(value, _DEEPEST):
+        raise UnusableResourceError("not one JSON object, or nested too deeply")
+    return value
+
+
+def read_incoming(resource: Resource, base: str = "") -> IncomingConsent:
+    """Read a Consent; one whose rules cannot be read is taken too, as the rule answers Unknown to it.
+
+    Args:
+        resource: as `parse_json` gives it.
+        base: of the hospital's FHIR server, whose absolute references are as good as relative ones.
+
+    Raises:
+        UnusableResourceError: no Consent, or without a proper id.
+    """
+    identity = resource.get("id")
+    if resource.get("resourceType") != "Consent" or not isinstance(identity, str) or not _ID.fullmatch(identity):
+        raise UnusableResourceError("not a Consent with an id as FHIR allows it")
+    try:
+        version = read_version(resource)
+    except UnreadableConsentError:
+        version = VersionId(identity, "", None)
+    status = resource.get("status")
+    return IncomingConsent(
+        identity,
+        version.number if _ID.fullmatch(version.number) else "",
+        version.updated,
+        status if isinstance(status, str) and len(status) <= 64 else "",
+        hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest(),
+        weighed(resource),
+        _person(resource.get("patient", resource.get("subject")), base),
+    )
+
+
+def weighed(resource: Resource) -> dict[str, Any]:
+    """The elements that the rule weighs; of all others the name alone, which may tell R4 from R5."""
+    return {name: _kept(name, value) for name, value in resource.items()}
+
+
+def notified(resource: Resource) -> tuple[Resource, ...]:
+    """Consents that a subscription's notification carries, which may be none.
+
+    A Consent itself (R4 rest-hook with a payload), or a Bundle whose first entry is the status of a topic-based
+    subscription: `SubscriptionStatus` in R5, `Parameters` in the backport to R4.
+
+    Raises:
+        UnusableResourceError: neither.
+    """
+    kind = resource.get("resourceType")
+    if kind == "Consent":
+        return (resource,)
+    if kind == "Bundle" and resource.get("type") in ("subscription-notification", "history"):
+        found = tuple(resources_in(resource))
+        if found and found[0].get("resourceType") in ("SubscriptionStatus", "Parameters"):
+            return tuple(entry for entry in found[1:] if entry.get("resourceType") == "Consent")
+    raise UnusableResourceError("neither a Consent nor a notification of a subscription")
+
+
+def resources_in(bundle: Resource) -> Iterator[Resource]:
+    """The resources of a Bundle's entries.
+
+    Raises:
+        UnusableResourceError: its entries are not a list of objects.
+    """
+    entries = bundle.get("entry", [])
+    if not isinstance(entries, list):
+        raise UnusableResourceError("the entries of a Bundle are not a list")
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise UnusableResourceError("an entry of a Bundle is not an object")
+        resource = entry.get("resource")
+        if isinstance(resource, dict):
+            yield resource
+
+
+def read_revoke_request(resource: Resource, base: str = "") -> RevokeRequest:
+    """Parameters `consent` and `patient`, each a reference (HL7 FAST, Scalable Consent Management).
+
+    Raises:
+        UnusableResourceError: one of them is missing or not to be understood.
+    """
+    items = resource.get("parameter")
+    if resource.get("resourceType") != "Parameters" or not isinstance(items, list):
+        raise UnusableResourceError("not Parameters")
+    values = {
+        item["name"]: item.get("valueReference")
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("name"), str)
+    }
+    patient = _person(values.get("patient"), base)
+    consent = _target(values.get("consent"), "Consent", base)
+    if consent is None or patient is None:
+        raise UnusableResourceError("the parameters consent and patient must be references to one of each")
+    return RevokeRequest(consent, patient)
+
+
+def _person(value: object, base: str) -> str | None:
+    """The logical id of a reference, else `system|value` of its identifier."""
+    found = _target(value, "Patient", base)
+    if found is not None or not isinstance(value, dict):
+        return found
+    identifier = value.get("identifier")
+    if not isinstance(identifier, dict) or "reference" in value:
+        return None
+    system, number = identifier.get("system", ""), identifier.get("value")
+    if not isinstance(system, str) or not isinstance(number, str) or not number.strip():
+        return None
+    key = f"{system}|{number.strip()}"
+    return key if len(key) <= _LONGEST_KEY and key.isprintable() else None
+
+
+def _target(value: object, kind: str, base: str) -> str | None:
+    """The id in a reference to a resource of a kind, on this server."""
+    reference = value.get("reference") if isinstance(value, dict) else None
+    if not isinstance(reference, str):
+        return None
+    if base and reference.startswith(f"{base}/"):
+        reference = reference[len(base) + 1 :]
+    parts = reference.split("/")
+    if parts[2:3] == ["_history"]:
+        parts = parts[:2]
+    return parts[1] if len(parts) == 2 and parts[0] == kind and _ID.fullmatch(parts[1]) else None
+
+
+def _kept(name: str, value: Any) -> Any:
+    if name in _INSIDE and isinstance(value, dict):
+        return weighed(value)
+    if name in _INSIDE and isinstance(value, list):
+        return [weighed(item) if isinstance(item, dict) else None for item in value]
+    return value if name in _TEXTS and isinstance(value, str) else None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _refused(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)

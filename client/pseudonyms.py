@@ -1,0 +1,72 @@
+"""Patients' identifiers at rest: a pseudonym to find them by, and a sealed copy that only the site's key opens."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from base64 import b64decode, b64encode
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from common.errors import InputError
+from common.files import read_private
+
+_NONCE_BYTES = 12
+_LEAST_SECRET_BYTES = 32
+
+
+class Pseudonyms:
+    """What one secret of the site gives: keyed digests (HMAC-SHA-256) and sealed texts (AES-256-GCM)."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < _LEAST_SECRET_BYTES:
+            raise InputError("the secret for pseudonyms is too short", remedy="restore the file from its backup")
+        # One secret, and for each use a key of its own (RFC 5869).
+        self._name_key, self._seal_key, self._receipt_key = (
+            HKDF(SHA256(), 32, salt=None, info=f"fedforget/{use}".encode()).derive(secret)
+            for use in ("pseudonym", "identifier", "receipt")
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Pseudonyms:
+        """Those of the secret in `path`.
+
+        Raises:
+            InputError: it is missing, too short, or others can read it.
+        """
+        return cls(read_private(path))
+
+    def of(self, patient: str) -> str:
+        """The pseudonym of a patient, in hexadecimal."""
+        return hmac.digest(self._name_key, patient.encode(), hashlib.sha256).hex()
+
+    def receipt(self, *parts: str) -> str:
+        """A short number that says nothing about `parts`, and is the same for the same ones."""
+        text = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
+        return hmac.digest(self._receipt_key, text, hashlib.sha256).hex()[:16]
+
+    def seal(self, patient: str) -> str:
+        """The identifier, encrypted and bound to its pseudonym."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = AESGCM(self._seal_key).encrypt(nonce, patient.encode(), self.of(patient).encode())
+        return b64encode(nonce + sealed).decode("ascii")
+
+    def unseal(self, pseudonym: str, sealed: str) -> str:
+        """The identifier again.
+
+        Raises:
+            InputError: it was sealed with another secret, for another pseudonym, or is damaged.
+        """
+        try:
+            content = b64decode(sealed, validate=True)
+            opened = AESGCM(self._seal_key).decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], pseudonym.encode())
+        except (ValueError, InvalidTag):
+            raise InputError(
+                "an identifier that this site's secret does not open", remedy="restore the secret from its backup"
+            ) from None
+        return opened.decode()
