@@ -44,9 +44,9 @@ study-covid: setup ## 10 seeds on the real set, into docs/results/covid.md
 	$(BIN)/fedforget-sim study --preset covid --seeds 10 --out runs/study-covid --write docs/results/covid.md
 
 study-hospitals: setup ## made-up hospitals, one and three forgetting, relay, scaled and naive
-	$(BIN)/fedforget-sim study --preset hospitals --seeds 2 --out runs/study-one --write docs/results/hospitals-one.md
+	$(BIN)/fedforget-sim study --preset hospitals --seeds 3 --out runs/study-one --write docs/results/hospitals-one.md
 	for how in relay scaled naive; do \
-	  $(BIN)/fedforget-sim study --preset hospitals-three --set campaign.aggregation=$$how --seeds 2 \
+	  $(BIN)/fedforget-sim study --preset hospitals-three --set campaign.aggregation=$$how --seeds 3 \
 	    --out runs/study-three-$$how --write docs/results/hospitals-three-$$how.md || exit 1; done
 
 study-natural: setup ## the real set by its own hospitals, one patient known at two, into docs/results/natural.md
