@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -25,6 +25,8 @@ from typing import NoReturn, Protocol
 import grpc
 from sqlalchemy.exc import SQLAlchemyError
 
+from client.event_log import SiteLog
+from client.evidence import Evidence
 from client.holdings import HeldVersions
 from client.revocations import Waiting, waiting
 from client.settings import SiteFolder
@@ -57,6 +59,16 @@ class Holdings(Protocol):
         """The coordinator has taken down that these are gone."""
 
 
+class Witness(Protocol):
+    """What the announcer needs of `client.evidence.Evidence`."""
+
+    def record(self) -> None:
+        """Bring it up to the site's records."""
+
+    def exchange(self, stub: CoordinationStub) -> None:
+        """Co-sign each other's logs, and attestations."""
+
+
 @dataclass(slots=True)
 class Announcer:
     """Decides at each `step` what there is to tell, and tells it.
@@ -77,6 +89,7 @@ class Announcer:
     rng: random.Random
     version: str
     max_skew: timedelta = timedelta(minutes=5)
+    evidence: Witness | None = None
     _open: ExitStack = field(init=False, default_factory=ExitStack)
     _stub: CoordinationStub | None = field(init=False, default=None)
     _told: Waiting | None = field(init=False, default=None)
@@ -92,6 +105,8 @@ class Announcer:
         if now < self._next_try or not (beat or (found is not None and found != self._told)):
             return
         try:
+            if self.evidence is not None:
+                self.evidence.record()
             if self._stub is None:
                 self._stub = self._open.enter_context(self.connect())
             if found is not None:
@@ -99,6 +114,8 @@ class Announcer:
             if beat:
                 self._heartbeat(self._stub)
                 self._next_beat = now + self.every
+                if self.evidence is not None:
+                    self.evidence.exchange(self._stub)
             self._failures = 0
         except (grpc.RpcError, FedForgetError, SQLAlchemyError) as err:
             self._failures += 1
@@ -222,15 +239,17 @@ def run(folder: SiteFolder) -> NoReturn:
     def clock() -> datetime:
         return datetime.now(UTC)
 
+    engine = open_database(f"sqlite:///{folder.database}")
     announcer = Announcer(
         connect=lambda: connect(folder),
         waiting=lambda: waiting(folder.root),
-        holdings=HeldVersions(folder.root / "models", open_database(f"sqlite:///{folder.database}"), clock),
+        holdings=HeldVersions(folder.root / "models", engine, clock),
         every=settings.heartbeat_seconds,
         clock=clock,
         rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
         version=version("fedforget"),
         max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
+        evidence=Evidence(lambda: nullcontext(SiteLog(folder, engine, clock))),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)

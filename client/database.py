@@ -1,4 +1,4 @@
-"""A site's own database: which versions it holds, who was in which round, which instructions it has seen.
+"""A site's own database: which versions it holds, who was in which round, which instructions it has seen, its log.
 
 It never leaves the site. SQLite in the site's folder by default; the schema is changed by migrations only.
 """
@@ -14,6 +14,7 @@ from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import Mapped, mapped_column
 
 from common import sql
+from common.event_log import log_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -67,6 +68,10 @@ class SeenRow(Base):
     __tablename__ = "seen"
     nonce: Mapped[str] = mapped_column(primary_key=True)
     expires: Mapped[datetime]
+
+
+LOG = log_tables(Base.metadata)
+"""The site's tamper-evident log."""
 
 
 @contextmanager

@@ -236,6 +236,7 @@ class Site:
                     draws=request.decision.bootstrap,
                     rng=np.random.default_rng(derive_seed(request.seed, self.name, "audit")),
                 )
+                self._records.audited(campaign, audit)
                 scored = (sets.forget, sets.retain, sets.calibration, sets.never_seen, sets.test)
                 cost = FORWARD * sum(len(s) for s in scored if s is not None)
                 return EvaluateReply(site=self.name, audit=audit, cost=cost, seconds=time.monotonic() - begin)

@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from sqlalchemy import Engine
 from torch import Tensor
 
 from client.database import opened
+from client.event_log import SiteLog
 from client.holdings import HeldVersions
 from client.participation import Participation, Use, fixed_cohort, members, record
 from client.settings import SiteFolder
+from common.evaluation.figures import SiteFigures, reported_digest
 from common.model.checkpoint import state_digest
 from common.wire import TRAIN, AdoptRequest
 
@@ -56,8 +59,27 @@ class SiteRecords:
             versions.keep(request.digest, state, request.version)
             purged = versions.purge(request.retired)
             if request.how == "unlearned":
-                return purged, pending & members(engine, request.campaign, "unlearn")
-            return purged, pending - members(engine, request.campaign, "train", step=TRAIN)
+                settled = pending & members(engine, request.campaign, "unlearn")
+            else:
+                settled = pending - members(engine, request.campaign, "train", step=TRAIN)
+            if self._enrolled:
+                self._log(engine).adopted(request.campaign, request.version, request.digest, request.how, settled)
+            return purged, settled
+
+    def audited(self, campaign: int, figures: SiteFigures) -> None:
+        """Write down which figures were reported of a candidate."""
+        if campaign and self._kept and self._enrolled:
+            digest = reported_digest(figures.membership, figures.groups["test"]["fused"])
+            with opened(self.folder.database) as engine:
+                self._log(engine).audited(campaign, digest)
+
+    def _log(self, engine: Engine) -> SiteLog:
+        return SiteLog(self.folder, engine, lambda: datetime.now(UTC))
+
+    @property
+    def _enrolled(self) -> bool:
+        """Whether there is a key that a log can be signed with."""
+        return self.folder.settings_file.exists()
 
     @property
     def _kept(self) -> bool:

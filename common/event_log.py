@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError
 from common.evidence import dsse, merkle
+from common.evidence.canonical import canonical
 from common.evidence.commitment import SALT_BYTES, commitment
 from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
 from common.evidence.log import Entry, Log, append
@@ -26,6 +27,8 @@ from common.evidence.schema import decode, time_text
 from common.sql import UtcDateTime
 
 OWNER, PEER = "owner", "peer"
+KEY = "key"
+"""Kind of leaf that names a key under which the log is signed from there on."""
 SERVER_ORIGIN = "server"
 """Name of the coordinator's log."""
 Clock = Callable[[], datetime]
@@ -136,10 +139,11 @@ class EventLog:
     random: Callable[[int], bytes] = secrets.token_bytes
 
     def append(self, session: Session, records: Iterable[Record], key: SigningKey) -> bool:
-        """Add those that are not in the log yet and sign where it then stands; whether it grew."""
-        wanted = {record.source: record for record in records}
-        if not wanted:
-            return False
+        """Add those that are not in the log yet and sign where it then stands; whether it grew.
+
+        A key that signs here for the first time comes before them, so that after a rotation the log says whose it was.
+        """
+        wanted = {record.source: record for record in (_first_use(key.public), *records)}
         head = self.tables.head
         size, peaks = session.execute(select(head.c.size, head.c.peaks).with_for_update()).one()
         edge = merkle.Frontier(size, tuple(bytes.fromhex(peak) for peak in peaks.split()))
@@ -275,6 +279,10 @@ class EventLog:
         rows = self.tables.peers
         changed = update(rows).where(rows.c.origin == origin, rows.c.trouble != reason).values(trouble=reason)
         return bool(session.execute(changed).rowcount)  # type: ignore[attr-defined]  # of an update it has one
+
+
+def _first_use(key: PublicKey) -> Record:
+    return Record(f"{KEY}:{key.keyid}", KEY, canonical({"key": key.pem.decode()}))
 
 
 def origin_of(site: str) -> str:

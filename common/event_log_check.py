@@ -8,8 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError
-from common.event_log import OWNER, EventLog, only
+from common.event_log import KEY, OWNER, EventLog, only
 from common.evidence import dsse, merkle
+from common.evidence.canonical import parse_canonical
 from common.evidence.commitment import check_commitment
 from common.evidence.keys import PinnedKeys, PublicKey
 from common.evidence.log import Entry
@@ -24,27 +25,37 @@ def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
     for leaf in leaves:
         edge = edge.append(leaf)
         roots.append(edge.root.hex())
-    signed = 0
-    for envelope in log.checkpoints(session):
-        checkpoint = _checkpoint(envelope, owner)
+    signed, keys = 0, _keys(log, session, owner)
+    rows = log.tables.checkpoints
+    for size, text in session.execute(select(rows.c.size, rows.c.envelope).order_by(rows.c.size)).all():
+        checkpoint, names = _checkpoint(text.encode(), keys)
         if checkpoint is None:
-            found.append("a checkpoint that the owner of the log did not sign")
+            found.append(f"the checkpoint of {size} leaves is not one that the owner of the log signed")
             continue
-        signed = max(signed, checkpoint.size)
+        signed = checkpoint.size if OWNER in names else signed
         found += _against(checkpoint, roots, log.origin)
     if signed < edge.size:
-        found.append(f"{edge.size - signed} leaves stand after the last signed checkpoint")
+        found.append(f"{edge.size - signed} leaves stand after the last checkpoint signed with the key of today")
     head = log.tables.head
     if session.execute(select(head.c.size, head.c.peaks)).one() != (edge.size, log.peaks(edge)):
         found.append("the growing edge is not that of the leaves")
     return [*found, *_vault(log, session, leaves)]
 
 
-def _checkpoint(envelope: dsse.Envelope, owner: PublicKey) -> Checkpoint | None:
+def _keys(log: EventLog, session: Session, owner: PublicKey) -> dict[str, PublicKey]:
+    """The owner's of today, and those before it that the log names; a peer who saw them knows whether they were."""
+    documents = (parse_canonical(item.document) for item in log.vault(session) if item.source.startswith(f"{KEY}:"))
+    named = [PublicKey.from_pem(str(found["key"]).encode()) for found in documents if isinstance(found, dict)]
+    return {OWNER: owner, **{key.keyid: key for key in named if key != owner}}
+
+
+def _checkpoint(data: bytes, keys: dict[str, PublicKey]) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """The checkpoint and whose keys signed it; none where no key of the log did."""
     try:
-        return read_checkpoint(only(envelope, owner), PinnedKeys.of([(OWNER, owner)]), {OWNER: 1})[0]
+        envelope = only(dsse.decode_envelope(data), *keys.values())
+        return read_checkpoint(envelope, PinnedKeys.of(keys.items()), {})
     except EvidenceError:
-        return None
+        return None, ()
 
 
 def _against(checkpoint: Checkpoint, roots: list[str], origin: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError, InputError
-from common.event_log import PEER, EventLog, Record, only
+from common.event_log import PEER, EventLog, Record, only, signed_by
 from common.evidence import dsse, statements
 from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
 from common.evidence.log_checkpoint import Checkpoint
@@ -146,7 +146,7 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
         if ours.payload != envelope.payload or site.name not in _with_revocations(row):
             continue
         signatures = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
-        if len(signatures) > len(ours.signatures):
+        if site.name in _unsigned(session, row):
             merged = tuple(signatures[keyid] for keyid in sorted(signatures))
             row.envelope = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, merged)).decode()
             detail = f"{row.version}: signed by {site.name}"
@@ -170,7 +170,7 @@ def standing(session: Session, campaign: int, server: PublicKey) -> Standing:
         )
     envelope = dsse.decode_envelope(row.envelope.encode()) if row.envelope else None
     unsigned = _unsigned(session, row)
-    names = [SERVER] if envelope and any(s.keyid == server.keyid for s in envelope.signatures) else []
+    names = [SERVER] if envelope and signed_by(envelope, server) else []
     signed = [name for name in _with_revocations(row) if envelope and name not in unsigned]
     unanswered = tuple(name for name, digests in sorted(row.sites.items()) if digests is None)
     return Standing(row.campaign, row.version, unanswered, unsigned, (*names, *signed), envelope)
@@ -181,8 +181,9 @@ def _with_revocations(row: AttestationRow) -> tuple[str, ...]:
 
 
 def _unsigned(session: Session, row: AttestationRow) -> tuple[str, ...]:
+    """By what was taken down of signatures: a site that has changed its key since has signed all the same."""
     if not row.envelope:
         return ()
-    ids = {signature.keyid for signature in dsse.decode_envelope(row.envelope.encode()).signatures}
-    keys = {name: session.get_one(SiteRow, name).signing_key for name in _with_revocations(row)}
-    return tuple(name for name, pem in keys.items() if PublicKey.from_pem(pem.encode()).keyid not in ids)
+    query = select(EventRow.site).where(EventRow.campaign == row.campaign, EventRow.kind == "attested")
+    signed = set(session.scalars(query))
+    return tuple(name for name in _with_revocations(row) if name not in signed)

@@ -1,0 +1,83 @@
+"""`fedforget-site log`: the site's tamper-evident log. It names nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import EvidenceError, InputError
+from common.terminal import AsJson, Folder, clear_errors, show, sub_app
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from common.event_log import EventLog
+    from common.evidence.keys import PublicKey
+
+app = sub_app("The site's log of revocations and what became of them, which cannot be rewritten unseen.")
+
+
+@app.command("show", epilog="Example: fedforget-site log show --last 50 --dir hospital")
+def show_log(
+    last: Annotated[int, typer.Option("--last", min=1, help="So many of the newest leaves.")] = 20,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest leaves, how far the coordinator has co-signed, and whether its log was refused."""
+    from common.log_report import drawn, report  # noqa: PLC0415 - the database, for commands that need it
+
+    with clear_errors(), _opened(folder) as (log, session, key):
+        found = report(log, session, key, last)
+        show(found, drawn(found), as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-site log verify --dir hospital")
+def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Compare every leaf and checkpoint with what was signed; exit code 6 when one differs."""
+    from common.event_log_check import problems  # noqa: PLC0415 - the database, for commands that need it
+
+    with clear_errors(), _opened(folder) as (log, session, key):
+        found = [*problems(log, session, key), *(f"{p.origin}: {p.trouble}" for p in log.peers(session) if p.trouble)]
+        size = len(log.leaves(session))
+        show({"size": size, "problems": found}, "\n".join(found) or f"all {size} leaves hold", as_json=as_json)
+        if found:
+            raise EvidenceError("the log does not hold: keep the folder as it is, and ask the coordinator for its copy")
+
+
+@app.command(epilog="Example: fedforget-site log export for-the-auditor --dir hospital")
+def export(
+    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write the public key, all leaves and the newest checkpoints to a new folder."""
+    from common.log_report import export as write  # noqa: PLC0415 - the database, for commands that need it
+
+    with clear_errors(), _opened(folder) as (log, session, key):
+        files = write(log, session, key, "site", to)
+        show({"folder": str(to), "files": files}, f"{to}: {', '.join(files)}", as_json=as_json)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[tuple[EventLog, Session, PublicKey]]:
+    """The log up to now, within a transaction."""
+    from client.database import opened, pending_migration  # noqa: PLC0415 - for commands that need the database
+    from client.event_log import SiteLog  # noqa: PLC0415
+    from client.settings import SiteFolder  # noqa: PLC0415
+
+    place = SiteFolder(folder)
+    if not place.database.exists():
+        raise InputError("no database here", where=str(folder), remedy="give the folder of `fedforget-site init`")
+    with opened(place.database) as engine:
+        if (schema := pending_migration(engine)) is not None:
+            remedy = "`fedforget-site up` migrates it, after a backup"
+            raise InputError(f"the database has schema {schema}", where=str(folder), remedy=remedy)
+        site = SiteLog(place, engine, lambda: datetime.now(UTC))
+        site.follow()
+        with site.session() as session:
+            yield site.log, session, site.key().public

@@ -1,0 +1,189 @@
+"""The site's log: what its records hold of revocations, use and versions, each as a leaf that names nobody.
+
+It follows the records, as they are written first and durably: revocations, the database, what the campaign's end left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from client.database import LOG, HoldingRow, MemberRow, ParticipationRow
+from client.revocations import Revocation, read_revocations
+from client.settings import SiteFolder
+from common.errors import InputError
+from common.event_log import Clock, EventLog, Record, origin_of
+from common.evidence.canonical import Json, canonical, parse_canonical
+from common.evidence.commitment import commitment
+from common.evidence.keys import PublicKey, SigningKey
+from common.evidence.schema import time_text
+from common.evidence.statements import Revocation as Statement
+from common.evidence.statements import revocation_statement
+from common.private_keys import load_signing_key
+from common.sql import transaction
+
+_NOT_RECORDED = "not recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLog:
+    """The log of the site in `folder`; opened where it is used."""
+
+    folder: SiteFolder
+    engine: Engine
+    clock: Clock
+
+    @property
+    def name(self) -> str:
+        """The site's."""
+        return self.folder.settings().name
+
+    @property
+    def log(self) -> EventLog:
+        """The log itself."""
+        return EventLog(LOG, origin_of(self.name), self.clock)
+
+    def key(self) -> SigningKey:
+        """The site's signing key; raises as `load_signing_key`."""
+        return load_signing_key(self.folder.signing_key, self.folder.passphrase)
+
+    def coordinator(self) -> PublicKey:
+        """The coordinator's, from the join bundle.
+
+        Raises:
+            InputError: the site has not joined.
+        """
+        try:
+            return PublicKey.from_pem(self.folder.coordinator_key.read_bytes())
+        except OSError as err:
+            raise InputError(
+                f"cannot read: {err.strerror}",
+                where=str(self.folder.coordinator_key),
+                remedy="fedforget-site join first",
+            ) from None
+
+    def session(self) -> AbstractContextManager[Session]:
+        """A transaction."""
+        return transaction(self.engine)
+
+    def follow(self) -> bool:
+        """Log what the records hold and the log does not; whether there was anything.
+
+        Raises:
+            CohortError: the revocations are damaged.
+            InputError: the key cannot be read.
+        """
+        receipts = _receipts(self.folder)
+        with self.session() as session:
+            records = [*self._revocations(session, receipts), *_access(session), *_holdings(session)]
+            return self.log.append(session, records, self.key())
+
+    def audited(self, campaign: int, digest: str) -> None:
+        """Log which figures were reported of a candidate, by digest."""
+        document = canonical({"campaign": campaign, "figures": digest})
+        with self.session() as session:
+            self.log.append(session, [Record(f"audited:{campaign}:{digest}", "audited", document)], self.key())
+
+    def reported(self, session: Session, campaign: int, digest: str) -> bool:
+        """Whether these figures were reported in that campaign."""
+        return self.log.opened(session, f"audited:{campaign}:{digest}") is not None
+
+    def adopted(self, campaign: int, version: str, weights: str, how: str, settled: frozenset[str]) -> None:
+        """Log that a campaign's version became the base, and which revocations it answers; the first call stands."""
+        self.follow()
+        with self.session() as session:
+            digests = sorted(self._answered(session, settled))
+            document: dict[str, Json] = {"campaign": campaign, "how": how, "version": version, "weights": weights}
+            document["revocations"] = [*digests]
+            records = [Record(f"ended:{campaign}", how if digests else "adopted", canonical(document))]
+            if digests:
+                closed = canonical({"access": "closed", "campaign": campaign})
+                records.append(Record(f"access-closed:{campaign}", "access-closed", closed))
+            self.log.append(session, records, self.key())
+
+    def ended(self, session: Session, campaign: int) -> dict[str, Json] | None:
+        """What was logged when a campaign's version was adopted."""
+        found = self.log.opened(session, f"ended:{campaign}")
+        value = None if found is None else parse_canonical(found.document)
+        return value if isinstance(value, dict) else None
+
+    def _answered(self, session: Session, patients: frozenset[str]) -> Iterator[str]:
+        """Digests of the statements about the receipts that these patients' revocations came with."""
+        for receipt, entries in _receipts(self.folder).items():
+            found = self.log.opened(session, f"revocation:{receipt}")
+            if found is not None and not patients.isdisjoint(entries):
+                yield found.digest
+
+    def _revocations(self, session: Session, receipts: dict[str, dict[str, Revocation]]) -> Iterator[Record]:
+        for receipt, entries in receipts.items():
+            if self.log.opened(session, f"revocation:{receipt}") is not None:
+                continue
+            # The salt stays in the vault under its own name: a proof about the leaf hands out another one.
+            salt = self.log.salt_of(session, f"consent:{receipt}")
+            document = canonical({"patients": [*sorted(entries)], "receipt": receipt})
+            yield Record(
+                f"revocation:{receipt}",
+                "revocation",
+                _statement(self.name, receipt, entries, commitment(document, salt)),
+            )
+            stopped = canonical({"receipt": receipt, "use": "stopped"})
+            yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+
+
+def _receipts(folder: SiteFolder) -> dict[str, dict[str, Revocation]]:
+    found: dict[str, dict[str, Revocation]] = {}
+    for patient, entry in sorted(read_revocations(folder.root).patients.items()):
+        found.setdefault(entry.receipt or _NOT_RECORDED, {})[patient] = entry
+    return found
+
+
+def _statement(site: str, receipt: str, entries: dict[str, Revocation], document: str) -> bytes:
+    received = min(entry.received for entry in entries.values())
+    due = max(min(entry.due for entry in entries.values()), _second_after(received))
+    return revocation_statement(
+        Statement(
+            document=document,
+            request=receipt,
+            site=site,
+            source="opt-out-list" if len(entries) > 1 else "form",
+            legal_basis="GDPR 7(3)",
+            requester=_NOT_RECORDED,
+            identity_check=_NOT_RECORDED,
+            modalities=("images", "reports"),
+            policies=(),
+            received=time_text(received),
+            effective=time_text(received),
+            due=time_text(due),
+        )
+    )
+
+
+def _access(session: Session) -> Iterator[Record]:
+    """Since when a campaign may read its patients."""
+    query = (
+        select(ParticipationRow.campaign, func.count())
+        .join(MemberRow, MemberRow.cohort == ParticipationRow.cohort)
+        .where(ParticipationRow.use == "cohort", ParticipationRow.campaign > 0)
+        .group_by(ParticipationRow.campaign)
+        .order_by(ParticipationRow.campaign)
+    )
+    for campaign, patients in session.execute(query).all():
+        document = canonical({"access": "opened", "campaign": campaign, "patients": patients})
+        yield Record(f"access-opened:{campaign}", "access-opened", document)
+
+
+def _holdings(session: Session) -> Iterator[Record]:
+    for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest)).all():
+        for kind, at in (("version-kept", row.received), ("purged", row.purged)):
+            if at is not None:
+                document = canonical({"at": time_text(at), "kind": kind, "version": row.name, "weights": row.digest})
+                yield Record(f"{kind}:{row.digest}:{time_text(at)}", kind, document)
+
+
+def _second_after(moment: datetime) -> datetime:
+    return moment + timedelta(seconds=1)

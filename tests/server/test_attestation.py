@@ -1,0 +1,326 @@
+"""Whole campaigns with enrolled hospitals end in attestations that anybody can check, and in logs that hold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from client.app import app
+from client.coordination import connect
+from client.event_log import SiteLog
+from client.evidence import Evidence, exchange_checkpoints, sign
+from client.settings import SiteFolder
+from client.site import Site
+from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
+from common.coordination import coordination_pb2 as messages
+from common.errors import EvidenceError
+from common.event_log import SERVER_ORIGIN
+from common.event_log_check import problems
+from common.evidence import dsse, examination, statements
+from common.evidence.keys import PinnedKeys, SigningKey
+from common.evidence.log import Entry
+from common.evidence.log_checkpoint import Checkpoint, sign_checkpoint
+from common.evidence.schema import decode
+from common.model.checkpoint import ModelCard
+from common.records import Subset
+from common.sql import open_database, transaction
+from server.attestation import standing
+from server.attestation_export import export
+from server.coordination import Coordination, serve
+from server.database import EventRow
+from server.event_log import examine, server_log
+from server.evidence_desk import EvidenceDesk
+from server.federation import connect_registered
+from server.house import House, open_house
+from server.lifecycle import Carrier
+from server.settings import GateConfig, PolicyConfig, ServerFolder, Terms
+from simulations.local_grid import LocalGrid
+
+EXPERIMENT = ExperimentConfig(
+    train=TrainConfig(rounds=1, local_epochs=1, batch=4, patience=5),
+    unlearn=UnlearnConfig(passes=1),
+    campaign=CampaignConfig(retention_rounds=1, aggregation="relay"),
+    decision=DecisionConfig(bootstrap=50),
+)
+LENIENT = DecisionConfig(bootstrap=50, auc_margin=0.5, ks_alpha=0.0, accuracy_margin=1.0, utility_tolerance=1.0)
+"""With which a campaign of so few patients is accepted."""
+
+
+@dataclass
+class World:
+    """A coordinator that serves, and its hospitals."""
+
+    house: House
+    desk: EvidenceDesk
+    carrier: Carrier
+    folders: dict[str, SiteFolder]
+    logs: dict[str, SiteLog]
+
+    def carry(self, kind: str, decision: DecisionConfig = EXPERIMENT.decision) -> int:
+        experiment = EXPERIMENT.model_copy(update={"decision": decision})
+        terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4), gate=GateConfig())
+        active, store = self.house.registry.active(), self.house.store
+        parent = active.name if active else None
+        number = store.plan(kind, terms.model_dump(mode="json"), parent=parent, due=None, reason="test")
+        assert self.carrier.carry_on(number, store.take_up(number)) == "published"
+        return number
+
+    def forget(self, *names: str, decision: DecisionConfig = EXPERIMENT.decision) -> int:
+        for name in names:
+            site = Site(self.folders[name].root)
+            site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
+        return self.carry("unlearning", decision)
+
+    def talk(self, *names: str) -> None:
+        for name in names or sorted(self.folders):
+            with connect(self.folders[name]) as stub:
+                Evidence(lambda name=name: nullcontext(self.logs[name])).exchange(stub)
+
+    def said(self, number: int) -> str:
+        with transaction(self.house.engine) as session:
+            return standing(session, number, self.desk.key.public).text
+
+    def statement(self, number: int) -> statements.Unlearning:
+        with transaction(self.house.engine) as session:
+            envelope = standing(session, number, self.desk.key.public).envelope
+        assert envelope is not None
+        return statements.read_unlearning(envelope.body)[1]
+
+
+@pytest.fixture
+def world(
+    federation_of: Callable[..., Any], enrol: Callable[[Path, str], Path], coordinator: ServerFolder, card: ModelCard
+) -> Iterator[World]:
+    _, sites = federation_of(north=4, south=4)
+    with ExitStack() as stack:
+        folders = {name: SiteFolder(enrol(site.folder, name)) for name, site in sites.items()}
+        house = open_house(coordinator.root)
+        stack.callback(house.engine.dispose)
+        desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signer().key)
+        service = Coordination(house.engine, house.store.clock, house.registry, desk=desk)
+        server, port = serve(
+            service,
+            "localhost:0",
+            certificate=coordinator.certificate.read_bytes(),
+            key=coordinator.key.read_bytes(),
+            ca=coordinator.ca_certificate.read_bytes(),
+        )
+        stack.callback(lambda: server.stop(None).wait())
+        logs = {}
+        for name, folder in folders.items():
+            settings = folder.settings_file.read_text()
+            folder.settings_file.write_text(settings.replace("localhost:8444", f"localhost:{port}"))
+            engine = open_database(f"sqlite:///{folder.database}")
+            stack.callback(engine.dispose)
+            logs[name] = SiteLog(folder, engine, lambda: datetime.now(UTC))
+        nodes = {name: number for number, name in enumerate(folders, start=1)}
+        grid = LocalGrid(app, {nodes[name]: {"site-dir": str(folder.root)} for name, folder in folders.items()})
+        federation = connect_registered(grid, nodes, house.signer())
+        yield World(house, desk, Carrier(federation, house.store, house.registry, card), folders, logs)
+
+
+def test_a_campaign_ends_in_an_attestation_that_the_forgetting_hospital_signed(world: World) -> None:
+    world.carry("training")
+    number = world.forget("north")
+    world.talk("south")
+    assert world.said(number) == "waits for north to say which revocations are answered"
+    world.talk("north")
+    assert world.said(number) == "signed by server, north"
+    said, parent = world.statement(number), world.house.registry.get("v0001")
+    assert said.parent == parent.manifest.files["model.safetensors"]
+    assert said.method.name == "retrained"
+    assert [figures.site for figures in said.figures] == ["north", "south"]
+    assert said.retention.rounds == 0
+    with transaction(world.house.engine) as session:
+        assert examine(session, world.desk.log, world.desk.key.public) == []
+        kinds = [item.source.split(":")[0] for item in world.desk.log.vault(session)]
+    assert kinds.count("attestation") == 1
+    for name, log in world.logs.items():
+        with log.session() as session:
+            assert problems(log.log, session, log.key().public) == []
+            assert log.log.opened(session, f"ended:{number}") is not None, name
+
+
+def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(world: World, tmp_path: Path) -> None:
+    world.carry("training")
+    number = world.forget("north", "south", decision=LENIENT)
+    world.talk()
+    world.talk()
+    unlearned = world.statement(number)
+    assert unlearned.method.name == "forget_mi_calibrated", unlearned.decision.reasons
+    assert unlearned.retention == statements.Retention(1, ("north", "south"))
+    assert len(unlearned.revocations) == 2
+    assert world.said(number) == "signed by server, north, south"
+    with transaction(world.house.engine) as session:
+        found = standing(session, number, world.desk.key.public)
+        written = export(session, world.desk.log, found, world.desk.key.public, tmp_path / "audit")
+        export(session, world.desk.log, found, world.desk.key.public, tmp_path / "whole", whole=True)
+    assert written == ["attestation.json", "bundle.json"]
+    (tmp_path / "server.pub").write_bytes(world.desk.key.public.pem)
+    for name, log in world.logs.items():
+        (tmp_path / f"{name}.pub").write_bytes(log.key().public.pem)
+        with log.session() as session:
+            peer = log.log.peer(session, SERVER_ORIGIN)
+        assert peer is not None
+        (tmp_path / f"{name}.json").write_bytes(dsse.encode_envelope(peer.envelope))
+    model = world.house.folder.models / "v0002" / "model.safetensors"
+    keys = [f"--key=server={tmp_path / 'server.pub'}"]
+    keys += [f"--key=site={tmp_path / f'{name}.pub'}" for name in world.logs]
+    said = verified(tmp_path / "audit", *keys, f"--model={model}")
+    assert said.returncode == 0, said.stdout
+    assert "signed by server, site, site" in said.stdout
+    assert "bit by bit" in said.stdout
+    # North's checkpoint is older than the bundle's: only the log as a whole can be compared with it.
+    said = verified(tmp_path / "whole", *keys, f"--checkpoint={tmp_path / 'north.json'}")
+    assert said.returncode == 0, said.stdout
+    assert "the log shown agrees" in said.stdout
+
+    pinned = PinnedKeys.of(
+        [("server", world.desk.key.public), *(("site", log.key().public) for log in world.logs.values())]
+    )
+    attestation, bundle = ((tmp_path / "audit" / name).read_bytes() for name in written)
+    assert examination.examine(attestation, pinned, bundle=bundle).holds
+    for at in range(0, len(attestation), 37):
+        assert not examination.examine(changed(attestation, at), pinned, bundle=bundle).holds, at
+    for at in range(0, len(bundle), 13):
+        assert not examination.examine(attestation, pinned, bundle=changed(bundle, at)).holds, at
+    (tmp_path / "audit" / "attestation.json").write_bytes(changed(attestation, len(attestation) // 2))
+    refused = verified(tmp_path / "audit", *keys)
+    assert refused.returncode == 6
+    assert "NOT TO BE RELIED ON" in refused.stdout
+
+
+def changed(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def verified(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("fedforget-site"), "verify", str(folder), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_hospital_signs_nothing_that_differs_from_what_it_did(world: World) -> None:
+    world.carry("training")
+    number = world.forget("north")
+    world.talk()
+    with transaction(world.house.engine) as session:
+        envelope = standing(session, number, world.desk.key.public).envelope
+    assert envelope is not None
+    files, said = statements.read_unlearning(envelope.body)
+    other = "0" * 64
+    mine = tuple(f if f.site != "north" else replace(f, sha256=other) for f in said.figures)
+    weights = tuple(f if f.name != "weights" else replace(f, sha256=other) for f in files)
+    for says, statement in {
+        "did not report": statements.unlearning_statement(files, replace(said, figures=mine)),
+        "leaves out revocations": statements.unlearning_statement(files, replace(said, revocations=(other,))),
+        "not those that were adopted": statements.unlearning_statement(weights, said),
+        "did not end here": statements.unlearning_statement(files, replace(said, campaign="9")),
+        "says otherwise how": statements.unlearning_statement(
+            files, replace(said, method=replace(said.method, name="forget_mi_calibrated"))
+        ),
+    }.items():
+        forged = dsse.sign(statements.PAYLOAD_TYPE, statement, world.desk.key)
+        with pytest.raises(EvidenceError, match=says):
+            sign(world.logs["north"], dsse.encode_envelope(forged))
+    stranger = dsse.sign(statements.PAYLOAD_TYPE, envelope.body, SigningKey.generate())
+    with pytest.raises(EvidenceError, match="not among the pinned keys"):
+        sign(world.logs["north"], dsse.encode_envelope(stranger))
+    genuine = dsse.sign(statements.PAYLOAD_TYPE, envelope.body, world.desk.key)
+    assert len(dsse.decode_envelope(sign(world.logs["north"], dsse.encode_envelope(genuine))).signatures) == 2
+
+
+def test_a_rewritten_row_of_the_log_is_found(world: World) -> None:
+    world.talk("north")
+    log, key = world.desk.log, world.desk.key.public
+    for statement, says in {
+        "update log_leaves set leaf = replace(leaf, 'enrolled', 'revoked') where position = 1": "the log was changed",
+        "delete from log_leaves where position = 2": "the log was cut short",
+        "update log_checkpoints set envelope = replace(envelope, 'sig', 'gis')": "not one that the owner",
+        "delete from log_checkpoints": "stand after the last checkpoint signed",
+        "update log_head set size = 1": "growing edge",
+        "update log_vault set document = replace(document, 'north', 'south')": "do not open the commitment",
+        "update events set detail = 'nothing' where id = 1": "event 1 was changed",
+        "delete from events where id = 1": "event 1 was deleted",
+    }.items():
+        with Session(world.house.engine) as session:
+            session.execute(text(statement))
+            try:
+                found = examine(session, log, key)
+            except EvidenceError as err:
+                found = [str(err)]
+            session.rollback()
+        assert any(says in problem for problem in found), (statement, found)
+    with transaction(world.house.engine) as session:
+        assert examine(session, log, key) == []
+
+
+def test_a_hospital_that_forks_or_cuts_its_log_gets_no_signature_and_that_stands_in_the_log(world: World) -> None:
+    north, key = world.logs["north"], world.logs["north"].key()
+    Site(world.folders["north"].root).revoke(sorted(Site(world.folders["north"].root).patients(Subset.TRAIN))[:1])
+    world.talk("north")
+    with north.session() as session:
+        size = len(north.log.leaves(session))
+    with connect(world.folders["north"]) as stub:
+        for forged in (Checkpoint("site:north", size, "1" * 64), Checkpoint("site:north", 1, "1" * 64)):
+            request = messages.ExchangeCheckpointRequest(
+                checkpoint=dsse.encode_envelope(sign_checkpoint(forged, key)), since=size
+            )
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.ExchangeCheckpoint(request, timeout=10)
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
+    with transaction(world.house.engine) as session:
+        kinds = [item.source for item in world.desk.log.vault(session)]
+        refused = [e for e in session.scalars(select(EventRow)) if e.kind == "log-refused"]
+        peer = world.desk.log.peer(session, "site:north")
+        assert examine(session, world.desk.log, world.desk.key.public) == []
+    assert [("forked" in e.detail, "cut short" in e.detail) for e in refused] == [(True, False), (False, True)]
+    assert all(f"event:{e.id}" in kinds for e in refused)
+    assert peer is not None
+    assert "cut short" in peer.trouble
+
+
+def test_a_coordinator_whose_log_went_back_gets_no_signature_and_the_hospital_says_so(world: World) -> None:
+    north = world.logs["north"]
+    world.talk("north")
+    with transaction(world.house.engine) as session:
+        for table in ("log_leaves", "log_vault", "log_checkpoints", "log_peers"):
+            session.execute(text(f"delete from {table}"))  # noqa: S608 - names of our own tables
+        session.execute(text("update log_head set size = 0, peaks = ''"))
+        session.execute(text("delete from events where id > 1"))
+    with connect(world.folders["north"]) as stub, pytest.raises(EvidenceError, match="cut short"):
+        exchange_checkpoints(north, stub)
+    with north.session() as session:
+        peer = north.log.peer(session, SERVER_ORIGIN)
+        leaves = [decode(Entry, leaf).kind for leaf in north.log.leaves(session)]
+        assert problems(north.log, session, north.key().public) == []
+    assert peer is not None
+    assert "cut short" in peer.trouble
+    assert leaves.count("log-refused") == 1
+
+
+def test_leaves_of_a_hospital_name_no_patient(world: World) -> None:
+    site = Site(world.folders["north"].root)
+    patient = min(site.patients(Subset.TRAIN))
+    site.revoke([patient])
+    world.talk("north")
+    north = world.logs["north"]
+    with north.session() as session:
+        kinds = [decode(Entry, leaf).kind for leaf in north.log.leaves(session)]
+        stored = [leaf.decode() for leaf in north.log.leaves(session)]
+        stored += [item.document.decode() for item in north.log.vault(session)]
+        receipt = next(item.source for item in north.log.vault(session) if item.source.startswith("revocation:"))
+        north.log.erase(session, receipt)
+        assert problems(north.log, session, north.key().public) == []
+    assert kinds == ["key", "revocation", "tombstone"]
+    assert patient not in " ".join(stored)
