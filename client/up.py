@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from client.database import migrate
@@ -13,7 +14,7 @@ from client.supernode import supernode_argv
 from common.errors import InputError
 from common.flower import environment
 from common.log_filter import withhold_unknown
-from common.service import keep_up, only_one, refuse_exposed
+from common.service import accepts, keep_up, only_one, refuse_exposed
 from common.sql import open_database
 from common.supervisor import Child
 
@@ -41,7 +42,17 @@ def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
         ),
         Child("launcher", own("client.launcher"), env, stop_grace=4.0),
         Child("coordination", own("client.coordination"), env, stop_grace=3.0),
+        *_ways_in(settings, own, env),
     )
+
+
+def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env: Mapping[str, str]) -> Iterator[Child]:
+    """Further ways for revocations to come in, where the site wants them."""
+    if settings.fhir.enabled:
+        ready = accepts(settings.fhir.host, settings.fhir.port)
+        yield Child("fhir", own("client.fhir"), env, ready=ready, stop_grace=8.0)
+    if settings.inbox.enabled:
+        yield Child("inbox", own("client.inbox"), env, stop_grace=3.0)
 
 
 def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:

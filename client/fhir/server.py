@@ -90,7 +90,7 @@ class FhirServer:
     base: str
     sign_in: SignIn | None = None
     rng: random.Random = field(default_factory=random.Random)
-    pause: Callable[[float], None] = time.sleep
+    pause: Callable[[float], object] = time.sleep
 
     def search(self, parameters: Mapping[str, str]) -> Iterator[tuple[Resource, ...]]:
         """Consents that match, page by page.

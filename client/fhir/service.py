@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -72,8 +73,8 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
 
 
 @contextmanager
-def open_server(folder: SiteFolder) -> Iterator[FhirServer]:
-    """The hospital's FHIR server, signed in where that is set.
+def open_server(folder: SiteFolder, pause: Callable[[float], object] = time.sleep) -> Iterator[FhirServer]:
+    """The hospital's FHIR server, signed in where that is set; `pause` sleeps between tries.
 
     Raises:
         InputError: no server is set, or an address, certificate or key is wrong.
@@ -90,7 +91,7 @@ def open_server(folder: SiteFolder) -> Iterator[FhirServer]:
             place = check_address(config.token_url, "fhir.token_url") if config.token_url else token_url(http, base)
             key = load_ec_key(folder.fhir_key, read_passphrase(folder.passphrase))
             sign_in = SignIn(http, place, config.client_id, config.scope, key, now_utc)
-        yield FhirServer(http, base, sign_in)
+        yield FhirServer(http, base, sign_in, pause=pause)
 
 
 def run(folder: SiteFolder) -> None:
@@ -132,7 +133,7 @@ def run(folder: SiteFolder) -> None:
             try:
                 puller = Puller(
                     intake,
-                    (lambda: open_server(folder)) if config.server else None,
+                    (lambda: open_server(folder, stopped.wait)) if config.server else None,
                     config.pull_seconds,
                     timedelta(seconds=config.overlap_seconds),
                     config.reconcile_hour,

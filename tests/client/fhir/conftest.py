@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import shutil
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import httpx
 import pytest
 
 from client.consent.mii_broad_consent import USE_FOR_RESEARCH
@@ -20,7 +27,11 @@ from client.database import migrate
 from client.fhir.intake import Intake
 from client.fhir.patients import PatientMap
 from client.fhir.server import FhirServer, http_client
+from client.fhir.setup import make_keys
 from client.pseudonyms import Pseudonyms
+from client.revocations import read_revocations
+from client.settings import SiteFolder
+from client.setup import Asked, create_site
 from common.sql import open_database
 
 BEGIN = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
@@ -227,3 +238,67 @@ def make_intake(empty_database: Path) -> Iterator[Callable[..., Intake]]:
     yield make
     for engine in opened:
         engine.dispose()
+
+
+class Hospital:
+    """A site whose FHIR process runs, as `fedforget-site up` starts it."""
+
+    def __init__(self, root: Path, settings: str = "", scheme: str = "http", **tls: Any) -> None:
+        self.folder = SiteFolder(root)
+        create_site(root, Asked("north", "localhost", hashlib.sha256(b"a federation").hexdigest()))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with self.folder.settings_file.open("a") as file:
+            file.write(f"\n[fhir]\nenabled = true\nport = {port}\n{settings}\n")
+        make_keys(self.folder)
+        subsets = {f"p-{n}": "train" for n in range(10)}
+        (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
+        self.token = (root / "fhir" / "token").read_text()
+        self.http = httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}/fhir", timeout=30, trust_env=False, **tls)
+        self.http.headers["authorization"] = f"Bearer {self.token}"
+        self.port = port
+        self.log = root / "logs" / "fhir.txt"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "client.fhir", "--dir", str(self.folder.root)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and self.process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def put(self, resource: dict[str, Any]) -> httpx.Response:
+        return self.http.put(f"/Consent/{resource['id']}", json=resource)
+
+    def revoked(self) -> set[str]:
+        return set(read_revocations(self.folder.root).patients)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self.http.close()
+        self.process.terminate()
+        assert self.process.wait(timeout=20) == 0, self.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def start_hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Hospital]]:
+    """Start a `Hospital` with further settings of `[fhir]`."""
+    running: list[Hospital] = []
+
+    def start(settings: str = "", **more: Any) -> Hospital:
+        running.append(Hospital(tmp_path_factory.mktemp("site") / "north", settings, **more))
+        return running[-1]
+
+    yield start
+    for hospital in running:
+        hospital.close()

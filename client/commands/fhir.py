@@ -1,0 +1,94 @@
+"""`fedforget-site fhir`: set it up, see how it stands, read the hospital's FHIR server now."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+
+import typer
+
+from client.settings import SiteFolder
+from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+
+fhir = sub_app("Consents by HL7 FHIR: numbers, and what a steward must look at; never identities of patients.")
+
+
+@fhir.command("init", epilog="Example: fedforget-site fhir init --dir hospital")
+def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """Make what is missing: the bearer token, the key that signs in, the secret of the pseudonyms."""
+    from client.fhir.setup import make_keys  # noqa: PLC0415 - cryptography, for the command that needs it
+
+    with clear_errors():
+        place = SiteFolder(folder)
+        made = make_keys(place)
+        fields = {
+            "made": [str(path.relative_to(folder)) for path in made],
+            "to_register": str(place.fhir_jwks.relative_to(folder)),
+        }
+        show(fields, fields_table({**fields, "made": ", ".join(fields["made"])}), as_json=as_json)
+
+
+@fhir.command("status", epilog="Example: fedforget-site fhir status --dir hospital")
+def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """How many consents are known, how far the FHIR server was read, and which consents a steward must look at."""
+    from client.fhir.service import open_intake  # noqa: PLC0415 - the database
+
+    with clear_errors():
+        config = SiteFolder(folder).settings().fhir
+        with open_intake(SiteFolder(folder)) as intake:
+            progress = intake.store.progress(intake.base)
+            fields = {
+                "enabled": config.enabled,
+                "server": intake.base,
+                **{name: value for name, value in asdict(progress).items() if name != "baseline"},
+                **asdict(intake.store.tally()),
+            }
+            steward = [asdict(item) for item in intake.store.steward_list()]
+        if as_json:
+            show({**fields, "steward": steward}, "", as_json=True)
+            return
+        show(fields, fields_table(fields), as_json=False)
+        columns = ("consent", "version", "reason", "since")
+        show(steward, rows_table(columns, [[item[name] for name in columns] for item in steward]), as_json=False)
+
+
+@fhir.command("pull", epilog="Example: fedforget-site fhir pull --dir hospital")
+def pull(folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """Read from the FHIR server what changed since the last time."""
+    from client.fhir.pull import pull as read_changes  # noqa: PLC0415 - the database
+    from client.fhir.service import open_intake, open_server  # noqa: PLC0415
+
+    with clear_errors("stopped; what was read is kept, and read again the next time"):
+        place = SiteFolder(folder)
+        overlap = timedelta(seconds=place.settings().fhir.overlap_seconds)
+        with open_intake(place) as intake, open_server(place) as server:
+            fields = asdict(read_changes(server, intake, overlap))
+        show(fields, fields_table(fields), as_json=as_json)
+
+
+@fhir.command("reconcile", epilog="Example: fedforget-site fhir reconcile --dir hospital")
+def reconcile(folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """Read everything from the FHIR server and say what hooks and pulls had missed; it is taken in as well."""
+    from client.fhir.pull import reconcile as read_all  # noqa: PLC0415 - the database
+    from client.fhir.service import open_intake, open_server  # noqa: PLC0415
+
+    with clear_errors("stopped; what was read is kept, and read again the next time"):
+        place = SiteFolder(folder)
+        overlap = timedelta(seconds=place.settings().fhir.overlap_seconds)
+        with open_intake(place) as intake, open_server(place) as server:
+            found = read_all(server, intake, overlap)
+        pulled = found.pulled
+        fields = {
+            "read": pulled.read,
+            "missed": pulled.new,
+            "gone": found.gone,
+            "unusable": pulled.unusable,
+            "revoked": pulled.revoked,
+        }
+        show(fields, fields_table(fields), as_json=as_json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the command line of a site."""
+    app.add_typer(fhir, name="fhir")

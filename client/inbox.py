@@ -1,0 +1,240 @@
+"""The watched folder: signed lists of patients who opt out, each taken once and moved to `done/` or `refused/`.
+
+    python -m client.inbox --dir DIR
+
+A list counts when `LIST.sig` beside it holds a detached signature over its bytes by a key that `site.toml` names; it
+may be put there in any order and slowly. Nothing but its name, counts and reasons is written about it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from client.revocations import Receipt, record_revocations
+from client.settings import SiteFolder
+from common import structured_log
+from common.data.manifest import read_patient_list
+from common.errors import ConfigError, EvidenceError, FedForgetError, InputError
+from common.evidence.keys import PublicKey
+from common.files import sync_folder, write_durable
+
+POLL_SECONDS = 2.0
+QUIET = timedelta(seconds=10)
+"""A list whose signature does not hold may still be being written for so long after its last change."""
+MOST_BYTES = 64 * 2**20
+_SIGNATURE_BYTES = 128
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|txt)", re.ASCII)
+
+_log = logging.getLogger("fedforget.inbox")
+
+
+class OptOutList(BaseModel):
+    """A list in JSON: `{"patients": ["...", ...]}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    patients: tuple[str, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """The folder of one site.
+
+    Attributes:
+        site: its folder, with its revocations.
+        folder: the watched one.
+        keys: whose lists are taken.
+    """
+
+    site: Path
+    folder: Path
+    keys: tuple[PublicKey, ...]
+    days_to_answer: float
+
+    def look(self, now: datetime) -> int:
+        """Take every list that is there with its signature; returns how many were moved away.
+
+        Raises:
+            InputError: a file of the site is damaged, or the folder cannot be written: the lists stay where they are.
+        """
+        names = [name for name in sorted(os.listdir(self.folder)) if _NAME.fullmatch(name)]
+        return sum(self._take(name, now) for name in names if (self.folder / f"{name}.sig").exists())
+
+    def _take(self, name: str, now: datetime) -> bool:
+        path, seal = self.folder / name, self.folder / f"{name}.sig"
+        try:
+            content, signature = _read(path, MOST_BYTES), _read(seal, _SIGNATURE_BYTES)
+            changed = datetime.fromtimestamp(max(path.stat().st_mtime, seal.stat().st_mtime), UTC)
+        except FileNotFoundError:
+            return False  # taken away meanwhile
+        except InputError as err:
+            self._refuse(name, err.problem)
+            return True
+        if not any(_holds(key, signature, content) for key in self.keys):
+            if timedelta(0) <= now - changed < QUIET:
+                return False
+            self._refuse(name, "the signature is not one of a key that site.toml names, over these bytes")
+            return True
+        try:
+            patients = _patients(name, content)
+        except InputError as err:
+            self._refuse(name, err.problem)
+            return True
+        receipt = record_revocations(
+            self.site,
+            patients,
+            # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
+            receipt=hashlib.sha256(b"fedforget opt-out list\0" + signature).hexdigest()[:16],
+            received=min(changed, now),
+            days_to_answer=self.days_to_answer,
+            also_unknown=True,
+        )
+        self._done(name, receipt)
+        return True
+
+    def _done(self, name: str, receipt: Receipt) -> None:
+        answer = {
+            "receipt": receipt.receipt,
+            "patients": receipt.patients,
+            "received": receipt.received.isoformat(),
+            "due": receipt.due.isoformat(),
+        }
+        self._move(name, "done", "receipt.json", json.dumps(answer, indent=2).encode() + b"\n")
+        _log.info("a list was taken: receipt %s, %d patients", receipt.receipt, receipt.patients)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self._move(name, "refused", "reason.txt", reason.encode() + b"\n")
+        _log.warning("a list was refused: %s", reason)
+
+    def _move(self, name: str, room: str, suffix: str, note: bytes) -> None:
+        """The note first: a list that was moved has one. A list of the same name that is there already stays."""
+        target = self.folder / room
+        target.mkdir(mode=0o700, exist_ok=True)
+        moved, number = name, 1
+        while (target / moved).exists():
+            number += 1
+            stem, dot, kind = name.rpartition(".")
+            moved = f"{stem}-{number}{dot}{kind}"
+        write_durable(target / f"{moved}.{suffix}", note)
+        # The signature last: without it a list that is left after a crash would never be looked at again.
+        os.replace(self.folder / name, target / moved)
+        with suppress(FileNotFoundError):
+            os.replace(self.folder / f"{name}.sig", target / f"{moved}.sig")
+        sync_folder(target)
+        sync_folder(self.folder)
+
+
+def open_inbox(folder: SiteFolder) -> Inbox:
+    """The site's inbox; its folder is made.
+
+    Raises:
+        InputError: settings, or a key that cannot be read.
+    """
+    settings = folder.settings()
+    where = f"{folder.settings_file} [inbox]"
+    if not settings.inbox.keys:
+        raise ConfigError("no key is named", where=where, remedy='set keys = ["consent-office.pem"]')
+    keys = []
+    for name in settings.inbox.keys:
+        try:
+            keys.append(PublicKey.from_pem((folder.root / name).read_bytes()))
+        except OSError as err:
+            raise ConfigError(f"a key cannot be read: {err.strerror}", where=where, remedy="check the path") from None
+    folder.inbox.mkdir(mode=0o700, exist_ok=True)
+    return Inbox(folder.root, folder.inbox, tuple(keys), settings.days_to_answer)
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A regular file's content; a link could lead to a file that its sender may not read."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InputError("not a regular file")
+            content = file.read(most + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise InputError(f"cannot be read: {err.strerror}") from None
+    if len(content) > most:
+        raise InputError(f"more than {most} bytes")
+    return content
+
+
+def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
+    try:
+        key.verify(signature, content)
+    except EvidenceError:
+        return False
+    return True
+
+
+def _patients(name: str, content: bytes) -> Sequence[str]:
+    """Those whom a list names, read from the very bytes that were signed."""
+    if name.endswith(".json"):
+        try:
+            patients = OptOutList.model_validate_json(content).patients
+        except ValidationError:
+            raise InputError('not of the form {"patients": ["id", ...]}') from None
+        if not all(patient.strip() for patient in patients):
+            raise InputError("an empty id")
+        return tuple(dict.fromkeys(patient.strip() for patient in patients))
+    with tempfile.TemporaryDirectory(prefix="opt-out-") as room:
+        copy = Path(room) / "list.csv"
+        copy.write_bytes(content)
+        return read_patient_list(copy)
+
+
+def run(folder: SiteFolder) -> None:
+    """Watch until SIGTERM.
+
+    Raises:
+        InputError: settings or a key.
+    """
+    inbox, stopped = open_inbox(folder), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    _log.info("watching")
+    said = ""
+    while not stopped.is_set():
+        try:
+            inbox.look(datetime.now(UTC))
+            said = ""
+        except (FedForgetError, OSError) as err:
+            reason = str(err) if isinstance(err, FedForgetError) else f"the folder failed: {err.strerror}"
+            if reason != said:
+                _log.error("nothing is taken: %s", reason)
+            said = reason
+        stopped.wait(POLL_SECONDS)
+
+
+def main() -> None:
+    """Command line of the process that `fedforget-site up` keeps alive."""
+    parser = argparse.ArgumentParser(prog="python -m client.inbox", description="Take signed opt-out lists.")
+    parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
+    folder = SiteFolder(parser.parse_args().dir)
+    structured_log.configure()
+    try:
+        run(folder)
+    except FedForgetError as err:
+        _log.error("%s", err)
+        sys.exit(err.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Signed opt-out lists in a watched folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.inbox import QUIET, Inbox
+from client.revocations import read_revocations
+from common.evidence.keys import SigningKey
+
+KEY, OTHER = SigningKey.generate(), SigningKey.generate()
+NOW = datetime(2026, 11, 1, 8, tzinfo=UTC)
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    (tmp_path / "inbox").mkdir()
+    subsets = {"p-1": "train", "p-2": "train", "p-3": "test"}
+    (tmp_path / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
+    return Inbox(tmp_path, tmp_path / "inbox", (KEY.public,), 30.0)
+
+
+def put(inbox: Inbox, name: str, content: bytes, *, by: SigningKey = KEY, at: datetime = NOW) -> None:
+    for file, written in ((name, content), (f"{name}.sig", by.sign(content))):
+        (inbox.folder / file).write_bytes(written)
+        os.utime(inbox.folder / file, (at.timestamp(), at.timestamp()))
+
+
+def revoked(inbox: Inbox) -> dict[str, str]:
+    return {p: entry.state for p, entry in read_revocations(inbox.site).patients.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"patient_id,note\np-1,x\nstranger,\np-3,\n"),
+        ("a.txt", b"p-1\nstranger\np-3\np-1\n"),
+        ("a.json", b'{"patients": ["p-1", " stranger ", "p-3"]}'),
+    ],
+)
+def test_a_signed_list_is_recorded_and_moved_with_its_receipt(inbox: Inbox, name: str, content: bytes) -> None:
+    put(inbox, name, content, at=NOW - timedelta(days=1))
+    assert inbox.look(NOW) == 1
+    assert revoked(inbox) == {"p-1": "pending", "p-3": "untrained", "stranger": "untrained"}
+    receipt = json.loads((inbox.folder / "done" / f"{name}.receipt.json").read_text())
+    entry = read_revocations(inbox.site).patients["p-1"]
+    assert (receipt["receipt"], receipt["patients"]) == (entry.receipt, 3)
+    assert entry.received == NOW - timedelta(days=1)
+    assert entry.due == entry.received + timedelta(days=30)
+    assert sorted(os.listdir(inbox.folder)) == ["done"]
+    assert (inbox.folder / "done" / name).read_bytes() == content
+
+
+def test_the_same_list_twice_is_one_revocation_with_one_receipt(inbox: Inbox) -> None:
+    for _ in range(2):
+        put(inbox, "a.txt", b"p-1\n")
+        assert inbox.look(NOW) == 1
+    receipts = [json.loads(path.read_text())["receipt"] for path in (inbox.folder / "done").glob("*.receipt.json")]
+    assert len(receipts) == 2
+    assert {*receipts} == {entry.receipt for entry in read_revocations(inbox.site).patients.values()}
+
+
+def test_nothing_is_read_before_the_signature_is_there_and_the_writing_is_over(inbox: Inbox) -> None:
+    content = b"p-1\np-2\n"
+    put(inbox, "a.txt", content)
+    (inbox.folder / "a.txt.sig").unlink()
+    assert inbox.look(NOW) == 0
+    (inbox.folder / "a.txt.sig").write_bytes(KEY.sign(content))
+    (inbox.folder / "a.txt").write_bytes(content[:4])
+    written = datetime.fromtimestamp((inbox.folder / "a.txt").stat().st_mtime, UTC)
+    assert inbox.look(written + QUIET / 2) == 0
+    assert revoked(inbox) == {}
+    (inbox.folder / "a.txt").write_bytes(content)
+    assert inbox.look(written + QUIET / 2) == 1
+    assert revoked(inbox).keys() == {"p-1", "p-2"}
+
+
+def refused(inbox: Inbox, name: str) -> str:
+    assert inbox.look(NOW + QUIET) == 1
+    assert revoked(inbox) == {}
+    reason = (inbox.folder / "refused" / f"{name}.reason.txt").read_text()
+    assert "secret" not in reason
+    return reason
+
+
+def test_a_list_that_nobody_pinned_signed_is_refused(inbox: Inbox) -> None:
+    put(inbox, "a.txt", b"secret-1\n", by=OTHER)
+    assert "signature" in refused(inbox, "a.txt")
+
+
+def test_a_list_changed_after_signing_is_refused(inbox: Inbox) -> None:
+    put(inbox, "a.txt", b"secret-1\n")
+    (inbox.folder / "a.txt").write_bytes(b"secret-2\n")
+    os.utime(inbox.folder / "a.txt", (NOW.timestamp(), NOW.timestamp()))
+    assert "signature" in refused(inbox, "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.txt", b"\n", "names no patient"),
+        ("a.txt", b"secret-1;secret-2\n", "several values"),
+        ("a.csv", b"patient_id\nsecret-1\n\xff\n", "not UTF-8"),
+        ("a.json", b'{"patients": ["secret-1"], "more": 1}', "not of the form"),
+        ("a.json", b'{"patients": []}', "not of the form"),
+        ("a.json", b'{"patients": ["secret-1", " "]}', "empty id"),
+    ],
+)
+def test_a_signed_list_that_cannot_be_read_is_refused_with_a_reason(
+    inbox: Inbox, name: str, content: bytes, reason: str
+) -> None:
+    put(inbox, name, content)
+    assert reason in refused(inbox, name)
+
+
+def test_a_link_is_not_followed(inbox: Inbox) -> None:
+    put(inbox, "b.txt", b"p-1\n")
+    shutil.move(inbox.folder / "b.txt", inbox.site / "elsewhere.txt")
+    shutil.move(inbox.folder / "b.txt.sig", inbox.folder / "a.txt.sig")
+    (inbox.folder / "a.txt").symlink_to(inbox.site / "elsewhere.txt")
+    refused(inbox, "a.txt")
+
+
+def test_the_process_takes_lists_until_it_is_stopped(inbox: Inbox) -> None:
+    (inbox.site / "office.pem").write_bytes(KEY.public.pem)
+    (inbox.site / "site.toml").write_text(
+        'name = "north"\ngateway = "localhost:1"\ncoordination = "localhost:2"\nca_fingerprint = "00"\n'
+        '[inbox]\nenabled = true\nkeys = ["office.pem"]\n'
+    )
+    put(inbox, "a.txt", b"p-1\n")
+    command = [sys.executable, "-m", "client.inbox", "--dir", str(inbox.site)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while "p-1" not in revoked(inbox) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    process.terminate()
+    _, log = process.communicate(timeout=20)
+    assert (process.returncode, revoked(inbox).keys()) == (0, {"p-1"}), log
+    assert "p-1" not in log
