@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from pydantic import create_model
 
 import client.app
 from client.site import Site
@@ -85,9 +86,14 @@ class FaultyGrid(LocalGrid):
                 with torch.no_grad():
                     if self.how == "nan":
                         next(model.parameters()).fill_(float("nan"))
-                    elif self.how in {"huge", "examples"}:
+                    elif self.how == "huge":
                         for parameter in model.parameters():
-                            parameter.mul_(1e9 if self.how == "examples" else 50.0)
+                            parameter.mul_(50.0)
+                if self.how == "examples":
+                    # A claim that plain FedAvg would weigh by.
+                    kind = type(reply)
+                    claims = create_model(kind.__name__, __base__=kind, num_examples=(int, 10**9))
+                    reply = claims(**reply.model_dump())
                 if self.how == "shapes":
                     name, tensor = next(iter(model.state_dict().items()))
                     state = {**model.state_dict(), name: tensor.flatten()[:1]}
