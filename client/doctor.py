@@ -7,6 +7,7 @@ from datetime import datetime
 
 from client.coordination import ask_status
 from client.database import pending_migration
+from client.event_log import SiteLog
 from client.revocations import waiting
 from client.settings import SiteFolder, SiteSettings
 from client.site_files import read_site
@@ -23,6 +24,7 @@ from common.certificates import (
 from common.checks import GIB, Check
 from common.coordination import coordination_pb2 as messages
 from common.errors import ConfigError, EvidenceError, FedForgetError, InputError, RefusedError, UnavailableError
+from common.event_log_check import problems
 from common.flower import LOOPBACK
 from common.installation import own_version
 from common.private_keys import load_ec_key, load_signing_key
@@ -50,7 +52,7 @@ def examine(folder: SiteFolder, now: datetime) -> list[Check]:
         found.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
     if up_runs:
         found += probes.processes(settings.ports.monitor)
-    found += [_database(folder), *_data(folder)]
+    found += [*_database(folder, now), *_data(folder)]
     return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
 
 
@@ -115,20 +117,36 @@ def _approval(folder: SiteFolder) -> Iterator[Check]:
     yield checks.versions("version", own_version(), status.version)
 
 
-def _database(folder: SiteFolder) -> Check:
+def _database(folder: SiteFolder, now: datetime) -> Iterator[Check]:
     if not folder.database.exists():
-        return Check("database", "fail", "site.db is missing", "restore it from its backup")
+        yield Check("database", "fail", "site.db is missing", "restore it from its backup")
+        return
     try:
         engine = open_database(f"sqlite:///{folder.database.resolve()}")
     except InputError as err:
-        return Check("database", "fail", err.problem, err.remedy)
+        yield Check("database", "fail", err.problem, err.remedy)
+        return
     except UnavailableError:
-        return Check("database", "fail", "site.db cannot be opened", "check its owner")
+        yield Check("database", "fail", "site.db cannot be opened", "check its owner")
+        return
     try:
-        remedy = "fedforget-site up migrates it; a newer schema needs a newer FedForget"
-        return checks.schema(pending_migration(engine), remedy)
+        pending = pending_migration(engine)
+        yield checks.schema(pending, "fedforget-site up migrates it; a newer schema needs a newer FedForget")
+        if pending is None:
+            yield from _log(SiteLog(folder, engine, lambda: now))
     finally:
         engine.dispose()
+
+
+def _log(site: SiteLog) -> Iterator[Check]:
+    try:
+        owner = site.key().public
+    except InputError:
+        return
+    with site.session() as session:
+        refused = {peer.origin: peer.trouble for peer in site.log.peers(session) if peer.trouble}
+        size, found = len(site.log.leaves(session)), problems(site.log, session, owner)
+    yield from checks.log(size, found, refused, "fedforget-site log")
 
 
 def _data(folder: SiteFolder) -> Iterator[Check]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -101,6 +101,17 @@ def versions(name: str, ours: str, theirs: str) -> Check:
 def schema(pending: str | None, remedy: str) -> Check:
     """Is the database's schema this code's? `pending` is the one it has when it is not."""
     return ok("database", "migrated") if pending is None else Check("database", "fail", f"schema {pending}", remedy)
+
+
+def log(size: int, problems: Sequence[str], refused: Mapping[str, str], command: str) -> Iterator[Check]:
+    """Does the tamper-evident log hold, and whose log was refused, by its name and why? `command` shows more."""
+    if problems:
+        remedy = f"{command} verify; keep the folder as it is, and ask the other side for its copy"
+        yield Check("log", "fail", problems[0], remedy)
+    else:
+        yield ok("log", f"{size} leaves hold")
+    for origin, reason in refused.items():
+        yield Check(f"log of {origin}", "fail", reason, f"{command} show; ask there by telephone before you go on")
 
 
 def failed(checks: Iterable[Check]) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError, InputError
-from common.event_log import PEER, EventLog, Record, only, signed_by
+from common.event_log import PEER, EventLog, Record, only
 from common.evidence import dsse, statements
 from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
 from common.evidence.log_checkpoint import Checkpoint
@@ -156,24 +156,33 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
     raise EvidenceError("not an attestation that waits for this site's signature")
 
 
-def standing(session: Session, campaign: int, server: PublicKey) -> Standing:
-    """How far the attestation of a campaign is.
+def find(session: Session, campaign: int) -> Standing | None:
+    """How far the attestation of a campaign is; None if it has none."""
+    row = session.get(AttestationRow, campaign)
+    if row is None:
+        return None
+    unsigned = _unsigned(session, row)
+    signed = [name for name in _with_revocations(row) if name not in unsigned]
+    unanswered = tuple(name for name, digests in sorted(row.sites.items()) if digests is None)
+    if not row.envelope:
+        return Standing(row.campaign, row.version, unanswered, (), (), None)
+    envelope = dsse.decode_envelope(row.envelope.encode())
+    return Standing(row.campaign, row.version, unanswered, unsigned, (SERVER, *signed), envelope)
+
+
+def standing(session: Session, campaign: int) -> Standing:
+    """As `find`.
 
     Raises:
         InputError: the campaign has none.
     """
-    row = session.get(AttestationRow, campaign)
-    if row is None:
+    found = find(session, campaign)
+    if found is None:
         raise InputError(
             f"campaign {campaign} has no attestation",
             remedy="only a published version by which patients are forgotten has one, once `up` has seen it",
         )
-    envelope = dsse.decode_envelope(row.envelope.encode()) if row.envelope else None
-    unsigned = _unsigned(session, row)
-    names = [SERVER] if envelope and signed_by(envelope, server) else []
-    signed = [name for name in _with_revocations(row) if envelope and name not in unsigned]
-    unanswered = tuple(name for name, digests in sorted(row.sites.items()) if digests is None)
-    return Standing(row.campaign, row.version, unanswered, unsigned, (*names, *signed), envelope)
+    return found
 
 
 def _with_revocations(row: AttestationRow) -> tuple[str, ...]:

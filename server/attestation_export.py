@@ -16,7 +16,7 @@ from common.evidence.log_checkpoint import Checkpoint
 from common.evidence.schema import decode, encode
 from common.files import write_bytes
 from common.new_folder import new_folder
-from server.attestation import Standing
+from server.attestation import Standing, find
 from server.database import SiteRow
 
 ATTESTATION_FILE, BUNDLE_FILE = "attestation.json", "bundle.json"
@@ -59,6 +59,19 @@ def proof(session: Session, log: EventLog, found: Standing, server: PublicKey) -
             checkpoint = only(envelope, server, *peers)
             return make_proof_bundle(checkpoint, leaves, opened.position, opened.salt, since)
     return None
+
+
+def add_to(session: Session, campaign: int | None, folder: Path) -> bool:
+    """Write the attestation of a version's campaign into the version's exported folder; whether there is one.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    found = None if campaign is None else find(session, campaign)
+    if found is None or found.envelope is None:
+        return False
+    write_bytes(folder / ATTESTATION_FILE, dsse.encode_envelope(found.envelope))
+    return True
 
 
 def _with_leaves(log: EventLog, session: Session, bundle: ProofBundle) -> LeavesBundle:

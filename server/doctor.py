@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from common import checks, probes
 from common.certificates import SERVER, check_issued, load_certificate
@@ -20,6 +20,8 @@ from common.private_keys import load_ec_key, load_signing_key
 from common.service import accepts, dialled, is_up
 from common.sql import open_database, transaction
 from server.database import SiteRow, pending_migration
+from server.event_log import examine as found_wrong
+from server.event_log import server_log
 from server.settings import ServerFolder, ServerSettings
 from server.up import secrets_of
 
@@ -143,10 +145,23 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
             for name, state, seen, version in sites:
                 if state != "revoked":
                     yield _site(name, state, seen, version, now)
+            yield from _log(folder, engine, now)
     except FedForgetError as err:
         yield Check("database", "fail", str(err), "see logs/")
     finally:
         engine.dispose()
+
+
+def _log(folder: ServerFolder, engine: Engine, now: datetime) -> Iterator[Check]:
+    log = server_log(lambda: now)
+    try:
+        owner = load_signing_key(folder.signing_key, folder.passphrase).public
+    except InputError:
+        return
+    with transaction(engine) as session:
+        refused = {peer.origin: peer.trouble for peer in log.peers(session) if peer.trouble}
+        size, problems = len(log.leaves(session)), found_wrong(session, log, owner)
+    yield from checks.log(size, problems, refused, "fedforget-server log")
 
 
 def _site(name: str, state: str, seen: datetime | None, version: str, now: datetime) -> Check:

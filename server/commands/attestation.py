@@ -27,7 +27,7 @@ def show_attestation(number: Number, folder: Folder = Path("."), as_json: AsJson
     with clear_errors():
         house = open_house(folder)
         with transaction(house.engine) as session:
-            fields = _fields(standing(session, number, house.signer().key.public))
+            fields = _fields(standing(session, number))
         shown = {name: _line(value) for name, value in fields.items()}
         show(fields, fields_table(shown), as_json=as_json)
 
@@ -53,7 +53,7 @@ def export(
         house = open_house(folder)
         server, log = house.signer().key.public, server_log(house.store.clock)
         with transaction(house.engine) as session:
-            found = standing(session, number, server)
+            found = standing(session, number)
             files = attestation_export.export(session, log, found, server, to, whole=whole)
         proven = attestation_export.BUNDLE_FILE in files
         missing = "" if proven else "; no hospital has co-signed the log since: export again in a minute"

@@ -165,9 +165,15 @@ def _summary(row: CampaignRow) -> dict[str, Any]:
 
 
 def _details(house: House, number: int) -> dict[str, Any]:
+    from common.sql import transaction  # noqa: PLC0415 - see `_open`
+    from server.attestation import find  # noqa: PLC0415
+
     row = house.store.get(number)
+    with transaction(house.engine) as session:
+        attested = find(session, number)
     return {
         **_summary(row),
+        "attestation": None if attested is None else attested.text,
         "attempt": row.attempt,
         "retry_at": row.retry_at,
         "steps": [

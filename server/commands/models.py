@@ -93,9 +93,15 @@ def export(
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write a version to a new folder that torch and safetensors load, with its model card."""
+    """Write a version to a new folder that torch and safetensors load, with its model card and attestation."""
+    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation_export import add_to  # noqa: PLC0415
+
     with clear_errors():
-        out = _open(folder).export(name, to)
+        registry = _open(folder)
+        out = registry.export(name, to)
+        with transaction(registry.engine) as session:
+            add_to(session, registry.get(name).campaign, out)
         written = sorted(path.name for path in out.iterdir())
         show({"folder": str(out), "files": written}, f"{name} is in {out}; read README.md first", as_json=as_json)
 

@@ -16,6 +16,8 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+import client.doctor
+import server.doctor
 from client.app import app
 from client.coordination import connect
 from client.event_log import SiteLog
@@ -89,11 +91,11 @@ class World:
 
     def said(self, number: int) -> str:
         with transaction(self.house.engine) as session:
-            return standing(session, number, self.desk.key.public).text
+            return standing(session, number).text
 
     def statement(self, number: int) -> statements.Unlearning:
         with transaction(self.house.engine) as session:
-            envelope = standing(session, number, self.desk.key.public).envelope
+            envelope = standing(session, number).envelope
         assert envelope is not None
         return statements.read_unlearning(envelope.body)[1]
 
@@ -109,14 +111,14 @@ def world(
         stack.callback(house.engine.dispose)
         desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signer().key)
         service = Coordination(house.engine, house.store.clock, house.registry, desk=desk)
-        server, port = serve(
+        serving, port = serve(
             service,
             "localhost:0",
             certificate=coordinator.certificate.read_bytes(),
             key=coordinator.key.read_bytes(),
             ca=coordinator.ca_certificate.read_bytes(),
         )
-        stack.callback(lambda: server.stop(None).wait())
+        stack.callback(lambda: serving.stop(None).wait())
         logs = {}
         for name, folder in folders.items():
             settings = folder.settings_file.read_text()
@@ -163,7 +165,7 @@ def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(worl
     assert len(unlearned.revocations) == 2
     assert world.said(number) == "signed by server, north, south"
     with transaction(world.house.engine) as session:
-        found = standing(session, number, world.desk.key.public)
+        found = standing(session, number)
         written = export(session, world.desk.log, found, world.desk.key.public, tmp_path / "audit")
         export(session, world.desk.log, found, world.desk.key.public, tmp_path / "whole", whole=True)
     assert written == ["attestation.json", "bundle.json"]
@@ -215,7 +217,7 @@ def test_a_hospital_signs_nothing_that_differs_from_what_it_did(world: World) ->
     number = world.forget("north")
     world.talk()
     with transaction(world.house.engine) as session:
-        envelope = standing(session, number, world.desk.key.public).envelope
+        envelope = standing(session, number).envelope
     assert envelope is not None
     files, said = statements.read_unlearning(envelope.body)
     other = "0" * 64
@@ -288,6 +290,8 @@ def test_a_hospital_that_forks_or_cuts_its_log_gets_no_signature_and_that_stands
     assert all(f"event:{e.id}" in kinds for e in refused)
     assert peer is not None
     assert "cut short" in peer.trouble
+    rows = {check.name: check for check in server.doctor.examine(world.house.folder, datetime.now(UTC))}
+    assert (rows["log"].result, rows["log of site:north"].result) == ("ok", "fail")
 
 
 def test_a_coordinator_whose_log_went_back_gets_no_signature_and_the_hospital_says_so(world: World) -> None:
@@ -307,6 +311,8 @@ def test_a_coordinator_whose_log_went_back_gets_no_signature_and_the_hospital_sa
     assert peer is not None
     assert "cut short" in peer.trouble
     assert leaves.count("log-refused") == 1
+    rows = {check.name: check for check in client.doctor.examine(world.folders["north"], datetime.now(UTC))}
+    assert (rows["log"].result, rows["log of server"].result) == ("ok", "fail")
 
 
 def test_leaves_of_a_hospital_name_no_patient(world: World) -> None:
