@@ -108,12 +108,19 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class StewardItem:
-    """A patient whose consents a person must look at; found by the consent's id in the hospital's own system."""
+    """A patient whose consents a person must look at; found by the consent's id in the hospital's own system.
+
+    Attributes:
+        patient: their identifier, None where the consent names nobody.
+        waits: withdrawn, and nobody was excluded, as it is not known whom.
+    """
 
     consent: str
     version: str
     reason: str
     since: datetime
+    waits: bool
+    patient: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +244,7 @@ class ConsentStore:
             )
 
     def steward_list(self) -> tuple[StewardItem, ...]:
-        """What a person must look at, the oldest first."""
+        """Everything that only a person can decide, the oldest first, also of patients of no cohort."""
         with transaction(self.engine) as session:
             again = (DecisionRow.answer == "permit") & DecisionRow.receipt.is_not(None)
             unmapped = DecisionRow.receipt.is_not(None) & DecisionRow.recorded.is_(None)
@@ -246,7 +253,12 @@ class ConsentStore:
                 .where(or_(DecisionRow.answer == "unknown", again, unmapped))
                 .order_by(DecisionRow.at, DecisionRow.resource)
             )
-            return tuple(StewardItem(row.resource, row.version, _why(row), row.at) for row in rows)
+            return tuple(
+                StewardItem(
+                    row.resource, row.version, _why(row), row.at, _waits(row), self.identifier(session, row.patient)
+                )
+                for row in rows
+            )
 
     def tally(self) -> Tally:
         """Numbers."""
@@ -261,7 +273,7 @@ class ConsentStore:
             answers["deny"],
             answers["unknown"],
             sum(row.recorded is not None for row in rows),
-            sum(row.receipt is not None and row.recorded is None for row in rows),
+            sum(map(_waits, rows)),
         )
 
     def _keep(self, session: Session, incoming: IncomingConsent, at: datetime) -> Kept:
@@ -296,7 +308,11 @@ def _age(row: ConsentRow) -> tuple[bool, int, datetime]:
     return (not numbered, int(row.version) if numbered else 0, row.updated or row.received)
 
 
+def _waits(row: DecisionRow) -> bool:
+    return row.receipt is not None and row.recorded is None
+
+
 def _why(row: DecisionRow) -> str:
-    if row.receipt is not None and row.recorded is None:
+    if _waits(row):
         return "withdrawn, and it names nobody whom the patient map knows"
     return "consented again after a withdrawal: stays excluded" if row.answer == "permit" else row.reason

@@ -50,9 +50,9 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
     """Further ways for revocations to come in, where the site wants them."""
     if settings.fhir.enabled:
         ready = accepts(settings.fhir.host, settings.fhir.port)
-        yield Child("fhir", own("client.fhir"), env, ready=ready, stop_grace=8.0)
+        yield Child("fhir", own("client.fhir"), env, ready=ready, stop_grace=4.0)
     if settings.inbox.enabled:
-        yield Child("inbox", own("client.inbox"), env, stop_grace=3.0)
+        yield Child("inbox", own("client.inbox"), env, stop_grace=2.0)
 
 
 def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:

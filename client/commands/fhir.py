@@ -11,6 +11,8 @@ import typer
 from client.settings import SiteFolder
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
+_COLUMNS = ("consent", "version", "reason", "since")
+
 fhir = sub_app("Consents by HL7 FHIR: numbers, and what a steward must look at; never identities of patients.")
 
 
@@ -44,13 +46,12 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
                 **{name: value for name, value in asdict(progress).items() if name != "baseline"},
                 **asdict(intake.store.tally()),
             }
-            steward = [asdict(item) for item in intake.store.steward_list()]
+            steward = [{name: getattr(item, name) for name in _COLUMNS} for item in intake.steward_list()]
         if as_json:
             show({**fields, "steward": steward}, "", as_json=True)
             return
         show(fields, fields_table(fields), as_json=False)
-        columns = ("consent", "version", "reason", "since")
-        show(steward, rows_table(columns, [[item[name] for name in columns] for item in steward]), as_json=False)
+        show(steward, rows_table(_COLUMNS, [[*item.values()] for item in steward]), as_json=False)
 
 
 @fhir.command("pull", epilog="Example: fedforget-site fhir pull --dir hospital")

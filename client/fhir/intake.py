@@ -18,14 +18,15 @@ from sqlalchemy.orm import Session
 
 from client.consent.consent_document import Coding, UnreadableConsentError, read_consent
 from client.consent.rule import Deny, Permit
-from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept
+from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept, StewardItem
 from client.fhir.patients import PatientMap
 from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
 from client.fhir.weighing import KnownVersion, Weighed, weigh
-from client.revocations import record_revocations
+from client.revocations import known_patients, record_revocations
 from common.errors import InputError
 
 _REVOKED = "revoked"
+_SITE_FILE = "site.json"
 
 
 class OtherPatientError(InputError):
@@ -133,6 +134,20 @@ class Intake:
         """
         patients, since = self.patients(), self.store.baseline()
         return sum(self._settle(patient, patients, since) for patient in self.store.open_patients())
+
+    def steward_list(self) -> tuple[StewardItem, ...]:
+        """What a person must look at: of all that the rule left open, what concerns patients of the site.
+
+        Raises:
+            InputError: the patient map, or a file of the site.
+        """
+        patients = self.patients()
+        known = known_patients(self.folder) if (self.folder / _SITE_FILE).exists() else {}
+        return tuple(
+            item
+            for item in self.store.steward_list()
+            if item.waits or item.patient is None or patients.cohort_id(item.patient) in known
+        )
 
     def _settle(self, patient: str, patients: PatientMap, since: datetime | None) -> bool:
         now = self.clock()

@@ -65,9 +65,12 @@ def token_url(http: httpx.Client, base: str) -> str:
     """
     try:
         answer = http.get(f"{base}/.well-known/smart-configuration", headers={"accept": "application/json"})
-        found = parse_json(answer.content).get("token_endpoint") if answer.status_code == 200 else None
     except httpx.HTTPError as err:
         raise UnavailableError(f"{base}: no answer ({type(err).__name__})") from None
+    if answer.status_code >= 500 or answer.status_code == 429:
+        raise UnavailableError(f"{base}: does not say where to sign in ({answer.status_code})")
+    try:
+        found = parse_json(answer.content).get("token_endpoint") if answer.status_code == 200 else None
     except UnusableResourceError:
         found = None
     if not isinstance(found, str):

@@ -21,7 +21,7 @@ import uvicorn
 from client.consent.consent_document import Coding
 from client.consent.mii_broad_consent import USE_FOR_RESEARCH
 from client.consent_store import ConsentStore
-from client.database import opened
+from client.database import opened, pending_migration
 from client.fhir.app import make_app
 from client.fhir.intake import Intake
 from client.fhir.patients import PatientMapFile
@@ -30,7 +30,7 @@ from client.fhir.server import FhirServer, check_address, http_client, token_url
 from client.fhir.smart import SignIn
 from client.pseudonyms import Pseudonyms
 from client.settings import FhirConfig, SiteFolder
-from common.errors import ConfigError, UnavailableError
+from common.errors import ConfigError, InputError, UnavailableError
 from common.files import read_private
 from common.private_keys import load_ec_key, read_passphrase
 
@@ -60,6 +60,10 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
         raise ConfigError("a policy needs both policy_system and policy_code", where=str(folder.settings_file))
     pseudonyms = Pseudonyms.read(folder.pseudonym_secret)
     with opened(folder.database) as engine:
+        if pending_migration(engine) is not None:
+            raise InputError(
+                "the database has an older schema", where=str(folder.database), remedy="fedforget-site up migrates it"
+            )
         yield Intake(
             folder=folder.root,
             store=ConsentStore(engine, pseudonyms),
@@ -123,7 +127,7 @@ def run(folder: SiteFolder) -> None:
                 access_log=False,
                 server_header=False,
                 limit_concurrency=_CONCURRENT,
-                timeout_graceful_shutdown=3,
+                timeout_graceful_shutdown=2,
                 **tls,
             )
             server = uvicorn.Server(uvicorn_config)
@@ -142,7 +146,7 @@ def run(folder: SiteFolder) -> None:
                 puller.run(poked, stopped)
             finally:
                 server.should_exit = True
-                thread.join(5)
+                thread.join(3)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

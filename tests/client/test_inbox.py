@@ -15,7 +15,7 @@ import pytest
 
 from client.inbox import QUIET, Inbox
 from client.revocations import read_revocations
-from common.evidence.keys import SigningKey
+from common.evidence.keys import PublicKey, SigningKey
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 NOW = datetime(2026, 11, 1, 8, tzinfo=UTC)
@@ -146,3 +146,15 @@ def test_the_process_takes_lists_until_it_is_stopped(inbox: Inbox) -> None:
     _, log = process.communicate(timeout=20)
     assert (process.returncode, revoked(inbox).keys()) == (0, {"p-1"}), log
     assert "p-1" not in log
+
+
+def test_the_commands_of_the_how_to_sign_a_list_that_is_taken(inbox: Inbox) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "fhir.md").read_text(encoding="utf-8")
+    commands = [line.split() for line in page.splitlines() if line.startswith("    openssl ")]
+    assert len(commands) == 3
+    (inbox.folder / "list.csv").write_text("patient_id\np-1\n")
+    for line in commands:
+        subprocess.run(line, cwd=inbox.folder, check=True, capture_output=True, timeout=60)
+    key = PublicKey.from_pem((inbox.folder / "consent-office.pem").read_bytes())
+    assert Inbox(inbox.site, inbox.folder, (key,), 30.0).look(datetime.now(UTC)) == 1
+    assert revoked(inbox).keys() == {"p-1"}

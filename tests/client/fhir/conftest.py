@@ -118,6 +118,9 @@ class FhirStub:
 
     def get(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append(request.path)
+        if request.path == "/fhir/.well-known/smart-configuration":
+            self.send(request, 200, {"token_endpoint": f"{self.origin}/token"})
+            return
         if self.faults:
             fault = self.faults.pop(0)
             if fault == -1:
@@ -130,9 +133,7 @@ class FhirStub:
             return
         parts = urlsplit(request.path)
         asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if parts.path == "/fhir/.well-known/smart-configuration":
-            self.send(request, 200, {"token_endpoint": f"{self.origin}/token"})
-        elif parts.path == "/fhir/Consent":
+        if parts.path == "/fhir/Consent":
             self._search(request, asked)
         elif parts.path.endswith("/_history") and self.has_history:
             found = self.versions[parts.path.split("/")[3]][::-1]

@@ -46,6 +46,8 @@ def test_consents_of_merged_records_are_weighed_together(make_intake: Make, tmp_
     # Alone it would be a refusal; the same person's newer consent outweighs it.
     intake.take({**ehr.consent("c-2", "f-2", "rejected"), "dateTime": "2023-01-01T10:00:00Z"})
     assert revoked(intake) == set()
+    clock: Any = intake.clock
+    clock.now += timedelta(minutes=1)
     intake.take({**ehr.consent("c-2", "f-2", "inactive"), "dateTime": "2024-06-01T10:00:00Z"})
     assert revoked(intake) == {"p-1"}
 
