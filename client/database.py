@@ -14,7 +14,7 @@ from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import Mapped, mapped_column
 
 from common import sql
-from common.event_log import log_tables
+from common.event_log_tables import log_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -106,6 +106,19 @@ class SiteLog:
                 records.append(Record(f"access-closed:{campaign}", "access-closed", closed))
             self.log.append(session, records, self.key())
 
+    def erase(self, receipt: str) -> None:
+        """Forget what the log commits to about a receipt; its leaves stay, and nobody can open them any more.
+
+        Raises:
+            InputError: the log holds nothing about it.
+        """
+        with self.session() as session:
+            erased = [self.log.erase(session, f"{kind}:{receipt}") for kind in ("revocation", "tombstone", "consent")]
+        if not any(erased):
+            raise InputError(
+                "the log can open nothing about this receipt", remedy="see fedforget-site revocations list"
+            )
+
     def ended(self, session: Session, campaign: int) -> dict[str, Json] | None:
         """What was logged when a campaign's version was adopted."""
         found = self.log.opened(session, f"ended:{campaign}")
@@ -115,13 +128,15 @@ class SiteLog:
     def _answered(self, session: Session, patients: frozenset[str]) -> Iterator[str]:
         """Digests of the statements about the receipts that these patients' revocations came with."""
         for receipt, entries in _receipts(self.folder).items():
-            found = self.log.opened(session, f"revocation:{receipt}")
-            if found is not None and not patients.isdisjoint(entries):
-                yield found.digest
+            if not patients.isdisjoint(entries):
+                found = self.log.opened(session, f"revocation:{receipt}")
+                if found is not None:
+                    yield found.digest
 
     def _revocations(self, session: Session, receipts: dict[str, dict[str, Revocation]]) -> Iterator[Record]:
+        known = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
         for receipt, entries in receipts.items():
-            if self.log.opened(session, f"revocation:{receipt}") is not None:
+            if f"revocation:{receipt}" in known:
                 continue
             # The salt stays in the vault under its own name: a proof about the leaf hands out another one.
             salt = self.log.salt_of(session, f"consent:{receipt}")

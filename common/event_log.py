@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, Row, String, Table, Text, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError
+from common.event_log_tables import LogTables
 from common.evidence import dsse, merkle
 from common.evidence.canonical import canonical
 from common.evidence.commitment import SALT_BYTES, commitment
@@ -24,70 +25,15 @@ from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
 from common.evidence.log import Entry, Log, append
 from common.evidence.log_checkpoint import Checkpoint, cosign, read_checkpoint, sign_checkpoint
 from common.evidence.schema import decode, time_text
-from common.sql import UtcDateTime
 
 OWNER, PEER = "owner", "peer"
 KEY = "key"
 """Kind of leaf that names a key under which the log is signed from there on."""
+AT_ONCE = 500
+"""Names in one statement of SQL."""
 SERVER_ORIGIN = "server"
 """Name of the coordinator's log."""
 Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class LogTables:
-    """The tables of one side's log.
-
-    `head` is the tree's growing edge in a single row, whose lock keeps writers apart; `checkpoints` are those of this
-    log with all signatures below them; `peers` is for each other log the newest checkpoint that was co-signed here.
-    """
-
-    head: Table
-    leaves: Table
-    vault: Table
-    checkpoints: Table
-    peers: Table
-
-
-def log_tables(metadata: MetaData) -> LogTables:
-    """Declare them; the migrations of the side make them."""
-    return LogTables(
-        Table(
-            "log_head",
-            metadata,
-            Column("id", Integer, primary_key=True, autoincrement=False),
-            Column("size", Integer, nullable=False),
-            Column("peaks", Text, nullable=False),
-        ),
-        Table(
-            "log_leaves",
-            metadata,
-            Column("position", Integer, primary_key=True, autoincrement=False),
-            Column("leaf", Text, nullable=False),
-        ),
-        Table(
-            "log_vault",
-            metadata,
-            Column("source", String(200), primary_key=True),
-            Column("position", Integer, nullable=True, unique=True),
-            Column("document", Text, nullable=False),
-            Column("salt", String(64), nullable=False),
-        ),
-        Table(
-            "log_checkpoints",
-            metadata,
-            Column("size", Integer, primary_key=True, autoincrement=False),
-            Column("envelope", Text, nullable=False),
-        ),
-        Table(
-            "log_peers",
-            metadata,
-            Column("origin", String(200), primary_key=True),
-            Column("envelope", Text, nullable=False),
-            Column("seen", UtcDateTime, nullable=False),
-            Column("trouble", Text, nullable=False),
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +94,8 @@ class EventLog:
         size, peaks = session.execute(select(head.c.size, head.c.peaks).with_for_update()).one()
         edge = merkle.Frontier(size, tuple(bytes.fromhex(peak) for peak in peaks.split()))
         log = Log(self.origin, edge)
-        for record in (wanted[source] for source in wanted if self.opened(session, source) is None):
+        known = self.known(session, wanted)
+        for record in (wanted[source] for source in wanted if source not in known):
             log = self._add(session, log, record)
         if log.frontier.size == size:
             return False
@@ -184,20 +131,33 @@ class EventLog:
             session.execute(insert(vault).values(source=source, position=None, document="", salt=found))
         return bytes.fromhex(found)
 
-    def erase(self, session: Session, source: str) -> None:
-        """Forget what a leaf commits to; the leaf stays and means nothing to anybody any more."""
-        session.execute(delete(self.tables.vault).where(self.tables.vault.c.source == source))
+    def erase(self, session: Session, source: str) -> bool:
+        """Forget what a leaf commits to, or a salt: the leaf stays and means nothing any more; whether it was there."""
+        vault = self.tables.vault
+        there = update(vault).where(vault.c.source == source, vault.c.salt != "").values(document="", salt="")
+        return bool(session.execute(there).rowcount)  # type: ignore[attr-defined]  # of an update it has one
+
+    def known(self, session: Session, sources: Iterable[str]) -> frozenset[str]:
+        """Which of these were logged, erased or not."""
+        vault, asked = self.tables.vault, sorted(sources)
+        found: set[str] = set()
+        for start in range(0, len(asked), AT_ONCE):
+            some = vault.c.source.in_(asked[start : start + AT_ONCE])
+            found.update(session.scalars(select(vault.c.source).where(some, vault.c.position.is_not(None))))
+        return frozenset(found)
 
     def opened(self, session: Session, source: str) -> Opened | None:
         """What is in the log under a name; None if nothing is, or it was erased."""
         vault = self.tables.vault
-        found = session.execute(select(vault).where(vault.c.source == source, vault.c.position.is_not(None))).first()
+        there = (vault.c.source == source, vault.c.position.is_not(None), vault.c.salt != "")
+        found = session.execute(select(vault).where(*there)).first()
         return None if found is None else _opened(found)
 
     def vault(self, session: Session) -> list[Opened]:
         """Everything that was not erased, in the order of the log."""
         vault = self.tables.vault
-        rows = session.execute(select(vault).where(vault.c.position.is_not(None)).order_by(vault.c.position))
+        there = (vault.c.position.is_not(None), vault.c.salt != "")
+        rows = session.execute(select(vault).where(*there).order_by(vault.c.position))
         return [_opened(row) for row in rows]
 
     def leaves(self, session: Session) -> list[bytes]:

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Engine, ForeignKey, MetaData, Text, UniqueCon
 from sqlalchemy.orm import Mapped, mapped_column
 
 from common import sql
-from common.event_log import log_tables
+from common.event_log_tables import log_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

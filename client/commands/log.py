@@ -16,6 +16,7 @@ from common.terminal import AsJson, Folder, clear_errors, show, sub_app
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from client.event_log import SiteLog
     from common.event_log import EventLog
     from common.evidence.keys import PublicKey
 
@@ -63,9 +64,28 @@ def export(
         show({"folder": str(to), "files": files}, f"{to}: {', '.join(files)}", as_json=as_json)
 
 
+@app.command(epilog="Example: fedforget-site log erase 3f9c1a5b7d2e4860 --dir hospital")
+def erase(
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Forget what the log commits to about a receipt, for good; that something was revoked then stays in it."""
+    with clear_errors(), _site(folder) as site:
+        site.erase(receipt)
+        show({"erased": receipt}, f"nobody can open the leaves of {receipt} any more", as_json=as_json)
+
+
 @contextmanager
 def _opened(folder: Path) -> Iterator[tuple[EventLog, Session, PublicKey]]:
     """The log up to now, within a transaction."""
+    with _site(folder) as site, site.session() as session:
+        yield site.log, session, site.key().public
+
+
+@contextmanager
+def _site(folder: Path) -> Iterator[SiteLog]:
+    """The site's log, up to now."""
     from client.database import opened, pending_migration  # noqa: PLC0415 - for commands that need the database
     from client.event_log import SiteLog  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
@@ -79,5 +99,4 @@ def _opened(folder: Path) -> Iterator[tuple[EventLog, Session, PublicKey]]:
             raise InputError(f"the database has schema {schema}", where=str(folder), remedy=remedy)
         site = SiteLog(place, engine, lambda: datetime.now(UTC))
         site.follow()
-        with site.session() as session:
-            yield site.log, session, site.key().public
+        yield site
