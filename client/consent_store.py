@@ -112,14 +112,12 @@ class StewardItem:
 
     Attributes:
         patient: their identifier, None where the consent names nobody.
-        waits: withdrawn, and nobody was excluded, as it is not known whom.
     """
 
     consent: str
     version: str
     reason: str
     since: datetime
-    waits: bool
     patient: str | None = field(repr=False)
 
 
@@ -183,14 +181,20 @@ class ConsentStore:
         with transaction(self.engine) as session:
             return frozenset(session.scalars(select(ConsentRow.resource).distinct()))
 
-    def open_patients(self) -> tuple[str, ...]:
-        """Pseudonyms of those with a version that was not weighed, or a withdrawal that is no revocation yet."""
+    def unweighed(self) -> tuple[str, ...]:
+        """Pseudonyms of those with a version that was not weighed."""
         with transaction(self.engine) as session:
-            unweighed = select(ConsentRow.patient).where(ConsentRow.weighed.is_(None))
-            waiting = select(DecisionRow.patient).where(
-                DecisionRow.receipt.is_not(None), DecisionRow.recorded.is_(None)
+            return tuple(session.scalars(select(ConsentRow.patient).where(ConsentRow.weighed.is_(None)).distinct()))
+
+    def waiting(self) -> dict[str, str]:
+        """Pseudonyms and identifiers of those whose withdrawal is no revocation yet, as the map did not name them."""
+        with transaction(self.engine) as session:
+            rows = session.execute(
+                select(ConsentPatientRow.patient, ConsentPatientRow.sealed)
+                .join(DecisionRow, DecisionRow.patient == ConsentPatientRow.patient)
+                .where(DecisionRow.receipt.is_not(None), DecisionRow.recorded.is_(None))
             )
-            return tuple(sorted({*session.scalars(unweighed), *session.scalars(waiting)}))
+            return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
 
     @contextmanager
     def weighing(self) -> Iterator[Session]:
@@ -254,9 +258,7 @@ class ConsentStore:
                 .order_by(DecisionRow.at, DecisionRow.resource)
             )
             return tuple(
-                StewardItem(
-                    row.resource, row.version, _why(row), row.at, _waits(row), self.identifier(session, row.patient)
-                )
+                StewardItem(row.resource, row.version, _why(row), row.at, self.identifier(session, row.patient))
                 for row in rows
             )
 
@@ -314,5 +316,5 @@ def _waits(row: DecisionRow) -> bool:
 
 def _why(row: DecisionRow) -> str:
     if _waits(row):
-        return "withdrawn, and it names nobody whom the patient map knows"
+        return "withdrawn, and it names nobody who is known"
     return "consented again after a withdrawal: stays excluded" if row.answer == "permit" else row.reason

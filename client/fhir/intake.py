@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Intake:
     days_to_answer: float
     clock: Callable[[], datetime]
     base: str = ""
+    _asked_of: list[PatientMap] = field(default_factory=list, init=False, repr=False)
+    """The map in which those who wait were looked up last."""
 
     def take(self, resource: Resource) -> Kept:
         """Keep one version and act on it; it is on the disk when this returns.
@@ -133,7 +135,15 @@ class Intake:
             InputError: the patient map, or a file of the site.
         """
         patients, since = self.patients(), self.store.baseline()
-        return sum(self._settle(patient, patients, since) for patient in self.store.open_patients())
+        found = {*self.store.unweighed()}
+        if self._asked_of == [patients]:
+            named = set[str]()
+        else:
+            # Many of a hospital's patients may be in no cohort: they are looked up again only in another map.
+            named = {p for p, key in self.store.waiting().items() if patients.cohort_id(key) is not None}
+        revoked = sum(self._settle(patient, patients, since) for patient in sorted(found | named))
+        self._asked_of[:] = [patients]
+        return revoked
 
     def steward_list(self) -> tuple[StewardItem, ...]:
         """What a person must look at: of all that the rule left open, what concerns patients of the site.
@@ -146,7 +156,7 @@ class Intake:
         return tuple(
             item
             for item in self.store.steward_list()
-            if item.waits or item.patient is None or patients.cohort_id(item.patient) in known
+            if item.patient is None or patients.cohort_id(item.patient) in known
         )
 
     def _settle(self, patient: str, patients: PatientMap, since: datetime | None) -> bool:

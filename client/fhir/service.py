@@ -58,6 +58,8 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
     config = settings.fhir
     if bool(config.policy_system) != bool(config.policy_code):
         raise ConfigError("a policy needs both policy_system and policy_code", where=str(folder.settings_file))
+    if not folder.pseudonym_secret.exists():
+        raise ConfigError("not set up yet", where=str(folder.root), remedy="fedforget-site fhir init")
     pseudonyms = Pseudonyms.read(folder.pseudonym_secret)
     with opened(folder.database) as engine:
         if pending_migration(engine) is not None:

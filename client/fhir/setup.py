@@ -7,9 +7,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from sqlalchemy import inspect, select
 
+from client.consent_store import ConsentPatientRow
+from client.database import opened
 from client.fhir.smart import public_jwk
 from client.settings import SiteFolder
+from common.errors import InputError
 from common.files import write_private, write_text
 from common.private_keys import load_ec_key, new_secret, read_passphrase
 
@@ -18,8 +22,14 @@ def make_keys(folder: SiteFolder) -> tuple[Path, ...]:
     """Make the secret of the pseudonyms, the bearer token and the key that signs in; returns what was missing.
 
     Raises:
-        InputError: settings, the passphrase, or the folder cannot be written.
+        InputError: settings, the passphrase, the folder cannot be written, or a secret that is in use was lost.
     """
+    if not folder.pseudonym_secret.exists() and _has_consents(folder):
+        raise InputError(
+            "the secret is gone with which patients' ids were sealed",
+            where=str(folder.pseudonym_secret),
+            remedy="restore it from its backup",
+        )
     token = folder.root / (folder.settings().fhir.token_file or "fhir/token")
     made = []
     for path in (folder.pseudonym_secret, token):
@@ -35,3 +45,12 @@ def make_keys(folder: SiteFolder) -> tuple[Path, ...]:
     public = public_jwk(load_ec_key(folder.fhir_key, passphrase).public_key())
     write_text(folder.fhir_jwks, json.dumps({"keys": [public]}, indent=2) + "\n")
     return tuple(made)
+
+
+def _has_consents(folder: SiteFolder) -> bool:
+    if not folder.database.exists():
+        return False
+    with opened(folder.database) as engine, engine.connect() as connection:
+        tables = inspect(connection).get_table_names()
+        table = ConsentPatientRow.__tablename__
+        return table in tables and connection.execute(select(ConsentPatientRow.patient).limit(1)).first() is not None

@@ -44,6 +44,10 @@ def upgrade() -> None:
         sa.Column("recorded", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("patient"),
     )
+    waits = sa.text("receipt is not null and recorded is null")
+    op.create_index(
+        "ix_consent_decisions_waiting", "consent_decisions", ["patient"], sqlite_where=waits, postgresql_where=waits
+    )
     op.create_table(
         "fhir_servers",
         sa.Column("base", sa.String(length=500), nullable=False),

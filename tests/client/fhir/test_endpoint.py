@@ -162,7 +162,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(NAMES, VALUES, max_size=4))
 def test_no_consent_however_strange_makes_the_endpoint_fail(
     hospital: Any, running_stub: Any, changes: dict[str, Any]

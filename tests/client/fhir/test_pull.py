@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 import sqlite3
 import tempfile
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from client.fhir.intake import Intake
 from client.fhir.pull import pull, reconcile
+from client.fhir.puller import Puller
 from client.fhir.server import FhirServer, http_client
 from client.revocations import read_revocations
 from common.errors import RefusedError, UnavailableError, WireError
@@ -207,6 +209,20 @@ def test_nothing_on_the_disk_names_a_patient_but_what_is_sealed(ehr: Any, server
     assert len(rows) == 2
     assert "MRN-0815" not in json.dumps(rows, default=str)
     assert "name of" not in json.dumps(rows, default=str)
+
+
+def test_a_failure_is_waited_out_and_a_night_that_was_missed_is_made_up_for(
+    ehr: Any, server: FhirServer, intake: Intake
+) -> None:
+    puller = Puller(intake, lambda: contextlib.nullcontext(server), 300.0, OVERLAP, 2, random.Random(0))
+    ehr.faults = [500] * 10
+    first, second = puller.step(), puller.step()
+    assert 0 < first < second < 300
+    assert puller.step() == 300
+    assert intake.store.progress(ehr.base).reconciled is None
+    intake.clock.now += timedelta(days=2)
+    assert puller.step() == 300
+    assert intake.store.progress(ehr.base).reconciled == intake.clock()
 
 
 STATUS = st.sampled_from(["active", "inactive", "entered-in-error", "draft"])

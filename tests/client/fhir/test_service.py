@@ -50,6 +50,7 @@ def command(site: SiteFolder, *arguments: str, code: int = 0) -> Any:
 
 def test_the_commands_set_up_pull_reconcile_and_say_how_it_stands(site: SiteFolder, ehr: Any) -> None:
     configure(site, f'\n[fhir]\nserver = "{ehr.base}"\nclient_id = "north"\noverlap_seconds = 1\n')
+    assert "fhir init" in command(site, "status", code=2)
     assert command(site, "init")["made"] == ["secrets/pseudonyms", "fhir/token", "fhir/smart.pem"]
     key, jwks = site.fhir_key.read_bytes(), site.fhir_jwks.read_bytes()
     assert command(site, "init")["made"] == []
@@ -68,6 +69,9 @@ def test_the_commands_set_up_pull_reconcile_and_say_how_it_stands(site: SiteFold
     assert "p-1" not in json.dumps(status)
     ehr.faults = [403]
     assert "refuses this client" in command(site, "pull", code=4)
+    site.pseudonym_secret.unlink()
+    assert "restore it from its backup" in command(site, "init", code=2)
+    assert not site.pseudonym_secret.exists()
 
 
 def test_the_process_is_one_of_up_only_where_it_is_enabled(site: SiteFolder) -> None:
