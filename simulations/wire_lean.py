@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from flwr.app import Context, Message
@@ -37,12 +36,12 @@ def train(message: Message, context: Context) -> Message:
 @server.main()
 def main(grid: Grid, _context: Context) -> None:
     """The coordinator's own rounds of training."""
-    logging.basicConfig(level=logging.INFO)
     now = case()
     while len(nodes := sorted(grid.get_node_ids())) < SITES:
         time.sleep(0.5)
     sites = {str(node): node for node in nodes}
-    federation = Federation(grid, sites, downlink=Downlink(now.precision, frozen_names(shapes(now.scale), now.model)))
+    downlink = Downlink(now.precision, frozen_names(shapes(now.scale), now.model))
+    federation = Federation(grid, sites, poll=1.0, downlink=downlink)
     state = federation.downlink.start(initial(now.scale))
     for number in range(ROUNDS):
         state, record = average_round(

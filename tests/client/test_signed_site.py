@@ -45,6 +45,7 @@ from common.wire import (
     TrainRequest,
     UnlearnReply,
     UnlearnRequest,
+    WeightsNote,
     error_code,
     pack,
     unpack,
@@ -277,6 +278,8 @@ def fields(model: type[BaseModel]) -> set[str]:
 
 
 REQUESTS = {
+    # Compared with names that are here; a base's is refused by `client.holdings` unless it is a digest.
+    "note": (WeightsNote, "base weights precision line"),
     STATUS: (StatusRequest, ""),
     ADOPT: (AdoptRequest, "version digest campaign how retired"),
     TRAIN: (

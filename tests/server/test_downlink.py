@@ -11,14 +11,17 @@ import torch
 from client.database import migrate, opened
 from client.settings import SiteFolder
 from client.site import Site
-from common.config import Precision, TrainConfig
+from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, Precision, TrainConfig, UnlearnConfig
 from common.deltas import rounded
 from common.errors import CheckpointError
 from common.model.checkpoint import ModelCard, state_digest
+from common.records import Subset
 from common.wire import ADOPT, EVALUATE, AdoptRequest, EvaluateRequest
 from server.aggregation import State, shares
+from server.campaign import run_campaign
 from server.downlink import Downlink
 from server.federation import Federation
+from server.journal import MemoryJournal
 from server.training import average_round, train
 
 CONFIG = TrainConfig(rounds=3, local_epochs=1, batch=4, patience=5)
@@ -137,6 +140,25 @@ def test_training_that_was_cut_short_goes_on_to_the_same_bits_with_bases(  # typ
         train(federation, initial, CONFIG, card, seed=3, folder=tmp_path / "cut", on_round=cut)
     federation.downlink = Downlink()
     assert run(tmp_path / "cut", CONFIG) == whole
+
+
+def test_a_campaign_in_half_precision_ends_with_weights_that_every_site_has(  # type: ignore[no-untyped-def]
+    federation_of, card: ModelCard, tmp_path: Path
+) -> None:
+    federation, sites = federation_of(north=5, south=4)
+    with_databases(sites)
+    federation.downlink = Downlink("fp16")
+    parent = rounds(federation, card.build().state_dict(), 1)
+    sites["north"].revoke(sorted(sites["north"].patients(Subset.TRAIN))[:2])
+    config = ExperimentConfig(
+        train=CONFIG,
+        unlearn=UnlearnConfig(passes=1),
+        campaign=CampaignConfig(retention_rounds=1),
+        decision=DecisionConfig(bootstrap=50),
+    )
+    done = run_campaign(federation, parent, config, journal=MemoryJournal(), folder=tmp_path, on_round=lambda _: None)
+    assert state_digest(done.state) != state_digest(parent)
+    assert all(state_digest(done.state) in site.bases.held() for site in sites.values())
 
 
 def test_what_is_kept_between_rounds_is_gone_once_a_version_is_adopted(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
