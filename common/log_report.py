@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from common.evidence.schema import decode
 from common.files import write_bytes
 from common.new_folder import new_folder
 from common.terminal import fields_table, rows_table
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WIDEST = 120
 
 
 def report(log: EventLog, session: Session, owner: PublicKey, last: int) -> dict[str, Any]:
@@ -75,9 +79,9 @@ def brief(what: Json) -> str:
 
 def _short(value: Json) -> str:
     if isinstance(value, list):
-        return f"{len(value)}"
-    text = str(value)
-    return text if len(text) < 64 else f"{text[:12]}..."
+        return str(len(value))
+    text = str(value).splitlines()[0]
+    return f"{text[:12]}..." if _DIGEST.fullmatch(text) else text[:_WIDEST]
 
 
 def export(log: EventLog, session: Session, owner: PublicKey, name: str, folder: Path) -> list[str]:

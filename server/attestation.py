@@ -5,9 +5,11 @@ None of it holds up a publication. What is waited for stands in the database and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -22,6 +24,8 @@ from server.attestation_statement import compose
 from server.database import AttestationRow, CampaignRow, DeliveryRow, EventRow, PhaseRow, SiteRow
 from server.event_log import follow
 
+_log = logging.getLogger("fedforget.evidence")
+
 SERVER = "server"
 """Name under which the coordinator's key is pinned."""
 
@@ -33,6 +37,7 @@ class Standing:
     Attributes:
         campaign: its number.
         version: what it attests.
+        revocations: how many it answers, as far as sites have said.
         unanswered: sites that have not said which revocations they answer by the version.
         unsigned: sites that have revocations in it and have not signed.
         signers: who has signed.
@@ -41,6 +46,7 @@ class Standing:
 
     campaign: int
     version: str
+    revocations: int
     unanswered: tuple[str, ...]
     unsigned: tuple[str, ...]
     signers: tuple[str, ...]
@@ -51,6 +57,8 @@ class Standing:
         """In one line."""
         if self.unanswered:
             return f"waits for {', '.join(self.unanswered)} to say which revocations are answered"
+        if self.envelope is None and self.revocations:
+            return "cannot be written: see the events of the campaign"
         if self.envelope is None:
             return "no site answered a revocation by it: there is nothing to attest"
         signed = f"signed by {', '.join(self.signers)}"
@@ -93,18 +101,38 @@ def answer(session: Session, site: str, campaign: int, revocations: Collection[s
 
 
 def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
-    """Write and sign the attestations for which every site has answered; their campaigns."""
+    """Write and sign the attestations for which every site has answered; their campaigns.
+
+    One that cannot be written is an event of its campaign, once, and keeps no other from being written.
+    """
     with transaction(engine) as session:
         begin(session)
         rows = session.scalars(select(AttestationRow).where(AttestationRow.envelope == "")).all()
         ready = [row.campaign for row in rows if None not in row.sites.values() and any(row.sites.values())]
     if ready:
         follow(engine, log, key)
+    written = []
     for number in ready:
-        with transaction(engine) as session:
-            _issue(session, session.get_one(AttestationRow, number, with_for_update=True), log, key)
+        try:
+            with transaction(engine) as session:
+                _issue(session, session.get_one(AttestationRow, number, with_for_update=True), log, key)
+        except (EvidenceError, ValidationError) as err:
+            # A setting of an older version that is none any more would be quoted with its value.
+            _not_written(
+                engine, log, number, str(err) if isinstance(err, EvidenceError) else "settings of another version"
+            )
+            continue
+        written.append(number)
         follow(engine, log, key)
-    return tuple(ready)
+    return tuple(written)
+
+
+def _not_written(engine: Engine, log: EventLog, number: int, why: str) -> None:
+    of_campaign = (EventRow.campaign == number, EventRow.kind == "not-attested", EventRow.detail == why)
+    with transaction(engine) as session:
+        if session.scalars(select(EventRow.id).where(*of_campaign)).first() is None:
+            session.add(EventRow(at=log.clock(), campaign=number, kind="not-attested", detail=why))
+            _log.error("campaign %d: its attestation cannot be written: %s", number, why)
 
 
 def _issue(session: Session, row: AttestationRow, log: EventLog, key: SigningKey) -> None:
@@ -164,10 +192,11 @@ def find(session: Session, campaign: int) -> Standing | None:
     unsigned = _unsigned(session, row)
     signed = [name for name in _with_revocations(row) if name not in unsigned]
     unanswered = tuple(name for name, digests in sorted(row.sites.items()) if digests is None)
+    answered = len({digest for digests in row.sites.values() for digest in digests or ()})
     if not row.envelope:
-        return Standing(row.campaign, row.version, unanswered, (), (), None)
+        return Standing(row.campaign, row.version, answered, unanswered, (), (), None)
     envelope = dsse.decode_envelope(row.envelope.encode())
-    return Standing(row.campaign, row.version, unanswered, unsigned, (SERVER, *signed), envelope)
+    return Standing(row.campaign, row.version, answered, unanswered, unsigned, (SERVER, *signed), envelope)
 
 
 def standing(session: Session, campaign: int) -> Standing:

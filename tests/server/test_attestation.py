@@ -40,7 +40,7 @@ from common.sql import open_database, transaction
 from server.attestation import standing
 from server.attestation_export import export
 from server.coordination import Coordination, serve
-from server.database import EventRow
+from server.database import CampaignRow, EventRow
 from server.event_log import examine, server_log
 from server.evidence_desk import EvidenceDesk
 from server.federation import connect_registered
@@ -210,6 +210,24 @@ def changed(data: bytes, at: int) -> bytes:
 def verified(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("fedforget-site"), "verify", str(folder), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_an_attestation_that_cannot_be_written_is_said_once_and_holds_nothing_up(world: World) -> None:
+    world.carry("training")
+    number = world.forget("north")
+    with transaction(world.house.engine) as session:
+        settings = session.get_one(CampaignRow, number).settings
+        session.get_one(CampaignRow, number).settings = {"experiment": "of long ago"}
+    world.talk()
+    world.talk()
+    assert world.said(number) == "cannot be written: see the events of the campaign"
+    assert [e.detail for e in world.house.store.events(number) if e.kind == "not-attested"] == [
+        "settings of another version"
+    ]
+    with transaction(world.house.engine) as session:
+        session.get_one(CampaignRow, number).settings = settings
+    world.talk()
+    assert world.said(number) == "signed by server, north"
 
 
 def test_a_hospital_signs_nothing_that_differs_from_what_it_did(world: World) -> None:
