@@ -14,7 +14,7 @@ from common.evaluation.scores import Scores
 from common.model.checkpoint import ModelCard, state_digest
 from common.model.image_text import ImageTextModel
 from common.training import fit, score
-from common.unlearning.base import Pass, UnlearnSets
+from common.unlearning.base import UnlearnSets
 from common.unlearning.calibrated_forget_mi import _whole_patients, calibrated
 from common.unlearning.calibration import margin_targets
 from common.unlearning.forget_mi import frozen_outputs
@@ -32,14 +32,19 @@ def sets(cohort_of, tensors_of) -> UnlearnSets:  # type: ignore[no-untyped-def] 
     )
 
 
-@pytest.fixture
-def trained(card: ModelCard, sets: UnlearnSets) -> ImageTextModel:
+def by_heart(card: ModelCard, sets: UnlearnSets, init: int) -> ImageTextModel:
     """A model that knows its twelve forget and sixteen retain studies by heart."""
-    model = card.build(1)
+    model = card.build(init)
     for _ in range(2):
         for studies in (sets.retain, sets.forget, sets.retain, sets.forget):
             fit(model, studies, TrainConfig(lr=5e-3, batch=8), ranking_weight=0.1, epochs=8, seed=0)
     return model
+
+
+@pytest.fixture
+def trained(card: ModelCard, sets: UnlearnSets) -> ImageTextModel:
+    """The first of them."""
+    return by_heart(card, sets, 1)
 
 
 def margins(model: ImageTextModel, sets: UnlearnSets) -> NDArray[np.float64]:
@@ -55,25 +60,25 @@ def targets(model: ImageTextModel, before: ImageTextModel, sets: UnlearnSets) ->
     )
 
 
-def test_forget_patients_end_at_the_never_seen_level_and_do_not_pass_it(
-    trained: ImageTextModel, sets: UnlearnSets
+@pytest.mark.parametrize("init", [1, 2, 3, 4])
+def test_forget_patients_end_at_the_never_seen_level_and_pass_it_by_no_more_than_a_step(
+    card: ModelCard, sets: UnlearnSets, init: int
 ) -> None:
-    before = copy.deepcopy(trained)
-    at_first = margins(before, sets) - targets(before, before, sets)
-    assert at_first.mean(axis=1).min() > 1.0, "the model must remember, or there is nothing to forget"
-    lowest: list[float] = []
+    model = by_heart(card, sets, init)
+    before = copy.deepcopy(model)
 
-    def watch(number: int, record: Pass) -> None:
-        lowest.append(float((margins(trained, sets) - targets(trained, before, sets)).mean(axis=1).min()))
-        assert record.gap is not None
+    def above() -> NDArray[np.float64]:
+        return (margins(model, sets) - targets(model, before, sets)).mean(axis=1)
 
-    done = calibrated(trained, sets, CONFIG, ranking_weight=0.1, seed=SEED, on_pass=watch)
-    at_last = margins(trained, sets) - targets(trained, before, sets)
-    assert np.abs(at_last).mean(axis=1).max() < 2 * CONFIG.tolerance
-    assert min(lowest) > -2 * CONFIG.tolerance
-    kept = score(trained, sets.retain)
+    way = [above()]
+    assert way[0].min() > 0.8, "the model must remember, or there is nothing to forget"
+    done = calibrated(model, sets, CONFIG, ranking_weight=0.1, seed=SEED, on_pass=lambda *_: way.append(above()))
+    steps = np.abs(np.diff(way, axis=0)).max(axis=0)
+    assert (np.min(way, axis=0) > -steps).all()
+    assert np.abs(way[-1]).max() < CONFIG.tolerance
+    kept = score(model, sets.retain)
     assert (kept.logits[2].argmax(axis=1) == kept.labels).mean() >= 0.9
-    assert len(done.passes) == len(lowest) < CONFIG.passes
+    assert len(done.passes) == len(way) - 1
 
 
 def test_patients_at_their_targets_end_the_run_at_once(trained: ImageTextModel, sets: UnlearnSets) -> None:
