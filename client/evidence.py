@@ -94,7 +94,7 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
 
 
 def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
-    """Keep the coordinator's signature and give ours; empty where ours was given before."""
+    """Keep the coordinator's signature and give ours; empty where the coordinator has it."""
     key, coordinator, log = site.key(), site.coordinator(), site.log
     with site.session() as session:
         if reply.cosigned:
@@ -102,12 +102,13 @@ def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
     if not reply.checkpoint:
         return b""
     envelope = dsse.decode_envelope(reply.checkpoint)
+    shown, has_ours = only(envelope, coordinator), signed_by(envelope, key.public)
     try:
         with site.session() as session:
             known = log.peer(session, SERVER_ORIGIN)
-            if known is not None and known.envelope.payload == envelope.payload and not known.trouble:
+            if known and known.envelope.payload == shown.payload and not known.trouble and has_ours:
                 return b""
-            signed = log.cosign(session, SERVER_ORIGIN, envelope, coordinator, key, tuple(reply.proof))
+            signed = log.cosign(session, SERVER_ORIGIN, shown, coordinator, key, tuple(reply.proof))
     except EvidenceError as err:
         _refuse(site, str(err))
         raise

@@ -56,7 +56,7 @@ class EvidenceDesk:
                     self.log.take_signature(session, envelope, self.key.public, owner)
                 if request.checkpoint:
                     self._cosign(session, origin, request, owner, reply)
-                self._show(session, request.seen, reply)
+                self._show(session, request.seen, owner, reply)
         except EvidenceError as err:
             self._refuse(site.name, origin, err)
             raise
@@ -78,10 +78,10 @@ class EvidenceDesk:
         signed = self.log.cosign(session, origin, envelope, owner, self.key, tuple(request.proof))
         reply.cosigned = dsse.encode_envelope(signed)
 
-    def _show(self, session: Session, seen: int, reply: messages.ExchangeCheckpointReply) -> None:
+    def _show(self, session: Session, seen: int, site: PublicKey, reply: messages.ExchangeCheckpointReply) -> None:
         newest = self.log.newest(session)
         if newest is not None:
-            reply.checkpoint = dsse.encode_envelope(only(newest, self.key.public))
+            reply.checkpoint = dsse.encode_envelope(only(newest, self.key.public, site))
             if seen <= len(self.log.leaves(session)):
                 reply.proof.extend(self.log.grown_since(session, seen))
 

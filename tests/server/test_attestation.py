@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 import client.doctor
@@ -27,7 +27,7 @@ from client.site import Site
 from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.coordination import coordination_pb2 as messages
 from common.errors import EvidenceError
-from common.event_log import SERVER_ORIGIN
+from common.event_log import SERVER_ORIGIN, only, signed_by
 from common.event_log_check import problems
 from common.evidence import dsse, examination, statements
 from common.evidence.keys import PinnedKeys, SigningKey
@@ -40,7 +40,7 @@ from common.sql import open_database, transaction
 from server.attestation import standing
 from server.attestation_export import export
 from server.coordination import Coordination, serve
-from server.database import CampaignRow, EventRow
+from server.database import LOG, CampaignRow, EventRow
 from server.event_log import examine, server_log
 from server.evidence_desk import EvidenceDesk
 from server.federation import connect_registered
@@ -331,6 +331,24 @@ def test_a_coordinator_whose_log_went_back_gets_no_signature_and_the_hospital_sa
     assert leaves.count("log-refused") == 1
     rows = {check.name: check for check in client.doctor.examine(world.folders["north"], datetime.now(UTC))}
     assert (rows["log"].result, rows["log of server"].result) == ("ok", "fail")
+
+
+def test_a_signature_that_was_lost_on_the_way_is_given_again(world: World) -> None:
+    north, key = world.logs["north"], world.logs["north"].key().public
+    world.talk("north")
+    with transaction(world.house.engine) as session:
+        newest = world.desk.log.newest(session)
+        assert newest is not None
+        assert signed_by(newest, key)
+        text_of = dsse.encode_envelope(only(newest, world.desk.key.public)).decode()
+        forgotten = update(LOG.checkpoints).values(envelope=text_of).where(LOG.checkpoints.c.size == 3)
+        assert session.execute(forgotten).rowcount == 1
+    with connect(world.folders["north"]) as stub:
+        exchange_checkpoints(north, stub)
+    with transaction(world.house.engine) as session:
+        newest = world.desk.log.newest(session)
+        assert newest is not None
+        assert signed_by(newest, key)
 
 
 def test_leaves_of_a_hospital_name_no_patient(world: World) -> None:
