@@ -94,7 +94,7 @@ def run_campaign(
         UnavailableError: no revocation is pending, a forgetting site did not answer, or too few did.
     """
     journal.enter(CampaignState.COLLECTING)
-    federation.downlink.begin(parent)
+    federation.downlink.begin()
     collected, _ = step(journal, "collect", Collected, lambda: (collect(federation), None))
     if not collected.forgetting:
         raise UnavailableError("no site has a pending revocation")
@@ -110,7 +110,7 @@ def run_campaign(
         federation, parent, collected, config, journal=journal, folder=folder, meter=unlearning, quorum=quorum
     )
     # A new line: what unlearning left of rounding errors must not come back in retention.
-    federation.downlink.begin(parent)
+    federation.downlink.begin()
     state = federation.downlink.advance(parent, state.items())
     record = Round(phase="unlearn", round=0, seconds=unlearning.seconds)
     on_round(record)

@@ -6,6 +6,7 @@ to the next mean. So coordinator and sites hold the same weights bit for bit, un
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -37,21 +38,20 @@ class Downlink:
     """Names of tensors that never travel."""
     _held: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _line: str = ""
-    _lines: int = 0
     _step: _Step | None = None
     _errors: SpooledTensors = field(default_factory=lambda: SpooledTensors(torch.float32))
 
-    def begin(self, state: Mapping[str, Tensor]) -> None:
-        """A line of rounds begins with `state`: errors of the one before are dropped, here and at the sites."""
-        self._lines += 1
-        self._line = f"{self._lines}-{state_digest(state)[:16]}"
+    def begin(self) -> None:
+        """A line of rounds begins: errors of the one before are dropped, here and at the sites."""
+        # Not by a count: after a restart it would name the errors of what is done again.
+        self._line = secrets.token_hex(8)
         self._step, self._errors = None, SpooledTensors(torch.float32)
 
     def start(self, initial: Mapping[str, Tensor]) -> State:
         """As `begin`, with weights that nobody has yet: rounded, so that the whole model is sent in short form."""
         kept = {name: tensor for name, tensor in initial.items() if name in self.frozen}
         state = {**rounded(initial, self.precision), **kept}
-        self.begin(state)
+        self.begin()
         return state
 
     def advance(self, before: Mapping[str, Tensor], means: Iterable[tuple[str, Tensor]]) -> State:

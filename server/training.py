@@ -95,7 +95,7 @@ def train(
     if progress_file.exists():
         progress = _Progress.model_validate_json(progress_file.read_bytes())
         state, _ = load_checkpoint(last, card)
-        federation.downlink.begin(state)
+        federation.downlink.begin()
         federation.meter = Meter.of(progress.cost)
         for known in progress.rounds:
             on_round(known)
