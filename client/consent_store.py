@@ -82,10 +82,15 @@ class ServerRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A version that is on the disk."""
+    """A version that is on the disk.
+
+    Attributes:
+        patient: the pseudonym.
+    """
 
     resource: str
     version: str
+    patient: str
     receipt: str
     received: datetime
     is_new: bool
@@ -96,13 +101,11 @@ class Newest:
     """The newest version of a consent.
 
     Attributes:
-        patient: the pseudonym.
         last_update: of any of its versions.
     """
 
     kept: Kept
     document: dict[str, Any] = field(repr=False)
-    patient: str
     last_update: datetime
 
 
@@ -167,8 +170,8 @@ class ConsentStore:
             if not rows:
                 return None
             row = max(rows, key=_age)
-            kept = Kept(row.resource, row.version, row.receipt, row.received, is_new=False)
-            return Newest(kept, row.document, row.patient, max(each.updated or each.received for each in rows))
+            kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
+            return Newest(kept, row.document, max(each.updated or each.received for each in rows))
 
     def known_versions(self, resource: str) -> dict[str, datetime]:
         """The versions of a consent that are known, and when each was written."""
@@ -301,7 +304,7 @@ class ConsentStore:
             )
             session.add(row)
             session.flush()
-        return Kept(row.resource, row.version, row.receipt, row.received, is_new)
+        return Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new)
 
 
 def _age(row: ConsentRow) -> tuple[bool, int, datetime]:

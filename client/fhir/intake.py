@@ -72,7 +72,7 @@ class Intake:
         if incoming.patient is None:
             raise UnusableResourceError("a Consent without a reference to a patient of this server, or an identifier")
         (kept,) = self.keep([incoming])
-        self.settle()
+        self._act_on([kept])
         return kept
 
     def notice(self, resources: Sequence[Resource]) -> tuple[Kept, ...]:
@@ -86,7 +86,7 @@ class Intake:
             with contextlib.suppress(UnusableResourceError):
                 found.append(read_incoming(resource, self.base))
         kept = self.keep(found)
-        self.settle()
+        self._act_on(kept)
         return kept
 
     def keep(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
@@ -109,10 +109,10 @@ class Intake:
             "patient": None,
         }
         if known is not None:
-            if known.patient != self.store.pseudonyms.of(self.patients().normal(request.patient)):
+            if known.kept.patient != self.store.pseudonyms.of(self.patients().normal(request.patient)):
                 raise OtherPatientError("the consent is not this patient's")
             if known.document.get("status") == "inactive":
-                self.settle()
+                self._act_on([known.kept])
                 return known.kept
             document = known.document
             number = f"{known.kept.version}." if known.kept.version else ""
@@ -125,11 +125,17 @@ class Intake:
         }
         incoming = dataclasses.replace(read_incoming(changed), patient=request.patient)
         (made,) = self.keep([incoming])
-        self.settle()
+        self._act_on([made])
         return made
 
+    def _act_on(self, kept: Sequence[Kept]) -> None:
+        """Settle these patients alone: a sender does not wait for a pull that has kept a million others."""
+        patients, since = self.patients(), self.store.baseline()
+        for patient in {version.patient for version in kept}:
+            self._settle(patient, patients, since)
+
     def settle(self) -> int:
-        """Weigh what was not weighed, and record what waits; returns how many withdrawals became revocations.
+        """Weigh all that was not weighed, and record what waits; returns how many withdrawals became revocations.
 
         Raises:
             InputError: the patient map, or a file of the site.

@@ -6,13 +6,18 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from client.fhir.intake import Intake
 from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, read_incoming
 from client.fhir.server import FhirServer
+from common.errors import FedForgetError
 
 PAGE = 200
 """Resources that are asked for at a time."""
 _MOST_PASSES = 5
+_MOST_SKEW = timedelta(days=1)
+"""By which a server's clock may be ahead; a date beyond that is a slip of somebody's pen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
     withdrawal that was taken back is still seen.
 
     Raises:
-        UnavailableError: the server does not answer; what was read till then is kept, and counts.
+        UnavailableError: the server does not answer; what was read till then is kept, and counts but in a first pull.
         RefusedError: it refuses us.
         WireError: its answer is not what FHIR says.
         InputError: the patient map, or a file of the site.
@@ -67,15 +72,19 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
             new = reading.new
             if reading.all_pages(since) < 2 or reading.new == new:
                 break
-    finally:
-        revoked = intake.settle()
-    seen = [moment for moment in (before.cursor, reading.latest) if moment is not None]
-    cursor = max(seen, default=None)
+    except (FedForgetError, SQLAlchemyError):
+        # A first pull that breaks off judges nobody: half of the consents may say what all of them do not.
+        if before.baseline is not None:
+            intake.settle()
+        raise
+    # Not beyond now: one version with a date in the future would hide all that follow.
+    seen = [min(moment, begun) for moment in (before.cursor, reading.latest) if moment is not None]
+    baseline = before.baseline or reading.latest or begun
     intake.store.set_progress(
-        server.base,
-        dataclasses.replace(before, cursor=cursor, baseline=before.baseline or cursor or begun, pulled=begun),
+        server.base, dataclasses.replace(before, cursor=max(seen, default=None), baseline=baseline, pulled=begun)
     )
-    return Pulled(reading.read, reading.new, reading.unusable, revoked)
+    # After the baseline: in a first pull nobody is judged by what one consent said before another was written.
+    return Pulled(reading.read, reading.new, reading.unusable, intake.settle())
 
 
 def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differences:
@@ -118,7 +127,8 @@ class _Reading:
         self.read += len(kept)
         self.new += sum(version.is_new for version in kept)
         self.resources |= {version.resource for version in found}
-        moments = [version.updated for version in found if version.updated is not None]
+        end = self._intake.clock() + _MOST_SKEW
+        moments = [version.updated for version in found if version.updated is not None and version.updated < end]
         self.latest = max([*moments, *([self.latest] if self.latest else [])], default=None)
 
     def _usable(self, resources: tuple[Resource, ...]) -> list[IncomingConsent]:

@@ -53,9 +53,10 @@ class Puller:
     def step(self) -> float:
         """Read once; returns for how many seconds to pause."""
         try:
-            if self.connect is None:
+            # What a process that was killed had kept; before the first pull it is too little to judge by.
+            if self.connect is None or self.intake.store.baseline() is not None:
                 self.intake.settle()
-            else:
+            if self.connect is not None:
                 with self.connect() as server:
                     self._read(server)
         except (FedForgetError, SQLAlchemyError) as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from client.data_import import SiteOptions, import_data
 from client.fhir import intake as room
 from client.fhir.intake import Intake
 from client.fhir.patients import PatientMap, PatientMapFile
+from client.fhir.puller import Puller
 from client.revocations import read_revocations
 from common.data.manifest import Manifest
 from common.model.checkpoint import ModelCard
@@ -66,7 +68,7 @@ def test_what_was_kept_before_a_crash_is_acted_on_after_it(
             intake.take(ehr.consent("c-1", "p-1", "inactive"))
     assert revoked(intake) == set()
     again = make_intake(tmp_path / "site")
-    again.take(ehr.consent("c-2", "p-2"))
+    Puller(again, None, 300.0, timedelta(), 2, random.Random(0)).step()
     assert revoked(again) == {"p-1"}
 
 

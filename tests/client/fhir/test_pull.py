@@ -149,6 +149,33 @@ def test_faults_are_tried_again_and_the_cursor_waits_for_the_whole(
     assert len(revoked(intake)) == 5
 
 
+def test_a_first_pull_that_breaks_off_judges_nobody_by_half_of_the_consents(
+    ehr: Any, server: FhirServer, intake: Intake
+) -> None:
+    ehr.page = 1
+    other = [{"uri": "https://hospital.example/another-study"}]
+    ehr.write({**ehr.consent("c-1", "p-1", "inactive"), "policy": other, "dateTime": "2023-01-01"})
+    ehr.write(ehr.consent("c-2", "p-1"))
+
+    def fail() -> None:
+        ehr.faults, ehr.after_page = [500] * 5, lambda: None
+
+    ehr.after_page = fail
+    with pytest.raises(UnavailableError):
+        pull(server, intake, OVERLAP)
+    assert pull(server, intake, OVERLAP).revoked == 0
+    assert [item.reason for item in intake.steward_list()] == ["a consent to something else was withdrawn"]
+
+
+def test_a_version_dated_in_the_future_hides_none_that_follow(ehr: Any, server: FhirServer, intake: Intake) -> None:
+    ehr.write(ehr.consent("c-1", "p-1"))
+    ehr.write(ehr.consent("c-2", "p-2", "inactive"))["meta"]["lastUpdated"] = "2099-01-01T00:00:00Z"
+    pull(server, intake, OVERLAP)
+    assert read_revocations(intake.folder).patients["p-2"].received == intake.clock()
+    ehr.write(ehr.consent("c-1", "p-1", "inactive"))
+    assert pull(server, intake, OVERLAP).revoked == 1
+
+
 def test_what_slips_between_two_pages_is_found(ehr: Any, server: FhirServer, intake: Intake) -> None:
     ehr.page = 2
     ehr.write(ehr.consent("c-0", "p-0"))
