@@ -18,12 +18,13 @@ from client.revocations import Revocation, read_revocations
 from client.settings import SiteFolder
 from common.errors import InputError
 from common.event_log import Clock, EventLog, Record, origin_of
+from common.evidence import dsse
 from common.evidence.canonical import Json, canonical, parse_canonical
 from common.evidence.commitment import commitment
 from common.evidence.keys import PublicKey, SigningKey
 from common.evidence.schema import time_text
+from common.evidence.statements import PAYLOAD_TYPE, revocation_statement
 from common.evidence.statements import Revocation as Statement
-from common.evidence.statements import revocation_statement
 from common.private_keys import load_signing_key
 from common.sql import transaction
 
@@ -106,6 +107,18 @@ class SiteLog:
                 records.append(Record(f"access-closed:{campaign}", "access-closed", closed))
             self.log.append(session, records, self.key())
 
+    def statement(self, receipt: str) -> bytes:
+        """The signed statement that revocations were received under a receipt, which attestations answer by its digest.
+
+        Raises:
+            InputError: the log can open nothing about it.
+        """
+        with self.session() as session:
+            found = self.log.opened(session, f"revocation:{receipt}")
+        if found is None:
+            raise _not_open()
+        return dsse.encode_envelope(dsse.sign(PAYLOAD_TYPE, found.document, self.key()))
+
     def erase(self, receipt: str) -> None:
         """Forget what the log commits to about a receipt; its leaves stay, and nobody can open them any more.
 
@@ -115,9 +128,7 @@ class SiteLog:
         with self.session() as session:
             erased = [self.log.erase(session, f"{kind}:{receipt}") for kind in ("revocation", "tombstone", "consent")]
         if not any(erased):
-            raise InputError(
-                "the log can open nothing about this receipt", remedy="see fedforget-site revocations list"
-            )
+            raise _not_open()
 
     def ended(self, session: Session, campaign: int) -> dict[str, Json] | None:
         """What was logged when a campaign's version was adopted."""
@@ -148,6 +159,10 @@ class SiteLog:
             )
             stopped = canonical({"receipt": receipt, "use": "stopped"})
             yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+
+
+def _not_open() -> InputError:
+    return InputError("the log can open nothing about this receipt", remedy="see fedforget-site revocations list")
 
 
 def _receipts(folder: SiteFolder) -> dict[str, dict[str, Revocation]]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 app = sub_app("The site's log of revocations and what became of them, which cannot be rewritten unseen.")
 
+Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")]
+
 
 @app.command("show", epilog="Example: fedforget-site log show --last 50 --dir hospital")
 def show_log(
@@ -64,9 +66,24 @@ def export(
         show({"folder": str(to), "files": files}, f"{to}: {', '.join(files)}", as_json=as_json)
 
 
+@app.command(epilog="Example: fedforget-site log statement 3f9c1a5b7d2e4860 revocation.json --dir hospital")
+def statement(
+    receipt: Receipt,
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write the signed statement about a receipt, to see whether an attestation answers it; it names nobody."""
+    from common.files import write_bytes  # noqa: PLC0415 - for this command alone
+
+    with clear_errors(), _site(folder) as site:
+        write_bytes(to, site.statement(receipt))
+        show({"file": str(to)}, f"{to}: for `fedforget-site verify --revocation`", as_json=as_json)
+
+
 @app.command(epilog="Example: fedforget-site log erase 3f9c1a5b7d2e4860 --dir hospital")
 def erase(
-    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")],
+    receipt: Receipt,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:

@@ -22,6 +22,7 @@ from client.app import app
 from client.coordination import connect
 from client.event_log import SiteLog
 from client.evidence import Evidence, exchange_checkpoints, sign
+from client.revocations import read_revocations
 from client.settings import SiteFolder
 from client.site import Site
 from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
@@ -179,10 +180,13 @@ def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(worl
     model = world.house.folder.models / "v0002" / "model.safetensors"
     keys = [f"--key=server={tmp_path / 'server.pub'}"]
     keys += [f"--key=site={tmp_path / f'{name}.pub'}" for name in world.logs]
-    said = verified(tmp_path / "audit", *keys, f"--model={model}")
+    receipts = {entry.receipt for entry in read_revocations(world.folders["south"].root).patients.values()}
+    (tmp_path / "revocation.json").write_bytes(world.logs["south"].statement(*receipts))
+    said = verified(tmp_path / "audit", *keys, f"--model={model}", f"--revocation={tmp_path / 'revocation.json'}")
     assert said.returncode == 0, said.stdout
     assert "signed by server, site, site" in said.stdout
     assert "bit by bit" in said.stdout
+    assert "and answered here" in said.stdout
     # North's checkpoint is older than the bundle's: only the log as a whole can be compared with it.
     said = verified(tmp_path / "whole", *keys, f"--checkpoint={tmp_path / 'north.json'}")
     assert said.returncode == 0, said.stdout
