@@ -76,6 +76,12 @@ def _fields(found: Standing) -> dict[str, Any]:
 
 
 def _line(value: Any) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{name}: {_line(item)}" for name, item in value.items())
-    return "\n".join(map(_line, value)) if isinstance(value, list) else str(value)
+    match value:
+        case {"name": name, "value": number, "low": low, "high": high, "level": level, "n": n, "reportedBy": by}:
+            return f"{name}: {number} ({low} to {high} at {level}), n {n}, by the {by}"
+        case dict():
+            return "\n".join(f"{name}: {_line(item)}" for name, item in value.items())
+        case list():
+            return "\n".join(map(_line, value))
+        case _:
+            return str(value)

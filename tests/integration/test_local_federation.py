@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,9 +80,40 @@ def test_the_readmes_federation_forgets_sixteen_patients_and_then_one(here: Path
     assert not read_revocations(federation / "south").pending
     states = {version["name"]: version["state"] for version in server("models", "list")}
     assert states == {"v0001": "quarantined", "v0002": "quarantined", "v0003": "active"}
+    check_offline(federation, campaign["number"])
     done = subprocess.run(shlex.split(stop), cwd=here, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     logs = "".join(path.read_text(errors="replace") for path in federation.rglob("*.log"))
     logs += "".join(path.read_text(errors="replace") for path in federation.rglob("*.jsonl"))
     for patient in north.tombstones:
         assert patient not in logs
+
+
+def check_offline(federation: Path, campaign: str) -> None:
+    """What was attested of the campaign verifies with the keys that coordinator and hospital hand out themselves."""
+    audit, server, north = (federation / name for name in ("audit", "from-server", "from-north"))
+    place = ["--dir", federation / "server", "--json"]
+    export = [BIN / "fedforget-server", "attestation", "export", str(campaign), audit, "--whole-log", *place]
+    end = time.monotonic() + 300
+    # The hospital answers, signs and co-signs at its next heartbeats.
+    while not (audit / "bundle.json").exists():
+        assert time.monotonic() < end, "no hospital has signed the attestation"
+        shutil.rmtree(audit, ignore_errors=True)
+        time.sleep(5)
+        subprocess.run(export, check=False, capture_output=True, timeout=120)
+    hospital = federation / "north"
+    for command in (
+        [BIN / "fedforget-server", "log", "verify", *place],
+        [BIN / "fedforget-server", "log", "export", server, *place],
+        [BIN / "fedforget-site", "log", "verify", "--dir", hospital],
+        [BIN / "fedforget-site", "log", "export", north, "--dir", hospital],
+    ):
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    keys = [f"--key=server={server / 'server.pub'}", f"--key=site={north / 'site.pub'}"]
+    verify = [BIN / "fedforget-site", "verify", audit, *keys, f"--checkpoint={north / 'checkpoint-of-server.json'}"]
+    done = subprocess.run(verify, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "signed by server, site" in done.stdout
+    attestation = audit / "attestation.json"
+    attestation.write_bytes(attestation.read_bytes().replace(b"A", b"B", 1))
+    assert subprocess.run(verify, check=False, capture_output=True, timeout=120).returncode == 6
