@@ -14,8 +14,8 @@ import numpy as np
 from flwr.serverapp import Grid
 from pydantic import BaseModel
 
-from client.site import Site
 from client.revocations import REVOCATIONS_FILE
+from client.site import Site
 from common.config import CampaignConfig, TrainConfig
 from common.device import derive_seed
 from common.evaluation.decision import decide
