@@ -49,7 +49,7 @@ def shorten(
     short = wanted.to(_SHORT[precision])
     if not bool(torch.isfinite(short).all()):
         return after, None
-    error = wanted.sub_(short.float())
+    error = wanted.sub_(short)
     return (short if bool(short.any()) else None), (error if bool(error.any()) else None)
 
 
@@ -63,7 +63,7 @@ def restore(sent: Tensor, base: Tensor) -> Tensor:
         return sent
     if sent.shape != base.shape or base.dtype != torch.float32:
         raise WireError("a difference that does not fit the weights it is to")
-    return base + sent.float()
+    return base + sent
 
 
 def encode(

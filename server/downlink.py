@@ -65,13 +65,15 @@ class Downlink:
         for name, mean in means:
             if name in self.frozen:
                 continue
-            sent, error = shorten(mean, before[name], self.precision, self._errors.get(name))
+            carried = self._errors.get(name)
+            sent, error = shorten(mean, before[name], self.precision, carried)
+            if error is not None or carried is not None:
+                self._errors.put(name, torch.zeros(()).expand(mean.shape) if error is None else error)
+            del carried, error  # as large as the tensor
             if sent is not None:
                 state[name] = restore(sent, before[name])
                 if wanted:
                     arrays[name] = to_array(sent)
-            if error is not None or self._errors.get(name) is not None:
-                self._errors.put(name, torch.zeros_like(mean) if error is None else error)
         if wanted:
             self._step = _Step(state_digest(before), state_digest(state), ArrayRecord(arrays))
         return state

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,8 +80,14 @@ class Relay:
                 link = socket.create_connection((LOOPBACK, self._target))
             except OSError:
                 return
-            for source, sink, way in ((site, link, "up"), (link, site, "down")):
-                threading.Thread(target=self._pass, args=(source, sink, way), daemon=True).start()
+            threading.Thread(target=self._carry, args=(site, link), daemon=True).start()
+
+    def _carry(self, site: socket.socket, link: socket.socket) -> None:
+        with site, link:
+            up = threading.Thread(target=self._pass, args=(site, link, "up"), daemon=True)
+            up.start()
+            self._pass(link, site, "down")
+            up.join()
 
     def _pass(self, source: socket.socket, sink: socket.socket, way: str) -> None:
         buffer = memoryview(bytearray(2**18))
@@ -91,8 +98,10 @@ class Relay:
                     setattr(self, way, getattr(self, way) + count)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            source.close()
-            sink.close()
+            # One side is gone: the other way ends as well.
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
