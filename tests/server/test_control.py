@@ -64,6 +64,7 @@ def test_somebody_else_on_the_port_gets_nothing_readable(ca):
         b"ssh-rsa nonsense",
         ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
     ],
+    ids=["empty", "nonsense", "another curve"],
 )
 def test_only_a_key_that_supernodes_can_sign_with_is_registered(ca, key):
     control = Control("127.0.0.1:1", ca)
