@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Engine, String, func, or_, select, update
+from sqlalchemy import Engine, Index, String, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from client.database import Base
@@ -49,10 +49,14 @@ class ConsentPatientRow(Base):
     sealed: Mapped[str] = mapped_column(String(1000))
 
 
+_WAITS = text("receipt is not null and recorded is null")
+
+
 class DecisionRow(Base):
     """What a patient's consents come to, and whether a revocation was made of it."""
 
     __tablename__ = "consent_decisions"
+    __table_args__ = (Index("ix_consent_decisions_waiting", "patient", sqlite_where=_WAITS, postgresql_where=_WAITS),)
     patient: Mapped[str] = mapped_column(primary_key=True)
     answer: Mapped[str]
     reason: Mapped[str]

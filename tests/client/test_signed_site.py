@@ -285,13 +285,13 @@ REQUESTS = {
     TRAIN: (
         TrainRequest,
         "epochs round seed reference config.rounds config.patience config.min_rounds config.local_epochs"
-        " config.batch config.lr config.weight_decay config.clip",
+        " config.batch config.lr config.weight_decay config.clip config.micro_batch",
     ),
     UNLEARN: (
         UnlearnRequest,
         "seed config.method config.weighting config.noise config.image_noise config.text_noise config.passes"
         " config.batch config.retain_batch config.lr config.weight_decay config.clip config.forget_weight"
-        " config.task_weight config.push config.renew config.tolerance",
+        " config.task_weight config.push config.renew config.tolerance config.micro_batch",
     ),
     EVALUATE: (
         EvaluateRequest,

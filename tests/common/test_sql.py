@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from client import consent_store  # noqa: F401 - its tables are the site's too
 from client import database as site_database
 from common.errors import InputError, UnavailableError
 from common.sql import open_database, transaction
