@@ -29,6 +29,8 @@ log = logging.getLogger("fedforget.launcher")
 
 _POLL, _RETRY, _GRACE = 0.2, 1.0, 3.0
 """Seconds: between two questions for a task, after a failed one, and from SIGTERM to SIGKILL of a ClientApp."""
+_OVERLAP = 20.0
+"""Seconds that a ClientApp gets to end once the next task is there: it may just have answered."""
 _TASK_PREFIX = "task-"
 
 
@@ -58,9 +60,9 @@ class Launcher:
                     if problem:
                         log.info("the SuperNode answers again")
                         problem = ""
-                    if task is not None:
-                        self._decide(task)
-                    self._stop.wait(0.0 if task else _POLL)
+                    while task is not None:
+                        task = self._decide(task)
+                    self._stop.wait(_POLL)
                 except UnavailableError as err:
                     if str(err) != problem:
                         problem = str(err)
@@ -69,14 +71,15 @@ class Launcher:
         finally:
             self._tasks.close()
 
-    def _decide(self, task: Task) -> None:
+    def _decide(self, task: Task) -> Task | None:
+        """Start or refuse a task; the next one, if it came while this one ran."""
         approved = task.digest in self._approved()
         level, decision = (logging.INFO, "approved") if approved else (logging.WARNING, "refused")
         log.log(level, "decision=%s bundle=%s task=%d", decision, task.digest, task.number)
         if approved:
-            self._start(task)
-        else:
-            self._tasks.refuse(task)
+            return self._start(task)
+        self._tasks.refuse(task)
+        return None
 
     def _approved(self) -> frozenset[str]:
         try:
@@ -85,37 +88,51 @@ class Launcher:
             log.error("nothing is approved while site.toml cannot be read: %s", err)
             return frozenset()
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Task) -> Task | None:
         with tempfile.TemporaryDirectory(prefix=_TASK_PREFIX, dir=self._folder.flower_home) as name:
             home = Path(name)
             token = home / "token"
             write_private(token, task.token.encode())
             site = {FOLDER_VARIABLE: str(self._folder.root.resolve())}
-            code = _wait(
-                subprocess.Popen(
-                    clientapp_argv(self._address, str(token), os.getpid()),
-                    cwd=home,
-                    env={**os.environ, **environment(home), **site},
-                    stdin=subprocess.DEVNULL,
-                ),
-                self._stop,
+            process = subprocess.Popen(
+                clientapp_argv(self._address, str(token), os.getpid()),
+                cwd=home,
+                env={**os.environ, **environment(home), **site},
+                stdin=subprocess.DEVNULL,
             )
+            code, following = self._wait(process)
         log.info("ended task=%d exit_code=%d", task.number, code)
+        return following
 
+    def _wait(self, process: subprocess.Popen[bytes]) -> tuple[int, Task | None]:
+        """The exit code of a ClientApp, and the next task if that came first.
 
-def _wait(process: subprocess.Popen[bytes], stop: Event) -> int:
-    """Its exit code, when it ends or, after `stop`, is ended."""
-    while not stop.is_set():
+        A server sends a hospital the next message only when it has the answer to the one before or wants it no more.
+        Flower's ClientApp does not notice the latter: when its run has ended it waits for its message for ever.
+        """
+        following = None
+        while not self._stop.is_set() and following is None:
+            try:
+                return process.wait(_RETRY), None
+            except subprocess.TimeoutExpired:
+                following = self._next()
+        if following is not None:
+            try:
+                return process.wait(_OVERLAP), following
+            except subprocess.TimeoutExpired:
+                log.warning("a ClientApp whose answer is not waited for is ended")
+        process.terminate()
         try:
-            return process.wait(_POLL)
+            return process.wait(_GRACE), following
         except subprocess.TimeoutExpired:
-            continue
-    process.terminate()
-    try:
-        return process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
+            process.kill()
+            return process.wait(), following
+
+    def _next(self) -> Task | None:
+        try:
+            return self._tasks.acquire()
+        except UnavailableError:
+            return None
 
 
 def _stop_on_signals(set_stop: Callable[[], None]) -> None:
