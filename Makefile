@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo check lint test bench bench-wire proto study-covid study-hospitals study-natural clean
+.PHONY: help setup demo check lint test soak bench bench-wire proto study-covid study-hospitals study-natural clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -32,6 +32,9 @@ check: lint ## lint and the quick tests
 
 test: lint ## lint and all tests but studies
 	$(BIN)/pytest -q -n auto
+
+soak: setup ## kill real processes in the middle of a real campaign, some ten minutes
+	$(BIN)/pytest -q -m slow tests/integration/test_real_faults.py
 
 bench: setup ## the benchmarks, into docs/results/bench.md
 	$(BIN)/python -m simulations.bench --write docs/results/bench.md

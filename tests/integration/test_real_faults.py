@@ -22,6 +22,7 @@ BIN = ROOT / ".venv" / "bin"
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(not (BIN / "fedforget-server").exists(), reason="the commands need `make setup`"),
 ]
 
