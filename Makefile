@@ -33,8 +33,8 @@ check: lint ## lint and the quick tests
 test: lint ## lint and all tests but studies
 	$(BIN)/pytest -q -n auto
 
-soak: setup ## kill real processes in the middle of a real campaign, some ten minutes
-	$(BIN)/pytest -q -m slow tests/integration/test_real_faults.py
+soak: setup ## the README's federation, and one whose processes are killed; some twenty minutes
+	$(BIN)/pytest -q -m slow tests/integration
 
 bench: setup ## the benchmarks, into docs/results/bench.md
 	$(BIN)/python -m simulations.bench --write docs/results/bench.md

@@ -20,6 +20,7 @@ BIN = ROOT / ".venv" / "bin"
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(not (BIN / "fedforget-server").exists(), reason="the README's commands need `make setup`"),
 ]
 
@@ -52,7 +53,7 @@ def test_the_readmes_federation_forgets_sixteen_patients_and_then_one(here: Path
         argv = [BIN / "fedforget-server", *command, "--dir", federation / "server", "--json"]
         return json.loads(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=600).stdout)
 
-    states = {version["name"]: version["state"] for version in server("models", "list")}
+    states = {version["version"]: version["state"] for version in server("models", "list")}
     assert states == {"v0001": "quarantined", "v0002": "active"}
     training, campaign = server("campaign", "list")
     assert (training["kind"], training["state"]) == ("training", "published")
@@ -78,7 +79,7 @@ def test_the_readmes_federation_forgets_sixteen_patients_and_then_one(here: Path
     entered = [event["detail"].split(":")[0] for event in details["events"] if event["kind"] == "state"]
     assert entered[-2:] == ["retraining", "published"]
     assert not read_revocations(federation / "south").pending
-    states = {version["name"]: version["state"] for version in server("models", "list")}
+    states = {version["version"]: version["state"] for version in server("models", "list")}
     assert states == {"v0001": "quarantined", "v0002": "quarantined", "v0003": "active"}
     check_offline(federation, campaign["number"])
     done = subprocess.run(shlex.split(stop), cwd=here, capture_output=True, text=True, check=False, timeout=120)
