@@ -110,6 +110,8 @@ def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_kille
     assert not read_revocations(south).pending
     for name in got:
         assert not find_weights(federation / name, [old])
+    again.send_signal(signal.SIGTERM)
+    again.wait(60)
 
 
 def _is_up(process: psutil.Process, folder: Path) -> bool:
