@@ -41,8 +41,11 @@ def test_brackets_in_a_message_are_not_taken_for_markup(capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_says_how_to_go_on_and_ends_with_130(
-    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
+    # A test run in the background inherits that Ctrl-C is ignored.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(typer.Exit) as ended, clear_errors("stopped; go on with --resume"):
         signal.raise_signal(number)
