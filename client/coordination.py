@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -35,6 +34,7 @@ from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
 from common.files import read_private
+from common.installation import own_version
 from common.sql import open_database
 from common.supervisor import Backoff
 
@@ -247,7 +247,7 @@ def run(folder: SiteFolder) -> NoReturn:
         every=settings.heartbeat_seconds,
         clock=clock,
         rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
-        version=version("fedforget"),
+        version=own_version(),
         max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
         evidence=Evidence(lambda: nullcontext(SiteLog(folder, engine, clock))),
     )

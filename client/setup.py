@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from client.database import migrate
@@ -16,6 +15,7 @@ from common.enrolment import SiteKeys, make_request
 from common.errors import ConfigError
 from common.evidence.keys import SigningKey
 from common.files import write_bytes, write_private, write_text
+from common.installation import own_version
 from common.new_folder import new_folder
 from common.private_keys import new_node_key, new_secret, new_tls_key
 from common.sql import open_database
@@ -103,7 +103,7 @@ def make_keys(room: Path, passphrase: bytes) -> SiteKeys:
 
 def request_for(name: str, keys: SiteKeys, old: SigningKey | None) -> bytes:
     """The enrolment request for `keys`, or the rotation request that the `old` signing key signs too."""
-    return make_request(name, keys, certificate_request(keys.tls, name), version("fedforget"), old)
+    return make_request(name, keys, certificate_request(keys.tls, name), own_version(), old)
 
 
 def _address(text: str) -> tuple[str, int | None]:

@@ -13,9 +13,9 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 
 from common.errors import InputError
+from common.installation import own_version
 
 _MANIFEST = """\
 [project]
@@ -68,7 +68,7 @@ def bundle_of(version: str) -> Bundle:
 
 def installed_bundle() -> Bundle:
     """The bundle of the FedForget that is installed here."""
-    return bundle_of(metadata.version("fedforget"))
+    return bundle_of(own_version())
 
 
 def parse_digest(text: str) -> str:

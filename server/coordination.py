@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import wraps
-from importlib import metadata
 from typing import NoReturn, Protocol, TypeVar
 
 import grpc
@@ -29,6 +28,7 @@ from sqlalchemy.orm import Session
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
 from common.errors import EvidenceError, UnavailableError
+from common.installation import own_version
 from common.sql import transaction
 from server.database import CampaignRow, EventRow, SiteRow
 
@@ -211,7 +211,7 @@ class Coordination:
             active = site.state == "active"
             standing = messages.StatusReply.STANDING_ACTIVE if active else messages.StatusReply.STANDING_SUSPENDED
             return messages.StatusReply(
-                standing=standing, pending=site.pending, campaign=running or "", version=metadata.version("fedforget")
+                standing=standing, pending=site.pending, campaign=running or "", version=own_version()
             )
 
     @_answered

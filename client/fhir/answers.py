@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from client.consent_store import Kept
+from common.installation import own_version
 
 
 def outcome(code: str, text: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def capability_statement(now: datetime) -> dict[str, Any]:
         "status": "active",
         "date": _instant(now),
         "kind": "instance",
-        "software": {"name": "FedForget", "version": version("fedforget")},
+        "software": {"name": "FedForget", "version": own_version()},
         "implementation": {"description": "Takes revocations of consent to federated training"},
         "fhirVersion": "4.0.1",
         "format": ["json"],
