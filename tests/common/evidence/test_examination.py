@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import random
 
@@ -19,14 +20,16 @@ from common.evidence.log_checkpoint import cosign, sign_checkpoint
 from common.evidence.log_findings import log_findings
 from common.evidence.schema import encode
 
-POSITIONS_WITH_ALL_VALUES = 4
-
 
 def fails_in_log(evidence, bundle: bytes, *peers: bytes) -> set[str]:
     """What fails of the log alone, for thousands of changes; the attestation is whole."""
-    _, unlearning = statements.read_unlearning(evidence.statement)
-    findings = log_findings(evidence.statement, unlearning, evidence.pinned, bundle, peers)
+    findings = log_findings(evidence.statement, said(evidence.statement), evidence.pinned, bundle, peers)
     return {finding.subject for finding in findings if finding.outcome is Outcome.FAILS}
+
+
+@functools.cache
+def said(statement: bytes) -> statements.Unlearning:
+    return statements.read_unlearning(statement)[1]
 
 
 def outcome(result: Examination, subject: str) -> Outcome:
@@ -34,18 +37,20 @@ def outcome(result: Examination, subject: str) -> Outcome:
     return found
 
 
+def with_another_value(data: bytes, position: int, change: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ change]) + data[position + 1 :]
+
+
 def damaged(data: bytes):
-    """Every byte changed once, some positions to all 255 other values, each byte dropped, and one byte more."""
+    """Every bit of every byte turned and two more values of each, each byte dropped or doubled, some bytes more."""
     chosen = random.Random(4)
     for position in range(len(data)):
-        changes = [chosen.randrange(1, 256)]
-        if position % (len(data) // POSITIONS_WITH_ALL_VALUES) == 0:
-            changes = list(range(1, 256))
-        for change in changes:
-            yield data[:position] + bytes([data[position] ^ change]) + data[position + 1 :]
-    for position in range(0, len(data), 7):
+        for change in (*(1 << bit for bit in range(8)), chosen.randrange(1, 256), chosen.randrange(1, 256)):
+            yield with_another_value(data, position, change)
         yield data[:position] + data[position + 1 :]
-    yield from (data + b"\n", data + b"\0", b" " + data, b"")
+    for position in range(0, len(data), 7):
+        yield data[:position] + data[position : position + 1] + data[position:]
+    yield from (data + b"\n", data + b"\0", b" " + data, b"\xef\xbb\xbf" + data, b"")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,29 @@ def test_every_changed_byte_of_a_peers_checkpoint_is_caught(evidence, peer_check
     changed = list(damaged(peer_checkpoint))
     failing = fails_in_log(evidence, evidence.bundle, peer_checkpoint, *changed)
     assert failing == {f"peer's checkpoint {number}" for number in range(2, len(changed) + 2)}
+
+
+@pytest.mark.slow
+def test_every_byte_of_every_file_changed_to_every_other_value_is_caught(evidence, peer_checkpoint):
+    for position in range(len(evidence.attestation)):
+        for change in range(1, 256):
+            assert not examine(with_another_value(evidence.attestation, position, change), evidence.pinned).holds
+    for position in range(len(peer_checkpoint)):
+        changed = [with_another_value(peer_checkpoint, position, change) for change in range(1, 256)]
+        assert len(fails_in_log(evidence, evidence.bundle, *changed)) == len(changed)
+    for bundle in (evidence.bundle, evidence.whole_log):
+        for position in range(len(bundle)):
+            for change in range(1, 256):
+                assert fails_in_log(evidence, with_another_value(bundle, position, change)) == {"log"}
+
+
+def test_a_changed_byte_anywhere_in_a_large_log_is_caught(make):
+    large = make.evidence(SigningKey.generate(), SigningKey.generate(), more_leaves=300)
+    assert fails_in_log(large, large.whole_log) == set()
+    chosen = random.Random(5)
+    for _ in range(40):
+        changed = with_another_value(large.whole_log, chosen.randrange(len(large.whole_log)), chosen.randrange(1, 256))
+        assert fails_in_log(large, changed) == {"log"}
 
 
 def test_every_changed_byte_of_a_revocation_is_caught(evidence):
