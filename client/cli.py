@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import bundle, data, doctor, fhir, log, revocations, run, setup, verify
+from client.commands import bundle, data, doctor, fhir, log, revocations, run, setup, verifier, verify
 from common.terminal import root_app
 
 app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
@@ -20,4 +20,5 @@ app.add_typer(log.app, name="log")
 app.command(epilog="Example: fedforget-site verify for-the-auditor --key site=site.pub --key server=server.pub")(
     verify.verify
 )
+app.command(epilog="Example: fedforget-site verifier verify.pyz")(verifier.verifier)
 app.command(epilog="Example: fedforget-site doctor --dir hospital")(doctor.doctor)

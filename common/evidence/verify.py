@@ -1,4 +1,7 @@
-"""Stand-alone verifier: `python -m common.evidence.verify`. Needs Python and `cryptography`, nothing else."""
+"""Stand-alone verifier, `python -m common.evidence.verify` or one file of `stand_alone`.
+
+Needs Python and `cryptography`, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from common.evidence.key_history import KeyHistory
 from common.evidence.keys import PinnedKeys, PublicKey
 from common.evidence.schema import decode
 
+_MODULE = "python -m common.evidence.verify"
 EPILOG = """\
 example:
-  python -m common.evidence.verify attestation.json --key site=site.pub --key server=server.pub \\
+  {program} attestation.json --key site=site.pub --key server=server.pub \\
       --log bundle.json --checkpoint peer-checkpoint.json --model model.safetensors
 
 Get the public keys from the hospital and the coordinator themselves, never from who sent the attestation.
@@ -52,10 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    program = f"python {name}" if (name := Path(sys.argv[0]).name).endswith(".pyz") else _MODULE
     parser = argparse.ArgumentParser(
-        prog="python -m common.evidence.verify",
+        prog=program,
         description="Check an unlearning attestation offline, with public keys alone.",
-        epilog=EPILOG,
+        epilog=EPILOG.format(program=program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

@@ -1,0 +1,42 @@
+"""The verifier as one file, to be handed to an auditor: runs with Python and `cryptography`, and can be read whole."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from importlib.resources import files
+
+_START = b"#!/usr/bin/env python3\n"
+_MAIN = """\
+import sys
+
+from common.evidence.verify import main
+
+sys.exit(main())
+"""
+_PACKED_AT = (1980, 1, 1, 0, 0, 0)
+
+
+def verifier_archive() -> bytes:
+    """A zip archive that Python runs (https://docs.python.org/3/library/zipapp.html), for `python verify.pyz`.
+
+    The same release makes the same bytes everywhere, so hospital, coordinator and auditor can compare digests.
+    """
+    buffer = io.BytesIO(_START)
+    buffer.seek(len(_START))
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, source in sorted(_sources().items()):
+            archive.writestr(zipfile.ZipInfo(name, _PACKED_AT), source)
+    return buffer.getvalue()
+
+
+def _sources() -> dict[str, str]:
+    """Text of every module that the verifier imports, by its path in the archive."""
+    common = files("common")
+    evidence = [item for item in common.joinpath("evidence").iterdir() if item.name.endswith(".py")]
+    return {
+        "__main__.py": _MAIN,
+        "common/__init__.py": common.joinpath("__init__.py").read_text("utf-8"),
+        "common/errors.py": common.joinpath("errors.py").read_text("utf-8"),
+        **{f"common/evidence/{item.name}": item.read_text("utf-8") for item in evidence},
+    }
