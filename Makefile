@@ -43,8 +43,8 @@ bench-wire: setup ## bytes and memory on the wire against Flower's FedAvg, 12 GB
 	$(BIN)/python -m simulations.wire_bench --write runs/wire.md
 	$(BIN)/python -m simulations.wire_metrics --write runs/wire-metrics.md
 
-PROTO := common/coordination/coordination.proto
-proto: setup ## generate the code of the coordination service
+PROTO := common/coordination/coordination.proto client/consent_api/consent.proto
+proto: setup ## generate the code of the gRPC services
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 
 study-covid: setup ## 10 seeds on the real set, into docs/results/covid.md

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import bundle, data, doctor, fhir, log, revocations, run, setup, verifier, verify
+from client.commands import bundle, consent_client, data, doctor, fhir, log, revocations, run, setup, verifier, verify
 from common.terminal import root_app
 
 app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
@@ -15,6 +15,7 @@ data.register(app)
 app.command(epilog="Example: fedforget-site up --dir hospital")(run.up)
 revocations.register(app)
 fhir.register(app)
+app.add_typer(consent_client.app, name="consent-client")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(log.app, name="log")
 app.command(epilog="Example: fedforget-site verify for-the-auditor --key site=site.pub --key server=server.pub")(

@@ -78,6 +78,34 @@ class FhirConfig(Settings):
     """Local hour after which everything is read, once a night."""
 
 
+Role = Literal["steward", "ehr", "auditor"]
+_ROLES: dict[str, Role] = {
+    "urn:fedforget:role:steward": "steward",
+    "urn:fedforget:role:ehr": "ehr",
+    "urn:fedforget:role:auditor": "auditor",
+}
+
+
+class ConsentServiceConfig(Settings):
+    """The gRPC consent service. See `docs/how-to/revocations.md`; files are relative to the site's folder."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    """Where it listens: an address of the hospital's own network, never of the internet."""
+    port: int = Field(default=19096, ge=1, le=65535)
+    certificate: str = "consent-service/server.crt"
+    """TLS certificate (PEM); `consent-client init` makes it."""
+    key: str = "consent-service/server.key"
+    client_ca: str = "consent-service/ca.crt"
+    """Authority (PEM) of client certificates."""
+    roles: dict[str, Role] = _ROLES
+    """Role by an alternative name (URI, DNS) of the client certificate, or by `CN=` and its common name."""
+    calls_per_second: Positive = 100.0
+    """By one client, in the long run."""
+    burst: Positive = 200.0
+    """Calls that one client may make at once after a rest."""
+
+
 class InboxConfig(Settings):
     """The watched folder. See `docs/how-to/fhir.md`."""
 
@@ -106,6 +134,7 @@ class SiteSettings(Settings):
     heartbeat_seconds: Positive = 60.0
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()
+    consent_service: ConsentServiceConfig = ConsentServiceConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +222,11 @@ class SiteFolder:
     def pseudonym_secret(self) -> Path:
         """What patients' pseudonyms and sealed identifiers are made with. Lost, the consents here are nobody's."""
         return self.root / "secrets" / "pseudonyms"
+
+    @property
+    def consent_service(self) -> Path:
+        """Authority, certificate and clients of the consent service; made by `consent-client`."""
+        return self.root / "consent-service"
 
     @property
     def inbox(self) -> Path:

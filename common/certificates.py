@@ -1,8 +1,8 @@
-"""The federation's own certificate authority (X.509, RFC 5280) and the three kinds of certificate it issues.
+"""A certificate authority of our own (X.509, RFC 5280) and the kinds of certificate it issues.
 
-One level: the authority signs every certificate itself, with path length 0. Which kind a certificate is stands in its
-extended key usage, which the authority sets and no request can choose: a hospital's certificate never passes for the
-coordinator's.
+The federation has one, and so has every hospital for its consent service. One level: the authority signs every
+certificate itself, with path length 0. Which kind a certificate is stands in its extended key usage, which the
+authority sets and no request can choose: a hospital's certificate never passes for the coordinator's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SERVER, SITE, SIGNER = (
     ExtendedKeyUsageOID.CLIENT_AUTH,
     ExtendedKeyUsageOID.CODE_SIGNING,
 )
-"""Kinds of certificate: the coordinator's for TLS, a hospital's for TLS, the coordinator's for its signing key."""
+"""Kinds of certificate: a service's for TLS, that of who calls it, the coordinator's for its signing key."""
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", re.ASCII)
 _DIGITS = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -44,9 +44,11 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 _Key = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
-def new_authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+def new_authority(
+    key: ec.EllipticCurvePrivateKey, now: datetime, common: str = "FedForget federation"
+) -> x509.Certificate:
     """The authority's own certificate, valid for ten years."""
-    name = _name("FedForget federation")
+    name = _name(common)
     return (
         _builder(name, name, key.public_key(), now, now + AUTHORITY_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -61,14 +63,15 @@ def issue_server(
     key: ec.EllipticCurvePublicKey,
     hosts: Sequence[str],
     now: datetime,
+    common: str = "FedForget coordinator",
 ) -> x509.Certificate:
-    """The coordinator's TLS certificate for `hosts`, and for loopback, where the SuperLink uses it.
+    """A service's TLS certificate for `hosts`, and for loopback, where the SuperLink uses the coordinator's.
 
     Raises:
         ConfigError: a host is neither a name nor an address.
     """
     names = [_host_name(host) for host in dict.fromkeys((*hosts, "localhost", "127.0.0.1"))]
-    return _issue(ca, ca_key, key, "FedForget coordinator", SERVER, names, now, SERVER_LIFETIME)
+    return _issue(ca, ca_key, key, common, SERVER, names, now, SERVER_LIFETIME)
 
 
 def issue_site(
@@ -77,6 +80,24 @@ def issue_site(
     """A hospital's client certificate; its name is the common name."""
     names = [x509.UniformResourceIdentifier(f"urn:fedforget:site:{site}")]
     return _issue(ca, ca_key, key, site, SITE, names, now, SITE_LIFETIME)
+
+
+def issue_role(
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey,
+    name: str,
+    role: str,
+    now: datetime,
+) -> x509.Certificate:
+    """A certificate for a client of a hospital's consent service: its name is the common name, its role a URI."""
+    names = [x509.UniformResourceIdentifier(role_name(role))]
+    return _issue(ca, ca_key, key, name, SITE, names, now, SITE_LIFETIME)
+
+
+def role_name(role: str) -> str:
+    """How a role stands in a certificate."""
+    return f"urn:fedforget:role:{role}"
 
 
 def issue_signer(

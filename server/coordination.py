@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
 from common.errors import EvidenceError, UnavailableError
 from common.installation import own_version
+from common.rate_limit import RateLimit
 from common.sql import transaction
 from server.database import CampaignRow, EventRow, SiteRow
 
@@ -46,24 +46,6 @@ _log = logging.getLogger("fedforget.coordination")
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-
-
-class RateLimit:
-    """For each key a bucket of `burst` calls, refilled by `per_second`."""
-
-    def __init__(self, burst: float = 30.0, per_second: float = 1.0) -> None:
-        self._burst, self._per_second = burst, per_second
-        self._left: dict[str, tuple[float, datetime]] = {}
-        self._lock = threading.Lock()
-
-    def allows(self, key: str, now: datetime) -> bool:
-        """Take one call of `key` out of its bucket, if one is left."""
-        with self._lock:
-            left, at = self._left.get(key, (self._burst, now))
-            left = min(self._burst, left + max(0.0, (now - at).total_seconds()) * self._per_second)
-            allowed = left >= 1.0
-            self._left[key] = (left - 1.0 if allowed else left, now)
-            return allowed
 
 
 class Versions(Protocol):

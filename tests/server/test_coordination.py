@@ -19,8 +19,9 @@ from common.certificates import certificate_pem, issue_server, issue_site, new_a
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import UnavailableError
+from common.rate_limit import RateLimit
 from common.sql import open_database, transaction
-from server.coordination import MAX_MESSAGE_BYTES, MAX_PENDING, SERVICE, Coordination, RateLimit, serve
+from server.coordination import MAX_MESSAGE_BYTES, MAX_PENDING, SERVICE, Coordination, serve
 from server.database import CampaignRow, DeliveryRow, EventRow, SiteRow, VersionRow, migrate
 from server.manifest import Manifest, Provenance
 from server.registry import Registry

@@ -1,0 +1,75 @@
+"""`fedforget-site consent-client`: who may call the hospital's consent service."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.settings import Role, SiteFolder
+from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+
+app = sub_app("Clients of the gRPC consent service: the hospital's own programs, each with a certificate and a role.")
+
+Name = Annotated[str, typer.Argument(help="Of the client, such as ehr-1.")]
+
+
+@app.command("init", epilog="Example: fedforget-site consent-client init --host consent.hospital.example --dir north")
+def init(
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Name or address by which clients reach it; may be repeated.")
+    ] = None,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make the hospital's authority for these clients, and the service's certificate; again renews the certificate."""
+    from client.consent_service.authority import make_authority  # noqa: PLC0415 - cryptography, only where needed
+
+    with clear_errors():
+        place = SiteFolder(folder)
+        made = make_authority(place, host or [place.settings().consent_service.host], datetime.now(UTC))
+        fields = {
+            "authority_made": made,
+            "certificate": str((place.consent_service / "server.crt").relative_to(folder)),
+        }
+        show(fields, fields_table(fields), as_json=as_json)
+
+
+@app.command("add", epilog="Example: fedforget-site consent-client add ehr-1 --role ehr --dir north")
+def add(
+    name: Name,
+    role: Annotated[Role, typer.Option("--role", help="What it may do; see the how-to.")],
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and a certificate for a client: a folder to be carried to where it runs, and deleted here."""
+    from client.consent_service.authority import add_client  # noqa: PLC0415 - cryptography, only where needed
+
+    with clear_errors():
+        made = add_client(SiteFolder(folder), name, role, datetime.now(UTC))
+        fields = {"name": name, "role": role, "folder": str(made)}
+        show(fields, fields_table(fields), as_json=as_json)
+
+
+@app.command("list", epilog="Example: fedforget-site consent-client list --dir north")
+def list_(folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """Every certificate that was given out, and whether it still opens anything."""
+    from client.consent_service.authority import clients  # noqa: PLC0415 - cryptography, only where needed
+
+    with clear_errors():
+        rows = [asdict(client) for client in clients(SiteFolder(folder))]
+        columns = ("name", "role", "until", "withdrawn")
+        show(rows, rows_table(columns, [[row[c] for c in columns] for row in rows]), as_json=as_json)
+
+
+@app.command("remove", epilog="Example: fedforget-site consent-client remove ehr-1 --dir north")
+def remove(name: Name, folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """Refuse a client's certificates, from its next call on."""
+    from client.consent_service.authority import remove_client  # noqa: PLC0415 - cryptography, only where needed
+
+    with clear_errors():
+        count = remove_client(SiteFolder(folder), name)
+        show({"name": name, "withdrawn": count}, f"{name}: {count} certificates withdrawn", as_json=as_json)

@@ -1,0 +1,24 @@
+"""How often each caller of a service may call."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+
+
+class RateLimit:
+    """For each key a bucket of `burst` calls, refilled by `per_second`."""
+
+    def __init__(self, burst: float = 30.0, per_second: float = 1.0) -> None:
+        self._burst, self._per_second = burst, per_second
+        self._left: dict[str, tuple[float, datetime]] = {}
+        self._lock = threading.Lock()
+
+    def allows(self, key: str, now: datetime) -> bool:
+        """Take one call of `key` out of its bucket, if one is left."""
+        with self._lock:
+            left, at = self._left.get(key, (self._burst, now))
+            left = min(self._burst, left + max(0.0, (now - at).total_seconds()) * self._per_second)
+            allowed = left >= 1.0
+            self._left[key] = (left - 1.0 if allowed else left, now)
+            return allowed
