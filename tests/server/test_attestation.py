@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log import Entry
 from common.evidence.log_checkpoint import Checkpoint, sign_checkpoint
 from common.evidence.schema import decode
+from common.log_report import export as export_log
 from common.model.checkpoint import ModelCard
 from common.records import Subset
 from common.sql import open_database, transaction
@@ -153,6 +155,39 @@ def test_a_campaign_ends_in_an_attestation_that_the_forgetting_hospital_signed(w
         with log.session() as session:
             assert problems(log.log, session, log.key().public) == []
             assert log.log.opened(session, f"ended:{number}") is not None, name
+
+
+def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Path) -> None:
+    world.carry("training")
+    number = world.forget("north")
+    world.talk("north")
+    world.talk("north")
+    with transaction(world.house.engine) as session:
+        server, log = world.desk.key.public, world.desk.log
+        export(session, log, standing(session, number), server, tmp_path / "audit")
+        export_log(log, session, server, "server", tmp_path / "server")
+    hospital = world.logs["north"]
+    with hospital.session() as session:
+        export_log(hospital.log, session, hospital.key().public, "site", tmp_path / "site")
+    (receipt,) = {entry.receipt for entry in read_revocations(world.folders["north"].root).patients.values()}
+    (tmp_path / "audit" / "revocation.json").write_bytes(hospital.statement(receipt))
+    model = world.house.folder.models / "v0002" / "model.safetensors"
+    for path in (
+        tmp_path / "server" / "server.pub",
+        tmp_path / "server" / "leaves.jsonl",
+        tmp_path / "site" / "site.pub",
+        tmp_path / "site" / "checkpoint-of-server.json",
+        model,
+    ):
+        (tmp_path / "audit" / path.name).write_bytes(path.read_bytes())
+    document = Path(__file__).parents[2] / "docs" / "verify-with-openssl.md"
+    commands = "".join(re.findall(r"```bash\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL))
+    done = subprocess.run(
+        ["bash", "-c", commands], cwd=tmp_path / "audit", capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Signature Verified Successfully") == 7
+    assert done.stdout.endswith("the leaves lead to both roots that were signed\n")
 
 
 def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(world: World, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.evidence import dsse
+from common.evidence import dsse, statements
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import SigningKey
 from common.evidence.schema import encode
@@ -40,7 +40,8 @@ def written(evidence, make, folder: Path) -> Path:
         "site.pub": evidence.site.public.pem,
         "server.pub": evidence.server.public.pem,
         "revocation.json": evidence.revocation,
-        "peer.json": dsse.encode_envelope(evidence.checkpoint),
+        "checkpoint-of-server.json": dsse.encode_envelope(evidence.checkpoint),
+        "leaves.jsonl": b"".join(leaf + b"\n" for leaf in evidence.leaves),
         "model.safetensors": make.model,
     }.items():
         (folder / name).write_bytes(data)
@@ -53,7 +54,7 @@ def command(folder: Path, *more: str) -> list[str]:
 
 
 def everything(folder: Path) -> list[str]:
-    files = {"log": "bundle.json", "checkpoint": "peer.json", "model": "model.safetensors"}
+    files = {"log": "bundle.json", "checkpoint": "checkpoint-of-server.json", "model": "model.safetensors"}
     return command(
         folder,
         *(f"--{option}={folder / name}" for option, name in files.items()),
@@ -135,11 +136,14 @@ def test_the_module_runs_as_its_help_says(folder):
     assert "exit codes:" in text
     example = re.search(r"example:\n  python -m common\.evidence\.verify (.*?)\n\n", text, re.DOTALL)
     assert example
-    arguments = example[1].replace("\\\n", " ").replace("peer-checkpoint.json", "peer.json").split()
+    arguments = example[1].replace("\\\n", " ").replace("peer-checkpoint", "checkpoint-of-server").split()
     done = subprocess.run(
         [*run, *arguments], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+LAST_LINE = "the leaves lead to both roots that were signed\n"
 
 
 def by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -152,8 +156,21 @@ def test_the_commands_of_the_document_accept_fresh_evidence(make, tmp_path, more
     fresh = make.evidence(SigningKey.generate("ecdsa-p256"), SigningKey.generate("ed25519"), more_leaves)
     done = by_hand(written(fresh, make, tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("Signature Verified Successfully") == 4
-    assert done.stdout.endswith("the leaf is in the log that was signed\n")
+    assert done.stdout.count("Signature Verified Successfully") == 7
+    assert done.stdout.endswith(LAST_LINE)
+
+
+@pytest.mark.parametrize("name", ["attestation.json", "revocation.json"])
+def test_the_commands_of_the_document_check_a_further_signer_whose_key_is_there(folder, name):
+    signer = SigningKey.generate()
+    key = folder / ("evaluator.pub" if name == "attestation.json" else "steward.pub")
+    key.write_bytes(signer.public.pem)
+    assert by_hand(folder).returncode != 0
+    envelope = dsse.decode_envelope((folder / name).read_bytes())
+    (folder / name).write_bytes(dsse.encode_envelope(dsse.add_signature(envelope, signer)))
+    done = by_hand(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Signature Verified Successfully") == 8
 
 
 @pytest.mark.parametrize(
@@ -168,6 +185,11 @@ def test_the_commands_of_the_document_accept_fresh_evidence(make, tmp_path, more
         ("bundle.json", rb'"index":(5)'),
         ("bundle.json", rb'"kind":"(a)'),
         ("bundle.json", rb'"commitment":"(.)'),
+        ("revocation.json", rb'"payload":".{9}(.)'),
+        ("revocation.json", rb'"sig":".{9}(.)'),
+        ("checkpoint-of-server.json", rb'"payload":".{9}(.)'),
+        ("checkpoint-of-server.json", rb'"sig":".{9}(.)'),
+        ("leaves.jsonl", rb'"commitment":"(.)'),
     ],
 )
 def test_the_commands_of_the_document_stop_at_damage(folder, name, pattern):
@@ -178,4 +200,21 @@ def test_the_commands_of_the_document_stop_at_damage(folder, name, pattern):
     (folder / name).write_bytes(data[: found.start(1)] + other + data[found.end(1) :])
     done = by_hand(folder)
     assert done.returncode != 0
-    assert not done.stdout.endswith("the leaf is in the log that was signed\n")
+    assert not done.stdout.endswith(LAST_LINE)
+
+
+def test_the_commands_of_the_document_find_a_log_that_was_cut_short(folder):
+    leaves = (folder / "leaves.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "leaves.jsonl").write_bytes(b"".join(leaves[:-1]))
+    done = by_hand(folder)
+    assert done.returncode != 0
+    assert not done.stdout.endswith(LAST_LINE)
+
+
+def test_the_commands_of_the_document_find_a_revocation_that_is_not_answered(evidence, make, folder):
+    other = statements.revocation_statement(make.revocation(request="another"))
+    signed = dsse.sign(statements.PAYLOAD_TYPE, other, evidence.site)
+    (folder / "revocation.json").write_bytes(dsse.encode_envelope(signed))
+    done = by_hand(folder)
+    assert done.returncode != 0
+    assert "the attestation answers" not in done.stdout
