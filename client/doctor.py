@@ -7,6 +7,7 @@ from datetime import datetime
 
 from client.coordination import ask_status
 from client.database import pending_migration
+from client.doctor_ways_in import examine_ways_in
 from client.event_log import SiteLog
 from client.revocations import waiting
 from client.settings import SiteFolder, SiteSettings
@@ -50,6 +51,7 @@ def examine(folder: SiteFolder, now: datetime) -> list[Check]:
     found += _coordinator(folder, settings, now)
     for name, number in (("supernode", settings.ports.supernode), ("monitor", settings.ports.monitor)):
         found.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
+    found += examine_ways_in(folder, settings, now, up_runs=up_runs)
     if up_runs:
         found += probes.processes(settings.ports.monitor)
     found += [*_database(folder, now), *_data(folder)]

@@ -84,7 +84,7 @@ def port(name: str, number: int, *, taken: bool, up_runs: bool) -> Check:
             else Check(name, "fail", "`up` runs and nothing listens here", "see logs/ for why the process ends")
         )
     if taken:
-        return Check(name, "fail", "another process listens here", "stop it, or change the port under [ports]")
+        return Check(name, "fail", "another process listens here", "stop it, or set another port")
     return ok(name, "free")
 
 

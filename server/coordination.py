@@ -10,7 +10,6 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import NoReturn, Protocol, TypeVar
@@ -19,14 +18,14 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from common import grpc_server
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
-from common.errors import EvidenceError, UnavailableError
+from common.errors import EvidenceError
 from common.installation import own_version
 from common.rate_limit import RateLimit
 from common.sql import transaction
@@ -272,31 +271,13 @@ def serve(
     Raises:
         UnavailableError: the address is taken.
     """
-    server = grpc.server(
-        ThreadPoolExecutor(workers, thread_name_prefix="coordination"),
-        maximum_concurrent_rpcs=4 * workers,
-        options=[
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_metadata_size", 8192),
-            ("grpc.max_concurrent_streams", 8),
-            ("grpc.server_handshake_timeout_ms", 10_000),
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-            ("grpc.max_connection_idle_ms", 600_000),
-            ("grpc.max_connection_age_ms", 3_600_000),
-            ("grpc.max_connection_age_grace_ms", 10_000),
-        ],
+    return grpc_server.serve(
+        lambda server: add_CoordinationServicer_to_server(coordination, server),
+        SERVICE,
+        address,
+        certificate=certificate,
+        key=key,
+        ca=ca,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        workers=workers,
     )
-    add_CoordinationServicer_to_server(coordination, server)
-    checks = health.HealthServicer()
-    checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    credentials = grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
-    try:
-        port = server.add_secure_port(address, credentials)
-    except RuntimeError:
-        raise UnavailableError(f"cannot listen at {address}: is another process there?") from None
-    server.start()
-    return server, port

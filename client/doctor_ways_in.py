@@ -1,0 +1,125 @@
+"""The doctor's look at the ways in for revocations: what each needs, whether or not it runs. Counts, never names."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from client.consent_service.authority import clients, withdrawn
+from client.fhir.patients import read_patient_map
+from client.settings import ConsentServiceConfig, FhirConfig, SiteFolder, SiteSettings
+from common import checks, probes
+from common.certificates import load_certificate
+from common.checks import Check
+from common.errors import InputError
+from common.evidence.keys import PublicKey
+from common.files import read_private
+from common.service import accepts
+
+_RENEW = "fedforget-site consent-client init --host NAME, and start again"
+_HTTPS = 443
+
+
+def examine_ways_in(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs: bool) -> Iterator[Check]:
+    """Checks of those that `site.toml` enables."""
+    if settings.consent_service.enabled:
+        yield from _consent_service(folder, settings.consent_service, now, up_runs=up_runs)
+    if settings.fhir.enabled:
+        yield from _fhir(folder, settings.fhir, now, up_runs=up_runs)
+    if settings.inbox.enabled:
+        yield from _inbox(folder, settings.inbox.keys)
+
+
+def _consent_service(
+    folder: SiteFolder, config: ConsentServiceConfig, now: datetime, *, up_runs: bool
+) -> Iterator[Check]:
+    name = "consent service"
+    yield from _tls(name, folder, config.certificate, config.key, config.client_ca, now, _RENEW)
+    try:
+        gone = withdrawn(folder)
+        soon = [c for c in clients(folder) if not c.withdrawn]
+    except InputError as err:
+        yield Check(f"{name} clients", "fail", err.problem, err.remedy)
+    else:
+        detail = f"{len(soon)} certificates of this site's authority, {len(gone)} withdrawn"
+        yield checks.ok(f"{name} clients", detail)
+        if soon:
+            first = min(client.until for client in soon)
+            remedy = "fedforget-site consent-client list; remove and add what still is in use"
+            yield checks.validity(f"{name} clients' first end", first, now, remedy)
+    yield _port(name, config.host, config.port, up_runs=up_runs)
+
+
+def _fhir(folder: SiteFolder, config: FhirConfig, now: datetime, *, up_runs: bool) -> Iterator[Check]:
+    needed = [folder.pseudonym_secret]
+    needed += [folder.root / config.token_file] if config.token_file else []
+    needed += [folder.fhir_key] if config.client_id else []
+    for check in checks.secrets(needed):
+        yield Check(f"FHIR {check.name}", check.result, check.detail, check.remedy)
+    if config.certificate or config.key:
+        remedy = "have it issued again, and start again"
+        yield from _tls("FHIR", folder, config.certificate, config.key, config.client_ca, now, remedy)
+    if config.patient_map:
+        try:
+            found = read_patient_map(folder.root / config.patient_map)
+        except InputError as err:
+            yield Check("FHIR patient map", "fail", "cannot be used", f"mend {config.patient_map}: {err.problem}")
+        else:
+            yield checks.ok("FHIR patient map", f"{len(found.by_key or {})} patients")
+    yield _port("FHIR", config.host, config.port, up_runs=up_runs)
+    if config.server:
+        url = httpx.URL(config.server)
+        yield from probes.service("FHIR server", f"{url.host}:{url.port or _HTTPS}")
+
+
+def _inbox(folder: SiteFolder, keys: tuple[str, ...]) -> Iterator[Check]:
+    name = "inbox"
+    if not keys:
+        yield Check(f"{name} keys", "fail", "none is named", 'set keys = ["consent-office.pem"] under [inbox]')
+    bad = [number for number, key in enumerate(keys, 1) if not _is_public_key(folder.root / key)]
+    if bad:
+        numbers = ", ".join(map(str, bad))
+        yield Check(f"{name} keys", "fail", f"not a public key: number {numbers}", "check [inbox] keys in site.toml")
+    elif keys:
+        yield checks.ok(f"{name} keys", f"{len(keys)} whose lists are taken")
+    if folder.inbox.exists():
+        found = probes.writable(folder.inbox)
+        yield Check(f"{name} {found.name}", found.result, found.detail, found.remedy and "check the owner of inbox/")
+
+
+def _tls(
+    name: str, folder: SiteFolder, certificate: str, key: str, authority: str, now: datetime, renew: str
+) -> Iterator[Check]:
+    """Can a server start with these: readable, one pair, the key private, and nothing expired?"""
+    try:
+        read_private(folder.root / key)
+        found = load_certificate(folder.root / certificate)
+        authorities = [load_certificate(folder.root / authority)] if authority else []
+        # Whether a key is that of a certificate is OpenSSL's to say, for any kind of key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder.root / certificate, folder.root / key)
+    except InputError as err:
+        yield Check(f"{name} TLS", "fail", err.problem, err.remedy)
+        return
+    except (ssl.SSLError, OSError):
+        yield Check(f"{name} TLS", "fail", "the key is not that of the certificate, or has a passphrase", renew)
+        return
+    yield checks.ok(f"{name} TLS", "certificate and key fit")
+    yield checks.validity(f"{name} certificate", found.not_valid_after_utc, now, renew)
+    for ca in authorities:
+        yield checks.validity(f"{name} clients' authority", ca.not_valid_after_utc, now, "make another", 90)
+
+
+def _port(name: str, host: str, port: int, *, up_runs: bool) -> Check:
+    return checks.port(name, port, taken=accepts(host, port)(), up_runs=up_runs)
+
+
+def _is_public_key(path: Path) -> bool:
+    try:
+        PublicKey.from_pem(path.read_bytes())
+    except (OSError, InputError):
+        return False
+    return True
