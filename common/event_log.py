@@ -165,6 +165,11 @@ class EventLog:
         leaves = self.tables.leaves
         return [leaf.encode() for leaf in session.scalars(select(leaves.c.leaf).order_by(leaves.c.position))]
 
+    def leaf(self, session: Session, position: int) -> bytes:
+        """One leaf."""
+        leaves = self.tables.leaves
+        return str(session.scalars(select(leaves.c.leaf).where(leaves.c.position == position)).one()).encode()
+
     def newest(self, session: Session) -> dsse.Envelope | None:
         """The newest checkpoint; None of an empty log."""
         return next(iter(self.checkpoints(session, at_most=1)), None)

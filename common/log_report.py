@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 from sqlalchemy.orm import Session
 
-from common.event_log import EventLog, signed_by
+from common.event_log import KEY, EventLog, signed_by
 from common.evidence import dsse
 from common.evidence.canonical import Json, parse_canonical
+from common.evidence.key_history import KeyHistory, KeyRecord
 from common.evidence.keys import PublicKey
 from common.evidence.log import Entry
 from common.evidence.log_checkpoint import Checkpoint
-from common.evidence.schema import decode
+from common.evidence.schema import decode, encode, time_text
 from common.files import write_bytes
 from common.new_folder import new_folder
 from common.terminal import fields_table, rows_table
@@ -84,8 +87,27 @@ def _short(value: Json) -> str:
     return f"{text[:12]}..." if _DIGEST.fullmatch(text) else text[:_WIDEST]
 
 
+def key_history(log: EventLog, session: Session, name: str) -> KeyHistory:
+    """Under which keys the log was signed, each from its first use there until the next one's."""
+    records: list[KeyRecord] = []
+    for item in log.vault(session):
+        value = parse_canonical(item.document)
+        if item.source.startswith(f"{KEY}:") and isinstance(value, dict):
+            start = decode(Entry, log.leaf(session, item.position)).time
+            if records:
+                # Both may have been used for the first time within one second.
+                end = max(start, _second_after(records[-1].valid_from))
+                records[-1] = replace(records[-1], valid_until=end)
+            records.append(KeyRecord(name, str(value["key"]), start))
+    return KeyHistory(tuple(records))
+
+
+def _second_after(text: str) -> str:
+    return time_text(datetime.fromisoformat(text) + timedelta(seconds=1))
+
+
 def export(log: EventLog, session: Session, owner: PublicKey, name: str, folder: Path) -> list[str]:
-    """Write the public key, all leaves, the newest checkpoint and those of the other logs to a new folder.
+    """Write the public key, those before it, all leaves, the newest checkpoint and those of the other logs to a new folder.
 
     Raises:
         OutputError: the folder has content, or cannot be written.
@@ -93,6 +115,7 @@ def export(log: EventLog, session: Session, owner: PublicKey, name: str, folder:
     newest = log.newest(session)
     with new_folder(folder) as part:
         write_bytes(part / f"{name}.pub", owner.pem)
+        write_bytes(part / "keys.json", encode(key_history(log, session, name)))
         write_bytes(part / "leaves.jsonl", b"".join(leaf + b"\n" for leaf in log.leaves(session)))
         if newest is not None:
             write_bytes(part / "checkpoint.json", dsse.encode_envelope(newest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ def verify(
         list[str] | None,
         typer.Option("--key", metavar="NAME=FILE", help="Public key (PEM) of site, server, ...; got from them alone."),
     ] = None,
-    history: Annotated[Path | None, typer.Option("--history", help="Key history, instead of --key.")] = None,
+    history: Annotated[Files, typer.Option("--history", help="Key history, for parties with several keys.")] = None,
     require: Annotated[
         list[str] | None, typer.Option("--require", metavar="NAME", help="Who must have signed.  [site, server]")
     ] = None,
@@ -39,8 +40,13 @@ def verify(
     arguments = [str(bundle / ATTESTATION_FILE if bundle.is_dir() else bundle), *(["--json"] if as_json else [])]
     if log is not None or (bundle.is_dir() and found.exists()):
         arguments.append(f"--log={log or found}")
-    if history is not None:
-        arguments.append(f"--history={history}")
-    many = {"key": key, "require": require, "checkpoint": checkpoint, "model": model, "revocation": revocation}
+    many: dict[str, Sequence[object] | None] = {
+        "key": key,
+        "history": history,
+        "require": require,
+        "checkpoint": checkpoint,
+        "model": model,
+        "revocation": revocation,
+    }
     arguments += [f"--{option}={value}" for option, values in many.items() for value in values or ()]
     raise typer.Exit(main(arguments))

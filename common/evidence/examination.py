@@ -53,7 +53,7 @@ def examine(
 
     Args:
         attestation: the signed file.
-        keys: public keys from outside of what is checked; a history is asked for those of the time of issue.
+        keys: public keys from outside of what is checked; of a history those that had not ended when it was issued.
         required: least number of keys that must have signed, by name.
         bundle: the log bundle's file.
         peer_checkpoints: checkpoint files that peers hold, got from them and not with the bundle.
@@ -63,7 +63,7 @@ def examine(
     try:
         envelope = dsse.decode_envelope(attestation)
         files, unlearning = statements.read_unlearning(envelope.body)
-        pinned = keys.at(unlearning.issued) if isinstance(keys, KeyHistory) else keys
+        pinned = keys.signing_after(unlearning.issued) if isinstance(keys, KeyHistory) else keys
         signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, required)
     except EvidenceError as err:
         return Examination(
@@ -126,7 +126,7 @@ def _revocations(
         try:
             envelope = dsse.decode_envelope(data)
             revocation = statements.read_revocation(envelope.body)
-            pinned = keys.at(revocation.received) if isinstance(keys, KeyHistory) else keys
+            pinned = keys.signing_after(revocation.received) if isinstance(keys, KeyHistory) else keys
             dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {"site": 1})
             if hashlib.sha256(envelope.body).hexdigest() not in unlearning.revocations:
                 raise EvidenceError("is not among those that the attestation answers")

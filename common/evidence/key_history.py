@@ -35,8 +35,12 @@ class KeyRecord:
 
     def holds_at(self, time: str) -> bool:
         """Whether the key could sign at `time` (UTC text)."""
+        return self.valid_from <= time and self.ends_after(time)
+
+    def ends_after(self, time: str) -> bool:
+        """Whether the key had not ended at `time`."""
         ends = [end for end in (self.valid_until, self.revoked_at) if end is not None]
-        return self.valid_from <= time and all(time < end for end in ends)
+        return all(time < end for end in ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,19 @@ class KeyHistory:
         check_time(time, "time")
         return PinnedKeys.of((record.name, record.key) for record in self.keys if record.holds_at(time))
 
+    def signing_after(self, time: str) -> PinnedKeys:
+        """The keys that had not ended by `time`: for what is signed at some later time that it does not say."""
+        check_time(time, "time")
+        return PinnedKeys.of((record.name, record.key) for record in self.keys if record.ends_after(time))
+
     def unrevoked(self) -> PinnedKeys:
         """The keys that were never revoked, whether or not in use: for checkpoints, which carry no time."""
         return PinnedKeys.of((record.name, record.key) for record in self.keys if record.revoked_at is None)
+
+    def with_all(self, other: KeyHistory) -> KeyHistory:
+        """Both histories in one; a key that is in both stands as this one has it."""
+        mine = {record.key.keyid for record in self.keys}
+        return KeyHistory((*self.keys, *(record for record in other.keys if record.key.keyid not in mine)))
 
     def add(self, name: str, key: PublicKey, valid_from: str) -> KeyHistory:
         """The history with a further key of `name`."""

@@ -11,14 +11,16 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 
 from common.errors import EvidenceError, FedForgetError, InputError
 from common.evidence.examination import REQUIRED, Examination, examine
-from common.evidence.key_history import KeyHistory
+from common.evidence.key_history import KeyHistory, KeyRecord
 from common.evidence.keys import PinnedKeys, PublicKey
 from common.evidence.schema import decode
 
+_ALWAYS = "1970-01-01T00:00:00Z"
 _MODULE = "python -m common.evidence.verify"
 EPILOG = """\
 example:
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("attestation", metavar="ATTESTATION", help="the signed attestation")
     add("--key", action="append", default=[], metavar="NAME=FILE", help="public key (PEM) of site, server, ...")
-    add("--history", metavar="FILE", help="key history to take the keys from, instead of --key")
+    add("--history", action="append", default=[], metavar="FILE", help="key history, for parties with several keys")
     add("--require", action="append", default=[], metavar="NAME", help="who must have signed (default: site, server)")
     add("--log", metavar="BUNDLE", help="log bundle: proofs or all leaves, with a checkpoint")
     add("--checkpoint", action="append", default=[], metavar="FILE", help="checkpoint that a peer co-signed")
@@ -91,24 +93,31 @@ def _digest(path: str) -> str:
         raise InputError(f"cannot be read: {err.strerror}", where=path, remedy="check the path") from None
 
 
-def _keys(given: Sequence[str], history: str | None) -> PinnedKeys | KeyHistory:
-    if bool(given) == (history is not None):
-        raise InputError("give public keys either by --key or by --history", where="--key")
-    if history is not None:
-        try:
-            return decode(KeyHistory, _read(history))
-        except EvidenceError as err:
-            raise InputError(f"not a key history: {err}", where=history) from None
-    named = []
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path):
-            raise InputError(f"{text!r} is not NAME=FILE", where="--key", remedy="try --key site=site.pub")
-        try:
-            named.append((name, PublicKey.from_pem(_read(path))))
-        except InputError as err:
-            raise InputError(err.problem, where=path, remedy=err.remedy) from None
-    return PinnedKeys.of(named)
+def _keys(given: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHistory:
+    if not given and not histories:
+        raise InputError("give public keys by --key or --history", where="--key")
+    pinned = PinnedKeys.of(map(_named, given))
+    if not histories:
+        return pinned
+    always = tuple(KeyRecord(name, key.pem.decode(), _ALWAYS) for name, key in pinned.named)
+    return reduce(KeyHistory.with_all, (KeyHistory(always), *map(_history, histories)))
+
+
+def _named(text: str) -> tuple[str, PublicKey]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise InputError(f"{text!r} is not NAME=FILE", where="--key", remedy="try --key site=site.pub")
+    try:
+        return name, PublicKey.from_pem(_read(path))
+    except InputError as err:
+        raise InputError(err.problem, where=path, remedy=err.remedy) from None
+
+
+def _history(path: str) -> KeyHistory:
+    try:
+        return decode(KeyHistory, _read(path))
+    except EvidenceError as err:
+        raise InputError(f"not a key history: {err}", where=path) from None
 
 
 def _as_json(result: Examination) -> str:

@@ -238,6 +238,18 @@ def test_a_history_answers_with_the_keys_of_the_time_of_issue(evidence):
     assert not examine(evidence.attestation, too_early).holds
 
 
+def test_what_is_signed_after_the_time_in_it_may_be_signed_with_a_newer_key(evidence):
+    newer, older = SigningKey.generate(), SigningKey.generate()
+    history = KeyHistory().add("server", evidence.server.public, "2026-01-01T00:00:00Z")
+    history = history.add("site", newer.public, "2026-12-01T00:00:00Z")
+    by_newer = dsse.sign(statements.PAYLOAD_TYPE, evidence.statement, newer, evidence.server)
+    request = dsse.sign(statements.PAYLOAD_TYPE, dsse.decode_envelope(evidence.revocation).body, newer)
+    assert examine(dsse.encode_envelope(by_newer), history, revocations=[dsse.encode_envelope(request)]).holds
+    ended = history.add("site", older.public, "2026-01-01T00:00:00Z").revoke(older.public, "2026-11-01T00:00:00Z")
+    by_older = dsse.sign(statements.PAYLOAD_TYPE, evidence.statement, older, evidence.server)
+    assert not examine(dsse.encode_envelope(by_older), ended).holds
+
+
 def test_a_key_revoked_later_is_pointed_out_and_no_longer_carries_a_checkpoint(evidence):
     history = KeyHistory().add("site", evidence.site.public, "2026-01-01T00:00:00Z")
     history = history.add("server", evidence.server.public, "2026-01-01T00:00:00Z")

@@ -103,6 +103,20 @@ def test_keys_may_come_from_a_history(evidence, folder):
     assert main([str(folder / "attestation.json"), f"--history={folder}/history.json"]) == 0
 
 
+def test_several_histories_and_single_keys_are_taken_together(evidence, folder):
+    newer = SigningKey.generate()
+    of_site = KeyHistory().add("site", evidence.site.public, "2026-01-01T00:00:00Z")
+    of_site = of_site.rotate(evidence.site.public, newer.public, "2026-12-01T00:00:00Z")
+    of_server = KeyHistory().add("server", evidence.server.public, "2026-01-01T00:00:00Z")
+    (folder / "of-site.json").write_bytes(encode(of_site))
+    (folder / "of-server.json").write_bytes(encode(of_server))
+    attestation, site = str(folder / "attestation.json"), f"--history={folder}/of-site.json"
+    assert main([attestation, site, f"--history={folder}/of-server.json"]) == 0
+    assert main([attestation, site, f"--key=server={folder}/server.pub"]) == 0
+    assert main([attestation, site, site, f"--key=server={folder}/server.pub"]) == 0
+    assert main([attestation, site]) == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -13,8 +13,16 @@ from typer.testing import CliRunner
 
 from client.app import open_site
 from client.cli import app as site_app
+from client.revocations import read_revocations
+from client.settings import SiteFolder
 from client.site_files import write_site
+from common.evidence import dsse
+from common.evidence.key_history import KeyHistory
+from common.evidence.keys import SigningKey
+from common.evidence.schema import decode
+from common.evidence.statements import PAYLOAD_TYPE, read_revocation
 from common.model.checkpoint import ModelCard
+from common.private_keys import load_signing_key, read_passphrase
 from common.records import Cohort, Split, Subset
 from common.sql import open_database, transaction
 from server.cli import app as server_app
@@ -50,7 +58,7 @@ def test_the_coordinators_log_is_shown_verified_and_exported(
     assert "north" in CliRunner().invoke(server_app, ["log", "show", "--dir", str(coordinator.root)]).output
     assert run(server_app, "log", "verify", *place) == (0, {"size": 2, "problems": []})
     code, written = run(server_app, "log", "export", tmp_path / "out", *place)
-    assert (code, written["files"]) == (0, ["checkpoint.json", "leaves.jsonl", "server.pub"])
+    assert (code, written["files"]) == (0, ["checkpoint.json", "keys.json", "leaves.jsonl", "server.pub"])
     assert run(server_app, "log", "export", tmp_path / "out", *place)[0] == 2
 
 
@@ -96,6 +104,24 @@ def test_a_hospitals_log_follows_a_revocation_and_names_nobody(hospital: Path, t
     code, found = run(site_app, "log", "verify", *place)
     assert code == 6
     assert "the log was changed" in found["problems"][0]
+
+
+def test_an_exported_log_names_the_keys_before_the_one_of_today(hospital: Path, tmp_path: Path) -> None:
+    place, folder = ("--dir", hospital), SiteFolder(hospital)
+    first = load_signing_key(folder.signing_key, folder.passphrase)
+    run(site_app, "log", "show", *place)
+    second = SigningKey.generate("ecdsa-p256")
+    folder.signing_key.write_bytes(second.to_pem(read_passphrase(folder.passphrase)))
+    CliRunner().invoke(site_app, ["revoke", "--dir", str(hospital)], input="MRN-0\n")
+    assert run(site_app, "log", "export", tmp_path / "out", *place)[0] == 0
+    history = decode(KeyHistory, (tmp_path / "out" / "keys.json").read_bytes())
+    assert [record.key for record in history.keys] == [first.public, second.public]
+    assert [record.valid_until is None for record in history.keys] == [False, True]
+    (receipt,) = {entry.receipt for entry in read_revocations(hospital).patients.values()}
+    assert run(site_app, "log", "statement", receipt, tmp_path / "revocation.json", *place)[0] == 0
+    envelope = dsse.decode_envelope((tmp_path / "revocation.json").read_bytes())
+    received = read_revocation(envelope.body).received
+    assert dsse.verify(envelope, PAYLOAD_TYPE, history.signing_after(received), {"site": 1}) == ("site",)
 
 
 def test_verify_without_keys_or_files_says_what_is_missing(tmp_path: Path, hospital: Path) -> None:
