@@ -107,7 +107,7 @@ def _second_after(text: str) -> str:
 
 
 def export(log: EventLog, session: Session, owner: PublicKey, name: str, folder: Path) -> list[str]:
-    """Write the public key, those before it, all leaves, the newest checkpoint and those of the other logs to a new folder.
+    """Write the public keys, all leaves, the newest checkpoint and those of the other logs to a new folder.
 
     Raises:
         OutputError: the folder has content, or cannot be written.
