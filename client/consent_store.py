@@ -16,7 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import Engine, Index, String, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from client.database import Base
+from client.database import Base, PatientRow
 from client.fhir.resources import IncomingConsent
 from client.fhir.weighing import KnownVersion
 from client.pseudonyms import Pseudonyms
@@ -39,14 +39,6 @@ class ConsentRow(Base):
     receipt: Mapped[str]
     document: Mapped[dict[str, Any]]
     weighed: Mapped[datetime | None] = mapped_column(index=True)
-
-
-class ConsentPatientRow(Base):
-    """The identifier behind a pseudonym, sealed."""
-
-    __tablename__ = "consent_patients"
-    patient: Mapped[str] = mapped_column(primary_key=True)
-    sealed: Mapped[str] = mapped_column(String(1000))
 
 
 _WAITS = text("receipt is not null and recorded is null")
@@ -197,8 +189,8 @@ class ConsentStore:
         """Pseudonyms and identifiers of those whose withdrawal is no revocation yet, as the map did not name them."""
         with transaction(self.engine) as session:
             rows = session.execute(
-                select(ConsentPatientRow.patient, ConsentPatientRow.sealed)
-                .join(DecisionRow, DecisionRow.patient == ConsentPatientRow.patient)
+                select(PatientRow.patient, PatientRow.sealed)
+                .join(DecisionRow, DecisionRow.patient == PatientRow.patient)
                 .where(DecisionRow.receipt.is_not(None), DecisionRow.recorded.is_(None))
             )
             return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
@@ -211,7 +203,7 @@ class ConsentStore:
 
     def identifier(self, session: Session, patient: str) -> str | None:
         """The identifier behind a pseudonym; None where the consent named nobody."""
-        row = session.get(ConsentPatientRow, patient)
+        row = session.get(PatientRow, patient)
         return None if row is None else self.pseudonyms.unseal(patient, row.sealed)
 
     def versions(self, session: Session, patients: Collection[str]) -> tuple[KnownVersion, ...]:
@@ -292,8 +284,8 @@ class ConsentStore:
         if row is None:
             named = incoming.patient if incoming.patient is not None else f"Consent/{incoming.resource}"
             patient = self.pseudonyms.of(named)
-            if incoming.patient is not None and session.get(ConsentPatientRow, patient) is None:
-                session.add(ConsentPatientRow(patient=patient, sealed=self.pseudonyms.seal(incoming.patient)))
+            if incoming.patient is not None and session.get(PatientRow, patient) is None:
+                session.add(PatientRow(patient=patient, sealed=self.pseudonyms.seal(incoming.patient)))
             row = ConsentRow(
                 resource=incoming.resource,
                 version=incoming.version,

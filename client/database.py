@@ -1,6 +1,7 @@
-"""A site's own database: which versions it holds, who was in which round, which instructions it has seen, its log.
+"""A site's own database: revocations, versions it holds, who was in which round, instructions it has seen, its log.
 
-It never leaves the site. SQLite in the site's folder by default; the schema is changed by migrations only.
+It never leaves the site. SQLite in the site's folder by default, PostgreSQL by URL (`postgresql+pg8000://...`); the
+schema is changed by migrations only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, MetaData
+from sqlalchemy import Engine, MetaData, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from common import sql
@@ -70,19 +71,27 @@ class SeenRow(Base):
     expires: Mapped[datetime]
 
 
+class PatientRow(Base):
+    """The identifier behind a pseudonym, sealed: no other table of the site's consents and revocations holds one."""
+
+    __tablename__ = "consent_patients"
+    patient: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[str] = mapped_column(String(1000))
+
+
 LOG = log_tables(Base.metadata)
 """The site's tamper-evident log."""
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Engine]:
-    """An engine for a site's database, closed at the end.
+def opened(database: Path | str) -> Iterator[Engine]:
+    """An engine for a site's database by its URL, or by its file where it is SQLite's; closed at the end.
 
     Raises:
         UnavailableError: it cannot be opened.
         InputError: it is damaged.
     """
-    engine = sql.open_database(f"sqlite:///{path.resolve()}")
+    engine = sql.open_database(database if isinstance(database, str) else f"sqlite:///{database.resolve()}")
     try:
         yield engine
     finally:

@@ -157,7 +157,7 @@ def open_inbox(folder: SiteFolder) -> Inbox:
         except OSError as err:
             raise ConfigError(f"a key cannot be read: {err.strerror}", where=where, remedy="check the path") from None
     folder.inbox.mkdir(mode=0o700, exist_ok=True)
-    return Inbox(folder.root, folder.inbox, tuple(keys), settings.days_to_answer)
+    return Inbox(folder.root, folder.inbox, tuple(keys), settings.days_to_answer or 30.0)
 
 
 def _read(path: Path, most: int) -> bytes:

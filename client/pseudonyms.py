@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
 from base64 import b64decode, b64encode
 from pathlib import Path
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from common.errors import InputError
 from common.files import read_private
 
+SECRET_VARIABLE = "FEDFORGET_PSEUDONYMS"  # noqa: S105 - a name
+"""Of the environment variable that may hold the site's secret instead of a file."""
 _NONCE_BYTES = 12
 _LEAST_SECRET_BYTES = 32
 
@@ -31,15 +34,23 @@ class Pseudonyms:
             HKDF(SHA256(), 32, salt=None, info=f"fedforget/{use}".encode()).derive(secret)
             for use in ("pseudonym", "identifier", "receipt")
         )
+        self.check = hmac.digest(self._receipt_key, b"fedforget/check", hashlib.sha256).hex()[:16]
+        """Says whether something was made with the same secret."""
 
     @classmethod
-    def read(cls, path: Path) -> Pseudonyms:
-        """Those of the secret in `path`.
+    def of_site(cls, path: Path) -> Pseudonyms:
+        """Those of the secret in the environment variable `FEDFORGET_PSEUDONYMS`, else of the one in `path`.
 
         Raises:
             InputError: it is missing, too short, or others can read it.
         """
-        return cls(read_private(path))
+        given = os.environ.get(SECRET_VARIABLE)
+        return cls(given.encode() if given else read_private(path))
+
+    @staticmethod
+    def has_secret(path: Path) -> bool:
+        """Whether there is one, in the environment or in `path`."""
+        return bool(os.environ.get(SECRET_VARIABLE)) or path.exists()
 
     def of(self, patient: str) -> str:
         """The pseudonym of a patient, in hexadecimal."""

@@ -129,8 +129,14 @@ class SiteSettings(Settings):
     device: str = "auto"
     ports: SitePortsConfig = SitePortsConfig()
     bounds: BoundsConfig = BoundsConfig()
-    days_to_answer: float = Field(default=30.0, gt=0.0)
-    """From the receipt of a revocation to its due date (GDPR Art. 12(3): one month)."""
+    database: str = ""
+    """SQLAlchemy URL (`postgresql+pg8000://...`); empty for SQLite in this folder."""
+    tombstones: str = ""
+    """File of patients who must not be used again, best on another disk than the database. Empty: in this folder."""
+    days_to_answer: float | None = Field(default=None, gt=0.0)
+    """From the receipt of a revocation to its due date, where that is earlier than one month (GDPR Art. 12(3))."""
+    two_person_approval: bool = False
+    """Whether unlearning waits until a second person has approved the revocation."""
     heartbeat_seconds: Positive = 60.0
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()
@@ -240,8 +246,34 @@ class SiteFolder:
 
     @property
     def database(self) -> Path:
-        """SQLite: which version is held, which patients were in which round, which instructions were seen."""
+        """SQLite: revocations, which version is held, which patients were in which round, which instructions were seen.
+
+        Unless `site.toml` names another database.
+        """
         return self.root / "site.db"
+
+    @property
+    def database_url(self) -> str:
+        """The configured URL, or SQLite in this folder; raises a `ConfigError` as `settings`."""
+        configured = self.settings().database if self.settings_file.exists() else ""
+        return configured or f"sqlite:///{self.database.resolve()}"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether records are kept here; a simulated site has no database but that of its revocations."""
+        return self.database.exists() or (self.settings_file.exists() and bool(self.settings().database))
+
+    @property
+    def ledger_url(self) -> str:
+        """Where revocations stand: in the site's database, in a file of their own where there is none."""
+        real = self.settings_file.exists() or self.database.exists()
+        return self.database_url if real else f"sqlite:///{(self.root / 'revocations.db').resolve()}"
+
+    @property
+    def tombstones(self) -> Path:
+        """Who must not be used again, by pseudonym; kept apart from the database and backed up with each revocation."""
+        configured = self.settings().tombstones if self.settings_file.exists() else ""
+        return self.root / (configured or "tombstones.log")
 
     def settings(self) -> SiteSettings:
         """Read `site.toml`, or raise a `ConfigError`."""

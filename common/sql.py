@@ -42,6 +42,7 @@ class Tables(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
+        list[str]: JSON,
         str: String(200),
     }
 

@@ -1,10 +1,17 @@
-"""Made-up radiographs and the smallest model that reads them, for the tests that run the real thing."""
+"""Made-up radiographs and the smallest model that reads them, for the tests that run the real thing; PostgreSQL."""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Callable
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
 
 from common.config import DataConfig, ModelConfig
 from common.records import Cohort, Study
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
 # Before torch is imported: sums over several threads give other bits, and the tests already run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+POSTGRES_SECONDS = 60.0
+"""To start; a moment on a machine that does nothing else."""
 CLASSES = ("clear", "opacity")
 DATA = DataConfig(image_size=32, max_tokens=16)
 MODEL = ModelConfig(width=4, embedding=8, text_hidden=16, text_layers=1, dropout=0.1)
@@ -128,3 +139,59 @@ def enrol(tmp_path: Path, coordinator: ServerFolder) -> Callable[[Path, str], Pa
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[URL]:
+    """A PostgreSQL server from the system's packages, on a free port of loopback and in a folder of its own."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    # The server refuses to run as root; the package made this user for it.
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    password = secrets.token_hex(16)
+    (folder / "password").write_text(password)
+    if user:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, user, user)
+    command = [str(programs[-1] / "initdb"), "--pgdata", str(folder / "data"), "--username", "fedforget", "--no-sync"]
+    command += ["--pwfile", str(folder / "password"), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]
+    subprocess.run(command, check=True, capture_output=True, user=user, group=user, cwd=folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+    command = [str(programs[-1] / "postgres"), "-D", str(folder / "data")]
+    command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, user=user, group=user, cwd=folder)
+    try:
+        ready = [str(programs[-1] / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
+        end = time.monotonic() + POSTGRES_SECONDS
+        while subprocess.run(ready, check=False).returncode:
+            if server.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield make_url(f"postgresql+pg8000://fedforget:{password}@127.0.0.1:{port}/postgres")
+    finally:
+        server.send_signal(signal.SIGQUIT)  # nothing in it is kept
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres_url(postgres: URL, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty PostgreSQL database."""
+    name = f"{re.sub(r'[^a-z0-9]', '_', request.node.name.lower())[:40]}_{secrets.token_hex(4)}"
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(f"create database {name}"))
+    finally:
+        engine.dispose()
+    return postgres.set(database=name).render_as_string(hide_password=False)

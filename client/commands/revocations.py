@@ -137,4 +137,5 @@ def _moment(text: str, now: datetime) -> datetime:
 
 
 def _days_to_answer(folder: Path) -> float:
-    return SiteFolder(folder).settings().days_to_answer if (folder / CONFIG_FILE).exists() else DAYS_TO_ANSWER
+    settings = SiteFolder(folder).settings() if (folder / CONFIG_FILE).exists() else None
+    return (settings.days_to_answer if settings else None) or DAYS_TO_ANSWER

@@ -60,7 +60,7 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
         raise ConfigError("a policy needs both policy_system and policy_code", where=str(folder.settings_file))
     if not folder.pseudonym_secret.exists():
         raise ConfigError("not set up yet", where=str(folder.root), remedy="fedforget-site fhir init")
-    pseudonyms = Pseudonyms.read(folder.pseudonym_secret)
+    pseudonyms = Pseudonyms.of_site(folder.pseudonym_secret)
     with opened(folder.database) as engine:
         if pending_migration(engine) is not None:
             raise InputError(
@@ -72,7 +72,7 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
             patients=PatientMapFile(_file(folder, config.patient_map)).now,
             policy=Coding(config.policy_system, config.policy_code) if config.policy_code else USE_FOR_RESEARCH,
             purpose=Coding(_PURPOSES, config.purpose) if config.purpose else None,
-            days_to_answer=settings.days_to_answer,
+            days_to_answer=settings.days_to_answer or 30.0,
             clock=now_utc,
             base=check_address(config.server, "fhir.server") if config.server else "",
         )

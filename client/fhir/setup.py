@@ -9,8 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from sqlalchemy import inspect, select
 
-from client.consent_store import ConsentPatientRow
-from client.database import opened
+from client.database import PatientRow, opened
 from client.fhir.smart import public_jwk
 from client.settings import SiteFolder
 from common.errors import InputError
@@ -52,5 +51,5 @@ def _has_consents(folder: SiteFolder) -> bool:
         return False
     with opened(folder.database) as engine, engine.connect() as connection:
         tables = inspect(connection).get_table_names()
-        table = ConsentPatientRow.__tablename__
-        return table in tables and connection.execute(select(ConsentPatientRow.patient).limit(1)).first() is not None
+        table = PatientRow.__tablename__
+        return table in tables and connection.execute(select(PatientRow.patient).limit(1)).first() is not None

@@ -1,0 +1,229 @@
+"""The site's record of revocations: what came in, and every step since. Rows are added, never changed.
+
+A patient is out of use before the answer is given: first the tombstone is on its disk, then the database commits. What
+a database restored from an older backup lacks is put back from the tombstones when it is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from client.consent.deadline import first_due
+from client.consent.known import KnownPatients
+from client.consent.ledger_rows import add_events, add_revocations, chunks, history_of, of_patients, standing_of
+from client.consent.ledger_tables import RevocationEventRow, RevocationRow
+from client.consent.revocation import OPEN, TO_FORGET, Event, Receipt, Request, Source, Standing, State, Waiting
+from client.consent.tombstones import Tombstone, TombstoneFile, TombstoneWatch
+from client.consent.transitions import check_transition, classified
+from client.database import PatientRow
+from client.pseudonyms import Pseudonyms
+from client.settings import SiteFolder
+from common.errors import CohortError, InputError, UnavailableError
+from common.records import Subset
+from common.sql import transaction
+
+Clock = Callable[[], datetime]
+SOFTWARE = "fedforget"
+"""Who acts where no person does."""
+
+_RECEIPT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def now_utc() -> datetime:
+    """The site's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Writing:
+    """A transaction of the ledger that is under way, and what of it goes to the tombstones."""
+
+    session: Session
+    stops: list[Tombstone] = field(default_factory=list)
+    lifts: list[Tombstone] = field(default_factory=list)
+
+
+class Ledger:
+    """The ledger of one site, for as long as its database is open; threads may share it.
+
+    `client.consent.opening` opens it; `client.consent.workflow` has the steps that follow a receipt.
+
+    Args:
+        folder: the site's.
+        days_to_answer: where it is less than a month.
+        two_person: whether a second person must approve before the model is made to forget.
+    """
+
+    def __init__(
+        self,
+        folder: SiteFolder,
+        engine: Engine,
+        pseudonyms: Pseudonyms,
+        clock: Clock = now_utc,
+        *,
+        days_to_answer: float | None = None,
+        two_person: bool = False,
+    ) -> None:
+        self.folder, self.engine, self.pseudonyms, self.clock = folder, engine, pseudonyms, clock
+        self.days_to_answer, self.two_person = days_to_answer, two_person
+        self.stones = TombstoneFile(folder.tombstones, pseudonyms.check)
+        self._watch = TombstoneWatch(self.stones)
+        self._known = KnownPatients(folder.root)
+
+    def stopped(self) -> frozenset[str]:
+        """Pseudonyms of all who must not be used, as the tombstones stand now.
+
+        Raises:
+            CohortError: the tombstones are damaged or gone; nothing may be used then.
+        """
+        return self._watch.now()
+
+    def is_stopped(self, patient: str) -> bool:
+        """Whether a patient, by identifier, must not be used; raises as `stopped`."""
+        return self.pseudonyms.of(patient) in self.stopped()
+
+    def record(self, request: Request, patients: Collection[str], *, also_unknown: bool = False) -> Receipt:
+        """Record a revocation: from now on no train or retain batch holds these patients, whichever process makes it.
+
+        Who has revoked before keeps the first dates, and a request that adds nobody, as when it comes again, gets the
+        first receipt. With `also_unknown` those whom the site does not know are recorded too, so that no later import
+        lets them in.
+
+        Raises:
+            CohortError: some patients are not known here, or a file of the site is damaged; nothing is recorded.
+            InputError: the receipt cannot be one.
+            OutputError: the disk does not take it, and nothing is recorded.
+            UnavailableError: the database was written to from elsewhere at the same moment.
+        """
+        with self.writing() as writing:
+            return self.add(writing, request, patients, also_unknown=also_unknown)
+
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """A transaction in which nobody else writes to the ledger, or to the site's consents and cohort.
+
+        At its end tombstones are on the disk first, then the database commits; refusals the other way round.
+
+        Raises:
+            OutputError: the disk does not take the tombstones; nothing is recorded.
+            UnavailableError: the database was written to from elsewhere at the same moment.
+        """
+        with self.stones.locked():
+            try:
+                with transaction(self.engine) as session:
+                    writing = Writing(session)
+                    yield writing
+                    session.flush()
+                    self.stones.append(writing.stops)
+            except IntegrityError:
+                raise UnavailableError("the ledger was written to at the same moment: try again") from None
+            self.stones.append(writing.lifts)
+
+    def add(
+        self, writing: Writing, request: Request, patients: Collection[str], *, also_unknown: bool = False
+    ) -> Receipt:
+        """`record`, as a part of a transaction."""
+        if not _RECEIPT.fullmatch(request.receipt):
+            raise InputError("not a receipt", remedy="letters, digits and . _ - only, at most 64")
+        known = self._known.now(nobody_yet=also_unknown)
+        unknown = sum(p not in known for p in patients)
+        if unknown and not also_unknown:
+            raise CohortError(
+                f"{unknown} of {len(patients)} patients of the list are not known here; nothing was recorded",
+                where=str(self.folder.root),
+                remedy="check the list",
+            )
+        names = {self.pseudonyms.of(patient): patient for patient in patients}
+        before: dict[str, list[Standing]] = defaultdict(list)
+        for standing in of_patients(writing.session, names):
+            before[standing.pseudonym].append(standing)
+        new = {p: known.get(name) for p, name in names.items() if not any(_covers(s, request) for s in before[p])}
+        if names and not new:
+            first = min((s for found in before.values() for s in found if _covers(s, request)), key=lambda s: s.number)
+            return Receipt(first.receipt, len(names), len(names), first.received, first.due)
+        self.insert(writing, request, new)
+        writing.stops += [Tombstone("stop", p, request.receipt, request.received) for p in new]
+        self._seal(writing.session, names)
+        due = first_due(request.received, self.days_to_answer)
+        return Receipt(request.receipt, len(names), len(names) - len(new), request.received, due)
+
+    def insert(self, writing: Writing, request: Request, subsets: Mapping[str, Subset | None]) -> None:
+        """Rows for pseudonyms and the sets that their patients are in, with the step that follows the receipt."""
+        if not subsets:
+            return
+        now, due = self.clock(), first_due(request.received, self.days_to_answer)
+        events = []
+        for number, pseudonym in add_revocations(writing.session, request, subsets, now):
+            after = State.ON_HOLD if request.hold else classified(subsets[pseudonym], two_person=self.two_person)
+            remediation = check_transition(State.RECEIVED, after, request.hold)
+            events.append(Event(number, 1, now, State.RECEIVED, request.steward or SOFTWARE, due))
+            events.append(Event(number, 2, now, after, SOFTWARE, due, request.hold, remediation))
+        add_events(writing.session, events)
+
+    def standing(self, receipt: str | None = None) -> tuple[Standing, ...]:
+        """All revocations, or those of a receipt, as they stand; in the order in which they were recorded."""
+        with transaction(self.engine) as session:
+            return tuple(standing_of(session, *([] if receipt is None else [RevocationRow.receipt == receipt])))
+
+    def of_patient(self, patient: str) -> tuple[Standing, ...]:
+        """Those of one patient, by identifier."""
+        with transaction(self.engine) as session:
+            return tuple(of_patients(session, [self.pseudonyms.of(patient)]))
+
+    def history(self, receipt: str) -> tuple[Event, ...]:
+        """Every step of a receipt's revocations, in order."""
+        with transaction(self.engine) as session:
+            return tuple(history_of(session, receipt))
+
+    def waiting(self) -> Waiting:
+        """How many patients the model has still to forget, and when the first answer is due.
+
+        Those who await an approval are not in the number, as no campaign may take them up; their due dates count.
+        """
+        with transaction(self.engine) as session:
+            found = standing_of(session, RevocationEventRow.state.in_([str(state) for state in OPEN]))
+        ready = {s.pseudonym for s in found if s.state in TO_FORGET}
+        return Waiting(len(ready), min((s.due for s in found), default=None))
+
+    def identifiers(self) -> dict[str, str]:
+        """Identifiers by pseudonym, of all who revoked as far as they are known: for use within the site alone."""
+        with transaction(self.engine) as session:
+            of_revoked = PatientRow.patient.in_(select(RevocationRow.pseudonym))
+            rows = session.execute(select(PatientRow.patient, PatientRow.sealed).where(of_revoked)).all()
+        known = {self.pseudonyms.of(patient): patient for patient in self._known.now(nobody_yet=True)}
+        return {**known, **{pseudonym: self.pseudonyms.unseal(pseudonym, sealed) for pseudonym, sealed in rows}}
+
+    def subsets(self) -> dict[str, Subset]:
+        """The sets of all whom the site knows, by pseudonym."""
+        return {self.pseudonyms.of(patient): s for patient, s in self._known.now(nobody_yet=True).items()}
+
+    def _seal(self, session: Session, names: Mapping[str, str]) -> None:
+        there = set[str]()
+        for some in chunks(names):
+            there |= set(session.scalars(select(PatientRow.patient).where(PatientRow.patient.in_(some))))
+        sealed = [{"patient": p, "sealed": self.pseudonyms.seal(name)} for p, name in names.items() if p not in there]
+        if sealed:
+            session.execute(insert(PatientRow), sealed)
+
+
+def _covers(standing: Standing, request: Request) -> bool:
+    """Whether a request adds nothing to a revocation that stands."""
+    if _same(standing.source, request.source):
+        return True
+    if standing.state is State.REFUSED or (standing.state is State.ON_HOLD and not request.hold):
+        return False
+    # What was restored from a tombstone knows less than the request itself, when it comes again.
+    return standing.source.kind != "restored" and standing.scope in ("all", request.scope)
+
+
+def _same(one: Source, other: Source) -> bool:
+    return (one.kind, one.id, one.version) == (other.kind, other.id, other.version)

@@ -1,0 +1,73 @@
+"""The ledger's tables. Rows are added and never changed: triggers that the migration makes refuse anything else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from client.database import Base
+
+
+class RevocationRow(Base):
+    """One revocation of one patient, as it came in."""
+
+    __tablename__ = "revocations"
+    __table_args__ = (
+        UniqueConstraint(
+            "source_kind", "source_id", "source_version", "pseudonym", name="uq_revocations_source_and_patient"
+        ),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    receipt: Mapped[str] = mapped_column(index=True)
+    pseudonym: Mapped[str] = mapped_column(index=True)
+    source_kind: Mapped[str]
+    source_id: Mapped[str]
+    source_version: Mapped[str]
+    source_digest: Mapped[str]
+    scope: Mapped[str]
+    policies: Mapped[list[str]]
+    legal_basis: Mapped[str]
+    requester: Mapped[str]
+    identity_check: Mapped[str]
+    steward: Mapped[str]
+    received: Mapped[datetime]
+    effective: Mapped[datetime]
+    recorded: Mapped[datetime]
+
+
+class RevocationEventRow(Base):
+    """A step of a revocation. Its number is part of the key: of two that happen at once, one is refused."""
+
+    __tablename__ = "revocation_events"
+    revocation: Mapped[int] = mapped_column(ForeignKey("revocations.id"), primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    state: Mapped[str]
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(String(1000))
+    remediation: Mapped[str | None]
+    campaign: Mapped[int | None]
+    model: Mapped[str]
+    due: Mapped[datetime]
+    """As it stands after the step."""
+
+
+class AccessRow(Base):
+    """That those whom a campaign is to forget may be read from now on, or no longer, and what was deleted then."""
+
+    __tablename__ = "accesses"
+    __table_args__ = (Index("ix_accesses_campaign", "campaign"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    campaign: Mapped[int]
+    what: Mapped[str]
+    """`opened`, `closed` or `purged`."""
+    at: Mapped[datetime]
+    patients: Mapped[int]
+    purged: Mapped[dict[str, Any]]
+    """How much of each kind was deleted."""
+
+
+APPEND_ONLY = (RevocationRow.__tablename__, RevocationEventRow.__tablename__, AccessRow.__tablename__)

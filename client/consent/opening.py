@@ -1,0 +1,103 @@
+"""Opens a site's ledger: the secret, the schema, and the agreement of database and tombstones."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import Engine, select
+
+from client.consent.ledger import Clock, Ledger, now_utc
+from client.consent.ledger_rows import standing_of
+from client.consent.revocation import Request, Source, State
+from client.consent.tombstones import Tombstone, TombstoneFile
+from client.database import PatientRow, migrate, opened, pending_migration
+from client.pseudonyms import Pseudonyms
+from client.settings import SiteFolder
+from common.errors import CohortError, InputError
+from common.private_keys import new_secret
+from common.records import Subset
+from common.sql import transaction
+
+_log = logging.getLogger("fedforget.ledger")
+
+
+@contextmanager
+def open_ledger(folder: SiteFolder, clock: Clock = now_utc) -> Iterator[Ledger]:
+    """The ledger of a site, its database migrated and in agreement with the tombstones.
+
+    Raises:
+        InputError: the settings, the secret or a file of the site.
+        CohortError: the tombstones are damaged or gone.
+        UnavailableError: the database does not answer.
+    """
+    settings = folder.settings() if folder.settings_file.exists() else None
+    with opened(folder.ledger_url) as engine:
+        if pending_migration(engine) is not None:
+            migrate(engine)
+        ledger = Ledger(
+            folder,
+            engine,
+            _pseudonyms(folder, engine),
+            clock,
+            days_to_answer=settings.days_to_answer if settings else None,
+            two_person=settings is not None and settings.two_person_approval,
+        )
+        reconcile(ledger)
+        yield ledger
+
+
+def reconcile(ledger: Ledger) -> None:
+    """Make tombstones and database agree after either was restored, or a process was killed between the two.
+
+    Raises:
+        CohortError: the tombstones are damaged, or gone although the database has revocations.
+    """
+    with ledger.writing() as writing:
+        stones, found = ledger.stones.read(), standing_of(writing.session)
+        if stones is None:
+            if found:
+                raise CohortError(
+                    "gone, and the ledger holds revocations",
+                    where=str(ledger.stones.path),
+                    remedy="restore it; or, if it is lost, make an empty file of this name, which is filled again",
+                )
+            return
+        recorded = {(s.pseudonym, s.receipt): s for s in found}
+        lacking = sorted(stones.keys() - recorded.keys())
+        lost: dict[tuple[str, datetime], dict[str, Subset | None]] = defaultdict(dict)
+        subsets = ledger.subsets() if lacking else {}
+        for pseudonym, receipt in lacking:
+            lost[receipt, stones[pseudonym, receipt]][pseudonym] = subsets.get(pseudonym)
+        for (receipt, received), patients in lost.items():
+            ledger.insert(writing, Request(Source("restored", receipt), receipt, received), patients)
+        for key, standing in recorded.items():
+            stone = Tombstone("stop", *key, standing.received)
+            if standing.state is State.REFUSED and key in stones:
+                writing.lifts.append(Tombstone("lift", *key, standing.received))
+            elif standing.state is not State.REFUSED and key not in stones:
+                writing.stops.append(stone)
+    if lacking:
+        _log.warning("%d revocations that the database lacked were restored from the tombstones", len(lacking))
+    if writing.stops:
+        _log.warning("%d tombstones that their file lacked were written again", len(writing.stops))
+
+
+def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:
+    """Those of the site's secret, which is made where nothing was made with another."""
+    if not Pseudonyms.has_secret(folder.pseudonym_secret):
+        with TombstoneFile(folder.tombstones, "").locked():
+            if not folder.pseudonym_secret.exists():
+                with transaction(engine) as session:
+                    used = session.scalar(select(PatientRow.patient).limit(1)) is not None
+                if used or folder.tombstones.exists():
+                    raise InputError(
+                        "the secret is gone with which patients' ids were sealed",
+                        where=str(folder.pseudonym_secret),
+                        remedy="restore it from its backup",
+                    )
+                new_secret(folder.pseudonym_secret)
+    return Pseudonyms.of_site(folder.pseudonym_secret)

@@ -1,0 +1,185 @@
+"""Revocations as data: what a request says, what stands in the ledger, and what is answered. No identities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+SourceKind = Literal["cli", "grpc", "fhir", "list", "link", "restored"]
+"""How a revocation came; `link`: from another hospital; `restored`: from the tombstones, as a backup lacked it."""
+Scope = Literal["all", "images", "reports"]
+"""What must be forgotten. All use of the patient stops with any: the model reads images and reports together."""
+
+
+class State(StrEnum):
+    """Where a revocation stands. `client.consent.transitions` says what may follow what."""
+
+    RECEIVED = "received"
+    ON_HOLD = "on-hold"
+    AWAITING_APPROVAL = "awaiting-approval"
+    PENDING = "pending"
+    IN_CAMPAIGN = "in-campaign"
+    ESCALATED = "escalated"
+    EXCLUDED = "excluded-before-training"
+    EVALUATION_ONLY = "evaluation-only"
+    UNLEARNED = "unlearned"
+    RETRAINED = "retrained"
+    REFUSED = "refused"
+
+
+Remediation = Literal[
+    "excluded-before-training", "evaluation-only", "unlearned", "retrained", "inconclusive", "refused"
+]
+"""What was done about a revocation; `inconclusive` closes a campaign, not the revocation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a request stands in the system it came from; the same one is recorded once, however often it comes.
+
+    Attributes:
+        id: such as a Consent's id or the client's request id; never a patient's.
+        version: of the document.
+        digest: SHA-256 of it in hexadecimal; empty if there is none.
+    """
+
+    kind: SourceKind
+    id: str
+    version: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A revocation as it comes in, of one patient or of a list of them.
+
+    Attributes:
+        receipt: its number here, of letters, digits and `._-`; says nothing about patients.
+        received: when the hospital had it, from which its deadline runs.
+        effective: from when on use is withdrawn; None: since `received`.
+        policies: codes of the consent policies withdrawn; none means all.
+        legal_basis: as in `GDPR 7(3)`.
+        requester: role of who asked, as in `patient` or `guardian`.
+        identity_check: how that was established.
+        steward: who recorded it; the second approver must be another.
+        hold: why a steward must look at it before anything else; empty: go on.
+    """
+
+    source: Source
+    receipt: str
+    received: datetime
+    scope: Scope = "all"
+    effective: datetime | None = None
+    policies: tuple[str, ...] = ()
+    legal_basis: str = "GDPR 7(3)"
+    requester: str = "not recorded"
+    identity_check: str = "not recorded"
+    steward: str = ""
+    hold: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the one who handed in revocations gets; all of it is on the disk.
+
+    Attributes:
+        receipt: under which they are found; of a request that came before, the one that it got then.
+        patients: in the request.
+        earlier: of these, revoked before; their first dates stay in force.
+        others: of these, how many other hospitals were, or will be, told by linkage; None: no linkage is configured, so
+            other hospitals were not reached.
+    """
+
+    receipt: str
+    patients: int
+    earlier: int
+    received: datetime
+    due: datetime
+    others: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One revocation of one patient as it stands.
+
+    Attributes:
+        number: in the ledger.
+        pseudonym: of the patient.
+        steps: how many there were.
+        recorded: when it was written down here; use stopped then at the latest.
+        due: with extensions.
+        since: of its state.
+        reason: given with the last event; empty if none was.
+        campaign: the last that dealt with it.
+        model: digest of the weights that closed it.
+    """
+
+    number: int
+    receipt: str
+    pseudonym: str
+    source: Source
+    scope: Scope
+    policies: tuple[str, ...]
+    legal_basis: str
+    requester: str
+    identity_check: str
+    steward: str
+    received: datetime
+    effective: datetime
+    recorded: datetime
+    due: datetime
+    state: State
+    since: datetime
+    reason: str
+    remediation: Remediation | None
+    campaign: int | None
+    model: str
+    steps: int
+
+    @property
+    def closed(self) -> datetime | None:
+        """When it came to its end."""
+        return self.since if self.state in TERMINAL else None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One step of a revocation.
+
+    Attributes:
+        seq: 1, 2, ... within the revocation.
+        actor: who did it: a steward's name, or a part of the software.
+        due: as it stands after the step.
+    """
+
+    revocation: int
+    seq: int
+    at: datetime
+    state: State
+    actor: str
+    due: datetime
+    reason: str = ""
+    remediation: Remediation | None = None
+    campaign: int | None = None
+    model: str = ""
+
+
+class Waiting(NamedTuple):
+    """Revocations that the model has still to follow; what leaves the site about them.
+
+    Attributes:
+        number: of patients whom a campaign can take up now.
+        first_due: the earliest of all that are open, also of those that await an approval.
+    """
+
+    number: int
+    first_due: datetime | None
+
+
+TERMINAL = frozenset({State.EXCLUDED, State.EVALUATION_ONLY, State.UNLEARNED, State.RETRAINED, State.REFUSED})
+"""Nothing follows them."""
+TO_FORGET = frozenset({State.PENDING, State.IN_CAMPAIGN, State.ESCALATED})
+"""The model has still to forget, and a campaign may begin."""
+OPEN = frozenset(State) - TERMINAL

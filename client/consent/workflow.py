@@ -1,0 +1,158 @@
+"""The steps of a revocation after its receipt: approval, extension, refusal, campaigns, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from client.consent.deadline import check_extension
+from client.consent.ledger import SOFTWARE, Ledger, Writing
+from client.consent.ledger_rows import add_events, of_patients, standing_of
+from client.consent.ledger_tables import RevocationEventRow, RevocationRow
+from client.consent.revocation import OPEN, TO_FORGET, Event, Standing, State
+from client.consent.tombstones import Tombstone
+from client.consent.transitions import check_approval, check_transition, classified
+from common.errors import InputError, RefusedError
+
+
+def approve(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
+    """Let campaigns take up a receipt's revocations; returns how many awaited it.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: none awaits an approval, or `actor` is who recorded them, or nobody.
+    """
+    with ledger.writing() as writing:
+        found = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
+        for standing in found:
+            check_approval(standing.steward, actor)
+        _step(ledger, writing, found, State.PENDING, actor=actor, reason=reason)
+    return len(found)
+
+
+def extend(ledger: Ledger, receipt: str, due: datetime, actor: str, reason: str) -> int:
+    """Put off the answer to a receipt; the patient is told the reason. Returns how many revocations it concerns.
+
+    Raises:
+        InputError: no such receipt, no reason, or not later than the present date.
+        RefusedError: nothing of it is open, or the law does not allow it: see `check_extension`.
+    """
+    with ledger.writing() as writing:
+        found, now = _of_receipt(ledger, writing, receipt, *OPEN), ledger.clock()
+        for s in found:
+            check_extension(s.received, s.due, due, now, reason)
+        add_events(
+            writing.session,
+            [Event(s.number, s.steps + 1, now, s.state, actor, due, reason, None, s.campaign) for s in found],
+        )
+    return len(found)
+
+
+def refuse(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
+    """Refuse a receipt's revocations: the patients may be used again, as far as no other revocation stands.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: no reason, nothing of it is open, or the model may have begun to forget.
+    """
+    with ledger.writing() as writing:
+        found = _of_receipt(ledger, writing, receipt, *OPEN)
+        _step(ledger, writing, found, State.REFUSED, actor=actor, reason=reason)
+        writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
+    return len(found)
+
+
+def hold(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
+    """Keep campaigns from taking up a receipt until a steward releases it; use stays stopped.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: no reason, nothing of it is open, or a campaign has taken it up.
+    """
+    with ledger.writing() as writing:
+        found = _of_receipt(ledger, writing, receipt, *OPEN)
+        _step(ledger, writing, found, State.ON_HOLD, actor=actor, reason=reason)
+    return len(found)
+
+
+def release(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
+    """Let what is on hold go on as if it came in now; its dates stay.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: nothing of it is on hold.
+    """
+    with ledger.writing() as writing:
+        found, subsets = _of_receipt(ledger, writing, receipt, State.ON_HOLD), ledger.subsets()
+        for standing in found:
+            after = classified(subsets.get(standing.pseudonym), two_person=ledger.two_person)
+            _step(ledger, writing, [standing], after, actor=actor, reason=reason)
+    return len(found)
+
+
+def take_up(ledger: Ledger, writing: Writing, campaign: int, pseudonyms: Collection[str]) -> None:
+    """A campaign begins to make the model forget these; where an earlier one left them, that is escalated first."""
+    stale = [
+        s for s in of_patients(writing.session, pseudonyms) if s.state is State.IN_CAMPAIGN and s.campaign != campaign
+    ]
+    reason = "the campaign ended without a version that has forgotten"
+    _step(ledger, writing, stale, State.ESCALATED, actor=SOFTWARE, reason=reason)
+    ready = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET - {State.IN_CAMPAIGN}]
+    _step(ledger, writing, ready, State.IN_CAMPAIGN, actor=SOFTWARE, campaign=campaign)
+
+
+def escalate(ledger: Ledger, campaign: int, reason: str, actor: str = SOFTWARE) -> int:
+    """A campaign was rejected or inconclusive: what it took up waits for another; returns how many revocations.
+
+    Raises:
+        RefusedError: no reason.
+    """
+    with ledger.writing() as writing:
+        of_campaign = RevocationEventRow.campaign == campaign
+        found = [s for s in standing_of(writing.session, of_campaign) if s.state is State.IN_CAMPAIGN]
+        _step(ledger, writing, found, State.ESCALATED, actor=actor, reason=reason)
+    return len(found)
+
+
+def close(
+    ledger: Ledger, pseudonyms: Collection[str], state: State, *, campaign: int | None = None, model: str = ""
+) -> int:
+    """The model has forgotten these patients: `unlearned` or `retrained`; returns how many of them had waited for it.
+
+    Raises:
+        RefusedError: `state` is no end of a revocation that waits.
+    """
+    with ledger.writing() as writing:
+        found = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
+        _step(ledger, writing, found, state, actor=SOFTWARE, campaign=campaign, model=model)
+    return len({s.pseudonym for s in found})
+
+
+def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) -> list[Standing]:
+    found = standing_of(writing.session, RevocationRow.receipt == receipt)
+    if not found:
+        raise InputError("no such receipt", where=str(ledger.folder.root), remedy="fedforget-site revocations list")
+    some = [s for s in found if s.state in states]
+    if not some:
+        wanted = states[0] if len(states) == 1 else "open"
+        raise RefusedError(f"no revocation of this receipt is {wanted}")
+    return some
+
+
+def _step(
+    ledger: Ledger,
+    writing: Writing,
+    found: Sequence[Standing],
+    state: State,
+    *,
+    actor: str,
+    reason: str = "",
+    campaign: int | None = None,
+    model: str = "",
+) -> None:
+    now, events = ledger.clock(), []
+    for s in found:
+        remediation = check_transition(s.state, state, reason)
+        number = s.campaign if campaign is None else campaign
+        events.append(Event(s.number, s.steps + 1, now, state, actor, s.due, reason, remediation, number, model))
+    add_events(writing.session, events)

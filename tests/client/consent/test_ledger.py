@@ -1,0 +1,143 @@
+"""What the ledger keeps, in what order, and what it refuses, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError, IntegrityError
+
+import client.consent_store  # noqa: F401 - the tables of the consents
+from client.consent.ledger import Ledger
+from client.consent.ledger_rows import add_events
+from client.consent.ledger_tables import APPEND_ONLY, AccessRow
+from client.consent.revocation import Event, Request, Source, State
+from client.database import Base
+from client.settings import SiteFolder
+from common.errors import CohortError, InputError
+from common.sql import transaction
+
+Asked = Callable[..., Request]
+DUE = datetime(2026, 4, 1, 12, tzinfo=UTC)
+
+
+def states(ledger: Ledger) -> list[State]:
+    return [standing.state for standing in ledger.standing()]
+
+
+def test_the_migrations_give_exactly_the_tables_of_the_code(ledger: Ledger) -> None:
+    with ledger.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_revocation_is_classified_by_the_set_that_the_patient_is_in(ledger: Ledger, asked: Asked) -> None:
+    receipt = ledger.record(asked(), ["p-0", "p-5", "nobody"], also_unknown=True)
+    assert (receipt.receipt, receipt.patients, receipt.earlier, receipt.due) == ("r-1", 3, 0, DUE)
+    assert states(ledger) == [State.PENDING, State.EVALUATION_ONLY, State.EXCLUDED]
+    assert ledger.waiting() == (1, DUE)
+    assert len(ledger.stopped()) == 3
+    assert ledger.is_stopped("nobody")
+    assert not ledger.is_stopped("p-1")
+
+
+def test_everything_that_a_request_says_is_read_back(ledger: Ledger, asked: Asked) -> None:
+    request = asked(
+        source=Source("grpc", "request-7", "2", "d" * 64),
+        scope="images",
+        policies=("b", "a"),
+        requester="guardian",
+        identity_check="passport",
+        steward="mueller",
+        effective=DUE,
+    )
+    ledger.record(request, ["p-0"])
+    (found,) = ledger.standing("r-1")
+    assert (found.source, found.scope, found.policies) == (request.source, "images", ("a", "b"))
+    assert (found.requester, found.identity_check, found.steward) == ("guardian", "passport", "mueller")
+    assert (found.received, found.effective, found.recorded, found.due) == (request.received, DUE, ledger.clock(), DUE)
+    assert [(e.seq, e.state, e.actor) for e in ledger.history("r-1")] == [
+        (1, State.RECEIVED, "mueller"),
+        (2, State.PENDING, "fedforget"),
+    ]
+
+
+def test_a_request_that_comes_again_is_recorded_once_and_gets_its_first_receipt(ledger: Ledger, asked: Asked) -> None:
+    ledger.record(asked(), ["p-0", "p-1"])
+    again = ledger.record(replace(asked(), receipt="r-2", received=DUE), ["p-1", "p-0"])
+    assert (again.receipt, again.earlier, again.received, again.due) == ("r-1", 2, ledger.clock(), DUE)
+    assert len(ledger.standing()) == 2
+
+
+def test_a_wider_scope_is_a_new_revocation_and_a_narrower_one_is_none(ledger: Ledger, asked: Asked) -> None:
+    ledger.record(asked("r-1", scope="images"), ["p-0"])
+    assert ledger.record(asked("r-2"), ["p-0"]).earlier == 0
+    assert ledger.record(asked("r-3", scope="reports"), ["p-0"]).receipt == "r-2"
+    assert ledger.waiting().number == 1
+
+
+def test_with_an_unknown_patient_nothing_is_recorded(ledger: Ledger, asked: Asked) -> None:
+    with pytest.raises(CohortError, match="1 of 2 patients of the list are not known") as caught:
+        ledger.record(asked(), ["p-0", "MRN-5"])
+    assert "MRN-5" not in str(caught.value)
+    assert ledger.standing() == ()
+    assert ledger.stopped() == frozenset()
+
+
+@pytest.mark.parametrize("receipt", ["", "a b", "a\n", "x" * 65, "ü"])
+def test_a_receipt_that_could_not_stand_in_the_tombstones_is_refused(
+    ledger: Ledger, asked: Asked, receipt: str
+) -> None:
+    with pytest.raises(InputError, match="not a receipt"):
+        ledger.record(replace(asked(), receipt=receipt), ["p-0"])
+    assert ledger.standing() == ()
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY)
+@pytest.mark.parametrize("change", ["update {0} set {1} = {1}", "delete from {0}"])
+def test_the_database_refuses_every_change_of_a_row(ledger: Ledger, asked: Asked, table: str, change: str) -> None:
+    ledger.record(asked(), ["p-0"])
+    with transaction(ledger.engine) as session:
+        session.add(AccessRow(campaign=1, what="opened", at=ledger.clock(), patients=1, purged={}))
+    column = {"revocations": "receipt", "revocation_events": "state", "accesses": "what"}[table]
+    with pytest.raises(DatabaseError, match="append-only"), transaction(ledger.engine) as session:
+        session.execute(text(change.format(table, column)))
+
+
+def test_of_two_steps_at_once_the_database_takes_one(ledger: Ledger, asked: Asked) -> None:
+    ledger.record(asked(), ["p-0"])
+    (found,) = ledger.standing()
+    step = Event(found.number, found.steps + 1, ledger.clock(), State.IN_CAMPAIGN, "a", found.due)
+    with transaction(ledger.engine) as session:
+        add_events(session, [step])
+    with pytest.raises(IntegrityError), transaction(ledger.engine) as session:
+        add_events(session, [replace(step, state=State.RETRAINED)])
+    assert states(ledger) == [State.IN_CAMPAIGN]
+
+
+def test_no_identifier_is_readable_in_the_files_of_the_ledger(
+    folder: SiteFolder, opening: Callable[[], AbstractContextManager[Ledger]], asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked(), ["MRN-0815"], also_unknown=True)
+        assert ledger.identifiers()[ledger.pseudonyms.of("MRN-0815")] == "MRN-0815"
+    for path in folder.root.rglob("*"):
+        if path.is_file():
+            assert b"MRN-0815" not in path.read_bytes(), path
+            assert path.name == "site.json" or path.stat().st_mode & 0o077 == 0 or path.suffix.startswith(".db"), path
+
+
+def test_a_list_of_1500_patients_takes_two_seconds_at_most(
+    opening: Callable[[], AbstractContextManager[Ledger]], asked: Asked
+) -> None:
+    with opening() as ledger:
+        begin = time.process_time()
+        ledger.record(asked(), [f"q-{n}" for n in range(1500)], also_unknown=True)
+        assert time.process_time() - begin < 2.0
+        assert len(ledger.standing("r-1")) == len(ledger.stopped()) == 1500
