@@ -177,6 +177,30 @@ def test_no_consent_however_strange_makes_the_endpoint_fail(
     assert hook.status_code == 200, hook.text
 
 
+REFERENCES = st.fixed_dictionaries(
+    {"name": st.sampled_from(["consent", "patient", "document"])},
+    optional={"valueReference": st.fixed_dictionaries({}, optional={"reference": VALUES, "identifier": VALUES})},
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parameters=st.lists(REFERENCES | VALUES, max_size=4) | VALUES)
+def test_no_revoke_operation_however_strange_makes_the_endpoint_fail_or_revokes(hospital: Any, parameters: Any) -> None:
+    before = hospital.revoked()
+    answer = hospital.http.post("/Consent/$revokeConsent", json={"resourceType": "Parameters", "parameter": parameters})
+    assert answer.status_code == 422, answer.text
+    assert hospital.revoked() == before
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(min_size=1, max_size=200), path=st.sampled_from(["Consent", "Consent/$revokeConsent", "hook"]))
+def test_no_bytes_make_the_endpoint_fail_or_leave_anything(hospital: Any, content: bytes, path: str) -> None:
+    before = hospital.revoked()
+    answer = hospital.http.post(f"/{path}", content=content, headers=JSON)
+    assert answer.status_code == 422, answer.text
+    assert hospital.revoked() == before
+
+
 def test_what_was_acknowledged_before_a_kill_is_there_exactly_once(hospital: Any, running_stub: Any) -> None:
     acknowledged: list[str] = []
     began = threading.Event()
