@@ -5,6 +5,7 @@ from __future__ import annotations
 from flwr.app import RecordDict
 
 from client.settings import BoundsConfig
+from common.config import TrainConfig, UnlearnConfig
 from common.errors import RefusedError
 from common.wire import RETAIN, TRAIN, UNLEARN, TrainRequest, UnlearnRequest, unpack
 
@@ -21,13 +22,21 @@ def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
     if kind in {TRAIN, RETAIN}:
         request = unpack(records, TrainRequest)
         _at_most(request.epochs, bounds.max_epochs, "max_epochs")
-        _at_most(request.config.lr, bounds.max_learning_rate, "max_learning_rate")
+        _check_steps(request.config, bounds)
     elif kind == UNLEARN:
         config = unpack(records, UnlearnRequest).config
         if config.method not in bounds.methods:
             raise RefusedError(f"bounds.methods does not allow {config.method[:40]!r}")
         _at_most(config.passes, bounds.max_passes, "max_passes")
-        _at_most(config.lr, bounds.max_learning_rate, "max_learning_rate")
+        if config.method == "eu_k":
+            _at_most(config.eu_k.layers, bounds.max_reset_layers, "max_reset_layers")
+        _check_steps(config, bounds)
+
+
+def _check_steps(config: TrainConfig | UnlearnConfig, bounds: BoundsConfig) -> None:
+    _at_most(config.lr, bounds.max_learning_rate, "max_learning_rate")
+    _at_most(config.clip, bounds.max_clip, "max_clip")
+    _at_most(config.weight_decay, bounds.max_weight_decay, "max_weight_decay")
 
 
 def _at_most(asked: float, allowed: float, setting: str) -> None:

@@ -26,6 +26,12 @@ class BoundsConfig(Settings):
     max_passes: int = Field(default=60, ge=1)
     """Of one unlearning request."""
     max_learning_rate: Positive = 0.1
+    max_clip: Positive = 10.0
+    """Of the norm of a gradient that a step is taken along."""
+    max_weight_decay: float = Field(default=1.0, ge=0.0)
+    """Each step shrinks all weights by so many times the learning rate."""
+    max_reset_layers: int = Field(default=3, ge=0)
+    """Last layers that `eu_k` may draw anew."""
     methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
     """Unlearning methods that may run here."""
     max_lifetime_hours: Positive = 24.0

@@ -1,24 +1,38 @@
-"""Every setting, as pydantic models read from TOML. Unknown keys are errors."""
+"""Every setting, as pydantic models read from TOML; those of unlearning are in `common/unlearning/settings.py`."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from common.errors import ConfigError
+from common.settings import Fraction, Positive, Settings
+from common.unlearning.settings import UnlearnConfig, Weights
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+__all__ = [
+    "CampaignConfig",
+    "DataConfig",
+    "DecisionConfig",
+    "ExperimentConfig",
+    "Fraction",
+    "ModelConfig",
+    "Positive",
+    "Precision",
+    "Settings",
+    "SplitConfig",
+    "TrainConfig",
+    "UnlearnConfig",
+    "Weights",
+    "WireConfig",
+    "override",
+    "parse",
+    "read_toml",
+]
+
 Precision = Literal["fp32", "fp16", "bf16"]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SplitConfig(Settings):
@@ -89,45 +103,6 @@ class TrainConfig(Settings):
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
     """Bound of the gradient's norm."""
-
-
-class Weights(Settings):
-    """The four weights of Forget-MI; see `WEIGHTINGS` in `common.unlearning.forget_mi`."""
-
-    uu: Fraction
-    ur: Fraction
-    mu: Fraction
-    mr: Fraction
-
-
-class UnlearnConfig(Settings):
-    """One hospital's unlearning."""
-
-    method: str = "forget_mi_calibrated"
-    weighting: Literal["equal", "unimodal", "multimodal", "retention"] = "equal"
-    noise: Literal["none", "image", "text", "both"] = "both"
-    image_noise: float = Field(default=0.1, ge=0.0)
-    """Standard deviation of the Gaussian noise on pixels in [0, 1]."""
-    text_noise: Fraction = 0.5
-    passes: int = Field(default=6, ge=1)
-    """Most passes over the forget set."""
-    batch: int = Field(default=32, ge=1)
-    """Forget studies a step."""
-    retain_batch: int = Field(default=8, ge=1)
-    """Retain studies beside them."""
-    micro_batch: int = Field(default=0, ge=0)
-    """Most studies of a step in memory at once, forget and retain together; 0 is all."""
-    lr: Positive = 1e-3
-    weight_decay: float = Field(default=0.01, ge=0.0)
-    clip: Positive = 1.0
-    forget_weight: float = Field(default=1.0, ge=0.0)
-    task_weight: float = Field(default=0.3, ge=0.0)
-    push: float = Field(default=0.0, ge=0.0)
-    """Calibrated only: scale of the paper's two push terms, for patients still above their target."""
-    renew: int = Field(default=3, ge=1)
-    """Calibrated only: passes between two looks at the calibration patients."""
-    tolerance: float = Field(default=0.1, ge=0.0)
-    """Calibrated only: stop when the mean distance of margins (nats) to their targets is below it in every branch."""
 
 
 class CampaignConfig(Settings):

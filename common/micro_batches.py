@@ -67,9 +67,9 @@ class MicroBatches:
             )
 
     def step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], loss_of: LossOf, clip: float) -> Step:
-        """One optimizer step on `loss_of` the outputs of `batches`, its gradient's norm bounded by `clip`."""
+        """One optimizer step on `loss_of` the outputs of `batches`; `clip` bounds the norm of what it steps along."""
         done = self._retried(sum(map(len, batches)), lambda: self._gradients(batches, loss_of))
-        nn.utils.clip_grad_norm_(self._model.parameters(), clip)
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
         return done
 

@@ -189,6 +189,10 @@ def test_a_strangers_instruction_gets_no_signature(hospital: Path, send: Send, s
         (UNLEARN, UnlearnRequest(config=UnlearnConfig(passes=61), seed=0), "max_passes"),
         (UNLEARN, UnlearnRequest(config=UnlearnConfig(lr=0.2), seed=0), "max_learning_rate"),
         (UNLEARN, UnlearnRequest(config=UnlearnConfig(method="os.system"), seed=0), "methods"),
+        (UNLEARN, UnlearnRequest(config=UnlearnConfig(method="scrub"), seed=0), "methods"),
+        (TRAIN, TRAINING.model_copy(update={"config": TrainConfig(clip=11.0)}), "max_clip"),
+        (UNLEARN, UnlearnRequest(config=UnlearnConfig(clip=11.0), seed=0), "max_clip"),
+        (UNLEARN, UnlearnRequest(config=UnlearnConfig(weight_decay=1.5), seed=0), "max_weight_decay"),
         ("query.everything", StatusRequest(), "kinds"),
     ],
 )
@@ -291,7 +295,13 @@ REQUESTS = {
         UnlearnRequest,
         "seed config.method config.weighting config.noise config.image_noise config.text_noise config.passes"
         " config.batch config.retain_batch config.lr config.weight_decay config.clip config.forget_weight"
-        " config.task_weight config.push config.renew config.tolerance config.micro_batch",
+        " config.task_weight config.push config.renew config.tolerance config.micro_batch"
+        # Numbers and switches of single methods.
+        " config.neg_grad_plus.retain_share config.scrub.max_passes config.scrub.teacher_weight"
+        " config.scrub.task_weight config.scrub.rewind config.cf_k.layers config.eu_k.layers config.salun.share"
+        " config.salun.retain_weight config.ssd.selection config.ssd.dampening config.multi_delete.decoupling"
+        " config.multi_delete.unimodal config.multi_delete.multimodal config.pga.radius config.fed_eraser.interval"
+        " config.fed_eraser.epochs",
     ),
     EVALUATE: (
         EvaluateRequest,
