@@ -20,6 +20,9 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from common.errors import InputError, UnavailableError
 
 
+_READS = "fedforget_reads"
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC; SQLite would forget the zone."""
 
@@ -83,7 +86,8 @@ def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - 
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("begin immediate")
+    reads = connection.get_execution_options().get(_READS, False)
+    connection.exec_driver_sql("begin" if reads else "begin immediate")
 
 
 def _shown(engine: Engine) -> str:
@@ -115,4 +119,11 @@ def _alembic(connection: Any, migrations: Path) -> Config:
 def transaction(engine: Engine) -> Iterator[Session]:
     """A session that is committed at the end, or rolled back whole."""
     with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextlib.contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session that only reads: it sees one moment of the database and waits for no writer."""
+    with Session(engine.execution_options(**{_READS: True})) as session, session.begin():
         yield session

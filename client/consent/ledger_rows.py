@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from client.consent.ledger_tables import RevocationEventRow, RevocationRow
 from client.consent.revocation import Event, Request, Source, Standing, State
@@ -18,19 +18,12 @@ _AT_ONCE = 500
 
 def standing_of(session: Session, *conditions: ColumnElement[bool]) -> list[Standing]:
     """Revocations as they stand, in the order in which they were recorded."""
-    last = (
-        select(RevocationEventRow.revocation, func.max(RevocationEventRow.seq).label("seq"))
-        .group_by(RevocationEventRow.revocation)
-        .subquery()
-    )
+    later = aliased(RevocationEventRow)
+    newest = select(func.max(later.seq)).where(later.revocation == RevocationRow.id).scalar_subquery()
     query = (
         select(RevocationRow, RevocationEventRow)
-        .join(last, last.c.revocation == RevocationRow.id)
-        .join(
-            RevocationEventRow,
-            (RevocationEventRow.revocation == last.c.revocation) & (RevocationEventRow.seq == last.c.seq),
-        )
-        .where(*conditions)
+        .join(RevocationEventRow, RevocationEventRow.revocation == RevocationRow.id)
+        .where(RevocationEventRow.seq == newest, *conditions)
         .order_by(RevocationRow.id)
     )
     return [_standing(row, step) for row, step in session.execute(query)]

@@ -39,11 +39,14 @@ class RevocationRow(Base):
 
 
 class RevocationEventRow(Base):
-    """A step of a revocation. Its number is part of the key: of two that happen at once, one is refused."""
+    """A step of a revocation. Its place there is unique: of two that happen at once, one is refused."""
 
     __tablename__ = "revocation_events"
-    revocation: Mapped[int] = mapped_column(ForeignKey("revocations.id"), primary_key=True, autoincrement=False)
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    __table_args__ = (UniqueConstraint("revocation", "seq", name="uq_revocation_events_seq"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    """Grows in the order in which steps are committed, as the ledger lets one write at a time."""
+    revocation: Mapped[int] = mapped_column(ForeignKey("revocations.id"))
+    seq: Mapped[int]
     at: Mapped[datetime]
     state: Mapped[str]
     actor: Mapped[str]

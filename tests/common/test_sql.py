@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from client import consent_store  # noqa: F401 - its tables are the site's too
 from client import database as site_database
 from common.errors import InputError, UnavailableError
-from common.sql import open_database, transaction
+from common.sql import open_database, reading, transaction
 from server import database as server_database
 
 
@@ -57,6 +57,19 @@ def test_a_transaction_that_fails_leaves_nothing(url):
         add_and_fail()
     with transaction(engine) as session:
         assert session.query(server_database.EventRow).count() == 0
+    engine.dispose()
+
+
+def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(url):
+    engine = open_database(url)
+    server_database.migrate(engine)
+    with transaction(engine) as writer:
+        writer.add(server_database.EventRow(at=datetime.now(UTC), kind="state", detail=""))
+        writer.flush()
+        with reading(engine) as session:
+            assert session.query(server_database.EventRow).count() == 0
+    with reading(engine) as session:
+        assert session.query(server_database.EventRow).count() == 1
     engine.dispose()
 
 

@@ -43,8 +43,9 @@ def upgrade() -> None:
     op.create_index("ix_revocations_pseudonym", "revocations", ["pseudonym"])
     op.create_table(
         "revocation_events",
-        sa.Column("revocation", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("revocation", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("state", sa.String(length=200), nullable=False),
         sa.Column("actor", sa.String(length=200), nullable=False),
@@ -53,7 +54,8 @@ def upgrade() -> None:
         sa.Column("campaign", sa.Integer(), nullable=True),
         sa.Column("model", sa.String(length=200), nullable=False),
         sa.Column("due", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("revocation", "seq"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("revocation", "seq", name="uq_revocation_events_seq"),
         sa.ForeignKeyConstraint(["revocation"], ["revocations.id"]),
     )
     op.create_table(
