@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from client.commands import bundle, consent_client, data, doctor, fhir, log, revocations, run, setup, verifier, verify
+from client.commands import (
+    bundle,
+    consent_client,
+    data,
+    doctor,
+    fhir,
+    log,
+    revocations,
+    run,
+    setup,
+    steward,
+    verifier,
+    verify,
+)
 from common.terminal import root_app
 
 app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
@@ -18,6 +31,7 @@ fhir.register(app)
 app.add_typer(consent_client.app, name="consent-client")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(log.app, name="log")
+app.add_typer(steward.app, name="steward")
 app.command(epilog="Example: fedforget-site verify for-the-auditor --key site=site.pub --key server=server.pub")(
     verify.verify
 )

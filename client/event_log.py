@@ -23,12 +23,14 @@ from common.evidence.canonical import Json, canonical, parse_canonical
 from common.evidence.commitment import commitment
 from common.evidence.keys import PublicKey, SigningKey
 from common.evidence.schema import time_text
-from common.evidence.statements import PAYLOAD_TYPE, revocation_statement
+from common.evidence.statements import PAYLOAD_TYPE, read_revocation, revocation_statement
 from common.evidence.statements import Revocation as Statement
 from common.private_keys import load_signing_key
-from common.sql import transaction
+from common.sql import drop_erased, transaction
 
 _NOT_RECORDED = "not recorded"
+_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward")
+"""Names before the receipt's in the vault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,23 @@ class SiteLog:
     def statement(self, receipt: str) -> bytes:
         """The signed statement that revocations were received under a receipt, which attestations answer by its digest.
 
+        It bears the steward's signature too, once he has given it.
+
         Raises:
             InputError: the log can open nothing about it.
         """
         with self.session() as session:
             found = self.log.opened(session, f"revocation:{receipt}")
+            by_steward = self.log.opened(session, steward_source(receipt))
         if found is None:
             raise _not_open()
-        return dsse.encode_envelope(dsse.sign(PAYLOAD_TYPE, found.document, self.key()))
+        envelope = dsse.sign(PAYLOAD_TYPE, found.document, self.key())
+        value = None if by_steward is None else parse_canonical(by_steward.document)
+        if isinstance(value, dict):
+            added = dsse.Signature(str(value["keyid"]), str(value["sig"]))
+            both = sorted((*envelope.signatures, added), key=lambda signature: signature.keyid)
+            envelope = dsse.Envelope(envelope.payload, envelope.payload_type, tuple(both))
+        return dsse.encode_envelope(envelope)
 
     def erase(self, receipt: str) -> None:
         """Forget what the log commits to about a receipt; its leaves stay, and nobody can open them any more.
@@ -126,9 +137,22 @@ class SiteLog:
             InputError: the log holds nothing about it.
         """
         with self.session() as session:
-            erased = [self.log.erase(session, f"{kind}:{receipt}") for kind in ("revocation", "tombstone", "consent")]
+            erased = [self.log.erase(session, f"{kind}:{receipt}") for kind in _ABOUT_A_RECEIPT]
         if not any(erased):
             raise _not_open()
+        drop_erased(self.engine)
+
+    def settled_before(self, moment: datetime) -> tuple[str, ...]:
+        """Receipts that came in before `moment`, wait for nothing any more and were not erased."""
+        pending = {
+            receipt
+            for receipt, entries in _receipts(self.folder).items()
+            if any(entry.state == "pending" for entry in entries.values())
+        }
+        with self.session() as session:
+            statements = [item for item in self.log.vault(session) if item.source.startswith("revocation:")]
+        found = [read_revocation(item.document) for item in statements]
+        return tuple(r.request for r in found if r.received < time_text(moment) and r.request not in pending)
 
     def ended(self, session: Session, campaign: int) -> dict[str, Json] | None:
         """What was logged when a campaign's version was adopted."""
@@ -159,6 +183,11 @@ class SiteLog:
             )
             stopped = canonical({"receipt": receipt, "use": "stopped"})
             yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+
+
+def steward_source(receipt: str) -> str:
+    """Name in the log of the steward's signature below the statement about a receipt."""
+    return f"steward:{receipt}"
 
 
 def _not_open() -> InputError:

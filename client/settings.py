@@ -143,6 +143,8 @@ class SiteSettings(Settings):
     """From the receipt of a revocation to its due date, where that is earlier than one month (GDPR Art. 12(3))."""
     two_person_approval: bool = False
     """Whether unlearning waits until a second person has approved the revocation."""
+    steward_key: str = ""
+    """Public key (PEM) of the data steward, who signs statements about revocations too; relative to the folder."""
     heartbeat_seconds: Positive = 60.0
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()

@@ -43,6 +43,9 @@ ca_fingerprint = {ca_fingerprint}
 # From the receipt of a revocation to its due date (GDPR Art. 12(3): one month).
 # days_to_answer = 30.0
 
+# Public key of the data steward, who signs statements about revocations too; see fedforget-site steward init.
+# steward_key = ""
+
 # What an instruction may ask for here, however well it is signed.
 # [bounds]
 # max_epochs = 20

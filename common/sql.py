@@ -50,6 +50,13 @@ class Tables(DeclarativeBase):
     }
 
 
+def drop_erased(engine: Engine) -> None:
+    """Take what was erased out of SQLite's journal too, as far as other processes do not read from it just now."""
+    if engine.dialect.name == "sqlite":
+        with contextlib.closing(engine.raw_connection()) as connection:
+            connection.cursor().execute("pragma wal_checkpoint(truncate)")
+
+
 def open_database(url: str) -> Engine:
     """An engine for `url`; nothing is migrated here.
 
@@ -81,6 +88,8 @@ def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - 
     connection.execute("pragma synchronous = full")
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma busy_timeout = 30000")
+    # What was erased must not be left in free pages of the file.
+    connection.execute("pragma secure_delete = on")
     # The driver would begin a transaction only at its first write, and two processes could both act on what they read.
     connection.isolation_level = None
 

@@ -80,6 +80,8 @@ class ServerSettings(Settings):
     """Names and addresses that hospitals dial; the certificate names them."""
     database: str = ""
     """SQLAlchemy URL; empty for SQLite in this folder."""
+    evaluator_key: str = ""
+    """Public key (PEM) of who signs attestations beside the parties, relative to the folder; empty: nobody does."""
     classes: tuple[str, ...] = ()
     """Labels, in the order of the model's outputs."""
     ports: PortsConfig = PortsConfig()

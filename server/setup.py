@@ -37,6 +37,9 @@ hosts = {hosts}
 # SQLite in this folder, unless this names a PostgreSQL server.
 # database = "postgresql+pg8000://fedforget@db.example.org/fedforget"
 
+# Public key of the evaluator, who checks attestations on his own and signs them too.
+# evaluator_key = "evaluator.pub"
+
 [ports]
 # These two are open to the hospitals; everything else stays on loopback.
 gateway = {gateway}

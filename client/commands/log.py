@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from common.evidence.keys import PublicKey
 
 app = sub_app("The site's log of revocations and what became of them, which cannot be rewritten unseen.")
+
+_DAYS_OF_A_YEAR = 365.25
 
 Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")]
 
@@ -74,34 +76,53 @@ def statement(
     as_json: AsJson = False,
 ) -> None:
     """Write the signed statement about a receipt, to see whether an attestation answers it; it names nobody."""
-    from common.files import write_bytes  # noqa: PLC0415 - for this command alone
+    from client.steward import steward_key  # noqa: PLC0415 - for this command alone
+    from common.evidence.dsse import decode_envelope  # noqa: PLC0415
+    from common.files import write_bytes  # noqa: PLC0415
 
-    with clear_errors(), _site(folder) as site:
-        write_bytes(to, site.statement(receipt))
-        show({"file": str(to)}, f"{to}: for `fedforget-site verify --revocation`", as_json=as_json)
+    with clear_errors(), opened_site(folder) as site:
+        data = site.statement(receipt)
+        write_bytes(to, data)
+        waits = steward_key(site.folder) is not None and len(decode_envelope(data).signatures) == 1
+        state = "the steward has not signed yet: fedforget-site steward sign" if waits else "complete"
+        human = f"{to}: for `fedforget-site verify --revocation`; {state}"
+        show({"file": str(to), "state": state}, human, as_json=as_json)
 
 
-@app.command(epilog="Example: fedforget-site log erase 3f9c1a5b7d2e4860 --dir hospital")
+@app.command(epilog="Example: fedforget-site log erase --older-than 6 --dir hospital")
 def erase(
-    receipt: Receipt,
+    receipt: Annotated[
+        str | None, typer.Argument(metavar="[RECEIPT]", help="As `revocations list` shows it.", show_default=False)
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="YEARS", min=1, help="All settled ones that came in before.")
+    ] = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
     """Forget what the log commits to about a receipt, for good; that something was revoked then stays in it."""
-    with clear_errors(), _site(folder) as site:
-        site.erase(receipt)
-        show({"erased": receipt}, f"nobody can open the leaves of {receipt} any more", as_json=as_json)
+    with clear_errors(), opened_site(folder) as site:
+        if (receipt is None) == (older_than is None):
+            raise InputError("give one receipt, or --older-than YEARS", remedy="records are kept six years")
+        if older_than is not None:
+            receipts = site.settled_before(site.clock() - timedelta(days=older_than * _DAYS_OF_A_YEAR))
+        else:
+            receipts = (str(receipt),)
+        for name in receipts:
+            site.erase(name)
+        human = f"nobody can open the leaves of {', '.join(receipts)} any more" if receipts else "nothing is that old"
+        show({"erased": [*receipts]}, human, as_json=as_json)
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[tuple[EventLog, Session, PublicKey]]:
     """The log up to now, within a transaction."""
-    with _site(folder) as site, site.session() as session:
+    with opened_site(folder) as site, site.session() as session:
         yield site.log, session, site.key().public
 
 
 @contextmanager
-def _site(folder: Path) -> Iterator[SiteLog]:
+def opened_site(folder: Path) -> Iterator[SiteLog]:
     """The site's log, up to now."""
     from client.database import opened, pending_migration  # noqa: PLC0415 - for commands that need the database
     from client.event_log import SiteLog  # noqa: PLC0415

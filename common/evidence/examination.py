@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
+from common.evidence.countersignature import claims_of
 from common.evidence.findings import Finding, Outcome, fails, holds, not_checked
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import PinnedKeys
@@ -15,6 +16,8 @@ from common.evidence.log_findings import log_findings
 
 REQUIRED = {"site": 1, "server": 1}
 """Who must have signed an attestation, unless the auditor asks for others."""
+STEWARD = "steward"
+"""Pinned name of a hospital's data steward, who signs statements about revocations and no attestation."""
 
 LIMITS = (
     "Each figure was measured by who is named with it. Site figures are self-reported: nobody else can recompute them.",
@@ -54,7 +57,7 @@ def examine(
     Args:
         attestation: the signed file.
         keys: public keys from outside of what is checked; of a history those that had not ended when it was issued.
-        required: least number of keys that must have signed, by name.
+        required: least number of keys that must have signed, by name; `steward` must have signed the revocations.
         bundle: the log bundle's file.
         peer_checkpoints: checkpoint files that peers hold, got from them and not with the bundle.
         models: SHA-256 of model files at hand, by the name to show.
@@ -64,7 +67,8 @@ def examine(
         envelope = dsse.decode_envelope(attestation)
         files, unlearning = statements.read_unlearning(envelope.body)
         pinned = keys.signing_after(unlearning.issued) if isinstance(keys, KeyHistory) else keys
-        signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, required)
+        of_attestation = {name: least for name, least in required.items() if name != STEWARD}
+        signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, of_attestation)
     except EvidenceError as err:
         return Examination(
             (fails("signatures and encoding", err), not_checked("everything else", "see above")), (), LIMITS
@@ -74,10 +78,10 @@ def examine(
         *_revoked(keys, envelope),
         _evaluator(signers),
         *_models(files, models or {}),
-        *_revocations(unlearning, keys, revocations),
+        *_revocations(unlearning, keys, revocations, required),
         *log_findings(envelope.body, unlearning, keys, bundle, peer_checkpoints),
     ]
-    return Examination(tuple(findings), _claims(unlearning), (*LIMITS, *unlearning.limits))
+    return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits))
 
 
 def _revoked(keys: PinnedKeys | KeyHistory, envelope: dsse.Envelope) -> list[Finding]:
@@ -114,7 +118,10 @@ def _models(files: Sequence[statements.ModelFile], models: Mapping[str, str]) ->
 
 
 def _revocations(
-    unlearning: statements.Unlearning, keys: PinnedKeys | KeyHistory, revocations: Sequence[bytes]
+    unlearning: statements.Unlearning,
+    keys: PinnedKeys | KeyHistory,
+    revocations: Sequence[bytes],
+    required: Mapping[str, int],
 ) -> list[Finding]:
     if not revocations:
         return [
@@ -127,28 +134,13 @@ def _revocations(
             envelope = dsse.decode_envelope(data)
             revocation = statements.read_revocation(envelope.body)
             pinned = keys.signing_after(revocation.received) if isinstance(keys, KeyHistory) else keys
-            dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {"site": 1})
+            of_revocation = {name: least for name, least in required.items() if name == STEWARD}
+            signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {"site": 1, **of_revocation})
             if hashlib.sha256(envelope.body).hexdigest() not in unlearning.revocations:
                 raise EvidenceError("is not among those that the attestation answers")
         except EvidenceError as err:
             findings.append(fails(subject, err))
         else:
-            findings.append(holds(subject, f"signed by the site, received {revocation.received}, and answered here"))
+            said = f"signed by {', '.join(signers)}, received {revocation.received}, and answered here"
+            findings.append(holds(subject, said))
     return findings
-
-
-def _claims(unlearning: statements.Unlearning) -> tuple[str, ...]:
-    said = unlearning.decision
-    figures = (
-        f"{metric.name} = {metric.value}, {metric.level} interval {metric.low} to {metric.high}, "
-        f"n = {metric.n}, reported by {metric.reported_by}"
-        for metric in unlearning.metrics
-    )
-    return (
-        f"campaign {unlearning.campaign}, issued {unlearning.issued}, "
-        f"answers {len(unlearning.revocations)} revocation(s)",
-        f"method {unlearning.method.name}, seed {unlearning.method.seed}; then {unlearning.retention.rounds} "
-        f"retention round(s) with {len(unlearning.retention.sites)} site(s)",
-        f"decision: {said.outcome} ({'; '.join(said.reasons)})",
-        *figures,
-    )

@@ -69,7 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     add("attestation", metavar="ATTESTATION", help="the signed attestation")
     add("--key", action="append", default=[], metavar="NAME=FILE", help="public key (PEM) of site, server, ...")
     add("--history", action="append", default=[], metavar="FILE", help="key history, for parties with several keys")
-    add("--require", action="append", default=[], metavar="NAME", help="who must have signed (default: site, server)")
+    add(
+        "--require",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="who must have signed (default: site, server); steward: the revocations",
+    )
     add("--log", metavar="BUNDLE", help="log bundle: proofs or all leaves, with a checkpoint")
     add("--checkpoint", action="append", default=[], metavar="FILE", help="checkpoint that a peer co-signed")
     add("--model", action="append", default=[], metavar="FILE", help="file of the model in use")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from common.errors import InputError
 from common.terminal import AsJson, Folder, clear_errors, fields_table, show, sub_app
 
 if TYPE_CHECKING:
@@ -22,12 +23,15 @@ def show_attestation(number: Number, folder: Folder = Path("."), as_json: AsJson
     """Show what the attestation of a campaign says, who has signed it, and whom it waits for."""
     from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation import standing  # noqa: PLC0415
+    from server.evaluator_signature import evaluator_key, state  # noqa: PLC0415
     from server.house import open_house  # noqa: PLC0415
 
     with clear_errors():
         house = open_house(folder)
+        evaluator = evaluator_key(house.folder)
         with transaction(house.engine) as session:
-            fields = _fields(standing(session, number))
+            found = standing(session, number)
+        fields = {**_fields(found), "evaluator": state(found.envelope, evaluator)}
         shown = {name: _line(value) for name, value in fields.items()}
         show(fields, fields_table(shown), as_json=as_json)
 
@@ -59,6 +63,65 @@ def export(
         missing = "" if proven else "; no hospital has co-signed the log since: export again in a minute"
         human = f"{to}: {', '.join(files)}; {found.text}{missing}"
         show({"folder": str(to), "files": files, "state": found.text}, human, as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server attestation sign attestation.json --key evaluator.pem")
+def sign(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An exported attestation; the signature is added to it.")
+    ],
+    key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key (PEM), encrypted with a passphrase.")],
+    passphrase_file: Annotated[
+        Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Holds it; asked for without it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign an attestation as the evaluator, offline and with no folder of ours; check it before with `verify`."""
+    from common.evidence import dsse  # noqa: PLC0415 - cryptography, for commands that need it
+    from common.evidence.countersignature import claims_of, countersign, read_statement  # noqa: PLC0415
+    from common.evidence.keys import SigningKey  # noqa: PLC0415
+    from common.files import read_private, write_bytes  # noqa: PLC0415
+    from common.passphrase import ask_passphrase  # noqa: PLC0415
+
+    with clear_errors():
+        data = _read(file)
+        claims = claims_of(read_statement(dsse.decode_envelope(data)))
+        if not as_json:
+            show(None, "\n  ".join(("to be signed:", *claims)), as_json=False)
+        signer = SigningKey.from_pem(read_private(key), ask_passphrase(passphrase_file, str(key)))
+        write_bytes(file, countersign(data, signer))
+        keyid = signer.public.keyid
+        show({"file": str(file), "keyid": keyid, "claims": claims}, f"{file}: signed by key {keyid}", as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server attestation accept attestation.json --dir federation")
+def accept(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The attestation, as the evaluator sent it back.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Take the evaluator's signature, so that every later export bears it."""
+    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.evaluator_signature import accept as take  # noqa: PLC0415
+    from server.evaluator_signature import evaluator_key  # noqa: PLC0415
+    from server.house import open_house  # noqa: PLC0415
+
+    with clear_errors():
+        house, data = open_house(folder), _read(file)
+        evaluator = evaluator_key(house.folder)
+        if evaluator is None:
+            remedy = 'name it, as evaluator_key = "evaluator.pub"'
+            raise InputError("no evaluator is named", where=str(house.folder.settings_file), remedy=remedy)
+        with transaction(house.engine) as session:
+            number = take(session, data, evaluator, house.store.clock)
+        show({"campaign": number}, f"the evaluator's signature stands below campaign {number}", as_json=as_json)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as err:
+        raise InputError(f"cannot be read: {err.strerror}", where=str(file), remedy="check the path") from None
 
 
 def _fields(found: Standing) -> dict[str, Any]:

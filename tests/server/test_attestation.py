@@ -16,6 +16,7 @@ import grpc
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner
 
 import client.doctor
 import server.doctor
@@ -26,6 +27,8 @@ from client.evidence import Evidence, exchange_checkpoints, sign
 from client.revocations import read_revocations
 from client.settings import SiteFolder
 from client.site import Site
+from client.steward import sign as sign_as_steward
+from client.steward import unsigned
 from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.coordination import coordination_pb2 as messages
 from common.errors import EvidenceError
@@ -36,12 +39,14 @@ from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log import Entry
 from common.evidence.log_checkpoint import Checkpoint, sign_checkpoint
 from common.evidence.schema import decode
+from common.files import write_private
 from common.log_report import export as export_log
 from common.model.checkpoint import ModelCard
 from common.records import Subset
 from common.sql import open_database, transaction
 from server.attestation import standing
 from server.attestation_export import export
+from server.cli import app as server_app
 from server.coordination import Coordination, serve
 from server.database import LOG, CampaignRow, EventRow
 from server.event_log import examine, server_log
@@ -166,7 +171,11 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
         server, log = world.desk.key.public, world.desk.log
         export(session, log, standing(session, number), server, tmp_path / "audit")
         export_log(log, session, server, "server", tmp_path / "server")
+    counter_signed_by_the_evaluator(world.house.folder, tmp_path)
     hospital = world.logs["north"]
+    steward = SigningKey.generate("ecdsa-p256")
+    sign_as_steward(hospital, unsigned(hospital), steward)
+    (tmp_path / "audit" / "steward.pub").write_bytes(steward.public.pem)
     with hospital.session() as session:
         export_log(hospital.log, session, hospital.key().public, "site", tmp_path / "site")
     (receipt,) = {entry.receipt for entry in read_revocations(world.folders["north"].root).patients.values()}
@@ -186,8 +195,63 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
         ["bash", "-c", commands], cwd=tmp_path / "audit", capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("Signature Verified Successfully") == 7
+    assert done.stdout.count("Signature Verified Successfully") == 9
     assert done.stdout.endswith("the leaves lead to both roots that were signed\n")
+    with transaction(world.house.engine) as session:
+        export(session, log, standing(session, number), server, tmp_path / "later")
+    names = ("server", "site", "evaluator", "steward")
+    keys = [f"--key={name}={tmp_path / 'audit' / name}.pub" for name in names]
+    required = [f"--require={name}" for name in names]
+    said = verified(tmp_path / "later", *keys, *required, f"--revocation={tmp_path / 'audit' / 'revocation.json'}")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "signed by evaluator, server, site; every byte" in said.stdout
+    assert "signed by site, steward, received" in said.stdout
+    assert verified(tmp_path / "later", *keys, "--require=other").returncode == 6
+
+
+def counter_signed_by_the_evaluator(folder: ServerFolder, tmp_path: Path) -> None:
+    """Signs the exported attestation, hands it back, and leaves the public key beside it."""
+    evaluator, stranger = SigningKey.generate(), SigningKey.generate()
+    for name, key in (("evaluator", evaluator), ("stranger", stranger)):
+        write_private(tmp_path / f"{name}.pem", key.to_pem(b"secret"))
+    write_private(tmp_path / "secret", b"secret\n")
+    (folder.root / "evaluator.pub").write_bytes(evaluator.public.pem)
+    (tmp_path / "audit" / "evaluator.pub").write_bytes(evaluator.public.pem)
+    exported, place = tmp_path / "audit" / "attestation.json", ("--dir", str(folder.root))
+    data = exported.read_bytes()
+    assert attestation("accept", str(exported), *place) == (2, "no evaluator is named")
+    folder.settings_file.write_text(f'evaluator_key = "evaluator.pub"\n{folder.settings_file.read_text()}')
+    assert attestation("accept", str(exported), *place) == (6, "not signed by key")
+    signing = ("--passphrase-file", str(tmp_path / "secret"), "--key")
+    assert attestation("sign", str(exported), *signing, str(tmp_path / "stranger.pem"))[0] == 0
+    assert attestation("accept", str(exported), *place) == (6, "not signed by key")
+    exported.write_bytes(data)
+    assert attestation("sign", str(exported), *signing, str(tmp_path / "evaluator.pem")) == (0, "decision: accepted")
+    signed = exported.read_bytes()
+    for broken in (changed(signed, signed.index(evaluator.public.keyid.encode()) + 75), changed(signed, 30)):
+        exported.write_bytes(broken)
+        assert attestation("accept", str(exported), *place)[0] == 6
+    exported.write_bytes(signed)
+    assert attestation("show", "2", *place) == (0, "has not signed yet")
+    for _ in range(2):
+        assert attestation("accept", str(exported), *place) == (0, "stands below campaign 2")
+    assert attestation("show", "2", *place) == (0, "has signed")
+
+
+SAID = (
+    "no evaluator is named",
+    "not signed by key",
+    "decision: accepted",
+    "has not signed yet",
+    "stands below campaign 2",
+    "has signed",
+)
+
+
+def attestation(*arguments: str) -> tuple[int, str]:
+    """Exit code, and which of the expected words the command said."""
+    result = CliRunner().invoke(server_app, ["attestation", *arguments])
+    return result.exit_code, next((words for words in SAID if words in result.output), result.output)
 
 
 def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(world: World, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_hospitals_log_follows_a_revocation_and_names_nobody(hospital: Path, t
     assert run(site_app, "log", "verify", *place) == (0, {"size": 3, "problems": []})
     assert run(site_app, "log", "export", tmp_path / "out", *place)[0] == 0
     (receipt,) = [leaf["what"]["receipt"] for leaf in shown["leaves"] if leaf["kind"] == "tombstone"]
-    assert run(site_app, "log", "erase", receipt, *place) == (0, {"erased": receipt})
+    assert run(site_app, "log", "erase", receipt, *place) == (0, {"erased": [receipt]})
     assert run(site_app, "log", "erase", receipt, *place)[0] == 2
     code, shown = run(site_app, "log", "show", *place)
     assert [leaf["what"] for leaf in shown["leaves"]][1:] == ["erased", "erased"]

@@ -1,0 +1,91 @@
+"""`fedforget-site steward`: what a hospital's data steward does with a key of his own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import InputError
+from common.terminal import AsJson, Folder, clear_errors, fields_table, show, sub_app
+
+app = sub_app("The data steward: a key of his own, and his signature below statements about revocations.")
+
+KeyFile = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="The steward's private key.  [DIR/steward/steward.pem]")
+]
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Holds its passphrase; asked for without it.")
+]
+
+
+def _key_file(folder: Path, given: Path | None) -> Path:
+    return given or folder / "steward" / "steward.pem"
+
+
+@app.command(epilog="Example: fedforget-site steward init --dir hospital")
+def init(
+    key: KeyFile = None, passphrase_file: PassphraseFile = None, folder: Folder = Path("."), as_json: AsJson = False
+) -> None:
+    """Make the steward's key, encrypted with a passphrase that no service knows, and say how to name it."""
+    from client.steward import make_key  # noqa: PLC0415 - cryptography, for commands that need it
+    from common.passphrase import ask_passphrase  # noqa: PLC0415
+
+    with clear_errors():
+        path = _key_file(folder, key)
+        public = make_key(path, ask_passphrase(passphrase_file, "the steward's key", new=True))
+        file = path.with_suffix(".pub")
+        name = file.relative_to(folder) if file.is_relative_to(folder) else file.resolve()
+        line = f'steward_key = "{name}"'
+        human = f"made {path} and {file}\n\nPut this line into site.toml, above its first [table]:\n  {line}"
+        show({"key": str(path), "public": str(file), "keyid": public.keyid, "setting": line}, human, as_json=as_json)
+
+
+@app.command("show", epilog="Example: fedforget-site steward show --dir hospital")
+def show_steward(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show the steward's key and which statements wait for its signature."""
+    from client.commands.log import opened_site  # noqa: PLC0415 - the database, for commands that need it
+    from client.settings import SiteFolder  # noqa: PLC0415
+    from client.steward import steward_key, unsigned  # noqa: PLC0415
+
+    with clear_errors():
+        public = steward_key(SiteFolder(folder))
+        with opened_site(folder) as site:
+            waiting = [item.receipt for item in unsigned(site)] if public else []
+        keyid = public.keyid if public else None
+        human = fields_table({"key": keyid, "waiting": ", ".join(waiting)})
+        show({"keyid": keyid, "waiting": waiting}, human, as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-site steward sign --dir hospital")
+def sign(
+    receipts: Annotated[
+        list[str] | None, typer.Argument(metavar="RECEIPT...", help="Only these.  [all that wait]")
+    ] = None,
+    key: KeyFile = None,
+    passphrase_file: PassphraseFile = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Sign the statements about revocations that wait; from then on `log statement` gives them with both signatures."""
+    from client.commands.log import opened_site  # noqa: PLC0415 - the database, for commands that need it
+    from client.settings import SiteFolder  # noqa: PLC0415
+    from client.steward import open_key, unsigned  # noqa: PLC0415
+    from client.steward import sign as sign_all  # noqa: PLC0415
+    from common.passphrase import ask_passphrase  # noqa: PLC0415
+
+    with clear_errors(), opened_site(folder) as site:
+        found = unsigned(site)
+        chosen = [item for item in found if not receipts or item.receipt in receipts]
+        if missing := set(receipts or ()) - {item.receipt for item in chosen}:
+            raise InputError(
+                f"{len(missing)} receipts do not wait for the steward", remedy="fedforget-site steward show"
+            )
+        if chosen:
+            for item in () if as_json else chosen:
+                show(None, "\n  ".join((item.receipt, *item.says)), as_json=False)
+            passphrase = ask_passphrase(passphrase_file, "the steward's key")
+            sign_all(site, chosen, open_key(SiteFolder(folder), _key_file(folder, key), passphrase))
+        signed = [item.receipt for item in chosen]
+        show({"signed": signed}, f"signed {len(signed)} statement(s)", as_json=as_json)

@@ -1,0 +1,75 @@
+"""Further signatures below a statement, given offline by a person: a data steward, an evaluator."""
+
+from __future__ import annotations
+
+from common.errors import EvidenceError
+from common.evidence import dsse, statements
+from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
+
+
+def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple[str, ...]:
+    """What a statement says, in plain words, for who is about to sign or to rely on it."""
+    if isinstance(statement, statements.Revocation):
+        return _of_revocation(statement)
+    said = statement.decision
+    figures = (
+        f"{metric.name} = {metric.value}, {metric.level} interval {metric.low} to {metric.high}, "
+        f"n = {metric.n}, reported by {metric.reported_by}"
+        for metric in statement.metrics
+    )
+    return (
+        f"campaign {statement.campaign}, issued {statement.issued}, answers {len(statement.revocations)} revocation(s)",
+        f"method {statement.method.name}, seed {statement.method.seed}; then {statement.retention.rounds} "
+        f"retention round(s) with {len(statement.retention.sites)} site(s)",
+        f"decision: {said.outcome} ({'; '.join(said.reasons)})",
+        *figures,
+    )
+
+
+def _of_revocation(statement: statements.Revocation) -> tuple[str, ...]:
+    return (
+        f"request {statement.request} at {statement.site}, by {statement.source}, on {statement.legal_basis}",
+        f"received {statement.received}, in force {statement.effective}, due {statement.due}",
+        f"no longer to be used: {', '.join(statement.modalities)}; policies: {', '.join(statement.policies) or 'all'}",
+        f"asked for by: {statement.requester}; identity checked: {statement.identity_check}",
+    )
+
+
+def read_statement(envelope: dsse.Envelope) -> statements.Unlearning | statements.Revocation:
+    """The statement in an envelope, whichever it is, or an `EvidenceError`. No signature is verified."""
+    if envelope.payload_type != statements.PAYLOAD_TYPE:
+        raise EvidenceError(f"payload type is {envelope.payload_type!r}, expected {statements.PAYLOAD_TYPE!r}")
+    if f'"predicateType":"{statements.REVOCATION_TYPE}"'.encode() in envelope.body:
+        return statements.read_revocation(envelope.body)
+    return statements.read_unlearning(envelope.body)[1]
+
+
+def countersign(data: bytes, key: SigningKey) -> bytes:
+    """The file of a statement with a signature of `key` added; a key that has signed already changes nothing.
+
+    Raises:
+        EvidenceError: not a statement in the one encoding that it has.
+    """
+    envelope = dsse.decode_envelope(data)
+    read_statement(envelope)
+    if key.public.keyid in {signature.keyid for signature in envelope.signatures}:
+        return data
+    return dsse.encode_envelope(dsse.add_signature(envelope, key))
+
+
+def with_signature_of(ours: dsse.Envelope, theirs: dsse.Envelope, key: PublicKey) -> dsse.Envelope:
+    """`ours` with the signature that `theirs` bears of `key`, once that was verified.
+
+    Raises:
+        EvidenceError: it bears none, the signature does not hold, or it is below something else.
+    """
+    found = next((signature for signature in theirs.signatures if signature.keyid == key.keyid), None)
+    if found is None:
+        raise EvidenceError(f"not signed by key {key.keyid}")
+    if (theirs.payload, theirs.payload_type) != (ours.payload, ours.payload_type):
+        raise EvidenceError("another statement than the one that was handed out")
+    signatures = {signature.keyid: signature for signature in (*ours.signatures, found)}
+    merged = tuple(signatures[keyid] for keyid in sorted(signatures))
+    alone = dsse.Envelope(ours.payload, ours.payload_type, (found,))
+    dsse.verify(alone, ours.payload_type, PinnedKeys.of([("signer", key)]), {})
+    return dsse.Envelope(ours.payload, ours.payload_type, merged)
