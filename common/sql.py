@@ -19,7 +19,6 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from common.errors import InputError, UnavailableError
 
-
 _READS = "fedforget_reads"
 
 
