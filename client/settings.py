@@ -243,6 +243,11 @@ class SiteFolder:
         return self.root / "consent-service"
 
     @property
+    def vault(self) -> Path:
+        """Signed forms of revocations and the salts of their commitments, each to be erased when its time is over."""
+        return self.root / "vault"
+
+    @property
     def inbox(self) -> Path:
         """Where signed opt-out lists are put."""
         return self.root / "inbox"

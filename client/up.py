@@ -51,6 +51,10 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
     if settings.fhir.enabled:
         ready = accepts(settings.fhir.host, settings.fhir.port)
         yield Child("fhir", own("client.fhir"), env, ready=ready, stop_grace=4.0)
+    service = settings.consent_service
+    if service.enabled:
+        ready = accepts(service.host, service.port)
+        yield Child("consent-service", own("client.consent_service"), env, ready=ready, stop_grace=5.0)
     if settings.inbox.enabled:
         yield Child("inbox", own("client.inbox"), env, stop_grace=2.0)
 

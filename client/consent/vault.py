@@ -42,29 +42,27 @@ class Vault:
     random: Callable[[int], bytes]
 
     def keep(self, receipt: str, document: bytes) -> str:
-        """Put a document on the disk under a new salt and return its commitment; the same one again changes nothing.
+        """Put a document on the disk under a new salt, before the record has the receipt; returns the commitment.
+
+        What an attempt left that was not recorded is replaced.
 
         Raises:
-            InputError: another document is kept under this receipt.
             OutputError: the disk does not take it.
         """
-        path = self._path(receipt)
-        if path.exists():
-            kept = self.opened(receipt)
-            if kept.document != document:
-                raise InputError("another document is kept for this receipt", where=str(path))
-            return kept.commitment
         kept = Kept(document, self.random(SALT_BYTES))
-        write_durable(path, kept.salt + kept.document)
+        write_durable(self._path(receipt), kept.salt + kept.document)
         return kept.commitment
 
-    def opened(self, receipt: str) -> Kept:
-        """A document and its salt.
+    def opened(self, receipt: str) -> Kept | None:
+        """A document and its salt; None where none was kept, or it was erased.
 
         Raises:
-            InputError: it was erased or never kept, or others can read it.
+            InputError: others can read it.
         """
-        content = read_private(self._path(receipt))
+        path = self._path(receipt)
+        if not path.exists():
+            return None
+        content = read_private(path)
         return Kept(content[SALT_BYTES:], content[:SALT_BYTES])
 
     def erase(self, receipt: str) -> bool:

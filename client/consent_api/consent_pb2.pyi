@@ -46,12 +46,14 @@ class RevokeConsentRequest(_message.Message):
     def __init__(self, patient: _Optional[str] = ..., source_id: _Optional[str] = ..., source_version: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requester: _Optional[str] = ..., identity_check: _Optional[str] = ..., legal_basis: _Optional[str] = ..., document: _Optional[bytes] = ..., also_unknown: _Optional[bool] = ...) -> None: ...
 
 class RevokeConsentReply(_message.Message):
-    __slots__ = ("revocation", "created")
+    __slots__ = ("revocation", "created", "other_hospitals")
     REVOCATION_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
+    OTHER_HOSPITALS_FIELD_NUMBER: _ClassVar[int]
     revocation: Revocation
     created: bool
-    def __init__(self, revocation: _Optional[_Union[Revocation, _Mapping]] = ..., created: _Optional[bool] = ...) -> None: ...
+    other_hospitals: int
+    def __init__(self, revocation: _Optional[_Union[Revocation, _Mapping]] = ..., created: _Optional[bool] = ..., other_hospitals: _Optional[int] = ...) -> None: ...
 
 class GetRevocationRequest(_message.Message):
     __slots__ = ("receipt",)
@@ -86,38 +88,42 @@ class WatchRevocationRequest(_message.Message):
     def __init__(self, receipt: _Optional[str] = ..., after: _Optional[int] = ...) -> None: ...
 
 class RevocationChange(_message.Message):
-    __slots__ = ("sequence", "receipt", "before", "state", "at")
+    __slots__ = ("sequence", "receipt", "revocation", "state", "at", "due")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
-    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
+    DUE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     receipt: str
-    before: str
+    revocation: int
     state: str
     at: _timestamp_pb2.Timestamp
-    def __init__(self, sequence: _Optional[int] = ..., receipt: _Optional[str] = ..., before: _Optional[str] = ..., state: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    due: _timestamp_pb2.Timestamp
+    def __init__(self, sequence: _Optional[int] = ..., receipt: _Optional[str] = ..., revocation: _Optional[int] = ..., state: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Revocation(_message.Message):
-    __slots__ = ("receipt", "state", "scope", "received", "recorded", "due", "done", "remediation")
+    __slots__ = ("receipt", "state", "scope", "received", "recorded", "due", "closed", "remediation", "patients")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     RECORDED_FIELD_NUMBER: _ClassVar[int]
     DUE_FIELD_NUMBER: _ClassVar[int]
-    DONE_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
     REMEDIATION_FIELD_NUMBER: _ClassVar[int]
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
     receipt: str
     state: str
     scope: Scope
     received: _timestamp_pb2.Timestamp
     recorded: _timestamp_pb2.Timestamp
     due: _timestamp_pb2.Timestamp
-    done: _timestamp_pb2.Timestamp
+    closed: _timestamp_pb2.Timestamp
     remediation: str
-    def __init__(self, receipt: _Optional[str] = ..., state: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., done: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., remediation: _Optional[str] = ...) -> None: ...
+    patients: int
+    def __init__(self, receipt: _Optional[str] = ..., state: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., remediation: _Optional[str] = ..., patients: _Optional[int] = ...) -> None: ...
 
 class CheckPermissionRequest(_message.Message):
     __slots__ = ("patient",)

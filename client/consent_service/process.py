@@ -1,0 +1,117 @@
+"""The process that `fedforget-site up` keeps alive where `[consent_service]` is enabled. It starts without torch."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import ssl
+import threading
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from client.consent.opening import open_ledger
+from client.consent.permission import permissions_of
+from client.consent.vault import Vault
+from client.consent_api.consent_pb2_grpc import add_ConsentServiceServicer_to_server
+from client.consent_service.authority import WITHDRAWN_FILE, withdrawn
+from client.consent_service.gate import SERVICE, STREAMS, Gate
+from client.consent_service.requests import MOST_BYTES
+from client.consent_service.service import Consents
+from client.settings import ConsentServiceConfig, SiteFolder
+from common import grpc_server
+from common.errors import InputError
+from common.files import read_private
+from common.rate_limit import RateLimit
+
+_FIELDS_BYTES = 2**14
+_WORKERS = 8
+_GRACE_SECONDS = 2.0
+
+_log = logging.getLogger("fedforget.consent")
+
+
+class WithdrawnFile:
+    """The withdrawn certificates as they stand on disk; read again only when the file is another one."""
+
+    def __init__(self, folder: SiteFolder) -> None:
+        self._folder = folder
+        self._seen: tuple[int, int, int] | None = None
+        self._found = frozenset[str]()
+
+    def now(self) -> frozenset[str]:
+        """Read anew if need be; raises as `withdrawn`."""
+        try:
+            status = (self._folder.consent_service / WITHDRAWN_FILE).stat()
+        except FileNotFoundError:
+            return self._found
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if stamp != self._seen:
+            self._found, self._seen = withdrawn(self._folder), stamp
+        return self._found
+
+
+def run(folder: SiteFolder) -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        InputError: settings, a certificate, a key, the secret of the pseudonyms or the database.
+        UnavailableError: the port is taken, or the database does not answer.
+    """
+    config, stopping = folder.settings().consent_service, threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with open_ledger(folder) as ledger:
+        limit = RateLimit(config.burst, config.calls_per_second)
+        gate = Gate(config.roles, WithdrawnFile(folder).now, limit, ledger.clock)
+        vault = Vault(folder.vault, secrets.token_bytes)
+        server, port = start(folder, config, Consents(ledger, permissions_of(ledger), vault, gate, stopping))
+        _log.info("listening at %s:%d", config.host, port)
+        stopping.wait()
+        server.stop(_GRACE_SECONDS).wait()
+
+
+def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) -> tuple[grpc.Server, int]:
+    """Serve; returns the server and its port.
+
+    Raises:
+        InputError: a certificate or a key is missing, damaged or does not fit, or others can read the key.
+        UnavailableError: the port is taken.
+    """
+    certificate, key, ca = (folder.root / name for name in (config.certificate, config.key, config.client_ca))
+    private = read_private(key)
+    _check_pair(certificate, key, ca)
+
+    def register(server: grpc.Server) -> None:
+        add_ConsentServiceServicer_to_server(consents, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return grpc_server.serve(
+        register,
+        SERVICE,
+        f"{host}:{config.port}",
+        certificate=certificate.read_bytes(),
+        key=private,
+        ca=ca.read_bytes(),
+        max_message_bytes=MOST_BYTES + _FIELDS_BYTES,
+        workers=_WORKERS + STREAMS,
+        interceptors=[consents.gate],
+    )
+
+
+def _check_pair(certificate: Path, key: Path, ca: Path) -> None:
+    """What gRPC would only log."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(ca)
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError):
+        raise InputError(
+            "certificate, key and authority cannot be used together",
+            where=str(certificate.parent),
+            remedy="fedforget-site consent-client init",
+        ) from None
