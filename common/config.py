@@ -103,6 +103,8 @@ class TrainConfig(Settings):
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
     """Bound of the gradient's norm."""
+    keep_norms: bool = False
+    """Record the norm of each site's step: one number a site and round, which `fed_eraser` replays."""
 
 
 class CampaignConfig(Settings):

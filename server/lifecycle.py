@@ -32,6 +32,7 @@ from server.settings import Terms
 from server.signer import Scope
 from server.states import CampaignState
 from server.training import Round, train
+from server.unlearning.methods import SIMULATED
 from server.update_gate import veto
 
 log = logging.getLogger("fedforget.server")
@@ -109,6 +110,12 @@ class Carrier:
         if journal.entered(CampaignState.RETRAINING):
             self._train(number, journal, terms, "retrained", "")
             return
+        method = terms.experiment.unlearn.method
+        if method == "retrain":
+            self._train(number, journal, terms, "retrained", "the method is retraining")
+            return
+        if method in SIMULATED:
+            raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
         try:
             done = self._candidate(number, parent, journal, terms)
         except UnavailableError as error:

@@ -28,6 +28,7 @@ from common.wire import (
 )
 from server.aggregation import RunningMean, State, shares
 from server.federation import Federation, Meter
+from server.update_gate import measure
 
 
 class Round(BaseModel):
@@ -41,6 +42,8 @@ class Round(BaseModel):
     kept: bool = False
     missing: tuple[str, ...] = ()
     """Sites that the round went on without."""
+    norms: dict[str, float] = {}
+    """L2 norm of each site's step, with `train.keep_norms`."""
 
     @property
     def validation_loss(self) -> float | None:
@@ -169,7 +172,7 @@ def average_round(
     begin = time.monotonic()
     request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
     federation.begin("reference" if reference is not None else kind, max(number, 0))
-    mean, losses, parts = RunningMean(federation.downlink.frozen), [], {}
+    mean, losses, parts, norms = RunningMean(federation.downlink.frozen), [], {}, {}
     taken: set[str] = set()
     for name, records in federation.ask(kind, request, state, registered):
         reply = federation.read(name, kind, records, TrainReply)
@@ -178,6 +181,8 @@ def average_round(
         if reply is None or weights is None:
             continue
         mean.add(weights, registered[name])
+        if config.keep_norms:
+            norms[name] = measure(weights, state).moved
         del weights
         taken.add(name)
         losses.append((registered[name], reply.loss))
@@ -194,6 +199,7 @@ def average_round(
         train_loss=sum(w * loss for w, loss in losses) / sum(w for w, _ in losses),
         selection=merge_selection(parts) if parts else None,
         seconds=time.monotonic() - begin,
+        norms=norms,
     )
     return federation.downlink.advance(state, mean.means(state)), record
 

@@ -30,6 +30,7 @@ from server.downlink import Downlink
 from server.federation import Federation, Meter, connect
 from server.journal import MemoryJournal
 from server.training import Round, Trained, train, train_references
+from server.unlearning.base import Past
 from simulations.engine import run_on
 from simulations.prepare import Prepared
 from simulations.result import Cost, DecisionResult, ModelName, Result, RoundRecord
@@ -98,8 +99,9 @@ class Experiment:
         if "retrained" in states:
             outcomes["retrained"] = self._audited(federation, "retrained", states["retrained"], outcomes["retrained"])
         before = _figures(outcomes["original"])
+        past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds))
         for name, campaign in self._campaigns().items():
-            states[name], outcomes[name] = self._campaign(federation, name, original, before, campaign)
+            states[name], outcomes[name] = self._campaign(federation, name, original, past, before, campaign)
         return self._result(data, states, outcomes, references)
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
@@ -162,6 +164,7 @@ class Experiment:
         federation: Federation,
         name: ModelName,
         parent: State,
+        past: Past,
         before: FederationFigures,
         campaign: CampaignConfig,
     ) -> tuple[State, Outcome]:
@@ -184,6 +187,7 @@ class Experiment:
             journal=MemoryJournal(before=before),
             folder=folder,
             on_round=on_round,
+            past=past,
         )
         save_checkpoint(folder / "best", done.state, self.prepared.card)
         outcome = Outcome(

@@ -11,8 +11,8 @@ from client.site import Site
 from common.device import pick_device
 from common.errors import CohortError, OutputError
 from common.files import write_text
-from common.unlearning.methods import method_named
 from server.app import SimulatedServer
+from server.unlearning.methods import campaign_method
 from simulations.experiment import Experiment, OnProgress
 from simulations.prepare import Prepared, prepare, require_writable
 from simulations.report import write_report
@@ -28,7 +28,7 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     Raises:
         InputError: settings, data or folder.
     """
-    method_named(config.experiment.unlearn.method)
+    campaign_method(config.experiment.unlearn.method)
     pick_device(config.experiment.device)
     require_writable(out)
     _claim(config, out, resume=resume)

@@ -289,7 +289,7 @@ REQUESTS = {
     TRAIN: (
         TrainRequest,
         "epochs round seed reference config.rounds config.patience config.min_rounds config.local_epochs"
-        " config.batch config.lr config.weight_decay config.clip config.micro_batch",
+        " config.batch config.lr config.weight_decay config.clip config.micro_batch config.keep_norms",
     ),
     UNLEARN: (
         UnlearnRequest,

@@ -30,11 +30,13 @@ from common.model.checkpoint import ModelCard
 from common.records import Cohort, Split, Study, Subset
 from common.wire import UNLEARN, TrainRequest, UnlearnReply, pack, unpack
 from server.aggregation import State
-from server.campaign import aggregate, audit, collect
+from server.campaign import audit, collect
 from server.federation import Federation, Meter, connect
 from server.journal import MemoryJournal
 from server.settings import GateConfig
 from server.training import train
+from server.unlearning.at_sites import at_sites
+from server.unlearning.base import Task
 from server.update_gate import UpdateGate, measure, veto
 from simulations.local_grid import LocalGrid
 
@@ -67,15 +69,8 @@ class Scene:
         self.federation.accepts = UpdateGate(
             GateConfig(), lambda site, _kind, reason, _digest: self.rejected.append((site, reason)), lambda _: None
         )
-        return aggregate(
-            self.federation,
-            self.parent,
-            collect(self.federation),
-            CONFIG,
-            journal=MemoryJournal(),
-            folder=self.folder,
-            meter=Meter(),
-        )
+        collected = collect(self.federation)
+        return at_sites(Task(self.federation, self.parent, collected, CONFIG, MemoryJournal(), self.folder, Meter()))
 
     def vetoes(self, candidate: State) -> list[str]:
         """What the other sites say of it."""

@@ -13,17 +13,19 @@ from common.model.checkpoint import ModelCard, state_digest
 from common.records import Subset
 from common.wire import TRAIN, TrainReply, TrainRequest, pack, unpack, weights_of
 from server.aggregation import shares
-from server.campaign import Collected, aggregate, collect
+from server.campaign import collect
 from server.federation import Meter, connect
 from server.journal import MemoryJournal
 from server.training import average_round, train
+from server.unlearning.at_sites import at_sites
+from server.unlearning.base import Collected, Task
 from simulations.local_grid import LocalGrid
 
 CONFIG = TrainConfig(rounds=2, local_epochs=1, batch=4, patience=5)
 
 
 def _aggregate(federation, parent, collected, config, folder):  # type: ignore[no-untyped-def]
-    return aggregate(federation, parent, collected, config, journal=MemoryJournal(), folder=folder, meter=Meter())
+    return at_sites(Task(federation, parent, collected, config, MemoryJournal(), folder, Meter()))
 
 
 def test_sites_are_known_by_their_own_names(federation_of) -> None:  # type: ignore[no-untyped-def]

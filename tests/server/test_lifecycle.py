@@ -66,8 +66,10 @@ def world(tmp_path, database, federation_of, card):
             self.federation, self.sites = federation, sites
             self.carrier = Carrier(federation, self.store, self.registry, card)
 
-        def plan(self, kind="unlearning", due=None, **policy) -> int:
-            terms = Terms(experiment=EXPERIMENT, policy=PolicyConfig(quorum=0.4, **policy), gate=GateConfig())
+        def plan(self, kind="unlearning", due=None, method="forget_mi_calibrated", **policy) -> int:
+            unlearn = EXPERIMENT.unlearn.model_copy(update={"method": method})
+            experiment = EXPERIMENT.model_copy(update={"unlearn": unlearn})
+            terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4, **policy), gate=GateConfig())
             active = self.registry.active()
             parent = active.name if active and kind == "unlearning" else None
             return self.store.plan(kind, terms.model_dump(mode="json"), parent=parent, due=due, reason="test")
@@ -103,6 +105,24 @@ def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world)
     assert states(here, 1) == ["planned", "retraining", "published"]
     assert here.store.get(1).result == "v0001"
     assert not here.store.folder(1).exists()
+
+
+def test_a_campaign_whose_method_is_retraining_trains_anew_at_once(world):
+    here = world().trained()
+    here.revoke()
+    number = here.plan(method="retrain")
+    assert here.carry(number) == "published"
+    assert states(here, number) == ["planned", "retraining", "published"]
+    assert here.store.get(number).result == "v0002"
+
+
+@pytest.mark.parametrize("method", ["fed_eraser", "not"])
+def test_a_method_in_which_no_hospital_unlearns_is_for_simulations(world, method):
+    here = world().trained()
+    here.revoke()
+    number = here.plan(method=method)
+    assert here.carry(number) == "failed"
+    assert "simulations only" in here.store.get(number).reason
 
 
 @on_both
