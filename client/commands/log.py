@@ -68,6 +68,25 @@ def export(
         show({"folder": str(to), "files": files}, f"{to}: {', '.join(files)}", as_json=as_json)
 
 
+@app.command("audit-events", epilog="Example: fedforget-site log audit-events audit.ndjson --dir hospital")
+def audit_events(
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write them, one AuditEvent a line (NDJSON).")],
+    with_patients: Annotated[
+        bool,
+        typer.Option("--with-patients", help="Name the patients of revocations: for the hospital's own store only."),
+    ] = False,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write FHIR R4 AuditEvents about revocations, access and unlearning, for the hospital's audit store."""
+    from client.fhir.audit_export import export_audit_events  # noqa: PLC0415 - for this command alone
+
+    with clear_errors(), opened_site(folder) as site:
+        number = export_audit_events(site, to, with_patients=with_patients)
+        named = "they name patients" if with_patients else "they name nobody"
+        show({"file": str(to), "events": number}, f"{to}: {number} AuditEvents; {named}", as_json=as_json)
+
+
 @app.command(epilog="Example: fedforget-site log statement 3f9c1a5b7d2e4860 revocation.json --dir hospital")
 def statement(
     receipt: Receipt,
