@@ -120,6 +120,16 @@ class InboxConfig(Settings):
     """Public keys (PEM) whose signed lists are taken; relative to the site's folder."""
 
 
+class LetterConfig(Settings):
+    """What stands in letters to patients; what is left out stays a line for the office to fill in."""
+
+    sender: str = ""
+    """Name and address of the hospital, lines apart."""
+    contact: str = ""
+    """Whom patients may ask: a name, a telephone number."""
+    language: Literal["en", "de"] = "en"
+
+
 class SiteSettings(Settings):
     """The whole file."""
 
@@ -148,6 +158,7 @@ class SiteSettings(Settings):
     heartbeat_seconds: Positive = 60.0
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()
+    letter: LetterConfig = LetterConfig()
     consent_service: ConsentServiceConfig = ConsentServiceConfig()
 
 

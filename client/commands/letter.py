@@ -1,0 +1,69 @@
+"""`fedforget-site letter`: the page that tells a patient what became of the revocation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from common.errors import InputError
+from common.terminal import AsJson, Folder, clear_errors, show
+
+if TYPE_CHECKING:
+    from client.consent.ledger import Ledger
+    from client.letter.letter import Subject
+
+
+def letter(
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it: one page of HTML, to print.")],
+    language: Annotated[
+        Literal["en", "de"] | None, typer.Option("--language", help="Of the letter.  [as site.toml says, else en]")
+    ] = None,
+    patient_file: Annotated[
+        Path | None, typer.Option("--patient-file", help="Holds one id, where a receipt's patients stand differently.")
+    ] = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write a patient's letter: what was done and when, what remains, whom to ask, how to check; it names nobody."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - the database, for commands that need it
+
+    from client.consent.opening import open_ledger  # noqa: PLC0415
+    from client.letter.letter import Sender, compose  # noqa: PLC0415
+    from client.settings import SiteFolder  # noqa: PLC0415
+    from common.files import write_text  # noqa: PLC0415
+
+    with clear_errors():
+        place = SiteFolder(folder)
+        config = place.settings().letter
+        with open_ledger(place) as ledger:
+            subject = _subject(ledger, receipt, patient_file)
+        chosen = language or config.language
+        page = compose(subject, Sender(config.sender, config.contact), chosen, datetime.now(UTC))
+        write_text(out, page)
+        state = str(subject.standing.state)
+        show(
+            {"file": str(out), "state": state, "language": chosen},
+            f"{out}: {state}; print and sign it",
+            as_json=as_json,
+        )
+
+
+def _subject(ledger: Ledger, receipt: str, patient_file: Path | None) -> Subject:
+    from client.letter.letter import Subject  # noqa: PLC0415
+    from common.data.manifest import read_patient_list  # noqa: PLC0415
+
+    found = ledger.standing(receipt)
+    if patient_file is not None:
+        names = [ledger.pseudonyms.of(patient) for patient in read_patient_list(patient_file)]
+        if len(names) != 1:
+            raise InputError("a letter is for one patient", where=str(patient_file), remedy="put one id into it")
+        found = tuple(standing for standing in found if standing.pseudonym == names[0])
+    if not found:
+        raise InputError("no such receipt, or not this patient's", remedy="fedforget-site revocations list")
+    if len({(standing.state, standing.due, standing.campaign) for standing in found}) > 1:
+        raise InputError("this receipt's patients stand differently", remedy="give the one by --patient-file")
+    history = [event for event in ledger.history(receipt) if event.revocation == found[0].number]
+    return Subject(found[0], history)

@@ -1,0 +1,147 @@
+"""Puts a letter together from what the ledger says of one revocation. Nobody is named: the office fills that in."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from importlib.resources import files
+from itertools import pairwise
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from client.consent.revocation import Event, Standing, State
+
+Language = Literal["en", "de"]
+
+_WAITING = frozenset({State.RECEIVED, State.AWAITING_APPROVAL, State.PENDING, State.IN_CAMPAIGN})
+_FORGOTTEN = frozenset({State.UNLEARNED, State.RETRAINED})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who writes: name and address, and whom to ask; empty lines are left for the office to fill in."""
+
+    name: str = ""
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the letter is about.
+
+    Attributes:
+        standing: the revocation as it stands.
+        history: its steps, in order.
+        others: how many other hospitals were told; None: none could be.
+    """
+
+    standing: Standing
+    history: Sequence[Event]
+    others: int | None = None
+
+
+def texts_of(language: Language) -> dict[str, Any]:
+    """The sentences of a language."""
+    return tomllib.loads(files("client.letter").joinpath("texts", f"{language}.toml").read_text("utf-8"))
+
+
+def compose(subject: Subject, sender: Sender, language: Language, today: datetime, zone: tzinfo | None = None) -> str:
+    """The letter as one page of HTML.
+
+    Args:
+        subject: what it is about.
+        sender: the hospital.
+        language: of the letter.
+        today: its date.
+        zone: in which days are told; the machine's by default.
+    """
+    texts, standing = texts_of(language), subject.standing
+
+    def day(moment: datetime) -> str:
+        local = moment.astimezone(zone)
+        return str(texts["date"]).format(day=local.day, month=texts["months"][local.month - 1], year=local.year)
+
+    values = {
+        "received": day(standing.received),
+        "stopped": day(standing.recorded),
+        "due": day(standing.due),
+        "closed": day(standing.since),
+        "scope": texts["scope"][standing.scope],
+        "reason": standing.reason.strip().rstrip("."),
+        "receipt": standing.receipt,
+        "campaign": standing.campaign,
+        "others": subject.others,
+    }
+    sections = [
+        (texts["headings"]["done"], [*_done(subject, texts["done"], values)]),
+        (texts["headings"]["remains"], [*_remains(subject, texts["remains"], values)]),
+        (texts["headings"]["check"], [*_check(subject, sender, texts["check"], values)]),
+    ]
+    page = {
+        "language": language,
+        "sender": sender.name,
+        "contact": sender.contact,
+        "today": day(today),
+        "subject": texts["subject"].format(**values),
+        "receipt": texts["receipt"].format(**values),
+        "opening": texts["opening"]["text"].format(**values),
+        "sections": sections,
+        **{name: texts[name] for name in ("patient", "sender_missing", "contact_missing", "signature")},
+    }
+    environment = Environment(
+        loader=PackageLoader("client.letter"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("letter.html.j2").render(page) + "\n"
+
+
+def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    state, why = subject.standing.state, _extension(subject.history)
+    if state is not State.REFUSED:
+        yield texts["stopped"].format(**values)
+    if state in _WAITING:
+        yield texts["waiting"].format(**values)
+    elif state is State.ESCALATED:
+        yield texts["tried-again"].format(**values)
+    else:
+        yield texts[str(state)].format(**values)
+    if why and subject.standing.closed is None:
+        yield texts["extended"].format(reason=why)
+
+
+def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    state = subject.standing.state
+    yield texts["records"]
+    if state is State.REFUSED:
+        return
+    yield texts["backups"]
+    if state not in (State.EXCLUDED, State.EVALUATION_ONLY):
+        yield texts["copies"]
+    if state is State.UNLEARNED:
+        yield texts["proof"]
+    yield texts["others-none" if subject.others is None else "others-told"].format(**values)
+    yield texts["note"]
+
+
+def _check(subject: Subject, sender: Sender, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{texts['contact']} {sender.contact}".strip()
+    yield texts["statement"].format(**values)
+    if subject.standing.state in _FORGOTTEN and subject.standing.campaign is not None:
+        yield texts["campaign"].format(**values)
+    yield texts["complaint"]
+
+
+def _extension(history: Sequence[Event]) -> str:
+    """Why the answer was put off last; empty if it never was."""
+    reasons = [
+        later.reason
+        for earlier, later in pairwise(history)
+        if later.due > earlier.due and later.revocation == earlier.revocation
+    ]
+    return reasons[-1].strip().rstrip(".") if reasons else ""

@@ -1,0 +1,144 @@
+"""The letter says what was done, when, what remains and whom to ask, in both languages, and names nobody."""
+
+from __future__ import annotations
+
+import html
+import re
+import string
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+
+from client.consent.revocation import TERMINAL, Event, Source, Standing, State
+from client.letter.letter import Language, Sender, Subject, compose, texts_of
+
+RECEIVED = datetime(2026, 11, 2, 8, 14, tzinfo=UTC)
+TODAY = datetime(2026, 11, 28, 9, tzinfo=UTC)
+STANDING = Standing(
+    number=1,
+    receipt="3f9c1a5b7d2e4860",
+    pseudonym="ab" * 32,
+    source=Source("cli", "3f9c1a5b7d2e4860"),
+    scope="all",
+    policies=(),
+    legal_basis="GDPR 7(3)",
+    requester="patient",
+    identity_check="in person",
+    steward="office",
+    received=RECEIVED,
+    effective=RECEIVED,
+    recorded=RECEIVED + timedelta(days=1),
+    due=RECEIVED + timedelta(days=30),
+    state=State.UNLEARNED,
+    since=datetime(2026, 11, 20, 10, tzinfo=UTC),
+    reason="",
+    remediation="unlearned",
+    campaign=7,
+    model="cd" * 32,
+    steps=4,
+)
+SENDER = Sender("North Hospital\n1 Main Street", "Ms Example, 0100 55")
+WORDS = {
+    State.RECEIVED: "It will be made to forget them",
+    State.ON_HOLD: "is still checking your request",
+    State.AWAITING_APPROVAL: "It will be made to forget them",
+    State.PENDING: "It will be made to forget them",
+    State.IN_CAMPAIGN: "It will be made to forget them",
+    State.ESCALATED: "did not pass our tests",
+    State.EXCLUDED: "had never been used to train",
+    State.EVALUATION_ONLY: "only been used to measure",
+    State.UNLEARNED: "By 20 November 2026 the model was changed to forget",
+    State.RETRAINED: "By 20 November 2026 the model was trained anew",
+    State.REFUSED: "We could not follow your request, because: the form names somebody else.",
+}
+
+
+def written(language: Language = "en", *, sender: Sender = SENDER, others: int | None = None, **changes: Any) -> str:
+    history = changes.pop("history", ())
+    page = compose(Subject(replace(STANDING, **changes), history, others), sender, language, TODAY, UTC)
+    return html.unescape(page)
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_is_said_in_plain_words(state):
+    page = written(state=state, reason="the form names somebody else." if state is State.REFUSED else "")
+    for other, words in WORDS.items():
+        assert (words in page) == (words == WORDS[state]), other
+    assert ("you get our answer by 2 December 2026" in page.replace("You get", "you get")) == (state not in TERMINAL)
+    assert ("We stopped using your data on 3 November 2026" in page) == (state is not State.REFUSED)
+    assert "3f9c1a5b7d2e4860" in page
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+@pytest.mark.parametrize("state", State)
+def test_a_letter_has_no_gap_and_names_nobody(language, state):
+    page = written(language, state=state, reason="x")
+    assert not re.search(r"\{\w*\}|None|ab{4}|(ab){8}", page)
+    assert f'lang="{language}"' in page
+
+
+def test_both_languages_say_the_same_things_with_the_same_blanks():
+    english, german = texts_of("en"), texts_of("de")
+    assert blanks(english) == blanks(german)
+    assert len(english["months"]) == len(german["months"]) == 12
+
+
+def blanks(texts: dict[str, Any], prefix: str = "") -> dict[str, set[str]]:
+    found = {}
+    for name, value in texts.items():
+        if isinstance(value, dict):
+            found |= blanks(value, f"{prefix}{name}.")
+        elif isinstance(value, str):
+            found[prefix + name] = {field for _, field, _, _ in string.Formatter().parse(value) if field}
+    return found
+
+
+def test_dates_are_told_as_each_language_does():
+    assert "received 2 November 2026" in written("en")
+    assert "eingegangen am 2. November 2026" in written("de")
+
+
+def test_what_remains_is_said_and_only_where_it_does():
+    page = written()
+    for words in ("Backup copies", "Copies of earlier versions", "evidence, not a proof", "not told other hospitals"):
+        assert words in page
+    assert "told 2 other hospital(s)" in written(others=2)
+    never = written(state=State.EXCLUDED)
+    assert "Copies of earlier versions" not in never
+    assert "evidence, not a proof" not in never
+    assert "signed statement" not in never
+    assert "has the number 7" in page
+    assert "Backup copies" not in written(state=State.REFUSED, reason="x")
+
+
+def test_an_answer_that_was_put_off_gives_the_reason_until_it_is_given():
+    first = Event(1, 1, RECEIVED, State.RECEIVED, "office", RECEIVED + timedelta(days=30))
+    put_off = replace(first, seq=2, due=RECEIVED + timedelta(days=60), reason="a hospital was not reached.")
+    of_another = replace(put_off, revocation=2, seq=3, due=RECEIVED + timedelta(days=90), reason="other")
+    page = written(state=State.PENDING, history=(first, put_off, of_another))
+    assert "more time than the first month, because: a hospital was not reached." in page
+    assert "more time" not in written(history=(first, put_off))
+    assert "more time" not in written(state=State.PENDING, history=(first,))
+
+
+def test_what_is_not_set_stays_a_line_for_the_office():
+    assert "Hospital and address:" not in written()
+    blank = written(sender=Sender())
+    assert "Hospital and address:" in blank
+    assert "Contact (name, telephone):" in blank
+    assert "Patient (name, date of birth):" in blank
+    assert "Ms Example, 0100 55" in written()
+
+
+def test_a_reason_cannot_bring_markup_into_the_page():
+    standing = replace(STANDING, state=State.REFUSED, reason="<script>alert(1)</script>")
+    page = compose(Subject(standing, ()), SENDER, "en", TODAY, UTC)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_scope_is_named():
+    assert "your wish that your images are no longer used" in written(scope="images")
+    assert "Ihre Befunde nicht mehr verwendet" in written("de", scope="reports")
