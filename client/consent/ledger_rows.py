@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, insert, select
+from sqlalchemy import ColumnElement, exists, func, insert, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from client.consent.ledger_tables import RevocationEventRow, RevocationRow
@@ -23,10 +23,21 @@ def standing_of(session: Session, *conditions: ColumnElement[bool]) -> list[Stan
     query = (
         select(RevocationRow, RevocationEventRow)
         .join(RevocationEventRow, RevocationEventRow.revocation == RevocationRow.id)
-        .where(RevocationEventRow.seq == newest, *conditions)
+        .where(RevocationEventRow.seq == newest, _is_not_superseded(), *conditions)
         .order_by(RevocationRow.id)
     )
     return [_standing(row, step) for row, step in session.execute(query)]
+
+
+def _is_not_superseded() -> ColumnElement[bool]:
+    """What was restored from a tombstone counts until the request itself comes again, and says more."""
+    whole = aliased(RevocationRow)
+    again = exists().where(
+        whole.receipt == RevocationRow.receipt,
+        whole.pseudonym == RevocationRow.pseudonym,
+        whole.source_kind != "restored",
+    )
+    return or_(RevocationRow.source_kind != "restored", ~again)
 
 
 def of_patients(session: Session, pseudonyms: Collection[str]) -> list[Standing]:

@@ -141,3 +141,18 @@ def test_a_list_of_1500_patients_takes_two_seconds_at_most(
         ledger.record(asked(), [f"q-{n}" for n in range(1500)], also_unknown=True)
         assert time.process_time() - begin < 2.0
         assert len(ledger.standing("r-1")) == len(ledger.stopped()) == 1500
+
+
+def test_what_was_restored_from_a_tombstone_gives_way_to_the_request_when_it_comes_again(
+    folder: SiteFolder, opening: Callable[[], AbstractContextManager[Ledger]], asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked(requester="guardian"), ["p-0"])
+    folder.root.joinpath("revocations.db").unlink()
+    with opening() as ledger:
+        assert [s.source.kind for s in ledger.standing()] == ["restored"]
+        assert ledger.record(asked(requester="guardian"), ["p-0"]).receipt == "r-1"
+        (found,) = ledger.standing("r-1")
+        assert (found.source.kind, found.requester) == ("cli", "guardian")
+        assert len(ledger.history("r-1")) == 4
+        assert ledger.waiting().number == len(ledger.stopped()) == 1

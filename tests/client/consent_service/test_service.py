@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -19,12 +18,13 @@ from client.consent.workflow import approve
 from client.consent_api import consent_pb2 as messages
 from common.errors import InputError
 from common.evidence.commitment import check_commitment
+from simulations.consent_hospital import ConsentHospital
 
 Reply = messages.CheckPermissionReply
 
 
 def test_a_revocation_is_recorded_before_the_answer_and_once_however_often_it_is_sent(
-    hospital: Any, patient: Callable[[], str]
+    hospital: ConsentHospital, patient: Callable[[], str]
 ) -> None:
     who = patient()
     with hospital.client("ehr-1") as ehr:
@@ -45,7 +45,7 @@ def test_a_revocation_is_recorded_before_the_answer_and_once_however_often_it_is
 
 
 def test_who_has_revoked_before_gets_the_first_receipt_whichever_way_it_came(
-    hospital: Any, patient: Callable[[], str]
+    hospital: ConsentHospital, patient: Callable[[], str]
 ) -> None:
     who = patient()
     with hospital.client("desk") as desk, hospital.client("ehr-1") as ehr:
@@ -57,7 +57,7 @@ def test_who_has_revoked_before_gets_the_first_receipt_whichever_way_it_came(
 
 
 def test_the_form_is_kept_in_the_vault_and_the_ledger_has_a_salted_commitment_to_it(
-    hospital: Any, patient: Callable[[], str]
+    hospital: ConsentHospital, patient: Callable[[], str]
 ) -> None:
     who = patient()
     with hospital.client("desk") as desk:
@@ -72,7 +72,9 @@ def test_the_form_is_kept_in_the_vault_and_the_ledger_has_a_salted_commitment_to
     check_commitment(content[32:], content[:32], standing.source.digest)
 
 
-def test_an_ehr_sees_what_it_sent_and_an_auditor_everything(hospital: Any, patient: Callable[[], str]) -> None:
+def test_an_ehr_sees_what_it_sent_and_an_auditor_everything(
+    hospital: ConsentHospital, patient: Callable[[], str]
+) -> None:
     with hospital.client("ehr-1") as ehr, hospital.client("ehr-2") as other, hospital.client("audit") as auditor:
         made = ehr.revoke(patient(), source_id="mine").revocation
         assert ehr.get(made.receipt) == auditor.get(made.receipt) == made
@@ -86,7 +88,7 @@ def test_an_ehr_sees_what_it_sent_and_an_auditor_everything(hospital: Any, patie
 
 
 def test_every_receipt_is_on_exactly_one_page_in_the_order_of_arrival(
-    hospital: Any, patient: Callable[[], str]
+    hospital: ConsentHospital, patient: Callable[[], str]
 ) -> None:
     with hospital.client("desk") as desk:
         sent = [desk.revoke(patient(), source_id=f"page-{n}").revocation.receipt for n in range(5)]
@@ -104,9 +106,9 @@ def test_every_receipt_is_on_exactly_one_page_in_the_order_of_arrival(
 
 
 def test_a_watch_tells_what_was_and_what_comes_and_goes_on_where_it_stopped(
-    new_hospital: Callable[..., Any], patient: Callable[[], str]
+    new_hospital: Callable[..., ConsentHospital], patient: Callable[[], str]
 ) -> None:
-    one = new_hospital(before="two_person_approval = true")
+    one = new_hospital(site="two_person_approval = true")
     one.start()
     with one.client("desk") as desk, one.client("audit") as auditor:
         receipt = desk.revoke(patient(), source_id="w-1").revocation.receipt
@@ -128,7 +130,7 @@ def test_a_watch_tells_what_was_and_what_comes_and_goes_on_where_it_stopped(
 
 
 def test_permission_ends_with_a_revocation_and_is_unknown_for_a_stranger(
-    hospital: Any, patient: Callable[[], str]
+    hospital: ConsentHospital, patient: Callable[[], str]
 ) -> None:
     who = patient()
     with hospital.client("ehr-1") as ehr:
@@ -139,7 +141,7 @@ def test_permission_ends_with_a_revocation_and_is_unknown_for_a_stranger(
         assert ehr.check("MRN-0815-MUELLER-of-nowhere").permission == Reply.PERMISSION_UNKNOWN
 
 
-def test_a_stranger_is_recorded_only_when_that_is_asked_for(hospital: Any) -> None:
+def test_a_stranger_is_recorded_only_when_that_is_asked_for(hospital: ConsentHospital) -> None:
     who = "MRN-0815-MUELLER-to-come"
     with hospital.client("ehr-1") as ehr:
         with pytest.raises(InputError, match=r"nobody of this name is known here.*\(NOT_FOUND\)"):
@@ -148,7 +150,7 @@ def test_a_stranger_is_recorded_only_when_that_is_asked_for(hospital: Any) -> No
         assert ehr.check(who).permission == Reply.PERMISSION_DENIED
 
 
-def test_health_and_reflection_answer_clients_and_name_the_service(hospital: Any) -> None:
+def test_health_and_reflection_answer_clients_and_name_the_service(hospital: ConsentHospital) -> None:
     name = "fedforget.consent.v1.ConsentService"
     with hospital.channel("audit") as channel:
         check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
@@ -164,7 +166,7 @@ def test_health_and_reflection_answer_clients_and_name_the_service(hospital: Any
     assert "RevokeConsent" in methods
 
 
-def test_eight_clients_at_once_have_one_receipt_each(hospital: Any, patient: Callable[[], str]) -> None:
+def test_eight_clients_at_once_have_one_receipt_each(hospital: ConsentHospital, patient: Callable[[], str]) -> None:
     patients, receipts = [patient() for _ in range(8)], list[str]()
 
     def send(number: int) -> None:
@@ -180,21 +182,23 @@ def test_eight_clients_at_once_have_one_receipt_each(hospital: Any, patient: Cal
 
 
 def test_it_starts_without_torch_and_ends_with_sigterm_though_somebody_watches(
-    new_hospital: Callable[..., Any],
+    new_hospital: Callable[..., ConsentHospital],
 ) -> None:
     one = new_hospital()
     one.start()
     with one.client("audit") as auditor:
         changes = auditor.stub.WatchRevocation(messages.WatchRevocationRequest(), timeout=600)
         assert list(auditor.list()) == []
-        maps = (f"/proc/{one.process.pid}/maps",)
+        maps = (f"/proc/{one.pid}/maps",)
         with open(*maps, encoding="utf-8") as file:
             assert "libtorch" not in file.read()
-        one.close()
+        assert one.stop() == 0
         assert list(changes) == []
 
 
-def test_what_was_received_counts_from_the_day_that_is_given(hospital: Any, patient: Callable[[], str]) -> None:
+def test_what_was_received_counts_from_the_day_that_is_given(
+    hospital: ConsentHospital, patient: Callable[[], str]
+) -> None:
     received = datetime.now(UTC) - timedelta(days=10)
     with hospital.client("desk") as desk:
         made = desk.revoke(patient(), source_id="dated", received=received).revocation
