@@ -35,7 +35,10 @@ def run(
     ] = None,
     forget: Annotated[str | None, typer.Option(help="Patients who revoke: number, fraction or file.")] = None,
     forget_site: Annotated[str | None, typer.Option(help="Where they revoke; several with commas.")] = None,
-    method: Annotated[str | None, typer.Option(help="forget_mi_calibrated or forget_mi_paper.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Unlearning method, with the settings of its preset; see docs/reference/methods.md."),
+    ] = None,
     aggregation: Annotated[str | None, typer.Option(help="replace, relay, scaled or naive.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Most rounds of training.")] = None,
     retention_rounds: Annotated[int | None, typer.Option(help="Retention rounds after unlearning.")] = None,
@@ -50,7 +53,6 @@ def run(
 ) -> None:
     """Train, revoke, forget, audit; writes result.json, report.html and the models to --out."""
     flags = {
-        "unlearn.method": method,
         "campaign.aggregation": aggregation,
         "train.rounds": rounds,
         "campaign.retention_rounds": retention_rounds,
@@ -70,17 +72,24 @@ def run(
         values["engine"] = engine
     named = [f"{key}={value}" for key, value in flags.items() if value is not None]
     with _clear_errors():
-        _run(preset, [*named, *(assignments or [])], values, out, resume=resume, as_json=as_json)
+        _run(preset, method, [*named, *(assignments or [])], values, out, resume=resume, as_json=as_json)
 
 
 def _run(
-    preset: str | None, assignments: list[str], values: dict[str, Any], out: Path, *, resume: bool, as_json: bool
+    preset: str | None,
+    method: str | None,
+    assignments: list[str],
+    values: dict[str, Any],
+    out: Path,
+    *,
+    resume: bool,
+    as_json: bool,
 ) -> None:
     from simulations.main_job import run_main_job  # noqa: PLC0415 - torch, for commands that need it
     from simulations.report import print_table  # noqa: PLC0415
     from simulations.settings import load_settings  # noqa: PLC0415
 
-    config = load_settings(preset, assignments, values)
+    config = load_settings(preset, assignments, values, method)
     with _progress(quiet=as_json) as on_progress:
         result = run_main_job(config, out, resume=resume, on_progress=on_progress)
     if as_json:

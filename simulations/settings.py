@@ -45,13 +45,21 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
 
 
-def load_settings(preset: str | None, assignments: list[str], values: dict[str, Any]) -> SimulationConfig:
-    """A preset by name or path, then `values` from flags, then `a.b=c` assignments, the last of which wins.
+def method_preset_names() -> tuple[str, ...]:
+    """Names of the unlearning methods, each of which has a preset of its own in `presets/methods`."""
+    folder = resources.files("simulations") / "presets" / "methods"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))
+
+
+def load_settings(
+    preset: str | None, assignments: list[str], values: dict[str, Any], method: str | None = None
+) -> SimulationConfig:
+    """A preset by name or path, then that of a `method`, `values` from flags, `a.b=c` assignments; the last one wins.
 
     Assignments may leave out the leading `experiment.`, as in `train.rounds=3`.
 
     Raises:
-        ConfigError: an unknown preset or setting.
+        ConfigError: an unknown preset, method or setting.
     """
     found: dict[str, Any] = {}
     where = "settings"
@@ -64,7 +72,26 @@ def load_settings(preset: str | None, assignments: list[str], values: dict[str, 
                     f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(preset_names())}"
                 )
         found, where = read_toml(path), str(path.name)
+    if method is not None:
+        found = merged(found, _method_preset(method))
     found = {**found, **values}
     short = tuple(ExperimentConfig.model_fields)
     full = [f"experiment.{text}" if text.split(".")[0].split("=")[0] in short else text for text in assignments]
     return parse(SimulationConfig, override(found, full), where)
+
+
+def _method_preset(name: str) -> dict[str, Any]:
+    if name not in method_preset_names():
+        raise ConfigError(
+            f"unknown method {name!r}", where="--method", remedy=f"use one of {', '.join(method_preset_names())}"
+        )
+    return read_toml(Path(str(resources.files("simulations") / "presets" / "methods" / f"{name}.toml")))
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two tables as one, tables in them likewise; where both have a value, `above` wins."""
+    result = {**below}
+    for name, value in above.items():
+        there = result.get(name)
+        result[name] = merged(there, value) if isinstance(there, dict) and isinstance(value, dict) else value
+    return result

@@ -28,6 +28,22 @@ def loss_auc(member: Floats, control: Floats, member_weights: Floats, control_we
     return np.asarray(np.einsum("...m,mc,...c->...", left, wins, right, optimize=True))
 
 
+def score_auc(
+    member: Floats, control: Floats, member_weights: Floats | None = None, control_weights: Floats | None = None
+) -> float:
+    """The same of scores that are *high* for members: weighted P(member > control) + P(equal)/2.
+
+    By ranks, so that it takes tens of thousands of scores; without weights all count the same.
+    """
+    left = np.ones(len(member)) if member_weights is None else member_weights
+    right = np.ones(len(control)) if control_weights is None else control_weights
+    order = np.argsort(control, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(right[order])])
+    low = below[np.searchsorted(control[order], member, side="left")]
+    upto = below[np.searchsorted(control[order], member, side="right")]
+    return float(left @ (low + upto) / 2 / (left.sum() * right.sum()))
+
+
 def bootstrap_variance(
     member: Floats, control: Floats, control_weights: Floats, draws: int, rng: np.random.Generator
 ) -> float:
