@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo check lint test soak bench bench-wire proto study-covid study-hospitals study-natural clean
+.PHONY: help setup demo check lint test soak bench bench-consent bench-wire proto study-covid study-hospitals study-natural clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -43,6 +43,9 @@ bench: setup ## the benchmarks, into docs/results/bench.md
 bench-wire: setup ## bytes and memory on the wire against Flower's FedAvg, 12 GB of memory, into runs/wire.md
 	$(BIN)/python -m simulations.wire_bench --write runs/wire.md
 	$(BIN)/python -m simulations.wire_metrics --write runs/wire-metrics.md
+
+bench-consent: setup ## the consent service and its ledger, into docs/results/consent-bench.md; five minutes
+	$(BIN)/python -m simulations.consent_bench --write docs/results/consent-bench.md
 
 PROTO := common/coordination/coordination.proto client/consent_api/consent.proto
 proto: setup ## generate the code of the gRPC services

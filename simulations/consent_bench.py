@@ -1,0 +1,203 @@
+"""`make bench-consent`: what a hospital's consent service does in a second, and what its ledger costs the loader.
+
+Every figure is taken through the service as it runs at a hospital: its own process, mutual TLS, SQLite on the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import insert
+
+from client.consent.opening import open_ledger
+from client.consent_api import consent_pb2 as messages
+from client.consent_client import ConsentClient
+from client.consent_store import ConsentRow
+from client.fhir.resources import read_incoming
+from client.pseudonyms import Pseudonyms
+from common.files import write_text
+from common.sql import transaction
+from simulations.consent_hospital import ConsentHospital
+
+CLIENTS = 8
+_PREFIX = "bench"
+_ROWS_AT_ONCE = 20_000
+_NO_LIMIT = "calls_per_second = 1e6\nburst = 1e6"
+_FORM = b"a signed form of two pages" * 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Calls of several clients at once: how many a second, and how long one took, in milliseconds."""
+
+    clients: int
+    calls: int
+    per_second: float
+    median: float
+    p99: float
+
+    def row(self, what: str) -> str:
+        """A line of the table."""
+        return f"| {what} | {self.clients} | {self.per_second:.0f} | {self.median:.1f} ms | {self.p99:.1f} ms |"
+
+
+def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object], clients: int, calls: int) -> Rate:
+    """Let `clients` make `calls` calls in all, each over a connection of its own."""
+    numbers, lock, took = iter(range(calls)), threading.Lock(), list[float]()
+    ready = threading.Barrier(clients + 1)
+
+    def work() -> None:
+        own = []
+        with hospital.client("desk") as client:
+            client.check("nobody")
+            ready.wait()
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    break
+                begin = time.perf_counter()
+                call(client, number)
+                own.append(time.perf_counter() - begin)
+        with lock:
+            took.extend(own)
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begin
+    cuts = statistics.quantiles(took, n=100)
+    return Rate(clients, len(took), len(took) / seconds, 1000 * statistics.median(took), 1000 * cuts[98])
+
+
+def bench_revocations(folder: Path, calls: int) -> list[str]:
+    """Durable revocations by one client and by eight, without and with a form of 52 kB."""
+    rows = []
+    for clients, form in ((1, b""), (CLIENTS, b""), (CLIENTS, _FORM)):
+        name = f"{clients}-{len(form)}"
+        hospital = ConsentHospital(folder / name, prefix=_PREFIX, patients=calls, service=_NO_LIMIT)
+        hospital.start()
+
+        def revoke(client: ConsentClient, number: int, form: bytes = form) -> None:
+            client.revoke(f"{_PREFIX}-{number}", source_id=f"form-{number}", document=form)
+
+        rate = timed(hospital, revoke, clients, calls)
+        hospital.stop()
+        rows.append(rate.row(f"RevokeConsent, {'with a form of 52 kB' if form else 'without a form'}"))
+    return rows
+
+
+def bench_permissions(folder: Path, consents: int, calls: int) -> list[str]:
+    """CheckPermission with so many consents on file, each of another patient of the cohort."""
+    hospital = ConsentHospital(folder, prefix=_PREFIX, patients=consents, service=_NO_LIMIT)
+    begin = time.monotonic()
+    with open_ledger(hospital.folder) as ledger:
+        rows = _consents(consents, ledger.pseudonyms)
+        while some := [row for row, _ in zip(rows, range(_ROWS_AT_ONCE), strict=False)]:
+            with transaction(ledger.engine) as session:
+                session.execute(insert(ConsentRow), some)
+    sys.stderr.write(f"{consents} consents on file after {time.monotonic() - begin:.0f} s\n")
+    hospital.start()
+    rng = random.Random(0)  # noqa: S311 - keeps no secret
+    asked = [f"{_PREFIX}-{rng.randrange(consents)}" for _ in range(calls)]
+    permitted = messages.CheckPermissionReply.PERMISSION_PERMITTED
+
+    def check(client: ConsentClient, number: int) -> None:
+        if client.check(asked[number]).permission != permitted:
+            raise ValueError("a patient who consented is not permitted")
+
+    found = [timed(hospital, check, clients, calls).row("CheckPermission") for clients in (1, CLIENTS)]
+    hospital.stop()
+    return found
+
+
+def _consents(number: int, pseudonyms: Pseudonyms) -> Iterator[dict[str, object]]:
+    now = datetime.now(UTC)
+    for each in range(number):
+        patient = f"{_PREFIX}-{each}"
+        incoming = read_incoming(_consent(each, patient))
+        yield {
+            "resource": incoming.resource,
+            "version": incoming.version,
+            "digest": incoming.digest,
+            "patient": pseudonyms.of(patient),
+            "status": incoming.status,
+            "updated": incoming.updated,
+            "received": now,
+            "receipt": f"{each:016x}",
+            "document": incoming.document,
+            "weighed": now,
+        }
+
+
+def _consent(number: int, patient: str) -> dict[str, object]:
+    permit = {"system": "urn:oid:2.16.840.1.113883.3.1937.777.24.5.3", "code": "2.16.840.1.113883.3.1937.777.24.5.3.8"}
+    return {
+        "resourceType": "Consent",
+        "id": f"c-{number}",
+        "meta": {"versionId": "1", "lastUpdated": "2026-01-05T10:00:00Z"},
+        "status": "active",
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "57016-8"}]}],
+        "patient": {"reference": f"Patient/{patient}"},
+        "dateTime": "2026-01-05T10:00:00Z",
+        "policy": [{"uri": "https://hospital.example/research-consent"}],
+        "provision": {"type": "permit", "code": [{"coding": [permit]}]},
+    }
+
+
+def _machine() -> str:
+    cores = os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{cores} cores, {memory:.0f} GiB, Python {platform.python_version()}, SQLite on the machine's own disk"
+
+
+def report(rows: Sequence[str], consents: int) -> str:
+    """As Markdown."""
+    head = f"""# The consent service in figures
+
+Command: `make bench-consent`. {_machine()};
+service and clients share the machine. A revocation counts when its answer came: the tombstone and the ledger are on the
+disk by then, each with a call of `fsync`. {consents:,} consents are on file for CheckPermission, and the rule weighs
+those of the patient who is asked about at each call.
+
+| call | clients | a second | median | 99th percentile |
+|---|---|---|---|---|
+"""
+    return head + "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """All figures, as Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m simulations.consent_bench")
+    parser.add_argument("--write", type=Path, help="Markdown file")
+    parser.add_argument("--consents", type=int, default=1_000_000)
+    parser.add_argument("--calls", type=int, default=2000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = bench_revocations(Path(folder), arguments.calls)
+        rows += bench_permissions(Path(folder) / "consents", arguments.consents, 2 * arguments.calls)
+    text = report(rows, arguments.consents)
+    if arguments.write:
+        write_text(arguments.write, text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
