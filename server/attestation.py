@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError, InputError
-from common.event_log import PEER, EventLog, Record, only
+from common.event_log import PEER, EventLog, Record, only, signed_by
 from common.evidence import dsse, statements
 from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
 from common.evidence.log_checkpoint import Checkpoint
@@ -107,6 +107,7 @@ def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
     """
     with transaction(engine) as session:
         begin(session)
+        _sign_again(session, key)
         rows = session.scalars(select(AttestationRow).where(AttestationRow.envelope == "")).all()
         ready = [row.campaign for row in rows if None not in row.sites.values() and any(row.sites.values())]
     if ready:
@@ -125,6 +126,17 @@ def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
         written.append(number)
         follow(engine, log, key)
     return tuple(written)
+
+
+def _sign_again(session: Session, key: SigningKey) -> None:
+    """After a change of the coordinator's key, also sign with the new one what hospitals have still to sign.
+
+    They know no other key by then.
+    """
+    for row in session.scalars(select(AttestationRow).where(AttestationRow.envelope != "")).all():
+        envelope = dsse.decode_envelope(row.envelope.encode())
+        if _unsigned(session, row) and not signed_by(envelope, key.public):
+            row.envelope = dsse.encode_envelope(dsse.add_signature(envelope, key)).decode()
 
 
 def _not_written(engine: Engine, log: EventLog, number: int, why: str) -> None:

@@ -52,7 +52,8 @@ def proof(session: Session, log: EventLog, found: Standing, server: PublicKey) -
     peers = [PublicKey.from_pem(row.signing_key.encode()) for row in rows if row is not None]
     for envelope in log.checkpoints(session):
         size = decode(Checkpoint, envelope.body).size
-        if size > opened.position and any(signed_by(envelope, peer) for peer in peers):
+        both = signed_by(envelope, server) and any(signed_by(envelope, peer) for peer in peers)
+        if size > opened.position and both:
             leaves = log.leaves(session)[:size]
             since = statements.read_unlearning(found.envelope.body)[1].log
             # Without the signatures of hospitals that have none in the attestation, whose keys an auditor may lack.

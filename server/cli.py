@@ -8,6 +8,7 @@ from server.commands import attestation, campaign, doctor, log, models, run, set
 app = root_app("Coordinate hospitals that train together and forget a patient.")
 app.command(epilog="Example: fedforget-server init federation --host fed.example.org --host 192.0.2.7")(setup.init)
 app.add_typer(setup.certificate, name="certificate")
+app.command(epilog="Example: fedforget-server rotate --out bundles --dir federation")(setup.rotate)
 app.add_typer(site.app, name="site")
 app.command(epilog="Example: fedforget-server up --dir federation")(run.up)
 app.command(epilog="Example: fedforget-server train --dir federation --wait")(campaign.train)

@@ -115,6 +115,12 @@ def approve(session: Session, authority: Authority, checked: CheckedRequest, now
     return Approval(request.name, kind, _bundle(authority, request.name, pem, row.node, now))
 
 
+def renewed_bundles(session: Session, authority: Authority, now: datetime) -> dict[str, bytes]:
+    """New bundles for all hospitals that are not revoked, for the certificates that they have; by name."""
+    rows = session.scalars(select(SiteRow).where(SiteRow.state != "revoked").order_by(SiteRow.name))
+    return {row.name: _bundle(authority, row.name, row.certificate, row.node, now) for row in rows}
+
+
 def revoke(session: Session, name: str, reason: str, now: datetime) -> None:
     """Close the federation to a hospital; the coordinator's process unregisters its node.
 

@@ -36,6 +36,27 @@ def init(
         )
 
 
+def rotate(
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write the bundles of all hospitals.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Make a new signing key, and a new bundle for each hospital to join with; stop `up` before."""
+    from server.house import open_house  # noqa: PLC0415 - the database, for commands that need it
+    from server.key_rotation import rotate as rotate_key  # noqa: PLC0415
+
+    with clear_errors():
+        house = open_house(folder)
+        done = rotate_key(house.folder, house.engine, out, datetime.now(UTC))
+        names = ", ".join(done.bundles) or "no hospital yet"
+        human = (
+            f"signing key {done.new.keyid} takes over from {done.old.keyid}\n\nSend each hospital its file from {out}, "
+            f"for `fedforget-site join`; until then it takes no instruction: {names}"
+        )
+        fields = {"old": done.old.keyid, "new": done.new.keyid, "bundles": str(out), "sites": [*done.bundles]}
+        show(fields, human, as_json=as_json)
+
+
 @certificate.command(epilog="Example: fedforget-server certificate renew --dir federation")
 def renew(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Issue the TLS certificate again, for the hosts in server.toml and 825 days; then restart `up`."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -22,6 +22,7 @@ import client.doctor
 import server.doctor
 from client.app import app
 from client.coordination import connect
+from client.enrolment import join
 from client.event_log import SiteLog
 from client.evidence import Evidence, exchange_checkpoints, sign
 from client.revocations import read_revocations
@@ -42,9 +43,10 @@ from common.evidence.schema import decode
 from common.files import write_private
 from common.log_report import export as export_log
 from common.model.checkpoint import ModelCard
+from common.private_keys import load_signing_key
 from common.records import Subset
 from common.sql import open_database, transaction
-from server.attestation import standing
+from server.attestation import answer, standing
 from server.attestation_export import export
 from server.cli import app as server_app
 from server.coordination import Coordination, serve
@@ -252,6 +254,49 @@ def attestation(*arguments: str) -> tuple[int, str]:
     """Exit code, and which of the expected words the command said."""
     result = CliRunner().invoke(server_app, ["attestation", *arguments])
     return result.exit_code, next((words for words in SAID if words in result.output), result.output)
+
+
+def test_a_coordinator_changes_its_key_and_what_waits_is_signed_with_the_new_one(world: World, tmp_path: Path) -> None:
+    world.carry("training")
+    number, folder = world.forget("north"), world.house.folder
+    north, server = world.logs["north"], world.desk.key.public
+    with north.session() as session:
+        ended = north.ended(session, number)
+    assert ended is not None
+    world.talk("south")
+    with transaction(world.house.engine) as session:
+        answer(session, "north", number, [str(digest) for digest in cast("list[str]", ended["revocations"])])
+    world.desk.keep_up()
+    assert world.said(number) == "signed by server; waits for the signature of north"
+    rotation = ["rotate", "--out", str(tmp_path / "bundles"), "--dir", str(folder.root)]
+    assert CliRunner().invoke(server_app, rotation).exit_code == 0
+    # As after a restart.
+    object.__setattr__(world.desk, "key", load_signing_key(folder.signing_key, folder.passphrase))
+    newer = world.desk.key.public
+    assert newer != server
+    world.talk("north")
+    assert "waits for the signature of north" in world.said(number)
+    with north.session() as session:
+        seen = north.log.peer(session, SERVER_ORIGIN)
+    assert seen is None or seen.trouble == ""
+    for name, place in world.folders.items():
+        settings = place.settings_file.read_text()
+        join(place, (tmp_path / "bundles" / f"{name}-join.json").read_bytes(), datetime.now(UTC))
+        place.settings_file.write_text(settings)  # with the port of this test
+    world.talk()
+    world.talk()
+    assert world.said(number) == "signed by server, north"
+    with transaction(world.house.engine) as session:
+        assert examine(session, world.desk.log, newer) == []
+        export(session, world.desk.log, standing(session, number), newer, tmp_path / "audit")
+        export_log(world.desk.log, session, newer, "server", tmp_path / "server")
+    (tmp_path / "site.pub").write_bytes(north.key().public.pem)
+    site = f"--key=site={tmp_path / 'site.pub'}"
+    said = verified(tmp_path / "audit", site, f"--history={tmp_path / 'server' / 'keys.json'}")
+    assert said.returncode == 0, said.stdout
+    assert "signed by server, server, site; every byte" in said.stdout
+    assert "HOLDS          log checkpoint: signed by server, site" in said.stdout
+    assert verified(tmp_path / "audit", site, f"--key=server={tmp_path / 'server' / 'server.pub'}").returncode == 6
 
 
 def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(world: World, tmp_path: Path) -> None:
