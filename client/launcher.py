@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event
 
+from client import clientapp
 from client.approval import approved_digests
 from client.settings import FOLDER_VARIABLE, SiteFolder
-from client.supernode import Task, Tasks, clientapp_argv
+from client.supernode import Task, Tasks
 from common import structured_log
 from common.errors import FedForgetError, UnavailableError
 from common.files import read_private, write_private
@@ -49,6 +49,7 @@ class Launcher:
 
     def run(self) -> None:
         """Decide on each task as it comes; a SuperNode that is away or restarts is waited for."""
+        clientapp.prepare()
         self._folder.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._folder.flower_home.glob(f"{_TASK_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -94,39 +95,34 @@ class Launcher:
             token = home / "token"
             write_private(token, task.token.encode())
             site = {FOLDER_VARIABLE: str(self._folder.root.resolve())}
-            process = subprocess.Popen(
-                clientapp_argv(self._address, str(token), os.getpid()),
-                cwd=home,
-                env={**os.environ, **environment(home), **site},
-                stdin=subprocess.DEVNULL,
-            )
-            code, following = self._wait(process)
-        log.info("ended task=%d exit_code=%d", task.number, code)
+            process = clientapp.start(self._address, token, home, {**environment(home), **site})
+            following = self._wait(process)
+        log.info("ended task=%d exit_code=%d", task.number, process.exitcode)
         return following
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> tuple[int, Task | None]:
-        """The exit code of a ClientApp, and the next task if that came first.
+    def _wait(self, process: BaseProcess) -> Task | None:
+        """Return when a ClientApp has ended, with the next task if that came first.
 
         A server sends a hospital the next message only when it has the answer to the one before or wants it no more.
         Flower's ClientApp does not notice the latter: when its run has ended it waits for its message for ever.
         """
         following = None
         while not self._stop.is_set() and following is None:
-            try:
-                return process.wait(_RETRY), None
-            except subprocess.TimeoutExpired:
-                following = self._next()
+            process.join(_RETRY)
+            if process.exitcode is not None:
+                return None
+            following = self._next()
         if following is not None:
-            try:
-                return process.wait(_OVERLAP), following
-            except subprocess.TimeoutExpired:
-                log.warning("a ClientApp whose answer is not waited for is ended")
+            process.join(_OVERLAP)
+            if process.exitcode is not None:
+                return following
+            log.warning("a ClientApp whose answer is not waited for is ended")
         process.terminate()
-        try:
-            return process.wait(_GRACE), following
-        except subprocess.TimeoutExpired:
+        process.join(_GRACE)
+        if process.exitcode is None:
             process.kill()
-            return process.wait(), following
+            process.join()
+        return following
 
     def _next(self) -> Task | None:
         try:

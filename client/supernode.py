@@ -41,12 +41,12 @@ def supernode_argv(folder: SiteFolder, settings: SiteSettings) -> list[str]:
     ]
 
 
-def clientapp_argv(address: str, token_file: str, parent: int) -> list[str]:
-    """The command that carries out one task and ends with process `parent`; a token in arguments would show in `ps`."""
+def clientapp_argv(address: str, token_file: str) -> list[str]:
+    """The command that carries out one task; a token in arguments would show in `ps`."""
     return [
         executable("flwr-clientapp"),
         *("--runtime-api-address", address, "--insecure"),
-        *("--token-file", token_file, "--parent-pid", str(parent)),
+        *("--token-file", token_file),
     ]
 
 

@@ -80,4 +80,4 @@ def _from_planes(array: Array) -> Tensor:
 
 def to_record(tensors: Iterable[tuple[str, Tensor]]) -> ArrayRecord:
     """All of them by name, one at a time."""
-    return ArrayRecord({name: to_array(tensor) for name, tensor in tensors})
+    return ArrayRecord({name: to_array(tensor) for name, tensor in tensors}, keep_input=False)

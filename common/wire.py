@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.array_bytes import from_array, to_record
+from common.array_groups import group, ungroup
 from common.config import DecisionConfig, Precision, TrainConfig, UnlearnConfig
 from common.errors import WireError
 from common.evaluation.figures import SelectionFigures, SiteFigures
@@ -166,7 +167,7 @@ def pack(body: Body, weights: Mapping[str, Tensor] | ArrayRecord | None = None, 
     if note is not None:
         records[_NOTE] = _record(note)
     if weights is not None:
-        records[_WEIGHTS] = weights if isinstance(weights, ArrayRecord) else to_record(weights.items())
+        records[_WEIGHTS] = group(weights if isinstance(weights, ArrayRecord) else to_record(weights.items()))
     return records
 
 
@@ -219,11 +220,15 @@ def error_code(records: RecordDict) -> str | None:
 
 
 def arrays_of(records: RecordDict) -> ArrayRecord:
-    """The arrays of a message as they came, or a `WireError` if there are none."""
+    """The arrays of a message by their names.
+
+    Raises:
+        WireError: there are none, or they cannot be read.
+    """
     record = records.get(_WEIGHTS)
     if not isinstance(record, ArrayRecord):
         raise WireError("message without weights")
-    return record
+    return ungroup(record)
 
 
 def weights_of(records: RecordDict) -> dict[str, Tensor]:

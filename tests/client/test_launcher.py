@@ -195,6 +195,18 @@ def test_approvals_are_read_for_each_task_and_refusals_run_nothing(folder, super
     assert not list(folder.flower_home.iterdir()), "neither code nor token is left lying"
 
 
+@pytest.mark.integration
+def test_a_bundle_brings_its_own_package_whatever_it_is_called(folder, supernode, tmp_path):
+    out = tmp_path / "out.json"
+    code = f"from pathlib import Path\nOUT, SECONDS = Path({str(out)!r}), 0\n{CODE}".encode()
+    manifest = MANIFEST.replace("probe_app:app", "client.probe:app").encode()
+    bundle = pack({"pyproject.toml": manifest, "client/__init__.py": b"", "client/probe.py": code})
+    approve(folder.settings_file, bundle.digest)
+    with supernode.serving(), launching(folder, supernode):
+        assert supernode.reply(supernode.receive(bundle)) is None
+    assert out.exists()
+
+
 def test_nothing_is_approved_while_site_toml_cannot_be_read(folder, supernode, tmp_path):
     bundle = probe_of(tmp_path / "out.json")
     approve(folder.settings_file, bundle.digest)

@@ -1,0 +1,87 @@
+"""Many small arrays as one: Flower keeps, signs for and sends each array as two objects, two requests at a time.
+
+A model of a hundred small tensors costs two hundred requests for each site and direction; in a group it costs two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flwr.app import Array, ArrayRecord
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, RootModel, ValidationError
+
+from common.errors import WireError
+
+LARGE = 2**20
+"""Bytes from which an array travels by itself."""
+MOST = 4 * 2**20
+"""Bytes of a group: one piece of those that Flower cuts arrays into."""
+_GROUP = "fedforget.group"
+"""`stype` of a group: length of the head in 8 bytes, the head (JSON), the arrays' bytes one after the other."""
+_LENGTH = 8
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    name: str
+    dtype: str
+    shape: tuple[NonNegativeInt, ...] = Field(strict=False)
+    stype: str
+    bytes: NonNegativeInt
+
+
+_Head = RootModel[tuple[_Entry, ...]]
+
+
+def group(record: ArrayRecord) -> ArrayRecord:
+    """The arrays of `record`, those under `LARGE` bytes in groups of at most `MOST`."""
+    arrays: dict[str, Array] = {}
+    small: list[tuple[str, Array]] = []
+    for name, array in record.items():
+        if len(array.data) >= LARGE:
+            arrays[name] = array
+            continue
+        if small and sum(len(one.data) for _, one in small) + len(array.data) > MOST:
+            arrays[f"{_GROUP}.{len(arrays)}"] = _join(small)
+            small = []
+        small.append((name, array))
+    if small:
+        arrays[f"{_GROUP}.{len(arrays)}"] = _join(small)
+    return ArrayRecord(arrays, keep_input=False)
+
+
+def ungroup(record: ArrayRecord) -> ArrayRecord:
+    """The arrays that `group` was given.
+
+    Raises:
+        WireError: a group that cannot be read, or two arrays of one name.
+    """
+    arrays: dict[str, Array] = {}
+    for name, array in record.items():
+        for member, one in _split(array) if array.stype == _GROUP else [(name, array)]:
+            if member in arrays:
+                raise WireError("weights that cannot be read: two arrays of one name")
+            arrays[member] = one
+    return ArrayRecord(arrays, keep_input=False)
+
+
+def _join(small: list[tuple[str, Array]]) -> Array:
+    entries = (
+        _Entry(name=name, dtype=a.dtype, shape=tuple(a.shape), stype=a.stype, bytes=len(a.data)) for name, a in small
+    )
+    head = _Head(tuple(entries)).model_dump_json().encode()
+    data = b"".join([len(head).to_bytes(_LENGTH, "big"), head, *(array.data for _, array in small)])
+    return Array("uint8", (len(data),), _GROUP, data)
+
+
+def _split(array: Array) -> Iterator[tuple[str, Array]]:
+    at = _LENGTH + int.from_bytes(array.data[:_LENGTH], "big")
+    try:
+        head = _Head.model_validate_json(array.data[_LENGTH:at]).root
+    except ValidationError:
+        raise WireError("weights that cannot be read: a group without a head") from None
+    if at + sum(entry.bytes for entry in head) != len(array.data):
+        raise WireError("weights that cannot be read: a group of another length")
+    for entry in head:
+        yield entry.name, Array(entry.dtype, entry.shape, entry.stype, array.data[at : at + entry.bytes])
+        at += entry.bytes
