@@ -179,6 +179,41 @@ def study(
         Console().print(text, markup=False, highlight=False)
 
 
+@app.command(
+    epilog="Example: fedforget-sim shadows --preset demo --methods scrub,forget_mi_calibrated --out runs/shadows"
+)
+def shadows(
+    preset: Preset = None,
+    count: Annotated[int, typer.Option(help="Shadow models in all; an even number.", min=2)] = 32,
+    methods: Annotated[
+        str, typer.Option(help="Methods to unlearn with on each, with commas.")
+    ] = "forget_mi_calibrated",
+    share: Annotated[
+        str, typer.Option(help="Train only the K-th of N shares, as 1/2: for several processes or machines.")
+    ] = "1/1",
+    assignments: Set = None,
+    out: Out = Path("runs/shadows"),
+    as_json: AsJson = False,
+) -> None:
+    """Train shadow models, go on where it stopped, and attack unlearning with them (LiRA, U-LiRA)."""
+    from simulations.settings import load_settings  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.shadow_models import Order, parse_share, train_shadows  # noqa: PLC0415
+    from simulations.shadow_pool import attack_pool, load_pool, print_attacks  # noqa: PLC0415
+
+    with clear_errors("stopped; the same command goes on from the last round"):
+        config = load_settings(preset, assignments or [], {})
+        order = Order(count, tuple(m.strip() for m in methods.split(",") if m.strip()), parse_share(share))
+        with _progress(quiet=as_json) as on_progress:
+            train_shadows(config, order, out, on_progress)
+        pool = load_pool(out)
+        found = attack_pool(pool, config.experiment.seed)
+        if as_json:
+            rows = [one.model_dump() for one in found]
+            sys.stdout.write(json.dumps({"shadows": len(pool.members), "attacks": rows}, indent=2) + "\n")
+            return
+        print_attacks(found, len(pool.members), Console())
+
+
 @app.command(epilog="Example: fedforget-sim make-hospitals hospitals --sites 4 --patients 60")
 def make_hospitals(
     folder: Annotated[Path, typer.Argument(help="Where to write DICOM files and manifest.csv.")],

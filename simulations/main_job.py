@@ -31,7 +31,7 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     campaign_method(config.experiment.unlearn.method)
     pick_device(config.experiment.device)
     require_writable(out)
-    _claim(config, out, resume=resume)
+    claim(config, out, resume=resume)
     prepared = prepare(config, out, lambda done, total: on_progress("images", done, total))
     result = Experiment(config, prepared, on_progress).run()
     write_text(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
@@ -71,7 +71,12 @@ def revoke_prepared(out: Path) -> dict[str, int]:
     return {name: len(patients) for name, patients in forget.items()}
 
 
-def _claim(config: SimulationConfig, out: Path, *, resume: bool) -> None:
+def claim(config: SimulationConfig, out: Path, *, resume: bool) -> None:
+    """Make `out` the folder of this config; what a run of ours left there goes, unless it is gone on from.
+
+    Raises:
+        OutputError: with `resume`, it holds a run with other settings.
+    """
     file, text = out / CONFIG_FILE, config.model_dump_json(indent=2) + "\n"
     if file.exists():
         if resume and file.read_text(encoding="utf-8") != text:

@@ -80,6 +80,16 @@ def load_settings(
     return parse(SimulationConfig, override(found, full), where)
 
 
+def with_method(config: SimulationConfig, name: str) -> SimulationConfig:
+    """`config` with the preset of a method over it.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    values = config.model_dump(mode="json", exclude_unset=True)
+    return parse(SimulationConfig, merged(values, _method_preset(name)), name)
+
+
 def _method_preset(name: str) -> dict[str, Any]:
     if name not in method_preset_names():
         raise ConfigError(

@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import ConfigError
 from server.unlearning.methods import method_names
-from simulations.settings import load_settings, merged, method_preset_names
+from simulations.settings import load_settings, merged, method_preset_names, with_method
 
 METHODS_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "methods.md"
 
@@ -36,6 +36,11 @@ def test_an_assignment_wins_over_the_methods_preset_and_that_over_the_preset() -
 def test_an_unknown_method_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"unknown method 'magic' .*neg_grad_plus"):
         load_settings(None, [], {}, method="magic")
+
+
+def test_a_methods_preset_can_be_laid_over_settings_that_were_read_before() -> None:
+    config = load_settings("covid", ["train.rounds=3", "unlearn.noise=none"], {})
+    assert with_method(config, "scrub") == load_settings("covid", ["train.rounds=3", "unlearn.noise=none"], {}, "scrub")
 
 
 def test_tables_are_merged_and_values_replaced() -> None:

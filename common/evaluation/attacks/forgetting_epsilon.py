@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 BIN = 0.5
 """Width of the competition's bins of epsilon."""
@@ -19,59 +20,61 @@ BIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ForgettingEpsilon:
-    """Epsilon of each patient `[n]`, and what so few models can tell at all.
+    """Epsilon of each patient, and what so few models can tell at all.
 
     Attributes:
-        patients: `[n]`, in [0, cap].
-        cap: the largest epsilon that the numbers of models resolve; one that is reached means *at least so much*.
-        models: of each kind.
+        patients: `[n]`, in [0, cap]; NaN for a patient without models of both kinds.
+        caps: `[n]`, the largest that the patient's models resolve; one that is reached means *at least so much*.
     """
 
     patients: Floats
-    cap: float
-    models: tuple[int, int]
+    caps: Floats
 
     @property
     def score(self) -> float:
         """The competition's F: mean over patients of `2^-k` for the k-th bin; 1 is the best."""
-        return float(np.mean(2.0 ** -np.floor(self.patients / BIN)))
+        return float(np.nanmean(2.0 ** -np.floor(self.patients / BIN)))
 
     @property
     def text(self) -> str:
         """In one line."""
-        unlearned, retrained = self.models
+        least, most = np.nanmin(self.caps), np.nanmax(self.caps)
+        reached = np.nanmean(np.where(np.isnan(self.patients), np.nan, self.patients >= self.caps))
         return (
-            f"forgetting epsilon: median {np.median(self.patients):.2f}, 90 % of patients below "
-            f"{np.quantile(self.patients, 0.9):.2f}, score {self.score:.3f}; {unlearned} unlearned and {retrained} "
-            f"retrained models resolve no more than {self.cap:.2f}"
+            f"forgetting epsilon: median {np.nanmedian(self.patients):.2f}, score {self.score:.3f}; so many models "
+            f"resolve no more than {least:.2f} to {most:.2f}, which {reached:.0%} of patients reach"
         )
 
 
-def forgetting_epsilon(unlearned: Floats, retrained: Floats, delta: float = 1e-5) -> ForgettingEpsilon:
+def forgetting_epsilon(confidence: Floats, unlearned: Bools, never: Bools, delta: float = 1e-5) -> ForgettingEpsilon:
     """The largest epsilon that any rule of one or two thresholds on the confidence shows, for each patient.
 
         epsilon = max over rules of max(log(1 - delta - FPR) - log FNR, log(1 - delta - FNR) - log FPR)
 
-    FPR is the share of retrained models that a rule calls unlearned, FNR that of unlearned ones it calls retrained.
-    As in the paper a rule with one rate 0 says nothing, and one with both 0 tells everything: epsilon is the cap. The
-    best rule is chosen on the models that it is scored on, so equal distributions give more than 0; compare with the
-    epsilon between two halves of the retrained models.
+    FPR is the share of models without the patient that a rule calls unlearned, FNR that of unlearned ones that it calls
+    the other. As in the paper a rule with one rate 0 says nothing, and one with both 0 tells everything: epsilon is
+    the cap. The best rule is chosen on the models that it is scored on, so equal distributions give more than 0;
+    compare with the epsilon between two halves of the models without the patient.
 
     Args:
-        unlearned: confidence of unlearned models, `[u, n]`.
-        retrained: of retrained ones, `[r, n]`.
+        confidence: `[models, n]`.
+        unlearned: `[models, n]`, where the patient was trained on and then unlearned.
+        never: `[models, n]`, where the patient was never trained on.
         delta: of (epsilon, delta)-unlearning.
     """
-    u, r = len(unlearned), len(retrained)
-    cap = resolvable_epsilon(u, r, delta)
-    found = [_epsilon(unlearned[:, n], retrained[:, n], delta) for n in range(unlearned.shape[1])]
-    return ForgettingEpsilon(np.clip(np.array(found), 0.0, cap), cap, (u, r))
+    patients = confidence.shape[1]
+    found, caps = np.full(patients, np.nan), np.full(patients, np.nan)
+    for n in range(patients):
+        ours, theirs = confidence[unlearned[:, n], n], confidence[never[:, n], n]
+        if len(ours) and len(theirs):
+            caps[n] = resolvable_epsilon(len(ours), len(theirs), delta)
+            found[n] = np.clip(_epsilon(ours, theirs, delta), 0.0, caps[n])
+    return ForgettingEpsilon(found, caps)
 
 
-def resolvable_epsilon(unlearned: int, retrained: int, delta: float = 1e-5) -> float:
+def resolvable_epsilon(unlearned: int, never: int, delta: float = 1e-5) -> float:
     """The epsilon of a rule that errs on one model of each kind, the fewest that a rate above 0 can rest on."""
-    fnr, fpr = 1 / unlearned, 1 / retrained
-    return float(_of_rates(np.array([fpr]), np.array([fnr]), delta)[0])
+    return max(0.0, float(_of_rates(np.array([1 / never]), np.array([1 / unlearned]), delta)[0]))
 
 
 def _epsilon(ours: Floats, theirs: Floats, delta: float) -> float:

@@ -124,30 +124,45 @@ def test_held_out_u_lira_needs_both_worlds() -> None:
         u_lira_held_out(np.zeros((4, 3)), everybody, nobody, folds=2, draws=2, rng=np.random.default_rng(0))
 
 
+def two_worlds(unlearned: np.ndarray, never: np.ndarray, delta: float = 0.0):  # type: ignore[no-untyped-def]
+    """Epsilon of `[u, n]` unlearned and `[r, n]` other models."""
+    first = np.arange(len(unlearned) + len(never))[:, None] < len(unlearned)
+    first = np.broadcast_to(first, (len(first), unlearned.shape[1]))
+    return forgetting_epsilon(np.concatenate([unlearned, never]), first, ~first, delta)
+
+
 def test_epsilon_by_hand() -> None:
-    unlearned, retrained = np.repeat([1.0, 0.0], 5)[:, None], np.repeat([1.0, 0.0], [2, 8])[:, None]
-    found = forgetting_epsilon(unlearned, retrained, delta=0.0)
+    unlearned, never = np.repeat([1.0, 0.0], 5)[:, None], np.repeat([1.0, 0.0], [2, 8])[:, None]
+    found = two_worlds(unlearned, never)
     # Called unlearned above 0: FNR .5, FPR .2, so log(.5 / .2); the other way round is below 0. Second bin of .5.
     assert found.patients.tolist() == pytest.approx([math.log(2.5)])
     assert found.score == 0.5
-    assert found.cap == pytest.approx(math.log(9))
-    assert "10 unlearned and 10 retrained models resolve no more than 2.20" in found.text
+    assert found.caps.tolist() == pytest.approx([math.log(9)])
+    assert "resolve no more than 2.20 to 2.20, which 0% of patients reach" in found.text
 
 
 def test_epsilon_finds_what_lies_between_two_thresholds() -> None:
-    # All retrained models but one in the middle, all unlearned ones but one outside of it.
-    retrained = np.array([4.0, 4.5, 5.0, 5.5, 0.0])[:, None]
+    # All other models but one in the middle, all unlearned ones but one outside of it.
+    never = np.array([4.0, 4.5, 5.0, 5.5, 0.0])[:, None]
     unlearned = np.array([0.0, 1.0, 9.0, 9.5, 5.0])[:, None]
-    assert forgetting_epsilon(unlearned, retrained, delta=0.0).patients[0] == pytest.approx(math.log(4))
+    assert two_worlds(unlearned, never).patients[0] == pytest.approx(math.log(4))
 
 
 def test_epsilon_is_the_cap_where_all_is_told_and_0_where_nothing_is() -> None:
     rng = np.random.default_rng(4)
-    told = forgetting_epsilon(rng.normal(9, 0.1, (16, 3)), rng.normal(0, 0.1, (16, 3)))
-    assert told.patients.tolist() == [told.cap] * 3
-    same = forgetting_epsilon(np.full((16, 3), 0.7), np.full((16, 3), 0.7))
+    told = two_worlds(rng.normal(9, 0.1, (16, 3)), rng.normal(0, 0.1, (16, 3)))
+    assert told.patients.tolist() == told.caps.tolist()
+    same = two_worlds(np.full((16, 3), 0.7), np.full((16, 3), 0.7))
     assert same.patients.tolist() == [0.0] * 3
     assert same.score == 1.0
+
+
+def test_a_patient_without_models_of_both_kinds_has_no_epsilon_and_counts_nowhere() -> None:
+    never = np.ones((6, 2), dtype=bool)
+    never[:3, 0] = False
+    found = forgetting_epsilon(np.zeros((6, 2)), ~never, never)
+    assert np.isnan(found.patients).tolist() == [False, True]
+    assert found.score == 1.0
 
 
 def test_more_models_resolve_more() -> None:
