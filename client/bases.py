@@ -51,13 +51,13 @@ class Bases:
 
     def __init__(self, folder: Path, fresh: Callable[[], Mapping[str, Tensor]], config: ModelConfig) -> None:
         self._folder, self._fresh, self._config = folder / "working", fresh, config
-        self._models, self._database = folder / "models", SiteFolder(folder).database
+        self._models, self._place = folder / "models", SiteFolder(folder)
 
     def held(self) -> tuple[str, ...]:
         """Digests of the weights that are here."""
         found = {self._named(_WEIGHTS)} - {""}
-        if self._database.exists():
-            with opened(self._database) as engine:
+        if self._place.has_database:
+            with opened(self._place.database_url) as engine:
                 found |= {*self._versions(engine).held()}
         return tuple(sorted(found))
 
@@ -77,7 +77,7 @@ class Bases:
             if note.base:
                 raise MissingBaseError("changes that lead to other weights than they should")
             raise WireError("other weights than the request says: of another model, or other frozen layers")
-        if keep and (note.precision != "fp32" or self._database.exists()) and note.weights not in self.held():
+        if keep and (note.precision != "fp32" or self._place.has_database) and note.weights not in self.held():
             self._keep(_WEIGHTS, note.weights, state)
         return Received(state, note)
 
@@ -104,15 +104,18 @@ class Bases:
             self._drop(_ERRORS)
         return pack(body, arrays, HeldNote(held=self.held()))
 
-    def clear(self) -> None:
-        """Delete what is kept between requests: it was made of patients, of forgotten ones as well.
+    def clear(self) -> int:
+        """Delete what is kept between requests, made of forgotten patients as well; returns how many files.
 
         Raises:
             OutputError: it cannot be deleted.
         """
         try:
-            if self._folder.exists():
-                shutil.rmtree(self._folder)
+            if not self._folder.exists():
+                return 0
+            files = len([*self._folder.iterdir()])
+            shutil.rmtree(self._folder)
+            return files
         except OSError as err:
             raise self._unwritable(err) from None
 
@@ -121,8 +124,8 @@ class Bases:
 
     def _base(self, digest: str) -> State:
         found = self._load(_WEIGHTS, digest)
-        if found is None and self._database.exists():
-            with opened(self._database) as engine, suppress(CheckpointError):
+        if found is None and self._place.has_database:
+            with opened(self._place.database_url) as engine, suppress(CheckpointError):
                 found = self._versions(engine).load(digest)
         if found is None:
             raise MissingBaseError("changes to weights that are not here")

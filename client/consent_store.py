@@ -7,8 +7,7 @@ identifiers are sealed in one table.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import Engine, Index, String, func, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from client.consent.revocation import Source
 from client.database import Base, PatientRow
 from client.fhir.resources import IncomingConsent
 from client.fhir.weighing import KnownVersion
@@ -195,11 +195,10 @@ class ConsentStore:
             )
             return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
 
-    @contextmanager
-    def weighing(self) -> Iterator[Session]:
-        """A transaction in which nobody else weighs or adds versions."""
-        with transaction(self.engine) as session:
-            yield session
+    def source(self, session: Session, receipt: str) -> Source:
+        """The version that a receipt was given for, as the ledger names it."""
+        row = session.scalar(select(ConsentRow).where(ConsentRow.receipt == receipt).limit(1))
+        return Source("fhir", receipt) if row is None else Source("fhir", row.resource, row.version, row.digest)
 
     def identifier(self, session: Session, patient: str) -> str | None:
         """The identifier behind a pseudonym; None where the consent named nobody."""

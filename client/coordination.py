@@ -24,10 +24,11 @@ from typing import NoReturn, Protocol
 import grpc
 from sqlalchemy.exc import SQLAlchemyError
 
+from client.consent.opening import open_ledger
+from client.consent.revocation import Waiting
 from client.event_log import SiteLog
 from client.evidence import Evidence
 from client.holdings import HeldVersions
-from client.revocations import Waiting, waiting
 from client.settings import SiteFolder
 from common import structured_log
 from common.coordination import coordination_pb2 as messages
@@ -35,7 +36,6 @@ from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
 from common.files import read_private
 from common.installation import own_version
-from common.sql import open_database
 from common.supervisor import Backoff
 
 POLL_SECONDS = 1.0
@@ -132,9 +132,9 @@ class Announcer:
     def _look(self) -> Waiting | None:
         try:
             found = self.waiting()
-        except FedForgetError as err:
+        except (FedForgetError, SQLAlchemyError) as err:
             if not self._unreadable:
-                _log.error("revocations cannot be read, nothing is announced: %s", err)
+                _log.error("revocations cannot be read, nothing is announced: %s", _reason(err))
             self._unreadable = True
             return None
         self._unreadable = False
@@ -239,27 +239,27 @@ def run(folder: SiteFolder) -> NoReturn:
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    engine = open_database(f"sqlite:///{folder.database}")
-    announcer = Announcer(
-        connect=lambda: connect(folder),
-        waiting=lambda: waiting(folder.root),
-        holdings=HeldVersions(folder.root / "models", engine, clock),
-        every=settings.heartbeat_seconds,
-        clock=clock,
-        rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
-        version=own_version(),
-        max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
-        evidence=Evidence(lambda: nullcontext(SiteLog(folder, engine, clock))),
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-    _log.info("announcing to %s", settings.coordination)
-    try:
-        while True:
-            announcer.step(time.monotonic())
-            time.sleep(POLL_SECONDS)
-    finally:
-        announcer.close()
+    with open_ledger(folder) as ledger:
+        announcer = Announcer(
+            connect=lambda: connect(folder),
+            waiting=ledger.waiting,
+            holdings=HeldVersions(folder.root / "models", ledger.engine, clock),
+            every=settings.heartbeat_seconds,
+            clock=clock,
+            rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
+            version=own_version(),
+            max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
+            evidence=Evidence(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        _log.info("announcing to %s", settings.coordination)
+        try:
+            while True:
+                announcer.step(time.monotonic())
+                time.sleep(POLL_SECONDS)
+        finally:
+            announcer.close()
 
 
 def main() -> None:

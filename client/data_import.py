@@ -9,7 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from client.revocations import Revocations, locked, read_revocations
+from client.consent.ledger import Ledger
+from client.consent.opening import open_ledger
+from client.consent.overview import Overview, overview
+from client.settings import SiteFolder
 from client.site_files import SITE_FILE, SiteFile, read_site, write_site
 from common.config import SplitConfig
 from common.data.duplicates import DuplicateReport, find_duplicates, patient_groups
@@ -102,24 +105,32 @@ def import_data(
         InputError: the manifest, an image, the card or the folder.
     """
     check_card(card)
-    so_far = read_revocations(folder)
-    closed = so_far.tombstones - so_far.pending
-    of_manifest = frozenset(manifest.cohort.patients)
+    with open_ledger(SiteFolder(folder)) as ledger:
+        return _import(ledger, manifest, card, options, on_image)
+
+
+def _import(
+    ledger: Ledger, manifest: Manifest, card: ModelCard, options: SiteOptions, on_image: OnImage
+) -> ImportReport:
+    folder, of_manifest = ledger.folder.root, frozenset(manifest.cohort.patients)
+    so_far = overview(ledger, of_manifest)
+    closed = so_far.tombstones - so_far.open
     manifest = _without(manifest, closed)
     cache = ImageCache(folder / CACHE, card.data.image_size, card.data.cache_bytes)
     duplicates = check_images(manifest, cache, on_image)
     groups = {} if options.distinct_ids else patient_groups(manifest.cohort, duplicates)
-    with locked(folder):
+    with ledger.stones.locked():
         before = read_site(folder) if (folder / SITE_FILE).exists() else None
         known: Mapping[str, Subset] = before.subsets if before else {}
-        revocations = read_revocations(folder)
+        # Read under the lock: somebody may have revoked while the images were decoded.
+        revocations = overview(ledger, of_manifest)
         cohort = Cohort(tuple(replace(s, site=options.name) for s in manifest.cohort.studies), card.classes)
         seed = before.seed if before else options.seed
         assigned = assign_sets(
             cohort, manifest.split, card.data.split, seed, groups, known=known, revoked=revocations.tombstones
         )
         # A campaign may have ended while the images were decoded.
-        out = assigned.held_back | (revocations.tombstones - revocations.pending)
+        out = assigned.held_back | (revocations.tombstones - revocations.open)
         here = cohort.where(lambda s: s.patient not in out)
         registered = _with_pending(here, before, card, revocations)
         digests = {s.image: cache.digest(s.image) for s in registered.studies}
@@ -288,9 +299,9 @@ def count_sets(cohort: Cohort, subsets: Mapping[str, Subset], revoked: Collectio
     return counts
 
 
-def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revocations: Revocations) -> Cohort:
+def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revocations: Overview) -> Cohort:
     """The cohort, and the studies of those who are still to be unlearned and are in it no longer, if they exist."""
-    missing = revocations.pending - frozenset(cohort.patients)
+    missing = revocations.open - frozenset(cohort.patients)
     if before is None or not missing:
         return cohort
     if before.card.classes != card.classes:

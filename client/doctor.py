@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from client.consent.opening import open_ledger
 from client.coordination import ask_status
 from client.database import pending_migration
 from client.doctor_ways_in import examine_ways_in
 from client.event_log import SiteLog
-from client.revocations import waiting
 from client.settings import SiteFolder, SiteSettings
 from client.site_files import read_site
 from client.up import secrets_of
@@ -120,16 +120,16 @@ def _approval(folder: SiteFolder) -> Iterator[Check]:
 
 
 def _database(folder: SiteFolder, now: datetime) -> Iterator[Check]:
-    if not folder.database.exists():
+    if not folder.has_database:
         yield Check("database", "fail", "site.db is missing", "restore it from its backup")
         return
     try:
-        engine = open_database(f"sqlite:///{folder.database.resolve()}")
+        engine = open_database(folder.database_url)
     except InputError as err:
         yield Check("database", "fail", err.problem, err.remedy)
         return
     except UnavailableError:
-        yield Check("database", "fail", "site.db cannot be opened", "check its owner")
+        yield Check("database", "fail", "it does not answer", "check its owner, or that PostgreSQL runs")
         return
     try:
         pending = pending_migration(engine)
@@ -165,9 +165,10 @@ def _data(folder: SiteFolder) -> Iterator[Check]:
         else:
             yield Check("data", "warn", detail, "mount the archive again, or fedforget-site data import")
     try:
-        number = waiting(folder.root).number
-    except FedForgetError:
-        remedy = "restore revocations.json from a backup; nothing is trained before"
+        with open_ledger(folder) as ledger:
+            number = ledger.waiting().number
+    except FedForgetError as err:
+        remedy = (err.remedy if isinstance(err, InputError) else "") or "nothing is trained before"
         yield Check("revocations", "fail", "cannot be read", remedy)
     else:
         yield checks.ok("revocations", f"{number} waiting")

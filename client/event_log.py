@@ -1,6 +1,6 @@
 """The site's log: what its records hold of revocations, use and versions, each as a leaf that names nobody.
 
-It follows the records, as they are written first and durably: revocations, the database, what the campaign's end left.
+It follows the records, as they are written first and durably: the ledger, what was used, what the campaign's end left.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from client.database import LOG, HoldingRow, MemberRow, ParticipationRow
-from client.revocations import Revocation, read_revocations
+from client.consent.ledger_rows import standing_of
+from client.consent.ledger_tables import AccessRow
+from client.consent.revocation import OPEN, Standing
+from client.database import LOG, HoldingRow
 from client.settings import SiteFolder
 from common.errors import InputError
 from common.event_log import Clock, EventLog, Record, origin_of
@@ -28,7 +30,6 @@ from common.evidence.statements import Revocation as Statement
 from common.private_keys import load_signing_key
 from common.sql import drop_erased, transaction
 
-_NOT_RECORDED = "not recorded"
 _ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward")
 """Names before the receipt's in the vault."""
 
@@ -78,12 +79,10 @@ class SiteLog:
         """Log what the records hold and the log does not; whether there was anything.
 
         Raises:
-            CohortError: the revocations are damaged.
             InputError: the key cannot be read.
         """
-        receipts = _receipts(self.folder)
         with self.session() as session:
-            records = [*self._revocations(session, receipts), *_access(session), *_holdings(session)]
+            records = [*self._revocations(session), *_access(session), *_holdings(session)]
             return self.log.append(session, records, self.key())
 
     def audited(self, campaign: int, digest: str) -> None:
@@ -144,12 +143,12 @@ class SiteLog:
 
     def settled_before(self, moment: datetime) -> tuple[str, ...]:
         """Receipts that came in before `moment`, wait for nothing any more and were not erased."""
-        pending = {
-            receipt
-            for receipt, entries in _receipts(self.folder).items()
-            if any(entry.state == "pending" for entry in entries.values())
-        }
         with self.session() as session:
+            pending = {
+                receipt
+                for receipt, entries in _receipts(session).items()
+                if any(entry.state in OPEN for entry in entries.values())
+            }
             statements = [item for item in self.log.vault(session) if item.source.startswith("revocation:")]
         found = [read_revocation(item.document) for item in statements]
         return tuple(r.request for r in found if r.received < time_text(moment) and r.request not in pending)
@@ -160,15 +159,16 @@ class SiteLog:
         value = None if found is None else parse_canonical(found.document)
         return value if isinstance(value, dict) else None
 
-    def _answered(self, session: Session, patients: frozenset[str]) -> Iterator[str]:
+    def _answered(self, session: Session, pseudonyms: frozenset[str]) -> Iterator[str]:
         """Digests of the statements about the receipts that these patients' revocations came with."""
-        for receipt, entries in _receipts(self.folder).items():
-            if not patients.isdisjoint(entries):
+        for receipt, entries in _receipts(session).items():
+            if not pseudonyms.isdisjoint(entries):
                 found = self.log.opened(session, f"revocation:{receipt}")
                 if found is not None:
                     yield found.digest
 
-    def _revocations(self, session: Session, receipts: dict[str, dict[str, Revocation]]) -> Iterator[Record]:
+    def _revocations(self, session: Session) -> Iterator[Record]:
+        receipts = _receipts(session)
         known = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
         for receipt, entries in receipts.items():
             if f"revocation:{receipt}" in known:
@@ -194,46 +194,43 @@ def _not_open() -> InputError:
     return InputError("the log can open nothing about this receipt", remedy="see fedforget-site revocations list")
 
 
-def _receipts(folder: SiteFolder) -> dict[str, dict[str, Revocation]]:
-    found: dict[str, dict[str, Revocation]] = {}
-    for patient, entry in sorted(read_revocations(folder.root).patients.items()):
-        found.setdefault(entry.receipt or _NOT_RECORDED, {})[patient] = entry
+def _receipts(session: Session) -> dict[str, dict[str, Standing]]:
+    found: dict[str, dict[str, Standing]] = {}
+    for standing in sorted(standing_of(session), key=lambda standing: standing.pseudonym):
+        found.setdefault(standing.receipt, {})[standing.pseudonym] = standing
     return found
 
 
-def _statement(site: str, receipt: str, entries: dict[str, Revocation], document: str) -> bytes:
+def _statement(site: str, receipt: str, entries: dict[str, Standing], document: str) -> bytes:
+    said = min(entries.values(), key=lambda standing: standing.number)
     received = min(entry.received for entry in entries.values())
     due = max(min(entry.due for entry in entries.values()), _second_after(received))
+    listed = said.source.kind == "list" or len(entries) > 1
     return revocation_statement(
         Statement(
             document=document,
             request=receipt,
             site=site,
-            source="opt-out-list" if len(entries) > 1 else "form",
-            legal_basis="GDPR 7(3)",
-            requester=_NOT_RECORDED,
-            identity_check=_NOT_RECORDED,
-            modalities=("images", "reports"),
-            policies=(),
+            source="fhir" if said.source.kind == "fhir" else "opt-out-list" if listed else "form",
+            legal_basis=said.legal_basis,
+            requester=said.requester,
+            identity_check=said.identity_check,
+            modalities=("images", "reports") if said.scope == "all" else (said.scope,),
+            policies=said.policies,
             received=time_text(received),
-            effective=time_text(received),
+            effective=time_text(said.effective),
             due=time_text(due),
         )
     )
 
 
 def _access(session: Session) -> Iterator[Record]:
-    """Since when a campaign may read its patients."""
-    query = (
-        select(ParticipationRow.campaign, func.count())
-        .join(MemberRow, MemberRow.cohort == ParticipationRow.cohort)
-        .where(ParticipationRow.use == "cohort", ParticipationRow.campaign > 0)
-        .group_by(ParticipationRow.campaign)
-        .order_by(ParticipationRow.campaign)
-    )
-    for campaign, patients in session.execute(query).all():
-        document = canonical({"access": "opened", "campaign": campaign, "patients": patients})
-        yield Record(f"access-opened:{campaign}", "access-opened", document)
+    """Since when a campaign may read its patients, and until when it could."""
+    for row in session.scalars(select(AccessRow).where(AccessRow.campaign > 0).order_by(AccessRow.id)).all():
+        document: dict[str, Json] = {"access": row.what, "campaign": row.campaign}
+        if row.what == "opened":
+            document["patients"] = row.patients
+        yield Record(f"access-{row.what}:{row.campaign}", f"access-{row.what}", canonical(document))
 
 
 def _holdings(session: Session) -> Iterator[Record]:

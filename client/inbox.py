@@ -19,15 +19,18 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
-from client.revocations import Receipt, record_revocations
+from client.consent.ledger import Ledger
+from client.consent.opening import open_ledger
+from client.consent.revocation import Receipt, Request, Source
 from client.settings import SiteFolder
 from common import structured_log
 from common.data.manifest import read_patient_list
@@ -57,15 +60,14 @@ class Inbox:
     """The folder of one site.
 
     Attributes:
-        site: its folder, with its revocations.
+        ledger: of the site.
         folder: the watched one.
         keys: whose lists are taken.
     """
 
-    site: Path
+    ledger: Ledger
     folder: Path
     keys: tuple[PublicKey, ...]
-    days_to_answer: float
 
     def look(self, now: datetime) -> int:
         """Take every list that is there with its signature; returns how many were moved away.
@@ -96,16 +98,10 @@ class Inbox:
         except InputError as err:
             self._refuse(name, err.problem)
             return True
-        receipt = record_revocations(
-            self.site,
-            patients,
-            # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
-            receipt=hashlib.sha256(b"fedforget opt-out list\0" + signature).hexdigest()[:16],
-            received=min(changed, now),
-            days_to_answer=self.days_to_answer,
-            also_unknown=True,
-        )
-        self._done(name, receipt)
+        # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
+        number = hashlib.sha256(b"fedforget opt-out list\0" + signature).hexdigest()[:16]
+        request = Request(Source("list", number), number, min(changed, now))
+        self._done(name, self.ledger.record(request, patients, also_unknown=True))
         return True
 
     def _done(self, name: str, receipt: Receipt) -> None:
@@ -140,11 +136,12 @@ class Inbox:
         sync_folder(self.folder)
 
 
-def open_inbox(folder: SiteFolder) -> Inbox:
+@contextmanager
+def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
     """The site's inbox; its folder is made.
 
     Raises:
-        InputError: settings, or a key that cannot be read.
+        InputError: settings, a key that cannot be read, or the ledger.
     """
     settings = folder.settings()
     where = f"{folder.settings_file} [inbox]"
@@ -157,7 +154,8 @@ def open_inbox(folder: SiteFolder) -> Inbox:
         except OSError as err:
             raise ConfigError(f"a key cannot be read: {err.strerror}", where=where, remedy="check the path") from None
     folder.inbox.mkdir(mode=0o700, exist_ok=True)
-    return Inbox(folder.root, folder.inbox, tuple(keys), settings.days_to_answer or 30.0)
+    with open_ledger(folder) as ledger:
+        yield Inbox(ledger, folder.inbox, tuple(keys))
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -206,17 +204,23 @@ def run(folder: SiteFolder) -> None:
     Raises:
         InputError: settings or a key.
     """
-    inbox, stopped = open_inbox(folder), threading.Event()
+    stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    _log.info("watching")
+    with open_inbox(folder) as inbox:
+        _log.info("watching")
+        _watch(inbox, stopped)
+
+
+def _watch(inbox: Inbox, stopped: threading.Event) -> None:
     said = ""
     while not stopped.is_set():
         try:
             inbox.look(datetime.now(UTC))
             said = ""
-        except (FedForgetError, OSError) as err:
-            reason = str(err) if isinstance(err, FedForgetError) else f"the folder failed: {err.strerror}"
+        except (FedForgetError, OSError, SQLAlchemyError) as err:
+            reason = f"the folder or the database failed ({type(err).__name__})"
+            reason = str(err) if isinstance(err, FedForgetError) else reason
             if reason != said:
                 _log.error("nothing is taken: %s", reason)
             said = reason

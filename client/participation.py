@@ -72,14 +72,19 @@ def members(engine: Engine, campaign: int, use: Use, step: str | None = None) ->
 def fixed_cohort(engine: Engine, campaign: int, patients: Collection[str], at: datetime) -> frozenset[str]:
     """Those whom a campaign is to forget here: `patients` at the first call, the same ever after."""
     with transaction(engine) as session:
-        of_campaign = select(ParticipationRow.cohort).where(
-            ParticipationRow.campaign == campaign, ParticipationRow.use == "cohort"
-        )
-        cohort = session.scalar(of_campaign)
-        if cohort is None:
-            _add(session, patients, Participation(campaign, "", "cohort", "", at))
-            return frozenset(patients)
-        return frozenset(session.scalars(select(MemberRow.patient).where(MemberRow.cohort == cohort)))
+        return fixed_cohort_in(session, campaign, patients, at)
+
+
+def fixed_cohort_in(session: Session, campaign: int, patients: Collection[str], at: datetime) -> frozenset[str]:
+    """`fixed_cohort`, as a part of a transaction."""
+    of_campaign = select(ParticipationRow.cohort).where(
+        ParticipationRow.campaign == campaign, ParticipationRow.use == "cohort"
+    )
+    cohort = session.scalar(of_campaign)
+    if cohort is None:
+        _add(session, patients, Participation(campaign, "", "cohort", "", at))
+        return frozenset(patients)
+    return frozenset(session.scalars(select(MemberRow.patient).where(MemberRow.cohort == cohort)))
 
 
 def _add(session: Session, patients: Collection[str], entry: Participation) -> None:

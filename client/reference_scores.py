@@ -30,9 +30,11 @@ class ReferenceScores:
         np.savez(part, allow_pickle=False, owners=_owners(scores), **rows)
         os.replace(part, self._folder / f"{number}.npz")
 
-    def purge(self) -> None:
-        """Delete all of them: they are rows of patients, and of no use after their campaign."""
+    def purge(self) -> int:
+        """Delete all of them, and return how many: they are rows of patients, and of no use after their campaign."""
+        files = len([*self._folder.glob("[0-9]*.npz")])
         shutil.rmtree(self._folder, ignore_errors=True)
+        return files
 
     def load(self, scores: Mapping[str, Scores | None]) -> References | None:
         """All references for the rows of `scores`, in order; None when there are none, or they are of other rows.

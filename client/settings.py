@@ -291,7 +291,12 @@ class SiteFolder:
     def ledger_url(self) -> str:
         """Where revocations stand: in the site's database, in a file of their own where there is none."""
         real = self.settings_file.exists() or self.database.exists()
-        return self.database_url if real else f"sqlite:///{(self.root / 'revocations.db').resolve()}"
+        return self.database_url if real else f"sqlite:///{self.simulated_ledger.resolve()}"
+
+    @property
+    def simulated_ledger(self) -> Path:
+        """Revocations of a simulated site, which has no other records."""
+        return self.root / "revocations.db"
 
     @property
     def tombstones(self) -> Path:

@@ -40,8 +40,14 @@ ca_fingerprint = {ca_fingerprint}
 # auto, cpu or cuda.
 # device = "auto"
 
-# From the receipt of a revocation to its due date (GDPR Art. 12(3): one month).
-# days_to_answer = 30.0
+# PostgreSQL by URL, such as postgresql+pg8000://user:password@host/name; empty for the file site.db.
+# database = ""
+
+# File of those who must not be used again, best on another disk than the database; empty for one in this folder.
+# tombstones = ""
+
+# Whether unlearning waits until a second person has approved a revocation.
+# two_person_approval = false
 
 # Public key of the data steward, who signs statements about revocations too; see fedforget-site steward init.
 # steward_key = ""
@@ -82,6 +88,7 @@ def create_site(path: Path, asked: Asked) -> bytes:
         folder = SiteFolder(part)
         passphrase = new_secret(folder.passphrase)
         new_secret(folder.supernode_secret)
+        new_secret(folder.pseudonym_secret)
         keys = make_keys(part / FIRST_KEYS, passphrase)
         folder.tls_key.parent.symlink_to(FIRST_KEYS, target_is_directory=True)
         write_text(folder.settings_file, _TOML.format(**{key: json.dumps(value) for key, value in values.items()}))

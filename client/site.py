@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from client.bases import Bases
+from client.consent.access import Access
+from client.consent.overview import cohort_lock
+from client.consent.revocation import Receipt
+from client.consent.revocation import State as Standing
 from client.reference_scores import ReferenceScores
-from client.revocations import (
-    Receipt,
-    Revocations,
-    RevocationWatch,
-    close_revocations,
-    locked,
-    record_revocations,
-    waiting,
-)
 from client.settings import SiteFolder
+from client.site_consent import SiteConsent
 from client.site_files import drop_studies, read_site
 from client.site_records import SiteRecords
 from common.data.image_cache import ImageCache
@@ -31,7 +27,7 @@ from common.data.tensors import StudyTensors
 from common.data.tokenizer import load_tokenizer
 from common.device import derive_seed, pick_device
 from common.errors import CohortError, RefusedError, WireError
-from common.evaluation.figures import SelectionFigures
+from common.evaluation.figures import SelectionFigures, SiteFigures
 from common.evaluation.scores import Scores
 from common.evaluation.site import AuditSets, SelectionSets, audit_figures, select_figures
 from common.model.checkpoint import check_state
@@ -64,11 +60,11 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._read()
+        self._consent = SiteConsent(SiteFolder(folder), self._file.subsets)
         self.name = self._file.name
         self.card = self._file.card
-        self._watch = RevocationWatch(folder)
         place = SiteFolder(folder)
-        self._records = SiteRecords(place)
+        self._records = SiteRecords(place, self._consent)
         self.device = pick_device(place.settings().device if place.settings_file.exists() else self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
@@ -82,38 +78,38 @@ class Site:
         self._tensors: dict[tuple[frozenset[str], bool], StudyTensors] = {}
 
     @property
-    def revocations(self) -> Revocations:
-        """As they stand on disk now."""
-        return self._watch.now()
+    def stopped(self) -> frozenset[str]:
+        """Patients here who have revoked, as it stands on disk now."""
+        return self._consent.stopped()
 
-    def revoke(
-        self, patients: Collection[str], *, received: datetime | None = None, days_to_answer: float = 30.0
-    ) -> Receipt:
+    def revoke(self, patients: Collection[str], *, received: datetime | None = None) -> Receipt:
         """Record revocations, received now unless told otherwise: no train or retain batch holds these patients again.
 
         Raises:
             CohortError: some are not known here; nothing is recorded then.
         """
-        return record_revocations(
-            self.folder,
-            patients,
-            receipt=secrets.token_hex(8),
-            received=received or datetime.now(UTC),
-            days_to_answer=days_to_answer,
-        )
+        return self._consent.revoke(patients, received)
 
     def patients(self, subset: Subset) -> frozenset[str]:
         """Patients of one of the five sets who have not revoked."""
-        return self._of(subset) - self.revocations.tombstones
+        return self._of(subset) - self.stopped
 
     @property
     def forget(self) -> frozenset[str]:
         """Pending patients who were trained on."""
-        return self._of(Subset.TRAIN) & self.revocations.pending
+        return self._of(Subset.TRAIN) & self._consent.pending()
 
-    def forget_in(self, campaign: int) -> frozenset[str]:
-        """Those whom a campaign is to forget here, fixed at its first request: who revokes later waits for the next."""
-        return self._records.forgotten(campaign, self.forget) & self._of(Subset.TRAIN)
+    @contextmanager
+    def access(self, campaign: int) -> Iterator[Access]:
+        """Reach those whom a campaign is to forget here; that of an earlier campaign is closed before.
+
+        Raises:
+            RefusedError: by what it gives, when it is used after its end.
+        """
+        for earlier in self._consent.open_campaigns().keys() - {campaign}:
+            self._close_access(earlier)
+        with self._consent.access(campaign) as access:
+            yield access
 
     def _of(self, subset: Subset) -> frozenset[str]:
         """Patients of a set whose studies are here: a set also remembers those who were in an earlier manifest."""
@@ -130,7 +126,7 @@ class Site:
             train_studies=len(retain) + len(self.cohort.of(forget)),
             retain_studies=len(retain),
             pending=len(forget),
-            first_due=waiting(self.folder).first_due,
+            first_due=self._consent.waiting().first_due,
         )
 
     def train(
@@ -141,17 +137,15 @@ class Site:
         `campaign` and `step` are what the coordinator calls the occasion, for the site's records; so below.
         """
         begin = time.monotonic()
-        patients = self.patients(Subset.TRAIN)
-        if request.reference is not None:
-            patients = frozenset(p for p in patients if _in_half(self.name, p, request.reference))
-        studies = self._studies(patients, learn=True)
+        studies = self._to_learn(Subset.TRAIN, request.reference)
         if studies is None:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
-        self._records.used(state, patients, campaign, step, "train")
+        self._records.used(state, {study.patient for study in studies.studies}, campaign, step, "train")
         received, cost = None, 0.0
         if request.reference is None:
-            received, cost = self._select(model, request.seed, self.forget_in(campaign))
+            with self.access(campaign) as access:
+                received, cost = self._select(model, request.seed, access)
         trained = fit(
             model,
             studies,
@@ -173,25 +167,26 @@ class Site:
     ) -> tuple[ImageTextModel, UnlearnReply]:
         """Run the requested method on the pending patients."""
         begin = time.monotonic()
-        forgotten, kept = self.forget_in(campaign), self.patients(Subset.TRAIN)
-        forget, retain = self._studies(forgotten), self._studies(kept, learn=True)
-        calibration = self._studies(self.patients(Subset.CALIBRATION))
-        if forget is None:
-            raise RefusedError(f"{self.name}: no revocation is pending")
-        if retain is None or calibration is None:
-            raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
-        model = self._load(state)
-        self._records.used(state, forgotten, campaign, step, "unlearn")
-        self._records.used(state, kept, campaign, step, "train")
-        method = method_named(request.config.method)
-        done = method(
-            model,
-            UnlearnSets(forget, retain, calibration),
-            request.config,
-            ranking_weight=self.card.model.ranking_weight,
-            seed=derive_seed(request.seed, self.name, "unlearn"),
-            on_pass=nothing,
-        )
+        with self.access(campaign) as access:
+            forget, retain = self._to_forget(access), self._to_learn(Subset.TRAIN)
+            calibration = self._to_score(Subset.CALIBRATION)
+            if forget is None:
+                raise RefusedError(f"{self.name}: no revocation is pending")
+            if retain is None or calibration is None:
+                raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
+            model = self._load(state)
+            self._consent.begun(access)
+            self._records.used(state, {study.patient for study in forget.studies}, campaign, step, "unlearn")
+            self._records.used(state, {study.patient for study in retain.studies}, campaign, step, "train")
+            method = method_named(request.config.method)
+            done = method(
+                model,
+                UnlearnSets(forget, retain, calibration),
+                request.config,
+                ranking_weight=self.card.model.ranking_weight,
+                seed=derive_seed(request.seed, self.name, "unlearn"),
+                on_pass=nothing,
+            )
         return model, UnlearnReply(
             site=self.name,
             passes=len(done.passes),
@@ -206,40 +201,21 @@ class Site:
         """Score the received model for the requested purpose."""
         begin = time.monotonic()
         model = self._load(state)
-        forgotten = self.forget_in(campaign)
-        self._records.used(state, forgotten, campaign, step, "evaluate")
-        match request.purpose:
-            case "selection":
-                figures, cost = self._select(model, request.seed, forgotten)
-                return EvaluateReply(site=self.name, selection=figures, cost=cost, seconds=time.monotonic() - begin)
-            case "reference":
-                if request.reference is None:
-                    raise WireError("a reference evaluation names no reference")
-                cost = self._keep_reference(model, request.reference, forgotten)
-                return EvaluateReply(site=self.name, cost=cost, seconds=time.monotonic() - begin)
-            case "audit":
-                # Where nobody is to be forgotten there is nothing to compare: utility on the test patients suffices.
-                here = bool(forgotten)
-                sets = AuditSets(
-                    forget=self._score(model, forgotten),
-                    retain=self._score(model, self.patients(Subset.TRAIN)) if here else None,
-                    calibration=self._score(model, self.patients(Subset.CALIBRATION)) if here else None,
-                    never_seen=self._score(model, self.patients(Subset.AUDIT)) if here else None,
-                    test=self._score(model, self.patients(Subset.TEST)),
-                )
-                audit = audit_figures(
-                    sets,
-                    len(self.card.classes),
-                    ReferenceScores(self.folder).load(
-                        {"forget": sets.forget, "never_seen": sets.never_seen, "calibration": sets.calibration}
-                    ),
-                    draws=request.decision.bootstrap,
-                    rng=np.random.default_rng(derive_seed(request.seed, self.name, "audit")),
-                )
-                self._records.audited(campaign, audit)
-                scored = (sets.forget, sets.retain, sets.calibration, sets.never_seen, sets.test)
-                cost = FORWARD * sum(len(s) for s in scored if s is not None)
-                return EvaluateReply(site=self.name, audit=audit, cost=cost, seconds=time.monotonic() - begin)
+        with self.access(campaign) as access:
+            self._records.used(state, access.patients, campaign, step, "evaluate")
+            match request.purpose:
+                case "selection":
+                    figures, cost = self._select(model, request.seed, access)
+                    return EvaluateReply(site=self.name, selection=figures, cost=cost, seconds=time.monotonic() - begin)
+                case "reference":
+                    if request.reference is None:
+                        raise WireError("a reference evaluation names no reference")
+                    cost = self._keep_reference(model, request.reference, access)
+                    return EvaluateReply(site=self.name, cost=cost, seconds=time.monotonic() - begin)
+                case "audit":
+                    audit, cost = self._audit(model, request, access)
+                    self._records.audited(campaign, audit)
+                    return EvaluateReply(site=self.name, audit=audit, cost=cost, seconds=time.monotonic() - begin)
 
     def adopt(self, state: State, request: AdoptRequest) -> AdoptReply:
         """Keep a published version as the base, close the revocations it settles, and delete what remembers.
@@ -250,15 +226,14 @@ class Site:
             CheckpointError: the weights are not the version's, or of another model.
         """
         self._load(state)
-        purged, settled = self._records.adopt(state, request, self.revocations.pending)
-        closed = close_revocations(self.folder, settled, at=datetime.now(UTC))
+        purged, settled = self._records.adopt(state, request, self._consent.pending_pseudonyms())
+        after = Standing.UNLEARNED if request.how == "unlearned" else Standing.RETRAINED
+        closed = self._consent.settle(settled, after, request.campaign, request.digest)
         # Also of those whom an earlier call closed before it was cut short, and of those who were never trained on.
-        self.purge_patients(self.revocations.tombstones - self.revocations.pending)
-        ReferenceScores(self.folder).purge()
-        self.bases.clear()
+        self._close_access(request.campaign)
         return AdoptReply(site=self.name, purged=tuple(sorted(purged)), closed=closed)
 
-    def purge_patients(self, patients: Collection[str]) -> None:
+    def purge_patients(self, patients: Collection[str]) -> dict[str, int]:
         """Delete pixels, reports and tokens of patients; the hospital's own records are not touched.
 
         Raises:
@@ -266,27 +241,63 @@ class Site:
         """
         of_files = {self.cache.digest(s.image) for s in self.cohort.of(patients).studies if s.image.is_file()}
         noted = {row.digest for row in self._file.studies if row.patient in patients}
-        self.cache.discard_digests((of_files | noted) - {""})
-        with locked(self.folder):
-            drop_studies(self.folder, patients)
+        pixels = self.cache.discard_digests((of_files | noted) - {""})
+        with cohort_lock(SiteFolder(self.folder)):
+            studies = drop_studies(self.folder, patients)
         self._read()
+        return {"pixels": pixels, "studies": studies}
 
-    def _select(self, model: ImageTextModel, seed: int, forgotten: frozenset[str]) -> tuple[SelectionFigures, float]:
+    def _close_access(self, campaign: int) -> None:
+        """Delete what remembers those whom a campaign reached, and write down that it reads them no more.
+
+        Pixels of those who wait for another campaign go where they can be decoded again.
+        """
+        waiting = self.cohort.of(self.stopped - self._consent.done()).studies
+        again = self.cache.discard({study.image for study in waiting if study.image.is_file()})
+        purged = self.purge_patients(self._consent.done())
+        purged["pixels"] += again
+        purged["references"] = ReferenceScores(self.folder).purge()
+        purged["working"] = self.bases.clear()
+        self._consent.closed(campaign, purged)
+
+    def _select(self, model: ImageTextModel, seed: int, access: Access) -> tuple[SelectionFigures, float]:
         sets = SelectionSets(
-            forget=self._score(model, forgotten),
-            validation=self._score(model, self.patients(Subset.VALIDATION)),
+            forget=_scored(model, self._to_forget(access)),
+            validation=_scored(model, self._to_score(Subset.VALIDATION)),
             # Without patients to forget there is nothing to compare, and nothing to pay for.
-            calibration=self._score(model, self.patients(Subset.CALIBRATION)) if forgotten else None,
+            calibration=_scored(model, self._to_score(Subset.CALIBRATION)) if access else None,
         )
         rng = np.random.default_rng(derive_seed(seed, self.name, "selection"))
         cost = FORWARD * sum(len(s) for s in (sets.forget, sets.validation, sets.calibration) if s is not None)
         return select_figures(sets, len(self.card.classes), rng), cost
 
-    def _keep_reference(self, model: ImageTextModel, number: int, forgotten: frozenset[str]) -> float:
+    def _audit(self, model: ImageTextModel, request: EvaluateRequest, access: Access) -> tuple[SiteFigures, float]:
+        # Where nobody is to be forgotten there is nothing to compare: utility on the test patients suffices.
+        compared = bool(access)
+        sets = AuditSets(
+            forget=_scored(model, self._to_forget(access)),
+            retain=_scored(model, self._to_score(Subset.TRAIN)) if compared else None,
+            calibration=_scored(model, self._to_score(Subset.CALIBRATION)) if compared else None,
+            never_seen=_scored(model, self._to_score(Subset.AUDIT)) if compared else None,
+            test=_scored(model, self._to_score(Subset.TEST)),
+        )
+        figures = audit_figures(
+            sets,
+            len(self.card.classes),
+            ReferenceScores(self.folder).load(
+                {"forget": sets.forget, "never_seen": sets.never_seen, "calibration": sets.calibration}
+            ),
+            draws=request.decision.bootstrap,
+            rng=np.random.default_rng(derive_seed(request.seed, self.name, "audit")),
+        )
+        scored = (sets.forget, sets.retain, sets.calibration, sets.never_seen, sets.test)
+        return figures, FORWARD * sum(len(s) for s in scored if s is not None)
+
+    def _keep_reference(self, model: ImageTextModel, number: int, access: Access) -> float:
         sets = {
-            "forget": self._score(model, forgotten),
-            "never_seen": self._score(model, self.patients(Subset.AUDIT)),
-            "calibration": self._score(model, self.patients(Subset.CALIBRATION)),
+            "forget": _scored(model, self._to_forget(access)),
+            "never_seen": _scored(model, self._to_score(Subset.AUDIT)),
+            "calibration": _scored(model, self._to_score(Subset.CALIBRATION)),
         }
         if sets["forget"] is None:
             return 0.0
@@ -295,23 +306,37 @@ class Site:
 
     def scores(self, state: State, subset: Subset) -> Scores | None:
         """Rows of one set, for those who are at the site: nothing that handles messages calls this."""
-        return self._score(self._load(state), self.patients(subset))
+        return _scored(self._load(state), self._to_score(subset))
 
-    def _score(self, model: ImageTextModel, patients: frozenset[str]) -> Scores | None:
-        studies = self._studies(patients)
-        return None if studies is None else score(model, studies)
+    def _to_learn(self, subset: Subset, reference: int | None = None) -> StudyTensors | None:
+        """A set to learn from, None for nobody; who revokes meanwhile is in no later batch.
 
-    def _studies(self, patients: frozenset[str], *, learn: bool = False) -> StudyTensors | None:
-        """Tensors of these patients, None for nobody; to `learn` from, they leave out who revokes meanwhile.
-
-        Sets that are asked for no longer are let go.
+        Of a `reference` model, the half of the patients that it is trained on. It takes no patients, so that none can
+        be handed to it who has revoked.
         """
+        patients = self.patients(subset)
+        if reference is not None:
+            patients = frozenset(p for p in patients if _in_half(self.name, p, reference))
+        return self._studies(patients, learn=True)
+
+    def _to_score(self, subset: Subset) -> StudyTensors | None:
+        """A set to score, None for nobody."""
+        return self._studies(self.patients(subset), learn=False)
+
+    def _to_forget(self, access: Access) -> StudyTensors | None:
+        """Those whom an access reaches and who were trained on, None for nobody; kept by nothing."""
+        of_train = self._of(Subset.TRAIN)
+        studies = tuple(study for study in access.studies(self.cohort) if study.patient in of_train)
+        return StudyTensors(studies, self.cache, self.tokenizer) if studies else None
+
+    def _studies(self, patients: frozenset[str], *, learn: bool) -> StudyTensors | None:
+        """Tensors of these patients; sets that are asked for no longer are let go."""
         if not patients:
             return None
         if (patients, learn) not in self._tensors:
             if len(self._tensors) > 16:
                 self._tensors.clear()
-            withdrawn = (lambda: self.revocations.tombstones) if learn else None
+            withdrawn = (lambda: self.stopped) if learn else None
             studies = self.cohort.of(patients).studies
             self._tensors[patients, learn] = StudyTensors(studies, self.cache, self.tokenizer, withdrawn)
         return self._tensors[patients, learn]
@@ -322,6 +347,10 @@ class Site:
         check_state(state, self._model.state_dict(), where="received weights")
         self._model.load_state_dict(dict(state))
         return self._model
+
+
+def _scored(model: ImageTextModel, studies: StudyTensors | None) -> Scores | None:
+    return None if studies is None else score(model, studies)
 
 
 def _in_half(site: str, patient: str, reference: int) -> bool:

@@ -93,8 +93,8 @@ def write_site(
     )
 
 
-def drop_studies(folder: Path, patients: Collection[str]) -> None:
-    """Take the studies of patients out of `site.json`, who stay known.
+def drop_studies(folder: Path, patients: Collection[str]) -> int:
+    """Take the studies of patients out of `site.json`, who stay known; returns how many studies.
 
     Raises:
         CohortError: missing or damaged.
@@ -104,6 +104,7 @@ def drop_studies(folder: Path, patients: Collection[str]) -> None:
     kept = tuple(row for row in file.studies if row.patient not in patients)
     if len(kept) < len(file.studies):
         _write(folder, file.model_copy(update={"studies": kept}))
+    return len(file.studies) - len(kept)
 
 
 def read_site(folder: Path) -> SiteFile:

@@ -1,5 +1,5 @@
 """What a site with a database writes down about its use of patients and versions; without one, as in a simulation,
-nothing is recorded and all who are pending count as one campaign's.
+nothing is recorded and all who are pending count as one campaign's. Patients stand in it by pseudonym.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from torch import Tensor
 from client.database import opened
 from client.event_log import SiteLog
 from client.holdings import HeldVersions
-from client.participation import Participation, Use, fixed_cohort, members, record
+from client.participation import Participation, Use, members, record
 from client.settings import SiteFolder
+from client.site_consent import SiteConsent
 from common.evaluation.figures import SiteFigures, reported_digest
 from common.model.checkpoint import state_digest
 from common.wire import TRAIN, AdoptRequest
@@ -26,27 +27,21 @@ class SiteRecords:
     """The records in a site's folder; `campaign` 0 is outside of any."""
 
     folder: SiteFolder
-
-    def forgotten(self, campaign: int, pending: frozenset[str]) -> frozenset[str]:
-        """Those whom a campaign is to forget here: `pending` at its first request, the same ever after."""
-        if not campaign or not self._kept:
-            return pending
-        with opened(self.folder.database) as engine:
-            return fixed_cohort(engine, campaign, pending, datetime.now(UTC))
+    consent: SiteConsent
 
     def used(self, state: Mapping[str, Tensor], patients: Collection[str], campaign: int, step: str, use: Use) -> None:
         """Write down a use of patients that begins with the weights `state`."""
         if patients and self._kept:
             entry = Participation(campaign, step, use, state_digest(state), datetime.now(UTC))
-            with opened(self.folder.database) as engine:
-                record(engine, patients, entry)
+            with opened(self.folder.database_url) as engine:
+                record(engine, self.consent.pseudonyms(patients), entry)
 
     def adopt(
         self, state: Mapping[str, Tensor], request: AdoptRequest, pending: frozenset[str]
     ) -> tuple[frozenset[str], frozenset[str]]:
         """Keep a version, delete the retired ones; returns the digests of these, and whom the version does not know.
 
-        That is, of those pending, whom the campaign unlearned here, or all who were not in its training.
+        That is, of those pending, whom the campaign unlearned here, or all who were not in its training. By pseudonym.
 
         Raises:
             CheckpointError: the weights are others than the digest says.
@@ -54,7 +49,7 @@ class SiteRecords:
         """
         if not self._kept:
             return frozenset(request.retired), pending
-        with opened(self.folder.database) as engine:
+        with opened(self.folder.database_url) as engine:
             versions = HeldVersions(self.folder.root / "models", engine, lambda: datetime.now(UTC))
             versions.keep(request.digest, state, request.version)
             purged = versions.purge(request.retired)
@@ -70,7 +65,7 @@ class SiteRecords:
         """Write down which figures were reported of a candidate."""
         if campaign and self._kept and self._enrolled:
             digest = reported_digest(figures.membership, figures.groups["test"]["fused"])
-            with opened(self.folder.database) as engine:
+            with opened(self.folder.database_url) as engine:
                 self._log(engine).audited(campaign, digest)
 
     def _log(self, engine: Engine) -> SiteLog:
@@ -83,4 +78,4 @@ class SiteRecords:
 
     @property
     def _kept(self) -> bool:
-        return self.folder.database.exists()
+        return self.folder.has_database

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from flwr.app import RecordDict
 from sqlalchemy import delete
@@ -28,7 +27,8 @@ class Trust:
     settings: SiteSettings
     coordinator: PublicKey
     key: SigningKey
-    database: Path
+    database: str
+    """Its URL."""
 
     @classmethod
     def open(cls, folder: SiteFolder) -> Trust:
@@ -46,7 +46,7 @@ class Trust:
                 where=str(folder.coordinator_key),
                 remedy="join the federation first: fedforget-site join",
             ) from None
-        return cls(settings, coordinator, load_signing_key(folder.signing_key, folder.passphrase), folder.database)
+        return cls(settings, coordinator, load_signing_key(folder.signing_key, folder.passphrase), folder.database_url)
 
     def read(self, records: RecordDict) -> Instruction:
         """The coordinator's instruction in a message, see `read_instruction`."""

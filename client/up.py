@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from client.database import migrate
+from client.consent.earlier_records import rename_members
+from client.consent.opening import open_ledger
 from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings
 from client.supernode import supernode_argv
 from common.errors import InputError
 from common.flower import environment
 from common.log_filter import withhold_unknown
 from common.service import accepts, keep_up, only_one, refuse_exposed
-from common.sql import open_database
 from common.supervisor import Child
 
 _ADMITTED = re.compile(r"SuperNode ID: \d+")
@@ -62,15 +62,15 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
 def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:
     """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
     needed = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
-    return (*needed, *(path for path in (folder.passphrase,) if path.exists()))
+    return (*needed, *(path for path in (folder.passphrase, folder.pseudonym_secret) if path.exists()))
 
 
 def up(folder: SiteFolder, *, as_json: bool) -> None:
-    """Migrate the site's database and keep the hospital's processes alive until SIGTERM.
+    """Migrate the site's database, bring its tombstones into it and keep the hospital's processes alive until SIGTERM.
 
     Raises:
         ConfigError: `site.toml` is missing or wrong.
-        InputError: not joined, a secret is missing or readable by others, or the database is damaged.
+        InputError: not joined, a secret is missing or readable by others, or the database or tombstones are damaged.
         RefusedError: another `up` runs in the folder.
         UnavailableError: the monitor's port is taken.
     """
@@ -82,9 +82,6 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
             "this site has not joined a federation", where=str(folder.root), remedy="fedforget-site join BUNDLE"
         )
     with only_one(folder.root):
-        engine = open_database(f"sqlite:///{folder.database.resolve()}")
-        try:
-            migrate(engine)
-        finally:
-            engine.dispose()
+        with open_ledger(folder) as ledger:
+            rename_members(ledger)
         keep_up(children(folder, settings), folder.logs, withhold_unknown, settings.ports.monitor, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,10 +111,16 @@ def migrate(engine: Engine, migrations: Path) -> None:
 
 def pending_migration(engine: Engine, migrations: Path) -> str | None:
     """Which revision the database has when it is not the newest of `migrations`, None when it is."""
-    head = ScriptDirectory(str(migrations)).get_current_head()
+    head = _newest(migrations)
     with engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     return None if found == head else found or "empty"
+
+
+@cache
+def _newest(migrations: Path) -> str | None:
+    """Every file of the folder is imported to find it."""
+    return ScriptDirectory(str(migrations)).get_current_head()
 
 
 def _alembic(connection: Any, migrations: Path) -> Config:

@@ -14,7 +14,8 @@ import numpy as np
 from flwr.serverapp import Grid
 from pydantic import BaseModel
 
-from client.revocations import REVOCATIONS_FILE
+from client.app import open_site
+from client.settings import SiteFolder
 from client.site import Site
 from common.config import CampaignConfig, TrainConfig
 from common.device import derive_seed
@@ -264,7 +265,10 @@ class Experiment:
     def _withdraw_revocations(self) -> None:
         """A simulation that goes on begins before the revocations, as its first stage trains on everybody."""
         for name in self.prepared.sites:
-            (self.prepared.site_folder(name) / REVOCATIONS_FILE).unlink(missing_ok=True)
+            folder = SiteFolder(self.prepared.site_folder(name))
+            for path in (*folder.root.glob(f"{folder.simulated_ledger.name}*"), folder.tombstones):
+                path.unlink(missing_ok=True)
+        open_site.cache_clear()
 
 
 def _figures(outcome: Outcome) -> FederationFigures:

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from client.revocations import read_revocations
 from client.settings import CONFIG_FILE, SiteFolder
 from common.terminal import AsJson, Folder, clear_errors, rows_table, show, sub_app
 
@@ -78,12 +77,13 @@ def import_(
 @data.command("show", epilog="Example: fedforget-site data show --dir north")
 def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Studies by set and label."""
+    from client.consent.overview import read_revocations  # noqa: PLC0415 - the database
     from client.data_import import count_sets  # noqa: PLC0415 - torch
     from client.site_files import read_site  # noqa: PLC0415 - torch
 
     with clear_errors():
         file = read_site(folder)
-        sets = count_sets(file.cohort, file.subsets, read_revocations(folder).tombstones)
+        sets = count_sets(file.cohort, file.subsets, read_revocations(folder, file.subsets).tombstones)
         show(sets, _sets_table(sets), as_json=as_json)
 
 

@@ -148,9 +148,9 @@ def opened_site(folder: Path) -> Iterator[SiteLog]:
     from client.settings import SiteFolder  # noqa: PLC0415
 
     place = SiteFolder(folder)
-    if not place.database.exists():
+    if not place.has_database:
         raise InputError("no database here", where=str(folder), remedy="give the folder of `fedforget-site init`")
-    with opened(place.database) as engine:
+    with opened(place.database_url) as engine:
         if (schema := pending_migration(engine)) is not None:
             remedy = "`fedforget-site up` migrates it, after a backup"
             raise InputError(f"the database has schema {schema}", where=str(folder), remedy=remedy)

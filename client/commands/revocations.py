@@ -6,20 +6,18 @@ import getpass
 import secrets
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from client.revocations import Revocation, Revocations, Scope, read_revocations, record_revocations
-from client.settings import CONFIG_FILE, SiteFolder
+from client.consent.revocation import OPEN, Request, Scope, Source, Standing, State
+from client.settings import SiteFolder
 from common.data.manifest import one_a_line, read_patient_list
 from common.errors import InputError
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
-
-DAYS_TO_ANSWER = 30.0
-"""Where there is no `site.toml`, as in a simulated site."""
 
 revocations = sub_app("Revocations of this site: numbers and dates, never identities.")
 
@@ -32,23 +30,23 @@ def revoke(
     received: Annotated[
         str | None, typer.Option("--received", help="Day or moment it came in, as 2026-03-01; now without it.")
     ] = None,
-    scope: Annotated[Scope, typer.Option("--scope", help="What is revoked: all use of the data.")] = "all",
+    scope: Annotated[
+        Scope, typer.Option("--scope", help="What must be forgotten; with any of them all use stops.")
+    ] = "all",
     as_json: AsJson = False,
 ) -> None:
     """Record that patients have revoked: from now on nothing is trained on them, and the model is to forget them.
 
     Without --patient-file the ids are asked for, unseen, on a terminal; otherwise they are read from standard input.
     """
+    from client.consent.opening import open_ledger  # noqa: PLC0415 - the database, for commands that need it
+
     with clear_errors():
-        now = datetime.now(UTC)
-        receipt = record_revocations(
-            folder,
-            read_patient_list(patient_file) if patient_file else _from_input(),
-            receipt=secrets.token_hex(8),
-            received=_moment(received, now) if received else now,
-            days_to_answer=_days_to_answer(folder),
-            scope=scope,
-        )
+        now, number = datetime.now(UTC), secrets.token_hex(8)
+        patients = read_patient_list(patient_file) if patient_file else _from_input()
+        request = Request(Source("cli", number), number, _moment(received, now) if received else now, scope)
+        with open_ledger(SiteFolder(folder)) as ledger:
+            receipt = ledger.record(request, patients)
         fields = {
             "receipt": receipt.receipt,
             "patients": receipt.patients,
@@ -64,7 +62,7 @@ def revoke(
 def list_(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Receipts with their state and the days that are left."""
     with clear_errors():
-        rows = _receipts(read_revocations(folder), datetime.now(UTC))
+        rows = _receipts(_standing(folder), datetime.now(UTC))
         columns = ("receipt", "patients", "pending", "received", "due", "days_left")
         show(rows, rows_table(columns, [[row[c] for c in columns] for row in rows]), as_json=as_json)
 
@@ -77,7 +75,7 @@ def show_(
 ) -> None:
     """One receipt."""
     with clear_errors():
-        rows = [row for row in _receipts(read_revocations(folder), datetime.now(UTC)) if row["receipt"] == receipt]
+        rows = _receipts(_standing(folder, receipt), datetime.now(UTC))
         if not rows:
             raise InputError("no such receipt", where=str(folder), remedy="see fedforget-site revocations list")
         show(rows[0], fields_table(rows[0]), as_json=as_json)
@@ -89,28 +87,37 @@ def register(app: typer.Typer) -> None:
     app.add_typer(revocations, name="revocations")
 
 
-def _receipts(found: Revocations, now: datetime) -> list[dict[str, Any]]:
-    by_receipt: dict[str, list[Revocation]] = defaultdict(list)
-    for entry in found.patients.values():
-        by_receipt[entry.receipt].append(entry)
+def _standing(folder: Path, receipt: str | None = None) -> tuple[Standing, ...]:
+    from client.consent.opening import open_ledger  # noqa: PLC0415 - the database, for commands that need it
+
+    with open_ledger(SiteFolder(folder)) as ledger:
+        return ledger.standing(receipt)
+
+
+def _receipts(found: Sequence[Standing], now: datetime) -> list[dict[str, Any]]:
+    by_receipt: dict[str, list[Standing]] = defaultdict(list)
+    for standing in found:
+        by_receipt[standing.receipt].append(standing)
     rows = [_row(receipt, entries, now) for receipt, entries in by_receipt.items()]
     return sorted(rows, key=lambda row: (row["due"], row["receipt"]))
 
 
-def _row(receipt: str, entries: list[Revocation], now: datetime) -> dict[str, Any]:
+def _row(receipt: str, entries: list[Standing], now: datetime) -> dict[str, Any]:
     states = [entry.state for entry in entries]
-    due, pending = min(entry.due for entry in entries), states.count("pending")
+    is_open = any(state in OPEN for state in states)
     closed = [entry.closed for entry in entries if entry.closed is not None]
+    due = min(entry.due for entry in entries)
     return {
         "receipt": receipt,
         "patients": len(entries),
-        "pending": pending,
-        "unlearned": states.count("unlearned"),
-        "untrained": states.count("untrained"),
+        "pending": sum(state in OPEN for state in states),
+        "unlearned": states.count(State.UNLEARNED) + states.count(State.RETRAINED),
+        "untrained": states.count(State.EXCLUDED) + states.count(State.EVALUATION_ONLY),
         "received": min(entry.received for entry in entries),
         "due": due,
-        "days_left": round((due - now).total_seconds() / 86400, 1) if pending else None,
-        "closed": max(closed) if closed and not pending else None,
+        "days_left": round((due - now).total_seconds() / 86400, 1) if is_open else None,
+        "closed": max(closed) if closed and not is_open else None,
+        "states": {str(state): states.count(state) for state in State if state in states},
     }
 
 
@@ -134,8 +141,3 @@ def _moment(text: str, now: datetime) -> datetime:
     if found > now:
         raise InputError("lies in the future", where="--received", remedy="give the day on which it came in")
     return found
-
-
-def _days_to_answer(folder: Path) -> float:
-    settings = SiteFolder(folder).settings() if (folder / CONFIG_FILE).exists() else None
-    return (settings.days_to_answer if settings else None) or DAYS_TO_ANSWER

@@ -152,7 +152,7 @@ class Ledger:
             return Receipt(first.receipt, len(names), len(names), first.received, first.due)
         self.insert(writing, request, new)
         writing.stops += [Tombstone("stop", p, request.receipt, request.received) for p in new]
-        self._seal(writing.session, names)
+        self.seal(writing.session, names)
         due = first_due(request.received, self.days_to_answer)
         return Receipt(request.receipt, len(names), len(names) - len(new), request.received, due)
 
@@ -188,7 +188,11 @@ class Ledger:
         """How many patients the model has still to forget, and when the first answer is due.
 
         Those who await an approval are not in the number, as no campaign may take them up; their due dates count.
+
+        Raises:
+            CohortError: the tombstones are damaged or gone.
         """
+        self.stopped()
         with transaction(self.engine) as session:
             found = standing_of(session, RevocationEventRow.state.in_([str(state) for state in OPEN]))
         ready = {s.pseudonym for s in found if s.state in TO_FORGET}
@@ -206,7 +210,8 @@ class Ledger:
         """The sets of all whom the site knows, by pseudonym."""
         return {self.pseudonyms.of(patient): s for patient, s in self._known.now(nobody_yet=True).items()}
 
-    def _seal(self, session: Session, names: Mapping[str, str]) -> None:
+    def seal(self, session: Session, names: Mapping[str, str]) -> None:
+        """Keep the identifiers behind pseudonyms, each encrypted."""
         there = set[str]()
         for some in chunks(names):
             there |= set(session.scalars(select(PatientRow.patient).where(PatientRow.patient.in_(some))))

@@ -66,7 +66,7 @@ class AccessRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     campaign: Mapped[int]
     what: Mapped[str]
-    """`opened`, `closed` or `purged`."""
+    """`opened` or `closed`."""
     at: Mapped[datetime]
     patients: Mapped[int]
     purged: Mapped[dict[str, Any]]

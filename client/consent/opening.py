@@ -10,6 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, select
 
+from client.consent.earlier_records import take_over
 from client.consent.ledger import Clock, Ledger, now_utc
 from client.consent.ledger_rows import standing_of
 from client.consent.revocation import Request, Source, State
@@ -46,6 +47,7 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc) -> Iterator[Ledger]:
             days_to_answer=settings.days_to_answer if settings else None,
             two_person=settings is not None and settings.two_person_approval,
         )
+        take_over(ledger)
         reconcile(ledger)
         yield ledger
 

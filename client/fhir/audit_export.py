@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from client.consent.overview import read_revocations
 from client.event_log import SiteLog
 from client.fhir.audit_events import Leaf, Parties, audit_events
-from client.revocations import read_revocations
 from common.errors import OutputError
 from common.evidence.log import Entry
 from common.evidence.schema import decode

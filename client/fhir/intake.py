@@ -1,32 +1,35 @@
 """Where every FHIR way in ends: the version is kept, the rule is asked, and a withdrawal becomes a revocation.
 
-Kept before weighed, recorded before marked as weighed: a process that is killed in between does it again, and nothing
-is counted twice.
+Kept before weighed; recorded and marked as weighed in one transaction: a process that is killed does it again, and
+nothing is counted twice.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from client.consent.consent_document import Coding, UnreadableConsentError, read_consent
+from client.consent.known import known_patients
+from client.consent.ledger import Ledger, Writing
+from client.consent.revocation import Request
 from client.consent.rule import Deny, Permit
 from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept, StewardItem
 from client.fhir.patients import PatientMap
 from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
 from client.fhir.weighing import KnownVersion, Weighed, weigh
-from client.revocations import known_patients, record_revocations
 from common.errors import InputError
 
 _REVOKED = "revoked"
 _SITE_FILE = "site.json"
+_AT_ONCE = 200
+"""Patients in one transaction."""
 
 
 class OtherPatientError(InputError):
@@ -38,7 +41,7 @@ class Intake:
     """Takes Consents at one site.
 
     Attributes:
-        folder: of the site, with its revocations.
+        ledger: of the site; its database holds the versions as well.
         store: of the versions.
         patients: the map as it stands now.
         policy: what the data are used for, as the rule asks it.
@@ -46,12 +49,11 @@ class Intake:
         base: of the hospital's FHIR server, empty if none is known.
     """
 
-    folder: Path
+    ledger: Ledger
     store: ConsentStore
     patients: Callable[[], PatientMap]
     policy: Coding
     purpose: Coding | None
-    days_to_answer: float
     clock: Callable[[], datetime]
     base: str = ""
     _asked_of: list[PatientMap] = field(default_factory=list, init=False, repr=False)
@@ -131,8 +133,7 @@ class Intake:
     def _act_on(self, kept: Sequence[Kept]) -> None:
         """Settle these patients alone: a sender does not wait for a pull that has kept a million others."""
         patients, since = self.patients(), self.store.baseline()
-        for patient in {version.patient for version in kept}:
-            self._settle(patient, patients, since)
+        self._settle({version.patient for version in kept}, patients, since)
 
     def settle(self) -> int:
         """Weigh all that was not weighed, and record what waits; returns how many withdrawals became revocations.
@@ -147,7 +148,11 @@ class Intake:
         else:
             # Many of a hospital's patients may be in no cohort: they are looked up again only in another map.
             named = {p for p, key in self.store.waiting().items() if patients.cohort_id(key) is not None}
-        revoked = sum(self._settle(patient, patients, since) for patient in sorted(found | named))
+        everybody = sorted(found | named)
+        revoked = sum(
+            self._settle(everybody[start : start + _AT_ONCE], patients, since)
+            for start in range(0, len(everybody), _AT_ONCE)
+        )
         self._asked_of[:] = [patients]
         return revoked
 
@@ -158,38 +163,39 @@ class Intake:
             InputError: the patient map, or a file of the site.
         """
         patients = self.patients()
-        known = known_patients(self.folder) if (self.folder / _SITE_FILE).exists() else {}
+        folder = self.ledger.folder.root
+        known = known_patients(folder) if (folder / _SITE_FILE).exists() else {}
         return tuple(
             item
             for item in self.store.steward_list()
             if item.patient is None or patients.cohort_id(item.patient) in known
         )
 
-    def _settle(self, patient: str, patients: PatientMap, since: datetime | None) -> bool:
-        now = self.clock()
-        with self.store.weighing() as session:
-            key = self.store.identifier(session, patient)
-            cohort_id = patients.cohort_id(key) if key is not None else None
-            everybody = {patient}
-            if cohort_id is not None:
-                everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}
-            versions = self.store.versions(session, everybody)
-            found = weigh(versions, self.policy, self.purpose, since=since, at=now)
-            decision = _brought_up_to_date(session, patient, versions, found, now)
-            # Where the consent names nobody, or nobody whom the map knows, there is nobody to exclude yet.
-            recording = decision.receipt is not None and decision.recorded is None and cohort_id is not None
-            if recording:
-                record_revocations(
-                    self.folder,
-                    [str(cohort_id)],
-                    receipt=str(decision.receipt),
-                    received=decision.received or now,
-                    days_to_answer=self.days_to_answer,
-                    also_unknown=True,
-                )
-                decision.recorded = now
-            self.store.mark_weighed(session, [patient], now)
-            return recording
+    def _settle(self, pseudonyms: Collection[str], patients: PatientMap, since: datetime | None) -> int:
+        """Weigh what some patients have, in one transaction; returns how many withdrawals became revocations."""
+        with self.ledger.writing() as writing:
+            return sum(self._settle_one(writing, patient, patients, since) for patient in pseudonyms)
+
+    def _settle_one(self, writing: Writing, patient: str, patients: PatientMap, since: datetime | None) -> bool:
+        now, session = self.clock(), writing.session
+        key = self.store.identifier(session, patient)
+        cohort_id = patients.cohort_id(key) if key is not None else None
+        everybody = {patient}
+        if cohort_id is not None:
+            everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}
+        versions = self.store.versions(session, everybody)
+        found = weigh(versions, self.policy, self.purpose, since=since, at=now)
+        decision = _brought_up_to_date(session, patient, versions, found, now)
+        # Where the consent names nobody, or nobody whom the map knows, there is nobody to exclude yet.
+        recording = decision.receipt is not None and decision.recorded is None and cohort_id is not None
+        if recording:
+            receipt = str(decision.receipt)
+            source = self.store.source(session, receipt)
+            request = Request(source, receipt, decision.received or now)
+            self.ledger.add(writing, request, [str(cohort_id)], also_unknown=True)
+            decision.recorded = now
+        self.store.mark_weighed(session, [patient], now)
+        return recording
 
 
 def _brought_up_to_date(

@@ -12,25 +12,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from client.consent.consent_document import Coding
+from client.consent.ledger import now_utc
 from client.consent.mii_broad_consent import USE_FOR_RESEARCH
+from client.consent.opening import open_ledger
 from client.consent_store import ConsentStore
-from client.database import opened, pending_migration
 from client.fhir.app import make_app
 from client.fhir.intake import Intake
 from client.fhir.patients import PatientMapFile
 from client.fhir.puller import Puller
 from client.fhir.server import FhirServer, check_address, http_client, token_url
 from client.fhir.smart import SignIn
-from client.pseudonyms import Pseudonyms
 from client.settings import FhirConfig, SiteFolder
-from common.errors import ConfigError, InputError, UnavailableError
+from common.errors import ConfigError, UnavailableError
 from common.files import read_private
 from common.private_keys import load_ec_key, read_passphrase
 
@@ -40,11 +40,6 @@ _CONCURRENT = 64
 _LEAST_TOKEN_BYTES = 32
 
 _log = logging.getLogger("fedforget.fhir")
-
-
-def now_utc() -> datetime:
-    """The site's clock."""
-    return datetime.now(UTC)
 
 
 @contextmanager
@@ -58,21 +53,15 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
     config = settings.fhir
     if bool(config.policy_system) != bool(config.policy_code):
         raise ConfigError("a policy needs both policy_system and policy_code", where=str(folder.settings_file))
-    if not folder.pseudonym_secret.exists():
+    if not folder.fhir_jwks.exists():
         raise ConfigError("not set up yet", where=str(folder.root), remedy="fedforget-site fhir init")
-    pseudonyms = Pseudonyms.of_site(folder.pseudonym_secret)
-    with opened(folder.database) as engine:
-        if pending_migration(engine) is not None:
-            raise InputError(
-                "the database has an older schema", where=str(folder.database), remedy="fedforget-site up migrates it"
-            )
+    with open_ledger(folder, now_utc) as ledger:
         yield Intake(
-            folder=folder.root,
-            store=ConsentStore(engine, pseudonyms),
+            ledger=ledger,
+            store=ConsentStore(ledger.engine, ledger.pseudonyms),
             patients=PatientMapFile(_file(folder, config.patient_map)).now,
             policy=Coding(config.policy_system, config.policy_code) if config.policy_code else USE_FOR_RESEARCH,
             purpose=Coding(_PURPOSES, config.purpose) if config.purpose else None,
-            days_to_answer=settings.days_to_answer or 30.0,
             clock=now_utc,
             base=check_address(config.server, "fhir.server") if config.server else "",
         )

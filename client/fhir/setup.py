@@ -47,9 +47,9 @@ def make_keys(folder: SiteFolder) -> tuple[Path, ...]:
 
 
 def _has_consents(folder: SiteFolder) -> bool:
-    if not folder.database.exists():
+    if not folder.has_database:
         return False
-    with opened(folder.database) as engine, engine.connect() as connection:
+    with opened(folder.database_url) as engine, engine.connect() as connection:
         tables = inspect(connection).get_table_names()
         table = PatientRow.__tablename__
         return table in tables and connection.execute(select(PatientRow.patient).limit(1)).first() is not None

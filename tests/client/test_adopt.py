@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from client.consent.overview import read_revocations
 from client.database import migrate, opened
 from client.participation import members, versions_that_saw
-from client.revocations import read_revocations, waiting
+from client.pseudonyms import Pseudonyms
+from client.settings import SiteFolder
 from client.site import Site
 from client.site_files import SITE_FILE
 from common.config import DecisionConfig, TrainConfig, UnlearnConfig
@@ -47,17 +49,20 @@ def test_a_campaign_forgets_those_of_its_first_request_and_closes_no_others(site
     site.revoke([second])
     _, reply = site.unlearn(card.build(1).state_dict(), UNLEARNING, campaign=2, step="train.unlearn")
     assert reply.passes == 1
+    names = Pseudonyms.of_site(SiteFolder(site.folder).pseudonym_secret)
     with opened(site.folder / "site.db") as engine:
-        assert members(engine, 2, "unlearn") == {first}
-        assert second not in members(engine, 2, "train")
-        seen = versions_that_saw(engine, [first])
+        assert members(engine, 2, "unlearn") == {names.of(first)}
+        assert names.of(second) not in members(engine, 2, "train")
+        seen = versions_that_saw(engine, [names.of(first)])
         assert [(p.campaign, p.step) for p in seen] == [(1, "train"), (2, "train.unlearn")]
         assert seen[0].weights == state_digest(card.build(0).state_dict())
-        assert [(p.campaign, p.step) for p in versions_that_saw(engine, [third])][1:] == [(2, "train.unlearn")]
+        retained = versions_that_saw(engine, [names.of(third)])
+        assert [(p.campaign, p.step) for p in retained][1:] == [(2, "train.unlearn")]
     assert site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=2)).closed == 1
     assert states_of(site) == {first: "unlearned", second: "pending"}
-    assert waiting(site.folder).number == 1
-    assert Site(site.folder).forget_in(3) == {second}
+    assert site.status().pending == 1
+    with Site(site.folder).access(3) as access:
+        assert access.patients == {second}
 
 
 def test_after_adoption_nothing_that_remembers_the_patient_is_left_at_the_site(
@@ -96,7 +101,7 @@ def test_a_retrained_version_settles_all_who_were_not_in_its_training(site: Site
     site.train(card.build(0).state_dict(), TRAINING, campaign=2)
     site.revoke([during])
     assert site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=2, how="retrained")).closed == 1
-    assert states_of(site) == {before: "unlearned", during: "pending"}
+    assert states_of(site) == {before: "retrained", during: "pending"}
 
 
 def test_weights_that_are_not_the_versions_change_nothing(site: Site, card: ModelCard) -> None:
@@ -105,7 +110,7 @@ def test_weights_that_are_not_the_versions_change_nothing(site: Site, card: Mode
     site.unlearn(card.build(1).state_dict(), UNLEARNING, campaign=2)
     with pytest.raises(CheckpointError, match="differ"):
         site.adopt(card.build(3).state_dict(), adoption(card, 2, campaign=2))
-    assert states_of(site) == {patient: "pending"}
+    assert states_of(site) == {patient: "in-campaign"}
     assert patient in site.cohort.patients
 
 

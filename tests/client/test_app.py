@@ -8,7 +8,7 @@ import torch
 from flwr.app import RecordDict
 
 from client.app import SITES_VARIABLE
-from client.revocations import REVOCATIONS_FILE
+from client.settings import SiteFolder
 from client.site import Site
 from client.site_files import SITE_FILE
 from common.config import TrainConfig, UnlearnConfig
@@ -130,7 +130,9 @@ def test_a_damaged_site_file_is_answered_with_a_code(  # type: ignore[no-untyped
 
 
 def test_nothing_is_trained_while_the_list_of_revocations_is_damaged(site_folder, send, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
-    (site_folder / REVOCATIONS_FILE).write_bytes(b"")
+    site = Site(site_folder)
+    site.revoke([min(site.cohort.patients)])
+    SiteFolder(site_folder).tombstones.write_bytes(b"\n")
     reply = send(site_folder, TRAIN, pack(TRAINING, card.build().state_dict()))
     assert "arrays" not in reply
     with pytest.raises(WireError, match="no-data"):

@@ -20,10 +20,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import Engine
 
 from client import database
+from client.consent.deadline import months_after
+from client.consent.opening import open_ledger
+from client.consent.revocation import Request, Source, Waiting
+from client.consent.workflow import extend
 from client.coordination import CALL_SECONDS, Announcer, Holdings, ask_status, connect
 from client.database import HoldingRow
 from client.holdings import HeldVersions
-from client.revocations import REVOCATIONS_FILE, Revocation, Revocations, waiting, write_revocations
 from client.settings import SiteFolder
 from common.certificates import certificate_pem, issue_server, issue_site, new_authority
 from common.coordination import coordination_pb2 as messages
@@ -37,7 +40,7 @@ from server.manifest import Manifest, Provenance
 from server.registry import Registry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-DUE = NOW + timedelta(days=30)
+DUE = months_after(NOW, 1)
 ROOT = Path(__file__).parents[2]
 OLD, NEW = "a" * 64, "b" * 64
 
@@ -168,7 +171,7 @@ def announcer_of(federation: Federation) -> Iterator[Callable[..., Announcer]]:
         ) -> Announcer:
             announcer = Announcer(
                 connect=via,
-                waiting=lambda: waiting(federation.site.root),
+                waiting=lambda: waiting(federation.site),
                 holdings=disk or Disk(),
                 every=60.0,
                 clock=clock,
@@ -181,9 +184,16 @@ def announcer_of(federation: Federation) -> Iterator[Callable[..., Announcer]]:
         yield make
 
 
-def revoke(federation: Federation, *patients: str, due: datetime = DUE) -> None:
-    entries = {p: Revocation(state="pending", receipt="r", received=NOW, due=due) for p in patients}
-    write_revocations(federation.site.root, Revocations(patients=entries))
+def waiting(site: SiteFolder) -> Waiting:
+    with open_ledger(site) as ledger:
+        return ledger.waiting()
+
+
+def revoke(federation: Federation, *patients: str) -> None:
+    subsets = {f"p-{number}": "train" for number in range(9)}
+    (federation.site.root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
+    with open_ledger(federation.site) as ledger:
+        ledger.record(Request(Source("cli", "r"), "r", NOW), patients)
 
 
 def test_the_first_step_announces_and_beats(federation: Federation, announcer_of: Callable[..., Announcer]) -> None:
@@ -201,9 +211,10 @@ def test_a_new_revocation_and_a_new_due_date_are_announced_before_the_next_heart
     revoke(federation, "p-1")
     announcer.step(1.0)
     assert (federation.row().pending, federation.row().first_due) == (1, DUE)
-    revoke(federation, "p-1", due=NOW + timedelta(days=2))
+    with open_ledger(federation.site, lambda: NOW) as ledger:
+        extend(ledger, "r", DUE + timedelta(days=2), "steward", "many requests at once")
     announcer.step(2.0)
-    assert federation.row().first_due == NOW + timedelta(days=2)
+    assert federation.row().first_due == DUE + timedelta(days=2)
 
 
 def test_nothing_is_sent_between_two_heartbeats_while_nothing_changes(
@@ -299,7 +310,7 @@ def test_a_damaged_list_of_revocations_is_reported_once_and_the_site_still_beats
     revoke(federation, "p-1")
     announcer = announcer_of()
     announcer.step(0.0)
-    (federation.site.root / REVOCATIONS_FILE).write_text('{"p-1": ')
+    federation.site.tombstones.write_text("p-1 p-1\n")
     with transaction(federation.engine) as session:
         session.get_one(SiteRow, "north").seen = None
     announcer.step(1.0)

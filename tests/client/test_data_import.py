@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from client.commands import data, revocations
-from client.revocations import close_revocations, waiting
+from client.consent.opening import open_ledger
+from client.consent.revocation import State
+from client.consent.workflow import close
+from client.settings import SiteFolder
 from client.site import Site
 from client.site_files import SITE_FILE, read_site
 from common.model.checkpoint import ModelCard
@@ -140,7 +142,8 @@ def test_who_is_unlearned_is_not_even_read_again(write_manifest: WriteManifest, 
     imported(manifest, folder)
     first = trained(folder)[0]
     revoke(folder, first)
-    close_revocations(folder, [f"{SECRET}-{first}"], at=datetime.now(UTC))
+    with open_ledger(SiteFolder(folder)) as ledger:
+        assert close(ledger, [ledger.pseudonyms.of(f"{SECRET}-{first}")], State.UNLEARNED) == 1
     (manifest.parent / f"{first}.png").write_bytes(b"no image")
     assert imported(manifest, folder)["patients"] == 39
     assert f"report {first}" + '"' not in (folder / SITE_FILE).read_text(encoding="utf-8")
@@ -217,7 +220,8 @@ def test_a_patient_of_a_held_out_set_revokes_with_nothing_left_to_unlearn(
     imported(write_manifest(range(40)), folder)
     tested = next(iter(Site(folder).patients(Subset.TEST)))
     revoke(folder, int(tested.rpartition("-")[2]))
-    assert waiting(folder) == (0, None)
+    with open_ledger(SiteFolder(folder)) as ledger:
+        assert ledger.waiting() == (0, None)
     assert tested not in Site(folder).patients(Subset.TEST)
 
 

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.doctor import examine
-from client.revocations import REVOCATIONS_FILE
 from client.settings import SiteFolder
 from client.site_files import read_site, write_site
 from common.checks import Check
@@ -69,7 +68,7 @@ def test_data_are_counted_and_never_named(folder: SiteFolder) -> None:
 
 def test_a_hospital_without_data_or_with_damaged_revocations_fails(folder: SiteFolder) -> None:
     (folder.root / "site.json").write_text('{"patient": "10003412"}')
-    (folder.root / REVOCATIONS_FILE).write_text('{"patient": "10003412"')
+    folder.tombstones.write_text("10003412\n")
     found = failures(folder)
     assert set(found) == NOBODY_LISTENS | {"data", "revocations"}
     assert "10003412" not in str(found)

@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from client.consent.opening import open_ledger
+from client.consent.overview import overview
 from client.inbox import QUIET, Inbox
-from client.revocations import read_revocations
+from client.settings import SiteFolder
 from common.evidence.keys import PublicKey, SigningKey
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
@@ -22,11 +25,13 @@ NOW = datetime(2026, 11, 1, 8, tzinfo=UTC)
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Inbox:
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
     (tmp_path / "inbox").mkdir()
     subsets = {"p-1": "train", "p-2": "train", "p-3": "test"}
     (tmp_path / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
-    return Inbox(tmp_path, tmp_path / "inbox", (KEY.public,), 30.0)
+    (tmp_path / "site.db").touch()  # as a real site has it, not a simulated one
+    with open_ledger(SiteFolder(tmp_path)) as ledger:
+        yield Inbox(ledger, tmp_path / "inbox", (KEY.public,))
 
 
 def put(inbox: Inbox, name: str, content: bytes, *, by: SigningKey = KEY, at: datetime = NOW) -> None:
@@ -36,7 +41,7 @@ def put(inbox: Inbox, name: str, content: bytes, *, by: SigningKey = KEY, at: da
 
 
 def revoked(inbox: Inbox) -> dict[str, str]:
-    return {p: entry.state for p, entry in read_revocations(inbox.site).patients.items()}
+    return {p: entry.state for p, entry in overview(inbox.ledger).patients.items()}
 
 
 @pytest.mark.parametrize(
@@ -50,12 +55,12 @@ def revoked(inbox: Inbox) -> dict[str, str]:
 def test_a_signed_list_is_recorded_and_moved_with_its_receipt(inbox: Inbox, name: str, content: bytes) -> None:
     put(inbox, name, content, at=NOW - timedelta(days=1))
     assert inbox.look(NOW) == 1
-    assert revoked(inbox) == {"p-1": "pending", "p-3": "untrained", "stranger": "untrained"}
+    assert revoked(inbox) == {"p-1": "pending", "p-3": "evaluation-only", "stranger": "excluded-before-training"}
     receipt = json.loads((inbox.folder / "done" / f"{name}.receipt.json").read_text())
-    entry = read_revocations(inbox.site).patients["p-1"]
+    entry = overview(inbox.ledger).patients["p-1"]
     assert (receipt["receipt"], receipt["patients"]) == (entry.receipt, 3)
     assert entry.received == NOW - timedelta(days=1)
-    assert entry.due == entry.received + timedelta(days=30)
+    assert entry.due == datetime(2026, 11, 30, 8, tzinfo=UTC)
     assert sorted(os.listdir(inbox.folder)) == ["done"]
     assert (inbox.folder / "done" / name).read_bytes() == content
 
@@ -66,7 +71,7 @@ def test_the_same_list_twice_is_one_revocation_with_one_receipt(inbox: Inbox) ->
         assert inbox.look(NOW) == 1
     receipts = [json.loads(path.read_text())["receipt"] for path in (inbox.folder / "done").glob("*.receipt.json")]
     assert len(receipts) == 2
-    assert {*receipts} == {entry.receipt for entry in read_revocations(inbox.site).patients.values()}
+    assert {*receipts} == {entry.receipt for entry in overview(inbox.ledger).patients.values()}
 
 
 def test_nothing_is_read_before_the_signature_is_there_and_the_writing_is_over(inbox: Inbox) -> None:
@@ -124,20 +129,20 @@ def test_a_signed_list_that_cannot_be_read_is_refused_with_a_reason(
 
 def test_a_link_is_not_followed(inbox: Inbox) -> None:
     put(inbox, "b.txt", b"p-1\n")
-    shutil.move(inbox.folder / "b.txt", inbox.site / "elsewhere.txt")
+    shutil.move(inbox.folder / "b.txt", inbox.ledger.folder.root / "elsewhere.txt")
     shutil.move(inbox.folder / "b.txt.sig", inbox.folder / "a.txt.sig")
-    (inbox.folder / "a.txt").symlink_to(inbox.site / "elsewhere.txt")
+    (inbox.folder / "a.txt").symlink_to(inbox.ledger.folder.root / "elsewhere.txt")
     refused(inbox, "a.txt")
 
 
 def test_the_process_takes_lists_until_it_is_stopped(inbox: Inbox) -> None:
-    (inbox.site / "office.pem").write_bytes(KEY.public.pem)
-    (inbox.site / "site.toml").write_text(
+    (inbox.ledger.folder.root / "office.pem").write_bytes(KEY.public.pem)
+    (inbox.ledger.folder.root / "site.toml").write_text(
         'name = "north"\ngateway = "localhost:1"\ncoordination = "localhost:2"\nca_fingerprint = "00"\n'
         '[inbox]\nenabled = true\nkeys = ["office.pem"]\n'
     )
     put(inbox, "a.txt", b"p-1\n")
-    command = [sys.executable, "-m", "client.inbox", "--dir", str(inbox.site)]
+    command = [sys.executable, "-m", "client.inbox", "--dir", str(inbox.ledger.folder.root)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while "p-1" not in revoked(inbox) and process.poll() is None and time.monotonic() < until:
@@ -156,5 +161,5 @@ def test_the_commands_of_the_how_to_sign_a_list_that_is_taken(inbox: Inbox) -> N
     for line in commands:
         subprocess.run(line, cwd=inbox.folder, check=True, capture_output=True, timeout=60)
     key = PublicKey.from_pem((inbox.folder / "consent-office.pem").read_bytes())
-    assert Inbox(inbox.site, inbox.folder, (key,), 30.0).look(datetime.now(UTC)) == 1
+    assert Inbox(inbox.ledger, inbox.folder, (key,)).look(datetime.now(UTC)) == 1
     assert revoked(inbox).keys() == {"p-1"}

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import torch
 
+from client.consent.opening import open_ledger
+from client.consent.overview import read_revocations
+from client.consent.revocation import State
+from client.consent.workflow import close
 from client.reference_scores import ReferenceScores
-from client.revocations import REVOCATIONS_FILE, close_revocations, read_revocations
+from client.settings import SiteFolder
 from client.site import Site
 from common.config import TrainConfig
 from common.data.tensors import StudyTensors
@@ -27,7 +30,7 @@ def site(site_folder: Path) -> Site:
 
 
 def states_of(site: Site) -> dict[str, str]:
-    return {p: entry.state for p, entry in site.revocations.patients.items()}
+    return {p: entry.state for p, entry in read_revocations(site.folder).patients.items()}
 
 
 @pytest.mark.parametrize("subset", list(Subset))
@@ -53,7 +56,8 @@ def test_training_does_not_open_a_revoked_patients_image(site: Site, card: Model
 def test_an_unlearned_patient_stays_out_for_ever_and_is_not_pending_again(site: Site) -> None:
     first, second, third = sorted(site.patients(Subset.TRAIN))[:3]
     site.revoke([first])
-    assert close_revocations(site.folder, [first, second], at=datetime.now(UTC)) == 1
+    with open_ledger(SiteFolder(site.folder)) as ledger:
+        assert close(ledger, map(ledger.pseudonyms.of, [first, second]), State.UNLEARNED) == 1
     site.revoke([first, second])
     site.revoke([second, third])
     assert states_of(site) == {first: "unlearned", second: "pending", third: "pending"}
@@ -69,7 +73,7 @@ def test_revocations_outlive_the_process(site: Site) -> None:
 
 def test_nobody_to_revoke_changes_nothing(site: Site) -> None:
     site.revoke([])
-    assert site.revocations.tombstones == frozenset()
+    assert site.stopped == frozenset()
 
 
 def test_an_unknown_patient_leaves_earlier_revocations_as_they_were(site: Site, secret: str) -> None:
@@ -96,30 +100,22 @@ def test_status_counts_and_names_nobody(site: Site, secret: str) -> None:
     assert secret not in status.model_dump_json()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"{}",
-        b"[]",
-        b"null",
-        b"\xff",
-        b'{"state": {}}',
-        b'{"states": {"p": "maybe"}}',
-        b'{"version": 3, "patients": {}}',
-        b'{"version": 2, "patients": {"p": {}}}',
-    ],
-)
-def test_a_damaged_file_is_an_error_and_is_not_written_over(site: Site, content: bytes) -> None:
-    file = site.folder / REVOCATIONS_FILE
+def test_damaged_tombstones_are_an_error_and_are_not_written_over(site: Site, card: ModelCard) -> None:
+    first, second = sorted(site.patients(Subset.TRAIN))[:2]
+    site.revoke([first])
+    file = SiteFolder(site.folder).tombstones
+    content = file.read_bytes().replace(b"stop ", b"stop0", 1)
     file.write_bytes(content)
     with pytest.raises(CohortError, match="damaged"):
         read_revocations(site.folder)
     with pytest.raises(CohortError, match="damaged"):
-        site.revoke(sorted(p for p in site.cohort.patients)[:1])
+        site.revoke([second])
     with pytest.raises(CohortError, match="damaged"):
         site.status()
+    with pytest.raises(CohortError, match="damaged"):
+        site.train(card.build().state_dict(), TRAINING)
+    with pytest.raises(CohortError, match="damaged"):
+        Site(site.folder)
     assert file.read_bytes() == content
 
 

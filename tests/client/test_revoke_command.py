@@ -13,11 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from client.revocations import REVOCATIONS_FILE, RevocationWatch, read_revocations, waiting
+from client.consent.opening import open_ledger
+from client.consent.overview import read_revocations
+from client.consent.revocation import State, Waiting
+from client.settings import SiteFolder
 from client.site import Site
+from common.errors import CohortError
 from common.records import Subset
 
 MAIN = "import typer; from client.commands.revocations import register; app = typer.Typer(); register(app); app()"
+
+
+def waiting(folder: Path) -> Waiting:
+    with open_ledger(SiteFolder(folder)) as ledger:
+        return ledger.waiting()
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -46,14 +55,14 @@ def test_a_receipt_has_a_number_dates_and_no_identity(site_folder: Path, patient
     receipt = json.loads(out)
     assert (receipt["patients"], receipt["revoked_before"]) == (2, 0)
     assert datetime.fromisoformat(receipt["received"]) == datetime(2026, 3, 1, tzinfo=UTC)
-    assert datetime.fromisoformat(receipt["due"]) == datetime(2026, 3, 31, tzinfo=UTC)
+    assert datetime.fromisoformat(receipt["due"]) == datetime(2026, 4, 1, tzinfo=UTC)
     assert secret not in out
-    assert waiting(site_folder) == (2, datetime(2026, 3, 31, tzinfo=UTC))
+    assert waiting(site_folder) == (2, datetime(2026, 4, 1, tzinfo=UTC))
 
     code, out, _ = run("revocations", "show", receipt["receipt"], "--dir", site_folder, "--json")
     shown = json.loads(out)
     assert (code, shown["patients"], shown["pending"], secret in out) == (0, 2, 2, False)
-    left = datetime(2026, 3, 31, tzinfo=UTC) - datetime.now(UTC)
+    left = datetime(2026, 4, 1, tzinfo=UTC) - datetime.now(UTC)
     assert shown["days_left"] == pytest.approx(left / timedelta(days=1), abs=0.2)
 
 
@@ -61,7 +70,7 @@ def test_ids_come_from_standard_input_and_a_second_time_changes_no_date(site_fol
     assert run("revoke", "--received", "2026-03-01", "--dir", site_folder, stdin=patients[0])[0] == 0
     code, out, _ = run("revoke", "--dir", site_folder, "--json", stdin="\n".join(patients[:2]))
     assert (code, json.loads(out)["patients"], json.loads(out)["revoked_before"]) == (0, 2, 1)
-    assert waiting(site_folder) == (2, datetime(2026, 3, 31, tzinfo=UTC))
+    assert waiting(site_folder) == (2, datetime(2026, 4, 1, tzinfo=UTC))
     code, out, _ = run("revocations", "list", "--dir", site_folder, "--json")
     assert [row["patients"] for row in json.loads(out)] == [1, 1]
 
@@ -73,7 +82,7 @@ def test_ids_come_from_standard_input_and_a_second_time_changes_no_date(site_fol
         ((), "", "names no patient"),
         (("--received", "2999-01-01"), "{first}", "lies in the future"),
         (("--received", "yesterday"), "{first}", "not a date"),
-        (("--scope", "images"), "{first}", "Invalid value"),
+        (("--scope", "text"), "{first}", "Invalid value"),
     ],
 )
 def test_what_cannot_be_recorded_records_nothing_and_ends_with_2(
@@ -84,7 +93,8 @@ def test_what_cannot_be_recorded_records_nothing_and_ends_with_2(
     assert message in " ".join((out + err).split())
     assert secret not in out + err
     assert "nobody-1" not in out + err
-    assert not (site_folder / REVOCATIONS_FILE).exists()
+    assert read_revocations(site_folder).patients == {}
+    assert not SiteFolder(site_folder).tombstones.exists()
 
 
 def test_on_a_terminal_ids_are_asked_for_and_not_shown(site_folder: Path, patients: list[str], secret: str) -> None:
@@ -128,24 +138,55 @@ def test_processes_that_revoke_at_once_lose_nothing(site_folder: Path, patients:
 
 
 def test_a_process_that_runs_sees_a_revocation_by_another(site_folder: Path, patients: list[str]) -> None:
-    watch = RevocationWatch(site_folder)
-    assert watch.now().tombstones == frozenset()
+    site = Site(site_folder)
+    assert site.stopped == frozenset()
     for count in (1, 2):
         run("revoke", "--dir", site_folder, stdin=patients[count - 1])
-        assert watch.now().tombstones == frozenset(patients[:count])
+        assert site.stopped == frozenset(patients[:count])
 
 
-def test_the_file_is_its_owners_alone(site_folder: Path, patients: list[str]) -> None:
-    Site(site_folder).revoke(patients[:1])
-    assert (site_folder / REVOCATIONS_FILE).stat().st_mode & 0o077 == 0
-
-
-def test_a_file_without_dates_is_read_with_the_date_of_the_file(site_folder: Path, patients: list[str]) -> None:
-    states = {patients[0]: "unlearned", patients[1]: "pending"}
-    (site_folder / REVOCATIONS_FILE).write_text(json.dumps({"states": states}), encoding="utf-8")
-    written = datetime.fromtimestamp((site_folder / REVOCATIONS_FILE).stat().st_mtime, UTC)
-    assert waiting(site_folder) == (1, written + timedelta(days=30))
+def test_a_file_from_before_the_ledger_is_taken_over_with_its_dates(site_folder: Path, patients: list[str]) -> None:
+    received, due = "2026-03-01T00:00:00+00:00", "2026-03-31T00:00:00+00:00"
+    entry = {"receipt": "6f1e0c5ab2d94e37", "received": received, "due": due}
+    closed = {**entry, "state": "unlearned", "closed": "2026-03-05T00:00:00+00:00"}
+    states = {
+        patients[0]: closed,
+        patients[1]: {**entry, "state": "pending"},
+        "stranger": {**entry, "state": "untrained"},
+    }
+    file = site_folder / "revocations.json"
+    file.write_text(json.dumps({"version": 2, "patients": states}), encoding="utf-8")
+    assert Site(site_folder).stopped == frozenset(patients[:2])
+    assert waiting(site_folder) == (1, datetime(2026, 3, 31, tzinfo=UTC))
+    assert not file.exists()
     Site(site_folder).revoke(patients[2:3])
-    found = read_revocations(site_folder)
-    assert {p: e.state for p, e in found.patients.items()} == {**states, patients[2]: "pending"}
-    assert found.patients[patients[1]].received == written
+    found = read_revocations(site_folder).patients
+    assert {p: e.state for p, e in found.items()} == {
+        patients[0]: State.UNLEARNED,
+        patients[1]: State.PENDING,
+        patients[2]: State.PENDING,
+        "stranger": State.EXCLUDED,
+    }
+    assert found[patients[0]].closed == datetime(2026, 3, 5, tzinfo=UTC)
+    assert found[patients[1]].receipt == entry["receipt"]
+
+
+def test_a_file_without_dates_is_taken_over_with_the_date_of_the_file(site_folder: Path, patients: list[str]) -> None:
+    states = {patients[0]: "unlearned", patients[1]: "pending"}
+    file = site_folder / "revocations.json"
+    file.write_text(json.dumps({"states": states}), encoding="utf-8")
+    written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    found = read_revocations(site_folder).patients
+    assert {p: e.state for p, e in found.items()} == states
+    assert found[patients[1]].received == written
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"{}", b"[]", b"\xff", b'{"states": {"p": "maybe"}}', b'{"version": 3, "patients": {}}']
+)
+def test_a_damaged_file_from_before_the_ledger_is_an_error_and_stays(site_folder: Path, content: bytes) -> None:
+    file = site_folder / "revocations.json"
+    file.write_bytes(content)
+    with pytest.raises(CohortError, match="damaged"):
+        Site(site_folder)
+    assert file.read_bytes() == content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.revocations import read_revocations
+from client.consent.overview import read_revocations
 
 RECOVERED = [
     "gone:train.unlearn",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.revocations import read_revocations
+from client.consent.overview import read_revocations
 from common.model.traces import find_weights
 
 SHARED = ["collect", "before", "unlearn:north", "retain:0", "select", "audit", "verdict", "published"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from client.revocations import read_revocations
+from client.consent.overview import read_revocations
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.revocations import read_revocations
+from client.consent.overview import read_revocations
 from common.model.traces import find_weights
 from server.house import House, open_house
 from server.states import CampaignState

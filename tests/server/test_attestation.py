@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 import client.doctor
 import server.doctor
 from client.app import app
+from client.consent.overview import read_revocations
 from client.coordination import connect
 from client.enrolment import join
 from client.event_log import SiteLog
 from client.evidence import Evidence, exchange_checkpoints, sign
-from client.revocations import read_revocations
 from client.settings import SiteFolder
 from client.site import Site
 from client.steward import sign as sign_as_steward

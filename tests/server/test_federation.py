@@ -7,6 +7,7 @@ import torch
 from flwr.app import RecordDict
 
 from client.app import app
+from client.settings import SiteFolder
 from common.config import CampaignConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.errors import ConfigError, UnavailableError, WireError
 from common.model.checkpoint import ModelCard, state_digest
@@ -97,7 +98,8 @@ def test_a_site_that_answers_with_an_error_is_left_out_of_the_round(federation_o
     federation, sites = federation_of(north=2, south=4)
     state = card.build().state_dict()
     registered = shares({name: s.retain_studies for name, s in federation.status().items()})
-    (sites["north"].folder / "revocations.json").write_text("{")
+    sites["north"].revoke([min(sites["north"].cohort.patients)])
+    SiteFolder(sites["north"].folder).tombstones.write_text("{\n")
     found, _ = average_round(federation, TRAIN, state, registered, CONFIG, epochs=1, number=0, seed=0)
     assert set(found) == set(state)
 

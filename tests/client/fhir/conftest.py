@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,16 +23,17 @@ import httpx
 import pytest
 
 from client.consent.mii_broad_consent import USE_FOR_RESEARCH
+from client.consent.opening import open_ledger
+from client.consent.overview import read_revocations
 from client.consent_store import ConsentStore
 from client.database import migrate
 from client.fhir.intake import Intake
 from client.fhir.patients import PatientMap
 from client.fhir.server import FhirServer, http_client
 from client.fhir.setup import make_keys
-from client.pseudonyms import Pseudonyms
-from client.revocations import read_revocations
 from client.settings import SiteFolder
 from client.setup import Asked, create_site
+from common.files import write_private
 from common.sql import open_database
 
 BEGIN = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
@@ -215,30 +217,29 @@ class Clock:
 @pytest.fixture
 def make_intake(empty_database: Path) -> Iterator[Callable[..., Intake]]:
     """A site in a folder whose training patients are p-0 to p-9, and e-0 and e-1 to evaluate on."""
-    opened = []
+    opened = ExitStack()
 
     def make(folder: Path, patients: PatientMap | None = None, base: str = "", now: datetime = BEGIN) -> Intake:
         folder.mkdir(parents=True, exist_ok=True)
         subsets = {f"p-{n}": "train" for n in range(10)} | {"e-0": "test", "e-1": "validation"}
-        if not (folder / "site.db").exists():
+        place, clock = SiteFolder(folder), Clock(now)
+        if not place.database.exists():
             (folder / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
-            shutil.copy(empty_database, folder / "site.db")
-        engine = open_database(f"sqlite:///{folder / 'site.db'}")
-        opened.append(engine)
+            shutil.copy(empty_database, place.database)
+            write_private(place.pseudonym_secret, SECRET)
+        ledger = opened.enter_context(open_ledger(place, clock))
         return Intake(
-            folder,
-            ConsentStore(engine, Pseudonyms(SECRET)),
+            ledger,
+            ConsentStore(ledger.engine, ledger.pseudonyms),
             lambda: patients or PatientMap(),
             USE_FOR_RESEARCH,
             None,
-            30.0,
-            Clock(now),
+            clock,
             base,
         )
 
-    yield make
-    for engine in opened:
-        engine.dispose()
+    with opened:
+        yield make
 
 
 class Hospital:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.event_log import SiteLog
 from client.fhir.audit_events import Leaf, Parties, audit_events
-from client.revocations import read_revocations, record_revocations
+from client.consent.opening import open_ledger
+from client.consent.revocation import Request, Source
 from client.settings import SiteFolder
 from common.evidence.canonical import canonical
 from common.evidence.commitment import commitment
@@ -166,11 +167,13 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_a_hospitals_events_are_written_and_name_nobody_unasked(hospital: Path, secret: str, tmp_path: Path) -> None:
     patients = [f"{secret}-0", f"{secret}-1"]
-    record_revocations(hospital, patients, receipt="aa", received=datetime.now(UTC), days_to_answer=30)
+    with open_ledger(SiteFolder(hospital)) as ledger:
+        ledger.record(Request(Source("cli", "aa"), "aa", datetime.now(UTC)), patients)
+        pseudonyms = ledger.stopped()
     engine = open_database(f"sqlite:///{hospital / 'site.db'}")
     site = SiteLog(SiteFolder(hospital), engine, lambda: datetime.now(UTC) + timedelta(days=1))
     site.follow()
-    site.adopted(7, "v0002", "12" * 32, "unlearned", read_revocations(hospital).tombstones)
+    site.adopted(7, "v0002", "12" * 32, "unlearned", pseudonyms)
     engine.dispose()
     file = tmp_path / "audit.ndjson"
     code, output = run(file, "--dir", hospital)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.revocations import read_revocations
+from client.consent.overview import read_revocations
 
 JSON = {"content-type": "application/fhir+json"}
 
@@ -59,7 +59,7 @@ def test_a_withdrawal_is_recorded_before_the_answer_and_the_same_version_has_one
 
 def test_an_unknown_patient_is_answered_like_any_other_and_recorded(hospital: Any, running_stub: Any) -> None:
     receipt(hospital.put(running_stub.consent("c-2", "stranger-7", "inactive")))
-    assert read_revocations(hospital.folder.root).patients["stranger-7"].state == "untrained"
+    assert read_revocations(hospital.folder.root).patients["stranger-7"].state == "excluded-before-training"
 
 
 def revocation(consent: str, patient: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_a_hook_makes_the_site_pull_whatever_it_carries(hospital: Any, ehr: Any,
 def test_what_cannot_be_taken_gets_an_outcome_and_leaves_nothing(
     hospital: Any, method: str, path: str, content: bytes, headers: dict[str, str], status: int
 ) -> None:
-    file = hospital.folder.root / "revocations.json"
+    file = hospital.folder.tombstones
     # The tests of this module share a hospital: whether somebody has revoked there depends on which ran before.
     before = file.read_bytes() if file.exists() else None
     answer = hospital.http.request(method, path, content=content, headers=headers)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from client.consent.ledger import Ledger
+from client.consent.overview import read_revocations
 from client.data_import import SiteOptions, import_data
 from client.fhir import intake as room
 from client.fhir.intake import Intake
 from client.fhir.patients import PatientMap, PatientMapFile
 from client.fhir.puller import Puller
-from client.revocations import read_revocations
 from common.data.manifest import Manifest
 from common.model.checkpoint import ModelCard
 
@@ -24,7 +25,7 @@ Make = Callable[..., Intake]
 
 
 def revoked(intake: Intake) -> set[str]:
-    return set(read_revocations(intake.folder).patients)
+    return set(read_revocations(intake.ledger.folder.root).patients)
 
 
 def test_a_withdrawal_waits_for_a_map_that_names_the_patient(make_intake: Make, tmp_path: Path, ehr: Any) -> None:
@@ -36,7 +37,7 @@ def test_a_withdrawal_waits_for_a_map_that_names_the_patient(make_intake: Make, 
     assert (intake.steward_list(), intake.store.tally().unmapped) == ((), 1)
     path.write_text("fhir_patient,patient_id\nf-2,p-2\nf-1,p-1\n")
     assert intake.settle() == 1
-    assert read_revocations(intake.folder).patients["p-1"].receipt == kept.receipt
+    assert read_revocations(intake.ledger.folder.root).patients["p-1"].receipt == kept.receipt
     assert (intake.settle(), intake.store.tally().unmapped) == (0, 0)
 
 
@@ -63,7 +64,7 @@ def test_what_was_kept_before_a_crash_is_acted_on_after_it(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "record_revocations", crash)
+        patch.setattr(Ledger, "add", crash)
         with pytest.raises(SystemExit):
             intake.take(ehr.consent("c-1", "p-1", "inactive"))
     assert revoked(intake) == set()
@@ -88,9 +89,11 @@ def test_who_revoked_before_any_import_is_left_out_of_it(
     make_intake: Make, tmp_path: Path, ehr: Any, cohort_of: Callable[..., Any], card: ModelCard
 ) -> None:
     intake = make_intake(tmp_path / "site")
-    (intake.folder / "site.json").unlink()
+    (intake.ledger.folder.root / "site.json").unlink()
     cohort = cohort_of(12)
     intake.take(ehr.consent("c-1", cohort.patients[0], "inactive"))
     manifest = Manifest(cohort, None, tmp_path / "manifest.csv", tuple(range(2, len(cohort) + 2)))
-    report = import_data(intake.folder, manifest, card, SiteOptions("north", 0, distinct_ids=True), lambda *_: None)
+    report = import_data(
+        intake.ledger.folder.root, manifest, card, SiteOptions("north", 0, distinct_ids=True), lambda *_: None
+    )
     assert (report.patients, report.revoked) == (11, 1)

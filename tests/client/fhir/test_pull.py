@@ -17,11 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client.consent.deadline import months_after
+from client.consent.overview import read_revocations
 from client.fhir.intake import Intake
 from client.fhir.pull import pull, reconcile
 from client.fhir.puller import Puller
 from client.fhir.server import FhirServer, http_client
-from client.revocations import read_revocations
 from common.errors import RefusedError, UnavailableError, WireError
 
 OVERLAP = timedelta(seconds=2)
@@ -34,7 +35,7 @@ def intake(make_intake: Make, tmp_path: Path, ehr: Any) -> Intake:
 
 
 def revoked(intake: Intake) -> set[str]:
-    return set(read_revocations(intake.folder).patients)
+    return set(read_revocations(intake.ledger.folder.root).patients)
 
 
 def test_a_consent_that_turns_inactive_is_a_revocation_dated_by_the_server(
@@ -48,9 +49,9 @@ def test_a_consent_that_turns_inactive_is_a_revocation_dated_by_the_server(
     intake.clock.now += timedelta(days=3)
     found = pull(server, intake, OVERLAP)
     assert (found.new, found.revoked) == (1, 1)
-    entry = read_revocations(intake.folder).patients["p-1"]
+    entry = read_revocations(intake.ledger.folder.root).patients["p-1"]
     assert (entry.state, entry.received) == ("pending", datetime.fromisoformat(written["meta"]["lastUpdated"]))
-    assert entry.due == entry.received + timedelta(days=30)
+    assert entry.due == months_after(entry.received, 1)
     assert pull(server, intake, OVERLAP).revoked == 0
 
 
@@ -60,8 +61,8 @@ def test_a_patient_of_no_training_set_is_recorded_and_one_of_no_set_at_all_too(
     for patient in ("e-0", "stranger"):
         ehr.write(ehr.consent(f"c-{patient}", patient, "inactive"))
     assert pull(server, intake, OVERLAP).revoked == 2
-    states = {p: entry.state for p, entry in read_revocations(intake.folder).patients.items()}
-    assert states == {"e-0": "untrained", "stranger": "untrained"}
+    states = {p: entry.state for p, entry in read_revocations(intake.ledger.folder.root).patients.items()}
+    assert states == {"e-0": "evaluation-only", "stranger": "excluded-before-training"}
 
 
 def test_a_mistake_and_what_cannot_be_read_go_to_the_steward_and_revoke_nothing(
@@ -171,7 +172,7 @@ def test_a_version_dated_in_the_future_hides_none_that_follow(ehr: Any, server: 
     ehr.write(ehr.consent("c-1", "p-1"))
     ehr.write(ehr.consent("c-2", "p-2", "inactive"))["meta"]["lastUpdated"] = "2099-01-01T00:00:00Z"
     pull(server, intake, OVERLAP)
-    assert read_revocations(intake.folder).patients["p-2"].received == intake.clock()
+    assert read_revocations(intake.ledger.folder.root).patients["p-2"].received == intake.clock()
     ehr.write(ehr.consent("c-1", "p-1", "inactive"))
     assert pull(server, intake, OVERLAP).revoked == 1
 
@@ -231,7 +232,7 @@ def test_a_refusal_is_not_tried_again(ehr: Any, server: FhirServer, intake: Inta
 def test_nothing_on_the_disk_names_a_patient_but_what_is_sealed(ehr: Any, server: FhirServer, intake: Intake) -> None:
     ehr.write(ehr.consent("c-1", "MRN-0815"))
     pull(server, intake, OVERLAP)
-    with contextlib.closing(sqlite3.connect(intake.folder / "site.db")) as database:
+    with contextlib.closing(sqlite3.connect(intake.ledger.folder.root / "site.db")) as database:
         rows = [row for table in ("consents", "consent_patients") for row in database.execute(f"select * from {table}")]  # noqa: S608 - names of this line
     assert len(rows) == 2
     assert "MRN-0815" not in json.dumps(rows, default=str)

@@ -51,7 +51,7 @@ def command(site: SiteFolder, *arguments: str, code: int = 0) -> Any:
 def test_the_commands_set_up_pull_reconcile_and_say_how_it_stands(site: SiteFolder, ehr: Any) -> None:
     configure(site, f'\n[fhir]\nserver = "{ehr.base}"\nclient_id = "north"\noverlap_seconds = 1\n')
     assert "fhir init" in command(site, "status", code=2)
-    assert command(site, "init")["made"] == ["secrets/pseudonyms", "fhir/token", "fhir/smart.pem"]
+    assert command(site, "init")["made"] == ["fhir/token", "fhir/smart.pem"]
     key, jwks = site.fhir_key.read_bytes(), site.fhir_jwks.read_bytes()
     assert command(site, "init")["made"] == []
     assert (site.fhir_key.read_bytes(), site.fhir_jwks.read_bytes()) == (key, jwks)

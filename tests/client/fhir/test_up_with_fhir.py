@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from client.consent.overview import read_revocations
 from client.fhir.setup import make_keys
-from client.revocations import read_revocations
 from client.settings import SiteFolder
 from common.evidence.keys import SigningKey
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from client.app import open_site
 from client.cli import app as site_app
-from client.revocations import read_revocations
+from client.consent.overview import read_revocations
 from client.settings import SiteFolder
 from client.site_files import write_site
 from common.evidence import dsse
