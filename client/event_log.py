@@ -196,7 +196,7 @@ def _not_open() -> InputError:
 
 def _receipts(session: Session) -> dict[str, dict[str, Standing]]:
     found: dict[str, dict[str, Standing]] = {}
-    for standing in sorted(standing_of(session), key=lambda standing: standing.pseudonym):
+    for standing in standing_of(session):
         found.setdefault(standing.receipt, {})[standing.pseudonym] = standing
     return found
 

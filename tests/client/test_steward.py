@@ -15,8 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.consent.opening import open_ledger
+from client.consent.revocation import Request, Source
 from client.event_log import SiteLog
-from client.revocations import record_revocations
 from client.settings import SiteFolder
 from common.evidence import dsse
 from common.evidence.canonical import parse_canonical
@@ -51,7 +52,8 @@ def with_steward(hospital: Path) -> Path:
 
 def revoke(hospital: Path, patient: str, receipt: str, *, ago: timedelta = timedelta(0)) -> None:
     received = datetime.now(UTC) - ago
-    record_revocations(hospital, [patient], receipt=receipt, received=received, days_to_answer=30)
+    with open_ledger(SiteFolder(hospital)) as ledger:
+        ledger.record(Request(Source("cli", receipt), receipt, received), [patient])
 
 
 def signers(hospital: Path, file: Path) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.event_log import SiteLog
-from client.fhir.audit_events import Leaf, Parties, audit_events
 from client.consent.opening import open_ledger
 from client.consent.revocation import Request, Source
+from client.event_log import SiteLog
+from client.fhir.audit_events import Leaf, Parties, audit_events
 from client.settings import SiteFolder
 from common.evidence.canonical import canonical
 from common.evidence.commitment import commitment
