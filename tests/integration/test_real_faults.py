@@ -1,12 +1,19 @@
-"""Real Flower processes are killed with -9 in one campaign, one after the other; it ends in the right model."""
+"""Faults in a federation of real processes: each campaign ends in the right model, nothing lost and no patient back.
+
+One test in which five processes are killed in one campaign, and with `make soak` a campaign for each fault.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -19,17 +26,45 @@ from server.states import CampaignState
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
+HOOKS = ROOT / "tests" / "faults" / "hooks"
+ORDER = list(CampaignState)
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.slow,
     pytest.mark.skipif(not (BIN / "fedforget-server").exists(), reason="the commands need `make setup`"),
 ]
 
+KILLED = [
+    *(("coordinator", state) for state in ("collecting", "unlearning", "retaining", "evaluating")),
+    *(("superlink", state) for state in ("collecting", "unlearning", "retaining", "evaluating")),
+    *(("forgetting hospital", state) for state in ("collecting", "unlearning", "retaining")),
+    ("other hospital", "retaining"),
+    ("superexec", "unlearning"),
+]
+"""Who gets SIGKILL, and in which state of the campaign."""
+QUARANTINED = {"nan", "huge", "shapes", "forged", "examples"}
+STRUCK = [
+    *(("north", f"{how}:train.unlearn") for how in ("gone", "hang", "nan", "huge", "shapes", "forged", "examples")),
+    ("north", "clock:now"),
+    *(("south", f"{how}:train.retain") for how in ("gone", "hang", "nan", "huge", "shapes", "forged", "examples")),
+    ("server", "disk:publish"),
+    ("server", "twice:push"),
+]
+"""Who fails in which way, as `tests/faults/hooks` says."""
 
-def command(*argv: object) -> None:
-    done = subprocess.run([str(a) for a in argv], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+
+def command(*argv: object, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [str(a) for a in argv],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def kill(folder: Path, *words: str) -> None:
@@ -47,12 +82,94 @@ def kill(folder: Path, *words: str) -> None:
             continue
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "federation"
-    command("deploy/local-federation", "start", folder, "--patients", "24", "--rounds", "1")
-    yield folder
-    command("deploy/local-federation", "stop", folder)
+@dataclass
+class Running:
+    """A federation of real processes, and what the test started in it."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    ups: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    forgotten: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def house(self) -> Iterator[House]:
+        house = open_house(self.folder / "server")
+        try:
+            yield house
+        finally:
+            house.engine.dispose()
+
+    def up(self, name: str) -> None:
+        """Start what a service manager would start again."""
+        program = "fedforget-server" if name == "server" else "fedforget-site"
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [BIN / program, "up", "--dir", self.folder / name],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        self.ups.append(process)
+        with (self.folder / "pids").open("a") as file:
+            file.write(f"{process.pid}\n")
+
+    def lose_power(self, name: str) -> None:
+        """All processes of one machine end at once, and come back."""
+        root = str(self.folder / name)
+        for process in psutil.process_iter(["cmdline"]):
+            line = process.info["cmdline"] or []
+            if "up" in line and root in line:
+                os.killpg(process.pid, signal.SIGKILL)
+        self.up(name)
+
+    def revoke(self, name: str) -> None:
+        """One more patient of the hospital's training set revokes."""
+        subsets = json.loads((self.folder / name / "site.json").read_text())["subsets"]
+        trained = sorted(patient for patient, subset in subsets.items() if subset == "train")
+        count = self.forgotten.get(name, 0)
+        letter = self.folder / "letter"
+        letter.write_text(f"{trained[count]}\n")
+        command(BIN / "fedforget-site", "revoke", "--patient-file", letter, "--dir", self.folder / name)
+        self.forgotten[name] = count + 1
+
+    def campaign(self, house: House) -> int:
+        """The number of the campaign that the coordinator plans next."""
+        end = time.monotonic() + 240
+        while (row := house.store.open()) is None:
+            assert time.monotonic() < end, "no campaign was planned"
+            time.sleep(0.2)
+        return row.number
+
+    def reached(self, house: House, number: int, state: str) -> None:
+        """Wait until a campaign is in `state`, or further."""
+        wanted = ORDER.index(CampaignState(state))
+        until(house, number, lambda now: ORDER.index(now) >= wanted)
+
+    def check(self, house: House, number: int, forgetting: str) -> list[str]:
+        """The right model, nothing lost, nobody back; answers the kinds of events."""
+        row = house.store.get(number)
+        assert row.state == "published", row.reason
+        *older, newest = house.registry.versions()
+        assert newest.state == "active"
+        assert newest.name == row.result
+        assert {version.state for version in older} <= {"quarantined", "superseded"}
+        assert next(v for v in older if v.name == row.parent).state == "quarantined"
+        assert len([p for p in house.store.phases(number) if p.step.startswith("unlearn:")]) == 1
+        site = self.folder / forgetting
+        wait_for(lambda: not read_revocations(site).pending, f"the end of the revocation at {forgetting}")
+        assert len(read_revocations(site).tombstones) == self.forgotten[forgetting]
+        old = next(v for v in older if v.name == row.parent).weights
+        for name in {delivery.site for delivery in house.registry.recipients(newest.name)}:
+            assert not find_weights(self.folder / name, [old])
+        return [event.kind for event in house.store.events(number)]
+
+
+def wait_for(holds: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.2)
 
 
 def until(house: House, number: int, holds: Callable[[CampaignState], bool], seconds: float = 600.0) -> None:
@@ -62,58 +179,156 @@ def until(house: House, number: int, holds: Callable[[CampaignState], bool], sec
         time.sleep(0.2)
 
 
-def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_killed(federation: Path) -> None:
-    server, south, west = (federation / name for name in ("server", "south", "west"))
-    command(BIN / "fedforget-server", "train", "--dir", server, "--wait")
-    command(BIN / "fedforget-site", "revoke", "--patient-file", federation / "letter.txt", "--dir", south)
-    house = open_house(server)
+@contextmanager
+def running(folder: Path, patients: int, environment: dict[str, str]) -> Iterator[Running]:
+    """A federation with a first model."""
+    found = Running(folder, environment)
+    size = ("--patients", patients, "--rounds", "1")
     try:
-        end = time.monotonic() + 120
-        while (row := house.store.open()) is None:
-            assert time.monotonic() < end, "no campaign was planned"
-            time.sleep(0.2)
-        order = list(CampaignState)
-
-        def reached(state: CampaignState) -> None:
-            until(house, row.number, lambda now: order.index(now) >= order.index(state))
-
-        reached(CampaignState.COLLECTING)
-        kill(server, "server.coordinator")
-        reached(CampaignState.UNLEARNING)
-        # The forgetting hospital as a whole, as when its machine loses power; its service manager starts it again.
-        up = next(p for p in psutil.process_iter(["cmdline"]) if _is_up(p, south))
-        os.killpg(up.pid, signal.SIGKILL)
-        again = subprocess.Popen(
-            [BIN / "fedforget-site", "up", "--dir", south],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        with (federation / "pids").open("a") as file:
-            file.write(f"{again.pid}\n")
-        reached(CampaignState.RETAINING)
-        kill(west, "flower-supernode")
-        reached(CampaignState.EVALUATING)
-        kill(server, "server.superlink")
-        reached(CampaignState.RETRAINING)
-        kill(server, "flower-superexec")
-        until(house, row.number, lambda now: now.ended)
-        found = house.store.get(row.number)
-        assert found.state == "published", found.reason
-        assert {v.name: v.state for v in house.registry.versions()} == {"v0001": "quarantined", "v0002": "active"}
-        assert len([p for p in house.store.phases(row.number) if p.step.startswith("unlearn:")]) == 1
-        old = house.registry.get("v0001").weights
-        got = {delivery.site for delivery in house.registry.recipients("v0002")}
+        command(ROOT / "deploy" / "local-federation", "start", folder, *size, environment=environment)
+        command(BIN / "fedforget-server", "train", "--dir", folder / "server", "--wait")
+        yield found
     finally:
-        house.engine.dispose()
-    assert "south" in got
-    assert not read_revocations(south).pending
-    for name in got:
-        assert not find_weights(federation / name, [old])
-    again.send_signal(signal.SIGTERM)
-    again.wait(60)
+        command(ROOT / "deploy" / "local-federation", "stop", folder)
+        for process in found.ups:
+            process.wait(60)
 
 
-def _is_up(process: psutil.Process, folder: Path) -> bool:
-    line = process.info["cmdline"] or []
-    return "up" in line and str(folder) in line
+def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_killed(tmp_path: Path) -> None:
+    with running(tmp_path / "federation", 24, {}) as federation, federation.house() as house:
+        federation.revoke("south")
+        number = federation.campaign(house)
+        federation.reached(house, number, "collecting")
+        kill(federation.folder / "server", "server.coordinator")
+        federation.reached(house, number, "unlearning")
+        federation.lose_power("south")
+        federation.reached(house, number, "retaining")
+        kill(federation.folder / "west", "flower-supernode")
+        federation.reached(house, number, "evaluating")
+        kill(federation.folder / "server", "server.superlink")
+        federation.reached(house, number, "retraining")
+        kill(federation.folder / "server", "flower-superexec")
+        until(house, number, lambda now: now.ended)
+        federation.check(house, number, "south")
+
+
+@pytest.fixture(scope="module")
+def soaked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A federation with faults to come, in which one patient is enough for an accepted campaign."""
+    folder = tmp_path_factory.mktemp("soak")
+    faults = folder / "faults"
+    faults.mkdir()
+    environment = {"PYTHONPATH": str(HOOKS), "FEDFORGET_TEST_FAULTS": str(faults)}
+    with running(folder / "federation", 130, environment) as federation:
+        settings = federation.folder / "server" / "server.toml"
+        text = settings.read_text()
+        for name, value in {
+            "auc_margin": 0.5,
+            "accuracy_margin": 1.0,
+            "utility_tolerance": 1.0,
+            "ks_alpha": 0.0,
+            "phase_hours": 0.03,
+        }.items():
+            (old,) = (line for line in text.splitlines() if line.startswith(f"{name} ="))
+            text = text.replace(old, f"{name} = {value}")
+        settings.write_text(text)
+        kill(federation.folder / "server", "server.coordinator")
+        yield federation
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """What goes to the log of a soak, if there is one."""
+    row: dict[str, str] = {}
+    began = time.monotonic()
+    yield row
+    path = os.environ.get("FEDFORGET_SOAK_LOG")
+    if path and row:
+        line = f"| {request.node.callspec.id} | {row['end']} | {row['events']} | {time.monotonic() - began:.0f} |\n"
+        with Path(path).open("a") as file:
+            if not file.tell():
+                file.write(HEAD.format(at=datetime.now(UTC).date()))
+            file.write(line)
+
+
+HEAD = """# Faults on real processes
+
+`make soak` on {at}: a coordinator and three hospitals as real processes with TLS and node keys, a campaign for
+each fault. After each: the campaign is published, the version before it is quarantined and its weights are gone from
+every hospital that has the new one, the hospital unlearned exactly once, its revocation is closed and all its
+tombstones stand. `waiting`: the campaign waited, visibly, for the hospital or the disk; `late`: a retention round went
+on without a hospital; `quarantined`: the update gate kept a reply out.
+
+| fault | campaign ended | of note | seconds |
+|---|---|---|---|
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("who", "state"), KILLED)
+def test_whoever_is_killed_the_campaign_ends_in_the_right_model(soaked, log, who: str, state: str) -> None:
+    with soaked.house() as house:
+        soaked.revoke("north")
+        number = soaked.campaign(house)
+        soaked.reached(house, number, state)
+        if who == "forgetting hospital":
+            soaked.lose_power("north")
+        else:
+            folder, word = {
+                "coordinator": ("server", "server.coordinator"),
+                "superlink": ("server", "server.superlink"),
+                "superexec": ("server", "flower-superexec"),
+                "other hospital": ("west", "flower-supernode"),
+            }[who]
+            kill(soaked.folder / folder, word)
+        until(house, number, lambda now: now.ended)
+        note(log, house, number, soaked.check(house, number, "north"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("who", "fault"), STRUCK)
+def test_whoever_fails_the_campaign_ends_in_the_right_model(soaked, log, who: str, fault: str) -> None:
+    with soaked.house() as house:
+        path = soaked.folder.parent / "faults" / who
+        path.write_text(fault)
+        soaked.revoke("north")
+        number = soaked.campaign(house)
+        until(house, number, lambda now: now.ended)
+        kinds = soaked.check(house, number, "north")
+        path.with_suffix(".struck").unlink()
+        assert ("quarantined" in kinds) == (fault.partition(":")[0] in QUARANTINED)
+        if who == "south":
+            assert "late" in kinds
+        note(log, house, number, kinds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["database damaged"])
+def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(soaked, log, fault: str) -> None:
+    server = soaked.folder / "server"
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "up" in line and str(server) in line:
+            process.terminate()
+            process.wait(60)
+    database = server / "server.db"
+    backup = database.read_bytes()
+    database.write_bytes(b"damaged" * 4096)
+    done = subprocess.run(
+        [BIN / "fedforget-server", "up", "--dir", server], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert "damaged" in done.stderr
+    database.write_bytes(backup)
+    soaked.up("server")
+    with soaked.house() as house:
+        soaked.revoke("north")
+        number = soaked.campaign(house)
+        until(house, number, lambda now: now.ended)
+        note(log, house, number, soaked.check(house, number, "north"))
+
+
+def note(log: dict[str, str], house: House, number: int, kinds: list[str]) -> None:
+    row = house.store.get(number)
+    told = sorted({"waiting", "late", "quarantined", "site-suspended"} & set(kinds))
+    log.update(end=f"{row.state}, {row.result}, attempt {row.attempt}", events=", ".join(told) or "-")
