@@ -211,12 +211,14 @@ class DatabaseJournal:
             if session.scalars(_phase(self.number, f"state:{state}")).first():
                 return
             self.store._move(session, row, state, reason)
-            session.add(PhaseRow(campaign=self.number, step=f"state:{state}", finished=row.changed, body={}))
+            body = {"reason": reason}
+            session.add(PhaseRow(campaign=self.number, step=f"state:{state}", finished=row.changed, body=body))
 
-    def entered(self, state: CampaignState) -> bool:
-        """Whether the campaign has been in this state."""
+    def entered(self, state: CampaignState) -> str | None:
+        """The reason for which the campaign came into this state, None if it has not been there."""
         with transaction(self.store.engine) as session:
-            return session.scalars(_phase(self.number, f"state:{state}")).first() is not None
+            row = session.scalars(_phase(self.number, f"state:{state}")).first()
+        return None if row is None else str(row.body.get("reason", ""))
 
     def note(self, kind: str, detail: str, site: str | None = None) -> None:
         """See `Journal`."""

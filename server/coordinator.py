@@ -36,6 +36,8 @@ from server.states import CampaignState
 log = logging.getLogger("fedforget.coordinator")
 
 TICK_SECONDS = 2.0
+COMPARE_EVERY = timedelta(minutes=1)
+"""How often Flower's nodes are compared with the register although nothing has changed in ours."""
 FRUITLESS_RUNS = 10
 """So many runs in a row without a finished step end a campaign."""
 
@@ -72,6 +74,7 @@ class Coordinator:
     runs: Runs
     bundle: Bundle
     _fruitless: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _compared: datetime | None = None
 
     def tick(self) -> None:
         """Bring Flower's nodes in line with the register, carry the open campaign on, or plan the next one."""
@@ -88,15 +91,17 @@ class Coordinator:
 
     def _nodes(self) -> None:
         """Let the nodes of active sites in, under the key they have now, and shut all others out."""
-        sites = self.house.sites()
-        if not any((s.state == "active") == (s.node is None) for s in sites if s.state != "suspended"):
+        sites, now = self.house.sites(), self.house.store.clock()
+        changed = any((s.state == "active") == (s.node is None) for s in sites if s.state != "suspended")
+        if not changed and self._compared is not None and now < self._compared + COMPARE_EVERY:
             return
         # A node's name holds its key's digest: found again after a crash between Flower's record and ours.
         known = {node.name: node.node for node in self.runs.nodes() if node.status != "unregistered"}
         for site in sites:
             label = f"{site.name}-{hashlib.sha256(site.node_key.encode()).hexdigest()[:16]}"
-            if site.state == "active" and site.node is None:
-                node = known.get(label)
+            node = known.get(label)
+            if site.state == "active" and (node is None or site.node != signed64(node)):
+                # Flower's own state may have been lost, or restored from before the site was let in.
                 self._set_node(
                     site.name, self.runs.register_node(site.node_key.encode(), label) if node is None else node
                 )
@@ -108,6 +113,7 @@ class Coordinator:
         for node in known.values():
             if signed64(node) not in mine:
                 self.runs.unregister_node(node)
+        self._compared = now
 
     def _set_node(self, name: str, node: int | None) -> None:
         with transaction(self.house.engine) as session:

@@ -107,8 +107,9 @@ class Carrier:
     ) -> None:
         if parent is None:
             raise ConfigError("there is no model to forget from", remedy="run `fedforget-server train` first")
-        if journal.entered(CampaignState.RETRAINING):
-            self._train(number, journal, terms, "retrained", "")
+        reason = journal.entered(CampaignState.RETRAINING)
+        if reason is not None:
+            self._train(number, journal, terms, "retrained", reason)
             return
         method = terms.experiment.unlearn.method
         if method == "retrain":
@@ -159,7 +160,7 @@ class Carrier:
         if policy == "retrain":
             self._train(number, journal, terms, "retrained", reason)
             return
-        if policy == "withdraw":
+        if policy == "withdraw" and self.registry.get(parent).state != "withdrawn":
             self.registry.withdraw(parent, f"campaign {number}: {verdict.outcome}")
         rejected = verdict.outcome == "rejected" or verdict.vetoes
         journal.enter(CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE, reason)

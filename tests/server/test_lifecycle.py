@@ -12,7 +12,7 @@ from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, Trai
 from common.errors import RefusedError
 from common.records import Subset
 from common.sql import open_database, transaction
-from server.campaign_store import CampaignStore, GivenUpError
+from server.campaign_store import CampaignStore, DatabaseJournal, GivenUpError
 from server.database import SiteRow, migrate
 from server.lifecycle import Carrier
 from server.registry import Registry
@@ -155,6 +155,35 @@ def test_the_policy_chosen_beforehand_is_what_follows_an_undecided_campaign(worl
     assert here.store.open() is None
 
 
+@pytest.mark.parametrize(
+    ("state", "policy", "end"),
+    [
+        (CampaignState.RETRAINING, "retrain", "published"),
+        (CampaignState.INCONCLUSIVE, "withdraw", "inconclusive"),
+    ],
+)
+def test_a_policy_that_was_cut_short_is_carried_out_and_says_why(world, monkeypatch, state, policy, end):
+    here = world().trained()
+    here.revoke()
+    number = here.plan(undecided=policy)
+    enter = DatabaseJournal.enter
+
+    def cut(journal, wanted, reason=""):
+        # Before the end of a campaign, and straight after a phase has begun.
+        if wanted == state and state.ended:
+            raise Cut
+        enter(journal, wanted, reason)
+        if wanted == state:
+            raise Cut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DatabaseJournal, "enter", cut)
+        with pytest.raises(Cut):
+            here.carry(number)
+    assert here.carry(number) == end
+    assert f"inconclusive, policy {policy}" in here.store.get(number).reason
+
+
 def test_a_run_that_was_given_up_writes_no_more(world):
     here = world().trained()
     here.revoke()
@@ -223,8 +252,6 @@ def test_lost_weights_between_two_steps_are_made_again(world, monkeypatch):
     here = world().trained()
     here.revoke()
     number = here.plan()
-    from server.campaign_store import DatabaseJournal
-
     enter = DatabaseJournal.enter
 
     def cut_at_retaining(journal, state, reason=""):
