@@ -123,15 +123,15 @@ class Running:
                 os.killpg(process.pid, signal.SIGKILL)
         self.up(name)
 
-    def revoke(self, name: str) -> None:
-        """One more patient of the hospital's training set revokes."""
+    def revoke(self, name: str, patients: int = 1) -> None:
+        """So many more patients of the hospital's training set revoke."""
         subsets = json.loads((self.folder / name / "site.json").read_text())["subsets"]
         trained = sorted(patient for patient, subset in subsets.items() if subset == "train")
         count = self.forgotten.get(name, 0)
         letter = self.folder / "letter"
-        letter.write_text(f"{trained[count]}\n")
+        letter.write_text("".join(f"{patient}\n" for patient in trained[count : count + patients]))
         command(BIN / "fedforget-site", "revoke", "--patient-file", letter, "--dir", self.folder / name)
-        self.forgotten[name] = count + 1
+        self.forgotten[name] = count + patients
 
     def campaign(self, house: House) -> int:
         """The number of the campaign that the coordinator plans next."""
@@ -214,12 +214,12 @@ def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_kille
 
 @pytest.fixture(scope="module")
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A federation with faults to come, in which one patient is enough for an accepted campaign."""
+    """A federation with faults to come, in which two patients are enough for an accepted campaign."""
     folder = tmp_path_factory.mktemp("soak")
     faults = folder / "faults"
     faults.mkdir()
     environment = {"PYTHONPATH": str(HOOKS), "FEDFORGET_TEST_FAULTS": str(faults)}
-    with running(folder / "federation", 130, environment) as federation:
+    with running(folder / "federation", 220, environment) as federation:
         settings = federation.folder / "server" / "server.toml"
         text = settings.read_text()
         for name, value in {
@@ -228,6 +228,7 @@ def soaked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             "utility_tolerance": 1.0,
             "ks_alpha": 0.0,
             "phase_hours": 0.03,
+            "window_hours": "0.0\ncampaigns_per_day = 1000",
         }.items():
             (old,) = (line for line in text.splitlines() if line.startswith(f"{name} ="))
             text = text.replace(old, f"{name} = {value}")
@@ -268,7 +269,7 @@ on without a hospital; `quarantined`: the update gate kept a reply out.
 @pytest.mark.parametrize(("who", "state"), KILLED)
 def test_whoever_is_killed_the_campaign_ends_in_the_right_model(soaked, log, who: str, state: str) -> None:
     with soaked.house() as house:
-        soaked.revoke("north")
+        soaked.revoke("north", 2)
         number = soaked.campaign(house)
         soaked.reached(house, number, state)
         if who == "forgetting hospital":
@@ -291,7 +292,7 @@ def test_whoever_fails_the_campaign_ends_in_the_right_model(soaked, log, who: st
     with soaked.house() as house:
         path = soaked.folder.parent / "faults" / who
         path.write_text(fault)
-        soaked.revoke("north")
+        soaked.revoke("north", 2)
         number = soaked.campaign(house)
         until(house, number, lambda now: now.ended)
         kinds = soaked.check(house, number, "north")
@@ -322,7 +323,7 @@ def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(soaked,
     database.write_bytes(backup)
     soaked.up("server")
     with soaked.house() as house:
-        soaked.revoke("north")
+        soaked.revoke("north", 2)
         number = soaked.campaign(house)
         until(house, number, lambda now: now.ended)
         note(log, house, number, soaked.check(house, number, "north"))
