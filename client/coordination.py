@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ import grpc
 from sqlalchemy.exc import SQLAlchemyError
 
 from client.consent.opening import open_ledger
+from client.consent.reminders import Reminders
 from client.consent.revocation import Waiting
 from client.event_log import SiteLog
 from client.evidence import Evidence
@@ -254,9 +255,12 @@ def run(folder: SiteFolder) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         _log.info("announcing to %s", settings.coordination)
+        reminders = Reminders(ledger)
         try:
             while True:
                 announcer.step(time.monotonic())
+                with suppress(FedForgetError, SQLAlchemyError):  # the announcer has said what is wrong with the ledger
+                    reminders.step(clock())
                 time.sleep(POLL_SECONDS)
         finally:
             announcer.close()

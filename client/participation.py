@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.orm import Session
 
 from client.database import MemberRow, ParticipationRow
@@ -67,6 +67,14 @@ def members(engine: Engine, campaign: int, use: Use, step: str | None = None) ->
         if step is not None:
             query = query.where(ParticipationRow.step == step)
         return frozenset(session.scalars(select(MemberRow.patient).where(MemberRow.cohort.in_(query))))
+
+
+def last_uses(engine: Engine, campaigns: Collection[int]) -> dict[int, datetime]:
+    """When each campaign last began to use somebody, as far as it did."""
+    with transaction(engine) as session:
+        query = select(ParticipationRow.campaign, func.max(ParticipationRow.at))
+        query = query.where(ParticipationRow.campaign.in_(campaigns)).group_by(ParticipationRow.campaign)
+        return dict(session.execute(query).tuples().all())
 
 
 def fixed_cohort(engine: Engine, campaign: int, patients: Collection[str], at: datetime) -> frozenset[str]:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from client.consent.overview import cohort_lock
 from client.consent.revocation import Receipt
 from client.consent.revocation import State as Standing
 from client.reference_scores import ReferenceScores
-from client.settings import SiteFolder
+from client.settings import BoundsConfig, SiteFolder
 from client.site_consent import SiteConsent
 from client.site_files import drop_studies, read_site
 from client.site_records import SiteRecords
@@ -65,11 +65,16 @@ class Site:
         self.card = self._file.card
         place = SiteFolder(folder)
         self._records = SiteRecords(place, self._consent)
-        self.device = pick_device(place.settings().device if place.settings_file.exists() else self._file.device)
+        settings = place.settings() if place.settings_file.exists() else None
+        self.device = pick_device(settings.device if settings else self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
         self.bases = Bases(folder, lambda: self.card.build().state_dict(), self.card.model)
         self._model: ImageTextModel | None = None
+        # A campaign that crashed or was given up elsewhere says nothing; after so long none of its requests is valid.
+        bounds = settings.bounds if settings else BoundsConfig()
+        for stale in self._consent.stale_campaigns(datetime.now(UTC) - timedelta(hours=bounds.max_lifetime_hours)):
+            self._close_access(stale)
 
     def _read(self) -> None:
         self._file = read_site(self.folder)

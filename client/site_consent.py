@@ -16,7 +16,7 @@ from client.consent.overview import has_ledger
 from client.consent.revocation import OPEN, TO_FORGET, Receipt, Request, Source, State, Waiting
 from client.consent.tombstones import TombstoneFile, TombstoneWatch
 from client.consent.workflow import close, escalate, take_up
-from client.participation import fixed_cohort_in
+from client.participation import fixed_cohort_in, last_uses
 from client.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
 from common.sql import transaction
@@ -125,6 +125,14 @@ class SiteConsent:
             return {}
         with open_ledger(self._folder) as ledger, transaction(ledger.engine) as session:
             return open_campaigns(session)
+
+    def stale_campaigns(self, before: datetime) -> frozenset[int]:
+        """Campaigns that may read their patients and have used nobody since `before`; raises as `stopped`."""
+        if not (opened := self.open_campaigns()):
+            return frozenset()
+        with open_ledger(self._folder) as ledger:
+            used = last_uses(ledger.engine, opened)
+        return frozenset(number for number, since in opened.items() if max(since, used.get(number, since)) < before)
 
     def settle(self, pseudonyms: Collection[str], state: State, campaign: int, model: str) -> int:
         """A version without these patients became the base; returns how many had waited for it."""

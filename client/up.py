@@ -10,6 +10,7 @@ from pathlib import Path
 
 from client.consent.earlier_records import rename_members
 from client.consent.opening import open_ledger
+from client.consent.reminders import LedgerCollector
 from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings
 from client.supernode import supernode_argv
 from common.errors import InputError
@@ -81,7 +82,13 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
         raise InputError(
             "this site has not joined a federation", where=str(folder.root), remedy="fedforget-site join BUNDLE"
         )
-    with only_one(folder.root):
-        with open_ledger(folder) as ledger:
-            rename_members(ledger)
-        keep_up(children(folder, settings), folder.logs, withhold_unknown, settings.ports.monitor, as_json=as_json)
+    with only_one(folder.root), open_ledger(folder) as ledger:
+        rename_members(ledger)
+        keep_up(
+            children(folder, settings),
+            folder.logs,
+            withhold_unknown,
+            settings.ports.monitor,
+            (LedgerCollector(ledger),),
+            as_json=as_json,
+        )

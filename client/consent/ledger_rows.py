@@ -51,12 +51,12 @@ def of_patients(session: Session, pseudonyms: Collection[str]) -> list[Standing]
 
 
 def history_of(session: Session, receipt: str) -> list[Event]:
-    """Every step of a receipt's revocations, in the order of time."""
+    """Every step of a receipt's revocations, in the order in which they were taken."""
     rows = session.scalars(
         select(RevocationEventRow)
         .join(RevocationRow, RevocationRow.id == RevocationEventRow.revocation)
         .where(RevocationRow.receipt == receipt)
-        .order_by(RevocationEventRow.at, RevocationEventRow.revocation, RevocationEventRow.seq)
+        .order_by(RevocationEventRow.id)
     )
     return [
         Event(
