@@ -72,9 +72,9 @@ def members(engine: Engine, campaign: int, use: Use, step: str | None = None) ->
 def last_uses(engine: Engine, campaigns: Collection[int]) -> dict[int, datetime]:
     """When each campaign last began to use somebody, as far as it did."""
     with transaction(engine) as session:
-        query = select(ParticipationRow.campaign, func.max(ParticipationRow.at))
+        query = select(ParticipationRow.campaign, func.max(ParticipationRow.at).label("last"))
         query = query.where(ParticipationRow.campaign.in_(campaigns)).group_by(ParticipationRow.campaign)
-        return dict(session.execute(query).tuples().all())
+        return {row.campaign: row.last for row in session.execute(query)}
 
 
 def fixed_cohort(engine: Engine, campaign: int, patients: Collection[str], at: datetime) -> frozenset[str]:
