@@ -195,6 +195,11 @@ class ConsentStore:
             )
             return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
 
+    def unknown(self) -> frozenset[str]:
+        """Pseudonyms of those whose consents the rule could not judge."""
+        with transaction(self.engine) as session:
+            return frozenset(session.scalars(select(DecisionRow.patient).where(DecisionRow.answer == "unknown")))
+
     def source(self, session: Session, receipt: str) -> Source:
         """The version that a receipt was given for, as the ledger names it."""
         row = session.scalar(select(ConsentRow).where(ConsentRow.receipt == receipt).limit(1))

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from client.consent.ledger_rows import standing_of
 from client.consent.ledger_tables import AccessRow
-from client.consent.revocation import OPEN, Standing
+from client.consent.revocation import OPEN, Standing, State, is_doubt
 from client.database import LOG, HoldingRow
 from client.settings import SiteFolder
 from common.errors import InputError
@@ -30,7 +30,7 @@ from common.evidence.statements import Revocation as Statement
 from common.private_keys import load_signing_key
 from common.sql import drop_erased, transaction
 
-_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward")
+_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended")
 """Names before the receipt's in the vault."""
 
 
@@ -82,7 +82,7 @@ class SiteLog:
             InputError: the key cannot be read.
         """
         with self.session() as session:
-            records = [*self._revocations(session), *_access(session), *_holdings(session)]
+            records = [*self._revocations(session), *_holds(session), *_access(session), *_holdings(session)]
             return self.log.append(session, records, self.key())
 
     def audited(self, campaign: int, digest: str) -> None:
@@ -168,7 +168,7 @@ class SiteLog:
                     yield found.digest
 
     def _revocations(self, session: Session) -> Iterator[Record]:
-        receipts = _receipts(session)
+        receipts = {name: entries for name, entries in _receipts(session).items() if not _all_in_doubt(entries)}
         known = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
         for receipt, entries in receipts.items():
             if f"revocation:{receipt}" in known:
@@ -222,6 +222,22 @@ def _statement(site: str, receipt: str, entries: dict[str, Standing], document: 
             due=time_text(due),
         )
     )
+
+
+def _all_in_doubt(entries: dict[str, Standing]) -> bool:
+    """Whether nobody has revoked under a receipt: it holds use because of a doubt, or did."""
+    return all(is_doubt(s.receipt) and s.state in (State.ON_HOLD, State.REFUSED) for s in entries.values())
+
+
+def _holds(session: Session) -> Iterator[Record]:
+    for receipt, entries in _receipts(session).items():
+        if not is_doubt(receipt):
+            continue
+        stopped = canonical({"receipt": receipt, "use": "on hold"})
+        yield Record(f"hold:{receipt}", "use-on-hold", stopped)
+        if all(standing.state is State.REFUSED for standing in entries.values()):
+            ended = canonical({"receipt": receipt, "use": "as before"})
+            yield Record(f"hold-ended:{receipt}", "use-resumed", ended)
 
 
 def _access(session: Session) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""`fedforget-site steward`: what a hospital's data steward does with a key of his own."""
+"""`fedforget-site steward`: what a hospital's data steward decides, and signs with a key of his own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from common.errors import InputError
-from common.terminal import AsJson, Folder, clear_errors, fields_table, show, sub_app
+from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
-app = sub_app("The data steward: a key of his own, and his signature below statements about revocations.")
+app = sub_app(
+    "The data steward: what is on hold until he decides, and his signature below statements about revocations."
+)
 
 KeyFile = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="The steward's private key.  [DIR/steward/steward.pem]")
@@ -89,3 +91,60 @@ def sign(
             sign_all(site, chosen, open_key(SiteFolder(folder), _key_file(folder, key), passphrase))
         signed = [item.receipt for item in chosen]
         show({"signed": signed}, f"signed {len(signed)} statement(s)", as_json=as_json)
+
+
+@app.command("list", epilog="Example: fedforget-site steward list --dir hospital")
+def list_(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show what is on hold until the steward decides: which consent, why, since when. It names nobody."""
+    from client.consent.opening import open_ledger  # noqa: PLC0415 - the database, for commands that need it
+    from client.consent.revocation import State, consent_of  # noqa: PLC0415
+    from client.settings import SiteFolder  # noqa: PLC0415
+
+    with clear_errors():
+        with open_ledger(SiteFolder(folder)) as ledger:
+            held = [standing for standing in ledger.standing() if standing.state is State.ON_HOLD]
+        rows = [
+            {
+                "receipt": standing.receipt,
+                "consent": consent_of(standing.source),
+                "version": standing.source.version,
+                "reason": standing.reason,
+                "since": standing.since,
+                "due": standing.due,
+            }
+            for standing in held
+        ]
+        columns = ("receipt", "consent", "version", "reason", "since", "due")
+        show(rows, rows_table(columns, [[*row.values()] for row in rows]), as_json=as_json)
+
+
+@app.command(
+    epilog="Example: fedforget-site steward resolve doubt-6f1e0c5ab2d94e37 --permit --by Lee --reason 'form is valid'"
+)
+def resolve(
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As `steward list` shows it.")],
+    permit: Annotated[
+        bool, typer.Option("--permit/--revoke", help="The data may be used again, or this is a revocation.")
+    ],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the record for good.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Decide about what is on hold; who decided, when and why stands in the ledger for good."""
+    from client.consent import workflow  # noqa: PLC0415 - the database, for commands that need it
+    from client.consent.opening import open_ledger  # noqa: PLC0415
+    from client.consent.revocation import State  # noqa: PLC0415
+    from client.settings import SiteFolder  # noqa: PLC0415
+
+    with clear_errors():
+        if not by.strip() or not reason.strip():
+            raise InputError("a decision needs a name and a reason", where="--by, --reason")
+        with open_ledger(SiteFolder(folder)) as ledger:
+            if not any(standing.state is State.ON_HOLD for standing in ledger.standing(receipt)):
+                raise InputError("nothing of this receipt is on hold", remedy="fedforget-site steward list")
+            decide = workflow.refuse if permit else workflow.release
+            number = decide(ledger, receipt, by.strip(), reason.strip())
+            states = sorted({str(standing.state) for standing in ledger.standing(receipt)})
+        human = f"{number} patient(s): {', '.join(states)}"
+        show({"receipt": receipt, "patients": number, "states": states}, human, as_json=as_json)

@@ -91,6 +91,10 @@ class Ledger:
         """Whether a patient, by identifier, must not be used; raises as `stopped`."""
         return self.pseudonyms.of(patient) in self.stopped()
 
+    def knows(self, patient: str) -> bool:
+        """Whether a patient, by identifier, is in one of the site's sets."""
+        return patient in self._known.now(nobody_yet=True)
+
     def record(self, request: Request, patients: Collection[str], *, also_unknown: bool = False) -> Receipt:
         """Record a revocation: from now on no train or retain batch holds these patients, whichever process makes it.
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from client.consent.earlier_records import take_over
 from client.consent.ledger import Clock, Ledger, now_utc
 from client.consent.ledger_rows import standing_of
-from client.consent.revocation import Request, Source, State
+from client.consent.revocation import Request, Source, State, is_doubt
 from client.consent.tombstones import Tombstone, TombstoneFile
 from client.database import PatientRow, migrate, opened, pending_migration
 from client.pseudonyms import Pseudonyms
@@ -75,7 +75,9 @@ def reconcile(ledger: Ledger) -> None:
         for pseudonym, receipt in lacking:
             lost[receipt, stones[pseudonym, receipt]][pseudonym] = subsets.get(pseudonym)
         for (receipt, received), patients in lost.items():
-            ledger.insert(writing, Request(Source("restored", receipt), receipt, received), patients)
+            # To unlearn cannot be undone: what was a doubt must not come back as a revocation.
+            hold = "restored: a consent that nobody could judge" if is_doubt(receipt) else ""
+            ledger.insert(writing, Request(Source("restored", receipt), receipt, received, hold=hold), patients)
         for key, standing in recorded.items():
             stone = Tombstone("stop", *key, standing.received)
             if standing.state is State.REFUSED and key in stones:

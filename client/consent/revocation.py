@@ -51,6 +51,24 @@ class Source:
     digest: str = ""
 
 
+_DOUBT = "doubt-"
+
+
+def doubt_about(consent: str, version: str, number: str) -> tuple[Source, str]:
+    """Source and receipt of a hold that no withdrawal caused, but a consent of which nobody can tell what it says."""
+    return Source("fhir", f"{_DOUBT}{consent}", version), f"{_DOUBT}{number}"
+
+
+def is_doubt(receipt: str) -> bool:
+    """Whether `doubt_about` made it; the receipt is all that is left of it in the tombstones."""
+    return receipt.startswith(_DOUBT)
+
+
+def consent_of(source: Source) -> str:
+    """The consent's id, or what else a source names."""
+    return source.id.removeprefix(_DOUBT)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A revocation as it comes in, of one patient or of a list of them.

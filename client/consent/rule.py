@@ -56,6 +56,9 @@ class _Question:
     at: datetime
 
 
+SILENT = Unknown("no consent speaks of this")
+"""Of a patient whose consents are about other things: nothing to doubt, and nothing to rely on."""
+
 Answer: TypeAlias = Permit | Deny | Unknown
 _Verdict: TypeAlias = Answer | _Lapsed | None
 """None: nothing is said about what was asked."""
@@ -111,7 +114,7 @@ def _across_templates(decisions: Sequence[tuple[datetime | None, _Verdict]]) -> 
     answers = [(signed, answer) for signed, answer in decisions if isinstance(answer, Permit | Deny | Unknown)]
     if not answers:
         lapsed = any(isinstance(verdict, _Lapsed) for _, verdict in decisions)
-        return Unknown("consent is not in force at this time" if lapsed else "no consent speaks of this")
+        return Unknown("consent is not in force at this time") if lapsed else SILENT
     if all(isinstance(answer, Permit) for _, answer in answers):
         return Permit()
     newest = max((signed for signed, _ in answers if signed is not None), default=None)

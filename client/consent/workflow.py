@@ -9,7 +9,7 @@ from client.consent.deadline import check_extension
 from client.consent.ledger import SOFTWARE, Ledger, Writing
 from client.consent.ledger_rows import add_events, of_patients, standing_of
 from client.consent.ledger_tables import RevocationEventRow, RevocationRow
-from client.consent.revocation import OPEN, TO_FORGET, Event, Standing, State
+from client.consent.revocation import OPEN, TO_FORGET, Event, Standing, State, is_doubt
 from client.consent.tombstones import Tombstone
 from client.consent.transitions import check_approval, check_transition, classified
 from common.errors import InputError, RefusedError
@@ -88,6 +88,17 @@ def release(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
             after = classified(subsets.get(standing.pseudonym), two_person=ledger.two_person)
             _step(ledger, writing, [standing], after, actor=actor, reason=reason)
     return len(found)
+
+
+def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> int:
+    """A patient's consents have become clear: what was held because of them is over; returns how many holds it was.
+
+    The patient may be used again, as far as no revocation stands.
+    """
+    held = [s for s in of_patients(writing.session, [pseudonym]) if s.state is State.ON_HOLD and is_doubt(s.receipt)]
+    _step(ledger, writing, held, State.REFUSED, actor=SOFTWARE, reason=reason)
+    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in held]
+    return len(held)
 
 
 def take_up(ledger: Ledger, writing: Writing, campaign: int, pseudonyms: Collection[str]) -> None:

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 from client.consent.consent_document import Coding, UnreadableConsentError, read_consent
 from client.consent.known import known_patients
 from client.consent.ledger import Ledger, Writing
-from client.consent.revocation import Request
-from client.consent.rule import Deny, Permit
+from client.consent.revocation import Request, doubt_about
+from client.consent.rule import SILENT, Answer, Deny, Permit, Unknown
+from client.consent.workflow import end_holds
 from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept, StewardItem
 from client.fhir.patients import PatientMap
 from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
@@ -30,6 +31,7 @@ _REVOKED = "revoked"
 _SITE_FILE = "site.json"
 _AT_ONCE = 200
 """Patients in one transaction."""
+_LONGEST_REASON = 200
 
 
 class OtherPatientError(InputError):
@@ -148,13 +150,21 @@ class Intake:
         else:
             # Many of a hospital's patients may be in no cohort: they are looked up again only in another map.
             named = {p for p, key in self.store.waiting().items() if patients.cohort_id(key) is not None}
-        everybody = sorted(found | named)
+        everybody = sorted(found | named | self._in_doubt(patients))
         revoked = sum(
             self._settle(everybody[start : start + _AT_ONCE], patients, since)
             for start in range(0, len(everybody), _AT_ONCE)
         )
         self._asked_of[:] = [patients]
         return revoked
+
+    def _in_doubt(self, patients: PatientMap) -> set[str]:
+        """Whose consents nobody could judge and who is in the cohort by now; who is held already is not held twice."""
+        unknown, folder = self.store.unknown(), self.ledger.folder.root
+        if not unknown or not (folder / _SITE_FILE).exists():
+            return set()
+        keys = {key for patient in known_patients(folder) for key in patients.keys(patient)}
+        return {pseudonym for key in keys if (pseudonym := self.store.pseudonyms.of(key)) in unknown}
 
     def steward_list(self) -> tuple[StewardItem, ...]:
         """What a person must look at: of all that the rule left open, what concerns patients of the site.
@@ -195,7 +205,21 @@ class Intake:
             self.ledger.add(writing, request, [str(cohort_id)], also_unknown=True)
             decision.recorded = now
         self.store.mark_weighed(session, [patient], now)
+        if cohort_id is not None:
+            last = max(versions, key=lambda version: version.moment)
+            self._hold_in_doubt(writing, cohort_id, found.answer, last)
         return recording
+
+    def _hold_in_doubt(self, writing: Writing, cohort_id: str, answer: Answer, last: KnownVersion) -> None:
+        """Stop use while nobody can tell whether it is permitted, until the steward or clearer consents say so."""
+        if not isinstance(answer, Unknown):
+            reason = "the consents permit use" if isinstance(answer, Permit) else "a withdrawal came in its place"
+            end_holds(self.ledger, writing, self.store.pseudonyms.of(cohort_id), reason)
+        elif answer != SILENT and self.ledger.knows(cohort_id):
+            number = self.store.pseudonyms.receipt("doubt", last.resource, last.number)
+            source, receipt = doubt_about(last.resource, last.number, number)
+            request = Request(source, receipt, last.received, hold=answer.reason[:_LONGEST_REASON])
+            self.ledger.add(writing, request, [cohort_id])
 
 
 def _brought_up_to_date(
@@ -205,7 +229,7 @@ def _brought_up_to_date(
     answer: AnswerName = "permit" if isinstance(found.answer, Permit) else "unknown"
     if isinstance(found.answer, Deny):
         answer = "deny"
-    reason = "" if isinstance(found.answer, Permit) else found.answer.reason[:200]
+    reason = "" if isinstance(found.answer, Permit) else found.answer.reason[:_LONGEST_REASON]
     last = max(versions, key=lambda version: version.moment)
     row = session.get(DecisionRow, patient)
     if row is None:
