@@ -21,7 +21,18 @@ from client.consent.deadline import first_due
 from client.consent.known import KnownPatients
 from client.consent.ledger_rows import add_events, add_revocations, chunks, history_of, of_patients, standing_of
 from client.consent.ledger_tables import RevocationEventRow, RevocationRow
-from client.consent.revocation import OPEN, TO_FORGET, Event, Receipt, Request, Source, Standing, State, Waiting
+from client.consent.revocation import (
+    OPEN,
+    TO_FORGET,
+    Event,
+    Receipt,
+    Request,
+    Source,
+    Standing,
+    State,
+    Waiting,
+    is_doubt,
+)
 from client.consent.tombstones import Tombstone, TombstoneFile, TombstoneWatch
 from client.consent.transitions import check_transition, classified
 from client.database import PatientRow
@@ -192,6 +203,7 @@ class Ledger:
         """How many patients the model has still to forget, and when the first answer is due.
 
         Those who await an approval are not in the number, as no campaign may take them up; their due dates count.
+        Of a consent that nobody can judge no answer is due, as nobody has asked.
 
         Raises:
             CohortError: the tombstones are damaged or gone.
@@ -200,7 +212,8 @@ class Ledger:
         with transaction(self.engine) as session:
             found = standing_of(session, RevocationEventRow.state.in_([str(state) for state in OPEN]))
         ready = {s.pseudonym for s in found if s.state in TO_FORGET}
-        return Waiting(len(ready), min((s.due for s in found), default=None))
+        asked = (s.due for s in found if not (s.state is State.ON_HOLD and is_doubt(s.receipt)))
+        return Waiting(len(ready), min(asked, default=None))
 
     def identifiers(self) -> dict[str, str]:
         """Identifiers by pseudonym, of all who revoked as far as they are known: for use within the site alone."""

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from client.consent.consent_document import Coding, UnreadableConsentError, read_consent
 from client.consent.known import known_patients
 from client.consent.ledger import Ledger, Writing
-from client.consent.revocation import Request, doubt_about
+from client.consent.revocation import Request, State, consent_of, doubt_about, is_doubt
 from client.consent.rule import SILENT, Answer, Deny, Permit, Unknown
 from client.consent.workflow import end_holds
 from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept, StewardItem
@@ -175,9 +175,15 @@ class Intake:
         patients = self.patients()
         folder = self.ledger.folder.root
         known = known_patients(folder) if (folder / _SITE_FILE).exists() else {}
+        decided = {
+            (consent_of(s.source), s.source.version)
+            for s in self.ledger.standing()
+            if is_doubt(s.receipt) and s.state is not State.ON_HOLD
+        }
         return tuple(
             item
             for item in self.store.steward_list()
+            if (item.consent, item.version) not in decided
             if item.patient is None or patients.cohort_id(item.patient) in known
         )
 

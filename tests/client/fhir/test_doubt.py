@@ -56,7 +56,8 @@ def test_a_consent_that_nobody_can_judge_stops_use_and_waits_for_the_steward(int
     assert "entered in error" in held.reason
     assert intake.ledger.is_stopped("p-1")
     assert not intake.ledger.is_stopped("p-2")
-    assert intake.ledger.waiting().number == 0
+    assert intake.ledger.waiting() == (0, None)
+    assert [item.consent for item in intake.steward_list()] == ["c-1"]
     intake.settle()
     assert states(intake) == [State.ON_HOLD]
 
@@ -118,6 +119,7 @@ def test_the_steward_permits_and_a_newer_consent_is_a_new_question(intake: Intak
     last = intake.ledger.history(item["receipt"])[-1]
     assert (last.actor, last.reason, last.at) == ("Lee", "the paper form is valid", last.at)
     assert command(intake, "list") == (0, [])
+    assert intake.steward_list() == ()
     assert command(intake, *decision, "--permit")[0] == 2
     newer = ehr.write(ehr.consent("c-1", "p-1", "entered-in-error"))
     intake.take(newer)

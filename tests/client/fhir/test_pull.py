@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from client.consent.deadline import months_after
 from client.consent.overview import read_revocations
+from client.consent.revocation import is_doubt
 from client.fhir.intake import Intake
 from client.fhir.pull import pull, reconcile
 from client.fhir.puller import Puller
@@ -35,7 +36,8 @@ def intake(make_intake: Make, tmp_path: Path, ehr: Any) -> Intake:
 
 
 def revoked(intake: Intake) -> set[str]:
-    return set(read_revocations(intake.ledger.folder.root).patients)
+    found = read_revocations(intake.ledger.folder.root).patients
+    return {patient for patient, standing in found.items() if not is_doubt(standing.receipt)}
 
 
 def test_a_consent_that_turns_inactive_is_a_revocation_dated_by_the_server(
