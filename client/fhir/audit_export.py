@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from client.consent.overview import read_revocations
+from client.consent.opening import open_ledger
 from client.event_log import SiteLog
 from client.fhir.audit_events import Leaf, Parties, audit_events
 from common.errors import OutputError
@@ -41,6 +41,9 @@ def export_audit_events(site: SiteLog, path: Path, *, with_patients: bool = Fals
 def _patients(site: SiteLog) -> dict[str, list[str]]:
     """Identifiers by receipt."""
     found: dict[str, list[str]] = {}
-    for patient, entry in sorted(read_revocations(site.folder.root).patients.items()):
-        found.setdefault(entry.receipt, []).append(patient)
+    with open_ledger(site.folder) as ledger:
+        names = ledger.identifiers()
+        for standing in ledger.standing():
+            if standing.pseudonym in names:
+                found.setdefault(standing.receipt, []).append(names[standing.pseudonym])
     return found
