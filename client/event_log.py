@@ -5,7 +5,7 @@ It follows the records, as they are written first and durably: the ledger, what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from client.consent.ledger_rows import standing_of
 from client.consent.ledger_tables import AccessRow
 from client.consent.revocation import OPEN, Standing, State, is_doubt
+from client.consent.vault import Vault
 from client.database import LOG, HoldingRow
 from client.settings import SiteFolder
 from common.errors import InputError
@@ -130,13 +131,17 @@ class SiteLog:
         return dsse.encode_envelope(envelope)
 
     def erase(self, receipt: str) -> None:
-        """Forget what the log commits to about a receipt; its leaves stay, and nobody can open them any more.
+        """Forget what the log commits to about a receipt, and the form that came with it, for good.
+
+        Its leaves stay, and nobody can open them any more.
 
         Raises:
             InputError: the log holds nothing about it.
         """
         with self.session() as session:
             erased = [self.log.erase(session, f"{kind}:{receipt}") for kind in _ABOUT_A_RECEIPT]
+        if self._forms.find(receipt) is not None:
+            erased.append(self._forms.erase(receipt))
         if not any(erased):
             raise _not_open()
         drop_erased(self.engine)
@@ -173,16 +178,23 @@ class SiteLog:
         for receipt, entries in receipts.items():
             if f"revocation:{receipt}" in known:
                 continue
-            # The salt stays in the vault under its own name: a proof about the leaf hands out another one.
-            salt = self.log.salt_of(session, f"consent:{receipt}")
-            document = canonical({"patients": [*sorted(entries)], "receipt": receipt})
-            yield Record(
-                f"revocation:{receipt}",
-                "revocation",
-                _statement(self.name, receipt, entries, commitment(document, salt)),
-            )
+            document = self._committed(session, receipt, entries)
+            yield Record(f"revocation:{receipt}", "revocation", _statement(self.name, receipt, entries, document))
             stopped = canonical({"receipt": receipt, "use": "stopped"})
             yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+
+    def _committed(self, session: Session, receipt: str, pseudonyms: Iterable[str]) -> str:
+        """Commitment to the form that came with a revocation, or else to what the ledger says of whom it is about."""
+        kept = self._forms.find(receipt)
+        if kept is not None:
+            return kept.commitment
+        # The salt stays in the vault under its own name: a proof about the leaf hands out another one.
+        salt = self.log.salt_of(session, f"consent:{receipt}")
+        return commitment(canonical({"patients": [*sorted(pseudonyms)], "receipt": receipt}), salt)
+
+    @property
+    def _forms(self) -> Vault:
+        return Vault(self.folder.vault, self.log.random)
 
 
 def steward_source(receipt: str) -> str:

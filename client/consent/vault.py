@@ -65,6 +65,10 @@ class Vault:
         content = read_private(path)
         return Kept(content[SALT_BYTES:], content[:SALT_BYTES])
 
+    def find(self, receipt: str) -> Kept | None:
+        """As `opened`; None where nothing is kept under this receipt, or no longer."""
+        return self.opened(receipt) if _NAME.fullmatch(receipt) and self._path(receipt).exists() else None
+
     def erase(self, receipt: str) -> bool:
         """Forget a document and its salt; whether there was one.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any
 
 import pytest
@@ -17,12 +18,14 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.consent.opening import open_ledger
 from client.consent.revocation import Request, Source
+from client.consent.vault import Vault
 from client.event_log import SiteLog
 from client.settings import SiteFolder
 from common.evidence import dsse
 from common.evidence.canonical import parse_canonical
+from common.evidence.commitment import check_commitment
 from common.evidence.keys import PinnedKeys, PublicKey
-from common.evidence.statements import PAYLOAD_TYPE
+from common.evidence.statements import PAYLOAD_TYPE, read_revocation
 from common.private_keys import load_signing_key
 from common.sql import open_database
 
@@ -189,3 +192,26 @@ def test_the_vault_keeps_the_stewards_signature_with_the_statement(with_steward:
     value = parse_canonical(found.document)
     assert isinstance(value, dict)
     assert value.keys() == {"keyid", "receipt", "sig"}
+
+
+def test_a_statement_commits_to_the_form_that_came_and_erasing_forgets_the_form(
+    hospital: Path, secret: str, tmp_path: Path
+) -> None:
+    place, folder, form = ("--dir", hospital), SiteFolder(hospital), b"signed form of " + secret.encode()
+    vault = Vault(folder.vault, token_bytes)
+    committed = vault.keep("aaaaaaaa", form)
+    revoke(hospital, f"{secret}-0", "aaaaaaaa")
+    revoke(hospital, f"{secret}-1", "bbbbbbbb")
+    documents = []
+    for receipt in ("aaaaaaaa", "bbbbbbbb"):
+        assert run("log", "statement", receipt, tmp_path / receipt, *place)[0] == 0
+        envelope = dsse.decode_envelope((tmp_path / receipt).read_bytes())
+        documents.append(read_revocation(envelope.body).document)
+    assert documents[0] == committed
+    assert documents[1] != committed
+    kept = vault.opened("aaaaaaaa")
+    check_commitment(form, kept.salt, documents[0])
+    assert run("log", "erase", "aaaaaaaa", *place)[0] == 0
+    assert vault.find("aaaaaaaa") is None
+    assert not [path for path in folder.vault.iterdir() if path.is_file()]
+    assert run("log", "verify", *place)[0] == 0
