@@ -1,17 +1,26 @@
-"""The README's federation, command by command as it is printed, and then one more patient at another hospital."""
+"""The README's federation, command by command as it is printed; then a hospital's EHR in which consents are withdrawn.
+
+From there the whole way: ledger, campaign, attestation, and its check offline, by our verifier and by openssl alone.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
+from ehr import FhirStub, consent
 
 from client.consent.overview import read_revocations
 
@@ -20,7 +29,6 @@ BIN = ROOT / ".venv" / "bin"
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.slow,
     pytest.mark.skipif(not (BIN / "fedforget-server").exists(), reason="the README's commands need `make setup`"),
 ]
 
@@ -31,90 +39,192 @@ def printed() -> list[str]:
     return block.strip().splitlines()
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Path]:
-    """A folder in which the printed paths mean the repository's programs, and runs of the test's own."""
-    for name in ("deploy", ".venv"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    yield tmp_path
-    subprocess.run([ROOT / "deploy" / "local-federation", "stop", tmp_path / "runs" / "federation"], check=True)
+@dataclass(frozen=True)
+class Here:
+    """A folder in which the printed paths mean the repository's programs, and the federation in it."""
 
+    root: Path
 
-def test_the_readmes_federation_forgets_sixteen_patients_and_then_one(here: Path) -> None:
-    *commands, stop = printed()
-    output = {}
-    for command in commands:
-        done = subprocess.run(shlex.split(command), cwd=here, capture_output=True, text=True, check=False, timeout=600)
+    @property
+    def federation(self) -> Path:
+        return self.root / "runs" / "federation"
+
+    def run(self, command: str) -> str:
+        """A printed command, as it stands."""
+        done = subprocess.run(
+            shlex.split(command), cwd=self.root, capture_output=True, text=True, check=False, timeout=600
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        output[command.split("/")[-1].split(" --")[0]] = done.stdout
-    federation = here / "runs" / "federation"
+        return done.stdout
 
-    def server(*command: str) -> list[dict[str, str]]:
-        argv = [BIN / "fedforget-server", *command, "--dir", federation / "server", "--json"]
-        return json.loads(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=600).stdout)
+    def server(self, *command: object) -> str:
+        return said(BIN / "fedforget-server", *command, "--dir", self.federation / "server", "--json")
 
-    states = {version["version"]: version["state"] for version in server("models", "list")}
-    assert states == {"v0001": "quarantined", "v0002": "active"}
-    training, campaign = server("campaign", "list")
+    def site(self, name: str, *command: object) -> str:
+        return said(BIN / "fedforget-site", *command, "--dir", self.federation / name)
+
+    def versions(self) -> dict[str, str]:
+        return {version["version"]: version["state"] for version in json.loads(self.server("models", "list"))}
+
+    def restart(self, name: str) -> None:
+        """What a service manager does after a change of `site.toml`."""
+        pids = self.federation / "pids"
+        running = pids.read_text().split()
+        at = ("server", "north", "south", "west").index(name)
+        os.kill(int(running[at]), signal.SIGTERM)
+        wait_for(lambda: not Path(f"/proc/{running[at]}").exists(), f"the end of {name}", 60)
+        with (self.federation / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [BIN / "fedforget-site", "up", "--dir", self.federation / name],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        running[at] = str(process.pid)
+        pids.write_text("".join(f"{pid}\n" for pid in running))
+
+
+def said(*argv: object) -> str:
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def wait_for(holds: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    """All of the README's commands but the last, which stops the federation."""
+    found = Here(tmp_path_factory.mktemp("readme"))
+    for name in ("deploy", ".venv"):
+        (found.root / name).symlink_to(ROOT / name)
+    *commands, stop = printed()
+    try:
+        for command in commands:
+            found.run(command)
+        yield found
+    finally:
+        found.run(stop)
+
+
+@pytest.fixture(scope="module")
+def ehr() -> Iterator[FhirStub]:
+    stub = FhirStub()
+    yield stub
+    stub.close()
+
+
+def test_the_readmes_federation_forgets_sixteen_patients(here: Here) -> None:
+    assert here.versions() == {"v0001": "quarantined", "v0002": "active"}
+    training, campaign = json.loads(here.server("campaign", "list"))
     assert (training["kind"], training["state"]) == ("training", "published")
     assert (campaign["kind"], campaign["state"], campaign["result"]) == ("unlearning", "published", "v0002")
-    north = read_revocations(federation / "north")
+    north = read_revocations(here.federation / "north")
     assert len(north.tombstones) == 16
     assert not north.pending
-    # One patient is too few to decide anything: the policy is to train again without him.
-    site = [
-        BIN / "fedforget-site",
-        "revoke",
-        "--patient-file",
-        federation / "letter.txt",
-        "--dir",
-        federation / "south",
-    ]
-    subprocess.run(site, check=True, capture_output=True, timeout=60)
-    server("campaign", "watch", "--next")
-    last = server("campaign", "list")[-1]
-    assert last["state"] == "published"
-    assert "retrain" in last["reason"]
-    details = server("campaign", "show", str(last["number"]))
-    entered = [event["detail"].split(":")[0] for event in details["events"] if event["kind"] == "state"]
-    assert entered[-2:] == ["retraining", "published"]
-    assert not read_revocations(federation / "south").pending
-    states = {version["version"]: version["state"] for version in server("models", "list")}
-    assert states == {"v0001": "quarantined", "v0002": "quarantined", "v0003": "active"}
-    check_offline(federation, campaign["number"])
-    done = subprocess.run(shlex.split(stop), cwd=here, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    logs = "".join(path.read_text(errors="replace") for path in federation.rglob("*.log"))
-    logs += "".join(path.read_text(errors="replace") for path in federation.rglob("*.jsonl"))
-    for patient in north.tombstones:
-        assert patient not in logs
 
 
-def check_offline(federation: Path, campaign: str) -> None:
-    """What was attested of the campaign verifies with the keys that coordinator and hospital hand out themselves."""
-    audit, server, north = (federation / name for name in ("audit", "from-server", "from-north"))
-    place = ["--dir", federation / "server", "--json"]
-    export = [BIN / "fedforget-server", "attestation", "export", str(campaign), audit, "--whole-log", *place]
-    end = time.monotonic() + 300
-    # The hospital answers, signs and co-signs at its next heartbeats.
-    while not (audit / "bundle.json").exists():
-        assert time.monotonic() < end, "no hospital has signed the attestation"
+def test_consents_withdrawn_in_the_ehr_are_forgotten_and_anybody_can_check_it(
+    here: Here, ehr: FhirStub, tmp_path: Path
+) -> None:
+    subsets = json.loads((here.federation / "south" / "site.json").read_text())["subsets"]
+    patients = sorted(patient for patient, subset in subsets.items() if subset == "train")[:4]
+    for number, patient in enumerate(patients):
+        ehr.write(consent(f"c-{number}", patient))
+    port, token = take_consents_from(here, "south", ehr)
+    for number, patient in enumerate(patients[:2]):
+        ehr.write(consent(f"c-{number}", patient, "inactive"))
+    poke = httpx.post(
+        f"http://127.0.0.1:{port}/fhir/hook", headers={"authorization": f"Bearer {token}"}, trust_env=False
+    )
+    assert poke.is_success, poke.text
+    wait_for(lambda: read_revocations(here.federation / "south").tombstones >= set(patients[:2]), "the withdrawals")
+    assert read_revocations(here.federation / "south").tombstones == set(patients[:2])
+    here.server("campaign", "watch", "--next")
+    campaign = json.loads(here.server("campaign", "list"))[-1]
+    assert campaign["state"] == "published", campaign["reason"]
+    # Two patients are too few to decide anything: the policy is to train again without them.
+    assert "retrain" in campaign["reason"]
+    assert here.versions() == {"v0001": "quarantined", "v0002": "quarantined", "v0003": "active"}
+    assert not read_revocations(here.federation / "south").pending
+    audit = evidence_of(here, campaign["number"], tmp_path)
+    check_with_the_verifier(audit)
+    check_with_openssl(audit)
+    named = {*patients, *read_revocations(here.federation / "north").tombstones}
+    for path in (*here.federation.rglob("*.log"), *here.federation.rglob("*.jsonl"), *audit.iterdir()):
+        text = path.read_bytes()
+        assert not [patient for patient in named if patient.encode() in text], path.name
+
+
+def take_consents_from(here: Here, name: str, ehr: FhirStub) -> tuple[int, str]:
+    """Turn the hospital's FHIR endpoint on, and wait until it has read what the EHR has; its port and token."""
+    folder = here.federation / name
+    here.site(name, "fhir", "init")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (folder / "site.toml").open("a") as settings:
+        settings.write(f'\n[fhir]\nenabled = true\nport = {port}\nserver = "{ehr.base}"\n')
+    here.restart(name)
+
+    def has_read() -> bool:
+        return bool(json.loads(here.site(name, "fhir", "status", "--json"))["permit"])
+
+    wait_for(has_read, "the first pull")
+    return port, (folder / "fhir" / "token").read_text()
+
+
+def evidence_of(here: Here, campaign: str, folder: Path) -> Path:
+    """A folder with what coordinator and hospital each hand out about a campaign."""
+    audit, server, south = (folder / name for name in ("audit", "from-server", "from-south"))
+
+    def exported() -> bool:
+        # The hospital answers, signs and co-signs at its next heartbeats.
         shutil.rmtree(audit, ignore_errors=True)
-        time.sleep(5)
-        subprocess.run(export, check=False, capture_output=True, timeout=120)
-    hospital = federation / "north"
-    for command in (
-        [BIN / "fedforget-server", "log", "verify", *place],
-        [BIN / "fedforget-server", "log", "export", server, *place],
-        [BIN / "fedforget-site", "log", "verify", "--dir", hospital],
-        [BIN / "fedforget-site", "log", "export", north, "--dir", hospital],
+        export = [BIN / "fedforget-server", "attestation", "export", str(campaign), audit, "--whole-log"]
+        subprocess.run([*export, "--dir", here.federation / "server"], check=False, capture_output=True, timeout=120)
+        return (audit / "bundle.json").exists()
+
+    wait_for(exported, "the hospital's signature")
+    here.server("log", "verify")
+    here.server("log", "export", server)
+    here.site("south", "log", "verify")
+    here.site("south", "log", "export", south)
+    receipts = {entry.receipt for entry in read_revocations(here.federation / "south").patients.values()}
+    here.site("south", "log", "statement", min(receipts), audit / "revocation.json")
+    model = here.federation / "server" / "models" / "v0003" / "model.safetensors"
+    for path in (
+        server / "server.pub",
+        server / "leaves.jsonl",
+        south / "site.pub",
+        south / "checkpoint-of-server.json",
+        model,
     ):
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
-    keys = [f"--key=server={server / 'server.pub'}", f"--key=site={north / 'site.pub'}"]
-    verify = [BIN / "fedforget-site", "verify", audit, *keys, f"--checkpoint={north / 'checkpoint-of-server.json'}"]
+        shutil.copy(path, audit / path.name)
+    return audit
+
+
+def check_with_the_verifier(audit: Path) -> None:
+    keys = [f"--key={name}={audit / name}.pub" for name in ("server", "site")]
+    more = [f"--{name.partition('-')[0]}={audit / name}.json" for name in ("checkpoint-of-server", "revocation")]
+    verify = [BIN / "fedforget-site", "verify", audit, *keys, *more, f"--model={audit / 'model.safetensors'}"]
     done = subprocess.run(verify, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "signed by server, site" in done.stdout
     attestation = audit / "attestation.json"
-    attestation.write_bytes(attestation.read_bytes().replace(b"A", b"B", 1))
+    content = attestation.read_bytes()
+    attestation.write_bytes(content.replace(b"A", b"B", 1))
     assert subprocess.run(verify, check=False, capture_output=True, timeout=120).returncode == 6
+    attestation.write_bytes(content)
+
+
+def check_with_openssl(audit: Path) -> None:
+    document = (ROOT / "docs" / "verify-with-openssl.md").read_text(encoding="utf-8")
+    commands = "".join(re.findall(r"```bash\n(.*?)```", document, re.DOTALL))
+    done = subprocess.run(["bash", "-c", commands], cwd=audit, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("the leaves lead to both roots that were signed\n")

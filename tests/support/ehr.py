@@ -1,0 +1,146 @@
+"""A hospital's FHIR server over HTTP, with versions, pages, a sign-in, and faults on demand."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from client.consent.mii_broad_consent import USE_FOR_RESEARCH
+
+BEGIN = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
+RESEARCH = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]}
+PERMIT = {
+    "type": "permit",
+    "code": [{"coding": [{"system": USE_FOR_RESEARCH.system, "code": USE_FOR_RESEARCH.code}]}],
+}
+
+
+def consent(number: str, patient: str, status: str = "active", **more: Any) -> dict[str, Any]:
+    """A Consent of R4 without `meta`, which a server writes."""
+    return {
+        "resourceType": "Consent",
+        "id": number,
+        "status": status,
+        "scope": RESEARCH,
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "57016-8"}], "text": f"of {patient}"}],
+        "patient": {"reference": f"Patient/{patient}", "display": f"name of {patient}"},
+        "dateTime": "2024-03-01T10:00:00+01:00",
+        "policy": [{"uri": "https://hospital.example/research-consent"}],
+        "provision": PERMIT,
+        **more,
+    }
+
+
+class FhirStub:
+    """A hospital's FHIR server as bad as they get: pages are offsets into a list that changes meanwhile."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[dict[str, Any]]] = {}
+        self.now = BEGIN
+        self.faults: list[int] = []
+        """Status of the next answers, -1 for a connection that breaks off."""
+        self.page = 100
+        self.has_history = True
+        self.after_page: Callable[[], None] = lambda: None
+        """Called when a page is made, before it is sent."""
+        self.next_link = ""
+        self.token = ""
+        """What a request must show, if not empty."""
+        self.tokens_asked: list[dict[str, list[str]]] = []
+        self.requests: list[str] = []
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                stub.get(self)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                stub.tokens_asked.append(parse_qs(body))
+                stub.token = f"token-{len(stub.tokens_asked)}"
+                stub.send(self, 200, {"access_token": stub.token, "token_type": "bearer", "expires_in": 300})
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self.base = f"{self.origin}/fhir"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    consent = staticmethod(consent)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def reset(self) -> None:
+        self.versions, self.faults, self.requests, self.now = {}, [], [], BEGIN
+
+    def write(self, resource: dict[str, Any]) -> dict[str, Any]:
+        """The next version of a Consent, a second later than the last one of all."""
+        self.now += timedelta(seconds=1)
+        known = self.versions.setdefault(resource["id"], [])
+        meta = {"versionId": str(len(known) + 1), "lastUpdated": self.now.isoformat(timespec="milliseconds")}
+        known.append({**resource, "meta": meta})
+        return known[-1]
+
+    def get(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests.append(request.path)
+        if request.path == "/fhir/.well-known/smart-configuration":
+            self.send(request, 200, {"token_endpoint": f"{self.origin}/token"})
+            return
+        if self.faults:
+            fault = self.faults.pop(0)
+            if fault == -1:
+                request.close_connection = True
+            else:
+                self.send(request, fault, {"resourceType": "OperationOutcome"})
+            return
+        if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
+            self.send(request, 401, {})
+            return
+        parts = urlsplit(request.path)
+        asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if parts.path == "/fhir/Consent":
+            self._search(request, asked)
+        elif parts.path.endswith("/_history") and self.has_history:
+            found = self.versions[parts.path.split("/")[3]][::-1]
+            self.send(request, 200, {"resourceType": "Bundle", "type": "history", "entry": entries(found)})
+        else:
+            self.send(request, 404, {"resourceType": "OperationOutcome"})
+
+    def _search(self, request: BaseHTTPRequestHandler, asked: dict[str, str]) -> None:
+        since = datetime.fromisoformat(asked.get("_lastUpdated", f"ge{datetime.min.isoformat()}+00:00")[2:])
+        found = [versions[-1] for versions in self.versions.values()]
+        found = [r for r in found if datetime.fromisoformat(r["meta"]["lastUpdated"]) >= since]
+        found.sort(key=lambda r: r["meta"]["lastUpdated"])
+        begin = int(asked.get("offset", "0"))
+        bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
+        bundle["entry"] = entries(found[begin : begin + self.page])
+        if begin + self.page < len(found):
+            query = urlencode({**asked, "offset": str(begin + self.page)})
+            bundle["link"] = [{"relation": "next", "url": self.next_link or f"{self.base}/Consent?{query}"}]
+        self.after_page()
+        self.send(request, 200, bundle)
+
+    @staticmethod
+    def send(request: BaseHTTPRequestHandler, status: int, value: dict[str, Any]) -> None:
+        content = json.dumps(value).encode()
+        request.send_response(status)
+        request.send_header("content-type", "application/fhir+json")
+        request.send_header("content-length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+
+def entries(resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"resource": resource} for resource in resources]
