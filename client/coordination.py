@@ -24,6 +24,8 @@ from typing import NoReturn, Protocol
 import grpc
 from sqlalchemy.exc import SQLAlchemyError
 
+from client.consent.linkage import read_linkage
+from client.consent.linking import Linking
 from client.consent.opening import open_ledger
 from client.consent.reminders import Reminders
 from client.consent.revocation import Waiting
@@ -70,6 +72,13 @@ class Witness(Protocol):
         """Co-sign each other's logs, and attestations."""
 
 
+class Links(Protocol):
+    """What the announcer needs of `client.consent.linking.Linking`."""
+
+    def exchange(self, stub: CoordinationStub) -> None:
+        """Tell other hospitals, through the coordinator, and hear from them."""
+
+
 @dataclass(slots=True)
 class Announcer:
     """Decides at each `step` what there is to tell, and tells it.
@@ -91,6 +100,7 @@ class Announcer:
     version: str
     max_skew: timedelta = timedelta(minutes=5)
     evidence: Witness | None = None
+    links: Links | None = None
     _open: ExitStack = field(init=False, default_factory=ExitStack)
     _stub: CoordinationStub | None = field(init=False, default=None)
     _told: Waiting | None = field(init=False, default=None)
@@ -117,6 +127,8 @@ class Announcer:
                 self._next_beat = now + self.every
                 if self.evidence is not None:
                     self.evidence.exchange(self._stub)
+            if self.links is not None:
+                self.links.exchange(self._stub)
             self._failures = 0
         except (grpc.RpcError, FedForgetError, SQLAlchemyError) as err:
             self._failures += 1
@@ -251,6 +263,7 @@ def run(folder: SiteFolder) -> NoReturn:
             version=own_version(),
             max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
             evidence=Evidence(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
+            links=Linking(ledger, lambda: read_linkage(folder)),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from client.consent.ledger import Ledger
+from client.consent.linkage import match, read_linkage
 from client.consent.opening import open_ledger
 from client.consent.overview import Overview, overview
 from client.settings import SiteFolder
@@ -113,6 +114,8 @@ def _import(
     ledger: Ledger, manifest: Manifest, card: ModelCard, options: SiteOptions, on_image: OnImage
 ) -> ImportReport:
     folder, of_manifest = ledger.folder.root, frozenset(manifest.cohort.patients)
+    if (linkage := read_linkage(ledger.folder)) is not None:
+        match(ledger, linkage, of_manifest)
     so_far = overview(ledger, of_manifest)
     closed = so_far.tombstones - so_far.open
     manifest = _without(manifest, closed)

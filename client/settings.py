@@ -120,6 +120,15 @@ class InboxConfig(Settings):
     """Public keys (PEM) whose signed lists are taken; relative to the site's folder."""
 
 
+class LinkageConfig(Settings):
+    """Telling other hospitals of a revocation. See `docs/explanation/consent.md`; files are relative to the folder."""
+
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Files of 32 random bytes or more by version, which the hospitals share and nobody else has; old ones stay."""
+    identifiers: str = ""
+    """CSV `patient_id,identifier`: what the hospitals know a patient by; empty: the ids of the cohort."""
+
+
 class LetterConfig(Settings):
     """What stands in letters to patients; what is left out stays a line for the office to fill in."""
 
@@ -159,6 +168,7 @@ class SiteSettings(Settings):
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()
     letter: LetterConfig = LetterConfig()
+    linkage: LinkageConfig = LinkageConfig()
     consent_service: ConsentServiceConfig = ConsentServiceConfig()
 
 

@@ -29,11 +29,14 @@ from common.errors import EvidenceError
 from common.installation import own_version
 from common.rate_limit import RateLimit
 from common.sql import transaction
+from server import linkage
 from server.database import CampaignRow, EventRow, SiteRow
 
 SERVICE = "fedforget.coordination.v1.Coordination"
 MAX_PENDING = 1_000_000
 MAX_DIGESTS = 1_000
+TOKEN_BYTES = 32
+"""Of HMAC-SHA-256."""
 MAX_MESSAGE_BYTES = 2**17
 DUE_WITHIN = timedelta(days=3653)
 """Of now, before and after; anything else is a mistake at the site."""
@@ -210,6 +213,21 @@ class Coordination:
         """Take the site's answers and signatures, and say which are still wanted."""
         desk, site = self._at_desk(context)
         return desk.attestations(site, request)
+
+    @_answered
+    def ExchangeTokens(
+        self, request: messages.ExchangeTokensRequest, context: grpc.ServicerContext
+    ) -> messages.ExchangeTokensReply:
+        """Keep the site's tokens of linkage and hand on those of others."""
+        _, pem = self._caller(context)
+        if len(request.tokens) > MAX_DIGESTS or any(len(token) != TOKEN_BYTES for token in request.tokens):
+            _invalid(f"tokens are not at most {MAX_DIGESTS} of {TOKEN_BYTES} bytes")
+        if request.after >= 2**31:
+            _invalid("after is beyond any position")
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            tokens, upto, others = linkage.exchange(session, site.name, request.tokens, request.after, MAX_DIGESTS)
+        return messages.ExchangeTokensReply(tokens=tokens, upto=upto, others=others)
 
     def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
         _, pem = self._caller(context)

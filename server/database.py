@@ -151,6 +151,24 @@ class AttestationRow(Base):
     issued: Mapped[datetime | None]
 
 
+class LinkageTokenRow(Base):
+    """A token that a site's revocation is told to others by; see `server.linkage`."""
+
+    __tablename__ = "linkage_tokens"
+    __table_args__ = (UniqueConstraint("site", "token"),)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    site: Mapped[str] = mapped_column(ForeignKey("sites.name"))
+    token: Mapped[str]
+
+
+class LinkageHeadRow(Base):
+    """How many tokens there are."""
+
+    __tablename__ = "linkage_head"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    size: Mapped[int]
+
+
 LOG = log_tables(Base.metadata)
 """The coordinator's tamper-evident log."""
 

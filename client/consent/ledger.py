@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from client.consent.deadline import first_due
 from client.consent.known import KnownPatients
 from client.consent.ledger_rows import add_events, add_revocations, chunks, history_of, of_patients, standing_of
-from client.consent.ledger_tables import RevocationEventRow, RevocationRow
+from client.consent.ledger_tables import LinkPeersRow, RevocationEventRow, RevocationRow
 from client.consent.revocation import (
     OPEN,
     TO_FORGET,
@@ -72,6 +72,7 @@ class Ledger:
         folder: the site's.
         days_to_answer: where it is less than a month.
         two_person: whether a second person must approve before the model is made to forget.
+        links: whether other hospitals are told.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Ledger:
         *,
         days_to_answer: float | None = None,
         two_person: bool = False,
+        links: bool = False,
     ) -> None:
         self.folder, self.engine, self.pseudonyms, self.clock = folder, engine, pseudonyms, clock
-        self.days_to_answer, self.two_person = days_to_answer, two_person
+        self.days_to_answer, self.two_person, self.links = days_to_answer, two_person, links
         self.stones = TombstoneFile(folder.tombstones, pseudonyms.check)
         self._watch = TombstoneWatch(self.stones)
         self._known = KnownPatients(folder.root)
@@ -164,12 +166,13 @@ class Ledger:
         new = {p: known.get(name) for p, name in names.items() if not any(_covers(s, request) for s in before[p])}
         if names and not new:
             first = min((s for found in before.values() for s in found if _covers(s, request)), key=lambda s: s.number)
-            return Receipt(first.receipt, len(names), len(names), first.received, first.due)
+            return Receipt(first.receipt, len(names), len(names), first.received, first.due, self._others(writing))
         self.insert(writing, request, new)
         writing.stops += [Tombstone("stop", p, request.receipt, request.received) for p in new]
         self.seal(writing.session, names)
         due = first_due(request.received, self.days_to_answer)
-        return Receipt(request.receipt, len(names), len(names) - len(new), request.received, due)
+        others = self._others(writing)
+        return Receipt(request.receipt, len(names), len(names) - len(new), request.received, due, others)
 
     def insert(self, writing: Writing, request: Request, subsets: Mapping[str, Subset | None]) -> None:
         """Rows for pseudonyms and the sets that their patients are in, with the step that follows the receipt."""
@@ -223,9 +226,20 @@ class Ledger:
         known = {self.pseudonyms.of(patient): patient for patient in self._known.now(nobody_yet=True)}
         return {**known, **{pseudonym: self.pseudonyms.unseal(pseudonym, sealed) for pseudonym, sealed in rows}}
 
+    def known_patients(self) -> frozenset[str]:
+        """Identifiers of all whom the site knows; raises as `known.known_patients`."""
+        return frozenset(self._known.now(nobody_yet=True))
+
     def subsets(self) -> dict[str, Subset]:
         """The sets of all whom the site knows, by pseudonym."""
         return {self.pseudonyms.of(patient): s for patient, s in self._known.now(nobody_yet=True).items()}
+
+    def _others(self, writing: Writing) -> int | None:
+        """How many other hospitals are told, as far as the coordinator has said; None: none can be."""
+        if not self.links:
+            return None
+        row = writing.session.get(LinkPeersRow, 1)
+        return 0 if row is None else row.others
 
     def seal(self, session: Session, names: Mapping[str, str]) -> None:
         """Keep the identifiers behind pseudonyms, each encrypted."""

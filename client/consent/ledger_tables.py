@@ -73,4 +73,30 @@ class AccessRow(Base):
     """How much of each kind was deleted."""
 
 
+class LinkTokenRow(Base):
+    """A token of one of this site's revocations."""
+
+    __tablename__ = "link_tokens"
+    token: Mapped[str] = mapped_column(primary_key=True)
+    pseudonym: Mapped[str]
+    told: Mapped[datetime | None]
+    """When the coordinator had it."""
+
+
+class LinkReceivedRow(Base):
+    """A token of another hospital's revocation; kept, as its patient may be imported here one day."""
+
+    __tablename__ = "link_received"
+    token: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class LinkPeersRow(Base):
+    """How many other hospitals the coordinator hands tokens on to."""
+
+    __tablename__ = "link_peers"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    others: Mapped[int]
+
+
 APPEND_ONLY = (RevocationRow.__tablename__, RevocationEventRow.__tablename__, AccessRow.__tablename__)

@@ -46,6 +46,7 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc) -> Iterator[Ledger]:
             clock,
             days_to_answer=settings.days_to_answer if settings else None,
             two_person=settings is not None and settings.two_person_approval,
+            links=settings is not None and bool(settings.linkage.keys),
         )
         take_over(ledger)
         reconcile(ledger)

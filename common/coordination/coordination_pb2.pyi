@@ -122,3 +122,21 @@ class ExchangeAttestationsReply(_message.Message):
     wanted: _containers.RepeatedScalarFieldContainer[int]
     waiting: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, wanted: _Optional[_Iterable[int]] = ..., waiting: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ExchangeTokensRequest(_message.Message):
+    __slots__ = ("tokens", "after")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[bytes]
+    after: int
+    def __init__(self, tokens: _Optional[_Iterable[bytes]] = ..., after: _Optional[int] = ...) -> None: ...
+
+class ExchangeTokensReply(_message.Message):
+    __slots__ = ("tokens", "upto", "others")
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    UPTO_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[bytes]
+    upto: int
+    others: int
+    def __init__(self, tokens: _Optional[_Iterable[bytes]] = ..., upto: _Optional[int] = ..., others: _Optional[int] = ...) -> None: ...

@@ -64,6 +64,11 @@ class CoordinationStub:
                 request_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsRequest.SerializeToString,
                 response_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsReply.FromString,
                 _registered_method=True)
+        self.ExchangeTokens = channel.unary_unary(
+                '/fedforget.coordination.v1.Coordination/ExchangeTokens',
+                request_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensRequest.SerializeToString,
+                response_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensReply.FromString,
+                _registered_method=True)
 
 
 class CoordinationServicer:
@@ -111,6 +116,13 @@ class CoordinationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExchangeTokens(self, request, context):
+        """Tokens by which hospitals that share a patient tell each other of a revocation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_CoordinationServicer_to_server(servicer, server):
                     servicer.ExchangeAttestations,
                     request_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsRequest.FromString,
                     response_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsReply.SerializeToString,
+            ),
+            'ExchangeTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeTokens,
+                    request_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensRequest.FromString,
+                    response_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class Coordination:
             '/fedforget.coordination.v1.Coordination/ExchangeAttestations',
             common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsRequest.SerializeToString,
             common_dot_coordination_dot_coordination__pb2.ExchangeAttestationsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedforget.coordination.v1.Coordination/ExchangeTokens',
+            common_dot_coordination_dot_coordination__pb2.ExchangeTokensRequest.SerializeToString,
+            common_dot_coordination_dot_coordination__pb2.ExchangeTokensReply.FromString,
             options,
             channel_credentials,
             insecure,

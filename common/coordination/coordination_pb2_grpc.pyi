@@ -12,6 +12,8 @@ from common.coordination.coordination_pb2 import (
     ExchangeAttestationsRequest,
     ExchangeCheckpointReply,
     ExchangeCheckpointRequest,
+    ExchangeTokensReply,
+    ExchangeTokensRequest,
     HeartbeatReply,
     HeartbeatRequest,
     StatusReply,
@@ -31,6 +33,7 @@ class CoordinationStub:
     Status: _Call[StatusRequest, StatusReply]
     ExchangeCheckpoint: _Call[ExchangeCheckpointRequest, ExchangeCheckpointReply]
     ExchangeAttestations: _Call[ExchangeAttestationsRequest, ExchangeAttestationsReply]
+    ExchangeTokens: _Call[ExchangeTokensRequest, ExchangeTokensReply]
     def __init__(self, channel: grpc.Channel) -> None: ...
 
 class CoordinationServicer(Protocol):
@@ -46,5 +49,8 @@ class CoordinationServicer(Protocol):
     def ExchangeAttestations(
         self, request: ExchangeAttestationsRequest, context: grpc.ServicerContext, /
     ) -> ExchangeAttestationsReply: ...
+    def ExchangeTokens(
+        self, request: ExchangeTokensRequest, context: grpc.ServicerContext, /
+    ) -> ExchangeTokensReply: ...
 
 def add_CoordinationServicer_to_server(servicer: CoordinationServicer, server: grpc.Server) -> None: ...

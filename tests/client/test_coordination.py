@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from client import database
 from client.consent.deadline import months_after
+from client.consent.ledger_tables import LinkReceivedRow
+from client.consent.linkage import Linkage
+from client.consent.linking import Linking
 from client.consent.opening import open_ledger
 from client.consent.revocation import Request, Source, Waiting
 from client.consent.workflow import extend
@@ -35,7 +38,8 @@ from common.errors import InputError, RefusedError, UnavailableError
 from common.files import write_private
 from common.sql import open_database, transaction
 from server.coordination import Coordination, serve
-from server.database import DeliveryRow, SiteRow, VersionRow, migrate
+from server.database import DeliveryRow, LinkageTokenRow, SiteRow, VersionRow, migrate
+from server.linkage import exchange
 from server.manifest import Manifest, Provenance
 from server.registry import Registry
 
@@ -215,6 +219,27 @@ def test_a_new_revocation_and_a_new_due_date_are_announced_before_the_next_heart
         extend(ledger, "r", DUE + timedelta(days=2), "steward", "many requests at once")
     announcer.step(2.0)
     assert federation.row().first_due == DUE + timedelta(days=2)
+
+
+def test_tokens_of_linkage_go_with_the_announcement_and_those_of_others_come_back(
+    federation: Federation, announcer_of: Callable[..., Announcer], site_database: Engine
+) -> None:
+    with transaction(federation.engine) as session:
+        session.add(SiteRow(name="south", state="active", node_key="", signing_key="", certificate="", enrolled=NOW))
+        session.flush()
+        exchange(session, "south", [b"\x07" * 32], 0, 1)
+    linkage = Linkage((b"k" * 32,), lambda patient: patient)
+    with open_ledger(federation.site) as ledger:
+        announcer = announcer_of()
+        announcer.links = Linking(ledger, lambda: linkage)
+        announcer.step(0.0)
+        revoke(federation, "p-1")
+        announcer.step(1.0)
+    with transaction(federation.engine) as session:
+        row = session.scalars(select(LinkageTokenRow).where(LinkageTokenRow.site == "north")).one()
+    assert {row.token} == linkage.tokens("p-1")
+    with transaction(site_database) as session:
+        assert session.scalars(select(LinkReceivedRow.token)).all() == ["07" * 32]
 
 
 def test_nothing_is_sent_between_two_heartbeats_while_nothing_changes(

@@ -254,6 +254,7 @@ def test_a_revoked_and_an_unknown_site_are_denied_every_method_and_leave_nothing
         lambda: stub.Heartbeat(heartbeat(service.clock)),
         lambda: stub.AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=[OLD])),
         lambda: stub.Status(messages.StatusRequest()),
+        lambda: stub.ExchangeTokens(messages.ExchangeTokensRequest(tokens=[b"t" * 32])),
     ):
         code, details = refused(call)
         assert code is grpc.StatusCode.PERMISSION_DENIED
@@ -304,6 +305,9 @@ def test_values_that_no_site_can_mean_are_refused_and_change_nothing(service: Se
         lambda: stub.Heartbeat(heartbeat(service.clock, "../model")),
         lambda: stub.Heartbeat(messages.HeartbeatRequest(version="0.1.0", clock=Timestamp(seconds=-(2**60)))),
         lambda: stub.AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=[f"{n:064x}" for n in range(1001)])),
+        lambda: stub.ExchangeTokens(messages.ExchangeTokensRequest(tokens=[b"t" * 31])),
+        lambda: stub.ExchangeTokens(messages.ExchangeTokensRequest(tokens=[b"t" * 32] * 1001)),
+        lambda: stub.ExchangeTokens(messages.ExchangeTokensRequest(after=2**40)),
     ):
         assert refused(call)[0] is grpc.StatusCode.INVALID_ARGUMENT
     assert (service.site().pending, service.site().seen, service.events()) == (0, None, [])

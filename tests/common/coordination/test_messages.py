@@ -17,4 +17,5 @@ def test_no_message_from_a_site_has_a_field_for_free_text() -> None:
         "AcknowledgePurgeRequest.digests",
         *(f"ExchangeCheckpointRequest.{name}" for name in signed),
         "ExchangeAttestationsRequest.signed",
+        "ExchangeTokensRequest.tokens",
     }

@@ -1,0 +1,56 @@
+"""Exchanges tokens of linkage with the coordinator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from client.consent.ledger import Ledger
+from client.consent.linkage import Linkage, make_tokens, mark_told, receive, untold
+from common.coordination import coordination_pb2 as messages
+from common.coordination.coordination_pb2_grpc import CoordinationStub
+from common.errors import WireError
+
+AT_ONCE = 1000
+"""Tokens in one message."""
+_CALL_SECONDS = 10.0
+_TOKEN_BYTES = 32
+
+_log = logging.getLogger("fedforget.linkage")
+
+
+@dataclass(slots=True)
+class Linking:
+    """Tells the coordinator what is new here and takes what is new elsewhere, from the start in every process.
+
+    Attributes:
+        linkage: as `site.toml` has it now, None where it has no keys.
+    """
+
+    ledger: Ledger
+    linkage: Callable[[], Linkage | None]
+    _after: int = field(init=False, default=0)
+
+    def exchange(self, stub: CoordinationStub) -> None:
+        """Until neither side has more; may be cut short anywhere and repeated.
+
+        Raises:
+            WireError: the coordinator answers with something else than tokens.
+            InputError: a key or the identifiers cannot be read.
+        """
+        if (linkage := self.linkage()) is None:
+            return
+        make_tokens(self.ledger, linkage)
+        while True:
+            ours = untold(self.ledger, AT_ONCE)
+            request = messages.ExchangeTokensRequest(tokens=map(bytes.fromhex, ours), after=self._after)
+            reply = stub.ExchangeTokens(request, timeout=_CALL_SECONDS)
+            if any(len(token) != _TOKEN_BYTES for token in reply.tokens):
+                raise WireError("the coordinator hands on something else than tokens")
+            mark_told(self.ledger, ours, reply.others)
+            if found := receive(self.ledger, linkage, [token.hex() for token in reply.tokens]):
+                _log.warning("%d patients here have revoked at another hospital: they are stopped", found)
+            more, self._after = reply.upto > self._after, max(reply.upto, self._after)
+            if not more and len(ours) < AT_ONCE:
+                return

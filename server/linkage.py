@@ -1,0 +1,37 @@
+"""Hands on tokens by which hospitals that share a patient tell each other of a revocation.
+
+A token is an HMAC with a key that hospitals alone have. Nothing here can tell whose it is, or make one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from server.database import LinkageHeadRow, LinkageTokenRow, SiteRow
+
+
+def exchange(
+    session: Session, site: str, tokens: Collection[bytes], after: int, most: int
+) -> tuple[tuple[bytes, ...], int, int]:
+    """Keep the new ones of a site's tokens, and hand on those of others after a position.
+
+    Returns:
+        At most `most` tokens, the position that they reach to, and how many other sites there are.
+    """
+    given = {token.hex() for token in tokens}
+    # Positions are given in the order of commits: who has read up to one has missed none before it.
+    head = session.get_one(LinkageHeadRow, 1, with_for_update=True)
+    of_site = select(LinkageTokenRow.token).where(LinkageTokenRow.site == site, LinkageTokenRow.token.in_(given))
+    new = sorted(given - set(session.scalars(of_site)))
+    rows = [{"position": head.size + n, "site": site, "token": token} for n, token in enumerate(new, start=1)]
+    if rows:
+        session.execute(insert(LinkageTokenRow), rows)
+        head.size += len(rows)
+    query = select(LinkageTokenRow).where(LinkageTokenRow.position > after).order_by(LinkageTokenRow.position)
+    found = session.scalars(query.limit(most)).all()
+    others = session.scalar(select(func.count()).where(SiteRow.name != site, SiteRow.state != "revoked")) or 0
+    upto = found[-1].position if found else after
+    return tuple(bytes.fromhex(row.token) for row in found if row.site != site), upto, others
