@@ -1,4 +1,4 @@
-"""NegGrad+: descent on retain and ascent on forget at once (Kurmanji et al. 2023, arXiv 2302.09880, section 4)."""
+"""NegGrad+: descent on retain and ascent on forget at once (Kurmanji et al. 2023, arXiv 2302.09880)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def salun(
     """`L = CE(forget, random wrong label) + salun.retain_weight task(retain)` on the salient weights alone.
 
     Salient is the share `salun.share` of weights with the largest absolute gradient of the forget loss before the run;
-    all others have their old value after each step (eq. 3 and 4). A pass walks the retain set, with a forget batch at
+    all others have their old value after each step. A pass walks the retain set, with a forget batch at
     each step; the wrong labels are drawn anew for each of these.
     """
     run = Run(model, sets, config, seed, on_pass)

@@ -44,7 +44,7 @@ def ssd(
 
 
 def factors(forget: Tensor, retain: Tensor, selection: float, dampening: float) -> Tensor:
-    """What to multiply weights of these importances with, in [0, 1] (eq. 5 and 6)."""
+    """What to multiply weights of these importances with, in [0, 1]."""
     shrunk = (dampening * retain / forget.clamp_min(torch.finfo(forget.dtype).tiny)).clamp(max=1.0)
     return torch.where(forget > selection * retain, shrunk, torch.ones_like(forget))
 

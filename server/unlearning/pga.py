@@ -1,4 +1,4 @@
-"""PGA in a federation: ascent starts from the others' mean (Halimi et al. 2022, arXiv 2207.05521, algorithm 1)."""
+"""PGA in a federation: ascent starts from the others' mean (Halimi et al. 2022, arXiv 2207.05521)."""
 
 from __future__ import annotations
 

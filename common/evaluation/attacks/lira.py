@@ -1,6 +1,6 @@
 """The likelihood-ratio attack LiRA (Carlini et al. 2022, arXiv 2112.03570), with variances shared by all patients.
 
-Fixed variances are what that paper advises (section VI.D) with fewer than some 64 shadow models. Scores are high for
+Fixed variances are what that paper advises with fewer than some 64 shadow models. Scores are high for
 members. `confidence` is always `Scores.margin`, the logit-scaled confidence, averaged over a patient's studies.
 """
 

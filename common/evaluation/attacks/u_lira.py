@@ -1,4 +1,4 @@
-"""U-LiRA: tells unlearned patients from those never trained on (Hayes et al. 2024, arXiv 2403.01218, algorithm 2).
+"""U-LiRA: tells unlearned patients from those never trained on (Hayes et al. 2024, arXiv 2403.01218).
 
 Of LiRA (`lira.py`) it has the Gaussians; the two worlds are *trained on, then unlearned* and *never trained on*. The
 same unlearning is run on many models, so that the attack knows what it leaves of each patient. Scores are high for

@@ -92,6 +92,21 @@ def test_a_pass_walks_the_whole_retain_set(
     assert sorted(seen[-R:]) == list(range(R))
 
 
+@pytest.mark.parametrize("name", sorted({*COSTS} - {"ssd"}))
+def test_steps_are_taken_with_dropout_and_all_else_is_looked_at_without(
+    name: str, card: ModelCard, real_sets: UnlearnSets
+) -> None:
+    model, modes = card.build(1), []
+    model.register_forward_pre_hook(lambda module, _: modes.append((torch.is_grad_enabled(), module.training)))
+    run(name, model, real_sets)
+    learnt = [training for graph, training in modes if graph]
+    if name == "salun":  # the gradient that chooses the weights, of two batches
+        assert learnt[:2] == [False, False]
+        learnt = learnt[2:]
+    assert all(learnt)
+    assert not any(training for graph, training in modes if not graph)
+
+
 @pytest.mark.parametrize("name", sorted({*METHODS} - {"fed_quit", "pga"}))
 def test_nobody_left_to_retain_is_an_error(name: str, card: ModelCard, real_sets: UnlearnSets) -> None:
     real_sets.retain._withdrawn = lambda: {study.patient for study in real_sets.retain.studies}
