@@ -11,6 +11,7 @@ from client.commands import (
     letter,
     log,
     revocations,
+    revoke,
     run,
     setup,
     steward,
@@ -27,7 +28,8 @@ app.command(epilog="Example: fedforget-site join north-join.json --dir hospital"
 app.command(epilog="Example: fedforget-site rotate --dir hospital")(setup.rotate)
 data.register(app)
 app.command(epilog="Example: fedforget-site up --dir hospital")(run.up)
-revocations.register(app)
+app.command(epilog="Example: fedforget-site revoke --patient-file revoked.txt --dir hospital")(revoke.revoke)
+app.add_typer(revocations.app, name="revocations")
 fhir.register(app)
 app.add_typer(consent_client.app, name="consent-client")
 app.add_typer(bundle.app, name="bundle")

@@ -1,143 +1,189 @@
-"""`fedforget-site revoke` and `fedforget-site revocations`: an identifier never stands on a command line."""
+"""`fedforget-site revocations`: what became of each, and what a steward decides about it."""
 
 from __future__ import annotations
 
-import getpass
-import secrets
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from client.consent.revocation import OPEN, Request, Scope, Source, Standing, State
-from client.settings import SiteFolder
-from common.data.manifest import one_a_line, read_patient_list
+from client.commands.ledger_access import Who, acting, moment, opened
 from common.errors import InputError
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
-revocations = sub_app("Revocations of this site: numbers and dates, never identities.")
+if TYPE_CHECKING:
+    from client.consent.ledger import Ledger
+    from client.consent.summary import Summary
+
+app = sub_app("Revocations of this site: numbers, states and dates; identities only where they are asked for.")
+
+Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revoke` printed it.")]
+Why = Annotated[str, typer.Option("--reason", help="Goes into the record; must name nobody.")]
 
 
-def revoke(
+@app.command("list", epilog="Example: fedforget-site revocations list --open --dir north")
+def list_(
+    only_open: Annotated[bool, typer.Option("--open", help="Only those that still wait for their end.")] = False,
     folder: Folder = Path(),
-    patient_file: Annotated[
-        Path | None, typer.Option("--patient-file", help="One id a line, or a CSV with a column patient_id.")
-    ] = None,
-    received: Annotated[
-        str | None, typer.Option("--received", help="Day or moment it came in, as 2026-03-01; now without it.")
-    ] = None,
-    scope: Annotated[
-        Scope, typer.Option("--scope", help="What must be forgotten; with any of them all use stops.")
-    ] = "all",
     as_json: AsJson = False,
 ) -> None:
-    """Record that patients have revoked: from now on nothing is trained on them, and the model is to forget them.
-
-    Without --patient-file the ids are asked for, unseen, on a terminal; otherwise they are read from standard input.
-    """
-    from client.consent.opening import open_ledger  # noqa: PLC0415 - the database, for commands that need it
-
-    with clear_errors():
-        now, number = datetime.now(UTC), secrets.token_hex(8)
-        patients = read_patient_list(patient_file) if patient_file else _from_input()
-        request = Request(Source("cli", number), number, _moment(received, now) if received else now, scope)
-        with open_ledger(SiteFolder(folder)) as ledger:
-            receipt = ledger.record(request, patients)
-        fields = {
-            "receipt": receipt.receipt,
-            "patients": receipt.patients,
-            "revoked_before": receipt.earlier,
-            "received": receipt.received,
-            "due": receipt.due,
-            "recorded": now,
-        }
-        show(fields, fields_table(fields), as_json=as_json)
-
-
-@revocations.command("list", epilog="Example: fedforget-site revocations list --dir north")
-def list_(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Receipts with their state and the days that are left."""
-    with clear_errors():
-        rows = _receipts(_standing(folder), datetime.now(UTC))
-        columns = ("receipt", "patients", "pending", "received", "due", "days_left")
+    """Receipts with their state and the days that are left, the most urgent first."""
+    with clear_errors(), opened(folder) as ledger:
+        now, found = ledger.clock(), _summaries(ledger)
+        rows = [_row(summary, now) for summary in found if summary.is_open or not only_open]
+        rows.sort(key=lambda row: (row["days_left"] is None, row["due"], row["receipt"]))
+        columns = ("receipt", "source", "patients", "state", "scope", "received", "due", "days_left")
         show(rows, rows_table(columns, [[row[c] for c in columns] for row in rows]), as_json=as_json)
 
 
-@revocations.command("show", epilog="Example: fedforget-site revocations show 6f1e0c5ab2d94e37 --dir north")
-def show_(
-    receipt: Annotated[str, typer.Argument(help="As `revoke` printed it.")],
+@app.command("show", epilog="Example: fedforget-site revocations show 6f1e0c5ab2d94e37 --dir north")
+def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """One receipt and every step since it came in."""
+    with clear_errors(), opened(folder) as ledger:
+        (summary,) = _summaries(ledger, receipt)
+        row = _row(summary, ledger.clock())
+        steps = [
+            {"at": e.at, "state": str(e.state), "by": e.actor, "reason": e.reason, "due": e.due, "campaign": e.campaign}
+            for e in ledger.history(receipt)
+        ]
+        if as_json:
+            show({**row, "steps": steps}, "", as_json=True)
+            return
+        counts = ", ".join(f"{number} {state}" for state, number in row["states"].items())
+        show(row, fields_table({**row, "states": counts}), as_json=False)
+        show(
+            steps,
+            rows_table(("at", "state", "by", "reason", "due"), [[*step.values()][:5] for step in steps]),
+            as_json=False,
+        )
+
+
+@app.command("approve", epilog="Example: fedforget-site revocations approve 6f1e0c5ab2d94e37 --dir north")
+def approve(
+    receipt: Receipt, steward: Who = None, reason: Why = "", folder: Folder = Path(), as_json: AsJson = False
+) -> None:
+    """Let campaigns take up a receipt, as the second person: another than who recorded it."""
+    _step("approve", receipt, steward, reason, folder, as_json)
+
+
+@app.command(
+    "hold", epilog='Example: fedforget-site revocations hold 6f1e0c5ab2d94e37 --reason "wrong form" --dir north'
+)
+def hold(
+    receipt: Receipt, reason: Why = "", steward: Who = None, folder: Folder = Path(), as_json: AsJson = False
+) -> None:
+    """Keep campaigns from taking a receipt up until `steward resolve`; use stays stopped, and the due date stays."""
+    _step("hold", receipt, steward, reason, folder, as_json)
+
+
+@app.command(
+    "extend",
+    epilog="Example: fedforget-site revocations extend 6f1e0c5ab2d94e37 --until 2026-05-01 "
+    '--reason "no campaign before May" --dir north',
+)
+def extend(
+    receipt: Receipt,
+    until: Annotated[str, typer.Option("--until", help="New due date, as 2026-05-01.")],
+    reason: Why = "",
+    steward: Who = None,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """One receipt."""
+    """Put off the answer, by two further months at most and within the first: the patient is told the reason."""
+    from client.consent import workflow  # noqa: PLC0415 - the database
+
+    with clear_errors(), opened(folder) as ledger:
+        due = moment(until, "--until")
+        count = workflow.extend(ledger, receipt, due, acting(steward), reason)
+        show({"receipt": receipt, "due": due, "revocations": count}, f"{receipt}: due {due:%Y-%m-%d}", as_json=as_json)
+
+
+@app.command("export", epilog="Example: fedforget-site revocations export record.csv --dir north")
+def export(
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, .csv or .json.")],
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Write the whole record without identities, for those who supervise."""
+    from client.consent.export import as_csv  # noqa: PLC0415 - the database
+    from client.consent.export import as_json as json_text  # noqa: PLC0415
+    from common.files import write_private  # noqa: PLC0415
+
     with clear_errors():
-        rows = _receipts(_standing(folder, receipt), datetime.now(UTC))
-        if not rows:
-            raise InputError("no such receipt", where=str(folder), remedy="see fedforget-site revocations list")
-        show(rows[0], fields_table(rows[0]), as_json=as_json)
+        kinds = {".csv": as_csv, ".json": json_text}
+        if to.suffix not in kinds:
+            raise InputError("not a name that ends in .csv or .json", where="FILE", remedy="give one that does")
+        with opened(folder) as ledger:
+            found, steps = ledger.standing(), _steps(ledger)
+        write_private(to, kinds[to.suffix](found, steps).encode("utf-8"))
+        show({"file": str(to), "revocations": len(found)}, f"{to}: {len(found)} revocations", as_json=as_json)
 
 
-def register(app: typer.Typer) -> None:
-    """Add both to the command line of a site."""
-    app.command(epilog="Example: fedforget-site revoke --patient-file revoked.txt --dir north")(revoke)
-    app.add_typer(revocations, name="revocations")
+@app.command("patients", epilog="Example: fedforget-site revocations patients 6f1e0c5ab2d94e37 --dir north")
+def patients(
+    receipt: Receipt,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="A new file that its owner alone can read.")
+    ] = None,
+    folder: Folder = Path(),
+) -> None:
+    """Who they are: on a terminal, or in a new file; never into a pipe, a log or JSON."""
+    from common.files import write_private  # noqa: PLC0415
+
+    with clear_errors(), opened(folder) as ledger:
+        _summaries(ledger, receipt)
+        if to is None and not sys.stdout.isatty():
+            raise InputError("identities are shown on a terminal only", remedy="give --to FILE")
+        names = ledger.identifiers()
+        # Without its secret's history a pseudonym may not open; that it is there must not go unsaid.
+        lines = sorted(names.get(s.pseudonym, f"(not known: {s.pseudonym})") for s in ledger.standing(receipt))
+        text = "".join(f"{line}\n" for line in dict.fromkeys(lines))
+        if to is None:
+            sys.stdout.write(text)
+        else:
+            write_private(to, text.encode("utf-8"))
 
 
-def _standing(folder: Path, receipt: str | None = None) -> tuple[Standing, ...]:
-    from client.consent.opening import open_ledger  # noqa: PLC0415 - the database, for commands that need it
+def _step(
+    name: Literal["approve", "hold"],
+    receipt: str,
+    steward: str | None,
+    reason: str,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    from client.consent import workflow  # noqa: PLC0415 - the database
 
-    with open_ledger(SiteFolder(folder)) as ledger:
-        return ledger.standing(receipt)
-
-
-def _receipts(found: Sequence[Standing], now: datetime) -> list[dict[str, Any]]:
-    by_receipt: dict[str, list[Standing]] = defaultdict(list)
-    for standing in found:
-        by_receipt[standing.receipt].append(standing)
-    rows = [_row(receipt, entries, now) for receipt, entries in by_receipt.items()]
-    return sorted(rows, key=lambda row: (row["due"], row["receipt"]))
-
-
-def _row(receipt: str, entries: list[Standing], now: datetime) -> dict[str, Any]:
-    states = [entry.state for entry in entries]
-    is_open = any(state in OPEN for state in states)
-    closed = [entry.closed for entry in entries if entry.closed is not None]
-    due = min(entry.due for entry in entries)
-    return {
-        "receipt": receipt,
-        "patients": len(entries),
-        "pending": sum(state in OPEN for state in states),
-        "unlearned": states.count(State.UNLEARNED) + states.count(State.RETRAINED),
-        "untrained": states.count(State.EXCLUDED) + states.count(State.EVALUATION_ONLY),
-        "received": min(entry.received for entry in entries),
-        "due": due,
-        "days_left": round((due - now).total_seconds() / 86400, 1) if is_open else None,
-        "closed": max(closed) if closed and not is_open else None,
-        "states": {str(state): states.count(state) for state in State if state in states},
-    }
+    step = {"approve": workflow.approve, "hold": workflow.hold}[name]
+    with clear_errors(), opened(folder) as ledger:
+        count = step(ledger, receipt, acting(steward), reason)
+        (summary,) = _summaries(ledger, receipt)
+        fields = {"receipt": receipt, "revocations": count, "state": str(summary.state)}
+        show(fields, f"{receipt}: {count} {summary.state}", as_json=as_json)
 
 
-def _from_input() -> tuple[str, ...]:
-    """Ids from standard input, or typed without being shown."""
-    if not sys.stdin.isatty():
-        return one_a_line("standard input", sys.stdin.read().splitlines())
-    lines = []
-    while line := getpass.getpass("patient id (not shown; empty to end): "):
-        lines.append(line)
-    return one_a_line("the ids typed", lines)
+def _summaries(ledger: Ledger, receipt: str | None = None) -> tuple[Summary, ...]:
+    from client.consent.summary import summarised  # noqa: PLC0415 - with the ledger
 
-
-def _moment(text: str, now: datetime) -> datetime:
-    """A date or moment that is not in the future; a plain date begins at 00:00 UTC."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError("not a date", where="--received", remedy="write it as 2026-03-01") from None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    if found > now:
-        raise InputError("lies in the future", where="--received", remedy="give the day on which it came in")
+    found = summarised(ledger.standing(receipt))
+    if receipt is not None and not found:
+        raise InputError("no such receipt", where=str(ledger.folder.root), remedy="see fedforget-site revocations list")
     return found
+
+
+def _row(summary: Summary, now: datetime) -> dict[str, Any]:
+    fields = asdict(summary)
+    fields["states"] = {str(state): number for state, number in summary.states.items()}
+    del fields["number"]
+    return {**fields, "state": str(summary.state), "days_left": summary.days_left(now)}
+
+
+def _steps(ledger: Ledger) -> dict[int, list[Any]]:
+    steps: dict[int, list[Any]] = {}
+    for receipt in dict.fromkeys(standing.receipt for standing in ledger.standing()):
+        for event in ledger.history(receipt):
+            steps.setdefault(event.revocation, []).append(event)
+    return steps

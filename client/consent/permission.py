@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from client.consent.consent_document import Coding, UnreadableConsentError, read_consent
-from client.consent.known import KnownPatients
 from client.consent.ledger import Ledger
 from client.consent.rule import Answer, Deny, Permit, Unknown, permitted
 from client.consent_store import ConsentStore
@@ -36,7 +35,6 @@ class Permissions:
 
     ledger: Ledger
     store: ConsentStore
-    known: KnownPatients
     patients: Callable[[], PatientMap]
     policy: Coding
     purpose: Coding | None
@@ -50,7 +48,7 @@ class Permissions:
         """
         if self.ledger.is_stopped(patient):
             return Deny("revoked")
-        if patient not in self.known.now(nobody_yet=True):
+        if not self.ledger.knows(patient):
             return Unknown("nobody of this name is in the cohort")
         versions = self._versions(patient)
         if not versions:
@@ -59,10 +57,6 @@ class Permissions:
         answer = permitted(documents, self.policy, self.purpose, self.ledger.clock())
         # Why stands in the steward's list; a document's own words must not come out here.
         return Unknown("what is on file says nothing clear") if isinstance(answer, Unknown) else answer
-
-    def knows(self, patient: str) -> bool:
-        """Whether the site has, or had, a patient in one of its sets; raises as `of`."""
-        return patient in self.known.now(nobody_yet=True)
 
     def check_after_consent(self, patients: Collection[str], received: datetime) -> None:
         """Refuse a revocation from before a patient's first consent that is on file.
@@ -95,7 +89,6 @@ def permissions_of(ledger: Ledger) -> Permissions:
     return Permissions(
         ledger=ledger,
         store=ConsentStore(ledger.engine, ledger.pseudonyms),
-        known=KnownPatients(ledger.folder.root),
         patients=PatientMapFile(ledger.folder.root / patient_map if patient_map else None).now,
         policy=policy_of(settings.fhir),
         purpose=purpose_of(settings.fhir),

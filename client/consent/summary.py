@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from client.consent.revocation import OPEN, Remediation, Scope, SourceKind, Standing, State
+from client.consent.revocation import OPEN, Remediation, Scope, SourceKind, Standing, State, is_doubt
 
 _FURTHEST_FROM_THE_END = (
     State.RECEIVED,
@@ -58,8 +58,9 @@ class Summary:
         return self.state in OPEN
 
     def days_left(self, now: datetime) -> float | None:
-        """Until the answer is due, negative when that has passed; None where it was given."""
-        return round((self.due - now) / timedelta(days=1), 1) if self.is_open else None
+        """Until the answer is due, negative when that has passed; None where it was given, or nobody has asked."""
+        asked = self.is_open and not is_doubt(self.receipt)
+        return round((self.due - now) / timedelta(days=1), 1) if asked else None
 
 
 def summarised(found: Iterable[Standing]) -> tuple[Summary, ...]:

@@ -44,11 +44,15 @@ class Vault:
     def keep(self, receipt: str, document: bytes) -> str:
         """Put a document on the disk under a new salt, before the record has the receipt; returns the commitment.
 
-        What an attempt left that was not recorded is replaced.
+        Where an attempt that was not recorded left the same one, its salt stays: the log may have committed to it.
+        Another one is replaced.
 
         Raises:
             OutputError: the disk does not take it.
         """
+        before = self.opened(receipt)
+        if before is not None and before.document == document:
+            return before.commitment
         kept = Kept(document, self.random(SALT_BYTES))
         write_durable(self._path(receipt), kept.salt + kept.document)
         return kept.commitment

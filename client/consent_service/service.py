@@ -52,7 +52,7 @@ class Consents:
         """Record a revocation: once, and on the disk when the answer goes out."""
         caller = self.gate.caller(context)
         asked = read_revocation(request, caller, self.ledger.pseudonyms, self.ledger.clock())
-        if not asked.also_unknown and not self.permissions.knows(asked.patient):
+        if not asked.also_unknown and not self.ledger.knows(asked.patient):
             raise Refusal(grpc.StatusCode.NOT_FOUND, "nobody of this name is known here; nothing was recorded")
         try:
             self.permissions.check_after_consent([asked.patient], asked.request.received)

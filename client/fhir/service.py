@@ -18,15 +18,14 @@ from typing import Any
 
 import uvicorn
 
-from client.consent.consent_document import Coding
 from client.consent.ledger import now_utc
-from client.consent.mii_broad_consent import USE_FOR_RESEARCH
 from client.consent.opening import open_ledger
 from client.consent_store import ConsentStore
 from client.fhir.app import make_app
 from client.fhir.intake import Intake
 from client.fhir.patients import PatientMapFile
 from client.fhir.puller import Puller
+from client.fhir.question import policy_of, purpose_of
 from client.fhir.server import FhirServer, check_address, http_client, token_url
 from client.fhir.smart import SignIn
 from client.settings import FhirConfig, SiteFolder
@@ -34,7 +33,6 @@ from common.errors import ConfigError, UnavailableError
 from common.files import read_private
 from common.private_keys import load_ec_key, read_passphrase
 
-_PURPOSES = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _CONCURRENT = 64
 _LEAST_TOKEN_BYTES = 32
@@ -51,8 +49,7 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
     """
     settings = folder.settings()
     config = settings.fhir
-    if bool(config.policy_system) != bool(config.policy_code):
-        raise ConfigError("a policy needs both policy_system and policy_code", where=str(folder.settings_file))
+    policy = policy_of(config)
     if not folder.fhir_jwks.exists():
         raise ConfigError("not set up yet", where=str(folder.root), remedy="fedforget-site fhir init")
     with open_ledger(folder, now_utc) as ledger:
@@ -60,8 +57,8 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
             ledger=ledger,
             store=ConsentStore(ledger.engine, ledger.pseudonyms),
             patients=PatientMapFile(_file(folder, config.patient_map)).now,
-            policy=Coding(config.policy_system, config.policy_code) if config.policy_code else USE_FOR_RESEARCH,
-            purpose=Coding(_PURPOSES, config.purpose) if config.purpose else None,
+            policy=policy,
+            purpose=purpose_of(config),
             clock=now_utc,
             base=check_address(config.server, "fhir.server") if config.server else "",
         )

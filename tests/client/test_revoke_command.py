@@ -21,7 +21,7 @@ from client.site import Site
 from common.errors import CohortError
 from common.records import Subset
 
-MAIN = "import typer; from client.commands.revocations import register; app = typer.Typer(); register(app); app()"
+MAIN = "from client.cli import app; app()"
 
 
 def waiting(folder: Path) -> Waiting:
@@ -61,7 +61,7 @@ def test_a_receipt_has_a_number_dates_and_no_identity(site_folder: Path, patient
 
     code, out, _ = run("revocations", "show", receipt["receipt"], "--dir", site_folder, "--json")
     shown = json.loads(out)
-    assert (code, shown["patients"], shown["pending"], secret in out) == (0, 2, 2, False)
+    assert (code, shown["patients"], shown["states"], secret in out) == (0, 2, {"pending": 2}, False)
     left = datetime(2026, 4, 1, tzinfo=UTC) - datetime.now(UTC)
     assert shown["days_left"] == pytest.approx(left / timedelta(days=1), abs=0.2)
 

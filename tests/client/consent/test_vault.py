@@ -28,8 +28,9 @@ def test_what_is_kept_opens_its_commitment_and_is_its_owners_alone(vault: Vault)
     assert stat.S_IMODE((vault.folder / RECEIPT).stat().st_mode) == 0o600
 
 
-def test_what_an_attempt_left_is_replaced(vault: Vault) -> None:
+def test_what_an_attempt_left_stays_if_it_is_the_same_and_else_is_replaced(vault: Vault) -> None:
     first = vault.keep(RECEIPT, b"I revoke.")
+    assert vault.keep(RECEIPT, b"I revoke.") == first
     assert vault.keep(RECEIPT, b"I revoke!") != first
     kept = vault.opened(RECEIPT)
     assert kept is not None

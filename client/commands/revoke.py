@@ -1,0 +1,107 @@
+"""`fedforget-site revoke`: an identifier never stands on a command line."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from client.commands.ledger_access import Who, acting, moment, opened
+from common.errors import InputError
+from common.terminal import AsJson, Folder, clear_errors, fields_table, show
+
+
+def revoke(
+    patient_file: Annotated[
+        Path | None, typer.Option("--patient-file", help="One id a line, or a CSV with a column patient_id.")
+    ] = None,
+    scope: Annotated[
+        Literal["all", "images", "reports"],
+        typer.Option("--scope", help="What the model must forget; with any of them all use of the patient stops."),
+    ] = "all",
+    document: Annotated[
+        Path | None, typer.Option("--document", help="The signed form: kept in vault/, and committed to in the record.")
+    ] = None,
+    received: Annotated[
+        str | None, typer.Option("--received", help="Day or moment it came in, as 2026-03-01; now without it.")
+    ] = None,
+    requester: Annotated[str, typer.Option("--requester", help="Role of who asked, as in guardian.")] = "patient",
+    identity_check: Annotated[
+        str, typer.Option("--identity-check", help="How that was checked, in words that name nobody.")
+    ] = "not recorded",
+    legal_basis: Annotated[str, typer.Option("--legal-basis", help="What entitles them.")] = "GDPR 7(3)",
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", help="Code of a consent policy withdrawn; all without it.")
+    ] = None,
+    steward: Who = None,
+    also_unknown: Annotated[
+        bool, typer.Option("--also-unknown", help="Record unknown patients too, so that no later import lets them in.")
+    ] = False,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Record that patients have revoked: from now on nothing is trained on them, and the model is to forget them.
+
+    Without --patient-file the ids are asked for, unseen, on a terminal; otherwise they are read from standard input.
+    """
+    from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
+
+    from client.consent.office import Form, hand_in  # noqa: PLC0415
+    from client.consent.permission import permissions_of  # noqa: PLC0415
+    from client.consent.vault import Vault  # noqa: PLC0415
+    from common.data.manifest import read_patient_list  # noqa: PLC0415
+
+    with clear_errors("stopped; nothing was recorded unless a receipt was printed"), opened(folder) as ledger:
+        now, place = ledger.clock(), ledger.folder
+        form = Form(
+            received=moment(received, "--received") if received else now,
+            scope=scope,
+            policies=tuple(policy or ()),
+            legal_basis=legal_basis,
+            requester=requester,
+            identity_check=identity_check,
+            steward=acting(steward),
+            document=_document(document) if document else b"",
+        )
+        made = hand_in(
+            ledger,
+            permissions_of(ledger) if place.settings_file.exists() else None,
+            Vault(place.vault, token_bytes),
+            read_patient_list(patient_file) if patient_file else _from_input(),
+            form,
+            token_hex(8),
+            also_unknown=also_unknown,
+        )
+        fields = {
+            "receipt": made.receipt,
+            "patients": made.patients,
+            "revoked_before": made.earlier,
+            "received": made.received,
+            "due": made.due,
+            "recorded": now,
+            "other_hospitals": made.others,
+        }
+        told = f"{made.others} told" if made.others is not None else "not reached: no linkage is configured"
+        show(fields, fields_table({**fields, "other_hospitals": told}), as_json=as_json)
+
+
+def _from_input() -> tuple[str, ...]:
+    """Ids from standard input, or typed without being shown."""
+    from common.data.manifest import one_a_line  # noqa: PLC0415
+
+    if not sys.stdin.isatty():
+        return one_a_line("standard input", sys.stdin.read().splitlines())
+    lines = []
+    while line := getpass.getpass("patient id (not shown; empty to end): "):
+        lines.append(line)
+    return one_a_line("the ids typed", lines)
+
+
+def _document(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise InputError(f"cannot read: {err.strerror}", where="--document", remedy="check the path") from None

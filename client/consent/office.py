@@ -1,0 +1,87 @@
+"""A revocation as the consent office hands it in, with its form: the form is in the vault before the ledger has it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from client.consent.ledger import Ledger
+from client.consent.permission import Permissions
+from client.consent.revocation import Receipt, Request, Scope, Source
+from client.consent.vault import Vault
+from common.errors import InputError, RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the office says about a revocation; texts name nobody.
+
+    Attributes:
+        received: when the hospital had it.
+        policies: codes of the consent policies withdrawn; none means all.
+        steward: who records it; the second approver must be another.
+        document: the signed form, empty if there is none.
+    """
+
+    received: datetime
+    scope: Scope = "all"
+    policies: tuple[str, ...] = ()
+    legal_basis: str = "GDPR 7(3)"
+    requester: str = "patient"
+    identity_check: str = "not recorded"
+    steward: str = ""
+    document: bytes = field(default=b"", repr=False)
+
+
+def hand_in(
+    ledger: Ledger,
+    permissions: Permissions | None,
+    vault: Vault,
+    patients: Collection[str],
+    form: Form,
+    receipt: str,
+    *,
+    also_unknown: bool = False,
+) -> Receipt:
+    """Record a revocation of one patient or of a list; everything is on the disk when this returns.
+
+    Args:
+        permissions: knows the consents that are on file, where the site has any.
+        receipt: a new number.
+
+    Raises:
+        InputError: nothing is recorded: unknown patients, a date in the future or before the first consent, a file.
+        RefusedError: two people must deal with it, and nobody says who the first is.
+    """
+    now = ledger.clock()
+    if form.received > now:
+        raise InputError("lies in the future", where="received", remedy="give the day on which it came in")
+    if ledger.two_person and not form.steward.strip():
+        raise RefusedError("a second person must approve here: say who records it")
+    if permissions is not None:
+        permissions.check_after_consent(patients, form.received)
+    request = Request(
+        source=Source("cli", receipt),
+        receipt=receipt,
+        received=form.received,
+        scope=form.scope,
+        policies=form.policies,
+        legal_basis=form.legal_basis,
+        requester=form.requester,
+        identity_check=form.identity_check,
+        steward=form.steward,
+    )
+    if not form.document:
+        return ledger.record(request, patients, also_unknown=also_unknown)
+    committed = vault.keep(receipt, form.document)
+    recorded = ""
+    try:
+        source = replace(request.source, digest=committed)
+        made = ledger.record(replace(request, source=source), patients, also_unknown=also_unknown)
+        recorded = made.receipt
+        return made
+    finally:
+        # Nothing points at it where the patients had all revoked before, or nothing was recorded.
+        if recorded != receipt:
+            vault.erase(receipt)
