@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 
 from client.consent.access import Access, open_campaigns, write_closed, write_opened
-from client.consent.ledger import now_utc
+from client.consent.ledger import Ledger, now_utc
 from client.consent.ledger_rows import standing_of
 from client.consent.opening import open_ledger
 from client.consent.overview import has_ledger
@@ -36,9 +36,16 @@ class SiteConsent:
         self._watch: TombstoneWatch | None = None
         self._last: frozenset[str] = frozenset()
         self._stopped: frozenset[str] = frozenset()
+        self._checked = False
         if has_ledger(folder):
-            with open_ledger(folder):
+            with self._ledger():
                 pass
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        with open_ledger(self._folder, checked=self._checked) as ledger:
+            self._checked = True
+            yield ledger
 
     @cached_property
     def _pseudonyms(self) -> Pseudonyms:
@@ -85,13 +92,13 @@ class SiteConsent:
         """Numbers for the coordinator."""
         if not has_ledger(self._folder):
             return Waiting(0, None)
-        with open_ledger(self._folder) as ledger:
+        with self._ledger() as ledger:
             return ledger.waiting()
 
     def revoke(self, patients: Collection[str], received: datetime | None = None) -> Receipt:
         """Record a revocation of these patients; see `Ledger.record`."""
         number = secrets.token_hex(8)
-        with open_ledger(self._folder) as ledger:
+        with self._ledger() as ledger:
             return ledger.record(Request(Source("cli", number), number, received or now_utc()), patients)
 
     @contextmanager
@@ -102,7 +109,7 @@ class SiteConsent:
         """
         fixed, pending = bool(campaign) and self._folder.has_database, self.pending_pseudonyms()
         if fixed or pending:
-            with open_ledger(self._folder) as ledger, ledger.writing() as writing:
+            with self._ledger() as ledger, ledger.writing() as writing:
                 if fixed:
                     pending = fixed_cohort_in(writing.session, campaign, pending, ledger.clock())
                 if pending:
@@ -116,21 +123,21 @@ class SiteConsent:
     def begun(self, access: Access) -> None:
         """The model begins to forget whom an access reaches."""
         if access.campaign:
-            with open_ledger(self._folder) as ledger, ledger.writing() as writing:
+            with self._ledger() as ledger, ledger.writing() as writing:
                 take_up(ledger, writing, access.campaign, self.pseudonyms(access.patients))
 
     def open_campaigns(self) -> dict[int, datetime]:
         """Campaigns that may read their patients, and since when; raises as `stopped`."""
         if not self.stopped():
             return {}
-        with open_ledger(self._folder) as ledger, transaction(ledger.engine) as session:
+        with self._ledger() as ledger, transaction(ledger.engine) as session:
             return open_campaigns(session)
 
     def stale_campaigns(self, before: datetime) -> frozenset[int]:
         """Campaigns that may read their patients and have used nobody since `before`; raises as `stopped`."""
         if not (opened := self.open_campaigns()):
             return frozenset()
-        with open_ledger(self._folder) as ledger:
+        with self._ledger() as ledger:
             used = last_uses(ledger.engine, opened)
         return frozenset(number for number, since in opened.items() if max(since, used.get(number, since)) < before)
 
@@ -138,12 +145,12 @@ class SiteConsent:
         """A version without these patients became the base; returns how many had waited for it."""
         if not pseudonyms:
             return 0
-        with open_ledger(self._folder) as ledger:
+        with self._ledger() as ledger:
             return close(ledger, pseudonyms, state, campaign=campaign, model=model)
 
     def closed(self, campaign: int, purged: dict[str, int]) -> None:
         """A campaign reads its patients no more; whom it left waiting is escalated."""
-        with open_ledger(self._folder) as ledger:
+        with self._ledger() as ledger:
             escalate(ledger, campaign, "the campaign ended without a version that has forgotten")
             with ledger.writing() as writing:
                 write_closed(writing.session, campaign, purged, ledger.clock())
@@ -152,6 +159,6 @@ class SiteConsent:
         self.stopped()
         if self._watch is None:
             return frozenset()
-        with open_ledger(self._folder) as ledger, transaction(ledger.engine) as session:
+        with self._ledger() as ledger, transaction(ledger.engine) as session:
             found = standing_of(session)
         return frozenset(s.pseudonym for s in found if s.state in states)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -40,7 +40,7 @@ from client.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError, UnavailableError
 from common.records import Subset
-from common.sql import transaction
+from common.sql import reading, transaction
 
 Clock = Callable[[], datetime]
 SOFTWARE = "fedforget"
@@ -91,6 +91,7 @@ class Ledger:
         self.stones = TombstoneFile(folder.tombstones, pseudonyms.check)
         self._watch = TombstoneWatch(self.stones)
         self._known = KnownPatients(folder.root)
+        self._waiting: tuple[int | None, Waiting] | None = None
 
     def stopped(self) -> frozenset[str]:
         """Pseudonyms of all who must not be used, as the tombstones stand now.
@@ -149,6 +150,7 @@ class Ledger:
         self, writing: Writing, request: Request, patients: Collection[str], *, also_unknown: bool = False
     ) -> Receipt:
         """`record`, as a part of a transaction."""
+        self.stopped()  # damaged tombstones are said to be, not written on
         if not _RECEIPT.fullmatch(request.receipt):
             raise InputError("not a receipt", remedy="letters, digits and . _ - only, at most 64")
         known = self._known.now(nobody_yet=also_unknown)
@@ -189,17 +191,17 @@ class Ledger:
 
     def standing(self, receipt: str | None = None) -> tuple[Standing, ...]:
         """All revocations, or those of a receipt, as they stand; in the order in which they were recorded."""
-        with transaction(self.engine) as session:
+        with reading(self.engine) as session:
             return tuple(standing_of(session, *([] if receipt is None else [RevocationRow.receipt == receipt])))
 
     def of_patient(self, patient: str) -> tuple[Standing, ...]:
         """Those of one patient, by identifier."""
-        with transaction(self.engine) as session:
+        with reading(self.engine) as session:
             return tuple(of_patients(session, [self.pseudonyms.of(patient)]))
 
     def history(self, receipt: str) -> tuple[Event, ...]:
         """Every step of a receipt's revocations, in order."""
-        with transaction(self.engine) as session:
+        with reading(self.engine) as session:
             return tuple(history_of(session, receipt))
 
     def waiting(self) -> Waiting:
@@ -212,15 +214,20 @@ class Ledger:
             CohortError: the tombstones are damaged or gone.
         """
         self.stopped()
-        with transaction(self.engine) as session:
+        with reading(self.engine) as session:
+            # Asked every second; steps are numbered in the order in which they are committed.
+            last = session.scalar(select(func.max(RevocationEventRow.id)))
+            if self._waiting is not None and self._waiting[0] == last:
+                return self._waiting[1]
             found = standing_of(session, RevocationEventRow.state.in_([str(state) for state in OPEN]))
         ready = {s.pseudonym for s in found if s.state in TO_FORGET}
         asked = (s.due for s in found if not (s.state is State.ON_HOLD and is_doubt(s.receipt)))
-        return Waiting(len(ready), min(asked, default=None))
+        self._waiting = last, Waiting(len(ready), min(asked, default=None))
+        return self._waiting[1]
 
     def identifiers(self) -> dict[str, str]:
         """Identifiers by pseudonym, of all who revoked as far as they are known: for use within the site alone."""
-        with transaction(self.engine) as session:
+        with reading(self.engine) as session:
             of_revoked = PatientRow.patient.in_(select(RevocationRow.pseudonym))
             rows = session.execute(select(PatientRow.patient, PatientRow.sealed).where(of_revoked)).all()
         known = {self.pseudonyms.of(patient): patient for patient in self._known.now(nobody_yet=True)}

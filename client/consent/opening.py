@@ -27,8 +27,10 @@ _log = logging.getLogger("fedforget.ledger")
 
 
 @contextmanager
-def open_ledger(folder: SiteFolder, clock: Clock = now_utc) -> Iterator[Ledger]:
+def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = False) -> Iterator[Ledger]:
     """The ledger of a site, its database migrated and in agreement with the tombstones.
+
+    With `checked` this process has opened it before, and need not compare the two again.
 
     Raises:
         InputError: the settings, the secret or a file of the site.
@@ -37,7 +39,7 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc) -> Iterator[Ledger]:
     """
     settings = folder.settings() if folder.settings_file.exists() else None
     with opened(folder.ledger_url) as engine:
-        if pending_migration(engine) is not None:
+        if not checked and pending_migration(engine) is not None:
             migrate(engine)
         ledger = Ledger(
             folder,
@@ -48,8 +50,9 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc) -> Iterator[Ledger]:
             two_person=settings is not None and settings.two_person_approval,
             links=settings is not None and bool(settings.linkage.keys),
         )
-        take_over(ledger)
-        reconcile(ledger)
+        if not checked:
+            take_over(ledger)
+            reconcile(ledger)
         yield ledger
 
 
