@@ -40,7 +40,8 @@ class HeldOut:
         by_patient: `[n]`, P(of this patient a model that unlearned scores above one that never trained on, both of
             one fold); NaN without such models. .5 cannot tell.
         auc: its mean over patients.
-        interval: 95 %, from drawing patients again.
+        interval: 95 %, from drawing patients again. What all patients of one model have in common is not in it: with
+            few models it is too narrow.
         pairs: scored pairs of patient and model.
     """
 
