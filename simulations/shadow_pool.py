@@ -215,8 +215,8 @@ def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console)
         )
     console.print(table)
     console.print(
-        f"{shadows} shadow models. AUC: .5 cannot tell; attacks are scored on shadows that they were not fitted on; the "
-        "interval is over patients, and too narrow with few shadows. "
+        f"{shadows} shadow models. AUC: .5 cannot tell; attacks are scored on shadows that they were not fitted on. "
+        "The interval is over patients, and too narrow with few shadows. "
         "Epsilon: median over patients, 0 cannot tell; so many models resolve no more than the column beside it says, "
         "and equal models have some."
     )
