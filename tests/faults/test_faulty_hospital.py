@@ -7,6 +7,7 @@ import pytest
 from client.consent.overview import read_revocations
 
 RECOVERED = [
+    "gone:query.status",
     "gone:train.unlearn",
     "lost:train.unlearn",
     "clock:train.unlearn",
