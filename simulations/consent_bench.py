@@ -212,7 +212,7 @@ def _training_epoch(model: ImageTextModel, studies: StudyTensors) -> float:
     """Seconds for one pass forward and back."""
     begin = time.perf_counter()
     for batch in studies.shuffled(16, torch.device("cpu"), np.random.default_rng(0)):
-        forward(model, batch).logits.sum().backward()
+        torch.autograd.backward(forward(model, batch).logits.sum())
     return time.perf_counter() - begin
 
 
