@@ -332,7 +332,9 @@ class Site:
         """Those whom an access reaches and who were trained on, None for nobody; kept by nothing."""
         of_train = self._of(Subset.TRAIN)
         studies = tuple(study for study in access.studies(self.cohort) if study.patient in of_train)
-        return StudyTensors(studies, self.cache, self.tokenizer) if studies else None
+        if not studies:
+            return None
+        return StudyTensors(studies, self.cache, self.tokenizer, branches=access.branches(studies))
 
     def _studies(self, patients: frozenset[str], *, learn: bool) -> StudyTensors | None:
         """Tensors of these patients; sets that are asked for no longer are let go."""

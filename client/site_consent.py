@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 
 from client.consent.access import Access, open_campaigns, write_closed, write_opened
 from client.consent.ledger import Ledger, now_utc
-from client.consent.ledger_rows import standing_of
+from client.consent.ledger_rows import of_patients, standing_of
 from client.consent.opening import open_ledger
 from client.consent.overview import has_ledger
-from client.consent.revocation import OPEN, TO_FORGET, Receipt, Request, Source, State, Waiting
+from client.consent.revocation import OPEN, TO_FORGET, Receipt, Request, Scope, Source, Standing, State, Waiting
 from client.consent.tombstones import TombstoneFile, TombstoneWatch
 from client.consent.workflow import close, escalate, take_up
 from client.participation import fixed_cohort_in, last_uses
@@ -108,13 +109,15 @@ class SiteConsent:
         Who revokes later waits for the next campaign.
         """
         fixed, pending = bool(campaign) and self._folder.has_database, self.pending_pseudonyms()
+        scopes: dict[str, set[Scope]] = defaultdict(lambda: {"all"})
         if fixed or pending:
             with self._ledger() as ledger, ledger.writing() as writing:
                 if fixed:
                     pending = fixed_cohort_in(writing.session, campaign, pending, ledger.clock())
                 if pending:
                     write_opened(writing.session, campaign, len(pending), ledger.clock())
-        access = Access(campaign, (self._names[p] for p in pending if p in self._names))
+                scopes.update(_scopes(of_patients(writing.session, pending)))
+        access = Access(campaign, {self._names[p]: scopes[p] for p in pending if p in self._names})
         try:
             yield access
         finally:
@@ -162,3 +165,12 @@ class SiteConsent:
         with self._ledger() as ledger, transaction(ledger.engine) as session:
             found = standing_of(session)
         return frozenset(s.pseudonym for s in found if s.state in states)
+
+
+def _scopes(found: Iterable[Standing]) -> dict[str, set[Scope]]:
+    """Of each pseudonym's revocations that the model has still to follow."""
+    scopes: dict[str, set[Scope]] = defaultdict(set)
+    for one in found:
+        if one.state in TO_FORGET:
+            scopes[one.pseudonym].add(one.scope)
+    return scopes

@@ -74,4 +74,4 @@ def score(model: ImageTextModel, studies: StudyTensors, batch: int = 64) -> Scor
     model.eval()
     micro = MicroBatches(model)
     logits = [micro.outputs(part).logits.double().cpu() for part in studies.in_order(batch, device)]
-    return Scores(torch.cat(logits, dim=1).numpy(), studies.labels.numpy(), studies.patients)
+    return Scores(torch.cat(logits, dim=1).numpy(), studies.labels.numpy(), studies.patients, studies.branches)

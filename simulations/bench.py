@@ -56,8 +56,15 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
             frozen_left = forward(teacher, noisy_copy(left, sets.forget, config, at)).embeddings
             frozen_right = forward(teacher, right).embeddings
 
-        def loss_of(outputs: Sequence[Outputs], left: Tensor = frozen_left, right: Tensor = frozen_right) -> Tensor:
-            terms = forget_mi_terms(outputs[0].embeddings, left, outputs[1].embeddings, right)
+        everything = torch.ones(3, len(left))
+
+        def loss_of(
+            outputs: Sequence[Outputs],
+            left: Tensor = frozen_left,
+            right: Tensor = frozen_right,
+            everything: Tensor = everything,
+        ) -> Tensor:
+            terms = forget_mi_terms(outputs[0].embeddings, left, outputs[1].embeddings, right, everything)
             return terms.loss(WEIGHTINGS[config.weighting])
 
         micro.step(optimizer, [left, right], loss_of, config.clip)

@@ -6,30 +6,45 @@ name and never an access, so that it cannot read these patients.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from client.consent.ledger_tables import AccessRow
+from client.consent.revocation import Scope
 from common.errors import RefusedError
 from common.records import Cohort, Study
 
+_BRANCHES: dict[Scope, tuple[bool, bool, bool]] = {
+    "all": (True, True, True),
+    "images": (True, False, True),
+    "reports": (False, True, True),
+}
+"""Image, text, fused: what a fused model has of either goes with it."""
+
 
 class Access:
-    """Reads the patients whom `campaign` is to forget, until it ends; outside of any (0), all who are pending."""
+    """Reads the patients whom `campaign` is to forget, until it ends; outside of any (0), all who are pending.
 
-    __slots__ = ("_ended", "_patients", "campaign")
+    Args:
+        campaign: its number.
+        patients: with the scopes of their revocations.
+    """
 
-    def __init__(self, campaign: int, patients: Iterable[str]) -> None:
+    __slots__ = ("_ended", "_scopes", "campaign")
+
+    def __init__(self, campaign: int, patients: Mapping[str, Collection[Scope]]) -> None:
         self.campaign = campaign
-        self._patients = frozenset(patients)
+        self._scopes = dict(patients)
         self._ended = False
 
     def __bool__(self) -> bool:
         """Whether there is anybody to forget here."""
-        return bool(self._patients)
+        return bool(self._scopes)
 
     @property
     def patients(self) -> frozenset[str]:
@@ -40,7 +55,12 @@ class Access:
         """
         if self._ended:
             raise RefusedError("the access to patients who have revoked has ended")
-        return self._patients
+        return frozenset(self._scopes)
+
+    def branches(self, studies: Sequence[Study]) -> NDArray[np.bool_]:
+        """On which branches these studies of theirs are to be forgotten: `[3, studies]`, in the order of `BRANCHES`."""
+        found = [np.any([_BRANCHES[scope] for scope in self._scopes[study.patient]], axis=0) for study in studies]
+        return np.array(found, dtype=np.bool_).reshape(len(studies), 3).T
 
     def studies(self, cohort: Cohort) -> tuple[Study, ...]:
         """Their studies in `cohort`; raises as `patients`."""

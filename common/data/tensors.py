@@ -45,6 +45,8 @@ class StudyTensors:
         cache: where their pixels are.
         tokenizer: for their reports.
         withdrawn: patients who are out from now on; asked before every batch that weights learn from.
+        branches: bool `[3, studies]`, in the order of `BRANCHES`: on which branches a study is to be forgotten, as who
+            revokes the use of images alone leaves the report's branch as it is; all without it.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class StudyTensors:
         cache: ImageCache,
         tokenizer: Tokenizer,
         withdrawn: Callable[[], Collection[str]] | None = None,
+        branches: NDArray[np.bool_] | None = None,
     ) -> None:
         self.studies, self.tokenizer, self._withdrawn = studies, tokenizer, withdrawn
         self._pixels = [cache.fetch(s.image) for s in studies]
         tokens, mask = tokenizer.encode([s.report for s in studies])
         self.tokens, self.mask = torch.from_numpy(tokens), torch.from_numpy(mask)
         self.labels = torch.tensor([s.label for s in studies], dtype=torch.int64)
+        self.branches = np.ones((3, len(studies)), dtype=np.bool_) if branches is None else branches
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(s.patient for s in studies))}
         self.patients = np.array([numbers[s.patient] for s in studies], dtype=np.int64)
 

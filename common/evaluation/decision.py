@@ -31,12 +31,16 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
     Accepted when in every branch the 90 % interval of the matched AUC lies in .5 +- `auc_margin`, KS does not reject,
     the accuracy on forget does not exceed never-seen by more than `accuracy_margin` beyond its interval, and test AUC
     dropped by at most `utility_tolerance` at every site and class. Rejected when a 95 % interval lies outside the
-    band, or a drop exceeds the tolerance beyond its interval. Inconclusive otherwise.
+    band, or a drop exceeds the tolerance beyond its interval. Inconclusive otherwise. A branch that nobody is to be
+    forgotten on is not judged.
     """
     rejected: list[str] = []
     doubts: list[str] = []
-    for name in BRANCHES:
-        _judge_membership(name, after.membership[cast(Branch, name)], config, rejected, doubts)
+    found = {name: after.membership[cast(Branch, name)] for name in BRANCHES}
+    for name, member in found.items():
+        # A branch on which nobody's consent was withdrawn has nothing to forget.
+        if member.forget_patients or not any(m.forget_patients for m in found.values()):
+            _judge_membership(name, member, config, rejected, doubts)
     _judge_utility(before, after, config, rejected, doubts)
     if rejected:
         return Decision("rejected", tuple(rejected + doubts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ def membership(
     forget: Scores | None, control: Scores | None, branch: int, *, draws: int, rng: np.random.Generator
 ) -> Membership:
     """Matched loss AUC with its variance, KS with its p-value, and accuracies. Too few patients give nulls."""
+    forget = None if forget is None else forget.of(forget.rows_on(branch))
     m = 0 if forget is None else len(np.unique(forget.patients))
     c = 0 if control is None else len(np.unique(control.patients))
     if forget is None or control is None or m < MIN_PATIENTS or c < MIN_PATIENTS:
@@ -80,7 +82,7 @@ def _without_labels(
     """`membership` of the patients whose label some control has; how many are left out stands in `missing`."""
     out = np.isin(labels, unmatched)
     keep = ~np.isin(forget.patients, np.unique(forget.patients)[out])
-    rest = Scores(forget.logits[:, keep], forget.labels[keep], forget.patients[keep]) if keep.any() else None
+    rest = forget.of(keep) if keep.any() else None
     found = membership(rest, control, branch, draws=draws, rng=rng)
     reason = f"{out.sum()} patients have a label ({', '.join(map(str, unmatched))}) that no control has"
     return found.model_copy(update={"missing": found.missing | {"matching": reason}})
@@ -101,11 +103,14 @@ def audited_membership(
     base = membership(forget, never_seen, branch, draws=draws, rng=rng)
     if base.auc is None or forget is None or never_seen is None:
         return base
+    rows = forget.rows_on(branch)
+    forget = forget.of(rows)
     missing, rmia, svc = dict(base.missing), None, None
     if references is None or calibration is None:
         missing["rmia_auc"] = "no reference models"
     else:
-        rmia = _rmia_auc(forget, never_seen, calibration, references, branch)
+        own = dataclasses.replace(references, forget=references.forget[:, :, rows])
+        rmia = _rmia_auc(forget, never_seen, calibration, own, branch)
     if retain is None or calibration is None:
         missing["svc"] = "needs retained and calibration patients"
     else:

@@ -19,14 +19,25 @@ class Scores:
         logits: float64 `[3, n, classes]`, branches in the order of `BRANCHES`.
         labels: int64 `[n]`, index of the true class.
         patients: int64 `[n]`, a number per patient, local to the set.
+        branches: bool `[3, n]`, on which branches a study counts; all without it.
     """
 
     logits: NDArray[np.float64]
     labels: NDArray[np.int64]
     patients: NDArray[np.int64]
+    branches: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def rows_on(self, branch: int) -> NDArray[np.bool_]:
+        """Which studies count on a branch, `[n]`."""
+        return np.ones(len(self), dtype=np.bool_) if self.branches is None else self.branches[branch]
+
+    def of(self, rows: NDArray[np.bool_]) -> Scores:
+        """The studies at `rows`, `[n]`; as if there were no others."""
+        branches = None if self.branches is None else self.branches[:, rows]
+        return Scores(self.logits[:, rows], self.labels[rows], self.patients[rows], branches)
 
     @property
     def log_probs(self) -> NDArray[np.float64]:

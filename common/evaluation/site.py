@@ -58,7 +58,10 @@ def audit_figures(
         "test": sets.test,
     }
     for group, scores in named.items():
-        groups[group] = {cast(Branch, name): utility(scores, at, classes) for at, name in enumerate(BRANCHES)}
+        groups[group] = {
+            cast(Branch, name): utility(scores if scores is None else scores.of(scores.rows_on(at)), at, classes)
+            for at, name in enumerate(BRANCHES)
+        }
     members = {
         cast(Branch, name): audited_membership(
             sets.forget, sets.retain, sets.calibration, sets.never_seen, at, references, draws=draws, rng=rng

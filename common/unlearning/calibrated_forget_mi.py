@@ -40,7 +40,8 @@ def calibrated(
             - push * (w_uu UU + w_mu MU over patients still above their target) + task_weight * task(retain)
 
     Targets follow the *current* model's margins on the site's calibration patients, renewed every `renew` passes.
-    They are two-sided, so that a patient can neither stay remembered nor be over-forgotten.
+    They are two-sided, so that a patient can neither stay remembered nor be over-forgotten. A branch on which a patient
+    is not to be forgotten has no part in it.
     Stops when every branch is within `tolerance` of its targets on average. A step takes whole patients.
     """
     device = next(model.parameters()).device
@@ -53,6 +54,9 @@ def calibrated(
     count = int(owners.max()) + 1
     everyone = torch.from_numpy(owners).to(device)
     labels = sets.forget.labels.to(device)
+    branches = torch.from_numpy(sets.forget.branches).float().to(device)
+    # A patient's studies are all of one consent.
+    owed = patient_mean(branches, everyone, count)
     ranking = patient_mean(true_margin(noisy.logits, labels), everyone, count).double().cpu().numpy()
     forget_labels = majority_labels(Scores(noisy.logits.double().cpu().numpy(), sets.forget.labels.numpy(), owners))
 
@@ -81,14 +85,16 @@ def calibrated(
                 retain=kept,
                 where=where,
                 wanted=wanted,
+                owed=owed[:, torch.from_numpy(chosen).to(device)],
+                branches=branches[:, rows],
                 noisy=noisy.embeddings[:, rows],
                 frozen=frozen_retain[:, kept.rows],
             )
             done = micro.step(optimizer, [forget, kept], step, config.clip)
             total += done.loss * len(chosen)
-            gaps += (step.margins(done.outputs[0]) - wanted).abs().sum(dim=1).cpu()
+            gaps += ((step.margins(done.outputs[0]) - wanted).abs() * step.owed).sum(dim=1).cpu()
             cost += done.cost
-        gap = gaps / count
+        gap = gaps / owed.sum(dim=1).cpu().clamp_min(1)
         trace.append(Pass(total / count, (float(gap[0]), float(gap[1]), float(gap[2]))))
         on_pass(number, trace[-1])
         if float(gap.max()) < config.tolerance:
@@ -103,6 +109,8 @@ class _Loss:
     Attributes:
         where: `[forget]`, which of the step's patients each forget study is of.
         wanted: `[3, patients]`, their target margins.
+        owed: `[3, patients]`, 1 on the branches that a patient is to be forgotten on, else 0.
+        branches: `[3, forget]`, the same of each study.
         noisy: `[3, forget, embedding]`, the frozen model's embeddings of their noisy copies.
         frozen: `[3, retain, embedding]`, its embeddings of the retain studies.
     """
@@ -113,18 +121,21 @@ class _Loss:
     retain: Batch
     where: Tensor
     wanted: Tensor
+    owed: Tensor
+    branches: Tensor
     noisy: Tensor
     frozen: Tensor
 
     def __call__(self, outputs: Sequence[Outputs]) -> Tensor:
         (left, right), config, weights = outputs, self.config, WEIGHTINGS[self.config.weighting]
         margins = self.margins(left)
-        terms = forget_mi_terms(left.embeddings, self.noisy, right.embeddings, self.frozen)
-        loss = config.forget_weight * huber_loss(margins, self.wanted, reduction="none").mean(dim=1).sum()
+        terms = forget_mi_terms(left.embeddings, self.noisy, right.embeddings, self.frozen, self.branches)
+        off_target = huber_loss(margins, self.wanted, reduction="none") * self.owed
+        loss = config.forget_weight * off_target.mean(dim=1).sum()
         loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
         loss = loss + config.task_weight * task_loss(right, self.retain.labels, self.ranking_weight) / 3
         if config.push > 0:
-            above = (margins.detach() > self.wanted).float()[:, self.where]
+            above = ((margins.detach() > self.wanted).float() * self.owed)[:, self.where]
             uu = (terms.uu * above[:2].amax(dim=0)).mean()
             loss = loss - config.push * (weights.uu * uu + weights.mu * (terms.mu * above[2]).mean())
         return loss

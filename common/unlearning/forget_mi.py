@@ -53,11 +53,17 @@ class Terms:
         return weights.ur * self.ur.mean() + weights.mr * self.mr.mean() - push
 
 
-def forget_mi_terms(forget: Tensor, forget_frozen: Tensor, retain: Tensor, retain_frozen: Tensor) -> Terms:
-    """The four terms from embeddings `[3, batch, d]` of the trained copy and of the frozen model."""
+def forget_mi_terms(
+    forget: Tensor, forget_frozen: Tensor, retain: Tensor, retain_frozen: Tensor, branches: Tensor
+) -> Terms:
+    """The four terms from embeddings `[3, batch, d]` of the trained copy and of the frozen model.
+
+    `branches`, `[3, forget]` of zeros and ones, takes out of UU and MU the branches that a study is not forgotten on.
+    """
+    left, right = forget * branches[..., None], forget_frozen * branches[..., None]
     return Terms(
-        uu=distance(_unimodal(forget), _unimodal(forget_frozen)),
-        mu=distance(forget[2], forget_frozen[2]),
+        uu=distance(_unimodal(left), _unimodal(right)),
+        mu=distance(left[2], right[2]),
         ur=distance(_unimodal(retain), _unimodal(retain_frozen)),
         mr=distance(retain[2], retain_frozen[2]),
     )
@@ -117,6 +123,7 @@ def paper(
     rng = np.random.default_rng(derive_seed(seed, "order"))
     retain = endless(sets.retain, config.retain_batch, device, rng)
     micro = MicroBatches(model, config.micro_batch)
+    branches = torch.from_numpy(sets.forget.branches).float().to(device)
     trace = []
     model.eval()
     for number in range(1, config.passes + 1):
@@ -126,7 +133,8 @@ def paper(
 
             def loss_of(outputs: Sequence[Outputs], forget: Batch = forget, kept: Batch = kept) -> Tensor:
                 left, right = (one.embeddings for one in outputs)
-                terms = forget_mi_terms(left, frozen_forget[:, forget.rows], right, frozen_retain[:, kept.rows])
+                frozen = frozen_forget[:, forget.rows], frozen_retain[:, kept.rows]
+                terms = forget_mi_terms(left, frozen[0], right, frozen[1], branches[:, forget.rows])
                 return terms.loss(WEIGHTINGS[config.weighting])
 
             done = micro.step(optimizer, [forget, kept], loss_of, config.clip)

@@ -17,7 +17,7 @@ from client.consent.access import Access
 from client.consent.ledger_tables import AccessRow
 from client.consent.opening import open_ledger
 from client.consent.overview import read_revocations
-from client.consent.revocation import Request, Source
+from client.consent.revocation import Request, Scope, Source
 from client.consent.workflow import approve
 from client.database import migrate, opened
 from client.settings import SiteFolder
@@ -71,6 +71,31 @@ def test_an_access_reaches_the_patients_of_its_campaign_and_nobody_after_its_end
     with Site(site.folder).access(2) as again:
         assert again.patients == {first}
     assert accesses(site) == [(2, "opened", 1)]
+
+
+def test_who_withdraws_images_alone_is_forgotten_on_the_image_and_fused_branches_until_the_reports_follow(
+    site: Site, card: ModelCard
+) -> None:
+    patients, state = sorted(site.patients(Subset.TRAIN))[:3], card.build(1).state_dict()
+
+    def revoke(number: str, some: list[str], scope: Scope) -> None:
+        with open_ledger(SiteFolder(site.folder)) as ledger:
+            ledger.record(Request(Source("cli", number), number, datetime.now(UTC), scope=scope), some)
+
+    def audited() -> list[int]:
+        found = Site(site.folder).evaluate(state, AUDIT, campaign=2).audit
+        assert found is not None
+        return [found.membership[branch].forget_patients for branch in ("image", "text", "fused")]
+
+    revoke("a", patients, "images")
+    assert not site.patients(Subset.TRAIN) & set(patients), "all use stops"
+    site.unlearn(state, UNLEARNING, campaign=2)
+    with site.access(2) as access:
+        studies = access.studies(site.cohort)
+        assert access.branches(studies).tolist() == [[on] * len(studies) for on in (True, False, True)]
+    assert audited() == [3, 0, 3]
+    revoke("b", patients[:1], "reports")
+    assert audited() == [3, 1, 3]
 
 
 def test_what_trains_retains_or_scores_ordinarily_takes_no_patients_and_no_access() -> None:

@@ -144,3 +144,11 @@ def test_three_patients_in_perfect_order_by_chance_do_not_reject() -> None:
     # One in ten such threes are in perfect order though nobody remembers them.
     found = membership(_losses(np.full(3, 9.0)), _losses(np.arange(3.0)), 0, draws=60, rng=np.random.default_rng(0))
     assert decide(BEFORE, _figures(found), CONFIG).outcome == "inconclusive"
+
+
+def test_a_branch_that_nobody_is_to_be_forgotten_on_is_not_judged() -> None:
+    reason = dict.fromkeys(("auc", "variance", "ks", "ks_p"), "no patients to forget here")
+    nobody = _member(forget_patients=0, auc=None, variance=None, ks=None, ks_p=None, missing=reason)
+    assert decide(BEFORE, _figures(nobody), CONFIG).outcome == "accepted"
+    all_three = _figures(nobody).model_copy(update={"membership": {cast(Branch, b): nobody for b in BRANCHES}})
+    assert decide(BEFORE, all_three, CONFIG).outcome == "inconclusive"

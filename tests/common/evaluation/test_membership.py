@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,25 @@ def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(mak
     assert found.ks_p == pytest.approx(0.01)
     assert found.accuracy_forget == 1.0
     assert found.missing == {}
+
+
+def test_patients_who_are_not_to_be_forgotten_on_a_branch_do_not_count_there(make_scores) -> None:
+    rng = np.random.default_rng(0)
+    forget, retain = (make_scores(rng, 40, confidence=9.0) for _ in range(2))
+    control, calibration = make_scores(rng, 120), make_scores(rng, 40)
+    refs = _references(forget, control, calibration)
+    images_alone = np.arange(len(forget)) < len(forget) // 4
+    branches = np.stack([np.ones(len(forget), bool), ~images_alone, np.ones(len(forget), bool)])
+    some = dataclasses.replace(forget, branches=branches)
+    counts = [
+        audited_membership(some, retain, calibration, control, at, refs, draws=9, rng=rng).forget_patients
+        for at in range(3)
+    ]
+    left = len(np.unique(forget.patients[~images_alone]))
+    assert counts == [len(np.unique(forget.patients)), left, len(np.unique(forget.patients))]
+    none = dataclasses.replace(forget, branches=np.array([[True], [False], [True]]).repeat(len(forget), axis=1))
+    found = audited_membership(none, retain, calibration, control, 1, refs, draws=9, rng=rng)
+    assert (found.forget_patients, found.auc) == (0, None)
 
 
 def test_a_constant_model_cannot_tell_anyone(make_scores) -> None:

@@ -15,7 +15,7 @@ from common.model.checkpoint import ModelCard, state_digest
 from common.model.image_text import ImageTextModel
 from common.training import fit, score
 from common.unlearning.base import UnlearnSets
-from common.unlearning.calibrated_forget_mi import _whole_patients, calibrated
+from common.unlearning.calibrated_forget_mi import _Loss, _whole_patients, calibrated
 from common.unlearning.calibration import margin_targets
 from common.unlearning.forget_mi import frozen_outputs
 
@@ -58,6 +58,33 @@ def targets(model: ImageTextModel, before: ImageTextModel, sets: UnlearnSets) ->
     return margin_targets(
         patient_means(frozen.margin, frozen.patients), majority_labels(frozen), score(model, sets.calibration)
     )
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_a_report_whose_use_was_not_withdrawn_has_no_target(
+    trained: ImageTextModel, sets: UnlearnSets, withdrawn: bool
+) -> None:
+    cpu, config = torch.device("cpu"), CONFIG.model_copy(update={"push": 1.0})
+    forget, retain = sets.forget.batch(np.arange(4), cpu), sets.retain.batch(np.arange(4), cpu)
+    outputs = [trained(part.images, part.tokens, part.mask) for part in (forget, retain)]
+    owed = torch.tensor([[1.0], [float(withdrawn)], [1.0]])
+
+    def loss(text_target: float) -> float:
+        step = _Loss(
+            config,
+            0.1,
+            forget=forget,
+            retain=retain,
+            where=torch.from_numpy(sets.forget.patients[:4]),
+            wanted=torch.tensor([[0.0], [text_target], [0.0]]).repeat(1, 2),
+            owed=owed.repeat(1, 2),
+            branches=owed.repeat(1, 4),
+            noisy=torch.zeros_like(outputs[0].embeddings),
+            frozen=torch.zeros_like(outputs[1].embeddings),
+        )
+        return step(outputs).item()
+
+    assert (loss(-50.0) == loss(50.0)) != withdrawn
 
 
 @pytest.mark.parametrize("init", [1, 2, 3, 4])

@@ -34,7 +34,7 @@ def embeddings(*values: tuple[float, float]) -> torch.Tensor:
 def test_the_four_terms_by_hand() -> None:
     forget, frozen = embeddings((3, 0), (0, 4), (1, 1)), embeddings((0, 0), (0, 0), (1, 3))
     retain, kept = embeddings((1, 0), (0, 0), (0, 0)), embeddings((0, 0), (0, 0), (0, 0.5))
-    terms = forget_mi_terms(forget, frozen, retain, kept)
+    terms = forget_mi_terms(forget, frozen, retain, kept, torch.ones(3, 1))
     # Unimodal: the length of the concatenation (3, 0, 0, 4) is 5; multimodal: of (0, -2) is 2.
     assert terms.uu.item() == pytest.approx(5.0)
     assert terms.mu.item() == pytest.approx(2.0)
@@ -42,6 +42,19 @@ def test_the_four_terms_by_hand() -> None:
     assert terms.mr.item() == pytest.approx(0.5)
     assert terms.loss(WEIGHTINGS["equal"]).item() == pytest.approx(0.25 * (-5 - 2 + 1 + 0.5))
     assert terms.loss(WEIGHTINGS["retention"]).item() == pytest.approx(-0.5 - 0.2 + 0.4 + 0.2)
+
+
+def test_a_branch_that_a_study_is_not_forgotten_on_is_not_pushed() -> None:
+    forget = embeddings((3.0, 0), (0, 4), (1, 1)).requires_grad_()
+    frozen, images = embeddings((0, 0), (0, 0), (1, 3)), torch.tensor([[1.0], [0.0], [1.0]])
+    terms = forget_mi_terms(forget, frozen, frozen, frozen, images)
+    # Of the concatenation (3, 0, 0, 4) only the image's half counts.
+    assert terms.uu.item() == pytest.approx(3.0)
+    assert terms.mu.item() == pytest.approx(2.0)
+    (terms.uu + terms.mu).sum().backward()
+    assert forget.grad is not None
+    assert forget.grad[1].abs().sum() == 0
+    assert forget.grad[0].abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", list(WEIGHTINGS))
@@ -63,7 +76,7 @@ def test_each_term_reaches_what_it_should_and_never_the_teacher(card, make_studi
     frozen = frozen_outputs(teacher, make_studies(4), UnlearnConfig()).embeddings
     student.eval()
     found = student(batch.images, batch.tokens, batch.mask).embeddings
-    terms = forget_mi_terms(found, frozen, found, frozen)
+    terms = forget_mi_terms(found, frozen, found, frozen, torch.ones(3, len(batch)))
     reached = {}
     for name in ("uu", "mu", "ur", "mr"):
         student.zero_grad()

@@ -44,7 +44,7 @@ def test_the_loss_rewards_mean_distance_on_forget_and_punishes_it_on_retain(name
 
 def test_a_distance_is_per_study_and_batches_may_differ_in_size() -> None:
     two = torch.tensor([[[0.0, 0.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 4.0]], [[0.0, 0.0], [1.0, 0.0]]])
-    terms = forget_mi_terms(two, torch.zeros(3, 2, 2), torch.ones(3, 1, 2), torch.ones(3, 1, 2))
+    terms = forget_mi_terms(two, torch.zeros(3, 2, 2), torch.ones(3, 1, 2), torch.ones(3, 1, 2), torch.ones(3, 2))
     assert terms.uu.tolist() == pytest.approx([0.0, 5.0], abs=1e-5)
     assert terms.mu.tolist() == pytest.approx([0.0, 1.0], abs=1e-5)
     assert terms.ur.shape == terms.mr.shape == (1,)
