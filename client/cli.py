@@ -8,6 +8,7 @@ from client.commands import (
     data,
     doctor,
     fhir,
+    leave,
     letter,
     log,
     revocations,
@@ -30,6 +31,7 @@ data.register(app)
 app.command(epilog="Example: fedforget-site up --dir hospital")(run.up)
 app.command(epilog="Example: fedforget-site revoke --patient-file revoked.txt --dir hospital")(revoke.revoke)
 app.add_typer(revocations.app, name="revocations")
+app.command(epilog="Example: fedforget-site leave --confirm north --dir hospital")(leave.leave)
 fhir.register(app)
 app.add_typer(consent_client.app, name="consent-client")
 app.add_typer(bundle.app, name="bundle")

@@ -26,6 +26,10 @@ from server.unlearning.base import Collected, Past, Stage, Task, note_missing, r
 from server.unlearning.methods import campaign_method
 
 
+class NobodyRetainedError(UnavailableError):
+    """A hospital that is to forget all of its patients cannot unlearn: it has none to keep the model near to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """The candidate, how it came about, what it cost, and what was decided."""
@@ -85,10 +89,13 @@ def run_campaign(
 
     Raises:
         UnavailableError: no revocation is pending, a forgetting site did not answer, or too few did.
+        NobodyRetainedError: all patients of a forgetting site have revoked, as when it leaves.
     """
     journal.enter(CampaignState.COLLECTING)
     federation.downlink.begin()
     collected, _ = step(journal, "collect", Collected, lambda: (_forgetting(federation), None))
+    if emptied := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
+        raise NobodyRetainedError(f"nobody is left to retain at {', '.join(emptied)}")
     before, _ = step(
         journal,
         "before",

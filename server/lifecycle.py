@@ -21,7 +21,7 @@ from common.installation import own_version
 from common.model.checkpoint import ModelCard
 from common.wire import ADOPT, AdoptReply, AdoptRequest
 from server.aggregation import State
-from server.campaign import Campaign, audit, run_campaign
+from server.campaign import Campaign, NobodyRetainedError, audit, run_campaign
 from server.campaign_store import CampaignStore, DatabaseJournal
 from server.federation import Federation
 from server.journal import step
@@ -119,6 +119,9 @@ class Carrier:
             raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
         try:
             done = self._candidate(number, parent, journal, terms)
+        except NobodyRetainedError as error:
+            self._train(number, journal, terms, "retrained", str(error))
+            return
         except UnavailableError as error:
             early = CampaignState(self.store.get(number).state) in {CampaignState.COLLECTING, CampaignState.UNLEARNING}
             limit = timedelta(hours=terms.policy.escalate_hours)
@@ -186,7 +189,7 @@ class Carrier:
             FederationFigures,
             lambda: (audit(self.federation, done.state, config.decision, config.seed), None),
         )
-        sites = sorted({*self.federation.sites} - {name for r in done.rounds for name in r.missing})
+        sites = sorted(done.sites - {name for r in done.rounds for name in r.missing})
         provenance = self._provenance(terms, done.rounds, figures, sites)
         self._publish(number, done.state, journal, provenance, parent=None, how=how, reason=reason)
 

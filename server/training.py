@@ -65,10 +65,11 @@ OnRound = Callable[[Round], None]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The weights with the lowest validation loss, and the rounds that led to them."""
+    """The weights with the lowest validation loss, the rounds that led to them, and the sites that had patients."""
 
     state: State
     rounds: tuple[Round, ...]
+    sites: frozenset[str]
 
 
 class _Progress(BaseModel):
@@ -138,7 +139,7 @@ def train(
         on_round(record)
     state, _ = load_checkpoint(best, card)
     rounds = [r.model_copy(update={"kept": r.round == progress.best}) for r in progress.rounds]
-    return Trained(state, tuple(rounds))
+    return Trained(state, tuple(rounds), frozenset(registered))
 
 
 def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:

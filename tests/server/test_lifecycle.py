@@ -116,6 +116,19 @@ def test_a_campaign_whose_method_is_retraining_trains_anew_at_once(world):
     assert here.store.get(number).result == "v0002"
 
 
+def test_a_hospital_that_leaves_with_all_its_patients_is_trained_around(world):
+    here = world().trained()
+    north = here.sites["north"]
+    north.revoke(north.patients(Subset.TRAIN))
+    number = here.plan()
+    assert here.carry(number) == "published"
+    assert states(here, number) == ["planned", "collecting", "retraining", "published"]
+    assert "nobody is left to retain at north" in here.store.get(number).reason
+    assert here.registry.active().manifest.provenance.sites == ("south",)
+    assert here.registry.get("v0001").state == "quarantined"
+    assert not north.forget
+
+
 @pytest.mark.parametrize("method", ["fed_eraser", "not"])
 def test_a_method_in_which_no_hospital_unlearns_is_for_simulations(world, method):
     here = world().trained()
