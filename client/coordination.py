@@ -8,7 +8,6 @@ sends numbers, moments and digests only.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import random
 import signal
@@ -32,8 +31,8 @@ from client.consent.revocation import Waiting
 from client.event_log import SiteLog
 from client.evidence import Evidence
 from client.holdings import HeldVersions
+from client.process import main
 from client.settings import SiteFolder
-from common import structured_log
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
@@ -279,18 +278,5 @@ def run(folder: SiteFolder) -> NoReturn:
             announcer.close()
 
 
-def main() -> None:
-    """Command line of the process that `fedforget-site up` keeps alive."""
-    parser = argparse.ArgumentParser(prog="python -m client.coordination", description="Announce waiting revocations.")
-    parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
-    folder = SiteFolder(parser.parse_args().dir)
-    structured_log.configure()
-    try:
-        run(folder)
-    except FedForgetError as err:
-        _log.error("%s", err)
-        sys.exit(err.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    main("coordination", "Announce waiting revocations.", run)

@@ -28,7 +28,7 @@ from common.evidence.keys import PublicKey, SigningKey
 from common.evidence.schema import time_text
 from common.evidence.statements import PAYLOAD_TYPE, read_revocation, revocation_statement
 from common.evidence.statements import Revocation as Statement
-from common.private_keys import load_signing_key
+from common.private_keys import load_signing_key, read_public_key
 from common.sql import drop_erased, transaction
 
 _ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended")
@@ -63,14 +63,7 @@ class SiteLog:
         Raises:
             InputError: the site has not joined.
         """
-        try:
-            return PublicKey.from_pem(self.folder.coordinator_key.read_bytes())
-        except OSError as err:
-            raise InputError(
-                f"cannot read: {err.strerror}",
-                where=str(self.folder.coordinator_key),
-                remedy="fedforget-site join first",
-            ) from None
+        return read_public_key(self.folder.coordinator_key, "join the federation first: fedforget-site join")
 
     def session(self) -> AbstractContextManager[Session]:
         """A transaction."""

@@ -8,7 +8,6 @@ may be put there in any order and slowly. Nothing but its name, counts and reaso
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -16,7 +15,6 @@ import os
 import re
 import signal
 import stat
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,8 +29,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from client.consent.ledger import Ledger
 from client.consent.opening import open_ledger
 from client.consent.revocation import Receipt, Request, Source
+from client.process import main
 from client.settings import SiteFolder
-from common import structured_log
 from common.data.manifest import read_patient_list
 from common.errors import ConfigError, EvidenceError, FedForgetError, InputError
 from common.evidence.keys import PublicKey
@@ -227,18 +225,5 @@ def _watch(inbox: Inbox, stopped: threading.Event) -> None:
         stopped.wait(POLL_SECONDS)
 
 
-def main() -> None:
-    """Command line of the process that `fedforget-site up` keeps alive."""
-    parser = argparse.ArgumentParser(prog="python -m client.inbox", description="Take signed opt-out lists.")
-    parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
-    folder = SiteFolder(parser.parse_args().dir)
-    structured_log.configure()
-    try:
-        run(folder)
-    except FedForgetError as err:
-        _log.error("%s", err)
-        sys.exit(err.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    main("inbox", "Take signed opt-out lists.", run)

@@ -6,7 +6,6 @@ its own, so that nothing an earlier bundle unpacked is ever loaded. Approvals ar
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 import signal
@@ -18,9 +17,9 @@ from threading import Event
 
 from client import clientapp
 from client.approval import approved_digests
+from client.process import main
 from client.settings import FOLDER_VARIABLE, SiteFolder
 from client.supernode import Task, Tasks
-from common import structured_log
 from common.errors import FedForgetError, UnavailableError
 from common.files import read_private, write_private
 from common.flower import LOOPBACK, environment
@@ -136,16 +135,12 @@ def _stop_on_signals(set_stop: Callable[[], None]) -> None:
         signal.signal(number, lambda *_: set_stop())
 
 
-def main() -> None:
-    """Run the launcher of a site's folder until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m client.launcher", description="Start approved apps only.")
-    parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
-    folder = SiteFolder(parser.parse_args().dir.resolve())
-    structured_log.configure()
+def run(folder: SiteFolder) -> None:
+    """Launch until SIGTERM."""
     stop = Event()
     _stop_on_signals(stop.set)
     Launcher(folder, f"{LOOPBACK}:{folder.settings().ports.supernode}", stop).run()
 
 
 if __name__ == "__main__":
-    main()
+    main("launcher", "Start approved apps only.", run)

@@ -15,6 +15,7 @@ from common.evidence.canonical import canonical
 from common.evidence.countersignature import claims_of
 from common.evidence.keys import PublicKey, SigningKey
 from common.files import read_private, write_bytes, write_private
+from common.private_keys import read_public_key
 
 _REVOCATION = "revocation:"
 
@@ -49,13 +50,7 @@ def steward_key(folder: SiteFolder) -> PublicKey | None:
     named = folder.settings().steward_key
     if not named:
         return None
-    path = folder.root / named
-    try:
-        return PublicKey.from_pem(path.read_bytes())
-    except OSError as err:
-        raise InputError(f"cannot read: {err.strerror}", where=str(path), remedy="steward_key in site.toml") from None
-    except InputError as err:
-        raise InputError(err.problem, where=str(path), remedy=err.remedy) from None
+    return read_public_key(folder.root / named, "steward_key in site.toml")
 
 
 def open_key(folder: SiteFolder, path: Path, passphrase: bytes) -> SigningKey:

@@ -13,10 +13,10 @@ from client.bounds import check_bounds
 from client.database import SeenRow, opened
 from client.settings import CONFIG_FILE, SiteFolder, SiteSettings
 from common.certificates import parse_fingerprint
-from common.errors import InputError, RefusedError
+from common.errors import RefusedError
 from common.evidence.keys import PublicKey, SigningKey
 from common.instructions import Instruction, check_instruction, read_instruction, sign_reply
-from common.private_keys import load_signing_key
+from common.private_keys import load_signing_key, read_public_key
 from common.sql import transaction
 
 
@@ -38,14 +38,7 @@ class Trust:
             InputError: a file is missing or damaged, or others can read a secret.
         """
         settings = folder.settings()
-        try:
-            coordinator = PublicKey.from_pem(folder.coordinator_key.read_bytes())
-        except OSError as err:
-            raise InputError(
-                f"the coordinator's key cannot be read: {err.strerror}",
-                where=str(folder.coordinator_key),
-                remedy="join the federation first: fedforget-site join",
-            ) from None
+        coordinator = read_public_key(folder.coordinator_key, "join the federation first: fedforget-site join")
         return cls(settings, coordinator, load_signing_key(folder.signing_key, folder.passphrase), folder.database_url)
 
     def read(self, records: RecordDict) -> Instruction:

@@ -1,4 +1,4 @@
-"""Private keys and secrets of either side: made where they are used, and readable by their owner alone."""
+"""Keys and secrets of either side: made where they are used, the private ones readable by their owner alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from common.errors import InputError
-from common.evidence.keys import SigningKey
+from common.evidence.keys import PublicKey, SigningKey
 from common.files import read_private, write_bytes, write_private
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
@@ -42,6 +42,20 @@ def read_passphrase(path: Path) -> bytes:
         return credential.read_bytes().rstrip(b"\n")
     except OSError as err:
         raise InputError(f"cannot read: {err.strerror}", where=str(credential), remedy="check its owner") from None
+
+
+def read_public_key(path: Path, remedy: str) -> PublicKey:
+    """The public key (PEM) in a file.
+
+    Raises:
+        InputError: it cannot be read, or is none; with `remedy`.
+    """
+    try:
+        return PublicKey.from_pem(path.read_bytes())
+    except OSError as err:
+        raise InputError(f"cannot read: {err.strerror}", where=str(path), remedy=remedy) from None
+    except InputError as err:
+        raise InputError(err.problem, where=str(path), remedy=err.remedy or remedy) from None
 
 
 def load_signing_key(path: Path, passphrase: Path) -> SigningKey:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from common.errors import EvidenceError, InputError
+from common.errors import EvidenceError
 from common.event_log import Clock
 from common.evidence import dsse
 from common.evidence.countersignature import with_signature_of
 from common.evidence.keys import PublicKey
+from common.private_keys import read_public_key
 from server.database import AttestationRow, EventRow
 from server.settings import ServerFolder
 
@@ -23,15 +24,7 @@ def evaluator_key(folder: ServerFolder) -> PublicKey | None:
     named = folder.settings().evaluator_key
     if not named:
         return None
-    path = folder.root / named
-    try:
-        return PublicKey.from_pem(path.read_bytes())
-    except OSError as err:
-        raise InputError(
-            f"cannot read: {err.strerror}", where=str(path), remedy="evaluator_key in server.toml"
-        ) from None
-    except InputError as err:
-        raise InputError(err.problem, where=str(path), remedy=err.remedy) from None
+    return read_public_key(folder.root / named, "evaluator_key in server.toml")
 
 
 def accept(session: Session, data: bytes, evaluator: PublicKey, clock: Clock) -> int:
