@@ -29,6 +29,7 @@ BIN = ROOT / ".venv" / "bin"
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.xdist_group("readme"),
     pytest.mark.skipif(not (BIN / "fedforget-server").exists(), reason="the README's commands need `make setup`"),
 ]
 
