@@ -31,6 +31,16 @@ class NobodyRetainedError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a campaign proposes, before anybody audits it."""
+
+    state: State
+    rounds: tuple[Round, ...]
+    unlearn_cost: Meter
+    retain_cost: Meter
+
+
+@dataclass(frozen=True, slots=True)
 class Campaign:
     """The candidate, how it came about, what it cost, and what was decided."""
 
@@ -102,6 +112,54 @@ def run_campaign(
         FederationFigures,
         lambda: (audit(federation, parent, config.decision, config.seed), None),
     )
+    found = make_candidate(
+        federation,
+        parent,
+        collected,
+        config,
+        journal=journal,
+        folder=folder,
+        on_round=on_round,
+        quorum=quorum,
+        past=past,
+    )
+    journal.enter(CampaignState.EVALUATING)
+    figures, _ = step(
+        journal,
+        "audit",
+        FederationFigures,
+        lambda: (audit(federation, found.state, config.decision, config.seed), None),
+    )
+    journal.enter(CampaignState.DECIDING)
+    return Campaign(
+        found.state,
+        collected,
+        found.rounds,
+        found.unlearn_cost,
+        found.retain_cost,
+        before,
+        figures,
+        decide(before, figures, config.decision),
+    )
+
+
+def make_candidate(
+    federation: Federation,
+    parent: Mapping[str, Tensor],
+    collected: Collected,
+    config: ExperimentConfig,
+    *,
+    journal: Journal,
+    folder: Path,
+    on_round: OnRound,
+    quorum: float = 0.0,
+    past: Past | None = None,
+) -> Candidate:
+    """Unlearn and run the retention rounds; no audit or test patient is looked at.
+
+    Raises:
+        UnavailableError: a forgetting site did not answer, or too few did.
+    """
     journal.enter(CampaignState.UNLEARNING)
     unlearning = Meter()
     task = Task(federation, parent, collected, config, journal, folder, unlearning, quorum, past)
@@ -115,19 +173,9 @@ def run_campaign(
     candidates, records = _retain(
         federation, state, collected, config, journal=journal, meter=retaining, on_round=on_round, quorum=quorum
     )
-    journal.enter(CampaignState.EVALUATING)
     chosen = choose_round([r.selection for r in records])
     rounds += [r.model_copy(update={"kept": r.round == chosen}) for r in records]
-    state = candidates[chosen]
-    figures, _ = step(
-        journal,
-        "audit",
-        FederationFigures,
-        lambda: (audit(federation, state, config.decision, config.seed), None),
-    )
-    journal.enter(CampaignState.DECIDING)
-    decision = decide(before, figures, config.decision)
-    return Campaign(state, collected, tuple(rounds), unlearning, retaining, before, figures, decision)
+    return Candidate(candidates[chosen], tuple(rounds), unlearning, retaining)
 
 
 def _retain(

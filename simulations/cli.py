@@ -214,6 +214,44 @@ def shadows(
         print_attacks(found, len(pool.members), Console())
 
 
+@app.command(epilog="Example: fedforget-sim compare --preset quick --jobs 2 --out runs/quick")
+def compare(
+    preset: Annotated[str, typer.Option(help="Name or path of a preset of comparisons.")] = "quick",
+    jobs: Annotated[int, typer.Option(help="Processes at a time.", min=1)] = 2,
+    share: Annotated[
+        str, typer.Option(help="Run only the K-th of N shares of the seeds, as 1/2: for several machines.")
+    ] = "1/1",
+    budget: Annotated[
+        float | None, typer.Option("--budget-minutes", help="Begin nothing after so many minutes.", min=0.0)
+    ] = None,
+    project_only: Annotated[bool, typer.Option("--project", help="Only say how long it takes at most.")] = False,
+    tables_only: Annotated[
+        bool, typer.Option("--tables", help="Only draw tables and report again from the results in --out.")
+    ] = False,
+    assignments: Set = None,
+    out: Out = Path("runs/compare"),
+    as_json: AsJson = False,
+) -> None:
+    """Put unlearning methods side by side over sizes and seeds, go on where it stopped, and write the tables."""
+    from simulations.comparison.command import Request, run_compare  # noqa: PLC0415 - torch, for commands that need it
+
+    command = f"fedforget-sim compare --preset {preset}" + "".join(f" --set {text}" for text in assignments or [])
+    request = Request(preset, assignments or [], jobs, share, budget, command)
+    with (
+        clear_errors("stopped; the same command goes on from the last result"),
+        _progress(quiet=as_json) as on_progress,
+    ):
+        said = run_compare(
+            request,
+            out,
+            only="projection" if project_only else "tables" if tables_only else None,
+            say=lambda text: None if as_json else _err.print(text, highlight=False, soft_wrap=True),
+            on_progress=on_progress,
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+
+
 @app.command(epilog="Example: fedforget-sim make-hospitals hospitals --sites 4 --patients 60")
 def make_hospitals(
     folder: Annotated[Path, typer.Argument(help="Where to write DICOM files and manifest.csv.")],

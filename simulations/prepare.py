@@ -12,13 +12,15 @@ from client.site_files import write_site
 from common.data.duplicates import patient_groups
 from common.data.image_cache import ImageCache
 from common.data.manifest import Manifest, read_manifest, read_patient_list
-from common.data.splits import choose_forget, partition
+from common.data.splits import Groups, choose_forget, partition
 from common.data.tokenizer import load_tokenizer
 from common.errors import CohortError, ConfigError, OutputError
 from common.model.checkpoint import ModelCard
 from common.records import Cohort, Split, Subset
 from simulations.settings import SimulationConfig
 from simulations.synthetic.federation import write_federation
+
+Among = Callable[[Cohort, Groups], Cohort]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,12 @@ class Prepared:
         return self.folder / "sites" / name
 
 
-def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], None]) -> Prepared:
+def prepare(
+    config: SimulationConfig, out: Path, on_image: Callable[[int, int], None], among: Among | None = None
+) -> Prepared:
     """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
+
+    `among` leaves patients out; it is told who belongs together.
 
     Raises:
         InputError: the manifest, an image, the forget list or the folder.
@@ -50,7 +56,7 @@ def prepare(config: SimulationConfig, out: Path, on_image: Callable[[int, int], 
     duplicates = check_images(manifest, cache, on_image)
     # Made-up radiographs resemble one another more than real ones do, and who is who is known by construction.
     groups = patient_groups(manifest.cohort, duplicates) if config.manifest else {}
-    cohort = manifest.cohort
+    cohort = manifest.cohort if among is None else among(manifest.cohort, groups)
     if config.sites != "natural":
         cohort = partition(cohort, config.sites, experiment.seed, groups)
     elif not all(s.site for s in cohort.studies):

@@ -1,0 +1,84 @@
+"""`fedforget-sim compare`, without its options."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from simulations.comparison import summary
+from simulations.comparison.cell_result import load_cells
+from simulations.comparison.output import PAGE_FILE, write_output
+from simulations.comparison.plan import grid, size_name
+from simulations.comparison.runner import (
+    OnProgress,
+    Order,
+    prepare_folder,
+    project,
+    projected_text,
+    run_comparison,
+)
+from simulations.comparison.settings import load_comparison
+from simulations.comparison.summary import Row
+from simulations.shadow_models import parse_share
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for; `command` is what stands in the report, for those who run it again."""
+
+    preset: str
+    assignments: list[str]
+    jobs: int
+    share: str
+    budget_minutes: float | None
+    command: str
+
+
+def run_compare(
+    request: Request,
+    out: Path,
+    *,
+    only: Literal["projection", "tables"] | None,
+    say: Callable[[str], None],
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    """Project, run, draw; returns what `--json` prints.
+
+    Raises:
+        InputError: settings, data or folder.
+        FedForgetError: a job failed.
+    """
+    begin = time.time()
+    if only == "tables":
+        return _drawn(out, request.command, True, say)
+    config = load_comparison(request.preset, request.assignments)
+    until = float("inf") if request.budget_minutes is None else begin + 60 * request.budget_minutes
+    order = Order(request.jobs, parse_share(request.share), until)
+    prepare_folder(config, out)
+    projection = project(config, out)
+    say(projected_text(projection, request.jobs, config.sizes, len(grid(config))))
+    if only == "projection":
+        return {"projected_hours": projection.total / request.jobs / 3600, "models": len(grid(config))}
+    finished = run_comparison(config, out, order, on_progress)
+    if not finished:
+        say("the budget is spent; the same command goes on")
+        if not any((out / "cells").glob("*/*/*/result.json")):
+            return {"finished": False, "models": 0}
+    return _drawn(out, request.command, finished, say)
+
+
+def _drawn(out: Path, command: str, finished: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    found = write_output(out, command)
+    for size in summary.sizes(found):
+        say(f"{size_name(size)} % forgotten: {summary.verdict(summary.at(found, size))}")
+    say(f"report: {out / PAGE_FILE}; tables: {out / 'table.csv'}, table.md, table.tex")
+    return {"finished": finished, "models": len(load_cells(out)), "rows": [_row(row) for row in found]}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    metrics = (*summary.MEASURED, *summary.BRANCHES, *summary.COST)
+    figures = {m.key: None if (mean := row.mean(m.read)) is None else mean.value for m in metrics}
+    return {"method": row.method, "aggregation": row.aggregation, "forgotten": row.size, **figures}

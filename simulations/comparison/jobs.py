@@ -1,0 +1,306 @@
+"""What a process of a comparison does: train an original, tune a method, or run the cells of one seed and size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from client.site import Site
+from common.config import ExperimentConfig
+from common.device import derive_seed
+from common.evaluation.decision import decide
+from common.evaluation.distance import logit_distance
+from common.evaluation.figures import FederationFigures
+from common.evaluation.scores import Scores
+from common.files import write_text
+from common.model.checkpoint import state_digest
+from common.records import Subset
+from server.aggregation import State
+from server.campaign import audit, collect, make_candidate, run_campaign
+from server.federation import Federation, Meter
+from server.journal import MemoryJournal
+from server.training import Round, Trained, select, train_references
+from server.unlearning.base import Past
+from simulations.comparison.cell_result import CellResult, cell_path, finished, write_cell
+from simulations.comparison.plan import ORIGINAL, RETRAINED, Cell, cells, compared, size_name, tuned_on
+from simulations.comparison.roc import attack_roc
+from simulations.comparison.settings import ComparisonConfig
+from simulations.comparison.tuning import Setting, Trial, Tuned, settings_to_try, tuning_score, with_setting
+from simulations.comparison.world import World, forgetting_copy, in_federation, make_world, open_world, site_paths
+from simulations.experiment import versions
+from simulations.result import Cost, DecisionResult
+from simulations.settings import with_method
+from simulations.to_result import model_result
+
+
+class OutOfTimeError(Exception):
+    """The budget is spent; what was finished is on disk, and the same command goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One of them by name, so that it can be handed to another process; `weight` is its projected seconds."""
+
+    kind: Literal["original", "tune", "cells"]
+    seed: int = 0
+    method: str = ""
+    size: float = 0.0
+    weight: float = 0.0
+
+
+def run_job(config: ComparisonConfig, out: Path, until: float, job: Job) -> None:
+    """Run one, in a process of its own.
+
+    Raises:
+        OutOfTimeError: the budget is spent.
+        FedForgetError: as the job says.
+    """
+    jobs = Jobs(config, out, until)
+    if job.kind == "original":
+        jobs.original(job.seed)
+    elif job.kind == "tune":
+        jobs.tune(job.method)
+    else:
+        jobs.cells(job.seed, job.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The jobs of one comparison in `out`; each is on its own, and reads what an earlier phase wrote.
+
+    Attributes:
+        until: seconds since the epoch after which no round of training and no cell is begun.
+    """
+
+    config: ComparisonConfig
+    out: Path
+    until: float = float("inf")
+
+    def original(self, seed: int) -> None:
+        """Make the world of a seed and train on everybody; for the tuning seed, on the patients set aside for it."""
+        if self._trained_file(seed).exists():
+            return
+        world = self._made(seed)
+        in_federation(world, world.folder / "sites", partial(self._train_original, world))
+        write_text(self._trained_file(seed), "{}\n")
+
+    def tune(self, method: str) -> Tuned:
+        """Try a method's settings until its share is spent, or read back what it came to."""
+        file = self.out / "tuning" / f"{method}.json"
+        digest = _digest(self._shared(), self.config.tuning.model_dump(mode="json"), method)
+        if file.exists() and (known := Tuned.model_validate_json(file.read_bytes())).digest == digest:
+            return known
+        seed, size = self.config.tuning.seed, self.config.tuning.size
+        world = open_world(self.config.run, seed, self._world_folder(seed))
+        folder = self.out / "work" / f"tuning-{method}"
+        forgetting_copy(world, folder, world.forget_sets((size,))[size])
+        found: list[Tuned] = []
+        in_federation(world, folder / "sites", lambda fed: found.append(self._tune(world, fed, folder, method)))
+        write_text(file, found[0].model_copy(update={"digest": digest}).model_dump_json(indent=2) + "\n")
+        return found[0]
+
+    def cells(self, seed: int, size: float) -> tuple[Cell, ...]:
+        """Retrain once, then run every cell of a seed and size that has no result yet; those that were run.
+
+        Raises:
+            OutOfTimeError: the budget is spent.
+        """
+        wanted = [
+            cell for cell in cells(self.config, size, seed) if not finished(self.path(cell), self._cell_digest(cell))
+        ]
+        if not wanted:
+            return ()
+        world = open_world(self.config.run, seed, self._world_folder(seed))
+        folder = self.out / "work" / f"seed-{seed}-{size_name(size)}"
+        forget = world.forget_sets(self.config.sizes)[size]
+        forgetting_copy(world, folder, forget)
+        in_federation(world, folder / "sites", lambda fed: self._cells(world, fed, folder, forget, wanted))
+        return tuple(wanted)
+
+    def measure(self, seed: int) -> tuple[float, float]:
+        """Seconds of a round of training and of a cell, from one of each with weights that were hardly trained."""
+        world = self._made(seed)
+        folder = self.out / "work" / "projection"
+        size = max(self.config.sizes)
+        forgetting_copy(world, folder, world.forget_sets((size,))[size])
+        seconds: list[float] = []
+
+        def main(federation: Federation) -> None:
+            begin = time.monotonic()
+            done, _ = world.train(federation, "projection", folder / "train", lambda _: None, rounds=1)
+            seconds.append(time.monotonic() - begin)
+            begin = time.monotonic()
+            # The default method stands for all: most walk the forget set and as much of the retain set.
+            experiment = self._experiment(world, "forget_mi_calibrated", self.config.aggregations[0], {})
+            run_campaign(
+                federation,
+                done.state,
+                experiment,
+                journal=MemoryJournal(),
+                folder=folder / "campaign",
+                on_round=lambda _: None,
+            )
+            seconds.append(time.monotonic() - begin)
+
+        in_federation(world, folder / "sites", main)
+        return seconds[0], seconds[1]
+
+    def path(self, cell: Cell) -> Path:
+        """Of the result of a cell."""
+        return cell_path(self.out, cell, size_name(cell.size))
+
+    def _train_original(self, world: World, federation: Federation) -> None:
+        self._original(world, federation)
+
+    def _original(self, world: World, federation: Federation) -> tuple[Trained, Meter]:
+        return world.train(federation, ORIGINAL, world.folder / ORIGINAL, self._in_time)
+
+    def _tune(self, world: World, federation: Federation, folder: Path, method: str) -> Tuned:
+        original, cost = self._original(world, federation)
+        before = select(federation, original.state, world.experiment.seed)
+        allowed = self.config.tuning.budget * cost.forward_units
+        collected = collect(federation)
+        past = Past(world.card, world.initial(), original.rounds)
+        trials: list[Trial] = []
+        for setting in settings_to_try(self.config.tuning, method):
+            if trials and sum(trial.forward_units for trial in trials) >= allowed:
+                break
+            self._in_time()
+            done = make_candidate(
+                federation,
+                original.state,
+                collected,
+                self._experiment(world, method, self.config.aggregations[0], setting),
+                journal=MemoryJournal(),
+                folder=folder / f"trial-{len(trials)}",
+                on_round=lambda _: None,
+                past=past,
+            )
+            spent = done.unlearn_cost.forward_units + done.retain_cost.forward_units
+            score = tuning_score(select(federation, done.state, world.experiment.seed), before)
+            trials.append(Trial(setting=setting, score=score, forward_units=spent))
+        return Tuned(method=method, allowed=allowed, trials=tuple(trials))
+
+    def _cells(
+        self,
+        world: World,
+        federation: Federation,
+        folder: Path,
+        forget: Mapping[str, tuple[str, ...]],
+        wanted: Sequence[Cell],
+    ) -> None:
+        original, original_cost = self._original(world, federation)
+        retrained, retrained_cost = world.train(federation, RETRAINED, folder / RETRAINED, self._in_time)
+        train_references(
+            federation,
+            world.initial(),
+            world.experiment.train,
+            count=self.config.run.experiment.campaign.references,
+            rounds=max(1, next(r.round for r in original.rounds if r.kept)),
+            seed=derive_seed(world.experiment.seed, "references") % 2**31,
+            folder=folder / "references",
+            on_round=lambda *_: self._in_time(),
+        )
+        decision, seed = world.experiment.decision, world.experiment.seed
+        before = audit(federation, original.state, decision, seed)
+        gold = _scores(world, folder, retrained.state)
+        past = Past(world.card, world.initial(), original.rounds)
+        for cell in wanted:
+            self._in_time()
+            begin = time.monotonic()
+            if cell.method == ORIGINAL:
+                state, figures, cost, experiment = original.state, before, original_cost, world.experiment
+            elif cell.method == RETRAINED:
+                state, cost, experiment = retrained.state, retrained_cost, world.experiment
+                figures = audit(federation, state, decision, seed)
+            else:
+                experiment = self._experiment(world, cell.method, cell.aggregation, self._chosen(cell.method))
+                done = run_campaign(
+                    federation,
+                    original.state,
+                    experiment,
+                    journal=MemoryJournal(before=before),
+                    folder=folder / cell.name,
+                    on_round=lambda _: None,
+                    past=past,
+                )
+                state, figures, cost = done.state, done.figures, done.unlearn_cost
+                cost.add(done.retain_cost)
+            verdict = decide(before, figures, decision)
+            distance = _distance(_scores(world, folder, state), gold)
+            result = CellResult(
+                cell=cell,
+                digest=self._cell_digest(cell),
+                settings=experiment.model_dump(mode="json", include={"unlearn", "campaign"}),
+                forget_sites=world.forget_sites,
+                model=model_result(figures, state_digest(state), distance),
+                test_auc_by_class=_by_class(figures, world.card.classes),
+                roc=attack_roc(world.card, site_paths(world, folder), forget, state, world.experiment.device),
+                cost=Cost(**asdict(cost)),
+                decision=DecisionResult(outcome=verdict.outcome, reasons=list(verdict.reasons)),
+                versions=versions(),
+                seconds=time.monotonic() - begin,
+            )
+            write_cell(self.path(cell), result)
+
+    def _experiment(self, world: World, method: str, aggregation: str, setting: Setting) -> ExperimentConfig:
+        """The world's settings with the method's preset, what tuning chose, and how it is brought into the model."""
+        chosen = with_setting(with_method(self.config.run, method).experiment, setting)
+        if aggregation == "replace" and len(world.forget_sites) > 1:
+            aggregation = "relay"
+        campaign = chosen.campaign.model_copy(update={"aggregation": aggregation})
+        return world.experiment.model_copy(update={"unlearn": chosen.unlearn, "campaign": campaign})
+
+    def _chosen(self, method: str) -> Setting:
+        return self.tune(method).chosen
+
+    def _cell_digest(self, cell: Cell) -> str:
+        tuned = "" if not cell.aggregation else _digest(self.config.tuning.model_dump(mode="json"))
+        return _digest(self._shared(), cell.model_dump(mode="json"), tuned)
+
+    def _shared(self) -> object:
+        """What all cells depend on."""
+        return [self.config.run.model_dump(mode="json"), sorted(self.config.sizes), self.config.tuning.parts]
+
+    def _made(self, seed: int) -> World:
+        among = None
+        if self.config.run.manifest:
+            chosen = tuned_on if seed == self.config.tuning.seed else compared
+            among = partial(chosen, parts=self.config.tuning.parts)
+        return make_world(self.config.run, seed, self._world_folder(seed), among, lambda *_: None)
+
+    def _world_folder(self, seed: int) -> Path:
+        return self.out / "worlds" / f"seed-{seed}"
+
+    def _trained_file(self, seed: int) -> Path:
+        return self._world_folder(seed) / "trained.json"
+
+    def _in_time(self, _: Round | None = None) -> None:
+        if time.time() >= self.until:
+            raise OutOfTimeError
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _scores(world: World, folder: Path, state: State) -> list[Scores | None]:
+    """Of the training patients who have not revoked, site after site; rows are read here and kept nowhere."""
+    return [Site(path).scores(state, Subset.TRAIN) for path in site_paths(world, folder).values()]
+
+
+def _distance(found: list[Scores | None], gold: list[Scores | None]) -> float:
+    pairs = [(f, g) for f, g in zip(found, gold, strict=True) if f is not None and g is not None]
+    return float(np.average([logit_distance(f, g) for f, g in pairs], weights=[len(g) for _, g in pairs]))
+
+
+def _by_class(figures: FederationFigures, classes: tuple[str, ...]) -> dict[str, float | None]:
+    return {name: found.auc for name, found in zip(classes, figures.groups["test"]["fused"].auc, strict=True)}

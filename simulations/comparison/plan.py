@@ -1,0 +1,111 @@
+"""What is run: the cells, who is forgotten in each, and who is set aside for tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from common.data.splits import Groups, choose_forget, partition
+from common.errors import CohortError, ConfigError
+from common.records import Cohort, Split, Subset
+from simulations.comparison.settings import ComparisonConfig
+
+ORIGINAL, RETRAINED = "original", "retrained"
+BASELINES = (ORIGINAL, RETRAINED)
+_CARVED_BY = 0
+"""Seed of who is set aside for tuning: no setting, so that no choice of seeds mixes the two."""
+
+ForgetSets = dict[float, dict[str, tuple[str, ...]]]
+"""By size, and then by site."""
+
+
+class Cell(BaseModel):
+    """One model that is measured."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    method: str
+    aggregation: str
+    """Empty for original and retrained."""
+    size: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.method}--{self.aggregation}" if self.aggregation else self.method
+
+
+def cells(config: ComparisonConfig, size: float, seed: int) -> tuple[Cell, ...]:
+    """Of one size and seed, original and retrained first; Forget-MI with each aggregation, others with the first."""
+    found = [Cell(method=name, aggregation="", size=size, seed=seed) for name in BASELINES]
+    for method in config.methods:
+        crossed = config.aggregations if method.startswith("forget_mi") else config.aggregations[:1]
+        found += [Cell(method=method, aggregation=how, size=size, seed=seed) for how in crossed]
+    return tuple(found)
+
+
+def grid(config: ComparisonConfig) -> tuple[Cell, ...]:
+    """All cells."""
+    return tuple(c for seed in range(config.seeds) for size in config.sizes for c in cells(config, size, seed))
+
+
+def size_name(size: float) -> str:
+    """`10` for .10, `2.5` for .025: per cent, as in names of folders and tables."""
+    return f"{size * 100:g}"
+
+
+def forget_sets(
+    cohorts: Mapping[str, Cohort],
+    splits: Mapping[str, Split],
+    sizes: Sequence[float],
+    sites: Sequence[str],
+    seed: int,
+) -> ForgetSets:
+    """Who revokes at which of `sites`, for each share of all training patients; stratified by label.
+
+    All but the largest set are disjoint, so that their figures are independent of one another given the model.
+
+    Raises:
+        ConfigError: there is no such site.
+        CohortError: a set would be empty, or nobody would be left to train on.
+    """
+    unknown = sorted(set(sites) - set(cohorts))
+    if unknown:
+        raise ConfigError(f"no site {unknown[0]!r}", where="run.forget_sites", remedy=f"use one of {sorted(cohorts)}")
+    trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
+    found: ForgetSets = {}
+    taken: frozenset[str] = frozenset()
+    for size in sorted(sizes):
+        if len(sizes) > 1 and size == max(sizes):
+            taken = frozenset()
+        total = round(size * trained)
+        counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
+        if not min(counts):
+            raise CohortError(
+                f"{size_name(size)} % of {trained} training patients cannot revoke at {len(sites)} sites",
+                remedy="more patients, or larger sizes",
+            )
+        found[size] = {}
+        for name, count in zip(sites, counts, strict=True):
+            left = cohorts[name].where(lambda study: study.patient not in taken)  # noqa: B023 - called at once
+            found[size][name] = choose_forget(left, splits[name], count, seed)
+        taken |= {patient for patients in found[size].values() for patient in patients}
+    return found
+
+
+def compared(cohort: Cohort, groups: Groups, parts: int) -> Cohort:
+    """Without the patients who are set aside for tuning."""
+    aside = _aside(cohort, groups, parts)
+    return cohort.where(lambda study: study.patient not in aside)
+
+
+def tuned_on(cohort: Cohort, groups: Groups, parts: int) -> Cohort:
+    """One in `parts` patients, stratified by label; patients who belong together stay together."""
+    aside = _aside(cohort, groups, parts)
+    return cohort.where(lambda study: study.patient in aside)
+
+
+def _aside(cohort: Cohort, groups: Groups, parts: int) -> frozenset[str]:
+    dealt = partition(cohort, parts, _CARVED_BY, groups)
+    return frozenset(study.patient for study in dealt.studies if study.site == dealt.sites[0])

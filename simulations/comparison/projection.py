@@ -1,0 +1,56 @@
+"""How long a comparison takes, at most: from one round and one cell that were measured on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from simulations.comparison.plan import BASELINES, cells
+from simulations.comparison.settings import ComparisonConfig
+
+
+class Measured(BaseModel):
+    """Seconds of a round of training in the whole federation, and of a cell: unlearning, retention, audit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    round: float
+    cell: float
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Seconds of one core, at most: validation patience ends many trainings earlier."""
+
+    config: ComparisonConfig
+    measured: Measured
+
+    @property
+    def training(self) -> float:
+        """Of an original or retrained model."""
+        return self.config.run.experiment.train.rounds * self.measured.round
+
+    @property
+    def tuning(self) -> float:
+        """Of one method: what it may spend, and the trial that goes beyond."""
+        tuning = self.config.tuning
+        most = tuning.budget * self.training + self.measured.cell
+        return min(most, tuning.trials * self.cell)
+
+    @property
+    def cell(self) -> float:
+        """Of one method on one seed and size; no method is projected to take less than half a training's tenth."""
+        return max(self.measured.cell, 0.05 * self.training)
+
+    def group(self, size: float) -> float:
+        """Of all cells of one seed and size, with the retrained model and the references on half the patients."""
+        references = 0.5 * self.config.run.experiment.campaign.references
+        count = len(cells(self.config, size, 0)) - len(BASELINES)
+        return (1 + references) * self.training + count * self.cell
+
+    @property
+    def total(self) -> float:
+        """Of all."""
+        seeds, methods = self.config.seeds, len(self.config.methods)
+        groups = sum(self.group(size) for size in self.config.sizes)
+        return (1 + seeds) * self.training + methods * self.tuning + seeds * groups

@@ -1,0 +1,157 @@
+"""Runs a comparison in several processes: originals, then tuning, then the cells of each seed and size."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from common.errors import FedForgetError, OutputError
+from common.files import write_text
+from simulations.comparison.jobs import Job, Jobs, OutOfTimeError, run_job
+from simulations.comparison.plan import cells, size_name
+from simulations.comparison.projection import Measured, Projection
+from simulations.comparison.settings import ComparisonConfig
+from simulations.prepare import require_writable
+
+SETTINGS_FILE, MEASURED_FILE = "settings.json", "measured.json"
+_LOOK = 2.0
+"""Seconds between two looks at what is finished, for the bar."""
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How to run it.
+
+    Attributes:
+        jobs: processes at a time.
+        share: `(1, 3)` runs every third seed from the second, for several machines; each tunes for itself.
+        until: seconds since the epoch after which nothing is begun.
+    """
+
+    jobs: int = 1
+    share: tuple[int, int] = (0, 1)
+    until: float = float("inf")
+
+
+def prepare_folder(config: ComparisonConfig, out: Path) -> None:
+    """Make `out` the folder of a comparison; methods, aggregations and seeds may differ from those that are there.
+
+    Raises:
+        OutputError: it holds a comparison of another federation, or other sizes.
+    """
+    require_writable(out)
+    file = out / SETTINGS_FILE
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        now = config.model_dump(mode="json")
+        changed = [name for name in ("run", "sizes", "tuning") if known.get(name) != now[name]]
+        if changed:
+            raise OutputError(
+                f"holds a comparison with another {changed[0]}", where=str(out), remedy="choose another --out"
+            )
+    write_text(file, config.model_dump_json(indent=2) + "\n")
+
+
+def project(config: ComparisonConfig, out: Path) -> Projection:
+    """Measure a round and a cell, or read back what was measured here.
+
+    Raises:
+        InputError: settings or data.
+    """
+    file = out / MEASURED_FILE
+    if not file.exists():
+        of_round, of_cell = Jobs(config, out).measure(0)
+        write_text(file, Measured(round=of_round, cell=of_cell).model_dump_json() + "\n")
+    return Projection(config, Measured.model_validate_json(file.read_bytes()))
+
+
+def phases(config: ComparisonConfig, projection: Projection, share: tuple[int, int]) -> list[list[Job]]:
+    """Jobs that may run at the same time, phase after phase."""
+    first, of = share
+    seeds = range(first, config.seeds, of)
+    return [
+        [Job("original", seed=seed, weight=projection.training) for seed in (config.tuning.seed, *seeds)],
+        [Job("tune", method=method, weight=projection.tuning) for method in config.methods],
+        [Job("cells", seed=seed, size=size, weight=projection.group(size)) for seed in seeds for size in config.sizes],
+    ]
+
+
+def run_comparison(config: ComparisonConfig, out: Path, order: Order, on_progress: OnProgress) -> bool:
+    """Run what has no result yet; False where the budget ended before the cells did.
+
+    Raises:
+        FedForgetError: a job failed; what the others finished stays.
+    """
+    plan = phases(config, project(config, out), order.share)
+    total = sum(job.weight for jobs in plan for job in jobs)
+    before = 0.0
+    with _pool(order.jobs) as pool:
+        for jobs in plan:
+            waiting = {pool.submit(run_job, config, out, order.until, job): job for job in jobs}
+            while waiting:
+                for future in wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED).done:
+                    if not _finished(future):
+                        pool.shutdown(cancel_futures=True)
+                        return False
+                    before += waiting.pop(future).weight
+                running = sum(_share_done(config, out, job) * job.weight for job in waiting.values())
+                on_progress("compare", round(before + running), round(total))
+    return True
+
+
+def _share_done(config: ComparisonConfig, out: Path, job: Job) -> float:
+    """Of a job that is under way, by the results of cells that are there."""
+    if job.kind != "cells":
+        return 0.0
+    mine = cells(config, job.size, job.seed)
+    return sum(Jobs(config, out).path(cell).exists() for cell in mine) / len(mine)
+
+
+def _finished(future: Future[None]) -> bool:
+    try:
+        future.result()
+    except OutOfTimeError:
+        return False
+    return True
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that keep what they imported from job to job, each with one thread.
+
+    Raises:
+        FedForgetError: one died.
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    # Read when a process imports torch; sums over several threads would give other bits.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            yield pool
+    except BrokenProcessPool:
+        raise FedForgetError("a process died, perhaps for want of memory; the same command goes on") from None
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def projected_text(projection: Projection, jobs: int, sizes: Sequence[float], count: int) -> str:
+    """What is said before the start."""
+    hours = projection.total / jobs / 3600
+    shown = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
+    named = ", ".join(size_name(size) for size in sizes)
+    return (
+        f"projected: at most {shown} in {jobs} process{'es' if jobs > 1 else ''} for {count} models at {named} % "
+        f"forgotten (a round takes {projection.measured.round:.1f} s, a cell {projection.measured.cell:.1f} s)"
+    )

@@ -1,0 +1,97 @@
+"""Settings of a comparison: one TOML file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from common.config import Positive, Settings, override, parse, read_toml
+from common.errors import ConfigError
+from simulations.settings import SimulationConfig, method_preset_names
+
+Factors = dict[str, tuple[Positive, ...]]
+"""Of a setting, as `unlearn.lr`: what its value in the method's preset is multiplied by."""
+
+EVERY = "every"
+"""The name of the factors of methods that have none of their own."""
+FACTORS: dict[str, Factors] = {
+    EVERY: {"unlearn.lr": (1.0, 0.3, 3.0), "unlearn.passes": (1.0, 2.0)},
+    "ssd": {"unlearn.ssd.selection": (1.0, 0.3, 3.0, 10.0)},
+    "not": {"campaign.retention_lr_scale": (1.0, 0.3, 3.0), "campaign.retention_rounds": (1.0, 0.5)},
+    "fed_eraser": {"unlearn.fed_eraser.interval": (1.0, 0.5, 2.0)},
+}
+
+
+class TuningConfig(Settings):
+    """How each method is tuned once: the same cost for all, on patients who are in no comparison."""
+
+    seed: int = 1000
+    size: float = Field(default=0.10, gt=0.0, lt=1.0)
+    """Share of the training patients who are forgotten."""
+    parts: int = Field(default=3, ge=2)
+    """With a manifest one in so many patients is set aside for tuning; made-up hospitals are drawn anew instead."""
+    budget: float = Field(default=1.0, ge=0.0)
+    """What a method may spend, in trainings of the tuning federation; its preset is always tried."""
+    trials: int = Field(default=6, ge=1)
+    """Most settings that are tried."""
+    factors: dict[str, Factors] = Field(default_factory=lambda: dict(FACTORS))
+    """By method, or `every`; the preset's own values are always the first that are tried."""
+
+
+class ComparisonConfig(Settings):
+    """One run of `fedforget-sim compare`."""
+
+    run: SimulationConfig = SimulationConfig()
+    """The federation: as a preset of `fedforget-sim run`. How many forget is `sizes`."""
+    methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
+    """Original and retrained stand beside them in any case."""
+    aggregations: tuple[Literal["replace", "relay", "scaled", "naive"], ...] = Field(default=("replace",), min_length=1)
+    """The first is that of all methods; Forget-MI is run with each."""
+    sizes: tuple[float, ...] = Field(default=(0.10,), min_length=1)
+    """Shares of the training patients who are forgotten; all but the largest set are disjoint."""
+    seeds: int = Field(default=2, ge=1)
+    """Seeds 0 to N-1."""
+    tuning: TuningConfig = TuningConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        known = method_preset_names()
+        unknown = sorted({*self.methods, *self.tuning.factors} - {*known, EVERY})
+        if unknown:
+            raise ValueError(f"unknown method {unknown[0]!r}; one of {', '.join(known)}")
+        if "retrain" in self.methods:
+            raise ValueError("retrain is what all are compared with, and always there")
+        for values, name in ((self.methods, "methods"), (self.aggregations, "aggregations"), (self.sizes, "sizes")):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names one twice")
+        if not all(0 < size < 1 for size in self.sizes):
+            raise ValueError("sizes are shares between 0 and 1")
+        if self.tuning.seed < self.seeds and self.tuning.seed >= 0:
+            raise ValueError(f"tuning.seed {self.tuning.seed} is one of the seeds that are compared")
+        return self
+
+
+def comparison_names() -> tuple[str, ...]:
+    """Names of the presets of comparisons, in `presets/compare`."""
+    folder = resources.files("simulations") / "presets" / "compare"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))
+
+
+def load_comparison(preset: str, assignments: list[str]) -> ComparisonConfig:
+    """A preset by name or path, with `a.b=c` assignments over it.
+
+    Raises:
+        ConfigError: an unknown preset, method or setting.
+    """
+    path = Path(preset)
+    if not path.suffix:
+        if preset not in comparison_names():
+            raise ConfigError(
+                f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(comparison_names())}"
+            )
+        path = Path(str(resources.files("simulations") / "presets" / "compare" / f"{preset}.toml"))
+    values: dict[str, Any] = override(read_toml(path), assignments)
+    return parse(ComparisonConfig, values, path.name)

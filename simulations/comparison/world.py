@@ -1,0 +1,142 @@
+"""A federation that many cells share: prepared once for a seed, the original trained once, and copies that forget."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.serverapp import Grid
+
+from client.app import open_site
+from client.site import Site
+from client.site_files import read_site, write_site
+from common.config import ExperimentConfig
+from common.device import derive_seed
+from common.files import write_text
+from common.model.checkpoint import ModelCard
+from common.records import Cohort, Split
+from server.aggregation import State
+from server.downlink import Downlink
+from server.federation import Federation, Meter, connect
+from server.training import OnRound, Trained, train
+from simulations.comparison.plan import ForgetSets, forget_sets
+from simulations.engine import run_on
+from simulations.prepare import Among, prepare
+from simulations.settings import SimulationConfig
+
+FORGET_FILE = "forget.json"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Sites on disk, of which nobody has revoked."""
+
+    folder: Path
+    config: SimulationConfig
+    """With the seed of this world."""
+    card: ModelCard
+    sites: tuple[str, ...]
+
+    @property
+    def experiment(self) -> ExperimentConfig:
+        """Its settings."""
+        return self.config.experiment
+
+    def initial(self) -> State:
+        """The weights that every training begins with."""
+        return self.card.build(self.experiment.seed).state_dict()
+
+    def parts(self) -> tuple[dict[str, Cohort], dict[str, Split]]:
+        """Cohort and split of each site."""
+        files = {name: read_site(self.folder / "sites" / name) for name in self.sites}
+        return {n: f.cohort for n, f in files.items()}, {n: Split(f.subsets) for n, f in files.items()}
+
+    def forget_sets(self, sizes: tuple[float, ...]) -> ForgetSets:
+        """See `plan.forget_sets`."""
+        cohorts, splits = self.parts()
+        return forget_sets(cohorts, splits, sizes, self.forget_sites, self.experiment.seed)
+
+    @property
+    def forget_sites(self) -> tuple[str, ...]:
+        """Where patients revoke."""
+        return self.config.forget_sites or self.sites[:1]
+
+    def train(
+        self, federation: Federation, name: str, folder: Path, on_round: OnRound, *, rounds: int | None = None
+    ) -> tuple[Trained, Meter]:
+        """Train from the initial weights, or read back what `folder` holds; with its cost."""
+        config = self.experiment.train.model_copy(update={"keep_norms": True})
+        if rounds is not None:
+            config = config.model_copy(update={"rounds": rounds})
+        federation.meter = Meter()
+        done = train(
+            federation,
+            self.initial(),
+            config,
+            self.card,
+            seed=derive_seed(self.experiment.seed, name) % 2**31,
+            folder=folder,
+            on_round=on_round,
+        )
+        return done, federation.meter
+
+
+def make_world(
+    config: SimulationConfig, seed: int, folder: Path, among: Among | None, on_image: Callable[[int, int], None]
+) -> World:
+    """Write the sites of a seed.
+
+    Raises:
+        InputError: settings or data.
+    """
+    own = config.experiment.model_copy(update={"seed": seed})
+    # Who forgets is chosen by size, later; what `prepare` asks for must only be possible.
+    wanted = config.model_copy(update={"experiment": own, "forget": max(1, len(config.forget_sites))})
+    prepared = prepare(wanted, folder, on_image, among)
+    return World(folder, wanted, prepared.card, prepared.sites)
+
+
+def open_world(config: SimulationConfig, seed: int, folder: Path) -> World:
+    """A world that was made before."""
+    own = config.experiment.model_copy(update={"seed": seed})
+    sites = tuple(sorted(path.parent.name for path in (folder / "sites").glob("*/site.json")))
+    card = read_site(folder / "sites" / sites[0]).card
+    return World(folder, config.model_copy(update={"experiment": own}), card, sites)
+
+
+def forgetting_copy(world: World, folder: Path, forget: Mapping[str, tuple[str, ...]]) -> None:
+    """Sites in `folder/sites`, with the same patients and images, at which `forget` have revoked."""
+    marker = folder / FORGET_FILE
+    if marker.exists():
+        return
+    shutil.rmtree(folder / "sites", ignore_errors=True)
+    for name in world.sites:
+        file = read_site(world.folder / "sites" / name)
+        write_site(
+            folder / "sites" / name, file.cohort, Split(file.subsets), file.card,
+            name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
+        )  # fmt: skip
+        if forget.get(name):
+            Site(folder / "sites" / name).revoke(forget[name])
+    write_text(marker, json.dumps({name: len(patients) for name, patients in forget.items()}))
+
+
+def in_federation(world: World, sites: Path, main: Callable[[Federation], None]) -> None:
+    """Call `main` with the federation of the site folders in `sites`, in this process."""
+
+    def with_grid(grid: Grid) -> None:
+        federation = connect(grid, len(world.sites))
+        federation.downlink = Downlink(world.experiment.wire.precision, world.card.frozen_names())
+        main(federation)
+
+    open_site.cache_clear()
+    run_on("inprocess", with_grid, sites_folder=sites, sites=len(world.sites))
+    open_site.cache_clear()
+
+
+def site_paths(world: World, folder: Path) -> dict[str, Path]:
+    """Folders of the sites in a copy."""
+    return {name: folder / "sites" / name for name in world.sites}
