@@ -80,7 +80,7 @@ class Site:
         self._file = read_site(self.folder)
         self.cohort = self._file.cohort
         self._present = frozenset(self.cohort.patients)
-        self._tensors: dict[tuple[frozenset[str], bool], StudyTensors] = {}
+        self._tensors: dict[frozenset[str], StudyTensors] = {}
 
     @property
     def stopped(self) -> frozenset[str]:
@@ -322,11 +322,11 @@ class Site:
         patients = self.patients(subset)
         if reference is not None:
             patients = frozenset(p for p in patients if _in_half(self.name, p, reference))
-        return self._studies(patients, learn=True)
+        return self._studies(patients)
 
     def _to_score(self, subset: Subset) -> StudyTensors | None:
         """A set to score, None for nobody."""
-        return self._studies(self.patients(subset), learn=False)
+        return self._studies(self.patients(subset))
 
     def _to_forget(self, access: Access) -> StudyTensors | None:
         """Those whom an access reaches and who were trained on, None for nobody; kept by nothing."""
@@ -336,17 +336,16 @@ class Site:
             return None
         return StudyTensors(studies, self.cache, self.tokenizer, branches=access.branches(studies))
 
-    def _studies(self, patients: frozenset[str], *, learn: bool) -> StudyTensors | None:
+    def _studies(self, patients: frozenset[str]) -> StudyTensors | None:
         """Tensors of these patients; sets that are asked for no longer are let go."""
         if not patients:
             return None
-        if (patients, learn) not in self._tensors:
+        if patients not in self._tensors:
             if len(self._tensors) > 16:
                 self._tensors.clear()
-            withdrawn = (lambda: self.stopped) if learn else None
             studies = self.cohort.of(patients).studies
-            self._tensors[patients, learn] = StudyTensors(studies, self.cache, self.tokenizer, withdrawn)
-        return self._tensors[patients, learn]
+            self._tensors[patients] = StudyTensors(studies, self.cache, self.tokenizer, lambda: self.stopped)
+        return self._tensors[patients]
 
     def _load(self, state: State) -> ImageTextModel:
         if self._model is None:
@@ -357,7 +356,9 @@ class Site:
 
 
 def _scored(model: ImageTextModel, studies: StudyTensors | None) -> Scores | None:
-    return None if studies is None else score(model, studies)
+    """None for nobody, or when the last of them has revoked meanwhile."""
+    found = None if studies is None else score(model, studies)
+    return found if found else None
 
 
 def _in_half(site: str, patient: str, reference: int) -> bool:

@@ -69,9 +69,11 @@ def fit(
 
 @torch.inference_mode()
 def score(model: ImageTextModel, studies: StudyTensors, batch: int = 64) -> Scores:
-    """Logits of all `studies` in eval mode, in order; costs one forward a study."""
+    """Logits of all `studies` in eval mode, in order, at one forward a study. Who withdraws meanwhile is left out."""
     device = next(model.parameters()).device
     model.eval()
     micro = MicroBatches(model)
-    logits = [micro.outputs(part).logits.double().cpu() for part in studies.in_order(batch, device)]
-    return Scores(torch.cat(logits, dim=1).numpy(), studies.labels.numpy(), studies.patients, studies.branches)
+    parts = [(micro.outputs(part).logits.double().cpu(), part.rows) for part in studies.to_score(batch, device)]
+    logits = torch.cat([found for found, _ in parts], dim=1) if parts else torch.zeros(3, 0, 1, dtype=torch.float64)
+    rows = np.concatenate([rows for _, rows in parts]) if parts else np.zeros(0, dtype=np.int64)
+    return Scores(logits.numpy(), studies.labels.numpy()[rows], studies.patients[rows], studies.branches[:, rows])

@@ -44,7 +44,7 @@ class StudyTensors:
         studies: in the order of the rows.
         cache: where their pixels are.
         tokenizer: for their reports.
-        withdrawn: patients who are out from now on; asked before every batch that weights learn from.
+        withdrawn: patients who are out from now on; asked before every batch that is learned from or scored.
         branches: bool `[3, studies]`, in the order of `BRANCHES`: on which branches a study is to be forgotten, as who
             revokes the use of images alone leaves the report's branch as it is; all without it.
     """
@@ -82,9 +82,16 @@ class StudyTensors:
         return Batch(pixels, parts[1], parts[2], parts[3], rows)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
-        """All studies in order."""
+        """All studies in order, for what was computed of them once to be found by row."""
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self)), dtype=np.int64), device)
+
+    def to_score(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """All studies in order; batches shrink or go where patients have withdrawn."""
+        for start in range(0, len(self), size):
+            rows = self._still_in(np.arange(start, min(start + size, len(self)), dtype=np.int64))
+            if len(rows):
+                yield self.batch(rows, device)
 
     def shuffled(self, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
         """All studies once, in an order drawn from `rng`; batches shrink or go where patients have withdrawn."""

@@ -15,6 +15,7 @@ from common.data.tensors import Batch, StudyTensors
 from common.errors import CohortError
 from common.model.checkpoint import ModelCard
 from common.records import Subset
+from common.training import score
 from common.wire import TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=2), epochs=6, round=0, seed=0, reference=None)
@@ -95,3 +96,21 @@ def test_an_unlearning_ends_when_nobody_is_left_to_retain(site_folder: Path, car
     with pytest.raises(CohortError, match="nobody is left"):
         site.unlearn(card.build().state_dict(), UnlearnRequest(config=config, seed=0))
     assert len(seen.batches) == 3
+
+
+def test_no_later_batch_of_an_evaluation_that_runs_holds_the_patient(site_folder: Path, card: ModelCard) -> None:
+    site, other = Site(site_folder), Site(site_folder)
+    studies = site._to_score(Subset.TRAIN)
+    assert studies is not None
+    batches = studies.to_score(2, torch.device("cpu"))
+    first = {studies.studies[row].patient for row in next(batches).rows}
+    gone = sorted(site.patients(Subset.TRAIN) - first)[:2]
+    other.revoke(gone)
+    later = {studies.studies[row].patient for batch in batches for row in batch.rows}
+    assert later
+    assert not later & set(gone)
+    found = score(card.build(), studies, batch=2)
+    assert len(found) == sum(study.patient not in gone for study in studies.studies)
+    other.revoke(sorted(site.patients(Subset.TRAIN)))
+    assert len(score(card.build(), studies)) == 0
+    assert site.scores(card.build().state_dict(), Subset.TRAIN) is None

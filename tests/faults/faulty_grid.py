@@ -14,6 +14,9 @@ from pydantic import create_model
 
 import client.app
 from client.site import Site
+from common.array_bytes import to_record
+from common.array_groups import group
+from common.wire import weights_of
 from simulations.local_grid import LocalGrid
 
 VICTIM = 1
@@ -129,10 +132,10 @@ def _changed(reply: Message, message: Message) -> Message:
     records = {}
     for name, record in reply.content.items():
         if isinstance(record, ArrayRecord):
-            state = record.to_torch_state_dict()
+            state = weights_of(reply.content)
             first = next(iter(state))
             state[first] = state[first] + 1e-3
-            records[name] = ArrayRecord(state)
+            records[name] = group(to_record(state.items()))
         elif isinstance(record, ConfigRecord):
             records[name] = ConfigRecord(dict(record))
     return Message(RecordDict(records), reply_to=message)
