@@ -111,7 +111,7 @@ def test_what_trains_retains_or_scores_ordinarily_takes_no_patients_and_no_acces
 @contextmanager
 def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, set[str]]]:
     """Patients whose batches were made, in training order and in order of scoring."""
-    seen: dict[str, set[str]] = {"shuffled": set(), "in_order": set()}
+    seen: dict[str, set[str]] = {"shuffled": set(), "to_score": set()}
     with monkeypatch.context() as patch:
         for name, found in seen.items():
             patch.setattr(StudyTensors, name, _recorded(getattr(StudyTensors, name), found))
@@ -141,9 +141,9 @@ def test_whatever_its_state_no_training_and_no_evaluation_reads_who_has_revoked(
         site.train(card.build().state_dict(), TRAINING, campaign=5)
         site.evaluate(card.build().state_dict(), AUDIT, campaign=5)
     assert {trained, tested}.isdisjoint(seen["shuffled"])
-    assert tested not in seen["in_order"]
+    assert tested not in seen["to_score"]
     # The audit of those whom the campaign is to forget reads them; nothing does while an approval is missing.
-    assert (trained in seen["in_order"]) is not two_person
+    assert (trained in seen["to_score"]) is not two_person
     assert site.status().pending == (0 if two_person else 1)
     if two_person:
         with open_ledger(folder) as ledger:
