@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
+from client.settings import SiteSettings
+from server.settings import ServerSettings
 from simulations.settings import SimulationConfig, load_settings, preset_names
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +33,19 @@ def test_the_reference_lists_every_setting_with_its_default() -> None:
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `([\w.]+)` \| `(.*)` \|$", page, flags=re.M))
     assert listed == {name: repr(default) for name, default in settings_of(SimulationConfig).items()}
+
+
+@pytest.mark.parametrize(("title", "model"), [("site.toml", SiteSettings), ("server.toml", ServerSettings)])
+def test_the_reference_lists_what_a_hospital_and_the_coordinator_can_set(title: str, model: type[BaseModel]) -> None:
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    section = page.split(f"## `{title}`")[1].split("\n## ")[0]
+    listed = dict(re.findall(r"^\| `([\w.]+)` \| (.*?) \| .* \|$", section, flags=re.M))
+    wanted = {name: _written(default) for name, default in settings_of(model).items() if "experiment" not in name}
+    assert listed == wanted
+
+
+def _written(default: object) -> str:
+    return "must be set" if default is PydanticUndefined else f"`{default!r}`"
 
 
 @pytest.mark.parametrize("name", preset_names())
