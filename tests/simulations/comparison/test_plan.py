@@ -31,13 +31,13 @@ def everybody(found: dict[str, tuple[str, ...]]) -> set[str]:
 
 def test_the_smaller_forget_sets_share_no_patient(sites: tuple[dict[str, Cohort], dict[str, Split]]) -> None:
     cohorts, splits = sites
-    found = forget_sets(cohorts, splits, (0.10, 0.03, 0.06), ("a",), 0)
+    found = forget_sets(cohorts, splits, (0.25, 0.15, 0.2), ("a",), 0)
     trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
-    assert not everybody(found[0.03]) & everybody(found[0.06])
+    assert not everybody(found[0.15]) & everybody(found[0.2])
     assert {size: len(everybody(chosen)) for size, chosen in found.items()} == {
-        size: round(size * trained) for size in (0.03, 0.06, 0.10)
+        size: round(size * trained) for size in (0.15, 0.2, 0.25)
     }
-    assert everybody(found[0.10]) <= set(splits["a"].patients(Subset.TRAIN))
+    assert everybody(found[0.25]) <= set(splits["a"].patients(Subset.TRAIN))
 
 
 def test_several_hospitals_share_a_forget_set_out(sites: tuple[dict[str, Cohort], dict[str, Split]]) -> None:
