@@ -60,7 +60,8 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _bars(mean: Mean) -> list[list[float]] | None:
-    if mean.interval is None:
+    # Of two seeds the interval is 13 standard errors long on each side, and would cross the whole picture.
+    if mean.interval is None or mean.seeds < 3:
         return None
     return [[mean.value - mean.interval[0]], [mean.interval[1] - mean.value]]
 
