@@ -28,10 +28,10 @@ lint: setup ## ruff, mypy --strict, import contract
 	$(BIN)/lint-imports
 
 check: lint ## lint and the quick tests
-	$(BIN)/pytest -q -n auto --dist loadgroup -m "not integration and not slow and not gpu"
+	$(BIN)/pytest -q -n auto -m "not integration and not slow and not gpu"
 
 test: lint ## lint and all tests but studies
-	$(BIN)/pytest -q -n auto --dist loadgroup
+	$(BIN)/pytest -q -n auto
 
 soak: setup ## every fault on a federation of real processes, into docs/results/soak.md; an hour
 	rm -f docs/results/soak.md
