@@ -18,6 +18,7 @@ import typer
 
 from client.site import Site
 from common.config import UnlearnConfig
+from common.unlearning.forget_mi import WEIGHTINGS
 from common.unlearning.methods import METHODS
 from common.wire import TrainRequest, UnlearnRequest
 from server.aggregation import RunningMean, State, shares
@@ -25,7 +26,8 @@ from server.update_gate import Step, measure
 from simulations.prepare import prepare
 from simulations.settings import SimulationConfig, load_settings
 
-WEIGHTINGS = ("equal", "unimodal", "multimodal", "retention")
+WEIGHTED = ("forget_mi_calibrated", "forget_mi_paper")
+"""The methods that have weightings; the others are run once."""
 
 
 def train(sites: list[Site], state: State, config: SimulationConfig, rounds: int) -> Iterator[tuple[State, list[Step]]]:
@@ -76,7 +78,7 @@ def main(
                 site = Site(prepared.site_folder(name))
                 site.revoke(patients)
                 for method in METHODS:
-                    for weighting in WEIGHTINGS:
+                    for weighting in WEIGHTINGS if method in WEIGHTED else ("equal",):
                         chosen = config.experiment.unlearn.model_copy(update={"method": method, "weighting": weighting})
                         step = unlearn(site, state, chosen, seed)
                         typer.echo(

@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from client.commands import data, revocations
+from client.commands import data, revocations, revoke
 from client.consent.opening import open_ledger
 from client.consent.revocation import State
 from client.consent.workflow import close
@@ -26,7 +26,8 @@ from common.records import Subset
 SECRET = "MRN-0815"
 app = typer.Typer()
 data.register(app)
-revocations.register(app)
+app.command()(revoke.revoke)
+app.add_typer(revocations.app, name="revocations")
 
 WriteManifest = Callable[..., Path]
 
@@ -72,7 +73,7 @@ def imported(manifest: Path, folder: Path, *more: str) -> dict[str, object]:
     return found
 
 
-def revoke(folder: Path, *numbers: int) -> None:
+def revoke_patients(folder: Path, *numbers: int) -> None:
     done = run("revoke", "--dir", folder, stdin="\n".join(f"{SECRET}-{n}" for n in numbers))
     assert done.exit_code == 0, done.output
 
@@ -120,7 +121,7 @@ def test_who_has_revoked_stays_out_of_training_after_every_import(write_manifest
     manifest = write_manifest(range(40))
     imported(manifest, folder)
     first, second = trained(folder)[:2]
-    revoke(folder, first, second)
+    revoke_patients(folder, first, second)
     assert imported(manifest, folder)["revoked"] == 2
     assert not {first, second} & set(trained(folder))
     assert Site(folder).forget == {f"{SECRET}-{first}", f"{SECRET}-{second}"}
@@ -131,7 +132,7 @@ def test_who_is_to_be_unlearned_stays_registered_when_the_data_name_nobody_of_th
 ) -> None:
     imported(write_manifest(range(40)), folder)
     first = trained(folder)[0]
-    revoke(folder, first)
+    revoke_patients(folder, first)
     imported(write_manifest(range(first + 1, 40)), folder)
     assert Site(folder).forget == {f"{SECRET}-{first}"}
     assert len(Site(folder).cohort.of(Site(folder).forget)) == 1
@@ -141,7 +142,7 @@ def test_who_is_unlearned_is_not_even_read_again(write_manifest: WriteManifest, 
     manifest = write_manifest(range(40))
     imported(manifest, folder)
     first = trained(folder)[0]
-    revoke(folder, first)
+    revoke_patients(folder, first)
     with open_ledger(SiteFolder(folder)) as ledger:
         assert close(ledger, [ledger.pseudonyms.of(f"{SECRET}-{first}")], State.UNLEARNED) == 1
     (manifest.parent / f"{first}.png").write_bytes(b"no image")
@@ -154,7 +155,7 @@ def test_the_image_of_a_revoked_patient_does_not_come_back_under_another_id(
 ) -> None:
     imported(write_manifest(range(40)), folder)
     first = trained(folder)[0]
-    revoke(folder, first)
+    revoke_patients(folder, first)
     report = imported(write_manifest(range(42), {40: first}), folder)
     assert (report["held_back"], report["two_ids"], report["new"]) == (1, 1, 1)
     assert f"{SECRET}-40" not in read_site(folder).subsets
@@ -219,7 +220,7 @@ def test_a_patient_of_a_held_out_set_revokes_with_nothing_left_to_unlearn(
 ) -> None:
     imported(write_manifest(range(40)), folder)
     tested = next(iter(Site(folder).patients(Subset.TEST)))
-    revoke(folder, int(tested.rpartition("-")[2]))
+    revoke_patients(folder, int(tested.rpartition("-")[2]))
     with open_ledger(SiteFolder(folder)) as ledger:
         assert ledger.waiting() == (0, None)
     assert tested not in Site(folder).patients(Subset.TEST)
@@ -239,7 +240,7 @@ def test_of_a_manifest_of_several_sites_one_is_chosen(write_manifest: WriteManif
 def test_look_alikes_may_be_told_to_be_different_persons(write_manifest: WriteManifest, folder: Path) -> None:
     imported(write_manifest(range(40)), folder)
     first = trained(folder)[0]
-    revoke(folder, first)
+    revoke_patients(folder, first)
     report = imported(write_manifest(range(42), {40: first}), folder, "--distinct-ids")
     assert (report["held_back"], report["two_ids"], report["new"]) == (0, 1, 2)
 
