@@ -54,8 +54,8 @@ class Holdings(Protocol):
     def held(self) -> Collection[str]:
         """Those that are there."""
 
-    def purge(self, digests: Collection[str]) -> Collection[str]:
-        """Delete what is there of `digests`; returns those of which no copy is left."""
+    def retire(self, digests: Collection[str]) -> Collection[str]:
+        """Delete `digests` for good; returns those of which no copy is left."""
 
     def acknowledged(self, digests: Collection[str]) -> None:
         """The coordinator has taken down that these are gone."""
@@ -175,7 +175,7 @@ class Announcer:
             self._purge(stub, frozenset(reply.purge))
 
     def _purge(self, stub: CoordinationStub, asked: frozenset[str]) -> None:
-        gone = sorted(asked & frozenset(self.holdings.purge(asked)))
+        gone = sorted(asked & frozenset(self.holdings.retire(asked)))
         if len(gone) < len(asked):
             _log.warning("%d of %d versions to delete are still here", len(asked) - len(gone), len(asked))
         if gone:

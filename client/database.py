@@ -40,6 +40,14 @@ class HoldingRow(Base):
     """When the coordinator was told that it is gone."""
 
 
+class RetiredRow(Base):
+    """Weights that saw a patient who has been forgotten since, held here or not: nothing starts from them again."""
+
+    __tablename__ = "retired"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
 class MemberRow(Base):
     """A patient of a cohort. A cohort is named by the digest of its members, so that many rounds share one."""
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
-from client.database import HoldingRow
-from common.errors import CheckpointError, OutputError, WireError
+from client.database import HoldingRow, RetiredRow
+from common.errors import CheckpointError, OutputError, RefusedError, WireError
 from common.files import sync_folder
 from common.sql import transaction
 
@@ -48,6 +48,7 @@ class HeldVersions:
 
         Raises:
             CheckpointError: the weights are others than the digest says.
+            RefusedError: it was retired.
         """
         # torch, which the process that announces does without.
         from common.model.checkpoint import state_digest  # noqa: PLC0415
@@ -55,6 +56,7 @@ class HeldVersions:
         path = self._file(digest)
         if state_digest(state) != digest:
             raise CheckpointError("weights differ from their digest", where=name, remedy="ask for them again")
+        self.check(digest)
         with transaction(self.engine) as session:
             self._settle(session)
             self._save(path, state)
@@ -93,11 +95,23 @@ class HeldVersions:
             self._settle(session)
             return self._held(session)
 
-    def purge(self, digests: Collection[str]) -> frozenset[str]:
-        """Delete versions; returns those of which no copy is left, also if there never was one."""
+    def check(self, digest: str) -> None:
+        """Refuse weights that were retired, whoever sends them: a coordinator restored from an older backup would.
+
+        Raises:
+            RefusedError: patients have been forgotten since.
+        """
+        with transaction(self.engine) as session:
+            if session.get(RetiredRow, digest) is not None:
+                raise RefusedError(f"weights {digest[:12]} saw patients who have been forgotten since: train anew")
+
+    def retire(self, digests: Collection[str]) -> frozenset[str]:
+        """Delete versions for good; returns those of which no copy is left, also if there never was one."""
         files = {digest: self._file(digest) for digest in digests}
         with transaction(self.engine) as session:
             self._settle(session)
+            known = set(session.scalars(select(RetiredRow.digest)))
+            session.add_all(RetiredRow(digest=digest, at=self.clock()) for digest in files.keys() - known)
             self._delete(session, [digest for digest, path in files.items() if path.exists()])
         return frozenset(digest for digest, path in files.items() if not path.exists())
 

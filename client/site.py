@@ -180,9 +180,9 @@ class Site:
             if retain is None or calibration is None:
                 raise CohortError("needs retained and calibration patients to unlearn", where=self.name)
             model = self._load(state)
-            self._consent.begun(access)
             self._records.used(state, {study.patient for study in forget.studies}, campaign, step, "unlearn")
             self._records.used(state, {study.patient for study in retain.studies}, campaign, step, "train")
+            self._consent.begun(access)
             method = method_named(request.config.method)
             done = method(
                 model,

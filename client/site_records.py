@@ -30,10 +30,15 @@ class SiteRecords:
     consent: SiteConsent
 
     def used(self, state: Mapping[str, Tensor], patients: Collection[str], campaign: int, step: str, use: Use) -> None:
-        """Write down a use of patients that begins with the weights `state`."""
+        """Write down a use of patients that begins with the weights `state`.
+
+        Raises:
+            RefusedError: these weights saw patients who have been forgotten since.
+        """
         if patients and self._kept:
             entry = Participation(campaign, step, use, state_digest(state), datetime.now(UTC))
             with opened(self.folder.database_url) as engine:
+                self._versions(engine).check(entry.weights)
                 record(engine, self.consent.pseudonyms(patients), entry)
 
     def adopt(
@@ -46,13 +51,14 @@ class SiteRecords:
         Raises:
             CheckpointError: the weights are others than the digest says.
             OutputError: the folder cannot be written.
+            RefusedError: the version was retired before.
         """
         if not self._kept:
             return frozenset(request.retired), pending
         with opened(self.folder.database_url) as engine:
-            versions = HeldVersions(self.folder.root / "models", engine, lambda: datetime.now(UTC))
+            versions = self._versions(engine)
             versions.keep(request.digest, state, request.version)
-            purged = versions.purge(request.retired)
+            purged = versions.retire(request.retired)
             if request.how == "unlearned":
                 settled = pending & members(engine, request.campaign, "unlearn")
             else:
@@ -67,6 +73,9 @@ class SiteRecords:
             digest = reported_digest(figures.membership, figures.groups["test"]["fused"])
             with opened(self.folder.database_url) as engine:
                 self._log(engine).audited(campaign, digest)
+
+    def _versions(self, engine: Engine) -> HeldVersions:
+        return HeldVersions(self.folder.root / "models", engine, lambda: datetime.now(UTC))
 
     def _log(self, engine: Engine) -> SiteLog:
         return SiteLog(self.folder, engine, lambda: datetime.now(UTC))

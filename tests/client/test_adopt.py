@@ -14,7 +14,7 @@ from client.settings import SiteFolder
 from client.site import Site
 from client.site_files import SITE_FILE
 from common.config import DecisionConfig, TrainConfig, UnlearnConfig
-from common.errors import CheckpointError
+from common.errors import CheckpointError, RefusedError
 from common.model.checkpoint import ModelCard, state_digest
 from common.records import Subset
 from common.wire import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
@@ -93,6 +93,27 @@ def test_after_adoption_nothing_that_remembers_the_patient_is_left_at_the_site(
     assert len(site.patients(Subset.TRAIN)) == 4
     again = site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=2, retired=[old]))
     assert (again.closed, again.purged) == (0, (old,))
+
+
+def test_nothing_starts_from_weights_that_remember_the_forgotten_whoever_sends_them(
+    site: Site, card: ModelCard
+) -> None:
+    """A coordinator that was restored from a backup of before the campaign sends just these."""
+    state = card.build(1).state_dict()
+    site.revoke([min(site.patients(Subset.TRAIN))])
+    site.unlearn(state, UNLEARNING, campaign=2)
+    site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=2, retired=[state_digest(state)]))
+    site.revoke([min(site.patients(Subset.TRAIN))])
+    before = {p.name for p in (site.folder / "models").iterdir()}
+    for ask in (
+        lambda: site.train(state, TRAINING, campaign=3),
+        lambda: site.unlearn(state, UNLEARNING, campaign=3),
+        lambda: site.adopt(state, adoption(card, 1, campaign=3)),
+    ):
+        with pytest.raises(RefusedError, match="forgotten since: train anew"):
+            ask()
+    assert {p.name for p in (site.folder / "models").iterdir()} == before
+    site.unlearn(card.build(2).state_dict(), UNLEARNING, campaign=3)
 
 
 def test_a_retrained_version_settles_all_who_were_not_in_its_training(site: Site, card: ModelCard) -> None:

@@ -148,7 +148,7 @@ class Disk:
     def held(self) -> Collection[str]:
         return self.there
 
-    def purge(self, digests: Collection[str]) -> Collection[str]:
+    def retire(self, digests: Collection[str]) -> Collection[str]:
         self.there -= set(digests) - self.stuck
         return set(digests) - self.there
 

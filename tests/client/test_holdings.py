@@ -19,7 +19,7 @@ from torch import Tensor
 
 from client.database import HoldingRow, migrate, opened
 from client.holdings import HeldVersions
-from common.errors import CheckpointError, WireError
+from common.errors import CheckpointError, RefusedError, WireError
 from common.model.checkpoint import state_digest
 from common.sql import transaction
 
@@ -66,12 +66,12 @@ def test_the_oldest_goes_when_there_is_one_too_many(versions: HeldVersions) -> N
     assert [rows(versions)[d].purged is not None for d in digests] == [True, True, False, False, False]
 
 
-def test_purging_leaves_the_record_and_names_all_that_are_not_here(versions: HeldVersions) -> None:
+def test_retiring_leaves_the_record_and_names_all_that_are_not_here(versions: HeldVersions) -> None:
     (first, state), (second, other), (never, _) = weights(1), weights(2), weights(3)
     versions.keep(first, state, "v1")
     versions.keep(second, other, "v2")
-    assert versions.purge([first, never]) == {first, never}
-    assert versions.purge([first, never]) == {first, never}
+    assert versions.retire([first, never]) == {first, never}
+    assert versions.retire([first, never]) == {first, never}
     assert files(versions) == {f"{second}.safetensors"}
     with pytest.raises(CheckpointError, match="not held"):
         versions.load(first)
@@ -80,12 +80,24 @@ def test_purging_leaves_the_record_and_names_all_that_are_not_here(versions: Hel
     assert rows(versions)[second].acknowledged is None
 
 
-def test_a_version_that_comes_again_is_held_again(versions: HeldVersions) -> None:
-    digest, state = weights(1)
-    versions.keep(digest, state, "v1")
-    versions.purge([digest])
-    versions.keep(digest, state, "v1")
-    assert versions.held() == (digest,)
+def test_what_was_retired_is_never_kept_again_even_if_it_was_never_here(versions: HeldVersions) -> None:
+    (first, state), (never, other) = weights(1), weights(2)
+    versions.keep(first, state, "v1")
+    versions.retire([first, never])
+    for digest, weights_of_it in ((first, state), (never, other)):
+        with pytest.raises(RefusedError, match="forgotten since"):
+            versions.keep(digest, weights_of_it, "again")
+    assert not files(versions)
+
+
+def test_a_version_that_was_one_too_many_is_held_again_when_it_comes_again(versions: HeldVersions) -> None:
+    (digest, state), *others = (weights(number) for number in range(4))
+    versions.keep(digest, state, "v0")
+    for other, more in others:
+        versions.keep(other, more, "v")
+    assert digest not in versions.held()
+    versions.keep(digest, state, "v0")
+    assert versions.held()[-1] == digest
     assert rows(versions)[digest].purged is None
 
 
@@ -98,7 +110,7 @@ def test_weights_that_are_not_the_digests_are_not_kept(versions: HeldVersions) -
 
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "a" * 63])
 def test_what_is_no_digest_never_becomes_a_path(versions: HeldVersions, digest: str) -> None:
-    for call in (versions.load, lambda d: versions.purge([d]), lambda d: versions.keep(d, weights(1)[1], "v")):
+    for call in (versions.load, lambda d: versions.retire([d]), lambda d: versions.keep(d, weights(1)[1], "v")):
         with pytest.raises(WireError, match="digest"):
             call(digest)
 
@@ -148,7 +160,7 @@ with opened(root / "site.db") as engine:
         digest = state_digest(state)
         versions.keep(digest, state, "v")
         if number % 2:
-            versions.purge([digest])
+            versions.retire([digest])
 """
 
 
