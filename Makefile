@@ -31,7 +31,7 @@ check: lint ## lint and the quick tests
 	$(BIN)/pytest -q -n auto -m "not integration and not slow and not gpu"
 
 test: lint ## lint and all tests but studies
-	$(BIN)/pytest -q -n auto
+	$(BIN)/pytest -q -n auto --dist worksteal --durations 15
 
 soak: setup ## every fault on a federation of real processes, into docs/results/soak.md; an hour
 	rm -f docs/results/soak.md

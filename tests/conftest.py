@@ -55,8 +55,15 @@ WORDS = [
     "hazy",
 ]
 
+LONG = ("integration", "faults")
+"""Folders whose tests take minutes: begun first, so that no worker is left with them at the end."""
+
 CohortOf = Callable[..., Cohort]
 TensorsOf = Callable[[Cohort], "StudyTensors"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 @pytest.fixture
