@@ -115,6 +115,8 @@ class CampaignConfig(Settings):
     retention_epochs: int = Field(default=1, ge=1)
     retention_lr_scale: Positive = 1.0
     """Learning rate of retention rounds, as a multiple of `train.lr`."""
+    retention_orthogonal: bool = False
+    """No retention round goes back along the unlearning step: that part of it is left out, tensor by tensor."""
     references: int = Field(default=4, ge=0)
     """Reference models of offline RMIA, an attack that no stop rule uses."""
 

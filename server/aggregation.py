@@ -171,6 +171,17 @@ def _read(file: Any, name: str) -> Tensor:
     return cast(Tensor, file.get_tensor(name))
 
 
+def without_return(after: Tensor, before: Tensor, moved: Tensor) -> Tensor:
+    """`after`, less the part of its step from `before` that goes back along `moved`, an earlier step."""
+    if not after.is_floating_point():
+        return after
+    step, along = (after - before).double(), moved.double()
+    inner = float((step * along).sum())
+    if inner >= 0:
+        return after
+    return (before + step - inner / float((along * along).sum()) * along).to(after.dtype)
+
+
 def project_conflicts(deltas: list[Tensor]) -> Tensor:
     """Sum of `deltas`, each without its part along those it conflicts with."""
     total = torch.zeros_like(deltas[0])

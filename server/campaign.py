@@ -17,7 +17,7 @@ from common.evaluation.decision import Decision, decide
 from common.evaluation.figures import FederationFigures, SelectionFigures
 from common.evaluation.merge import merge
 from common.wire import RETAIN, EvaluateRequest
-from server.aggregation import State, shares
+from server.aggregation import State, shares, without_return
 from server.federation import Federation, Meter
 from server.journal import Journal, step
 from server.states import CampaignState
@@ -171,8 +171,9 @@ def make_candidate(
     on_round(record)
     rounds, retaining = [record], Meter()
     candidates, records = _retain(
-        federation, state, collected, config, journal=journal, meter=retaining, on_round=on_round, quorum=quorum
-    )
+        federation, state, parent, collected, config,
+        journal=journal, meter=retaining, on_round=on_round, quorum=quorum,
+    )  # fmt: skip
     chosen = choose_round([r.selection for r in records])
     rounds += [r.model_copy(update={"kept": r.round == chosen}) for r in records]
     return Candidate(candidates[chosen], tuple(rounds), unlearning, retaining)
@@ -181,6 +182,7 @@ def make_candidate(
 def _retain(
     federation: Federation,
     state: State,
+    parent: Mapping[str, Tensor],
     collected: Collected,
     config: ExperimentConfig,
     *,
@@ -194,6 +196,10 @@ def _retain(
     if config.campaign.retention_rounds:
         journal.enter(CampaignState.RETAINING)
     states, records = [state], []
+
+    def bend(name: str, after: Tensor) -> Tensor:
+        return without_return(after, states[-1][name], state[name] - parent[name])
+
     for number in range(config.campaign.retention_rounds):
         current = states[-1]
 
@@ -209,6 +215,7 @@ def _retain(
                 number=number,
                 seed=config.seed,
                 quorum=quorum,
+                bend=bend if config.campaign.retention_orthogonal else None,
             )
             note_missing(journal, record)
             return Stage(record=record, cost=asdict(federation.meter)), after

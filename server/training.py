@@ -164,8 +164,11 @@ def average_round(
     seed: int,
     reference: int | None = None,
     quorum: float = 0.0,
+    bend: Callable[[str, Tensor], Tensor] | None = None,
 ) -> tuple[State, Round]:
     """One round at the sites in `registered`: their weights are added as they come, averaged, and rounded for the wire.
+
+    `bend` may change the mean of each tensor, by its name, before it becomes the model's.
 
     Raises:
         UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies.
@@ -202,7 +205,10 @@ def average_round(
         seconds=time.monotonic() - begin,
         norms=norms,
     )
-    return federation.downlink.advance(state, mean.means(state)), record
+    means = mean.means(state)
+    if bend is not None:
+        means = ((name, bend(name, tensor)) for name, tensor in means)
+    return federation.downlink.advance(state, means), record
 
 
 def select(federation: Federation, state: Mapping[str, Tensor], seed: int) -> SelectionFigures:

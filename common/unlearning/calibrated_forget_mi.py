@@ -39,6 +39,8 @@ def calibrated(
         L = forget_weight * sum over branches of Huber(margin, target) + w_ur UR + w_mr MR
             - push * (w_uu UU + w_mu MU over patients still above their target) + task_weight * task(retain)
 
+    `targets = "fused"` leaves image and text without targets, `push_bounded = False` pushes all patients: ablations.
+
     Targets follow the *current* model's margins on the site's calibration patients, renewed every `renew` passes.
     They are two-sided, so that a patient can neither stay remembered nor be over-forgotten. A branch on which a patient
     is not to be forgotten has no part in it.
@@ -55,6 +57,8 @@ def calibrated(
     everyone = torch.from_numpy(owners).to(device)
     labels = sets.forget.labels.to(device)
     branches = torch.from_numpy(sets.forget.branches).float().to(device)
+    if config.targets == "fused":
+        branches[:2] = 0
     # A patient's studies are all of one consent.
     owed = patient_mean(branches, everyone, count)
     ranking = patient_mean(true_margin(noisy.logits, labels), everyone, count).double().cpu().numpy()
@@ -135,7 +139,8 @@ class _Loss:
         loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
         loss = loss + config.task_weight * task_loss(right, self.retain.labels, self.ranking_weight) / 3
         if config.push > 0:
-            above = ((margins.detach() > self.wanted).float() * self.owed)[:, self.where]
+            above = (margins.detach() > self.wanted) if config.push_bounded else torch.ones_like(self.wanted)
+            above = (above * self.owed)[:, self.where]
             uu = (terms.uu * above[:2].amax(dim=0)).mean()
             loss = loss - config.push * (weights.uu * uu + weights.mu * (terms.mu * above[2]).mean())
         return loss

@@ -112,6 +112,10 @@ class UnlearnConfig(Settings):
     task_weight: float = Field(default=0.3, ge=0.0)
     push: float = Field(default=0.0, ge=0.0)
     """Calibrated only: scale of the paper's two push terms, for patients still above their target."""
+    push_bounded: bool = True
+    """Calibrated only: off, the push goes on below the target."""
+    targets: Literal["each", "fused"] = "each"
+    """Calibrated only: every branch has targets and a stop of its own, or the fused one alone has."""
     renew: int = Field(default=3, ge=1)
     """Calibrated only: passes between two looks at the calibration patients."""
     tolerance: float = Field(default=0.1, ge=0.0)

@@ -81,4 +81,10 @@ def _drawn(out: Path, command: str, finished: bool, say: Callable[[str], None]) 
 def _row(row: Row) -> dict[str, Any]:
     metrics = (*summary.MEASURED, *summary.BRANCHES, *summary.COST)
     figures = {m.key: None if (mean := row.mean(m.read)) is None else mean.value for m in metrics}
-    return {"method": row.method, "aggregation": row.aggregation, "forgotten": row.size, **figures}
+    return {
+        "method": row.method,
+        "variant": row.variant,
+        "aggregation": row.aggregation,
+        "forgotten": row.size,
+        **figures,
+    }

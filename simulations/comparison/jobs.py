@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from client.site import Site
-from common.config import ExperimentConfig
+from common.config import ExperimentConfig, parse
 from common.device import derive_seed
 from common.evaluation.decision import decide
 from common.evaluation.distance import logit_distance
@@ -37,7 +37,7 @@ from simulations.comparison.tuning import Setting, Trial, Tuned, settings_to_try
 from simulations.comparison.world import World, forgetting_copy, in_federation, make_world, open_world, site_paths
 from simulations.experiment import versions
 from simulations.result import Cost, DecisionResult
-from simulations.settings import with_method
+from simulations.settings import merged, with_method
 from simulations.to_result import model_result
 
 
@@ -222,7 +222,9 @@ class Jobs:
                 state, cost, experiment = retrained.state, retrained_cost, world.experiment
                 figures = audit(federation, state, decision, seed)
             else:
-                experiment = self._experiment(world, cell.method, cell.aggregation, self._chosen(cell.method))
+                experiment = self._experiment(
+                    world, cell.method, cell.aggregation, self._chosen(cell.method), self._of_variant(cell)
+                )
                 done = run_campaign(
                     federation,
                     original.state,
@@ -251,9 +253,17 @@ class Jobs:
             )
             write_cell(self.path(cell), result)
 
-    def _experiment(self, world: World, method: str, aggregation: str, setting: Setting) -> ExperimentConfig:
-        """The world's settings with the method's preset, what tuning chose, and how it is brought into the model."""
+    def _experiment(
+        self, world: World, method: str, aggregation: str, setting: Setting, own: Mapping[str, object] | None = None
+    ) -> ExperimentConfig:
+        """The world's settings, the method's preset, what tuning chose, a variant's `own`; how it gets into the model.
+
+        Raises:
+            ConfigError: `own` has what is no setting.
+        """
         chosen = with_setting(with_method(self.config.run, method).experiment, setting)
+        if own:
+            chosen = parse(ExperimentConfig, merged(chosen.model_dump(mode="json"), dict(own)), "variants")
         if aggregation == "replace" and len(world.forget_sites) > 1:
             aggregation = "relay"
         campaign = chosen.campaign.model_copy(update={"aggregation": aggregation})
@@ -262,9 +272,12 @@ class Jobs:
     def _chosen(self, method: str) -> Setting:
         return self.tune(method).chosen
 
+    def _of_variant(self, cell: Cell) -> dict[str, object]:
+        return self.config.variants[cell.variant].settings if cell.variant else {}
+
     def _cell_digest(self, cell: Cell) -> str:
         tuned = "" if not cell.aggregation else _digest(self.config.tuning.model_dump(mode="json"))
-        return _digest(self._shared(), cell.model_dump(mode="json"), tuned)
+        return _digest(self._shared(), cell.model_dump(mode="json"), tuned, self._of_variant(cell))
 
     def _shared(self) -> object:
         """What all cells depend on."""

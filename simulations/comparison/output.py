@@ -36,7 +36,7 @@ def write_output(out: Path, command: str) -> list[Row]:
     for size in summary.sizes(found):
         for name, draw in CHARTS.items():
             with style():
-                write_bytes(out / f"{name}-{size_name(size)}.png", to_png(draw(summary.at(found, size))))
+                write_bytes(out / f"{name}-{size_name(size)}.png", to_png(draw(summary.drawn(summary.at(found, size)))))
     write_text(out / PAGE_FILE, render(found, results, command))
     return found
 
@@ -57,7 +57,7 @@ def render(found: Sequence[Row], results: Sequence[CellResult], command: str) ->
         for name, draw in CHARTS.items():
             with style(salt=f"{name}-{size_name(size)}"):
                 label = f"{name} of all methods, {size_name(size)} % forgotten; the figures are in the tables"
-                charts[name] = Markup(to_svg(draw(here), label))  # noqa: S704 - drawn by us, texts escaped by matplotlib
+                charts[name] = Markup(to_svg(draw(summary.drawn(here)), label))  # noqa: S704 - drawn by us, texts escaped by matplotlib
         tables = [table for table in tables_of(found, size) if table.head]
         sections.append((size_name(size), summary.verdict(here), charts, tables))
     return environment.get_template("compare.html.j2").render(

@@ -29,19 +29,28 @@ class Cell(BaseModel):
     """Empty for original and retrained."""
     size: float
     seed: int
+    variant: str = ""
+    """Of the method, where it is one."""
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.method}--{self.aggregation}" if self.aggregation else self.method
+        return f"{self.variant or self.method}--{self.aggregation}" if self.aggregation else self.method
 
 
 def cells(config: ComparisonConfig, size: float, seed: int) -> tuple[Cell, ...]:
-    """Of one size and seed, original and retrained first; Forget-MI with each aggregation, others with the first."""
+    """Of one size and seed, original and retrained first; Forget-MI with each aggregation, others with the first.
+
+    Variants come last.
+    """
     found = [Cell(method=name, aggregation="", size=size, seed=seed) for name in BASELINES]
     for method in config.methods:
         crossed = config.aggregations if method.startswith("forget_mi") else config.aggregations[:1]
         found += [Cell(method=method, aggregation=how, size=size, seed=seed) for how in crossed]
+    found += [
+        Cell(method=variant.method, aggregation=config.aggregations[0], size=size, seed=seed, variant=name)
+        for name, variant in config.variants.items()
+    ]
     return tuple(found)
 
 

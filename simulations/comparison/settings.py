@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from common.config import Positive, Settings, override, parse, read_toml
 from common.errors import ConfigError
@@ -15,6 +15,8 @@ from simulations.settings import SimulationConfig, method_preset_names
 Factors = dict[str, tuple[Positive, ...]]
 """Of a setting, as `unlearn.lr`: what its value in the method's preset is multiplied by."""
 
+RESERVED = ("original", "retrained")
+"""Names that no variant may have, beside those of methods."""
 EVERY = "every"
 """The name of the factors of methods that have none of their own."""
 FACTORS: dict[str, Factors] = {
@@ -41,6 +43,15 @@ class TuningConfig(Settings):
     """By method, or `every`; the preset's own values are always the first that are tried."""
 
 
+class VariantConfig(Settings):
+    """A method with some settings of its own, as an ablation: set beside the methods, never ranked among them."""
+
+    method: str
+    """It has this one's preset and what was tuned for it: only `settings` differ."""
+    settings: dict[str, Any]
+    """Of the experiment, as `unlearn.noise`."""
+
+
 class ComparisonConfig(Settings):
     """One run of `fedforget-sim compare`."""
 
@@ -48,6 +59,10 @@ class ComparisonConfig(Settings):
     """The federation: as a preset of `fedforget-sim run`. How many forget is `sizes`."""
     methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
     """Original and retrained stand beside them in any case."""
+    variants: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")], VariantConfig] = Field(
+        default_factory=dict
+    )
+    """By name; run with the first aggregation."""
     aggregations: tuple[Literal["replace", "relay", "scaled", "naive"], ...] = Field(default=("replace",), min_length=1)
     """The first is that of all methods; Forget-MI is run with each."""
     sizes: tuple[float, ...] = Field(default=(0.10,), min_length=1)
@@ -62,6 +77,11 @@ class ComparisonConfig(Settings):
         unknown = sorted({*self.methods, *self.tuning.factors} - {*known, EVERY})
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}; one of {', '.join(known)}")
+        strange = sorted({variant.method for variant in self.variants.values()} - set(self.methods))
+        if strange:
+            raise ValueError(f"a variant of {strange[0]!r}, which is not one of methods")
+        if taken := sorted({*known, *RESERVED} & set(self.variants)):
+            raise ValueError(f"a variant may not be called {taken[0]!r}")
         if "retrain" in self.methods:
             raise ValueError("retrain is what all are compared with, and always there")
         for values, name in ((self.methods, "methods"), (self.aggregations, "aggregations"), (self.sizes, "sizes")):

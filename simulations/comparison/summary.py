@@ -105,10 +105,13 @@ class Row:
     aggregation: str
     size: float
     seen: tuple[Seen, ...]
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """As shown: the aggregation only beside Forget-MI, which alone is run with several."""
+        if self.variant:
+            return f"{self.method}, {self.variant}"
         return f"{self.method} ({self.aggregation})" if self.method.startswith("forget_mi") else self.method
 
     def mean(self, read: Callable[[Seen], float | None]) -> Mean | None:
@@ -121,27 +124,34 @@ class Row:
 
 
 def rows(results: Iterable[CellResult]) -> list[Row]:
-    """One for each method, aggregation and size: original and retrained first, then as the names are sorted.
+    """One for each method, aggregation and size: original and retrained, methods by name, then their variants.
 
     Cells without a retrained model of their seed and size are left out: they wait for it.
     """
     found = list(results)
     gold = {(r.cell.seed, r.cell.size): r for r in found if r.cell.method == RETRAINED}
-    grouped: dict[tuple[float, int, str, str], list[Seen]] = defaultdict(list)
+    grouped: dict[tuple[float, int, str, str, str], list[Seen]] = defaultdict(list)
     for result in found:
         cell = result.cell
         if (cell.seed, cell.size) in gold:
-            rank = {ORIGINAL: 0, RETRAINED: 1}.get(cell.method, 2)
-            grouped[cell.size, rank, cell.method, cell.aggregation].append(Seen(result, gold[cell.seed, cell.size]))
+            rank = {ORIGINAL: 0, RETRAINED: 1}.get(cell.method, 3 if cell.variant else 2)
+            grouped[cell.size, rank, cell.method, cell.aggregation, cell.variant].append(
+                Seen(result, gold[cell.seed, cell.size])
+            )
     return [
-        Row(method, aggregation, size, tuple(seen))
-        for (size, _, method, aggregation), seen in sorted(grouped.items(), key=lambda item: item[0])
+        Row(method, aggregation, size, tuple(seen), variant)
+        for (size, _, method, aggregation, variant), seen in sorted(grouped.items(), key=lambda item: item[0])
     ]
 
 
 def at(found: Sequence[Row], size: float) -> list[Row]:
     """Rows of one size."""
     return [row for row in found if row.size == size]
+
+
+def drawn(found: Sequence[Row]) -> list[Row]:
+    """Rows for charts: without variants, of which the tables tell."""
+    return [row for row in found if not row.variant]
 
 
 def sizes(found: Sequence[Row]) -> list[float]:
@@ -163,7 +173,7 @@ def ranking(found: Sequence[Row]) -> tuple[list[Place], list[str]]:
     """Methods that kept test AUC by the smallest gap, and the names of those that did not keep it, or have no gap."""
     placed, others = [], []
     for row in found:
-        if not row.aggregation:
+        if not row.aggregation or row.variant:
             continue
         lost, distance = row.mean(_lost), row.mean(gap)
         if lost is None or distance is None or lost.value > TOLERANCE:

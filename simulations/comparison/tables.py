@@ -77,9 +77,11 @@ def to_csv(found: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ends = ("mean", "low95", "high95", "seeds")
-    writer.writerow(["method", "aggregation", "forgotten", *(f"{m.key}_{end}" for m in metrics for end in ends)])
+    writer.writerow(
+        ["method", "variant", "aggregation", "forgotten", *(f"{m.key}_{end}" for m in metrics for end in ends)]
+    )
     for row in found:
-        line: list[str | float] = [row.method, row.aggregation, row.size]
+        line: list[str | float] = [row.method, row.variant, row.aggregation, row.size]
         for metric in metrics:
             mean = row.mean(metric.read)
             if mean is None:

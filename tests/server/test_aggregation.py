@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.errors import WireError
-from server.aggregation import DeltaSpool, RunningMean, project_conflicts, shares
+from server.aggregation import DeltaSpool, RunningMean, project_conflicts, shares, without_return
 
 
 def test_the_mean_is_weighted_and_the_same_bits_in_any_order() -> None:
@@ -66,3 +66,25 @@ def test_conflicting_deltas_lose_their_part_along_each_other() -> None:
     left, right = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
     # left . right = -1: left becomes (1, 0) + (-1, 1)/2 = (.5, .5), right becomes (-1, 1) + (1, 0) = (0, 1).
     assert project_conflicts([left, right]).tolist() == pytest.approx([0.5, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        # A step of (-2, 3) after one of (4, 0): what went back is left out, what went aside stays.
+        ((2.0, 3.0), (4.0, 3.0)),
+        ((5.0, 3.0), (5.0, 3.0)),
+    ],
+)
+def test_a_step_back_along_an_earlier_one_is_left_out(
+    after: tuple[float, float], expected: tuple[float, float]
+) -> None:
+    found = without_return(torch.tensor(after), torch.tensor([4.0, 0.0]), torch.tensor([4.0, 0.0]))
+    assert found.tolist() == list(expected)
+
+
+def test_what_did_not_move_before_may_move_as_it_likes_and_counts_are_not_projected() -> None:
+    after = torch.tensor([1.0, -2.0])
+    assert torch.equal(without_return(after, torch.zeros(2), torch.zeros(2)), after)
+    count = torch.tensor(3)
+    assert without_return(count, torch.tensor(5), torch.tensor(4)) is count

@@ -87,6 +87,46 @@ def test_a_report_whose_use_was_not_withdrawn_has_no_target(
     assert (loss(-50.0) == loss(50.0)) != withdrawn
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_patient_below_the_target_is_pushed_on_only_where_the_push_has_no_bound(
+    trained: ImageTextModel, sets: UnlearnSets, bounded: bool
+) -> None:
+    cpu = torch.device("cpu")
+    forget, retain = sets.forget.batch(np.arange(4), cpu), sets.retain.batch(np.arange(4), cpu)
+    outputs = [trained(part.images, part.tokens, part.mask) for part in (forget, retain)]
+
+    def loss(push: float) -> float:
+        step = _Loss(
+            CONFIG.model_copy(update={"push": push, "push_bounded": bounded}),
+            0.1,
+            forget=forget,
+            retain=retain,
+            where=torch.from_numpy(sets.forget.patients[:4]),
+            wanted=torch.full((3, 2), 50.0),
+            owed=torch.ones(3, 2),
+            branches=torch.ones(3, 4),
+            noisy=torch.zeros_like(outputs[0].embeddings),
+            frozen=torch.zeros_like(outputs[1].embeddings),
+        )
+        return step(outputs).item()
+
+    assert (loss(1.0) < loss(0.0)) != bounded
+
+
+def test_with_targets_on_the_fused_branch_alone_the_others_have_none(
+    trained: ImageTextModel, sets: UnlearnSets
+) -> None:
+    alone = CONFIG.model_copy(update={"targets": "fused", "passes": 2})
+    done = calibrated(copy.deepcopy(trained), sets, alone, ranking_weight=0.1, seed=SEED)
+    each = calibrated(trained, sets, CONFIG.model_copy(update={"passes": 2}), ranking_weight=0.1, seed=SEED)
+    for ours, theirs in zip(done.passes, each.passes, strict=True):
+        assert ours.gap is not None
+        assert theirs.gap is not None
+        assert ours.gap[:2] == (0.0, 0.0)
+        assert ours.gap[2] > 0
+        assert min(theirs.gap) > 0
+
+
 @pytest.mark.parametrize("init", [1, 2, 3, 4])
 def test_forget_patients_end_at_the_never_seen_level_and_pass_it_by_no_more_than_a_step(
     card: ModelCard, sets: UnlearnSets, init: int

@@ -210,3 +210,32 @@ def test_retraining_is_the_same_training_without_the_revoked_patients(
     )  # fmt: skip
     assert state_digest(found) == state_digest(again.state) != state_digest(parent)
     assert task.meter.forward_units == federation.meter.forward_units > 0
+
+
+def test_an_orthogonal_retention_round_takes_no_tensor_back_along_the_unlearning_step(
+    world: World, trained: tuple[State, Past], tmp_path: Path
+) -> None:
+    federation, sites = world
+    revoke(sites, "north")
+    parent, past = trained
+
+    def after(name: str, **campaign: object) -> State:
+        config = experiment("forget_mi_calibrated")
+        config = config.model_copy(update={"campaign": config.campaign.model_copy(update=campaign)})
+        return run_campaign(
+            federation, parent, config, journal=MemoryJournal(), folder=tmp_path / name, on_round=lambda _: None,
+            past=past,
+        ).state  # fmt: skip
+
+    unlearned, plain = after("none", retention_rounds=0), after("plain")
+    bent = after("bent", retention_orthogonal=True)
+    moved = {name: (tensor - parent[name]).double() for name, tensor in unlearned.items()}
+    back = {name: float(((plain[name] - unlearned[name]) * step).sum()) < 0 for name, step in moved.items()}
+    assert any(back.values())
+    for name, step in moved.items():
+        if back[name]:
+            # Weights are rounded to 24 bits.
+            rounding = 1e-6 * float(bent[name].double().norm() * step.norm())
+            assert abs(float(((bent[name] - unlearned[name]) * step).sum())) <= rounding
+        else:
+            assert torch.equal(bent[name], plain[name])

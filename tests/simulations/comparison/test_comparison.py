@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 
 from client.site_files import read_site
 from common.config import parse
-from common.errors import OutputError
+from common.errors import ConfigError, OutputError
 from common.records import Subset
 from simulations.cli import app
 from simulations.comparison.cell_result import load_cells
 from simulations.comparison.jobs import Jobs, OutOfTimeError
 from simulations.comparison.plan import RETRAINED
 from simulations.comparison.runner import prepare_folder
-from simulations.comparison.settings import ComparisonConfig
+from simulations.comparison.settings import ComparisonConfig, VariantConfig
 from simulations.synthetic.federation import write_federation
 
 METHODS = ("forget_mi_calibrated", "fine_tune")
@@ -32,6 +32,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ComparisonConfig:
         "methods": METHODS,
         "sizes": (0.15,),
         "seeds": 1,
+        "variants": {
+            "no-noise": {"method": "forget_mi_calibrated", "settings": {"unlearn": {"noise": "none"}}},
+        },
         "tuning": {"trials": 2, "budget": 1.0},
         "run": {
             "manifest": str(manifest),
@@ -63,15 +66,34 @@ def done(config: ComparisonConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_each_cell_leaves_a_result_with_its_cost_and_its_distance_to_one_retrained_model(done: Path) -> None:
-    found = {result.cell.method: result for result in load_cells(done)}
-    assert sorted(found) == sorted(("original", "retrained", *METHODS))
+    found = {result.cell.variant or result.cell.method: result for result in load_cells(done)}
+    assert sorted(found) == sorted(("original", "retrained", *METHODS, "no-noise"))
     assert found["retrained"].model.distance_to_retrained == pytest.approx(0.0, abs=1e-6)
     for method in METHODS:
         assert found[method].cost.forward_units > 0
         assert found[method].model.distance_to_retrained != 0
         assert found[method].model.mia["fused"].rmia_auc is not None
         assert found[method].roc.tpr[-1] == 1
-    assert len({result.model.digest for result in found.values()}) == 4
+    assert len({result.model.digest for result in found.values()}) == 5
+
+
+def test_a_variant_differs_from_its_method_as_tuned_in_nothing_but_its_own_settings(done: Path) -> None:
+    found = {result.cell.variant or result.cell.method: result.settings for result in load_cells(done)}
+    ours, theirs = (flat(found[name]) for name in ("no-noise", "forget_mi_calibrated"))
+    assert {name for name in ours if ours[name] != theirs[name]} == {"unlearn.noise"}
+
+
+def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found
+
+
+def test_a_variant_with_what_is_no_setting_is_refused(done: Path, config: ComparisonConfig) -> None:
+    magic = VariantConfig(method="fine_tune", settings={"unlearn": {"magic": 1}})
+    with pytest.raises(ConfigError, match=r"unlearn\.magic"):
+        Jobs(config.model_copy(update={"variants": {"magic": magic}}), done).cells(0, 0.15)
 
 
 def test_patients_who_were_tuned_on_are_in_no_comparison(done: Path, config: ComparisonConfig) -> None:
@@ -96,7 +118,7 @@ def test_tuning_tries_the_preset_and_stops_at_what_every_method_may_spend(done: 
 def test_what_was_cut_short_goes_on_from_the_last_result_and_trains_nothing_again(
     done: Path, config: ComparisonConfig
 ) -> None:
-    paths = {result.cell.method: Jobs(config, done).path(result.cell) for result in load_cells(done)}
+    paths = {r.cell.variant or r.cell.method: Jobs(config, done).path(r.cell) for r in load_cells(done)}
     before = {method: path.stat().st_mtime_ns for method, path in paths.items()}
     gold = done / "work" / "seed-0-15" / RETRAINED / "progress.json"
     trained, kept = gold.stat().st_mtime_ns, paths["fine_tune"].read_text()
@@ -112,7 +134,7 @@ def test_nothing_is_begun_when_the_budget_is_spent(done: Path, config: Compariso
     more = config.model_copy(update={"methods": (*METHODS, "ssd")})
     with pytest.raises(OutOfTimeError):
         Jobs(more, done, until=time.time()).cells(0, 0.15)
-    assert len(load_cells(done)) == 4
+    assert len(load_cells(done)) == 5
 
 
 def test_methods_may_be_added_to_a_folder_but_its_federation_may_not_change(

@@ -27,14 +27,14 @@ LIKE: dict[str, ModelName] = {
 }  # fmt: skip
 
 
-def cell(result: Result, method: str, seed: int, size: float = 0.1, **figures: float) -> CellResult:
+def cell(result: Result, method: str, seed: int, size: float = 0.1, variant: str = "", **figures: float) -> CellResult:
     model = result.models[LIKE[method]].model_copy(deep=True)
     for name, value in figures.items():
         setattr(model.test, name, value)
     model.mia["fused"].auc = model.mia["fused"].auc + 0.02 * seed  # type: ignore[operator]  # it is a number there
     baseline = method in ("original", "retrained")
     return CellResult(
-        cell=Cell(method=method, aggregation="" if baseline else "replace", size=size, seed=seed),
+        cell=Cell(method=method, aggregation="" if baseline else "replace", size=size, seed=seed, variant=variant),
         digest="",
         settings={},
         forget_sites=("site-1",),
@@ -117,6 +117,18 @@ def test_a_method_that_lost_test_auc_is_not_ranked_however_well_it_forgot(make_r
     # Its test AUC is .80 in the made-up result, retrained has .84.
     assert others == ["forget_mi_calibrated (replace)"]
     assert "scrub" in summary.verdict(kept)
+
+
+def test_a_variant_stands_in_the_tables_but_in_no_ranking_and_no_chart(make_result: Make) -> None:
+    result = make_result()
+    found = [cell(result, m, s) for m in ("retrained", "scrub", "forget_mi_calibrated") for s in (0, 1)]
+    found += [cell(result, "scrub", s, variant="gentle") for s in (0, 1)]
+    rows = summary.rows(found)
+    assert [row.name for row in rows][-1] == "scrub, gentle"
+    placed, others = summary.ranking(rows)
+    assert "scrub, gentle" not in [*(place.row.name for place in placed), *others]
+    assert [row.variant for row in summary.drawn(rows)] == [""] * 3
+    assert tables_of(rows, 0.1)[0].rows[-1][0] == "scrub, gentle"
 
 
 def test_a_figure_that_some_seeds_lack_says_so(make_result: Make) -> None:

@@ -11,7 +11,7 @@ from common.records import Cohort, Split, Study, Subset
 from simulations.comparison.plan import cells, compared, forget_sets, grid, tuned_on
 from simulations.comparison.projection import Measured, Projection
 from simulations.comparison.runner import phases
-from simulations.comparison.settings import ComparisonConfig, comparison_names, load_comparison
+from simulations.comparison.settings import ComparisonConfig, VariantConfig, comparison_names, load_comparison
 
 
 def cohort(site: str, patients: int) -> Cohort:
@@ -77,9 +77,27 @@ def test_only_forget_mi_is_crossed_with_the_aggregations() -> None:
     assert len(grid(config)) == 2 * 3 * len(names)
 
 
+def test_variants_come_last_and_with_the_first_aggregation_alone() -> None:
+    config = ComparisonConfig(
+        methods=("scrub", "forget_mi_calibrated"),
+        aggregations=("replace", "naive"),
+        variants={"no-noise": VariantConfig(method="forget_mi_calibrated", settings={"unlearn": {"noise": "none"}})},
+    )
+    last = cells(config, 0.1, 0)[-1]
+    assert (last.method, last.variant, last.name) == ("forget_mi_calibrated", "no-noise", "no-noise--replace")
+    assert sum(bool(cell.variant) for cell in grid(config)) == config.seeds
+
+
+VARIANT = {"method": "scrub", "settings": {}}
+
+
 @pytest.mark.parametrize(
     ("values", "what"),
     [
+        ({"methods": ["scrub"], "variants": {"a": {**VARIANT, "method": "ssd"}}}, "variant of 'ssd'"),
+        ({"methods": ["scrub"], "variants": {"ssd": VARIANT}}, "may not be called 'ssd'"),
+        ({"methods": ["scrub"], "variants": {"retrained": VARIANT}}, "may not be called 'retrained'"),
+        ({"methods": ["scrub"], "variants": {"../a": VARIANT}}, "pattern"),
         ({"methods": ["magic"]}, "unknown method 'magic'"),
         ({"methods": ["retrain"]}, "always there"),
         ({"methods": ["scrub", "scrub"]}, "methods names one twice"),
