@@ -116,11 +116,15 @@ class Row:
 
     def mean(self, read: Callable[[Seen], float | None]) -> Mean | None:
         """Over the seeds in which it could be computed."""
-        values = [value for seen in self.seen if (value := read(seen)) is not None]
-        if not values:
-            return None
-        mean, low, high = mean_interval(values)
-        return Mean(mean, (low, high) if len(values) > 1 else None, len(values), len(self.seen))
+        return mean_of([value for seen in self.seen if (value := read(seen)) is not None], len(self.seen))
+
+
+def mean_of(values: Sequence[float], of: int) -> Mean | None:
+    """Over the values that `of` seeds gave; None without any."""
+    if not values:
+        return None
+    mean, low, high = mean_interval(list(values))
+    return Mean(mean, (low, high) if len(values) > 1 else None, len(values), of)
 
 
 def rows(results: Iterable[CellResult]) -> list[Row]:
@@ -176,11 +180,17 @@ def ranking(found: Sequence[Row]) -> tuple[list[Place], list[str]]:
         if not row.aggregation or row.variant:
             continue
         lost, distance = row.mean(_lost), row.mean(gap)
-        if lost is None or distance is None or lost.value > TOLERANCE:
+        if lost is None or distance is None or not within(row):
             others.append(row.name)
         else:
             placed.append(Place(row, distance, lost.value))
     return sorted(placed, key=lambda place: place.gap.value), others
+
+
+def within(row: Row) -> bool:
+    """Whether mean test AUC is no more than `TOLERANCE` below that of retrained."""
+    lost = row.mean(_lost)
+    return lost is not None and lost.value <= TOLERANCE
 
 
 def _lost(seen: Seen) -> float | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from simulations.comparison import summary
 from simulations.comparison.cell_result import CellResult
+from simulations.comparison.claims import claims_markdown
 from simulations.comparison.plan import size_name
 from simulations.comparison.summary import Mean, Metric, Row
 
@@ -110,6 +111,8 @@ def to_markdown(found: Sequence[Row], results: Sequence[CellResult], command: st
         for table in tables_of(found, size):
             if table.head:
                 lines += ["", f"### {table.caption}", "", *_markdown(table)]
+        if claimed := claims_markdown(summary.at(found, size)):
+            lines += ["", f"### What the Forget-MI paper claims, {size_name(size)} % forgotten", "", *claimed]
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,7 @@ import pytest
 from common.errors import ResultError
 from simulations.comparison import summary
 from simulations.comparison.cell_result import CellResult, Roc, cell_path, load_cells, write_cell
+from simulations.comparison.claims import claims, claims_markdown, verdict
 from simulations.comparison.output import render
 from simulations.comparison.plan import Cell, size_name
 from simulations.comparison.plots import found_at
@@ -23,12 +24,16 @@ from simulations.result import Cost, ModelName, Result
 
 Make = Callable[..., Result]
 LIKE: dict[str, ModelName] = {
-    "original": "original", "retrained": "retrained", "forget_mi_calibrated": "unlearned", "scrub": "naive",
-}  # fmt: skip
+    "original": "original",
+    "retrained": "retrained",
+    "forget_mi_calibrated": "unlearned",
+    "scrub": "naive",
+}
+OTHERS: ModelName = "naive"  # fmt: skip
 
 
 def cell(result: Result, method: str, seed: int, size: float = 0.1, variant: str = "", **figures: float) -> CellResult:
-    model = result.models[LIKE[method]].model_copy(deep=True)
+    model = result.models[LIKE.get(method, OTHERS)].model_copy(deep=True)
     for name, value in figures.items():
         setattr(model.test, name, value)
     model.mia["fused"].auc = model.mia["fused"].auc + 0.02 * seed  # type: ignore[operator]  # it is a number there
@@ -129,6 +134,30 @@ def test_a_variant_stands_in_the_tables_but_in_no_ranking_and_no_chart(make_resu
     assert "scrub, gentle" not in [*(place.row.name for place in placed), *others]
     assert [row.variant for row in summary.drawn(rows)] == [""] * 3
     assert tables_of(rows, 0.1)[0].rows[-1][0] == "scrub, gentle"
+
+
+def test_the_claims_of_the_paper_are_asked_seed_by_seed_of_methods_that_kept_test_auc(make_result: Make) -> None:
+    result = make_result()
+    found = [cell(result, m, s) for m in ("retrained", "forget_mi_calibrated", "scrub", "ssd") for s in (0, 1)]
+    for one in found:
+        svc = {"retrained": 0.4, "forget_mi_calibrated": 0.3, "scrub": 0.6, "ssd": 0.0}[one.cell.method]
+        one.model.mia["fused"].svc = svc + 0.1 * one.cell.seed
+        one.model.test.auc = 0.5 if one.cell.method == "ssd" else 0.8
+    told = {claim.metric.key: claim for claim in claims(summary.rows(found))}
+    assert sorted(told) == ["forget_auc", "forget_f1", "mia_svc"]
+    svc = told["mia_svc"]
+    assert (svc.others, svc.kept) == (1, True)
+    # .3 less .6 in both seeds, and .1 from retrained where the other is .2 from it.
+    assert svc.less.value == pytest.approx(-0.3)
+    assert svc.nearer.value == pytest.approx(-0.1)
+    assert verdict(svc) == "lower, nearer"
+    for one in found:
+        if one.cell.method == "scrub":
+            one.model.mia["fused"].svc = 0.45 - 0.3 * one.cell.seed
+    svc = claims(summary.rows(found))[0]
+    assert verdict(svc) == "not told apart (higher), not told apart (nearer)"
+    assert "-0.202" in "\n".join(claims_markdown(summary.rows(found)))
+    assert claims(summary.rows([one for one in found if one.cell.method != "scrub"])) == []
 
 
 def test_a_figure_that_some_seeds_lack_says_so(make_result: Make) -> None:
