@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client import clientapp
 from client.settings import CONFIG_FILE, FOLDER_VARIABLE, SiteFolder
 from client.trust import Trust
 from common import structured_log
@@ -89,6 +90,7 @@ def _answer(message: Message, context: Context, handle: Handler) -> Message:
         if trust := trust_of(folder):
             instruction = trust.read(records)
             trust.admit(instruction, records, kind, datetime.now(UTC))
+            clientapp.note_expiry(instruction.end)
         campaign, step = (instruction.context.campaign, instruction.context.step) if instruction else (0, kind)
         reply = handle(open_site(str(folder)), records, campaign, step)
     except Exception as error:  # noqa: BLE001 - an exception's text would travel to the server

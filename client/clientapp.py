@@ -13,11 +13,13 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from client.supernode import clientapp_argv
+from common.files import write_text
 
 _LIBRARIES = [
     "torch",
@@ -30,6 +32,10 @@ _LIBRARIES = [
     "flwr.supernode.cli.flwr_clientapp",
 ]
 """Imported before the first fork, as far as they are installed."""
+_HOME = "FEDFORGET_TASK"
+"""Names the folder of the task in the ClientApp's environment."""
+_EXPIRY = "expires"
+"""File in that folder: from when on nobody waits for the answer."""
 _OURS = frozenset({"client", "common"})
 _FORKING = multiprocessing.get_context("forkserver")
 
@@ -45,9 +51,24 @@ def start(address: str, token_file: Path, home: Path, variables: Mapping[str, st
 
     It ends when the process that called this ends.
     """
-    process = _FORKING.Process(target=_become, args=(address, str(token_file), str(home), dict(variables)))
+    variables = {**variables, _HOME: str(home)}
+    process = _FORKING.Process(target=_become, args=(address, str(token_file), str(home), variables))
     process.start()
     return process
+
+
+def note_expiry(at: datetime) -> None:
+    """Called in a ClientApp of `start`, elsewhere it does nothing: tell the launcher how long the answer is wanted."""
+    if home := os.environ.get(_HOME):
+        write_text(Path(home) / _EXPIRY, at.isoformat())
+
+
+def expiry(home: Path) -> datetime | None:
+    """What the ClientApp that works in `home` noted, None as long as it has not."""
+    try:
+        return datetime.fromisoformat((home / _EXPIRY).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def _become(address: str, token_file: str, home: str, variables: dict[str, str]) -> None:

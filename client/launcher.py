@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event
@@ -95,20 +96,29 @@ class Launcher:
             write_private(token, task.token.encode())
             site = {FOLDER_VARIABLE: str(self._folder.root.resolve())}
             process = clientapp.start(self._address, token, home, {**environment(home), **site})
-            following = self._wait(process)
+            following = self._wait(process, home)
         log.info("ended task=%d exit_code=%d", task.number, process.exitcode)
         return following
 
-    def _wait(self, process: BaseProcess) -> Task | None:
+    def _wait(self, process: BaseProcess, home: Path) -> Task | None:
         """Return when a ClientApp has ended, with the next task if that came first.
 
         A server sends a hospital the next message only when it has the answer to the one before or wants it no more.
-        Flower's ClientApp does not notice the latter: when its run has ended it waits for its message for ever.
+        Flower's ClientApp does not notice the latter: when its run has ended it waits for its message for ever. And
+        Flower's SuperNode asks for no other message before it has an answer or misses the ClientApp's heartbeat: one
+        that hangs would shut the hospital out, so it is killed when its instruction expires. After a SIGTERM it would
+        report its end, and the SuperNode wait for the answer for ever.
         """
         following = None
+        latest = datetime.now(UTC) + timedelta(hours=self._folder.settings().bounds.max_lifetime_hours)
         while not self._stop.is_set() and following is None:
             process.join(_RETRY)
             if process.exitcode is not None:
+                return None
+            if datetime.now(UTC) > (clientapp.expiry(home) or latest):
+                log.warning("a ClientApp is killed whose instruction has expired")
+                process.kill()
+                process.join()
                 return None
             following = self._next()
         if following is not None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import uvicorn
@@ -23,6 +24,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.main import create_app
 from flwr.supernode.nodestate import NodeStateFactory
 
+from client import clientapp
 from client.approval import approve, withdraw
 from client.launcher import Launcher
 from client.settings import SiteFolder
@@ -224,6 +226,32 @@ def test_the_launcher_waits_for_a_supernode_and_goes_on_after_its_restart(folder
             with supernode.serving():
                 assert supernode.reply(supernode.receive(other)) == (7, REFUSAL)
             supernode.reset()
+
+
+@pytest.mark.integration
+def test_an_app_that_hangs_is_killed_when_its_instruction_expires_and_the_supernode_answers(
+    folder, supernode, tmp_path
+):
+    out = tmp_path / "out.json"
+    hanging = probe_of(out, seconds=600)
+    approve(folder.settings_file, hanging.digest)
+    with supernode.serving(), launching(folder, supernode):
+        asked = supernode.receive(hanging)
+        _until(out.exists)
+        _until(lambda: "pid" in out.read_text())
+        facts = json.loads(out.read_text())
+        with pytest.MonkeyPatch.context() as of_the_app:
+            of_the_app.setenv("FEDFORGET_TASK", facts["home"])
+            clientapp.note_expiry(datetime.now(UTC) + timedelta(hours=1))
+            time.sleep(2.0)
+            assert os.path.exists(f"/proc/{facts['pid']}")
+            clientapp.note_expiry(datetime.now(UTC))
+        _until(lambda: not os.path.exists(f"/proc/{facts['pid']}"))
+        # The SuperNode gives a silent ClientApp a minute.
+        for record in supernode.state.task_token_store.values():
+            record.active_until = datetime.now(UTC)
+        code, _ = supernode.reply(asked)
+        assert code
 
 
 @pytest.mark.integration
