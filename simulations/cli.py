@@ -252,6 +252,35 @@ def compare(
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
 
 
+@app.command(epilog="Example: fedforget-sim stream --preset quick --out runs/stream")
+def stream(
+    preset: Annotated[str, typer.Option(help="Name or path of a preset of streams.")] = "quick",
+    tables_only: Annotated[
+        bool, typer.Option("--tables", help="Only draw tables and report again from stream.json in --out.")
+    ] = False,
+    assignments: Set = None,
+    out: Out = Path("runs/stream"),
+    as_json: AsJson = False,
+) -> None:
+    """Feed revocations over months into a federation, a campaign for each batch; go on after the last campaign."""
+    from simulations.stream.command import run_streams  # noqa: PLC0415 - torch, for commands that need it
+
+    with (
+        clear_errors("stopped; the same command goes on after the last campaign"),
+        _progress(quiet=as_json) as on_progress,
+    ):
+        said = run_streams(
+            preset,
+            assignments or [],
+            out,
+            tables_only=tables_only,
+            say=lambda text: None if as_json else _err.print(text, highlight=False, soft_wrap=True),
+            on_progress=on_progress,
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+
+
 @app.command(epilog="Example: fedforget-sim make-hospitals hospitals --sites 4 --patients 60")
 def make_hospitals(
     folder: Annotated[Path, typer.Argument(help="Where to write DICOM files and manifest.csv.")],

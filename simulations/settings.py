@@ -47,8 +47,29 @@ def preset_names() -> tuple[str, ...]:
 
 def method_preset_names() -> tuple[str, ...]:
     """Names of the unlearning methods, each of which has a preset of its own in `presets/methods`."""
-    folder = resources.files("simulations") / "presets" / "methods"
+    return names_in("methods")
+
+
+def names_in(kind: str) -> tuple[str, ...]:
+    """Names of the presets in `presets/<kind>`."""
+    folder = resources.files("simulations") / "presets" / kind
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))
+
+
+def preset_file(kind: str, preset: str) -> Path:
+    """A preset in `presets/<kind>` by name, or any TOML file by path.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    path = Path(preset)
+    if path.suffix:
+        return path
+    if preset not in names_in(kind):
+        raise ConfigError(
+            f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(names_in(kind))}"
+        )
+    return Path(str(resources.files("simulations") / "presets" / kind / f"{preset}.toml"))
 
 
 def load_settings(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.files import write_bytes, write_text
@@ -16,7 +15,7 @@ from simulations.comparison.plots import CHARTS
 from simulations.comparison.summary import Row
 from simulations.comparison.tables import tables_of, to_csv, to_latex, to_markdown
 from simulations.reporting.drawing import style, to_png, to_svg
-from simulations.reporting.palette import COLOURS
+from simulations.reporting.template import fill
 
 PAGE_FILE = "report.html"
 
@@ -43,13 +42,6 @@ def write_output(out: Path, command: str) -> list[Row]:
 
 def render(found: Sequence[Row], results: Sequence[CellResult], command: str) -> str:
     """One page that needs nothing else."""
-    environment = Environment(
-        loader=PackageLoader("simulations.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = []
     for size in summary.sizes(found):
         here = summary.at(found, size)
@@ -60,8 +52,8 @@ def render(found: Sequence[Row], results: Sequence[CellResult], command: str) ->
                 charts[name] = Markup(to_svg(draw(summary.drawn(here)), label))  # noqa: S704 - drawn by us, texts escaped by matplotlib
         tables = [table for table in tables_of(found, size) if table.head]
         sections.append((size_name(size), summary.verdict(here), charts, tables))
-    return environment.get_template("compare.html.j2").render(
-        colours=COLOURS,
+    return fill(
+        "compare.html.j2",
         sections=sections,
         command=command,
         seeds=len({r.cell.seed for r in results}),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from common.config import Positive, Settings, override, parse, read_toml
-from common.errors import ConfigError
-from simulations.settings import SimulationConfig, method_preset_names
+from simulations.settings import SimulationConfig, method_preset_names, names_in, preset_file
 
 Factors = dict[str, tuple[Positive, ...]]
 """Of a setting, as `unlearn.lr`: what its value in the method's preset is multiplied by."""
@@ -96,8 +93,7 @@ class ComparisonConfig(Settings):
 
 def comparison_names() -> tuple[str, ...]:
     """Names of the presets of comparisons, in `presets/compare`."""
-    folder = resources.files("simulations") / "presets" / "compare"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))
+    return names_in("compare")
 
 
 def load_comparison(preset: str, assignments: list[str]) -> ComparisonConfig:
@@ -106,12 +102,5 @@ def load_comparison(preset: str, assignments: list[str]) -> ComparisonConfig:
     Raises:
         ConfigError: an unknown preset, method or setting.
     """
-    path = Path(preset)
-    if not path.suffix:
-        if preset not in comparison_names():
-            raise ConfigError(
-                f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(comparison_names())}"
-            )
-        path = Path(str(resources.files("simulations") / "presets" / "compare" / f"{preset}.toml"))
-    values: dict[str, Any] = override(read_toml(path), assignments)
-    return parse(ComparisonConfig, values, path.name)
+    path = preset_file("compare", preset)
+    return parse(ComparisonConfig, override(read_toml(path), assignments), path.name)

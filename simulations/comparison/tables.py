@@ -110,14 +110,15 @@ def to_markdown(found: Sequence[Row], results: Sequence[CellResult], command: st
         lines += ["", f"## {size_name(size)} % forgotten", "", summary.verdict(summary.at(found, size))]
         for table in tables_of(found, size):
             if table.head:
-                lines += ["", f"### {table.caption}", "", *_markdown(table)]
+                lines += ["", f"### {table.caption}", "", *markdown(table)]
         if claimed := claims_markdown(summary.at(found, size)):
             lines += ["", f"### What the Forget-MI paper claims, {size_name(size)} % forgotten", "", *claimed]
     return "\n".join(lines) + "\n"
 
 
-def _markdown(table: Table) -> list[str]:
-    head = ["method", *(f"{name} ({aim})" for name, aim in zip(table.head, table.aims, strict=True))]
+def markdown(table: Table, first: str = "method") -> list[str]:
+    """Its lines; `first` is the head of the column of names."""
+    head = [first, *(f"{name} ({aim})" if aim else name for name, aim in zip(table.head, table.aims, strict=True))]
     return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in table.rows)]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -17,7 +16,8 @@ from simulations.reporting.chart_history import draw_history, has_figures
 from simulations.reporting.chart_losses import draw_losses, draw_roc, has_histograms
 from simulations.reporting.chart_models import draw_models, margin
 from simulations.reporting.drawing import style, to_svg
-from simulations.reporting.palette import BRANCHES, COLOURS, MEANING, MODELS, models_of
+from simulations.reporting.palette import BRANCHES, MEANING, MODELS, models_of
+from simulations.reporting.template import fill
 from simulations.result import Result
 
 
@@ -34,16 +34,8 @@ class Tile:
 def render(result: Result) -> str:
     """The whole page as HTML; the same result gives the same text."""
     lookup = Lookup(result)
-    environment = Environment(
-        loader=PackageLoader("simulations.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     values = {
         "result": result,
-        "colours": COLOURS,
         "question": answer.QUESTION,
         "outcome": answer.OUTCOMES[result.decision.outcome],
         "headline": answer.headline(result),
@@ -65,7 +57,7 @@ def render(result: Result) -> str:
         "missing": tables.missing_table(result),
         "reasons": lookup.reasons,
     }
-    return environment.get_template("report.html.j2").render(values) + "\n"
+    return fill("report.html.j2", **values) + "\n"
 
 
 def _tiles(lookup: Lookup) -> list[Tile]:

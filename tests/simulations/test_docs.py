@@ -61,7 +61,9 @@ def test_every_local_link_leads_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("command", ["run", "prepare", "revoke", "report", "study", "shadows", "make-hospitals"])
+@pytest.mark.parametrize(
+    "command", ["run", "prepare", "revoke", "report", "study", "shadows", "stream", "make-hospitals"]
+)
 def test_help_shows_an_example(command: str) -> None:
     code = "from simulations.cli import app; app()"
     done = subprocess.run(

@@ -1,0 +1,105 @@
+"""Who revokes when, over simulated months. Pure: patients, settings and seed come in, nothing is looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from common.device import derive_seed
+from common.errors import ConfigError
+from simulations.stream.settings import ArrivalsConfig
+
+DAYS_A_MONTH = 365.25 / 12
+
+Kind = Literal["single", "burst", "leave"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A patient of a hospital's training set revokes."""
+
+    at: datetime
+    site: str
+    patient: str = field(repr=False)
+    kind: Kind = "single"
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    day: float
+    kind: Kind
+    burst: int = -1
+
+
+def arrivals(training: Mapping[str, Sequence[str]], config: ArrivalsConfig, seed: int) -> tuple[Arrival, ...]:
+    """Revocations in order of time; nobody revokes twice.
+
+    Single patients come as a Poisson process, each drawn from all who are left anywhere; those of a burst are drawn
+    from one hospital, larger ones more often; a hospital that leaves takes all it has left.
+
+    Args:
+        training: patients of each hospital's training set.
+
+    Raises:
+        ConfigError: there is no such hospital, or nobody would be left to train on.
+    """
+    if config.leaving and config.leaving not in training:
+        raise ConfigError(
+            f"no hospital {config.leaving!r}", where="arrivals.leaving", remedy=f"use one of {sorted(training)}"
+        )
+    left = {site: sorted(patients) for site, patients in sorted(training.items())}
+    draw = np.random.default_rng(derive_seed(seed, "arrivals", "patients"))
+    places: dict[int, str] = {}
+    found: list[Arrival] = []
+    for event in _events(config, seed):
+        at = config.start + timedelta(days=event.day)
+        if event.kind == "leave":
+            found += [Arrival(at, config.leaving, patient, "leave") for patient in left.pop(config.leaving, [])]
+            continue
+        site = places.get(event.burst) or _site(left, draw)
+        if event.burst >= 0:
+            places[event.burst] = site
+        # A burst may meet a hospital that has nobody left, or has left meanwhile.
+        if patients := left.get(site):
+            found.append(Arrival(at, site, patients.pop(int(draw.integers(len(patients)))), event.kind))
+        if not any(left.values()):
+            raise ConfigError(
+                "all training patients would revoke", where="arrivals", remedy="lower the rate, or add patients"
+            )
+    return tuple(found)
+
+
+def days(found: Sequence[Arrival]) -> list[float]:
+    """Between one arrival and the next."""
+    return [(after.at - before.at) / timedelta(days=1) for before, after in pairwise(found)]
+
+
+def _events(config: ArrivalsConfig, seed: int) -> list[_Event]:
+    single = np.random.default_rng(derive_seed(seed, "arrivals", "single"))
+    found: list[_Event] = []
+    day = 0.0
+    while config.per_month > 0:
+        day += float(single.exponential(DAYS_A_MONTH / config.per_month))
+        if day >= config.days:
+            break
+        found.append(_Event(day, "single"))
+    bursts = np.random.default_rng(derive_seed(seed, "arrivals", "bursts"))
+    for number in range(config.bursts):
+        begin = float(bursts.uniform(0, max(0.0, config.days - config.burst_days)))
+        within = bursts.uniform(0, config.burst_days, config.burst_patients)
+        found += [_Event(begin + float(after), "burst", number) for after in within]
+    if config.leaving:
+        found.append(_Event(config.leaves_on_day, "leave"))
+    return sorted(found, key=lambda event: event.day)
+
+
+def _site(left: Mapping[str, Sequence[str]], draw: np.random.Generator) -> str:
+    """Of a patient drawn from all who are left."""
+    names = list(left)
+    counts = np.array([len(left[name]) for name in names], dtype=float)
+    return names[int(draw.choice(len(names), p=counts / counts.sum()))]

@@ -1,0 +1,133 @@
+"""The researcher who looks at every model of a stream: on patients whom the hospitals have long deleted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.site import Site
+from common.data.tensors import StudyTensors
+from common.device import derive_seed, pick_device
+from common.evaluation.figures import SiteFigures
+from common.evaluation.matching import control_weights, majority_labels, patient_means
+from common.evaluation.merge import merge
+from common.evaluation.scores import Scores
+from common.evaluation.site import AuditSets, audit_figures
+from common.model.checkpoint import state_digest
+from common.model.image_text import ImageTextModel
+from common.records import Subset
+from common.training import score
+from server.aggregation import State
+from simulations.comparison.world import World
+from simulations.stream.record import Audited, ForgottenCohort
+from simulations.to_result import BRANCHES, branch_mia, group_metrics
+
+Floats = NDArray[np.float64]
+Forgotten = Mapping[str, tuple[str, ...]]
+"""Whom a campaign forgets, by hospital."""
+
+
+@dataclass
+class Auditor:
+    """Scores models at the untouched folders of a world, in which nobody has revoked.
+
+    Attributes:
+        staying: hospitals whose test patients count, the same for all models of a stream.
+    """
+
+    world: World
+    staying: frozenset[str]
+    _sites: dict[str, Site] = field(default_factory=dict)
+    _kept: dict[tuple[str, Subset], StudyTensors] = field(default_factory=dict)
+
+    def audit(self, state: State, forgotten: Sequence[Forgotten]) -> Audited:
+        """Utility on test patients, and membership against the audit patients of all `forgotten`, by campaign."""
+        model = self.world.card.build().to(pick_device(self.world.experiment.device))
+        model.load_state_dict(dict(state))
+        parts: dict[str, SiteFigures] = {}
+        ranks: dict[int, list[Floats]] = defaultdict(list)
+        for name in self.world.sites:
+            campaigns = {number: by[name] for number, by in enumerate(forgotten, 1) if name in by}
+            gone = self._of_patients(model, name, [p for patients in campaigns.values() for p in patients])
+            never_seen = self._of(model, name, Subset.AUDIT) if gone else None
+            sets = AuditSets(
+                forget=gone,
+                retain=None,
+                calibration=None,
+                never_seen=never_seen,
+                test=self._of(model, name, Subset.TEST) if name in self.staying else None,
+            )
+            seed = derive_seed(self.world.experiment.seed, name, "stream")
+            parts[name] = audit_figures(
+                sets,
+                len(self.world.card.classes),
+                None,
+                draws=self.world.experiment.decision.bootstrap,
+                rng=np.random.default_rng(seed),
+            )
+            if gone is not None and never_seen is not None:
+                found, first = member_ranks(gone, never_seen), 0
+                for number, patients in campaigns.items():
+                    ranks[number].append(found[:, first : first + len(patients)])
+                    first += len(patients)
+        merged = merge(parts)
+        return Audited(
+            digest=state_digest(state),
+            test=group_metrics(merged.groups["test"]["fused"]),
+            forgotten=group_metrics(merged.groups["forget"]["fused"]),
+            mia={branch: branch_mia(merged.membership[branch]) for branch in BRANCHES},
+            cohorts=tuple(
+                cohort for number in sorted(ranks) if (cohort := _cohort(number, np.concatenate(ranks[number], axis=1)))
+            ),
+        )
+
+    def _of(self, model: ImageTextModel, name: str, subset: Subset) -> Scores | None:
+        key = name, subset
+        if key not in self._kept:
+            self._kept[key] = self._tensors(name, sorted(self._site(name).patients(subset)))
+        return score(model, self._kept[key]) if len(self._kept[key]) else None
+
+    def _of_patients(self, model: ImageTextModel, name: str, patients: Sequence[str]) -> Scores | None:
+        return score(model, self._tensors(name, patients)) if patients else None
+
+    def _tensors(self, name: str, patients: Sequence[str]) -> StudyTensors:
+        """Patients are numbered in this order."""
+        site = self._site(name)
+        order = {patient: number for number, patient in enumerate(patients)}
+        studies = sorted(site.cohort.of(order).studies, key=lambda study: order[study.patient])
+        return StudyTensors(tuple(studies), site.cache, site.tokenizer)
+
+    def _site(self, name: str) -> Site:
+        if name not in self._sites:
+            self._sites[name] = Site(self.world.folder / "sites" / name)
+        return self._sites[name]
+
+
+def member_ranks(forgotten: Scores, never_seen: Scores) -> Floats:
+    """Weighted share of never-seen patients with a higher loss than each forgotten one, `[3, patients]`; ties half.
+
+    The mean of a row is `loss_auc` with the evaluator's weights. NaN for a patient whose label nobody never seen has.
+    """
+    ours, theirs = majority_labels(forgotten), majority_labels(never_seen)
+    known = np.isin(ours, theirs)
+    weights = control_weights(ours[known], theirs)
+    left = patient_means(forgotten.loss, forgotten.patients)
+    right = patient_means(never_seen.loss, never_seen.patients)
+    higher = (left[:, :, None] < right[:, None, :]) + 0.5 * (left[:, :, None] == right[:, None, :])
+    ranks = np.asarray(higher @ weights, dtype=np.float64)
+    ranks[:, ~known] = np.nan
+    return ranks
+
+
+def _cohort(number: int, ranks: Floats) -> ForgottenCohort | None:
+    known = ranks[:, ~np.isnan(ranks[0])]
+    if not known.shape[1]:
+        return None
+    means = known.mean(axis=1)
+    # The rows of scores are image, text, fused, as BRANCHES.
+    rank = {branch: float(mean) for branch, mean in zip(BRANCHES, means, strict=True)}
+    return ForgottenCohort(campaign=number, patients=known.shape[1], rank=rank)

@@ -1,0 +1,60 @@
+"""From arrivals to campaigns, by the coordinator's own policy. Pure: time is what the arrivals say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from client.consent.deadline import first_due
+from server.policy import SiteState, Start, decide
+from server.settings import PolicyConfig
+from simulations.stream.arrivals import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The revocations that one campaign answers; `due` is the first day by which one of them must be."""
+
+    at: datetime
+    reason: str
+    arrivals: tuple[Arrival, ...]
+    due: datetime
+
+
+def batches(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ...]:
+    """Every arrival is in one batch; a campaign takes no simulated time.
+
+    The clock goes from one moment at which the policy could say something new to the next: an arrival, or the time
+    that it names itself.
+    """
+    coming = sorted(arrived, key=lambda arrival: arrival.at)
+    waiting: list[Arrival] = []
+    starts: dict[str, list[datetime]] = defaultdict(list)
+    found: list[Batch] = []
+    now = coming[0].at if coming else None
+    while now is not None:
+        while coming and coming[0].at <= now:
+            waiting.append(coming.pop(0))
+        said = decide(now, _sites(waiting), policy, running=False, recent=starts)
+        if isinstance(said, Start):
+            taken = tuple(a for a in waiting if a.site in said.sites)
+            waiting = [a for a in waiting if a.site not in said.sites]
+            found.append(Batch(now, said.reason, taken, min(first_due(a.at) for a in taken)))
+            for site in said.sites:
+                starts[site].append(now)
+            continue
+        moments = [coming[0].at] if coming else []
+        now = min([*moments, said.until] if said.until is not None else moments, default=None)
+    return tuple(found)
+
+
+def _sites(waiting: Sequence[Arrival]) -> list[SiteState]:
+    by_site: dict[str, list[datetime]] = defaultdict(list)
+    for arrival in waiting:
+        by_site[arrival.site].append(arrival.at)
+    return [
+        SiteState(name, active=True, pending=len(at), waiting_since=min(at), first_due=min(map(first_due, at)))
+        for name, at in sorted(by_site.items())
+    ]

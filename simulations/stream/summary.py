@@ -1,0 +1,178 @@
+"""What the figures of a stream say: differences to the retrained model, cost, and who comes back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from simulations.comparison.summary import Mean
+from simulations.result import Branch
+from simulations.stream.record import Audited, ForgottenCohort, Retrained, SeedRecord, StreamRecord
+from simulations.study import mean_interval
+
+Read = Callable[[Audited], float | None]
+
+BEFORE = -1
+"""As a lag: the model before the campaign that forgot them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A column. `aim` says what is good."""
+
+    title: str
+    aim: str
+    read: Read
+
+
+def _mia(branch: Branch) -> Read:
+    return lambda audited: audited.mia[branch].auc
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("test AUC", "as retrained", lambda a: a.test.auc),
+    Figure("test F1", "as retrained", lambda a: a.test.f1),
+    Figure("test cross-entropy", "as retrained", lambda a: a.test.ce_mean),
+    Figure("MIA, fused", "as retrained, .5 cannot tell", _mia("fused")),
+    Figure("MIA, image", "as retrained", _mia("image")),
+    Figure("MIA, text", "as retrained", _mia("text")),
+    Figure("forgotten patients’ AUC", "as retrained", lambda a: a.forgotten.auc),
+)
+"""MIA (loss AUC of all who were forgotten) never stands without utility: a destroyed model has not forgotten."""
+TEST_AUC, MIA = FIGURES[0], FIGURES[3]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last model of a seed and the one retrained beside it."""
+
+    seed: int
+    campaigns: int
+    forgotten: int
+    last: Audited
+    retrained: Audited
+
+    def difference(self, figure: Figure) -> float | None:
+        """Of the stream's model less that of the retrained one."""
+        ours, theirs = figure.read(self.last), figure.read(self.retrained)
+        return None if ours is None or theirs is None else ours - theirs
+
+
+def ends(record: StreamRecord) -> list[End]:
+    """Of the seeds that came to their end."""
+    return [
+        End(
+            seed.seed,
+            seed.planned,
+            sum(sum(campaign.patients.values()) for campaign in seed.campaigns),
+            seed.campaigns[-1].audited,
+            control.audited,
+        )
+        for seed in record.seeds
+        if seed.finished and (control := seed.at_end) is not None and seed.campaigns
+    ]
+
+
+def mean_of(values: Sequence[float | None]) -> Mean | None:
+    """Over those that are known; the interval needs two."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    mean, low, high = mean_interval(known)
+    return Mean(mean, (low, high) if len(known) > 1 else None, len(known), len(values))
+
+
+def verdict(record: StreamRecord) -> list[str]:
+    """A sentence for each seed, and one for all."""
+    aims = {TEST_AUC.title: float(record.config["auc_aim"]), MIA.title: float(record.config["mia_aim"])}
+    found = ends(record)
+    lines = []
+    for end in found:
+        parts = []
+        for figure in (TEST_AUC, MIA):
+            ours, theirs, off = figure.read(end.last), figure.read(end.retrained), end.difference(figure)
+            if ours is not None and theirs is not None and off is not None:
+                met = "within" if abs(off) <= aims[figure.title] else "not within"
+                parts.append(f"{figure.title} {ours:.3f} beside {theirs:.3f} ({met} {aims[figure.title]:g})")
+        lines.append(
+            f"Seed {end.seed}: after {end.campaigns} campaigns and {end.forgotten} patients {' and '.join(parts)}."
+        )
+    waiting = [seed for seed in record.seeds if not seed.finished]
+    lines += [f"Seed {s.seed}: {len(s.campaigns)} of {s.planned} campaigns so far." for s in waiting]
+    if len(found) > 1:
+        means = [
+            f"{figure.title} {mean.value:+.3f} [{mean.interval[0]:+.3f}, {mean.interval[1]:+.3f}]"
+            for figure in (TEST_AUC, MIA)
+            if (mean := mean_of([end.difference(figure) for end in found])) is not None and mean.interval is not None
+        ]
+        lines.append(f"Mean difference to retrained over {len(found)} seeds: {', '.join(means)}.")
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A group that one campaign unlearned, as the model so many campaigns later treats it."""
+
+    seed: int
+    campaign: int
+    lag: int
+    now: ForgottenCohort
+    after: ForgottenCohort
+    """Right after its own campaign."""
+    retrained: ForgottenCohort | None
+    """At the end of the stream."""
+
+
+def later(record: StreamRecord) -> list[Later]:
+    """Of every unlearned group and every later model; none beyond a retraining, which forgets by itself."""
+    return [found for seed in record.seeds for found in _later(seed)]
+
+
+def _later(seed: SeedRecord) -> Iterator[Later]:
+    control = seed.at_end
+    for own in seed.campaigns:
+        after = own.audited.cohort(own.number)
+        if own.how != "unlearned" or after is None:
+            continue
+        gold = control.audited.cohort(own.number) if control else None
+        if own.before is not None:
+            yield Later(seed.seed, own.number, BEFORE, own.before, after, gold)
+        for model in seed.campaigns[own.number - 1 :]:
+            if model.how == "retrained":
+                break
+            now = model.audited.cohort(own.number)
+            if now is not None:
+                yield Later(seed.seed, own.number, model.number - own.number, now, after, gold)
+
+
+def by_group(found: Sequence[Later], read: Callable[[Later], float | None]) -> Mean | None:
+    """Mean over groups, each with the mean of its own values: groups are what is independent, not models."""
+    values: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for one in found:
+        value = read(one)
+        if value is not None:
+            values[one.seed, one.campaign].append(value)
+    return mean_of([sum(own) / len(own) for own in values.values()])
+
+
+def only_unlearned(seed: SeedRecord, audited: Audited, branch: Branch) -> float | None:
+    """MIA of those whom no retraining helped to forget: patients unlearned after the last hospital left."""
+    last = max((c.number for c in seed.campaigns if c.how == "retrained"), default=0)
+    found = [one for one in audited.cohorts if one.campaign > last]
+    total = sum(one.patients for one in found)
+    return sum(one.patients * one.rank[branch] for one in found) / total if total else None
+
+
+def spent(seed: SeedRecord) -> tuple[list[float], list[float]]:
+    """Cumulative forward units after each campaign: as it was, and with a retraining each time instead."""
+    ours, instead = [0.0], [0.0]
+    for campaign in seed.campaigns:
+        ours.append(ours[-1] + campaign.cost.forward_units)
+        instead.append(instead[-1] + campaign.retraining_units)
+    return ours[1:], instead[1:]
+
+
+def reckoned(seed: SeedRecord, control: Retrained) -> float:
+    """What `retraining_units` said of a retraining that was then done."""
+    return next(c.retraining_units for c in seed.campaigns if c.number == control.after)

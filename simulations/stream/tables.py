@@ -1,0 +1,211 @@
+"""The tables of a stream, from its record alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulations.comparison.tables import DASH, Table, markdown, shown
+from simulations.result import Branch
+from simulations.stream import summary
+from simulations.stream.record import Audited, SeedRecord, StreamRecord
+from simulations.stream.summary import BEFORE, FIGURES, Later
+
+BRANCHES: tuple[Branch, ...] = ("fused", "image", "text")
+LAGS: tuple[tuple[str, int, int], ...] = (
+    ("before their campaign", BEFORE, BEFORE),
+    ("after their campaign", 0, 0),
+    ("1 to 3 campaigns later", 1, 3),
+    ("4 to 7", 4, 7),
+    ("8 to 12", 8, 12),
+    ("13 and more", 13, 10**6),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Table):
+    """A table whose column of names has a head."""
+
+    first: str
+
+
+def tables_of(record: StreamRecord) -> list[Named]:
+    """All but the histories."""
+    found = [_ends(record), _unlearned(record), _memory(record), _cost(record)]
+    return [table for table in found if table.rows]
+
+
+def histories(record: StreamRecord) -> list[Named]:
+    """Every campaign of each seed."""
+    return [_history(seed) for seed in record.seeds]
+
+
+def number(value: float | None, form: str = "{:.3f}") -> str:
+    """Or a dash."""
+    return DASH if value is None else form.format(value)
+
+
+def _ends(record: StreamRecord) -> Named:
+    found = summary.ends(record)
+    rows: list[tuple[str, ...]] = []
+    for end in found:
+        rows.append((f"seed {end.seed}: stream", *(number(f.read(end.last)) for f in FIGURES)))
+        rows.append((f"seed {end.seed}: retrained", *(number(f.read(end.retrained)) for f in FIGURES)))
+    means = (summary.mean_of([end.difference(f) for end in found]) for f in FIGURES)
+    if found:
+        rows.append(("mean difference", *(shown(mean, "{:+.3f}") for mean in means)))
+    titles, aims = (tuple(getattr(f, name) for f in FIGURES) for name in ("title", "aim"))
+    return Named(
+        "At the end, beside the model retrained there; MIA of all who were forgotten",
+        titles,
+        aims,
+        tuple(rows),
+        "model",
+    )
+
+
+def _unlearned(record: StreamRecord) -> Named:
+    rows: list[tuple[str, ...]] = []
+    differences: dict[Branch, list[float | None]] = {branch: [] for branch in BRANCHES}
+    for seed in record.seeds:
+        control = seed.at_end
+        if not seed.finished or control is None:
+            continue
+        ours = {b: summary.only_unlearned(seed, seed.campaigns[-1].audited, b) for b in BRANCHES}
+        theirs = {b: summary.only_unlearned(seed, control.audited, b) for b in BRANCHES}
+        rows.append((f"seed {seed.seed}: stream", *(number(ours[b]) for b in BRANCHES)))
+        rows.append((f"seed {seed.seed}: retrained", *(number(theirs[b]) for b in BRANCHES)))
+        for b in BRANCHES:
+            mine, gold = ours[b], theirs[b]
+            differences[b].append(None if mine is None or gold is None else mine - gold)
+    if rows:
+        means = (summary.mean_of(differences[b]) for b in BRANCHES)
+        rows.append(("mean difference", *(shown(mean, "{:+.3f}") for mean in means)))
+    return Named(
+        "MIA at the end of those alone who were unlearned since the last hospital left",
+        tuple(f"MIA, {b}" for b in BRANCHES),
+        ("as retrained",) * 3,
+        tuple(rows),
+        "model",
+    )
+
+
+def _memory(record: StreamRecord) -> Named:
+    found = summary.later(record)
+    rows: list[tuple[str, ...]] = []
+    for name, least, most in LAGS:
+        here = [one for one in found if least <= one.lag <= most]
+        if here:
+            groups = len({(one.seed, one.campaign) for one in here})
+            rows.append((name, str(groups), *_ranks(here)))
+    gold = [one for one in found if one.lag == 0]
+    if gold:
+        means = (
+            summary.by_group(gold, lambda one, b=b: one.retrained.rank[b] if one.retrained else None)  # type: ignore[misc]  # a default pins the branch
+            for b in BRANCHES
+        )
+        rows.append(("retrained at the end", str(len(gold)), *(shown(mean) for mean in means), DASH))
+    return Named(
+        "Do they come back? MIA by campaigns since forgotten, mean over the groups that one campaign unlearned [95 %]",
+        ("groups", *(f"MIA, {b}" for b in BRANCHES), "fused, change since their campaign"),
+        ("", *("as retrained",) * 3, "0 is the aim"),
+        tuple(rows),
+        "model",
+    )  # fmt: skip
+
+
+def _ranks(here: Sequence[Later]) -> tuple[str, ...]:
+    means = (summary.by_group(here, lambda one, b=b: one.now.rank[b]) for b in BRANCHES)  # type: ignore[misc]  # as above
+    change = summary.by_group(here, lambda one: one.now.rank["fused"] - one.after.rank["fused"])
+    return (*(shown(mean) for mean in means), shown(change, "{:+.3f}"))
+
+
+def _cost(record: StreamRecord) -> Named:
+    rows = []
+    for seed in record.seeds:
+        if not seed.campaigns:
+            continue
+        ours, instead = (values[-1] for values in summary.spent(seed))
+        unlearned = [c for c in seed.campaigns if c.how == "unlearned"]
+        per = (
+            sum(c.cost.forward_units for c in unlearned) / sum(c.retraining_units for c in unlearned)
+            if unlearned
+            else None
+        )
+        control = seed.at_end
+        measured = (
+            f"{control.cost.forward_units / summary.reckoned(seed, control):.2f}" if control is not None else DASH
+        )
+        rows.append((
+            f"seed {seed.seed}", f"{ours:,.0f}", f"{instead:,.0f}", f"{100 * ours / instead:.0f} %",
+            DASH if per is None else f"{100 * per:.0f} %", measured,
+            f"{sum(c.seconds for c in seed.campaigns) / len(seed.campaigns):.0f} s",
+        ))  # fmt: skip
+    head = (
+        "all campaigns", "retraining each time instead", "share", "share, without hospitals that left",
+        "retraining at the end: measured / reckoned", "a campaign with its audits",
+    )  # fmt: skip
+    return Named(
+        "Cost in forward units: a forward of one study is 1, a backward 2", head, ("",) * len(head), tuple(rows), "seed"
+    )
+
+
+def _history(seed: SeedRecord) -> Named:
+    ours, instead = summary.spent(seed)
+    rows = [
+        (
+            str(c.number), f"{c.day:.0f}", str(sum(c.patients.values())), str(len(c.patients)), f"{c.days_left:.0f}",
+            f"{c.how}, {c.leaving} left" if c.leaving else c.how, c.decision.outcome if c.decision else DASH,
+            *(number(f.read(c.audited)) for f in FIGURES[:1] + FIGURES[2:6]), f"{100 * paid / whole:.0f} %",
+        )
+        for c, paid, whole in zip(seed.campaigns, ours, instead, strict=True)
+    ]  # fmt: skip
+    head = (
+        "day", "patients", "hospitals", "days left", "how", "the evaluator",
+        *(f.title for f in FIGURES[:1] + FIGURES[2:6]), "cost so far, of retraining each time",
+    )  # fmt: skip
+    return Named(f"Seed {seed.seed}: every campaign", head, ("",) * len(head), tuple(rows), "campaign")
+
+
+def to_markdown(record: StreamRecord) -> str:
+    """The whole page, without the histories."""
+    versions = ", ".join(f"{name} {found}" for name, found in record.versions.items())
+    seeds = ", ".join(str(seed.seed) for seed in record.seeds)
+    lines = ["# Stream", "", f"Command: `{record.command}`. Seeds {seeds}. Versions: {versions}.", ""]
+    lines += [f"- {line}" for line in summary.verdict(record)]
+    for table in tables_of(record):
+        lines += ["", f"## {table.caption}", "", *markdown(table, table.first)]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(record: StreamRecord) -> str:
+    """A line for every model: the original, after each campaign, and each that was retrained."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    figures = ("test_auc", "test_f1", "test_ce", "mia_fused", "mia_image", "mia_text", "forgotten_auc")
+    writer.writerow([
+        "seed", "model", "campaign", "day", "patients", "hospitals", "days_left", "reason", "leaving", "decision",
+        *figures, "forward_units", "retraining_units",
+    ])  # fmt: skip
+    for seed in record.seeds:
+        none = [""] * 6
+        writer.writerow(
+            [seed.seed, "original", 0, 0, *none, *_figures(seed.original), seed.original_cost.forward_units, ""]
+        )
+        for c in seed.campaigns:
+            writer.writerow([
+                seed.seed, c.how, c.number, c.day, sum(c.patients.values()), len(c.patients), c.days_left, c.reason,
+                c.leaving, c.decision.outcome if c.decision else "", *_figures(c.audited), c.cost.forward_units,
+                c.retraining_units,
+            ])  # fmt: skip
+        for one in seed.retrained:
+            day = seed.campaigns[one.after - 1].day
+            figures_of = _figures(one.audited)
+            writer.writerow([seed.seed, "control", one.after, day, *none, *figures_of, one.cost.forward_units, ""])
+    return text.getvalue()
+
+
+def _figures(audited: Audited) -> list[float | str]:
+    return ["" if (value := figure.read(audited)) is None else value for figure in FIGURES]
