@@ -344,7 +344,7 @@ class Site:
             if len(self._tensors) > 16:
                 self._tensors.clear()
             studies = self.cohort.of(patients).studies
-            self._tensors[patients] = StudyTensors(studies, self.cache, self.tokenizer, lambda: self.stopped)
+            self._tensors[patients] = StudyTensors(studies, self.cache, self.tokenizer, self._consent.stopped)
         return self._tensors[patients]
 
     def _load(self, state: State) -> ImageTextModel:

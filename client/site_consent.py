@@ -15,7 +15,8 @@ from client.consent.ledger_rows import of_patients, standing_of
 from client.consent.opening import open_ledger
 from client.consent.overview import has_ledger
 from client.consent.revocation import OPEN, TO_FORGET, Receipt, Request, Scope, Source, Standing, State, Waiting
-from client.consent.tombstones import TombstoneFile, TombstoneWatch
+from client.consent.tombstone_watch import TombstoneWatch
+from client.consent.tombstones import TombstoneFile
 from client.consent.workflow import close, escalate, take_up
 from client.participation import fixed_cohort_in, last_uses
 from client.pseudonyms import Pseudonyms

@@ -33,7 +33,8 @@ from client.consent.revocation import (
     Waiting,
     is_doubt,
 )
-from client.consent.tombstones import Tombstone, TombstoneFile, TombstoneWatch
+from client.consent.tombstone_watch import TombstoneWatch
+from client.consent.tombstones import Tombstone, TombstoneFile
 from client.consent.transitions import check_transition, classified
 from client.database import PatientRow
 from client.pseudonyms import Pseudonyms

@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,49 +154,6 @@ class TombstoneFile:
         return OutputError(
             f"cannot write: {err.strerror or err}", where=str(self.path), remedy="check the folder and its disk"
         )
-
-
-class TombstoneWatch:
-    """Who is stopped as the file stands now; only what was added is read, when something was. Threads may share it."""
-
-    def __init__(self, file: TombstoneFile) -> None:
-        self._file, self._lock = file, threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
-        self._end = 0
-        self._standing: Standing = {}
-        self._stopped: frozenset[str] = frozenset()
-
-    def now(self) -> frozenset[str]:
-        """Pseudonyms.
-
-        Raises:
-            CohortError: damaged, made with another secret, or gone after it was there.
-        """
-        with self._lock:
-            # The stamp is taken before the content: what is added in between is found at the next call at the latest.
-            stamp = self._stamp()
-            if stamp == self._seen:
-                return self._stopped
-            if stamp is None:
-                raise CohortError("gone", where=str(self._file.path), remedy="restore it; nothing is trained before")
-            again = self._seen is None or stamp[0] != self._seen[0] or stamp[2] < self._end
-            start, standing = (0, {}) if again else (self._end, self._standing)
-            end, content = self._file.lines_since(start)
-            self._file.apply(content, standing, with_header=start == 0)
-            self._seen, self._end, self._standing = stamp, end, standing
-            self._stopped = frozenset(pseudonym for pseudonym, _ in standing)
-            return self._stopped
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.stat(self._file.path)
-        except FileNotFoundError:
-            return None
-        except OSError as err:
-            raise CohortError(
-                f"cannot be read: {err.strerror}", where=str(self._file.path), remedy="check its permissions"
-            ) from None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _whole_until(handle: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,8 @@ class StudyTensors:
         studies: in the order of the rows.
         cache: where their pixels are.
         tokenizer: for their reports.
-        withdrawn: patients who are out from now on; asked before every batch that is learned from or scored.
+        withdrawn: patients who are out from now on; asked before every batch that is learned from or scored. As long as
+            nothing changes the same object is best returned, for which nothing is computed again.
         branches: bool `[3, studies]`, in the order of `BRANCHES`: on which branches a study is to be forgotten, as who
             revokes the use of images alone leaves the report's branch as it is; all without it.
     """
@@ -54,7 +55,7 @@ class StudyTensors:
         studies: tuple[Study, ...],
         cache: ImageCache,
         tokenizer: Tokenizer,
-        withdrawn: Callable[[], Collection[str]] | None = None,
+        withdrawn: Callable[[], frozenset[str]] | None = None,
         branches: NDArray[np.bool_] | None = None,
     ) -> None:
         self.studies, self.tokenizer, self._withdrawn = studies, tokenizer, withdrawn
@@ -65,6 +66,7 @@ class StudyTensors:
         self.branches = np.ones((3, len(studies)), dtype=np.bool_) if branches is None else branches
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(s.patient for s in studies))}
         self.patients = np.array([numbers[s.patient] for s in studies], dtype=np.int64)
+        self._kept: tuple[frozenset[str], NDArray[np.bool_] | None] = frozenset(), None
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -102,5 +104,12 @@ class StudyTensors:
                 yield self.batch(rows, device)
 
     def _still_in(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        gone = self._withdrawn() if self._withdrawn is not None else ()
-        return rows[[self.studies[row].patient not in gone for row in rows]] if gone else rows
+        if self._withdrawn is None:
+            return rows
+        gone = self._withdrawn()
+        known, kept = self._kept
+        if gone is not known:
+            still = np.array([study.patient not in gone for study in self.studies], dtype=np.bool_)
+            kept = None if still.all() else still
+            self._kept = gone, kept
+        return rows if kept is None else rows[kept[rows]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from client.consent.ledger import Ledger
 from client.consent.revocation import Request, State
-from client.consent.tombstones import Tombstone, TombstoneFile, TombstoneWatch
+from client.consent.tombstone_watch import TombstoneWatch
+from client.consent.tombstones import Tombstone, TombstoneFile
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError, OutputError
 
@@ -111,9 +113,49 @@ def test_a_watch_reads_a_file_that_took_the_place_of_another_and_misses_one_that
     other.append([stone(B), stone(C)])
     os.replace(other.path, file.path)
     assert watch.now() == {B, C}
+    os.rename(file.path, file.path.with_name("aside"))
+    file.append([stone(C)])
+    assert watch.now() == {C}
     file.path.unlink()
     with pytest.raises(CohortError, match="gone"):
         watch.now()
+
+
+def test_a_watch_finds_that_a_folder_above_the_file_was_moved(tmp_path: Path) -> None:
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    file = TombstoneFile(folder / "tombstones.log", "f" * 16)
+    file.append([stone(A)])
+    watch = TombstoneWatch(file)
+    assert watch.now() == {A}
+    folder.rename(tmp_path / "aside")
+    folder.mkdir()
+    file.append([stone(B)])
+    end = time.monotonic() + 30
+    while watch.now() != {B}:
+        assert time.monotonic() < end
+
+
+def test_a_watch_keeps_one_file_open_however_often_it_looks_and_none_when_it_is_let_go(file: TombstoneFile) -> None:
+    def handles() -> int:
+        return sum(1 for each in Path("/proc/self/fd").iterdir() if os.path.realpath(each) == str(file.path))
+
+    watch = TombstoneWatch(file)
+    for receipt in ("r1", "r2", "r3"):
+        file.append([stone(A, receipt)])
+        watch.now()
+    assert handles() == 1
+    del watch
+    assert handles() == 0
+
+
+def test_a_watch_gives_the_same_object_until_something_changes(file: TombstoneFile) -> None:
+    file.append([stone(A)])
+    watch = TombstoneWatch(file)
+    before = watch.now()
+    assert watch.now() is before
+    file.append([stone(B)])
+    assert watch.now() is not before
 
 
 def test_what_an_older_backup_of_the_database_lacks_is_put_back(

@@ -109,6 +109,6 @@ def test_steps_are_taken_with_dropout_and_all_else_is_looked_at_without(
 
 @pytest.mark.parametrize("name", sorted({*METHODS} - {"fed_quit", "pga"}))
 def test_nobody_left_to_retain_is_an_error(name: str, card: ModelCard, real_sets: UnlearnSets) -> None:
-    real_sets.retain._withdrawn = lambda: {study.patient for study in real_sets.retain.studies}
+    real_sets.retain._withdrawn = lambda: frozenset(s.patient for s in real_sets.retain.studies)
     with pytest.raises(CohortError, match="nobody is left"):
         run(name, card.build(1), real_sets)
