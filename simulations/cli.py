@@ -281,6 +281,31 @@ def stream(
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
 
 
+@app.command(epilog="Example: fedforget-sim scale --preset standard --out runs/scale")
+def scale(
+    preset: Annotated[str, typer.Option(help="Name or path of a preset of sizes.")] = "standard",
+    assignments: Set = None,
+    out: Out = Path("runs/scale"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure federations of 4 to 256 hospitals, go on at the size where it stopped, and show what bends."""
+    from simulations.scale.command import Request, run_scale  # noqa: PLC0415 - torch, for commands that need it
+
+    command = f"fedforget-sim scale --preset {preset}" + "".join(f" --set {text}" for text in assignments or [])
+    with (
+        clear_errors("stopped; the same command goes on with the size that was under way"),
+        _progress(quiet=as_json) as on_progress,
+    ):
+        report = run_scale(
+            Request(preset, assignments or [], command),
+            out,
+            say=lambda text: None if as_json else _err.print(text, highlight=False, soft_wrap=True),
+            on_progress=on_progress,
+        )
+    if as_json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+
+
 @app.command(epilog="Example: fedforget-sim make-hospitals hospitals --sites 4 --patients 60")
 def make_hospitals(
     folder: Annotated[Path, typer.Argument(help="Where to write DICOM files and manifest.csv.")],

@@ -1,4 +1,4 @@
-"""A Flower Grid that calls the ClientApp in this process: no Ray, no sockets. For tests and quick studies."""
+"""Flower Grids without a runtime: no Ray, no sockets. The local one calls the ClientApp in this process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 
-class LocalGrid(Grid):
-    """One persistent Context per node; a message is handled when it is pushed, in order."""
+def identify(message: Message) -> str:
+    """Give a message an id, as a runtime does when it takes it; one that it has is kept."""
+    identity = message.metadata.message_id or str(uuid.uuid4())
+    message.metadata.__dict__["_message_id"] = identity
+    return identity
 
-    def __init__(self, app: ClientApp, node_configs: Mapping[int, Mapping[str, Any]]) -> None:
-        self._app = app
+
+class BareGrid(Grid):
+    """What every Grid without a runtime does alike; how a message gets to its node is left open."""
+
+    def __init__(self, nodes: Iterable[int]) -> None:
+        self._nodes = tuple(nodes)
         self._run = Run.create_empty(run_id=1)
-        self._contexts = {
-            node: Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
-            for node, config in node_configs.items()
-        }
-        self._done: dict[str, Message] = {}
         # Message() asks this internal class for the ids that a runtime would have set.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
@@ -44,14 +46,30 @@ class LocalGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """All nodes; none is ever offline."""
-        return list(self._contexts)
+        return list(self._nodes)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002 - part of the interface
+        """Push and pull."""
+        return self.pull_messages(self.push_messages(messages))
+
+
+class LocalGrid(BareGrid):
+    """One persistent Context per node; a message is handled when it is pushed, in order."""
+
+    def __init__(self, app: ClientApp, node_configs: Mapping[int, Mapping[str, Any]]) -> None:
+        super().__init__(node_configs)
+        self._app = app
+        self._contexts = {
+            node: Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
+            for node, config in node_configs.items()
+        }
+        self._done: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Handle each message at once and keep the reply."""
         ids = []
         for message in messages:
-            identity = str(uuid.uuid4())
-            message.metadata.__dict__["_message_id"] = identity
+            identity = identify(message)
             self._done[identity] = self._handle(message)
             ids.append(identity)
         return ids
@@ -69,7 +87,3 @@ class LocalGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there."""
         return [self._done.pop(identity) for identity in list(message_ids) if identity in self._done]
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002 - part of the interface
-        """Push and pull."""
-        return self.pull_messages(self.push_messages(messages))

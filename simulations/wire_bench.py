@@ -33,6 +33,7 @@ from server.control import Control
 from server.settings import ServerFolder
 from server.setup import create_server
 from server.superlink import flower_environment, superexec_argv, superlink_argv
+from simulations.process_memory import resident
 from simulations.wire_case import ROUNDS, SITES, VARIABLE, Case, shapes
 
 CASES = (
@@ -126,12 +127,7 @@ class Peaks:
         self._stop.set()
 
     def _note(self, part: str, process: int) -> None:
-        try:
-            status = Path(f"/proc/{process}/status").read_text()
-        except OSError:
-            return
-        peak = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
-        self.found[part] = max(self.found[part], peak)
+        self.found[part] = max(self.found[part], resident(process, "peak") or 0)
 
 
 def _is_serverapp(folder: Path) -> bool:

@@ -1,0 +1,211 @@
+"""Measures one federation from its server's process, which holds nothing of the hospitals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from common.errors import FedForgetError
+from common.evaluation.figures import FederationFigures
+from common.evaluation.merge import merge
+from common.model.checkpoint import ModelCard
+from common.wire import TRAIN, EvaluateRequest
+from server.aggregation import State, shares
+from server.campaign import run_campaign
+from server.downlink import Downlink
+from server.federation import Federation, connect
+from server.journal import MemoryJournal
+from server.states import CampaignState
+from server.training import average_round, evaluate
+from simulations.process_memory import resident
+from simulations.scale.hospitals import PipedGrid, Traffic, hospitals
+from simulations.scale.result import Size, Stage, StageName, write_size
+from simulations.scale.settings import ScaleConfig
+
+_MERGES = 5
+"""One takes milliseconds: the least of so many is told."""
+
+
+class StopWatch:
+    """Notes what passed since it was last asked."""
+
+    def __init__(self, grid: PipedGrid) -> None:
+        self._grid = grid
+        self._cpu, self._wall = time.process_time(), time.monotonic()
+
+    def lap(self) -> Stage:
+        """The stage since the last call."""
+        cpu, wall, seen = time.process_time(), time.monotonic(), self._grid.traffic
+        stage = Stage(
+            server=cpu - self._cpu,
+            hospitals=seen.hospitals,
+            slowest=sum(seen.slowest.values()),
+            wall=wall - self._wall,
+            up=seen.up,
+            down=seen.down,
+            messages=seen.messages,
+        )
+        self._cpu, self._wall, self._grid.traffic = cpu, wall, Traffic()
+        return stage
+
+
+class TimedJournal(MemoryJournal):
+    """Ends a stage where a campaign moves on."""
+
+    def __init__(self, watch: StopWatch, before: FederationFigures) -> None:
+        super().__init__(before=before)
+        self.stages: dict[StageName, Stage] = {}
+        self._watch = watch
+
+    def enter(self, state: CampaignState, reason: str = "") -> None:
+        """See `Journal`."""
+        super().enter(state, reason)
+        ended: dict[CampaignState, StageName] = {
+            CampaignState.AGGREGATING: "unlearning",
+            CampaignState.EVALUATING: "retention",
+        }
+        if state in ended:
+            self.stages[ended[state]] = self._watch.lap()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One federation to be measured.
+
+    Attributes:
+        folders: of the hospitals, by node from 1 on.
+        forget: who will revoke, by node.
+        out: for what the server leaves on disk.
+        digest: of all that the result depends on.
+        machine: what it runs on.
+        versions: of the libraries.
+    """
+
+    config: ScaleConfig
+    card: ModelCard
+    folders: Mapping[int, Path]
+    forget: Mapping[int, tuple[str, ...]]
+    out: Path
+    digest: str
+    machine: str
+    versions: Mapping[str, str]
+
+    @property
+    def messages(self) -> int:
+        """How many will be answered."""
+        exchanges = 1 + 2 + self.config.rounds + 2 + self.config.run.experiment.campaign.retention_rounds + 1
+        return exchanges * len(self.folders) + len(self.forget) + 1
+
+
+def measure_here(pipe: Connection, order: Order, out: Path) -> None:
+    """`measure` in a process that was started for it: into `out`, with progress, or what went wrong, to `pipe`."""
+    # Ctrl-C goes to all processes of a terminal; the first one ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def on_answer(count: int) -> None:
+        pipe.send_bytes(json.dumps(count).encode())
+
+    try:
+        write_size(out, measure(order, on_answer))
+    except FedForgetError as error:
+        pipe.send_bytes(json.dumps(str(error)).encode())
+
+
+def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
+    """Train, let patients revoke, audit, and have a campaign forget them.
+
+    `on_answer` is called with how many messages were answered so far.
+
+    Raises:
+        FedForgetError: a hospital did not answer.
+    """
+    torch.set_num_threads(1)
+    begin, experiment = time.monotonic(), order.config.run.experiment
+    with hospitals(order.folders, order.forget, on_answer) as grid:
+        federation, initial = connect(grid, len(order.folders)), order.card.build(experiment.seed).state_dict()
+        memory = resident("self", "now")
+        _warm_up(federation, order)
+        federation.downlink = Downlink(experiment.wire.precision, order.card.frozen_names())
+        state = federation.downlink.start(initial)
+        statuses = federation.status()
+        registered = shares({name: found.retain_studies for name, found in statuses.items()})
+        watch = StopWatch(grid)
+        watch.lap()
+        rounds = []
+        for number in range(order.config.rounds):
+            state, _ = average_round(
+                federation, TRAIN, state, registered, experiment.train,
+                epochs=experiment.train.local_epochs, number=number, seed=experiment.seed,
+            )  # fmt: skip
+            rounds.append(watch.lap())
+        grid.revoke()
+        watch.lap()
+        before, merging = _audit(federation, state, order.config)
+        audit = watch.lap()
+        journal = TimedJournal(watch, before)
+        done = run_campaign(
+            federation, state, experiment, journal=journal, folder=order.out, on_round=lambda _: None
+        )  # fmt: skip
+        last, peak = watch.lap(), resident("self", "peak")
+    stages: dict[StageName, Stage] = {
+        "first round": rounds[0],
+        "round": _mean(rounds[1:]),
+        "audit": audit,
+        **journal.stages,
+        "final audit": last,
+    }
+    return Size(
+        digest=order.digest,
+        hospitals=len(order.folders),
+        patients=sum(found.registered["train"] for found in statuses.values()),
+        forgotten=done.collected.patients,
+        parameters=sum(tensor.numel() for tensor in state.values()),
+        stages=stages,
+        merge=merging,
+        memory=None if memory is None else memory / 2**20,
+        peak=None if memory is None or peak is None else (peak - memory) / 2**20,
+        decision=done.decision.outcome,
+        machine=order.machine,
+        versions=dict(order.versions),
+        seconds=time.monotonic() - begin,
+    )
+
+
+def _warm_up(federation: Federation, order: Order) -> None:
+    """A round of another model at one hospital: what a process loads at its first use is nobody's cost."""
+    experiment = order.config.run.experiment
+    other = federation.downlink.start(order.card.build(experiment.seed + 1).state_dict())
+    average_round(federation, TRAIN, other, {federation.sites[0]: 1.0}, experiment.train, epochs=1, number=0, seed=1)
+
+
+def _audit(federation: Federation, state: State, config: ScaleConfig) -> tuple[FederationFigures, float]:
+    """As `server.campaign.audit`, with the core seconds that one merging takes."""
+    experiment = config.run.experiment
+    request = EvaluateRequest(purpose="audit", seed=experiment.seed, decision=experiment.decision)
+    parts = {name: reply.audit for name, reply in evaluate(federation, state, request) if reply.audit is not None}
+    taken = []
+    for _ in range(_MERGES):
+        begin = time.process_time()
+        figures = merge(parts)
+        taken.append(time.process_time() - begin)
+    return figures, min(taken)
+
+
+def _mean(laps: Sequence[Stage]) -> Stage:
+    count = len(laps)
+    return Stage(
+        server=sum(lap.server for lap in laps) / count,
+        hospitals=sum(lap.hospitals for lap in laps) / count,
+        slowest=sum(lap.slowest for lap in laps) / count,
+        wall=sum(lap.wall for lap in laps) / count,
+        up=round(sum(lap.up for lap in laps) / count),
+        down=round(sum(lap.down for lap in laps) / count),
+        messages=round(sum(lap.messages for lap in laps) / count),
+    )

@@ -1,0 +1,169 @@
+"""Makes the hospitals once, and measures each size in a process of its own that has none of their memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+
+from client.site_files import read_site, write_site
+from common.errors import FedForgetError
+from common.files import write_text
+from common.model.checkpoint import ModelCard
+from common.records import Split
+from simulations.experiment import versions
+from simulations.prepare import prepare, require_writable
+from simulations.scale.measure import Order, measure_here
+from simulations.scale.result import Size, read_size, size_path
+from simulations.scale.settings import ScaleConfig
+from simulations.settings import SimulationConfig
+
+OnProgress = Callable[[str, int, int], None]
+WORLD_FILE = "world.json"
+
+
+class World(BaseModel):
+    """The largest federation, and who will revoke at each hospital."""
+
+    digest: str
+    card: ModelCard
+    sites: tuple[str, ...]
+    forget: dict[str, tuple[str, ...]]
+
+
+def run_sizes(config: ScaleConfig, out: Path, on_progress: OnProgress) -> list[Size]:
+    """Measure the sizes that have no result with these settings yet; all of them, smallest first.
+
+    Raises:
+        InputError: settings or folder.
+        FedForgetError: a process died, or a hospital did not answer.
+    """
+    require_writable(out)
+    known = {count: _known(config, out, count) for count in config.sizes}
+    if missing := [count for count, found in known.items() if found is None]:
+        world = made(config, out / "world", on_progress)
+        for count in missing:
+            known[count] = measured(config, world, out, count, on_progress)
+            shutil.rmtree(out / "work", ignore_errors=True)
+    return [found for found in known.values() if found is not None]
+
+
+def _known(config: ScaleConfig, out: Path, count: int) -> Size | None:
+    path = size_path(out, count)
+    if not path.exists():
+        return None
+    found = read_size(path)
+    return found if found.digest == digest(config, count) else None
+
+
+def digest(config: ScaleConfig, count: int) -> str:
+    """Of all that the result of a size depends on."""
+    # A smaller federation is the first hospitals of the largest, whatever that is.
+    said = config.model_dump(mode="json", exclude={"sizes": True, "run": {"hospitals": {"sites"}}})
+    return hashlib.sha256(json.dumps([said, count], sort_keys=True).encode()).hexdigest()
+
+
+def made(config: ScaleConfig, folder: Path, on_progress: OnProgress) -> World:
+    """The hospitals of the largest federation, written to `folder` or found there.
+
+    Raises:
+        InputError: settings or folder.
+    """
+    count = max(config.sizes)
+    file, wanted = folder / WORLD_FILE, digest(config, count)
+    if file.exists() and (known := World.model_validate_json(file.read_bytes())).digest == wanted:
+        return known
+    shutil.rmtree(folder, ignore_errors=True)
+    enlarged = config.run.hospitals.model_copy(update={"sites": count})
+    run: SimulationConfig = config.run.model_copy(update={"hospitals": enlarged})
+    prepared = prepare(run, folder, lambda done, total: on_progress("images", done, total))
+    world = World(digest=wanted, card=prepared.card, sites=_by_number(prepared.sites), forget=prepared.forget)
+    write_text(file, world.model_dump_json() + "\n")
+    return world
+
+
+def _by_number(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`site-2` before `site-10`."""
+    return tuple(sorted(names, key=lambda name: (len(name), name)))
+
+
+def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progress: OnProgress) -> Size:
+    """One size, in a process whose memory begins with the server.
+
+    Raises:
+        FedForgetError: it died, or a hospital did not answer.
+    """
+    sites = dict(enumerate(world.sites[:count], start=1))
+    folders = {node: out / "work" / "sites" / name for node, name in sites.items()}
+    for node, name in sites.items():
+        file = read_site(out / "world" / "sites" / name)
+        write_site(
+            folders[node], file.cohort, Split(file.subsets), file.card,
+            name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
+        )  # fmt: skip
+    forget = {node: world.forget[name] for node, name in sites.items() if name in world.forget}
+    order = Order(
+        config, world.card, folders, forget, out / "work" / "server",
+        digest=digest(config, count), machine=_machine(), versions=versions(),
+    )  # fmt: skip
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=measure_here, args=(theirs, order, out))
+    stage = f"{count} hospitals"
+    on_progress(stage, 0, order.messages)
+    with _one_thread():
+        process.start()
+    theirs.close()
+    try:
+        while (said := _next(ours)) is not None:
+            if isinstance(said, str):
+                raise FedForgetError(f"{stage}: {said}")
+            on_progress(stage, said, order.messages)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        process.join()
+        ours.close()
+    if process.exitcode:
+        raise FedForgetError(f"{stage}: the process died, perhaps for want of memory; the same command goes on")
+    on_progress(stage, order.messages, order.messages)
+    return read_size(size_path(out, count))
+
+
+def _machine() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{os.cpu_count()} cores, {gpu}, {platform.system()} {platform.machine()}"
+
+
+def _next(pipe: Connection) -> int | str | None:
+    """How many messages were answered, why it cannot go on, or None at the end."""
+    try:
+        said: int | str = json.loads(pipe.recv_bytes())
+    except EOFError:
+        return None
+    return said
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Read where a process imports torch: with several threads seconds of a core say little."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

@@ -1,0 +1,54 @@
+"""Settings of a measurement over federations of several sizes: one TOML file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from common.config import Settings, override, parse, read_toml
+from common.errors import ConfigError
+from simulations.settings import SimulationConfig
+
+
+class ScaleConfig(Settings):
+    """One run of `fedforget-sim scale`."""
+
+    run: SimulationConfig = SimulationConfig()
+    """The federation: as a preset of `fedforget-sim run`, with made-up hospitals. How many they are is `sizes`."""
+    sizes: tuple[int, ...] = Field(default=(4, 16, 64, 256), min_length=1)
+    """Hospitals of each federation; a smaller one is the first hospitals of the largest."""
+    rounds: int = Field(default=3, ge=2)
+    """Of training. The first sends whole models, and is told apart from those that send changes."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if sorted({*self.sizes}) != list(self.sizes) or self.sizes[0] < 2:
+            raise ValueError("sizes rise, from 2 on")
+        if self.run.manifest:
+            raise ValueError("hospitals are made up here; leave out run.manifest")
+        return self
+
+
+def scale_names() -> tuple[str, ...]:
+    """Names of the presets, in `presets/scale`."""
+    folder = resources.files("simulations") / "presets" / "scale"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))
+
+
+def load_scale(preset: str, assignments: list[str]) -> ScaleConfig:
+    """A preset by name or path, with `a.b=c` assignments over it.
+
+    Raises:
+        ConfigError: an unknown preset or setting.
+    """
+    path = Path(preset)
+    if not path.suffix:
+        if preset not in scale_names():
+            raise ConfigError(
+                f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(scale_names())}"
+            )
+        path = Path(str(resources.files("simulations") / "presets" / "scale" / f"{preset}.toml"))
+    return parse(ScaleConfig, override(read_toml(path), assignments), path.name)
