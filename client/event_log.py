@@ -5,6 +5,7 @@ It follows the records, as they are written first and durably: the ledger, what 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from client.consent.vault import Vault
 from client.database import LOG, HoldingRow
 from client.settings import SiteFolder
 from common.errors import InputError
-from common.event_log import Clock, EventLog, Record, origin_of
+from common.event_log import Clock, EventLog, Record, only, origin_of, signed_by
 from common.evidence import dsse
 from common.evidence.canonical import Json, canonical, parse_canonical
 from common.evidence.commitment import commitment
 from common.evidence.keys import PublicKey, SigningKey
-from common.evidence.schema import time_text
+from common.evidence.log_checkpoint import Checkpoint
+from common.evidence.opened_leaf import open_leaf
+from common.evidence.schema import decode, encode, time_text
 from common.evidence.statements import PAYLOAD_TYPE, read_revocation, revocation_statement
 from common.evidence.statements import Revocation as Statement
 from common.private_keys import load_signing_key, read_public_key
@@ -96,11 +99,8 @@ class SiteLog:
             digests = sorted(self._answered(session, settled))
             document: dict[str, Json] = {"campaign": campaign, "how": how, "version": version, "weights": weights}
             document["revocations"] = [*digests]
-            records = [Record(f"ended:{campaign}", how if digests else "adopted", canonical(document))]
-            if digests:
-                closed = canonical({"access": "closed", "campaign": campaign})
-                records.append(Record(f"access-closed:{campaign}", "access-closed", closed))
-            self.log.append(session, records, self.key())
+            record = Record(f"ended:{campaign}", how if digests else "adopted", canonical(document))
+            self.log.append(session, [record], self.key())
 
     def statement(self, receipt: str) -> bytes:
         """The signed statement that revocations were received under a receipt, which attestations answer by its digest.
@@ -122,6 +122,25 @@ class SiteLog:
             both = sorted((*envelope.signatures, added), key=lambda signature: signature.keyid)
             envelope = dsse.Envelope(envelope.payload, envelope.payload_type, tuple(both))
         return dsse.encode_envelope(envelope)
+
+    def open_leaf(self, position: int) -> bytes:
+        """The file of a leaf with what it commits to, under the newest checkpoint that the coordinator co-signed.
+
+        Raises:
+            InputError: no such leaf, what it commits to was erased, or the coordinator does not know it yet.
+        """
+        ours, coordinator = self.key().public, self.coordinator()
+        with self.session() as session:
+            opened = next((item for item in self.log.vault(session) if item.position == position), None)
+            if opened is None:
+                raise InputError("no such leaf, or what it commits to was erased", remedy="see fedforget-site log show")
+            for envelope in self.log.checkpoints(session):
+                size = decode(Checkpoint, envelope.body).size
+                if size > position and signed_by(envelope, ours) and signed_by(envelope, coordinator):
+                    leaves = self.log.leaves(session)[:size]
+                    shown = only(envelope, ours, coordinator)
+                    return encode(open_leaf(shown, leaves, position, opened.document, opened.salt))
+        raise InputError("the coordinator has not co-signed this leaf yet", remedy="try again in a minute of `up`")
 
     def erase(self, receipt: str) -> None:
         """Forget what the log commits to about a receipt, and the form that came with it, for good.
@@ -246,12 +265,15 @@ def _holds(session: Session) -> Iterator[Record]:
 
 
 def _access(session: Session) -> Iterator[Record]:
-    """Since when a campaign may read its patients, and until when it could."""
+    """Since when a campaign may read its patients, until when it could, and how much was deleted then."""
+    times = Counter[tuple[str, int]]()
     for row in session.scalars(select(AccessRow).where(AccessRow.campaign > 0).order_by(AccessRow.id)).all():
         document: dict[str, Json] = {"access": row.what, "campaign": row.campaign}
-        if row.what == "opened":
-            document["patients"] = row.patients
-        yield Record(f"access-{row.what}:{row.campaign}", f"access-{row.what}", canonical(document))
+        document |= {"patients": row.patients} if row.what == "opened" else {"purged": row.purged}
+        times[row.what, row.campaign] += 1
+        # The first time has the name that it always had, which tells what earlier releases have logged.
+        again = f":{times[row.what, row.campaign]}" if times[row.what, row.campaign] > 1 else ""
+        yield Record(f"access-{row.what}:{row.campaign}{again}", f"access-{row.what}", canonical(document))
 
 
 def _holdings(session: Session) -> Iterator[Record]:

@@ -83,6 +83,8 @@ def brief(what: Json) -> str:
 def _short(value: Json) -> str:
     if isinstance(value, list):
         return str(len(value))
+    if isinstance(value, dict):
+        return " ".join(f"{name}={count}" for name, count in value.items())
     text = str(value).splitlines()[0]
     return f"{text[:12]}..." if _DIGEST.fullmatch(text) else text[:_WIDEST]
 
@@ -95,9 +97,8 @@ def key_history(log: EventLog, session: Session, name: str) -> KeyHistory:
         if item.source.startswith(f"{KEY}:") and isinstance(value, dict):
             start = decode(Entry, log.leaf(session, item.position)).time
             if records:
-                # Both may have been used for the first time within one second.
-                end = max(start, _second_after(records[-1].valid_from))
-                records[-1] = replace(records[-1], valid_until=end)
+                # Times are in whole seconds: in the one in which the next key began, this one may have signed still.
+                records[-1] = replace(records[-1], valid_until=_second_after(start))
             records.append(KeyRecord(name, str(value["key"]), start))
     return KeyHistory(tuple(records))
 

@@ -108,6 +108,21 @@ def statement(
         show({"file": str(to), "state": state}, human, as_json=as_json)
 
 
+@app.command("open", epilog="Example: fedforget-site log open 17 access-closed.json --dir hospital")
+def open_leaf(
+    leaf: Annotated[int, typer.Argument(metavar="LEAF", min=0, help="Its number, as `log show` prints it.")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write a leaf with what it commits to and the proof, for `verify --leaf`; as what was deleted after a campaign."""
+    from common.files import write_bytes  # noqa: PLC0415 - for this command alone
+
+    with clear_errors(), opened_site(folder) as site:
+        write_bytes(to, site.open_leaf(leaf))
+        show({"file": str(to), "leaf": leaf}, f"{to}: for `fedforget-site verify --leaf`", as_json=as_json)
+
+
 @app.command(epilog="Example: fedforget-site log erase --older-than 6 --dir hospital")
 def erase(
     receipt: Annotated[

@@ -31,6 +31,7 @@ def verify(
     checkpoint: Annotated[Files, typer.Option("--checkpoint", help="Checkpoint that another hospital holds.")] = None,
     model: Annotated[Files, typer.Option("--model", help="File of the model in use.")] = None,
     revocation: Annotated[Files, typer.Option("--revocation", help="Signed statement about a revocation.")] = None,
+    leaf: Annotated[Files, typer.Option("--leaf", help="Leaf of a hospital's log, by its `log open`.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what of an attestation holds and what it does not show; exit code 6 when something does not hold."""
@@ -47,6 +48,7 @@ def verify(
         "checkpoint": checkpoint,
         "model": model,
         "revocation": revocation,
+        "leaf": leaf,
     }
     arguments += [f"--{option}={value}" for option, values in many.items() for value in values or ()]
     raise typer.Exit(main(arguments))

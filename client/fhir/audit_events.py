@@ -156,12 +156,15 @@ def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterat
     else:
         yield _system_object(f"urn:fedforget:log:site:{parties.site}", str(leaf.position))
     if "campaign" in value:
-        patients = [{"type": "patients", "valueString": str(value["patients"])}] if "patients" in value else []
+        detail = [{"type": "patients", "valueString": str(value["patients"])}] if "patients" in value else []
+        purged = value.get("purged")
+        counts = sorted(purged.items()) if isinstance(purged, dict) else []
+        detail += [{"type": f"purged-{name}", "valueString": str(count)} for name, count in counts]
         yield {
             "what": {"identifier": {"system": "urn:fedforget:campaign", "value": str(value["campaign"])}},
             "type": _coding(_ENTITY_TYPE, "4", "Other"),
             "role": _coding(_ROLE, "20", "Job"),
-            **({"detail": patients} if patients else {}),
+            **({"detail": detail} if detail else {}),
         }
 
 

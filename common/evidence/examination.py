@@ -12,7 +12,8 @@ from common.evidence.countersignature import claims_of
 from common.evidence.findings import Finding, Outcome, fails, holds, not_checked
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import PinnedKeys
-from common.evidence.log_findings import log_findings
+from common.evidence.log_findings import log_findings, timeless
+from common.evidence.opened_leaf import leaf_finding
 
 REQUIRED = {"site": 1, "server": 1}
 """Who must have signed an attestation, unless the auditor asks for others."""
@@ -51,6 +52,7 @@ def examine(
     peer_checkpoints: Sequence[bytes] = (),
     models: Mapping[str, str] | None = None,
     revocations: Sequence[bytes] = (),
+    leaves: Sequence[bytes] = (),
 ) -> Examination:
     """Check an attestation; never raises for what is wrong with the evidence.
 
@@ -62,6 +64,7 @@ def examine(
         peer_checkpoints: checkpoint files that peers hold, got from them and not with the bundle.
         models: SHA-256 of model files at hand, by the name to show.
         revocations: signed revocation statements that the auditor knows of.
+        leaves: opened leaves of hospitals' logs.
     """
     try:
         envelope = dsse.decode_envelope(attestation)
@@ -80,6 +83,10 @@ def examine(
         *_models(files, models or {}),
         *_revocations(unlearning, keys, revocations, required),
         *log_findings(envelope.body, unlearning, keys, bundle, peer_checkpoints),
+        *(
+            leaf_finding(data, timeless(keys), unlearning.campaign, f"opened leaf {number}")
+            for number, data in enumerate(leaves, 1)
+        ),
     ]
     return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits))
 

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [_read(path) for path in options.checkpoint],
             {path: _digest(path) for path in options.model},
             [_read(path) for path in options.revocation],
+            [_read(path) for path in options.leaf],
         )
     except FedForgetError as err:
         sys.stderr.write(f"error: {err}\n")
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", action="append", default=[], metavar="FILE", help="checkpoint that a peer co-signed")
     add("--model", action="append", default=[], metavar="FILE", help="file of the model in use")
     add("--revocation", action="append", default=[], metavar="FILE", help="signed revocation statement")
+    add("--leaf", action="append", default=[], metavar="FILE", help="leaf of a hospital's log, with what it says")
     add("--json", action="store_true", help="print JSON")
     return parser
 

@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 import client.doctor
 import server.doctor
 from client.app import app
+from client.cli import app as site_app
+from client.consent.ledger_tables import AccessRow
 from client.consent.overview import read_revocations
 from client.coordination import connect
 from client.enrolment import join
@@ -182,6 +184,7 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
         export_log(hospital.log, session, hospital.key().public, "site", tmp_path / "site")
     (receipt,) = {entry.receipt for entry in read_revocations(world.folders["north"].root).patients.values()}
     (tmp_path / "audit" / "revocation.json").write_bytes(hospital.statement(receipt))
+    deleted = write_leaf_about_the_end_of_access(hospital, number, tmp_path / "closed.json")
     model = world.house.folder.models / "v0002" / "model.safetensors"
     for path in (
         tmp_path / "server" / "server.pub",
@@ -204,11 +207,33 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
     names = ("server", "site", "evaluator", "steward")
     keys = [f"--key={name}={tmp_path / 'audit' / name}.pub" for name in names]
     required = [f"--require={name}" for name in names]
-    said = verified(tmp_path / "later", *keys, *required, f"--revocation={tmp_path / 'audit' / 'revocation.json'}")
+    files = f"--revocation={tmp_path / 'audit' / 'revocation.json'}", f"--leaf={tmp_path / 'closed.json'}"
+    said = verified(tmp_path / "later", *keys, *required, *files)
     assert said.returncode == 0, said.stdout + said.stderr
     assert "signed by evaluator, server, site; every byte" in said.stdout
     assert "signed by site, steward, received" in said.stdout
+    assert f"campaign {number} may no longer read who has revoked; deleted: {deleted}" in said.stdout
     assert verified(tmp_path / "later", *keys, "--require=other").returncode == 6
+
+
+def write_leaf_about_the_end_of_access(site: SiteLog, campaign: int, file: Path) -> str:
+    """Opens it from the command line; returns what the ledger says was deleted then."""
+    with site.session() as session:
+        leaf = next(item for item in site.log.vault(session) if item.source == f"access-closed:{campaign}")
+        row = session.scalars(select(AccessRow).where(AccessRow.campaign == campaign, AccessRow.what == "closed")).one()
+        purged = row.purged
+        kinds = [decode(Entry, line).kind for line in site.log.leaves(session)]
+    assert kinds.count("access-closed") == 1
+    assert purged["pixels"] >= 1
+    assert purged["studies"] >= 1
+    arguments = ["log", "open", str(leaf.position), str(file), "--dir", str(site.folder.root)]
+    assert CliRunner().invoke(site_app, arguments).exit_code == 0
+    absent = CliRunner().invoke(site_app, ["log", "open", "9999", str(file), "--dir", str(site.folder.root)])
+    assert absent.exit_code == 2
+    return (
+        f"{purged['pixels']} decoded images, {purged['studies']} studies with their reports and tokens, "
+        f"{purged['references']} files of scores of reference models, {purged['working']} sets of weights"
+    )
 
 
 def counter_signed_by_the_evaluator(folder: ServerFolder, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.consent.access import write_closed, write_opened
 from client.consent.opening import open_ledger
 from client.consent.revocation import Request, Source
 from client.event_log import SiteLog
@@ -71,7 +72,8 @@ DOCUMENTS = (
     ("audited", canonical({"campaign": 2, "figures": "ef" * 32})),
     ("unlearned", canonical({"campaign": 2, "how": "unlearned", "revocations": [], "weights": "12" * 32})),
     ("retrained", canonical({"campaign": 3, "how": "retrained", "revocations": [], "weights": "34" * 32})),
-    ("access-closed", canonical({"access": "closed", "campaign": 2})),
+    ("access-closed", canonical({"access": "closed", "campaign": 2, "purged": {"pixels": 2, "studies": 1}})),
+    ("access-closed", canonical({"access": "closed", "campaign": 3})),
     ("purged", canonical({"kind": "purged", "version": "v0001", "weights": "56" * 32})),
     ("log-refused", canonical({"origin": "server", "reason": "the log was cut short"})),
     ("revocation", None),
@@ -170,22 +172,30 @@ def test_a_hospitals_events_are_written_and_name_nobody_unasked(hospital: Path, 
     with open_ledger(SiteFolder(hospital)) as ledger:
         ledger.record(Request(Source("cli", "aa"), "aa", datetime.now(UTC)), patients)
         pseudonyms = ledger.stopped()
+        with ledger.writing() as writing:
+            write_opened(writing.session, 7, 2, ledger.clock())
     engine = open_database(f"sqlite:///{hospital / 'site.db'}")
     site = SiteLog(SiteFolder(hospital), engine, lambda: datetime.now(UTC) + timedelta(days=1))
     site.follow()
     site.adopted(7, "v0002", "12" * 32, "unlearned", pseudonyms)
     engine.dispose()
+    with open_ledger(SiteFolder(hospital)) as ledger, ledger.writing() as writing:
+        write_closed(writing.session, 7, {"pixels": 4, "studies": 2}, ledger.clock())
     file = tmp_path / "audit.ndjson"
     code, output = run(file, "--dir", hospital)
     assert (code, "name nobody" in output) == (0, True)
     events = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [event["outcomeDesc"] for event in events] == ["revocation", "unlearned", "access-closed"]
+    assert [event["outcomeDesc"] for event in events] == [
+        "revocation", "access-opened", "unlearned", "access-closed",
+    ]  # fmt: skip
+    counts = {detail["type"]: detail["valueString"] for detail in events[-1]["entity"][1]["detail"]}
+    assert counts == {"purged-pixels": "4", "purged-studies": "2"}
     for event in events:
         check(event)
     assert secret not in file.read_text()
     named = tmp_path / "named.ndjson"
     code, output = run(named, "--with-patients", "--dir", hospital)
-    assert (code, "4 AuditEvents; they name patients" in output) == (0, True)
+    assert (code, "5 AuditEvents; they name patients" in output) == (0, True)
     assert all(patient in named.read_text() for patient in patients)
     assert stat.S_IMODE(named.stat().st_mode) == 0o600
     assert run(named, "--with-patients", "--dir", hospital)[0] == 2
