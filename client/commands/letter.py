@@ -12,6 +12,7 @@ from common.terminal import AsJson, Folder, clear_errors, show
 
 if TYPE_CHECKING:
     from client.consent.ledger import Ledger
+    from client.consent.linkage import Linkage
     from client.letter.letter import Subject
 
 
@@ -30,6 +31,7 @@ def letter(
     """Write a patient's letter: what was done and when, what remains, whom to ask, how to check; it names nobody."""
     from datetime import UTC, datetime  # noqa: PLC0415 - the database, for commands that need it
 
+    from client.consent.linkage import read_linkage  # noqa: PLC0415
     from client.consent.opening import open_ledger  # noqa: PLC0415
     from client.letter.letter import Sender, compose  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
@@ -39,7 +41,7 @@ def letter(
         place = SiteFolder(folder)
         config = place.settings().letter
         with open_ledger(place) as ledger:
-            subject = _subject(ledger, receipt, patient_file)
+            subject = _subject(ledger, read_linkage(place), receipt, patient_file)
         chosen = language or config.language
         page = compose(subject, Sender(config.sender, config.contact), chosen, datetime.now(UTC))
         write_text(out, page)
@@ -51,7 +53,8 @@ def letter(
         )
 
 
-def _subject(ledger: Ledger, receipt: str, patient_file: Path | None) -> Subject:
+def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file: Path | None) -> Subject:
+    from client.consent.linkage_told import told_of  # noqa: PLC0415
     from client.letter.letter import Subject  # noqa: PLC0415
     from common.data.manifest import read_patient_list  # noqa: PLC0415
 
@@ -63,7 +66,8 @@ def _subject(ledger: Ledger, receipt: str, patient_file: Path | None) -> Subject
         found = tuple(standing for standing in found if standing.pseudonym == names[0])
     if not found:
         raise InputError("no such receipt, or not this patient's", remedy="fedforget-site revocations list")
-    if len({(standing.state, standing.due, standing.campaign) for standing in found}) > 1:
+    told = {told_of(ledger, linkage, standing) for standing in found}
+    if len(told) > 1 or len({(standing.state, standing.due, standing.campaign) for standing in found}) > 1:
         raise InputError("this receipt's patients stand differently", remedy="give the one by --patient-file")
     history = [event for event in ledger.history(receipt) if event.revocation == found[0].number]
-    return Subject(found[0], history)
+    return Subject(found[0], history, told.pop())

@@ -84,7 +84,8 @@ def revoke(
             "recorded": now,
             "other_hospitals": made.others,
         }
-        told = f"{made.others} told" if made.others is not None else "not reached: no linkage is configured"
+        reached = f"{made.others}, told while `fedforget-site up` runs"
+        told = reached if made.others is not None else "not reached: no linkage is configured"
         show(fields, fields_table({**fields, "other_hospitals": told}), as_json=as_json)
 
 

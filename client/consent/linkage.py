@@ -25,7 +25,8 @@ from common.sql import reading, transaction
 
 _COLUMNS = ("patient_id", "identifier")
 _LEAST_KEY_BYTES = 32
-_NOT_YET = frozenset({State.ON_HOLD, State.AWAITING_APPROVAL, State.REFUSED})
+NOT_YET = frozenset({State.ON_HOLD, State.AWAITING_APPROVAL, State.REFUSED})
+"""What is in these states is not handed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
     What came by linkage is not handed on, and neither is what a steward or a second person has still to look at.
     """
     names = ledger.identifiers()
-    own = {s.pseudonym for s in ledger.standing() if s.source.kind != "link" and s.state not in _NOT_YET}
+    own = {s.pseudonym for s in ledger.standing() if s.source.kind != "link" and s.state not in NOT_YET}
     wanted = {token: p for p in own & names.keys() for token in linkage.tokens(names[p])}
     with transaction(ledger.engine) as session:
         missing = wanted.keys() - set(session.scalars(select(LinkTokenRow.token)))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from client.consent.linkage_told import Told
 from client.consent.revocation import Event, Standing, State
 
 Language = Literal["en", "de"]
@@ -35,12 +36,12 @@ class Subject:
     Attributes:
         standing: the revocation as it stands.
         history: its steps, in order.
-        others: how many other hospitals were told; None: none could be.
+        told: what other hospitals were told.
     """
 
     standing: Standing
     history: Sequence[Event]
-    others: int | None = None
+    told: Told
 
 
 def texts_of(language: Language) -> dict[str, Any]:
@@ -73,7 +74,8 @@ def compose(subject: Subject, sender: Sender, language: Language, today: datetim
         "reason": standing.reason.strip().rstrip("."),
         "receipt": standing.receipt,
         "campaign": standing.campaign,
-        "others": subject.others,
+        "others": subject.told.others,
+        "told": "" if subject.told.at is None else day(subject.told.at),
     }
     sections = [
         (texts["headings"]["done"], [*_done(subject, texts["done"], values)]),
@@ -125,7 +127,7 @@ def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, An
         yield texts["copies"]
     if state is State.UNLEARNED:
         yield texts["proof"]
-    yield texts["others-none" if subject.others is None else "others-told"].format(**values)
+    yield texts[f"others-{subject.told.how}"].format(**values)
     yield texts["note"]
 
 

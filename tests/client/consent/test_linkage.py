@@ -16,6 +16,7 @@ from sqlalchemy import Engine, select
 from client.consent.ledger import Ledger
 from client.consent.ledger_tables import LinkReceivedRow
 from client.consent.linkage import make_tokens, match, read_linkage, untold
+from client.consent.linkage_told import Told, told_of
 from client.consent.linking import Linking
 from client.consent.opening import open_ledger
 from client.consent.revocation import Receipt, Request, Source, State
@@ -120,6 +121,35 @@ def test_a_patient_known_at_two_hospitals_is_stopped_at_both(
         stored = session.scalars(select(LinkageTokenRow.token)).all()
     assert len(stored) == 1
     assert not any(word in stored[0] + caplog.text for word in ("north-1", "south-1", "kv", "Kv"))
+
+
+def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:
+    north, south = hospital("north", {"a": OLD}), hospital("south", {"a": OLD})
+
+    def told(ledger: Ledger, number: str) -> Told:
+        (standing,) = ledger.standing(number)
+        return told_of(ledger, read_linkage(ledger.folder), standing)
+
+    def talk(*ledgers: Ledger) -> None:
+        for ledger in ledgers:
+            linking(ledger).exchange(Stub(coordinator, ledger.folder.root.name))  # type: ignore[arg-type]  # one of its calls
+
+    revoke(north, "north-1")
+    revoke(north, "north-2", "r-2", hold="unclear")
+    revoke(north, "nobody-knows", "r-3")
+    assert [told(north, number).how for number in ("r-1", "r-2", "r-3")] == ["waiting", "undecided", "no-identifier"]
+    talk(north, south)
+    assert told(north, "r-1") == Told("told", 2, NOW)
+    assert [told(north, number).how for number in ("r-2", "r-3")] == ["undecided", "no-identifier"]
+    (came,) = south.standing()
+    assert told(south, came.receipt) == Told("from-another")
+    assert told_of(north, None, came) == Told("not-linked")
+    with transaction(coordinator) as session:
+        for row in session.scalars(select(SiteRow).where(SiteRow.name != "north")):
+            row.state = "revoked"
+    revoke(north, "north-3", "r-4")
+    talk(north)
+    assert told(north, "r-4") == Told("nobody")
 
 
 def test_who_is_imported_later_is_stopped_too(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
+from client.consent.linkage_told import How, Told
 from client.consent.revocation import TERMINAL, Event, Source, Standing, State
 from client.letter.letter import Language, Sender, Subject, compose, texts_of
 
@@ -39,6 +40,7 @@ STANDING = Standing(
     model="cd" * 32,
     steps=4,
 )
+ALONE = Told("not-linked")
 SENDER = Sender("North Hospital\n1 Main Street", "Ms Example, 0100 55")
 WORDS = {
     State.RECEIVED: "It will be made to forget them",
@@ -55,9 +57,9 @@ WORDS = {
 }
 
 
-def written(language: Language = "en", *, sender: Sender = SENDER, others: int | None = None, **changes: Any) -> str:
+def written(language: Language = "en", *, sender: Sender = SENDER, told: Told = ALONE, **changes: Any) -> str:
     history = changes.pop("history", ())
-    page = compose(Subject(replace(STANDING, **changes), history, others), sender, language, TODAY, UTC)
+    page = compose(Subject(replace(STANDING, **changes), history, told), sender, language, TODAY, UTC)
     return html.unescape(page)
 
 
@@ -104,13 +106,24 @@ def test_what_remains_is_said_and_only_where_it_does():
     page = written()
     for words in ("Backup copies", "Copies of earlier versions", "evidence, not a proof", "not told other hospitals"):
         assert words in page
-    assert "told 2 other hospital(s)" in written(others=2)
     never = written(state=State.EXCLUDED)
     assert "Copies of earlier versions" not in never
     assert "evidence, not a proof" not in never
     assert "signed statement" not in never
     assert "has the number 7" in page
     assert "Backup copies" not in written(state=State.REFUSED, reason="x")
+
+
+@pytest.mark.parametrize("how", get_args(How))
+@pytest.mark.parametrize("language", get_args(Language))
+def test_what_other_hospitals_were_told_is_said_as_it_is(language: Language, how: How) -> None:
+    told = Told("told", 2, datetime(2026, 11, 4, tzinfo=UTC)) if how == "told" else Told(how)
+    page = written(language, told=told)
+    sentences = {name: text for name, text in texts_of(language)["remains"].items() if name.startswith("others-")}
+    assert sentences.keys() == {f"others-{each}" for each in get_args(How)}
+    day = "4 November 2026" if language == "en" else "4. November 2026"
+    for name, text in sentences.items():
+        assert (text.format(told=day, others=2) in page) == (name == f"others-{how}")
 
 
 def test_an_answer_that_was_put_off_gives_the_reason_until_it_is_given():
@@ -134,7 +147,7 @@ def test_what_is_not_set_stays_a_line_for_the_office():
 
 def test_a_reason_cannot_bring_markup_into_the_page():
     standing = replace(STANDING, state=State.REFUSED, reason="<script>alert(1)</script>")
-    page = compose(Subject(standing, ()), SENDER, "en", TODAY, UTC)
+    page = compose(Subject(standing, (), ALONE), SENDER, "en", TODAY, UTC)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 

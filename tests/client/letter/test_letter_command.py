@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.consent.ledger import now_utc
+from client.consent.linkage import make_tokens, mark_told, read_linkage, untold
 from client.consent.opening import open_ledger
 from client.consent.revocation import Request, Source
 from client.settings import SiteFolder
+from common.files import write_private
 
 
 @pytest.fixture
@@ -72,3 +74,19 @@ def test_patients_of_a_receipt_who_stand_differently_are_told_apart_by_one_id(
 def test_a_receipt_that_is_none_gets_no_letter(hospital: Path, tmp_path: Path) -> None:
     assert run(hospital, "cccccccc", "--out", tmp_path / "letter.html")[0] == 2
     assert not (tmp_path / "letter.html").exists()
+
+
+def test_a_letter_says_what_other_hospitals_were_told(hospital: Path, tmp_path: Path) -> None:
+    out = tmp_path / "letter.html"
+    run(hospital, "aaaaaaaa", "--out", out)
+    assert "We have not told other hospitals." in out.read_text()
+    write_private(hospital / "secrets" / "linkage", bytes(32))
+    with (hospital / "site.toml").open("a") as file:
+        file.write('[linkage]\nkeys = { one = "secrets/linkage" }\n')
+    assert run(hospital, "aaaaaaaa", "--out", out)[0] == 0
+    assert "have not been told yet" in out.read_text()
+    with open_ledger(SiteFolder(hospital)) as ledger:
+        make_tokens(ledger, read_linkage(SiteFolder(hospital)))  # type: ignore[arg-type]  # it has a key
+        mark_told(ledger, untold(ledger, 10), others=3)
+    assert run(hospital, "aaaaaaaa", "--out", out)[0] == 0
+    assert "(3 at present)" in out.read_text()
