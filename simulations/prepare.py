@@ -12,6 +12,7 @@ from client.site_files import write_site
 from common.data.duplicates import patient_groups
 from common.data.image_cache import ImageCache
 from common.data.manifest import Manifest, read_manifest, read_patient_list
+from common.data.mimic_cxr import read_mimic_cxr
 from common.data.splits import Groups, choose_forget, partition
 from common.data.tokenizer import load_tokenizer
 from common.errors import CohortError, ConfigError, OutputError
@@ -19,6 +20,9 @@ from common.model.checkpoint import ModelCard
 from common.records import Cohort, Split, Subset
 from simulations.settings import SimulationConfig
 from simulations.synthetic.federation import write_federation
+
+FOLDS_FILE, REPORTS_FOLDER = "folds.csv", "reports"
+"""In a folder of MIMIC-CXR; reports have a folder of their own where they do not lie beside the images."""
 
 Among = Callable[[Cohort, Groups], Cohort]
 
@@ -39,11 +43,16 @@ class Prepared:
 
 
 def prepare(
-    config: SimulationConfig, out: Path, on_image: Callable[[int, int], None], among: Among | None = None
+    config: SimulationConfig,
+    out: Path,
+    on_image: Callable[[int, int], None],
+    among: Among | None = None,
+    trained: frozenset[str] = frozenset(),
 ) -> Prepared:
     """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
 
-    `among` leaves patients out; it is told who belongs together.
+    `among` leaves patients out; it is told who belongs together. Those in `trained`, and those whom a file names to
+    be forgotten, are trained on, whatever set they would be in.
 
     Raises:
         InputError: the manifest, an image, the forget list or the folder.
@@ -80,6 +89,9 @@ def prepare(
         shared = _shared(per_site)
         splits = {name: _in_training(split, shared) for name, split in splits.items()}
     forget = _forget(config, per_site, splits)
+    if isinstance(config.forget, str):
+        trained |= {patient for patients in forget.values() for patient in patients}
+    splits = {name: _in_training(split, trained) for name, split in splits.items()}
     for name, part in per_site.items():
         write_site(
             out / "sites" / name,
@@ -113,7 +125,7 @@ def require_writable(out: Path) -> None:
 
 def _manifest(config: SimulationConfig, out: Path) -> Manifest:
     if config.manifest:
-        return read_manifest(Path(config.manifest))
+        return _given(Path(config.manifest))
     made = config.hospitals
     path = out / "hospitals" / "manifest.csv"
     if not path.exists():
@@ -127,12 +139,19 @@ def _manifest(config: SimulationConfig, out: Path) -> Manifest:
     return read_manifest(path)
 
 
+def _given(path: Path) -> Manifest:
+    if not path.is_dir():
+        return read_manifest(path)
+    reports = path / REPORTS_FOLDER
+    return read_mimic_cxr(path, path / FOLDS_FILE, reports=reports if reports.is_dir() else None)
+
+
 def _forget(
     config: SimulationConfig, cohorts: dict[str, Cohort], splits: dict[str, Split]
 ) -> dict[str, tuple[str, ...]]:
     """Who revokes at each site. A patient known at several sites revokes at all of them."""
     if isinstance(config.forget, str):
-        return _from_list(Path(config.forget), cohorts)
+        return listed_patients(Path(config.forget), cohorts)
     sites = config.forget_sites or (sorted(cohorts)[0],)
     unknown = sorted(set(sites) - set(cohorts))
     if unknown:
@@ -172,7 +191,13 @@ def _in_training(split: Split, patients: frozenset[str]) -> Split:
     return Split({p: Subset.TRAIN if p in patients else subset for p, subset in split.subset_of.items()})
 
 
-def _from_list(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[str, ...]]:
+def listed_patients(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[str, ...]]:
+    """Those whom a file names, by site.
+
+    Raises:
+        ManifestError: the file cannot be read.
+        CohortError: one of them is at no site.
+    """
     wanted = read_patient_list(path)
     known = {p for part in cohorts.values() for p in part.patients}
     unknown = sum(p not in known for p in wanted)

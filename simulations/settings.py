@@ -26,11 +26,11 @@ class SimulationConfig(Settings):
     experiment: ExperimentConfig = ExperimentConfig()
     hospitals: HospitalsConfig = HospitalsConfig()
     manifest: str = ""
-    """A CSV of studies; empty for made-up hospitals."""
+    """A CSV of studies, or a folder of MIMIC-CXR with `folds.csv` in it; empty for made-up hospitals."""
     sites: int | Literal["natural"] = "natural"
     """Deal patients to so many sites, or keep the sites of the manifest."""
     forget: int | Positive | str = 10
-    """How many training patients revoke, which share of them (below 1), or a file that lists them."""
+    """How many training patients revoke, which share of them (below 1), or a file of them, who are all trained on."""
     forget_sites: tuple[str, ...] = ()
     """Where they revoke, dealt evenly; the first site when empty. A file may name patients of any site."""
     forget_shared: bool = False

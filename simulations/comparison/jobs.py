@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from client.site import Site
 from common.config import ExperimentConfig, parse
+from common.data.manifest import read_patient_list
 from common.device import derive_seed
 from common.evaluation.decision import decide
 from common.evaluation.distance import logit_distance
@@ -36,6 +38,7 @@ from simulations.comparison.settings import ComparisonConfig
 from simulations.comparison.tuning import Setting, Trial, Tuned, settings_to_try, tuning_score, with_setting
 from simulations.comparison.world import World, forgetting_copy, in_federation, make_world, open_world, site_paths
 from simulations.experiment import versions
+from simulations.prepare import listed_patients
 from simulations.result import Cost, DecisionResult
 from simulations.settings import merged, with_method
 from simulations.to_result import model_result
@@ -120,17 +123,16 @@ class Jobs:
             return ()
         world = open_world(self.config.run, seed, self._world_folder(seed))
         folder = self.out / "work" / f"seed-{seed}-{size_name(size)}"
-        forget = world.forget_sets(self.config.sizes)[size]
+        world, forget = self._forgetting(world, size)
         forgetting_copy(world, folder, forget)
         in_federation(world, folder / "sites", lambda fed: self._cells(world, fed, folder, forget, wanted))
         return tuple(wanted)
 
     def measure(self, seed: int) -> tuple[float, float]:
         """Seconds of a round of training and of a cell, with weights that were hardly trained."""
-        world = self._made(seed)
+        world, forget = self._forgetting(self._made(seed), max(self.config.sizes))
         folder = self.out / "work" / "projection"
-        size = max(self.config.sizes)
-        forgetting_copy(world, folder, world.forget_sets((size,))[size])
+        forgetting_copy(world, folder, forget)
         seconds: list[float] = []
 
         def main(federation: Federation) -> None:
@@ -281,14 +283,25 @@ class Jobs:
 
     def _shared(self) -> object:
         """What all cells depend on."""
-        return [self.config.run.model_dump(mode="json"), sorted(self.config.sizes), self.config.tuning.parts]
+        shared = [self.config.run.model_dump(mode="json"), sorted(self.config.sizes), self.config.tuning.parts]
+        return [*shared, self.config.forget_lists] if self.config.forget_lists else shared
+
+    def _forgetting(self, world: World, size: float) -> tuple[World, dict[str, tuple[str, ...]]]:
+        """The world and who revokes at each of its sites: drawn, or as a file says."""
+        if not self.config.forget_lists:
+            return world, world.forget_sets(self.config.sizes)[size]
+        file = self.config.forget_lists[self.config.sizes.index(size)]
+        forget = listed_patients(Path(file), world.parts()[0])
+        return world.forgetting_at(tuple(forget)), forget
 
     def _made(self, seed: int) -> World:
         among = None
+        listed = frozenset(chain(*(read_patient_list(Path(file)) for file in self.config.forget_lists)))
+        tunes = seed == self.config.tuning.seed
         if self.config.run.manifest:
-            chosen = tuned_on if seed == self.config.tuning.seed else compared
-            among = partial(chosen, parts=self.config.tuning.parts)
-        return make_world(self.config.run, seed, self._world_folder(seed), among, lambda *_: None)
+            among = partial(tuned_on if tunes else compared, parts=self.config.tuning.parts, kept=listed)
+        trained = frozenset() if tunes else listed
+        return make_world(self.config.run, seed, self._world_folder(seed), among, lambda *_: None, trained)
 
     def _world_folder(self, seed: int) -> Path:
         return self.out / "worlds" / f"seed-{seed}"

@@ -103,18 +103,20 @@ def forget_sets(
     return found
 
 
-def compared(cohort: Cohort, groups: Groups, parts: int) -> Cohort:
-    """Without the patients who are set aside for tuning."""
-    aside = _aside(cohort, groups, parts)
+def compared(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = frozenset()) -> Cohort:
+    """Without the patients who are set aside for tuning; those in `kept` never are."""
+    aside = _aside(cohort, groups, parts, kept)
     return cohort.where(lambda study: study.patient not in aside)
 
 
-def tuned_on(cohort: Cohort, groups: Groups, parts: int) -> Cohort:
-    """One in `parts` patients, stratified by label; patients who belong together stay together."""
-    aside = _aside(cohort, groups, parts)
+def tuned_on(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = frozenset()) -> Cohort:
+    """One in `parts` patients, stratified by label; patients who belong together stay together. None in `kept`."""
+    aside = _aside(cohort, groups, parts, kept)
     return cohort.where(lambda study: study.patient in aside)
 
 
-def _aside(cohort: Cohort, groups: Groups, parts: int) -> frozenset[str]:
-    dealt = partition(cohort, parts, _CARVED_BY, groups)
+def _aside(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str]) -> frozenset[str]:
+    together = {groups[patient] for patient in kept if patient in groups}
+    free = cohort.where(lambda study: study.patient not in kept and groups.get(study.patient) not in together)
+    dealt = partition(free, parts, _CARVED_BY, groups)
     return frozenset(study.patient for study in dealt.studies if study.site == dealt.sites[0])

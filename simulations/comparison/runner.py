@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from common.config import parse
 from common.errors import FedForgetError, OutputError
 from common.files import write_text
 from simulations.comparison.jobs import Job, Jobs, OutOfTimeError, run_job
@@ -51,9 +52,10 @@ def prepare_folder(config: ComparisonConfig, out: Path) -> None:
     require_writable(out)
     file = out / SETTINGS_FILE
     if file.exists():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        now = config.model_dump(mode="json")
-        changed = [name for name in ("run", "sizes", "tuning") if known.get(name) != now[name]]
+        # Read with the defaults of today: a setting that came later is no change.
+        known = parse(ComparisonConfig, json.loads(file.read_text(encoding="utf-8")), str(file))
+        names = ("run", "sizes", "forget_lists", "tuning")
+        changed = [name for name in names if getattr(known, name) != getattr(config, name)]
         if changed:
             raise OutputError(
                 f"holds a comparison with another {changed[0]}", where=str(out), remedy="choose another --out"

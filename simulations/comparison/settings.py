@@ -64,6 +64,8 @@ class ComparisonConfig(Settings):
     """The first is that of all methods; Forget-MI is run with each."""
     sizes: tuple[float, ...] = Field(default=(0.10,), min_length=1)
     """Shares of the training patients who are forgotten; all but the largest set are disjoint."""
+    forget_lists: tuple[str, ...] = ()
+    """With a manifest: files that name who is forgotten, one for each of `sizes`, instead of drawing them."""
     seeds: int = Field(default=2, ge=1)
     """Seeds 0 to N-1."""
     tuning: TuningConfig = TuningConfig()
@@ -86,6 +88,8 @@ class ComparisonConfig(Settings):
                 raise ValueError(f"{name} names one twice")
         if not all(0 < size < 1 for size in self.sizes):
             raise ValueError("sizes are shares between 0 and 1")
+        if self.forget_lists and (len(self.forget_lists) != len(self.sizes) or not self.run.manifest):
+            raise ValueError("forget_lists names a file for each of sizes, of patients of a manifest")
         if self.tuning.seed < self.seeds and self.tuning.seed >= 0:
             raise ValueError(f"tuning.seed {self.tuning.seed} is one of the seeds that are compared")
         return self

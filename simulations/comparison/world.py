@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flwr.serverapp import Grid
@@ -59,6 +59,10 @@ class World:
         cohorts, splits = self.parts()
         return forget_sets(cohorts, splits, sizes, self.forget_sites, self.experiment.seed)
 
+    def forgetting_at(self, sites: tuple[str, ...]) -> World:
+        """The same, where patients of `sites` revoke."""
+        return replace(self, config=self.config.model_copy(update={"forget_sites": sites}))
+
     @property
     def forget_sites(self) -> tuple[str, ...]:
         """Where patients revoke."""
@@ -85,9 +89,14 @@ class World:
 
 
 def make_world(
-    config: SimulationConfig, seed: int, folder: Path, among: Among | None, on_image: Callable[[int, int], None]
+    config: SimulationConfig,
+    seed: int,
+    folder: Path,
+    among: Among | None,
+    on_image: Callable[[int, int], None],
+    trained: frozenset[str] = frozenset(),
 ) -> World:
-    """Write the sites of a seed.
+    """Write the sites of a seed; those in `trained` are trained on.
 
     Raises:
         InputError: settings or data.
@@ -95,7 +104,7 @@ def make_world(
     own = config.experiment.model_copy(update={"seed": seed})
     # Who forgets is chosen by size, later; what `prepare` asks for must only be possible.
     wanted = config.model_copy(update={"experiment": own, "forget": max(1, len(config.forget_sites))})
-    prepared = prepare(wanted, folder, on_image, among)
+    prepared = prepare(wanted, folder, on_image, among, trained)
     return World(folder, wanted, prepared.card, prepared.sites)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from common.config import Settings, override, parse, read_toml
-from common.errors import ConfigError
-from simulations.settings import SimulationConfig
+from simulations.settings import SimulationConfig, preset_file
 
 
 class ScaleConfig(Settings):
@@ -32,23 +29,11 @@ class ScaleConfig(Settings):
         return self
 
 
-def scale_names() -> tuple[str, ...]:
-    """Names of the presets, in `presets/scale`."""
-    folder = resources.files("simulations") / "presets" / "scale"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir()))
-
-
 def load_scale(preset: str, assignments: list[str]) -> ScaleConfig:
     """A preset by name or path, with `a.b=c` assignments over it.
 
     Raises:
         ConfigError: an unknown preset or setting.
     """
-    path = Path(preset)
-    if not path.suffix:
-        if preset not in scale_names():
-            raise ConfigError(
-                f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(scale_names())}"
-            )
-        path = Path(str(resources.files("simulations") / "presets" / "scale" / f"{preset}.toml"))
+    path = preset_file("scale", preset)
     return parse(ScaleConfig, override(read_toml(path), assignments), path.name)
