@@ -8,12 +8,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from simulations.comparison.summary import Mean
 from simulations.reporting.drawing import LIGHT, Line, name_axes
+from simulations.result import Branch
 from simulations.stream import summary
 from simulations.stream.record import SeedRecord, StreamRecord
-from simulations.stream.summary import BEFORE, FIGURES
+from simulations.stream.summary import BEFORE, FIGURES, Later
 from simulations.stream.summary import Figure as Column
-from simulations.stream.tables import BRANCHES
+from simulations.stream.tables import BRANCHES, TERM
 
 _MONTH = 365.25 / 12
 _LINES: tuple[Line, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
@@ -40,7 +42,7 @@ def draw_time(record: StreamRecord) -> Figure:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
-    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=4)
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5)
     return figure
 
 
@@ -84,35 +86,43 @@ def _cost(axes: Axes, seed: SeedRecord, at: int) -> None:
 
 
 def draw_memory(record: StreamRecord) -> Figure:
-    """MIA of the groups that one campaign unlearned, by campaigns since then; before their own campaign at -1."""
-    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
-    axes = figure.subplots()
+    """MIA less that of the same patients in the retrained model: by campaigns since forgotten, and over time."""
+    figure = Figure(figsize=(10.4, 4.0), layout="constrained")
+    since, over = figure.subplots(1, 2, sharey=True)
     found = summary.later(record)
     lags = sorted({one.lag for one in found})
     for at, branch in enumerate(BRANCHES):
-        colour = LIGHT[_BRANCH_COLOURS[branch]]
-        means = [
-            summary.by_group([one for one in found if one.lag == lag], lambda one, b=branch: one.now.rank[b])  # type: ignore[misc]  # a default pins the branch
-            for lag in lags
-        ]
-        known = [(lag, mean.value) for lag, mean in zip(lags, means, strict=True) if mean]
-        axes.plot(
-            [lag for lag, _ in known], [value for _, value in known], color=colour, linewidth=1.4,
-            linestyle=_LINES[at], marker="o", markersize=3, label=branch,
-        )  # fmt: skip
-        gold = summary.by_group(
-            [one for one in found if one.lag == 0],
-            lambda one, b=branch: one.retrained.rank[b] if one.retrained else None,  # type: ignore[misc]  # as above
-        )
-        if gold is not None:
-            axes.axhline(gold.value, color=colour, linewidth=0.9, linestyle=_DASHED, label=f"{branch}, retrained")
-    axes.axhline(0.5, color=LIGHT["rule"], linewidth=0.8)
-    ticks = [lag for lag in lags if lag == BEFORE or lag % 2 == 0]
-    axes.set_xticks(ticks, ["before" if lag == BEFORE else str(lag) for lag in ticks])
-    groups = len({(one.seed, one.campaign) for one in found})
-    name_axes(axes, f"Do they come back? {groups} groups", "campaigns since they were forgotten", "MIA loss AUC")
-    figure.legend(loc="outside lower center", ncols=3)
+        means = [_beyond([one for one in found if one.lag == lag], branch) for lag in lags]
+        known = [(lag, mean) for lag, mean in zip(lags, means, strict=True) if mean is not None]
+        xs, colour = [lag for lag, _ in known], LIGHT[_BRANCH_COLOURS[branch]]
+        ys = [mean.value for _, mean in known]
+        since.plot(xs, ys, color=colour, linewidth=1.3, linestyle=_LINES[at], marker="o", markersize=3, label=branch)
+    ticks = [lag for lag in lags if lag == BEFORE or (lag and lag % 4 == 0)]
+    since.set_xticks(ticks, ["before" if lag == BEFORE else str(lag) for lag in ticks])
+    name_axes(since, "Do they come back?", "campaigns since they were forgotten", "MIA less that of retrained")
+    stretches = summary.terms(record, TERM)
+    for name, lag, colour, marker, aside in (
+        ("before their campaign, fused", BEFORE, "original", "o", -0.1),
+        ("after it, fused", 0, "unlearned", "^", 0.1),
+    ):
+        for at, (first, last) in enumerate(stretches):
+            mean = _beyond([one for one in found if first <= one.campaign <= last and one.lag == lag], "fused")
+            if mean is not None:
+                low, high = mean.interval or (mean.value, mean.value)
+                over.errorbar(
+                    at + aside, mean.value, yerr=[[mean.value - low], [high - mean.value]], color=LIGHT[colour],
+                    marker=marker, markersize=6, linestyle="none", elinewidth=0.8, label=name if at == 0 else None,
+                )  # fmt: skip
+    over.set_xticks(range(len(stretches)), [f"{first} to {last}" for first, last in stretches])
+    name_axes(over, "Does the memory grow?", "campaigns")
+    for axes in (since, over):
+        axes.axhline(0, color=LIGHT["retrained"], linewidth=0.9, linestyle=_DASHED)
+        axes.legend(loc="best")
     return figure
+
+
+def _beyond(here: Sequence[Later], branch: Branch) -> Mean | None:
+    return summary.by_group(here, lambda one: summary.beyond(one, branch))
 
 
 CHARTS: dict[str, Callable[[StreamRecord], Figure]] = {"time": draw_time, "memory": draw_memory}

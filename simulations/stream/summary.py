@@ -124,6 +124,18 @@ class Later:
     """At the end of the stream."""
 
 
+def beyond(one: Later, branch: Branch) -> float | None:
+    """MIA of a group less that of the same patients in the retrained model: the group's own chance is in both."""
+    return None if one.retrained is None else one.now.rank[branch] - one.retrained.rank[branch]
+
+
+def terms(record: StreamRecord, width: int) -> list[tuple[int, int]]:
+    """The campaigns of a stream in stretches of `width`, the last one longer."""
+    most = max((len(seed.campaigns) for seed in record.seeds), default=0)
+    firsts = list(range(1, max(2, most - width // 2 + 1), width))
+    return [(first, first + width - 1) for first in firsts[:-1]] + [(firsts[-1], most)]
+
+
 def later(record: StreamRecord) -> list[Later]:
     """Of every unlearned group and every later model; none beyond a retraining, which forgets by itself."""
     return [found for seed in record.seeds for found in _later(seed)]

@@ -21,8 +21,8 @@ from simulations.cli import app
 from simulations.settings import names_in
 from simulations.stream import summary
 from simulations.stream.output import write_output
-from simulations.stream.record import StreamRecord, read_record, write_record
-from simulations.stream.runner import prepare_folder, run_stream
+from simulations.stream.record import CampaignRecord, StreamRecord, read_record, write_record
+from simulations.stream.runner import Stream, prepare_folder, run_stream
 from simulations.stream.settings import StreamConfig, load_stream
 from simulations.synthetic.federation import write_federation
 
@@ -30,11 +30,11 @@ PRESET = """
 retrain_every = 2
 
 [arrivals]
-days = 50
+days = 40
 per_month = 5
 bursts = 0
 leaving = "site-2"
-leaves_on_day = 15
+leaves_on_day = 10
 
 [batching]
 min_batch = 3
@@ -54,7 +54,7 @@ decision = {{ bootstrap = 50 }}
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("preset")
-    manifest = write_federation(folder / "made-up", sites=3, patients=32, seed=1, image_size=32)
+    manifest = write_federation(folder / "made-up", sites=3, patients=26, seed=1, image_size=32)
     path = folder / "tiny.toml"
     path.write_text(PRESET.format(manifest=manifest), encoding="utf-8")
     return path
@@ -127,22 +127,30 @@ def test_the_hospitals_have_deleted_whom_they_forgot_and_only_those(done: tuple[
 
 
 def test_a_stream_that_was_stopped_goes_on_to_the_same_bits(
-    config: StreamConfig, done: tuple[Path, dict[str, Any]], tmp_path: Path
+    config: StreamConfig, done: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = read_record(done[0])
-
     class StoppedError(Exception):
         pass
 
     def stop(_: str) -> None:
         raise StoppedError
 
-    # Each of these stops after another campaign; the second one is stopped between a campaign and its successor.
-    for _ in range(2):
-        with pytest.raises(StoppedError):
-            run_stream(config, tmp_path, stop, lambda *_: None)
+    adopt = Stream._adopt
+
+    def stop_before_adoption(self: Stream, federation: Any, state: Any, campaign: CampaignRecord) -> None:
+        if campaign.number == 2:
+            raise StoppedError
+        adopt(self, federation, state, campaign)
+
+    with pytest.raises(StoppedError):
+        run_stream(config, tmp_path, stop, lambda *_: None)
+    monkeypatch.setattr(Stream, "_adopt", stop_before_adoption)
+    with pytest.raises(StoppedError):
+        run_stream(config, tmp_path, lambda _: None, lambda *_: None)
+    monkeypatch.undo()
     assert [len(s.campaigns) for s in read_record(tmp_path).seeds] == [2]
     again = run_stream(config, tmp_path, lambda _: None, lambda *_: None)
+    whole = read_record(done[0])
     assert [_without_times(one) for one in again.seeds] == [_without_times(one) for one in whole.seeds]
 
 
