@@ -72,16 +72,17 @@ def hand_in(
         identity_check=form.identity_check,
         steward=form.steward,
     )
-    if not form.document:
-        return ledger.record(request, patients, also_unknown=also_unknown)
-    committed = vault.keep(receipt, form.document)
     recorded = ""
     try:
-        source = replace(request.source, digest=committed)
-        made = ledger.record(replace(request, source=source), patients, also_unknown=also_unknown)
+        with ledger.writing() as writing:
+            if form.document:
+                request = replace(request, source=replace(request.source, digest=vault.keep(receipt, form.document)))
+            made = ledger.add(writing, request, patients, also_unknown=also_unknown)
         recorded = made.receipt
         return made
     finally:
-        # Nothing points at it where the patients had all revoked before, or nothing was recorded.
-        if recorded != receipt:
+        # Nothing points at the form where the patients had all revoked before, or nothing was recorded.
+        if form.document and recorded == receipt:
+            vault.settle(receipt)
+        elif form.document:
             vault.erase(receipt)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from secrets import token_bytes
 
 from sqlalchemy import Engine, select
 
@@ -15,6 +16,7 @@ from client.consent.ledger import Clock, Ledger, now_utc
 from client.consent.ledger_rows import standing_of
 from client.consent.revocation import Request, Source, State, is_doubt
 from client.consent.tombstones import Tombstone, TombstoneFile
+from client.consent.vault import Vault
 from client.database import PatientRow, migrate, opened, pending_migration
 from client.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
@@ -59,11 +61,17 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = F
 def reconcile(ledger: Ledger) -> None:
     """Make tombstones and database agree after either was restored, or a process was killed between the two.
 
+    Forms that a killed process left in the vault go, unless what they belong to was recorded.
+
     Raises:
         CohortError: the tombstones are damaged, or gone although the database has revocations.
     """
     with ledger.writing() as writing:
         stones, found = ledger.stones.read(), standing_of(writing.session)
+        known = {s.receipt for s in found} | {receipt for _, receipt in stones or ()}
+        swept = Vault(ledger.folder.vault, token_bytes).sweep(known)
+        if swept:
+            _log.warning("%d forms of revocations that were never recorded were removed from the vault", swept)
         if stones is None:
             if found:
                 raise CohortError(

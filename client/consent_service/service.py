@@ -68,7 +68,9 @@ class Consents:
             )
             (summary,) = summarised(of_receipt(writing.session, receipt.receipt))
         created = receipt.receipt == asked.request.receipt
-        if not created:
+        if created:
+            self.vault.settle(receipt.receipt)
+        else:
             self.vault.erase(asked.request.receipt)
         _log.info("revocation %s by %s", receipt.receipt, caller.name)
         return _reply(revocation_message(summary), receipt, created=created)

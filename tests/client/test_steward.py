@@ -200,6 +200,7 @@ def test_a_statement_commits_to_the_form_that_came_and_erasing_forgets_the_form(
     place, folder, form = ("--dir", hospital), SiteFolder(hospital), b"signed form of " + secret.encode()
     vault = Vault(folder.vault, token_bytes)
     committed = vault.keep("aaaaaaaa", form)
+    vault.settle("aaaaaaaa")
     revoke(hospital, f"{secret}-0", "aaaaaaaa")
     revoke(hospital, f"{secret}-1", "bbbbbbbb")
     documents = []
