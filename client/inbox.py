@@ -41,6 +41,7 @@ QUIET = timedelta(seconds=10)
 """A list whose signature does not hold may still be being written for so long after its last change."""
 MOST_BYTES = 64 * 2**20
 _SIGNATURE_BYTES = 128
+_RECEIPT = "receipt.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|txt)", re.ASCII)
 
 _log = logging.getLogger("fedforget.inbox")
@@ -91,25 +92,41 @@ class Inbox:
                 return False
             self._refuse(name, "the signature is not one of a key that site.toml names, over these bytes")
             return True
+        # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
+        number = hashlib.sha256(b"fedforget opt-out list\0" + signature).hexdigest()[:16]
+        if (before := self._taken(number)) is not None:
+            self._refuse(name, f"this very list was taken before, under receipt {before}; nothing was recorded")
+            return True
         try:
             patients = _patients(name, content)
         except InputError as err:
             self._refuse(name, err.problem)
             return True
-        # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
-        number = hashlib.sha256(b"fedforget opt-out list\0" + signature).hexdigest()[:16]
         request = Request(Source("list", number), number, min(changed, now))
-        self._done(name, self.ledger.record(request, patients, also_unknown=True))
+        self._done(name, number, self.ledger.record(request, patients, also_unknown=True))
         return True
 
-    def _done(self, name: str, receipt: Receipt) -> None:
+    def _taken(self, number: str) -> str | None:
+        """The receipt of a list that was taken and moved; None of one that a killed process left before that."""
+        for note in (self.folder / "done").glob(f"*.{_RECEIPT}"):
+            with suppress(OSError, ValueError):
+                said = json.loads(note.read_bytes())
+                if (
+                    number in (said.get("list"), said["receipt"])
+                    and note.with_name(note.name.removesuffix(f".{_RECEIPT}")).exists()
+                ):
+                    return str(said["receipt"])
+        return None
+
+    def _done(self, name: str, number: str, receipt: Receipt) -> None:
         answer = {
+            "list": number,
             "receipt": receipt.receipt,
             "patients": receipt.patients,
             "received": receipt.received.isoformat(),
             "due": receipt.due.isoformat(),
         }
-        self._move(name, "done", "receipt.json", json.dumps(answer, indent=2).encode() + b"\n")
+        self._move(name, "done", _RECEIPT, json.dumps(answer, indent=2).encode() + b"\n")
         _log.info("a list was taken: receipt %s, %d patients", receipt.receipt, receipt.patients)
 
     def _refuse(self, name: str, reason: str) -> None:

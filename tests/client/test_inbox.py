@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from client.consent.overview import overview
 from client.inbox import QUIET, Inbox
 from client.settings import SiteFolder
 from common.evidence.keys import PublicKey, SigningKey
+from common.files import write_durable
 
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 NOW = datetime(2026, 11, 1, 8, tzinfo=UTC)
@@ -65,13 +66,75 @@ def test_a_signed_list_is_recorded_and_moved_with_its_receipt(inbox: Inbox, name
     assert (inbox.folder / "done" / name).read_bytes() == content
 
 
-def test_the_same_list_twice_is_one_revocation_with_one_receipt(inbox: Inbox) -> None:
-    for _ in range(2):
-        put(inbox, "a.txt", b"p-1\n")
-        assert inbox.look(NOW) == 1
-    receipts = [json.loads(path.read_text())["receipt"] for path in (inbox.folder / "done").glob("*.receipt.json")]
-    assert len(receipts) == 2
-    assert {*receipts} == {entry.receipt for entry in overview(inbox.ledger).patients.values()}
+def everything_of(inbox: Inbox) -> list[object]:
+    """What the ledger and the tombstones hold."""
+    return [inbox.ledger.standing(), inbox.ledger.stones.path.read_bytes()]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "another-name.txt"])
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_list_that_was_taken_is_refused_when_it_comes_again(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture, name: str, newer: bool
+) -> None:
+    put(inbox, "a.txt", b"p-1\n")
+    inbox.look(NOW)
+    if newer:
+        put(inbox, "b.txt", b"p-2\n")
+        inbox.look(NOW)
+    (receipt,) = {entry.receipt for entry in inbox.ledger.of_patient("p-1")}
+    before = everything_of(inbox)
+    caplog.clear()
+    put(inbox, name, b"p-1\n", at=NOW + timedelta(days=40))
+    assert inbox.look(NOW + timedelta(days=41)) == 1
+    assert everything_of(inbox) == before
+    reason = (inbox.folder / "refused" / f"{name}.reason.txt").read_text()
+    assert reason == f"this very list was taken before, under receipt {receipt}; nothing was recorded\n"
+    assert [record.getMessage() for record in caplog.records] == [f"a list was refused: {reason.strip()}"]
+    assert not (inbox.folder / name).exists()
+
+
+def test_a_list_of_patients_who_had_all_revoked_is_known_when_it_comes_again_too(inbox: Inbox) -> None:
+    put(inbox, "a.txt", b"p-1\np-2\n")
+    put(inbox, "b.txt", b"p-1\n")
+    assert inbox.look(NOW) == 2
+    put(inbox, "c.txt", b"p-1\n")
+    inbox.look(NOW)
+    assert (inbox.folder / "refused" / "c.txt").exists()
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_list_that_a_killed_process_left_after_it_was_recorded_is_no_replay(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Killed before the note, before the list is moved, and before its signature is."""
+
+    class KilledError(Exception):
+        """In place of the signal, at the very moment."""
+
+    calls = 0
+
+    def killed(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            nonlocal calls
+            if (calls := calls + 1) == at + 1:
+                raise KilledError
+            real(*arguments)
+
+        return call
+
+    put(inbox, "a.txt", b"p-1\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("client.inbox.write_durable", killed(write_durable))
+        patch.setattr("client.inbox.os.replace", killed(os.replace))
+        with pytest.raises(KilledError):
+            inbox.look(NOW)
+    assert revoked(inbox) == {"p-1": "pending"}
+    before = everything_of(inbox)
+    inbox.look(NOW)
+    assert everything_of(inbox) == before
+    assert (inbox.folder / "done" / "a.txt").exists()
+    assert (inbox.folder / "done" / "a.txt.receipt.json").exists()
+    assert not (inbox.folder / "refused").exists()
 
 
 def test_nothing_is_read_before_the_signature_is_there_and_the_writing_is_over(inbox: Inbox) -> None:
