@@ -15,7 +15,7 @@ from common.config import DecisionConfig, ExperimentConfig
 from common.errors import UnavailableError
 from common.evaluation.decision import Decision, decide
 from common.evaluation.figures import FederationFigures, SelectionFigures
-from common.evaluation.merge import merge
+from common.evaluation.merge import AuditMerge
 from common.wire import RETAIN, EvaluateRequest
 from server.aggregation import State, shares, without_return
 from server.federation import Federation, Meter
@@ -57,10 +57,13 @@ class Campaign:
 def audit(federation: Federation, state: Mapping[str, Tensor], config: DecisionConfig, seed: int) -> FederationFigures:
     """Audit a model at every site and merge. Opens the audit patients: once per campaign and candidate."""
     replies = evaluate(federation, state, EvaluateRequest(purpose="audit", seed=seed, decision=config))
-    parts = {name: reply.audit for name, reply in replies if reply.audit is not None}
-    if not parts:
+    merging = AuditMerge()
+    for name, reply in replies:
+        if reply.audit is not None:
+            merging.add(name, reply.audit)
+    if not len(merging):
         raise UnavailableError("no site returned an audit")
-    return merge(parts)
+    return merging.result()
 
 
 def collect(federation: Federation) -> Collected:

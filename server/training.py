@@ -14,7 +14,7 @@ from torch import Tensor
 from common.config import TrainConfig
 from common.errors import UnavailableError
 from common.evaluation.figures import SelectionFigures
-from common.evaluation.merge import merge_selection
+from common.evaluation.merge import SelectionMerge
 from common.evaluation.metrics import macro_auc, mean_loss
 from common.files import write_text
 from common.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
@@ -176,7 +176,7 @@ def average_round(
     begin = time.monotonic()
     request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
     federation.begin("reference" if reference is not None else kind, max(number, 0))
-    mean, losses, parts, norms = RunningMean(federation.downlink.frozen), [], {}, {}
+    mean, losses, received, norms = RunningMean(federation.downlink.frozen), [], SelectionMerge(), {}
     taken: set[str] = set()
     for name, records in federation.ask(kind, request, state, registered):
         reply = federation.read(name, kind, records, TrainReply)
@@ -192,7 +192,7 @@ def average_round(
         losses.append((registered[name], reply.loss))
         federation.meter.forward_units += reply.cost
         if reply.received is not None:
-            parts[name] = reply.received
+            received.add(name, reply.received)
     share = sum(registered[name] for name in taken) / sum(registered.values())
     if not taken or share < quorum:
         raise UnavailableError(f"sites with {share:.0%} of the studies took part in {kind}, {quorum:.0%} must")
@@ -201,7 +201,7 @@ def average_round(
         round=number,
         missing=tuple(sorted(registered.keys() - taken)),
         train_loss=sum(w * loss for w, loss in losses) / sum(w for w, _ in losses),
-        selection=merge_selection(parts) if parts else None,
+        selection=received.result() if len(received) else None,
         seconds=time.monotonic() - begin,
         norms=norms,
     )
@@ -214,7 +214,11 @@ def average_round(
 def select(federation: Federation, state: Mapping[str, Tensor], seed: int) -> SelectionFigures:
     """Selection figures of a model, merged over the sites."""
     replies = evaluate(federation, state, EvaluateRequest(purpose="selection", seed=seed))
-    return merge_selection({name: reply.selection for name, reply in replies if reply.selection is not None})
+    merging = SelectionMerge()
+    for name, reply in replies:
+        if reply.selection is not None:
+            merging.add(name, reply.selection)
+    return merging.result()
 
 
 def evaluate(

@@ -14,7 +14,7 @@ import torch
 
 from common.errors import FedForgetError
 from common.evaluation.figures import FederationFigures
-from common.evaluation.merge import merge
+from common.evaluation.merge import AuditMerge
 from common.model.checkpoint import ModelCard
 from common.wire import TRAIN, EvaluateRequest
 from server.aggregation import State, shares
@@ -28,9 +28,6 @@ from simulations.process_memory import resident
 from simulations.scale.hospitals import PipedGrid, Traffic, hospitals
 from simulations.scale.result import Size, Stage, StageName, write_size
 from simulations.scale.settings import ScaleConfig
-
-_MERGES = 5
-"""One takes milliseconds: the least of so many is told."""
 
 
 class StopWatch:
@@ -186,16 +183,17 @@ def _warm_up(federation: Federation, order: Order) -> None:
 
 
 def _audit(federation: Federation, state: State, config: ScaleConfig) -> tuple[FederationFigures, float]:
-    """As `server.campaign.audit`, with the core seconds that one merging takes."""
-    experiment = config.run.experiment
+    """As `server.campaign.audit`, with the core seconds that merging takes."""
+    experiment, merging, taken = config.run.experiment, AuditMerge(), 0.0
     request = EvaluateRequest(purpose="audit", seed=experiment.seed, decision=experiment.decision)
-    parts = {name: reply.audit for name, reply in evaluate(federation, state, request) if reply.audit is not None}
-    taken = []
-    for _ in range(_MERGES):
+    for name, reply in evaluate(federation, state, request):
         begin = time.process_time()
-        figures = merge(parts)
-        taken.append(time.process_time() - begin)
-    return figures, min(taken)
+        if reply.audit is not None:
+            merging.add(name, reply.audit)
+        taken += time.process_time() - begin
+    begin = time.process_time()
+    figures = merging.result()
+    return figures, taken + time.process_time() - begin
 
 
 def _mean(laps: Sequence[Stage]) -> Stage:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.evaluation.figures import Membership, Utility
+from common.evaluation.figures import Membership, SiteFigures, Utility
 from common.evaluation.histograms import EDGES, SMALLEST_CELL, binned_median, histogram, merge_histograms
-from common.evaluation.merge import UNMEASURED, interval, merge_membership
+from common.evaluation.merge import UNMEASURED, AuditMerge, interval, merge, merge_membership
 from common.evaluation.metrics import accuracy, macro_auc, macro_f1, mean_loss, merge_utility, utility
 from common.evaluation.scores import Scores
+from common.evaluation.site import AuditSets, audit_figures
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=5)
 
@@ -147,3 +151,54 @@ def test_the_interval_is_students_t_of_the_smaller_group() -> None:
     bounds = interval(_membership(0.5, 5), 0.90)
     assert bounds == pytest.approx((0.5 - 0.2132, 0.5 + 0.2132), abs=1e-4)
     assert interval(_membership(0.95, 5), 0.90) == pytest.approx((0.95 - 0.2132, 1.0), abs=1e-4)
+
+
+def _audits(count: int) -> dict[str, SiteFigures]:
+    """Audits of `count` sites, of which the second and third by number have patients to forget."""
+    rng = np.random.default_rng(4)
+
+    def audit(number: int) -> SiteFigures:
+        forgets = number in (1, 2)
+        others = (_site(rng, 6 if forgets else int(rng.integers(9))) for _ in range(4))
+        sets = AuditSets(_site(rng, 6) if forgets else None, *others)
+        return audit_figures(sets, 3, None, draws=20, rng=rng)
+
+    return {f"site-{number}": audit(number) for number in range(count)}
+
+
+def test_audits_merge_to_the_same_bits_in_whatever_order_they_come_and_however_often_they_are_added_up() -> None:
+    parts = _audits(150)
+    merged, backwards = merge(parts), AuditMerge()
+    for name in reversed(parts):
+        backwards.add(name, parts[name])
+    assert backwards.result().model_dump_json() == merged.model_dump_json()
+    for group in ("test", "never_seen", "retain"):
+        at_once = merge_utility([parts[name].groups[group]["text"] for name in sorted(parts)])
+        assert merged.groups[group]["text"] == at_once
+    assert list(merged.membership_by_site) == ["site-1", "site-2"]
+    assert merged.membership["fused"] == merge_membership([parts[f"site-{n}"].membership["fused"] for n in (1, 2)])
+    assert merged.test_by_site == {name: parts[name].groups["test"]["fused"] for name in sorted(parts)}
+
+
+def test_without_anybody_to_forget_the_merged_audit_says_why_there_is_no_figure() -> None:
+    parts = {name: part for name, part in _audits(5).items() if name not in ("site-1", "site-2")}
+    merged = merge(parts)
+    assert merged.membership == parts["site-0"].membership
+    assert merged.membership_by_site == {}
+
+
+def test_merging_holds_less_than_a_fifth_of_what_the_audits_are() -> None:
+    text = _audits(1)["site-0"].model_dump_json()
+
+    def held(keep: Callable[[str, SiteFigures], None]) -> int:
+        tracemalloc.start()
+        for number in range(192):
+            keep(f"site-{number}", SiteFigures.model_validate_json(text))
+        found, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return found
+
+    everything: dict[str, SiteFigures] = {}
+    merging = AuditMerge()
+    assert held(merging.add) * 5 < held(everything.__setitem__)
+    assert len(merging) == len(everything)
