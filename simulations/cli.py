@@ -224,6 +224,9 @@ def compare(
     budget: Annotated[
         float | None, typer.Option("--budget-minutes", help="Begin nothing after so many minutes.", min=0.0)
     ] = None,
+    ray: Annotated[
+        str, typer.Option(help="Run on a Ray cluster instead of processes: its address, 'auto', or 'local'.")
+    ] = "",
     project_only: Annotated[bool, typer.Option("--project", help="Only say how long it takes at most.")] = False,
     tables_only: Annotated[
         bool, typer.Option("--tables", help="Only draw tables and report again from the results in --out.")
@@ -236,7 +239,7 @@ def compare(
     from simulations.comparison.command import Request, run_compare  # noqa: PLC0415 - torch, for commands that need it
 
     command = f"fedforget-sim compare --preset {preset}" + "".join(f" --set {text}" for text in assignments or [])
-    request = Request(preset, assignments or [], jobs, share, budget, command)
+    request = Request(preset, assignments or [], jobs, share, budget, command, ray)
     with (
         clear_errors("stopped; the same command goes on from the last result"),
         _progress(quiet=as_json) as on_progress,

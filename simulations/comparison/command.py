@@ -35,6 +35,7 @@ class Request:
     share: str
     budget_minutes: float | None
     command: str
+    ray: str = ""
 
 
 def run_compare(
@@ -56,7 +57,7 @@ def run_compare(
         return _drawn(out, request.command, True, say)
     config = load_comparison(request.preset, request.assignments)
     until = float("inf") if request.budget_minutes is None else begin + 60 * request.budget_minutes
-    order = Order(request.jobs, parse_share(request.share), until)
+    order = Order(request.jobs, parse_share(request.share), until, request.ray)
     prepare_folder(config, out)
     projection = project(config, out)
     say(projected_text(projection, request.jobs, config.sizes, len(grid(config))))

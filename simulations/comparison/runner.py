@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,11 +36,13 @@ class Order:
         jobs: processes at a time.
         share: `(1, 3)` runs every third seed from the second, for several machines; each tunes for itself.
         until: seconds since the epoch after which nothing is begun.
+        ray: address of a Ray cluster that runs the jobs instead of processes, see `ray_pool`; empty for processes.
     """
 
     jobs: int = 1
     share: tuple[int, int] = (0, 1)
     until: float = float("inf")
+    ray: str = ""
 
 
 def prepare_folder(config: ComparisonConfig, out: Path) -> None:
@@ -96,7 +98,7 @@ def run_comparison(config: ComparisonConfig, out: Path, order: Order, on_progres
     plan = phases(config, project(config, out), order.share)
     total = sum(job.weight for jobs in plan for job in jobs)
     before = 0.0
-    with _pool(order.jobs) as pool:
+    with _executor(order) as pool:
         for jobs in plan:
             waiting = {pool.submit(run_job, config, out, order.until, job): job for job in jobs}
             while waiting:
@@ -124,6 +126,14 @@ def _finished(future: Future[None]) -> bool:
     except OutOfTimeError:
         return False
     return True
+
+
+def _executor(order: Order) -> AbstractContextManager[Executor]:
+    if not order.ray:
+        return _pool(order.jobs)
+    from simulations.comparison.ray_pool import ray_pool  # noqa: PLC0415 - seconds of import
+
+    return ray_pool(order.ray)
 
 
 @contextmanager
