@@ -94,10 +94,8 @@ class Inbox:
             return True
         # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
         number = hashlib.sha256(b"fedforget opt-out list\0" + signature).hexdigest()[:16]
-        if (before := self._taken(number)) is not None:
-            self._refuse(name, f"this very list was taken before, under receipt {before}; nothing was recorded")
-            return True
         try:
+            self._check_new(number)
             patients = _patients(name, content)
         except InputError as err:
             self._refuse(name, err.problem)
@@ -106,17 +104,15 @@ class Inbox:
         self._done(name, number, self.ledger.record(request, patients, also_unknown=True))
         return True
 
-    def _taken(self, number: str) -> str | None:
-        """The receipt of a list that was taken and moved; None of one that a killed process left before that."""
+    def _check_new(self, number: str) -> None:
+        """Raise for a list that was taken and moved; one that a killed process left before that is still to be."""
         for note in (self.folder / "done").glob(f"*.{_RECEIPT}"):
-            with suppress(OSError, ValueError):
-                said = json.loads(note.read_bytes())
-                if (
-                    number in (said.get("list"), said["receipt"])
-                    and note.with_name(note.name.removesuffix(f".{_RECEIPT}")).exists()
-                ):
-                    return str(said["receipt"])
-        return None
+            if not note.with_name(note.name.removesuffix(f".{_RECEIPT}")).exists():
+                continue
+            said = json.loads(note.read_bytes())
+            if number in (said.get("list"), said["receipt"]):
+                before = said["receipt"]
+                raise InputError(f"this very list was taken before, under receipt {before}; nothing was recorded")
 
     def _done(self, name: str, number: str, receipt: Receipt) -> None:
         answer = {
