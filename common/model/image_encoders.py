@@ -88,7 +88,9 @@ class TransformersImageEncoder(nn.Module):
     def __init__(self, folder: Path, embedding: int) -> None:
         super().__init__()
         from transformers import AutoModel  # noqa: PLC0415 - seconds of import that other encoders do not need
+        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as above
 
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn for each model, across ours
         try:
             self.backbone = AutoModel.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as err:

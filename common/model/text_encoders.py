@@ -32,6 +32,7 @@ def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) ->
         ConfigError: the local folder holds no BERT-like model.
     """
     from transformers import AutoModel, BertConfig, BertModel  # noqa: PLC0415 - seconds of import, only when building
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as above
 
     if config.text_encoder == "small_bert":
         bert = BertModel(
@@ -50,6 +51,7 @@ def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) ->
         )
         return BertEncoder(bert, config.text_hidden, config.embedding)
     folder = Path(config.text_folder)
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn for each model, across ours
     try:
         bert = AutoModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
         bert.encoder.layer = bert.encoder.layer[: config.text_layers]
