@@ -42,13 +42,16 @@ def with_another_value(data: bytes, position: int, change: int) -> bytes:
 
 
 def damaged(data: bytes):
-    """Every bit of every byte turned and two more values of each, each byte dropped or doubled, some bytes more."""
+    """Every byte in the other letter case and with another value; some dropped, doubled or added.
+
+    The slow test tries all values of all bytes.
+    """
     chosen = random.Random(4)
     for position in range(len(data)):
-        for change in (*(1 << bit for bit in range(8)), chosen.randrange(1, 256), chosen.randrange(1, 256)):
+        for change in (0x20, chosen.randrange(1, 256)):
             yield with_another_value(data, position, change)
+    for position in range(0, len(data), 5):
         yield data[:position] + data[position + 1 :]
-    for position in range(0, len(data), 7):
         yield data[:position] + data[position : position + 1] + data[position:]
     yield from (data + b"\n", data + b"\0", b" " + data, b"\xef\xbb\xbf" + data, b"")
 
@@ -130,7 +133,7 @@ def test_a_changed_byte_anywhere_in_a_large_log_is_caught(make):
     large = make.evidence(SigningKey.generate(), SigningKey.generate(), more_leaves=300)
     assert fails_in_log(large, large.whole_log) == set()
     chosen = random.Random(5)
-    for _ in range(40):
+    for _ in range(12):
         changed = with_another_value(large.whole_log, chosen.randrange(len(large.whole_log)), chosen.randrange(1, 256))
         assert fails_in_log(large, changed) == {"log"}
 
