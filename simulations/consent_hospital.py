@@ -26,6 +26,20 @@ EXPIRED = "late"
 _START_SECONDS = 60.0
 
 
+_STANDBY = """
+import runpy, sys
+import client.consent_service.process
+if sys.stdin.readline():
+    runpy.run_module("client.consent_service", run_name="__main__")
+"""
+
+
+def _serve(standby: subprocess.Popen[bytes]) -> None:
+    if standby.stdin is not None:
+        with standby.stdin as words:
+            words.write(b"serve\n")
+
+
 class ConsentHospital:
     """A site whose training patients have the ids `PREFIX-0`, `PREFIX-1`, ...
 
@@ -55,6 +69,7 @@ class ConsentHospital:
             add_client(self.folder, name, role, now)
         add_client(self.folder, EXPIRED, "steward", long_ago)
         self._process: subprocess.Popen[bytes] | None = None
+        self._next: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -83,15 +98,25 @@ class ConsentHospital:
         with grpc.secure_channel(self.address, grpc.ssl_channel_credentials(*files)) as channel:
             yield channel
 
+    def prepare(self) -> None:
+        """Have the next process load its code while another serves, so that `start` need not wait for that."""
+        command = [sys.executable, "-c", _STANDBY, "--dir", str(self.folder.root)]
+        with self.log.open("ab") as log:
+            self._next = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+
     def start(self) -> None:
-        """Start the service and wait until it listens.
+        """Start the service, or let the one that was prepared serve, and wait until it listens.
 
         Raises:
             UnavailableError: it does not come up; its log says why.
         """
         command = [sys.executable, "-m", "client.consent_service", "--dir", str(self.folder.root)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        if self._next is not None:
+            self._process, self._next = self._next, None
+            _serve(self._process)
+        else:
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -107,6 +132,9 @@ class ConsentHospital:
 
     def stop(self) -> int | None:
         """End it with SIGTERM if it runs; its exit code, None if it was never started."""
+        if self._next is not None:
+            self._next.communicate()  # whose input ends, and so it does
+            self._next = None
         if self._process is None:
             return None
         if self._process.poll() is None:

@@ -103,6 +103,7 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
         thread.start()
     try:
         for _ in range(kills):
+            hospital.prepare()
             time.sleep(rng.uniform(0.0, _LONGEST_LIFE))
             hospital.kill()
             hospital.start()
@@ -167,6 +168,8 @@ def _recorded_once(ledger: Ledger, standing: Sequence[Standing], sent: Sent) -> 
 def _whole(hospital: ConsentHospital, ledger: Ledger, standing: Sequence[Standing]) -> Iterator[str]:
     """No record is torn: its patient opens, its steps are all there, its document opens its commitment."""
     names, vault = ledger.identifiers(), Vault(hospital.folder.vault, random.randbytes)
+    if {path.name for path in vault.folder.iterdir()} - {s.receipt for s in standing}:
+        yield "a document without a record"
     stopped = ledger.stopped()
     for s in standing:
         if s.source.kind == "restored":
