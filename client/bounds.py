@@ -7,7 +7,7 @@ from flwr.app import RecordDict
 from client.settings import BoundsConfig
 from common.config import TrainConfig, UnlearnConfig
 from common.errors import RefusedError
-from common.wire import RETAIN, TRAIN, UNLEARN, TrainRequest, UnlearnRequest, unpack
+from common.wire import EVALUATE, RETAIN, TRAIN, UNLEARN, EvaluateRequest, TrainRequest, UnlearnRequest, unpack
 
 
 def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
@@ -31,6 +31,8 @@ def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
         if config.method == "eu_k":
             _at_most(config.eu_k.layers, bounds.max_reset_layers, "max_reset_layers")
         _check_steps(config, bounds)
+    elif kind == EVALUATE:
+        _at_most(unpack(records, EvaluateRequest).decision.bootstrap, bounds.max_bootstrap, "max_bootstrap")
 
 
 def _check_steps(config: TrainConfig | UnlearnConfig, bounds: BoundsConfig) -> None:

@@ -32,6 +32,8 @@ class BoundsConfig(Settings):
     """Each step shrinks all weights by so many times the learning rate."""
     max_reset_layers: int = Field(default=3, ge=0)
     """Last layers that `eu_k` may draw anew."""
+    max_bootstrap: int = Field(default=10_000, ge=50)
+    """Resamples of one audit, for its intervals."""
     methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
     """Unlearning methods that may run here."""
     max_lifetime_hours: Positive = 24.0

@@ -56,6 +56,7 @@ ca_fingerprint = {ca_fingerprint}
 # [bounds]
 # max_epochs = 20
 # max_passes = 60
+# max_bootstrap = 10000
 # max_lifetime_hours = 24.0
 """
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import EvidenceError, InputError
-from common.terminal import AsJson, Folder, clear_errors, show, sub_app
+from common.errors import InputError
+from common.log_commands import Opened, Side, log_commands
+from common.terminal import AsJson, Folder, clear_errors, show
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -20,52 +21,55 @@ if TYPE_CHECKING:
     from common.event_log import EventLog
     from common.evidence.keys import PublicKey
 
-app = sub_app("The site's log of revocations and what became of them, which cannot be rewritten unseen.")
-
 _DAYS_OF_A_YEAR = 365.25
 
 Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")]
 
 
-@app.command("show", epilog="Example: fedforget-site log show --last 50 --dir hospital")
-def show_log(
-    last: Annotated[int, typer.Option("--last", min=1, help="So many of the newest leaves.")] = 20,
-    folder: Folder = Path("."),
-    as_json: AsJson = False,
-) -> None:
-    """Show the newest leaves, how far the coordinator has co-signed, and whether its log was refused."""
-    from common.log_report import drawn, report  # noqa: PLC0415 - the database, for commands that need it
+@contextmanager
+def opened_site(folder: Path) -> Iterator[SiteLog]:
+    """The site's log, up to now."""
+    from client.database import opened, pending_migration  # noqa: PLC0415 - for commands that need the database
+    from client.event_log import SiteLog  # noqa: PLC0415
+    from client.settings import SiteFolder  # noqa: PLC0415
 
-    with clear_errors(), _opened(folder) as (log, session, key):
-        found = report(log, session, key, last)
-        show(found, drawn(found), as_json=as_json)
+    place = SiteFolder(folder)
+    if not place.has_database:
+        raise InputError("no database here", where=str(folder), remedy="give the folder of `fedforget-site init`")
+    with opened(place.database_url) as engine:
+        if (schema := pending_migration(engine)) is not None:
+            remedy = "`fedforget-site up` migrates it, after a backup"
+            raise InputError(f"the database has schema {schema}", where=str(folder), remedy=remedy)
+        site = SiteLog(place, engine, lambda: datetime.now(UTC))
+        site.follow()
+        yield site
 
 
-@app.command(epilog="Example: fedforget-site log verify --dir hospital")
-def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Compare every leaf and checkpoint with what was signed; exit code 6 when one differs."""
+@contextmanager
+def _opened(folder: Path) -> Iterator[Opened]:
+    """The log up to now, within a transaction."""
+    with opened_site(folder) as site, site.session() as session:
+        yield site.log, session, site.key().public
+
+
+def _problems(log: EventLog, session: Session, key: PublicKey) -> list[str]:
     from common.event_log_check import problems  # noqa: PLC0415 - the database, for commands that need it
 
-    with clear_errors(), _opened(folder) as (log, session, key):
-        found = [*problems(log, session, key), *(f"{p.origin}: {p.trouble}" for p in log.peers(session) if p.trouble)]
-        size = len(log.leaves(session))
-        show({"size": size, "problems": found}, "\n".join(found) or f"all {size} leaves hold", as_json=as_json)
-        if found:
-            raise EvidenceError("the log does not hold: keep the folder as it is, and ask the coordinator for its copy")
+    return problems(log, session, key)
 
 
-@app.command(epilog="Example: fedforget-site log export for-the-auditor --dir hospital")
-def export(
-    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
-    folder: Folder = Path("."),
-    as_json: AsJson = False,
-) -> None:
-    """Write the public key, all leaves and the newest checkpoints to a new folder."""
-    from common.log_report import export as write  # noqa: PLC0415 - the database, for commands that need it
-
-    with clear_errors(), _opened(folder) as (log, session, key):
-        files = write(log, session, key, "site", to)
-        show({"folder": str(to), "files": files}, f"{to}: {', '.join(files)}", as_json=as_json)
+app = log_commands(
+    Side(
+        owner="site",
+        folder="hospital",
+        about="The site's log of revocations and what became of them, which cannot be rewritten unseen.",
+        shown="the newest leaves, how far the coordinator has co-signed, and whether its log was refused",
+        compared="every leaf and checkpoint",
+        advice="ask the coordinator for its copy",
+        opened=_opened,
+        problems=_problems,
+    )
+)
 
 
 @app.command("audit-events", epilog="Example: fedforget-site log audit-events audit.ndjson --dir hospital")
@@ -146,29 +150,3 @@ def erase(
             site.erase(name)
         human = f"nobody can open the leaves of {', '.join(receipts)} any more" if receipts else "nothing is that old"
         show({"erased": [*receipts]}, human, as_json=as_json)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[tuple[EventLog, Session, PublicKey]]:
-    """The log up to now, within a transaction."""
-    with opened_site(folder) as site, site.session() as session:
-        yield site.log, session, site.key().public
-
-
-@contextmanager
-def opened_site(folder: Path) -> Iterator[SiteLog]:
-    """The site's log, up to now."""
-    from client.database import opened, pending_migration  # noqa: PLC0415 - for commands that need the database
-    from client.event_log import SiteLog  # noqa: PLC0415
-    from client.settings import SiteFolder  # noqa: PLC0415
-
-    place = SiteFolder(folder)
-    if not place.has_database:
-        raise InputError("no database here", where=str(folder), remedy="give the folder of `fedforget-site init`")
-    with opened(place.database_url) as engine:
-        if (schema := pending_migration(engine)) is not None:
-            remedy = "`fedforget-site up` migrates it, after a backup"
-            raise InputError(f"the database has schema {schema}", where=str(folder), remedy=remedy)
-        site = SiteLog(place, engine, lambda: datetime.now(UTC))
-        site.follow()
-        yield site

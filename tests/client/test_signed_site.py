@@ -20,7 +20,7 @@ from client.settings import CONFIG_FILE, FOLDER_VARIABLE, BoundsConfig, SiteFold
 from client.site import Site
 from client.trust import Trust
 from common.certificates import certificate_fingerprint, read_certificate
-from common.config import TrainConfig, UnlearnConfig
+from common.config import DecisionConfig, TrainConfig, UnlearnConfig
 from common.errors import EvidenceError, RefusedError, WireError
 from common.evidence.keys import SigningKey
 from common.instructions import Context, Instruction, content_of, new_nonce, sign_request, verify_reply
@@ -193,6 +193,11 @@ def test_a_strangers_instruction_gets_no_signature(hospital: Path, send: Send, s
         (TRAIN, TRAINING.model_copy(update={"config": TrainConfig(clip=11.0)}), "max_clip"),
         (UNLEARN, UnlearnRequest(config=UnlearnConfig(clip=11.0), seed=0), "max_clip"),
         (UNLEARN, UnlearnRequest(config=UnlearnConfig(weight_decay=1.5), seed=0), "max_weight_decay"),
+        (
+            EVALUATE,
+            EvaluateRequest(purpose="audit", seed=0, decision=DecisionConfig(bootstrap=10_001)),
+            "max_bootstrap",
+        ),
         ("query.everything", StatusRequest(), "kinds"),
     ],
 )
