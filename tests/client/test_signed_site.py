@@ -300,7 +300,8 @@ REQUESTS = {
         UnlearnRequest,
         "seed config.method config.weighting config.noise config.image_noise config.text_noise config.passes"
         " config.batch config.retain_batch config.lr config.weight_decay config.clip config.forget_weight"
-        " config.task_weight config.push config.renew config.tolerance config.micro_batch"
+        " config.task_weight config.push config.push_bounded config.targets config.renew config.tolerance"
+        " config.micro_batch"
         # Numbers and switches of single methods.
         " config.neg_grad_plus.retain_share config.scrub.max_passes config.scrub.teacher_weight"
         " config.scrub.task_weight config.scrub.rewind config.cf_k.layers config.eu_k.layers config.salun.share"
