@@ -212,11 +212,10 @@ def verdict(found: Sequence[Row]) -> str:
     said = f"Smallest gap to retrained among methods within {TOLERANCE} of its test AUC: "
     said += f"{first.row.name}, {first.gap.value:.3f}."
     for number, place in enumerate(placed[1:], start=2):
-        if place.row.method == CALIBRATED and first.row.method != CALIBRATED:
-            within = first.gap.interval is not None and place.gap.value <= first.gap.interval[1]
+        if place.row.method == CALIBRATED:
+            inside = first.gap.interval is not None and place.gap.value <= first.gap.interval[1]
             said += f" {place.row.name} is number {number} with {place.gap.value:.3f}, "
-            said += "within the interval of the first." if within else "beyond the interval of the first."
-            break
+            said += "within the interval of the first." if inside else "beyond the interval of the first."
     return said + out
 
 
