@@ -258,7 +258,8 @@ HEAD = """# Faults on real processes
 each fault. After each: the campaign is published, the version before it is quarantined and its weights are gone from
 every hospital that has the new one, the hospital unlearned exactly once, its revocation is closed and all its
 tombstones stand. `waiting`: the campaign waited, visibly, for the hospital or the disk; `late`: a retention round went
-on without a hospital; `quarantined`: the update gate kept a reply out.
+on without a hospital; `quarantined`: the update gate kept a reply out; `suspended`: that was the third
+bad reply of the hospital in a row, and a person readmits it before the next fault.
 
 | fault | campaign ended | of note | seconds |
 |---|---|---|---|
@@ -300,6 +301,8 @@ def test_whoever_fails_the_campaign_ends_in_the_right_model(soaked, log, who: st
         assert ("quarantined" in kinds) == (fault.partition(":")[0] in QUARANTINED)
         if who == "south":
             assert "late" in kinds
+        if "suspended" in kinds:
+            command(BIN / "fedforget-server", "site", "readmit", who, "--dir", soaked.folder / "server")
         note(log, house, number, kinds)
 
 
@@ -331,5 +334,5 @@ def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(soaked,
 
 def note(log: dict[str, str], house: House, number: int, kinds: list[str]) -> None:
     row = house.store.get(number)
-    told = sorted({"waiting", "late", "quarantined", "site-suspended"} & set(kinds))
+    told = sorted({"waiting", "late", "quarantined", "suspended"} & set(kinds))
     log.update(end=f"{row.state}, {row.result}, attempt {row.attempt}", events=", ".join(told) or "-")
