@@ -29,7 +29,11 @@ def receipt(kept: Kept) -> dict[str, Any]:
 
 
 def capability_statement(now: datetime) -> dict[str, Any]:
-    """What the endpoint does (https://hl7.org/fhir/R4/capabilitystatement.html)."""
+    """What the endpoint does (https://hl7.org/fhir/R4/capabilitystatement.html).
+
+    Versions are the sender's: the endpoint tells repeats apart by them, gives out none, and has neither ETag, If-Match,
+    vread nor history, which R4 and R5 both call `no-version`.
+    """
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -42,13 +46,15 @@ def capability_statement(now: datetime) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
-                "documentation": "Consents of R4, R4B and R5 are taken. Nothing can be read back but receipts.",
+                "documentation": "Consents of R4, R4B and R5 are taken, each with 200 and a receipt (Parameters). "
+                "Nothing can be read back; If-Match is not looked at.",
                 "security": {"description": "Mutual TLS, a bearer token, or both, as the site has set it"},
                 "resource": [
                     {
                         "type": "Consent",
                         "interaction": [{"code": "create"}, {"code": "update"}],
-                        "versioning": "versioned",
+                        "versioning": "no-version",
+                        "readHistory": False,
                         "updateCreate": True,
                         "operation": [
                             {

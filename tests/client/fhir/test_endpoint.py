@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from fhir.resources.capabilitystatement import CapabilityStatement as R5
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement as R4B
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -147,6 +149,23 @@ def test_the_statement_of_capabilities_names_what_is_served(hospital: Any) -> No
     (resource,) = found["rest"][0]["resource"]
     assert (found["resourceType"], resource["type"]) == ("CapabilityStatement", "Consent")
     assert resource["operation"][0]["name"] == "revokeConsent"
+    for release in (R4B, R5):
+        release.model_validate(found)
+
+
+def test_what_the_statement_says_of_versions_is_what_the_endpoint_does(hospital: Any, running_stub: Any) -> None:
+    (resource,) = hospital.http.get("/metadata").json()["rest"][0]["resource"]
+    assert (resource["versioning"], resource["readHistory"]) == ("no-version", False)
+    assert {interaction["code"] for interaction in resource["interaction"]} == {"create", "update"}
+    sent = versioned(running_stub.consent("c-11", "p-11"), 1)
+    taken = hospital.put(sent)
+    other = hospital.http.put("/Consent/c-11", json=versioned(sent, 2), headers={"if-match": 'W/"7"'})
+    for answer in (taken, other):
+        receipt(answer)
+        assert "etag" not in answer.headers
+        assert "location" not in answer.headers
+    for path in ("", "/_history", "/_history/1"):
+        assert hospital.http.get(f"/Consent/c-11{path}").status_code in (404, 405)
 
 
 VALUES = st.recursive(
