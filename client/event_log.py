@@ -5,6 +5,7 @@ It follows the records, as they are written first and durably: the ledger, what 
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -29,13 +30,20 @@ from common.evidence.keys import PublicKey, SigningKey
 from common.evidence.log_checkpoint import Checkpoint
 from common.evidence.opened_leaf import open_leaf
 from common.evidence.schema import decode, encode, time_text
-from common.evidence.statements import PAYLOAD_TYPE, read_revocation, revocation_statement
+from common.evidence.statements import (
+    PAYLOAD_TYPE,
+    Unlearning,
+    read_revocation,
+    read_unlearning,
+    revocation_statement,
+)
 from common.evidence.statements import Revocation as Statement
 from common.private_keys import load_signing_key, read_public_key
 from common.sql import drop_erased, transaction
 
 _ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended")
 """Names before the receipt's in the vault."""
+_ATTESTED = "attested:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,18 @@ class SiteLog:
             document["revocations"] = [*digests]
             record = Record(f"ended:{campaign}", how if digests else "adopted", canonical(document))
             self.log.append(session, [record], self.key())
+
+    def attested(self, session: Session, statement: bytes) -> None:
+        """Log an attestation that the site signs, whole: of a campaign's figures it is all that stays here."""
+        _, unlearning = read_unlearning(statement)
+        source = f"{_ATTESTED}{unlearning.campaign}:{hashlib.sha256(statement).hexdigest()}"
+        self.log.append(session, [Record(source, "attested", statement)], self.key())
+
+    def attestations(self, session: Session) -> dict[int, tuple[str, Unlearning]]:
+        """What the site has signed, by campaign: SHA-256 of the statement, and what it says; the newest counts."""
+        found = [item for item in self.log.vault(session) if item.source.startswith(_ATTESTED)]
+        said = [(item.digest, read_unlearning(item.document)[1]) for item in found]
+        return {int(unlearning.campaign): (digest, unlearning) for digest, unlearning in said}
 
     def statement(self, receipt: str) -> bytes:
         """The signed statement that revocations were received under a receipt, which attestations answer by its digest.

@@ -151,7 +151,7 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
 
 
 def sign(site: SiteLog, data: bytes) -> bytes:
-    """An attestation with the site's signature below the coordinator's.
+    """An attestation with the site's signature below the coordinator's; the site's log keeps what it says.
 
     Raises:
         EvidenceError: it says something else than this site did, adopted, reported or answers.
@@ -175,6 +175,7 @@ def sign(site: SiteLog, data: bytes) -> bytes:
         mine = [figures.sha256 for figures in unlearning.figures if figures.site == site.name]
         if not all(site.reported(session, campaign, digest) for digest in mine):
             raise EvidenceError("it names figures that this site did not report")
+        site.attested(session, envelope.body)
     return dsse.encode_envelope(dsse.add_signature(envelope, key))
 
 

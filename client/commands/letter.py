@@ -66,7 +66,7 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
         found = tuple(standing for standing in found if standing.pseudonym == names[0])
     if not found:
         raise InputError("no such receipt, or not this patient's", remedy="fedforget-site revocations list")
-    told = {told_of(ledger, linkage, standing) for standing in found}
+    told = set(told_of(ledger, linkage, found))
     if len(told) > 1 or len({(standing.state, standing.due, standing.campaign) for standing in found}) > 1:
         raise InputError("this receipt's patients stand differently", remedy="give the one by --patient-file")
     history = [event for event in ledger.history(receipt) if event.revocation == found[0].number]

@@ -107,9 +107,11 @@ def export(
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Write the whole record without identities, for those who supervise."""
-    from client.consent.export import as_csv  # noqa: PLC0415 - the database
+    """Write all that is known of each revocation, without identities, for those who supervise."""
+    from client.consent.account import accounts_of  # noqa: PLC0415 - the database
+    from client.consent.export import as_csv  # noqa: PLC0415
     from client.consent.export import as_json as json_text  # noqa: PLC0415
+    from client.consent.linkage import read_linkage  # noqa: PLC0415
     from common.files import write_private  # noqa: PLC0415
 
     with clear_errors():
@@ -117,8 +119,8 @@ def export(
         if to.suffix not in kinds:
             raise InputError("not a name that ends in .csv or .json", where="FILE", remedy="give one that does")
         with opened(folder) as ledger:
-            found, steps = ledger.standing(), _steps(ledger)
-        write_private(to, kinds[to.suffix](found, steps).encode("utf-8"))
+            found = accounts_of(ledger, read_linkage(ledger.folder))
+        write_private(to, kinds[to.suffix](found).encode("utf-8"))
         show({"file": str(to), "revocations": len(found)}, f"{to}: {len(found)} revocations", as_json=as_json)
 
 
@@ -179,11 +181,3 @@ def _row(summary: Summary, now: datetime) -> dict[str, Any]:
     fields["states"] = {str(state): number for state, number in summary.states.items()}
     del fields["number"]
     return {**fields, "state": str(summary.state), "days_left": summary.days_left(now)}
-
-
-def _steps(ledger: Ledger) -> dict[int, list[Any]]:
-    steps: dict[int, list[Any]] = {}
-    for receipt in dict.fromkeys(standing.receipt for standing in ledger.standing()):
-        for event in ledger.history(receipt):
-            steps.setdefault(event.revocation, []).append(event)
-    return steps

@@ -5,51 +5,112 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from client.consent.revocation import Event, Standing
+from client.consent.account import Account, Version
+from client.consent.revocation import Event
+from client.participation import Participation
+from common.evidence.statements import Unlearning
 
 COLUMNS = (
     "number", "receipt", "source", "scope", "policies", "legal_basis", "requester", "identity_check", "steward",
     "document", "received", "effective", "recorded", "due", "state", "since", "reason", "remediation", "campaign",
-    "model", "approved_by",
+    "model", "approved_by", "rounds", "first_round", "last_round", "versions", "attestation", "outcome", "metrics",
+    "told", "told_hospitals", "told_at", "missing",
 )  # fmt: skip
+"""Of the CSV, which has numbers and names where the JSON has rounds, versions and figures."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def record_rows(found: Iterable[Standing], steps: Mapping[int, Sequence[Event]]) -> list[dict[str, Any]]:
-    """One row a revocation.
-
-    Args:
-        found: as they stand.
-        steps: of each, by its number in the ledger.
-    """
-    return [_row(standing, steps.get(standing.number, ())) for standing in found]
-
-
-def as_json(found: Sequence[Standing], steps: Mapping[int, Sequence[Event]]) -> str:
-    """All rows, each with its steps."""
+def as_json(accounts: Iterable[Account]) -> str:
+    """All that is known, one object a revocation."""
     rows = [
-        {**row, "steps": [_step(event) for event in steps.get(row["number"], ())]} for row in record_rows(found, steps)
+        {
+            **_ledger(account),
+            "rounds": None if account.rounds is None else [_round(found) for found in account.rounds],
+            "versions": None if account.versions is None else [_version(found) for found in account.versions],
+            "audit": None if account.attested is None else _audit(*account.attested),
+            "recipients": None if "recipients" in account.missing else [],
+            "told": {"how": account.told.how, "hospitals": account.told.others, "names": None, "at": account.told.at},
+            "missing": account.missing,
+            "steps": [_step(event) for event in account.steps],
+        }
+        for account in accounts
     ]
     return json.dumps(rows, indent=2, default=_plain) + "\n"
 
 
-def as_csv(found: Sequence[Standing], steps: Mapping[int, Sequence[Event]]) -> str:
-    """All rows as RFC 4180 has them; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+def as_csv(accounts: Iterable[Account]) -> str:
+    """One row a revocation, as RFC 4180 has them; a text that a spreadsheet would take for a formula begins with an
+    apostrophe.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
-    for row in record_rows(found, steps):
-        writer.writerow({name: _cell(value) for name, value in row.items()})
+    for account in accounts:
+        writer.writerow({name: _cell(value) for name, value in (_ledger(account) | _flat(account)).items()})
     return text.getvalue()
 
 
-def _row(standing: Standing, steps: Sequence[Event]) -> dict[str, Any]:
-    approvals = [later.actor for before, later in pairwise(steps) if _approves(before, later)]
+def _flat(account: Account) -> dict[str, Any]:
+    rounds, (digest, said) = account.rounds, account.attested or ("", None)
+    metrics = said.metrics if said else ()
+    return {
+        "rounds": None if rounds is None else len(rounds),
+        "first_round": rounds[0].at if rounds else None,
+        "last_round": rounds[-1].at if rounds else None,
+        "versions": None if account.versions is None else [version.name for version in account.versions],
+        "attestation": digest,
+        "outcome": said.decision.outcome if said else None,
+        "metrics": "; ".join(f"{m.name}: {m.value} ({m.low} to {m.high})" for m in metrics),
+        "told": account.told.how,
+        "told_hospitals": account.told.others,
+        "told_at": account.told.at,
+        "missing": "; ".join(f"{name}: {why}" for name, why in account.missing.items()),
+    }
+
+
+def _round(found: Participation) -> dict[str, Any]:
+    return {
+        "campaign": found.campaign,
+        "step": found.step,
+        "use": found.use,
+        "from_weights": found.weights,
+        "at": found.at,
+    }
+
+
+def _version(found: Version) -> dict[str, Any]:
+    return {
+        "version": found.name,
+        "weights": found.weights,
+        "received": found.received,
+        "deleted": found.deleted,
+        "coordinator_told": found.told,
+    }
+
+
+def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
+    return {
+        "campaign": said.campaign,
+        "attestation": digest,
+        "issued": said.issued,
+        "method": asdict(said.method),
+        "retention": asdict(said.retention),
+        "decision": asdict(said.decision),
+        "metrics": [asdict(metric) for metric in said.metrics],
+        "limits": said.limits,
+    }
+
+
+def _ledger(account: Account) -> dict[str, Any]:
+    """The ledger's own fields."""
+    standing = account.standing
+    approvals = [later.actor for before, later in pairwise(account.steps) if _approves(before, later)]
     return {
         "number": standing.number,
         "receipt": standing.receipt,

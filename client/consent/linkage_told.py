@@ -6,6 +6,7 @@ where.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from sqlalchemy import select
 
 from client.consent.ledger import Ledger
+from client.consent.ledger_rows import chunks
 from client.consent.ledger_tables import LinkPeersRow, LinkTokenRow
 from client.consent.linkage import NOT_YET, Linkage
 from client.consent.revocation import Standing
@@ -39,26 +41,35 @@ class Told:
     at: datetime | None = None
 
 
-def told_of(ledger: Ledger, linkage: Linkage | None, standing: Standing) -> Told:
-    """What others were told of the patient of a revocation.
+def told_of(ledger: Ledger, linkage: Linkage | None, found: Sequence[Standing]) -> list[Told]:
+    """What others were told of the patient of each of these revocations.
 
     Args:
         linkage: as `read_linkage` gives it.
     """
     if linkage is None:
-        return Told("not-linked")
+        return [Told("not-linked")] * len(found)
+    moments: dict[str, list[datetime | None]] = {standing.pseudonym: [] for standing in found}
     with reading(ledger.engine) as session:
-        of_patient = select(LinkTokenRow.told).where(LinkTokenRow.pseudonym == standing.pseudonym)
-        told = [*session.scalars(of_patient)]
+        for some in chunks(moments):
+            tokens = select(LinkTokenRow).where(LinkTokenRow.pseudonym.in_(some))
+            for row in session.scalars(tokens):
+                moments[row.pseudonym].append(row.told)
         peers = session.get(LinkPeersRow, 1)
         others = 0 if peers is None else peers.others
-    if when := [moment for moment in told if moment is not None]:
+    names = ledger.identifiers()
+    return [_told(s, moments[s.pseudonym], others, linkage, names.get(s.pseudonym)) for s in found]
+
+
+def _told(
+    standing: Standing, moments: Collection[datetime | None], others: int, linkage: Linkage, name: str | None
+) -> Told:
+    if when := [moment for moment in moments if moment is not None]:
         return Told("told", others, min(when)) if others else Told("nobody")
-    if told:
+    if moments:
         return Told("waiting")
     if standing.source.kind == "link":
         return Told("from-another")
     if standing.state in NOT_YET:
         return Told("undecided")
-    name = ledger.identifiers().get(standing.pseudonym)
     return Told("waiting" if name is not None and linkage.tokens(name) else "no-identifier")

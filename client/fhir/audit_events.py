@@ -66,6 +66,7 @@ class _Pattern:
 _PATTERNS: Mapping[str, _Pattern] = {
     "revocation": _Pattern(_LIFECYCLE, "receive", "Receive/Retain Record Lifecycle Event", "U"),
     "steward-signed": _Pattern(_LIFECYCLE, "attest", "Attest Record Lifecycle Event", "U"),
+    "attested": _Pattern(_LIFECYCLE, "attest", "Attest Record Lifecycle Event", "U", from_coordinator=True),
     "access-opened": _Pattern(_LIFECYCLE, "access", "Access/View Record Lifecycle Event", "R", from_coordinator=True),
     "access-closed": _Pattern(_LIFECYCLE, "access", "Access/View Record Lifecycle Event", "R", from_coordinator=True),
     "audited": _Pattern(_LIFECYCLE, "report", "Report (Output) Record Lifecycle Event", "R", from_coordinator=True),

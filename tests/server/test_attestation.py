@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -334,6 +337,7 @@ def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(worl
     assert unlearned.retention == statements.Retention(1, ("north", "south"))
     assert len(unlearned.revocations) == 2
     assert world.said(number) == "signed by server, north, south"
+    check_the_record_of_a_hospital(world, number, unlearned, tmp_path)
     with transaction(world.house.engine) as session:
         found = standing(session, number)
         written = export(session, world.desk.log, found, world.desk.key.public, tmp_path / "audit")
@@ -374,6 +378,39 @@ def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(worl
     refused = verified(tmp_path / "audit", *keys)
     assert refused.returncode == 6
     assert "NOT TO BE RELIED ON" in refused.stdout
+
+
+def check_the_record_of_a_hospital(world: World, number: int, said: statements.Unlearning, tmp_path: Path) -> None:
+    """What it hands to those who supervise has the rounds, the versions and the figures that the attestation has."""
+    folder = world.folders["north"]
+    names = [*Site(folder.root).patients(Subset.TRAIN), *read_revocations(folder.root).patients]
+    for kind in ("json", "csv"):
+        arguments = ["revocations", "export", str(tmp_path / f"record.{kind}"), "--dir", str(folder.root)]
+        assert CliRunner().invoke(site_app, arguments).exit_code == 0
+        assert not any(name in (tmp_path / f"record.{kind}").read_text() for name in names)
+    first, second = json.loads((tmp_path / "record.json").read_text())
+    with transaction(world.house.engine) as session:
+        envelope = standing(session, number).envelope
+    assert envelope is not None
+    for row in (first, second):
+        assert (row["state"], row["campaign"]) == ("unlearned", number)
+        assert {(found["campaign"], found["use"]) for found in row["rounds"]} == {(1, "train"), (number, "unlearn")}
+        (version,) = row["versions"]
+        assert version["version"] == "v0001"
+        assert version["weights"] == world.house.registry.get("v0001").manifest.weights
+        assert version["deleted"] > version["received"] > row["rounds"][0]["at"]
+        audit = row["audit"]
+        assert audit["attestation"] == hashlib.sha256(envelope.body).hexdigest()
+        assert (audit["campaign"], audit["decision"]["outcome"]) == (str(number), "accepted")
+        assert audit["metrics"] == [asdict(metric) for metric in said.metrics]
+        assert audit["limits"] == [*said.limits]
+        assert len({metric["name"] for metric in audit["metrics"]}) > 2
+        assert row["told"] == {"how": "not-linked", "hospitals": 0, "names": None, "at": None}
+        assert (row["recipients"], row["missing"].keys()) == (None, {"recipients"})
+    (table, _) = csv.DictReader((tmp_path / "record.csv").read_text().splitlines())
+    assert (table["outcome"], table["versions"]) == ("accepted", "v0001")
+    assert table["rounds"] == str(len(first["rounds"]))
+    assert f"{said.metrics[1].name}: {said.metrics[1].value} (" in table["metrics"]
 
 
 def changed(data: bytes, at: int) -> bytes:

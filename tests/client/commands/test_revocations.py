@@ -20,6 +20,8 @@ from client.cli import app
 from client.consent.opening import open_ledger
 from client.consent.revocation import State
 from client.consent.vault import Vault
+from client.consent.workflow import close, escalate, take_up
+from client.participation import Participation, record
 from client.settings import SiteFolder
 from client.setup import Asked, create_site
 from common.evidence.commitment import check_commitment
@@ -191,6 +193,47 @@ def test_the_exported_record_has_every_revocation_and_nobodys_name(site: SiteFol
     assert [len(row["steps"]) for row in json.loads(tree.read_text())] == [2, 2]
     assert "exists already" in run(site, "revocations", "export", str(table), code=2)
     assert "not a name that ends in" in run(site, "revocations", "export", str(tmp_path / "record.txt"), code=2)
+
+
+def test_where_the_record_says_nothing_it_says_why(site: SiteFolder, tmp_path: Path) -> None:
+    held = revoked(site, 0)
+    for number in (1, 2, 3, 7):
+        revoked(site, number)
+    run(site, "revoke", "--also-unknown", stdin="stranger\n")
+    run(site, "revocations", "hold", held, "--reason", "wrong form")
+    run(site, "steward", "resolve", held, "--permit", "--by", "weber", "--reason", "asked again")
+    with open_ledger(site) as ledger:
+        one, two = (ledger.pseudonyms.of(f"{SECRET}-{number}") for number in (1, 2))
+        with ledger.writing() as writing:
+            take_up(ledger, writing, 4, [one, two])
+        record(ledger.engine, [one], Participation(1, "train", "train", "ab" * 32, ledger.clock()))
+        close(ledger, [two], State.UNLEARNED, campaign=4, model="cd" * 32)
+        escalate(ledger, 4, "inconclusive")
+    file = tmp_path / "record.json"
+    run(site, "revocations", "export", str(file))
+    rows = json.loads(file.read_text())
+    assert [(row["state"], row["missing"]["audit"]) for row in rows] == [
+        ("refused", "the revocation was refused: no campaign followed"),
+        (
+            "escalated",
+            "the campaign published no version; the coordinator keeps what it measured: "
+            "fedforget-server campaign show 4",
+        ),
+        (
+            "unlearned",
+            "no attestation of its campaign was signed here so far; the coordinator knows why: "
+            "fedforget-server attestation show 4",
+        ),
+        ("pending", "no campaign has ended for it so far"),
+        ("evaluation-only", "the model never learned from the patient: no campaign was needed"),
+        ("excluded-before-training", "the model never learned from the patient: no campaign was needed"),
+    ]
+    assert all(row["audit"] is None for row in rows)
+    assert [len(row["rounds"]) for row in rows] == [0, 1, 0, 0, 0, 0]
+    assert all(row["versions"] == [] for row in rows)
+    assert [row["recipients"] for row in rows] == [[], None, [], [], [], []]
+    assert "fedforget-server models show" in rows[1]["missing"]["recipients"]
+    assert {row["told"]["how"] for row in rows} == {"not-linked"}
 
 
 def test_identities_come_out_on_a_terminal_or_into_a_private_file_and_nowhere_else(

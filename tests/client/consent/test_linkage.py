@@ -127,8 +127,8 @@ def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospi
     north, south = hospital("north", {"a": OLD}), hospital("south", {"a": OLD})
 
     def told(ledger: Ledger, number: str) -> Told:
-        (standing,) = ledger.standing(number)
-        return told_of(ledger, read_linkage(ledger.folder), standing)
+        (found,) = told_of(ledger, read_linkage(ledger.folder), ledger.standing(number))
+        return found
 
     def talk(*ledgers: Ledger) -> None:
         for ledger in ledgers:
@@ -143,7 +143,9 @@ def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospi
     assert [told(north, number).how for number in ("r-2", "r-3")] == ["undecided", "no-identifier"]
     (came,) = south.standing()
     assert told(south, came.receipt) == Told("from-another")
-    assert told_of(north, None, came) == Told("not-linked")
+    assert told_of(north, None, [came]) == [Told("not-linked")]
+    every = told_of(north, read_linkage(north.folder), north.standing())
+    assert [each.how for each in every] == ["told", "undecided", "no-identifier"]
     with transaction(coordinator) as session:
         for row in session.scalars(select(SiteRow).where(SiteRow.name != "north")):
             row.state = "revoked"

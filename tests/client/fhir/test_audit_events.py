@@ -72,6 +72,7 @@ DOCUMENTS = (
     ("audited", canonical({"campaign": 2, "figures": "ef" * 32})),
     ("unlearned", canonical({"campaign": 2, "how": "unlearned", "revocations": [], "weights": "12" * 32})),
     ("retrained", canonical({"campaign": 3, "how": "retrained", "revocations": [], "weights": "34" * 32})),
+    ("attested", canonical({"predicate": {"campaign": "2"}, "predicateType": "https://fedforget.org/unlearning/v1"})),
     ("access-closed", canonical({"access": "closed", "campaign": 2, "purged": {"pixels": 2, "studies": 1}})),
     ("access-closed", canonical({"access": "closed", "campaign": 3})),
     ("purged", canonical({"kind": "purged", "version": "v0001", "weights": "56" * 32})),
