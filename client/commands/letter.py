@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def letter(
     receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it: one page of HTML, to print.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it: one page, to print.")],
+    form: Annotated[
+        Literal["html", "text"], typer.Option("--format", help="HTML, or plain text for a mail or a word processor.")
+    ] = "html",
     language: Annotated[
         Literal["en", "de"] | None, typer.Option("--language", help="Of the letter.  [as site.toml says, else en]")
     ] = None,
@@ -43,7 +46,7 @@ def letter(
         with open_ledger(place) as ledger:
             subject = _subject(ledger, read_linkage(place), receipt, patient_file)
         chosen = language or config.language
-        page = compose(subject, Sender(config.sender, config.contact), chosen, datetime.now(UTC))
+        page = compose(subject, Sender(config.sender, config.contact), chosen, datetime.now(UTC), form=form)
         write_text(out, page)
         state = str(subject.standing.state)
         show(

@@ -10,12 +10,13 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from client.consent.linkage_told import Told
 from client.consent.revocation import Event, Standing, State
 
 Language = Literal["en", "de"]
+Format = Literal["html", "text"]
 
 _WAITING = frozenset({State.RECEIVED, State.AWAITING_APPROVAL, State.PENDING, State.IN_CAMPAIGN})
 _FORGOTTEN = frozenset({State.UNLEARNED, State.RETRAINED})
@@ -49,8 +50,15 @@ def texts_of(language: Language) -> dict[str, Any]:
     return tomllib.loads(files("client.letter").joinpath("texts", f"{language}.toml").read_text("utf-8"))
 
 
-def compose(subject: Subject, sender: Sender, language: Language, today: datetime, zone: tzinfo | None = None) -> str:
-    """The letter as one page of HTML.
+def compose(
+    subject: Subject,
+    sender: Sender,
+    language: Language,
+    today: datetime,
+    zone: tzinfo | None = None,
+    form: Format = "html",
+) -> str:
+    """The letter, as one page of HTML or as plain text in lines of 72 characters.
 
     Args:
         subject: what it is about.
@@ -58,6 +66,7 @@ def compose(subject: Subject, sender: Sender, language: Language, today: datetim
         language: of the letter.
         today: its date.
         zone: in which days are told; the machine's by default.
+        form: of the two.
     """
     texts, standing = texts_of(language), subject.standing
 
@@ -95,12 +104,13 @@ def compose(subject: Subject, sender: Sender, language: Language, today: datetim
     }
     environment = Environment(
         loader=PackageLoader("client.letter"),
-        autoescape=True,
+        autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("letter.html.j2").render(page) + "\n"
+    template = {"html": "letter.html.j2", "text": "letter.txt.j2"}[form]
+    return environment.get_template(template).render(page) + "\n"
 
 
 def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:

@@ -75,6 +75,28 @@ def test_every_state_is_said_in_plain_words(state):
 
 @pytest.mark.parametrize("language", get_args(Language))
 @pytest.mark.parametrize("state", State)
+def test_the_plain_text_says_every_sentence_of_the_page_and_no_markup(language, state):
+    subject = Subject(replace(STANDING, state=state, reason="<b> & co"), (), ALONE)
+    text = compose(subject, SENDER, language, TODAY, UTC, "text")
+    page = html.unescape(compose(subject, SENDER, language, TODAY, UTC))
+    body = re.sub(r"<style>.*?</style>|<title>.*?</title>", "", page, flags=re.DOTALL)
+    sentences = re.findall(r"<(?:li|p|h1|h2)(?: [^>]*)?>(.*)</(?:li|p|h1|h2)>", body)
+    joined = " ".join(text.split())
+    assert len(sentences) > 8
+    assert all(" ".join(sentence.split()) in joined for sentence in sentences)
+    assert text.startswith("North Hospital\n1 Main Street\n")
+    assert max(map(len, text.splitlines())) <= 80
+    assert not re.search(r"&\w+;|</|\{\w*\}|None", text)
+
+
+def test_a_plain_text_without_a_sender_leaves_lines_for_the_office():
+    text = compose(Subject(STANDING, (), ALONE), Sender(), "en", TODAY, UTC, "text")
+    assert text.startswith("Hospital and address: ____")
+    assert "Contact (name, telephone): ____" in text
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+@pytest.mark.parametrize("state", State)
 def test_a_letter_has_no_gap_and_names_nobody(language, state):
     page = written(language, state=state, reason="x")
     assert not re.search(r"\{\w*\}|None|ab{4}|(ab){8}", page)

@@ -39,6 +39,9 @@ def test_a_letter_is_written_in_the_language_asked_for(hospital: Path, secret: s
     assert run(hospital, "aaaaaaaa", "--out", out, "--language", "de")[0] == 0
     assert "Was wir getan haben" in out.read_text()
     assert secret not in out.read_text()
+    assert run(hospital, "aaaaaaaa", "--out", out, "--format", "text")[0] == 0
+    assert "\nWhat we have done\n\n- We stopped" in out.read_text()
+    assert "<" not in out.read_text()
 
 
 def test_the_settings_say_who_writes_and_in_which_language(hospital: Path, tmp_path: Path) -> None:
