@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from client.consent_store import Progress
 from client.fhir.intake import Intake
 from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, read_incoming
 from client.fhir.server import FhirServer
@@ -66,12 +67,7 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
     since = {} if before.cursor is None else {"_lastUpdated": f"ge{_instant(before.cursor - overlap)}"}
     reading = _Reading(server, intake, before.baseline)
     try:
-        # A consent that changes while pages are turned moves to the end, and another slips to a page that was read
-        # already: several pages are read again until nothing new is among them.
-        for _ in range(_MOST_PASSES):
-            new = reading.new
-            if reading.all_pages(since) < 2 or reading.new == new:
-                break
+        reading.whole(since)
     except (FedForgetError, SQLAlchemyError):
         # A first pull that breaks off judges nobody: half of the consents may say what all of them do not.
         if before.baseline is not None:
@@ -80,9 +76,8 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
     # Not beyond now: one version with a date in the future would hide all that follow.
     seen = [min(moment, begun) for moment in (before.cursor, reading.latest) if moment is not None]
     baseline = before.baseline or reading.latest or begun
-    intake.store.set_progress(
-        server.base, dataclasses.replace(before, cursor=max(seen, default=None), baseline=baseline, pulled=begun)
-    )
+    reconciled = before.reconciled if since else begun
+    intake.store.set_progress(server.base, Progress(max(seen, default=None), baseline, begun, reconciled))
     # After the baseline: in a first pull nobody is judged by what one consent said before another was written.
     return Pulled(reading.read, reading.new, reading.unusable, intake.settle())
 
@@ -94,7 +89,7 @@ def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differe
     progress = intake.store.progress(server.base)
     reading = _Reading(server, intake, progress.baseline)
     try:
-        reading.all_pages({})
+        reading.whole({})
     finally:
         revoked = intake.settle()
     intake.store.set_progress(server.base, dataclasses.replace(progress, reconciled=begun))
@@ -111,8 +106,19 @@ class _Reading:
         self.latest: datetime | None = None
         self.resources: set[str] = set()
 
-    def all_pages(self, parameters: dict[str, str]) -> int:
-        """Keep what is on the pages of a search; returns how many pages there were."""
+    def whole(self, parameters: dict[str, str]) -> None:
+        """Keep all that a search finds, also where it changes meanwhile.
+
+        A consent that changes while pages are turned moves to the end, and another slips to a page that was read
+        already: several pages are read again until nothing new is among them.
+        """
+        for _ in range(_MOST_PASSES):
+            new = self.new
+            if self._all_pages(parameters) < 2 or self.new == new:
+                break
+
+    def _all_pages(self, parameters: dict[str, str]) -> int:
+        """Returns how many pages there were."""
         pages = 0
         for page in self._server.search({"_sort": "_lastUpdated", "_count": str(PAGE), **parameters}):
             self._keep(page)

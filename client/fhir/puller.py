@@ -71,7 +71,8 @@ class Puller:
 
     def _read(self, server: FhirServer) -> None:
         now, progress = self.intake.clock(), self.intake.store.progress(server.base)
-        last = progress.reconciled or progress.pulled
+        # Not since the last pull: a night's reading that was cut short has pulled too, and is still to be done.
+        last = progress.reconciled or progress.baseline
         if last is not None and is_night_due(last, now.astimezone(), self.hour):
             found = reconcile(server, self.intake, self.overlap)
             _log.info("reconciled: %d read, %d missed before, %d gone", found.pulled.read, found.pulled.new, found.gone)

@@ -211,6 +211,26 @@ def test_a_reconciliation_finds_what_was_written_behind_the_cursor(
     assert reconcile(server, intake, OVERLAP).pulled.new == 0
 
 
+def test_a_reconciliation_finds_what_slips_between_two_pages_too(ehr: Any, server: FhirServer, intake: Intake) -> None:
+    ehr.page = 2
+    intake.clock.now += timedelta(days=1)
+    for n in range(5):
+        ehr.now += timedelta(hours=1)
+        ehr.write(ehr.consent(f"c-{n}", f"p-{n}"))
+    pull(server, intake, OVERLAP)
+    behind = ehr.versions["c-2"][-1]["meta"]["lastUpdated"]
+    ehr.write(ehr.consent("c-2", "p-2", "inactive"))["meta"]["lastUpdated"] = behind
+
+    def change() -> None:
+        if "_lastUpdated=ge" not in ehr.requests[-1]:
+            ehr.after_page = lambda: None
+            ehr.write(ehr.consent("c-0", "p-0", "inactive"))
+
+    ehr.after_page = change
+    assert reconcile(server, intake, OVERLAP).pulled.revoked == 2
+    assert revoked(intake) == {"p-0", "p-2"}
+
+
 @pytest.mark.parametrize(
     ("link", "message"), [("https://elsewhere.example/fhir/Consent", "another server"), ("same", "circle")]
 )
@@ -245,12 +265,25 @@ def test_a_failure_is_waited_out_and_a_night_that_was_missed_is_made_up_for(
     ehr: Any, server: FhirServer, intake: Intake
 ) -> None:
     puller = Puller(intake, lambda: contextlib.nullcontext(server), 300.0, OVERLAP, 2, random.Random(0))
+    ehr.write(ehr.consent("c-1", "p-1"))
     ehr.faults = [500] * 10
     first, second = puller.step(), puller.step()
     assert 0 < first < second < 300
     assert puller.step() == 300
-    assert intake.store.progress(ehr.base).reconciled is None
+    first_time = intake.store.progress(ehr.base).reconciled
+    assert first_time == intake.clock()  # which reads everything
+    intake.clock.now += timedelta(seconds=300)
+    assert puller.step() == 300
+    assert intake.store.progress(ehr.base).reconciled == first_time
     intake.clock.now += timedelta(days=2)
+
+    def fail() -> None:
+        ehr.faults, ehr.after_page = [500] * 5, lambda: None
+
+    ehr.after_page = fail  # the pull of that night succeeds, and what follows it does not
+    assert puller.step() < 300
+    assert intake.store.progress(ehr.base).reconciled == first_time
+    assert intake.store.progress(ehr.base).pulled == intake.clock()
     assert puller.step() == 300
     assert intake.store.progress(ehr.base).reconciled == intake.clock()
 
