@@ -12,6 +12,8 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -208,7 +210,11 @@ def test_a_certificate_that_does_not_count_opens_nothing(
         checked, _ = refused(
             lambda: health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
         )
-        assert checked is code
+        listing = ServerReflectionRequest(list_services="")
+        listed, _ = refused(
+            lambda: list(ServerReflectionStub(channel).ServerReflectionInfo(iter([listing]), timeout=20))
+        )
+        assert listed is checked is code
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -218,7 +224,11 @@ def test_nobody_gets_in_without_a_certificate_or_without_tls(hospital: Any, secu
     address = hospital.address
     with grpc.secure_channel(address, credentials) if secure else grpc.insecure_channel(address) as channel:
         code, _ = refused(lambda: ConsentServiceStub(channel).RevokeConsent(request(), timeout=20))
-    assert code is Code.UNAVAILABLE
+        listing = ServerReflectionRequest(list_services="")
+        listed, _ = refused(
+            lambda: list(ServerReflectionStub(channel).ServerReflectionInfo(iter([listing]), timeout=20))
+        )
+    assert listed is code is Code.UNAVAILABLE
 
 
 def test_a_server_that_asked_for_no_certificate_would_let_nobody_through_the_gate() -> None:

@@ -51,7 +51,11 @@ def test_who_has_revoked_before_gets_the_first_receipt_whichever_way_it_came(
     with hospital.client("desk") as desk, hospital.client("ehr-1") as ehr:
         first = desk.revoke(who, source_id="desk-1")
         second = ehr.revoke(who, source_id="ehr-1", document=b"form")
-    assert second.revocation == first.revocation
+        # It did not send that receipt, and follows it by sending its own again.
+        with pytest.raises(InputError, match="no such receipt"):
+            ehr.get(first.revocation.receipt)
+        again = ehr.revoke(who, source_id="ehr-1", document=b"form")
+    assert first.revocation == second.revocation == again.revocation
     assert not second.created
     assert not (hospital.folder.vault.exists() and any(hospital.folder.vault.iterdir()))
 
@@ -154,7 +158,9 @@ def test_health_and_reflection_answer_clients_and_name_the_service(hospital: Con
     name = "fedforget.consent.v1.ConsentService"
     with hospital.channel("audit") as channel:
         check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
-        assert check.status == health_pb2.HealthCheckResponse.SERVING
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=name), timeout=20)
+        assert next(watched).status == check.status == health_pb2.HealthCheckResponse.SERVING
+        watched.cancel()
         asked = [
             ServerReflectionRequest(list_services=""),
             ServerReflectionRequest(file_containing_symbol=name),
