@@ -7,7 +7,7 @@ from datetime import datetime
 
 from client.consent.deadline import check_extension
 from client.consent.ledger import SOFTWARE, Ledger, Writing
-from client.consent.ledger_rows import add_events, of_patients, standing_of
+from client.consent.ledger_rows import add_events, history_of, of_patients, standing_of
 from client.consent.ledger_tables import RevocationEventRow, RevocationRow
 from client.consent.revocation import OPEN, TO_FORGET, Event, Standing, State, is_doubt
 from client.consent.tombstones import Tombstone
@@ -18,14 +18,19 @@ from common.errors import InputError, RefusedError
 def approve(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
     """Let campaigns take up a receipt's revocations; returns how many awaited it.
 
+    The first person is who recorded them; where that was software, as with a consent in doubt, who decided that these
+    are revocations.
+
     Raises:
         InputError: no such receipt.
-        RefusedError: none awaits an approval, or `actor` is who recorded them, or nobody.
+        RefusedError: none awaits an approval, or `actor` is that first person, or nobody.
     """
     with ledger.writing() as writing:
         found = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
+        steps = history_of(writing.session, receipt)
+        decided = {step.revocation: step.actor for step in steps if step.state is State.AWAITING_APPROVAL}
         for standing in found:
-            check_approval(standing.steward, actor)
+            check_approval(standing.steward or decided[standing.number], actor)
         _step(ledger, writing, found, State.PENDING, actor=actor, reason=reason)
     return len(found)
 

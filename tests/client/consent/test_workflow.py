@@ -49,6 +49,29 @@ def test_where_two_persons_are_asked_for_a_second_one_must_approve(
             approve(ledger, "r-1", "schmidt")
 
 
+def test_who_makes_a_revocation_of_what_software_held_is_the_first_person_and_not_the_second(
+    configure: Callable[..., None], opening: Opening, asked: Asked
+) -> None:
+    configure(two_person_approval=True)
+    with opening() as ledger:
+        ledger.record(asked(hold="nobody can judge"), ["p-0"])
+        release(ledger, "r-1", "mueller", "a withdrawal indeed")
+        assert states(ledger) == [State.AWAITING_APPROVAL]
+        with pytest.raises(RefusedError, match="a second person"):
+            approve(ledger, "r-1", "Mueller")
+        assert approve(ledger, "r-1", "schmidt") == 1
+        # What came without a person, as from the EHR, has its first one there: anybody here may approve it.
+        ledger.record(asked("r-2"), ["p-1"])
+        assert approve(ledger, "r-2", "mueller") == 1
+        # Who recorded may not approve, whoever has released it in between.
+        ledger.record(asked("r-3", steward="mueller"), ["p-2"])
+        hold(ledger, "r-3", "schmidt", "look again")
+        release(ledger, "r-3", "schmidt", "as it was")
+        with pytest.raises(RefusedError, match="a second person"):
+            approve(ledger, "r-3", "mueller")
+        assert approve(ledger, "r-3", "schmidt") == 1
+
+
 def test_an_extension_moves_the_due_date_and_keeps_its_reason(ledger: Ledger, asked: Asked, clock: Any) -> None:
     ledger.record(asked(), ["p-0"])
     new = DUE + timedelta(days=40)
