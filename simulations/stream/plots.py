@@ -8,14 +8,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulations.comparison.summary import Mean
 from simulations.reporting.drawing import LIGHT, Line, name_axes
 from simulations.result import Branch
 from simulations.stream import summary
 from simulations.stream.record import SeedRecord, StreamRecord
 from simulations.stream.summary import BEFORE, FIGURES, Later
 from simulations.stream.summary import Figure as Column
-from simulations.stream.tables import BRANCHES, TERM
+from simulations.stream.tables import BRANCHES, LAGS, TERM
 
 _MONTH = 365.25 / 12
 _LINES: tuple[Line, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
@@ -34,7 +33,8 @@ def draw_time(record: StreamRecord) -> Figure:
             _series(axes, seed, column, at)
         if column.title.startswith("MIA"):
             axes.axhline(0.5, color=LIGHT["quiet"], linewidth=0.8, linestyle=_DASHED)
-        name_axes(axes, column.title, "months")
+        whom = ", of all forgotten so far" if column.title.startswith("MIA") else ""
+        name_axes(axes, column.title + whom, "months")
     for at, seed in enumerate(record.seeds):
         _cost(panels[5], seed, at)
     name_axes(panels[5], "Cumulative cost", "months", "million forward units")
@@ -59,8 +59,12 @@ def _series(axes: Axes, seed: SeedRecord, column: Column, at: int) -> None:
     for one in seed.retrained:
         value = column.read(one.audited)
         if value is not None:
-            day = seed.campaigns[one.after - 1].day
-            axes.plot(day / _MONTH, value, "D", color=LIGHT["retrained"], markersize=5, label="retrained without them")
+            campaign = seed.campaigns[one.after - 1]
+            month, ours = campaign.day / _MONTH, column.read(campaign.audited)
+            axes.plot(month, value, "D", color=LIGHT["retrained"], markersize=5, label="retrained without them")
+            if ours is not None:
+                # Which line a diamond belongs to.
+                axes.plot([month, month], [value, ours], color=LIGHT["retrained"], linewidth=0.8)
     _left(axes, seed)
 
 
@@ -90,39 +94,44 @@ def draw_memory(record: StreamRecord) -> Figure:
     figure = Figure(figsize=(10.4, 4.0), layout="constrained")
     since, over = figure.subplots(1, 2, sharey=True)
     found = summary.later(record)
-    lags = sorted({one.lag for one in found})
-    for at, branch in enumerate(BRANCHES):
-        means = [_beyond([one for one in found if one.lag == lag], branch) for lag in lags]
-        known = [(lag, mean) for lag, mean in zip(lags, means, strict=True) if mean is not None]
-        xs, colour = [lag for lag, _ in known], LIGHT[_BRANCH_COLOURS[branch]]
-        ys = [mean.value for _, mean in known]
-        since.plot(xs, ys, color=colour, linewidth=1.3, linestyle=_LINES[at], marker="o", markersize=3, label=branch)
-    ticks = [lag for lag in lags if lag == BEFORE or (lag and lag % 4 == 0)]
-    since.set_xticks(ticks, ["before" if lag == BEFORE else str(lag) for lag in ticks])
+    for at, (branch, marker) in enumerate(zip(BRANCHES, "os^", strict=True)):
+        groups = [[one for one in found if least <= one.lag <= most] for _, least, most in LAGS]
+        _bars(since, groups, branch, LIGHT[_BRANCH_COLOURS[branch]], marker, 0.18 * (at - 1), branch)
+    names = [name.replace(" their campaign", "").replace(" campaigns later", "") for name, *_ in LAGS]
+    since.set_xticks(range(len(LAGS)), names)
     name_axes(since, "Do they come back?", "campaigns since they were forgotten", "MIA less that of retrained")
     stretches = summary.terms(record, TERM)
     for name, lag, colour, marker, aside in (
         ("before their campaign, fused", BEFORE, "original", "o", -0.1),
         ("after it, fused", 0, "unlearned", "^", 0.1),
     ):
-        for at, (first, last) in enumerate(stretches):
-            mean = _beyond([one for one in found if first <= one.campaign <= last and one.lag == lag], "fused")
-            if mean is not None:
-                low, high = mean.interval or (mean.value, mean.value)
-                over.errorbar(
-                    at + aside, mean.value, yerr=[[mean.value - low], [high - mean.value]], color=LIGHT[colour],
-                    marker=marker, markersize=6, linestyle="none", elinewidth=0.8, label=name if at == 0 else None,
-                )  # fmt: skip
+        groups = [
+            [one for one in found if first <= one.campaign <= last and one.lag == lag] for first, last in stretches
+        ]
+        _bars(over, groups, "fused", LIGHT[colour], marker, aside, name)
     over.set_xticks(range(len(stretches)), [f"{first} to {last}" for first, last in stretches])
     name_axes(over, "Does the memory grow?", "campaigns")
     for axes in (since, over):
         axes.axhline(0, color=LIGHT["retrained"], linewidth=0.9, linestyle=_DASHED)
-        axes.legend(loc="best")
+        handles, labels = axes.get_legend_handles_labels()
+        named = dict(zip(labels, handles, strict=True))
+        if named:
+            axes.legend(list(named.values()), list(named), loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     return figure
 
 
-def _beyond(here: Sequence[Later], branch: Branch) -> Mean | None:
-    return summary.by_group(here, lambda one: summary.beyond(one, branch))
+def _bars(
+    axes: Axes, groups: Sequence[Sequence[Later]], branch: Branch, colour: str, marker: str, aside: float, label: str
+) -> None:
+    """Mean and 95 % interval of each of `groups`, side by side; nothing for those without a control."""
+    for at, here in enumerate(groups):
+        mean = summary.by_group(here, lambda one: summary.beyond(one, branch))
+        if mean is not None:
+            low, high = mean.interval or (mean.value, mean.value)
+            axes.errorbar(
+                at + aside, mean.value, yerr=[[mean.value - low], [high - mean.value]], color=colour, marker=marker,
+                markersize=5, linestyle="none", elinewidth=0.8, label=label,
+            )  # fmt: skip
 
 
 CHARTS: dict[str, Callable[[StreamRecord], Figure]] = {"time": draw_time, "memory": draw_memory}

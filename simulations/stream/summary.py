@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import linear_regression
 
 from simulations.comparison.summary import Mean
 from simulations.result import Branch
@@ -45,18 +46,24 @@ TEST_AUC, MIA = FIGURES[0], FIGURES[3]
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The last model of a seed and the one retrained beside it."""
+    """The first and the last model of a seed and the one retrained beside it, all audited on the same patients."""
 
     seed: int
     campaigns: int
     forgotten: int
+    original: Audited
     last: Audited
     retrained: Audited
 
     def difference(self, figure: Figure) -> float | None:
         """Of the stream's model less that of the retrained one."""
-        ours, theirs = figure.read(self.last), figure.read(self.retrained)
-        return None if ours is None or theirs is None else ours - theirs
+        return less(figure, self.last, self.retrained)
+
+
+def less(figure: Figure, ours: Audited, theirs: Audited) -> float | None:
+    """The figure of one model less that of another."""
+    left, right = figure.read(ours), figure.read(theirs)
+    return None if left is None or right is None else left - right
 
 
 def ends(record: StreamRecord) -> list[End]:
@@ -66,6 +73,7 @@ def ends(record: StreamRecord) -> list[End]:
             seed.seed,
             seed.planned,
             sum(sum(campaign.patients.values()) for campaign in seed.campaigns),
+            seed.original,
             seed.campaigns[-1].audited,
             control.audited,
         )
@@ -107,7 +115,46 @@ def verdict(record: StreamRecord) -> list[str]:
             if (mean := mean_of([end.difference(figure) for end in found])) is not None and mean.interval is not None
         ]
         lines.append(f"Mean difference to retrained over {len(found)} seeds: {', '.join(means)}.")
+    crept = [
+        f"{figure.title} {shift.value:+.3f}"
+        + ("" if shift.interval is None else f" [{shift.interval[0]:+.3f}, {shift.interval[1]:+.3f}]")
+        for figure in (TEST_AUC, MIA)
+        if (shift := mean_of([creep(seed, figure) for seed in record.seeds])) is not None
+    ]
+    if crept:
+        lines.append(
+            f"By so much the difference grew since the first comparison (0: nothing crept): {', '.join(crept)}."
+        )
     return lines
+
+
+def anew(seed: SeedRecord) -> int:
+    """Number of the last campaign that trained a new model, because a hospital left; 0 for the original."""
+    return max((c.number for c in seed.campaigns if c.how == "retrained"), default=0)
+
+
+def gaps(seed: SeedRecord, figure: Figure) -> dict[int, float]:
+    """A figure less that of the model retrained at the same time, by campaign, since the last model trained anew."""
+    found = {one.after: less(figure, seed.campaigns[one.after - 1].audited, one.audited) for one in seed.retrained}
+    return {after: gap for after, gap in found.items() if after > anew(seed) and gap is not None}
+
+
+def creep(seed: SeedRecord, figure: Figure) -> float | None:
+    """The last of `gaps` less the first; None if there is but one, or the stream has not come to its end."""
+    found = gaps(seed, figure)
+    if seed.at_end is None or len(found) < 2:
+        return None
+    return found[max(found)] - found[min(found)]
+
+
+def trend(seed: SeedRecord, figure: Figure) -> float | None:
+    """Change over ten campaigns, by least squares over the models since the last one trained anew; needs three."""
+    models = [seed.original, *(c.audited for c in seed.campaigns)][anew(seed) :]
+    known = [(at, value) for at, model in enumerate(models) if (value := figure.read(model)) is not None]
+    if not seed.finished or len(known) < 3:
+        return None
+    numbers, values = zip(*known, strict=True)
+    return 10 * linear_regression(numbers, values).slope
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +217,7 @@ def by_group(found: Sequence[Later], read: Callable[[Later], float | None]) -> M
 
 def only_unlearned(seed: SeedRecord, audited: Audited, branch: Branch) -> float | None:
     """MIA of those whom no retraining helped to forget: patients unlearned after the last hospital left."""
-    last = max((c.number for c in seed.campaigns if c.how == "retrained"), default=0)
-    found = [one for one in audited.cohorts if one.campaign > last]
+    found = [one for one in audited.cohorts if one.campaign > anew(seed)]
     total = sum(one.patients for one in found)
     return sum(one.patients * one.rank[branch] for one in found) / total if total else None
 

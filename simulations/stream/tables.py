@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,16 @@ class Named(Table):
 
 def tables_of(record: StreamRecord) -> list[Named]:
     """All but the histories."""
-    found = [_ends(record), _unlearned(record), _memory(record), _over_time(record), _cost(record)]
+    found = [
+        _ends(record),
+        _creep(record),
+        _unlearned(record),
+        _memory(record),
+        _over_time(record),
+        _leaving(record),
+        _waiting(record),
+        _cost(record),
+    ]
     return [table for table in found if table.rows]
 
 
@@ -53,19 +63,48 @@ def _ends(record: StreamRecord) -> Named:
     found = summary.ends(record)
     rows: list[tuple[str, ...]] = []
     for end in found:
+        rows.append((f"seed {end.seed}: original", *(number(f.read(end.original)) for f in FIGURES)))
         rows.append((f"seed {end.seed}: stream", *(number(f.read(end.last)) for f in FIGURES)))
         rows.append((f"seed {end.seed}: retrained", *(number(f.read(end.retrained)) for f in FIGURES)))
-    means = (summary.mean_of([end.difference(f) for end in found]) for f in FIGURES)
     if found:
-        rows.append(("mean difference", *(shown(mean, "{:+.3f}") for mean in means)))
+        since = (_shift([summary.less(f, end.last, end.original) for end in found]) for f in FIGURES)
+        beside = (_shift([end.difference(f) for end in found]) for f in FIGURES)
+        rows += [("mean, less original", *since), ("mean, less retrained", *beside)]
     titles, aims = (tuple(getattr(f, name) for f in FIGURES) for name in ("title", "aim"))
     return Named(
-        "At the end, beside the model retrained there; MIA of all who were forgotten",
+        "At the end, beside the original and the model retrained there; MIA of all who were forgotten",
         titles,
         aims,
         tuple(rows),
         "model",
     )
+
+
+def _creep(record: StreamRecord) -> Named:
+    found = [seed for seed in record.seeds if seed.finished and len(summary.gaps(seed, FIGURES[0])) > 1]
+    gaps = [[summary.gaps(seed, figure) for seed in found] for figure in FIGURES]
+    inner = sorted({after for seed, by in zip(found, gaps[0], strict=True) for after in by if after < seed.planned})
+    rows: list[tuple[str, ...]] = []
+    if found:
+        rows = [(f"after {after}", *(_shift([by.get(after) for by in of]) for of in gaps)) for after in inner]
+        for name, read in (
+            ("at the end", lambda seed, figure: summary.gaps(seed, figure).get(seed.planned)),
+            ("the end less the first", summary.creep),
+            ("the stream alone, in ten campaigns", summary.trend),
+        ):
+            rows.append((name, *(_shift([read(seed, figure) for seed in found]) for figure in FIGURES)))
+    return Named(
+        "Does the model creep away? Less the model that was retrained at the same time, mean over seeds [95 %]; last "
+        "row: least squares over the models since the last hospital left",
+        tuple(figure.title for figure in FIGURES),
+        ("0 is the aim",) * len(FIGURES),
+        tuple(rows),
+        "campaigns",
+    )
+
+
+def _shift(values: Sequence[float | None]) -> str:
+    return shown(summary.mean_of(values), "{:+.3f}")
 
 
 def _unlearned(record: StreamRecord) -> Named:
@@ -83,8 +122,7 @@ def _unlearned(record: StreamRecord) -> Named:
             mine, gold = ours[b], theirs[b]
             differences[b].append(None if mine is None or gold is None else mine - gold)
     if rows:
-        means = (summary.mean_of(differences[b]) for b in BRANCHES)
-        rows.append(("mean difference", *(shown(mean, "{:+.3f}") for mean in means)))
+        rows.append(("mean, less retrained", *(_shift(differences[b]) for b in BRANCHES)))
     return Named(
         "MIA at the end of those alone who were unlearned since the last hospital left",
         tuple(f"MIA, {b}" for b in BRANCHES),
@@ -137,6 +175,54 @@ def _groups(here: Sequence[Later]) -> int:
 def _ranks(here: Sequence[Later]) -> tuple[str, ...]:
     means = (summary.by_group(here, lambda one, b=b: summary.beyond(one, b)) for b in BRANCHES)  # type: ignore[misc]  # a default pins the branch
     return tuple(shown(mean, "{:+.3f}") for mean in means)
+
+
+def _leaving(record: StreamRecord) -> Named:
+    rows = []
+    for seed in record.seeds:
+        models = [seed.original, *(c.audited for c in seed.campaigns)]
+        for c in seed.campaigns:
+            if c.leaving:
+                aucs = [FIGURES[0].read(models[at]) for at in (c.number - 1, c.number)]
+                groups = (c.before, c.audited.cohort(c.number))
+                ranks = [None if group is None else group.rank["fused"] for group in groups]
+                rows.append((
+                    f"seed {seed.seed}: {c.leaving}", f"{c.day:.0f}", str(c.number), str(sum(c.patients.values())),
+                    *map(number, aucs), *map(number, ranks), f"{100 * c.cost.forward_units / c.retraining_units:.0f} %",
+                ))  # fmt: skip
+    head = (
+        "day", "campaign", "patients", "test AUC before", "after", "MIA before", "after", "cost, of retraining",
+    )  # fmt: skip
+    return Named(
+        "The hospital that left: a model was trained without it; test AUC at those that stay, fused MIA of the batch",
+        head,
+        ("",) * len(head),
+        tuple(rows),
+        "hospital",
+    )
+
+
+def _waiting(record: StreamRecord) -> Named:
+    rows = []
+    for seed in record.seeds:
+        if seed.campaigns:
+            left = [c.days_left for c in seed.campaigns]
+            why = Counter(c.reason for c in seed.campaigns)
+            rows.append((
+                f"seed {seed.seed}", str(len(left)), str(sum(sum(c.patients.values()) for c in seed.campaigns)),
+                ", ".join(f"{reason}: {times}" for reason, times in why.items()),
+                f"{sum(left) / len(left):.0f}", f"{min(left):.0f}", str(sum(days < 0 for days in left)),
+            ))  # fmt: skip
+    head = (
+        "campaigns", "patients", "why they started", "days left, mean", "fewest", "too late",
+    )  # fmt: skip
+    return Named(
+        "How long they waited: days from a campaign to the first due date in it, a calendar month after the receipt",
+        head,
+        ("",) * len(head),
+        tuple(rows),
+        "seed",
+    )
 
 
 def _cost(record: StreamRecord) -> Named:

@@ -21,9 +21,10 @@ from simulations.cli import app
 from simulations.settings import names_in
 from simulations.stream import summary
 from simulations.stream.output import write_output
-from simulations.stream.record import CampaignRecord, StreamRecord, read_record, write_record
+from simulations.stream.record import Audited, CampaignRecord, SeedRecord, StreamRecord, read_record, write_record
 from simulations.stream.runner import Stream, prepare_folder, run_stream
 from simulations.stream.settings import StreamConfig, load_stream
+from simulations.stream.tables import tables_of
 from simulations.synthetic.federation import write_federation
 
 PRESET = """
@@ -203,6 +204,55 @@ def test_groups_before_a_retraining_are_not_followed_beyond_it(done: tuple[Path,
     for one in found:
         assert one.campaign != anew
         assert (one.campaign > anew) or one.campaign + max(one.lag, 0) < anew
+
+
+def test_creep_is_the_growth_of_the_gap_to_models_retrained_at_the_same_time_since_the_last_retraining(
+    done: tuple[Path, dict[str, Any]],
+) -> None:
+    (seed,) = read_record(done[0]).seeds
+    own, control, figure = seed.campaigns[-1], seed.retrained[-1], summary.TEST_AUC
+
+    def with_auc(audited: Audited, auc: float) -> Audited:
+        return audited.model_copy(update={"test": audited.test.model_copy(update={"auc": auc})})
+
+    def stream(hows: list[str], ours: list[float], theirs: dict[int, float]) -> SeedRecord:
+        campaigns = tuple(
+            own.model_copy(update={"number": number, "how": how, "audited": with_auc(own.audited, auc)})
+            for number, (how, auc) in enumerate(zip(hows, ours, strict=True), 1)
+        )
+        controls = tuple(
+            control.model_copy(update={"after": after, "audited": with_auc(control.audited, auc)})
+            for after, auc in theirs.items()
+        )
+        return seed.model_copy(update={"planned": len(ours), "campaigns": campaigns, "retrained": controls})
+
+    hows = ["unlearned", "retrained", "unlearned", "unlearned", "unlearned"]
+    falling = stream(hows, [0.1, 0.80, 0.79, 0.78, 0.77], {1: 0.9, 3: 0.80, 5: 0.80})
+    assert summary.gaps(falling, figure) == pytest.approx({3: -0.01, 5: -0.03})
+    assert summary.creep(falling, figure) == pytest.approx(-0.02)
+    assert summary.trend(falling, figure) == pytest.approx(-0.1)
+    once = stream(hows, [0.1, 0.80, 0.79, 0.78, 0.77], {1: 0.9, 5: 0.80})
+    assert summary.creep(once, figure) is None
+    unfinished = stream(hows, [0.1, 0.80, 0.79, 0.78, 0.77], {3: 0.8, 4: 0.80})
+    assert summary.creep(unfinished, figure) is None
+    assert summary.trend(unfinished, figure) is None
+
+
+def test_tables_say_when_a_hospital_left_and_how_long_revocations_waited(done: tuple[Path, dict[str, Any]]) -> None:
+    record = read_record(done[0])
+    (seed,) = record.seeds
+    leaving, waiting = (
+        next(table for table in tables_of(record) if table.caption.startswith(caption))
+        for caption in ("The hospital that left", "How long they waited")
+    )
+    anew = next(c for c in seed.campaigns if c.leaving)
+    assert [row[:4] for row in leaving.rows] == [
+        ("seed 0: site-2", "10", str(anew.number), str(sum(anew.patients.values())))
+    ]
+    ((name, campaigns, patients, why, *_, late),) = waiting.rows
+    assert (name, campaigns, late) == ("seed 0", str(len(seed.campaigns)), "0")
+    assert int(patients) == sum(sum(c.patients.values()) for c in seed.campaigns)
+    assert sum(map(int, re.findall(r"\d+", why))) == len(seed.campaigns)
 
 
 def test_a_folder_takes_more_seeds_but_no_other_settings(
