@@ -101,7 +101,9 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
             Version(row.name, row.digest, row.received, row.purged, row.acknowledged)
             for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest))
         ]
-        attested = SiteLog(ledger.folder, ledger.engine, ledger.clock).attestations(session)
+        # A site without settings has no key, and has signed nothing.
+        log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
+        attested = log.attestations(session) if ledger.folder.settings_file.exists() else {}
     accounts = []
     for standing, others in zip(found, told, strict=True):
         rounds = versions_that_saw(ledger.engine, [standing.pseudonym])

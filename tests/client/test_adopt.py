@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from client.consent.account import accounts_of
+from client.consent.opening import open_ledger
 from client.consent.overview import read_revocations
 from client.database import migrate, opened
 from client.participation import members, versions_that_saw
@@ -123,6 +125,34 @@ def test_a_retrained_version_settles_all_who_were_not_in_its_training(site: Site
     site.revoke([during])
     assert site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=2, how="retrained")).closed == 1
     assert states_of(site) == {before: "retrained", during: "pending"}
+
+
+def test_the_account_of_a_revocation_has_the_versions_that_may_remember_and_no_later_ones(
+    site: Site, card: ModelCard
+) -> None:
+    patient = min(site.patients(Subset.TRAIN))
+    site.adopt(card.build(0).state_dict(), adoption(card, 0, campaign=1, how="trained"))
+    site.train(card.build(0).state_dict(), TRAINING, campaign=2)
+    site.adopt(card.build(1).state_dict(), adoption(card, 1, campaign=2, how="trained"))
+    site.revoke([patient])
+    site.unlearn(card.build(1).state_dict(), UNLEARNING, campaign=3)
+    site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=3))
+    site.adopt(card.build(3).state_dict(), adoption(card, 3, campaign=4, how="trained"))
+    with open_ledger(SiteFolder(site.folder)) as ledger:
+        (account,) = accounts_of(ledger, None)
+    assert account.rounds is not None
+    assert [(found.campaign, found.use) for found in account.rounds] == [(2, "train"), (3, "unlearn")]
+    assert account.versions is not None
+    assert [version.name for version in account.versions] == ["v1"]
+
+
+def test_a_site_without_a_database_says_that_it_has_no_record_of_rounds(site_folder: Path) -> None:
+    site = Site(site_folder)
+    site.revoke([min(site.patients(Subset.TRAIN))])
+    with open_ledger(SiteFolder(site_folder)) as ledger:
+        (account,) = accounts_of(ledger, None)
+    assert (account.rounds, account.versions) == (None, None)
+    assert {"rounds", "versions", "recipients", "audit"} == account.missing.keys()
 
 
 def test_weights_that_are_not_the_versions_change_nothing(site: Site, card: ModelCard) -> None:
