@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -35,7 +36,7 @@ from simulations.comparison.cell_result import CellResult, cell_path, finished, 
 from simulations.comparison.plan import ORIGINAL, RETRAINED, Cell, cells, compared, size_name, tuned_on
 from simulations.comparison.roc import attack_roc
 from simulations.comparison.settings import ComparisonConfig
-from simulations.comparison.tuning import Setting, Trial, Tuned, settings_to_try, tuning_score, with_setting
+from simulations.comparison.tuning import Setting, Trial, Tuned, judges, settings_to_try, tuning_score, with_setting
 from simulations.comparison.world import World, forgetting_copy, in_federation, make_world, open_world, site_paths
 from simulations.experiment import versions
 from simulations.prepare import listed_patients
@@ -75,6 +76,15 @@ def run_job(config: ComparisonConfig, out: Path, until: float, job: Job) -> None
         jobs.cells(job.seed, job.size)
 
 
+@dataclass(slots=True)
+class _Draw:
+    """What the settings that were tried on one forget set came to, in their order, and the forward units allowed."""
+
+    allowed: float = 0.0
+    units: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Jobs:
     """The jobs of one comparison in `out`; each is on its own, and reads what an earlier phase wrote.
@@ -101,14 +111,25 @@ class Jobs:
         digest = _digest(self._shared(), self.config.tuning.model_dump(mode="json"), method)
         if file.exists() and (known := Tuned.model_validate_json(file.read_bytes())).digest == digest:
             return known
-        seed, size = self.config.tuning.seed, self.config.tuning.size
-        world = open_world(self.config.run, seed, self._world_folder(seed))
+        tuning = self.config.tuning
+        world = open_world(self.config.run, tuning.seed, self._world_folder(tuning.seed))
         folder = self.out / "work" / f"tuning-{method}"
-        forgetting_copy(world, folder, world.forget_sets((size,))[size])
-        found: list[Tuned] = []
-        in_federation(world, folder / "sites", lambda fed: found.append(self._tune(world, fed, folder, method)))
-        write_text(file, found[0].model_copy(update={"digest": digest}).model_dump_json(indent=2) + "\n")
-        return found[0]
+        settings, draws = settings_to_try(tuning, method), list[_Draw]()
+        for number in range(tuning.draws):
+            draws.append(self._draw(world, folder / f"draw-{number}", method, settings, number))
+            settings = settings[: len(draws[0].scores)]
+        trials = tuple(
+            Trial(
+                setting=setting,
+                score=float(np.mean([draw.scores[at] for draw in draws])),
+                forward_units=sum(draw.units[at] for draw in draws),
+            )
+            for at, setting in enumerate(settings)
+        )
+        tuned = Tuned(method=method, allowed=sum(draw.allowed for draw in draws), trials=trials, digest=digest)
+        write_text(file, tuned.model_dump_json(indent=2) + "\n")
+        shutil.rmtree(folder)
+        return tuned
 
     def cells(self, seed: int, size: float) -> tuple[Cell, ...]:
         """Retrain once, then run every cell of a seed and size that has no result yet; those that were run.
@@ -165,31 +186,44 @@ class Jobs:
     def _original(self, world: World, federation: Federation) -> tuple[Trained, Meter]:
         return world.train(federation, ORIGINAL, world.folder / ORIGINAL, self._in_time)
 
-    def _tune(self, world: World, federation: Federation, folder: Path, method: str) -> Tuned:
-        original, cost = self._original(world, federation)
-        before = select(federation, original.state, world.experiment.seed)
-        allowed = self.config.tuning.budget * cost.forward_units
-        collected = collect(federation)
-        past = Past(world.card, world.initial(), original.rounds)
-        trials: list[Trial] = []
-        for setting in settings_to_try(self.config.tuning, method):
-            if trials and sum(trial.forward_units for trial in trials) >= allowed:
-                break
-            self._in_time()
-            done = make_candidate(
-                federation,
-                original.state,
-                collected,
-                self._experiment(world, method, self.config.aggregations[0], setting),
-                journal=MemoryJournal(),
-                folder=folder / f"trial-{len(trials)}",
-                on_round=lambda _: None,
-                past=past,
-            )
-            spent = done.unlearn_cost.forward_units + done.retain_cost.forward_units
-            score = tuning_score(select(federation, done.state, world.experiment.seed), before)
-            trials.append(Trial(setting=setting, score=score, forward_units=spent))
-        return Tuned(method=method, allowed=allowed, trials=tuple(trials))
+    def _draw(self, world: World, folder: Path, method: str, settings: Sequence[Setting], number: int) -> _Draw:
+        """Try settings on one forget set of the tuning federation until its part of the budget is spent; judge them."""
+        tuning, seed = self.config.tuning, world.experiment.seed
+        forget = world.forget_sets((tuning.size,), draw=number)[tuning.size]
+        found, states = _Draw(), list[State]()
+
+        def unlearn(federation: Federation) -> None:
+            original, cost = self._original(world, federation)
+            found.allowed = tuning.budget * cost.forward_units / tuning.draws
+            collected = collect(federation)
+            past = Past(world.card, world.initial(), original.rounds)
+            for at, setting in enumerate(settings):
+                if at and sum(found.units) >= found.allowed and not number:
+                    return
+                self._in_time()
+                done = make_candidate(
+                    federation,
+                    original.state,
+                    collected,
+                    self._experiment(world, method, self.config.aggregations[0], setting),
+                    journal=MemoryJournal(),
+                    folder=folder / f"trial-{at}",
+                    on_round=lambda _: None,
+                    past=past,
+                )
+                states.append(done.state)
+                found.units.append(done.unlearn_cost.forward_units + done.retain_cost.forward_units)
+
+        def judge(federation: Federation) -> None:
+            original, _ = self._original(world, federation)
+            before = select(federation, original.state, seed)
+            found.scores += [tuning_score(select(federation, state, seed), before) for state in states]
+
+        forgetting_copy(world, folder, forget)
+        in_federation(world, folder / "sites", unlearn)
+        forgetting_copy(world, folder / "judges", forget, judges)
+        in_federation(world, folder / "judges" / "sites", judge)
+        return found
 
     def _cells(
         self,

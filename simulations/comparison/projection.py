@@ -32,10 +32,10 @@ class Projection:
 
     @property
     def tuning(self) -> float:
-        """Of one method: what it may spend, and the trial that goes beyond."""
+        """Of one method: what it may spend, and the trial that goes beyond, on each forget set."""
         tuning = self.config.tuning
-        most = tuning.budget * self.training + self.measured.cell
-        return min(most, tuning.trials * self.cell)
+        most = tuning.budget * self.training + tuning.draws * self.measured.cell
+        return min(most, tuning.draws * tuning.trials * self.cell)
 
     @property
     def cell(self) -> float:

@@ -32,6 +32,8 @@ class TuningConfig(Settings):
     """Share of the training patients who are forgotten."""
     parts: int = Field(default=3, ge=2)
     """With a manifest one in so many patients is set aside for tuning; made-up hospitals are drawn anew instead."""
+    draws: int = Field(default=3, ge=1)
+    """How many forget sets each setting is tried on; one alone says little."""
     budget: float = Field(default=1.0, ge=0.0)
     """What a method may spend, in trainings of the tuning federation; its preset is always tried."""
     trials: int = Field(default=6, ge=1)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from common.config import ExperimentConfig, parse
 from common.evaluation.figures import SelectionFigures
 from common.evaluation.metrics import macro_auc
+from common.records import Split, Subset
 from simulations.comparison.settings import EVERY, TuningConfig
 
 Setting = dict[str, float]
@@ -18,7 +19,7 @@ Setting = dict[str, float]
 
 
 class Trial(BaseModel):
-    """One setting that was tried; of the score lower is better."""
+    """One setting that was tried: its mean score over the draws, lower is better, and what it cost in all of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     setting: Setting
@@ -70,11 +71,22 @@ def with_setting(experiment: ExperimentConfig, setting: Mapping[str, float]) -> 
     return parse(ExperimentConfig, values, "tuning.factors")
 
 
+def judges(split: Split) -> Split:
+    """The split by which settings are judged: who would be audited or tested in the tuning federation calibrates.
+
+    Methods are handed the calibration patients, and would be judged by what they were fitted to. Nothing is audited or
+    tested in that federation, and nobody of it is in a comparison.
+    """
+    judging = {Subset.AUDIT, Subset.TEST}
+    kept = {p: s for p, s in split.subset_of.items() if s is not Subset.CALIBRATION}
+    return Split({p: Subset.CALIBRATION if s in judging else s for p, s in kept.items()})
+
+
 def tuning_score(after: SelectionFigures, before: SelectionFigures) -> float:
     """How far a model is from having forgotten and lost nothing; lower is better.
 
-    The mean over branches of |AUC - .5| of forget against calibration patients, and what validation AUC (fused) was
-    lost. Neither audit nor test patients nor the retrained model are in it.
+    The mean over branches of |AUC - .5| of forget patients against the `judges`, and what validation AUC (fused) was
+    lost. The retrained model is not in it.
     """
     gaps = [abs(found.auc - 0.5) for found in after.membership.values() if found.auc is not None]
     was, now = (macro_auc(found.validation["fused"]) for found in (before, after))

@@ -54,10 +54,11 @@ class World:
         files = {name: read_site(self.folder / "sites" / name) for name in self.sites}
         return {n: f.cohort for n, f in files.items()}, {n: Split(f.subsets) for n, f in files.items()}
 
-    def forget_sets(self, sizes: tuple[float, ...]) -> ForgetSets:
-        """See `plan.forget_sets`."""
+    def forget_sets(self, sizes: tuple[float, ...], draw: int = 0) -> ForgetSets:
+        """See `plan.forget_sets`; each `draw` is another one."""
         cohorts, splits = self.parts()
-        return forget_sets(cohorts, splits, sizes, self.forget_sites, self.experiment.seed)
+        seed = derive_seed(self.experiment.seed, "draw", draw) if draw else self.experiment.seed
+        return forget_sets(cohorts, splits, sizes, self.forget_sites, seed)
 
     def forgetting_at(self, sites: tuple[str, ...]) -> World:
         """The same, where patients of `sites` revoke."""
@@ -116,8 +117,13 @@ def open_world(config: SimulationConfig, seed: int, folder: Path) -> World:
     return World(folder, config.model_copy(update={"experiment": own}), card, sites)
 
 
-def forgetting_copy(world: World, folder: Path, forget: Mapping[str, tuple[str, ...]]) -> None:
-    """Sites in `folder/sites`, with the same patients and images, at which `forget` have revoked."""
+def forgetting_copy(
+    world: World, folder: Path, forget: Mapping[str, tuple[str, ...]], split: Callable[[Split], Split] = lambda s: s
+) -> None:
+    """Sites in `folder/sites`, with the same patients and images, at which `forget` have revoked.
+
+    `split` says otherwise who is in which set.
+    """
     marker = folder / FORGET_FILE
     if marker.exists():
         return
@@ -125,7 +131,7 @@ def forgetting_copy(world: World, folder: Path, forget: Mapping[str, tuple[str, 
     for name in world.sites:
         file = read_site(world.folder / "sites" / name)
         write_site(
-            folder / "sites" / name, file.cohort, Split(file.subsets), file.card,
+            folder / "sites" / name, file.cohort, split(Split(file.subsets)), file.card,
             name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
         )  # fmt: skip
         if forget.get(name):

@@ -35,7 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ComparisonConfig:
         "variants": {
             "no-noise": {"method": "forget_mi_calibrated", "settings": {"unlearn": {"noise": "none"}}},
         },
-        "tuning": {"trials": 2, "budget": 1.0},
+        "tuning": {"trials": 2, "draws": 2, "budget": 1.0},
         "run": {
             "manifest": str(manifest),
             "engine": "inprocess",

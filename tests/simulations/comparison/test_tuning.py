@@ -5,8 +5,9 @@ import pytest
 from common.config import ExperimentConfig
 from common.errors import ConfigError
 from common.evaluation.figures import Branch, ClassAuc, Membership, SelectionFigures, Utility
+from common.records import Split, Subset
 from simulations.comparison.settings import TuningConfig
-from simulations.comparison.tuning import Trial, Tuned, settings_to_try, tuning_score, with_setting
+from simulations.comparison.tuning import Trial, Tuned, judges, settings_to_try, tuning_score, with_setting
 
 BRANCHES: tuple[Branch, ...] = ("image", "text", "fused")
 
@@ -48,6 +49,17 @@ def test_the_score_is_low_where_attacks_cannot_tell_and_nothing_was_lost() -> No
     # Below .5 is a leak as well, and a destroyed model has not forgotten.
     assert tuning_score(figures(0.3, 0.8), before) == pytest.approx(0.2)
     assert tuning_score(figures(0.5, 0.5), before) == pytest.approx(0.3)
+
+
+def test_who_judges_was_handed_to_no_method() -> None:
+    split = Split({f"{subset}-{n}": subset for subset in Subset for n in range(3)})
+    judging = judges(split)
+    seen_by_methods = {*split.patients(Subset.TRAIN), *split.patients(Subset.CALIBRATION)}
+    assert len(judging.patients(Subset.CALIBRATION)) == 6
+    assert not seen_by_methods & set(judging.patients(Subset.CALIBRATION))
+    assert judging.patients(Subset.TRAIN) == split.patients(Subset.TRAIN)
+    assert judging.patients(Subset.VALIDATION) == split.patients(Subset.VALIDATION)
+    assert not judging.patients(Subset.AUDIT) + judging.patients(Subset.TEST)
 
 
 def test_the_lowest_score_is_chosen() -> None:
