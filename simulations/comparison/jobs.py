@@ -261,17 +261,20 @@ class Jobs:
                 experiment = self._experiment(
                     world, cell.method, cell.aggregation, self._chosen(cell.method), self._of_variant(cell)
                 )
-                done = run_campaign(
-                    federation,
-                    original.state,
-                    experiment,
-                    journal=MemoryJournal(before=before),
-                    folder=folder / cell.name,
-                    on_round=lambda _: None,
-                    past=past,
-                )
-                state, figures, cost = done.state, done.figures, done.unlearn_cost
-                cost.add(done.retain_cost)
+                state, cost = original.state, Meter()
+                for turn in range(self._turns(cell)):
+                    done = run_campaign(
+                        federation,
+                        state,
+                        experiment,
+                        journal=MemoryJournal(before=before),
+                        folder=folder / cell.name / f"turn-{turn}",
+                        on_round=lambda _: None,
+                        past=past,
+                    )
+                    state, figures = done.state, done.figures
+                    cost.add(done.unlearn_cost)
+                    cost.add(done.retain_cost)
             verdict = decide(before, figures, decision)
             distance = _distance(_scores(world, folder, state), gold)
             result = CellResult(
@@ -308,12 +311,16 @@ class Jobs:
     def _chosen(self, method: str) -> Setting:
         return self.tune(method).chosen
 
+    def _turns(self, cell: Cell) -> int:
+        return self.config.variants[cell.variant].times if cell.variant else 1
+
     def _of_variant(self, cell: Cell) -> dict[str, object]:
         return self.config.variants[cell.variant].settings if cell.variant else {}
 
     def _cell_digest(self, cell: Cell) -> str:
         tuned = "" if not cell.aggregation else _digest(self.config.tuning.model_dump(mode="json"))
-        return _digest(self._shared(), cell.model_dump(mode="json"), tuned, self._of_variant(cell))
+        variant = [self._of_variant(cell), self._turns(cell)]
+        return _digest(self._shared(), cell.model_dump(mode="json"), tuned, variant)
 
     def _shared(self) -> object:
         """What all cells depend on."""

@@ -18,6 +18,11 @@ EVERY = "every"
 """The name of the factors of methods that have none of their own."""
 FACTORS: dict[str, Factors] = {
     EVERY: {"unlearn.lr": (1.0, 0.3, 3.0), "unlearn.passes": (1.0, 2.0)},
+    "forget_mi_calibrated": {
+        "unlearn.passes": (1.0, 2.0),
+        "unlearn.task_weight": (1.0, 3.0),
+        "unlearn.retain_batch": (1.0, 2.0),
+    },
     "ssd": {"unlearn.ssd.selection": (1.0, 0.3, 3.0, 10.0)},
     "not": {"campaign.retention_lr_scale": (1.0, 0.3, 3.0), "campaign.retention_rounds": (1.0, 0.5)},
     "fed_eraser": {"unlearn.fed_eraser.interval": (1.0, 0.5, 2.0)},
@@ -47,8 +52,10 @@ class VariantConfig(Settings):
 
     method: str
     """It has this one's preset and what was tuned for it: only `settings` differ."""
-    settings: dict[str, Any]
+    settings: dict[str, Any] = Field(default_factory=dict)
     """Of the experiment, as `unlearn.noise`."""
+    times: int = Field(default=1, ge=1)
+    """Unlearning and retention in turn, so often: the forget terms then go on after retention."""
 
 
 class ComparisonConfig(Settings):

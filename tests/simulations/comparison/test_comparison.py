@@ -34,6 +34,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ComparisonConfig:
         "seeds": 1,
         "variants": {
             "no-noise": {"method": "forget_mi_calibrated", "settings": {"unlearn": {"noise": "none"}}},
+            "again": {"method": "forget_mi_calibrated", "times": 2},
         },
         "tuning": {"trials": 2, "draws": 2, "budget": 1.0},
         "run": {
@@ -67,14 +68,15 @@ def done(config: ComparisonConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_each_cell_leaves_a_result_with_its_cost_and_its_distance_to_one_retrained_model(done: Path) -> None:
     found = {result.cell.variant or result.cell.method: result for result in load_cells(done)}
-    assert sorted(found) == sorted(("original", "retrained", *METHODS, "no-noise"))
+    assert sorted(found) == sorted(("original", "retrained", *METHODS, "no-noise", "again"))
     assert found["retrained"].model.distance_to_retrained == pytest.approx(0.0, abs=1e-6)
     for method in METHODS:
         assert found[method].cost.forward_units > 0
         assert found[method].model.distance_to_retrained != 0
         assert found[method].model.mia["fused"].rmia_auc is not None
         assert found[method].roc.tpr[-1] == 1
-    assert len({result.model.digest for result in found.values()}) == 5
+    assert len({result.model.digest for result in found.values()}) == 6
+    assert found["again"].cost.forward_units > 1.5 * found["forget_mi_calibrated"].cost.forward_units
 
 
 def test_a_variant_differs_from_its_method_as_tuned_in_nothing_but_its_own_settings(done: Path) -> None:
@@ -134,7 +136,7 @@ def test_nothing_is_begun_when_the_budget_is_spent(done: Path, config: Compariso
     more = config.model_copy(update={"methods": (*METHODS, "ssd")})
     with pytest.raises(OutOfTimeError):
         Jobs(more, done, until=time.time()).cells(0, 0.15)
-    assert len(load_cells(done)) == 5
+    assert len(load_cells(done)) == 6
 
 
 def test_methods_may_be_added_to_a_folder_but_its_federation_may_not_change(
