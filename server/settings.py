@@ -66,7 +66,7 @@ class GateConfig(Settings):
     """
     train_weights: Positive = 0.5
     """Largest L2 norm of a training or retention step relative to the norm of the weights it changes; 0.061 at most
-    in `python -m simulations.delta_norms --preset demo`, 0.171 with three times the learning rate."""
+    in `python -m simulations.delta_norms --set train.lr=1e-3`, 0.171 with three times the learning rate."""
     unlearn_norm: Positive = 0.25
     """The same for an unlearning step; 0.047 at most in the same runs, 0.126 with three times the learning rate."""
     bad_replies: int = Field(default=3, ge=1)

@@ -19,6 +19,7 @@ SMALL = (
     "model.width=8",
     "train.rounds=15",
     "train.patience=5",
+    "train.lr=1e-3",
     "campaign.references=0",
     "retrain=false",
     "engine=inprocess",
