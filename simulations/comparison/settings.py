@@ -51,7 +51,7 @@ class VariantConfig(Settings):
     """A method with some settings of its own, as an ablation: set beside the methods, never ranked among them."""
 
     method: str
-    """It has this one's preset and what was tuned for it: only `settings` differ."""
+    """It has this one's preset and what was tuned for it: only what stands here differs."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Of the experiment, as `unlearn.noise`."""
     times: int = Field(default=1, ge=1)

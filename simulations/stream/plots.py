@@ -48,7 +48,7 @@ def draw_time(record: StreamRecord) -> Figure:
 
 def _series(axes: Axes, seed: SeedRecord, column: Column, at: int) -> None:
     days = [0.0, *(c.day for c in seed.campaigns)]
-    models = [seed.original, *(c.audited for c in seed.campaigns)]
+    models = seed.models
     # Before the first campaign nobody was forgotten: the original's MIA is of those who are going to be.
     first = 1 if column.title.startswith("MIA") else 0
     points = [(day / _MONTH, v) for day, m in zip(days, models, strict=True) if (v := column.read(m)) is not None]

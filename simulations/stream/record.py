@@ -98,6 +98,11 @@ class SeedRecord(_Strict):
     retrained: tuple[Retrained, ...] = ()
 
     @property
+    def models(self) -> list[Audited]:
+        """The original, then the model after each campaign, at that campaign's number."""
+        return [self.original, *(campaign.audited for campaign in self.campaigns)]
+
+    @property
     def finished(self) -> bool:
         """Whether all campaigns were run, and the model at the end was retrained."""
         return len(self.campaigns) == self.planned and self.at_end is not None

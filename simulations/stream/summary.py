@@ -149,7 +149,7 @@ def creep(seed: SeedRecord, figure: Figure) -> float | None:
 
 def trend(seed: SeedRecord, figure: Figure) -> float | None:
     """Change over ten campaigns, by least squares over the models since the last one trained anew; needs three."""
-    models = [seed.original, *(c.audited for c in seed.campaigns)][anew(seed) :]
+    models = seed.models[anew(seed) :]
     known = [(at, value) for at, model in enumerate(models) if (value := figure.read(model)) is not None]
     if not seed.finished or len(known) < 3:
         return None

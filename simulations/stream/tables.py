@@ -180,7 +180,7 @@ def _ranks(here: Sequence[Later]) -> tuple[str, ...]:
 def _leaving(record: StreamRecord) -> Named:
     rows = []
     for seed in record.seeds:
-        models = [seed.original, *(c.audited for c in seed.campaigns)]
+        models = seed.models
         for c in seed.campaigns:
             if c.leaving:
                 aucs = [FIGURES[0].read(models[at]) for at in (c.number - 1, c.number)]
