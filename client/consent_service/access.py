@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -52,15 +53,19 @@ class _Names:
     common: str
     all: frozenset[str]
     fingerprint: str
+    first: datetime
+    last: datetime
 
 
-def caller_of(pem: bytes, roles: Mapping[str, Role], withdrawn: frozenset[str]) -> Caller:
-    """Who shows the certificate `pem`, which TLS has verified.
+def caller_of(pem: bytes, roles: Mapping[str, Role], withdrawn: frozenset[str], now: datetime) -> Caller:
+    """Who shows the certificate `pem`, which TLS has verified when the connection was made.
 
     Raises:
-        Refusal: it was withdrawn, or its names have no role or more than one.
+        Refusal: it was withdrawn or has expired since, or its names have no role or more than one.
     """
     names = _names(pem)
+    if not names.first <= now <= names.last:
+        raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "this certificate has expired, or is not valid yet")
     if names.fingerprint in withdrawn:
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate was withdrawn")
     found = {roles[name] for name in names.all if name in roles}
@@ -87,4 +92,7 @@ def _names(pem: bytes) -> _Names:
     else:
         found.update(more.get_values_for_type(x509.UniformResourceIdentifier))
         found.update(more.get_values_for_type(x509.DNSName))
-    return _Names(common, frozenset(found), certificate_fingerprint(certificate))
+    fingerprint = certificate_fingerprint(certificate)
+    return _Names(
+        common, frozenset(found), fingerprint, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    )

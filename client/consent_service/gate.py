@@ -56,12 +56,12 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
         """Who calls.
 
         Raises:
-            Refusal: no certificate, a withdrawn one, or one without a role.
+            Refusal: no certificate, or one that is withdrawn, out of its time, or without a role.
         """
         found = context.auth_context().get("x509_pem_cert", ())
         if len(found) != 1:
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
-        return caller_of(found[0], self._roles, self._withdrawn())
+        return caller_of(found[0], self._roles, self._withdrawn(), self._clock())
 
     def intercept_service(
         self, continuation: Callable[[Any], grpc.RpcMethodHandler], handler_call_details: Any
@@ -95,19 +95,22 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
             self._admit(method, context)
             return behaviour(request(), context)
         except Exception as error:  # noqa: BLE001 - grpc would send the text of the exception to the caller
-            refusal = refusal_for(error, method)
-        _end(method, refusal, context)
+            code, message = answer_to(error, method)
+        _end(method, code, message, context)
 
     def _stream(
         self, method: str, behaviour: Any, request: Callable[[], Any], context: grpc.ServicerContext
     ) -> Iterator[object]:
         try:
             with self._slot(self._admit(method, context)):
-                yield from behaviour(request(), context)
+                for reply in behaviour(request(), context):
+                    # The certificate may have expired or been withdrawn since the stream was opened.
+                    self.caller(context)
+                    yield reply
             return
         except Exception as error:  # noqa: BLE001 - as above
-            refusal = refusal_for(error, method)
-        _end(method, refusal, context)
+            code, message = answer_to(error, method)
+        _end(method, code, message, context)
 
     def _admit(self, method: str, context: grpc.ServicerContext) -> Caller:
         caller = self.caller(context)
@@ -136,20 +139,24 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
                 self._open[caller.fingerprint] -= 1
 
 
-def refusal_for(error: Exception, method: str) -> Refusal:
-    """What the caller is told of an error; what it was stays in the log, without what came in."""
+def answer_to(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
+    """What the caller is told of an error; what it was stays in the log, without what came in.
+
+    Plain values, not the exception: a frame that holds an exception whose traceback holds the frame is a cycle, and
+    gRPC would count the call as open until the garbage collector happens to run.
+    """
     if isinstance(error, Refusal):
-        return error
+        return error.code, error.message
     if isinstance(error, DecodeError):
-        return Refusal(grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be read")
+        return grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be read"
     if isinstance(error, FedForgetError | SQLAlchemyError | OSError):
         _log.error("%s: %s", method, error if isinstance(error, FedForgetError) else type(error).__name__)
-        return Refusal(grpc.StatusCode.UNAVAILABLE, "this cannot be answered now; send it again later")
+        return grpc.StatusCode.UNAVAILABLE, "this cannot be answered now; send it again later"
     _log.error("%s failed", method, exc_info=error)
-    return Refusal(grpc.StatusCode.INTERNAL, "internal error")
+    return grpc.StatusCode.INTERNAL, "internal error"
 
 
-def _end(method: str, refusal: Refusal, context: grpc.ServicerContext) -> NoReturn:
-    _log.info("%s: %s", method, refusal.code.name)
-    context.abort(refusal.code, refusal.message)
+def _end(method: str, code: grpc.StatusCode, message: str, context: grpc.ServicerContext) -> NoReturn:
+    _log.info("%s: %s", method, code.name)
+    context.abort(code, message)
     raise AssertionError("abort returned")

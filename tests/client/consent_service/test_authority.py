@@ -47,8 +47,8 @@ def test_a_client_gets_a_key_of_its_own_and_a_certificate_with_its_role(site: Si
     verifier.build_client_verifier().verify(certificate, [])
     server = load_certificate(site.consent_service / "server.crt")
     verifier.build_server_verifier(x509.DNSName("consent.example.org")).verify(server, [])
-    assert caller_of((made / "client.crt").read_bytes(), ROLES, frozenset()).name == "ehr-1"
-    assert caller_of((made / "client.crt").read_bytes(), ROLES, frozenset()).role == "ehr"
+    assert caller_of((made / "client.crt").read_bytes(), ROLES, frozenset(), datetime.now(UTC)).name == "ehr-1"
+    assert caller_of((made / "client.crt").read_bytes(), ROLES, frozenset(), datetime.now(UTC)).role == "ehr"
 
 
 def test_a_second_init_renews_the_services_certificate_and_keeps_the_clients(site: SiteFolder) -> None:
@@ -67,10 +67,10 @@ def test_a_removed_client_is_refused_and_may_be_added_again(site: SiteFolder) ->
     assert "has a certificate" in run(site, "add", "desk", "--role", "auditor", code=2)
     assert run(site, "remove", "desk") == {"name": "desk", "withdrawn": 1}
     with pytest.raises(Refusal, match="withdrawn") as refused:
-        caller_of(pem, ROLES, withdrawn(site))
+        caller_of(pem, ROLES, withdrawn(site), datetime.now(UTC))
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
     new = (Path(run(site, "add", "desk", "--role", "auditor")["folder"]) / "client.crt").read_bytes()
-    assert caller_of(new, ROLES, withdrawn(site)).role == "auditor"
+    assert caller_of(new, ROLES, withdrawn(site), datetime.now(UTC)).role == "auditor"
     assert [(row["role"], row["withdrawn"]) for row in run(site, "list")].count(("steward", True)) == 1
     assert "no client of this name" in run(site, "remove", "nobody", code=2)
 
@@ -103,10 +103,10 @@ def test_a_certificate_has_the_one_role_that_the_settings_give_to_its_names(
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     pem = certificate_pem(issue_role(new_authority(key, now), key, key.public_key(), "desk", "ehr", now))
     if role is not None:
-        assert caller_of(pem, roles, frozenset()).role == role
+        assert caller_of(pem, roles, frozenset(), datetime.now(UTC)).role == role
     else:
         with pytest.raises(Refusal, match="no role here, or more than one"):
-            caller_of(pem, roles, frozenset())
+            caller_of(pem, roles, frozenset(), datetime.now(UTC))
 
 
 def test_an_auditor_reads_and_an_ehr_sends_and_neither_does_the_others() -> None:
