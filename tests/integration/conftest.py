@@ -27,6 +27,9 @@ from server.settings import ServerFolder
 from server.setup import create_server
 from server.superlink import flower_environment, superexec_argv, superlink_argv
 
+COORDINATOR = ("superlink", "gateway", "superexec")
+"""Processes of a coordinator, by the names that `Processes` has for them."""
+
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, each another."""
@@ -101,6 +104,21 @@ class Federation:
     gateway: str
     superlink: str
 
+    def start_what_ended(self) -> None:
+        """Start those of the coordinator's processes that do not run, and wait until they serve."""
+        settings, env, running = self.folder.settings(), flower_environment(self.folder), self.processes.running
+        ended = [name for name in COORDINATOR if name not in running or running[name].poll() is not None]
+        trust = ssl.create_default_context(cafile=str(self.folder.ca_certificate))
+        gateway = [sys.executable, "-P", "-m", "server.gateway", "--dir", str(self.folder.root)]
+        if "superlink" in ended:
+            self.processes.start("superlink", superlink_argv(self.folder, settings), env)
+        if "gateway" in ended:
+            self.processes.start("gateway", gateway, env)
+        wait_for(lambda: answers(f"https://{self.superlink}/health", trust, 200), "SuperLink")
+        wait_for(lambda: answers(f"https://{self.gateway}/", trust, 403), "the gateway")
+        if "superexec" in ended:
+            self.processes.start("superexec", superexec_argv(self.folder, settings), env)
+
     def enrol(self, name: str) -> Hospital:
         """A hospital that is registered and not yet running."""
         (port, monitor), folder = free_ports(2), SiteFolder(self.root / name)
@@ -154,20 +172,16 @@ def start_coordinator(root: Path) -> Federation:
         f'hosts = ["{LOOPBACK}"]\n\n[ports]\nlisten = "{LOOPBACK}"\ngateway = {gateway}\n'
         f"coordination = {coordination}\nsuperlink = {superlink}\nmonitor = {monitor}\n",
     )
-    settings, env = folder.settings(), flower_environment(folder)
+    control = Control(f"{LOOPBACK}:{superlink}", folder.ca_certificate.read_bytes())
     processes = Processes(folder.logs)
+    federation = Federation(root, folder, processes, control, f"{LOOPBACK}:{gateway}", f"{LOOPBACK}:{superlink}")
     try:
-        processes.start("superlink", superlink_argv(folder, settings), env)
-        processes.start("gateway", [sys.executable, "-P", "-m", "server.gateway", "--dir", str(folder.root)], env)
-        trust = ssl.create_default_context(cafile=str(folder.ca_certificate))
-        wait_for(lambda: answers(f"https://{LOOPBACK}:{superlink}/health", trust, 200), "SuperLink")
-        wait_for(lambda: answers(f"https://{LOOPBACK}:{gateway}/", trust, 403), "the gateway")
-        processes.start("superexec", superexec_argv(folder, settings), env)
+        federation.start_what_ended()
     except BaseException:
+        control.close()
         processes.stop_all()
         raise
-    control = Control(f"{LOOPBACK}:{superlink}", folder.ca_certificate.read_bytes())
-    return Federation(root, folder, processes, control, f"{LOOPBACK}:{gateway}", f"{LOOPBACK}:{superlink}")
+    return federation
 
 
 def answers(url: str, trust: ssl.SSLContext, status: int) -> bool:

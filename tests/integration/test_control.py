@@ -39,6 +39,12 @@ attempt = 0
 )
 
 
+@pytest.fixture(autouse=True)
+def all_run(federation):
+    """Some tests here end a process of the coordinator; each begins with all of them."""
+    federation.start_what_ended()
+
+
 def public_key(folder, name):
     new_node_key(folder / name)
     return (folder / f"{name}.pub").read_bytes()

@@ -48,8 +48,22 @@ class Up:
     side: str
     folder: Path
     monitor: int
-    process: subprocess.Popen[bytes]
     lines: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it unless it runs, and wait until it is ready."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        with self.lines.open("wb") as out:
+            self.process = subprocess.Popen(command(self.side, "up", "--dir", self.folder, "--json"), stdout=out)
+        self.wait("up", "ready")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send it a signal, and wait for its end; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
 
     def entries(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.lines.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -75,8 +89,8 @@ class Up:
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Up]]:
-    """A coordinator and the hospital `north`, both up and ready."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Up]]:
+    """A coordinator and the hospital `north`, enrolled; whatever runs at the end is stopped."""
     root = tmp_path_factory.mktemp("federation")
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
@@ -100,24 +114,29 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, U
     run("site", "join", bundle, "--dir", site)
     with (site / "site.toml").open("a") as file:
         file.write(f"\n[ports]\nsupernode = {supernode}\nmonitor = {site_monitor}\n")
-    running = []
+    ups = (
+        Up("server", server, server_monitor, root / "server.jsonl"),
+        Up("site", site, site_monitor, root / "site.jsonl"),
+    )
     try:
-        for side, folder, monitor in (("server", server, server_monitor), ("site", site, site_monitor)):
-            lines = root / f"{side}.jsonl"
-            with lines.open("wb") as out:
-                process = subprocess.Popen(command(side, "up", "--dir", folder.name, "--json"), stdout=out, cwd=root)
-            running.append(Up(side, folder, monitor, process, lines))
-        for up in running:
-            up.wait("up", "ready")
-        yield running[0], running[1]
+        yield ups
     finally:
-        for up in running:
-            up.process.terminate()
-        for up in running:
+        running = [up.process for up in ups if up.process is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
             try:
-                up.process.wait(20)
+                process.wait(20)
             except subprocess.TimeoutExpired:
-                up.process.kill()
+                process.kill()
+
+
+@pytest.fixture
+def federation(made: tuple[Up, Up]) -> tuple[Up, Up]:
+    """Both up and ready, whatever the test before has ended."""
+    for up in made:
+        up.start()
+    return made
 
 
 def test_everything_is_up_and_health_says_so(federation: tuple[Up, Up]) -> None:
@@ -167,19 +186,17 @@ def test_a_killed_process_is_started_again(federation: tuple[Up, Up], number: in
 def test_a_killed_up_leaves_no_process_behind_and_the_next_one_starts(federation: tuple[Up, Up]) -> None:
     server, _ = federation
     assert server.find("server.gateway")
-    server.process.kill()
-    server.process.wait(10)
+    server.end(signal.SIGKILL)
     wait_until(lambda: not server.find(""), "orphans", 30)
-    with server.lines.open("wb") as out:
-        server.process = subprocess.Popen(command("server", "up", "--dir", server.folder, "--json"), stdout=out)
-    server.wait("up", "ready")
+    server.start()
 
 
 def test_sigterm_stops_both_within_15_seconds_with_exit_code_0(federation: tuple[Up, Up]) -> None:
     begun = time.monotonic()
     for up in federation:
+        assert up.process is not None
         up.process.terminate()
-    assert [up.process.wait(30) for up in federation] == [0, 0]
+    assert [up.process and up.process.wait(30) for up in federation] == [0, 0]
     assert time.monotonic() - begun < 15
     assert [up.find("") for up in federation] == [[], []]
 
