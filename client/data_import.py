@@ -13,6 +13,7 @@ from client.consent.ledger import Ledger
 from client.consent.linkage import match, read_linkage
 from client.consent.opening import open_ledger
 from client.consent.overview import Overview, overview
+from client.set_counts import count_sets
 from client.settings import SiteFolder
 from client.site_files import SITE_FILE, SiteFile, read_site, write_site
 from common.config import SplitConfig
@@ -291,15 +292,6 @@ def assign_sets(
     seen = {(group, split.subset_of[p]) for p, group in groups.items() if p in split.subset_of}
     straddling = sum(count > 1 for count in Counter(group for group, _ in seen).values())
     return Assigned(split, held_back, straddling)
-
-
-def count_sets(cohort: Cohort, subsets: Mapping[str, Subset], revoked: Collection[str]) -> dict[str, dict[str, int]]:
-    """Studies by set and label; those who have revoked are a row of their own."""
-    counts = {row: dict.fromkeys(cohort.classes, 0) for row in [*map(str, Subset), "revoked"]}
-    for study in cohort.studies:
-        row = "revoked" if study.patient in revoked else str(subsets[study.patient])
-        counts[row][cohort.classes[study.label]] += 1
-    return counts
 
 
 def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revocations: Overview) -> Cohort:

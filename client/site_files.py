@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import CohortError
 from common.files import write_durable
-from common.model.checkpoint import ModelCard
+from common.model.card import ModelCard
 from common.records import Cohort, Split, Study, Subset
 
 SITE_FILE = "site.json"

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from torch import Tensor
 
-from common.errors import CheckpointError, InputError, OutputError, RefusedError
-from common.model.checkpoint import state_digest
+from common.errors import CheckpointError, InputError, RefusedError
 from common.sql import transaction
 from server.database import CampaignRow, EventRow, PhaseRow
 from server.journal import B, State
 from server.states import WAYS, CampaignState
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Clock = Callable[[], datetime]
 
@@ -181,19 +179,22 @@ class DatabaseJournal:
             return None
         weights: State = {}
         if row.weights:
+            from server.step_weights import read_weights  # noqa: PLC0415 - torch, which listings do not need
+
             try:
-                weights = load_file(self._file(step))
-                if state_digest(weights) != row.weights:
-                    raise CheckpointError("weights differ from their digest", where=str(self._file(step)))
-            except (OSError, SafetensorError, CheckpointError):
+                weights = read_weights(self._file(step), row.weights)
+            except CheckpointError:
                 self.note("redone", f"the weights of step {step} are lost or damaged")
                 return None
         return kind.model_validate(row.body), weights
 
     def put(self, step: str, body: BaseModel, weights: Mapping[str, Tensor] | None = None) -> None:
         """See `Journal`."""
+        digest = ""
         if weights:
-            self._write(step, weights)
+            from server.step_weights import write_weights  # noqa: PLC0415 - see `get`
+
+            digest = write_weights(self._file(step), weights)
         with transaction(self.store.engine) as session:
             _owned(session, self.number, self.attempt)
             row = session.scalars(_phase(self.number, step)).first()
@@ -201,7 +202,7 @@ class DatabaseJournal:
                 row = PhaseRow(campaign=self.number, step=step)
                 session.add(row)
             row.finished = self.store.clock()
-            row.weights = state_digest(weights) if weights else ""
+            row.weights = digest
             row.body = body.model_dump(mode="json")
 
     def enter(self, state: CampaignState, reason: str = "") -> None:
@@ -227,19 +228,6 @@ class DatabaseJournal:
 
     def _file(self, step: str) -> Path:
         return self.store.folder(self.number) / f"{step.replace(':', '-')}.safetensors"
-
-    def _write(self, step: str, weights: Mapping[str, Tensor]) -> None:
-        path = self._file(step)
-        part = path.with_suffix(".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, part)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            part.replace(path)
-        except (OSError, SafetensorError) as err:
-            part.unlink(missing_ok=True)
-            raise OutputError(f"cannot write weights: {err}", where=str(path.parent), remedy="free space") from err
 
 
 def _phase(number: int, step: str) -> Any:

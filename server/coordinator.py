@@ -236,7 +236,7 @@ def main() -> None:
     found = house.registry.recover()
     if found.missing:
         log.error("versions whose folder is gone: %s", ", ".join(found.missing))
-    desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signer().key)
+    desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signing_key())
     server, _ = serve(
         Coordination(house.engine, house.store.clock, house.registry, desk=desk),
         f"{house.settings.ports.listen}:{house.settings.ports.coordination}",

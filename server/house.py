@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, select
 
-from common.data.tokenizer import load_tokenizer
 from common.errors import ConfigError, InputError
-from common.model.checkpoint import ModelCard
+from common.evidence.keys import SigningKey
+from common.model.card import ModelCard
+from common.private_keys import load_signing_key
 from common.sql import open_database, transaction
 from server.campaign_store import CampaignStore, Clock
 from server.database import SiteRow, pending_migration, unsigned64
 from server.registry import Registry
 from server.settings import ServerFolder, ServerSettings, Terms
-from server.signer import Signer, open_signer
+
+if TYPE_CHECKING:
+    from server.signer import Signer
 
 
 def utc_now() -> datetime:
@@ -46,6 +50,8 @@ class House:
             raise ConfigError(
                 "classes: at least two labels", where=str(self.folder.settings_file), remedy='as ["no", "yes"]'
             )
+        from common.data.tokenizer import load_tokenizer  # noqa: PLC0415 - for those who plan a campaign
+
         data = self.settings.experiment.data
         tokenizer = load_tokenizer(data.tokenizer, data.max_tokens)
         return ModelCard(
@@ -71,8 +77,14 @@ class House:
         rows = [row for row in self.sites() if row.state == "active" and row.node is not None]
         return {row.name: unsigned64(row.node) for row in rows if row.node is not None}
 
+    def signing_key(self) -> SigningKey:
+        """The coordinator's own; raises as `load_signing_key`."""
+        return load_signing_key(self.folder.signing_key, self.folder.passphrase)
+
     def signer(self) -> Signer:
         """Signs instructions, and knows the keys of the sites that may take part; raises as `open_signer`."""
+        from server.signer import open_signer  # noqa: PLC0415 - Flower, which listings do not need
+
         with transaction(self.engine) as session:
             return open_signer(self.folder, session)
 

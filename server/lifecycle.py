@@ -26,7 +26,6 @@ from server.campaign_store import CampaignStore, DatabaseJournal
 from server.federation import Federation
 from server.journal import step
 from server.manifest import Provenance
-from server.model_card import metrics_of
 from server.registry import Registry, Version
 from server.settings import Terms
 from server.signer import Scope
@@ -34,6 +33,7 @@ from server.states import CampaignState
 from server.training import Round, train
 from server.unlearning.methods import SIMULATED
 from server.update_gate import veto
+from server.version_figures import metrics_of
 
 log = logging.getLogger("fedforget.server")
 

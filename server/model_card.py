@@ -1,4 +1,4 @@
-"""What leaves the registry: figures with their intervals, and a folder that plain torch and safetensors load."""
+"""What leaves the registry: a folder that plain torch and safetensors load, with a model card."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import OutputError
-from common.evaluation.decision import Z95
-from common.evaluation.figures import FederationFigures
-from common.evaluation.merge import interval
-from common.model.checkpoint import ModelCard
+from common.model.card import ModelCard
 from server.manifest import Manifest, Metric
 
 EXAMPLE = '''"""Load these weights with nothing but torch and safetensors: `python example.py`."""
@@ -32,31 +29,6 @@ classes = json.loads((folder / "model.json").read_text())["classes"]
 count = sum(tensor.numel() for tensor in weights.values())
 print(f"{manifest['name']}: {len(weights)} tensors, {count} weights, classes {', '.join(classes)}")
 '''
-
-
-def metrics_of(figures: FederationFigures, classes: Sequence[str]) -> tuple[Metric, ...]:
-    """Figures of an audit for the record: test AUC by class, at every site, and membership by branch."""
-    found = []
-    for site, measured in sorted(figures.test_by_site.items()):
-        for name, auc in zip(classes, measured.auc, strict=True):
-            label = f"test AUC of {name} at {site}"
-            if auc.auc is None:
-                found.append(Metric(name=label, value=None, missing="the class or its rest is absent"))
-                continue
-            half = Z95 * (auc.variance or 0.0) ** 0.5
-            low, high = max(0.0, auc.auc - half), min(1.0, auc.auc + half)
-            found.append(Metric(name=label, value=auc.auc, low=low, high=high, patients=measured.patients))
-    for branch, member in figures.membership.items():
-        label = f"membership AUC, {branch}, forgotten against never-seen patients (.5 is the aim)"
-        limits = interval(member, 0.95)
-        if member.auc is None or limits is None:
-            reasons = "; ".join(dict.fromkeys(member.missing.values())) or "nobody was forgotten"
-            found.append(Metric(name=label, value=None, missing=reasons))
-            continue
-        found.append(
-            Metric(name=label, value=member.auc, low=limits[0], high=limits[1], patients=member.forget_patients)
-        )
-    return tuple(found)
 
 
 def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Sequence[str], folder: Path) -> Path:

@@ -10,22 +10,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from torch import Tensor
 
 from common.errors import EvidenceError, InputError, RefusedError
-from common.model.checkpoint import ModelCard, load_checkpoint, state_digest
+from common.model.card import ModelCard
 from common.sql import transaction
 from server.database import CampaignRow, DeliveryRow, EventRow, VersionRow
 from server.manifest import Manifest, Provenance, check_files, manifest_digest, read_manifest
 from server.model_card import write_export
 from server.version_folder import delete_version, is_version, next_name, number, remove_leftovers, write_version
 
-State = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = dict[str, "Tensor"]
 Condition = Literal["active", "superseded", "quarantined", "withdrawn"]
 
 CHANGES: Mapping[str, frozenset[str]] = {
@@ -95,6 +97,8 @@ class Registry:
             InputError: the parent is unknown.
             SQLAlchemyError: the database failed; the folder is left to the next call or to `recover`.
         """
+        from common.model.checkpoint import state_digest  # noqa: PLC0415 - torch, which listings do not need
+
         # Where the database failed after the folder was written, the folder is the version that is wanted now.
         self.recover()
         digest = state_digest(state)
@@ -174,7 +178,10 @@ class Registry:
             EvidenceError: a byte changed.
             InputError: unknown, or its weights were deleted.
         """
+        from common.model.checkpoint import load_checkpoint, state_digest  # noqa: PLC0415 - see `publish`
+
         version = self.verify(name)
+
         state, _ = load_checkpoint(self.folder / name)
         if state_digest(state) != version.weights:
             raise EvidenceError(f"{name}: the weights do not have the digest of the record")

@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from common.errors import OutputError
 from common.files import write_text
-from common.model.checkpoint import ModelCard, save_checkpoint
+from common.model.card import ModelCard
 from server.manifest import MANIFEST_FILE, Manifest, Provenance, digests_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NAME = re.compile(r"v\d{4,}")
 
@@ -51,6 +53,8 @@ def write_version(
     Raises:
         OutputError: the folder cannot be written or the disk is full; nothing is left of the version then.
     """
+    from common.model.checkpoint import save_checkpoint  # noqa: PLC0415 - torch, which listings do not need
+
     part = folder / f".{name}.part"
     try:
         shutil.rmtree(part, ignore_errors=True)

@@ -78,8 +78,8 @@ def import_(
 def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Studies by set and label."""
     from client.consent.overview import read_revocations  # noqa: PLC0415 - the database
-    from client.data_import import count_sets  # noqa: PLC0415 - torch
-    from client.site_files import read_site  # noqa: PLC0415 - torch
+    from client.set_counts import count_sets  # noqa: PLC0415
+    from client.site_files import read_site  # noqa: PLC0415
 
     with clear_errors():
         file = read_site(folder)

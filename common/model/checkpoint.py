@@ -14,54 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from common.config import DataConfig, ModelConfig, Settings
 from common.errors import CheckpointError, OutputError
 from common.files import write_text
-from common.model.frozen import frozen_names
-from common.model.image_text import ImageTextModel, build_model
+from common.model.card import ModelCard
+
+__all__ = ["ModelCard", "State", "check_state", "load_checkpoint", "save_checkpoint", "state_digest"]
 
 State = dict[str, Tensor]
 """Names to tensors, as of `Module.state_dict()`."""
-
-
-class ModelCard(Settings):
-    """What is needed to build the model that a checkpoint belongs to."""
-
-    model: ModelConfig
-    data: DataConfig
-    classes: tuple[str, ...]
-    vocab_size: int
-    frozen: str = ""
-    """Digest of the frozen layers, which everybody has from a place of their own; empty without any."""
-
-    def build(self, seed: int = 0) -> ImageTextModel:
-        """A freshly initialised model of this shape.
-
-        Raises:
-            CheckpointError: the frozen layers here are others than the federation's.
-        """
-        model = build_model(self.model, self.data, len(self.classes), self.vocab_size, seed)
-        if self.frozen and self._digest(model) != self.frozen:
-            raise CheckpointError(
-                "the frozen layers here are not the federation's",
-                where="model.text_folder",
-                remedy="use the same pretrained model",
-            )
-        return model
-
-    def pinned(self) -> ModelCard:
-        """With the digest of the frozen layers as they are here."""
-        if not self.model.frozen_text_layers:
-            return self
-        return self.model_copy(update={"frozen": self._digest(self.build())})
-
-    def frozen_names(self) -> frozenset[str]:
-        """Tensors that never travel."""
-        return frozen_names(self.build().state_dict(), self.model) if self.model.frozen_text_layers else frozenset()
-
-    def _digest(self, model: ImageTextModel) -> str:
-        state = model.state_dict()
-        return state_digest({name: state[name] for name in frozen_names(state, self.model)})
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:

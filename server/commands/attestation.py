@@ -55,7 +55,7 @@ def export(
 
     with clear_errors():
         house = open_house(folder)
-        server, log = house.signer().key.public, server_log(house.store.clock)
+        server, log = house.signing_key().public, server_log(house.store.clock)
         with transaction(house.engine) as session:
             found = standing(session, number)
             files = attestation_export.export(session, log, found, server, to, whole=whole)

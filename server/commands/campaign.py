@@ -108,7 +108,7 @@ def cancel(
 
 
 def _open(folder: Path) -> House:
-    from server.house import open_house  # noqa: PLC0415 - torch and the database, for commands that need them
+    from server.house import open_house  # noqa: PLC0415 - the database, for commands that need them
 
     return open_house(folder)
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @contextmanager
 def _opened(folder: Path) -> Iterator[Opened]:
     """The log up to now, within a transaction."""
-    from common.sql import transaction  # noqa: PLC0415 - torch and the database, for commands that need them
+    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need them
     from server.event_log import follow, server_log  # noqa: PLC0415
     from server.house import open_house  # noqa: PLC0415
 
     house = open_house(folder)
-    key, log = house.signer().key, server_log(house.store.clock)
+    key, log = house.signing_key(), server_log(house.store.clock)
     follow(house.engine, log, key)
     with transaction(house.engine) as session:
         yield log, session, key.public

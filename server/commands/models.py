@@ -110,7 +110,7 @@ _DELETED = "weights deleted, the record is left"
 
 
 def _open(folder: Path) -> Registry:
-    from server.house import open_house  # noqa: PLC0415 - torch, for commands that need it
+    from server.house import open_house  # noqa: PLC0415 - the database, for commands that need it
 
     return open_house(folder).registry
 
