@@ -1,26 +1,35 @@
-"""Radiographs in DICOM, shown as a radiologist would see them (PS3.3 C.11: modality LUT, VOI LUT, presentation)."""
+"""Radiographs in DICOM files: read, bounded before anything is unpacked, and shown by `dicom_display`."""
 
 from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_windowing
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEGExtended12Bit
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
+from common.data.codestream import check_rle, read_codestream
+from common.data.dicom_display import display, to_uint8
+from common.data.dicom_numbers import first_decimal
+from common.data.image_limits import check_growth, check_size, most_bytes, read_file
 from common.errors import ImageError
-
-MAX_PIXELS = 2**26
-"""More pixels than any radiograph has; a header that claims more is not believed."""
 
 # Names, dates and numbers of the patient are never even read.
 _TAGS = [
@@ -32,43 +41,116 @@ _TAGS = [
 
 _DAMAGED = (
     ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, RuntimeError, OverflowError,
-    OSError, EOFError, struct.error,
+    OSError, EOFError, struct.error, zlib.error, InvalidDicomError,
 )  # fmt: skip
 """What pydicom and its codecs raise on files that break the standard. Their texts may quote the file: never shown."""
 
+_PREAMBLE = 128
+_MAGIC = b"DICM"
+_LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+"""Value representations whose length has 4 bytes (PS3.5 7.1.2)."""
+_FIRST_TAGS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+"""The first group of a file without preamble: 0002, or 0008 in either byte order."""
+_VRS = frozenset({b"AE", b"AS", b"CS", b"DA", b"DT", b"LO", b"OB", b"PN", b"SH", b"TM", b"UI", b"UL"})
+"""Value representations that open group 0002 or 0008."""
+
+
+def is_dicom(head: bytes) -> bool:
+    """Do a file's first 132 bytes begin a DICOM file, with or without its preamble?"""
+    if head[_PREAMBLE:].startswith(_MAGIC) or head.startswith(_MAGIC):
+        return True
+    if head[:2] not in _FIRST_TAGS or len(head) < 8:
+        return False
+    # Explicit: a value representation. Implicit: the length of a first element, which is short.
+    return head[4:6] in _VRS or int.from_bytes(head[4:8], "little") <= 64
+
 
 def read_dicom(path: Path) -> NDArray[np.uint8]:
-    """Read one radiograph as displayed, 0 black and 255 white, `[height, width]`.
-
-    Rescale or modality LUT, then the first VOI LUT or window, otherwise from the least to the greatest value that is
-    not padding; MONOCHROME1 is inverted, padding is black, colour becomes luminance (ITU-R BT.601).
+    """Read one radiograph as displayed, 0 black and 255 white, `[height, width]`; colour becomes luminance (BT.601).
 
     Raises:
-        ImageError: the file is missing, damaged, has several frames, or needs a codec that is not installed.
+        ImageError: the file is missing, damaged, too large, has several frames, or needs a codec that is not installed.
     """
+    return decode_dicom(read_file(path))
+
+
+def decode_dicom(data: bytes) -> NDArray[np.uint8]:
+    """`read_dicom` of a file's bytes."""
     try:
-        # Read from memory, since pydicom's warnings name the file it reads.
-        dataset = dcmread(io.BytesIO(path.read_bytes()), specific_tags=list(_TAGS))
-        _check(dataset)
-        stored = pixel_array(dataset)
+        dataset = _parse(data)
+        _check(dataset, len(data))
+        # The bits that hold the values are ours to find: pydicom keeps the lowest ones, whatever High Bit says.
+        pixels = pixel_array(dataset, correct_unused_bits=False)
         if dataset.SamplesPerPixel == 3:
-            return _luminance(stored, dataset)
-        return _displayed(_stored_values(stored, dataset), dataset)
-    except FileNotFoundError:
-        raise ImageError("missing image file", remedy="check the path") from None
-    except (InvalidDicomError, *_DAMAGED):
+            return _luminance(pixels, dataset)
+        return display(*_stored_values(pixels, dataset), dataset)
+    except _DAMAGED:
         raise ImageError("damaged DICOM file", remedy="export the image again, or remove its row") from None
 
 
-def _check(dataset: Dataset) -> None:
+def _parse(data: bytes) -> Dataset:
+    start = _PREAMBLE + len(_MAGIC) if data[_PREAMBLE:].startswith(_MAGIC) else 0
+    if not start and data.startswith(_MAGIC):
+        data = data[len(_MAGIC) :]
+    if _is_deflated(data, start):
+        body = data[_end_of_meta(data, start) :]
+        most = most_bytes(len(data))
+        check_growth(len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, most + 1)), len(data))
+    # From memory, since pydicom's warnings name the file it reads.
+    dataset = dcmread(io.BytesIO(data), force=not start, specific_tags=list(_TAGS))
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        )
+        dataset.file_meta = meta
+    return dataset
+
+
+def _is_deflated(data: bytes, start: int) -> bool:
+    return DeflatedExplicitVRLittleEndian.encode() in data[start : _end_of_meta(data, start)]
+
+
+def _end_of_meta(data: bytes, start: int) -> int:
+    """Where group 0002 ends; it is always in explicit VR little endian (PS3.10 7.1)."""
+    position = start
+    while data[position : position + 2] == b"\x02\x00":
+        if data[position + 4 : position + 6] in _LONG:
+            position += 12 + int.from_bytes(data[position + 8 : position + 12], "little")
+        else:
+            position += 8 + int.from_bytes(data[position + 6 : position + 8], "little")
+    return position
+
+
+def _check(dataset: Dataset, file_bytes: int) -> None:
     if "PixelData" not in dataset:
         raise ImageError("DICOM file without pixels", remedy="remove its row")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
+    if _frames(dataset) > 1:
         raise ImageError("DICOM file with several frames", remedy="give one radiograph per file")
-    if int(dataset.Rows) * int(dataset.Columns) > MAX_PIXELS:
-        raise ImageError(f"image of more than {MAX_PIXELS} pixels", remedy="check that it is a radiograph")
     if dataset.PhotometricInterpretation == "PALETTE COLOR" or dataset.SamplesPerPixel not in (1, 3):
         raise ImageError("DICOM file with palette colours", remedy="export the radiograph in greyscale")
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    if not 1 <= stored <= allocated:
+        raise ImageError(
+            f"the header says {stored} bits stored of {allocated} allocated", remedy="export the image again"
+        )
+    sample_bytes = max(1, allocated // 8) * int(dataset.SamplesPerPixel)
+    check_size(int(dataset.Columns), int(dataset.Rows), sample_bytes, file_bytes)
+    _check_codec(dataset)
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        _check_frame(dataset, int(dataset.Rows) * int(dataset.Columns) * sample_bytes)
+
+
+def _frames(dataset: Dataset) -> int:
+    """How many frames there are; the element goes, since a single frame needs none and it may be no number."""
+    count = int(first_decimal(dataset, "NumberOfFrames") or 1)
+    if "NumberOfFrames" in dataset:
+        del dataset.NumberOfFrames
+    return count
+
+
+def _check_codec(dataset: Dataset) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         decoder = get_decoder(syntax)
@@ -82,104 +164,55 @@ def _check(dataset: Dataset) -> None:
         raise ImageError(f"no codec for {syntax.name} is installed", remedy=f"pip install {package}")
 
 
-def _stored_values(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.int64]:
-    """Drop what old overlays left in the bits above High Bit (PS3.5 8.1.1); codecs do that themselves."""
-    values: NDArray[np.int64] = pixels.astype(np.int64)
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        return values
-    bits = int(dataset.BitsStored)
-    values = (values >> (int(dataset.HighBit) + 1 - bits)) & (2**bits - 1)
+def _frame(dataset: Dataset) -> bytes:
+    return bytes(get_frame(dataset.PixelData, 0, number_of_frames=1))
+
+
+def _check_frame(dataset: Dataset, unpacked_bytes: int) -> None:
+    """Refuse a compressed picture that is larger than the header says: codecs believe the picture."""
+    frame = _frame(dataset)
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        check_rle(frame, unpacked_bytes)
+        return
+    found = read_codestream(frame)
+    if (found.rows, found.columns) != (int(dataset.Rows), int(dataset.Columns)):
+        raise ImageError(
+            "the compressed picture has another size than the DICOM header says", remedy="export the image again"
+        )
+
+
+def _stored_values(pixels: NDArray[Any], dataset: Dataset) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Positions `[height, width]` in a table of stored values, and that table."""
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    bits = 8 * native.dtype.itemsize
+    codes: NDArray[Any] = native.view(f"u{native.dtype.itemsize}")
+    if _holds_whole_words(dataset):
+        # Bits above High Bit may hold an overlay, those below the values anything (PS3.5 8.1.1). A High Bit below the
+        # stored bits cannot be; DCMTK and GDCM take the lowest bits then.
+        bits = int(dataset.BitsStored)
+        shift = max(0, min(int(dataset.HighBit), int(dataset.BitsAllocated) - 1) + 1 - bits)
+        codes = (codes >> shift) & (2**bits - 1)
+    if bits <= 16:
+        values = np.arange(2**bits, dtype=np.int64)
+    else:
+        distinct, inverse = np.unique(codes, return_inverse=True)
+        codes, values = inverse.reshape(codes.shape), distinct.astype(np.int64)
     if dataset.PixelRepresentation == 1:
         values[values >= 2 ** (bits - 1)] -= 2**bits
-    return values
+    return codes, values
 
 
-def _displayed(stored: NDArray[np.int64], dataset: Dataset) -> NDArray[np.uint8]:
-    padding = _padding(stored, dataset)
-    values = _modality(stored, dataset)
-    black, white = 0.0, 0.0
-    if dataset.get("VOILUTSequence"):
-        values, black, white = _voi_lut(values, dataset)
-    elif _has_window(dataset):
-        values, black, white = _window(values, dataset)
-    if black == white:
-        inside = values[~padding]
-        black, white = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
-    grey = to_uint8(values, black, white)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        grey = 255 - grey
-    grey[padding] = 0
-    return grey
-
-
-def to_uint8(values: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:
-    """Map `black..white` to 0..255, linear and clipped; a range without extent gives zeros."""
-    if black == white:
-        return np.zeros(values.shape, dtype=np.uint8)
-    return np.asarray(np.rint(np.clip((values - black) / (white - black), 0.0, 1.0) * 255.0)).astype(np.uint8)
-
-
-def _padding(stored: NDArray[np.int64], dataset: Dataset) -> NDArray[np.bool_]:
-    """Where the image is padded (PS3.3 C.7.5.1.1.2); values are compared as stored."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, dtype=np.bool_)
-    limit = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(value), int(value if limit is None else limit)))
-    return np.asarray((stored >= low) & (stored <= high))
-
-
-def _modality(stored: NDArray[np.int64], dataset: Dataset) -> NDArray[np.float64]:
-    if dataset.get("ModalityLUTSequence"):
-        return _look_up(stored, dataset.ModalityLUTSequence[0], dataset)
-    values = stored.astype(np.float64)
-    if dataset.get("RescaleSlope") is not None and dataset.get("RescaleIntercept") is not None:
-        values *= float(dataset.RescaleSlope)
-        values += float(dataset.RescaleIntercept)
-    return values
-
-
-def _voi_lut(values: NDArray[np.float64], dataset: Dataset) -> tuple[NDArray[np.float64], float, float]:
-    item = dataset.VOILUTSequence[0]
-    # Many tables declare 16 bits and fill 12: white is the greatest entry, not the declared depth.
-    return _look_up(values, item, dataset), 0.0, float(_entries(item, dataset).max())
-
-
-def _look_up(values: NDArray[Any], item: Dataset, dataset: Dataset) -> NDArray[np.float64]:
-    """PS3.3 C.11.1.1: values below and above the table take its first and last entry."""
-    entries = _entries(item, dataset)
-    index = np.clip(np.rint(values).astype(np.int64) - int(item.LUTDescriptor[1]), 0, len(entries) - 1)
-    return np.asarray(entries[index])
-
-
-def _entries(item: Dataset, dataset: Dataset) -> NDArray[np.float64]:
-    data = item.LUTData
-    count = int(item.LUTDescriptor[0]) or 2**16
-    if isinstance(data, bytes):
-        order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-        data = np.frombuffer(data, dtype=np.uint8 if len(data) < 2 * count else f"{order}u2")
-    return np.asarray(data, dtype=np.float64)[:count]
-
-
-def _has_window(dataset: Dataset) -> bool:
-    """Whether there is a window that can be applied; a width that the standard forbids counts as none."""
-    if not dataset.get("VOILUTFunction"):
-        dataset.VOILUTFunction = "LINEAR"
-    width, center = dataset.get("WindowWidth"), dataset.get("WindowCenter")
-    if width is None or center is None:
-        return False
-    least = 1.0 if dataset.VOILUTFunction == "LINEAR" else 1e-6
-    return float(width[0] if dataset["WindowWidth"].VM > 1 else width) >= least
-
-
-def _window(values: NDArray[np.float64], dataset: Dataset) -> tuple[NDArray[np.float64], float, float]:
-    """Apply the first window; the ends of its range are what it makes of values far below and far above."""
-    with np.errstate(over="ignore"):
-        ends = apply_windowing(np.array([-1e12, 1e12]), dataset)
-        windowed = apply_windowing(values, dataset)
-    return np.asarray(windowed), float(ends[0]), float(ends[1])
+def _holds_whole_words(dataset: Dataset) -> bool:
+    """Whether pixels are words as allocated, with bits around the value; most codecs give the value alone."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return True
+    return read_codestream(_frame(dataset)).precision > int(dataset.BitsStored)
 
 
 def _luminance(pixels: NDArray[Any], dataset: Dataset) -> NDArray[np.uint8]:
-    white = float(2 ** int(dataset.BitsStored) - 1)
-    return to_uint8(pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114]), 0.0, white)
+    """Luminance of `[height, width, 3]`; deeper than 8 bits it is stretched, as 16 bits often hold 12."""
+    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    if int(dataset.BitsStored) > 8:
+        return to_uint8(grey, float(grey.min()), float(grey.max()))
+    return to_uint8(grey, 0.0, float(2 ** int(dataset.BitsStored) - 1))

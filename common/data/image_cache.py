@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.images import fit, read_image
+from common.data.images import fit, is_blank, read_image
+from common.data.table import Problems
 from common.errors import ConfigError, ImageError, OutputError
 
-TRANSFORM = 1
+TRANSFORM = 2
 """Version of `read_image` and `fit`; raise it when they give other pixels for the same file."""
 _CHECKSUM = 32
 _FILL = 0.9
@@ -81,7 +82,10 @@ class ImageCache:
         on_image: Callable[[int], None] | None = None,
         place: Callable[[int], str] = lambda index: f"image {index + 1}",
     ) -> None:
-        """Decode all images that are not there yet, on all cores.
+        """Decode all images that are not there yet, on all cores, and check that each shows something.
+
+        A blank image is refused rather than counted: the model learns nothing from it, and all blank images look alike,
+        so that their patients would be taken for one person.
 
         Args:
             images: image files.
@@ -89,21 +93,24 @@ class ImageCache:
             place: names the image at an index in an error, such as `Manifest.place`.
 
         Raises:
-            ImageError: the first image, in the order given, that cannot be read.
+            ImageError: images that cannot be read or are blank; it names all their places.
             OutputError: an entry cannot be written.
         """
+        problems = Problems()
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             pending = [pool.submit(self._ensure, image) for image in images]
             try:
                 for index, future in enumerate(pending):
-                    future.result()
+                    try:
+                        future.result()
+                    except ImageError as err:
+                        problems.add(ImageError(err.problem, where=place(index), remedy=err.remedy))
                     if on_image is not None:
                         on_image(index + 1)
-            except ImageError as err:
-                raise ImageError(err.problem, where=place(index), remedy=err.remedy) from None
             finally:
                 for future in pending:
                     future.cancel()
+        problems.raise_any()
 
     def discard(self, images: Iterable[Path]) -> int:
         """Delete the pixels of image files, of all sizes, and return how many entries went.
@@ -147,7 +154,11 @@ class ImageCache:
 
     def _ensure(self, image: Path) -> None:
         """`fetch` without holding on to the map: the kernel bounds the number of maps of a process."""
-        self.fetch(image)
+        if is_blank(self.fetch(image)):
+            raise ImageError(
+                "blank image: one grey value fills it",
+                remedy="export it with another window, or remove its row",
+            )
 
     def _entry(self, digest: str) -> Path:
         return self.root / f"{digest}-{self.size}-v{TRANSFORM}"

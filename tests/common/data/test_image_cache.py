@@ -92,7 +92,7 @@ def test_another_version_of_the_transform_is_another_entry(
     cache: ImageCache, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.fetch(images[0])
-    monkeypatch.setattr(image_cache, "TRANSFORM", 2)
+    monkeypatch.setattr(image_cache, "TRANSFORM", 1)
     cache.fetch(images[0])
     assert len(entries(cache)) == 2
 
@@ -101,7 +101,7 @@ def test_names_hold_a_digest_and_no_patient_and_only_the_owner_may_read(cache: I
     cache.warm(images)
     for path in entries(cache):
         digest, size, version = path.name.split("-")
-        assert (len(bytes.fromhex(digest)), size, version) == (32, "16", "v1")
+        assert (len(bytes.fromhex(digest)), size, version) == (32, "16", "v2")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.root.stat().st_mode) == 0o700
 
@@ -190,10 +190,21 @@ def test_warming_counts_and_names_a_bad_image_by_its_place(cache: ImageCache, im
     assert seen == list(range(1, 13))
     images[7].write_bytes(b"broken")
     images[9].unlink()
+    Image.new("L", (40, 30), 128).save(images[11])
     with pytest.raises(ImageError, match=r"^studies.csv row 9: not a PNG") as caught:
         cache.warm(images, place=lambda index: f"studies.csv row {index + 2}")
+    assert "2 more rows" in str(caught.value)
     assert "muster" not in str(caught.value)
     with pytest.raises(ImageError, match=r"^image 8: "):
+        cache.warm(images)
+
+
+def test_a_blank_image_is_refused_by_its_place_also_when_it_is_in_the_cache(
+    cache: ImageCache, images: list[Path]
+) -> None:
+    Image.new("L", (40, 30), 128).save(images[3])
+    cache.fetch(images[3])
+    with pytest.raises(ImageError, match=r"^image 4: blank image"):
         cache.warm(images)
 
 
