@@ -17,8 +17,9 @@ from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from client.consent.alike import DOUBTFUL, alike_request
 from client.consent.deadline import first_due
-from client.consent.known import KnownPatients
+from client.consent.known import KnownPatients, Named
 from client.consent.ledger_rows import add_events, add_revocations, chunks, history_of, of_patients, standing_of
 from client.consent.ledger_tables import LinkPeersRow, RevocationEventRow, RevocationRow
 from client.consent.revocation import (
@@ -31,7 +32,7 @@ from client.consent.revocation import (
     Standing,
     State,
     Waiting,
-    is_doubt,
+    nobody_asked,
 )
 from client.consent.tombstone_watch import TombstoneWatch
 from client.consent.tombstones import Tombstone, TombstoneFile
@@ -104,22 +105,27 @@ class Ledger:
 
     def is_stopped(self, patient: str) -> bool:
         """Whether a patient, by identifier, must not be used; raises as `stopped`."""
-        return self.pseudonyms.of(patient) in self.stopped()
+        return self.pseudonyms.of(self.named(patient, exact=True).identifier) in self.stopped()
 
     def knows(self, patient: str) -> bool:
         """Whether a patient, by identifier, is in one of the site's sets."""
-        return patient in self._known.now(nobody_yet=True)
+        return self.named(patient, exact=True).known
+
+    def named(self, patient: str, *, exact: bool = False) -> Named:
+        """Whom an identifier names: a patient here, one who only looks so, or a stranger; raises as `record`."""
+        return self._known.named(patient, exact=exact)
 
     def record(self, request: Request, patients: Collection[str], *, also_unknown: bool = False) -> Receipt:
         """Record a revocation: from now on no train or retain batch holds these patients, whichever process makes it.
 
         Who has revoked before keeps the first dates, and a request that adds nobody, as when it comes again, gets the
         first receipt. With `also_unknown` those whom the site does not know are recorded too, so that no later import
-        lets them in.
+        lets them in. An identifier that only looks like a patient's is on hold, and so is that patient, until a person
+        says who is meant.
 
         Raises:
             CohortError: some patients are not known here, or a file of the site is damaged; nothing is recorded.
-            InputError: the receipt cannot be one.
+            InputError: the receipt, or an identifier, cannot be one.
             OutputError: the disk does not take it, and nothing is recorded.
             UnavailableError: the database was written to from elsewhere at the same moment.
         """
@@ -148,46 +154,77 @@ class Ledger:
             self.stones.append(writing.lifts)
 
     def add(
-        self, writing: Writing, request: Request, patients: Collection[str], *, also_unknown: bool = False
+        self,
+        writing: Writing,
+        request: Request,
+        patients: Collection[str],
+        *,
+        also_unknown: bool = False,
+        exact: bool = False,
     ) -> Receipt:
-        """`record`, as a part of a transaction."""
+        """`record`, as a part of a transaction; with `exact` the identifiers are the site's own, and not in doubt."""
         self.stopped()  # damaged tombstones are said to be, not written on
         if not _RECEIPT.fullmatch(request.receipt):
             raise InputError("not a receipt", remedy="letters, digits and . _ - only, at most 64")
         known = self._known.now(nobody_yet=also_unknown)
-        unknown = sum(p not in known for p in patients)
+        found = {one.identifier: one for one in (self._known.named(p, exact=exact) for p in patients)}
+        unknown = sum(not one.known and not one.is_doubtful for one in found.values())
         if unknown and not also_unknown:
             raise CohortError(
-                f"{unknown} of {len(patients)} patients of the list are not known here; nothing was recorded",
+                f"{unknown} of {len(found)} patients of the list are not known here; nothing was recorded",
                 where=str(self.folder.root),
                 remedy="check the list",
             )
-        names = {self.pseudonyms.of(patient): patient for patient in patients}
+        names = {self.pseudonyms.of(patient): patient for patient in found}
         before: dict[str, list[Standing]] = defaultdict(list)
         for standing in of_patients(writing.session, names):
             before[standing.pseudonym].append(standing)
         new = {p: known.get(name) for p, name in names.items() if not any(_covers(s, request) for s in before[p])}
+        in_doubt = {p for p, name in names.items() if found[name].is_doubtful and (p in new or _waits(before[p]))}
+        here = sum(one.known for one in found.values())
+        counts = here, len(found) - here - len(in_doubt), len(in_doubt)
         if names and not new:
-            first = min((s for found in before.values() for s in found if _covers(s, request)), key=lambda s: s.number)
-            return Receipt(first.receipt, len(names), len(names), first.received, first.due, self._others(writing))
-        self.insert(writing, request, new)
+            first = min((s for some in before.values() for s in some if _covers(s, request)), key=lambda s: s.number)
+            others = self._others(writing)
+            return Receipt(first.receipt, len(names), len(names), first.received, first.due, others, *counts)
+        self.insert(writing, request, new, in_doubt)
         writing.stops += [Tombstone("stop", p, request.receipt, request.received) for p in new]
         self.seal(writing.session, names)
+        for pseudonym in in_doubt & new.keys():
+            self.hold_alike(writing, request, pseudonym, found[names[pseudonym]].alike)
         due = first_due(request.received, self.days_to_answer)
         others = self._others(writing)
-        return Receipt(request.receipt, len(names), len(names) - len(new), request.received, due, others)
+        return Receipt(request.receipt, len(names), len(names) - len(new), request.received, due, others, *counts)
 
-    def insert(self, writing: Writing, request: Request, subsets: Mapping[str, Subset | None]) -> None:
-        """Rows for pseudonyms and the sets that their patients are in, with the step that follows the receipt."""
+    def hold_alike(self, writing: Writing, request: Request, pseudonym: str, patients: Collection[str]) -> None:
+        """Stop use of patients whom an identifier may mean, by its pseudonym, that came with `request`."""
+        known, names = self._known.now(nobody_yet=True), {self.pseudonyms.of(patient): patient for patient in patients}
+        hold = alike_request(request, pseudonym)
+        self.insert(writing, hold, {p: known.get(name) for p, name in names.items()})
+        writing.stops += [Tombstone("stop", p, hold.receipt, hold.received) for p in names]
+        self.seal(writing.session, names)
+
+    def insert(
+        self,
+        writing: Writing,
+        request: Request,
+        subsets: Mapping[str, Subset | None],
+        in_doubt: Collection[str] = (),
+    ) -> None:
+        """Rows for pseudonyms and the sets that their patients are in, with the step that follows the receipt.
+
+        Those `in_doubt` are on hold, as nobody can tell who is meant.
+        """
         if not subsets:
             return
         now, due = self.clock(), first_due(request.received, self.days_to_answer)
         events = []
         for number, pseudonym in add_revocations(writing.session, request, subsets, now):
-            after = State.ON_HOLD if request.hold else classified(subsets[pseudonym], two_person=self.two_person)
-            remediation = check_transition(State.RECEIVED, after, request.hold)
+            hold = request.hold or (DOUBTFUL if pseudonym in in_doubt else "")
+            after = State.ON_HOLD if hold else classified(subsets[pseudonym], two_person=self.two_person)
+            remediation = check_transition(State.RECEIVED, after, hold)
             events.append(Event(number, 1, now, State.RECEIVED, request.steward or SOFTWARE, due))
-            events.append(Event(number, 2, now, after, SOFTWARE, due, request.hold, remediation))
+            events.append(Event(number, 2, now, after, SOFTWARE, due, hold, remediation))
         add_events(writing.session, events)
 
     def standing(self, receipt: str | None = None) -> tuple[Standing, ...]:
@@ -222,7 +259,7 @@ class Ledger:
                 return self._waiting[1]
             found = standing_of(session, RevocationEventRow.state.in_([str(state) for state in OPEN]))
         ready = {s.pseudonym for s in found if s.state in TO_FORGET}
-        asked = (s.due for s in found if not (s.state is State.ON_HOLD and is_doubt(s.receipt)))
+        asked = (s.due for s in found if not (s.state is State.ON_HOLD and nobody_asked(s.receipt)))
         self._waiting = last, Waiting(len(ready), min(asked, default=None))
         return self._waiting[1]
 
@@ -267,6 +304,11 @@ def _covers(standing: Standing, request: Request) -> bool:
         return False
     # What was restored from a tombstone knows less than the request itself, when it comes again.
     return standing.source.kind != "restored" and standing.scope in ("all", request.scope)
+
+
+def _waits(found: Collection[Standing]) -> bool:
+    """Whether a person has still to say whom an identifier means."""
+    return any(s.state is State.ON_HOLD and s.reason == DOUBTFUL for s in found)
 
 
 def _same(one: Source, other: Source) -> bool:

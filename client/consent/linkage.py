@@ -130,6 +130,6 @@ def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
             for token in sorted(linkage.tokens(patient) & received.keys())[:1]:
                 number = ledger.pseudonyms.receipt("link", token)
                 request = Request(Source("link", token), number, received[token], requester="another hospital")
-                receipt = ledger.add(writing, request, [patient], also_unknown=True)
+                receipt = ledger.add(writing, request, [patient], also_unknown=True, exact=True)
                 found += receipt.patients - receipt.earlier
     return found

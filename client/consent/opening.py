@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from secrets import token_bytes
 
 from sqlalchemy import Engine, select
 
+from client.consent.alike import DOUBTFUL, MAY_BE_MEANT
 from client.consent.earlier_records import take_over
 from client.consent.ledger import Clock, Ledger, now_utc
 from client.consent.ledger_rows import standing_of
-from client.consent.revocation import Request, Source, State, is_doubt
+from client.consent.revocation import Request, Source, State, alike_receipt, is_alike, is_doubt
 from client.consent.tombstones import Tombstone, TombstoneFile
 from client.consent.vault import Vault
 from client.database import PatientRow, migrate, opened, pending_migration
@@ -82,13 +83,12 @@ def reconcile(ledger: Ledger) -> None:
             return
         recorded = {(s.pseudonym, s.receipt): s for s in found}
         lacking = sorted(stones.keys() - recorded.keys())
-        lost: dict[tuple[str, datetime], dict[str, Subset | None]] = defaultdict(dict)
+        lost: dict[tuple[str, datetime, str], dict[str, Subset | None]] = defaultdict(dict)
         subsets = ledger.subsets() if lacking else {}
         for pseudonym, receipt in lacking:
-            lost[receipt, stones[pseudonym, receipt]][pseudonym] = subsets.get(pseudonym)
-        for (receipt, received), patients in lost.items():
-            # To unlearn cannot be undone: what was a doubt must not come back as a revocation.
-            hold = "restored: a consent that nobody could judge" if is_doubt(receipt) else ""
+            hold = _hold_of(receipt, pseudonym, known)
+            lost[receipt, stones[pseudonym, receipt], hold][pseudonym] = subsets.get(pseudonym)
+        for (receipt, received, hold), patients in lost.items():
             ledger.insert(writing, Request(Source("restored", receipt), receipt, received, hold=hold), patients)
         for key, standing in recorded.items():
             stone = Tombstone("stop", *key, standing.received)
@@ -100,6 +100,15 @@ def reconcile(ledger: Ledger) -> None:
         _log.warning("%d revocations that the database lacked were restored from the tombstones", len(lacking))
     if writing.stops:
         _log.warning("%d tombstones that their file lacked were written again", len(writing.stops))
+
+
+def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
+    """Why what a tombstone restores is on hold, if it is: to unlearn cannot be undone, and a doubt stays one."""
+    if is_doubt(receipt):
+        return "restored: a consent that nobody could judge"
+    if is_alike(receipt):
+        return MAY_BE_MEANT
+    return DOUBTFUL if alike_receipt(receipt, pseudonym) in receipts else ""
 
 
 def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:

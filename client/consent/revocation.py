@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -51,7 +52,8 @@ class Source:
     digest: str = ""
 
 
-_DOUBT = "doubt-"
+_DOUBT, _ALIKE = "doubt-", "alike-"
+_RECEIPT_CHARACTERS, _PSEUDONYM_CHARACTERS = 40, 16
 
 
 def doubt_about(consent: str, version: str, number: str) -> tuple[Source, str]:
@@ -62,6 +64,24 @@ def doubt_about(consent: str, version: str, number: str) -> tuple[Source, str]:
 def is_doubt(receipt: str) -> bool:
     """Whether `doubt_about` made it; the receipt is all that is left of it in the tombstones."""
     return receipt.startswith(_DOUBT)
+
+
+def nobody_asked(receipt: str) -> bool:
+    """Whether it is of a hold that the patient did not ask for, so that no answer to it is due."""
+    return is_doubt(receipt) or is_alike(receipt)
+
+
+def alike_receipt(receipt: str, pseudonym: str) -> str:
+    """The receipt of the holds on all whom an identifier may mean, by its own receipt and pseudonym.
+
+    The tombstones alone tell by it which revocation waits for a person to say who is meant.
+    """
+    return f"{_ALIKE}{receipt[:_RECEIPT_CHARACTERS]}-{pseudonym[:_PSEUDONYM_CHARACTERS]}"
+
+
+def is_alike(receipt: str) -> bool:
+    """Whether `alike_receipt` made it."""
+    return receipt.startswith(_ALIKE)
 
 
 def consent_of(source: Source) -> str:
@@ -108,6 +128,9 @@ class Receipt:
         earlier: of these, revoked before; their first dates stay in force.
         others: of these, how many other hospitals were, or will be, told by linkage; None: no linkage is configured, so
             other hospitals were not reached.
+        known: of the patients, those who are, or were, in the site's data.
+        unknown: those of whom nobody here has heard; they are kept out of later imports.
+        doubtful: those of whom a person must say who is meant; use of all who may be meant has stopped.
     """
 
     receipt: str
@@ -116,6 +139,25 @@ class Receipt:
     received: datetime
     due: datetime
     others: int | None = None
+    known: int = 0
+    unknown: int = 0
+    doubtful: int = 0
+
+    @property
+    def note(self) -> str:
+        """What whoever handed in the request has to know and may not expect; empty if all are known."""
+        return "; ".join(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        if self.patients and self.unknown == self.patients:
+            yield f"0 of {self.patients} known here: nothing was done but to keep them out of later imports"
+        elif self.unknown:
+            yield f"{self.known} of {self.patients} known here; the unknown are kept out of later imports"
+        if self.doubtful:
+            yield (
+                f"{self.doubtful} look like patients here and are not the same: use of these has stopped until "
+                "fedforget-site revocations doubtful says who is meant"
+            )
 
 
 @dataclass(frozen=True, slots=True)

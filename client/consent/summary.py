@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from client.consent.revocation import OPEN, Remediation, Scope, SourceKind, Standing, State, is_doubt
+from client.consent.alike import DOUBTFUL
+from client.consent.revocation import OPEN, Remediation, Scope, SourceKind, Standing, State, nobody_asked
 
 _FURTHEST_FROM_THE_END = (
     State.RECEIVED,
@@ -36,6 +37,8 @@ class Summary:
         closed: when the last came to its end; None while one is open.
         remediation: of the one that gives the state.
         campaign: the last that dealt with any of them.
+        known: of the patients, those who are, or were, in the site's data.
+        doubtful: those of whom a person must say who is meant.
     """
 
     number: int
@@ -51,6 +54,8 @@ class Summary:
     closed: datetime | None
     remediation: Remediation | None
     campaign: int | None
+    known: int
+    doubtful: int
 
     @property
     def is_open(self) -> bool:
@@ -59,7 +64,7 @@ class Summary:
 
     def days_left(self, now: datetime) -> float | None:
         """Until the answer is due, negative when that has passed; None where it was given, or nobody has asked."""
-        asked = self.is_open and not is_doubt(self.receipt)
+        asked = self.is_open and not nobody_asked(self.receipt)
         return round((self.due - now) / timedelta(days=1), 1) if asked else None
 
 
@@ -74,12 +79,16 @@ def summarised(found: Iterable[Standing]) -> tuple[Summary, ...]:
 def _summary(some: list[Standing]) -> Summary:
     first = min(some, key=lambda s: s.number)
     lead = min(some, key=lambda s: _FURTHEST_FROM_THE_END.index(s.state))
+    strangers = {s.pseudonym for s in some if s.state is State.EXCLUDED}
+    doubtful = {s.pseudonym for s in some if s.state is State.ON_HOLD and s.reason == DOUBTFUL}
     still_open = [s for s in some if s.state in OPEN]
     return Summary(
         number=first.number,
         receipt=first.receipt,
         source=first.source.kind,
         patients=len({s.pseudonym for s in some}),
+        known=len({s.pseudonym for s in some} - strangers - doubtful),
+        doubtful=len(doubtful),
         state=lead.state,
         states=Counter(s.state for s in some),
         scope=first.scope,

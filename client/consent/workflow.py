@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from client.consent.deadline import check_extension
 from client.consent.ledger import SOFTWARE, Ledger, Writing
-from client.consent.ledger_rows import add_events, history_of, of_patients, standing_of
+from client.consent.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
 from client.consent.ledger_tables import RevocationEventRow, RevocationRow
-from client.consent.revocation import OPEN, TO_FORGET, Event, Standing, State, is_doubt
+from client.consent.revocation import OPEN, TO_FORGET, Event, Standing, State, alike_receipt, is_alike, is_doubt
 from client.consent.tombstones import Tombstone
 from client.consent.transitions import check_approval, check_transition, classified
 from common.errors import InputError, RefusedError
+
+
+class Said(NamedTuple):
+    """What a person decides, and why."""
+
+    actor: str
+    reason: str
 
 
 def approve(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
@@ -61,7 +69,7 @@ def refuse(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
         RefusedError: no reason, nothing of it is open, or the model may have begun to forget.
     """
     with ledger.writing() as writing:
-        found = _of_receipt(ledger, writing, receipt, *OPEN)
+        found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
         _step(ledger, writing, found, State.REFUSED, actor=actor, reason=reason)
         writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
     return len(found)
@@ -75,7 +83,7 @@ def hold(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
         RefusedError: no reason, nothing of it is open, or a campaign has taken it up.
     """
     with ledger.writing() as writing:
-        found = _of_receipt(ledger, writing, receipt, *OPEN)
+        found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
         _step(ledger, writing, found, State.ON_HOLD, actor=actor, reason=reason)
     return len(found)
 
@@ -88,7 +96,8 @@ def release(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
         RefusedError: nothing of it is on hold.
     """
     with ledger.writing() as writing:
-        found, subsets = _of_receipt(ledger, writing, receipt, State.ON_HOLD), ledger.subsets()
+        found = _decided(writing, _of_receipt(ledger, writing, receipt, State.ON_HOLD))
+        subsets = ledger.subsets()
         for standing in found:
             after = classified(subsets.get(standing.pseudonym), two_person=ledger.two_person)
             _step(ledger, writing, [standing], after, actor=actor, reason=reason)
@@ -104,6 +113,29 @@ def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> 
     _step(ledger, writing, held, State.REFUSED, actor=SOFTWARE, reason=reason)
     writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in held]
     return len(held)
+
+
+def end_alike(
+    ledger: Ledger,
+    writing: Writing,
+    asked: Standing,
+    candidates: Collection[Standing],
+    meant: Collection[int],
+    said: Said,
+) -> None:
+    """A person has said whom the identifier of `asked` means: the holds on all who look like it are over.
+
+    Args:
+        meant: numbers of those of the `candidates` who are meant, and whose revocation is recorded already.
+    """
+    for one in candidates:
+        why = "is meant" if one.number in meant else "is not meant"
+        _step(ledger, writing, [one], State.REFUSED, actor=said.actor, reason=f"{why}: {said.reason}")
+    writing.lifts += [Tombstone("lift", one.pseudonym, one.receipt, one.received) for one in candidates]
+    now = [s for s in of_patients(writing.session, [asked.pseudonym]) if s.number == asked.number]
+    waits = [s for s in now if s.state is State.ON_HOLD]
+    who = "another spelling of a patient here" if meant else "nobody here"
+    _step(ledger, writing, waits, State.EXCLUDED, actor=said.actor, reason=f"{who}: {said.reason}")
 
 
 def take_up(ledger: Ledger, writing: Writing, campaign: int, pseudonyms: Collection[str]) -> None:
@@ -153,6 +185,21 @@ def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) 
         wanted = states[0] if len(states) == 1 else "open"
         raise RefusedError(f"no revocation of this receipt is {wanted}")
     return some
+
+
+def _decided(writing: Writing, found: Sequence[Standing]) -> list[Standing]:
+    """Those of whom it is clear who is meant; raises a `RefusedError` if that is so of none."""
+    numbers = {alike_receipt(s.receipt, s.pseudonym) for s in found if s.state is State.ON_HOLD}
+    undecided = {
+        s.receipt
+        for some in chunks(numbers)
+        for s in standing_of(writing.session, RevocationRow.receipt.in_(some))
+        if s.state is State.ON_HOLD
+    }
+    clear = [s for s in found if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) not in undecided]
+    if not clear:
+        raise RefusedError("a person must say first who is meant: fedforget-site revocations doubtful")
+    return clear
 
 
 def _step(
