@@ -2,16 +2,21 @@
 
 files/p10/p10000032/s50414267/<dicom_id>.dcm   or .jpg
 files/p10/p10000032/s50414267.txt
+
+The JPGs are histogram-equalised (Johnson et al. 2019, https://arxiv.org/abs/1901.07042) and so look unlike the DICOM
+files of the same images: a cohort is of one kind.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from common.data.manifest import Manifest
+from common.data.mimic_reports import report_text
 from common.data.table import Problems, read_table
 from common.errors import CohortError, InputError, ManifestError
 from common.records import Cohort, Split, Study, Subset
@@ -33,8 +38,9 @@ FOLDS: Mapping[str, Subset] = MappingProxyType(
 
 _COLUMNS = ("subject_id", "study_id", "dicom_id", "fold")
 _SEVERITY = ("edeme_severity", "edema_severity")  # the published file has the first
-_HEADING = re.compile(r"^[ \t]*([A-Z][A-Z ()/,&-]*|(?i:findings|impression))[ \t]*:", re.MULTILINE)
-_FINAL = re.compile(r"^[ \t]*FINAL REPORT[ \t]*$", re.MULTILINE)
+_WHOLE = re.compile(r"(\d+)[.,]0+")
+"""A whole number as pandas and spreadsheets write it when a column has gaps."""
+_KINDS = (".dcm", ".jpg")
 
 
 def read_mimic_cxr(
@@ -49,7 +55,8 @@ def read_mimic_cxr(
         folds: the set each value of `fold` becomes.
 
     Raises:
-        ManifestError: a column, image or report is missing, a value cannot be used, or a row is there twice.
+        ManifestError: a column, image or report is missing, a value cannot be used, a row is there twice, or some rows
+            have only a DICOM file and others only a JPG.
         CohortError: a patient is in two sets.
     """
     table = read_table(split_csv, _COLUMNS)
@@ -71,20 +78,21 @@ def read_mimic_cxr(
         except InputError as err:
             problems.add(type(err)(err.problem, where=table.place(line), remedy=err.remedy))
     problems.raise_any()
-    return Manifest(Cohort(tuple(studies), SEVERITIES), Split(subset_of), split_csv, table.lines)
+    return Manifest(Cohort(_of_one_kind(studies, split_csv), SEVERITIES), Split(subset_of), split_csv, table.lines)
 
 
-def report_text(text: str) -> str:
-    """The FINDINGS and IMPRESSION sections of a report, otherwise the whole final report; white space collapsed."""
-    headings = list(_HEADING.finditer(text))
-    ends = [*(heading.start() for heading in headings), len(text)][1:]
-    sections = [
-        text[heading.end() : end]
-        for heading, end in zip(headings, ends, strict=True)
-        if "FINDING" in heading[1].upper() or "IMPRESSION" in heading[1].upper()
-    ]
-    taken = " ".join(" ".join(sections).split())
-    return taken or " ".join(_FINAL.split(text)[-1].split())
+def _of_one_kind(studies: list[Study], split_csv: Path) -> tuple[Study, ...]:
+    """The studies with DICOM files if all have one, otherwise with JPGs."""
+    for kind in _KINDS:
+        images = [study.image.with_suffix(kind) for study in studies]
+        if all(image.is_file() for image in images):
+            return tuple(replace(study, image=image) for study, image in zip(studies, images, strict=True))
+    dicom = sum(study.image.suffix == ".dcm" for study in studies)
+    raise ManifestError(
+        f"{dicom} rows have a DICOM file and {len(studies) - dicom} only a JPG, which is histogram-equalised",
+        where=str(split_csv),
+        remedy="use MIMIC-CXR or MIMIC-CXR-JPG for all rows",
+    )
 
 
 def _study(root: Path, reports: Path, row: Mapping[str, str], severity: str, texts: dict[Path, str]) -> Study:
@@ -93,11 +101,11 @@ def _study(root: Path, reports: Path, row: Mapping[str, str], severity: str, tex
         raise ManifestError("subject_id and study_id must be numbers", remedy="use the ids of MIMIC-CXR")
     if not re.fullmatch(r"[0-9A-Za-z-]+", dicom):
         raise ManifestError("dicom_id is not an id of MIMIC-CXR", remedy="give the image's name without its suffix")
-    label = severity.removesuffix(".0")
+    label = _whole(severity)
     if label not in SEVERITIES:
         raise ManifestError("unknown severity of oedema", remedy=f"use one of {', '.join(SEVERITIES)}")
     folder = Path("files", f"p{subject[:2]}", f"p{subject}")
-    candidates = [root / folder / f"s{study}" / f"{dicom}{suffix}" for suffix in (".dcm", ".jpg")]
+    candidates = [root / folder / f"s{study}" / f"{dicom}{suffix}" for suffix in _KINDS]
     image = next((path for path in candidates if path.is_file()), None)
     if image is None:
         raise ManifestError("missing image file", remedy="neither a .dcm nor a .jpg is in the study's folder")
@@ -121,6 +129,11 @@ def _read_report(path: Path) -> str:
     return report
 
 
+def _whole(text: str) -> str:
+    number = _WHOLE.fullmatch(text)
+    return number[1] if number else text
+
+
 def _check_unique(first_line: dict[tuple[str, str], int], line: int, row: Mapping[str, str]) -> None:
     earlier = first_line.setdefault((row["study_id"], row["dicom_id"]), line)
     if earlier != line:
@@ -128,7 +141,7 @@ def _check_unique(first_line: dict[tuple[str, str], int], line: int, row: Mappin
 
 
 def _assign(row: Mapping[str, str], folds: Mapping[str, Subset], subset_of: dict[str, Subset]) -> None:
-    subset = folds.get(row["fold"].upper())
+    subset = folds.get(_whole(row["fold"].upper()))
     if subset is None:
         raise ManifestError("unknown fold", remedy=f"use one of {', '.join(folds)}")
     if subset_of.setdefault(row["subject_id"], subset) is not subset:

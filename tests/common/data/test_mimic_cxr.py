@@ -9,7 +9,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from common.data.images import read_image
 from common.data.manifest import read_patient_list
-from common.data.mimic_cxr import read_mimic_cxr, report_text
+from common.data.mimic_cxr import read_mimic_cxr
 from common.errors import CohortError, InputError, ManifestError
 from common.records import Subset
 
@@ -85,6 +85,38 @@ def test_the_column_may_be_spelt_correctly_and_severity_may_be_a_float(tmp_path:
     assert read_mimic_cxr(tmp_path, path).cohort.studies[0].label == 2
 
 
+@pytest.mark.parametrize("number", ["1", "1.0", "1.00", "1,0"])
+def test_folds_and_severities_may_be_written_as_floats(tmp_path: Path, number: str) -> None:
+    add(tmp_path, FIRST)
+    manifest = read_mimic_cxr(tmp_path, write(tmp_path, (*FIRST[:3], number, number)))
+    assert manifest.cohort.studies[0].label == 1
+    assert manifest.split is not None
+    assert manifest.split.subset_of[FIRST[0]] is Subset.VALIDATION
+
+
+@pytest.mark.parametrize("number", ["1.5", "1.", ".0", "1.0.0", "-1.0", "4.0"])
+def test_no_other_float_is_a_severity(tmp_path: Path, number: str) -> None:
+    add(tmp_path, FIRST)
+    with pytest.raises(ManifestError, match="unknown severity"):
+        read_mimic_cxr(tmp_path, write(tmp_path, (*FIRST[:3], number, "1")))
+
+
+def test_dicom_and_jpg_do_not_mix_in_one_cohort(tmp_path: Path) -> None:
+    add(tmp_path, FIRST, ".dcm")
+    add(tmp_path, SECOND, ".jpg")
+    with pytest.raises(ManifestError, match="1 rows have a DICOM file and 1 only a JPG, which is histogram-equalised"):
+        read_mimic_cxr(tmp_path, write(tmp_path, FIRST, SECOND))
+
+
+@pytest.mark.parametrize("common", [".dcm", ".jpg"])
+def test_where_some_rows_have_both_kinds_the_one_that_all_have_is_read(tmp_path: Path, common: str) -> None:
+    other = {".dcm": ".jpg", ".jpg": ".dcm"}[common]
+    for row, suffix in ((FIRST, common), (SECOND, common), (SECOND, other)):
+        add(tmp_path, row, suffix)
+    studies = read_mimic_cxr(tmp_path, write(tmp_path, FIRST, SECOND)).cohort.studies
+    assert {study.image.suffix for study in studies} == {common}
+
+
 def test_folds_become_the_five_sets_by_default_and_as_told(tmp_path: Path) -> None:
     rows = [(f"1000000{i}", f"5000000{i}", "a", "0", fold) for i, fold in enumerate(["1", "2", "3", "4", "5", "Test"])]
     for row in rows:
@@ -120,22 +152,6 @@ def test_images_of_one_study_share_its_report(tmp_path: Path) -> None:
     studies = read_mimic_cxr(tmp_path, write(tmp_path, FIRST, lateral)).cohort.studies
     assert studies[0].report == studies[1].report
     assert studies[0].image != studies[1].image
-
-
-@pytest.mark.parametrize(
-    ("text", "taken"),
-    [
-        ("FINAL REPORT\n IMPRESSION: No oedema.\n", "No oedema."),
-        ("FINAL REPORT\n FINDINGS AND IMPRESSION:\n Clear.\n NOTIFICATION: Called.\n", "Clear."),
-        ("FINDINGS: Clear.\nRECOMMENDATION(S): Repeat.\nIMPRESSION: Normal.", "Clear. Normal."),
-        ("Findings: Clear.\nImpression: Normal.", "Clear. Normal."),
-        ("WET READ: draft\n FINAL REPORT\n PA and lateral:\n Lungs are clear.", "PA and lateral: Lungs are clear."),
-        ("FINAL REPORT\n HISTORY: cough.\n FINDINGS:\n \n", "HISTORY: cough. FINDINGS:"),
-        ("Lungs are clear.", "Lungs are clear."),
-    ],
-)
-def test_findings_and_impression_are_taken_otherwise_the_final_report(text: str, taken: str) -> None:
-    assert report_text(text) == taken
 
 
 @pytest.mark.parametrize(
