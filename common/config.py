@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -31,6 +32,8 @@ __all__ = [
     "parse",
     "read_toml",
 ]
+
+SMALL_BERT_LAYERS = 2
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -64,8 +67,8 @@ class ModelConfig(Settings):
     image_folder: str = ""
     """Local `transformers` image backbone; its weights are read from this folder."""
     text_folder: str = ""
-    text_layers: int = Field(default=2, ge=1, le=48)
-    """Layers of the small BERT, or how many first layers of the local folder are kept."""
+    text_layers: int = Field(default=0, ge=0, le=48)
+    """Layers of the small BERT (0: two), or how many first layers of the local folder are kept (0: all)."""
     frozen_text_layers: int = Field(default=0, ge=0, le=48)
     """First layers of the text encoder, its embeddings with them, that are never trained and never travel."""
     width: int = Field(default=16, ge=4, le=256)
@@ -78,11 +81,19 @@ class ModelConfig(Settings):
     fusion_beta: Positive = 1.0
     ranking_weight: float = Field(default=0.1, ge=0.0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _two_layers(cls, given: Any) -> Any:
+        """The small BERT has 2 layers unless told otherwise; cards of earlier versions say so in numbers."""
+        if isinstance(given, Mapping) and given.get("text_encoder", "small_bert") == "small_bert":
+            return {**given, "text_layers": given.get("text_layers") or SMALL_BERT_LAYERS}
+        return given
+
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.text_hidden % self.text_heads:
             raise ValueError(f"text_hidden {self.text_hidden} is not a multiple of text_heads {self.text_heads}")
-        if self.frozen_text_layers > self.text_layers:
+        if self.text_layers and self.frozen_text_layers > self.text_layers:
             raise ValueError(f"frozen_text_layers {self.frozen_text_layers} of {self.text_layers} text_layers")
         return self
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from common.config import ModelConfig
 from common.errors import ConfigError
+from common.model.pretrained import IMAGE, load_backbone, try_once
 
 
 def norm_layer(kind: str, channels: int) -> nn.Module:
@@ -83,33 +84,55 @@ class SmallEncoder(nn.Module):
 
 
 class TransformersImageEncoder(nn.Module):
-    """A local `transformers` vision backbone; the one channel is repeated to the backbone's own number."""
+    """A local `transformers` vision backbone; the one channel is repeated to the backbone's own number.
 
-    def __init__(self, folder: Path, embedding: int) -> None:
+    The embedding is that of the class token; without one (SigLIP, Swin, CNN) it is the mean over the image.
+    """
+
+    def __init__(self, folder: Path, embedding: int, image_size: int | None = None) -> None:
         super().__init__()
-        from transformers import AutoModel  # noqa: PLC0415 - seconds of import that other encoders do not need
-        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as above
-
-        disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn for each model, across ours
-        try:
-            self.backbone = AutoModel.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as err:
+        self.backbone = load_backbone(folder, IMAGE)
+        config: Any = self.backbone.config
+        self.channels = int(getattr(config, "num_channels", None) or 3)
+        sizes = getattr(config, "hidden_sizes", None)
+        hidden = sizes[-1] if sizes else getattr(config, "hidden_size", None)
+        if not isinstance(hidden, int):
             raise ConfigError(
-                "not a transformers image model", where=str(folder), remedy="give a local folder"
-            ) from err
-        self.channels = int(getattr(self.backbone.config, "num_channels", 3))
-        sizes = getattr(self.backbone.config, "hidden_sizes", None)
-        self.project = nn.Linear(int(sizes[-1] if sizes else self.backbone.config.hidden_size), embedding)
+                f"not a transformers image model that is known here: {config.model_type}",
+                where=str(folder),
+                remedy="give a folder of e.g. ViT, DINOv2 or ConvNeXt",
+            )
+        self.has_class_token = any(
+            name.endswith(("cls_token", "class_embedding")) for name, _ in self.backbone.named_parameters()
+        )
+        self.project = nn.Linear(hidden, embedding)
+        if image_size is not None:
+            own = getattr(config, "image_size", None)
+            reads = f"; it is made for {own}" if isinstance(own, int) and own != image_size else ""
+            remedy = f"set data.image_size = {own}" if reads else "give a folder of e.g. ViT, DINOv2 or ConvNeXt"
+            error = ConfigError(
+                f"{config.model_type} cannot read images of {image_size} x {image_size}{reads}",
+                where=str(folder),
+                remedy=remedy,
+            )
+            try_once(self, lambda: (torch.zeros(1, 1, image_size, image_size),), (str(folder), str(image_size)), error)
 
     def forward(self, images: Tensor) -> Tensor:
         """`[batch, 1, h, w]` in [0, 1] to `[batch, embedding]`."""
         hidden = self.backbone(pixel_values=(images * 2.0 - 1.0).expand(-1, self.channels, -1, -1)).last_hidden_state
-        pooled = hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden[:, 0]
+        if hidden.ndim == 4:
+            pooled = hidden.mean(dim=(2, 3))
+        else:
+            pooled = hidden[:, 0] if self.has_class_token else hidden.mean(dim=1)
         return cast(Tensor, self.project(pooled))
 
 
-def build_image_encoder(config: ModelConfig) -> nn.Module:
-    """The encoder that `config.image_encoder` names."""
+def build_image_encoder(config: ModelConfig, image_size: int | None = None) -> nn.Module:
+    """The encoder that `config.image_encoder` names.
+
+    Raises:
+        ConfigError: the local folder holds no image model, or none for images of `image_size`.
+    """
     match config.image_encoder:
         case "small_cnn":
             return SmallEncoder(config.width, config.embedding, config.norm)
@@ -117,4 +140,4 @@ def build_image_encoder(config: ModelConfig) -> nn.Module:
             widths = tuple(min(config.width * 2**stage, config.width * 32) for stage in range(7))
             return ResidualEncoder(widths, config.embedding, config.norm)
         case "transformers":
-            return TransformersImageEncoder(Path(config.image_folder), config.embedding)
+            return TransformersImageEncoder(Path(config.image_folder), config.embedding, image_size)

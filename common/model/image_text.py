@@ -32,7 +32,7 @@ class ImageTextModel(nn.Module):
 
     def __init__(self, config: ModelConfig, data: DataConfig, classes: int, vocab_size: int) -> None:
         super().__init__()
-        self.image_encoder = build_image_encoder(config)
+        self.image_encoder = build_image_encoder(config, data.image_size)
         self.text_encoder = build_text_encoder(config, vocab_size, data.max_tokens)
         self.fusion = AdaptationGate(config.embedding, config.fusion_beta, config.dropout)
         self.dropout = nn.Dropout(config.dropout)

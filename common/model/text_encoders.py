@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from common.config import ModelConfig
 from common.errors import ConfigError
+from common.model.pretrained import TEXT, load_backbone, try_once
 
 
 class BertEncoder(nn.Module):
@@ -29,12 +31,11 @@ def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) ->
     """The encoder that `config.text_encoder` names.
 
     Raises:
-        ConfigError: the local folder holds no BERT-like model.
+        ConfigError: the local folder holds no BERT-like model, or one of fewer tokens, positions or layers.
     """
-    from transformers import AutoModel, BertConfig, BertModel  # noqa: PLC0415 - seconds of import, only when building
-    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as above
-
     if config.text_encoder == "small_bert":
+        from transformers import BertConfig, BertModel  # noqa: PLC0415 - seconds of import, only when building
+
         bert = BertModel(
             BertConfig(
                 vocab_size=vocab_size,
@@ -50,13 +51,41 @@ def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) ->
             add_pooling_layer=False,
         )
         return BertEncoder(bert, config.text_hidden, config.embedding)
+    return _from_folder(config, vocab_size, max_tokens)
+
+
+def _from_folder(config: ModelConfig, vocab_size: int, max_tokens: int) -> BertEncoder:
     folder = Path(config.text_folder)
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn for each model, across ours
-    try:
-        bert = AutoModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
-        bert.encoder.layer = bert.encoder.layer[: config.text_layers]
-    except (OSError, ValueError, TypeError, AttributeError) as err:
+    bert: Any = load_backbone(folder, TEXT, add_pooling_layer=False)
+    layers = getattr(getattr(bert, "encoder", None), "layer", None)
+    if layers is None:
         raise ConfigError(
-            "not a BERT-like transformers model", where=str(folder), remedy="give a local folder"
-        ) from err
-    return BertEncoder(bert, int(bert.config.hidden_size), config.embedding)
+            f"not a BERT-like transformers model: {bert.config.model_type}",
+            where=str(folder),
+            remedy="give a folder of a BERT, e.g. SciBERT",
+        )
+    for name, wanted in (("text_layers", config.text_layers), ("frozen_text_layers", config.frozen_text_layers)):
+        if wanted > len(layers):
+            raise ConfigError(
+                f"the encoder has {len(layers)} layers, model.{name} is {wanted}",
+                where=str(folder),
+                remedy=f"lower model.{name}; model.text_layers = 0 keeps all",
+            )
+    rows = int(getattr(bert.config, "vocab_size", None) or 0)
+    if rows < vocab_size:
+        raise ConfigError(
+            f"the encoder knows {rows} tokens, the tokenizer gives {vocab_size}",
+            where=str(folder),
+            remedy=f"set data.tokenizer = {str(folder)!r}",
+        )
+    bert.encoder.layer = layers[: config.text_layers or len(layers)]
+    encoder = BertEncoder(bert, int(bert.config.hidden_size), config.embedding)
+    positions = getattr(bert.config, "max_position_embeddings", None)
+    error = ConfigError(
+        f"{bert.config.model_type} cannot read reports of {max_tokens} tokens",
+        where=str(folder),
+        remedy=f"lower data.max_tokens (the model has {positions} positions), or give a BERT",
+    )
+    ones = torch.ones(1, max_tokens, dtype=torch.long)
+    try_once(encoder, lambda: (torch.full_like(ones, vocab_size - 1), ones), (str(folder), str(max_tokens)), error)
+    return encoder
