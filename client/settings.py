@@ -66,6 +66,8 @@ class FhirConfig(Settings):
     """Holds the bearer token; empty: client certificates alone."""
     server: str = ""
     """Base address of the hospital's FHIR server, to be pulled from; empty: consents are only taken."""
+    server_aliases: tuple[str, ...] = ()
+    """Addresses by which the server calls itself in links, where it stands behind a proxy; nothing is sent there."""
     server_ca: str = ""
     client_id: str = ""
     """As which this site is registered there for SMART Backend Services; empty: no sign-in."""

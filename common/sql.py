@@ -23,6 +23,16 @@ from common.errors import InputError, UnavailableError
 _READS = "fedforget_reads"
 
 
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def to_utc(moment: datetime) -> datetime:
+    """The moment in UTC, at the latest the end of the calendar: an hour of its last day may lie beyond it in UTC."""
+    if moment.tzinfo is None:
+        return moment.astimezone(UTC)
+    return _FIRST if moment <= _FIRST else _LAST if moment >= _LAST else moment.astimezone(UTC)
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC; SQLite would forget the zone."""
 
@@ -31,7 +41,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - given
         """To UTC."""
-        return None if value is None else value.astimezone(UTC)
+        return None if value is None else to_utc(value)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - given
         """With the zone put back."""

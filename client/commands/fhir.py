@@ -65,6 +65,8 @@ def pull(folder: Folder = Path(), as_json: AsJson = False) -> None:
         overlap = timedelta(seconds=place.settings().fhir.overlap_seconds)
         with open_intake(place) as intake, open_server(place) as server:
             fields = asdict(read_changes(server, intake, overlap))
+            if not fields["others"]:
+                del fields["others"]
         show(fields, fields_table(fields), as_json=as_json)
 
 

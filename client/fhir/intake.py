@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -24,14 +25,19 @@ from client.consent.workflow import end_holds
 from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept, StewardItem
 from client.fhir.patients import PatientMap
 from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
+from client.fhir.set_aside import stripped
 from client.fhir.weighing import KnownVersion, Weighed, weigh
 from common.errors import InputError
 
 _REVOKED = "revoked"
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 _SITE_FILE = "site.json"
 _AT_ONCE = 200
 """Patients in one transaction."""
 _LONGEST_REASON = 200
+_UNWEIGHED = "a consent cannot be handled: look at it in the hospital's own system"
+
+_log = logging.getLogger("fedforget.fhir")
 
 
 class OtherPatientError(InputError):
@@ -89,7 +95,7 @@ class Intake:
         for resource in resources:
             with contextlib.suppress(UnusableResourceError):
                 found.append(read_incoming(resource, self.base))
-        kept = self.keep(found)
+        kept = self.keep_each(found)
         self._act_on(kept)
         return kept
 
@@ -97,6 +103,22 @@ class Intake:
         """Keep versions, all or none, without acting on them yet."""
         patients, now = self.patients(), self.clock()
         return self.store.keep([_completed(version, patients, now) for version in incoming], now)
+
+    def keep_each(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
+        """Keep versions, each by itself if they cannot be kept together; of what cannot be kept, its stand-in."""
+        patients, now = self.patients(), self.clock()
+        versions = [_completed(version, patients, now) for version in incoming]
+        try:
+            return self.store.keep(versions, now)
+        except Exception as error:  # noqa: BLE001 - whatever one version provokes must not cost the others
+            _log.error("consents cannot be kept together (%s): one by one", type(error).__name__)
+        kept: list[Kept] = []
+        for version in versions:
+            try:
+                kept += self.store.keep([version], now)
+            except Exception:  # noqa: BLE001 - as above; a database that takes nothing refuses the stand-in too
+                kept += self.store.keep([_completed(stripped(version), patients, now)], now)
+        return tuple(kept)
 
     def revoke(self, request: RevokeRequest) -> Kept:
         """Take a version of the consent that is inactive, made of the newest one that is known; once, however often.
@@ -121,7 +143,7 @@ class Intake:
             document = known.document
             number = f"{known.kept.version}." if known.kept.version else ""
             # Later than what it replaces, also where the FHIR server's clock is ahead of this one.
-            now = max(now, known.last_update + timedelta(seconds=1))
+            now = max(now, min(known.last_update, _LATEST) + timedelta(seconds=1))
         changed = {
             **document,
             "meta": {"versionId": f"{number}{_REVOKED}", "lastUpdated": now.isoformat(timespec="milliseconds")},
@@ -188,9 +210,35 @@ class Intake:
         )
 
     def _settle(self, pseudonyms: Collection[str], patients: PatientMap, since: datetime | None) -> int:
-        """Weigh what some patients have, in one transaction; returns how many withdrawals became revocations."""
-        with self.ledger.writing() as writing:
-            return sum(self._settle_one(writing, patient, patients, since) for patient in pseudonyms)
+        """Weigh what some patients have, in one transaction; returns how many withdrawals became revocations.
+
+        Where that fails each is weighed alone, and who cannot be weighed is on hold.
+        """
+        try:
+            with self.ledger.writing() as writing:
+                return sum(self._settle_one(writing, patient, patients, since) for patient in pseudonyms)
+        except Exception as error:  # noqa: BLE001 - whatever one consent provokes must not cost the others
+            _log.error("consents cannot be weighed together (%s): one patient after another", type(error).__name__)
+        revoked = 0
+        for patient in pseudonyms:
+            try:
+                with self.ledger.writing() as writing:
+                    revoked += self._settle_one(writing, patient, patients, since)
+            except Exception as error:  # noqa: BLE001 - as above; where the site itself fails, so does the hold
+                _log.error("the consents of a patient cannot be weighed (%s): they are on hold", type(error).__name__)
+                with self.ledger.writing() as writing:
+                    self._hold_unweighed(writing, patient, patients)
+        return revoked
+
+    def _hold_unweighed(self, writing: Writing, patient: str, patients: PatientMap) -> None:
+        now, session, answer = self.clock(), writing.session, Unknown(_UNWEIGHED)
+        versions = self.store.versions(session, {patient})
+        _brought_up_to_date(session, patient, versions, Weighed(answer, None), now)
+        self.store.mark_weighed(session, [patient], now)
+        key = self.store.identifier(session, patient)
+        cohort_id = patients.cohort_id(key) if key is not None else None
+        if cohort_id is not None:
+            self._hold_in_doubt(writing, cohort_id, answer, max(versions, key=lambda version: version.moment))
 
     def _settle_one(self, writing: Writing, patient: str, patients: PatientMap, since: datetime | None) -> bool:
         now, session = self.clock(), writing.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,15 +11,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from client.consent_store import Progress
 from client.fhir.intake import Intake
-from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, read_incoming
+from client.fhir.page import Page
+from client.fhir.resources import IncomingConsent, UnusableResourceError, read_incoming
 from client.fhir.server import FhirServer
-from common.errors import FedForgetError
+from client.fhir.set_aside import set_aside
+from common.errors import FedForgetError, WireError
 
 PAGE = 200
 """Resources that are asked for at a time."""
 _MOST_PASSES = 5
+_SKEW = timedelta(minutes=5)
 _MOST_SKEW = timedelta(days=1)
 """By which a server's clock may be ahead; a date beyond that is a slip of somebody's pen."""
+
+_log = logging.getLogger("fedforget.fhir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +34,16 @@ class Pulled:
     Attributes:
         read: versions that the server gave.
         new: of these, not known before.
-        unusable: without a proper id.
+        unusable: consents that cannot be handled, such as without a proper id; their patients are on hold.
         revoked: withdrawals that became revocations.
+        others: entries of another kind, which a search for consents does not ask for.
     """
 
     read: int
     new: int
     unusable: int
     revoked: int
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +82,13 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
             intake.settle()
         raise
     # Not beyond now: one version with a date in the future would hide all that follow.
+    now = min(begun, reading.date or begun)
     seen = [min(moment, begun) for moment in (before.cursor, reading.latest) if moment is not None]
-    baseline = before.baseline or reading.latest or begun
+    baseline = before.baseline or reading.latest or now
     reconciled = before.reconciled if since else begun
     intake.store.set_progress(server.base, Progress(max(seen, default=None), baseline, begun, reconciled))
     # After the baseline: in a first pull nobody is judged by what one consent said before another was written.
-    return Pulled(reading.read, reading.new, reading.unusable, intake.settle())
+    return reading.found(intake.settle())
 
 
 def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differences:
@@ -93,8 +102,7 @@ def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differe
     finally:
         revoked = intake.settle()
     intake.store.set_progress(server.base, dataclasses.replace(progress, reconciled=begun))
-    found = Pulled(reading.read, reading.new, reading.unusable, revoked)
-    return Differences(found, len(known - reading.resources))
+    return Differences(reading.found(revoked), len(known - reading.resources))
 
 
 class _Reading:
@@ -102,15 +110,24 @@ class _Reading:
 
     def __init__(self, server: FhirServer, intake: Intake, baseline: datetime | None) -> None:
         self._server, self._intake, self._baseline = server, intake, baseline
-        self.read = self.new = self.unusable = 0
+        self.read = self.new = self.unusable = self.others = 0
         self.latest: datetime | None = None
+        self.date: datetime | None = None
+        """The server's clock at the first page."""
         self.resources: set[str] = set()
+
+    def found(self, revoked: int) -> Pulled:
+        """The numbers."""
+        return Pulled(self.read, self.new, self.unusable, revoked, self.others)
 
     def whole(self, parameters: dict[str, str]) -> None:
         """Keep all that a search finds, also where it changes meanwhile.
 
         A consent that changes while pages are turned moves to the end, and another slips to a page that was read
         already: several pages are read again until nothing new is among them.
+
+        Raises:
+            WireError: the server says that it gave less than all; what it gave is kept.
         """
         for _ in range(_MOST_PASSES):
             new = self.new
@@ -119,32 +136,54 @@ class _Reading:
 
     def _all_pages(self, parameters: dict[str, str]) -> int:
         """Returns how many pages there were."""
-        pages = 0
+        pages = problems = self.unusable = self.others = 0
         for page in self._server.search({"_sort": "_lastUpdated", "_count": str(PAGE), **parameters}):
+            self._look_at_clock(page.date)
             self._keep(page)
+            problems += page.problems
+            self.others += page.others
             pages += 1
+        if problems:
+            raise WireError(f"{self._server.base}: says of its own answer that it is not whole; see its log")
         return pages
 
-    def _keep(self, page: tuple[Resource, ...]) -> None:
-        found = self._usable(page)
+    def _look_at_clock(self, date: datetime | None) -> None:
+        if self.date is None and date is not None:
+            self.date = date
+            skew = (date - self._intake.clock()).total_seconds()
+            if abs(skew) > _SKEW.total_seconds():
+                _log.warning("the FHIR server's clock is off by %.0f s against this one", skew)
+
+    def _keep(self, page: Page) -> None:
+        found, aside = self._sorted(page)
+        self.unusable += len(aside)
         earlier = [version for last in found if self._has_gap(last) for version in self._history(last.resource)]
         # Together: a version on the disk without those before it would look as if they had been read.
-        kept = self._intake.keep([*earlier, *found])
+        kept = self._intake.keep_each([*earlier, *found])
+        self._intake.keep_each(aside)
         self.read += len(kept)
         self.new += sum(version.is_new for version in kept)
-        self.resources |= {version.resource for version in found}
+        self.resources |= {version.resource for version in (*found, *aside)}
         end = self._intake.clock() + _MOST_SKEW
         moments = [version.updated for version in found if version.updated is not None and version.updated < end]
         self.latest = max([*moments, *([self.latest] if self.latest else [])], default=None)
 
-    def _usable(self, resources: tuple[Resource, ...]) -> list[IncomingConsent]:
-        found = []
-        for resource in resources:
+    def _sorted(self, page: Page) -> tuple[list[IncomingConsent], list[IncomingConsent]]:
+        """What can be read, and stand-ins for what cannot: one consent must not cost the others."""
+        found, aside, base = (
+            [],
+            [set_aside(resource, self._server.base) for resource in page.unclear],
+            self._server.base,
+        )
+        for resource in page.consents:
             try:
-                found.append(read_incoming(resource, self._server.base))
+                found.append(read_incoming(resource, base))
             except UnusableResourceError:
-                self.unusable += 1
-        return found
+                aside.append(set_aside(resource, base))
+            except Exception as error:  # noqa: BLE001 - whatever one of them provokes
+                _log.error("a consent of the server cannot be read (%s): set aside", type(error).__name__)
+                aside.append(set_aside(resource, base))
+        return found, aside
 
     def _has_gap(self, last: IncomingConsent) -> bool:
         """May a version since the first pull be unknown, also below one that a hook carried?"""
@@ -161,7 +200,7 @@ class _Reading:
         return False
 
     def _history(self, consent: str) -> list[IncomingConsent]:
-        versions = [version for page in self._server.history(consent) for version in self._usable(page)]
+        versions = [version for page in self._server.history(consent) for version in self._sorted(page)[0]]
         return [version for version in versions if version.resource == consent]
 
 

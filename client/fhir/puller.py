@@ -20,6 +20,8 @@ from common.supervisor import Backoff
 
 LEAST_SECONDS = 1.0
 """Between two pulls, however many hooks arrive."""
+_AFTER_A_HOOK = (5.0, 15.0, 60.0)
+"""Pauses after a hook whose pull brings nothing: an index or a cache of the server may be behind."""
 _BACKOFF = Backoff(first=2.0, most=300.0)
 
 _log = logging.getLogger("fedforget.fhir")
@@ -42,11 +44,13 @@ class Puller:
     hour: int
     rng: random.Random
     _failures: int = field(init=False, default=0)
+    _again: list[float] = field(init=False, default_factory=list)
 
     def run(self, poked: threading.Event, stopped: threading.Event) -> None:
         """Step after step until `stopped`; `poked` ends a pause early."""
         while not stopped.is_set():
-            poked.wait(self.step())
+            if poked.wait(self.step()):
+                self._again = list(_AFTER_A_HOOK)
             stopped.wait(LEAST_SECONDS)
             poked.clear()
 
@@ -67,7 +71,7 @@ class Puller:
             _log.warning("%s; next try in %.0f s", reason, delay)
             return delay
         self._failures = 0
-        return self.every
+        return min(self.every, self._again.pop(0)) if self._again else self.every
 
     def _read(self, server: FhirServer) -> None:
         now, progress = self.intake.clock(), self.intake.store.progress(server.base)
@@ -76,9 +80,12 @@ class Puller:
         if last is not None and is_night_due(last, now.astimezone(), self.hour):
             found = reconcile(server, self.intake, self.overlap)
             _log.info("reconciled: %d read, %d missed before, %d gone", found.pulled.read, found.pulled.new, found.gone)
-            _tell(found.pulled)
+            pulled = found.pulled
         else:
-            _tell(pull(server, self.intake, self.overlap))
+            pulled = pull(server, self.intake, self.overlap)
+        if pulled.new:
+            self._again = []
+        _tell(pulled)
 
 
 def is_night_due(last: datetime, now: datetime, hour: int) -> bool:
@@ -91,4 +98,6 @@ def _tell(found: Pulled) -> None:
     if found.new or found.revoked:
         _log.info("pulled: %d new versions, %d revocations", found.new, found.revoked)
     if found.unusable:
-        _log.error("%d consents of the server have no proper id and cannot be taken", found.unusable)
+        _log.error("%d consents of the server cannot be handled: see fedforget-site steward list", found.unusable)
+    if found.others:
+        _log.warning("%d entries of the answer are no consents and were left out", found.others)

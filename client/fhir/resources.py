@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from client.consent.consent_document import UnreadableConsentError, VersionId, read_version
@@ -20,7 +20,9 @@ Resource: TypeAlias = Mapping[str, Any]
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 """https://hl7.org/fhir/R5/datatypes.html#id"""
-_DEEPEST = 40
+DEEPEST = 40
+_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Between which a server may have written a version."""
 _LONGEST_KEY = 400
 """Characters of an identifier with its system."""
 _INSIDE = {"meta", "scope", "category", "policy", "policyRule", "policyBasis", "provision", "period", "code", "coding"}
@@ -70,7 +72,7 @@ def parse_json(content: bytes) -> dict[str, Any]:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refused)
     except (ValueError, RecursionError):
         raise UnusableResourceError("not one JSON object in UTF-8 with every key once") from None
-    if not isinstance(value, dict) or _is_deeper(value, _DEEPEST):
+    if not isinstance(value, dict) or is_deeper(value, DEEPEST):
         raise UnusableResourceError("not one JSON object, or nested too deeply")
     return value
 
@@ -86,22 +88,36 @@ def read_incoming(resource: Resource, base: str = "") -> IncomingConsent:
         UnusableResourceError: no Consent, or without a proper id.
     """
     identity = resource.get("id")
-    if resource.get("resourceType") != "Consent" or not isinstance(identity, str) or not _ID.fullmatch(identity):
+    if resource.get("resourceType") != "Consent" or not isinstance(identity, str) or not is_id(identity):
         raise UnusableResourceError("not a Consent with an id as FHIR allows it")
     try:
         version = read_version(resource)
     except UnreadableConsentError:
         version = VersionId(identity, "", None)
-    status = resource.get("status")
+    status, document, updated = resource.get("status"), weighed(resource), version.updated
+    if updated is not None and not _EARLIEST <= updated <= _LATEST:
+        # A slip of somebody's pen, which would come before or after everything: its arrival takes its place.
+        updated = None
+        document["meta"] = {name: value for name, value in document["meta"].items() if name != "lastUpdated"}
     return IncomingConsent(
         identity,
-        version.number if _ID.fullmatch(version.number) else "",
-        version.updated,
-        status if isinstance(status, str) and len(status) <= 64 else "",
+        version.number if is_id(version.number) else "",
+        updated,
+        status if isinstance(status, str) and len(status) <= 64 and status.isprintable() else "",
         hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest(),
-        weighed(resource),
-        _person(resource.get("patient", resource.get("subject")), base),
+        document,
+        person_of(resource, base),
     )
+
+
+def person_of(resource: Resource, base: str) -> str | None:
+    """Whose consent it is, as the FHIR server knows them; None if nobody can tell."""
+    return _person(resource.get("patient", resource.get("subject")), base)
+
+
+def is_id(value: object) -> bool:
+    """Is this a FHIR id? Neither `.` nor `..`, which the pattern allows and which an address takes for a folder."""
+    return isinstance(value, str) and bool(_ID.fullmatch(value)) and bool(value.strip("."))
 
 
 def weighed(resource: Resource) -> dict[str, Any]:
@@ -191,7 +207,7 @@ def _target(value: object, kind: str, base: str) -> str | None:
     parts = reference.split("/")
     if parts[2:3] == ["_history"]:
         parts = parts[:2]
-    return parts[1] if len(parts) == 2 and parts[0] == kind and _ID.fullmatch(parts[1]) else None
+    return parts[1] if len(parts) == 2 and parts[0] == kind and is_id(parts[1]) else None
 
 
 def _kept(name: str, value: Any) -> Any:
@@ -213,6 +229,7 @@ def _refused(text: str) -> Any:
     raise ValueError(text)
 
 
-def _is_deeper(value: object, levels: int) -> bool:
+def is_deeper(value: object, levels: int) -> bool:
+    """Is a parsed value nested deeper than so many levels?"""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)
+    return levels < 0 or any(is_deeper(item, levels - 1) for item in inner)

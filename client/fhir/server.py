@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from client.fhir.resources import Resource, UnusableResourceError, parse_json, resources_in
+from client.fhir.links import check_address, own
+from client.fhir.page import Page, read_page
+from client.fhir.resources import UnusableResourceError, parse_json
 from client.fhir.smart import SignIn
 from common.errors import ConfigError, RefusedError, UnavailableError, WireError
 from common.supervisor import Backoff
@@ -20,25 +24,19 @@ from common.supervisor import Backoff
 _TRIES = 5
 _MOST_PAGES = 100_000
 _PAGE_BYTES = 32 * 2**20
+_MOST_IDLE = 100
+"""Pages in a row that bring nothing which an earlier one did not have."""
+_MOST_HOPS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LONGEST_PAUSE = 60.0
-_ACCEPT = {"accept": "application/fhir+json"}
+_HEADERS = {
+    "accept": "application/fhir+json",
+    # A server may answer the same search from a cache, in which a withdrawal is not yet.
+    "cache-control": "no-cache",
+    # A server without one of the search's parameters gives more than was asked for, which does no harm.
+    "prefer": "handling=lenient",
+}
 _BACKOFF = Backoff(first=0.5, most=20.0)
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-
-
-def check_address(url: str, where: str) -> str:
-    """The address without a slash at its end; it must be https, or on this machine.
-
-    Raises:
-        ConfigError: it is neither, or holds a password, a query or a fragment.
-    """
-    parts = urlsplit(url)
-    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    if not parts.hostname or not (parts.scheme == "https" or local):
-        raise ConfigError("not an https address", where=where, remedy="plain http is for this machine's own only")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigError("an address with more than host, port and path", where=where, remedy="leave that out")
-    return url.rstrip("/")
 
 
 def http_client(ca: Path | None, timeout: float = 30.0) -> httpx.Client:
@@ -79,6 +77,18 @@ def token_url(http: httpx.Client, base: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Answer:
+    """One answer: a status of 0 for none; `wait` is for how many seconds the server asks to be left alone."""
+
+    status: int = 0
+    content: bytes = b""
+    charset: str = ""
+    location: str = ""
+    date: datetime | None = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FhirServer:
     """Reads from one server.
 
@@ -87,6 +97,7 @@ class FhirServer:
         sign_in: None for a server that asks for none.
         rng: spreads retries.
         pause: sleeps for some seconds.
+        aliases: addresses by which it calls itself in links.
     """
 
     http: httpx.Client
@@ -94,8 +105,9 @@ class FhirServer:
     sign_in: SignIn | None = None
     rng: random.Random = field(default_factory=random.Random)
     pause: Callable[[float], object] = time.sleep
+    aliases: Sequence[str] = ()
 
-    def search(self, parameters: Mapping[str, str]) -> Iterator[tuple[Resource, ...]]:
+    def search(self, parameters: Mapping[str, str]) -> Iterator[Page]:
         """Consents that match, page by page.
 
         Raises:
@@ -103,50 +115,49 @@ class FhirServer:
             RefusedError: it refuses us.
             WireError: its answer is not what FHIR says, or leads elsewhere.
         """
-        return self._pages(str(httpx.URL(f"{self.base}/Consent", params=dict(parameters))))
+        return self._pages(httpx.URL(f"{self.base}/Consent", params=dict(parameters)))
 
-    def history(self, consent: str) -> Iterator[tuple[Resource, ...]]:
+    def history(self, consent: str) -> Iterator[Page]:
         """All versions of a consent, page by page; nothing where the server keeps none. Raises as `search`."""
-        return self._pages(f"{self.base}/Consent/{consent}/_history", absent_is_empty=True)
+        return self._pages(httpx.URL(f"{self.base}/Consent/{consent}/_history"), absent_is_empty=True)
 
-    def _pages(self, url: str, *, absent_is_empty: bool = False) -> Iterator[tuple[Resource, ...]]:
-        seen: set[str] = set()
-        following: str | None = url
+    def _pages(self, url: httpx.URL, *, absent_is_empty: bool = False) -> Iterator[Page]:
+        seen: set[httpx.URL] = set()
+        known: set[tuple[str, str]] = set()
+        idle = 0
+        following: httpx.URL | None = url
         while following is not None:
-            if following in seen or len(seen) >= _MOST_PAGES:
+            if following in seen or len(seen) >= _MOST_PAGES or idle > _MOST_IDLE:
                 raise WireError(f"{self.base}: pages that lead in a circle, or without end")
             seen.add(following)
-            content = self._get(following, absent_is_empty=absent_is_empty)
-            if content is None:
+            answer = self._get(following, absent_is_empty=absent_is_empty)
+            if answer is None:
                 return
             try:
-                bundle = parse_json(content)
-                entries = tuple(r for r in resources_in(bundle) if r.get("resourceType") == "Consent")
+                page = read_page(answer.content, answer.charset)
             except UnusableResourceError as err:
                 raise WireError(f"{self.base}: {err.problem}") from None
-            if bundle.get("resourceType") != "Bundle" or bundle.get("type") not in ("searchset", "history"):
-                raise WireError(f"{self.base}: the answer to a search is not a Bundle of its results")
-            yield entries
-            following = self._next(bundle, following)
+            yield dataclasses.replace(page, date=answer.date)
+            names = {(str(r.get("id")), str(r.get("meta"))) for r in (*page.consents, *page.unclear)}
+            idle = 0 if names - known else idle + 1
+            known |= names
+            following = next((self._own(target, following) for name, target in page.links if name == "next"), None)
 
-    def _next(self, bundle: Resource, here: str) -> str | None:
-        links = bundle.get("link", [])
-        for link in links if isinstance(links, list) else []:
-            target = link.get("url") if isinstance(link, dict) and link.get("relation") == "next" else None
-            if isinstance(target, str):
-                url = urljoin(here, target)
-                # A token must not be sent anywhere else, whatever a page says.
-                if _origin(url) != _origin(self.base):
-                    raise WireError(f"{self.base}: the next page is at another server")
-                return url
-        return None
+    def _own(self, target: str, here: httpx.URL) -> httpx.URL:
+        # A token must not be sent anywhere else, whatever a page says.
+        return own(target, here, self.base, self.aliases)
 
-    def _get(self, url: str, *, absent_is_empty: bool) -> bytes | None:
-        signed_in_again, tries, reason = False, 0, ""
+    def _get(self, url: httpx.URL, *, absent_is_empty: bool) -> _Answer | None:
+        signed_in_again, tries, hops, reason = False, 0, 0, ""
         while tries < _TRIES:
-            status, content, wait = self._once(url)
+            answer = self._once(url)
+            status = answer.status
             if status == 200:
-                return content
+                return answer
+            if status in _REDIRECTS and answer.location and hops < _MOST_HOPS:
+                url = self._own(answer.location, url)
+                hops += 1
+                continue
             if status in (404, 405, 410, 501) and absent_is_empty:
                 return None
             if status == 401 and self.sign_in is not None and not signed_in_again:
@@ -155,17 +166,18 @@ class FhirServer:
                 continue
             if status in (401, 403):
                 raise RefusedError(f"{self.base}: refuses this client ({status}): see its registration there")
-            if status and status < 500 and status not in (408, 429):
-                raise WireError(f"{self.base}: does not understand what is asked ({status})")
+            if status and status < 500 and status not in (408, 425, 429):
+                raise WireError(
+                    f"{self.base}: does not understand what is asked ({status}): is it the server's base address?"
+                )
             reason = str(status) if status else "no answer"
             tries += 1
             if tries < _TRIES:
-                self.pause(max(wait, _BACKOFF.delay(tries, self.rng)))
+                self.pause(max(answer.wait, _BACKOFF.delay(tries, self.rng)))
         raise UnavailableError(f"{self.base}: still fails after {_TRIES} tries ({reason})")
 
-    def _once(self, url: str) -> tuple[int, bytes, float]:
-        """Status (0 for no answer), content, and for how many seconds the server asks to be left alone."""
-        headers = dict(_ACCEPT)
+    def _once(self, url: httpx.URL) -> _Answer:
+        headers = dict(_HEADERS)
         if self.sign_in is not None:
             headers["authorization"] = f"Bearer {self.sign_in.token()}"
         try:
@@ -175,13 +187,34 @@ class FhirServer:
                     content += block
                     if len(content) > _PAGE_BYTES:
                         raise WireError(f"{self.base}: a page of more than {_PAGE_BYTES} bytes")
-                after = answer.headers.get("retry-after", "")
-                wait = min(float(after), _LONGEST_PAUSE) if after.isdecimal() else 0.0
-                return answer.status_code, bytes(content), wait
-        except httpx.HTTPError:
-            return 0, b"", 0.0
+                date = _moment(answer.headers.get("date", ""))
+                return _Answer(
+                    answer.status_code,
+                    bytes(content),
+                    answer.charset_encoding or "",
+                    answer.headers.get("location", ""),
+                    date,
+                    _asked_to_wait(answer.headers.get("retry-after", ""), date),
+                )
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return _Answer()
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+def _asked_to_wait(after: str, date: datetime | None) -> float:
+    """Seconds of a `Retry-After`, which is a number or a moment (RFC 9110, section 10.2.3)."""
+    after = after.strip()
+    if after.isascii() and after.isdecimal() and len(after) < 10:
+        return min(float(after), _LONGEST_PAUSE)
+    moment = _moment(after)
+    if moment is None or date is None:
+        return 0.0
+    return min(max((moment - date).total_seconds(), 0.0), _LONGEST_PAUSE)
+
+
+def _moment(text: str) -> datetime | None:
+    """An HTTP date."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

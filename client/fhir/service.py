@@ -23,10 +23,11 @@ from client.consent.opening import open_ledger
 from client.consent_store import ConsentStore
 from client.fhir.app import make_app
 from client.fhir.intake import Intake
+from client.fhir.links import check_address, check_alias
 from client.fhir.patients import PatientMapFile
 from client.fhir.puller import Puller
 from client.fhir.question import policy_of, purpose_of
-from client.fhir.server import FhirServer, check_address, http_client, token_url
+from client.fhir.server import FhirServer, http_client, token_url
 from client.fhir.smart import SignIn
 from client.settings import FhirConfig, SiteFolder
 from common.errors import ConfigError, UnavailableError
@@ -83,7 +84,8 @@ def open_server(folder: SiteFolder, pause: Callable[[float], object] = time.slee
             place = check_address(config.token_url, "fhir.token_url") if config.token_url else token_url(http, base)
             key = load_ec_key(folder.fhir_key, read_passphrase(folder.passphrase))
             sign_in = SignIn(http, place, config.client_id, config.scope, key, now_utc)
-        yield FhirServer(http, base, sign_in, pause=pause)
+        aliases = [check_alias(url, "fhir.server_aliases") for url in config.server_aliases]
+        yield FhirServer(http, base, sign_in, pause=pause, aliases=aliases)
 
 
 def run(folder: SiteFolder) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -24,8 +26,10 @@ from common.errors import RefusedError, UnavailableError, WireError
 _LIFETIME = timedelta(minutes=4)
 """Of the assertion; the specification allows five minutes."""
 _EARLY = timedelta(seconds=30)
-_UNLESS_SAID = 300
-"""Seconds for which a token is used if the server does not say."""
+_UNLESS_SAID = timedelta(minutes=5)
+"""For how long a token is used if the server does not say."""
+_LONGEST = timedelta(days=1)
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _COORDINATE_BYTES = 48
 
@@ -82,15 +86,16 @@ class SignIn:
         """
         now = self.clock()
         if self._until is None or now >= self._until:
-            self._token, seconds = self._ask(now)
-            self._until = now + timedelta(seconds=seconds) - _EARLY
+            self._token, lifetime = self._ask(now)
+            # A short life is halved: a token must not end on its way.
+            self._until = now + max(lifetime - _EARLY, lifetime / 2)
         return self._token
 
     def forget(self) -> None:
         """The server does not take the token any more."""
         self._until = None
 
-    def _ask(self, now: datetime) -> tuple[str, int]:
+    def _ask(self, now: datetime) -> tuple[str, timedelta]:
         form = {
             "grant_type": "client_credentials",
             "scope": self.scope,
@@ -101,6 +106,9 @@ class SignIn:
             answer = self.http.post(self.token_url, data=form, headers={"accept": "application/json"})
         except httpx.HTTPError as err:
             raise UnavailableError(f"{self.token_url}: no answer ({type(err).__name__})") from None
+        if answer.is_redirect:
+            # Not followed: what is sent is good for one address, and another host must not have it.
+            raise WireError(f"{self.token_url}: the sign-in was moved: set token_url in site.toml to where it is now")
         if 400 <= answer.status_code < 500 and answer.status_code != 429:
             raise RefusedError(
                 f"{self.token_url}: sign-in refused ({answer.status_code}): is the key in jwks.json registered there?"
@@ -110,19 +118,30 @@ class SignIn:
         return _read_token(answer, self.token_url)
 
 
-def _read_token(answer: httpx.Response, place: str) -> tuple[str, int]:
+def _read_token(answer: httpx.Response, place: str) -> tuple[str, timedelta]:
     try:
         values = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise WireError(f"{place}: the answer to the sign-in is not a JSON object")
-    token, seconds = values.get("access_token"), values.get("expires_in", _UNLESS_SAID)
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+    token = values.get("access_token")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise WireError(f"{place}: the answer to the sign-in holds no token")
-    if str(values.get("token_type", "")).lower() != "bearer" or not isinstance(seconds, int):
-        raise WireError(f"{place}: the answer to the sign-in is no bearer token with a lifetime in seconds")
-    return token, seconds
+    kind = values.get("token_type")
+    if kind is not None and str(kind).strip().lower() != "bearer":
+        raise WireError(f"{place}: the answer to the sign-in is no bearer token, and no other kind is known here")
+    return token, _lifetime(values.get("expires_in"))
+
+
+def _lifetime(seconds: object) -> timedelta:
+    """How long a token is good: a number, or a number as text; anything else says nothing."""
+    try:
+        is_number = isinstance(seconds, int | float | str) and not isinstance(seconds, bool)
+        number = float(str(seconds)) if is_number else math.nan
+    except ValueError:
+        number = math.nan
+    return _UNLESS_SAID if math.isnan(number) else timedelta(seconds=min(max(number, 0.0), _LONGEST.total_seconds()))
 
 
 def _base64url(content: bytes) -> str:

@@ -49,6 +49,18 @@ class FhirStub:
         self.after_page: Callable[[], None] = lambda: None
         """Called when a page is made, before it is sent."""
         self.next_link = ""
+        self.answer_to_sign_in: dict[str, Any] = {"token_type": "bearer", "expires_in": 300}
+        self.rewrite: Callable[[str], str] = str
+        """Changes the text of a page before it is sent."""
+        self.headers: dict[str, str] = {}
+        """Further headers of a page."""
+        self.date: datetime | None = None
+        """What it says the time is; now if it is None."""
+        self.sort = True
+        """Whether it knows `_sort` and `_lastUpdated`; else it gives everything as it was written."""
+        self.extra: list[dict[str, Any]] = []
+        """Further entries of a page."""
+        self.seen_headers: list[dict[str, str]] = []
         self.token = ""
         """What a request must show, if not empty."""
         self.tokens_asked: list[dict[str, list[str]]] = []
@@ -63,7 +75,10 @@ class FhirStub:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
                 stub.tokens_asked.append(parse_qs(body))
                 stub.token = f"token-{len(stub.tokens_asked)}"
-                stub.send(self, 200, {"access_token": stub.token, "token_type": "bearer", "expires_in": 300})
+                stub.send(self, 200, {"access_token": stub.token, **stub.answer_to_sign_in})
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(stub.date.timestamp() if stub.date else timestamp)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -84,6 +99,11 @@ class FhirStub:
 
     def reset(self) -> None:
         self.versions, self.faults, self.requests, self.now = {}, [], [], BEGIN
+        self.page, self.has_history, self.next_link, self.token = 100, True, "", ""
+        self.after_page, self.rewrite = lambda: None, str
+        self.tokens_asked, self.seen_headers, self.headers, self.extra = [], [], {}, []
+        self.date = None
+        self.sort, self.answer_to_sign_in = True, {"token_type": "bearer", "expires_in": 300}
 
     def write(self, resource: dict[str, Any]) -> dict[str, Any]:
         """The next version of a Consent, a second later than the last one of all."""
@@ -95,6 +115,7 @@ class FhirStub:
 
     def get(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append(request.path)
+        self.seen_headers.append({name.lower(): value for name, value in request.headers.items()})
         if request.path == "/fhir/.well-known/smart-configuration":
             self.send(request, 200, {"token_endpoint": f"{self.origin}/token"})
             return
@@ -121,22 +142,31 @@ class FhirStub:
     def _search(self, request: BaseHTTPRequestHandler, asked: dict[str, str]) -> None:
         since = datetime.fromisoformat(asked.get("_lastUpdated", f"ge{datetime.min.isoformat()}+00:00")[2:])
         found = [versions[-1] for versions in self.versions.values()]
-        found = [r for r in found if datetime.fromisoformat(r["meta"]["lastUpdated"]) >= since]
-        found.sort(key=lambda r: r["meta"]["lastUpdated"])
+        if self.sort:
+            found = [r for r in found if datetime.fromisoformat(r["meta"]["lastUpdated"]) >= since]
+            found.sort(key=lambda r: r["meta"]["lastUpdated"])
         begin = int(asked.get("offset", "0"))
         bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
-        bundle["entry"] = entries(found[begin : begin + self.page])
+        bundle["entry"] = [*entries(found[begin : begin + self.page]), *self.extra]
         if begin + self.page < len(found):
             query = urlencode({**asked, "offset": str(begin + self.page)})
             bundle["link"] = [{"relation": "next", "url": self.next_link or f"{self.base}/Consent?{query}"}]
         self.after_page()
-        self.send(request, 200, bundle)
+        content = self.rewrite(json.dumps(bundle)).encode("utf-8", "surrogateescape")
+        self.send(request, 200, content, self.headers)
 
     @staticmethod
-    def send(request: BaseHTTPRequestHandler, status: int, value: dict[str, Any]) -> None:
-        content = json.dumps(value).encode()
+    def send(
+        request: BaseHTTPRequestHandler,
+        status: int,
+        value: dict[str, Any] | bytes,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        content = value if isinstance(value, bytes) else json.dumps(value).encode()
         request.send_response(status)
-        request.send_header("content-type", "application/fhir+json")
+        headers = {"content-type": "application/fhir+json", **(headers or {})}
+        for name, text in headers.items():
+            request.send_header(name, text)
         request.send_header("content-length", str(len(content)))
         request.end_headers()
         request.wfile.write(content)

@@ -48,9 +48,6 @@ def running_stub() -> Iterator[FhirStub]:
 def ehr(running_stub: FhirStub) -> FhirStub:
     """The hospital's FHIR server, empty."""
     running_stub.reset()
-    running_stub.page, running_stub.has_history, running_stub.next_link, running_stub.token = 100, True, "", ""
-    running_stub.after_page = lambda: None
-    running_stub.tokens_asked = []
     return running_stub
 
 

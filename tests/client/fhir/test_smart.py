@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from client.fhir.links import check_address
 from client.fhir.pull import pull
-from client.fhir.server import FhirServer, check_address, http_client, token_url
+from client.fhir.server import FhirServer, http_client, token_url
 from client.fhir.smart import SignIn, assertion, public_jwk
 from common.errors import ConfigError
 

@@ -1,0 +1,57 @@
+"""Consents that cannot be handled: each is kept as one that nobody can judge, so that its patient is on hold.
+
+What is kept of it is its name and its patient, no more: the rule answers Unknown to it, which stops use at once, puts
+it on the steward's list and lasts until the steward decides or a later version of the same consent can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, is_id, person_of
+
+_UNREADABLE = "set-aside"
+"""A status that no version of FHIR has."""
+_RESEARCH = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]}
+
+
+def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
+    """A stand-in for a Consent as it came in.
+
+    One without a proper id gets a name made of whatever stands for it, so that it is the same one the next time.
+    """
+    text = json.dumps(resource, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode("ascii", "replace")).hexdigest()
+    identity = resource.get("id")
+    if not is_id(identity):
+        named = f"id:{identity}" if identity and isinstance(identity, str | int) else f"content:{digest}"
+        identity = f"unusable-{hashlib.sha256(named.encode('utf-8', 'replace')).hexdigest()[:32]}"
+    meta = resource.get("meta")
+    version = meta.get("versionId") if isinstance(meta, dict) else None
+    patient = None
+    with contextlib.suppress(UnusableResourceError):
+        patient = person_of(resource, base)
+    number = str(version) if is_id(version) else ""
+    return IncomingConsent(str(identity), number, None, "", digest, _document(str(identity), number), patient)
+
+
+def stripped(incoming: IncomingConsent) -> IncomingConsent:
+    """The stand-in for one that was read, and that the database does not take or the rule cannot weigh."""
+    return dataclasses.replace(
+        incoming, updated=None, status="", document=_document(incoming.resource, incoming.version)
+    )
+
+
+def _document(identity: str, version: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Consent",
+        "id": identity,
+        "meta": {"versionId": version} if version else {},
+        "status": _UNREADABLE,
+        "scope": _RESEARCH,
+        "patient": None,
+    }
