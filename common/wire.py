@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from common.array_bytes import from_array, to_record
 from common.array_groups import group, ungroup
 from common.config import DecisionConfig, Precision, TrainConfig, UnlearnConfig
 from common.errors import WireError
-from common.evaluation.figures import SelectionFigures, SiteFigures
+from common.evaluation.figures import Count, SelectionFigures, SiteFigures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,23 @@ ADOPT = "query.adopt"
 """Types of Flower messages."""
 
 _BODY, _NOTE, _WEIGHTS = "body", "note", "arrays"
+_MOST_TEXT = 2**20
+"""Characters of a body; all figures of one site are 55 kB."""
+_MOST_NAME = 64
+
+Name = Annotated[str, Field(max_length=_MOST_NAME)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Amount = Annotated[float, Field(ge=0.0, le=1e15, allow_inf_nan=False)]
+"""Cost units or seconds."""
+
+
+def _near(moment: datetime) -> datetime:
+    if not 2000 <= moment.year < 2200:
+        raise ValueError("the year is not between 2000 and 2199")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_near)]
 
 
 class Body(BaseModel):
@@ -38,12 +55,12 @@ class StatusRequest(Body):
 class StatusReply(Body):
     """`registered` counts patients per set; `retain_studies` is what averaging weighs by."""
 
-    site: str
-    registered: dict[str, int]
-    train_studies: int
-    retain_studies: int
-    pending: int
-    first_due: datetime | None = None
+    site: Name
+    registered: dict[Name, Count] = Field(max_length=16)
+    train_studies: Count
+    retain_studies: Count
+    pending: Count
+    first_due: Moment | None = None
     """When the first of them must be answered."""
 
 
@@ -60,10 +77,10 @@ class TrainRequest(Body):
 class TrainReply(Body):
     """Local training; `received` evaluates the model that came along, which saves an exchange."""
 
-    site: str
-    loss: float
-    cost: float
-    seconds: float
+    site: Name
+    loss: float = Field(ge=0.0, le=1e9, allow_inf_nan=False)
+    cost: Amount
+    seconds: Amount
     received: SelectionFigures | None = None
 
 
@@ -77,11 +94,11 @@ class UnlearnRequest(Body):
 class UnlearnReply(Body):
     """What unlearning cost; the weights travel beside it."""
 
-    site: str
-    passes: int
-    gaps: tuple[float, float, float] | None
-    cost: float
-    seconds: float
+    site: Name
+    passes: int = Field(ge=0, le=10**6)
+    gaps: tuple[Amount, Amount, Amount] | None
+    cost: Amount
+    seconds: Amount
 
 
 class EvaluateRequest(Body):
@@ -100,9 +117,9 @@ class EvaluateRequest(Body):
 class EvaluateReply(Body):
     """Figures for the purpose that was asked for."""
 
-    site: str
-    cost: float
-    seconds: float
+    site: Name
+    cost: Amount
+    seconds: Amount
     selection: SelectionFigures | None = None
     audit: SiteFigures | None = None
 
@@ -124,9 +141,9 @@ class AdoptRequest(Body):
 class AdoptReply(Body):
     """The base is in place; `purged` are the retired weights that are not, or no longer, at the site."""
 
-    site: str
-    purged: tuple[str, ...]
-    closed: int
+    site: Name
+    purged: tuple[Digest, ...] = Field(max_length=10_000)
+    closed: Count
     """Revocations that this campaign brought to their end."""
 
 
@@ -155,7 +172,7 @@ class WeightsNote(Body):
 class HeldNote(Body):
     """Stands beside a reply: digests of the weights that the site has, to which changes can be sent."""
 
-    held: tuple[str, ...] = Field(max_length=64)
+    held: tuple[Digest, ...] = Field(max_length=64)
 
 
 B = TypeVar("B", bound=Body)
@@ -196,16 +213,25 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
 def _read(record: object, kind: type[B]) -> B:
     if not isinstance(record, ConfigRecord):
         raise WireError("message without a body")
-    found, text = str(record.get("type")), str(record.get("json"))
+    found, text = record.get("type"), record.get("json")
     if found not in {kind.__name__, ErrorReply.__name__}:
-        raise WireError(f"expected {kind.__name__}, got {found[:40]!r}")
+        raise WireError(f"expected {kind.__name__}, got {shown(found, 40)}")
+    if not isinstance(text, str) or len(text) > _MOST_TEXT:
+        raise WireError(f"{kind.__name__} is no text of at most {_MOST_TEXT} characters")
     try:
         if found == ErrorReply.__name__:
             raise WireError(f"the site answered with error {ErrorReply.model_validate_json(text).code!r}, see its log")
-        return kind.model_validate_json(text)
+        return kind.model_validate_json(text, strict=True)
     except ValidationError as err:
-        first = err.errors()[0]
-        raise WireError(f"{kind.__name__}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        first = err.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        # The sender chose the names of unknown fields.
+        raise WireError(shown(f"{kind.__name__}.{place}: {first['msg']}")) from None
+
+
+def shown(text: object, most: int = 200) -> str:
+    """What the other side wrote, in ASCII without control characters, cut to `most` characters."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in str(text)[:most])[:most]
 
 
 def error_code(records: RecordDict) -> str | None:

@@ -66,6 +66,7 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     row = house.store.get(number)
     terms = house.terms.model_validate(row.settings)
     federation = connect_registered(grid, house.nodes(), house.signer())
+    federation.classes = len(house.card.classes)
     watch(federation, house, terms, number)
     federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names())
     federation.timeout = terms.policy.phase_hours * 3600.0

@@ -16,6 +16,7 @@ from common.errors import UnavailableError
 from common.evaluation.decision import Decision, decide
 from common.evaluation.figures import FederationFigures, SelectionFigures
 from common.evaluation.merge import AuditMerge
+from common.records import Subset
 from common.wire import RETAIN, EvaluateRequest
 from server.aggregation import State, shares, without_return
 from server.federation import Federation, Meter
@@ -54,10 +55,19 @@ class Campaign:
     decision: Decision
 
 
-def audit(federation: Federation, state: Mapping[str, Tensor], config: DecisionConfig, seed: int) -> FederationFigures:
-    """Audit a model at every site and merge. Opens the audit patients: once per campaign and candidate."""
+def audit(
+    federation: Federation,
+    state: Mapping[str, Tensor],
+    config: DecisionConfig,
+    seed: int,
+    collected: Collected | None = None,
+) -> FederationFigures:
+    """Audit a model at every site and merge. Opens the audit patients: once per campaign and candidate.
+
+    Membership is that of the sites whose revocations were `collected`, or of all that say so without it.
+    """
     replies = evaluate(federation, state, EvaluateRequest(purpose="audit", seed=seed, decision=config))
-    merging = AuditMerge()
+    merging = AuditMerge(None if collected is None else collected.eligible(Subset.AUDIT))
     for name, reply in replies:
         if reply.audit is not None:
             merging.add(name, reply.audit)
@@ -73,6 +83,8 @@ def collect(federation: Federation) -> Collected:
         forgetting=tuple(name for name in sorted(statuses) if statuses[name].pending),
         retain_studies={name: s.retain_studies for name, s in statuses.items() if s.retain_studies},
         patients=sum(s.pending for s in statuses.values()),
+        pending={name: s.pending for name, s in statuses.items() if s.pending},
+        registered={name: s.registered for name, s in statuses.items() if s.pending},
     )
 
 
@@ -113,7 +125,7 @@ def run_campaign(
         journal,
         "before",
         FederationFigures,
-        lambda: (audit(federation, parent, config.decision, config.seed), None),
+        lambda: (audit(federation, parent, config.decision, config.seed, collected), None),
     )
     found = make_candidate(
         federation,
@@ -131,7 +143,7 @@ def run_campaign(
         journal,
         "audit",
         FederationFigures,
-        lambda: (audit(federation, found.state, config.decision, config.seed), None),
+        lambda: (audit(federation, found.state, config.decision, config.seed, collected), None),
     )
     journal.enter(CampaignState.DECIDING)
     return Campaign(
@@ -219,6 +231,7 @@ def _retain(
                 seed=config.seed,
                 quorum=quorum,
                 bend=bend if config.campaign.retention_orthogonal else None,
+                eligible=collected.eligible(Subset.CALIBRATION),
             )
             note_missing(journal, record)
             return Stage(record=record, cost=asdict(federation.meter)), after
@@ -232,7 +245,8 @@ def _retain(
     def look() -> tuple[Stage, None]:
         federation.meter = Meter()
         # With a single candidate there is nothing to choose, and the audit says the rest.
-        found = select(federation, states[-1], config.seed) if len(states) > 1 else None
+        chosen_by = collected.eligible(Subset.CALIBRATION)
+        found = select(federation, states[-1], config.seed, chosen_by) if len(states) > 1 else None
         last = Round(phase="retain", round=len(states) - 1, selection=found)
         return Stage(record=last, cost=asdict(federation.meter)), None
 

@@ -5,26 +5,44 @@ from __future__ import annotations
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable, Collection, Container, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
 from common.deltas import Decoded
-from common.errors import CheckpointError, EvidenceError, UnavailableError, WireError
+from common.errors import (
+    CheckpointError,
+    EvidenceError,
+    InputError,
+    OutputError,
+    RefusedError,
+    UnavailableError,
+    WireError,
+)
+from common.evaluation.reported import Known
 from common.instructions import Instruction
 from common.model.checkpoint import check_state
-from common.wire import STATUS, B, Body, StatusReply, StatusRequest, arrays_of, error_code, pack, size, unpack
+from common.records import Subset
+from common.wire import STATUS, B, Body, StatusReply, StatusRequest, arrays_of, error_code, pack, shown, size, unpack
 from server.downlink import Downlink
 from server.signer import Scope, Signer
 
+_FORGET = "forget"
+"""In the registration of a site, those who wait to be forgotten."""
 NAMING_TIMEOUT = 300.0
 """Seconds that a site has to tell its name; the first exchange of a simulation starts Ray as well."""
 
 log = logging.getLogger("fedforget.server")
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -55,12 +73,11 @@ Accepts = Callable[[str, str, Mapping[str, Tensor], Mapping[str, Tensor]], bool]
 
 
 def fits(site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
-    """The least that must hold: the same names and shapes, all values finite."""
+    """The least that must hold: the same names and shapes, all values finite; else raises a `WireError`."""
     try:
         check_state(after, before, where=site)
     except CheckpointError as error:
-        log.warning("%s: weights of %s left out: %s", site, kind, error)
-        return False
+        raise WireError(f"weights of {kind} left out: {error}") from None
     return True
 
 
@@ -101,6 +118,12 @@ class Federation:
     accepts: Accepts = fits
     downlink: Downlink = field(default_factory=Downlink)
     clock: Callable[[], float] = time.monotonic
+    classes: int | None = None
+    """Of the model, which figures must be of; None where it is not known."""
+    named: bool = True
+    """False while the names in `nodes` are not yet those of the sites."""
+    registered: dict[str, StatusReply] = field(default_factory=dict)
+    """What each site said of itself last."""
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -111,13 +134,45 @@ class Federation:
         """What the exchanges from here on belong to, within the campaign."""
         self.scope = replace(self.scope, step=step, round=round_number)
 
-    def read(self, site: str, kind: str, records: RecordDict, body: type[B]) -> B | None:
-        """The body of a reply; None, and reported, if it does not fit."""
+    def read(
+        self, site: str, kind: str, records: RecordDict, body: type[B], check: Callable[[B], None] | None = None
+    ) -> B | None:
+        """The body of a reply; None, and reported, if it does not fit or `check` raises."""
+
+        def work() -> B:
+            reply = unpack(records, body)
+            if self.named and getattr(reply, "site", site) != site:
+                raise WireError("the reply is in the name of another site")
+            if check is not None:
+                check(reply)
+            return reply
+
+        return self.attempt(site, kind, work)
+
+    def attempt(self, site: str, kind: str, work: Callable[[], T]) -> T | None:
+        """What `work` makes of a reply. Whatever the reply makes it raise is that site's bad reply, and gives None.
+
+        Errors of this side, such as a full disk or a database that is away, are raised.
+        """
         try:
-            return unpack(records, body)
-        except WireError as error:
-            self._report(site, kind, str(error))
-            return None
+            return work()
+        except (OutputError, UnavailableError, RefusedError, OSError, MemoryError, SQLAlchemyError):
+            raise
+        except (WireError, InputError) as error:
+            self._report(site, kind, shown(error))
+        except Exception as error:
+            if "memory" in str(error):  # torch has no type of its own for it
+                raise
+            # Its text may quote the reply.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+            self._report(site, kind, f"it cannot be handled: {where}")
+        return None
+
+    def known(self, site: str) -> Known:
+        """What a site's figures are compared with."""
+        status = self.registered.get(site)
+        return Known(self.classes, status.registered if status else {})
 
     def weights(
         self, site: str, kind: str, records: RecordDict, before: Mapping[str, Tensor]
@@ -126,15 +181,15 @@ class Federation:
 
         Each tensor is made when it is asked for.
         """
-        try:
+
+        def work() -> Mapping[str, Tensor] | None:
             arrays = arrays_of(records)
             if self.downlink.frozen & arrays.keys():
                 raise WireError("weights of frozen layers")
             after = Decoded(arrays, before)
             return after if self.accepts(site, kind, before, after) else None
-        except WireError as error:
-            self._report(site, kind, str(error))
-            return None
+
+        return self.attempt(site, kind, work)
 
     def _report(self, site: str, kind: str, reason: str) -> None:
         log.warning("%s: bad reply to %s: %s", site, kind, reason)
@@ -144,9 +199,12 @@ class Federation:
         """Ask every site for its counts; this is the registration that averaging weighs by."""
         requests = dict.fromkeys(self.sites, pack(StatusRequest()))
         replies = (
-            (name, self.read(name, STATUS, r, StatusReply)) for name, r in self.exchange(STATUS, requests, deadline)
+            (name, self.read(name, STATUS, r, StatusReply, _check_status))
+            for name, r in self.exchange(STATUS, requests, deadline)
         )
-        return {name: reply for name, reply in replies if reply is not None}
+        statuses = {name: reply for name, reply in replies if reply is not None}
+        self.registered.update(statuses)
+        return statuses
 
     def ask(
         self, kind: str, body: Body, state: Mapping[str, Tensor], sites: Collection[str]
@@ -239,24 +297,36 @@ class Federation:
         if message.has_error():
             log.warning("%s: no answer to %s (code %s)", asked.site, kind, message.error.code)
             return False
-        code = error_code(message.content)
+        code = self.attempt(asked.site, kind, lambda: error_code(message.content) or "")
+        if code is None:
+            return False
         if self.signer is not None and asked.instruction is not None:
             try:
                 self.signer.verify(message.content, asked.instruction)
             except EvidenceError as err:
                 # A site that cannot read who asks it cannot bind an answer to the question; its error changes nothing.
-                if code is None:
+                if not code:
                     self._report(asked.site, kind, str(err))
                     return False
-        if code is not None:
+        if code:
             log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)
             return False
-        try:
+
+        def note() -> bool:
             self.downlink.note(asked.site, message.content)
-        except WireError as err:
-            self._report(asked.site, kind, str(err))
-            return False
-        return True
+            return True
+
+        return bool(self.attempt(asked.site, kind, note))
+
+
+def _check_status(reply: StatusReply) -> None:
+    """Raise a `WireError` unless the counts go together."""
+    if reply.registered.keys() != {*Subset, _FORGET} or reply.registered[_FORGET] != reply.pending:
+        raise WireError(
+            "the registered sets are not those of a site, or others than those who wait are to be forgotten"
+        )
+    if reply.retain_studies > reply.train_studies:
+        raise WireError("more studies are retained than there are to train on")
 
 
 def _lacks_base(message: Message) -> bool:
@@ -273,7 +343,7 @@ def connect(grid: Grid, expected: int, timeout: float = 60.0, wait: Callable[[fl
     nodes = _online(grid, expected, timeout, wait)
     if len(nodes) < expected:
         raise UnavailableError(f"{len(nodes)} of {expected} sites are online")
-    unnamed = Federation(grid, {f"node-{node}": node for node in sorted(nodes)}, wait=wait)
+    unnamed = Federation(grid, {f"node-{node}": node for node in sorted(nodes)}, wait=wait, named=False)
     replies = unnamed.status(NAMING_TIMEOUT)
     named = {reply.site: unnamed.nodes[node] for node, reply in replies.items()}
     if len(named) < len(replies):

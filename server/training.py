@@ -6,16 +6,18 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel
 from torch import Tensor
 
 from common.config import TrainConfig
-from common.errors import UnavailableError
+from common.errors import UnavailableError, WireError
 from common.evaluation.figures import SelectionFigures
-from common.evaluation.merge import SelectionMerge
+from common.evaluation.merge import Eligible, SelectionMerge
 from common.evaluation.metrics import macro_auc, mean_loss
+from common.evaluation.reported import check_audit, check_selection
 from common.files import write_text
 from common.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from common.wire import (
@@ -94,6 +96,7 @@ def train(
 
     What `folder` already holds of an interrupted run is gone on from; the seeds of a round do not depend on it.
     """
+    federation.classes = len(card.classes)
     progress_file, last, best = folder / "progress.json", folder / "last", folder / "best"
     progress = _Progress()
     if progress_file.exists():
@@ -165,10 +168,12 @@ def average_round(
     reference: int | None = None,
     quorum: float = 0.0,
     bend: Callable[[str, Tensor], Tensor] | None = None,
+    eligible: Mapping[str, Eligible] | None = None,
 ) -> tuple[State, Round]:
     """One round at the sites in `registered`: their weights are added as they come, averaged, and rounded for the wire.
 
-    `bend` may change the mean of each tensor, by its name, before it becomes the model's.
+    `bend` may change the mean of each tensor, by its name, before it becomes the model's. Membership figures are those
+    of the sites in `eligible`, if it is given.
 
     Raises:
         UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies.
@@ -176,15 +181,18 @@ def average_round(
     begin = time.monotonic()
     request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
     federation.begin("reference" if reference is not None else kind, max(number, 0))
-    mean, losses, received, norms = RunningMean(federation.downlink.frozen), [], SelectionMerge(), {}
+    mean, losses, received, norms = RunningMean(federation.downlink.frozen), [], SelectionMerge(eligible), {}
     taken: set[str] = set()
     for name, records in federation.ask(kind, request, state, registered):
-        reply = federation.read(name, kind, records, TrainReply)
-        weights = federation.weights(name, kind, records, state)
+        reply = federation.read(name, kind, records, TrainReply, partial(_check_training, federation, name))
+        weights = None if reply is None else federation.weights(name, kind, records, state)
         del records  # no two replies are held at once
         if reply is None or weights is None:
             continue
-        mean.add(weights, registered[name])
+        # The sum takes all of a state or nothing of it.
+        added = federation.attempt(name, kind, partial(_add, mean, weights, registered[name]))
+        if not added:
+            continue
         if config.keep_norms:
             norms[name] = measure(weights, state).moved
         del weights
@@ -211,13 +219,44 @@ def average_round(
     return federation.downlink.advance(state, means), record
 
 
-def select(federation: Federation, state: Mapping[str, Tensor], seed: int) -> SelectionFigures:
-    """Selection figures of a model, merged over the sites."""
+def _add(mean: RunningMean, weights: Mapping[str, Tensor], share: float) -> bool:
+    mean.add(weights, share)
+    return True
+
+
+def _check_training(federation: Federation, name: str, reply: TrainReply) -> None:
+    if reply.received is not None:
+        check_selection(reply.received, federation.known(name))
+
+
+def _check_evaluation(federation: Federation, name: str, purpose: str, reply: EvaluateReply) -> None:
+    """Raise a `WireError` unless the figures are those that were asked for, and can be."""
+    if (reply.selection is not None, reply.audit is not None) != (purpose == "selection", purpose == "audit"):
+        raise WireError(f"other figures than those of the {purpose} that was asked for")
+    if reply.selection is not None:
+        check_selection(reply.selection, federation.known(name))
+    if reply.audit is not None:
+        check_audit(reply.audit, federation.known(name))
+
+
+def select(
+    federation: Federation,
+    state: Mapping[str, Tensor],
+    seed: int,
+    eligible: Mapping[str, Eligible] | None = None,
+) -> SelectionFigures:
+    """Selection figures of a model, merged over the sites.
+
+    Raises:
+        UnavailableError: no site returned any.
+    """
     replies = evaluate(federation, state, EvaluateRequest(purpose="selection", seed=seed))
-    merging = SelectionMerge()
+    merging = SelectionMerge(eligible)
     for name, reply in replies:
         if reply.selection is not None:
             merging.add(name, reply.selection)
+    if not len(merging):
+        raise UnavailableError("no site returned figures to choose by")
     return merging.result()
 
 
@@ -227,7 +266,8 @@ def evaluate(
     """Have every site evaluate a model; replies as they come, their cost charged to the meter."""
     federation.begin(request.purpose)
     for name, records in federation.ask(EVALUATE, request, state, federation.sites):
-        reply = federation.read(name, EVALUATE, records, EvaluateReply)
+        check = partial(_check_evaluation, federation, name, request.purpose)
+        reply = federation.read(name, EVALUATE, records, EvaluateReply, check)
         if reply is None:
             continue
         federation.meter.forward_units += reply.cost

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,15 @@ from common.evaluation.histograms import LossHistogram
 
 Branch = Literal["image", "text", "fused"]
 Group = Literal["forget", "retain", "never_seen", "test", "validation", "calibration"]
+
+MOST = 10**9
+"""Largest count of patients or studies."""
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Finite = Annotated[float, Field(ge=0.0, le=1e18, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0 + 1e-9, allow_inf_nan=False)]
+"""Weighted sums of shares may end a rounding error above 1."""
+Variance = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
+Reason = Annotated[str, Field(max_length=200)]
 
 
 class Figures(BaseModel):
@@ -25,10 +34,10 @@ class Figures(BaseModel):
 class ClassAuc(Figures):
     """One-vs-rest AUC of one class as a Mann-Whitney statistic of within-site pairs: `wins / pairs`. Exact to merge."""
 
-    wins: float
-    pairs: int
-    positives: int
-    negatives: int
+    wins: Finite
+    pairs: int = Field(ge=0, le=MOST**2)
+    positives: Count
+    negatives: Count
 
     @property
     def auc(self) -> float | None:
@@ -52,11 +61,11 @@ class Utility(Figures):
     off by half the bin at most, without the sites under 5 patients; None where that bin is the open one.
     """
 
-    patients: int
-    confusion: tuple[tuple[int, ...], ...]
+    patients: Count
+    confusion: tuple[tuple[Count, ...], ...]
     auc: tuple[ClassAuc, ...]
-    loss_sum: float
-    loss_median: float | None
+    loss_sum: Finite
+    loss_median: Finite | None
     median_is: Literal["exact", "binned"] = "exact"
     losses: LossHistogram = LossHistogram()
 
@@ -68,20 +77,20 @@ class Membership(Figures):
     `forget_studies` called members. `accuracy_*`: share of patients classified right, controls weighted to the labels.
     """
 
-    forget_patients: int
-    control_patients: int
-    auc: float | None
-    variance: float | None
-    ks: float | None
-    ks_p: float | None
-    rmia_auc: float | None = None
-    svc: float | None = None
-    forget_studies: int = 0
-    tpr_at_1pct_fpr: float | None = None
-    accuracy_forget: float | None = None
-    accuracy_control: float | None = None
-    accuracy_variance: float | None = None
-    missing: dict[str, str] = Field(default_factory=dict)
+    forget_patients: Count
+    control_patients: Count
+    auc: Share | None
+    variance: Variance | None
+    ks: Share | None
+    ks_p: Share | None
+    rmia_auc: Share | None = None
+    svc: Share | None = None
+    forget_studies: Count = 0
+    tpr_at_1pct_fpr: Share | None = None
+    accuracy_forget: Share | None = None
+    accuracy_control: Share | None = None
+    accuracy_variance: Variance | None = None
+    missing: dict[Reason, Reason] = Field(default_factory=dict, max_length=32)
 
 
 class SelectionFigures(Figures):

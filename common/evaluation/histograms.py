@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 EDGES = (0.0, *np.geomspace(0.01, 10.0, 19).round(4).tolist(), 1e9)
 """Edges of 20 bins of the loss in nats, known to every site beforehand; the last bin is open."""
@@ -16,8 +18,8 @@ class LossHistogram(BaseModel):
     """Patients per bin; `counts[i]` lie in `[edges[i], edges[i + 1])`. Empty where a group is under 5 patients."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    edges: tuple[float, ...] = ()
-    counts: tuple[int, ...] = ()
+    edges: tuple[Annotated[float, Field(ge=0.0, allow_inf_nan=False)], ...] = Field(default=(), max_length=len(EDGES))
+    counts: tuple[Annotated[int, Field(ge=0, le=10**9)], ...] = Field(default=(), max_length=len(EDGES) - 1)
 
 
 def histogram(losses: NDArray[np.float64]) -> LossHistogram:

@@ -19,7 +19,7 @@ from common.evaluation.scores import Scores
 
 Floats = NDArray[np.float64]
 MIN_PATIENTS = 2
-MEASURED = tuple(name for name, field in Membership.model_fields.items() if field.annotation == float | None)
+MEASURED = tuple(Membership.model_fields.keys() - {"forget_patients", "control_patients", "forget_studies", "missing"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from scipy import stats
 
+from common.evaluation.auc_variance import least_variance
 from common.evaluation.figures import (
     Branch,
     FederationFigures,
@@ -18,24 +20,39 @@ from common.evaluation.figures import (
     SiteFigures,
     Utility,
 )
+from common.evaluation.membership import MEASURED
 from common.evaluation.metrics import merge_utility
 from common.evaluation.scores import BRANCHES
 
 UNMEASURED = "sites"
 """Key in `Membership.missing` when patients to be forgotten are in none of the merged figures."""
+_NOBODY = Membership(
+    forget_patients=0, control_patients=0, auc=None, variance=None, ks=None, ks_p=None,
+    missing=dict.fromkeys(MEASURED, "no patients to forget here"),
+)  # fmt: skip
 _FOLD = 64
 """Sites after which figures are added up: each time takes about a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """How much the membership figures of a forgetting site may weigh: what was collected, not what they claim."""
+
+    forget: int
+    """Revocations that waited there when the campaign began."""
+    control: int
+    """Never-seen patients of the kind that they are compared with."""
 
 
 class AuditMerge:
     """Takes audits as they come, in any order, and holds little of each: its test figures, and who is forgotten there.
 
-    All of one site's figures as objects are 55 kB.
+    All of one site's figures as objects are 55 kB. With `eligible`, membership is that of these sites alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, eligible: Mapping[str, Eligible] | None = None) -> None:
         self._groups: dict[tuple[Group, Branch], _Folded] = defaultdict(_Folded)
-        self._memberships = _Memberships()
+        self._memberships = _Memberships(eligible)
         self._tests: dict[str, Utility] = {}
 
     def __len__(self) -> int:
@@ -65,9 +82,9 @@ class AuditMerge:
 class SelectionMerge:
     """As `AuditMerge`, of what selection sees."""
 
-    def __init__(self) -> None:
+    def __init__(self, eligible: Mapping[str, Eligible] | None = None) -> None:
         self._validation: dict[Branch, _Folded] = defaultdict(_Folded)
-        self._memberships = _Memberships()
+        self._memberships = _Memberships(eligible)
         self._count = 0
 
     def __len__(self) -> int:
@@ -112,25 +129,45 @@ class _Folded:
 
 
 class _Memberships:
-    """Of the sites where somebody is forgotten, and of the first by name, which says why there is no figure."""
+    """Of the sites where somebody is forgotten, and of the first by name, which says why there is no figure.
 
-    def __init__(self) -> None:
+    Figures of a site that is not `eligible` are no evidence: somebody may have revoked there since the campaign began,
+    or it speaks for patients of others.
+    """
+
+    def __init__(self, eligible: Mapping[str, Eligible] | None) -> None:
+        self._eligible = eligible
         self._by_site: dict[str, dict[Branch, Membership]] = {}
         self._first: tuple[str, dict[Branch, Membership]] | None = None
 
     def add(self, name: str, part: dict[Branch, Membership]) -> None:
-        if any(found.forget_patients for found in part.values()):
+        if self._eligible is not None and name not in self._eligible:
+            part = dict.fromkeys(part, _NOBODY)
+        if any(found.forget_patients for found in part.values()) or name in (self._eligible or {}):
             self._by_site[name] = part
         if self._first is None or name < self._first[0]:
             self._first = (name, part)
 
     def forgetting(self) -> dict[str, dict[Branch, Membership]]:
+        """As the sites reported them."""
         return {name: part for name, part in sorted(self._by_site.items()) if part["fused"].forget_patients}
 
     def result(self) -> dict[Branch, Membership]:
         kept = dict([self._first] if self._first else []) | self._by_site
-        parts = [part for _, part in sorted(kept.items())]
+        parts = [self._bounded(name, part) for name, part in sorted(kept.items())]
         return {cast(Branch, b): merge_membership([part[cast(Branch, b)] for part in parts]) for b in BRANCHES}
+
+    def _bounded(self, name: str, part: dict[Branch, Membership]) -> dict[Branch, Membership]:
+        limits = (self._eligible or {}).get(name)
+        if limits is None:
+            return part
+        found = {branch: bounded(member, limits) for branch, member in part.items()}
+        fused = found["fused"]
+        unmeasured = limits.forget - fused.forget_patients
+        if unmeasured > 0 and "matching" not in fused.missing:
+            why = {UNMEASURED: f"{unmeasured} patients to forget were not measured"}
+            found["fused"] = fused.model_copy(update={"missing": fused.missing | why})
+        return found
 
 
 def merge(parts: Mapping[str, SiteFigures]) -> FederationFigures:
@@ -149,6 +186,16 @@ def merge_selection(parts: Mapping[str, SelectionFigures]) -> SelectionFigures:
     return merging.result()
 
 
+def bounded(member: Membership, limits: Eligible) -> Membership:
+    """Figures that weigh no more than was collected, and claim no smaller variance than so few patients allow."""
+    forget, control = min(member.forget_patients, limits.forget), min(member.control_patients, limits.control)
+    counts = {"forget_patients": forget, "control_patients": control}
+    if member.auc is None or member.variance is None:
+        return member.model_copy(update=counts)
+    least = least_variance(min(member.auc, 1.0), max(1, forget), max(1, control))
+    return member.model_copy(update={**counts, "variance": max(member.variance, least)})
+
+
 def merge_membership(parts: list[Membership]) -> Membership:
     """Stratified Mann-Whitney: sites weigh by their forget patients; p-values combine by Fisher's method.
 
@@ -156,7 +203,9 @@ def merge_membership(parts: list[Membership]) -> Membership:
     """
     known = [part for part in parts if part.auc is not None]
     left_out = sum(part.forget_patients for part in parts if part.auc is None)
-    unmeasured = {UNMEASURED: f"{left_out} patients to forget at sites with too few to measure"} if left_out else {}
+    reasons = [f"{left_out} patients to forget at sites with too few to measure"] if left_out else []
+    reasons += [part.missing[UNMEASURED] for part in parts if UNMEASURED in part.missing]
+    unmeasured = {UNMEASURED: "; ".join(dict.fromkeys(reasons))[:200]} if reasons else {}
     if not known:
         return max(parts, key=lambda part: part.forget_patients)
     if len(known) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 
 from pydantic import BaseModel
 from torch import Tensor
@@ -84,10 +85,12 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
     request = UnlearnRequest(config=config.unlearn, seed=config.seed)
     for name, records in federation.ask(UNLEARN, request, state, sorted(missing)):
         reply = federation.read(name, UNLEARN, records, UnlearnReply)
-        decoded = federation.weights(name, UNLEARN, records, state)
+        decoded = None if reply is None else federation.weights(name, UNLEARN, records, state)
         if reply is None or decoded is None:
             continue
-        weights = dict(decoded)
+        weights: State | None = federation.attempt(name, UNLEARN, partial(dict, decoded))
+        if weights is None:
+            continue
         federation.meter.forward_units += reply.cost
         federation.meter.seconds += time.monotonic() - begin
         begin = time.monotonic()

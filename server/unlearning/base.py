@@ -12,7 +12,9 @@ from torch import Tensor
 
 from common.config import ExperimentConfig, TrainConfig
 from common.errors import ConfigError
+from common.evaluation.merge import Eligible
 from common.model.checkpoint import ModelCard
+from common.records import Subset
 from common.wire import RETAIN
 from server.aggregation import State, shares
 from server.federation import Federation, Meter
@@ -28,6 +30,18 @@ class Collected(BaseModel):
     """Registered studies to train on; what averaging weighs by."""
     patients: int = 0
     """To be forgotten, over all sites."""
+    pending: dict[str, int] = {}
+    """The same at each of these sites. Empty in the record of an earlier version, as is `registered`."""
+    registered: dict[str, dict[str, int]] = {}
+    """Patients by set at each of these sites."""
+
+    def eligible(self, control: Subset) -> dict[str, Eligible] | None:
+        """Whose membership figures count, compared with patients of `control`, and how much; None if not recorded."""
+        if not self.pending:
+            return None
+        return {
+            name: Eligible(count, self.registered.get(name, {}).get(control, 0)) for name, count in self.pending.items()
+        }
 
 
 class Stage(BaseModel):

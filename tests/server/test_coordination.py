@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
 from common.certificates import certificate_pem, issue_server, issue_site, new_authority
@@ -367,3 +369,43 @@ def test_an_address_that_is_taken_is_told(service: Service, authority: Authority
             key=key,
             ca=authority.pem,
         )
+
+
+WORDS = st.sampled_from(["", "0.1.0", "a" * 64, "A" * 64, "../..", "\x1b[31m", "x" * 5000, "\u202e", "b" * 63])
+COUNTS = st.sampled_from([0, 1, MAX_PENDING, MAX_PENDING + 1, 2**32 - 1])
+STAMPS = st.builds(
+    Timestamp,
+    seconds=st.sampled_from([0, 1, -1, 2**62, -(2**62), 253402300799, -62135596800, 1772366400]),
+    nanos=st.sampled_from([0, -1, 999_999_999, 2**31 - 1]),
+)
+BLOBS = st.binary(max_size=80)
+ODD_CALLS = {
+    "Announce": st.builds(messages.AnnounceRequest, pending=COUNTS, first_due=st.none() | STAMPS),
+    "Heartbeat": st.builds(
+        messages.HeartbeatRequest, version=WORDS, held=st.lists(WORDS, max_size=3), clock=st.none() | STAMPS
+    ),
+    "AcknowledgePurge": st.builds(messages.AcknowledgePurgeRequest, digests=st.lists(WORDS, max_size=3)),
+    "Status": st.just(messages.StatusRequest()),
+    "ExchangeTokens": st.builds(
+        messages.ExchangeTokensRequest, tokens=st.lists(BLOBS, max_size=3), after=st.sampled_from([0, 2**31, 2**63])
+    ),
+}
+REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.FAILED_PRECONDITION}
+
+
+@pytest.mark.parametrize("call", ODD_CALLS)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(data=st.data())
+def test_an_odd_call_is_refused_in_one_line_and_changes_nothing_of_another_site(
+    service: Service, call: str, data: st.DataObject
+) -> None:
+    service.clock.now += timedelta(minutes=1)
+    code = grpc.StatusCode.OK
+    try:
+        getattr(service.stub(), call)(data.draw(ODD_CALLS[call]))
+    except grpc.RpcError as error:
+        code = error.code()
+    assert code in REFUSALS | {grpc.StatusCode.OK}
+    assert service.site("south").pending == 0
+    assert {site for site, _, _ in service.events()} <= {"north"}
+    assert all(detail.isprintable() and detail.isascii() for _, _, detail in service.events())

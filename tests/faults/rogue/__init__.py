@@ -1,0 +1,1 @@
+"""A rogue hospital, for tests: what it may answer, and a grid on which it answers."""
