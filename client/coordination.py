@@ -32,7 +32,7 @@ from client.event_log import SiteLog
 from client.evidence import Evidence
 from client.holdings import HeldVersions
 from client.process import main
-from client.settings import SiteFolder
+from client.settings import SiteFolder, heartbeat
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
@@ -100,6 +100,8 @@ class Announcer:
     max_skew: timedelta = timedelta(minutes=5)
     evidence: Witness | None = None
     links: Links | None = None
+    answered: Callable[[], None] = lambda: None
+    """Called when the coordinator has answered a heartbeat."""
     _open: ExitStack = field(init=False, default_factory=ExitStack)
     _stub: CoordinationStub | None = field(init=False, default=None)
     _told: Waiting | None = field(init=False, default=None)
@@ -124,6 +126,7 @@ class Announcer:
             if beat:
                 self._heartbeat(self._stub)
                 self._next_beat = now + self.every
+                self.answered()
                 if self.evidence is not None:
                     self.evidence.exchange(self._stub)
             if self.links is not None:
@@ -263,6 +266,7 @@ def run(folder: SiteFolder) -> NoReturn:
             max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
             evidence=Evidence(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
             links=Linking(ledger, lambda: read_linkage(folder)),
+            answered=heartbeat(folder, settings).touch,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)

@@ -10,7 +10,7 @@ from client.coordination import ask_status
 from client.database import pending_migration
 from client.doctor_ways_in import examine_ways_in
 from client.event_log import SiteLog
-from client.settings import SiteFolder, SiteSettings
+from client.settings import SiteFolder, SiteSettings, heartbeat
 from client.site_files import read_site
 from client.up import secrets_of
 from common import checks, probes
@@ -29,8 +29,9 @@ from common.event_log_check import problems
 from common.flower import LOOPBACK
 from common.installation import own_version
 from common.private_keys import load_ec_key, load_signing_key
-from common.service import accepts, is_up
+from common.service import accepts
 from common.sql import open_database
+from common.up_lock import is_up, start_command
 
 DISK, MEMORY = 10 * GIB, 4 * GIB
 """Image cache and one model version; SuperNode and ClientApp beside the training itself."""
@@ -52,8 +53,12 @@ def examine(folder: SiteFolder, now: datetime) -> list[Check]:
     for name, number in (("supernode", settings.ports.supernode), ("monitor", settings.ports.monitor)):
         found.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
     found += examine_ways_in(folder, settings, now, up_runs=up_runs)
-    if up_runs:
+    if not up_runs:
+        found.append(checks.up_runs(start_command("site", folder.root)))
+    else:
         found += probes.processes(settings.ports.monitor)
+        beat, remedy = heartbeat(folder, settings), "look at the rows above; else: does the coordinator's `up` run?"
+        found.append(checks.beat(beat.name, beat.age(), beat.limit, remedy))
     found += [*_database(folder, now), *_data(folder)]
     return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
 

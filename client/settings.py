@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.beats import Beat
 from common.config import Positive, Settings, parse, read_toml
 
 CONFIG_FILE = "site.toml"
@@ -243,6 +244,11 @@ class SiteFolder:
         return self.root / "enrolment-request.json"
 
     @property
+    def heard(self) -> Path:
+        """Touched whenever the coordinator has answered a heartbeat."""
+        return self.root / "heard"
+
+    @property
     def flower_home(self) -> Path:
         """`FLWR_HOME` of the SuperNode."""
         return self.root / "flower"
@@ -321,3 +327,9 @@ class SiteFolder:
     def settings(self) -> SiteSettings:
         """Read `site.toml`, or raise a `ConfigError`."""
         return parse(SiteSettings, read_toml(self.settings_file), str(self.settings_file))
+
+
+def heartbeat(folder: SiteFolder, settings: SiteSettings) -> Beat:
+    """The last heartbeat that the coordinator has answered; three that failed are too many."""
+    limit = max(180.0, 3 * settings.heartbeat_seconds)
+    return Beat("last heartbeat that the coordinator answered", folder.heard, limit)

@@ -6,18 +6,21 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.consent.earlier_records import rename_members
 from client.consent.opening import open_ledger
 from client.consent.reminders import LedgerCollector
-from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings
+from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings, heartbeat
 from client.supernode import supernode_argv
+from common import checks, probes
 from common.errors import InputError
-from common.flower import environment
+from common.flower import LOOPBACK, environment
 from common.log_filter import withhold_unknown
-from common.service import accepts, keep_up, only_one, refuse_exposed
+from common.service import Port, accepts, keep_up, refuse_exposed, refuse_taken
 from common.supervisor import Child
+from common.up_lock import only_one
 
 _ADMITTED = re.compile(r"SuperNode ID: \d+")
 """Printed once the coordinator's SuperLink has taken the node's key; `/health` answers before that."""
@@ -40,11 +43,25 @@ def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
             ready_line=_ADMITTED,
             ready_within=0.0,
             stop_grace=7.0,
+            explain=lambda: why_refused(folder, settings),
         ),
         Child("launcher", own("client.launcher"), env, stop_grace=4.0),
         Child("coordination", own("client.coordination"), env, stop_grace=3.0),
         *_ways_in(settings, own, env),
     )
+
+
+def why_refused(folder: SiteFolder, settings: SiteSettings) -> str | None:
+    """What the doctor finds wrong on the way to the coordinator: names, ports, certificate, clock.
+
+    A SuperNode whose signatures are too old or not valid yet ends with 0 and says nothing of a clock.
+    """
+    found = probes.service("gateway", settings.gateway)
+    if not checks.failed(found):
+        address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
+        found += probes.tls(address, folder.ca_certificate, datetime.now(UTC), allowed)
+    wrong = [check for check in found if check.result != "ok"]
+    return "; ".join(f"{check.name}: {check.detail} ({check.remedy})" for check in wrong) or None
 
 
 def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env: Mapping[str, str]) -> Iterator[Child]:
@@ -60,6 +77,22 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
         yield Child("inbox", own("client.inbox"), env, stop_grace=2.0)
 
 
+def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
+    """Where the processes are going to listen."""
+    ports = settings.ports
+    found = [
+        Port("supernode", LOOPBACK, ports.supernode, "[ports] supernode in site.toml"),
+        Port("monitor", LOOPBACK, ports.monitor, "[ports] monitor in site.toml"),
+    ]
+    for name, table, config in (
+        ("FHIR", "fhir", settings.fhir),
+        ("consent service", "consent_service", settings.consent_service),
+    ):
+        if config.enabled:
+            found.append(Port(name, config.host, config.port, f"[{table}] port in site.toml"))
+    return tuple(found)
+
+
 def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:
     """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
     needed = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
@@ -73,7 +106,7 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
         ConfigError: `site.toml` is missing or wrong.
         InputError: not joined, a secret is missing or readable by others, or the database or tombstones are damaged.
         RefusedError: another `up` runs in the folder.
-        UnavailableError: the monitor's port is taken.
+        UnavailableError: a port is taken.
     """
     settings = folder.settings()
     refuse_exposed(secrets_of(folder))
@@ -83,6 +116,7 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
             "this site has not joined a federation", where=str(folder.root), remedy="fedforget-site join BUNDLE"
         )
     with only_one(folder.root), open_ledger(folder) as ledger:
+        refuse_taken(ports_of(settings))
         rename_members(ledger)
         keep_up(
             children(folder, settings),
@@ -90,5 +124,6 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
             withhold_unknown,
             settings.ports.monitor,
             (LedgerCollector(ledger),),
+            (heartbeat(folder, settings),),
             as_json=as_json,
         )

@@ -16,6 +16,8 @@ from common.files import read_private
 
 Result = Literal["ok", "warn", "fail"]
 GIB = 2**30
+AHEAD_SECONDS = 5.0
+"""That a node's clock may be ahead: `SYSTEM_TIME_TOLERANCE` of Flower."""
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -44,10 +46,15 @@ def validity(name: str, until: datetime, now: datetime, remedy: str, warn_days: 
 
 
 def clock(skew_seconds: float, allowed_seconds: float) -> Check:
-    """How far this clock is off; positive when it is ahead. Half of what is allowed is a warning."""
+    """How far this clock is off; positive when it is ahead. Half of what is allowed is a warning.
+
+    Flower takes a node's signature of the last minutes, but none from the future.
+    """
     name, off = "clock", abs(skew_seconds)
+    if skew_seconds > 0:
+        allowed_seconds = min(allowed_seconds, AHEAD_SECONDS)
     detail = f"{off:.0f} s {'ahead of' if skew_seconds > 0 else 'behind'} the coordinator's" if off >= 1 else "agrees"
-    remedy = "synchronise it (chrony, systemd-timesyncd): node keys and instructions are refused when clocks differ"
+    remedy = "synchronise this machine's clock (chrony, systemd-timesyncd): signatures are refused when clocks differ"
     if off > allowed_seconds:
         return Check(name, "fail", f"{detail}, {allowed_seconds:.0f} s are allowed", remedy)
     return Check(name, "warn", detail, remedy) if off > allowed_seconds / 2 else ok(name, detail)
@@ -72,6 +79,19 @@ def space(name: str, free: int, needed: int, remedy: str) -> Check:
     if free >= needed:
         return ok(name, detail)
     return Check(name, "fail" if free < needed / 2 else "warn", f"{detail}, {needed / GIB:.0f} GiB advised", remedy)
+
+
+def up_runs(command: str) -> Check:
+    """For a doctor in whose folder no `up` runs: everything waits for it."""
+    return Check("up", "warn", "does not run here: nothing is trained, forgotten or announced", f"start it: {command}")
+
+
+def beat(name: str, age: float | None, limit: float, remedy: str) -> Check:
+    """Was something that must happen again and again done lately?"""
+    if age is None:
+        return Check(name, "fail", "never", remedy)
+    detail = f"{age:.0f} s ago"
+    return ok(name, detail) if age <= limit else Check(name, "fail", f"{detail}, {limit:.0f} s are allowed", remedy)
 
 
 def port(name: str, number: int, *, taken: bool, up_runs: bool) -> Check:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from common.beats import Beat
 from common.errors import UnavailableError
 from common.flower import LOOPBACK
 from common.supervisor import Supervisor
@@ -38,16 +39,38 @@ class ProcessCollector(Collector):
         return up, restarts
 
 
-def monitor_app(supervisor: Supervisor, collectors: Sequence[Collector] = ()) -> Starlette:
-    """`/health` is 200 when every process is up, else 503, with the state of each; `/metrics` is for Prometheus."""
+class BeatCollector(Collector):
+    """How old is each sign of life?"""
+
+    def __init__(self, beats: Sequence[Beat]) -> None:
+        self._beats = beats
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they stand; a beat that never came has none."""
+        ages = GaugeMetricFamily("fedforget_beat_age_seconds", "Seconds since this was last done.", labels=["beat"])
+        for beat in self._beats:
+            age = beat.age()
+            if age is not None:
+                ages.add_metric([beat.name], age)
+        return (ages,)
+
+
+def monitor_app(supervisor: Supervisor, collectors: Sequence[Collector] = (), beats: Sequence[Beat] = ()) -> Starlette:
+    """`/health` and `/metrics`.
+
+    `/health` is 200 when every process is up and every beat is fresh, else 503, with the state of each process and the
+    age of each beat; `/metrics` is for Prometheus.
+    """
     registry = CollectorRegistry()
-    for collector in (ProcessCollector(supervisor), *collectors):
+    for collector in (ProcessCollector(supervisor), BeatCollector(beats), *collectors):
         registry.register(collector)
 
     def health(_: Request) -> Response:
         parts = supervisor.health()
-        healthy = all(state == "up" for state in parts.values())
-        return JSONResponse({"healthy": healthy, "processes": parts}, status_code=200 if healthy else 503)
+        healthy = all(state == "up" for state in parts.values()) and all(beat.fresh for beat in beats)
+        ages = {beat.name: {"age_seconds": _tenths(beat.age()), "limit_seconds": beat.limit} for beat in beats}
+        found = {"healthy": healthy, "processes": parts, "beats": ages}
+        return JSONResponse(found, status_code=200 if healthy else 503)
 
     def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -55,8 +78,14 @@ def monitor_app(supervisor: Supervisor, collectors: Sequence[Collector] = ()) ->
     return Starlette(routes=[Route("/health", health), Route("/metrics", metrics)])
 
 
+def _tenths(age: float | None) -> float | None:
+    return None if age is None else round(age, 1)
+
+
 @contextmanager
-def monitor(supervisor: Supervisor, port: int, collectors: Sequence[Collector] = ()) -> Iterator[int]:
+def monitor(
+    supervisor: Supervisor, port: int, collectors: Sequence[Collector] = (), beats: Sequence[Beat] = ()
+) -> Iterator[int]:
     """Serve `monitor_app` on loopback from a thread; gives the port, a free one for 0.
 
     Raises:
@@ -70,7 +99,7 @@ def monitor(supervisor: Supervisor, port: int, collectors: Sequence[Collector] =
     except OSError as err:
         listener.close()
         raise UnavailableError(f"cannot listen at {LOOPBACK}:{port} for health and metrics: {err.strerror}") from None
-    app = monitor_app(supervisor, collectors)
+    app = monitor_app(supervisor, collectors, beats)
     config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="monitor", daemon=True)

@@ -107,7 +107,10 @@ def tls(address: tuple[str, int], ca: Path, now: datetime, allowed_skew: float, 
             until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"])), UTC)
             skew = _skew(secure, host)
     except ssl.SSLCertVerificationError as err:
-        return [_certificate_problem(name, err, host)]
+        found = [_certificate_problem(name, err, host)]
+        if err.verify_code in {_EXPIRED, _NOT_YET}:
+            found += _clock_of_anybody((at or host, port), host, allowed_skew)
+        return found
     except (OSError, ValueError) as err:
         remedy = "does another program answer there, or a proxy in between?"
         return [Check(name, "fail", f"no TLS with {host}:{port} ({type(err).__name__})", remedy)]
@@ -117,6 +120,21 @@ def tls(address: tuple[str, int], ca: Path, now: datetime, allowed_skew: float, 
         checks.validity("gateway certificate", until, now, renew),
     ]
     return found if skew is None else [*found, checks.clock(skew, allowed_skew)]
+
+
+def _clock_of_anybody(address: tuple[str, int], host: str, allowed_skew: float) -> list[Check]:
+    """The clock against that of whoever answers: for a certificate that only its dates, or this clock, make invalid."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(address, timeout=_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            skew = _skew(secure, host)
+    except (OSError, ValueError):
+        return []
+    return [] if skew is None else [checks.clock(skew, allowed_skew)]
 
 
 def _skew(secure: ssl.SSLSocket, host: str) -> float | None:

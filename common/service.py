@@ -1,20 +1,21 @@
-"""What `up` does alike on both sides: one at a time in a folder, no key that others can read, children, a monitor."""
+"""What `up` does alike on both sides: no key that others can read, free ports, children, a monitor."""
 
 from __future__ import annotations
 
-import fcntl
-import os
+import errno
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from prometheus_client.registry import Collector
 
-from common.errors import InputError, OutputError, RefusedError
+from common.beats import Beat
+from common.errors import InputError, UnavailableError
 from common.files import read_private
 from common.flower import LOOPBACK
 from common.monitoring import monitor
@@ -22,43 +23,7 @@ from common.process_log import ProcessLog, terminal_line
 from common.structured_log import Entry
 from common.supervisor import Child, Supervisor
 
-_LOCK_FILE = "up.lock"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel drops it with the process, however that ends.
-
-    Raises:
-        RefusedError: another `up` holds it.
-        OutputError: the folder cannot be written.
-    """
-    path = folder / _LOCK_FILE
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as err:
-        raise OutputError(
-            f"cannot write: {err.strerror}", where=str(path), remedy="check --dir and its owner"
-        ) from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RefusedError(f"{folder}: another `up` runs in this folder: stop that one first") from None
-        yield
-    finally:
-        os.close(handle)
-
-
-def is_up(folder: Path) -> bool:
-    """Does an `up` hold the folder's lock?"""
-    with suppress(OSError), (folder / _LOCK_FILE).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def refuse_exposed(secrets: Iterable[Path]) -> None:
@@ -93,12 +58,48 @@ def accepts(host: str, port: int) -> Callable[[], bool]:
     return ask
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that a child is going to listen on.
+
+    Attributes:
+        name: what it is for.
+        setting: where it is set, as `[ports] gateway in server.toml`.
+    """
+
+    name: str
+    host: str
+    number: int
+    setting: str
+
+
+def refuse_taken(ports: Iterable[Port]) -> None:
+    """Raise an `UnavailableError` that names every port on which something listens already, or that is not ours."""
+    problems = []
+    for port in ports:
+        family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
+        with socket.socket(family) as trial:
+            # As servers do: what a connection that has ended leaves behind is no obstacle.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((port.host, port.number))
+                trial.listen()
+            except OSError as err:
+                taken = err.errno == errno.EADDRINUSE
+                reason = "another process listens there" if taken else (err.strerror or "cannot be used")
+                at = f"port {port.number} ({port.name}) at {port.host or LOOPBACK}"
+                problems.append(f"{at}: {reason}; {port.setting}")
+    if problems:
+        raise UnavailableError(f"{', and '.join(problems)}: stop that process, or set another port")
+
+
 def keep_up(
     children: Sequence[Child],
     logs: Path,
     select: Callable[[str], tuple[str, str] | None],
     monitor_port: int,
     collectors: Sequence[Collector] = (),
+    beats: Sequence[Beat] = (),
     *,
     as_json: bool,
 ) -> None:
@@ -110,6 +111,7 @@ def keep_up(
         select: what of a printed line may be kept.
         monitor_port: of `/health` and `/metrics` on loopback.
         collectors: of further metrics.
+        beats: without which `/health` is not healthy.
         as_json: print entries as JSON lines on standard output, not as text on standard error.
 
     Raises:
@@ -125,7 +127,7 @@ def keep_up(
     supervisor = Supervisor(children, log)
     before = {number: signal.signal(number, lambda *_: supervisor.stop()) for number in _SIGNALS}
     try:
-        with monitor(supervisor, monitor_port, collectors):
+        with monitor(supervisor, monitor_port, collectors, beats):
             supervisor.run()
     finally:
         for number, handler in before.items():

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class Child:
     """Seconds from SIGTERM to SIGKILL."""
     ready_within: float = 60.0
     """Seconds after which the next child is started even though this one is not ready."""
+    explain: Callable[[], str | None] | None = None
+    """Says why it may have ended, for the log; may take seconds, is called from a thread of its own, never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,11 @@ class _Slot:
     running: _Running | None = None
     failures: int = 0
     restarts: int = 0
+    explaining: bool = False
+    explanation: str = ""
+    """Why it ended, as far as was found out."""
+    said: str = ""
+    """The last explanation that was logged."""
     due: float = 0.0
     """When it is started again (`backoff`) or looked at again (`starting`)."""
 
@@ -147,6 +155,9 @@ class Supervisor:
     def stop(self) -> None:
         """Ask for an orderly stop; may be called from any thread and from a signal handler."""
         self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waker is not None:
             with contextlib.suppress(OSError):  # full: it will wake anyway; closed: it has stopped
                 self._waker.send(b"s")
@@ -169,6 +180,10 @@ class Supervisor:
         """Start what is due, look whether what was started is ready, in the order of the list."""
         now, blocked = self.clock(), False
         for slot in self._slots:
+            if slot.explanation != slot.said:
+                slot.said = slot.explanation
+                if slot.said:
+                    self.log.event(slot.child.name, "explained", slot.said, "ERROR")
             if (slot.state == "waiting" and not blocked) or (slot.state == "backoff" and now >= slot.due):
                 self._start(slot)
             running = slot.running
@@ -254,11 +269,23 @@ class Supervisor:
             slot.state = "stopped"
             self.log.event(slot.child.name, "stopped", "stopped")
             return
-        slot.failures = 1 if now - running.started >= self.backoff.steady else slot.failures + 1
+        steady = now - running.started >= self.backoff.steady
+        slot.failures = 1 if steady else slot.failures + 1
+        if steady:
+            slot.explanation = slot.said = ""  # it is another story now
         slot.restarts += 1
         delay = self.backoff.delay(slot.failures, self.rng)
         slot.state, slot.due = "backoff", now + delay
         self.log.event(slot.child.name, "ended", f"ended with {code}, restarted in {delay:.1f} s", "ERROR")
+        if slot.child.explain is not None and not slot.explaining:
+            slot.explaining = True
+            threading.Thread(target=self._explain, args=(slot, slot.child.explain), daemon=True).start()
+
+    def _explain(self, slot: _Slot, explain: Callable[[], str | None]) -> None:
+        """Find out why a child ended, and leave it to the loop, which alone writes to the log."""
+        slot.explanation = explain() or ""
+        slot.explaining = False
+        self._wake()
 
     def _stop_all(self) -> None:
         """In reverse order, one after the other; each guard ends what its command leaves behind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -21,6 +22,7 @@ from server.federation import Federation, Meter, connect, connect_registered
 from server.house import House, open_house
 from server.journal import MemoryJournal
 from server.lifecycle import Carrier, log_round
+from server.progress import ProgressFile
 from server.quarantine import Quarantine
 from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
 from server.training import train
@@ -65,7 +67,9 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     house = open_house(folder)
     row = house.store.get(number)
     terms = house.terms.model_validate(row.settings)
-    federation = connect_registered(grid, house.nodes(), house.signer())
+    progress, nodes = ProgressFile(house.store.work, number, attempt, house.store.clock), house.nodes()
+    federation = connect_registered(grid, nodes, house.signer(), seen=partial(progress.connecting, nodes))
+    federation.watcher = progress
     federation.classes = len(house.card.classes)
     watch(federation, house, terms, number)
     federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names())

@@ -251,6 +251,7 @@ def main() -> None:
         def tick() -> None:
             coordinator.tick()
             desk.keep_up()
+            house.folder.tick.touch()
 
         run_loop(tick)
     finally:

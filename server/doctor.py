@@ -17,8 +17,9 @@ from common.errors import ConfigError, EvidenceError, FedForgetError, InputError
 from common.flower import LOOPBACK
 from common.installation import own_version
 from common.private_keys import load_ec_key, load_signing_key
-from common.service import accepts, dialled, is_up
+from common.service import accepts, dialled
 from common.sql import open_database, transaction
+from common.up_lock import is_up, start_command
 from server.database import SiteRow, pending_migration
 from server.event_log import examine as found_wrong
 from server.event_log import server_log
@@ -43,8 +44,12 @@ def examine(folder: ServerFolder, now: datetime) -> list[Check]:
     found += [checks.ok("server.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
     found += [_signing(folder), *_certificates(folder, settings, now), *_names(settings)]
     found += _ports(settings, up_runs=up_runs)
-    if up_runs:
+    if not up_runs:
+        found.append(checks.up_runs(start_command("server", folder.root)))
+    else:
         found += probes.processes(settings.ports.monitor)
+        remedy = "see logs/coordinator.jsonl; it may have just begun"
+        found.append(checks.beat(folder.tick.name, folder.tick.age(), folder.tick.limit, remedy))
         address = (settings.hosts[0], settings.ports.gateway)
         found += probes.tls(address, folder.ca_certificate, now, 5.0, at=dialled(settings.ports.listen))
     found += _database(folder, settings, now)

@@ -33,6 +33,7 @@ from common.model.checkpoint import check_state
 from common.records import Subset
 from common.wire import STATUS, B, Body, StatusReply, StatusRequest, arrays_of, error_code, pack, shown, size, unpack
 from server.downlink import Downlink
+from server.progress import Unwatched, Watcher
 from server.signer import Scope, Signer
 
 _FORGET = "forget"
@@ -124,6 +125,7 @@ class Federation:
     """False while the names in `nodes` are not yet those of the sites."""
     registered: dict[str, StatusReply] = field(default_factory=dict)
     """What each site said of itself last."""
+    watcher: Watcher = field(default_factory=Unwatched)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -235,6 +237,7 @@ class Federation:
             log.warning("%s: not there, left out of %s", name, kind)
         requests = {name: records for name, records in requests.items() if name in self.nodes}
         waiting = self._send(kind, requests, limit, whole)
+        self.watcher.asked(kind, self.scope.step, self.scope.round, (a.site for a in waiting.values()), limit)
         del requests  # a model
         answered = 0
         while waiting:
@@ -264,11 +267,14 @@ class Federation:
                 continue
             if self._fits(message, kind, asked):
                 answered += 1
+                self.watcher.heard(asked.site, fits=True)
                 self.meter.bytes_up += size(message.content)
                 yield asked.site, message.content
             elif asked.whole is not None and _lacks_base(message):
                 self.downlink.forget(asked.site)
                 waiting.update(self._send(kind, {asked.site: asked.whole()}, limit, None))
+            else:
+                self.watcher.heard(asked.site, fits=False)
         return answered
 
     def _send(
@@ -363,28 +369,40 @@ def connect_registered(
     timeout: float = 60.0,
     poll: float = 1.0,
     wait: Callable[[float], None] = time.sleep,
+    seen: Callable[[Collection[str]], None] = lambda _: None,
 ) -> Federation:
     """The sites of the register `nodes` that are online, waiting until all are, or `timeout` seconds.
 
-    `poll` is in seconds: each look is a call to the SuperLink for each site that is waited for.
+    `poll` is in seconds: each look is a call to the SuperLink for each site that is waited for. `seen` is told at each
+    look who is online.
 
     Raises:
         UnavailableError: fewer than `at_least` came in time.
     """
     names = {node: name for name, node in nodes.items()}
-    online = _online(grid, len(names), timeout, wait, known=names)
+
+    def look(online: Collection[int]) -> None:
+        seen([names[node] for node in online])
+
+    online = _online(grid, len(names), timeout, wait, known=names, look=look)
     if len(online) < at_least:
         raise UnavailableError(f"{len(online)} of {len(names)} sites are online, {at_least} needed")
     return Federation(grid, {names[node]: node for node in sorted(online)}, poll=poll, wait=wait, signer=signer)
 
 
 def _online(
-    grid: Grid, count: int, timeout: float, wait: Callable[[float], None], known: Container[int] | None = None
+    grid: Grid,
+    count: int,
+    timeout: float,
+    wait: Callable[[float], None],
+    known: Container[int] | None = None,
+    look: Callable[[Collection[int]], None] = lambda _: None,
 ) -> set[int]:
     """Nodes online (of `known` ones) as soon as they are `count`, or after `timeout` seconds."""
     begin = time.monotonic()
     while True:
         nodes = {node for node in grid.get_node_ids() if known is None or node in known}
+        look(nodes)
         if len(nodes) >= count or time.monotonic() - begin > timeout:
             return nodes
         wait(0.1)

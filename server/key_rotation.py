@@ -14,8 +14,8 @@ from common.errors import OutputError, RefusedError
 from common.evidence.keys import PublicKey, SigningKey
 from common.files import sync_folder, write_bytes, write_private
 from common.private_keys import load_signing_key, read_passphrase
-from common.service import only_one
 from common.sql import transaction
+from common.up_lock import only_one
 from server.database import CampaignRow, EventRow
 from server.enrolment import open_authority, renewed_bundles
 from server.settings import ServerFolder

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from common.beats import Beat
 from common.config import ExperimentConfig, Fraction, Positive, Settings, parse, read_toml
 
 SERVER_FILE = "server.toml"
@@ -158,6 +159,11 @@ class ServerFolder:
     def work(self) -> Path:
         """Weights between two phases of a campaign, by its number; emptied when it ends."""
         return self.root / "work"
+
+    @property
+    def tick(self) -> Beat:
+        """Touched after each look of the coordinator at everything, every two seconds."""
+        return Beat("coordinator's last tick", self.root / "tick", 60.0)
 
     @property
     def logs(self) -> Path:

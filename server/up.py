@@ -8,9 +8,10 @@ from pathlib import Path
 
 from common.flower import LOOPBACK
 from common.log_filter import keep_all
-from common.service import accepts, keep_up, only_one, refuse_exposed
+from common.service import Port, accepts, keep_up, refuse_exposed, refuse_taken
 from common.sql import open_database
 from common.supervisor import Child
+from common.up_lock import only_one
 from server.database import migrate
 from server.federation_metrics import FederationCollector
 from server.settings import ServerFolder, ServerSettings
@@ -46,6 +47,18 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
     return tuple(child for child in started if ports.own_gateway or child.name != "gateway")
 
 
+def ports_of(settings: ServerSettings) -> tuple[Port, ...]:
+    """Where the processes are going to listen."""
+    ports = settings.ports
+    wanted = (
+        ("superlink", LOOPBACK, ports.superlink),
+        *((("gateway", ports.listen, ports.gateway),) if ports.own_gateway else ()),
+        ("coordination", ports.listen, ports.coordination),
+        ("monitor", LOOPBACK, ports.monitor),
+    )
+    return tuple(Port(name, host, number, f"[ports] {name} in server.toml") for name, host, number in wanted)
+
+
 def secrets_of(folder: ServerFolder) -> tuple[Path, ...]:
     """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
     needed = (folder.key, folder.signing_key, folder.superexec_secret)
@@ -59,11 +72,12 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
         ConfigError: `server.toml` is missing or wrong.
         InputError: a secret is missing or readable by others, or the database is damaged.
         RefusedError: another `up` runs in the folder.
-        UnavailableError: the database does not answer, or the monitor's port is taken.
+        UnavailableError: the database does not answer, or a port is taken.
     """
     settings = folder.settings()
     refuse_exposed(secrets_of(folder))
     with only_one(folder.root):
+        refuse_taken(ports_of(settings))
         engine = open_database(folder.database_url(settings))
         try:
             migrate(engine)
@@ -73,6 +87,7 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
                 keep_all,
                 settings.ports.monitor,
                 [FederationCollector(engine)],
+                [folder.tick],
                 as_json=as_json,
             )
         finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,7 @@ from common.checks import Check
 from common.data.splits import split_cohort
 from common.model.checkpoint import ModelCard
 from common.records import Cohort
+from common.up_lock import only_one
 
 NOW = datetime.now(UTC)
 NOBODY_LISTENS = {"gateway port", "coordination port"}
@@ -94,6 +97,22 @@ def test_an_expired_certificate_fails_twice_and_warns_a_month_before(folder: Sit
     assert found["site certificate"].remedy.startswith("fedforget-site rotate")
     soon = {check.name: check.result for check in examine(folder, NOW + timedelta(days=350))}
     assert soon["site certificate"] == "warn"
+
+
+def test_it_says_that_no_up_runs_here_and_what_to_type(folder: SiteFolder) -> None:
+    (row,) = [check for check in examine(folder, NOW) if check.name == "up"]
+    assert (row.result, row.remedy) == ("warn", f"start it: fedforget-site up --dir {folder.root}")
+
+
+def test_a_hospital_that_the_coordinator_has_not_answered_lately_fails(folder: SiteFolder) -> None:
+    name = "last heartbeat that the coordinator answered"
+    with only_one(folder.root):
+        assert name in failures(folder)
+        folder.heard.touch()
+        assert name not in failures(folder)
+        old = time.time() - 181
+        os.utime(folder.heard, (old, old))
+        assert name in failures(folder)
 
 
 def test_a_readable_node_key_and_a_missing_database_fail(folder: SiteFolder) -> None:

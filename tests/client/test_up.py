@@ -12,7 +12,7 @@ from client.cli import app
 from client.settings import SiteFolder
 from client.site_files import SITE_FILE
 from client.up import children
-from common.service import only_one
+from common.up_lock import only_one
 
 
 @pytest.fixture

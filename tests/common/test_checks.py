@@ -29,11 +29,13 @@ def test_a_certificate_warns_a_month_ahead_and_fails_when_it_has_expired(days: f
     [
         (0.4, "ok", "agrees"),
         (-20, "ok", "20 s behind the coordinator's"),
-        (151, "warn", "151 s ahead of the coordinator's"),
+        (-151, "warn", "151 s behind the coordinator's"),
+        (3, "warn", "3 s ahead of the coordinator's"),
+        (20, "fail", "20 s ahead of the coordinator's, 5 s are allowed"),
         (-600, "fail", "600 s behind the coordinator's, 300 s are allowed"),
     ],
 )
-def test_a_clock_warns_at_half_of_what_is_allowed(skew: float, result: str, detail: str) -> None:
+def test_a_clock_warns_at_half_of_what_is_allowed_and_is_hardly_ahead(skew: float, result: str, detail: str) -> None:
     check = checks.clock(skew, 300)
     assert (check.result, check.detail) == (result, detail)
 

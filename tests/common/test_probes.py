@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -119,8 +120,21 @@ def test_a_server_of_another_authority_is_told(tmp_path: Path, serve: Callable[.
 def test_an_expired_certificate_is_told(authority: Authority, serve: Callable[..., int]) -> None:
     port = serve("localhost", issued=NOW - timedelta(days=900))
     assert by_name(probes.tls(("localhost", port), authority.path, NOW, 300)) == {
-        "gateway TLS": ("fail", "the certificate has expired")
+        "gateway TLS": ("fail", "the certificate has expired"),
+        "clock": ("ok", "agrees"),
     }
+
+
+def test_a_certificate_that_is_not_valid_yet_because_of_this_clock_is_told_with_the_offset(
+    authority: Authority, serve: Callable[..., int]
+) -> None:
+    later = timedelta(days=2)
+    port = serve("localhost", issued=datetime.now(UTC) + later, clock=later)
+    found = by_name(probes.tls(("localhost", port), authority.path, NOW, 300))
+    assert found["gateway TLS"] == ("fail", "the certificate is not valid yet")
+    result, detail = found["clock"]
+    assert result == "fail"
+    assert re.fullmatch(r"1728\d\d s behind the coordinator's, 300 s are allowed", detail)
 
 
 def test_a_server_without_tls_is_told(authority: Authority) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -13,11 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from common.beats import Beat
 from common.errors import InputError, OutputError, RefusedError, UnavailableError
 from common.monitoring import monitor
-from common.service import accepts, is_up, only_one, refuse_exposed
+from common.service import Port, accepts, refuse_exposed, refuse_taken
 from common.supervisor import Child, Supervisor
 from common.terminal import clear_errors
+from common.up_lock import is_up, only_one
 
 
 def test_a_second_up_in_the_same_folder_is_refused_and_the_first_is_seen(tmp_path: Path) -> None:
@@ -32,7 +35,7 @@ def test_a_second_up_in_the_same_folder_is_refused_and_the_first_is_seen(tmp_pat
 
 
 def test_the_lock_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None:
-    script = "import sys, time; from pathlib import Path; from common.service import only_one\n"
+    script = "import sys, time; from pathlib import Path; from common.up_lock import only_one\n"
     script += f"with only_one(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -85,9 +88,46 @@ def test_health_is_503_until_every_process_is_up_and_metrics_name_processes() ->
         health = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
         metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
     assert health.status_code == 503
-    assert health.json() == {"healthy": False, "processes": {"superlink": "waiting", "superexec": "waiting"}}
+    states = {"superlink": "waiting", "superexec": "waiting"}
+    assert health.json() == {"healthy": False, "processes": states, "beats": {}}
     assert 'fedforget_process_up{process="superexec"} 0.0' in metrics.text
     assert 'fedforget_process_restarts_total{process="superlink"} 0.0' in metrics.text
+
+
+def test_health_is_503_until_what_must_happen_again_and_again_has_happened_lately(tmp_path: Path) -> None:
+    now = [1000.0]
+    beat = Beat("last tick", tmp_path / "tick", 60.0, lambda: now[0])
+    with monitor(Supervisor([], Silence()), 0, beats=[beat]) as port:
+
+        def health() -> tuple[int, float | None]:
+            answer = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+            return answer.status_code, answer.json()["beats"]["last tick"]["age_seconds"]
+
+        assert health() == (503, None)
+        beat.touch()
+        os.utime(beat.path, (1000.0, 1000.0))
+        now[0] = 1060.0
+        assert health() == (200, 60.0)
+        now[0] = 1061.0
+        assert health() == (503, 61.0)
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    assert 'fedforget_beat_age_seconds{beat="last tick"} 61.0' in metrics
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - a port is tried, nothing is served
+def test_every_taken_port_is_named_with_its_setting_and_none_that_is_free(listen: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            free = closed.getsockname()[1]
+        taken = [listener.getsockname()[1] for listener in (one, other)]
+        ports = [Port(f"p{n}", listen, number, f"[ports] p{n}") for n, number in enumerate([*taken, free])]
+        with pytest.raises(UnavailableError) as caught:
+            refuse_taken(ports)
+    text = str(caught.value)
+    assert all(f"port {number} (p{n}) at {listen}: another process listens" in text for n, number in enumerate(taken))
+    assert "[ports] p1" in text
+    assert str(free) not in text
+    refuse_taken(ports)
 
 
 def test_a_taken_monitor_port_is_named() -> None:

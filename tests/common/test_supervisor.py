@@ -103,6 +103,19 @@ def test_a_child_that_crashes_is_started_again(start: Start) -> None:
     assert supervisor.statuses()[0].restarts >= 3
 
 
+def test_why_a_child_ends_again_and_again_is_said_once_for_each_reason(start: Start) -> None:
+    reasons = iter(["the clock is off", "the clock is off", None, "no name"])
+
+    def explain() -> str | None:
+        return next(reasons, "no name")
+
+    _, log, _ = start([child("node", "pass", explain=explain), child("other", SLEEP)])
+    assert log.wait("node", "explained", 2) == ["the clock is off", "no name"]
+    assert len(log.wait("node", "ended", 6)) >= 6
+    assert log.of("node", "explained") == ["the clock is off", "no name"]
+    assert log.of("other", "ended") == []
+
+
 def test_a_killed_child_is_started_again_while_the_others_stay(start: Start) -> None:
     supervisor, log, _ = start([child("a", SLEEP), child("b", SLEEP)])
     log.wait("up", "ready")

@@ -136,6 +136,8 @@ def federation(made: tuple[Up, Up]) -> tuple[Up, Up]:
     """Both up and ready, whatever the test before has ended."""
     for up in made:
         up.start()
+    for up in made:
+        wait_until(lambda up=up: up.health().status_code == 200, f"{up.side} did not become healthy")
     return made
 
 

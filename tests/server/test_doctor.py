@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from common.certificates import certificate_pem, issue_server, load_certificate
 from common.checks import Check
 from common.private_keys import load_ec_key, read_passphrase
 from common.sql import open_database, transaction
+from common.up_lock import only_one
 from server.cli import app
 from server.database import SiteRow
 from server.doctor import examine
@@ -151,6 +154,28 @@ def test_sites_that_are_silent_suspended_or_of_another_version_are_seen(folder: 
         "site old": "fail",
         "site poor": "warn",
     }
+
+
+def test_it_says_that_no_up_runs_here_and_what_to_type(folder: ServerFolder) -> None:
+    (row,) = [check for check in examine(folder, NOW) if check.name == "up"]
+    assert (row.result, row.detail.partition(":")[0]) == ("warn", "does not run here")
+    assert row.remedy == f"start it: fedforget-server up --dir {folder.root}"
+
+
+def test_a_coordinator_that_runs_and_does_nothing_fails(folder: ServerFolder) -> None:
+    def tick() -> tuple[str, str]:
+        (row,) = [check for check in examine(folder, NOW) if check.name == folder.tick.name]
+        return row.result, row.detail
+
+    with only_one(folder.root):
+        assert tick() == ("fail", "never")
+        folder.tick.touch()
+        assert tick()[0] == "ok"
+        old = time.time() - 600
+        os.utime(folder.tick.path, (old, old))
+        result, detail = tick()
+    assert result == "fail"
+    assert re.fullmatch(r"60\d s ago, 60 s are allowed", detail)
 
 
 def test_the_command_ends_with_1_when_a_check_fails_and_prints_json(folder: ServerFolder) -> None:

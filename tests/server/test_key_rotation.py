@@ -17,8 +17,8 @@ from client.settings import SiteFolder
 from common.evidence.keys import SigningKey
 from common.files import write_private
 from common.private_keys import load_signing_key
-from common.service import only_one
 from common.sql import open_database, transaction
+from common.up_lock import only_one
 from server.cli import app
 from server.database import EventRow
 from server.house import open_house

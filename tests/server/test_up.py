@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from typer.testing import CliRunner
 
-from common.service import only_one
 from common.sql import open_database, transaction
+from common.up_lock import only_one
 from server.cli import app
 from server.database import CampaignRow, SiteRow
 from server.federation_metrics import FederationCollector
@@ -62,14 +63,20 @@ def test_another_up_in_the_folder_stops_it(coordinator: ServerFolder) -> None:
     assert "another `up` runs" in printed
 
 
-def test_a_monitor_port_that_is_taken_stops_it_before_anything_is_started(coordinator: ServerFolder) -> None:
+@pytest.mark.parametrize("name", ["gateway", "coordination", "superlink", "monitor"])
+def test_a_port_that_is_taken_stops_it_once_and_before_anything_is_started(
+    coordinator: ServerFolder, name: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        text = coordinator.settings_file.read_text().replace("[ports]\n", f"[ports]\nmonitor = {port}\n")
+        text = coordinator.settings_file.read_text()
+        text = re.sub(rf"^{name} = .*\n", "", text, flags=re.MULTILINE)
+        text = text.replace("[ports]\n", f"[ports]\n{name} = {port}\n")
         coordinator.settings_file.write_text(text)
         code, printed = refused(coordinator)
     assert code == 5
-    assert f"127.0.0.1:{port}" in printed
+    assert re.search(rf"port {port} \({name}\) at \S+: another process listens there; \[ports\] {name}", printed)
+    assert printed.count("error:") == 1
     assert not list(coordinator.logs.iterdir())
 
 

@@ -1,0 +1,55 @@
+"""The lock of a folder's `up`: one at a time, and whether one runs is asked of the kernel, not of a file's content."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from common.errors import OutputError, RefusedError
+
+_LOCK_FILE = "up.lock"
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel drops it with the process, however that ends.
+
+    Raises:
+        RefusedError: another `up` holds it.
+        OutputError: the folder cannot be written.
+    """
+    path = folder / _LOCK_FILE
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        raise OutputError(
+            f"cannot write: {err.strerror}", where=str(path), remedy="check --dir and its owner"
+        ) from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RefusedError(f"{folder}: another `up` runs in this folder: stop that one first") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_up(folder: Path) -> bool:
+    """Does an `up` hold the folder's lock?"""
+    with suppress(OSError), (folder / _LOCK_FILE).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def start_command(side: Literal["server", "site"], folder: Path) -> str:
+    """What to type to start the folder's `up`."""
+    return shlex.join([f"fedforget-{side}", "up", "--dir", str(folder)])

@@ -1,0 +1,200 @@
+"""Following a campaign: a live table on a terminal, a line for each change elsewhere, events as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from common.errors import UnavailableError
+from common.terminal import fields_table, rows_table, show
+from common.up_lock import is_up, start_command
+from server.progress import Progress, read_progress
+from server.progress_text import describe, headline
+from server.settings import Terms
+from server.states import CampaignState
+
+if TYPE_CHECKING:
+    from server.database import CampaignRow
+    from server.house import House
+
+POLL_SECONDS = 1.0
+AGAIN_SECONDS = 30.0
+"""A line is repeated after this, with the time that has passed, where nothing has changed."""
+UP_SECONDS = 30.0
+"""So long nobody has to run `up` before following ends: it may be starting, or be restarted."""
+
+
+class Follower:
+    """Prints what a campaign does until it has ended.
+
+    Args:
+        house: the coordinator's folder.
+        as_json: print events as JSON lines on standard error, and the result on standard output.
+        pause: waits so many seconds.
+        console: of people; standard error.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        *,
+        as_json: bool,
+        pause: Callable[[float], None] = time.sleep,
+        console: Console | None = None,
+    ) -> None:
+        self._house, self._as_json, self._pause = house, as_json, pause
+        self._console = console or Console(stderr=True)
+        self._key: tuple[object, ...] = ()
+        self._last: tuple[object, ...] = ()
+        self._said_at: datetime | None = None
+        self._down_since: datetime | None = None
+
+    def follow(self, number: int) -> None:
+        """Print until campaign `number` has ended, and then all about it.
+
+        Raises:
+            UnavailableError: it ended without a version, or no `up` runs here that could carry it on.
+        """
+        live = self._console.is_terminal and not self._as_json
+        if live:
+            with Live(console=self._console, refresh_per_second=4, transient=True) as screen:
+                found = self._until_ended(number, lambda row: screen.update(Group(drawn(row), row["now"])))
+        else:
+            found = self._until_ended(number, self._print_change)
+        found.pop("now")
+        show(found, drawn(found), as_json=self._as_json)
+        if found["state"] != CampaignState.PUBLISHED:
+            raise UnavailableError(f"campaign {number} is {found['state']}: {found['reason']}")
+
+    def next_campaign(self) -> int:
+        """The number of the campaign after the last one, once it is planned.
+
+        Raises:
+            UnavailableError: no `up` runs here that could plan it.
+        """
+        store = self._house.store
+        last = max((row.number for row in store.all()), default=0)
+        while (row := store.open()) is None or row.number <= last:
+            text = self._up_or_fail("no campaign is planned yet") or "waiting for a campaign to be planned"
+            self._say((text,), {"campaign": None, "state": None, "text": text})
+            self._pause(POLL_SECONDS)
+        return row.number
+
+    def _until_ended(self, number: int, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        while True:
+            row = self._house.store.get(number)
+            found = details(self._house, number)
+            ended = CampaignState(row.state).ended
+            trouble = None if ended else self._up_or_fail(f"campaign {number} is {row.state}")
+            progress = read_progress(self._house.store.work, number, row.attempt)
+            found["now"] = trouble or ("ended" if ended else doing(row, progress, self._house.store.clock()))
+            self._key = (row.state, row.reason, row.attempt, trouble, progress and _without_times(progress, row))
+            tell(found)
+            if ended:
+                return found
+            self._pause(POLL_SECONDS)
+
+    def _print_change(self, found: dict[str, Any]) -> None:
+        number, state, text = found["number"], found["state"], found["now"]
+        self._say(self._key, {"campaign": number, "state": state, "text": text, "progress": found["progress"]})
+
+    def _say(self, key: tuple[object, ...], event: dict[str, Any]) -> None:
+        now = self._house.store.clock()
+        waited = 0.0 if self._said_at is None else (now - self._said_at).total_seconds()
+        if key == self._last and waited < AGAIN_SECONDS:
+            return
+        self._last, self._said_at = key, now
+        if self._as_json:
+            line = json.dumps({"at": now.isoformat(), **event})
+        else:
+            of = "" if event["campaign"] is None else f"campaign {event['campaign']} {event['state']}: "
+            line = f"{now:%H:%M:%S} {of}{event['text']}"
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    def _up_or_fail(self, what: str) -> str | None:
+        """What keeps the campaign from going on, if it is the coordinator itself."""
+        now, root = self._house.store.clock(), self._house.folder.root
+        if is_up(root):
+            self._down_since = None
+            tick = self._house.folder.tick
+            age = tick.age()
+            if age is not None and age > tick.limit:
+                return f"the coordinator has done nothing for {age:.0f} s: see {root / 'logs' / 'coordinator.jsonl'}"
+            return None
+        self._down_since = self._down_since or now
+        advice = f"no `up` runs here, and nothing goes on without it: {start_command('server', root)}"
+        if (now - self._down_since).total_seconds() >= UP_SECONDS:
+            raise UnavailableError(f"{what}, and {advice}")
+        return advice
+
+
+def doing(row: CampaignRow, progress: Progress | None, now: datetime) -> str:
+    """What an open campaign does or waits for."""
+    if row.retry_at is not None and now < row.retry_at:
+        return f"waits until {row.retry_at:%H:%M:%S} UTC: {row.reason}"
+    if progress is not None:
+        return describe(progress, Terms.model_validate(row.settings), now)
+    if row.run is None:
+        return "waits for the coordinator to start it"
+    return "its run is starting"
+
+
+def _without_times(progress: Progress, row: CampaignRow) -> tuple[object, ...]:
+    return headline(progress, Terms.model_validate(row.settings)), progress.waiting, progress.left_out
+
+
+def summary(row: CampaignRow) -> dict[str, Any]:
+    """A row of the list."""
+    return {
+        "number": row.number,
+        "kind": row.kind,
+        "state": row.state,
+        "reason": row.reason,
+        "from": row.parent,
+        "result": row.result,
+        "changed": row.changed,
+        "due": row.due,
+    }
+
+
+def details(house: House, number: int) -> dict[str, Any]:
+    """All about a campaign."""
+    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation import find  # noqa: PLC0415
+
+    row = house.store.get(number)
+    with transaction(house.engine) as session:
+        attested = find(session, number)
+    progress = None if CampaignState(row.state).ended else read_progress(house.store.work, number, row.attempt)
+    return {
+        **summary(row),
+        "attestation": None if attested is None else attested.text,
+        "attempt": row.attempt,
+        "retry_at": row.retry_at,
+        "progress": None if progress is None else progress.model_dump(mode="json"),
+        "steps": [
+            {"step": phase.step, "finished": phase.finished}
+            for phase in house.store.phases(number)
+            if not phase.step.startswith("state:")
+        ],
+        "events": [
+            {"at": event.at, "kind": event.kind, "site": event.site, "detail": event.detail}
+            for event in house.store.events(number)
+        ],
+    }
+
+
+def drawn(found: dict[str, Any]) -> Group:
+    """`details` for people."""
+    fields = {name: value for name, value in found.items() if name not in {"steps", "events", "progress", "now"}}
+    events = rows_table(("at", "what", "site", "detail"), (event.values() for event in found["events"]))
+    steps = ", ".join(step["step"] for step in found["steps"]) or "none yet"
+    return Group(fields_table(fields), f"finished steps: {steps}", events)
