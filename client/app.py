@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from client import clientapp
 from client.settings import CONFIG_FILE, FOLDER_VARIABLE, SiteFolder
 from client.trust import Trust
-from common import structured_log
+from common import installation, structured_log
 from common.errors import EvidenceError, FedForgetError, InputError, MissingBaseError, RefusedError, WireError
 from common.instructions import Instruction
 from common.wire import (
@@ -46,6 +46,7 @@ log = logging.getLogger("fedforget.client")
 if FOLDER_VARIABLE in os.environ:
     # A real site's log keeps lines of ours only, and knows them by their form.
     structured_log.configure()
+installation.check()
 app = ClientApp()
 
 

@@ -24,6 +24,7 @@ from client.supernode import Task, Tasks
 from common.errors import FedForgetError, UnavailableError
 from common.files import read_private, write_private
 from common.flower import LOOPBACK, environment
+from common.installation import check
 
 log = logging.getLogger("fedforget.launcher")
 
@@ -74,7 +75,7 @@ class Launcher:
 
     def _decide(self, task: Task) -> Task | None:
         """Start or refuse a task; the next one, if it came while this one ran."""
-        approved = task.digest in self._approved()
+        approved = _is_intact() and task.digest in self._approved()
         level, decision = (logging.INFO, "approved") if approved else (logging.WARNING, "refused")
         log.log(level, "decision=%s bundle=%s task=%d", decision, task.digest, task.number)
         if approved:
@@ -143,6 +144,16 @@ class Launcher:
 def _stop_on_signals(set_stop: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: set_stop())
+
+
+def _is_intact() -> bool:
+    """Whether the installation still is FedForget's: another package may have been installed since the start."""
+    try:
+        check()
+    except FedForgetError as err:
+        log.error("nothing is approved: %s", err)
+        return False
+    return True
 
 
 def run(folder: SiteFolder) -> None:

@@ -11,7 +11,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel
 
-from common import structured_log
+from common import installation, structured_log
 from common.config import ExperimentConfig
 from common.errors import RefusedError
 from common.files import write_text
@@ -43,6 +43,7 @@ class SimulatedServer(BaseModel):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Carry on the campaign that the run was started for; all else lies in the coordinator's own folder."""
+    installation.check()
     root = os.environ.get(FOLDER_VARIABLE)
     if not root:
         raise RefusedError(

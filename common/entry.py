@@ -1,0 +1,36 @@
+"""Where the three commands start: the installation is checked before any command is imported.
+
+A command line whose own module another package took away or overwrote could not say so itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from common.errors import FedForgetError
+from common.installation import check
+
+
+def server() -> None:
+    """`fedforget-server`."""
+    _run("server.cli")
+
+
+def site() -> None:
+    """`fedforget-site`."""
+    _run("client.cli")
+
+
+def simulation() -> None:
+    """`fedforget-sim`."""
+    _run("simulations.cli")
+
+
+def _run(module: str) -> None:
+    try:
+        check()
+    except FedForgetError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    import_module(module).app()
