@@ -12,7 +12,7 @@
     ├── WireError                   exit code 3: a message from the other side does not fit
     │   └── MissingBaseError        changes of weights that are not here: the whole model is asked for
     ├── RefusedError                exit code 4: allowed by nobody: no consent, no approval
-    ├── UnavailableError            exit code 5: a site or a service did not answer
+    ├── UnavailableError            exit code 5: a site or a service did not answer, or what was waited for did not come
     └── EvidenceError               exit code 6: a signature, a digest or a proof does not hold
 
 Messages never hold a patient's id, name, report or path: they point at a file of the user's and a row in it.
@@ -20,11 +20,35 @@ Messages never hold a patient's id, name, report or path: they point at a file o
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How every command ends; `docs/reference/commands.md` says what each means for a command, and a test compares."""
+
+    meaning: str
+
+    DONE = 0, "done"
+    FAILED = 1, "unforeseen; of doctor, a check failed; of a study, a part of it"
+    INPUT = 2, "what was given is wrong"
+    MESSAGE = 3, "a message from the other side does not fit"
+    REFUSED = 4, "refused"
+    UNAVAILABLE = 5, "a site or a service did not answer, or what was waited for did not come"
+    EVIDENCE = 6, "a signature, a digest or a proof does not hold"
+    STOPPED = 130, "stopped"
+
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        """A code with what it means."""
+        found = int.__new__(cls, code)
+        found._value_ = code
+        found.meaning = meaning
+        return found
+
 
 class FedForgetError(Exception):
     """Base of the tree."""
 
-    exit_code = 1
+    exit_code: ExitCode = ExitCode.FAILED
 
 
 class InputError(FedForgetError):
@@ -36,7 +60,7 @@ class InputError(FedForgetError):
         remedy: what to do about it.
     """
 
-    exit_code = 2
+    exit_code = ExitCode.INPUT
 
     def __init__(self, problem: str, *, where: str = "", remedy: str = "") -> None:
         self.problem, self.where, self.remedy = problem, where, remedy
@@ -78,7 +102,7 @@ class OutputError(InputError):
 class WireError(FedForgetError):
     """A message from the other side does not fit its schema."""
 
-    exit_code = 3
+    exit_code = ExitCode.MESSAGE
 
 
 class MissingBaseError(WireError):
@@ -88,16 +112,16 @@ class MissingBaseError(WireError):
 class RefusedError(FedForgetError):
     """Something was asked for that nobody allowed."""
 
-    exit_code = 4
+    exit_code = ExitCode.REFUSED
 
 
 class UnavailableError(FedForgetError):
     """A site or a service did not answer in time."""
 
-    exit_code = 5
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class EvidenceError(FedForgetError):
     """A signature, a digest or a proof does not hold."""
 
-    exit_code = 6
+    exit_code = ExitCode.EVIDENCE

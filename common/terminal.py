@@ -15,13 +15,10 @@ import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from common.errors import FedForgetError
+from common.errors import ExitCode, FedForgetError
 from common.installation import check
 
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 unforeseen; 2 what was given is wrong; 3 a message from the other side does not fit; "
-    "4 refused; 5 a site or a service did not answer; 6 a signature, a digest or a proof does not hold; 130 stopped."
-)
+EXIT_CODES = f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
 
 Folder = Annotated[Path, typer.Option("--dir", help="The folder that `init` made.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
@@ -64,7 +61,7 @@ def clear_errors(stopped: str = "stopped") -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         Console(stderr=True).print(stopped, soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(ExitCode.STOPPED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

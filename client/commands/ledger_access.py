@@ -22,10 +22,12 @@ Who = Annotated[str | None, typer.Option("--steward", help="Who does this.  [def
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Ledger]:
-    """The ledger of the site in `folder`; raises as `open_ledger`."""
+    """The ledger of the site in `folder`; raises as `open_ledger`, or an `InputError` where there is no such folder."""
     from client.consent.opening import open_ledger  # noqa: PLC0415 - the database
     from client.settings import SiteFolder  # noqa: PLC0415
 
+    if not folder.is_dir():
+        raise InputError("there is no such folder", where=str(folder), remedy="check --dir, or fedforget-site init")
     with open_ledger(SiteFolder(folder)) as ledger:
         yield ledger
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from common.errors import ExitCode
 from common.terminal import AsJson, Folder, clear_errors, show
 
 
@@ -20,4 +21,4 @@ def doctor(folder: Folder = Path("."), as_json: AsJson = False) -> None:
         found = examine(ServerFolder(folder), datetime.now(UTC))
         show(as_rows(found), as_table(found), as_json=as_json)
         if failed(found):
-            raise typer.Exit(1)
+            raise typer.Exit(ExitCode.FAILED)
