@@ -3,7 +3,11 @@
     python -m client.inbox --dir DIR
 
 A list counts when `LIST.sig` beside it holds a detached signature over its bytes by a key that `site.toml` names; it
-may be put there in any order and slowly. Nothing but its name, counts and reasons is written about it.
+may be put there in any order and slowly. What was read is what is recorded and moved: a list that takes its place
+meanwhile stays and is read anew. Nothing but its name, counts and reasons is written about it.
+
+A list goes to `done/` when a patient of this site is on it, to `doubtful/` while a person must say who is meant, and to
+`unknown/` when nobody of this site is on it.
 """
 
 from __future__ import annotations
@@ -14,16 +18,15 @@ import logging
 import os
 import re
 import signal
-import stat
-import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from client.consent.ledger import Ledger
@@ -31,7 +34,10 @@ from client.consent.opening import open_ledger
 from client.consent.revocation import Receipt, Request, Source
 from client.process import main
 from client.settings import SiteFolder
-from common.data.manifest import read_patient_list
+from client.taken_files import ReadFile, give_back, read_file, take_away
+from common.data.identifiers import IdentifierError, normal
+from common.data.patient_list import parse_patient_list
+from common.data.table import MOST_SHOWN
 from common.errors import ConfigError, EvidenceError, FedForgetError, InputError
 from common.evidence.keys import PublicKey
 from common.files import sync_folder, write_durable
@@ -42,7 +48,11 @@ QUIET = timedelta(seconds=10)
 MOST_BYTES = 64 * 2**20
 _SIGNATURE_BYTES = 128
 _RECEIPT = "receipt.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|txt)", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|txt|csv\.gz|txt\.gz)", re.ASCII)
+_TAKEN_ROOMS = ("done", "doubtful", "unknown")
+
+Files = tuple[ReadFile, ReadFile]
+"""A list and its signature."""
 
 _log = logging.getLogger("fedforget.inbox")
 
@@ -74,39 +84,41 @@ class Inbox:
         Raises:
             InputError: a file of the site is damaged, or the folder cannot be written: the lists stay where they are.
         """
+        give_back(self.folder)
         names = [name for name in sorted(os.listdir(self.folder)) if _NAME.fullmatch(name)]
         return sum(self._take(name, now) for name in names if (self.folder / f"{name}.sig").exists())
 
     def _take(self, name: str, now: datetime) -> bool:
         path, seal = self.folder / name, self.folder / f"{name}.sig"
         try:
-            content, signature = _read(path, MOST_BYTES), _read(seal, _SIGNATURE_BYTES)
-            changed = datetime.fromtimestamp(max(path.stat().st_mtime, seal.stat().st_mtime), UTC)
+            found, signature = read_file(path, MOST_BYTES), read_file(seal, _SIGNATURE_BYTES)
         except FileNotFoundError:
             return False  # taken away meanwhile
         except InputError as err:
-            self._refuse(name, err.problem)
+            self._refuse(name, err.problem, None)
             return True
-        if not any(_holds(key, signature, content) for key in self.keys):
+        changed, files = datetime.fromtimestamp(max(found.changed, signature.changed), UTC), (found, signature)
+        if not any(_holds(key, signature.content, found.content) for key in self.keys):
             if timedelta(0) <= now - changed < QUIET:
                 return False
-            self._refuse(name, "the signature is not one of a key that site.toml names, over these bytes")
+            self._refuse(name, "the signature is not one of a key that site.toml names, over these bytes", files)
             return True
         # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
-        number = hashlib.sha256(b"fedforget opt-out list\0" + signature).hexdigest()[:16]
+        number = hashlib.sha256(b"fedforget opt-out list\0" + signature.content).hexdigest()[:16]
         try:
             self._check_new(number)
-            patients = _patients(name, content)
+            patients = _patients(name, found.content, self.ledger.is_near)
         except InputError as err:
-            self._refuse(name, err.problem)
+            self._refuse(name, _reason(err), files)
             return True
         request = Request(Source("list", number), number, min(changed, now))
-        self._done(name, number, self.ledger.record(request, patients, also_unknown=True))
+        self._done(name, number, files, self.ledger.record(request, patients, also_unknown=True))
         return True
 
     def _check_new(self, number: str) -> None:
         """Raise for a list that was taken and moved; one that a killed process left before that is still to be."""
-        for note in (self.folder / "done").glob(f"*.{_RECEIPT}"):
+        notes = (note for room in _TAKEN_ROOMS for note in (self.folder / room).glob(f"*.{_RECEIPT}"))
+        for note in notes:
             if not note.with_name(note.name.removesuffix(f".{_RECEIPT}")).exists():
                 continue
             said = json.loads(note.read_bytes())
@@ -114,22 +126,29 @@ class Inbox:
                 before = said["receipt"]
                 raise InputError(f"this very list was taken before, under receipt {before}; nothing was recorded")
 
-    def _done(self, name: str, number: str, receipt: Receipt) -> None:
+    def _done(self, name: str, number: str, files: Files, receipt: Receipt) -> None:
         answer = {
             "list": number,
             "receipt": receipt.receipt,
             "patients": receipt.patients,
+            "known": receipt.known,
+            "unknown": receipt.unknown,
+            "doubtful": receipt.doubtful,
+            "note": receipt.note,
             "received": receipt.received.isoformat(),
             "due": receipt.due.isoformat(),
         }
-        self._move(name, "done", _RECEIPT, json.dumps(answer, indent=2).encode() + b"\n")
-        _log.info("a list was taken: receipt %s, %d patients", receipt.receipt, receipt.patients)
+        room = "doubtful" if receipt.doubtful else "done" if receipt.known else "unknown"
+        self._move(name, room, _RECEIPT, json.dumps(answer, indent=2).encode() + b"\n", files)
+        log = _log.info if room == "done" else _log.warning
+        note = f"; {receipt.note}" if receipt.note else ""
+        log("a list was taken: receipt %s, %d patients%s", receipt.receipt, receipt.patients, note)
 
-    def _refuse(self, name: str, reason: str) -> None:
-        self._move(name, "refused", "reason.txt", reason.encode() + b"\n")
+    def _refuse(self, name: str, reason: str, files: Files | None) -> None:
+        self._move(name, "refused", "reason.txt", reason.encode() + b"\n", files)
         _log.warning("a list was refused: %s", reason)
 
-    def _move(self, name: str, room: str, suffix: str, note: bytes) -> None:
+    def _move(self, name: str, room: str, suffix: str, note: bytes, files: Files | None) -> None:
         """The note first: a list that was moved has one. A list of the same name that is there already stays."""
         target = self.folder / room
         target.mkdir(mode=0o700, exist_ok=True)
@@ -140,9 +159,9 @@ class Inbox:
             moved = f"{stem}-{number}{dot}{kind}"
         write_durable(target / f"{moved}.{suffix}", note)
         # The signature last: without it a list that is left after a crash would never be looked at again.
-        os.replace(self.folder / name, target / moved)
-        with suppress(FileNotFoundError):
-            os.replace(self.folder / f"{name}.sig", target / f"{moved}.sig")
+        found, signature = files or (None, None)
+        take_away(self.folder / name, target / moved, found)
+        take_away(self.folder / f"{name}.sig", target / f"{moved}.sig", signature)
         sync_folder(target)
         sync_folder(self.folder)
 
@@ -169,22 +188,6 @@ def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
         yield Inbox(ledger, folder.inbox, tuple(keys))
 
 
-def _read(path: Path, most: int) -> bytes:
-    """A regular file's content; a link could lead to a file that its sender may not read."""
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InputError("not a regular file")
-            content = file.read(most + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as err:
-        raise InputError(f"cannot be read: {err.strerror}") from None
-    if len(content) > most:
-        raise InputError(f"more than {most} bytes")
-    return content
-
-
 def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
     try:
         key.verify(signature, content)
@@ -193,20 +196,45 @@ def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
     return True
 
 
-def _patients(name: str, content: bytes) -> Sequence[str]:
+def _patients(name: str, content: bytes, is_patient: Callable[[str], bool]) -> Sequence[str]:
     """Those whom a list names, read from the very bytes that were signed."""
-    if name.endswith(".json"):
+    if not name.endswith(".json"):
+        return parse_patient_list(content, "", is_patient, most=MOST_BYTES)
+    patients, found, wrong = _json_list(content).patients, dict[str, None](), dict[int, str]()
+    for number, patient in enumerate(patients, start=1):
         try:
-            patients = OptOutList.model_validate_json(content).patients
-        except ValidationError:
-            raise InputError('not of the form {"patients": ["id", ...]}') from None
-        if not all(patient.strip() for patient in patients):
-            raise InputError("an empty id")
-        return tuple(dict.fromkeys(patient.strip() for patient in patients))
-    with tempfile.TemporaryDirectory(prefix="opt-out-") as room:
-        copy = Path(room) / "list.csv"
-        copy.write_bytes(content)
-        return read_patient_list(copy)
+            found[normal(patient)] = None
+        except IdentifierError as err:
+            wrong[number] = err.problem
+    if wrong:
+        numbers, more = [*wrong][:MOST_SHOWN], len(wrong) - MOST_SHOWN
+        listed = ", ".join(map(str, numbers)) + (f" and {more} more" if more > 0 else "")
+        raise InputError(f"entry {listed}: {wrong[numbers[0]]}")
+    return tuple(found)
+
+
+def _json_list(content: bytes) -> OptOutList:
+    """A list of which every reader reads the same: no key twice."""
+    try:
+        return OptOutList.model_validate(json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique))
+    except (ValueError, RecursionError):  # a ValidationError is one too
+        raise InputError('not of the form {"patients": ["id", ...]} with every key once') from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _reason(err: InputError) -> str:
+    """One line with all rows that are wrong, as far as they are listed."""
+    rows = [one.where.strip() for one in (err, *err.others) if one.where.strip()]
+    more = f" and {err.unlisted} more" if err.unlisted else ""
+    where = f"{', '.join(rows)}{more}: " if rows else ""
+    remedy = f" ({err.remedy})" if err.remedy else ""
+    return f"{where}{err.problem}{remedy}"
 
 
 def run(folder: SiteFolder) -> None:

@@ -61,6 +61,10 @@ class InputError(FedForgetError):
     """
 
     exit_code = ExitCode.INPUT
+    others: tuple[InputError, ...] = ()
+    """Of a table: what is wrong with further rows, as far as it is listed."""
+    unlisted: int = 0
+    """How many more rows are wrong than are listed."""
 
     def __init__(self, problem: str, *, where: str = "", remedy: str = "") -> None:
         self.problem, self.where, self.remedy = problem, where, remedy

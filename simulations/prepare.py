@@ -11,8 +11,9 @@ from client.data_import import assign_sets, check_images
 from client.site_files import write_site
 from common.data.duplicates import patient_groups
 from common.data.image_cache import ImageCache
-from common.data.manifest import Manifest, read_manifest, read_patient_list
+from common.data.manifest import Manifest, read_manifest
 from common.data.mimic_cxr import read_mimic_cxr
+from common.data.patient_list import read_patient_list
 from common.data.splits import Groups, choose_forget, partition
 from common.data.tokenizer import load_tokenizer
 from common.errors import CohortError, ConfigError, OutputError

@@ -59,11 +59,14 @@ def letter(
 def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file: Path | None) -> Subject:
     from client.consent.linkage_told import told_of  # noqa: PLC0415
     from client.letter.letter import Subject  # noqa: PLC0415
-    from common.data.manifest import read_patient_list  # noqa: PLC0415
+    from common.data.patient_list import read_patient_list  # noqa: PLC0415
 
     found = ledger.standing(receipt)
     if patient_file is not None:
-        names = [ledger.pseudonyms.of(patient) for patient in read_patient_list(patient_file)]
+        names = [
+            ledger.pseudonyms.of(ledger.named(patient, exact=True).identifier)
+            for patient in read_patient_list(patient_file)
+        ]
         if len(names) != 1:
             raise InputError("a letter is for one patient", where=str(patient_file), remedy="put one id into it")
         found = tuple(standing for standing in found if standing.pseudonym == names[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,7 +53,7 @@ def revoke(
     from client.consent.office import Form, hand_in  # noqa: PLC0415
     from client.consent.permission import permissions_of  # noqa: PLC0415
     from client.consent.vault import Vault  # noqa: PLC0415
-    from common.data.manifest import read_patient_list  # noqa: PLC0415
+    from common.data.patient_list import read_patient_list  # noqa: PLC0415
 
     with clear_errors("stopped; nothing was recorded unless a receipt was printed"), opened(folder) as ledger:
         now, place = ledger.clock(), ledger.folder
@@ -70,7 +71,7 @@ def revoke(
             ledger,
             permissions_of(ledger) if place.settings_file.exists() else None,
             Vault(place.vault, token_bytes),
-            read_patient_list(patient_file) if patient_file else _from_input(),
+            read_patient_list(patient_file, ledger.is_near) if patient_file else _from_input(ledger.is_near),
             form,
             token_hex(8),
             also_unknown=also_unknown,
@@ -78,6 +79,10 @@ def revoke(
         fields = {
             "receipt": made.receipt,
             "patients": made.patients,
+            "known": made.known,
+            "unknown": made.unknown,
+            "doubtful": made.doubtful,
+            "note": made.note,
             "revoked_before": made.earlier,
             "received": made.received,
             "due": made.due,
@@ -89,16 +94,16 @@ def revoke(
         show(fields, fields_table({**fields, "other_hospitals": told}), as_json=as_json)
 
 
-def _from_input() -> tuple[str, ...]:
+def _from_input(is_patient: Callable[[str], bool]) -> tuple[str, ...]:
     """Ids from standard input, or typed without being shown."""
-    from common.data.manifest import one_a_line  # noqa: PLC0415
+    from common.data.patient_list import parse_patient_list, parse_patients  # noqa: PLC0415
 
     if not sys.stdin.isatty():
-        return one_a_line("standard input", sys.stdin.read().splitlines())
+        return parse_patient_list(sys.stdin.buffer.read(), "standard input", is_patient)
     lines = []
     while line := getpass.getpass("patient id (not shown; empty to end): "):
         lines.append(line)
-    return one_a_line("the ids typed", lines)
+    return parse_patients("\n".join(lines), "the ids typed", is_patient)
 
 
 def _document(path: Path) -> bytes:

@@ -40,6 +40,7 @@ from client.consent.transitions import check_transition, classified
 from client.database import PatientRow
 from client.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
+from common.data.identifiers import IdentifierError
 from common.errors import CohortError, InputError, UnavailableError
 from common.records import Subset
 from common.sql import reading, transaction
@@ -114,6 +115,14 @@ class Ledger:
     def named(self, patient: str, *, exact: bool = False) -> Named:
         """Whom an identifier names: a patient here, one who only looks so, or a stranger; raises as `record`."""
         return self._known.named(patient, exact=exact)
+
+    def is_near(self, text: str) -> bool:
+        """Whether a text is, or looks like, an identifier of the site: no heading of a list may be one."""
+        try:
+            named = self.named(text)
+        except IdentifierError:
+            return False
+        return named.known or named.is_doubtful
 
     def record(self, request: Request, patients: Collection[str], *, also_unknown: bool = False) -> Receipt:
         """Record a revocation: from now on no train or retain batch holds these patients, whichever process makes it.

@@ -1,18 +1,19 @@
-"""Manifests: a CSV with a row per image, and lists of patients to forget."""
+"""Manifests: a CSV with a row per image."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.data.table import Problems, Table, read_table, read_text
+from common.data.table import Problems, Table, read_table
 from common.errors import CohortError, ManifestError
 from common.records import Cohort, Split, Study, Subset
 
 COLUMNS = ("patient_id", "study_id", "image", "report", "label")
 """Columns every manifest has; `site`, `view` and `split` may be added, others are ignored."""
+
+_IDENTIFIERS = ("patient_id", "study_id")
 
 SUBSET_NAMES: Mapping[str, Subset] = {
     **{subset.value: subset for subset in Subset},
@@ -46,7 +47,7 @@ def read_manifest(path: Path, classes: Sequence[str] | None = None) -> Manifest:
     """Read a manifest; image paths are relative to its folder.
 
     Args:
-        path: a UTF-8 CSV file with `COLUMNS`, optionally `site`, `view` and `split`.
+        path: a CSV file with `COLUMNS`, optionally `site`, `view` and `split`.
         classes: names of the labels; None takes the distinct labels, sorted (as numbers when all are integers).
 
     Raises:
@@ -60,7 +61,8 @@ def read_manifest(path: Path, classes: Sequence[str] | None = None) -> Manifest:
     first_line: dict[tuple[str, Path], int] = {}
     subset_of: dict[str, Subset] = {}
     studies = []
-    for line, row in table:
+    for line, values in table:
+        row = {**values, **{name: problems.identifier(values[name], name, table.place(line)) for name in _IDENTIFIERS}}
         image = path.parent / row["image"]
         for problem, remedy in _wrong(row, image, names):
             problems.add(ManifestError(problem, where=table.place(line), remedy=remedy))
@@ -97,49 +99,6 @@ def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
     if all(label.removeprefix("-").isdecimal() for label in distinct):
         return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct))
-
-
-def read_patient_list(path: Path) -> tuple[str, ...]:
-    """Read the patients to be forgotten, in the order of the file, each once.
-
-    The file is a CSV with a column `patient_id` or `subject_id`, or holds one id a line.
-
-    Raises:
-        ManifestError: the file is missing, not UTF-8, has no such column, or a row without an id.
-        CohortError: it names nobody.
-    """
-    lines = read_text(path).splitlines()
-    header = [name.strip() for name in next(csv.reader(lines[:1]), [])]
-    column = next((name for name in ("patient_id", "subject_id") if name in header), None)
-    if column is None:
-        return one_a_line(str(path), lines)
-    table = read_table(path, (column,))
-    problems = Problems()
-    for line, row in table:
-        if not row[column]:
-            problems.add(ManifestError(f"empty {column}", where=table.place(line), remedy="fill it in"))
-    problems.raise_any()
-    return tuple(dict.fromkeys(row[column] for row in table.rows))
-
-
-def one_a_line(source: str, lines: Sequence[str]) -> tuple[str, ...]:
-    """Patients of a list with one id a line, each once, in order; `source` names it in an error.
-
-    Raises:
-        ManifestError: a line holds several values.
-        CohortError: it names nobody.
-    """
-    for number, text in enumerate(lines, start=1):
-        if "," in text or ";" in text or "\t" in text:
-            raise ManifestError(
-                "several values in a list of patients",
-                where=f"{source} row {number}",
-                remedy="give one id a line, or a CSV with a column patient_id or subject_id",
-            )
-    patients = tuple(dict.fromkeys(text.strip() for text in lines if text.strip()))
-    if not patients:
-        raise CohortError("the list names no patient", where=source, remedy="give one id a line")
-    return patients
 
 
 def _wrong(row: Mapping[str, str], image: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:

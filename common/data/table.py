@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.data.identifiers import IdentifierError, from_cell
+from common.data.separators import Records, has_header, records_of
+from common.data.table_text import decoded, read_bytes
 from common.errors import InputError, ManifestError
+
+MOST_SHOWN = 20
+"""Bad rows that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,76 +42,90 @@ class Problems:
         """Note a problem; of one place only the first counts."""
         self._found.setdefault(problem.where, problem)
 
+    def identifier(self, text: str, column: str, place: str) -> str:
+        """The normal form of a cell that holds an identifier; one that is none is a problem, and stays as it is."""
+        if not text:
+            return text
+        try:
+            return from_cell(text)
+        except IdentifierError as err:
+            self.add(ManifestError(f"{column}: {err.problem}", where=place, remedy=err.remedy))
+            return text
+
     def raise_any(self) -> None:
-        """Raise the first problem, saying how many more rows have one."""
+        """Raise the first problem, saying how many more rows have one; the error lists them up to `MOST_SHOWN`."""
         if not self._found:
             return
         first, *others = self._found.values()
         more = f" and {len(others)} more row{'s' if len(others) > 1 else ''}" if others else ""
-        raise type(first)(first.problem + more, where=first.where, remedy=first.remedy)
-
-
-def read_text(path: Path) -> str:
-    """Text of a UTF-8 file, with or without a byte order mark; raises a `ManifestError` that names the file."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError("no such file", where=str(path), remedy="check the path") from None
-    except UnicodeDecodeError as err:
-        row = err.object.count(b"\n", 0, err.start) + 1
-        raise ManifestError("not UTF-8 text", where=f"{path} row {row}", remedy="save the file as UTF-8") from None
-    except OSError as err:
-        raise ManifestError(f"cannot be read: {err.strerror}", where=str(path), remedy="check the path") from None
+        error = type(first)(first.problem + more, where=first.where, remedy=first.remedy)
+        error.others = tuple(others[: MOST_SHOWN - 1])
+        error.unlisted = max(0, len(others) + 1 - MOST_SHOWN)
+        raise error
 
 
 def read_table(path: Path, required: Sequence[str]) -> Table:
     """Read a CSV file whose header must hold `required`; blank lines are skipped.
 
+    Columns may be separated by commas, semicolons, tabs or vertical bars, and the file compressed by gzip; see
+    `common.data.table_text` for its encoding.
+
     Raises:
-        ManifestError: the file is missing, empty, not UTF-8 or not CSV, a column is missing or named twice, or a row
-            has more or fewer values than the header.
+        ManifestError: the file is missing, empty, no text that can be read without guessing or not CSV, a column is
+            missing or named twice, or a row has more or fewer values than the header.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    lines: list[int] = []
-    records: list[list[str]] = []
-    start = 1
-    try:
-        for record in reader:
-            if any(value.strip() for value in record):
-                records.append([value.strip() for value in record])
-                lines.append(start)
-            start = reader.line_num + 1
-    except csv.Error as err:
-        raise ManifestError(f"not valid CSV: {err}", where=f"{path} row {start}", remedy="check the quotes") from None
-    if not records:
-        raise ManifestError("the file is empty", where=str(path), remedy=f"needs the columns {', '.join(required)}")
-    header, rows = records[0], records[1:]
-    _check_header(path, header, required)
+    source = str(path)
+    is_header = set(required).issubset
+    text = decoded(read_bytes(path), source, lambda text: has_header(text, is_header))
+    records = records_of(text, source, is_header)
+    if not records.rows:
+        raise ManifestError("the file is empty", where=source, remedy=f"needs the columns {', '.join(required)}")
+    header, rows, lines = records.rows[0], records.rows[1:], records.lines[1:]
+    _check_header(source, records, required)
     if not rows:
-        raise ManifestError("no rows below the header", where=str(path), remedy="add a row per image")
-    problems = Problems()
-    for line, row in zip(lines[1:], rows, strict=True):
-        if len(row) != len(header):
+        raise ManifestError("no rows below the header", where=source, remedy="add a row per image")
+    check_lengths(source, records)
+    return Table(path, header, tuple(dict(zip(header, row, strict=True)) for row in rows), lines)
+
+
+def check_lengths(source: str, records: Records) -> None:
+    """Raise a `ManifestError` about all rows that have more or fewer values than the first one."""
+    problems, columns = Problems(), len(records.rows[0])
+    for line, row in zip(records.lines[1:], records.rows[1:], strict=True):
+        if len(row) != columns:
             problems.add(
                 ManifestError(
-                    f"{len(row)} values for {len(header)} columns",
-                    where=f"{path} row {line}",
-                    remedy="quote values that hold a comma or a line break",
+                    f"{len(row)} values for {columns} columns",
+                    where=f"{source} row {line}",
+                    remedy=f"columns are separated by {records.between}: quote values that hold one or a line break",
                 )
             )
     problems.raise_any()
-    return Table(path, tuple(header), tuple(dict(zip(header, row, strict=True)) for row in rows), tuple(lines[1:]))
 
 
-def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+def _check_header(source: str, records: Records, required: Sequence[str]) -> None:
+    header, place = records.rows[0], f"{source} row {records.lines[0]}"
     missing = [name for name in required if name not in header]
     if missing:
         plural = "s" if len(missing) > 1 else ""
+        read_as = f"its columns are separated by {records.between}" if len(header) > 1 else _apart(header[0], required)
         raise ManifestError(
             f"missing column{plural} {', '.join(missing)}",
-            where=f"{path} row 1",
-            remedy=f"the header needs {', '.join(required)}",
+            where=place,
+            remedy=f"the header needs {', '.join(required)}; {read_as}",
         )
     twice = [name for name in required if header.count(name) > 1]
     if twice:
-        raise ManifestError(f"column {twice[0]} is there twice", where=f"{path} row 1", remedy="keep one of them")
+        raise ManifestError(f"column {twice[0]} is there twice", where=place, remedy="keep one of them")
+
+
+def _apart(header: str, required: Sequence[str]) -> str:
+    """What stands between the names of a header that makes one column."""
+    names = [name for name in required if name in header]
+    rest = header
+    for name in sorted(names, key=len, reverse=True):
+        rest = rest.replace(name, "\0")
+    signs = set(rest.split("\0")[1:-1])
+    if len(names) > 1 and len(signs) == 1:
+        return f"'{signs.pop()}' is between them: save it with commas"
+    return "it has one column: separate columns by commas"

@@ -17,7 +17,7 @@ import numpy as np
 
 from client.site import Site
 from common.config import ExperimentConfig, parse
-from common.data.manifest import read_patient_list
+from common.data.patient_list import read_patient_list
 from common.device import derive_seed
 from common.evaluation.decision import decide
 from common.evaluation.distance import logit_distance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -125,7 +126,7 @@ def test_a_list_that_a_killed_process_left_after_it_was_recorded_is_no_replay(
     put(inbox, "a.txt", b"p-1\n")
     with monkeypatch.context() as patch:
         patch.setattr("client.inbox.write_durable", killed(write_durable))
-        patch.setattr("client.inbox.os.replace", killed(os.replace))
+        patch.setattr("client.taken_files.os.replace", killed(os.replace))
         with pytest.raises(KilledError):
             inbox.look(NOW)
     assert revoked(inbox) == {"p-1": "pending"}
@@ -180,7 +181,32 @@ def test_a_list_changed_after_signing_is_refused(inbox: Inbox) -> None:
         ("a.csv", b"patient_id\nsecret-1\n\xff\n", "not UTF-8"),
         ("a.json", b'{"patients": ["secret-1"], "more": 1}', "not of the form"),
         ("a.json", b'{"patients": []}', "not of the form"),
-        ("a.json", b'{"patients": ["secret-1", " "]}', "empty id"),
+        ("a.json", b'{"patients": ["secret-1", " "]}', "entry 2: an empty id"),
+        ("a.json", b'{"patients": ["secret-1"], "patients": ["secret-2"]}', "every key once"),
+        (
+            "a.json",
+            b'{"patients": ["secret-1", "secret\\u0000-2", "secret\\u202e-3"]}',
+            "entry 2, 3: an identifier with a con",
+        ),
+        ("a.json", b'{"patients": ["secret\\ud800"]}', "entry 1"),
+        ("a.json", b'{"patients": [1234567890123456789]}', "not of the form"),
+        ("a.json", b'{"patients": ' + b"[" * 100_000, "not of the form"),
+        ("a.txt", b"secret-1\nsecret\x00-2\n", "not text"),
+        ("a.txt", b"secret-1\nsecret\x1b[2J-2\nsecret\x07\n", "row 2, row 3: identifier: an identifier with a control"),
+        (
+            "a.csv",
+            b'patient_id\n1.2346E+11\nsecret-1\n"1,2346E+11"\n',
+            "row 2, row 4: patient_id: an identifier in scien",
+        ),
+        (
+            "a.csv",
+            b"patient_id\nsecret-1;secret-2\n",
+            "row 2: several values in a list of patients, separated by semic",
+        ),
+        ("a.csv", b"name,born\nsecret,1970\n", "separated by commas"),
+        ("a.csv", "patient_id\nsecret-\u0444\n".encode("utf-16-le"), "UTF-16 text without a byte-order mark"),
+        ("a.csv.gz", gzip.compress(b"patient_id\n" + b"\n" * (64 * 2**20)), "bytes when unpacked"),
+        ("a.csv.gz", gzip.compress(b"patient_id\nsecret-1\n")[:-9], "damaged gzip"),
     ],
 )
 def test_a_signed_list_that_cannot_be_read_is_refused_with_a_reason(
@@ -188,6 +214,54 @@ def test_a_signed_list_that_cannot_be_read_is_refused_with_a_reason(
 ) -> None:
     put(inbox, name, content)
     assert reason in refused(inbox, name)
+
+
+def test_a_list_of_strangers_alone_is_not_called_done(inbox: Inbox, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    put(inbox, "a.csv", b"patient_id\nx\ny\n")
+    assert inbox.look(NOW) == 1
+    receipt = json.loads((inbox.folder / "unknown" / "a.csv.receipt.json").read_text())
+    assert (receipt["known"], receipt["unknown"], receipt["doubtful"]) == (0, 2, 0)
+    assert receipt["note"].startswith("0 of 2 known here")
+    assert not (inbox.folder / "done").exists()
+    assert "0 of 2 known here" in caplog.text
+    put(inbox, "b.csv", b"patient_id\nx\ny\n")
+    assert inbox.look(NOW) == 1
+    assert "taken before" in (inbox.folder / "refused" / "b.csv.reason.txt").read_text()
+
+
+@pytest.mark.parametrize("replaced", ["list", "both", "in place"])
+def test_a_list_that_is_replaced_between_reading_and_moving_stays_and_is_read_anew(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, replaced: str
+) -> None:
+    put(inbox, "a.txt", b"p-1\n")
+    second = b"p-2\n"
+
+    def put_second(*_: object) -> None:
+        monkeypatch.undo()
+        new = inbox.folder / "new"
+        if replaced == "in place":
+            (inbox.folder / "a.txt").write_bytes(second)
+        else:
+            new.write_bytes(second)
+            os.replace(new, inbox.folder / "a.txt")
+        if replaced != "list":
+            new.write_bytes(KEY.sign(second))
+            os.replace(new, inbox.folder / "a.txt.sig")
+        write_durable(*_)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr("client.inbox.write_durable", put_second)
+    assert inbox.look(NOW + QUIET) == 1
+    assert revoked(inbox).keys() == {"p-1"}
+    assert (inbox.folder / "done" / "a.txt").read_bytes() == b"p-1\n"
+    assert (inbox.folder / "a.txt").read_bytes() == second
+    if replaced == "list":
+        assert not (inbox.folder / "a.txt.sig").exists()
+        (inbox.folder / "a.txt.sig").write_bytes(KEY.sign(second))
+    assert inbox.look(datetime.now(UTC)) == 1
+    assert revoked(inbox).keys() == {"p-1", "p-2"}
+    assert (inbox.folder / "done" / "a-2.txt").read_bytes() == second
+    assert sorted(os.listdir(inbox.folder)) == ["done"]
 
 
 def test_a_link_is_not_followed(inbox: Inbox) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from common.data.manifest import Manifest, read_manifest, read_patient_list
+from common.data.manifest import Manifest, read_manifest
+from common.data.patient_list import read_patient_list
 from common.errors import CohortError, InputError, ManifestError
 from common.records import Subset
 
@@ -151,7 +152,7 @@ def test_missing_columns_are_named(folder: Path) -> None:
         (b"", "the file is empty"),
         (b"\n\n", "the file is empty"),
         (b"patient_id,study_id,image,report,label\n", "no rows below the header"),
-        (b"patient_id,study_id,image,report,label\np,s,b.png,\xe4dema,0\n", "row 2: not UTF-8"),
+        (b"patient_id,study_id,image,report,label\np,s,b.png,\x81dema,0\n", "row 2: not UTF-8"),
         (b'patient_id,study_id,image,report,label\np,s,b.png,"open,0\n', "row 2: not valid CSV"),
         (b"patient_id,patient_id,study_id,image,report,label\np,p,s,b.png,r,0\n", "is there twice"),
     ],

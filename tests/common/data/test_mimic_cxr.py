@@ -8,8 +8,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from common.data.images import read_image
-from common.data.manifest import read_patient_list
 from common.data.mimic_cxr import read_mimic_cxr
+from common.data.patient_list import read_patient_list
 from common.errors import CohortError, InputError, ManifestError
 from common.records import Subset
 

@@ -1,0 +1,83 @@
+"""Files of a folder that others write to: read once, and moved only if they are still what was read."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import InputError
+from common.files import write_durable
+
+_TAKEN = re.compile(r"\.(.+)\.taken")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A file as it was read, and which one it was."""
+
+    content: bytes = field(repr=False)
+    device: int
+    number: int
+    changed: float
+
+    def is_still(self, path: Path) -> bool:
+        """Whether `path` is that very file with that very content."""
+        try:
+            now = read_file(path, len(self.content))
+        except (OSError, InputError):
+            return False
+        return (now.device, now.number, now.content) == (self.device, self.number, self.content)
+
+
+def read_file(path: Path, most: int) -> ReadFile:
+    """A regular file of at most so many bytes; a link could lead to one that its sender may not read.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: something else is there, or it cannot be read.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError("not a regular file")
+            content = file.read(most + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise InputError(f"cannot be read: {err.strerror}") from None
+    if len(content) > most:
+        raise InputError(f"more than {most} bytes")
+    return ReadFile(content, status.st_dev, status.st_ino, status.st_mtime)
+
+
+def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
+    """Move a file that was read to `target`; another one that has taken its place stays. What cannot be read goes.
+
+    It is compared under a name that nobody else writes to, as it may be replaced until then.
+    """
+    taken = file.with_name(f".{file.name}.taken")
+    try:
+        os.replace(file, taken)
+    except FileNotFoundError:
+        pass
+    else:
+        if found is None or found.is_still(taken):
+            os.replace(taken, target)
+            return
+    if found is not None:
+        write_durable(target, found.content)
+    give_back(file.parent)
+
+
+def give_back(folder: Path) -> None:
+    """Put what was taken, and is not what was read, back into its place; so too what a killed process left."""
+    for name in os.listdir(folder):
+        if (match := _TAKEN.fullmatch(name)) is not None:
+            with suppress(FileExistsError):  # a third file has replaced it
+                os.link(folder / name, folder / match[1], follow_symlinks=False)
+            os.unlink(folder / name)
