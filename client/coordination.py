@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +32,7 @@ from client.event_log import SiteLog
 from client.evidence import Evidence
 from client.holdings import HeldVersions
 from client.process import main
+from client.proxy import channel_options, proxy_of
 from client.settings import SiteFolder, heartbeat
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
@@ -197,8 +198,10 @@ def connect(folder: SiteFolder) -> Iterator[CoordinationStub]:
     credentials = grpc.ssl_channel_credentials(
         _read(folder.ca_certificate), read_private(folder.tls_key), _read(folder.certificate)
     )
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
-    with grpc.secure_channel(folder.settings().coordination, credentials, options) as channel:
+    settings = folder.settings()
+    options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    options += channel_options(proxy_of(settings), settings.coordination)
+    with grpc.secure_channel(settings.coordination, credentials, options) as channel:
         yield CoordinationStub(channel)
 
 

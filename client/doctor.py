@@ -8,8 +8,9 @@ from datetime import datetime
 from client.consent.opening import open_ledger
 from client.coordination import ask_status
 from client.database import pending_migration
-from client.doctor_ways_in import examine_ways_in
+from client.doctor_ways_in import examine_ways_in, fhir_address
 from client.event_log import SiteLog
+from client.proxy import proxy_of, set_and_unused
 from client.settings import SiteFolder, SiteSettings, heartbeat
 from client.site_files import read_site
 from client.up import secrets_of
@@ -29,6 +30,7 @@ from common.event_log_check import problems
 from common.flower import LOOPBACK
 from common.installation import own_version
 from common.private_keys import load_ec_key, load_signing_key
+from common.proxy import Proxy
 from common.service import accepts
 from common.sql import open_database
 from common.up_lock import is_up, start_command
@@ -96,15 +98,41 @@ def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> It
 
 
 def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
-    gateway = probes.service("gateway", settings.gateway)
+    try:
+        proxy = proxy_of(settings)
+    except ConfigError as err:
+        yield Check("proxy", "fail", f"{err.where}: {err.problem}", err.remedy)
+        return
+    yield _proxy(proxy, settings)
+    gateway = probes.service("gateway", settings.gateway, proxy)
     yield from gateway
     if not checks.failed(gateway):
         address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
-        yield from probes.tls(address, folder.ca_certificate, now, allowed)
-    coordination = probes.service("coordination", settings.coordination)
+        yield from probes.tls(address, folder.ca_certificate, now, allowed, proxy=proxy)
+    coordination = probes.service("coordination", settings.coordination, proxy)
     yield from coordination
     if not checks.failed(coordination):
         yield from _approval(folder)
+
+
+def _proxy(proxy: Proxy | None, settings: SiteSettings) -> Check:
+    """Which proxy, and for what; never with its user and password."""
+    if proxy is None and settings.proxy:
+        return Check("proxy", "warn", 'proxy = "env", and HTTPS_PROXY is not set', "set it where `up` is started")
+    if proxy is None:
+        unused = set_and_unused(settings)
+        if unused:
+            remedy = 'set proxy = "http://HOST:PORT" or proxy = "env" in site.toml, or leave it if none is needed'
+            return Check("proxy", "warn", f"{', '.join(unused)} in this environment: not used", remedy)
+        return checks.ok("proxy", "none is set")
+    addresses = {"gateway": settings.gateway, "coordination": settings.coordination}
+    if settings.fhir.enabled and settings.fhir.server:
+        addresses["FHIR server"] = fhir_address(settings.fhir)
+    through = [name for name, address in addresses.items() if proxy.serves(*probes.split(address))]
+    direct = [name for name in addresses if name not in through]
+    parts = [f"for {', '.join(through)}"] if through else []
+    parts += [f"not for {', '.join(direct)}"] if direct else []
+    return checks.ok("proxy", f"{proxy} {', '.join(parts)}")
 
 
 def _approval(folder: SiteFolder) -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,11 +12,12 @@ import httpx
 
 from client.consent_service.authority import clients, withdrawn
 from client.fhir.patients import read_patient_map
+from client.proxy import proxy_of
 from client.settings import ConsentServiceConfig, FhirConfig, SiteFolder, SiteSettings
 from common import checks, probes
 from common.certificates import load_certificate
 from common.checks import Check
-from common.errors import InputError
+from common.errors import ConfigError, InputError
 from common.evidence.keys import PublicKey
 from common.files import read_private
 from common.service import accepts
@@ -29,7 +31,7 @@ def examine_ways_in(folder: SiteFolder, settings: SiteSettings, now: datetime, *
     if settings.consent_service.enabled:
         yield from _consent_service(folder, settings.consent_service, now, up_runs=up_runs)
     if settings.fhir.enabled:
-        yield from _fhir(folder, settings.fhir, now, up_runs=up_runs)
+        yield from _fhir(folder, settings, now, up_runs=up_runs)
     if settings.inbox.enabled:
         yield from _inbox(folder, settings.inbox.keys)
 
@@ -54,7 +56,14 @@ def _consent_service(
     yield _port(name, config.host, config.port, up_runs=up_runs)
 
 
-def _fhir(folder: SiteFolder, config: FhirConfig, now: datetime, *, up_runs: bool) -> Iterator[Check]:
+def fhir_address(config: FhirConfig) -> str:
+    """`host:port` of the FHIR server that is pulled from."""
+    url = httpx.URL(config.server)
+    return f"{url.host}:{url.port or _HTTPS}"
+
+
+def _fhir(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs: bool) -> Iterator[Check]:
+    config = settings.fhir
     needed = [folder.pseudonym_secret]
     needed += [folder.root / config.token_file] if config.token_file else []
     needed += [folder.fhir_key] if config.client_id else []
@@ -72,8 +81,8 @@ def _fhir(folder: SiteFolder, config: FhirConfig, now: datetime, *, up_runs: boo
             yield checks.ok("FHIR patient map", f"{len(found.by_key or {})} patients")
     yield _port("FHIR", config.host, config.port, up_runs=up_runs)
     if config.server:
-        url = httpx.URL(config.server)
-        yield from probes.service("FHIR server", f"{url.host}:{url.port or _HTTPS}")
+        with contextlib.suppress(ConfigError):  # which the row about the proxy tells
+            yield from probes.service("FHIR server", fhir_address(config), proxy_of(settings))
 
 
 def _inbox(folder: SiteFolder, keys: tuple[str, ...]) -> Iterator[Check]:

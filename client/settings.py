@@ -170,6 +170,10 @@ class SiteSettings(Settings):
     steward_key: str = ""
     """Public key (PEM) of the data steward, who signs statements about revocations too; relative to the folder."""
     heartbeat_seconds: Positive = 60.0
+    proxy: str = Field(default="", repr=False)
+    """HTTP proxy for what leaves the hospital, `http://HOST:PORT`; `env`: the one in HTTPS_PROXY; empty: none."""
+    no_proxy: tuple[str, ...] = ()
+    """What is reached without it: names with their subdomains, addresses, networks."""
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()
     letter: LetterConfig = LetterConfig()

@@ -12,12 +12,14 @@ from pathlib import Path
 from client.consent.earlier_records import rename_members
 from client.consent.opening import open_ledger
 from client.consent.reminders import LedgerCollector
+from client.proxy import own_environment, proxy_of, supernode_environment
 from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings, heartbeat
 from client.supernode import supernode_argv
 from common import checks, probes
 from common.errors import InputError
 from common.flower import LOOPBACK, environment
 from common.log_filter import withhold_unknown
+from common.proxy import without_proxies
 from common.service import Port, accepts, keep_up, refuse_exposed, refuse_taken
 from common.supervisor import Child
 from common.up_lock import only_one
@@ -30,7 +32,8 @@ def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
     """The hospital's processes, in the order in which they are started; none waits for the coordinator's answer."""
     folder = SiteFolder(folder.root.resolve())  # a child may work in another folder than this process
     here = {FOLDER_VARIABLE: str(folder.root)}
-    env = {**os.environ, **environment(folder.flower_home), **here}
+    env = {**own_environment(settings, os.environ), **environment(folder.flower_home), **here}
+    outward = {**without_proxies(env), **supernode_environment(proxy_of(settings), settings.gateway)}
 
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
@@ -39,13 +42,13 @@ def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
         Child(
             "supernode",
             tuple(supernode_argv(folder, settings)),
-            env,
+            outward,
             ready_line=_ADMITTED,
             ready_within=0.0,
             stop_grace=7.0,
             explain=lambda: why_refused(folder, settings),
         ),
-        Child("launcher", own("client.launcher"), env, stop_grace=4.0),
+        Child("launcher", own("client.launcher"), without_proxies(env), stop_grace=4.0),
         Child("coordination", own("client.coordination"), env, stop_grace=3.0),
         *_ways_in(settings, own, env),
     )
@@ -56,10 +59,11 @@ def why_refused(folder: SiteFolder, settings: SiteSettings) -> str | None:
 
     A SuperNode whose signatures are too old or not valid yet ends with 0 and says nothing of a clock.
     """
-    found = probes.service("gateway", settings.gateway)
+    proxy = proxy_of(settings)
+    found = probes.service("gateway", settings.gateway, proxy)
     if not checks.failed(found):
         address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
-        found += probes.tls(address, folder.ca_certificate, datetime.now(UTC), allowed)
+        found += probes.tls(address, folder.ca_certificate, datetime.now(UTC), allowed, proxy=proxy)
     wrong = [check for check in found if check.result != "ok"]
     return "; ".join(f"{check.name}: {check.detail} ({check.remedy})" for check in wrong) or None
 

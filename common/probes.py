@@ -19,6 +19,7 @@ import httpx
 from common import checks
 from common.checks import Check
 from common.flower import LOOPBACK
+from common.proxy import Proxy, ProxyRefusalError
 
 _SECONDS = 5.0
 _HOSTNAME_MISMATCH, _IP_MISMATCH = 62, 64
@@ -70,13 +71,15 @@ def writable(folder: Path) -> Check:
     return Check("folder", "fail", "not a folder that this user can write", "check --dir and its owner")
 
 
-def service(name: str, address: str) -> list[Check]:
-    """Does the name in `host:port` resolve, and does something listen there?"""
+def service(name: str, address: str, proxy: Proxy | None = None) -> list[Check]:
+    """Does the name in `host:port` resolve, and does something listen there? Through the proxy where that serves it."""
     host, port = split(address)
+    if proxy is not None and proxy.serves(host, port):
+        return [_through(name, host, port, proxy)]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as err:
-        remedy = "check the name in site.toml and this machine's DNS"
+        remedy = "check the name in site.toml and this machine's DNS; a network with a proxy: set proxy there"
         return [Check(f"{name} name", "fail", f"{host} does not resolve: {err.strerror}", remedy)]
     resolved = checks.ok(f"{name} name", f"{host} is {found[0][4][0]}")
     try:
@@ -88,7 +91,28 @@ def service(name: str, address: str) -> list[Check]:
     return [resolved, checks.ok(f"{name} port", f"{host}:{port} is open")]
 
 
-def tls(address: tuple[str, int], ca: Path, now: datetime, allowed_skew: float, *, at: str = "") -> list[Check]:
+def _through(name: str, host: str, port: int, proxy: Proxy) -> Check:
+    """The proxy looks the name up, so that this machine's DNS need not know it."""
+    try:
+        proxy.tunnel(host, port, _SECONDS).close()
+    except ProxyRefusalError as err:
+        remedy = "check proxy and no_proxy in site.toml; whoever runs the proxy sees why in its log"
+        return Check(f"{name} port", "fail", f"{host}:{port} through {proxy}: {err}", remedy)
+    except OSError as err:
+        reason = "no answer" if isinstance(err, TimeoutError) else (err.strerror or "no answer")
+        return Check(f"{name} port", "fail", f"the proxy {proxy}: {reason}", "check proxy in site.toml; is it up?")
+    return checks.ok(f"{name} port", f"{host}:{port} is open through {proxy}")
+
+
+def tls(
+    address: tuple[str, int],
+    ca: Path,
+    now: datetime,
+    allowed_skew: float,
+    *,
+    at: str = "",
+    proxy: Proxy | None = None,
+) -> list[Check]:
     """Name, chain and days left of the gateway's certificate, and the clock against its HTTP `Date` (RFC 9110).
 
     `at` is the host that is dialled where that is not the one the certificate is to name.
@@ -101,7 +125,7 @@ def tls(address: tuple[str, int], ca: Path, now: datetime, allowed_skew: float, 
         return [Check(name, "fail", "the federation's certificate cannot be read", "fedforget-site join BUNDLE")]
     try:
         with (
-            socket.create_connection((at or host, port), timeout=_SECONDS) as plain,
+            _dialled(at or host, port, proxy) as plain,
             context.wrap_socket(plain, server_hostname=host) as secure,
         ):
             until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"])), UTC)
@@ -109,9 +133,9 @@ def tls(address: tuple[str, int], ca: Path, now: datetime, allowed_skew: float, 
     except ssl.SSLCertVerificationError as err:
         found = [_certificate_problem(name, err, host)]
         if err.verify_code in {_EXPIRED, _NOT_YET}:
-            found += _clock_of_anybody((at or host, port), host, allowed_skew)
+            found += _clock_of_anybody((at or host, port), host, allowed_skew, proxy)
         return found
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, ProxyRefusalError) as err:
         remedy = "does another program answer there, or a proxy in between?"
         return [Check(name, "fail", f"no TLS with {host}:{port} ({type(err).__name__})", remedy)]
     renew = "the coordinator: fedforget-server certificate renew"
@@ -122,19 +146,25 @@ def tls(address: tuple[str, int], ca: Path, now: datetime, allowed_skew: float, 
     return found if skew is None else [*found, checks.clock(skew, allowed_skew)]
 
 
-def _clock_of_anybody(address: tuple[str, int], host: str, allowed_skew: float) -> list[Check]:
+def _clock_of_anybody(address: tuple[str, int], host: str, allowed_skew: float, proxy: Proxy | None) -> list[Check]:
     """The clock against that of whoever answers: for a certificate that only its dates, or this clock, make invalid."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with (
-            socket.create_connection(address, timeout=_SECONDS) as plain,
+            _dialled(*address, proxy) as plain,
             context.wrap_socket(plain, server_hostname=host) as secure,
         ):
             skew = _skew(secure, host)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ProxyRefusalError):
         return []
     return [] if skew is None else [checks.clock(skew, allowed_skew)]
+
+
+def _dialled(host: str, port: int, proxy: Proxy | None) -> socket.socket:
+    if proxy is not None and proxy.serves(host, port):
+        return proxy.tunnel(host, port, _SECONDS)
+    return socket.create_connection((host, port), timeout=_SECONDS)
 
 
 def _skew(secure: ssl.SSLSocket, host: str) -> float | None:

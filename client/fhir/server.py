@@ -18,7 +18,9 @@ from client.fhir.links import check_address, own
 from client.fhir.page import Page, read_page
 from client.fhir.resources import UnusableResourceError, parse_json
 from client.fhir.smart import SignIn
+from client.proxy import Routes
 from common.errors import ConfigError, RefusedError, UnavailableError, WireError
+from common.proxy import Proxy
 from common.supervisor import Backoff
 
 _TRIES = 5
@@ -39,8 +41,8 @@ _HEADERS = {
 _BACKOFF = Backoff(first=0.5, most=20.0)
 
 
-def http_client(ca: Path | None, timeout: float = 30.0) -> httpx.Client:
-    """A client that trusts the hospital's own authority if given, follows no redirect and reads no proxy settings.
+def http_client(ca: Path | None, timeout: float = 30.0, proxy: Proxy | None = None) -> httpx.Client:
+    """A client that trusts the hospital's own authority if given, follows no redirect and takes the site's proxy.
 
     Raises:
         ConfigError: the authority's certificate cannot be read.
@@ -51,7 +53,7 @@ def http_client(ca: Path | None, timeout: float = 30.0) -> httpx.Client:
         raise ConfigError(
             "not a certificate in PEM", where=str(ca), remedy="give that of the FHIR server's authority"
         ) from None
-    return httpx.Client(verify=context, timeout=timeout, follow_redirects=False, trust_env=False)
+    return httpx.Client(transport=Routes(context, proxy), timeout=timeout, follow_redirects=False, trust_env=False)
 
 
 def token_url(http: httpx.Client, base: str) -> str:

@@ -29,6 +29,7 @@ from client.fhir.puller import Puller
 from client.fhir.question import policy_of, purpose_of
 from client.fhir.server import FhirServer, http_client, token_url
 from client.fhir.smart import SignIn
+from client.proxy import proxy_of
 from client.settings import FhirConfig, SiteFolder
 from common.errors import ConfigError, UnavailableError
 from common.files import read_private
@@ -74,11 +75,12 @@ def open_server(folder: SiteFolder, pause: Callable[[float], object] = time.slee
         UnavailableError: it was to say where to sign in, and does not answer.
         WireError: it does not say.
     """
-    config = folder.settings().fhir
+    settings = folder.settings()
+    config = settings.fhir
     if not config.server:
         raise ConfigError("no server is set", where=f"{folder.settings_file} [fhir]", remedy='set server = "https://…"')
     base = check_address(config.server, "fhir.server")
-    with http_client(_file(folder, config.server_ca)) as http:
+    with http_client(_file(folder, config.server_ca), proxy=proxy_of(settings)) as http:
         sign_in = None
         if config.client_id:
             place = check_address(config.token_url, "fhir.token_url") if config.token_url else token_url(http, base)

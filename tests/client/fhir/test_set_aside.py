@@ -205,7 +205,7 @@ PLACES = st.sampled_from([*places({**consent("c-7", "p-7", "inactive"), **SAMPLE
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=PLACES, garbage=GARBAGE)
 def test_garbage_in_any_field_loses_none_of_the_others_for_long(
     ehr: Any, make_intake: Make, path: tuple[Any, ...], garbage: object

@@ -1,0 +1,165 @@
+"""The HTTP proxy through which a hospital's network lets connections out: which ones, and how (RFC 9110, 9.3.6).
+
+A proxy's password stands in its address. Nothing here shows it: `str()` and `repr()` give the address without it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from common.errors import ConfigError, UnavailableError
+
+VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "grpc_proxy", "no_grpc_proxy"})
+"""Settings of the environment that other programs obey, in small letters."""
+_STATUS = re.compile(r"Tunnel connection failed: (\d{3})")
+_HINTS = {
+    403: "the proxy does not allow this address: have it allowed",
+    407: "the proxy asks for a user and a password, or refuses these",
+    502: "the proxy cannot reach it",
+    503: "the proxy cannot reach it",
+    504: "the proxy cannot reach it",
+}
+
+
+class ProxyRefusalError(UnavailableError):
+    """The proxy answers and makes no connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy.
+
+    Attributes:
+        url: its address with user and password.
+        host, port: of the proxy.
+        direct: what is reached without it: names with their subdomains, addresses, networks, each with or without a
+            port; `*` for everything.
+    """
+
+    url: str = field(repr=False)
+    host: str
+    port: int
+    direct: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"http://{_bracketed(self.host)}:{self.port}"
+
+    def serves(self, host: str, port: int) -> bool:
+        """Is this address reached through the proxy? This machine itself never is."""
+        host = host.strip("[]").rstrip(".").lower()
+        address = _address(host)
+        if host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback):
+            return False
+        return not any(_matches(pattern, host, address, port) for pattern in self.direct)
+
+    def tunnel(self, host: str, port: int, timeout: float) -> socket.socket:
+        """A connection through the proxy, which looks the name up itself.
+
+        Raises:
+            ProxyRefusalError: it answers, and makes no connection.
+            OSError: it does not answer.
+        """
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection.set_tunnel(host, port, headers=self._headers())
+        try:
+            connection.connect()
+        except OSError as err:
+            connection.close()
+            if found := _STATUS.match(str(err)):
+                status = int(found[1])
+                raise ProxyRefusalError(_HINTS.get(status, f"the proxy answers {status}")) from None
+            raise
+        except http.client.HTTPException:
+            connection.close()
+            raise ProxyRefusalError("what answers there is no HTTP proxy") from None
+        return connection.sock
+
+    def _headers(self) -> dict[str, str]:
+        parts = urlsplit(self.url)
+        if parts.username is None:
+            return {}
+        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return {"Proxy-Authorization": f"Basic {b64encode(secret.encode()).decode('ascii')}"}
+
+
+def read_proxy(url: str, direct: Sequence[str], where: str) -> Proxy:
+    """Check a proxy's address; a message never quotes it.
+
+    Raises:
+        ConfigError: it is none, or one of `direct` is not a name, an address or a network.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if parts.scheme != "http" or not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigError(
+            "not the address of an HTTP proxy", where=where, remedy="http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
+        )
+    if not url.isascii() or not url.isprintable() or any(letter.isspace() for letter in url):
+        raise ConfigError("a proxy's address with odd characters", where=where, remedy="write them as %XX")
+    patterns = tuple(text.strip().lower() for text in direct if text.strip())
+    if not all(map(_is_pattern, patterns)):
+        raise ConfigError(
+            "no_proxy holds what is no name, address or network",
+            where=where,
+            remedy='e.g. ["ehr.hospital.example", "10.0.0.0/8"]',
+        )
+    return Proxy(url.rstrip("/"), host, port, patterns)
+
+
+def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which no program finds a proxy."""
+    return {name: value for name, value in environment.items() if name.lower() not in VARIABLES}
+
+
+def _is_pattern(pattern: str) -> bool:
+    host = _split(pattern)[0].lstrip(".")
+    return pattern == "*" or _network(host) is not None or bool(re.fullmatch(r"[a-z0-9_.-]{1,253}", host))
+
+
+def _matches(pattern: str, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, port: int) -> bool:
+    if pattern == "*":
+        return True
+    name, only = _split(pattern)
+    if only is not None and only != port:
+        return False
+    network = _network(name)
+    if network is not None:
+        return address is not None and address.version == network.version and address in network
+    name = name.lstrip(".").rstrip(".")
+    return host == name or host.endswith(f".{name}")
+
+
+def _split(pattern: str) -> tuple[str, int | None]:
+    """Host and port of a pattern; the colons of an IPv6 address are none before a port."""
+    found = re.fullmatch(r"\[?([^\]]*?)\]?:(\d{1,5})", pattern)
+    if found is None or (":" in found[1] and not pattern.startswith("[")):
+        return pattern.strip("[]"), None
+    return found[1], int(found[2])
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
