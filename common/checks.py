@@ -13,6 +13,7 @@ from rich.text import Text
 
 from common.errors import InputError
 from common.files import read_private
+from common.printable import printable
 
 Result = Literal["ok", "warn", "fail"]
 GIB = 2**30
@@ -149,5 +150,5 @@ def as_table(checks: Sequence[Check]) -> Table:
     table = Table("check", "result", "found", "how to fix")
     for check in checks:
         result = Text(check.result, style=_COLOURS[check.result])
-        table.add_row(Text(check.name), result, Text(check.detail), Text(check.remedy))
+        table.add_row(Text(printable(check.name)), result, *map(Text, map(printable, (check.detail, check.remedy))))
     return table

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from common.errors import FedForgetError
 from common.installation import check
+from common.printable import printable
 
 
 def server() -> None:
@@ -31,6 +32,6 @@ def _run(module: str) -> None:
     try:
         check()
     except FedForgetError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)
     import_module(module).app()

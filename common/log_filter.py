@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common import errors
+from common.printable import printable
 from common.structured_log import parse_own
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
@@ -73,8 +74,8 @@ _CODE = (
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without colours and control characters."""
-    return _CONTROL.sub(" ", _ANSI.sub("", text)).rstrip()
+    """`text` on one line, without colours; control characters are spaces, other invisible ones are escaped."""
+    return printable(_CONTROL.sub(" ", _ANSI.sub("", text))).rstrip()
 
 
 def keep_all(text: str) -> tuple[str, str] | None:

@@ -85,7 +85,7 @@ def _short(value: Json) -> str:
         return str(len(value))
     if isinstance(value, dict):
         return " ".join(f"{name}={count}" for name, count in value.items())
-    text = str(value).splitlines()[0]
+    text = str(value)
     return f"{text[:12]}..." if _DIGEST.fullmatch(text) else text[:_WIDEST]
 
 

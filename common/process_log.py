@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import OutputError
+from common.printable import printable
 from common.structured_log import Entry
 
 _FILE_BYTES, _KEPT = 10 * 2**20, 5
@@ -67,5 +68,5 @@ class ProcessLog:
 def terminal_line(entry: Entry) -> str:
     """An entry for people: time of day (UTC), process, level where it matters, and the message cut to a line."""
     level = "" if entry.level in {"INFO", "DEBUG"} else f"{entry.level} "
-    line = f"{entry.time:%H:%M:%S} {entry.process:<12} {level}{entry.message}"
+    line = f"{entry.time:%H:%M:%S} {entry.process:<12} {level}{printable(entry.message)}"
     return line if len(line) <= _TERMINAL_WIDTH else line[: _TERMINAL_WIDTH - 1] + "…"

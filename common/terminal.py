@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
 from common.errors import ExitCode, FedForgetError
 from common.installation import check
+from common.printable import printable
 
 EXIT_CODES = f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
 
@@ -55,15 +57,30 @@ def clear_errors(stopped: str = "stopped") -> Iterator[None]:
     try:
         yield
     except FedForgetError as error:
-        console = Console(stderr=True)
-        console.print("[red]error:[/red]", end=" ")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console = Terminal(stderr=True)
+        console.print("error:", style="red", end=" ")
+        console.print(printable(str(error)), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print(stopped, soft_wrap=True)
+        Terminal(stderr=True).print(stopped, soft_wrap=True)
         raise typer.Exit(ExitCode.STOPPED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class Terminal(Console):
+    """A console that shows control characters instead of obeying them, wherever in a drawing they stand.
+
+    Line breaks stay: cells and lines that hold text of others escape them by `printable`.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Segments with their text escaped; those of the console's own control codes as they are."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text, lines=True), segment.style)
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -75,7 +92,7 @@ def show(value: Any, human: RenderableType, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(value, indent=2, default=_plain) + "\n")
     else:
-        Console().print(human, markup=False, highlight=False, soft_wrap=isinstance(human, str))
+        Terminal().print(human, markup=False, highlight=False, soft_wrap=isinstance(human, str))
 
 
 def _plain(value: object) -> str:
@@ -102,6 +119,7 @@ def fields_table(fields: Mapping[str, object]) -> Table:
 
 
 def _cell(value: object) -> str:
+    """One line: what others wrote cannot begin a row of its own."""
     if value is None or value == "":
         return "-"
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value)
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}" if isinstance(value, datetime) else printable(str(value))

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from common.files import write_bytes, write_text
-from common.terminal import AsJson, clear_errors, root_app
+from common.terminal import AsJson, Terminal, clear_errors, root_app
 
 app = root_app("Simulate hospitals that train together, and a patient who is forgotten.")
-_err = Console(stderr=True)
+_err = Terminal(stderr=True)
 _clear_errors = partial(clear_errors, "stopped; the same command with --resume goes on from the last round")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run.", show_default=True)]
@@ -95,7 +94,7 @@ def _run(
     if as_json:
         sys.stdout.write(result.model_dump_json(indent=2) + "\n")
         return
-    console = Console()
+    console = Terminal()
     print_table(result, console)
     console.print(f"report: {out / 'report.html'}")
 
@@ -111,7 +110,7 @@ def prepare(preset: Preset = None, assignments: Set = None, out: Out = Path("run
         with _progress(quiet=False) as on_progress:
             prepared = prepare_for_flwr(config, out, lambda done, total: on_progress("images", done, total))
         root = out.resolve()
-        Console().print(
+        Terminal().print(
             f"export FEDFORGET_SITES={root / 'sites'} FEDFORGET_SERVER={root}\n"
             f"flwr run . local --stream --federation-config 'num-supernodes={len(prepared.sites)} "
             "client-resources-num-cpus=1'\n"
@@ -128,7 +127,7 @@ def revoke(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wr
 
     with _clear_errors():
         for site, count in revoke_prepared(folder).items():
-            Console().print(f"{site}: {count} revocations recorded")
+            Terminal().print(f"{site}: {count} revocations recorded")
 
 
 @app.command(epilog="Example: fedforget-sim report runs/demo")
@@ -143,7 +142,7 @@ def report(
 
     with _clear_errors():
         result = load_result(folder)
-        Console().print(f"report: {write_report(result, folder)}")
+        Terminal().print(f"report: {write_report(result, folder)}")
         if picture is not None:
             write_bytes(picture, draw_summary(result))
         if tensorboard is not None:
@@ -176,7 +175,7 @@ def study(
         text = study_markdown(results, title=preset, command=command)
         if write is not None:
             write_text(write, text)
-        Console().print(text, markup=False, highlight=False)
+        Terminal().print(text, markup=False, highlight=False)
 
 
 @app.command(
@@ -211,7 +210,7 @@ def shadows(
             rows = [one.model_dump() for one in found]
             sys.stdout.write(json.dumps({"shadows": len(pool.members), "attacks": rows}, indent=2) + "\n")
             return
-        print_attacks(found, len(pool.members), Console())
+        print_attacks(found, len(pool.members), Terminal())
 
 
 @app.command(epilog="Example: fedforget-sim compare --preset quick --jobs 2 --out runs/quick")
@@ -320,7 +319,7 @@ def make_hospitals(
     from simulations.synthetic.federation import write_federation  # noqa: PLC0415
 
     with _clear_errors():
-        Console().print(f"manifest: {write_federation(folder, sites=sites, patients=patients, seed=seed)}")
+        Terminal().print(f"manifest: {write_federation(folder, sites=sites, patients=patients, seed=seed)}")
 
 
 def _number_or_file(text: str) -> int | float | str:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from client.settings import CONFIG_FILE, SiteFolder
-from common.terminal import AsJson, Folder, clear_errors, rows_table, show, sub_app
+from common.terminal import AsJson, Folder, Terminal, clear_errors, rows_table, show, sub_app
 
 data = sub_app("The hospital's own patients; nothing of them leaves it.")
 
@@ -52,7 +51,7 @@ def import_(
         if card is None:
             refuse_paths(found, str(place.experiment_file))
         manifest = read_source(source, found, split=split, reports=reports, only_site=only_site)
-        console = Console(stderr=True)
+        console = Terminal(stderr=True)
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
             task = progress.add_task("images", total=None)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from common.errors import InputError
+from common.printable import printable
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 app = sub_app(
@@ -86,7 +87,7 @@ def sign(
             )
         if chosen:
             for item in () if as_json else chosen:
-                show(None, "\n  ".join((item.receipt, *item.says)), as_json=False)
+                show(None, "\n  ".join((item.receipt, *map(printable, item.says))), as_json=False)
             passphrase = ask_passphrase(passphrase_file, "the steward's key")
             sign_all(site, chosen, open_key(SiteFolder(folder), _key_file(folder, key), passphrase))
         signed = [item.receipt for item in chosen]

@@ -37,6 +37,6 @@ def _sources() -> dict[str, str]:
     return {
         "__main__.py": _MAIN,
         "common/__init__.py": common.joinpath("__init__.py").read_text("utf-8"),
-        "common/errors.py": common.joinpath("errors.py").read_text("utf-8"),
+        **{f"common/{name}": common.joinpath(name).read_text("utf-8") for name in ("errors.py", "printable.py")},
         **{f"common/evidence/{item.name}": item.read_text("utf-8") for item in evidence},
     }

@@ -19,6 +19,7 @@ from common.evidence.examination import REQUIRED, Examination, examine
 from common.evidence.key_history import KeyHistory, KeyRecord
 from common.evidence.keys import PinnedKeys, PublicKey
 from common.evidence.schema import decode
+from common.printable import printable
 
 _ALWAYS = "1970-01-01T00:00:00Z"
 _MODULE = "python -m common.evidence.verify"
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [_read(path) for path in options.leaf],
         )
     except FedForgetError as err:
-        sys.stderr.write(f"error: {err}\n")
+        sys.stderr.write(f"error: {printable(str(err))}\n")
         return err.exit_code
     sys.stdout.write(_as_json(result) if options.json else _as_text(result))
     return 0 if result.holds else EvidenceError.exit_code
@@ -138,7 +139,7 @@ def _as_text(result: Examination) -> str:
         lines += ["", "What the attestation says:", *(f"  {claim}" for claim in result.claims)]
     lines += ["", "What it does not show:", *(f"  {limit}" for limit in result.limits)]
     lines += ["", "Everything checked holds." if result.holds else "NOT TO BE RELIED ON: something does not hold."]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 if __name__ == "__main__":

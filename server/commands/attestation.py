@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import InputError
+from common.printable import printable
 from common.terminal import AsJson, Folder, clear_errors, fields_table, show, sub_app
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def sign(
         data = _read(file)
         claims = claims_of(read_statement(dsse.decode_envelope(data)))
         if not as_json:
-            show(None, "\n  ".join(("to be signed:", *claims)), as_json=False)
+            show(None, "\n  ".join(("to be signed:", *map(printable, claims))), as_json=False)
         signer = SigningKey.from_pem(read_private(key), ask_passphrase(passphrase_file, str(key)))
         write_bytes(file, countersign(data, signer))
         keyid = signer.public.keyid

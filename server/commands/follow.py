@@ -13,7 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from common.errors import UnavailableError
-from common.terminal import fields_table, rows_table, show
+from common.printable import printable
+from common.terminal import Terminal, fields_table, rows_table, show
 from common.up_lock import is_up, start_command
 from server.progress import Progress, read_progress
 from server.progress_text import describe, headline
@@ -50,7 +51,7 @@ class Follower:
         console: Console | None = None,
     ) -> None:
         self._house, self._as_json, self._pause = house, as_json, pause
-        self._console = console or Console(stderr=True)
+        self._console = console or Terminal(stderr=True, markup=False)
         self._key: tuple[object, ...] = ()
         self._last: tuple[object, ...] = ()
         self._said_at: datetime | None = None
@@ -65,7 +66,7 @@ class Follower:
         live = self._console.is_terminal and not self._as_json
         if live:
             with Live(console=self._console, refresh_per_second=4, transient=True) as screen:
-                found = self._until_ended(number, lambda row: screen.update(Group(drawn(row), row["now"])))
+                found = self._until_ended(number, lambda row: screen.update(Group(drawn(row), printable(row["now"]))))
         else:
             found = self._until_ended(number, self._print_change)
         found.pop("now")
@@ -115,7 +116,7 @@ class Follower:
             line = json.dumps({"at": now.isoformat(), **event})
         else:
             of = "" if event["campaign"] is None else f"campaign {event['campaign']} {event['state']}: "
-            line = f"{now:%H:%M:%S} {of}{event['text']}"
+            line = f"{now:%H:%M:%S} {of}{printable(event['text'])}"
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 

@@ -16,6 +16,7 @@ from common.certificates import fingerprint, parse_fingerprint, read_certificate
 from common.errors import EvidenceError, InputError, RefusedError
 from common.evidence.keys import PublicKey
 from common.files import write_bytes
+from common.printable import printable
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _compare(name: str, found: str, given: str | None) -> None:
         raise InputError(
             "nobody compared the request's fingerprint", remedy="ask the hospital for it and give --fingerprint"
         )
-    typer.echo(f"Request of {name}, with the fingerprint\n  {found}", err=True)
+    typer.echo(f"Request of {printable(name)}, with the fingerprint\n  {found}", err=True)
     if not typer.confirm("Does the hospital read out the same, by telephone?", err=True):
         raise RefusedError("not approved")
 

@@ -135,3 +135,21 @@ def test_with_json_events_go_to_standard_error_and_the_result_alone_to_standard_
     assert [event["state"] for event in events] == ["planned", "cancelled"]
     assert events[0]["text"] == "waits for the coordinator to start it"
     assert json.loads(printed.out)["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("command", ["show", "list", "watch"])
+def test_what_a_site_wrote_gives_the_terminal_no_command_and_no_line_of_its_own(
+    coordinator: ServerFolder, house: House, command: str
+) -> None:
+    hostile = "no patients\x1b[2J\x1b]0;owned\x07\nresult: published\u202e\x9b31m"
+    number = planned(house)
+    house.store.journal(number, 1).note("veto", hostile, site="north\x1b[31m")
+    house.store.end(number, CampaignState.CANCELLED, hostile)
+    arguments = [str(number)] if command == "show" else []
+    said = CliRunner().invoke(app, ["campaign", command, *arguments, "--dir", str(coordinator.root)])
+    for output in (said.stdout_bytes, said.stderr_bytes):
+        assert not [
+            mark for mark in (b"\x1b", b"\x07", b"\xe2\x80\xae", b"\xc2\x9b", b"\nresult: pub") if mark in output
+        ]
+    if command == "show":
+        assert b"\\x1b[2J" in said.stdout_bytes
