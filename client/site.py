@@ -233,7 +233,7 @@ class Site:
         self._load(state)
         purged, settled = self._records.adopt(state, request, self._consent.pending_pseudonyms())
         after = Standing.UNLEARNED if request.how == "unlearned" else Standing.RETRAINED
-        closed = self._consent.settle(settled, after, request.campaign, request.digest)
+        closed = self._consent.settle(settled, after, request.campaign, request.digest, request.reason)
         # Also of those whom an earlier call closed before it was cut short, and of those who were never trained on.
         self._close_access(request.campaign)
         return AdoptReply(site=self.name, purged=tuple(sorted(purged)), closed=closed)

@@ -145,12 +145,12 @@ class SiteConsent:
             used = last_uses(ledger.engine, opened)
         return frozenset(number for number, since in opened.items() if max(since, used.get(number, since)) < before)
 
-    def settle(self, pseudonyms: Collection[str], state: State, campaign: int, model: str) -> int:
+    def settle(self, pseudonyms: Collection[str], state: State, campaign: int, model: str, reason: str = "") -> int:
         """A version without these patients became the base; returns how many had waited for it."""
         if not pseudonyms:
             return 0
         with self._ledger() as ledger:
-            return close(ledger, pseudonyms, state, campaign=campaign, model=model)
+            return close(ledger, pseudonyms, state, campaign=campaign, model=model, reason=reason)
 
     def closed(self, campaign: int, purged: dict[str, int]) -> None:
         """A campaign reads its patients no more; whom it left waiting is escalated."""

@@ -46,7 +46,8 @@ class SiteRecords:
     ) -> tuple[frozenset[str], frozenset[str]]:
         """Keep a version, delete the retired ones; returns the digests of these, and whom the version does not know.
 
-        That is, of those pending, whom the campaign unlearned here, or all who were not in its training. By pseudonym.
+        That is, of those pending, whom the campaign unlearned here, or all who were not in a retraining; nobody where
+        it trained without forgetting. By pseudonym.
 
         Raises:
             CheckpointError: the weights are others than the digest says.
@@ -54,12 +55,15 @@ class SiteRecords:
             RefusedError: the version was retired before.
         """
         if not self._kept:
-            return frozenset(request.retired), pending
+            return frozenset(request.retired), frozenset() if request.how == "trained" else pending
         with opened(self.folder.database_url) as engine:
             versions = self._versions(engine)
             versions.keep(request.digest, state, request.version)
             purged = versions.retire(request.retired)
-            if request.how == "unlearned":
+            if request.how == "trained":
+                # It was to forget nobody: the versions that saw those who wait are in use elsewhere as before.
+                settled = frozenset[str]()
+            elif request.how == "unlearned":
                 settled = pending & members(engine, request.campaign, "unlearn")
             else:
                 settled = pending - members(engine, request.campaign, "train", step=TRAIN)

@@ -121,7 +121,8 @@ class TrainConfig(Settings):
 class CampaignConfig(Settings):
     """From pending revocations to a new global model."""
 
-    aggregation: Literal["replace", "relay", "scaled", "naive"] = "replace"
+    aggregation: Literal["auto", "replace", "relay", "scaled", "naive"] = "auto"
+    """`auto` is `replace` where one hospital forgets, and `relay` where several do."""
     retention_rounds: int = Field(default=1, ge=0)
     retention_epochs: int = Field(default=1, ge=1)
     retention_lr_scale: Positive = 1.0

@@ -22,6 +22,9 @@ STATUS, TRAIN, UNLEARN, RETAIN, EVALUATE = "query.status", "train", "train.unlea
 ADOPT = "query.adopt"
 """Types of Flower messages."""
 
+REASON_LENGTH = 300
+"""Characters of the reason that travels with a version."""
+
 _BODY, _NOTE, _WEIGHTS = "body", "note", "arrays"
 _MOST_TEXT = 2**20
 """Characters of a body; all figures of one site are 55 kB."""
@@ -127,8 +130,8 @@ class EvaluateReply(Body):
 class AdoptRequest(Body):
     """Keep the model that came along as the new base, and close the campaign that made it.
 
-    `how` says who is forgotten by it: those whom this campaign unlearned here, or everybody who had revoked before
-    its training began; the site knows which from its own records. `retired` are weights to delete, by digest.
+    `how` says who is forgotten by it: nobody, those whom this campaign unlearned here, or everybody who had revoked
+    before its training began; the site knows which from its own records. `retired` are weights to delete, by digest.
     """
 
     version: str
@@ -136,6 +139,8 @@ class AdoptRequest(Body):
     campaign: int
     how: Literal["trained", "unlearned", "retrained"]
     retired: tuple[str, ...] = ()
+    reason: str = Field(default="", max_length=REASON_LENGTH)
+    """Why patients were forgotten in this way, for the history of their revocations."""
 
 
 class AdoptReply(Body):

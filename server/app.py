@@ -26,7 +26,7 @@ from server.progress import ProgressFile
 from server.quarantine import Quarantine
 from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
 from server.training import train
-from server.update_gate import UpdateGate
+from server.update_gate import UpdateGate, check_aggregate
 
 log = logging.getLogger("fedforget.server")
 app = ServerApp()
@@ -89,6 +89,7 @@ def watch(federation: Federation, house: House, terms: Terms, number: int) -> No
 
     federation.on_bad_reply = bad
     federation.accepts = UpdateGate(terms.gate, bad, quarantine.good)
+    federation.check_aggregate = lambda kind, before, after: check_aggregate(after, before, kind, terms.gate)
 
 
 def simulate(grid: Grid, folder: Path) -> None:

@@ -73,16 +73,25 @@ def begin(session: Session) -> None:
         campaign = session.get_one(CampaignRow, phase.campaign)
         if phase.body["how"] == "trained" or campaign.open is not None:
             continue
-        sites = dict.fromkeys(_asked(session, phase.campaign, phase.body["version"]))
+        sites = dict.fromkeys(_asked(session, phase))
         session.add(AttestationRow(campaign=phase.campaign, version=phase.body["version"], sites=sites, issued=None))
 
 
-def _asked(session: Session, campaign: int, version: str) -> Sequence[str]:
-    """Who said that patients are to be forgotten; all who got the version where it did not come to that question."""
-    row = session.scalars(select(PhaseRow).where(PhaseRow.campaign == campaign, PhaseRow.step == "collect")).first()
-    if row is not None:
-        return sorted(row.body["forgetting"])
-    return session.scalars(select(DeliveryRow.site).where(DeliveryRow.version == version)).all()
+def _asked(session: Session, published: PhaseRow) -> Sequence[str]:
+    """Who said that patients are to be forgotten, less those who did not unlearn and were set aside.
+
+    A retraining forgets whoever had revoked by then: whoever closed revocations when it got the version is asked too.
+    """
+    steps = select(PhaseRow).where(PhaseRow.campaign == published.campaign, PhaseRow.step.in_(("collect", "aside")))
+    bodies = {row.step: row.body for row in session.scalars(steps)}
+    forgetting = set(bodies.get("collect", {}).get("forgetting", ()))
+    if published.body["how"] != "retrained":
+        return sorted(forgetting - set(bodies.get("aside", {}).get("sites", ())))
+    if "collect" not in bodies:
+        got = select(DeliveryRow.site).where(DeliveryRow.version == published.body["version"])
+        return session.scalars(got.order_by(DeliveryRow.site)).all()
+    closed = select(EventRow.site).where(EventRow.campaign == published.campaign, EventRow.kind == "forgotten")
+    return sorted(forgetting | {site for site in session.scalars(closed) if site is not None})
 
 
 def wanted(session: Session, site: str) -> tuple[int, ...]:

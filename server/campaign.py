@@ -5,30 +5,48 @@ Every step passes through a journal, so that a campaign that was cut short goes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
 from torch import Tensor
 
 from common.config import DecisionConfig, ExperimentConfig
-from common.errors import UnavailableError
+from common.errors import RefusedError, UnavailableError
 from common.evaluation.decision import Decision, decide
 from common.evaluation.figures import FederationFigures, SelectionFigures
 from common.evaluation.merge import AuditMerge
 from common.records import Subset
-from common.wire import RETAIN, EvaluateRequest
+from common.wire import RETAIN, EvaluateRequest, StatusReply
 from server.aggregation import State, shares, without_return
 from server.federation import Federation, Meter
 from server.journal import Journal, step
 from server.states import CampaignState
 from server.training import OnRound, Round, average_round, evaluate, select
-from server.unlearning.base import Collected, Past, Stage, Task, note_missing, retention_config
+from server.unlearning.base import (
+    Collected,
+    NotUnlearnedError,
+    Past,
+    Stage,
+    Task,
+    chosen_aggregation,
+    note_missing,
+    retention_config,
+)
 from server.unlearning.methods import campaign_method
 
 
 class NobodyRetainedError(UnavailableError):
     """A hospital that is to forget all of its patients cannot unlearn: it has none to keep the model near to."""
+
+
+class UndecidableError(RefusedError):
+    """The audit could not decide about so few patients, however well they are forgotten."""
+
+
+class NobodyWaitsError(RefusedError):
+    """The sites that a campaign was planned for have no revocation any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +96,67 @@ def audit(
 
 def collect(federation: Federation) -> Collected:
     """Ask every site for its counts."""
-    statuses = federation.status()
+    return collected_of(federation.status(), None, "auto")
+
+
+def collected_of(statuses: Mapping[str, StatusReply], chosen: Collection[str] | None, aggregation: str) -> Collected:
+    """What the sites' answers come to; of those with revocations only the `chosen` forget, or all without a choice."""
+    waiting = {
+        name: status.pending
+        for name, status in sorted(statuses.items())
+        if status.pending > 0 and (chosen is None or name in chosen)
+    }
     return Collected(
-        forgetting=tuple(name for name in sorted(statuses) if statuses[name].pending),
-        retain_studies={name: s.retain_studies for name, s in statuses.items() if s.retain_studies},
-        patients=sum(s.pending for s in statuses.values()),
-        pending={name: s.pending for name, s in statuses.items() if s.pending},
-        registered={name: s.registered for name, s in statuses.items() if s.pending},
+        forgetting=tuple(waiting),
+        retain_studies=retained_studies(statuses),
+        patients=sum(waiting.values()),
+        pending=waiting,
+        registered={name: statuses[name].registered for name in waiting},
+        aggregation=chosen_aggregation(aggregation, len(waiting)),
     )
 
 
-def _forgetting(federation: Federation) -> Collected:
-    """As `collect`; without anybody who waits it is no finished step: their hospital may be away just now."""
-    collected = collect(federation)
+def retained_studies(statuses: Mapping[str, StatusReply]) -> dict[str, int]:
+    """Studies to train on at each site that has some."""
+    return {name: status.retain_studies for name, status in statuses.items() if status.retain_studies > 0}
+
+
+class Aside(BaseModel):
+    """Sites that a campaign goes on without, although it was planned for them."""
+
+    sites: tuple[str, ...] = ()
+
+
+def without_aside(journal: Journal, collected: Collected) -> Collected:
+    """What was collected, less the sites that the campaign has set aside since."""
+    aside = journal.get("aside", Aside)
+    if aside is None:
+        return collected
+    left = {name: count for name, count in collected.pending.items() if name not in aside[0].sites}
+    return collected.model_copy(update={"forgetting": tuple(left), "pending": left, "patients": sum(left.values())})
+
+
+def _forgetting(
+    federation: Federation, journal: Journal, chosen: Collection[str] | None, aggregation: str
+) -> tuple[Collected, None]:
+    """As `collect`, with a note of who was chosen and does not forget.
+
+    Raises:
+        NotUnlearnedError: a chosen site is away, and no other one forgets.
+        NobodyWaitsError: the chosen sites answered, and nobody waits there any more.
+    """
+    statuses = federation.status()
+    collected = collected_of(statuses, chosen, aggregation)
+    dropped = sorted(set(chosen or ()) - set(collected.forgetting))
+    away = [name for name in dropped if name not in statuses]
     if not collected.forgetting:
-        raise UnavailableError("no site that answers has a pending revocation")
-    return collected
+        if chosen is None or away:
+            raise NotUnlearnedError("no site that answers has a pending revocation", away)
+        raise NobodyWaitsError(f"no revocation waits any more at {', '.join(dropped)}")
+    for name in dropped:
+        journal.note("dropped", "it did not answer" if name in away else "no revocation waits there any more", name)
+    journal.note("aggregation", f"{collected.aggregation} of {', '.join(collected.forgetting)}")
+    return collected, None
 
 
 def run_campaign(
@@ -106,21 +169,35 @@ def run_campaign(
     on_round: OnRound,
     quorum: float = 0.0,
     past: Past | None = None,
+    chosen: Collection[str] | None = None,
+    undecidable: Callable[[Collected], str | None] = lambda _: None,
 ) -> Campaign:
     """Unlearn by the method that is set, run retention rounds at all sites, audit once, decide.
 
-    `past` is how the parent was trained, for the methods that need it.
+    `past` is how the parent was trained, for the methods that need it. The `chosen` sites forget, without it all that
+    have revocations. `undecidable` says why unlearning what was collected could not be accepted in any case.
     Of the retention rounds the one is kept whose worst branch is nearest to .5 on the *calibration* patients.
 
     Raises:
-        UnavailableError: no revocation is pending, a forgetting site did not answer, or too few did.
+        NotUnlearnedError: no revocation is pending, or a forgetting site did not answer.
+        UnavailableError: too few sites answered.
         NobodyRetainedError: all patients of a forgetting site have revoked, as when it leaves.
+        NobodyWaitsError: the chosen sites have no revocation any more.
+        UndecidableError: as `undecidable` says.
     """
     journal.enter(CampaignState.COLLECTING)
     federation.downlink.begin()
-    collected, _ = step(journal, "collect", Collected, lambda: (_forgetting(federation), None))
+    collected, _ = step(
+        journal,
+        "collect",
+        Collected,
+        lambda: _forgetting(federation, journal, chosen, config.campaign.aggregation),
+    )
+    collected = without_aside(journal, collected)
     if emptied := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
         raise NobodyRetainedError(f"nobody is left to retain at {', '.join(emptied)}")
+    if (why := undecidable(collected)) is not None:
+        raise UndecidableError(why)
     before, _ = step(
         journal,
         "before",

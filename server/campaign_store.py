@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,9 +39,16 @@ class CampaignStore:
     clock: Clock
 
     def plan(
-        self, kind: str, settings: Mapping[str, Any], *, parent: str | None, due: datetime | None, reason: str
+        self,
+        kind: str,
+        settings: Mapping[str, Any],
+        *,
+        parent: str | None,
+        due: datetime | None,
+        reason: str,
+        sites: Collection[str] | None = None,
     ) -> int:
-        """Begin a campaign and return its number.
+        """Begin a campaign and return its number; it answers the revocations of `sites`, or of all without them.
 
         Raises:
             RefusedError: another one is open.
@@ -57,6 +64,7 @@ class CampaignStore:
             due=due,
             open=True,
             settings=dict(settings),
+            sites=None if sites is None else sorted(sites),
         )
         try:
             with transaction(self.engine) as session:
@@ -121,6 +129,22 @@ class CampaignStore:
             row = _locked(session, number)
             if row.attempt == attempt:
                 row.run, row.series = run, series
+
+    def retrains(self, number: int, attempt: int, parent: str | None) -> None:
+        """A training turns out to forget patients: from here on it is a retraining, which replaces `parent`."""
+        with transaction(self.engine) as session:
+            row = self.owned(session, number, attempt)
+            if row.kind == "training":
+                row.kind, row.parent = "retraining", parent
+                _event(session, self.clock(), number, "retraining", "revocations wait: the training forgets them")
+
+    def owned(self, session: Session, number: int, attempt: int) -> CampaignRow:
+        """The row of an open campaign that `attempt` may write, locked.
+
+        Raises:
+            GivenUpError: it may not.
+        """
+        return _owned(session, number, attempt)
 
     def publish(self, number: int, version: str) -> None:
         """Remember which version a campaign ended in."""

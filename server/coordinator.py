@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -24,22 +25,25 @@ from common.bundle import Bundle, installed_bundle
 from common.errors import FedForgetError, RefusedError, WireError
 from common.sql import transaction
 from common.structured_log import configure
+from server.campaign_store import GivenUpError
 from server.control import Control, Node, RunStatus
 from server.coordination import Coordination, serve
 from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
 from server.event_log import server_log
 from server.evidence_desk import EvidenceDesk
 from server.house import House, open_house
-from server.policy import SiteState, Start, decide
+from server.policy import Start, decide, overdue
 from server.states import CampaignState
+from server.tries import put_off
+from server.waiting import report_escalated, site_states
 
 log = logging.getLogger("fedforget.coordinator")
 
 TICK_SECONDS = 2.0
 COMPARE_EVERY = timedelta(minutes=1)
 """How often Flower's nodes are compared with the register although nothing has changed in ours."""
-FRUITLESS_RUNS = 10
-"""So many runs in a row without a finished step end a campaign."""
+SOON = timedelta(seconds=2)
+"""From a run that ended early to the next, the first time."""
 
 
 class Runs(Protocol):
@@ -73,7 +77,6 @@ class Coordinator:
     house: House
     runs: Runs
     bundle: Bundle
-    _fruitless: dict[int, tuple[int, int]] = field(default_factory=dict)
     _compared: datetime | None = None
 
     def tick(self) -> None:
@@ -127,18 +130,34 @@ class Coordinator:
             return
         if row.retry_at is not None and now < row.retry_at:
             return
-        if row.run is not None and row.retry_at is None and self._gave_up(row, now):
+        if row.run is not None and row.retry_at is None:
+            self._put_off(row, row.attempt, "the run ended early and is started again", SOON)
             return
         attempt = self.house.store.take_up(row.number)
         series = None if row.series is None else unsigned64(row.series)
         config = {"campaign": row.number, "attempt": attempt}
         try:
-            run, series = self.runs.start(self.bundle, config, series)
-        except WireError:
-            # A series that SuperLink does not know: its own state was lost, ours was not.
-            run, series = self.runs.start(self.bundle, config, None)
+            run, series = self._start(config, series)
+        except WireError as error:
+            self._put_off(row, attempt, f"no run could be started: {error}")
+            return
         self.house.store.started(row.number, attempt, run=signed64(run), series=signed64(series))
         log.info("campaign %d: attempt %d", row.number, attempt)
+
+    def _start(self, config: Mapping[str, bool | int | float | str], series: int | None) -> tuple[int, int]:
+        try:
+            return self.runs.start(self.bundle, config, series)
+        except WireError:
+            if series is None:
+                raise
+            # A series that SuperLink does not know: its own state was lost, ours was not.
+            return self.runs.start(self.bundle, config, None)
+
+    def _put_off(self, row: CampaignRow, attempt: int, reason: str, first: timedelta | None = None) -> None:
+        # The record of tries is in the database: a coordinator that starts anew does not begin to count anew.
+        policy = self.house.terms.model_validate(row.settings).policy
+        with contextlib.suppress(GivenUpError):
+            put_off(self.house.store, row.number, attempt, reason, policy, first)
 
     def _runs_on(self, run: int) -> bool:
         try:
@@ -146,52 +165,47 @@ class Coordinator:
         except WireError:
             return False
 
-    def _gave_up(self, row: CampaignRow, now: datetime) -> bool:
-        """Whether the campaign was ended because its runs end without finishing a step; otherwise it waits a little."""
-        finished = len(self.house.store.phases(row.number))
-        seen, count = self._fruitless.get(row.number, (finished, 0))
-        count = count + 1 if finished == seen else 1
-        self._fruitless[row.number] = (finished, count)
-        if count >= FRUITLESS_RUNS:
-            self.house.store.end(
-                row.number, CampaignState.FAILED, f"{count} runs in a row ended without finishing a step: see the log"
-            )
-            self.house.store.clean(row.number)
-            return True
-        wait = timedelta(seconds=min(300.0, 2.0**count))
-        self.house.store.postpone(row.number, row.attempt, "the run ended early and is started again", now + wait)
-        return True
-
     def _plan(self) -> None:
         """Plan a campaign if the policy says so."""
-        now = self.house.store.clock()
+        now, settings = self.house.store.clock(), self.house.settings
         active = self.house.registry.active()
         if active is None:
             return
-        sites = [
-            SiteState(s.name, s.state == "active", s.pending, s.announced, s.first_due) for s in self.house.sites()
-        ]
-        found = decide(now, sites, self.house.settings.policy, running=False, recent=self._recent(now))
-        if isinstance(found, Start):
-            due = min((s.first_due for s in sites if s.name in found.sites and s.first_due), default=None)
+        with transaction(self.house.engine) as session:
+            sites = site_states(session, settings.policy)
+            report_escalated(session, sites, settings.policy, now)
+        one = settings.experiment.campaign.aggregation == "replace"
+        recent = self._recent(now)
+        decided = overdue(now, sites, settings.policy, recent) or decide(
+            now, sites, settings.policy, running=False, recent=recent, at_once=1 if one else None
+        )
+        if isinstance(decided, Start):
+            chosen = [site for site in sites if site.name in decided.sites]
+            due = min((at for site in chosen if (at := site.due(settings.policy)) is not None), default=None)
             terms = self.house.terms.model_dump(mode="json")
             try:
-                number = self.house.store.plan("unlearning", terms, parent=active.name, due=due, reason=found.reason)
+                number = self.house.store.plan(
+                    decided.kind, terms, parent=active.name, due=due, reason=decided.reason, sites=decided.sites
+                )
             except RefusedError:
                 return
-            log.info("campaign %d is planned: %s", number, found.reason)
+            log.info("campaign %d (%s) is planned: %s", number, decided.kind, decided.reason)
 
     def _recent(self, now: datetime) -> dict[str, list[datetime]]:
-        """When each site unlearned within the last day."""
-        with transaction(self.house.engine) as session:
-            rows = session.scalars(
-                select(PhaseRow).where(
-                    PhaseRow.step.startswith("unlearn:"), PhaseRow.finished > now - timedelta(days=1)
-                )
-            ).all()
+        """When campaigns for each site began within the last day, and when it unlearned in one."""
+        since = now - timedelta(days=1)
         recent: dict[str, list[datetime]] = {}
-        for row in rows:
-            recent.setdefault(row.step.removeprefix("unlearn:"), []).append(row.finished)
+        with transaction(self.house.engine) as session:
+            steps = select(PhaseRow).where(PhaseRow.step.startswith("unlearn:"), PhaseRow.finished > since)
+            unlearned = {
+                (row.campaign, row.step.removeprefix("unlearn:")): row.finished for row in session.scalars(steps)
+            }
+            planned = select(CampaignRow).where(CampaignRow.created > since, CampaignRow.sites.is_not(None))
+            for row in session.scalars(planned):
+                for name in row.sites or ():
+                    unlearned.setdefault((row.number, name), row.created)
+        for (_, name), at in unlearned.items():
+            recent.setdefault(name, []).append(at)
         return recent
 
     def _stop_ended(self) -> None:

@@ -53,6 +53,29 @@ class SiteRow(Base):
     """Last heartbeat."""
     version: Mapped[str] = mapped_column(default="")
     """Version of FedForget it runs."""
+    refusals: Mapped[int] = mapped_column(default=0)
+    """Campaigns in a row that went on without it because it did not unlearn."""
+    aside_until: Mapped[datetime | None]
+    """No campaign is planned for its revocations before; see `server/set_aside.py`."""
+
+
+class StudyCountRow(Base):
+    """A number of studies that a site registered with its signature, as it was decided on; never deleted."""
+
+    __tablename__ = "study_counts"
+    __table_args__ = (UniqueConstraint("site", "sequence"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    site: Mapped[str] = mapped_column(ForeignKey("sites.name"))
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    """The site's own number of the statement; a later one is larger."""
+    train_studies: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str]
+    """`approved` (the first one, or by a person), `registered` (within the drift), `pending` or `replaced`."""
+    received: Mapped[datetime]
+    decided: Mapped[datetime | None]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    envelope: Mapped[str] = mapped_column(Text)
+    """The signed statement."""
 
 
 class VersionRow(Base):
@@ -87,7 +110,7 @@ class CampaignRow(Base):
     __tablename__ = "campaigns"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     kind: Mapped[str]
-    """`training` or `unlearning`."""
+    """`training`, `unlearning` or `retraining`: a training by which patients are forgotten."""
     state: Mapped[str]
     reason: Mapped[str] = mapped_column(Text, default="")
     parent: Mapped[str | None]
@@ -108,6 +131,12 @@ class CampaignRow(Base):
     series: Mapped[int | None] = mapped_column(BigInteger)
     settings: Mapped[dict[str, Any]]
     """The experiment and the policy as they stood when it was planned."""
+    sites: Mapped[list[str] | None]
+    """Whose revocations it answers; null: all that report some when it begins."""
+    tries: Mapped[int] = mapped_column(default=0)
+    """Failed tries in a row since the last finished step."""
+    progress: Mapped[int] = mapped_column(default=0)
+    """Steps that were finished when the last try failed."""
 
 
 class PhaseRow(Base):

@@ -146,6 +146,7 @@ def readmit(session: Session, name: str, now: datetime) -> None:
     if row.state != "suspended":
         raise RefusedError(f"{name} is {row.state}: only a suspended hospital is readmitted")
     row.state, row.bad_replies = "active", 0
+    row.refusals, row.aside_until = 0, None
     _record(session, row, "readmitted", "", now)
 
 

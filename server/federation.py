@@ -82,6 +82,14 @@ def fits(site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str,
     return True
 
 
+ChecksAggregate = Callable[[str, Mapping[str, Tensor], Mapping[str, Tensor]], None]
+"""Type of message, the weights that a round began with, and their average; raises where it must not be gone on from."""
+
+
+def _unchecked(kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    """A simulation may study any model."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     site: str
@@ -117,6 +125,7 @@ class Federation:
     scope: Scope = field(default_factory=Scope)
     on_bad_reply: OnBadReply = _only_logged
     accepts: Accepts = fits
+    check_aggregate: ChecksAggregate = _unchecked
     downlink: Downlink = field(default_factory=Downlink)
     clock: Callable[[], float] = time.monotonic
     classes: int | None = None
@@ -126,6 +135,8 @@ class Federation:
     registered: dict[str, StatusReply] = field(default_factory=dict)
     """What each site said of itself last."""
     watcher: Watcher = field(default_factory=Unwatched)
+    refused: set[str] = field(default_factory=set)
+    """Sites that answered with an error instead of doing what they were asked."""
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -316,6 +327,8 @@ class Federation:
                     return False
         if code:
             log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)
+            if code != "no-base":
+                self.refused.add(asked.site)
             return False
 
         def note() -> bool:

@@ -2,65 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import timedelta
+from functools import cached_property
 
-from flwr.app import RecordDict
-from pydantic import BaseModel
 from torch import Tensor
 
 from common.device import derive_seed
-from common.errors import ConfigError, InputError, OutputError, UnavailableError
-from common.evaluation.decision import decide
+from common.errors import ConfigError, FedForgetError, OutputError, UnavailableError, WireError
 from common.evaluation.figures import FederationFigures
-from common.installation import own_version
 from common.model.checkpoint import ModelCard
-from common.wire import ADOPT, AdoptReply, AdoptRequest
-from server.aggregation import State
-from server.campaign import Campaign, NobodyRetainedError, audit, run_campaign
-from server.campaign_store import CampaignStore, DatabaseJournal
+from common.sql import transaction
+from server.campaign import (
+    Aside,
+    Campaign,
+    NobodyRetainedError,
+    NobodyWaitsError,
+    UndecidableError,
+    audit,
+    collected_of,
+    run_campaign,
+)
+from server.campaign_store import CampaignStore, DatabaseJournal, GivenUpError
+from server.database import CampaignRow
 from server.federation import Federation
 from server.journal import step
-from server.manifest import Provenance
-from server.registry import Registry, Version
+from server.judging import Verdict, judge_candidate, judge_training, why_undecidable
+from server.publication import How, Proposed, Publisher
+from server.registry import Registry
+from server.set_aside import set_aside, suspended, unlearned
 from server.settings import Terms
 from server.signer import Scope
 from server.states import CampaignState
 from server.training import Round, train
+from server.tries import failed_before, put_off
+from server.unlearning.base import Collected, NotUnlearnedError
 from server.unlearning.methods import SIMULATED
-from server.update_gate import veto
-from server.version_figures import metrics_of
+from server.update_gate import AggregateRefusedError, check_candidate
+from server.waiting import earliest_due
 
 log = logging.getLogger("fedforget.server")
 
-How = Literal["trained", "unlearned", "retrained"]
 
-
-class Verdict(BaseModel):
-    """The evaluator's outcome and the vetoes of other sites."""
-
-    outcome: Literal["accepted", "rejected", "inconclusive"]
-    reasons: tuple[str, ...]
-    vetoes: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        """In one line."""
-        return "; ".join((*(f"veto: {v}" for v in self.vetoes), *self.reasons))
-
-
-class Published(BaseModel):
-    """The version that a campaign ended in, and how it forgets."""
-
-    version: str
-    how: How
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Carrier:
     """Carries a campaign on; what it decides and makes goes through the store, the journal and the registry."""
 
@@ -71,11 +57,16 @@ class Carrier:
     run: int | None = None
     """Flower's run id, for the record."""
 
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Of the same federation."""
+        return Publisher(self.federation, self.store, self.registry, self.card, self.run)
+
     def carry_on(self, number: int, attempt: int) -> CampaignState:
         """Do what is left of campaign `number`; the state it is in afterwards.
 
-        A site or a disk that is not there leaves it waiting, with the reason and the time of the next try. What no
-        retry can mend ends it as `failed`.
+        A site or a disk that is not there leaves it waiting, with the reason and the time of the next try, until it had
+        as many tries as the policy allows. What no retry can fix ends it as `failed`.
 
         Raises:
             GivenUpError: another run has taken the campaign over, or it was cancelled.
@@ -85,26 +76,46 @@ class Carrier:
         terms = Terms.model_validate(row.settings)
         self.federation.scope = Scope(number)
         try:
-            self._catch_up(number)
-            if row.kind == "training":
-                self._train(number, journal, terms, "trained", "a first model")
-            else:
-                self._forget(number, row.parent, row.due, journal, terms)
+            self.publisher.catch_up(number)
+            self._work(row, journal, terms)
             self.store.clean(number)
-        except (UnavailableError, OutputError) as error:
-            until = self.store.clock() + timedelta(minutes=terms.policy.retry_minutes)
-            self.store.postpone(number, attempt, str(error), until)
-            log.warning("campaign %d waits: %s", number, error)
-        except InputError as error:
+        except GivenUpError:
+            raise
+        except AggregateRefusedError as error:
+            journal.enter(CampaignState.REJECTED, str(error))
+            self.store.clean(number)
+        except (UnavailableError, OutputError, WireError) as error:
+            ended = put_off(self.store, number, attempt, str(error), terms.policy)
+            log.warning("campaign %d %s: %s", number, "is given up" if ended else "waits", error)
+        except FedForgetError as error:
             journal.enter(CampaignState.FAILED, str(error))
             self.store.clean(number)
         state = CampaignState(self.store.get(number).state)
         log.info("campaign %d is %s", number, state)
         return state
 
-    def _forget(
-        self, number: int, parent: str | None, due: datetime | None, journal: DatabaseJournal, terms: Terms
-    ) -> None:
+    def _work(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
+        if row.kind in {"training", "retraining"}:
+            self._learn(row, journal, terms)
+        else:
+            self._forget(row, journal, terms)
+
+    def _learn(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
+        """Train a new model. Where revocations wait it forgets them, and is a retraining in every respect."""
+        collected, _ = step(
+            journal, "collect", Collected, lambda: (collected_of(self.federation.status(), None, "auto"), None)
+        )
+        active = self.registry.active()
+        if row.kind == "training" and not collected.forgetting:
+            reason = "a first model" if active is None else f"a new model in place of {active.name}"
+            self._train(row.number, journal, terms, "trained", reason)
+            return
+        self.store.retrains(row.number, journal.attempt, active.name if active else None)
+        sites = ", ".join(collected.forgetting) or ", ".join(row.sites or ())
+        self._train(row.number, journal, terms, "retrained", f"revocations wait at {sites}")
+
+    def _forget(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
+        number, parent = row.number, row.parent
         if parent is None:
             raise ConfigError("there is no model to forget from", remedy="run `fedforget-server train` first")
         reason = journal.entered(CampaignState.RETRAINING)
@@ -117,42 +128,97 @@ class Carrier:
             return
         if method in SIMULATED:
             raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
-        try:
-            done = self._candidate(number, parent, journal, terms)
-        except NobodyRetainedError as error:
-            self._train(number, journal, terms, "retrained", str(error))
-            return
-        except UnavailableError as error:
-            early = CampaignState(self.store.get(number).state) in {CampaignState.COLLECTING, CampaignState.UNLEARNING}
-            limit = timedelta(hours=terms.policy.escalate_hours)
-            if not early or due is None or self.store.clock() < due - limit:
-                raise
-            journal.note("escalated", f"{error}; due {due:%Y-%m-%d %H:%M} UTC")
-            self._train(number, journal, terms, "retrained", f"{error}, and the due date is near")
-            return
+        done = None
+        while done is None:
+            try:
+                done = self._candidate(row, parent, journal, terms)
+            except NobodyRetainedError as error:
+                self._train(number, journal, terms, "retrained", str(error))
+                return
+            except UndecidableError as error:
+                self._undecided(
+                    number, parent, Verdict(outcome="inconclusive", reasons=(str(error),), vetoes=()), journal, terms
+                )
+                return
+            except UnavailableError as error:
+                if self._due_soon(row, terms):
+                    self._retrain_without(number, error, journal, terms)
+                    return
+                if not isinstance(error, NotUnlearnedError) or not self._goes_on_without(number, error, journal, terms):
+                    raise
+        unlearned(self.store, done.collected.forgetting)
+        check_candidate(done.state, self.registry.load(parent), terms.gate, len(done.collected.forgetting))
         verdict = self._judge(done, journal, terms)
-        if verdict.outcome == "accepted" and not verdict.vetoes:
-            provenance = self._provenance(terms, done.rounds, done.figures, sorted(done.collected.retain_studies))
-            self._publish(number, done.state, journal, provenance, parent=parent, how="unlearned", reason=verdict.text)
+        provenance = self.publisher.provenance(terms, done.rounds, done.figures, sorted(done.collected.retain_studies))
+        proposed = Proposed(how="unlearned", parent=parent, reason=verdict.text, provenance=provenance)
+        if verdict.publishes:
+            self.publisher.publish(number, done.state, journal, proposed)
             return
         self._undecided(number, parent, verdict, journal, terms)
 
-    def _candidate(self, number: int, parent: str, journal: DatabaseJournal, terms: Terms) -> Campaign:
+    def _candidate(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> Campaign:
         return run_campaign(
             self.federation,
             self.registry.load(parent),
             terms.experiment,
             journal=journal,
-            folder=self.store.folder(number),
+            folder=self.store.folder(row.number),
             on_round=log_round,
             quorum=terms.policy.quorum,
+            chosen=row.sites,
+            undecidable=lambda collected: why_undecidable(collected, terms.experiment.decision),
         )
+
+    def _due_soon(self, row: CampaignRow, terms: Terms) -> bool:
+        """Whether somebody's date is near while the campaign still waits for hospitals to unlearn.
+
+        All who wait count, those too who came after the plan.
+        """
+        state = CampaignState(self.store.get(row.number).state)
+        if state not in {CampaignState.COLLECTING, CampaignState.UNLEARNING}:
+            return False
+        with transaction(self.store.engine) as session:
+            due = [moment for moment in (row.due, earliest_due(session, terms.policy)) if moment is not None]
+        return bool(due) and self.store.clock() >= min(due) - timedelta(hours=terms.policy.escalate_hours)
+
+    def _retrain_without(self, number: int, error: UnavailableError, journal: DatabaseJournal, terms: Terms) -> None:
+        journal.note("escalated", f"{error}; a due date is near")
+        if isinstance(error, NotUnlearnedError):
+            self._set_aside(number, error, terms)
+        self._train(number, journal, terms, "retrained", f"{error}, and the due date is near")
+
+    def _goes_on_without(self, number: int, error: NotUnlearnedError, journal: DatabaseJournal, terms: Terms) -> bool:
+        """After enough tries, set aside who does not unlearn; whether that was done and others are left.
+
+        Raises:
+            NobodyWaitsError: nobody is left.
+        """
+        if failed_before(self.store, number) + 1 < terms.policy.unlearn_tries:
+            return False
+        self._set_aside(number, error, terms)
+        before = journal.get("aside", Aside)
+        aside = {*error.sites, *(before[0].sites if before else ())}
+        journal.put("aside", Aside(sites=tuple(sorted(aside))))
+        collected = journal.get("collect", Collected)
+        if collected is None or not set(collected[0].forgetting) - aside:
+            raise NobodyWaitsError(f"given up after {terms.policy.unlearn_tries} tries: {error}")
+        journal.note("dropped", f"the campaign goes on without {', '.join(error.sites)}: {error}")
+        return True
+
+    def _set_aside(self, number: int, error: NotUnlearnedError, terms: Terms) -> None:
+        refused = self.federation.refused & set(error.sites)
+        shut_out = set_aside(self.store, number, error.sites, refused, terms.policy, str(error))
+        nodes = self.federation.nodes
+        self.federation.nodes = {name: node for name, node in nodes.items() if name not in shut_out}
 
     def _judge(self, done: Campaign, journal: DatabaseJournal, terms: Terms) -> Verdict:
         def work() -> tuple[Verdict, None]:
-            decision = decide(done.before, done.figures, terms.experiment.decision)
-            vetoes = veto(done.before, done.figures, done.collected.forgetting, terms.experiment.decision)
-            return Verdict(outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes)), None
+            aside = journal.get("aside", Aside)
+            out = suspended(self.store) | set(aside[0].sites if aside else ())
+            # Whoever was shut out meanwhile can send no figures of the candidate: that is no veto.
+            heard = {site: figures for site, figures in done.before.test_by_site.items() if site not in out}
+            before = done.before.model_copy(update={"test_by_site": heard})
+            return judge_candidate(before, done.figures, done.collected, terms.experiment.decision), None
 
         return step(journal, "verdict", Verdict, work)[0]
 
@@ -169,9 +235,10 @@ class Carrier:
         journal.enter(CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE, reason)
 
     def _train(self, number: int, journal: DatabaseJournal, terms: Terms, how: How, reason: str) -> None:
-        """Train from new weights on all who have not revoked, audit, publish."""
+        """Train from new weights on all who have not revoked, audit, judge, publish."""
         journal.enter(CampaignState.RETRAINING, reason)
         config = terms.experiment
+        before = self._figures_before(number, journal, terms)
         seed = derive_seed(config.seed, how, number) % 2**31
         done = train(
             self.federation,
@@ -187,80 +254,43 @@ class Carrier:
             journal,
             f"audit:{how}",
             FederationFigures,
-            lambda: (audit(self.federation, done.state, config.decision, config.seed), None),
+            lambda: (audit(self.federation, done.state, config.decision, config.seed, self._collected(journal)), None),
         )
+        verdict, _ = step(
+            journal,
+            f"verdict:{how}",
+            Verdict,
+            lambda: (judge_training(before, figures, config.decision), None),
+        )
+        if not verdict.publishes:
+            journal.enter(CampaignState.REJECTED, f"{reason}; the {how} model is not published: {verdict.text}")
+            return
         sites = sorted(done.sites - {name for r in done.rounds for name in r.missing})
-        provenance = self._provenance(terms, done.rounds, figures, sites)
-        self._publish(number, done.state, journal, provenance, parent=None, how=how, reason=reason)
+        provenance = self.publisher.provenance(terms, done.rounds, figures, sites)
+        proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
+        self.publisher.publish(number, done.state, journal, proposed)
 
-    def _provenance(
-        self, terms: Terms, rounds: Sequence[Round], figures: FederationFigures, sites: Sequence[str]
-    ) -> Provenance:
-        return Provenance(
-            round=next((r.round for r in rounds if r.kept), 0),
-            run=self.run,
-            code=own_version(),
-            config=hashlib.sha256(terms.experiment.model_dump_json().encode()).hexdigest(),
-            sites=tuple(sites),
-            metrics=metrics_of(figures, self.card.classes),
-        )
+    def _collected(self, journal: DatabaseJournal) -> Collected | None:
+        collected = journal.get("collect", Collected)
+        return None if collected is None else collected[0]
 
-    def _publish(
-        self,
-        number: int,
-        state: Mapping[str, Tensor],
-        journal: DatabaseJournal,
-        provenance: Provenance,
-        *,
-        parent: str | None,
-        how: How,
-        reason: str,
-    ) -> None:
-        version = self.registry.publish(state, self.card, parent=parent, campaign=number, provenance=provenance)
-        journal.put("published", Published(version=version.name, how=how))
-        self.store.publish(number, version.name)
-        if how != "trained":
-            # Which version saw whom only the sites know; whoever revoked by now may be in any that came before.
-            seen = [v.name for v in self.registry.versions() if v.name != version.name]
-            self.registry.quarantine(seen, f"saw patients whom campaign {number} forgot")
-        self._adopt(version, state, how, self.federation.sites)
-        journal.enter(CampaignState.PUBLISHED, f"{version.name}, {how}" + (f": {reason}" if reason else ""))
-
-    def _catch_up(self, number: int) -> None:
-        """Give the active version to sites that were not there when it was published, and have them close."""
+    def _figures_before(self, number: int, journal: DatabaseJournal, terms: Terms) -> FederationFigures | None:
+        """Of the version in use, measured now; None for a first model, or where that version is of another kind."""
         active = self.registry.active()
-        if active is None or active.campaign in {None, number}:
-            return
-        have = {delivery.site for delivery in self.registry.recipients(active.name)}
-        late = [name for name in self.federation.sites if name not in have]
-        if not late:
-            return
-        found = self.store.journal_body(active.campaign or 0, "published", Published)
-        if found is not None:
-            self._adopt(active, self.registry.load(active.name), found.how, late)
-
-    def _adopt(self, version: Version, state: State | Mapping[str, Tensor], how: How, sites: Sequence[str]) -> None:
-        """Send a published version to `sites` as their new base. Who is not there gets it before the next campaign."""
-        scope = self.federation.scope
-        self.federation.scope = Scope(version.campaign or 0, ADOPT)
-        plain = AdoptRequest(version=version.name, digest=version.weights, campaign=version.campaign or 0, how=how)
-        by_owed: dict[tuple[str, ...], RecordDict] = {}
-        requests = {}
-        for name in sites:
-            owed = self.registry.owed(name)
-            if owed not in by_owed:
-                by_owed[owed] = self.federation.downlink.whole(plain.model_copy(update={"retired": owed}), state)
-            requests[name] = by_owed[owed]
-        try:
-            for name, records in self.federation.exchange(ADOPT, requests):
-                reply = self.federation.read(name, ADOPT, records, AdoptReply)
-                if reply is not None:
-                    self.registry.deliver(version.name, name)
-                    self.registry.purged(name, reply.purged)
-        except UnavailableError as error:
-            log.warning("%s is published, but %s", version.name, error)
-        finally:
-            self.federation.scope = scope
+        if active is None or active.campaign == number:
+            known = journal.get("before", FederationFigures)
+            return known[0] if known else None
+        if self.registry.card(active.name) != self.card:
+            journal.note("incomparable", f"{active.name} is of another model: its figures cannot be compared")
+            return None
+        config = terms.experiment
+        state: Mapping[str, Tensor] = self.registry.load(active.name)
+        return step(
+            journal,
+            "before",
+            FederationFigures,
+            lambda: (audit(self.federation, state, config.decision, config.seed, self._collected(journal)), None),
+        )[0]
 
 
 def log_round(record: Round) -> None:

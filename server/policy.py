@@ -1,10 +1,11 @@
-"""When the next campaign starts. A pure decision: the clock, the sites and the past come in as arguments."""
+"""When a campaign starts, and for whom: a pure decision, with the clock and the past as arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from server.settings import PolicyConfig
 
@@ -21,6 +22,24 @@ class SiteState:
     pending: int
     waiting_since: datetime | None
     first_due: datetime | None
+    failures: int = 0
+    """Campaigns in a row that were to forget its patients and ended without a version."""
+    free_at: datetime | None = None
+    """No campaign is planned for it before, because the last ones failed or it did not unlearn."""
+    aside_until: datetime | None = None
+    absent: bool = False
+    """The active version learned nothing from it: there is nothing of its patients to forget."""
+    last_failure: str = ""
+
+    def due(self, policy: PolicyConfig) -> datetime | None:
+        """Of the first revocation; without a date, so long after the announcement as the policy says."""
+        if self.first_due is not None or self.waiting_since is None:
+            return self.first_due
+        return self.waiting_since + timedelta(days=policy.undated_days)
+
+    def needs_person(self, policy: PolicyConfig) -> bool:
+        """Whether campaigns for it are started by hand only, as too many failed."""
+        return self.failures >= policy.max_failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,7 @@ class Start:
 
     sites: tuple[str, ...]
     reason: str
+    kind: Literal["unlearning", "retraining"] = "unlearning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +65,23 @@ def decide(
     policy: PolicyConfig,
     running: bool,
     recent: Mapping[str, Sequence[datetime]],
+    *,
+    at_once: int | None = None,
 ) -> Start | Wait:
     """Start a campaign or wait.
 
     A full batch starts at once. A smaller one starts when its first revocation has waited for the batch window, and in
     any case so long before the first due date as the policy says. A site that forgot too often within 24 hours waits
-    whatever is due: only so does the limit hold against a site that abuses campaigns to change the model.
+    whatever is due: only so does the limit hold against a site that abuses campaigns to change the model. After a
+    campaign that failed, a site waits, and then has one of its own, so that it holds up no other.
 
     Args:
+        now: the time.
+        sites: all of them.
+        policy: of the federation.
         running: a campaign is under way on the model.
-        recent: when the campaigns started in which a site forgot, by site.
+        recent: when the campaigns started that were to forget at a site, by site.
+        at_once: most sites in one campaign; None for any number.
     """
     if running:
         return Wait("a campaign is running")
@@ -63,23 +90,75 @@ def decide(
     waiting = [site for site in sites if site.active and site.pending]
     if not waiting:
         return Wait("no revocation waits")
-    return _batch(now, waiting, policy, recent)
+    able = [site for site in waiting if not site.needs_person(policy)]
+    if not able:
+        return Wait(f"needs a person: the campaigns for {', '.join(site.name for site in waiting)} failed")
+    return _batch(now, able, policy, recent, at_once)
+
+
+def overdue(
+    now: datetime, sites: Sequence[SiteState], policy: PolicyConfig, recent: Mapping[str, Sequence[datetime]]
+) -> Start | None:
+    """A retraining for patients who are due soon and for whom no campaign can be planned that unlearns.
+
+    Their hospitals are suspended, set aside, or campaigns for them failed too often. A retraining that fails as often
+    is left to a person.
+    """
+    if not policy.automatic:
+        return None
+    near = timedelta(hours=policy.escalate_hours)
+    found = []
+    for site in sites:
+        stuck = (
+            not site.active or site.needs_person(policy) or (site.aside_until is not None and now < site.aside_until)
+        )
+        due = site.due(policy)
+        if not site.pending or not stuck or site.absent or due is None or now < due - near:
+            continue
+        failed_since = site.failures - policy.max_failures if site.needs_person(policy) else site.failures
+        rested = failed_since == 0 or site.free_at is None or site.free_at <= now
+        within_limit = _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day) <= now
+        if rested and within_limit and failed_since < policy.max_failures:
+            found.append(site.name)
+    if not found:
+        return None
+    return Start(tuple(sorted(found)), "due, and their hospitals do not unlearn", "retraining")
 
 
 def _batch(
-    now: datetime, waiting: Sequence[SiteState], policy: PolicyConfig, recent: Mapping[str, Sequence[datetime]]
+    now: datetime,
+    waiting: Sequence[SiteState],
+    policy: PolicyConfig,
+    recent: Mapping[str, Sequence[datetime]],
+    at_once: int | None,
 ) -> Start | Wait:
     free_at = {site.name: _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day) for site in waiting}
+    for site in waiting:
+        if site.free_at is not None:
+            free_at[site.name] = max(free_at[site.name], site.free_at)
     free = [site for site in waiting if free_at[site.name] <= now]
     if not free:
-        return Wait("each site with revocations had its campaigns of the day", min(free_at.values()))
-    names = tuple(sorted(site.name for site in free))
-    if sum(site.pending for site in free) >= policy.min_batch:
-        return Start(names, "the batch is full")
+        reason = "each site with revocations had its campaigns of the day, or waits after one that failed"
+        return Wait(reason, min(free_at.values()))
     latest = {site.name: _latest_start(now, site, policy) for site in free}
-    if min(latest.values()) <= now:
-        return Start(names, "the batch has waited long enough")
+    sound = [site for site in free if not site.failures]
+    # Those whose last campaign failed go one by one, the most urgent first.
+    alone = [[site] for site in sorted(free, key=lambda site: (latest[site.name], site.name)) if site.failures]
+    groups = [group for group in (_first(sound, latest, at_once), *alone) if group]
+    for group in groups:
+        names = tuple(sorted(site.name for site in group))
+        if sum(site.pending for site in group) >= policy.min_batch:
+            return Start(names, "the batch is full")
+        if min(latest[name] for name in names) <= now:
+            return Start(names, "the batch has waited long enough")
     return Wait("the batch is not full", min(latest.get(name, at) for name, at in free_at.items()))
+
+
+def _first(sites: list[SiteState], latest: Mapping[str, datetime], at_once: int | None) -> list[SiteState]:
+    """So many of them as one campaign can hold, the most urgent first."""
+    if at_once is None or len(sites) <= at_once:
+        return sites
+    return sorted(sites, key=lambda site: (latest[site.name], site.name))[:at_once]
 
 
 def _free_at(now: datetime, starts: Sequence[datetime], limit: int) -> datetime:

@@ -46,7 +46,21 @@ class PolicyConfig(Settings):
     escalate_hours: float = Field(default=48.0, ge=0.0)
     """So long before the due date a campaign that still waits for its forgetting hospital retrains without it."""
     retry_minutes: Positive = 10.0
-    """Between two tries of a campaign that waits for somebody."""
+    """Before the second try of a campaign that waits for somebody; twice as long before each further, to six hours."""
+    max_tries: int = Field(default=10, ge=1)
+    """So many failed tries without a finished step end a campaign."""
+    unlearn_tries: int = Field(default=3, ge=1)
+    """After so many a hospital that does not unlearn is set aside, and the others' campaign goes on."""
+    refuser: Literal["suspend", "set_aside"] = "suspend"
+    """What follows for a hospital that answers and does not unlearn; one that is away is set aside only."""
+    aside_hours: Positive = 24.0
+    """For how long a hospital is set aside the first time; twice as long each further time, to a week."""
+    max_failures: int = Field(default=5, ge=1)
+    """So many campaigns in a row that forgot nobody of a hospital's need a person; the next ones wait longer each."""
+    undated_days: Positive = 30.0
+    """When a revocation that was announced without a date is due, after the announcement."""
+    may_overrule: bool = True
+    """An operator may publish what the utility decision or a veto stopped: `campaign publish`, with a reason."""
     quorum: Fraction = 0.5
     """Share of registered studies whose sites must answer in a round."""
     phase_hours: Positive = 6.0
@@ -58,7 +72,14 @@ class PolicyConfig(Settings):
 
 
 class GateConfig(Settings):
-    """What a reply must satisfy; see `server/update_gate.py`."""
+    """What a reply and an aggregate must satisfy; see `server/update_gate.py` and `server/registration.py`."""
+
+    max_share: float = Field(default=0.6, gt=0.0, le=1.0)
+    """Largest share of one hospital in an average, whatever it registered; among n hospitals at least 1/n."""
+    count_drift: Fraction = 0.10
+    """How far a registered number of studies may grow beyond the approved one without a person."""
+    count_drift_studies: int = Field(default=5, ge=0)
+    """The same in studies, for small numbers: the larger of both counts."""
 
     train_norm: Positive = 10.0
     """Largest L2 norm of a training or retention step, as a multiple of the other sites' upper median.
@@ -70,6 +91,8 @@ class GateConfig(Settings):
     in `python -m simulations.delta_norms --set train.lr=1e-3`, 0.171 with three times the learning rate."""
     unlearn_norm: Positive = 0.25
     """The same for an unlearning step; 0.047 at most in the same runs, 0.126 with three times the learning rate."""
+    candidate_norm: Positive = 0.5
+    """The same for all steps of a candidate together, from the version that it descends from."""
     bad_replies: int = Field(default=3, ge=1)
     """So many in a row suspend a site."""
 

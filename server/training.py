@@ -177,6 +177,7 @@ def average_round(
 
     Raises:
         UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies.
+        AggregateRefusedError: the average is no model to go on from.
     """
     begin = time.monotonic()
     request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
@@ -216,7 +217,9 @@ def average_round(
     means = mean.means(state)
     if bend is not None:
         means = ((name, bend(name, tensor)) for name, tensor in means)
-    return federation.downlink.advance(state, means), record
+    after = federation.downlink.advance(state, means)
+    federation.check_aggregate(kind, state, after)
+    return after, record
 
 
 def _add(mean: RunningMean, weights: Mapping[str, Tensor], share: float) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.config import DecisionConfig
-from common.errors import CheckpointError, WireError
+from common.errors import CheckpointError, FedForgetError, WireError
 from common.evaluation.decision import Z95, drops
 from common.evaluation.figures import FederationFigures, Utility
 from common.evaluation.metrics import merge_utility
@@ -93,6 +93,41 @@ def check(
                 f"allowed is {config.train_norm:g} times that"
             )
     return step.moved
+
+
+class AggregateRefusedError(FedForgetError):
+    """An aggregate that must not become a model, although each reply in it was taken."""
+
+
+def check_candidate(
+    after: Mapping[str, Tensor], parent: Mapping[str, Tensor], config: GateConfig, forgetting: int = 1
+) -> None:
+    """Raise unless a candidate, in which so many sites forgot, may take its parent's place.
+
+    Raises:
+        AggregateRefusedError: it is not finite, of another model, or too far from its parent.
+    """
+    bound = max(config.candidate_norm, config.unlearn_norm * forgetting)
+    _check_aggregate("the candidate", after, parent, bound)
+
+
+def check_aggregate(after: Mapping[str, Tensor], before: Mapping[str, Tensor], kind: str, config: GateConfig) -> None:
+    """Raise unless a round's average may be gone on from: a mean of steps is no longer than the longest of them.
+
+    Raises:
+        AggregateRefusedError: it is not finite, of another model, or longer.
+    """
+    _check_aggregate(f"the average of {kind}", after, before, config.train_weights)
+
+
+def _check_aggregate(what: str, after: Mapping[str, Tensor], before: Mapping[str, Tensor], bound: float) -> None:
+    try:
+        check_state(after, before, where=what)
+    except CheckpointError as err:
+        raise AggregateRefusedError(str(err)) from None
+    moved = measure(after, before).relative
+    if not moved <= bound:
+        raise AggregateRefusedError(f"{what} is {moved:.3g} of the weights' norm away, allowed is {bound:g}")
 
 
 OnRejected = Callable[[str, str, str, str], None]

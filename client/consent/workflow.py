@@ -163,7 +163,13 @@ def escalate(ledger: Ledger, campaign: int, reason: str, actor: str = SOFTWARE) 
 
 
 def close(
-    ledger: Ledger, pseudonyms: Collection[str], state: State, *, campaign: int | None = None, model: str = ""
+    ledger: Ledger,
+    pseudonyms: Collection[str],
+    state: State,
+    *,
+    campaign: int | None = None,
+    model: str = "",
+    reason: str = "",
 ) -> int:
     """The model has forgotten these patients: `unlearned` or `retrained`; returns how many of them had waited for it.
 
@@ -172,7 +178,7 @@ def close(
     """
     with ledger.writing() as writing:
         found = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
-        _step(ledger, writing, found, state, actor=SOFTWARE, campaign=campaign, model=model)
+        _step(ledger, writing, found, state, actor=SOFTWARE, campaign=campaign, model=model, reason=reason)
     return len({s.pseudonym for s in found})
 
 

@@ -7,6 +7,7 @@ lower (`shift`) or a few lie below every never-seen patient and the others do no
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from scipy import stats
 
 from common.config import DecisionConfig
 from common.evaluation.auc_variance import least_variance
+from common.evaluation.membership import MIN_PATIENTS
 
 Floats = NDArray[np.float64]
 Shape = Literal["shift", "few"]
@@ -91,6 +93,21 @@ def smallest_detected(patients: int, draws: int, rng: np.random.Generator, margi
         else:
             low = middle
     return None if high == 0.499 else high
+
+
+def least_half_width(groups: Sequence[tuple[int, int]]) -> float | None:
+    """Half-width of the 90 % interval at an AUC of .5, the least that patients so few can give.
+
+    `groups` are the patients to forget and the never-seen ones at each site, merged as `merge_membership` does. None
+    where those of a site cannot be measured at all.
+    """
+    if not groups or any(min(group) < MIN_PATIENTS for group in groups):
+        return None
+    forget = sum(n for n, _ in groups)
+    variance = sum((n / forget) ** 2 * least_variance(0.5, n, m) for n, m in groups)
+    freedom = min(forget, sum(m for _, m in groups)) - 1
+    half: float = float(stats.t.ppf(0.95, freedom)) * variance**0.5
+    return half
 
 
 def power_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = SIZES) -> str:

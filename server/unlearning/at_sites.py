@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 
+from flwr.app import RecordDict
 from pydantic import BaseModel
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from common.errors import ConfigError, UnavailableError
 from common.wire import UNLEARN, UnlearnReply, UnlearnRequest
 from server.aggregation import DeltaSpool, RunningMean, State, shares
 from server.federation import Meter
-from server.unlearning.base import Task, others_round
+from server.unlearning.base import NotUnlearnedError, Task, chosen_aggregation, others_round
 
 
 class Unlearned(BaseModel):
@@ -29,15 +30,15 @@ def at_sites(task: Task) -> State:
 
     Raises:
         ConfigError: `replace` with several forgetting sites.
-        UnavailableError: a forgetting site did not unlearn; nothing may be published without it.
+        NotUnlearnedError: a forgetting site did not unlearn.
     """
     forgetting = task.collected.forgetting
-    how = task.config.campaign.aggregation
+    how = chosen_aggregation(task.config.campaign.aggregation, len(forgetting))
     if how == "replace" and len(forgetting) > 1:
         raise ConfigError(
             f"replace takes one forgetting site, {len(forgetting)} have revocations",
             where="campaign.aggregation",
-            remedy="use relay or scaled",
+            remedy="use auto, relay or scaled",
         )
     if how in {"replace", "relay"}:
         state: State = dict(task.parent)
@@ -67,7 +68,7 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
     """Each site's unlearned weights as they come; those that came before a restart first.
 
     Raises:
-        UnavailableError: a site did not unlearn; nothing may be published without it.
+        NotUnlearnedError: a site did not unlearn.
     """
     federation, journal, meter, config = task.federation, task.journal, task.meter, task.config
     missing = set(sites)
@@ -83,7 +84,7 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
     federation.begin(UNLEARN)
     begin = time.monotonic()
     request = UnlearnRequest(config=config.unlearn, seed=config.seed)
-    for name, records in federation.ask(UNLEARN, request, state, sorted(missing)):
+    for name, records in _answers(federation.ask(UNLEARN, request, state, sorted(missing)), missing):
         reply = federation.read(name, UNLEARN, records, UnlearnReply)
         decoded = None if reply is None else federation.weights(name, UNLEARN, records, state)
         if reply is None or decoded is None:
@@ -100,4 +101,12 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
         missing.discard(name)
         yield name, weights
     if missing:
-        raise UnavailableError(f"{', '.join(sorted(missing))} did not unlearn")
+        raise NotUnlearnedError(f"{', '.join(sorted(missing))} did not unlearn", missing)
+
+
+def _answers(exchange: Iterator[tuple[str, RecordDict]], asked: Collection[str]) -> Iterator[tuple[str, RecordDict]]:
+    """The replies; that there is none at all is the asked sites' failure."""
+    try:
+        yield from exchange
+    except UnavailableError as error:
+        raise NotUnlearnedError(str(error), asked) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from common.config import ExperimentConfig, TrainConfig
-from common.errors import ConfigError
+from common.errors import ConfigError, UnavailableError
 from common.evaluation.merge import Eligible
 from common.model.checkpoint import ModelCard
 from common.records import Subset
@@ -34,6 +34,8 @@ class Collected(BaseModel):
     """The same at each of these sites. Empty in the record of an earlier version, as is `registered`."""
     registered: dict[str, dict[str, int]] = {}
     """Patients by set at each of these sites."""
+    aggregation: str = ""
+    """How the unlearned models become one, as the campaign chose it; empty in the record of an earlier version."""
 
     def eligible(self, control: Subset) -> dict[str, Eligible] | None:
         """Whose membership figures count, compared with patients of `control`, and how much; None if not recorded."""
@@ -42,6 +44,27 @@ class Collected(BaseModel):
         return {
             name: Eligible(count, self.registered.get(name, {}).get(control, 0)) for name, count in self.pending.items()
         }
+
+    def group(self, name: str) -> tuple[int, int] | None:
+        """Patients to forget at a site, and never-seen ones to compare them with; None where it is not on record."""
+        if name not in self.pending or str(Subset.AUDIT) not in self.registered.get(name, {}):
+            return None
+        return self.pending[name], self.registered[name][str(Subset.AUDIT)]
+
+
+def chosen_aggregation(wanted: str, forgetting: int) -> str:
+    """What `campaign.aggregation` comes to with so many forgetting sites."""
+    if wanted != "auto":
+        return wanted
+    return "relay" if forgetting > 1 else "replace"
+
+
+class NotUnlearnedError(UnavailableError):
+    """Sites that are to forget did not unlearn; nothing may be published that goes on as if they had."""
+
+    def __init__(self, problem: str, sites: Collection[str]) -> None:
+        self.sites = tuple(sorted(sites))
+        super().__init__(problem)
 
 
 class Stage(BaseModel):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from campaign_world import world  # noqa: F401 - a fixture
 
 from client.app import app, open_site
 from client.site import Site

@@ -129,8 +129,9 @@ def test_aggregation_publishes_what_it_says_of_an_unlearned_model(  # type: igno
 def test_replace_takes_one_forgetting_site(federation_of, card: ModelCard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     federation, _ = federation_of(north=2, south=2)
     both = Collected(forgetting=("north", "south"), retain_studies={"north": 2, "south": 2})
+    config = ExperimentConfig(campaign=CampaignConfig(aggregation="replace"))
     with pytest.raises(ConfigError, match="replace takes one forgetting site"):
-        _aggregate(federation, card.build().state_dict(), both, ExperimentConfig(), tmp_path)
+        _aggregate(federation, card.build().state_dict(), both, config, tmp_path)
 
 
 def test_nothing_is_published_when_a_site_cannot_unlearn(federation_of, card: ModelCard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -2,93 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from campaign_world import LENIENT, NOW
 
-from client.app import open_site
-from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.errors import RefusedError
 from common.records import Subset
-from common.sql import open_database, transaction
-from server.campaign_store import CampaignStore, DatabaseJournal, GivenUpError
-from server.database import SiteRow, migrate
-from server.lifecycle import Carrier
-from server.registry import Registry
-from server.settings import GateConfig, PolicyConfig, Terms
+from server.campaign_store import DatabaseJournal, GivenUpError
 from server.states import WAYS, CampaignState
-
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-EXPERIMENT = ExperimentConfig(
-    train=TrainConfig(rounds=2, local_epochs=1, batch=4, patience=5),
-    unlearn=UnlearnConfig(passes=1),
-    campaign=CampaignConfig(retention_rounds=1),
-    decision=DecisionConfig(bootstrap=50),
-)
-
 
 on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 class Cut(BaseException):
     """A crash: nothing catches it."""
-
-
-@pytest.fixture
-def world(tmp_path, database, federation_of, card):
-    """A coordinator's database and folders in `make(name)`, and a federation of two sites."""
-    federation, sites = federation_of(north=3, south=3)
-    engines = []
-
-    class World:
-        clock = Clock()
-
-        def __init__(self, name: str = "server") -> None:
-            self.engine = open_database(database(name))
-            engines.append(self.engine)
-            migrate(self.engine)
-            with transaction(self.engine) as session:
-                session.add_all(
-                    SiteRow(name=site, state="active", node_key="", signing_key="", certificate="", enrolled=NOW)
-                    for site in sites
-                )
-            self.store = CampaignStore(self.engine, tmp_path / name / "work", self.clock)
-            self.registry = Registry(tmp_path / name / "models", self.engine, self.clock)
-            self.federation, self.sites = federation, sites
-            self.carrier = Carrier(federation, self.store, self.registry, card)
-
-        def plan(self, kind="unlearning", due=None, method="forget_mi_calibrated", **policy) -> int:
-            unlearn = EXPERIMENT.unlearn.model_copy(update={"method": method})
-            experiment = EXPERIMENT.model_copy(update={"unlearn": unlearn})
-            terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4, **policy), gate=GateConfig())
-            active = self.registry.active()
-            parent = active.name if active and kind == "unlearning" else None
-            return self.store.plan(kind, terms.model_dump(mode="json"), parent=parent, due=due, reason="test")
-
-        def carry(self, number: int) -> CampaignState:
-            return self.carrier.carry_on(number, self.store.take_up(number))
-
-        def trained(self):
-            assert self.carry(self.plan("training")) == "published"
-            return self
-
-        def revoke(self, site="north"):
-            known = sites[site]
-            known.revoke([sorted(known.patients(Subset.TRAIN))[0]])
-
-    yield World
-    for engine in engines:
-        engine.dispose()
-    open_site.cache_clear()
 
 
 def states(world, number):
@@ -139,7 +68,7 @@ def test_a_method_in_which_no_hospital_unlearns_is_for_simulations(world, method
 
 
 @on_both
-def test_one_patient_is_too_few_to_decide_and_ends_in_a_retrained_version(world):
+def test_one_patient_is_too_few_to_decide_and_is_retrained_at_once_and_told_why(world):
     here = world().trained()
     here.revoke()
     number = here.plan()
@@ -149,12 +78,25 @@ def test_one_patient_is_too_few_to_decide_and_ends_in_a_retrained_version(world)
     assert versions["v0002"].parent is None
     way = states(here, number)
     assert way == [
-        "planned", "collecting", "unlearning", "aggregating", "retaining", "evaluating", "deciding", "retraining",
-        "published",
+        "planned", "collecting", "retraining", "published",
     ]  # fmt: skip
     assert all(b in WAYS[a] for a, b in pairwise(way))
-    assert "inconclusive, policy retrain" in here.store.get(number).reason
+    why = "inconclusive, policy retrain: too few patients to measure (1 against 2 never-seen ones"
+    assert why in here.store.get(number).reason
     assert not here.store.folder(number).exists()
+    ((_, history),) = here.histories("north")
+    assert history[-1].state == "retrained"
+    assert why in history[-1].reason
+
+
+def test_a_decided_campaign_goes_through_every_state(world):
+    here = world().trained()
+    here.revoke(count=2)
+    number = here.plan(decision=LENIENT)
+    assert here.carry(number) == "published"
+    assert states(here, number) == [
+        "planned", "collecting", "unlearning", "aggregating", "retaining", "evaluating", "deciding", "published",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("policy", "active"), [("wait", "v0001"), ("withdraw", None)])
@@ -231,8 +173,8 @@ def test_a_cancelled_campaign_publishes_nothing(world):
 
 def test_a_campaign_waits_visibly_for_its_forgetting_hospital_and_retrains_before_the_due_date(world):
     here = world().trained()
-    here.revoke()
-    number = here.plan(due=NOW + timedelta(days=5))
+    here.revoke(count=2)
+    number = here.plan(due=NOW + timedelta(days=5), decision=LENIENT)
     nodes = dict(here.federation.nodes)
     collected = here.carrier.federation
     # North says that somebody waits, and is gone when it is asked to unlearn.
@@ -263,8 +205,8 @@ def test_a_campaign_waits_visibly_for_its_forgetting_hospital_and_retrains_befor
 
 def test_lost_weights_between_two_steps_are_made_again(world, monkeypatch):
     here = world().trained()
-    here.revoke()
-    number = here.plan()
+    here.revoke(count=2)
+    number = here.plan(decision=LENIENT)
     enter = DatabaseJournal.enter
 
     def cut_at_retaining(journal, state, reason=""):
