@@ -14,6 +14,7 @@ from client.commands import (
     revocations,
     revoke,
     run,
+    settings,
     setup,
     steward,
     verifier,
@@ -37,6 +38,7 @@ app.add_typer(consent_client.app, name="consent-client")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(log.app, name="log")
 app.add_typer(steward.app, name="steward")
+app.add_typer(settings.app, name="settings")
 app.command(epilog="Example: fedforget-site letter 3f9c1a5b7d2e4860 --out letter.html --dir hospital")(letter.letter)
 app.command(epilog="Example: fedforget-site verify for-the-auditor --key site=site.pub --key server=server.pub")(
     verify.verify

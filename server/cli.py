@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.terminal import root_app
-from server.commands import attestation, campaign, doctor, log, models, run, setup, site
+from server.commands import attestation, campaign, doctor, log, models, run, settings, setup, site
 
 app = root_app("Coordinate hospitals that train together and forget a patient.")
 app.command(epilog="Example: fedforget-server init federation --host fed.example.org --host 192.0.2.7")(setup.init)
@@ -16,4 +16,5 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(models.app, name="models")
 app.add_typer(attestation.app, name="attestation")
 app.add_typer(log.app, name="log")
+app.add_typer(settings.app, name="settings")
 app.command(epilog="Example: fedforget-server doctor --dir federation")(doctor.doctor)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from client.settings import CONFIG_FILE, SiteFolder
+from common.progress_lines import ProgressLines
 from common.terminal import AsJson, Folder, Terminal, clear_errors, rows_table, show, sub_app
 
 data = sub_app("The hospital's own patients; nothing of them leaves it.")
@@ -53,14 +54,21 @@ def import_(
         manifest = read_source(source, found, split=split, reports=reports, only_site=only_site)
         console = Terminal(stderr=True)
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        lines = ProgressLines("images")
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
             task = progress.add_task("images", total=None)
+
+            def decoded(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+                if not console.is_terminal and not as_json:
+                    lines(done, total)
+
             report = import_data(
                 folder,
                 manifest,
                 found,
                 options,
-                lambda done, total: progress.update(task, completed=done, total=total),
+                decoded,
             )
         values = asdict(report)
         sets = values.pop("sets")

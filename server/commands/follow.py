@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from common.errors import UnavailableError
 from common.printable import printable
@@ -66,7 +67,9 @@ class Follower:
         live = self._console.is_terminal and not self._as_json
         if live:
             with Live(console=self._console, refresh_per_second=4, transient=True) as screen:
-                found = self._until_ended(number, lambda row: screen.update(Group(drawn(row), printable(row["now"]))))
+                found = self._until_ended(
+                    number, lambda row: screen.update(Group(drawn(row), Text(printable(row["now"]))))
+                )
         else:
             found = self._until_ended(number, self._print_change)
         found.pop("now")
@@ -117,7 +120,7 @@ class Follower:
         else:
             of = "" if event["campaign"] is None else f"campaign {event['campaign']} {event['state']}: "
             line = f"{now:%H:%M:%S} {of}{printable(event['text'])}"
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{line if self._as_json else printable(line)}\n")
         sys.stderr.flush()
 
     def _up_or_fail(self, what: str) -> str | None:

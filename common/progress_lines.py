@@ -1,0 +1,44 @@
+"""Progress for a pipe or a log file, where a bar would be noise: a line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+def _to_standard_error(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+@dataclass
+class ProgressLines:
+    """Prints how much is done, and how many seconds are left at this pace.
+
+    Args:
+        what: is counted.
+        every: seconds between two lines; what takes less prints nothing.
+        clock: seconds that never go back.
+        write: takes a line.
+    """
+
+    what: str
+    every: float = 2.0
+    clock: Callable[[], float] = time.monotonic
+    write: Callable[[str], None] = _to_standard_error
+    _began: float = field(init=False)
+    _said: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self._said = self.clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of `total` are done."""
+        now = self.clock()
+        if now - self._said < self.every:
+            return
+        self._said = now
+        left = f", {(now - self._began) / done * (total - done):.0f} s left" if done else ""
+        self.write(f"{self.what} {done} of {total}{left}")
