@@ -85,6 +85,8 @@ class FhirConfig(Settings):
     pull_seconds: Positive = 300.0
     overlap_seconds: float = Field(default=600.0, ge=0.0)
     """How far behind its cursor a pull begins, for versions that the server wrote late."""
+    connections_per_address: int = Field(default=32, ge=1)
+    """That one address may hold at the endpoint at a time."""
     reconcile_hour: int = Field(default=2, ge=0, le=23)
     """Local hour after which everything is read, once a night."""
 

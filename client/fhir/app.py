@@ -127,6 +127,8 @@ async def _refused(_: Request, error: Exception) -> FhirResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     text = error.detail if isinstance(error, HTTPException) else ""
     headers = error.headers if isinstance(error, HTTPException) else None
+    # What the sender still has to say is not read: nobody streams a body at an endpoint that has refused it.
+    headers = {**(headers or {}), "connection": "close"}
     return FhirResponse(outcome(_CODES.get(status, "processing"), text), status, headers=headers)
 
 

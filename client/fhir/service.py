@@ -22,6 +22,7 @@ from client.consent.ledger import now_utc
 from client.consent.opening import open_ledger
 from client.consent_store import ConsentStore
 from client.fhir.app import make_app
+from client.fhir.connections import HEAD_BYTES, TOTAL, Listener, Loop, Protocol
 from client.fhir.intake import Intake
 from client.fhir.links import check_address, check_alias
 from client.fhir.patients import PatientMapFile
@@ -36,7 +37,6 @@ from common.files import read_private
 from common.private_keys import load_ec_key, read_passphrase
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-_CONCURRENT = 64
 _LEAST_TOKEN_BYTES = 32
 
 _log = logging.getLogger("fedforget.fhir")
@@ -112,13 +112,15 @@ def run(folder: SiteFolder) -> None:
         with open_intake(folder) as intake, _listening(config) as listener:
             uvicorn_config = uvicorn.Config(
                 make_app(intake, token, poked.set, now_utc),
-                http="h11",
+                http=Protocol,
+                loop=f"{Loop.__module__}:{Loop.__name__}",
+                h11_max_incomplete_event_size=HEAD_BYTES,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=_CONCURRENT,
+                limit_concurrency=TOTAL,
                 timeout_graceful_shutdown=2,
                 **tls,
             )
@@ -154,7 +156,7 @@ def _serve(server: uvicorn.Server, listener: socket.socket, stop: Callable[[], N
 @contextmanager
 def _listening(config: FhirConfig) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with socket.socket(family) as listener:
+    with Listener(family, config.connections_per_address) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((config.host, config.port))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
 import ssl
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,14 +106,16 @@ def test_what_would_leave_a_door_open_does_not_start(site: SiteFolder, settings:
         serve(site)
 
 
-def certificate(name: str, signer: Any = None) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def certificate(
+    name: str, signer: Any = None, lasts: timedelta = timedelta(days=1)
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A key and its certificate for loopback, its own authority without a signer."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signing_key, issuer = (signer[0], signer[1].subject) if signer else (key, subject)
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + lasts)
     builder = builder.add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
     return key, builder.add_extension(names, critical=False).sign(signing_key, hashes.SHA256())
 
@@ -150,3 +154,30 @@ def test_with_mutual_tls_only_certificates_of_the_authority_come_in(
             pytest.raises(httpx.HTTPError),
         ):
             http.get(f"{hospital.http.base_url}metadata")
+
+
+def ask_for(seconds: float, ask: Callable[[], object]) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ask()
+
+
+def test_tls_that_is_not_finished_or_whose_certificate_has_expired_is_hung_up_on(
+    start_hospital: Callable[..., Any], tmp_path: Path
+) -> None:
+    authority = certificate("authority")
+    ca, _ = pem(tmp_path / "ca", authority)
+    own, key = pem(tmp_path / "endpoint", certificate("endpoint", authority))
+    trust = ssl.create_default_context(cafile=ca)
+    settings = f'certificate = "{own}"\nkey = "{key}"\nclient_ca = "{ca}"\ntoken_file = ""\n'
+    hospital = start_hospital(settings, scheme="https")
+    # Made last: it is good for some seconds only.
+    trust.load_cert_chain(*pem(tmp_path / "client", certificate("ehr", authority, timedelta(seconds=6))))
+    with (
+        socket.create_connection(("127.0.0.1", hospital.port), timeout=40) as silent,
+        httpx.Client(verify=trust, trust_env=False, base_url=hospital.http.base_url) as http,
+    ):
+        assert http.get("/metadata").status_code == 200
+        with pytest.raises(httpx.HTTPError):
+            ask_for(30, lambda: http.get("/metadata"))
+        assert silent.recv(1) == b""
