@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 
 from client.consent_service.authority import clients, withdrawn
+from client.consent_service.lookups import ENUMERATION_FILE, read_enumerations
 from client.fhir.patients import read_patient_map
 from client.proxy import proxy_of
 from client.settings import ConsentServiceConfig, FhirConfig, SiteFolder, SiteSettings
@@ -24,6 +25,7 @@ from common.service import accepts
 
 _RENEW = "fedforget-site consent-client init --host NAME, and start again"
 _HTTPS = 443
+_REMEMBERED = timedelta(days=30)
 
 
 def examine_ways_in(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs: bool) -> Iterator[Check]:
@@ -53,7 +55,17 @@ def _consent_service(
             first = min(client.until for client in soon)
             remedy = "fedforget-site consent-client list; remove and add what still is in use"
             yield checks.validity(f"{name} clients' first end", first, now, remedy)
+    yield from _enumerations(folder, now)
     yield _port(name, config.host, config.port, up_runs=up_runs)
+
+
+def _enumerations(folder: SiteFolder, now: datetime) -> Iterator[Check]:
+    found = read_enumerations(folder.consent_service / ENUMERATION_FILE).last
+    for client, last in sorted(found.items()):
+        if now - last < _REMEMBERED:
+            detail = f"{client} asked for many people in vain, last on {last:%Y-%m-%d}"
+            remedy = "ask who runs it; consent-client remove ends it; unknown_per_hour allows more"
+            yield Check("consent service clients' questions", "warn", detail, remedy)
 
 
 def fhir_address(config: FhirConfig) -> str:

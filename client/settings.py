@@ -117,6 +117,10 @@ class ConsentServiceConfig(Settings):
     """By one client, in the long run."""
     burst: Positive = 200.0
     """Calls that one client may make at once after a rest."""
+    unknown_per_hour: Positive = 60.0
+    """People whom one client may ask for in vain, in the long run."""
+    unknown_burst: Positive = 200.0
+    """And at once after a rest."""
 
 
 class InboxConfig(Settings):

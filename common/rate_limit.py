@@ -17,8 +17,16 @@ class RateLimit:
     def allows(self, key: str, now: datetime) -> bool:
         """Take one call of `key` out of its bucket, if one is left."""
         with self._lock:
-            left, at = self._left.get(key, (self._burst, now))
-            left = min(self._burst, left + max(0.0, (now - at).total_seconds()) * self._per_second)
+            left = self._now_left(key, now)
             allowed = left >= 1.0
             self._left[key] = (left - 1.0 if allowed else left, now)
             return allowed
+
+    def has_left(self, key: str, now: datetime) -> bool:
+        """Would one be allowed? Takes none."""
+        with self._lock:
+            return self._now_left(key, now) >= 1.0
+
+    def _now_left(self, key: str, now: datetime) -> float:
+        left, at = self._left.get(key, (self._burst, now))
+        return min(self._burst, left + max(0.0, (now - at).total_seconds()) * self._per_second)

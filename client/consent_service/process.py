@@ -19,6 +19,7 @@ from client.consent.vault import Vault
 from client.consent_api.consent_pb2_grpc import add_ConsentServiceServicer_to_server
 from client.consent_service.authority import WITHDRAWN_FILE, withdrawn
 from client.consent_service.gate import SERVICE, STREAMS, Gate
+from client.consent_service.lookups import ENUMERATION_FILE, Lookups
 from client.consent_service.requests import MOST_BYTES
 from client.consent_service.service import Consents
 from client.settings import ConsentServiceConfig, SiteFolder
@@ -69,7 +70,11 @@ def run(folder: SiteFolder) -> None:
         limit = RateLimit(config.burst, config.calls_per_second)
         gate = Gate(config.roles, WithdrawnFile(folder).now, limit, ledger.clock)
         vault = Vault(folder.vault, secrets.token_bytes)
-        server, port = start(folder, config, Consents(ledger, permissions_of(ledger), vault, gate, stopping))
+        lookups = Lookups(
+            config.unknown_burst, config.unknown_per_hour, ledger.clock, folder.consent_service / ENUMERATION_FILE
+        )
+        consents = Consents(ledger, permissions_of(ledger), vault, gate, stopping, lookups)
+        server, port = start(folder, config, consents)
         _log.info("listening at %s:%d", config.host, port)
         # A signal that comes just before a wait without an end would be seen after it alone.
         while not stopping.wait(_LOOK_SECONDS):

@@ -13,6 +13,7 @@ import grpc
 from client.consent.ledger import Ledger
 from client.consent.permission import BeforeConsentError, Permissions
 from client.consent.revocation import Receipt, Request, Standing
+from client.consent.rule import Permit, Unknown
 from client.consent.summary import summarised
 from client.consent.vault import Vault
 from client.consent_api import consent_pb2 as messages
@@ -20,6 +21,7 @@ from client.consent_service.access import Caller, Refusal
 from client.consent_service.answers import change_message, permission_message, revocation_message
 from client.consent_service.changes import changes_after, newest_change, of_receipt, of_source, page_after
 from client.consent_service.gate import Gate
+from client.consent_service.lookups import Lookups
 from client.consent_service.requests import Asked, read_page, read_patient, read_receipt, read_revocation
 from common.sql import reading
 
@@ -27,6 +29,8 @@ WATCH_SECONDS = 600.0
 POLL_SECONDS = 0.5
 """Between two looks at the ledger, which other processes write too."""
 _AT_ONCE = 500
+_NO_SECONDS = 0.02
+"""Answers other than yes go out at multiples of it after the request came."""
 
 _log = logging.getLogger("fedforget.consent")
 
@@ -38,6 +42,7 @@ class Consents:
     Attributes:
         gate: says who calls.
         stopping: set when the process ends, so that watches do.
+        lookups: whom clients ask for in vain.
     """
 
     ledger: Ledger
@@ -45,6 +50,7 @@ class Consents:
     vault: Vault
     gate: Gate
     stopping: threading.Event = field(default_factory=threading.Event)
+    lookups: Lookups = field(default_factory=Lookups)
 
     def RevokeConsent(
         self, request: messages.RevokeConsentRequest, context: grpc.ServicerContext
@@ -52,7 +58,11 @@ class Consents:
         """Record a revocation: once, and on the disk when the answer goes out."""
         caller = self.gate.caller(context)
         asked = read_revocation(request, caller, self.ledger.pseudonyms, self.ledger.clock())
-        if not asked.also_unknown and not self.ledger.knows(asked.patient):
+        is_known = self.ledger.knows(asked.patient)
+        if not is_known:
+            self.lookups.in_vain(caller, self.ledger.pseudonyms.of(asked.patient))
+        if not asked.also_unknown and not is_known:
+            self.lookups.check(caller)
             raise Refusal(grpc.StatusCode.NOT_FOUND, "nobody of this name is known here; nothing was recorded")
         try:
             self.permissions.check_after_consent([asked.patient], asked.request.received)
@@ -118,12 +128,21 @@ class Consents:
                 self.stopping.wait(POLL_SECONDS)
 
     def CheckPermission(
-        self,
-        request: messages.CheckPermissionRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002 - as in the .proto
+        self, request: messages.CheckPermissionRequest, context: grpc.ServicerContext
     ) -> messages.CheckPermissionReply:
         """May the site use a patient's data?"""
-        return permission_message(self.permissions.of(read_patient(request.patient)))
+        begun, caller = time.monotonic(), self.gate.caller(context)
+        self.lookups.check(caller)
+        patient = read_patient(request.patient)
+        answer = self.permissions.of(patient)
+        if isinstance(answer, Permit):
+            return permission_message(answer)
+        self.lookups.in_vain(caller, self.ledger.pseudonyms.of(patient))
+        if caller.role == "ehr" and isinstance(answer, Unknown):
+            answer = Unknown("nothing here permits it")
+        # Neither words nor time tell who is known here.
+        time.sleep(-(time.monotonic() - begun) % _NO_SECONDS)
+        return permission_message(answer)
 
     def _with_document(self, asked: Asked) -> Request:
         """The request with a commitment to its document, which is in the vault by then."""
