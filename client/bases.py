@@ -27,6 +27,7 @@ from client.holdings import HeldVersions
 from client.settings import SiteFolder
 from common.config import ModelConfig
 from common.deltas import Decoded, State, encode
+from common.disk import unwritable
 from common.errors import CheckpointError, MissingBaseError, OutputError, WireError
 from common.model.checkpoint import state_digest
 from common.model.frozen import frozen_names
@@ -171,7 +172,7 @@ class Bases:
         except OSError as err:
             raise self._unwritable(err) from None
         except SafetensorError as err:  # what the disk refuses, too
-            raise OutputError(f"cannot write: {err}", where=str(self._folder), remedy="free space") from None
+            raise unwritable(err, self._folder) from None
 
     def _drop(self, file: str) -> None:
         try:
@@ -180,4 +181,4 @@ class Bases:
             raise self._unwritable(err) from None
 
     def _unwritable(self, err: OSError) -> OutputError:
-        return OutputError(f"cannot write: {err.strerror or err}", where=str(self._folder), remedy="free space")
+        return unwritable(err, self._folder)

@@ -26,11 +26,18 @@ from common.errors import FedForgetError, InputError, RefusedError, UnavailableE
 from common.files import read_private
 
 Scope = Literal["all", "images", "reports"]
+Kind = Literal["withdrawal", "objection", "erasure", "opt-out"]
 SECONDS = 20.0
 """For one call, with its repetitions."""
 _WATCH_SECONDS = 1800.0
 _PAGE = 200
 _SCOPES = {"all": messages.SCOPE_ALL, "images": messages.SCOPE_IMAGES, "reports": messages.SCOPE_REPORTS}
+_KINDS = {
+    "withdrawal": messages.KIND_WITHDRAWAL,
+    "objection": messages.KIND_OBJECTION,
+    "erasure": messages.KIND_ERASURE,
+    "opt-out": messages.KIND_OPT_OUT,
+}
 _ERRORS: dict[grpc.StatusCode, Callable[[str], FedForgetError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InputError,
     grpc.StatusCode.NOT_FOUND: InputError,
@@ -93,6 +100,7 @@ class ConsentClient:
         source_id: str,
         source_version: str = "1",
         scope: Scope = "all",
+        kind: Kind = "withdrawal",
         received: datetime | None = None,
         document: bytes = b"",
         **more: Any,
@@ -104,6 +112,7 @@ class ConsentClient:
             source_id: the sender's own name for this revocation.
             source_version: of it; a later one is another revocation.
             scope: what is revoked.
+            kind: what the patient asks for; only an opt-out can be taken back.
             received: when the hospital had it; now without it.
             document: the signed form.
             more: further fields of `RevokeConsentRequest`.
@@ -113,6 +122,7 @@ class ConsentClient:
             source_id=source_id,
             source_version=source_version,
             scope=_SCOPES[scope],
+            kind=_KINDS[kind],
             document=document,
             **more,
         )

@@ -26,8 +26,9 @@ from common.certificates import (
     public_key,
     read_certificate,
 )
+from common.disk import unwritable
 from common.enrolment import JOIN_TYPE, JoinBundle
-from common.errors import ConfigError, EvidenceError, InputError, OutputError, RefusedError
+from common.errors import ConfigError, EvidenceError, InputError, RefusedError
 from common.evidence import dsse
 from common.evidence.keys import PinnedKeys, PublicKey
 from common.evidence.schema import decode
@@ -163,4 +164,4 @@ def _use(folder: SiteFolder, room: Path) -> None:
             if _number(other) < _number(room):
                 shutil.rmtree(other)
     except OSError as err:
-        raise OutputError(f"cannot write: {err.strerror or err}", where=str(link), remedy="free space") from err
+        raise unwritable(err, link) from err

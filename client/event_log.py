@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from client.consent.ledger_rows import standing_of
 from client.consent.ledger_tables import AccessRow
-from client.consent.revocation import OPEN, Standing, State, is_doubt
+from client.consent.revocation import OPEN, STATED_SOURCE, Standing, State, is_doubt
 from client.consent.vault import Vault
 from client.database import LOG, HoldingRow
 from client.settings import SiteFolder
@@ -41,7 +41,7 @@ from common.evidence.statements import Revocation as Statement
 from common.private_keys import load_signing_key, read_public_key
 from common.sql import drop_erased, transaction
 
-_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended")
+_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended", "readmitted")
 """Names before the receipt's in the vault."""
 _ATTESTED = "attested:"
 
@@ -214,6 +214,11 @@ class SiteLog:
             yield Record(f"revocation:{receipt}", "revocation", _statement(self.name, receipt, entries, document))
             stopped = canonical({"receipt": receipt, "use": "stopped"})
             yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+        for receipt, entries in receipts.items():
+            if any(standing.state is State.READMITTED for standing in entries.values()):
+                yield Record(
+                    f"readmitted:{receipt}", "readmitted", canonical({"receipt": receipt, "use": "may begin anew"})
+                )
 
     def _committed(self, session: Session, receipt: str, pseudonyms: Iterable[str]) -> str:
         """Commitment to the form that came with a revocation, or else to what the ledger says of whom it is about."""
@@ -249,13 +254,13 @@ def _statement(site: str, receipt: str, entries: dict[str, Standing], document: 
     said = min(entries.values(), key=lambda standing: standing.number)
     received = min(entry.received for entry in entries.values())
     due = max(min(entry.due for entry in entries.values()), _second_after(received))
-    listed = said.source.kind == "list" or len(entries) > 1
     return revocation_statement(
         Statement(
             document=document,
             request=receipt,
             site=site,
-            source="fhir" if said.source.kind == "fhir" else "opt-out-list" if listed else "form",
+            source=STATED_SOURCE[said.source.kind],
+            kind=said.kind,
             legal_basis=said.legal_basis,
             requester=said.requester,
             identity_check=said.identity_check,

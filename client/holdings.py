@@ -18,6 +18,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from client.database import HoldingRow, RetiredRow
+from common.disk import unwritable
 from common.errors import CheckpointError, OutputError, RefusedError, WireError
 from common.files import sync_folder
 from common.sql import transaction
@@ -176,8 +177,8 @@ class HeldVersions:
         except OSError as err:
             raise _unwritable(self.folder, err) from None
         except SafetensorError as err:  # what the disk refuses, too
-            raise OutputError(f"cannot write weights: {err}", where=str(self.folder), remedy="free space") from None
+            raise unwritable(err, self.folder, what="weights") from None
 
 
 def _unwritable(folder: Path, err: OSError) -> OutputError:
-    return OutputError(f"cannot write: {err.strerror or err}", where=str(folder), remedy="free space")
+    return unwritable(err, folder)

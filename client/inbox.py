@@ -29,6 +29,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
+from client.consent.actor import by_key
+from client.consent.kinds import Kind
 from client.consent.ledger import Ledger
 from client.consent.opening import open_ledger
 from client.consent.revocation import Receipt, Request, Source
@@ -58,10 +60,12 @@ _log = logging.getLogger("fedforget.inbox")
 
 
 class OptOutList(BaseModel):
-    """A list in JSON: `{"patients": ["...", ...]}`."""
+    """A list in JSON: `{"patients": ["...", ...]}`, with `kind` and `legal_basis` where it states them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     patients: tuple[str, ...] = Field(min_length=1)
+    kind: Kind | None = None
+    legal_basis: str = Field(default="", max_length=200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,15 @@ class Inbox:
         ledger: of the site.
         folder: the watched one.
         keys: whose lists are taken.
+        kind: of lists that state none.
+        legal_basis: of lists that state none; empty: the usual one of the kind.
     """
 
     ledger: Ledger
     folder: Path
     keys: tuple[PublicKey, ...]
+    kind: Kind = "opt-out"
+    legal_basis: str = ""
 
     def look(self, now: datetime) -> int:
         """Take every list that is there with its signature; returns how many were moved away.
@@ -98,7 +106,8 @@ class Inbox:
             self._refuse(name, err.problem, None)
             return True
         changed, files = datetime.fromtimestamp(max(found.changed, signature.changed), UTC), (found, signature)
-        if not any(_holds(key, signature.content, found.content) for key in self.keys):
+        signer = next((key for key in self.keys if _holds(key, signature.content, found.content)), None)
+        if signer is None:
             if timedelta(0) <= now - changed < QUIET:
                 return False
             self._refuse(name, "the signature is not one of a key that site.toml names, over these bytes", files)
@@ -108,10 +117,18 @@ class Inbox:
         try:
             self._check_new(number)
             patients = _patients(name, found.content, self.ledger.is_near)
+            kind, basis = _stated(name, found.content)
         except InputError as err:
             self._refuse(name, _reason(err), files)
             return True
-        request = Request(Source("list", number), number, min(changed, now))
+        request = Request(
+            Source("list", number),
+            number,
+            min(changed, now),
+            kind=kind or self.kind,
+            legal_basis=basis or self.legal_basis,
+            identity=by_key(signer.keyid),
+        )
         self._done(name, number, files, self.ledger.record(request, patients, also_unknown=True))
         return True
 
@@ -185,7 +202,7 @@ def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
             raise ConfigError(f"a key cannot be read: {err.strerror}", where=where, remedy="check the path") from None
     folder.inbox.mkdir(mode=0o700, exist_ok=True)
     with open_ledger(folder) as ledger:
-        yield Inbox(ledger, folder.inbox, tuple(keys))
+        yield Inbox(ledger, folder.inbox, tuple(keys), settings.inbox.kind, settings.inbox.legal_basis)
 
 
 def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
@@ -218,7 +235,10 @@ def _json_list(content: bytes) -> OptOutList:
     try:
         return OptOutList.model_validate(json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique))
     except (ValueError, RecursionError):  # a ValidationError is one too
-        raise InputError('not of the form {"patients": ["id", ...]} with every key once') from None
+        form = (
+            'not of the form {"patients": ["id", ...]}, which may state "kind" and "legal_basis", with every key once'
+        )
+        raise InputError(form) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -235,6 +255,14 @@ def _reason(err: InputError) -> str:
     where = f"{', '.join(rows)}{more}: " if rows else ""
     remedy = f" ({err.remedy})" if err.remedy else ""
     return f"{where}{err.problem}{remedy}"
+
+
+def _stated(name: str, content: bytes) -> tuple[Kind | None, str]:
+    """The kind and the legal basis that a list states for all its patients; a CSV of ids states neither."""
+    if not name.endswith(".json"):
+        return None, ""
+    stated = _json_list(content)
+    return stated.kind, stated.legal_basis.strip()
 
 
 def run(folder: SiteFolder) -> None:

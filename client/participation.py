@@ -77,6 +77,11 @@ def last_uses(engine: Engine, campaigns: Collection[int]) -> dict[int, datetime]
         return {row.campaign: row.last for row in session.execute(query)}
 
 
+def first_use(session: Session, campaign: int) -> datetime | None:
+    """When a campaign was first seen here; None: not yet."""
+    return session.scalar(select(func.min(ParticipationRow.at)).where(ParticipationRow.campaign == campaign))
+
+
 def fixed_cohort(engine: Engine, campaign: int, patients: Collection[str], at: datetime) -> frozenset[str]:
     """Those whom a campaign is to forget here: `patients` at the first call, the same ever after."""
     with transaction(engine) as session:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from client.consent.kinds import Kind as RevocationKind
 from common.beats import Beat
 from common.config import Positive, Settings, parse, read_toml
 
@@ -129,6 +130,17 @@ class InboxConfig(Settings):
     enabled: bool = False
     keys: tuple[str, ...] = ()
     """Public keys (PEM) whose signed lists are taken; relative to the site's folder."""
+    kind: RevocationKind = "opt-out"
+    """Of a list that does not say what its patients ask for."""
+    legal_basis: str = ""
+    """Of a list that names none; empty: the usual one of the kind, which for an opt-out is not stated."""
+
+
+class OptOutConfig(Settings):
+    """Opt-outs of secondary use (Regulation (EU) 2025/327, Art. 71), which stop use at once and can be taken back."""
+
+    unlearn: bool = False
+    """Whether the model is made to forget those who opt out, too. This cannot be undone."""
 
 
 class LinkageConfig(Settings):
@@ -175,6 +187,11 @@ class SiteSettings(Settings):
     """Whether unlearning waits until a second person has approved the revocation."""
     steward_key: str = ""
     """Public key (PEM) of the data steward, who signs statements about revocations too; relative to the folder."""
+    steward_keys: tuple[str, ...] = ()
+    """Further public keys (PEM) of people who may approve revocations; relative to the folder."""
+    shared_accounts: tuple[str, ...] = ()
+    """Names or numbers of accounts that several people use, beside those of the operating system itself: from one of
+    them a revocation is approved with a steward's key only."""
     heartbeat_seconds: Positive = 60.0
     proxy: str = Field(default="", repr=False)
     """HTTP proxy for what leaves the hospital, `http://HOST:PORT`; `env`: the one in HTTPS_PROXY; empty: none."""
@@ -182,6 +199,7 @@ class SiteSettings(Settings):
     """What is reached without it: names with their subdomains, addresses, networks."""
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()
+    opt_out: OptOutConfig = OptOutConfig()
     letter: LetterConfig = LetterConfig()
     linkage: LinkageConfig = LinkageConfig()
     consent_service: ConsentServiceConfig = ConsentServiceConfig()

@@ -142,7 +142,7 @@ class Site:
         `campaign` and `step` are what the coordinator calls the occasion, for the site's records; so below.
         """
         begin = time.monotonic()
-        studies = self._to_learn(Subset.TRAIN, request.reference)
+        studies = self._to_learn(Subset.TRAIN, campaign, request.reference)
         if studies is None:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
@@ -173,7 +173,7 @@ class Site:
         """Run the requested method on the pending patients."""
         begin = time.monotonic()
         with self.access(campaign) as access:
-            forget, retain = self._to_forget(access), self._to_learn(Subset.TRAIN)
+            forget, retain = self._to_forget(access), self._to_learn(Subset.TRAIN, campaign)
             calibration = self._to_score(Subset.CALIBRATION)
             if forget is None:
                 raise RefusedError(f"{self.name}: no revocation is pending")
@@ -313,13 +313,15 @@ class Site:
         """Rows of one set, for those who are at the site: nothing that handles messages calls this."""
         return _scored(self._load(state), self._to_score(subset))
 
-    def _to_learn(self, subset: Subset, reference: int | None = None) -> StudyTensors | None:
+    def _to_learn(self, subset: Subset, campaign: int, reference: int | None = None) -> StudyTensors | None:
         """A set to learn from, None for nobody; who revokes meanwhile is in no later batch.
+
+        Who was readmitted since the campaign began waits for the next one.
 
         Of a `reference` model, the half of the patients that it is trained on. It takes no patients, so that none can
         be handed to it who has revoked.
         """
-        patients = self.patients(subset)
+        patients = self.patients(subset) - self._consent.readmitted_during(campaign)
         if reference is not None:
             patients = frozenset(p for p in patients if _in_half(self.name, p, reference))
         return self._studies(patients)

@@ -12,16 +12,17 @@ from functools import cached_property
 from client.consent.access import Access, open_campaigns, write_closed, write_opened
 from client.consent.ledger import Ledger, now_utc
 from client.consent.ledger_rows import of_patients, standing_of
+from client.consent.ledger_tables import RevocationEventRow
 from client.consent.opening import open_ledger
 from client.consent.overview import has_ledger
 from client.consent.revocation import OPEN, TO_FORGET, Receipt, Request, Scope, Source, Standing, State, Waiting
 from client.consent.tombstone_watch import TombstoneWatch
 from client.consent.tombstones import TombstoneFile
 from client.consent.workflow import close, escalate, take_up
-from client.participation import fixed_cohort_in, last_uses
+from client.participation import first_use, fixed_cohort_in, last_uses
 from client.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
-from common.sql import transaction
+from common.sql import reading, transaction
 
 
 class SiteConsent:
@@ -129,6 +130,17 @@ class SiteConsent:
         if access.campaign:
             with self._ledger() as ledger, ledger.writing() as writing:
                 take_up(ledger, writing, access.campaign, self.pseudonyms(access.patients))
+
+    def readmitted_during(self, campaign: int) -> frozenset[str]:
+        """Patients who take part again, but not in this campaign, which had begun before."""
+        if not campaign or not self._folder.has_database or not has_ledger(self._folder):
+            return frozenset()
+        with self._ledger() as ledger, reading(ledger.engine) as session:
+            again = standing_of(session, RevocationEventRow.state == str(State.READMITTED))
+            begun = first_use(session, campaign) if again else None
+        if begun is None:
+            return frozenset()
+        return frozenset(self._names[s.pseudonym] for s in again if s.since >= begun and s.pseudonym in self._names)
 
     def open_campaigns(self) -> dict[int, datetime]:
         """Campaigns that may read their patients, and since when; raises as `stopped`."""

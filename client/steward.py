@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from client.consent.actor import Actor, by_key
 from client.event_log import SiteLog, steward_source
 from client.settings import SiteFolder
-from common.errors import InputError
+from common.errors import EvidenceError, InputError
 from common.event_log import Record
 from common.evidence import dsse, statements
-from common.evidence.canonical import canonical
+from common.evidence.canonical import Json, canonical, parse_canonical
 from common.evidence.countersignature import claims_of
-from common.evidence.keys import PublicKey, SigningKey
+from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
+from common.evidence.schema import time_text
 from common.files import read_private, write_bytes, write_private
 from common.private_keys import read_public_key
 
 _REVOCATION = "revocation:"
+DECISION_TYPE = "application/vnd.fedforget.decision+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +57,53 @@ def steward_key(folder: SiteFolder) -> PublicKey | None:
     return read_public_key(folder.root / named, "steward_key in site.toml")
 
 
-def open_key(folder: SiteFolder, path: Path, passphrase: bytes) -> SigningKey:
-    """The steward's private key.
+def steward_keys(folder: SiteFolder) -> tuple[PublicKey, ...]:
+    """All keys that may sign decisions about revocations: `steward_key` and `steward_keys` of `site.toml`."""
+    first = steward_key(folder)
+    others = [read_public_key(folder.root / name, "steward_keys in site.toml") for name in _named(folder)]
+    return (*([] if first is None else [first]), *others)
+
+
+def _named(folder: SiteFolder) -> tuple[str, ...]:
+    return folder.settings().steward_keys
+
+
+def open_key(folder: SiteFolder, path: Path, passphrase: bytes, *, may_sign_statements: bool = False) -> SigningKey:
+    """A steward's private key.
+
+    Args:
+        may_sign_statements: it must be the one of `steward_key`.
 
     Raises:
         InputError: `site.toml` names no steward, or another one; the key does not open, or others can read it.
     """
-    named = steward_key(folder)
-    if named is None:
+    first = steward_key(folder)
+    named = steward_keys(folder) if not may_sign_statements else () if first is None else (first,)
+    if not named:
         raise InputError("no steward_key", where=str(folder.settings_file), remedy="fedforget-site steward init")
     key = SigningKey.from_pem(read_private(path), passphrase)
-    if key.public != named:
+    if key.public not in named:
         raise InputError("not the key that site.toml names", where=str(path), remedy="steward_key in site.toml")
     return key
+
+
+def sign_decision(actor: Actor, what: str, receipt: str, at: datetime, key: SigningKey) -> tuple[Actor, str]:
+    """Sign a decision about a receipt; returns who decides, bound to the key too, and the envelope for the record."""
+    document: dict[str, Json] = {"at": time_text(at), "by": actor.name, "decision": what, "receipt": receipt}
+    envelope = dsse.encode_envelope(dsse.sign(DECISION_TYPE, canonical(document), key)).decode()
+    return Actor(actor.name, f"{actor.identity} {by_key(key.public.keyid)}".strip()), envelope
+
+
+def signature_holds(envelope: str, receipt: str, keys: Sequence[PublicKey]) -> bool:
+    """Whether a decision's envelope is about this receipt and signed by one of these keys."""
+    pinned = PinnedKeys.of([(f"steward {number}", key) for number, key in enumerate(keys)])
+    try:
+        read = dsse.decode_envelope(envelope.encode())
+        dsse.verify(read, DECISION_TYPE, pinned, {})
+        value = parse_canonical(read.body)
+    except EvidenceError:
+        return False
+    return isinstance(value, dict) and value.get("receipt") == receipt
 
 
 def unsigned(site: SiteLog) -> list[Unsigned]:

@@ -1,14 +1,16 @@
 """Every error that FedForget raises on purpose.
 
     FedForgetError                  exit code 1
-    ├── InputError                  exit code 2: what the user gave is wrong, and how to mend it
+    ├── InputError                  exit code 2: what the user gave is wrong, and how to fix it
     │   ├── ConfigError             a setting
     │   ├── ManifestError           a row or a column of a table of studies
     │   ├── ImageError              an image that cannot be read
     │   ├── CohortError             patients: too few, unknown, in two splits
     │   ├── CheckpointError         weights: damaged, not finite, of another model
+    │   ├── NewerSchemaError        a database that a later release wrote
     │   ├── ResultError             a result.json: missing, damaged, of another version
-    │   └── OutputError             a folder that cannot be written, a disk that is full
+    │   └── OutputError             a folder that cannot be written
+    │       └── DiskFullError       exit code 5: a disk that is full; the same again goes on where it stopped
     ├── WireError                   exit code 3: a message from the other side does not fit
     │   └── MissingBaseError        changes of weights that are not here: the whole model is asked for
     ├── RefusedError                exit code 4: allowed by nobody: no consent, no approval
@@ -33,7 +35,7 @@ class ExitCode(IntEnum):
     INPUT = 2, "what was given is wrong"
     MESSAGE = 3, "a message from the other side does not fit"
     REFUSED = 4, "refused"
-    UNAVAILABLE = 5, "a site or a service did not answer, or what was waited for did not come"
+    UNAVAILABLE = 5, "a site or a service did not answer, what was waited for did not come, or a disk is full"
     EVIDENCE = 6, "a signature, a digest or a proof does not hold"
     STOPPED = 130, "stopped"
 
@@ -99,8 +101,18 @@ class ResultError(InputError):
     """The `result.json` of a run is missing, damaged, or of another version."""
 
 
+class NewerSchemaError(InputError):
+    """A database was written by a later release, whose schema this one does not know."""
+
+
 class OutputError(InputError):
     """A result cannot be written."""
+
+
+class DiskFullError(OutputError):
+    """A disk is full. Nothing is damaged."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class WireError(FedForgetError):

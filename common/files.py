@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from common.disk import unwritable
 from common.errors import InputError, OutputError
 
 
@@ -33,9 +34,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as err:
-        raise OutputError(
-            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
-        ) from err
+        raise unwritable(err, path) from err
 
 
 def write_durable(path: Path, content: bytes) -> None:
@@ -57,9 +56,7 @@ def write_durable(path: Path, content: bytes) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as err:
-        raise OutputError(
-            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
-        ) from err
+        raise unwritable(err, path) from err
 
 
 def sync_folder(folder: Path) -> None:
@@ -90,7 +87,7 @@ def write_private(path: Path, content: bytes) -> None:
             "exists already", where=str(path), remedy="keys are never overwritten: move it away"
         ) from None
     except OSError as err:
-        raise OutputError(f"cannot write: {err.strerror or err}", where=str(path), remedy="free space") from err
+        raise unwritable(err, path) from err
 
 
 def read_private(path: Path) -> bytes:

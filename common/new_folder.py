@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.disk import unwritable
 from common.errors import OutputError
 
 
@@ -25,9 +26,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as err:
-        raise OutputError(
-            f"cannot write: {err.strerror or err}", where=str(path), remedy="choose another folder"
-        ) from err
+        raise unwritable(err, path, remedy="choose another folder") from err
     try:
         yield part
         try:
@@ -36,9 +35,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             _refuse_content(path)
             raise
     except OSError as err:
-        raise OutputError(
-            f"cannot write: {err.strerror or err}", where=str(path), remedy="free space, or choose another folder"
-        ) from err
+        raise unwritable(err, path) from err
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from common.errors import OutputError
+from common.disk import unwritable
 from common.printable import printable
 from common.structured_log import Entry
 
@@ -60,7 +60,9 @@ class ProcessLog:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = logging.handlers.RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_KEPT, encoding="utf-8")
         except OSError as err:
-            raise OutputError(f"cannot write: {err.strerror}", where=str(path), remedy="check its owner") from None
+            raise unwritable(err, path, remedy="check its owner") from None
+        # A disk that takes no more must not end in a traceback for every line; the terminal still shows them.
+        file.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005 - as it is called
         self._files[process] = file
         return file
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -18,9 +21,15 @@ from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from common.errors import InputError, UnavailableError
+from common.disk import disk_full
+from common.errors import DiskFullError, InputError, NewerSchemaError, UnavailableError
+from common.installation import own_version
 
 _READS = "fedforget_reads"
+_PAGES = 2**16
+"""Bytes that SQLite needs to begin a write, with the index of its journal."""
+_POSTGRESQL_FULL = "53100"
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -83,6 +92,10 @@ def open_database(url: str) -> Engine:
             if engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("select count(*) from sqlite_master")
     except DatabaseError as err:
+        if (full := _disk_full(engine, err)) is not None:
+            raise full from None
+        if engine.dialect.name == "sqlite" and _code(err) in _BUSY:
+            raise UnavailableError(f"{_shown(engine)}: the database is in use by another process: try again") from None
         if engine.dialect.name == "sqlite" and "unable to open" not in str(err.orig):
             raise InputError(
                 f"the database is damaged: {err.orig}", where=_shown(engine), remedy="restore it from its backup"
@@ -113,17 +126,64 @@ def _shown(engine: Engine) -> str:
     return engine.url.render_as_string(hide_password=True)
 
 
+def _code(err: DatabaseError) -> int:
+    """SQLite's primary result code, 0 of another database."""
+    return int(getattr(err.orig, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _disk_full(engine: Engine, err: DatabaseError) -> DiskFullError | None:
+    """The error for a disk that is full, if it was that; nothing of the transaction is in the database then."""
+    if engine.dialect.name == "sqlite":
+        path = Path(engine.url.database or ".")
+        # SQLite calls it an I/O error where the journal, or its index, cannot grow.
+        if _code(err) == sqlite3.SQLITE_FULL or (_code(err) == sqlite3.SQLITE_IOERR and _no_room(path)):
+            return disk_full(path, "the transaction")
+    elif f"'{_POSTGRESQL_FULL}'" in str(err.orig):
+        return disk_full(_shown(engine), "the transaction", remedy="free space on the database's disk, then try again")
+    return None
+
+
+def _no_room(path: Path) -> bool:
+    """Whether not even a page fits; or the process may not make files as large, which shows nowhere else."""
+    try:
+        left = os.statvfs(path.parent)
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    except OSError:
+        return False
+    return left.f_bavail * left.f_frsize < _PAGES or most != resource.RLIM_INFINITY
+
+
 def migrate(engine: Engine, migrations: Path) -> None:
-    """Bring the schema to the newest revision in the folder `migrations`."""
-    with engine.begin() as connection:
-        command.upgrade(_alembic(connection, migrations), "head")
+    """Bring the schema to the newest revision in the folder `migrations`.
+
+    Raises:
+        NewerSchemaError: it is of a later release already.
+        DiskFullError: there is no space for it; the schema stays as it was.
+    """
+    pending_migration(engine, migrations)
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_alembic(connection, migrations), "head")
+    except DatabaseError as err:
+        raise _disk_full(engine, err) or err from None
 
 
 def pending_migration(engine: Engine, migrations: Path) -> str | None:
-    """Which revision the database has when it is not the newest of `migrations`, None when it is."""
+    """Which revision the database has when it is not the newest of `migrations`, None when it is.
+
+    Raises:
+        NewerSchemaError: it has one that these migrations do not know.
+    """
     head = _newest(migrations)
     with engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in _known(migrations):
+        raise NewerSchemaError(
+            f"this database was written by a newer FedForget: schema {found}, this is FedForget {own_version()} "
+            f"with schema {head}",
+            where=_shown(engine),
+            remedy="install the version that wrote it, or a later one; nothing is damaged, and nothing was changed",
+        )
     return None if found == head else found or "empty"
 
 
@@ -131,6 +191,11 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
 def _newest(migrations: Path) -> str | None:
     """Every file of the folder is imported to find it."""
     return ScriptDirectory(str(migrations)).get_current_head()
+
+
+@cache
+def _known(migrations: Path) -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory(str(migrations)).walk_revisions())
 
 
 def _alembic(connection: Any, migrations: Path) -> Config:
@@ -142,13 +207,30 @@ def _alembic(connection: Any, migrations: Path) -> Config:
 
 @contextlib.contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
-    """A session that is committed at the end, or rolled back whole."""
-    with Session(engine, expire_on_commit=False) as session, session.begin():
+    """A session that is committed at the end, or rolled back whole.
+
+    Raises:
+        DiskFullError: the disk takes no more; nothing was written.
+    """
+    with _told_of_full_disk(engine), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A session that only reads: it sees one moment of the database and waits for no writer."""
-    with Session(engine.execution_options(**{_READS: True})) as session, session.begin():
+    reads = engine.execution_options(**{_READS: True})
+    with _told_of_full_disk(engine), Session(reads) as session, session.begin():
         yield session
+
+
+@contextlib.contextmanager
+def _told_of_full_disk(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as err:
+        if (full := _disk_full(engine, err)) is not None:
+            raise full from None
+        if engine.dialect.name == "sqlite" and _code(err) in _BUSY:
+            raise UnavailableError(f"{_shown(engine)}: the database is in use by another process: try again") from None
+        raise

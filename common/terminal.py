@@ -7,14 +7,17 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from common.errors import ExitCode, FedForgetError
 from common.installation import check
@@ -99,27 +102,91 @@ def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def rows_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """Rows under a heading; a missing value is a dash, a moment is in UTC to the minute."""
-    table = Table()
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    return table
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 receipt`, `2 receipts`."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def fields_table(fields: Mapping[str, object]) -> Table:
-    """Names and values of one thing."""
-    table = Table("", "", show_header=False, box=None)
-    table.columns[1].overflow = "fold"
+def rows_table(
+    columns: Iterable[str], rows: Iterable[Iterable[object]], *, empty: str = "nothing here"
+) -> RenderableType:
+    """Rows under a heading; a missing value is a dash, a moment is in UTC to the minute.
+
+    A value without spaces, such as a receipt or a digest, is never broken: it must be possible to copy it. Where the
+    terminal is too narrow for all columns, each row is shown as lines of its own.
+
+    Args:
+        empty: what is shown in the place of a table without rows.
+    """
+    names, cells = [*columns], [[_cell(value) for value in row] for row in rows]
+    return WholeWords(names, cells) if cells else empty
+
+
+@dataclass(frozen=True)
+class WholeWords:
+    """A table that breaks lines between words alone."""
+
+    names: list[str]
+    cells: list[list[str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As a table if its longest words fit, else row by row."""
+        columns = [[name, *(row[index] for row in self.cells)] for index, name in enumerate(self.names)]
+        least = [max(_longest_word(cell) for cell in column) for column in columns]
+        if sum(least) + 3 * len(least) + 1 <= options.max_width:
+            table = Table()
+            for name, width in zip(self.names, least, strict=True):
+                table.add_column(Text(name), overflow="fold", min_width=width)
+            for row in self.cells:
+                table.add_row(*map(Text, row))
+            yield table
+            return
+        for number, row in enumerate(self.cells):
+            if number:
+                yield Text("")
+            yield from _lines(dict(zip(self.names, row, strict=True)), options.max_width)
+
+
+def _longest_word(text: str) -> int:
+    return max((cell_len(word) for word in text.split()), default=1)
+
+
+def _lines(fields: Mapping[str, str], width: int) -> Iterator[RenderableType]:
+    """A name and a value a line; a value that does not fit beside its name begins on the next line, unbroken."""
+    room = max(map(cell_len, fields), default=0) + 2
     for name, value in fields.items():
-        table.add_row(name, _cell(value))
-    return table
+        if _longest_word(value) > width - room:
+            yield Text(f"{name}\n  {value}", no_wrap=True, overflow="ignore")
+        else:
+            table = Table("", "", show_header=False, box=None, padding=(0, 2, 0, 0))
+            table.columns[0].min_width, table.columns[0].no_wrap = room - 2, True
+            table.columns[1].overflow = "fold"
+            table.add_row(Text(name), Text(value))
+            yield table
+
+
+def fields_table(fields: Mapping[str, object]) -> RenderableType:
+    """Names and values of one thing; no value without spaces is broken."""
+    return Fields({name: _cell(value) for name, value in fields.items()})
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Names and values, a line each."""
+
+    cells: dict[str, str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Breaks lines between words alone."""
+        yield from _lines(self.cells, options.max_width)
 
 
 def _cell(value: object) -> str:
     """One line: what others wrote cannot begin a row of its own."""
     if value is None or value == "":
         return "-"
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}" if isinstance(value, datetime) else printable(str(value))
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
+    if isinstance(value, list | tuple):
+        return "\n".join(map(_cell, value))
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))

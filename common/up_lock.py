@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from common.errors import OutputError, RefusedError
+from common.disk import unwritable
+from common.errors import RefusedError
 
 _LOCK_FILE = "up.lock"
 
@@ -27,9 +28,7 @@ def only_one(folder: Path) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as err:
-        raise OutputError(
-            f"cannot write: {err.strerror}", where=str(path), remedy="check --dir and its owner"
-        ) from None
+        raise unwritable(err, path, remedy="check --dir and its owner") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from common.disk import unwritable
 from common.errors import OutputError, WireError
 from server.spooled_tensors import PIECE, SpooledTensors, starts
 
@@ -163,7 +164,7 @@ class DeltaSpool:
 
 
 def _cannot_write(folder: Path, err: Exception) -> OutputError:
-    return OutputError(f"cannot write: {err}", where=str(folder), remedy="free space")
+    return unwritable(err, folder)
 
 
 def _read(file: Any, name: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -54,6 +54,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         decision=_decision(session, campaign, manifest, terms, retrained=retrained),
         limits=tuple(_limits(manifest, retrained=retrained)),
         log=log,
+        locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
     )
     return statements.unlearning_statement(
         tuple(statements.ModelFile(name, files[name]) for name in sorted(files)), unlearning
@@ -73,6 +74,17 @@ def _lineage(session: Session, name: str | None) -> tuple[str, ...]:
         found.insert(0, manifest.files.get(_MODEL_FILE, manifest.weights))
         name = row.parent
     return tuple(found)
+
+
+def _locked_until(session: Session, name: str | None, days: float) -> str:
+    """When the last weights go that are kept in quarantine, of this version and of those before it."""
+    since: list[datetime] = []
+    while name is not None:
+        row = session.get_one(VersionRow, name)
+        if row.state == "quarantined" and row.weights_deleted is None:
+            since.append(row.state_since)
+        name = row.parent
+    return time_text(max(since) + timedelta(days=days)) if since else ""
 
 
 def _retention(session: Session, campaign: int, rounds: int) -> statements.Retention:
@@ -116,7 +128,7 @@ def _decision(
     outcome, reasons = verdict.get("outcome"), verdict.get("reasons")
     why = [str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else []
     if not retrained:
-        return statements.Decision("accepted", tuple(why))
+        return statements.Decision("accepted", tuple(why), decimal_text(terms.experiment.decision.auc_margin))
     sites = ", ".join(manifest.provenance.sites)
     first = f"trained from new weights by {sites}, on patients who had not revoked"
     tried = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]

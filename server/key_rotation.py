@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine, select
 
-from common.errors import OutputError, RefusedError
+from common.disk import unwritable
+from common.errors import RefusedError
 from common.evidence.keys import PublicKey, SigningKey
 from common.files import sync_folder, write_bytes, write_private
 from common.private_keys import load_signing_key, read_passphrase
@@ -60,14 +61,12 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as err:
-            raise OutputError(f"cannot write: {err.strerror or err}", where=str(out), remedy="choose another") from err
+            raise unwritable(err, out, remedy="choose another") from err
         for name, path in written.items():
             write_bytes(path, bundles[name])
         try:
             os.replace(waiting, folder.signing_key)
             sync_folder(folder.signing_key.parent)
         except OSError as err:
-            raise OutputError(
-                f"cannot write: {err.strerror or err}", where=str(folder.signing_key), remedy="run it again"
-            ) from err
+            raise unwritable(err, folder.signing_key, remedy="run it again") from err
     return Rotated(old.public, new.public, written)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.disk import unwritable
 from common.errors import OutputError
 from common.model.card import ModelCard
 from server.manifest import Manifest, Metric
@@ -42,7 +43,7 @@ def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Seq
     except FileExistsError:
         raise OutputError("exists already", where=str(folder), remedy="name a new folder") from None
     except OSError as err:
-        raise OutputError(f"cannot write: {err.strerror or err}", where=str(folder), remedy="check the path") from err
+        raise unwritable(err, folder, remedy="check the path") from err
     try:
         for path in source.iterdir():
             shutil.copy(path, folder / path.name)
@@ -50,7 +51,7 @@ def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Seq
         (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
     except OSError as err:
         shutil.rmtree(folder, ignore_errors=True)
-        raise OutputError(f"cannot write: {err.strerror or err}", where=str(folder), remedy="free space") from err
+        raise unwritable(err, folder) from err
     return folder
 
 

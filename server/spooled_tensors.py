@@ -8,7 +8,7 @@ import weakref
 import torch
 from torch import Tensor
 
-from common.errors import OutputError
+from common.disk import unwritable
 
 MEMORY = 2**26
 """Bytes that are kept in memory before a file is used."""
@@ -52,9 +52,7 @@ class SpooledTensors:
             self._file.seek(self._at[name] + start * self._dtype.itemsize)
             self._file.write(piece.numpy().tobytes())
         except OSError as err:
-            raise OutputError(
-                f"cannot write: {err.strerror or err}", where=tempfile.gettempdir(), remedy="free space, or set TMPDIR"
-            ) from None
+            raise unwritable(err, tempfile.gettempdir(), remedy="free space, or set TMPDIR") from None
 
     def put(self, name: str, tensor: Tensor) -> None:
         """A whole tensor."""

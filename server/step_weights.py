@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from common.errors import CheckpointError, OutputError
+from common.disk import unwritable
+from common.errors import CheckpointError
 from common.model.checkpoint import state_digest
 
 
@@ -44,5 +45,5 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
         part.replace(path)
     except (OSError, SafetensorError) as err:
         part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write weights: {err}", where=str(path.parent), remedy="free space") from err
+        raise unwritable(err, path.parent, what="weights") from err
     return state_digest(weights)

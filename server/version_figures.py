@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from common.evaluation.decision import Z95
 from common.evaluation.figures import FederationFigures
 from common.evaluation.merge import interval
+from common.evidence.acceptance import MEMBERSHIP
 from server.manifest import Metric
 
 
@@ -23,7 +24,7 @@ def metrics_of(figures: FederationFigures, classes: Sequence[str]) -> tuple[Metr
             low, high = max(0.0, auc.auc - half), min(1.0, auc.auc + half)
             found.append(Metric(name=label, value=auc.auc, low=low, high=high, patients=measured.patients))
     for branch, member in figures.membership.items():
-        label = f"membership AUC, {branch}, forgotten against never-seen patients (.5 is the aim)"
+        label = f"{MEMBERSHIP}{branch}, forgotten against never-seen patients (.5 is the aim)"
         limits = interval(member, 0.95)
         if member.auc is None or limits is None:
             reasons = "; ".join(dict.fromkeys(member.missing.values())) or "nobody was forgotten"

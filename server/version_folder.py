@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.disk import unwritable
 from common.errors import OutputError
 from common.files import write_text
 from common.model.card import ModelCard
@@ -80,9 +81,7 @@ def write_version(
         raise
     except OSError as err:
         shutil.rmtree(part, ignore_errors=True)
-        raise OutputError(
-            f"cannot write version {name}: {err.strerror or err}", where=str(folder), remedy="free space"
-        ) from err
+        raise unwritable(err, folder, what=f"version {name}") from err
     return manifest
 
 

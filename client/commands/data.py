@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from client.settings import CONFIG_FILE, SiteFolder
 from common.progress_lines import ProgressLines
@@ -99,6 +99,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(data, name="data")
 
 
-def _sets_table(sets: dict[str, dict[str, int]]) -> Table:
+def _sets_table(sets: dict[str, dict[str, int]]) -> RenderableType:
     labels = list(next(iter(sets.values())))
     return rows_table(("studies of", *labels), [(name, *counts.values()) for name, counts in sets.items()])

@@ -32,16 +32,20 @@ def leave(
         name = SiteFolder(folder).settings().name
         if confirm != name:
             raise InputError(f"this hospital is {name}", where="--confirm", remedy="repeat its name to withdraw it")
-        number = token_hex(8)
+        number, actor = token_hex(8), acting(steward)
         request = Request(
             Source("cli", number),
             number,
             ledger.clock(),
+            kind="erasure",
             legal_basis="the hospital leaves the federation",
             requester="hospital",
             identity_check="not needed",
-            steward=acting(steward),
+            steward=actor.name,
+            identity=actor.identity,
         )
-        made = ledger.record(request, [*known_patients(folder)])
+        patients = [*known_patients(folder)]
+        with ledger.writing() as writing:
+            made = ledger.add(writing, ledger.begun_before(writing, request, patients), patients)
         fields = {"receipt": made.receipt, "patients": made.patients, "revoked_before": made.earlier, "due": made.due}
         show(fields, fields_table(fields), as_json=as_json)

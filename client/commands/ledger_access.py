@@ -15,6 +15,7 @@ import typer
 from common.errors import InputError
 
 if TYPE_CHECKING:
+    from client.consent.actor import Actor
     from client.consent.ledger import Ledger
 
 Who = Annotated[str | None, typer.Option("--steward", help="Who does this.  [default: the login name]")]
@@ -32,10 +33,26 @@ def opened(folder: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-def acting(steward: str | None) -> str:
-    """Who acts: as given, else the login name."""
-    if steward is not None:
-        return steward
+def acting(steward: str | None) -> Actor:
+    """Who acts: the name as given, else the login name; bound to the login that the operating system knows."""
+    from client.consent.actor import Actor  # noqa: PLC0415 - small, with what follows
+    from client.login import login  # noqa: PLC0415
+
+    return Actor(_login_name() if steward is None else steward, login())
+
+
+def signing_as(
+    ledger: Ledger, actor: Actor, what: str, receipt: str, key: Path, passphrase_file: Path | None
+) -> tuple[Actor, str]:
+    """Somebody who signs a decision with a steward's key, bound to it too, and the envelope with the signature."""
+    from client.steward import open_key, sign_decision  # noqa: PLC0415 - cryptography, for commands that need it
+    from common.passphrase import ask_passphrase  # noqa: PLC0415
+
+    signer = open_key(ledger.folder, key, ask_passphrase(passphrase_file, "the steward's key"))
+    return sign_decision(actor, what, receipt, ledger.clock(), signer)
+
+
+def _login_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

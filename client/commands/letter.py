@@ -48,18 +48,25 @@ def letter(
         chosen = language or config.language
         page = compose(subject, Sender(config.sender, config.contact), chosen, datetime.now(UTC), form=form)
         write_text(out, page)
-        state = str(subject.standing.state)
+        state, contact = str(subject.standing.state), bool(config.contact.strip())
+        missing = "" if contact else "\nWARNING: no contact in site.toml ([letter]): fill in whom to ask by hand"
         show(
-            {"file": str(out), "state": state, "language": chosen},
-            f"{out}: {state}; print and sign it",
+            {"file": str(out), "state": state, "language": chosen, "contact": contact},
+            f"{out}: {state}; print and sign it{missing}",
             as_json=as_json,
         )
 
 
 def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file: Path | None) -> Subject:
+    from datetime import datetime  # noqa: PLC0415
+
     from client.consent.linkage_told import told_of  # noqa: PLC0415
+    from client.consent.revocation import State  # noqa: PLC0415
+    from client.event_log import SiteLog  # noqa: PLC0415
     from client.letter.letter import Subject  # noqa: PLC0415
     from common.data.patient_list import read_patient_list  # noqa: PLC0415
+    from common.evidence.acceptance import accepted_by  # noqa: PLC0415
+    from common.sql import reading  # noqa: PLC0415
 
     found = ledger.standing(receipt)
     if patient_file is not None:
@@ -76,4 +83,13 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
     if len(told) > 1 or len({(standing.state, standing.due, standing.campaign) for standing in found}) > 1:
         raise InputError("this receipt's patients stand differently", remedy="give the one by --patient-file")
     history = [event for event in ledger.history(receipt) if event.revocation == found[0].number]
-    return Subject(found[0], history, told.pop())
+    first, attested = found[0], None
+    if first.state in (State.UNLEARNED, State.RETRAINED) and first.campaign is not None:
+        with reading(ledger.engine) as session:
+            log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
+            attested = log.attestations(session).get(first.campaign)
+    if attested is None:
+        return Subject(first, history, told.pop())
+    _, said = attested
+    until = datetime.fromisoformat(said.locked_until) if said.locked_until else None
+    return Subject(first, history, told.pop(), accepted_by(said), until)

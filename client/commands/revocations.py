@@ -6,13 +6,15 @@ import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.commands.ledger_access import Who, acting, moment, opened
+from client.commands.ledger_access import Who, acting, moment, opened, signing_as
+from client.commands.readmit import readmit
+from client.commands.steward import PassphraseFile
 from common.errors import InputError
-from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+from common.terminal import AsJson, Folder, clear_errors, counted, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
     from client.consent.ledger import Ledger
@@ -35,38 +37,56 @@ def list_(
         now, found = ledger.clock(), _summaries(ledger)
         rows = [_row(summary, now) for summary in found if summary.is_open or not only_open]
         rows.sort(key=lambda row: (row["days_left"] is None, row["due"], row["receipt"]))
-        columns = ("receipt", "source", "patients", "state", "scope", "received", "due", "days_left")
-        show(rows, rows_table(columns, [[row[c] for c in columns] for row in rows]), as_json=as_json)
+        columns = ("receipt", "kind", "source", "patients", "state", "scope", "received", "due", "days_left")
+        human = rows_table(columns, [[row[c] for c in columns] for row in rows], empty="no revocation waits")
+        show(rows, human, as_json=as_json)
 
 
 @app.command("show", epilog="Example: fedforget-site revocations show 6f1e0c5ab2d94e37 --dir north")
 def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """One receipt and every step since it came in."""
+    """One receipt and every step since it came in; patients who took it at once are one row."""
+    from client.consent.actor import in_words  # noqa: PLC0415 - with the ledger
+
     with clear_errors(), opened(folder) as ledger:
         (summary,) = _summaries(ledger, receipt)
+        first = ledger.standing(receipt)[0]
         row = _row(summary, ledger.clock())
-        steps = [
-            {"at": e.at, "state": str(e.state), "by": e.actor, "reason": e.reason, "due": e.due, "campaign": e.campaign}
-            for e in ledger.history(receipt)
-        ]
+        row |= {"recorded_by": first.steward, "recorded_from": in_words(first.identity)}
+        steps = _steps(ledger, receipt)
         if as_json:
             show({**row, "steps": steps}, "", as_json=True)
             return
         counts = ", ".join(f"{number} {state}" for state, number in row["states"].items())
         show(row, fields_table({**row, "states": counts}), as_json=False)
-        show(
-            steps,
-            rows_table(("at", "state", "by", "reason", "due"), [[*step.values()][:5] for step in steps]),
-            as_json=False,
-        )
+        columns = ("at", "state", "patients", "by", "identity", "reason", "due")
+        show(steps, rows_table(columns, [[step[column] for column in columns] for step in steps]), as_json=False)
 
 
 @app.command("approve", epilog="Example: fedforget-site revocations approve 6f1e0c5ab2d94e37 --dir north")
 def approve(
-    receipt: Receipt, steward: Who = None, reason: Why = "", folder: Folder = Path(), as_json: AsJson = False
+    receipt: Receipt,
+    steward: Who = None,
+    reason: Why = "",
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="A steward's private key that signs the approval.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
 ) -> None:
-    """Let campaigns take up a receipt, as the second person: another than who recorded it."""
-    _step("approve", receipt, steward, reason, folder, as_json)
+    """Let campaigns take up a receipt, as the second person: another login, or another key, than recorded it.
+
+    From an account that several people share, only with --key.
+    """
+    from client.consent import workflow  # noqa: PLC0415 - the database
+
+    with clear_errors(), opened(folder) as ledger:
+        _summaries(ledger, receipt)
+        actor, signature = acting(steward), ""
+        if key is not None:
+            actor, signature = signing_as(ledger, actor, "approve", receipt, key, passphrase_file)
+        count = workflow.approve(ledger, receipt, actor, reason, signature)
+        _done(ledger, receipt, count, as_json)
 
 
 @app.command(
@@ -76,7 +96,10 @@ def hold(
     receipt: Receipt, reason: Why = "", steward: Who = None, folder: Folder = Path(), as_json: AsJson = False
 ) -> None:
     """Keep campaigns from taking a receipt up until `steward resolve`; use stays stopped, and the due date stays."""
-    _step("hold", receipt, steward, reason, folder, as_json)
+    from client.consent import workflow  # noqa: PLC0415 - the database
+
+    with clear_errors(), opened(folder) as ledger:
+        _done(ledger, receipt, workflow.hold(ledger, receipt, acting(steward), reason), as_json)
 
 
 @app.command(
@@ -98,7 +121,7 @@ def extend(
     with clear_errors(), opened(folder) as ledger:
         due = moment(until, "--until")
         count = workflow.extend(ledger, receipt, due, acting(steward), reason)
-        show({"receipt": receipt, "due": due, "revocations": count}, f"{receipt}: due {due:%Y-%m-%d}", as_json=as_json)
+        show({"receipt": receipt, "due": due, "patients": count}, f"{receipt}: due {due:%Y-%m-%d}", as_json=as_json)
 
 
 @app.command("export", epilog="Example: fedforget-site revocations export record.csv --dir north")
@@ -121,7 +144,9 @@ def export(
         with opened(folder) as ledger:
             found = accounts_of(ledger, read_linkage(ledger.folder))
         write_private(to, kinds[to.suffix](found).encode("utf-8"))
-        show({"file": str(to), "revocations": len(found)}, f"{to}: {len(found)} revocations", as_json=as_json)
+        receipts = len({account.standing.receipt for account in found})
+        human = f"{to}: {counted(receipts, 'receipt')}, {counted(len(found), 'row')}, one a patient and receipt"
+        show({"file": str(to), "receipts": receipts, "rows": len(found)}, human, as_json=as_json)
 
 
 @app.command("patients", epilog="Example: fedforget-site revocations patients 6f1e0c5ab2d94e37 --dir north")
@@ -149,22 +174,51 @@ def patients(
             write_private(to, text.encode("utf-8"))
 
 
-def _step(
-    name: Literal["approve", "hold"],
-    receipt: str,
-    steward: str | None,
-    reason: str,
-    folder: Path,
-    as_json: bool,
-) -> None:
-    from client.consent import workflow  # noqa: PLC0415 - the database
+app.command(
+    "readmit",
+    epilog="Example: fedforget-site revocations readmit 6f1e0c5ab2d94e37 --document form.pdf "
+    '--reason "opt-out taken back" --dir north',
+)(readmit)
 
-    step = {"approve": workflow.approve, "hold": workflow.hold}[name]
-    with clear_errors(), opened(folder) as ledger:
-        count = step(ledger, receipt, acting(steward), reason)
-        (summary,) = _summaries(ledger, receipt)
-        fields = {"receipt": receipt, "revocations": count, "state": str(summary.state)}
-        show(fields, f"{receipt}: {count} {summary.state}", as_json=as_json)
+
+def _done(ledger: Ledger, receipt: str, count: int, as_json: bool) -> None:
+    (summary,) = _summaries(ledger, receipt)
+    fields = {"receipt": receipt, "patients": count, "state": str(summary.state)}
+    show(fields, f"{receipt}: {count} patient(s) {summary.state}", as_json=as_json)
+
+
+def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
+    """Every step once, with how many patients took it at that moment."""
+    from client.consent.actor import in_words  # noqa: PLC0415 - with the ledger
+    from client.consent.revocation import Event  # noqa: PLC0415
+    from client.steward import signature_holds, steward_keys  # noqa: PLC0415
+
+    taken: dict[tuple[object, ...], list[Event]] = {}
+    for event in ledger.history(receipt):
+        same = (event.at, event.state, event.actor, event.identity, event.reason, event.due, event.campaign)
+        taken.setdefault(same, []).append(event)
+    steps = []
+    for events in taken.values():
+        event, signed = events[0], None
+        if event.signature:
+            holds = signature_holds(event.signature, receipt, steward_keys(ledger.folder))
+            signed = "signature holds" if holds else "signature does not hold by the keys of site.toml"
+        by_software = event.actor == "fedforget" and not event.identity
+        identity = "software" if by_software else in_words(event.identity)
+        steps.append(
+            {
+                "at": event.at,
+                "state": str(event.state),
+                "patients": len({one.revocation for one in events}),
+                "by": event.actor,
+                "identity": f"{identity}; {signed}" if signed else identity,
+                "reason": event.reason,
+                "due": event.due,
+                "campaign": event.campaign,
+                "signed": signed,
+            }
+        )
+    return steps
 
 
 def _summaries(ledger: Ledger, receipt: str | None = None) -> tuple[Summary, ...]:

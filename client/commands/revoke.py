@@ -29,11 +29,17 @@ def revoke(
     received: Annotated[
         str | None, typer.Option("--received", help="Day or moment it came in, as 2026-03-01; now without it.")
     ] = None,
-    requester: Annotated[str, typer.Option("--requester", help="Role of who asked, as in guardian.")] = "patient",
+    requester: Annotated[str, typer.Option("--requester", help="Role of who asked, e.g. guardian.")] = "patient",
     identity_check: Annotated[
         str, typer.Option("--identity-check", help="How that was checked, in words that name nobody.")
     ] = "not recorded",
-    legal_basis: Annotated[str, typer.Option("--legal-basis", help="What entitles them.")] = "GDPR 7(3)",
+    kind: Annotated[
+        Literal["withdrawal", "objection", "erasure", "opt-out"],
+        typer.Option("--kind", help="What is asked for; an opt-out of secondary use can be taken back."),
+    ] = "withdrawal",
+    legal_basis: Annotated[
+        str | None, typer.Option("--legal-basis", help="What entitles them.  [the usual one of the kind]")
+    ] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", help="Code of a consent policy withdrawn; all without it.")
     ] = None,
@@ -50,21 +56,24 @@ def revoke(
     """
     from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
 
+    from client.consent.kinds import usual_basis  # noqa: PLC0415
     from client.consent.office import Form, hand_in  # noqa: PLC0415
     from client.consent.permission import permissions_of  # noqa: PLC0415
     from client.consent.vault import Vault  # noqa: PLC0415
     from common.data.patient_list import read_patient_list  # noqa: PLC0415
 
     with clear_errors("stopped; nothing was recorded unless a receipt was printed"), opened(folder) as ledger:
-        now, place = ledger.clock(), ledger.folder
+        now, place, actor = ledger.clock(), ledger.folder, acting(steward)
         form = Form(
             received=moment(received, "--received") if received else now,
             scope=scope,
             policies=tuple(policy or ()),
-            legal_basis=legal_basis,
+            kind=kind,
+            legal_basis=(legal_basis or "").strip(),
             requester=requester,
             identity_check=identity_check,
-            steward=acting(steward),
+            steward=actor.name,
+            identity=actor.identity,
             document=_document(document) if document else b"",
         )
         made = hand_in(
@@ -78,6 +87,8 @@ def revoke(
         )
         fields = {
             "receipt": made.receipt,
+            "kind": kind,
+            "legal_basis": form.legal_basis or usual_basis(kind),
             "patients": made.patients,
             "known": made.known,
             "unknown": made.unknown,

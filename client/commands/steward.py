@@ -1,4 +1,4 @@
-"""`fedforget-site steward`: what a hospital's data steward decides, and signs with a key of his own."""
+"""`fedforget-site steward`: what a hospital's data steward decides, and signs with a key of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from common.printable import printable
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 app = sub_app(
-    "The data steward: what is on hold until he decides, and his signature below statements about revocations."
+    "The data steward: what is on hold until they decide, and their signature below statements about revocations."
 )
 
 KeyFile = Annotated[
@@ -89,7 +89,8 @@ def sign(
             for item in () if as_json else chosen:
                 show(None, "\n  ".join((item.receipt, *map(printable, item.says))), as_json=False)
             passphrase = ask_passphrase(passphrase_file, "the steward's key")
-            sign_all(site, chosen, open_key(SiteFolder(folder), _key_file(folder, key), passphrase))
+            place = SiteFolder(folder)
+            sign_all(site, chosen, open_key(place, _key_file(folder, key), passphrase, may_sign_statements=True))
         signed = [item.receipt for item in chosen]
         show({"signed": signed}, f"signed {len(signed)} statement(s)", as_json=as_json)
 
@@ -133,6 +134,7 @@ def resolve(
     as_json: AsJson = False,
 ) -> None:
     """Decide about what is on hold; who decided, when and why stands in the ledger for good."""
+    from client.commands.ledger_access import acting  # noqa: PLC0415 - with what follows
     from client.consent import workflow  # noqa: PLC0415 - the database, for commands that need it
     from client.consent.opening import open_ledger  # noqa: PLC0415
     from client.consent.revocation import State  # noqa: PLC0415
@@ -145,7 +147,7 @@ def resolve(
             if not any(standing.state is State.ON_HOLD for standing in ledger.standing(receipt)):
                 raise InputError("nothing of this receipt is on hold", remedy="fedforget-site steward list")
             decide = workflow.refuse if permit else workflow.release
-            number = decide(ledger, receipt, by.strip(), reason.strip())
+            number = decide(ledger, receipt, acting(by.strip()), reason.strip())
             states = sorted({str(standing.state) for standing in ledger.standing(receipt)})
         human = f"{number} patient(s): {', '.join(states)}"
         show({"receipt": receipt, "patients": number, "states": states}, human, as_json=as_json)

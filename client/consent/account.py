@@ -27,6 +27,7 @@ _NO_CAMPAIGN = {
     State.EXCLUDED: "the model never learned from the patient: no campaign was needed",
     State.EVALUATION_ONLY: "the model never learned from the patient: no campaign was needed",
     State.REFUSED: "the revocation was refused: no campaign followed",
+    State.USE_STOPPED: "an opt-out stops use and leaves the model as it was: no campaign followed",
 }
 
 
@@ -131,6 +132,8 @@ def _no_audit(standing: Standing) -> str:
     if standing.state in _FORGOTTEN:
         where = f": fedforget-server attestation show {standing.campaign}" if standing.campaign else ""
         return f"no attestation of its campaign was signed here so far; the coordinator knows why{where}"
+    if standing.state is State.READMITTED and standing.campaign is None:
+        return "the patient takes part again: no campaign had followed"
     if standing.state is State.ESCALATED:
         where = f"fedforget-server campaign show {standing.campaign}"
         return f"the campaign published no version; the coordinator keeps what it measured: {where}"

@@ -10,8 +10,8 @@ from client.consent.alike import request_of
 from client.consent.ledger import Ledger, Writing
 from client.consent.ledger_rows import of_patients, standing_of
 from client.consent.ledger_tables import RevocationRow
-from client.consent.revocation import Standing, State, alike_receipt, is_alike, nobody_asked
-from client.consent.tombstones import Tombstone
+from client.consent.revocation import LIFTED, Standing, State, alike_receipt, is_alike, nobody_asked
+from client.consent.tombstones import stop
 from client.consent.workflow import Said, end_alike
 from common.data.look_alikes import LookAlikes
 from common.errors import InputError, RefusedError
@@ -56,7 +56,7 @@ def answer(ledger: Ledger, number: str, meant: Collection[int], said: Said) -> D
         InputError: no such doubt, or another candidate than it has.
         RefusedError: nobody says it, or no reason is given.
     """
-    if not said.actor.strip() or not said.reason.strip():
+    if not said.actor.name.strip() or not said.reason.strip():
         raise RefusedError("an answer needs a name and a reason")
     doubt = next((one for one in doubts(ledger) if one.number == number), None)
     if doubt is None:
@@ -90,7 +90,7 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Standi
     names, found = ledger.identifiers(), dict[int, tuple[Standing, frozenset[str]]]()
     for one in standing:
         name = names.get(one.pseudonym)
-        if name is None or nobody_asked(one.receipt) or one.state is State.REFUSED:
+        if name is None or nobody_asked(one.receipt) or one.state in LIFTED:
             continue
         number = alike_receipt(one.receipt, one.pseudonym)
         others = {
@@ -125,4 +125,4 @@ def _revoke(ledger: Ledger, writing: Writing, asked: Standing, meant: Collection
     }
     new = {one.pseudonym: subsets.get(one.pseudonym) for one in meant if one.pseudonym not in there}
     ledger.insert(writing, request, new)
-    writing.stops += [Tombstone("stop", pseudonym, request.receipt, request.received) for pseudonym in new]
+    writing.stops += [stop(request, pseudonym) for pseudonym in new]

@@ -14,7 +14,7 @@ from client.consent.deadline import first_due
 from client.consent.ledger import SOFTWARE, Ledger, Writing
 from client.consent.ledger_rows import add_events, add_revocations, of_patients
 from client.consent.revocation import Event, Request, Source, State
-from client.consent.tombstones import Tombstone
+from client.consent.tombstones import stop
 from client.consent.transitions import check_transition, classified
 from client.database import MemberRow
 from common.errors import CohortError
@@ -87,7 +87,7 @@ def _insert(ledger: Ledger, writing: Writing, entries: dict[str, _Revocation]) -
             remediation = check_transition(events[-1].state, state)
             events.append(Event(number, len(events) + 1, at, state, SOFTWARE, entry.due, "", remediation))
         add_events(writing.session, events)
-        writing.stops.append(Tombstone("stop", pseudonym, receipt, entry.received))
+        writing.stops.append(stop(request, pseudonym))
 
 
 def _steps(entry: _Revocation, subset: Subset | None) -> list[tuple[State, datetime]]:

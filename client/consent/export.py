@@ -14,13 +14,15 @@ from typing import Any
 from client.consent.account import Account, Version
 from client.consent.revocation import Event
 from client.participation import Participation
-from common.evidence.statements import Unlearning
+from common.evidence.acceptance import accepted_by
+from common.evidence.statements import Unlearning, rounded
 
 COLUMNS = (
-    "number", "receipt", "source", "scope", "policies", "legal_basis", "requester", "identity_check", "steward",
-    "document", "received", "effective", "recorded", "due", "state", "since", "reason", "remediation", "campaign",
-    "model", "approved_by", "rounds", "first_round", "last_round", "versions", "attestation", "outcome", "metrics",
-    "told", "told_hospitals", "told_at", "missing",
+    "number", "receipt", "source", "kind", "scope", "policies", "legal_basis", "requester", "identity_check",
+    "steward", "steward_identity", "document", "received", "effective", "recorded", "due", "state", "since", "reason",
+    "remediation", "campaign", "model", "approved_by", "approver_identity", "rounds", "first_round", "last_round",
+    "versions", "attestation", "outcome", "metrics", "acceptance", "warning", "told", "told_hospitals", "told_at",
+    "missing",
 )  # fmt: skip
 """Of the CSV, which has numbers and names where the JSON has rounds, versions and figures."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -58,7 +60,7 @@ def as_csv(accounts: Iterable[Account]) -> str:
 
 def _flat(account: Account) -> dict[str, Any]:
     rounds, (digest, said) = account.rounds, account.attested or ("", None)
-    metrics = said.metrics if said else ()
+    metrics, seen = (said.metrics, accepted_by(said)) if said else ((), None)
     return {
         "rounds": None if rounds is None else len(rounds),
         "first_round": rounds[0].at if rounds else None,
@@ -66,7 +68,9 @@ def _flat(account: Account) -> dict[str, Any]:
         "versions": None if account.versions is None else [version.name for version in account.versions],
         "attestation": digest,
         "outcome": said.decision.outcome if said else None,
-        "metrics": "; ".join(f"{m.name}: {m.value} ({m.low} to {m.high})" for m in metrics),
+        "metrics": "; ".join(f"{m.name}: {rounded(m.value)} ({rounded(m.low)} to {rounded(m.high)})" for m in metrics),
+        "acceptance": "; ".join(seen.lines) if seen else None,
+        "warning": seen.warning if seen else None,
         "told": account.told.how,
         "told_hospitals": account.told.others,
         "told_at": account.told.at,
@@ -95,6 +99,7 @@ def _version(found: Version) -> dict[str, Any]:
 
 
 def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
+    seen = accepted_by(said)
     return {
         "campaign": said.campaign,
         "attestation": digest,
@@ -102,6 +107,7 @@ def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
         "method": asdict(said.method),
         "retention": asdict(said.retention),
         "decision": asdict(said.decision),
+        "acceptance": None if seen is None else {"says": seen.lines, "warning": seen.warning or None},
         "metrics": [asdict(metric) for metric in said.metrics],
         "limits": said.limits,
     }
@@ -110,17 +116,19 @@ def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
 def _ledger(account: Account) -> dict[str, Any]:
     """The ledger's own fields."""
     standing = account.standing
-    approvals = [later.actor for before, later in pairwise(account.steps) if _approves(before, later)]
+    approvals = [later for before, later in pairwise(account.steps) if _approves(before, later)]
     return {
         "number": standing.number,
         "receipt": standing.receipt,
         "source": standing.source.kind,
+        "kind": standing.kind,
         "scope": standing.scope,
         "policies": list(standing.policies),
         "legal_basis": standing.legal_basis,
         "requester": standing.requester,
         "identity_check": standing.identity_check,
         "steward": standing.steward,
+        "steward_identity": standing.identity,
         "document": standing.source.digest,
         "received": standing.received,
         "effective": standing.effective,
@@ -132,7 +140,8 @@ def _ledger(account: Account) -> dict[str, Any]:
         "remediation": standing.remediation,
         "campaign": standing.campaign,
         "model": standing.model,
-        "approved_by": approvals[-1] if approvals else None,
+        "approved_by": approvals[-1].actor if approvals else None,
+        "approver_identity": approvals[-1].identity if approvals else None,
     }
 
 
@@ -145,6 +154,8 @@ def _step(event: Event) -> dict[str, Any]:
         "at": event.at,
         "state": str(event.state),
         "actor": event.actor,
+        "identity": event.identity,
+        "signature": event.signature or None,
         "reason": event.reason,
         "due": event.due,
         "campaign": event.campaign,

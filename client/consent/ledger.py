@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine, func, insert, select
@@ -19,10 +19,12 @@ from sqlalchemy.orm import Session
 
 from client.consent.alike import DOUBTFUL, alike_request
 from client.consent.deadline import first_due
+from client.consent.kinds import Kind
 from client.consent.known import KnownPatients, Named
 from client.consent.ledger_rows import add_events, add_revocations, chunks, history_of, of_patients, standing_of
 from client.consent.ledger_tables import LinkPeersRow, RevocationEventRow, RevocationRow
 from client.consent.revocation import (
+    LIFTED,
     OPEN,
     TO_FORGET,
     Event,
@@ -35,13 +37,14 @@ from client.consent.revocation import (
     nobody_asked,
 )
 from client.consent.tombstone_watch import TombstoneWatch
-from client.consent.tombstones import Tombstone, TombstoneFile
+from client.consent.tombstones import Tombstone, TombstoneFile, said_in, stop
 from client.consent.transitions import check_transition, classified
 from client.database import PatientRow
 from client.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
 from common.data.identifiers import IdentifierError
-from common.errors import CohortError, InputError, UnavailableError
+from common.disk import AGAIN
+from common.errors import CohortError, DiskFullError, InputError, UnavailableError
 from common.records import Subset
 from common.sql import reading, transaction
 
@@ -75,6 +78,8 @@ class Ledger:
         folder: the site's.
         days_to_answer: where it is less than a month.
         two_person: whether a second person must approve before the model is made to forget.
+        unlearn_opt_outs: whether the model is made to forget after an opt-out too; without it use stops, and no more.
+        shared_accounts: names and numbers of accounts of the operating system that several people use.
         links: whether other hospitals are told.
     """
 
@@ -87,10 +92,13 @@ class Ledger:
         *,
         days_to_answer: float | None = None,
         two_person: bool = False,
+        unlearn_opt_outs: bool = False,
+        shared_accounts: Collection[str] = (),
         links: bool = False,
     ) -> None:
         self.folder, self.engine, self.pseudonyms, self.clock = folder, engine, pseudonyms, clock
         self.days_to_answer, self.two_person, self.links = days_to_answer, two_person, links
+        self.unlearn_opt_outs, self.shared_accounts = unlearn_opt_outs, frozenset(shared_accounts)
         self.stones = TombstoneFile(folder.tombstones, pseudonyms.check)
         self._watch = TombstoneWatch(self.stones)
         self._known = KnownPatients(folder.root)
@@ -148,19 +156,29 @@ class Ledger:
         At its end tombstones are on the disk first, then the database commits; refusals the other way round.
 
         Raises:
+            DiskFullError: says what was recorded of it, and what was not.
             OutputError: the disk does not take the tombstones; nothing is recorded.
             UnavailableError: the database was written to from elsewhere at the same moment.
         """
         with self.stones.locked():
+            writing, stopped = None, False
             try:
                 with transaction(self.engine) as session:
                     writing = Writing(session)
                     yield writing
                     session.flush()
                     self.stones.append(writing.stops)
+                    stopped = bool(writing.stops)
             except IntegrityError:
                 raise UnavailableError("the ledger was written to at the same moment: try again") from None
-            self.stones.append(writing.lifts)
+            except DiskFullError as err:
+                raise _half_recorded(err, writing.stops if writing else (), stopped=stopped) from None
+            try:
+                self.stones.append(writing.lifts)
+            except DiskFullError as err:
+                problem = f"{err.problem}; the decision is recorded, and use stays stopped"
+                remedy = "free space there: the next command of this site goes on with it"
+                raise DiskFullError(problem, where=err.where, remedy=remedy) from None
 
     def add(
         self,
@@ -197,20 +215,23 @@ class Ledger:
             others = self._others(writing)
             return Receipt(first.receipt, len(names), len(names), first.received, first.due, others, *counts)
         self.insert(writing, request, new, in_doubt)
-        writing.stops += [Tombstone("stop", p, request.receipt, request.received) for p in new]
+        writing.stops += [stop(request, pseudonym) for pseudonym in new]
         self.seal(writing.session, names)
         for pseudonym in in_doubt & new.keys():
             self.hold_alike(writing, request, pseudonym, found[names[pseudonym]].alike)
         due = first_due(request.received, self.days_to_answer)
         others = self._others(writing)
-        return Receipt(request.receipt, len(names), len(names) - len(new), request.received, due, others, *counts)
+        # An attempt that was cut short had stopped them before, under the same receipt.
+        begun = [p for p in new if any(s.receipt == request.receipt for s in before[p])]
+        earlier = len(names) - len(new) + len(begun)
+        return Receipt(request.receipt, len(names), earlier, request.received, due, others, *counts)
 
     def hold_alike(self, writing: Writing, request: Request, pseudonym: str, patients: Collection[str]) -> None:
         """Stop use of patients whom an identifier may mean, by its pseudonym, that came with `request`."""
         known, names = self._known.now(nobody_yet=True), {self.pseudonyms.of(patient): patient for patient in patients}
         hold = alike_request(request, pseudonym)
         self.insert(writing, hold, {p: known.get(name) for p, name in names.items()})
-        writing.stops += [Tombstone("stop", p, hold.receipt, hold.received) for p in names]
+        writing.stops += [stop(hold, pseudonym) for pseudonym in names]
         self.seal(writing.session, names)
 
     def insert(
@@ -230,11 +251,36 @@ class Ledger:
         events = []
         for number, pseudonym in add_revocations(writing.session, request, subsets, now):
             hold = request.hold or (DOUBTFUL if pseudonym in in_doubt else "")
-            after = State.ON_HOLD if hold else classified(subsets[pseudonym], two_person=self.two_person)
+            after = State.ON_HOLD if hold else self.classified(subsets[pseudonym], request.kind)
             remediation = check_transition(State.RECEIVED, after, hold)
-            events.append(Event(number, 1, now, State.RECEIVED, request.steward or SOFTWARE, due))
+            first = Event(number, 1, now, State.RECEIVED, request.steward or SOFTWARE, due, identity=request.identity)
+            events.append(first)
             events.append(Event(number, 2, now, after, SOFTWARE, due, hold, remediation))
         add_events(writing.session, events)
+
+    def classified(self, subset: Subset | None, kind: Kind) -> State:
+        """What follows the receipt of a revocation of this kind, by the site's policy."""
+        return classified(subset, two_person=self.two_person, unlearn=kind != "opt-out" or self.unlearn_opt_outs)
+
+    def begun_before(self, writing: Writing, request: Request, patients: Collection[str]) -> Request:
+        """A request of the command line, under the receipt and the date of its earlier attempt if there was one.
+
+        The disk was full, or the process was killed, before the database had it, so that the tombstones alone tell.
+        """
+        names = {self.pseudonyms.of(patient) for patient in patients}
+        only_restored = {
+            (s.pseudonym, s.receipt) for s in of_patients(writing.session, names) if s.source.kind == "restored"
+        }
+        stones = (self.stones.read() or {}) if only_restored else {}
+        for _, receipt in sorted(only_restored):
+            of_receipt = {p: stone for (p, number), stone in stones.items() if number == receipt}
+            said = [said_in(stone) for stone in of_receipt.values()]
+            asked = (request.source.kind, request.kind, request.scope)
+            same = said and all((s.get("source"), s.get("kind"), s.get("scope")) == asked for s in said)
+            if same and of_receipt.keys() <= names and all((p, receipt) in only_restored for p in of_receipt):
+                received = min(stone.received for stone in of_receipt.values())
+                return replace(request, source=replace(request.source, id=receipt), receipt=receipt, received=received)
+        return request
 
     def standing(self, receipt: str | None = None) -> tuple[Standing, ...]:
         """All revocations, or those of a receipt, as they stand; in the order in which they were recorded."""
@@ -309,7 +355,10 @@ def _covers(standing: Standing, request: Request) -> bool:
     """Whether a request adds nothing to a revocation that stands."""
     if _same(standing.source, request.source):
         return True
-    if standing.state is State.REFUSED or (standing.state is State.ON_HOLD and not request.hold):
+    if standing.state in LIFTED or (standing.state is State.ON_HOLD and not request.hold):
+        return False
+    # An opt-out may be taken back, and may leave the model as it is: what asks for more stands beside it.
+    if standing.kind == "opt-out" and request.kind != "opt-out":
         return False
     # What was restored from a tombstone knows less than the request itself, when it comes again.
     return standing.source.kind != "restored" and standing.scope in ("all", request.scope)
@@ -318,6 +367,23 @@ def _covers(standing: Standing, request: Request) -> bool:
 def _waits(found: Collection[Standing]) -> bool:
     """Whether a person has still to say whom an identifier means."""
     return any(s.state is State.ON_HOLD and s.reason == DOUBTFUL for s in found)
+
+
+def _half_recorded(err: DiskFullError, stops: Sequence[Tombstone], *, stopped: bool) -> DiskFullError:
+    """What a disk that was full at this moment has left of a transaction: the tombstones come before the database."""
+    patients = len({stone.pseudonym for stone in stops})
+    if not stops:
+        return err
+    if not stopped:
+        problem = f"{err.problem}; nothing was recorded, and use of {patients} patient(s) goes on"
+        return DiskFullError(problem, where=err.where, remedy=AGAIN)
+    receipts = ", ".join(sorted({stone.receipt for stone in stops}))
+    problem = (
+        f"{err.problem}; use of {patients} patient(s) has stopped, as their tombstones are written, but the database "
+        f"lacks the revocation and the vault its form: receipt {receipts}"
+    )
+    remedy = "free space there, then do the same again: it gets the same receipt"
+    return DiskFullError(problem, where=err.where, remedy=remedy)
 
 
 def _same(one: Source, other: Source) -> bool:

@@ -70,6 +70,8 @@ def history_of(session: Session, receipt: str) -> list[Event]:
             remediation=remediation_of(State(row.state)),
             campaign=row.campaign,
             model=row.model,
+            identity=row.identity,
+            signature=row.signature,
         )
         for row in rows
     ]
@@ -88,10 +90,12 @@ def add_revocations(
         "source_digest": source.digest,
         "scope": request.scope,
         "policies": sorted(request.policies),
-        "legal_basis": request.legal_basis,
+        "kind": request.kind,
+        "legal_basis": request.basis,
         "requester": request.requester,
         "identity_check": request.identity_check,
         "steward": request.steward,
+        "identity": request.identity,
         "received": request.received,
         "effective": request.effective or request.received,
         "recorded": recorded,
@@ -120,6 +124,8 @@ def add_events(session: Session, events: Sequence[Event]) -> None:
                     "campaign": event.campaign,
                     "model": event.model,
                     "due": event.due,
+                    "identity": event.identity,
+                    "signature": event.signature,
                 }
                 for event in events
             ],
@@ -141,10 +147,12 @@ def _standing(row: RevocationRow, step: RevocationEventRow) -> Standing:
         source=Source(row.source_kind, row.source_id, row.source_version, row.source_digest),  # type: ignore[arg-type]  # as written
         scope=row.scope,  # type: ignore[arg-type]  # as written
         policies=tuple(row.policies),
+        kind=row.kind,  # type: ignore[arg-type]  # as written
         legal_basis=row.legal_basis,
         requester=row.requester,
         identity_check=row.identity_check,
         steward=row.steward,
+        identity=row.identity,
         received=row.received,
         effective=row.effective,
         recorded=row.recorded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from client.database import Base
@@ -28,11 +28,14 @@ class RevocationRow(Base):
     source_version: Mapped[str]
     source_digest: Mapped[str]
     scope: Mapped[str]
+    kind: Mapped[str]
     policies: Mapped[list[str]]
     legal_basis: Mapped[str]
     requester: Mapped[str]
     identity_check: Mapped[str]
     steward: Mapped[str]
+    identity: Mapped[str]
+    """What the steward's name was bound to."""
     received: Mapped[datetime]
     effective: Mapped[datetime]
     recorded: Mapped[datetime]
@@ -56,6 +59,10 @@ class RevocationEventRow(Base):
     model: Mapped[str]
     due: Mapped[datetime]
     """As it stands after the step."""
+    identity: Mapped[str]
+    """What the actor's name was bound to."""
+    signature: Mapped[str] = mapped_column(Text)
+    """A DSSE envelope, where a steward's key signed the step."""
 
 
 class AccessRow(Base):

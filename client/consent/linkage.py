@@ -10,13 +10,15 @@ import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from sqlalchemy import insert, select, update
 
+from client.consent.kinds import NOT_STATED
 from client.consent.ledger import Ledger
 from client.consent.ledger_rows import chunks
 from client.consent.ledger_tables import LinkPeersRow, LinkReceivedRow, LinkTokenRow
-from client.consent.revocation import Request, Source, State
+from client.consent.revocation import LIFTED, Request, Source, State
 from client.settings import SiteFolder
 from common.data.table import read_table
 from common.errors import ConfigError
@@ -25,8 +27,10 @@ from common.sql import reading, transaction
 
 _COLUMNS = ("patient_id", "identifier")
 _LEAST_KEY_BYTES = 32
-NOT_YET = frozenset({State.ON_HOLD, State.AWAITING_APPROVAL, State.REFUSED})
+NOT_YET = frozenset({State.ON_HOLD, State.AWAITING_APPROVAL, *LIFTED})
 """What is in these states is not handed on."""
+_PREFIXES: Mapping[bool, bytes] = MappingProxyType({False: b"fedforget/linkage/", True: b"fedforget/linkage/opt-out/"})
+"""Of what is hashed, by whether it is an opt-out: the token tells hospitals the kind, and the coordinator nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,14 @@ class Linkage:
     keys: tuple[bytes, ...] = field(repr=False)
     identifier: Callable[[str], str | None]
 
-    def tokens(self, patient: str) -> frozenset[str]:
-        """Of a patient, one for each key, in hexadecimal; letter case and spaces of the identifier do not matter."""
+    def tokens(self, patient: str, *, opt_out: bool = False) -> frozenset[str]:
+        """Of a patient, one for each key, in hexadecimal; letter case and spaces of the identifier do not matter.
+
+        Those of an opt-out are others, so that no hospital takes it for a withdrawal, which cannot be undone.
+        """
         if (found := self.identifier(patient)) is None:
             return frozenset()
-        text = b"fedforget/linkage/" + "".join(found.split()).casefold().encode()
+        text = _PREFIXES[opt_out] + "".join(found.split()).casefold().encode()
         return frozenset(hmac.digest(key, text, hashlib.sha256).hex() for key in self.keys)
 
 
@@ -79,8 +86,12 @@ def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
     What came by linkage is not handed on, and neither is what a steward or a second person has still to look at.
     """
     names = ledger.identifiers()
-    own = {s.pseudonym for s in ledger.standing() if s.source.kind != "link" and s.state not in NOT_YET}
-    wanted = {token: p for p in own & names.keys() for token in linkage.tokens(names[p])}
+    own = {
+        (s.pseudonym, s.kind == "opt-out")
+        for s in ledger.standing()
+        if s.source.kind != "link" and s.state not in NOT_YET and s.pseudonym in names
+    }
+    wanted = {token: p for p, opt_out in own for token in linkage.tokens(names[p], opt_out=opt_out)}
     with transaction(ledger.engine) as session:
         missing = wanted.keys() - set(session.scalars(select(LinkTokenRow.token)))
         if missing:
@@ -127,9 +138,16 @@ def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
     found = 0
     with ledger.writing() as writing:
         for patient in patients:
-            for token in sorted(linkage.tokens(patient) & received.keys())[:1]:
-                number = ledger.pseudonyms.receipt("link", token)
-                request = Request(Source("link", token), number, received[token], requester="another hospital")
-                receipt = ledger.add(writing, request, [patient], also_unknown=True, exact=True)
-                found += receipt.patients - receipt.earlier
+            for opt_out in (False, True):
+                for token in sorted(linkage.tokens(patient, opt_out=opt_out) & received.keys())[:1]:
+                    request = Request(
+                        Source("link", token),
+                        ledger.pseudonyms.receipt("link", token),
+                        received[token],
+                        kind="opt-out" if opt_out else "withdrawal",
+                        legal_basis=NOT_STATED,
+                        requester="another hospital",
+                    )
+                    receipt = ledger.add(writing, request, [patient], also_unknown=True, exact=True)
+                    found += receipt.patients - receipt.earlier
     return found

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from client.consent.kinds import Kind
 from client.consent.ledger import Ledger
 from client.consent.permission import Permissions
 from client.consent.revocation import Receipt, Request, Scope, Source
@@ -20,17 +21,22 @@ class Form:
     Attributes:
         received: when the hospital had it.
         policies: codes of the consent policies withdrawn; none means all.
+        kind: what is asked for.
+        legal_basis: of it; empty: the usual one of the kind.
         steward: who records it; the second approver must be another.
+        identity: what that name is bound to, see `client.consent.actor`.
         document: the signed form, empty if there is none.
     """
 
     received: datetime
     scope: Scope = "all"
     policies: tuple[str, ...] = ()
-    legal_basis: str = "GDPR 7(3)"
+    kind: Kind = "withdrawal"
+    legal_basis: str = ""
     requester: str = "patient"
     identity_check: str = "not recorded"
     steward: str = ""
+    identity: str = ""
     document: bytes = field(default=b"", repr=False)
 
 
@@ -48,9 +54,10 @@ def hand_in(
 
     Args:
         permissions: knows the consents that are on file, where the site has any.
-        receipt: a new number.
+        receipt: a new number, for a request that has none from an attempt that was cut short.
 
     Raises:
+        DiskFullError: says what was recorded; the same request again gets the same receipt.
         InputError: nothing is recorded: unknown patients, a date in the future or before the first consent, a file.
         RefusedError: two people must deal with it, and nobody says who the first is.
     """
@@ -67,14 +74,18 @@ def hand_in(
         received=form.received,
         scope=form.scope,
         policies=form.policies,
+        kind=form.kind,
         legal_basis=form.legal_basis,
         requester=form.requester,
         identity_check=form.identity_check,
         steward=form.steward,
+        identity=form.identity,
     )
     recorded = ""
     try:
         with ledger.writing() as writing:
+            request = ledger.begun_before(writing, request, patients)
+            receipt = request.receipt
             if form.document:
                 request = replace(request, source=replace(request.source, digest=vault.keep(receipt, form.document)))
             made = ledger.add(writing, request, patients, also_unknown=also_unknown)

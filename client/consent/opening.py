@@ -6,17 +6,25 @@ import logging
 from collections import defaultdict
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from secrets import token_bytes
 
 from sqlalchemy import Engine, select
 
-from client.consent.alike import DOUBTFUL, MAY_BE_MEANT
+from client.consent.alike import DOUBTFUL, MAY_BE_MEANT, request_of
 from client.consent.earlier_records import take_over
+from client.consent.kinds import KINDS, read_kind
 from client.consent.ledger import Clock, Ledger, now_utc
 from client.consent.ledger_rows import standing_of
-from client.consent.revocation import Request, Source, State, alike_receipt, is_alike, is_doubt
-from client.consent.tombstones import Tombstone, TombstoneFile
+from client.consent.revocation import (
+    LIFTED,
+    Request,
+    Scope,
+    Source,
+    alike_receipt,
+    is_alike,
+    is_doubt,
+)
+from client.consent.tombstones import Tombstone, TombstoneFile, said_in, said_of
 from client.consent.vault import Vault
 from client.database import PatientRow, migrate, opened, pending_migration
 from client.pseudonyms import Pseudonyms
@@ -51,6 +59,8 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = F
             clock,
             days_to_answer=settings.days_to_answer if settings else None,
             two_person=settings is not None and settings.two_person_approval,
+            unlearn_opt_outs=settings is not None and settings.opt_out.unlearn,
+            shared_accounts=settings.shared_accounts if settings else (),
             links=settings is not None and bool(settings.linkage.keys),
         )
         if not checked:
@@ -83,19 +93,18 @@ def reconcile(ledger: Ledger) -> None:
             return
         recorded = {(s.pseudonym, s.receipt): s for s in found}
         lacking = sorted(stones.keys() - recorded.keys())
-        lost: dict[tuple[str, datetime, str], dict[str, Subset | None]] = defaultdict(dict)
+        lost: dict[Request, dict[str, Subset | None]] = defaultdict(dict)
         subsets = ledger.subsets() if lacking else {}
         for pseudonym, receipt in lacking:
-            hold = _hold_of(receipt, pseudonym, known)
-            lost[receipt, stones[pseudonym, receipt], hold][pseudonym] = subsets.get(pseudonym)
-        for (receipt, received, hold), patients in lost.items():
-            ledger.insert(writing, Request(Source("restored", receipt), receipt, received, hold=hold), patients)
+            request = _restored(stones[pseudonym, receipt], _hold_of(receipt, pseudonym, known))
+            lost[request][pseudonym] = subsets.get(pseudonym)
+        for request, patients in lost.items():
+            ledger.insert(writing, request, patients)
         for key, standing in recorded.items():
-            stone = Tombstone("stop", *key, standing.received)
-            if standing.state is State.REFUSED and key in stones:
+            if standing.state in LIFTED and key in stones:
                 writing.lifts.append(Tombstone("lift", *key, standing.received))
-            elif standing.state is not State.REFUSED and key not in stones:
-                writing.stops.append(stone)
+            elif standing.state not in LIFTED and key not in stones:
+                writing.stops.append(Tombstone("stop", *key, standing.received, said_of(request_of(standing))))
     if lacking:
         _log.warning("%d revocations that the database lacked were restored from the tombstones", len(lacking))
     if writing.stops:
@@ -109,6 +118,23 @@ def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
     if is_alike(receipt):
         return MAY_BE_MEANT
     return DOUBTFUL if alike_receipt(receipt, pseudonym) in receipts else ""
+
+
+def _restored(stone: Tombstone, hold: str) -> Request:
+    """The request that a tombstone is left of: its kind, its legal basis and who recorded it are those that it had."""
+    said = said_in(stone)
+    kind, scopes = said.get("kind", "withdrawal"), dict[str, Scope](images="images", reports="reports")
+    return Request(
+        Source("restored", stone.receipt),
+        stone.receipt,
+        stone.received,
+        scope=scopes.get(said.get("scope", "all"), "all"),
+        kind=read_kind(kind, "tombstones") if kind in KINDS else "withdrawal",
+        legal_basis=said.get("basis", ""),
+        steward=said.get("steward", ""),
+        identity=said.get("identity", ""),
+        hold=hold,
+    )
 
 
 def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:

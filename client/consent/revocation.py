@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal, NamedTuple
+
+from client.consent.kinds import Kind, usual_basis
 
 SourceKind = Literal["cli", "grpc", "fhir", "list", "link", "restored"]
 """How a revocation came; `link`: from another hospital; `restored`: from the tombstones, as a backup lacked it."""
@@ -28,12 +31,35 @@ class State(StrEnum):
     UNLEARNED = "unlearned"
     RETRAINED = "retrained"
     REFUSED = "refused"
+    USE_STOPPED = "use-stopped"
+    READMITTED = "readmitted"
 
 
 Remediation = Literal[
-    "excluded-before-training", "evaluation-only", "unlearned", "retrained", "inconclusive", "refused"
+    "excluded-before-training",
+    "evaluation-only",
+    "unlearned",
+    "retrained",
+    "inconclusive",
+    "refused",
+    "use-stopped",
+    "readmitted",
 ]
-"""What was done about a revocation; `inconclusive` closes a campaign, not the revocation."""
+"""What was done about a revocation; `inconclusive` closes a campaign, not the revocation. `use-stopped`: after an
+opt-out nothing is trained on the patient, and the model keeps what it learned before."""
+
+StatedSource = Literal["fhir", "form", "opt-out-list", "other-hospital", "tombstone"]
+STATED_SOURCE: Mapping[SourceKind, StatedSource] = MappingProxyType(
+    {
+        "cli": "form",
+        "grpc": "form",
+        "fhir": "fhir",
+        "list": "opt-out-list",
+        "link": "other-hospital",
+        "restored": "tombstone",
+    }
+)
+"""How signed statements name where a revocation came from: the one place that maps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +124,12 @@ class Request:
         received: when the hospital had it, from which its deadline runs.
         effective: from when on use is withdrawn; None: since `received`.
         policies: codes of the consent policies withdrawn; none means all.
-        legal_basis: as in `GDPR 7(3)`.
-        requester: role of who asked, as in `patient` or `guardian`.
+        kind: what is asked for; only an opt-out is reversible.
+        legal_basis: as in `GDPR 7(3)`; empty: the usual one of the kind.
+        requester: role of who asked, e.g. `patient` or `guardian`.
         identity_check: how that was established.
-        steward: who recorded it; the second approver must be another.
+        steward: name of who recorded it; the second approver must be another.
+        identity: what that name was bound to, see `client.consent.actor`.
         hold: why a steward must look at it before anything else; empty: go on.
     """
 
@@ -111,11 +139,18 @@ class Request:
     scope: Scope = "all"
     effective: datetime | None = None
     policies: tuple[str, ...] = ()
-    legal_basis: str = "GDPR 7(3)"
+    kind: Kind = "withdrawal"
+    legal_basis: str = ""
     requester: str = "not recorded"
     identity_check: str = "not recorded"
     steward: str = ""
+    identity: str = ""
     hold: str = ""
+
+    @property
+    def basis(self) -> str:
+        """The legal basis that is recorded."""
+        return self.legal_basis or usual_basis(self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +217,12 @@ class Standing:
     source: Source
     scope: Scope
     policies: tuple[str, ...]
+    kind: Kind
     legal_basis: str
     requester: str
     identity_check: str
     steward: str
+    identity: str
     received: datetime
     effective: datetime
     recorded: datetime
@@ -212,6 +249,8 @@ class Event:
         seq: 1, 2, ... within the revocation.
         actor: who did it: a steward's name, or a part of the software.
         due: as it stands after the step.
+        identity: what the name was bound to, see `client.consent.actor`; empty for software, and for older steps.
+        signature: a DSSE envelope below an approval, where a steward's key gave it.
     """
 
     revocation: int
@@ -224,6 +263,8 @@ class Event:
     remediation: Remediation | None = None
     campaign: int | None = None
     model: str = ""
+    identity: str = ""
+    signature: str = ""
 
 
 class Waiting(NamedTuple):
@@ -238,8 +279,12 @@ class Waiting(NamedTuple):
     first_due: datetime | None
 
 
-TERMINAL = frozenset({State.EXCLUDED, State.EVALUATION_ONLY, State.UNLEARNED, State.RETRAINED, State.REFUSED})
-"""Nothing follows them."""
+LIFTED = frozenset({State.REFUSED, State.READMITTED})
+"""They stop nobody."""
+TERMINAL = frozenset(
+    {State.EXCLUDED, State.EVALUATION_ONLY, State.UNLEARNED, State.RETRAINED, State.USE_STOPPED, *LIFTED}
+)
+"""They were answered: nothing follows them but a re-admission."""
 TO_FORGET = frozenset({State.PENDING, State.IN_CAMPAIGN, State.ESCALATED})
 """The model has still to forget, and a campaign may begin."""
 OPEN = frozenset(State) - TERMINAL

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from client.consent.alike import DOUBTFUL
+from client.consent.kinds import Kind
 from client.consent.revocation import OPEN, Remediation, Scope, SourceKind, Standing, State, nobody_asked
 
 _FURTHEST_FROM_THE_END = (
@@ -21,6 +22,8 @@ _FURTHEST_FROM_THE_END = (
     State.RETRAINED,
     State.EVALUATION_ONLY,
     State.EXCLUDED,
+    State.USE_STOPPED,
+    State.READMITTED,
     State.REFUSED,
 )
 
@@ -48,6 +51,8 @@ class Summary:
     state: State
     states: Mapping[State, int]
     scope: Scope
+    kind: Kind
+    legal_basis: str
     received: datetime
     recorded: datetime
     due: datetime
@@ -92,6 +97,8 @@ def _summary(some: list[Standing]) -> Summary:
         state=lead.state,
         states=Counter(s.state for s in some),
         scope=first.scope,
+        kind=first.kind,
+        legal_basis=first.legal_basis,
         received=min(s.received for s in some),
         recorded=min(s.recorded for s in some),
         due=min(s.due for s in still_open or some),

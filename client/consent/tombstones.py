@@ -1,7 +1,9 @@
 """Who must not be used again: a file of its own, written before the ledger and kept on another disk if need be.
 
-A header with a check value of the site's secret, then lines `stop|lift PSEUDONYM RECEIPT RECEIVED CHECKSUM`, only ever
-added to. A line counts when it is whole; an unfinished last one was never acknowledged. Running loaders watch the file.
+A header with a check value of the site's secret, then lines `stop|lift PSEUDONYM RECEIPT RECEIVED [MORE] CHECKSUM`,
+which are only ever added. MORE says of what kind the revocation is and who recorded it, as a database restored from a
+backup may lack both; lines of earlier releases have none. A line counts when it is whole; an unfinished last one was
+never acknowledged. Running loaders watch the file.
 """
 
 from __future__ import annotations
@@ -11,17 +13,23 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qsl, urlencode
 
+from client.consent.revocation import Request
+from common.disk import unwritable
 from common.errors import CohortError, OutputError
 from common.files import sync_folder
 
 _HEADER = "fedforget-tombstones-1"
-_LINE = re.compile(r"(stop|lift) ([0-9a-f]{64}) ([A-Za-z0-9._-]{1,64}) (\S{1,40}) ([0-9a-f]{16})", re.ASCII)
+_LONGEST = 200
+_LINE = re.compile(
+    r"(stop|lift) ([0-9a-f]{64}) ([A-Za-z0-9._-]{1,64}) (\S{1,40})(?: (\S{1,2000}))? ([0-9a-f]{16})", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +40,35 @@ class Tombstone:
     pseudonym: str
     receipt: str
     received: datetime
+    more: str = ""
+    """Of what kind the revocation is, and who recorded it: as `said_of` writes it."""
 
 
-Standing = dict[tuple[str, str], datetime]
-"""What stops whom: pseudonym and receipt, and when the revocation was received."""
+Standing = dict[tuple[str, str], Tombstone]
+"""What stops whom, by pseudonym and receipt."""
+
+
+def stop(request: Request, pseudonym: str) -> Tombstone:
+    """The tombstone of a patient of a request."""
+    return Tombstone("stop", pseudonym, request.receipt, request.received, said_of(request))
+
+
+def said_of(request: Request) -> str:
+    """What a tombstone keeps of a request beside its dates: names of staff and codes, nothing of the patient."""
+    values = {
+        "source": request.source.kind,
+        "kind": request.kind,
+        "scope": request.scope,
+        "basis": request.basis,
+        "steward": request.steward,
+        "identity": request.identity,
+    }
+    return urlencode({name: value[:_LONGEST] for name, value in values.items() if value})
+
+
+def said_in(stone: Tombstone) -> dict[str, str]:
+    """What `said_of` wrote; empty of a line of an earlier release."""
+    return dict(parse_qsl(stone.more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +104,9 @@ class TombstoneFile:
         """
         if not stones:
             return
-        text = "".join(_line(f"{s.kind} {s.pseudonym} {s.receipt} {_time(s.received)}") for s in stones)
+        text = "".join(
+            _line(" ".join(filter(None, (s.kind, s.pseudonym, s.receipt, _time(s.received), s.more)))) for s in stones
+        )
         try:
             is_new = not self.path.exists()
             with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
@@ -83,10 +118,7 @@ class TombstoneFile:
                     self._check_header(content.partition(b"\n")[0])
                     end = _whole_until(file.fileno())
                 file.truncate(end)
-                file.seek(end)
-                file.write(text.encode("ascii"))
-                file.flush()
-                os.fsync(file.fileno())
+                _add(file.fileno(), end, text.encode("ascii"))
             if is_new:
                 sync_folder(self.path.parent)
         except OSError as err:
@@ -129,7 +161,7 @@ class TombstoneFile:
             if stone is None:
                 raise self._damaged()
             if stone.kind == "stop":
-                into.setdefault((stone.pseudonym, stone.receipt), stone.received)
+                into.setdefault((stone.pseudonym, stone.receipt), stone)
             else:
                 into.pop((stone.pseudonym, stone.receipt), None)
 
@@ -151,9 +183,21 @@ class TombstoneFile:
         )
 
     def _unwritable(self, err: OSError) -> OutputError:
-        return OutputError(
-            f"cannot write: {err.strerror or err}", where=str(self.path), remedy="check the folder and its disk"
-        )
+        return unwritable(err, self.path, remedy="check the folder and its disk")
+
+
+def _add(handle: int, end: int, content: bytes) -> None:
+    """Write at `end` and put it on the disk; where that fails, nothing of it is left."""
+    try:
+        at = end
+        while at < end + len(content):
+            at += os.pwrite(handle, content[at - end :], at)
+        os.fsync(handle)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(handle, end)
+            os.fsync(handle)
+        raise
 
 
 def _whole_until(handle: int) -> int:
@@ -177,7 +221,7 @@ def _parsed(line: bytes) -> Tombstone | None:
         return None
     kind: Literal["stop", "lift"] = "stop" if match[1] == "stop" else "lift"
     try:
-        return Tombstone(kind, match[2], match[3], datetime.fromisoformat(match[4]))
+        return Tombstone(kind, match[2], match[3], datetime.fromisoformat(match[4]), match[5] or "")
     except ValueError:
         return None
 

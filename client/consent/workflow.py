@@ -6,44 +6,107 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from client.consent.access import open_campaigns
+from client.consent.actor import Actor, check_second
 from client.consent.deadline import check_extension
 from client.consent.ledger import SOFTWARE, Ledger, Writing
 from client.consent.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
 from client.consent.ledger_tables import RevocationEventRow, RevocationRow
-from client.consent.revocation import OPEN, TO_FORGET, Event, Standing, State, alike_receipt, is_alike, is_doubt
+from client.consent.revocation import (
+    LIFTED,
+    OPEN,
+    TO_FORGET,
+    Event,
+    Standing,
+    State,
+    alike_receipt,
+    is_alike,
+    is_doubt,
+)
 from client.consent.tombstones import Tombstone
-from client.consent.transitions import check_approval, check_transition, classified
+from client.consent.transitions import TRANSITIONS, check_transition
 from common.errors import InputError, RefusedError
+
+_SOFTWARE = Actor(SOFTWARE)
 
 
 class Said(NamedTuple):
     """What a person decides, and why."""
 
-    actor: str
+    actor: Actor
     reason: str
 
 
-def approve(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
+def approve(ledger: Ledger, receipt: str, actor: Actor, reason: str = "", signature: str = "") -> int:
     """Let campaigns take up a receipt's revocations; returns how many awaited it.
 
     The first person is who recorded them; where that was software, as with a consent in doubt, who decided that these
     are revocations.
 
+    Args:
+        signature: the steward's below the approval, where `actor` is bound to a key.
+
     Raises:
         InputError: no such receipt.
-        RefusedError: none awaits an approval, or `actor` is that first person, or nobody.
+        RefusedError: none awaits an approval, or `actor` is that first person, under whatever name, or nobody, or
+            nobody can tell.
     """
     with ledger.writing() as writing:
         found = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
-        steps = history_of(writing.session, receipt)
-        decided = {step.revocation: step.actor for step in steps if step.state is State.AWAITING_APPROVAL}
+        decided = {
+            step.revocation: Actor("" if step.actor == SOFTWARE else step.actor, step.identity)
+            for step in history_of(writing.session, receipt)
+            if step.state is State.AWAITING_APPROVAL
+        }
         for standing in found:
-            check_approval(standing.steward or decided[standing.number], actor)
-        _step(ledger, writing, found, State.PENDING, actor=actor, reason=reason)
+            recorder = Actor(standing.steward, standing.identity)
+            check_second(recorder if any(recorder) else decided[standing.number], actor, ledger.shared_accounts)
+        _step(ledger, writing, found, State.PENDING, actor=actor, reason=reason, signature=signature)
     return len(found)
 
 
-def extend(ledger: Ledger, receipt: str, due: datetime, actor: str, reason: str) -> int:
+def readmit(
+    ledger: Ledger,
+    writing: Writing,
+    receipt: str,
+    actor: Actor,
+    reason: str,
+    *,
+    form: tuple[str, str],
+    signature: str = "",
+) -> tuple[int, int]:
+    """Let a receipt's patients take part again, from the next campaign on, as if they were new.
+
+    What the model has forgotten stays forgotten, weights that were retired stay so, and their data have to be imported
+    again where they were deleted.
+
+    Args:
+        form: name in the vault of the document by which they take part again, and the commitment to it.
+        signature: the steward's, where `actor` is bound to a key.
+
+    Returns:
+        How many revocations it concerns, and how many patients another one still stops.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: no reason or no name, nothing of it can be taken back, or a campaign may be under way.
+    """
+    if not actor.name.strip():
+        raise RefusedError("a re-admission needs the name of who decides it")
+    if not reason.strip():
+        raise RefusedError("a re-admission needs a reason")
+    if running := sorted(open_campaigns(writing.session)):
+        raise RefusedError(f"campaign {running[0]} reads patients who have revoked: readmit after its end")
+    can = (state for state in State if State.READMITTED in TRANSITIONS[state])
+    found = _decided(writing, _of_receipt(ledger, writing, receipt, *can))
+    said = f"{reason.strip()} (form {form[0]}, commitment {form[1]})"
+    _step(ledger, writing, found, State.READMITTED, actor=actor, reason=said, signature=signature)
+    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
+    others = of_patients(writing.session, {s.pseudonym for s in found})
+    return len(found), len({s.pseudonym for s in others if s.state not in LIFTED})
+
+
+def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: str) -> int:
     """Put off the answer to a receipt; the patient is told the reason. Returns how many revocations it concerns.
 
     Raises:
@@ -56,12 +119,25 @@ def extend(ledger: Ledger, receipt: str, due: datetime, actor: str, reason: str)
             check_extension(s.received, s.due, due, now, reason)
         add_events(
             writing.session,
-            [Event(s.number, s.steps + 1, now, s.state, actor, due, reason, None, s.campaign) for s in found],
+            [
+                Event(
+                    s.number,
+                    s.steps + 1,
+                    now,
+                    s.state,
+                    actor.name,
+                    due,
+                    reason,
+                    campaign=s.campaign,
+                    identity=actor.identity,
+                )
+                for s in found
+            ],
         )
     return len(found)
 
 
-def refuse(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
+def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
     """Refuse a receipt's revocations: the patients may be used again, as far as no other revocation stands.
 
     Raises:
@@ -75,7 +151,7 @@ def refuse(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
     return len(found)
 
 
-def hold(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
+def hold(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
     """Keep campaigns from taking up a receipt until a steward releases it; use stays stopped.
 
     Raises:
@@ -88,7 +164,7 @@ def hold(ledger: Ledger, receipt: str, actor: str, reason: str) -> int:
     return len(found)
 
 
-def release(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
+def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int:
     """Let what is on hold go on as if it came in now; its dates stay.
 
     Raises:
@@ -99,7 +175,7 @@ def release(ledger: Ledger, receipt: str, actor: str, reason: str = "") -> int:
         found = _decided(writing, _of_receipt(ledger, writing, receipt, State.ON_HOLD))
         subsets = ledger.subsets()
         for standing in found:
-            after = classified(subsets.get(standing.pseudonym), two_person=ledger.two_person)
+            after = ledger.classified(subsets.get(standing.pseudonym), standing.kind)
             _step(ledger, writing, [standing], after, actor=actor, reason=reason)
     return len(found)
 
@@ -110,7 +186,7 @@ def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> 
     The patient may be used again, as far as no revocation stands.
     """
     held = [s for s in of_patients(writing.session, [pseudonym]) if s.state is State.ON_HOLD and is_doubt(s.receipt)]
-    _step(ledger, writing, held, State.REFUSED, actor=SOFTWARE, reason=reason)
+    _step(ledger, writing, held, State.REFUSED, actor=_SOFTWARE, reason=reason)
     writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in held]
     return len(held)
 
@@ -144,12 +220,12 @@ def take_up(ledger: Ledger, writing: Writing, campaign: int, pseudonyms: Collect
         s for s in of_patients(writing.session, pseudonyms) if s.state is State.IN_CAMPAIGN and s.campaign != campaign
     ]
     reason = "the campaign ended without a version that has forgotten"
-    _step(ledger, writing, stale, State.ESCALATED, actor=SOFTWARE, reason=reason)
+    _step(ledger, writing, stale, State.ESCALATED, actor=_SOFTWARE, reason=reason)
     ready = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET - {State.IN_CAMPAIGN}]
-    _step(ledger, writing, ready, State.IN_CAMPAIGN, actor=SOFTWARE, campaign=campaign)
+    _step(ledger, writing, ready, State.IN_CAMPAIGN, actor=_SOFTWARE, campaign=campaign)
 
 
-def escalate(ledger: Ledger, campaign: int, reason: str, actor: str = SOFTWARE) -> int:
+def escalate(ledger: Ledger, campaign: int, reason: str, actor: Actor = _SOFTWARE) -> int:
     """A campaign was rejected or inconclusive: what it took up waits for another; returns how many revocations.
 
     Raises:
@@ -178,7 +254,7 @@ def close(
     """
     with ledger.writing() as writing:
         found = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
-        _step(ledger, writing, found, state, actor=SOFTWARE, campaign=campaign, model=model, reason=reason)
+        _step(ledger, writing, found, state, actor=_SOFTWARE, campaign=campaign, model=model, reason=reason)
     return len({s.pseudonym for s in found})
 
 
@@ -214,14 +290,16 @@ def _step(
     found: Sequence[Standing],
     state: State,
     *,
-    actor: str,
+    actor: Actor,
     reason: str = "",
     campaign: int | None = None,
     model: str = "",
+    signature: str = "",
 ) -> None:
     now, events = ledger.clock(), []
     for s in found:
         remediation = check_transition(s.state, state, reason)
         number = s.campaign if campaign is None else campaign
-        events.append(Event(s.number, s.steps + 1, now, state, actor, s.due, reason, remediation, number, model))
+        step = (s.number, s.steps + 1, now, state, actor.name, s.due, reason, remediation, number, model)
+        events.append(Event(*step, actor.identity, signature))
     add_events(writing.session, events)

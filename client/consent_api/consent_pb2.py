@@ -25,37 +25,39 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client/consent_api/consent.proto\x12\x14\x66\x65\x64\x66orget.consent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x02\n\x14RevokeConsentRequest\x12\x0f\n\x07patient\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\x16\n\x0esource_version\x18\x03 \x01(\t\x12*\n\x05scope\x18\x04 \x01(\x0e\x32\x1b.fedforget.consent.v1.Scope\x12,\n\x08received\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trequester\x18\x06 \x01(\t\x12\x16\n\x0eidentity_check\x18\x07 \x01(\t\x12\x13\n\x0blegal_basis\x18\x08 \x01(\t\x12\x10\n\x08\x64ocument\x18\t \x01(\x0c\x12\x14\n\x0c\x61lso_unknown\x18\n \x01(\x08\"\x8d\x01\n\x12RevokeConsentReply\x12\x34\n\nrevocation\x18\x01 \x01(\x0b\x32 .fedforget.consent.v1.Revocation\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x1c\n\x0fother_hospitals\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x12\n\x10_other_hospitals\"\'\n\x14GetRevocationRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"O\n\x16ListRevocationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06states\x18\x03 \x03(\t\"f\n\x14ListRevocationsReply\x12\x35\n\x0brevocations\x18\x01 \x03(\x0b\x32 .fedforget.consent.v1.Revocation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x16WatchRevocationRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"\xa9\x01\n\x10RevocationChange\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07receipt\x18\x02 \x01(\t\x12\x12\n\nrevocation\x18\x03 \x01(\x04\x12\r\n\x05state\x18\x04 \x01(\t\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x64ue\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb0\x02\n\nRevocation\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12*\n\x05scope\x18\x03 \x01(\x0e\x32\x1b.fedforget.consent.v1.Scope\x12,\n\x08received\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08recorded\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x64ue\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x63losed\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bremediation\x18\x08 \x01(\t\x12\x10\n\x08patients\x18\t \x01(\r\")\n\x16\x43heckPermissionRequest\x12\x0f\n\x07patient\x18\x01 \x01(\t\"\xe4\x01\n\x14\x43heckPermissionReply\x12I\n\npermission\x18\x01 \x01(\x0e\x32\x35.fedforget.consent.v1.CheckPermissionReply.Permission\x12\x0e\n\x06reason\x18\x02 \x01(\t\"q\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x18\n\x14PERMISSION_PERMITTED\x10\x01\x12\x15\n\x11PERMISSION_DENIED\x10\x02\x12\x16\n\x12PERMISSION_UNKNOWN\x10\x03*R\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\r\n\tSCOPE_ALL\x10\x01\x12\x10\n\x0cSCOPE_IMAGES\x10\x02\x12\x11\n\rSCOPE_REPORTS\x10\x03\x32\x9b\x04\n\x0e\x43onsentService\x12\x65\n\rRevokeConsent\x12*.fedforget.consent.v1.RevokeConsentRequest\x1a(.fedforget.consent.v1.RevokeConsentReply\x12]\n\rGetRevocation\x12*.fedforget.consent.v1.GetRevocationRequest\x1a .fedforget.consent.v1.Revocation\x12k\n\x0fListRevocations\x12,.fedforget.consent.v1.ListRevocationsRequest\x1a*.fedforget.consent.v1.ListRevocationsReply\x12i\n\x0fWatchRevocation\x12,.fedforget.consent.v1.WatchRevocationRequest\x1a&.fedforget.consent.v1.RevocationChange0\x01\x12k\n\x0f\x43heckPermission\x12,.fedforget.consent.v1.CheckPermissionRequest\x1a*.fedforget.consent.v1.CheckPermissionReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client/consent_api/consent.proto\x12\x14\x66\x65\x64\x66orget.consent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x02\n\x14RevokeConsentRequest\x12\x0f\n\x07patient\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\x16\n\x0esource_version\x18\x03 \x01(\t\x12*\n\x05scope\x18\x04 \x01(\x0e\x32\x1b.fedforget.consent.v1.Scope\x12,\n\x08received\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trequester\x18\x06 \x01(\t\x12\x16\n\x0eidentity_check\x18\x07 \x01(\t\x12\x13\n\x0blegal_basis\x18\x08 \x01(\t\x12\x10\n\x08\x64ocument\x18\t \x01(\x0c\x12\x14\n\x0c\x61lso_unknown\x18\n \x01(\x08\x12(\n\x04kind\x18\x0b \x01(\x0e\x32\x1a.fedforget.consent.v1.Kind\"\x8d\x01\n\x12RevokeConsentReply\x12\x34\n\nrevocation\x18\x01 \x01(\x0b\x32 .fedforget.consent.v1.Revocation\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x1c\n\x0fother_hospitals\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x12\n\x10_other_hospitals\"\'\n\x14GetRevocationRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"O\n\x16ListRevocationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06states\x18\x03 \x03(\t\"f\n\x14ListRevocationsReply\x12\x35\n\x0brevocations\x18\x01 \x03(\x0b\x32 .fedforget.consent.v1.Revocation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x16WatchRevocationRequest\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"\xa9\x01\n\x10RevocationChange\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07receipt\x18\x02 \x01(\t\x12\x12\n\nrevocation\x18\x03 \x01(\x04\x12\r\n\x05state\x18\x04 \x01(\t\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x64ue\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xef\x02\n\nRevocation\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12*\n\x05scope\x18\x03 \x01(\x0e\x32\x1b.fedforget.consent.v1.Scope\x12,\n\x08received\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08recorded\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x64ue\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x63losed\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bremediation\x18\x08 \x01(\t\x12\x10\n\x08patients\x18\t \x01(\r\x12(\n\x04kind\x18\n \x01(\x0e\x32\x1a.fedforget.consent.v1.Kind\x12\x13\n\x0blegal_basis\x18\x0b \x01(\t\")\n\x16\x43heckPermissionRequest\x12\x0f\n\x07patient\x18\x01 \x01(\t\"\xe4\x01\n\x14\x43heckPermissionReply\x12I\n\npermission\x18\x01 \x01(\x0e\x32\x35.fedforget.consent.v1.CheckPermissionReply.Permission\x12\x0e\n\x06reason\x18\x02 \x01(\t\"q\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x18\n\x14PERMISSION_PERMITTED\x10\x01\x12\x15\n\x11PERMISSION_DENIED\x10\x02\x12\x16\n\x12PERMISSION_UNKNOWN\x10\x03*R\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\r\n\tSCOPE_ALL\x10\x01\x12\x10\n\x0cSCOPE_IMAGES\x10\x02\x12\x11\n\rSCOPE_REPORTS\x10\x03*i\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fKIND_WITHDRAWAL\x10\x01\x12\x12\n\x0eKIND_OBJECTION\x10\x02\x12\x10\n\x0cKIND_ERASURE\x10\x03\x12\x10\n\x0cKIND_OPT_OUT\x10\x04\x32\x9b\x04\n\x0e\x43onsentService\x12\x65\n\rRevokeConsent\x12*.fedforget.consent.v1.RevokeConsentRequest\x1a(.fedforget.consent.v1.RevokeConsentReply\x12]\n\rGetRevocation\x12*.fedforget.consent.v1.GetRevocationRequest\x1a .fedforget.consent.v1.Revocation\x12k\n\x0fListRevocations\x12,.fedforget.consent.v1.ListRevocationsRequest\x1a*.fedforget.consent.v1.ListRevocationsReply\x12i\n\x0fWatchRevocation\x12,.fedforget.consent.v1.WatchRevocationRequest\x1a&.fedforget.consent.v1.RevocationChange0\x01\x12k\n\x0f\x43heckPermission\x12,.fedforget.consent.v1.CheckPermissionRequest\x1a*.fedforget.consent.v1.CheckPermissionReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'client.consent_api.consent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPE']._serialized_start=1551
-  _globals['_SCOPE']._serialized_end=1633
+  _globals['_SCOPE']._serialized_start=1656
+  _globals['_SCOPE']._serialized_end=1738
+  _globals['_KIND']._serialized_start=1740
+  _globals['_KIND']._serialized_end=1845
   _globals['_REVOKECONSENTREQUEST']._serialized_start=92
-  _globals['_REVOKECONSENTREQUEST']._serialized_end=368
-  _globals['_REVOKECONSENTREPLY']._serialized_start=371
-  _globals['_REVOKECONSENTREPLY']._serialized_end=512
-  _globals['_GETREVOCATIONREQUEST']._serialized_start=514
-  _globals['_GETREVOCATIONREQUEST']._serialized_end=553
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=555
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=634
-  _globals['_LISTREVOCATIONSREPLY']._serialized_start=636
-  _globals['_LISTREVOCATIONSREPLY']._serialized_end=738
-  _globals['_WATCHREVOCATIONREQUEST']._serialized_start=740
-  _globals['_WATCHREVOCATIONREQUEST']._serialized_end=796
-  _globals['_REVOCATIONCHANGE']._serialized_start=799
-  _globals['_REVOCATIONCHANGE']._serialized_end=968
-  _globals['_REVOCATION']._serialized_start=971
-  _globals['_REVOCATION']._serialized_end=1275
-  _globals['_CHECKPERMISSIONREQUEST']._serialized_start=1277
-  _globals['_CHECKPERMISSIONREQUEST']._serialized_end=1318
-  _globals['_CHECKPERMISSIONREPLY']._serialized_start=1321
-  _globals['_CHECKPERMISSIONREPLY']._serialized_end=1549
-  _globals['_CHECKPERMISSIONREPLY_PERMISSION']._serialized_start=1436
-  _globals['_CHECKPERMISSIONREPLY_PERMISSION']._serialized_end=1549
-  _globals['_CONSENTSERVICE']._serialized_start=1636
-  _globals['_CONSENTSERVICE']._serialized_end=2175
+  _globals['_REVOKECONSENTREQUEST']._serialized_end=410
+  _globals['_REVOKECONSENTREPLY']._serialized_start=413
+  _globals['_REVOKECONSENTREPLY']._serialized_end=554
+  _globals['_GETREVOCATIONREQUEST']._serialized_start=556
+  _globals['_GETREVOCATIONREQUEST']._serialized_end=595
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=597
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=676
+  _globals['_LISTREVOCATIONSREPLY']._serialized_start=678
+  _globals['_LISTREVOCATIONSREPLY']._serialized_end=780
+  _globals['_WATCHREVOCATIONREQUEST']._serialized_start=782
+  _globals['_WATCHREVOCATIONREQUEST']._serialized_end=838
+  _globals['_REVOCATIONCHANGE']._serialized_start=841
+  _globals['_REVOCATIONCHANGE']._serialized_end=1010
+  _globals['_REVOCATION']._serialized_start=1013
+  _globals['_REVOCATION']._serialized_end=1380
+  _globals['_CHECKPERMISSIONREQUEST']._serialized_start=1382
+  _globals['_CHECKPERMISSIONREQUEST']._serialized_end=1423
+  _globals['_CHECKPERMISSIONREPLY']._serialized_start=1426
+  _globals['_CHECKPERMISSIONREPLY']._serialized_end=1654
+  _globals['_CHECKPERMISSIONREPLY_PERMISSION']._serialized_start=1541
+  _globals['_CHECKPERMISSIONREPLY_PERMISSION']._serialized_end=1654
+  _globals['_CONSENTSERVICE']._serialized_start=1848
+  _globals['_CONSENTSERVICE']._serialized_end=2387
 # @@protoc_insertion_point(module_scope)

@@ -16,13 +16,26 @@ class Scope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCOPE_ALL: _ClassVar[Scope]
     SCOPE_IMAGES: _ClassVar[Scope]
     SCOPE_REPORTS: _ClassVar[Scope]
+
+class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KIND_UNSPECIFIED: _ClassVar[Kind]
+    KIND_WITHDRAWAL: _ClassVar[Kind]
+    KIND_OBJECTION: _ClassVar[Kind]
+    KIND_ERASURE: _ClassVar[Kind]
+    KIND_OPT_OUT: _ClassVar[Kind]
 SCOPE_UNSPECIFIED: Scope
 SCOPE_ALL: Scope
 SCOPE_IMAGES: Scope
 SCOPE_REPORTS: Scope
+KIND_UNSPECIFIED: Kind
+KIND_WITHDRAWAL: Kind
+KIND_OBJECTION: Kind
+KIND_ERASURE: Kind
+KIND_OPT_OUT: Kind
 
 class RevokeConsentRequest(_message.Message):
-    __slots__ = ("patient", "source_id", "source_version", "scope", "received", "requester", "identity_check", "legal_basis", "document", "also_unknown")
+    __slots__ = ("patient", "source_id", "source_version", "scope", "received", "requester", "identity_check", "legal_basis", "document", "also_unknown", "kind")
     PATIENT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
     SOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +46,7 @@ class RevokeConsentRequest(_message.Message):
     LEGAL_BASIS_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     ALSO_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     patient: str
     source_id: str
     source_version: str
@@ -43,7 +57,8 @@ class RevokeConsentRequest(_message.Message):
     legal_basis: str
     document: bytes
     also_unknown: bool
-    def __init__(self, patient: _Optional[str] = ..., source_id: _Optional[str] = ..., source_version: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requester: _Optional[str] = ..., identity_check: _Optional[str] = ..., legal_basis: _Optional[str] = ..., document: _Optional[bytes] = ..., also_unknown: _Optional[bool] = ...) -> None: ...
+    kind: Kind
+    def __init__(self, patient: _Optional[str] = ..., source_id: _Optional[str] = ..., source_version: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requester: _Optional[str] = ..., identity_check: _Optional[str] = ..., legal_basis: _Optional[str] = ..., document: _Optional[bytes] = ..., also_unknown: _Optional[bool] = ..., kind: _Optional[_Union[Kind, str]] = ...) -> None: ...
 
 class RevokeConsentReply(_message.Message):
     __slots__ = ("revocation", "created", "other_hospitals")
@@ -104,7 +119,7 @@ class RevocationChange(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., receipt: _Optional[str] = ..., revocation: _Optional[int] = ..., state: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Revocation(_message.Message):
-    __slots__ = ("receipt", "state", "scope", "received", "recorded", "due", "closed", "remediation", "patients")
+    __slots__ = ("receipt", "state", "scope", "received", "recorded", "due", "closed", "remediation", "patients", "kind", "legal_basis")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +129,8 @@ class Revocation(_message.Message):
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     REMEDIATION_FIELD_NUMBER: _ClassVar[int]
     PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LEGAL_BASIS_FIELD_NUMBER: _ClassVar[int]
     receipt: str
     state: str
     scope: Scope
@@ -123,7 +140,9 @@ class Revocation(_message.Message):
     closed: _timestamp_pb2.Timestamp
     remediation: str
     patients: int
-    def __init__(self, receipt: _Optional[str] = ..., state: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., remediation: _Optional[str] = ..., patients: _Optional[int] = ...) -> None: ...
+    kind: Kind
+    legal_basis: str
+    def __init__(self, receipt: _Optional[str] = ..., state: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., remediation: _Optional[str] = ..., patients: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., legal_basis: _Optional[str] = ...) -> None: ...
 
 class CheckPermissionRequest(_message.Message):
     __slots__ = ("patient",)

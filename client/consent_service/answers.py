@@ -7,12 +7,14 @@ from client.consent.rule import Answer, Deny, Permit
 from client.consent.summary import Summary
 from client.consent_api import consent_pb2 as messages
 from client.consent_service.changes import Change
+from client.consent_service.requests import KINDS
 
 _SCOPES: dict[Scope, messages.Scope] = {
     "all": messages.SCOPE_ALL,
     "images": messages.SCOPE_IMAGES,
     "reports": messages.SCOPE_REPORTS,
 }
+_KINDS = {kind: number for number, kind in KINDS.items()}
 
 
 def revocation_message(summary: Summary) -> messages.Revocation:
@@ -23,6 +25,8 @@ def revocation_message(summary: Summary) -> messages.Revocation:
         scope=_SCOPES[summary.scope],
         remediation=summary.remediation or "",
         patients=summary.patients,
+        kind=_KINDS[summary.kind],
+        legal_basis=summary.legal_basis,
     )
     message.received.FromDatetime(summary.received)
     message.recorded.FromDatetime(summary.recorded)

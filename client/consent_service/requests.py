@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import NoReturn
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from client.consent.actor import by_certificate
+from client.consent.kinds import Kind
 from client.consent.revocation import Request, Scope, Source, State
 from client.consent_api import consent_pb2 as messages
 from client.consent_service.access import Caller, Refusal
@@ -30,6 +34,16 @@ _SCOPES: dict[int, Scope] = {
     messages.SCOPE_IMAGES: "images",
     messages.SCOPE_REPORTS: "reports",
 }
+
+
+KINDS: Mapping[messages.Kind, Kind] = MappingProxyType(
+    {
+        messages.KIND_WITHDRAWAL: "withdrawal",
+        messages.KIND_OBJECTION: "objection",
+        messages.KIND_ERASURE: "erasure",
+        messages.KIND_OPT_OUT: "opt-out",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,8 @@ def read_revocation(
         _invalid("source_id and source_version are of 1 to 64 letters, digits and . _ : -")
     if message.scope not in _SCOPES:
         _invalid("scope is none that is known")
+    if message.kind not in (messages.KIND_UNSPECIFIED, *KINDS):
+        _invalid("kind is none that is known")
     if len(message.document) > MOST_BYTES:
         _invalid(f"document is of more than {MOST_BYTES} bytes")
     received = _moment(message.received, "received") if message.HasField("received") else now
@@ -82,10 +98,12 @@ def read_revocation(
         receipt=pseudonyms.receipt(source.kind, source.id, source.version),
         received=min(received, now),
         scope=_SCOPES[message.scope],
-        legal_basis=_text(message.legal_basis, "legal_basis") or "GDPR 7(3)",
+        kind=KINDS.get(message.kind, "withdrawal"),
+        legal_basis=_text(message.legal_basis, "legal_basis"),
         requester=_text(message.requester, "requester") or "patient",
         identity_check=_text(message.identity_check, "identity_check") or "not recorded",
         steward=caller.name,
+        identity=by_certificate(caller.fingerprint),
     )
     return Asked(request, read_patient(message.patient), message.document, message.also_unknown)
 

@@ -154,7 +154,8 @@ class Consents:
     def _check_same(self, asked: Asked, earlier: list[Standing]) -> None:
         """Raise a `Refusal` unless the same revocation was sent before."""
         pseudonym = self.ledger.pseudonyms.of(asked.patient)
-        if any((s.pseudonym, s.scope) != (pseudonym, asked.request.scope) for s in earlier):
+        ours = (pseudonym, asked.request.scope, asked.request.kind)
+        if any((s.pseudonym, s.scope, s.kind) != ours for s in earlier):
             raise _precondition("another revocation was sent with this source_id and source_version")
         if not asked.document:
             return

@@ -65,6 +65,7 @@ class _Pattern:
 
 _PATTERNS: Mapping[str, _Pattern] = {
     "revocation": _Pattern(_LIFECYCLE, "receive", "Receive/Retain Record Lifecycle Event", "U"),
+    "readmitted": _Pattern(_LIFECYCLE, "reactivate", "Re-activate Record Lifecycle Event", "U"),
     "steward-signed": _Pattern(_LIFECYCLE, "attest", "Attest Record Lifecycle Event", "U"),
     "attested": _Pattern(_LIFECYCLE, "attest", "Attest Record Lifecycle Event", "U", from_coordinator=True),
     "access-opened": _Pattern(_LIFECYCLE, "access", "Access/View Record Lifecycle Event", "R", from_coordinator=True),
@@ -149,7 +150,13 @@ def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterat
     """What it was about; the leaf itself where the log can say no more."""
     value = _plain(leaf.document)
     if revocation is not None:
-        yield _system_object("urn:fedforget:receipt", revocation.request, "Consent")
+        about = _system_object("urn:fedforget:receipt", revocation.request, "Consent")
+        yield about | {
+            "detail": [
+                {"type": "kind", "valueString": revocation.kind},
+                {"type": "legal-basis", "valueString": revocation.legal_basis},
+            ]
+        }
     elif "receipt" in value:
         yield _system_object("urn:fedforget:receipt", str(value["receipt"]), "Consent")
     elif "weights" in value:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from client.consent.linkage_told import Told
-from client.consent.revocation import Event, Standing, State
+from client.consent.revocation import LIFTED, Event, Standing, State
+from common.evidence.acceptance import Acceptance
 
 Language = Literal["en", "de"]
 Format = Literal["html", "text"]
@@ -38,11 +39,15 @@ class Subject:
         standing: the revocation as it stands.
         history: its steps, in order.
         told: what other hospitals were told.
+        seen: what the rule that accepted the model could have seen; None while no signed statement says it.
+        locked_until: until when copies of earlier versions are kept under lock; None where there are none.
     """
 
     standing: Standing
     history: Sequence[Event]
     told: Told
+    seen: Acceptance | None = None
+    locked_until: datetime | None = None
 
 
 def texts_of(language: Language) -> dict[str, Any]:
@@ -81,11 +86,18 @@ def compose(
         "closed": day(standing.since),
         "scope": texts["scope"][standing.scope],
         "reason": standing.reason.strip().rstrip("."),
+        "law": standing.legal_basis,
         "receipt": standing.receipt,
         "campaign": standing.campaign,
         "others": subject.told.others,
         "told": "" if subject.told.at is None else day(subject.told.at),
+        "locked": "" if subject.locked_until is None else day(subject.locked_until),
+        "tested": 0,
+        "most": 0,
+        "allowed": 0,
     }
+    if subject.seen is not None and subject.seen.most is not None:
+        values |= {"tested": subject.seen.patients, "most": subject.seen.most, "allowed": subject.seen.allowed}
     sections = [
         (texts["headings"]["done"], [*_done(subject, texts["done"], values)]),
         (texts["headings"]["remains"], [*_remains(subject, texts["remains"], values)]),
@@ -96,9 +108,9 @@ def compose(
         "sender": sender.name,
         "contact": sender.contact,
         "today": day(today),
-        "subject": texts["subject"].format(**values),
+        "subject": texts["subject"][standing.kind].format(**values),
         "receipt": texts["receipt"].format(**values),
-        "opening": texts["opening"]["text"].format(**values),
+        "opening": texts["opening"]["text"].format(**values, wish=texts["opening"][standing.kind]),
         "sections": sections,
         **{name: texts[name] for name in ("patient", "sender_missing", "contact_missing", "signature")},
     }
@@ -115,7 +127,7 @@ def compose(
 
 def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
     state, why = subject.standing.state, _extension(subject.history)
-    if state is not State.REFUSED:
+    if state not in LIFTED:
         yield texts["stopped"].format(**values)
     if state in _WAITING:
         yield texts["waiting"].format(**values)
@@ -123,18 +135,33 @@ def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any])
         yield texts["tried-again"].format(**values)
     else:
         yield texts[str(state)].format(**values)
+    if state is State.UNLEARNED:
+        yield from _tested(subject.seen, texts, values)
     if why and subject.standing.closed is None:
         yield texts["extended"].format(reason=why)
+
+
+def _tested(seen: Acceptance | None, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    """How it was tested, and what the test could have seen."""
+    if seen is None or seen.most is None:
+        yield texts["not-stated"]
+        return
+    yield texts["tested"].format(**values)
+    if seen.allowed is not None:
+        yield texts["rule-wide" if seen.warning else "rule"].format(**values)
 
 
 def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
     state = subject.standing.state
     yield texts["records"]
-    if state is State.REFUSED:
+    if state in LIFTED:
         return
     yield texts["backups"]
-    if state not in (State.EXCLUDED, State.EVALUATION_ONLY):
+    if state is State.USE_STOPPED:
+        yield texts["model"]
+    elif state not in (State.EXCLUDED, State.EVALUATION_ONLY):
         yield texts["copies"]
+        yield texts["locked" if subject.locked_until is None else "locked-until"].format(**values)
     if state is State.UNLEARNED:
         yield texts["proof"]
     yield texts[f"others-{subject.told.how}"].format(**values)
@@ -142,7 +169,9 @@ def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, An
 
 
 def _check(subject: Subject, sender: Sender, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{texts['contact']} {sender.contact}".strip()
+    yield f"{texts['contact']} {sender.contact}" if sender.contact.strip() else texts["contact-missing"]
+    if subject.standing.state is State.USE_STOPPED:
+        yield texts["take-back"]
     yield texts["statement"].format(**values)
     if subject.standing.state in _FORGOTTEN and subject.standing.campaign is not None:
         yield texts["campaign"].format(**values)

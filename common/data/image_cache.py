@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from common.data.images import fit, is_blank, read_image
 from common.data.table import Problems
-from common.errors import ConfigError, ImageError, OutputError
+from common.disk import unwritable
+from common.errors import ConfigError, ImageError
 
 TRANSFORM = 2
 """Version of `read_image` and `fit`; raise it when they give other pixels for the same file."""
@@ -257,8 +258,5 @@ def _on_disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise OutputError(
-            f"the image cache cannot be used: {err.strerror}",
-            where=str(root),
-            remedy="free space on the disk, check its permissions, or choose another cache folder",
-        ) from None
+        remedy = "check its permissions, or choose another cache folder"
+        raise unwritable(err, root, what="the image cache", remedy=remedy) from None

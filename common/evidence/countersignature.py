@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
+from common.evidence.acceptance import accepted_by
 from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
+from common.evidence.statements import rounded
 
 
 def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple[str, ...]:
     """What a statement says, in plain words, for who is about to sign or to rely on it."""
     if isinstance(statement, statements.Revocation):
         return _of_revocation(statement)
-    said = statement.decision
+    until = statement.locked_until
+    locked = [f"weights of earlier models are under lock until {until}"] if until else []
+    said, seen = statement.decision, accepted_by(statement)
     figures = (
-        f"{metric.name} = {metric.value}, {metric.level} interval {metric.low} to {metric.high}, "
+        f"{metric.name} = {rounded(metric.value)}, {metric.level} interval {rounded(metric.low)} to "
+        f"{rounded(metric.high)}, "
         f"n = {metric.n}, reported by {metric.reported_by}"
         for metric in statement.metrics
     )
@@ -22,13 +27,21 @@ def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple
         f"method {statement.method.name}, seed {statement.method.seed}; then {statement.retention.rounds} "
         f"retention round(s) with {len(statement.retention.sites)} site(s)",
         f"decision: {said.outcome} ({'; '.join(said.reasons)})",
+        *(
+            [f"weights of earlier models are under lock until {statement.locked_until}"]
+            if statement.locked_until
+            else []
+        ),
+        *locked,
         *figures,
+        *(() if seen is None else (*([seen.warning] if seen.warning else []), *seen.lines)),
     )
 
 
 def _of_revocation(statement: statements.Revocation) -> tuple[str, ...]:
     return (
-        f"request {statement.request} at {statement.site}, by {statement.source}, on {statement.legal_basis}",
+        f"{statement.kind} {statement.request} at {statement.site}, by {statement.source}; "
+        f"legal basis: {statement.legal_basis}",
         f"received {statement.received}, in force {statement.effective}, due {statement.due}",
         f"no longer to be used: {', '.join(statement.modalities)}; policies: {', '.join(statement.policies) or 'all'}",
         f"asked for by: {statement.requester}; identity checked: {statement.identity_check}",

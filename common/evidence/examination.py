@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
+from common.evidence.acceptance import accepted_by
 from common.evidence.countersignature import claims_of
 from common.evidence.findings import Finding, Outcome, fails, holds, not_checked
 from common.evidence.key_history import KeyHistory
@@ -32,11 +33,12 @@ LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All findings; what the attestation says, empty unless it is signed; and what it does not show."""
+    """All findings; what the attestation says, empty unless it is signed; what it does not show; and warnings."""
 
     findings: tuple[Finding, ...]
     claims: tuple[str, ...]
     limits: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -88,7 +90,9 @@ def examine(
             for number, data in enumerate(leaves, 1)
         ),
     ]
-    return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits))
+    seen = accepted_by(unlearning)
+    warnings = (seen.warning,) if seen is not None and seen.warning else ()
+    return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits), warnings)
 
 
 def _revoked(keys: PinnedKeys | KeyHistory, envelope: dsse.Envelope) -> list[Finding]:

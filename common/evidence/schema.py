@@ -38,7 +38,8 @@ def decode(model: type[T], data: bytes) -> T:
 def to_json(value: Any) -> Json:
     """The JSON value of a dataclass instance, of a tuple of them, or of a plain value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {_camel(f.name): to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {_camel(f.name): to_json(item) for f, item in fields if _is_written(f, item)}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     return value  # type: ignore[no-any-return]  # `canonical` refuses whatever is not JSON
@@ -74,15 +75,26 @@ def _read_fields(model: Any, value: Json, where: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(where, "an object")
     fields = _fields(model)
-    if missing := sorted(fields.keys() - value.keys()):
+    given = dataclasses.fields(model)
+    later = {_camel(field.name) for field in given if field.default is not dataclasses.MISSING}
+    if missing := sorted(fields.keys() - later - value.keys()):
         raise EvidenceError(f"{where or 'document'}: no field {missing[0]!r}")
-    if len(value) != len(fields):
-        raise EvidenceError(f"{where or 'document'}: {len(value) - len(fields)} fields that are not in the format")
-    values = {name: _read(kind, value[key], f"{where}.{key}".lstrip(".")) for key, (name, kind) in fields.items()}
+    if unknown := value.keys() - fields.keys():
+        raise EvidenceError(f"{where or 'document'}: {len(unknown)} fields that are not in the format")
+    there = {key: field for key, field in fields.items() if key in value}
+    values = {name: _read(kind, value[key], f"{where}.{key}".lstrip(".")) for key, (name, kind) in there.items()}
     try:
-        return model(**values)
+        result = model(**values)
     except EvidenceError as err:
         raise EvidenceError(f"{where}: {err}" if where else str(err)) from None
+    if any(not _is_written(field, getattr(result, field.name)) and _camel(field.name) in value for field in given):
+        raise EvidenceError(f"{where or 'document'}: a field says what it says when it is left out")
+    return result
+
+
+def _is_written(field: dataclasses.Field[Any], value: Any) -> bool:
+    """A field with a default was added later; left out where it has that value, so that one value has one encoding."""
+    return field.default is dataclasses.MISSING or value != field.default
 
 
 @functools.cache

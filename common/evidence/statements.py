@@ -39,17 +39,18 @@ class Revocation:
         site: who took it in.
         source: how it came.
         legal_basis: as in `GDPR 7(3)`.
-        requester: role of who asked, as in `patient` or `guardian`.
+        requester: role of who asked, e.g. `patient` or `guardian`.
         identity_check: how that was established.
         modalities: what may no longer be used, sorted: `images`, `reports`.
         policies: codes of the consent policies withdrawn, sorted; empty means all.
         received, effective, due: UTC times.
+        kind: what was asked for; a withdrawal is not written, as statements from before there were kinds are such.
     """
 
     document: str
     request: str
     site: str
-    source: Literal["fhir", "form", "opt-out-list"]
+    source: Literal["fhir", "form", "opt-out-list", "other-hospital", "tombstone"]
     legal_basis: str
     requester: str
     identity_check: str
@@ -58,6 +59,7 @@ class Revocation:
     received: str
     effective: str
     due: str
+    kind: Literal["withdrawal", "objection", "erasure", "opt-out"] = "withdrawal"
 
     def __post_init__(self) -> None:
         check_digest(self.document, "document")
@@ -131,6 +133,11 @@ class Metric:
             raise EvidenceError("an interval that is turned round, a level outside (0, 1) or no patients")
 
 
+def rounded(text: str) -> str:
+    """A decimal of a statement for people, with three digits; the file has all of them."""
+    return f"{round(float(text), 3):g}"
+
+
 @dataclass(frozen=True, slots=True)
 class SiteFigures:
     """SHA-256 of all figures that a site reported of the new model; the site checks it before it signs."""
@@ -145,12 +152,15 @@ class SiteFigures:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome, and why, in plain words."""
+    """The outcome, and why, in plain words; `margin` is half the width of the band around .5 that is accepted."""
 
     outcome: Literal["accepted", "rejected", "inconclusive"]
     reasons: tuple[str, ...]
+    margin: str = ""
 
     def __post_init__(self) -> None:
+        if self.margin:
+            check_decimal(self.margin, "margin")
         if not self.reasons:
             raise EvidenceError("a decision without a reason")
 
@@ -168,6 +178,7 @@ class Unlearning:
         code: SHA-256 of the approved app.
         limits: what the figures do not show; never empty.
         log: checkpoint of the log in which the revocations and the campaign's events stand.
+        locked_until: UTC time until which weights of earlier models are kept under lock; empty: none, or not stated.
     """
 
     campaign: str
@@ -182,8 +193,11 @@ class Unlearning:
     decision: Decision
     limits: tuple[str, ...]
     log: Checkpoint
+    locked_until: str = ""
 
     def __post_init__(self) -> None:
+        if self.locked_until:
+            check_time(self.locked_until, "locked_until")
         check_text(self.campaign, "campaign")
         check_time(self.issued, "issued")
         check_digest(self.code, "code")

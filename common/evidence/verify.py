@@ -135,6 +135,8 @@ def _as_json(result: Examination) -> str:
 
 def _as_text(result: Examination) -> str:
     lines = [f"{item.outcome.upper():<14} {item.subject}: {item.reason}" for item in result.findings]
+    if result.warnings:
+        lines += ["", *(f"!!! {warning}" for warning in result.warnings)]
     if result.claims:
         lines += ["", "What the attestation says:", *(f"  {claim}" for claim in result.claims)]
     lines += ["", "What it does not show:", *(f"  {limit}" for limit in result.limits)]

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from common.errors import CheckpointError, OutputError
+from common.disk import unwritable
+from common.errors import CheckpointError
 from common.files import write_text
 from common.model.card import ModelCard
 
@@ -73,7 +74,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Tensor], card: ModelCard) 
             part.unlink(missing_ok=True)
         write_text(folder / "model.json", card.model_dump_json(indent=2) + "\n")
     except (OSError, SafetensorError) as err:
-        raise OutputError(f"cannot write the checkpoint: {err}", where=str(folder), remedy="free space") from err
+        raise unwritable(err, folder, what="the checkpoint") from err
     return digest
 
 

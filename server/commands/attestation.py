@@ -33,7 +33,7 @@ def show_attestation(number: Number, folder: Folder = Path("."), as_json: AsJson
         with transaction(house.engine) as session:
             found = standing(session, number)
         fields = {**_fields(found), "evaluator": state(found.envelope, evaluator)}
-        shown = {name: _line(value) for name, value in fields.items()}
+        shown = {name: _line(value).split("\n") for name, value in fields.items()}
         show(fields, fields_table(shown), as_json=as_json)
 
 
@@ -127,25 +127,32 @@ def _read(file: Path) -> bytes:
 
 def _fields(found: Standing) -> dict[str, Any]:
     from common.evidence import statements  # noqa: PLC0415 - for this command alone
+    from common.evidence.acceptance import accepted_by  # noqa: PLC0415
     from common.evidence.schema import to_json  # noqa: PLC0415
 
     fields: dict[str, Any] = {"campaign": found.campaign, "version": found.version, "state": found.text}
     if found.envelope is None:
         return fields
     files, unlearning = statements.read_unlearning(found.envelope.body)
-    said = to_json(unlearning)
+    said, seen = to_json(unlearning), accepted_by(unlearning)
+    if seen is not None:
+        fields |= {"warning": seen.warning} if seen.warning else {}
+        fields["acceptance"] = list(seen.lines)
     keys = [signature.keyid for signature in found.envelope.signatures]
     subjects = {file.name: file.sha256 for file in files}
     return {**fields, "keys": keys, "subjects": subjects, **(said if isinstance(said, dict) else {})}
 
 
 def _line(value: Any) -> str:
+    from common.evidence.statements import rounded  # noqa: PLC0415 - as above
+
     match value:
         case {"name": name, "value": number, "low": low, "high": high, "level": level, "n": n, "reportedBy": by}:
-            return f"{name}: {number} ({low} to {high} at {level}), n {n}, by the {by}"
+            shown = f"{name}: {rounded(number)} ({rounded(low)} to {rounded(high)} at {level})"
+            return f"{shown}, n {n}, by the {by}"
         case dict():
             return "\n".join(f"{name}: {_line(item)}" for name, item in value.items())
         case list():
             return "\n".join(map(_line, value))
         case _:
-            return str(value)
+            return printable(str(value))

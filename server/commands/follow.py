@@ -17,6 +17,7 @@ from common.errors import UnavailableError
 from common.printable import printable
 from common.terminal import Terminal, fields_table, rows_table, show
 from common.up_lock import is_up, start_command
+from server.acceptance import acceptance_of
 from server.progress import Progress, read_progress
 from server.progress_text import describe, headline
 from server.settings import Terms
@@ -177,10 +178,13 @@ def details(house: House, number: int) -> dict[str, Any]:
     row = house.store.get(number)
     with transaction(house.engine) as session:
         attested = find(session, number)
+    seen = acceptance_of(house.store, number)
     progress = None if CampaignState(row.state).ended else read_progress(house.store.work, number, row.attempt)
     return {
         **summary(row),
         "attestation": None if attested is None else attested.text,
+        "warning": seen.warning or None if seen else None,
+        "acceptance": list(seen.lines) if seen else None,
         "attempt": row.attempt,
         "retry_at": row.retry_at,
         "progress": None if progress is None else progress.model_dump(mode="json"),
@@ -198,7 +202,10 @@ def details(house: House, number: int) -> dict[str, Any]:
 
 def drawn(found: dict[str, Any]) -> Group:
     """`details` for people."""
-    fields = {name: value for name, value in found.items() if name not in {"steps", "events", "progress", "now"}}
+    hidden = {"steps", "events", "progress", "now", *(name for name in ("warning", "acceptance") if not found[name])}
+    fields = {name: value for name, value in found.items() if name not in hidden}
+    if found["acceptance"]:
+        fields["acceptance"] = found["acceptance"]
     events = rows_table(("at", "what", "site", "detail"), (event.values() for event in found["events"]))
     steps = ", ".join(step["step"] for step in found["steps"]) or "none yet"
     return Group(fields_table(fields), f"finished steps: {steps}", events)

@@ -11,7 +11,7 @@ from common.errors import EvidenceError
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from server.registry import Registry, Version
 
@@ -137,7 +137,7 @@ def _summary(version: Version) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, Any]]) -> RenderableType:
     """The columns that fit into a terminal of 80."""
     names = ("version", "state", "since", "parent", "campaign")
     weights = ("deleted" if row["weights_deleted"] else "kept" for row in rows)

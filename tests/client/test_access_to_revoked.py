@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from client.consent.access import Access
+from client.consent.actor import Actor
 from client.consent.ledger_tables import AccessRow
 from client.consent.opening import open_ledger
 from client.consent.overview import read_revocations
@@ -147,7 +148,7 @@ def test_whatever_its_state_no_training_and_no_evaluation_reads_who_has_revoked(
     assert site.status().pending == (0 if two_person else 1)
     if two_person:
         with open_ledger(folder) as ledger:
-            approve(ledger, "aa", "schmidt")
+            approve(ledger, "aa", Actor("schmidt", "user:1000:schmidt"))
         with site.access(6) as access:
             assert access.patients == {trained}
 

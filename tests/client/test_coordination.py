@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import Engine, select
 
 from client import database
+from client.consent.actor import Actor
 from client.consent.deadline import months_after
 from client.consent.ledger_tables import LinkReceivedRow
 from client.consent.linkage import Linkage
@@ -216,7 +217,7 @@ def test_a_new_revocation_and_a_new_due_date_are_announced_before_the_next_heart
     announcer.step(1.0)
     assert (federation.row().pending, federation.row().first_due) == (1, DUE)
     with open_ledger(federation.site, lambda: NOW) as ledger:
-        extend(ledger, "r", DUE + timedelta(days=2), "steward", "many requests at once")
+        extend(ledger, "r", DUE + timedelta(days=2), Actor("steward"), "many requests at once")
     announcer.step(2.0)
     assert federation.row().first_due == DUE + timedelta(days=2)
 

@@ -57,7 +57,7 @@ def revoked(inbox: Inbox) -> dict[str, str]:
 def test_a_signed_list_is_recorded_and_moved_with_its_receipt(inbox: Inbox, name: str, content: bytes) -> None:
     put(inbox, name, content, at=NOW - timedelta(days=1))
     assert inbox.look(NOW) == 1
-    assert revoked(inbox) == {"p-1": "pending", "p-3": "evaluation-only", "stranger": "excluded-before-training"}
+    assert revoked(inbox) == {"p-1": "use-stopped", "p-3": "evaluation-only", "stranger": "excluded-before-training"}
     receipt = json.loads((inbox.folder / "done" / f"{name}.receipt.json").read_text())
     entry = overview(inbox.ledger).patients["p-1"]
     assert (receipt["receipt"], receipt["patients"]) == (entry.receipt, 3)
@@ -129,7 +129,7 @@ def test_a_list_that_a_killed_process_left_after_it_was_recorded_is_no_replay(
         patch.setattr("client.taken_files.os.replace", killed(os.replace))
         with pytest.raises(KilledError):
             inbox.look(NOW)
-    assert revoked(inbox) == {"p-1": "pending"}
+    assert revoked(inbox) == {"p-1": "use-stopped"}
     before = everything_of(inbox)
     inbox.look(NOW)
     assert everything_of(inbox) == before

@@ -92,7 +92,7 @@ def test_the_steward_sees_what_he_signs_and_nobodys_name(with_steward: Path, sec
     revoke(with_steward, f"{secret}-0", "aa")
     arguments = ["steward", "sign", "--dir", str(with_steward)]
     shown = CliRunner().invoke(app, arguments, input=SECRET).output
-    assert "request aa at north" in shown
+    assert "withdrawal aa at north" in shown
     assert secret not in shown
 
 

@@ -123,12 +123,21 @@ def test_the_form_of_patients_who_had_all_revoked_is_not_kept(site: SiteFolder, 
     assert list(site.vault.iterdir()) == []
 
 
-def test_with_two_people_the_second_must_be_another_and_the_record_says_who(site: SiteFolder) -> None:
+def test_with_two_people_the_second_must_be_another_and_the_record_says_who(
+    site: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at(uid: int, name: str) -> None:
+        monkeypatch.setattr("client.login.login", lambda: f"user:{uid}:{name}")
+
     two_person(site)
+    at(1000, "schmidt")
     assert "say who records it" in run(site, "revoke", "--steward", " ", stdin=f"{SECRET}-0", code=4)
     receipt = revoked(site, 0, options=("--steward", "schmidt"))
     assert run(site, "revocations", "show", receipt)["state"] == "awaiting-approval"
     assert "a second person" in run(site, "revocations", "approve", receipt, "--steward", "Schmidt", code=4)
+    said = run(site, "revocations", "approve", receipt, "--steward", "weber", code=4)
+    assert "the same operating-system user recorded the revocation, as schmidt" in said
+    at(1001, "weber")
     assert run(site, "revocations", "approve", receipt, "--steward", "weber")["state"] == "pending"
     assert "no revocation of this receipt is awaiting" in run(
         site, "revocations", "approve", receipt, "--steward", "weber", code=4
@@ -181,7 +190,8 @@ def test_the_exported_record_has_every_revocation_and_nobodys_name(site: SiteFol
     receipt = revoked(site, 0, 1, options=("--identity-check", '=HYPERLINK("x")'))
     table, tree = tmp_path / "record.csv", tmp_path / "record.json"
     for file in (table, tree):
-        assert run(site, "revocations", "export", str(file))["revocations"] == 2
+        said = run(site, "revocations", "export", str(file))
+        assert (said["receipts"], said["rows"]) == (1, 2)
         assert SECRET not in file.read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with open_ledger(site) as ledger:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from client.consent.actor import Actor
 from client.consent.doubtful import answer, doubts, hold_unheard
 from client.consent.ledger import Ledger
 from client.consent.revocation import Request, State
@@ -71,7 +72,7 @@ def test_who_is_meant_has_revoked_with_the_dates_of_the_list(site: Ledger, asked
     site.record(request, ["3"], also_unknown=True)
     (doubt,) = doubts(site)
     assert doubt.asked.receipt == "r-1"
-    answer(site, doubt.number, [doubt.candidates[0].number], Said("lee", "same birth date"))
+    answer(site, doubt.number, [doubt.candidates[0].number], Said(Actor("lee"), "same birth date"))
     first, second = site.of_patient("000003")
     assert (first.state, second.state, second.receipt) == (State.REFUSED, State.PENDING, "r-1")
     assert (second.received, second.requester, second.policies) == (request.received, "guardian", ("p-1",))
@@ -84,7 +85,7 @@ def test_who_is_meant_has_revoked_with_the_dates_of_the_list(site: Ledger, asked
 def test_a_stranger_ends_the_hold_and_stays_out_of_later_imports(site: Ledger, asked: Ask) -> None:
     site.record(asked(), ["3"], also_unknown=True)
     (doubt,) = doubts(site)
-    answer(site, doubt.number, [], Said("lee", "another birth date"))
+    answer(site, doubt.number, [], Said(Actor("lee"), "another birth date"))
     assert not site.is_stopped("000003")
     assert site.is_stopped("3")
     assert states(site, "3") == [State.EXCLUDED]
@@ -103,7 +104,7 @@ def test_of_several_who_may_be_meant_one_is_and_the_others_are_used_again(
         assert len(doubt.candidates) == 2
         names = ledger.identifiers()
         meant = next(one for one in doubt.candidates if names[one.pseudonym] == "003")
-        answer(ledger, doubt.number, [meant.number], Said("lee", "seen"))
+        answer(ledger, doubt.number, [meant.number], Said(Actor("lee"), "seen"))
         assert ledger.is_stopped("003")
         assert not ledger.is_stopped("0003")
 
@@ -113,10 +114,10 @@ def test_an_answer_that_fits_no_doubt_changes_nothing(site: Ledger, asked: Ask) 
     (doubt,) = doubts(site)
     before = site.standing()
     with pytest.raises(InputError, match="no such doubt"):
-        answer(site, "alike-r-9", [], Said("lee", "x"))
+        answer(site, "alike-r-9", [], Said(Actor("lee"), "x"))
     with pytest.raises(InputError, match="none of those"):
-        answer(site, doubt.number, [999], Said("lee", "x"))
-    for said in (Said(" ", "x"), Said("lee", " ")):
+        answer(site, doubt.number, [999], Said(Actor("lee"), "x"))
+    for said in (Said(Actor(" "), "x"), Said(Actor("lee"), " ")):
         with pytest.raises(RefusedError, match="a name and a reason"):
             answer(site, doubt.number, [], said)
     assert site.standing() == before
@@ -147,7 +148,7 @@ def test_a_database_that_lost_the_doubt_gets_it_back_from_the_tombstones_as_a_do
     with opening() as ledger:
         (doubt,) = doubts(ledger)
         assert states(ledger, "000003") == states(ledger, "3") == [State.ON_HOLD]
-        answer(ledger, doubt.number, [], Said("lee", "another"))
+        answer(ledger, doubt.number, [], Said(Actor("lee"), "another"))
         assert not ledger.is_stopped("000003")
         assert ledger.is_stopped("3")
 
@@ -161,7 +162,7 @@ def test_whom_a_later_import_brings_is_held_when_they_look_like_somebody_recorde
     assert site.is_stopped("815")
     assert hold_unheard(site, ["815", "816"]) == 0
     (doubt,) = doubts(site)
-    answer(site, doubt.number, [], Said("lee", "another person"))
+    answer(site, doubt.number, [], Said(Actor("lee"), "another person"))
     assert not site.is_stopped("815")
     assert hold_unheard(site, ["815"]) == 0
 

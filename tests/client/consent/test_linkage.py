@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
+from client.consent.actor import Actor
 from client.consent.ledger import Ledger
 from client.consent.ledger_tables import LinkReceivedRow
 from client.consent.linkage import make_tokens, match, read_linkage, untold
@@ -191,11 +192,11 @@ def test_what_nobody_has_decided_is_not_told(hospital: Callable[..., Ledger]) ->
     north = hospital("north", {"a": OLD}, two_person_approval=True)
     linkage = read_linkage(north.folder)
     assert linkage is not None
-    revoke(north, "north-1", "r-1", steward="mueller")
+    revoke(north, "north-1", "r-1", steward="mueller", identity="user:1001:mueller")
     revoke(north, "north-2", "r-2", hold="unclear")
     assert make_tokens(north, linkage) == 0
-    refuse(north, "r-2", "mueller", "not the patient")
-    approve(north, "r-1", "schmidt")
+    refuse(north, "r-2", Actor("mueller"), "not the patient")
+    approve(north, "r-1", Actor("schmidt", "user:1000:schmidt"))
     assert make_tokens(north, linkage) == 1
     assert len(untold(north, 10)) == 1
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from client.consent.actor import Actor
 from client.consent.ledger import Ledger
 from client.consent.revocation import Request, State
 from client.consent.workflow import approve, close, escalate, extend, hold, refuse, release, take_up
@@ -23,6 +24,11 @@ def states(ledger: Ledger, receipt: str = "r-1") -> list[State]:
     return [standing.state for standing in ledger.standing(receipt)]
 
 
+def by(name: str) -> Actor:
+    """Somebody with a login of their own."""
+    return Actor(name, f"user:{1000 + sum(name.casefold().encode())}:{name}" if name else "")
+
+
 def begin(ledger: Ledger, campaign: int, *patients: str) -> None:
     with ledger.writing() as writing:
         take_up(ledger, writing, campaign, [ledger.pseudonyms.of(p) for p in patients])
@@ -33,7 +39,7 @@ def test_where_two_persons_are_asked_for_a_second_one_must_approve(
 ) -> None:
     configure(two_person_approval=True)
     with opening() as ledger:
-        ledger.record(asked(steward="mueller"), ["p-0", "p-5"])
+        ledger.record(asked(steward="mueller", identity=by("mueller").identity), ["p-0", "p-5"])
         assert states(ledger) == [State.AWAITING_APPROVAL, State.EVALUATION_ONLY]
         assert ledger.is_stopped("p-0")
         assert ledger.waiting() == (0, DUE)
@@ -41,12 +47,12 @@ def test_where_two_persons_are_asked_for_a_second_one_must_approve(
         assert states(ledger)[0] is State.AWAITING_APPROVAL
         for nobody in ("", "Mueller"):
             with pytest.raises(RefusedError):
-                approve(ledger, "r-1", nobody)
-        assert approve(ledger, "r-1", "schmidt") == 1
+                approve(ledger, "r-1", by(nobody))
+        assert approve(ledger, "r-1", by("schmidt")) == 1
         assert ledger.waiting() == (1, DUE)
         assert ledger.history("r-1")[-1].actor == "schmidt"
         with pytest.raises(RefusedError, match="awaiting-approval"):
-            approve(ledger, "r-1", "schmidt")
+            approve(ledger, "r-1", by("schmidt"))
 
 
 def test_who_makes_a_revocation_of_what_software_held_is_the_first_person_and_not_the_second(
@@ -55,33 +61,33 @@ def test_who_makes_a_revocation_of_what_software_held_is_the_first_person_and_no
     configure(two_person_approval=True)
     with opening() as ledger:
         ledger.record(asked(hold="nobody can judge"), ["p-0"])
-        release(ledger, "r-1", "mueller", "a withdrawal indeed")
+        release(ledger, "r-1", by("mueller"), "a withdrawal indeed")
         assert states(ledger) == [State.AWAITING_APPROVAL]
         with pytest.raises(RefusedError, match="a second person"):
-            approve(ledger, "r-1", "Mueller")
-        assert approve(ledger, "r-1", "schmidt") == 1
+            approve(ledger, "r-1", by("Mueller"))
+        assert approve(ledger, "r-1", by("schmidt")) == 1
         # What came without a person, as from the EHR, has its first one there: anybody here may approve it.
         ledger.record(asked("r-2"), ["p-1"])
-        assert approve(ledger, "r-2", "mueller") == 1
+        assert approve(ledger, "r-2", by("mueller")) == 1
         # Who recorded may not approve, whoever has released it in between.
-        ledger.record(asked("r-3", steward="mueller"), ["p-2"])
-        hold(ledger, "r-3", "schmidt", "look again")
-        release(ledger, "r-3", "schmidt", "as it was")
+        ledger.record(asked("r-3", steward="mueller", identity=by("mueller").identity), ["p-2"])
+        hold(ledger, "r-3", by("schmidt"), "look again")
+        release(ledger, "r-3", by("schmidt"), "as it was")
         with pytest.raises(RefusedError, match="a second person"):
-            approve(ledger, "r-3", "mueller")
-        assert approve(ledger, "r-3", "schmidt") == 1
+            approve(ledger, "r-3", by("mueller"))
+        assert approve(ledger, "r-3", by("schmidt")) == 1
 
 
 def test_an_extension_moves_the_due_date_and_keeps_its_reason(ledger: Ledger, asked: Asked, clock: Any) -> None:
     ledger.record(asked(), ["p-0"])
     new = DUE + timedelta(days=40)
-    assert extend(ledger, "r-1", new, "mueller", "many requests at once") == 1
+    assert extend(ledger, "r-1", new, by("mueller"), "many requests at once") == 1
     (found,) = ledger.standing("r-1")
     assert (found.due, found.state, found.reason) == (new, State.PENDING, "many requests at once")
     assert ledger.waiting().first_due == new
     clock.now += timedelta(days=40)
     with pytest.raises(RefusedError, match="within one month"):
-        extend(ledger, "r-1", new + timedelta(days=1), "mueller", "again")
+        extend(ledger, "r-1", new + timedelta(days=1), by("mueller"), "again")
     begin(ledger, 1, "p-0")
     assert ledger.standing("r-1")[0].due == new
 
@@ -92,9 +98,9 @@ def test_a_refusal_lets_the_patient_be_used_again_unless_another_revocation_stan
     ledger.record(asked("r-1", scope="images"), ["p-0", "p-1"])
     ledger.record(asked("r-2"), ["p-1"])
     with pytest.raises(RefusedError, match="reason"):
-        refuse(ledger, "r-1", "mueller", "")
+        refuse(ledger, "r-1", by("mueller"), "")
     assert ledger.is_stopped("p-0")
-    assert refuse(ledger, "r-1", "mueller", "not the patient's own request") == 2
+    assert refuse(ledger, "r-1", by("mueller"), "not the patient's own request") == 2
     assert not ledger.is_stopped("p-0")
     assert ledger.is_stopped("p-1")
     with opening() as other:
@@ -117,9 +123,9 @@ def test_what_is_on_hold_is_stopped_waits_for_a_steward_and_goes_on_as_classifie
     assert states(ledger) == [State.ON_HOLD] * 2
     assert ledger.is_stopped("p-0")
     assert ledger.waiting() == (0, DUE)
-    assert release(ledger, "r-1", "mueller") == 2
+    assert release(ledger, "r-1", by("mueller")) == 2
     assert states(ledger) == [State.PENDING, State.EVALUATION_ONLY]
-    assert hold(ledger, "r-1", "mueller", "asked back") == 1
+    assert hold(ledger, "r-1", by("mueller"), "asked back") == 1
 
 
 def test_a_plain_revocation_does_not_wait_behind_one_that_is_on_hold(ledger: Ledger, asked: Asked) -> None:
@@ -174,10 +180,10 @@ def test_a_version_that_has_forgotten_closes_what_waited_for_it(ledger: Ledger, 
 @pytest.mark.parametrize(
     "step",
     [
-        lambda ledger: approve(ledger, "nothing", "a"),
-        lambda ledger: extend(ledger, "nothing", DUE, "a", "b"),
-        lambda ledger: refuse(ledger, "nothing", "a", "b"),
-        lambda ledger: release(ledger, "nothing", "a"),
+        lambda ledger: approve(ledger, "nothing", by("a")),
+        lambda ledger: extend(ledger, "nothing", DUE, by("a"), "b"),
+        lambda ledger: refuse(ledger, "nothing", by("a"), "b"),
+        lambda ledger: release(ledger, "nothing", by("a")),
     ],
 )
 def test_a_receipt_that_is_unknown_is_said_to_be(ledger: Ledger, step: Callable[[Ledger], object]) -> None:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from client.consent.actor import Actor
 from client.consent.opening import open_ledger
 from client.consent.revocation import State
 from client.consent.workflow import approve
@@ -126,7 +127,7 @@ def test_a_watch_tells_what_was_and_what_comes_and_goes_on_where_it_stopped(
         assert [change.state for change in seen] == ["received", "awaiting-approval"]
         one.kill()
         with open_ledger(one.folder) as ledger:
-            approve(ledger, receipt, "second person")
+            approve(ledger, receipt, Actor("second person", "user:1000:lee"))
         one.start()
         assert next(changes).state == "pending"
         desk.revoke(patient(), source_id="w-2")

@@ -11,9 +11,11 @@ from typing import Any, get_args
 
 import pytest
 
+from client.consent.kinds import KINDS, Kind
 from client.consent.linkage_told import How, Told
-from client.consent.revocation import TERMINAL, Event, Source, Standing, State
+from client.consent.revocation import LIFTED, TERMINAL, Event, Source, Standing, State
 from client.letter.letter import Language, Sender, Subject, compose, texts_of
+from common.evidence.acceptance import Figure, acceptance
 
 RECEIVED = datetime(2026, 11, 2, 8, 14, tzinfo=UTC)
 TODAY = datetime(2026, 11, 28, 9, tzinfo=UTC)
@@ -24,10 +26,12 @@ STANDING = Standing(
     source=Source("cli", "3f9c1a5b7d2e4860"),
     scope="all",
     policies=(),
+    kind="withdrawal",
     legal_basis="GDPR 7(3)",
     requester="patient",
     identity_check="in person",
     steward="office",
+    identity="",
     received=RECEIVED,
     effective=RECEIVED,
     recorded=RECEIVED + timedelta(days=1),
@@ -54,6 +58,8 @@ WORDS = {
     State.UNLEARNED: "By 20 November 2026 the model was changed to forget",
     State.RETRAINED: "By 20 November 2026 the model was trained anew",
     State.REFUSED: "We could not follow your request, because: the form names somebody else.",
+    State.USE_STOPPED: "The model was not changed.",
+    State.READMITTED: "Since 20 November 2026 you take part again",
 }
 
 
@@ -69,7 +75,7 @@ def test_every_state_is_said_in_plain_words(state):
     for other, words in WORDS.items():
         assert (words in page) == (words == WORDS[state]), other
     assert ("you get our answer by 2 December 2026" in page.replace("You get", "you get")) == (state not in TERMINAL)
-    assert ("We stopped using your data on 3 November 2026" in page) == (state is not State.REFUSED)
+    assert ("We stopped using your data on 3 November 2026" in page) == (state not in LIFTED)
     assert "3f9c1a5b7d2e4860" in page
 
 
@@ -175,5 +181,55 @@ def test_a_reason_cannot_bring_markup_into_the_page():
 
 
 def test_a_scope_is_named():
-    assert "your wish that your images are no longer used" in written(scope="images")
-    assert "Ihre Befunde nicht mehr verwendet" in written("de", scope="reports")
+    assert "your images are no longer to be used" in written(scope="images")
+    assert "Ihre Befunde sollen nicht mehr verwendet" in written("de", scope="reports")
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+def test_a_letter_says_how_few_were_tested_and_what_the_test_could_not_see(language: Language) -> None:
+    """The rule of a real campaign: .15 to .85, with an interval of .25 to .72, on 16 patients."""
+    figures = [Figure("image", 0.48, 0.25, 0.72, 0.95, 16)]
+    for margin, rule in ((0.35, "rule-wide"), (0.10, "rule")):
+        seen = acceptance(figures, margin)
+        page = html.unescape(compose(Subject(STANDING, (), ALONE, seen), SENDER, language, TODAY, UTC))
+        texts = texts_of(language)["done"]
+        values = {"tested": 16, "most": 75, "allowed": 85 if margin > 0.1 else 60}
+        assert texts["tested"].format(**values) in page
+        for name in ("rule", "rule-wide"):
+            assert (texts[name].format(**values) in page) == (name == rule)
+    assert texts_of(language)["done"]["not-stated"] in written(language)
+
+
+def test_a_letter_says_until_when_a_copy_stays_under_lock() -> None:
+    until = datetime(2026, 12, 20, tzinfo=UTC)
+    page = html.unescape(compose(Subject(STANDING, (), ALONE, None, until), SENDER, "en", TODAY, UTC))
+    assert "kept under lock until 20 December 2026" in page
+    assert "under lock" in written()
+    assert "under lock" not in written(state=State.EXCLUDED)
+    assert "under lock" not in written(state=State.USE_STOPPED)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("language", get_args(Language))
+def test_every_kind_is_called_what_it_is(language: Language, kind: Kind) -> None:
+    page, texts = written(language, kind=kind), texts_of(language)
+    for other in KINDS:
+        assert (f">{texts['subject'][other].format(received=day(language))}</h1>" in page) == (other == kind)
+    assert texts["opening"][kind] in page
+
+
+def day(language: Language) -> str:
+    return "2 November 2026" if language == "en" else "2. November 2026"
+
+
+def test_who_opted_out_may_take_it_back_and_is_told_that_the_model_keeps_what_it_learned() -> None:
+    page = written(state=State.USE_STOPPED, kind="opt-out")
+    assert "You may take your opt-out back at any time" in page
+    assert "stay as they are" in page
+    assert "Copies of earlier versions" not in page
+
+
+def test_without_a_contact_nobody_is_told_to_ask_a_blank() -> None:
+    page = written(sender=Sender("North Hospital"))
+    assert "Ask us, naming the receipt above:<" not in page
+    assert "Whom to ask stands at the end of this letter" in page

@@ -34,7 +34,10 @@ def run(hospital: Path, *arguments: object) -> tuple[int, Any]:
 
 def test_a_letter_is_written_in_the_language_asked_for(hospital: Path, secret: str, tmp_path: Path) -> None:
     out = tmp_path / "letter.html"
-    assert run(hospital, "aaaaaaaa", "--out", out) == (0, {"file": str(out), "state": "pending", "language": "en"})
+    assert run(hospital, "aaaaaaaa", "--out", out) == (
+        0,
+        {"file": str(out), "state": "pending", "language": "en", "contact": False},
+    )
     assert "What we have done" in out.read_text()
     assert run(hospital, "aaaaaaaa", "--out", out, "--language", "de")[0] == 0
     assert "Was wir getan haben" in out.read_text()

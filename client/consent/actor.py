@@ -1,0 +1,102 @@
+"""Who acted on a revocation: the name that was typed, and what it was bound to, so that one person is not two. Pure.
+
+What a name is bound to is a text of words apart: `user:1000:lee` (a login of the operating system), `shared:0:root` (an
+account behind which people cannot be told apart), `key:KEYID` (a steward's key that signed), `certificate:FINGERPRINT`
+(a client of the consent service).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from common.errors import RefusedError
+
+_PERSONAL = frozenset({"user", "key", "certificate"})
+_WORDS = {"user": "operating-system user", "key": "key", "certificate": "certificate"}
+
+
+class Actor(NamedTuple):
+    """Somebody who does something.
+
+    Attributes:
+        name: as typed; empty for software.
+        identity: what it is bound to; empty: nobody can tell, as in records from before this was asked.
+    """
+
+    name: str
+    identity: str = ""
+
+
+def by_user(number: int, name: str, *, shared: bool) -> str:
+    """An account of the operating system."""
+    return f"{'shared' if shared else 'user'}:{number}:{''.join(name.split())[:32]}"
+
+
+def by_key(keyid: str) -> str:
+    """A key that signed."""
+    return f"key:{keyid}"
+
+
+def by_certificate(fingerprint: str) -> str:
+    """A client certificate."""
+    return f"certificate:{fingerprint}"
+
+
+def in_words(identity: str) -> str:
+    """For people; `not recorded` of an older record."""
+    words = []
+    for word in identity.split():
+        what, _, rest = word.partition(":")
+        number, _, name = rest.partition(":")
+        match what:
+            case "user":
+                words.append(f"operating-system user {name or '?'} ({number})")
+            case "shared":
+                words.append(f"shared account {name or '?'} ({number})")
+            case _:
+                words.append(f"{what} {rest}")
+    return ", ".join(words) or "not recorded"
+
+
+def check_second(first: Actor, second: Actor, shared: Collection[str] = ()) -> None:
+    """Refuse an approval by nobody, by the first person under whatever name, or where the two cannot be told apart.
+
+    Args:
+        first: who recorded the revocation, or decided that it is one; without a name: software.
+        second: who approves.
+        shared: names and numbers of further accounts that several people use.
+
+    Raises:
+        RefusedError: the second person is not a second one, or nobody can tell.
+    """
+    if not second.name.strip():
+        raise RefusedError("an approval needs the name of who approves")
+    if first.name.strip() and first.name.strip().casefold() == second.name.strip().casefold():
+        raise RefusedError("a second person must approve: not the one who recorded the revocation")
+    ours, theirs = _personal(first.identity, shared), _personal(second.identity, shared)
+    if same := sorted(ours & theirs):
+        what = _WORDS[same[0].partition(":")[0]]
+        hint = "; if several people share this account, list it in shared_accounts of site.toml and approve with --key"
+        raise RefusedError(
+            f"a second person must approve: the same {what} recorded the revocation, as {first.name or 'its sender'}"
+            + (hint if what == _WORDS["user"] else "")
+        )
+    signed = any(word.startswith("key:") for word in theirs)
+    apart = not first.name.strip() or bool(ours)
+    if not signed and not (apart and theirs):
+        why = f"approved from {in_words(second.identity)}" if apart else f"recorded from {in_words(first.identity)}"
+        raise RefusedError(
+            f"a second person must approve, and nobody can tell who that is ({why}): approve with a steward's --key"
+        )
+
+
+def _personal(identity: str, shared: Collection[str]) -> frozenset[str]:
+    """What tells one person from another."""
+    words = set()
+    for word in identity.split():
+        what, _, rest = word.partition(":")
+        number, _, name = rest.partition(":")
+        if what in _PERSONAL and not (what == "user" and (number in shared or name in shared)):
+            words.add(f"{what}:{number}")
+    return frozenset(words)
