@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from common.files import write_bytes, write_text
+from common.progress_lines import ProgressLines
 from common.terminal import AsJson, Terminal, clear_errors, root_app
 
 app = root_app("Simulate hospitals that train together, and a patient who is forgotten.")
@@ -319,7 +320,10 @@ def make_hospitals(
     from simulations.synthetic.federation import write_federation  # noqa: PLC0415
 
     with _clear_errors():
-        Terminal().print(f"manifest: {write_federation(folder, sites=sites, patients=patients, seed=seed)}")
+        manifest = write_federation(
+            folder, sites=sites, patients=patients, seed=seed, on_patient=ProgressLines("made-up patients")
+        )
+        Terminal().print(f"manifest: {manifest}")
 
 
 def _number_or_file(text: str) -> int | float | str:

@@ -120,8 +120,8 @@ class Follower:
             line = json.dumps({"at": now.isoformat(), **event})
         else:
             of = "" if event["campaign"] is None else f"campaign {event['campaign']} {event['state']}: "
-            line = f"{now:%H:%M:%S} {of}{printable(event['text'])}"
-        sys.stderr.write(f"{line if self._as_json else printable(line)}\n")
+            line = printable(f"{now:%H:%M:%S} {of}{event['text']}")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
     def _up_or_fail(self, what: str) -> str | None:

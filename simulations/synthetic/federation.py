@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,19 @@ from simulations.synthetic.reports import write_report
 COLUMNS = ("patient_id", "study_id", "image", "report", "label", "site", "view")
 
 
-def write_federation(root: Path, *, sites: int = 4, patients: int = 60, seed: int = 0, image_size: int = 128) -> Path:
+def write_federation(
+    root: Path,
+    *,
+    sites: int = 4,
+    patients: int = 60,
+    seed: int = 0,
+    image_size: int = 128,
+    on_patient: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005 - nobody looks
+) -> Path:
     """Write `sites` hospitals of `patients` each under `root`; gives the path of `manifest.csv`.
 
-    Labels are oedema 0 (none) to 3 (severe). Same arguments, same bytes.
+    Labels are oedema 0 (none) to 3 (severe). Same arguments, same bytes. `on_patient` is told how many of all are
+    written.
 
     Raises:
         ConfigError: a number is out of range.
@@ -37,7 +46,11 @@ def write_federation(root: Path, *, sites: int = 4, patients: int = 60, seed: in
         rows = []
         for number in range(1, sites + 1):
             hospital = make_hospital(number, np.random.default_rng([seed, number]))
-            rows += list(_write_hospital(root, hospital, number, patients, seed, image_size))
+            written: set[str] = set()
+            for row in _write_hospital(root, hospital, number, patients, seed, image_size):
+                rows.append(row)
+                written.add(str(row["patient_id"]))
+                on_patient((number - 1) * patients + len(written), sites * patients)
         # Last and at once: where there is a manifest, all its images are there.
         part = manifest.with_suffix(".part")
         with part.open("w", encoding="utf-8", newline="") as file:

@@ -2,6 +2,8 @@ import builtins
 import functools
 import json
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -145,6 +147,66 @@ def test_every_table_has_a_caption_and_every_chart_a_description(drawn: Drawn) -
     described = [value for tag, name, value in page.attributes if tag == "svg" and name == "aria-label"]
     assert len(described) == text.count("<svg") == 5
     assert all(len(label) > 40 for label in described)
+
+
+def test_every_figure_of_the_models_says_whose_it_is_where_a_row_becomes_a_card(drawn: Drawn) -> None:
+    _, text, page = drawn()
+    heads = [value for tag, name, value in page.attributes if (tag, name) == ("td", "data-head")]
+    assert len(heads) > 100
+    assert set(heads) > {"Original", "Retrained", "Naive", "Unlearned"}
+    assert text.count("<td role=") == len(heads)
+
+
+def test_on_paper_settings_and_digests_are_left_out_and_it_says_where_they_are(drawn: Drawn) -> None:
+    _, text, _ = drawn()
+    left_out = re.findall(r'<details class="bulk">\n<summary>([A-Z][a-z ]+)', text)
+    assert {"Settings ", "Versions and digests"} <= set(left_out)
+    assert "details.bulk { display: none; }" in text.split("@media print")[1]
+    assert '<p class="on-paper">Settings, versions and digests are in <code>result.json</code>' in text
+
+
+CHROMIUM = shutil.which("chromium")
+MEASURE = """<body><iframe src="report.html" style="width:390px;height:900px;border:0"></iframe><pre></pre><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {
+  const page = frame.contentDocument, width = page.documentElement.scrollWidth;
+  const cells = [...page.querySelectorAll("table.models td")].filter(cell => cell.getBoundingClientRect().width);
+  const beyond = cells.filter(cell => cell.getBoundingClientRect().right > 390);
+  document.querySelector("pre").textContent = `${width} ${cells.length > 50} ${beyond.length}`;
+};</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+def test_at_390_pixels_every_models_figure_is_on_the_screen_and_on_paper_it_is_short(
+    drawn: Drawn, tmp_path: Path
+) -> None:
+    _, text, _ = drawn(forgetting=3)
+    (tmp_path / "report.html").write_text(text)
+    (tmp_path / "measure.html").write_text(MEASURE)
+    quiet = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
+    command = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        *quiet,
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+
+    def run(*more: str) -> str:
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=True, timeout=120)
+        return done.stdout
+
+    dom = run(
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+        (tmp_path / "measure.html").as_uri(),
+    )
+    assert "<pre>390 true 0</pre>" in dom
+    paper = tmp_path / "report.pdf"
+    run(f"--print-to-pdf={paper}", "--no-pdf-header-footer", (tmp_path / "report.html").as_uri())
+    assert len(re.findall(rb"/Type\s*/Page[^s]", paper.read_bytes())) <= 10
 
 
 def test_charts_follow_the_colours_of_the_page(drawn: Drawn) -> None:
