@@ -179,6 +179,42 @@ def study(
         Terminal().print(text, markup=False, highlight=False)
 
 
+@app.command(epilog="Example: fedforget-sim baselines --preset covid --seeds 10 --text-folder /models/minilm")
+def baselines(
+    preset: Preset = None,
+    manifest: Annotated[Path | None, typer.Option(help="CSV of studies; made-up hospitals without it.")] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds 0 to N-1.", min=1)] = 3,
+    text_folder: Annotated[Path | None, typer.Option(help="Local transformers folder of a text encoder.")] = None,
+    image_folder: Annotated[Path | None, typer.Option(help="Local transformers folder of an image encoder.")] = None,
+    assignments: Set = None,
+    out: Out = Path("runs/baselines"),
+    write: Annotated[Path | None, typer.Option(help="Markdown file for the table.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train simple classifiers on the same patients: what a model must beat before it is worth deploying."""
+    from simulations.baselines.command import run_command  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.baselines.output import markdown  # noqa: PLC0415
+    from simulations.baselines.run import Encoders  # noqa: PLC0415
+    from simulations.settings import load_settings  # noqa: PLC0415
+
+    with _clear_errors():
+        values: dict[str, Any] = {} if manifest is None else {"manifest": str(manifest)}
+        config = load_settings(preset, assignments or [], values)
+        with _progress(quiet=as_json) as on_progress:
+            table, runs = run_command(config, seeds, Encoders(text_folder, image_folder), out, on_progress)
+        given = [("--text-folder", text_folder), ("--image-folder", image_folder)]
+        named = "".join(f" {option} {folder}" for option, folder in given if folder is not None)
+        named += "".join(f" --set {text}" for text in assignments or [])
+        command = f"fedforget-sim baselines --preset {preset} --seeds {seeds}{named}"
+        page = markdown(table, title=preset or "made-up hospitals", command=command, patients=runs[0][0].patients)
+        if write is not None:
+            write_text(write, page)
+        if as_json:
+            sys.stdout.write(json.dumps([[one.model_dump() for one in run] for run in runs], indent=2) + "\n")
+        else:
+            Terminal().print(page, markup=False, highlight=False)
+
+
 @app.command(
     epilog="Example: fedforget-sim shadows --preset demo --methods scrub,forget_mi_calibrated --out runs/shadows"
 )

@@ -32,6 +32,7 @@ from server.federation import Federation, Meter, connect
 from server.journal import MemoryJournal
 from server.training import Round, Trained, train, train_references
 from server.unlearning.base import Past
+from simulations.baselines.run import run_baselines
 from simulations.engine import run_on
 from simulations.prepare import Prepared
 from simulations.result import Cost, DecisionResult, ModelName, Result, RoundRecord
@@ -103,7 +104,12 @@ class Experiment:
         past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds))
         for name, campaign in self._campaigns().items():
             states[name], outcomes[name] = self._campaign(federation, name, original, past, before, campaign)
-        return self._result(data, states, outcomes, references)
+        baselines = run_baselines(
+            self.prepared,
+            experiment.seed,
+            on_progress=lambda finished, total: self.on_progress("baselines", finished, total),
+        )
+        return self._result(data, states, outcomes, references).model_copy(update={"baselines": baselines})
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
         chosen = self.config.experiment.campaign

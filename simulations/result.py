@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from simulations.baselines.result import BaselineResult
+
 ModelName = Literal["original", "retrained", "naive", "unlearned"]
 Branch = Literal["image", "text", "fused"]
 GroupName = Literal["forget", "retain", "never_seen", "test"]
@@ -121,4 +123,6 @@ class Result(_Strict):
     decision: DecisionResult
     decisions: dict[ModelName, DecisionResult] = Field(default_factory=dict)
     """The same rule applied to every model, for comparison."""
+    baselines: list[BaselineResult] = Field(default_factory=list)
+    """Simple classifiers on the same patients as the original model."""
     seconds: float = 0.0

@@ -58,6 +58,20 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f}\u00a0%" if share < 0.1 else f"{share * 100:.0f}\u00a0%"
 
 
+def worth(result: Result) -> str | None:
+    """Whether the model beats the simple classifiers that hospitals could train together instead; None without any."""
+    original = result.models["original"].test.auc if "original" in result.models else None
+    together = [one for one in result.baselines if one.training == "federated" and one.auc is not None]
+    if original is None or not together:
+        return None
+
+    best = max(together, key=lambda one: one.auc or 0.0)
+    figures = f"{best.name} reaches a test AUC of {best.auc:.2f} on the same patients, this model {original:.2f}"
+    if (best.auc or 0.0) > original:
+        return f"{figures}: on these patients the simple classifier is the better choice."
+    return f"{figures}."
+
+
 def limits(result: Result) -> list[str]:
     """What this report does not show."""
     forgotten = sum(counts.get("forget", 0) for counts in result.data.values())

@@ -49,6 +49,8 @@ def render(result: Result) -> str:
         "models": [(name, MODELS[name], MEANING[name]) for name in models_of(result)],
         "overview": tables.overview(lookup),
         "branches": [tables.branch_table(lookup, branch) for branch in BRANCHES],
+        "baselines": tables.baseline_table(lookup),
+        "worth": answer.worth(result),
         "sites": tables.site_table(lookup),
         "data": tables.data_table(lookup),
         "cost": tables.cost_table(lookup),

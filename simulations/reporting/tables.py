@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulations.reporting.cells import Cell, Lookup, Row, Section, Table, count, p_value, score, seconds, size
+from simulations.baselines.output import TRAINED
+from simulations.reporting.cells import DASH, Cell, Lookup, Row, Section, Table, count, p_value, score, seconds, size
 from simulations.reporting.palette import BRANCHES, GROUPS, MODELS, models_of
 from simulations.result import Branch, GroupName, Result
 
@@ -108,6 +109,37 @@ def branch_table(lookup: Lookup, branch: Branch) -> Table:
         rows.append(_row(lookup, "Patients", "", *base, "patients", form=count))
         sections.append(Section(f"{label} patients", tuple(rows), _GROUP_HINTS[group]))
     return Table(f"{BRANCHES[branch]} branch", "Figure", _heads(lookup.result), tuple(sections))
+
+
+def baseline_table(lookup: Lookup) -> Table | None:
+    """Simple classifiers on the patients of the original model, with the original as the last row; None without any."""
+    baselines = lookup.result.baselines
+    if not baselines:
+        return None
+
+    rows = [
+        Row(
+            one.name,
+            TRAINED[one.training],
+            (lookup.cell("baselines", number, "auc"), lookup.cell("baselines", number, "auc_across")),
+        )
+        for number, one in enumerate(baselines)
+    ]
+    rows.append(
+        Row(
+            "This model, before anybody was forgotten", "federated", (_original_auc(lookup), Cell((DASH,))), strong=True
+        )
+    )
+    return Table(
+        "Test AUC of simple classifiers that were trained and tested on the same patients.",
+        "Classifier",
+        ("Within hospitals", "Across hospitals"),
+        (Section("", tuple(rows), "higher is better"),),
+    )
+
+
+def _original_auc(lookup: Lookup) -> Cell:
+    return lookup.cell("models", "original", "test", "auc")
 
 
 def site_table(lookup: Lookup) -> Table | None:

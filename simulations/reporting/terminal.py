@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from simulations.reporting.answer import OUTCOMES, cost_sentence, headline
+from simulations.reporting.answer import OUTCOMES, cost_sentence, headline, worth
 from simulations.reporting.cells import DASH
 from simulations.reporting.palette import BRANCHES, MODELS, models_of
 from simulations.result import BranchMia, Result
@@ -47,6 +47,8 @@ def print_table(result: Result, console: Console) -> None:
     for reason in result.decision.reasons:
         console.print(f"  · {escape(reason)}", highlight=False)
     console.print(cost_sentence(result))
+    if (beside := worth(result)) is not None:
+        console.print(escape(beside), highlight=False)
 
 
 def _attack(mia: BranchMia | None) -> str:

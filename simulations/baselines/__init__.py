@@ -1,0 +1,1 @@
+"""Simple classifiers on the same patients: what a model has to beat before anybody deploys it."""
