@@ -166,7 +166,10 @@ def unlearn(message: Message, context: Context) -> Message:
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, UnlearnRequest)
         received = site.bases.receive(records)
-        model, reply = site.unlearn(received.state, request, campaign=campaign, step=step)
+        precision = received.note.precision if received.note else "fp32"
+        model, reply = site.unlearn(received.state, request, campaign=campaign, step=step, precision=precision)
+        if reply.cohort:
+            site.sent(campaign, site.bases.as_sent(received, model.state_dict()))
         return site.bases.answer(reply, received, model.state_dict())
 
     return _answer(message, context, handle)

@@ -26,7 +26,7 @@ from client.database import opened
 from client.holdings import HeldVersions
 from client.settings import SiteFolder
 from common.config import ModelConfig
-from common.deltas import Decoded, State, encode
+from common.deltas import Decoded, State, decoded, encode
 from common.disk import unwritable
 from common.errors import CheckpointError, MissingBaseError, OutputError, WireError
 from common.model.checkpoint import state_digest
@@ -104,6 +104,13 @@ class Bases:
         else:
             self._drop(_ERRORS)
         return pack(body, arrays, HeldNote(held=self.held()))
+
+    def as_sent(self, received: Received, after: Mapping[str, Tensor]) -> str:
+        """Digest of the weights that the other side has once `answer` sends `after`; to be asked before."""
+        if received.note is None:
+            return state_digest({name: tensor.detach().cpu() for name, tensor in after.items()})
+        note = received.note
+        return state_digest(decoded(after, received.state, note.precision, self._load(_ERRORS, note.line)))
 
     def clear(self) -> int:
         """Delete what is kept between requests, made of forgotten patients as well; returns how many files.

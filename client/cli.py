@@ -11,6 +11,7 @@ from client.commands import (
     leave,
     letter,
     log,
+    replay,
     revocations,
     revoke,
     run,
@@ -42,6 +43,9 @@ app.add_typer(settings.app, name="settings")
 app.command(epilog="Example: fedforget-site letter 3f9c1a5b7d2e4860 --out letter.html --dir hospital")(letter.letter)
 app.command(epilog="Example: fedforget-site verify for-the-auditor --key site=site.pub --key server=server.pub")(
     verify.verify
+)
+app.command(epilog="Example: fedforget-site replay attestation.json --weights parent.safetensors --dir hospital")(
+    replay.replay
 )
 app.command(epilog="Example: fedforget-site verifier verify.pyz")(verifier.verifier)
 app.command(epilog="Example: fedforget-site doctor --dir hospital")(doctor.doctor)

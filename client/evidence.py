@@ -11,6 +11,7 @@ import grpc
 from sqlalchemy.exc import SQLAlchemyError
 
 from client.event_log import SiteLog
+from client.replay import check_replay, kept
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import EvidenceError, FedForgetError
@@ -175,6 +176,9 @@ def sign(site: SiteLog, data: bytes) -> bytes:
         mine = [figures.sha256 for figures in unlearning.figures if figures.site == site.name]
         if not all(site.reported(session, campaign, digest) for digest in mine):
             raise EvidenceError("it names figures that this site did not report")
+        for replay in unlearning.replays:
+            if replay.site == site.name:
+                check_replay(kept(site.folder, campaign), replay)
         site.attested(session, envelope.body)
     return dsse.encode_envelope(dsse.add_signature(envelope, key))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from client import replay
 from client.bases import Bases
 from client.consent.access import Access
 from client.consent.overview import cohort_lock
@@ -22,6 +23,7 @@ from client.settings import BoundsConfig, SiteFolder
 from client.site_consent import SiteConsent
 from client.site_files import drop_studies, read_site
 from client.site_records import SiteRecords
+from common.config import Precision
 from common.data.image_cache import ImageCache
 from common.data.tensors import StudyTensors
 from common.data.tokenizer import load_tokenizer
@@ -168,9 +170,15 @@ class Site:
         )
 
     def unlearn(
-        self, state: State, request: UnlearnRequest, *, campaign: int = 0, step: str = "unlearn"
+        self,
+        state: State,
+        request: UnlearnRequest,
+        *,
+        campaign: int = 0,
+        step: str = "unlearn",
+        precision: Precision = "fp32",
     ) -> tuple[ImageTextModel, UnlearnReply]:
-        """Run the requested method on the pending patients."""
+        """Run the requested method on the pending patients; `precision` is that of the answer, for the record."""
         begin = time.monotonic()
         with self.access(campaign) as access:
             forget, retain = self._to_forget(access), self._to_learn(Subset.TRAIN, campaign)
@@ -183,10 +191,12 @@ class Site:
             self._records.used(state, {study.patient for study in forget.studies}, campaign, step, "unlearn")
             self._records.used(state, {study.patient for study in retain.studies}, campaign, step, "train")
             self._consent.begun(access)
+            sets = UnlearnSets(forget, retain, calibration)
+            cohort = self._commit(sets, request, state, campaign, precision)
             method = method_named(request.config.method)
             done = method(
                 model,
-                UnlearnSets(forget, retain, calibration),
+                sets,
                 request.config,
                 ranking_weight=self.card.model.ranking_weight,
                 seed=derive_seed(request.seed, self.name, "unlearn"),
@@ -198,7 +208,33 @@ class Site:
             gaps=done.passes[-1].gap,
             cost=done.cost,
             seconds=time.monotonic() - begin,
+            cohort=cohort,
         )
+
+    def sent(self, campaign: int, digest: str) -> None:
+        """Write down which weights were sent as the unlearned ones."""
+        place = SiteFolder(self.folder)
+        record = replay.kept(place, campaign)
+        if record is not None:
+            replay.keep(place, record.model_copy(update={"unlearned": digest}))
+
+    def _commit(
+        self, sets: UnlearnSets, request: UnlearnRequest, state: State, campaign: int, precision: Precision
+    ) -> str:
+        """The commitment to a cohort, kept with what opens it; empty at a site that keeps no records."""
+        place = SiteFolder(self.folder)
+        if not campaign or not place.has_database:
+            return ""
+        known = {Path(row.image): row.digest for row in self._file.studies if row.digest}
+
+        def digest(image: Path) -> str:
+            return known.get(image) or self.cache.digest(image)
+
+        record = replay.commit(
+            sets, request, state, campaign=campaign, precision=precision, device=self.device.type, digest=digest
+        )
+        replay.keep(place, record)
+        return record.cohort
 
     def evaluate(
         self, state: State, request: EvaluateRequest, *, campaign: int = 0, step: str = "evaluate"

@@ -84,6 +84,17 @@ def encode(
     return arrays, errors
 
 
+def decoded(
+    after: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    precision: Precision,
+    carried: Mapping[str, Tensor] | None = None,
+) -> State:
+    """`after` as it is where `encode` sends it to; tensors are on the CPU."""
+    arrays, _ = encode({name: tensor.detach().cpu() for name, tensor in after.items()}, base, precision, carried)
+    return {name: restore(arrays[name], base[name]) if name in arrays else base[name] for name in base}
+
+
 class Decoded(Mapping[str, Tensor]):
     """`base` with the arrays of a message applied. A tensor is made when it is asked for, and not kept.
 

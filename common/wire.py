@@ -102,6 +102,8 @@ class UnlearnReply(Body):
     gaps: tuple[Amount, Amount, Amount] | None
     cost: Amount
     seconds: Amount
+    cohort: Digest | Literal[""] = ""
+    """Salted commitment to the patients and studies that were worked on; empty at a site that keeps no records."""
 
 
 class EvaluateRequest(Body):

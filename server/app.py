@@ -26,7 +26,7 @@ from server.progress import ProgressFile
 from server.quarantine import Quarantine
 from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
 from server.training import train
-from server.update_gate import UpdateGate, check_aggregate
+from server.update_gate import UpdateGate, check_aggregate, least_step
 
 log = logging.getLogger("fedforget.server")
 app = ServerApp()
@@ -88,8 +88,9 @@ def watch(federation: Federation, house: House, terms: Terms, number: int) -> No
             federation.nodes = {name: node for name, node in federation.nodes.items() if name != site}
 
     federation.on_bad_reply = bad
-    federation.accepts = UpdateGate(terms.gate, bad, quarantine.good)
     federation.check_aggregate = lambda kind, before, after: check_aggregate(after, before, kind, terms.gate)
+    least = least_step(terms.gate, terms.experiment.unlearn)
+    federation.accepts = UpdateGate(terms.gate, bad, quarantine.good, least)
 
 
 def simulate(grid: Grid, folder: Path) -> None:

@@ -16,9 +16,11 @@ from common.evidence.schema import decimal_text, time_text
 from server.database import AttestationRow, CampaignRow, PhaseRow, VersionRow
 from server.manifest import MANIFEST_FILE, Manifest, Metric
 from server.settings import Terms
+from server.unlearning.at_sites import Unlearned
 
 WEIGHTS = "weights"
 """Subject whose SHA-256 is over names, types, shapes and bytes of all tensors: a site computes it without the file."""
+_UNLEARN = "unlearn:"
 _MODEL_FILE = "model.safetensors"
 
 
@@ -55,6 +57,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         limits=tuple(_limits(manifest, retrained=retrained)),
         log=log,
         locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
+        replays=() if retrained else _replays(session, campaign, terms.experiment.seed),
     )
     return statements.unlearning_statement(
         tuple(statements.ModelFile(name, files[name]) for name in sorted(files)), unlearning
@@ -91,6 +94,22 @@ def _retention(session: Session, campaign: int, rounds: int) -> statements.Reten
     collected = _body(session, campaign, "collect").get("retain_studies", {})
     sites = sorted(collected) if isinstance(collected, dict) else []
     return statements.Retention(rounds, tuple(sites)) if rounds and sites else statements.Retention(0, ())
+
+
+def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statements.Replay, ...]:
+    """Of the sites that committed to their cohort; those of an earlier version did not."""
+    if campaign.parent is None:
+        return ()
+    parent = Manifest.model_validate(session.get_one(VersionRow, campaign.parent).manifest).weights
+    rows = session.scalars(
+        select(PhaseRow).where(PhaseRow.campaign == campaign.number, PhaseRow.step.startswith(_UNLEARN))
+    ).all()
+    done = {row.step.removeprefix(_UNLEARN): Unlearned.model_validate(row.body) for row in rows}
+    return tuple(
+        statements.Replay(site, parent, one.received, seed, one.reply.cohort, one.unlearned, decimal_text(one.norm))
+        for site, one in sorted(done.items())
+        if one.received and one.reply.cohort
+    )
 
 
 def _answered(number: int) -> statements.Metric:

@@ -93,6 +93,9 @@ class GateConfig(Settings):
     """The same for an unlearning step; 0.047 at most in the same runs, 0.126 with three times the learning rate."""
     candidate_norm: Positive = 0.5
     """The same for all steps of a candidate together, from the version that it descends from."""
+    unlearn_least: float = Field(default=1.0, ge=0.0, le=1e6, allow_inf_nan=False)
+    """Smallest L2 norm of an unlearning step relative to the weights it changes, in learning rates: a model that was
+    hardly touched has forgotten nobody. One pass over one patient moves them by 7 learning rates at least."""
     bad_replies: int = Field(default=3, ge=1)
     """So many in a row suspend a site."""
 

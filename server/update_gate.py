@@ -9,7 +9,7 @@ from statistics import median_high
 import torch
 from torch import Tensor
 
-from common.config import DecisionConfig
+from common.config import DecisionConfig, UnlearnConfig
 from common.errors import CheckpointError, FedForgetError, WireError
 from common.evaluation.decision import Z95, drops
 from common.evaluation.figures import FederationFigures, Utility
@@ -18,6 +18,9 @@ from common.model.checkpoint import check_state, state_digest
 from common.wire import UNLEARN
 from server.aggregation import LARGEST, summable
 from server.settings import GateConfig
+
+_PLAIN_DESCENT = 0.01
+"""`pga` follows the gradient itself, whose steps are the shorter the surer the model is."""
 
 
 class Rejected(WireError):
@@ -60,13 +63,15 @@ def check(
     kind: str,
     config: GateConfig,
     others: Sequence[float] = (),
+    least: float = 0.0,
 ) -> float:
     """Check the weights that came back for a message of type `kind` with `before`; the L2 norm of the step.
 
     Names, shapes and dtypes must be those of `before`, all values finite and within what an average can hold. The
     step is bounded relative to the weights it changes, and a training step also by the steps of `others`: the norms
     of what other sites sent for the same kind of work in this round and the one before. Their upper median counts, so
-    that one site that sends next to nothing does not make all others look large.
+    that one site that sends next to nothing does not make all others look large. An unlearning step is never none, and
+    relative to the weights at least `least`.
 
     Raises:
         Rejected: it must not be aggregated.
@@ -85,7 +90,9 @@ def check(
         raise Rejected(
             f"{kind} moved the weights it changes by {step.relative:.3g} of their norm, allowed is {bound:g}"
         )
-    if kind != UNLEARN and len(others) >= 2:
+    if kind == UNLEARN:
+        check_forgetting(step, least)
+    elif len(others) >= 2:
         usual = median_high(others)
         if step.moved > config.train_norm * usual:
             raise Rejected(
@@ -130,6 +137,27 @@ def _check_aggregate(what: str, after: Mapping[str, Tensor], before: Mapping[str
         raise AggregateRefusedError(f"{what} is {moved:.3g} of the weights' norm away, allowed is {bound:g}")
 
 
+def check_forgetting(step: Step, least: float) -> None:
+    """Whether a step can be that of an unlearning. Rehearsals of a campaign's size say more, where there are any.
+
+    Raises:
+        Rejected: nothing was unlearned.
+    """
+    if not step.moved:
+        raise Rejected("the unlearned model is the one that was sent")
+    if step.relative < least:
+        raise Rejected(
+            f"unlearning moved the weights it changes by {step.relative:.2g} of their norm, "
+            f"and a single pass moves them by {least:.2g} at least"
+        )
+
+
+def least_step(config: GateConfig, unlearn: UnlearnConfig) -> float:
+    """Smallest relative step of an unlearning by these settings; a step of AdamW is as long as its learning rate."""
+    plain = _PLAIN_DESCENT if unlearn.method == "pga" else 1.0
+    return config.unlearn_least * unlearn.lr * plain
+
+
 OnRejected = Callable[[str, str, str, str], None]
 """Called with site, type of message, what is wrong, and the digest of the weights."""
 
@@ -144,13 +172,17 @@ class UpdateGate:
     config: GateConfig
     on_rejected: OnRejected
     on_accepted: Callable[[str], None]
+    least: float = 0.0
+    """Smallest relative unlearning step."""
     _steps: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __call__(self, site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
         """Whether the weights may be aggregated; either way it is reported."""
         known = self._steps.setdefault(kind, {})
         try:
-            norm = check(after, before, kind, self.config, [step for name, step in known.items() if name != site])
+            norm = check(
+                after, before, kind, self.config, [step for name, step in known.items() if name != site], self.least
+            )
         except Rejected as error:
             self.on_rejected(site, kind, str(error), state_digest(after))
             return False

@@ -82,7 +82,7 @@ def main(
                         chosen = config.experiment.unlearn.model_copy(update={"method": method, "weighting": weighting})
                         step = unlearn(site, state, chosen, seed)
                         typer.echo(
-                            f"seed {seed} {method} {weighting}: {len(patients)} patients, relative {step.relative:.3f}"
+                            f"seed {seed} {method} {weighting}: {len(patients)} patients, relative {step.relative:.3g}"
                         )
 
 

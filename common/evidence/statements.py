@@ -151,6 +151,35 @@ class SiteFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """One site's unlearning, such that somebody on site can carry it out again and compare.
+
+    Attributes:
+        site: where.
+        parent: digest of the weights that the campaign began from.
+        received: of those that the site began from; another where sites unlearn in turn.
+        seed: of the request.
+        cohort: salted commitment to the patients and studies that it worked on; the salt stays at the site.
+        unlearned: digest of the weights that came back.
+        norm: L2 norm of the step from `received` to `unlearned`, a decimal.
+    """
+
+    site: str
+    parent: str
+    received: str
+    seed: int
+    cohort: str
+    unlearned: str
+    norm: str
+
+    def __post_init__(self) -> None:
+        check_text(self.site, "site")
+        for name in ("parent", "received", "cohort", "unlearned"):
+            check_digest(getattr(self, name), name)
+        check_decimal(self.norm, "norm")
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The outcome, and why, in plain words; `margin` is half the width of the band around .5 that is accepted."""
 
@@ -179,6 +208,8 @@ class Unlearning:
         limits: what the figures do not show; never empty.
         log: checkpoint of the log in which the revocations and the campaign's events stand.
         locked_until: UTC time until which weights of earlier models are kept under lock; empty: none, or not stated.
+        replays: what each site unlearned from and to, sorted by site; empty in statements of earlier versions, and
+            where the model was trained anew.
     """
 
     campaign: str
@@ -194,10 +225,12 @@ class Unlearning:
     limits: tuple[str, ...]
     log: Checkpoint
     locked_until: str = ""
+    replays: tuple[Replay, ...] = ()
 
     def __post_init__(self) -> None:
         if self.locked_until:
             check_time(self.locked_until, "locked_until")
+        check_sorted(tuple(replay.site for replay in self.replays), "replays")
         check_text(self.campaign, "campaign")
         check_time(self.issued, "issued")
         check_digest(self.code, "code")

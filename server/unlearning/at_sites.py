@@ -12,10 +12,12 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from common.errors import ConfigError, UnavailableError
+from common.model.checkpoint import state_digest
 from common.wire import UNLEARN, UnlearnReply, UnlearnRequest
 from server.aggregation import DeltaSpool, RunningMean, State, shares
 from server.federation import Meter
 from server.unlearning.base import NotUnlearnedError, Task, chosen_aggregation, others_round
+from server.update_gate import measure
 
 
 class Unlearned(BaseModel):
@@ -23,6 +25,12 @@ class Unlearned(BaseModel):
 
     reply: UnlearnReply
     cost: dict[str, float]
+    received: str = ""
+    """Digest of the weights that the site began from. Empty, as are the next two, in records of an earlier version."""
+    unlearned: str = ""
+    """Of those that came back."""
+    norm: float = 0.0
+    """L2 norm of the step between them."""
 
 
 def at_sites(task: Task) -> State:
@@ -95,7 +103,14 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
         federation.meter.forward_units += reply.cost
         federation.meter.seconds += time.monotonic() - begin
         begin = time.monotonic()
-        journal.put(f"unlearn:{name}", Unlearned(reply=reply, cost=asdict(federation.meter)), weights)
+        done = Unlearned(
+            reply=reply,
+            cost=asdict(federation.meter),
+            received=state_digest(state),
+            unlearned=state_digest(weights),
+            norm=measure(weights, state).moved,
+        )
+        journal.put(f"unlearn:{name}", done, weights)
         meter.add(federation.meter)
         federation.meter = Meter()
         missing.discard(name)

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from safetensors.torch import load_file, save_file
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
@@ -31,8 +32,10 @@ from client.coordination import connect
 from client.enrolment import join
 from client.event_log import SiteLog
 from client.evidence import Evidence, exchange_checkpoints, sign
+from client.replay import keep, kept
 from client.settings import SiteFolder
 from client.site import Site
+from client.site_files import read_site
 from client.steward import sign as sign_as_steward
 from client.steward import unsigned
 from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
@@ -576,3 +579,68 @@ def test_leaves_of_a_hospital_name_no_patient(world: World) -> None:
         assert problems(north.log, session, north.key().public) == []
     assert kinds == ["key", "revocation", "tombstone"]
     assert patient not in " ".join(stored)
+
+
+def test_an_inspector_replays_an_attested_unlearning_on_site_bit_for_bit(world: World, tmp_path: Path) -> None:
+    world.carry("training")
+    parent = world.house.registry.active()
+    assert parent is not None
+    weights, manifest = tmp_path / "parent.safetensors", tmp_path / "records.csv"
+    save_file(dict(world.house.registry.load(parent.name)), weights)
+    with manifest.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["patient_id", "study_id", "image", "report", "label"])
+        classes = read_site(world.folders["north"].root).card.classes
+        for study in Site(world.folders["north"].root).cohort.studies:
+            rows.writerow([study.patient, study.study, study.image, study.report, classes[study.label]])
+    number = world.forget("north", decision=LENIENT)
+    world.talk()
+    world.talk()
+    (said,) = world.statement(number).replays
+    assert (said.site, said.parent, said.received) == ("north", parent.weights, parent.weights)
+    assert float(said.norm) > 0
+    attested = tmp_path / "attestation.json"
+    with transaction(world.house.engine) as session:
+        envelope = standing(session, number).envelope
+    assert envelope is not None
+    attested.write_bytes(dsse.encode_envelope(envelope))
+
+    def replay(*more: object) -> tuple[int, str]:
+        arguments = ["replay", attested, "--weights", weights, "--dir", world.folders["north"].root, *more]
+        done = CliRunner().invoke(site_app, [*map(str, arguments)])
+        return done.exit_code, " ".join(done.output.split())
+
+    code, output = replay()
+    assert code == 2, output
+    assert "studies of the forget set are not here as they were" in output
+    code, output = replay("--source", manifest)
+    assert code == 0, output
+    assert "same weights yes" in output
+    assert [leaf.purged for leaf in accesses(world, number)][-1] == {"replay": 2}
+    save_file({n: t + 1e-4 if t.is_floating_point() else t for n, t in load_file(weights).items()}, weights)
+    assert replay("--source", manifest)[0] == 6
+    record = kept(world.folders["north"], number)
+    assert record is not None
+    keep(world.folders["north"], record.model_copy(update={"salt": "00" * 32}))
+    code, output = replay("--source", manifest)
+    assert code == 2
+    assert "salt of this cohort is not here any more" in output
+
+
+def accesses(world: World, number: int) -> list[AccessRow]:
+    engine = open_database(world.folders["north"].database_url)
+    with transaction(engine) as session:
+        rows = list(session.scalars(select(AccessRow).where(AccessRow.campaign == number).order_by(AccessRow.id)))
+    engine.dispose()
+    return rows
+
+
+def test_a_hospital_signs_no_attestation_that_binds_another_unlearning(world: World) -> None:
+    world.carry("training")
+    number = world.forget("north", decision=LENIENT)
+    record = kept(world.folders["north"], number)
+    assert record is not None
+    keep(world.folders["north"], record.model_copy(update={"unlearned": "0" * 64}))
+    world.talk()
+    world.talk()
+    assert "waits for the signature of north" in world.said(number)

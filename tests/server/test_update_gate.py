@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.config import UnlearnConfig
 from common.wire import RETAIN, TRAIN, UNLEARN
 from server.settings import GateConfig
-from server.update_gate import Rejected, UpdateGate, check, measure
+from server.update_gate import Rejected, UpdateGate, check, least_step, measure
 
 CONFIG = GateConfig(train_norm=10, train_weights=0.5, unlearn_norm=0.25)
 KINDS = (TRAIN, RETAIN, UNLEARN)
@@ -132,3 +133,17 @@ def test_the_bounds_stand_in_the_settings_and_may_be_narrowed() -> None:
     check(moved(1.0), sent(), UNLEARN, narrow(0.11))
     with pytest.raises(Rejected):
         check(moved(1.0), sent(), UNLEARN, narrow(0.09))
+
+
+def test_an_unlearned_model_that_is_the_one_that_was_sent_is_refused() -> None:
+    with pytest.raises(Rejected, match="is the one that was sent"):
+        check(sent(), sent(), UNLEARN, CONFIG)
+    assert check(sent(), sent(), TRAIN, CONFIG) == 0.0
+
+
+def test_an_unlearning_that_hardly_moved_anything_is_refused() -> None:
+    least = least_step(CONFIG, UnlearnConfig(lr=1e-3))
+    with pytest.raises(Rejected, match=r"a single pass moves them by 0\.001 at least"):
+        check(moved(0.005), sent(), UNLEARN, CONFIG, least=least)
+    assert check(moved(0.02), sent(), UNLEARN, CONFIG, least=least) == pytest.approx(0.02, rel=1e-3)
+    assert least_step(CONFIG, UnlearnConfig(lr=1e-3, method="pga")) == pytest.approx(1e-5)
