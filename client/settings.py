@@ -118,6 +118,8 @@ class ConsentServiceConfig(Settings):
     """By one client, in the long run."""
     burst: Positive = 200.0
     """Calls that one client may make at once after a rest."""
+    connections_per_address: int = Field(default=32, ge=1)
+    """That one address may hold at a time."""
     unknown_per_hour: Positive = 60.0
     """People whom one client may ask for in vain, in the long run."""
     unknown_burst: Positive = 200.0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import signal
 import ssl
+import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -24,13 +27,16 @@ from client.consent_service.requests import MOST_BYTES
 from client.consent_service.service import Consents
 from client.settings import ConsentServiceConfig, SiteFolder
 from common import grpc_server
-from common.errors import InputError
+from common.errors import InputError, UnavailableError
 from common.files import read_private
+from common.front_door import FrontDoor
+from common.listener import listen
 from common.rate_limit import RateLimit
 
 _FIELDS_BYTES = 2**14
 _WORKERS = 8
 _LOOK_SECONDS = 0.5
+_LONGEST_SOCKET = 100
 _GRACE_SECONDS = 2.0
 
 _log = logging.getLogger("fedforget.consent")
@@ -79,11 +85,24 @@ def run(folder: SiteFolder) -> None:
         # A signal that comes just before a wait without an end would be seen after it alone.
         while not stopping.wait(_LOOK_SECONDS):
             pass
-        server.stop(_GRACE_SECONDS).wait()
+        server.stop(_GRACE_SECONDS)
 
 
-def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) -> tuple[grpc.Server, int]:
-    """Serve; returns the server and its port.
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The service, and what stands in front of it."""
+
+    server: grpc.Server
+    door: FrontDoor
+
+    def stop(self, grace: float) -> None:
+        """End it; calls under way have so many seconds."""
+        self.server.stop(grace).wait()
+        self.door.close()
+
+
+def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) -> tuple[Served, int]:
+    """Serve; returns what runs and its port.
 
     Raises:
         InputError: a certificate or a key is missing, damaged or does not fit, or others can read the key.
@@ -97,18 +116,37 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
         add_ConsentServiceServicer_to_server(consents, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return grpc_server.serve(
-        register,
-        SERVICE,
-        f"{host}:{config.port}",
-        certificate=certificate.read_bytes(),
-        key=private,
-        ca=ca.read_bytes(),
-        max_message_bytes=MOST_BYTES + _FIELDS_BYTES,
-        workers=_WORKERS + STREAMS,
-        interceptors=[consents.gate],
-    )
+    try:
+        listener = listen(config.host, config.port, config.connections_per_address)
+    except OSError:
+        raise UnavailableError(f"cannot listen at {config.host}:{config.port}: is another process there?") from None
+    # gRPC itself counts no addresses: it listens where only this user comes, and the front door passes on to it.
+    inside = _inside(folder)
+    try:
+        server, _ = grpc_server.serve(
+            register,
+            SERVICE,
+            f"unix:{inside}",
+            certificate=certificate.read_bytes(),
+            key=private,
+            ca=ca.read_bytes(),
+            max_message_bytes=MOST_BYTES + _FIELDS_BYTES,
+            workers=_WORKERS + STREAMS,
+            interceptors=[consents.gate],
+        )
+    except UnavailableError:
+        listener.close()
+        raise
+    port = listener.getsockname()[1]
+    return Served(server, FrontDoor(listener, inside)), port
+
+
+def _inside(folder: SiteFolder) -> str:
+    """Where gRPC listens; a deep folder has no room for the address of a socket, which is of 107 bytes at most."""
+    path = folder.consent_service.resolve() / "inside.sock"
+    if path.parent.is_dir() and len(os.fsencode(path)) <= _LONGEST_SOCKET:
+        return str(path)
+    return f"{tempfile.mkdtemp(prefix='fedforget-')}/inside.sock"
 
 
 def _check_pair(certificate: Path, key: Path, ca: Path) -> None:

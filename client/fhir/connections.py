@@ -7,11 +7,8 @@ than its share of the connections: otherwise a few idle ones would shut out the 
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 import ssl
 import time
-from collections import Counter
 from typing import Any
 
 import h11
@@ -24,64 +21,6 @@ REQUEST_BYTES = 2**21
 """Of one request with its head; the endpoint refuses a body of half of it with an answer."""
 HEAD_BYTES = 2**14
 MOST_AGE = 3600.0
-TOTAL = 256
-"""Connections at a time, those in a handshake too."""
-
-_log = logging.getLogger("fedforget.fhir")
-
-
-class Listener(socket.socket):
-    """A listening socket that hangs up at once on an address that holds its share of the connections.
-
-    Args:
-        family: of the address that it will listen at.
-        share: connections that one address may hold.
-        total: that all may hold.
-    """
-
-    def __init__(self, family: socket.AddressFamily, share: int, total: int = TOTAL) -> None:
-        super().__init__(family)
-        self._share, self._total = share, total
-        self._open: Counter[str] = Counter()
-        self._told = 0.0
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection that is let in; raises as `socket.accept`."""
-        while True:
-            number, address = self._accept()  # type: ignore[attr-defined]
-            host = str(address[0])
-            if self._open[host] >= self._share or self._open.total() >= self._total:
-                socket.close(number)
-                self._tell()
-                continue
-            self._open[host] += 1
-            connection = _Counted(self.family, self.type, self.proto, fileno=number)
-            connection.begin(self._open, host)
-            return connection, address
-
-    def _tell(self) -> None:
-        if time.monotonic() - self._told > 60:
-            self._told = time.monotonic()
-            _log.warning("connections were refused: an address holds %d, all hold %d", self._share, self._open.total())
-
-
-class _Counted(socket.socket):
-    """A connection that says when it is over."""
-
-    _counts: Counter[str] | None = None
-    _host = ""
-
-    def begin(self, counts: Counter[str], host: str) -> None:
-        self.setblocking(False)
-        self._counts, self._host = counts, host
-
-    def close(self) -> None:
-        if self._counts is not None:
-            self._counts[self._host] -= 1
-            if not self._counts[self._host]:
-                del self._counts[self._host]
-            self._counts = None
-        super().close()
 
 
 class Loop(asyncio.SelectorEventLoop):

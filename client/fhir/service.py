@@ -22,7 +22,7 @@ from client.consent.ledger import now_utc
 from client.consent.opening import open_ledger
 from client.consent_store import ConsentStore
 from client.fhir.app import make_app
-from client.fhir.connections import HEAD_BYTES, TOTAL, Listener, Loop, Protocol
+from client.fhir.connections import HEAD_BYTES, Loop, Protocol
 from client.fhir.intake import Intake
 from client.fhir.links import check_address, check_alias
 from client.fhir.patients import PatientMapFile
@@ -34,6 +34,7 @@ from client.proxy import proxy_of
 from client.settings import FhirConfig, SiteFolder
 from common.errors import ConfigError, UnavailableError
 from common.files import read_private
+from common.listener import TOTAL, listen
 from common.private_keys import load_ec_key, read_passphrase
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -155,14 +156,11 @@ def _serve(server: uvicorn.Server, listener: socket.socket, stop: Callable[[], N
 
 @contextmanager
 def _listening(config: FhirConfig) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with Listener(family, config.connections_per_address) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((config.host, config.port))
-            listener.listen()
-        except OSError as err:
-            raise UnavailableError(f"cannot listen at {config.host}:{config.port}: {err.strerror}") from None
+    try:
+        listener = listen(config.host, config.port, config.connections_per_address)
+    except OSError as err:
+        raise UnavailableError(f"cannot listen at {config.host}:{config.port}: {err.strerror}") from None
+    with listener:
         yield listener
 
 

@@ -41,7 +41,7 @@ def served(tmp_path: Path) -> Iterator[Any]:
         )
         yield SimpleNamespace(hospital=hospital, time=time)
         stopping.set()
-        server.stop(0).wait()
+        server.stop(0)
 
 
 @contextmanager

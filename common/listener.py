@@ -1,0 +1,82 @@
+"""A listening socket on which no address holds more than its share of the connections, finished handshakes or not."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import Counter
+from typing import Any
+
+TOTAL = 256
+"""Connections at a time, of all addresses."""
+_SECONDS_BETWEEN = 60.0
+
+_log = logging.getLogger("fedforget.listener")
+
+
+class Listener(socket.socket):
+    """Hangs up at once on an address that holds its share. For one thread, or one event loop.
+
+    Args:
+        family: of the address that it will listen at.
+        share: connections that one address may hold.
+        total: that all may hold.
+    """
+
+    def __init__(self, family: socket.AddressFamily, share: int, total: int = TOTAL) -> None:
+        super().__init__(family)
+        self._share, self._total = share, total
+        self._open: Counter[str] = Counter()
+        self._told = float("-inf")
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection that is let in; raises as `socket.accept`."""
+        while True:
+            number, address = self._accept()  # type: ignore[attr-defined]
+            host = str(address[0])
+            if self._open[host] >= self._share or self._open.total() >= self._total:
+                socket.close(number)
+                self._tell()
+                continue
+            self._open[host] += 1
+            return _Counted(self, number, self._open, host), address
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told > _SECONDS_BETWEEN:
+            self._told = time.monotonic()
+            _log.warning(
+                "connections are refused: %d are open, one address may hold %d", self._open.total(), self._share
+            )
+
+
+class _Counted(socket.socket):
+    """A connection that says when it is over."""
+
+    def __init__(self, listener: socket.socket, number: int, counts: Counter[str], host: str) -> None:
+        super().__init__(listener.family, listener.type, listener.proto, fileno=number)
+        self.setblocking(False)
+        self._counts: Counter[str] | None = counts
+        self._host = host
+
+    def close(self) -> None:
+        """Close, and be counted no more."""
+        if self._counts is not None:
+            self._counts[self._host] -= 1
+            if not self._counts[self._host]:
+                del self._counts[self._host]
+            self._counts = None
+        super().close()
+
+
+def listen(host: str, port: int, share: int, total: int = TOTAL) -> Listener:
+    """Listen at an address; raises an `OSError` where that cannot be."""
+    listener = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET, share, total)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
