@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from client.consent.doubtful import hold_unheard, unheard
 from client.consent.ledger import Ledger
 from client.consent.linkage import match, read_linkage
 from client.consent.opening import open_ledger
@@ -75,6 +76,7 @@ class ImportReport:
         absent: known before, and not in the data any more.
         revoked: of the data's patients, those who have revoked.
         held_back: patients left out because their image is that of a patient who has revoked.
+        doubtful: patients whose identifier looks like one that was revoked: not used until a person says who is meant.
         straddling: groups of look-alikes in several sets.
         exact: pairs of image files with the same content.
         near: pairs of images that look the same.
@@ -88,6 +90,7 @@ class ImportReport:
     absent: int
     revoked: int
     held_back: int
+    doubtful: int
     straddling: int
     exact: int
     near: int
@@ -117,6 +120,7 @@ def _import(
     folder, of_manifest = ledger.folder.root, frozenset(manifest.cohort.patients)
     if (linkage := read_linkage(ledger.folder)) is not None:
         match(ledger, linkage, of_manifest)
+    doubtful = hold_unheard(ledger, of_manifest)
     so_far = overview(ledger, of_manifest)
     closed = so_far.tombstones - so_far.open
     manifest = _without(manifest, closed)
@@ -128,13 +132,14 @@ def _import(
         known: Mapping[str, Subset] = before.subsets if before else {}
         # Read under the lock: somebody may have revoked while the images were decoded.
         revocations = overview(ledger, of_manifest)
+        unheard_since = frozenset[str]().union(*(found for _, found in unheard(ledger, of_manifest).values()))
         cohort = Cohort(tuple(replace(s, site=options.name) for s in manifest.cohort.studies), card.classes)
         seed = before.seed if before else options.seed
         assigned = assign_sets(
             cohort, manifest.split, card.data.split, seed, groups, known=known, revoked=revocations.tombstones
         )
         # A campaign may have ended while the images were decoded.
-        out = assigned.held_back | (revocations.tombstones - revocations.open)
+        out = assigned.held_back | unheard_since | (revocations.tombstones - revocations.open)
         here = cohort.where(lambda s: s.patient not in out)
         registered = _with_pending(here, before, card, revocations)
         digests = {s.image: cache.digest(s.image) for s in registered.studies}
@@ -158,6 +163,7 @@ def _import(
         absent=len(known.keys() - of_manifest),
         revoked=len(of_manifest & revocations.tombstones),
         held_back=len(assigned.held_back),
+        doubtful=doubtful + len(unheard_since),
         straddling=assigned.straddling,
         exact=len(duplicates.exact),
         near=len(duplicates.near),

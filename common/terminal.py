@@ -19,7 +19,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import ExitCode, FedForgetError
+from common.errors import ExitCode, FedForgetError, InputError
 from common.installation import check
 from common.printable import printable
 
@@ -54,8 +54,11 @@ def sub_app(purpose: str) -> typer.Typer:
 
 
 @contextmanager
-def clear_errors(stopped: str = "stopped") -> Iterator[None]:
-    """One red line for what we foresaw, and its exit code; Ctrl-C and SIGTERM say `stopped` and end with 130."""
+def clear_errors(stopped: str = "stopped", *, as_json: bool = False) -> Iterator[None]:
+    """One red line for what we foresaw, and its exit code; Ctrl-C and SIGTERM say `stopped` and end with 130.
+
+    Further bad rows of a table follow the line. With `as_json` what was given wrongly is printed as JSON too.
+    """
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -63,6 +66,10 @@ def clear_errors(stopped: str = "stopped") -> Iterator[None]:
         console = Terminal(stderr=True)
         console.print("error:", style="red", end=" ")
         console.print(printable(str(error)), markup=False, highlight=False, soft_wrap=True)
+        for line in _further(error):
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        if as_json and isinstance(error, InputError):
+            show(_as_data(error), "", as_json=True)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         Terminal(stderr=True).print(stopped, soft_wrap=True)
@@ -84,6 +91,19 @@ class Terminal(Console):
                 yield segment
             else:
                 yield Segment(printable(segment.text, lines=True), segment.style)
+
+
+def _further(error: FedForgetError) -> Iterator[str]:
+    """Lines about further rows of a table that are wrong."""
+    if isinstance(error, InputError) and error.others:
+        yield from (f"  {other}" for other in error.others)
+        if error.unlisted:
+            yield f"  and {error.unlisted} more rows"
+
+
+def _as_data(error: InputError) -> dict[str, Any]:
+    problems = [{"where": e.where, "problem": e.problem, "remedy": e.remedy} for e in (error, *error.others)]
+    return {"error": str(error), "problems": problems, "more": error.unlisted}
 
 
 def _interrupt(*_: object) -> NoReturn:

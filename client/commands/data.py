@@ -40,7 +40,9 @@ def import_(
     """
     from client.data_import import SiteOptions, import_data, read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
 
-    with clear_errors("stopped; nothing was registered, and decoded images are kept for the next import"):
+    with clear_errors(
+        "stopped; nothing was registered, and decoded images are kept for the next import", as_json=as_json
+    ):
         place = SiteFolder(folder)
         settings = place.settings() if (folder / CONFIG_FILE).exists() else None
         options = SiteOptions(

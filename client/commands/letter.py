@@ -70,10 +70,7 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
 
     found = ledger.standing(receipt)
     if patient_file is not None:
-        names = [
-            ledger.pseudonyms.of(ledger.named(patient, exact=True).identifier)
-            for patient in read_patient_list(patient_file)
-        ]
+        names = [ledger.pseudonyms.of(ledger.spelled(patient)) for patient in read_patient_list(patient_file)]
         if len(names) != 1:
             raise InputError("a letter is for one patient", where=str(patient_file), remedy="put one id into it")
         found = tuple(standing for standing in found if standing.pseudonym == names[0])

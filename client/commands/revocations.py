@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.commands.doubtful import doubtful
 from client.commands.ledger_access import Who, acting, moment, opened, signing_as
 from client.commands.readmit import readmit
 from client.commands.steward import PassphraseFile
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from client.consent.summary import Summary
 
 app = sub_app("Revocations of this site: numbers, states and dates; identities only where they are asked for.")
+
+app.command("doubtful", epilog="Example: fedforget-site revocations doubtful --dir north")(doubtful)
 
 Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revoke` printed it.")]
 Why = Annotated[str, typer.Option("--reason", help="Goes into the record; must name nobody.")]
@@ -37,7 +40,19 @@ def list_(
         now, found = ledger.clock(), _summaries(ledger)
         rows = [_row(summary, now) for summary in found if summary.is_open or not only_open]
         rows.sort(key=lambda row: (row["days_left"] is None, row["due"], row["receipt"]))
-        columns = ("receipt", "kind", "source", "patients", "state", "scope", "received", "due", "days_left")
+        columns = (
+            "receipt",
+            "kind",
+            "source",
+            "patients",
+            "known",
+            "doubtful",
+            "state",
+            "scope",
+            "received",
+            "due",
+            "days_left",
+        )
         human = rows_table(columns, [[row[c] for c in columns] for row in rows], empty="no revocation waits")
         show(rows, human, as_json=as_json)
 

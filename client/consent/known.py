@@ -91,7 +91,7 @@ class KnownPatients:
         found = self.now(nobody_yet=True)
         if identifier in found:  # as it stands there, also where an older version wrote another form
             return Named(identifier, known=True)
-        form = normal(identifier)
+        form = normal(identifier, shortened=True)
         if self._spelled is None:
             self._spelled = _by_normal_form(found)
         if form in found or form in self._spelled:
@@ -108,7 +108,7 @@ def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:
     found = {}
     for identifier in identifiers:
         try:
-            form = normal(identifier)
+            form = normal(identifier, shortened=True)
         except IdentifierError:
             continue
         if form != identifier and form not in identifiers:

@@ -114,11 +114,18 @@ class Ledger:
 
     def is_stopped(self, patient: str) -> bool:
         """Whether a patient, by identifier, must not be used; raises as `stopped`."""
-        return self.pseudonyms.of(self.named(patient, exact=True).identifier) in self.stopped()
+        return self.pseudonyms.of(self.spelled(patient)) in self.stopped()
 
     def knows(self, patient: str) -> bool:
         """Whether a patient, by identifier, is in one of the site's sets."""
-        return self.named(patient, exact=True).known
+        return self.spelled(patient) in self._known.now(nobody_yet=True)
+
+    def spelled(self, patient: str) -> str:
+        """An identifier as the site spells it, else in normal form; what cannot be one stays as it is."""
+        try:
+            return self.named(patient, exact=True).identifier
+        except IdentifierError:
+            return patient
 
     def named(self, patient: str, *, exact: bool = False) -> Named:
         """Whom an identifier names: a patient here, one who only looks so, or a stranger; raises as `record`."""

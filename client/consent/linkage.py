@@ -20,7 +20,7 @@ from client.consent.ledger_rows import chunks
 from client.consent.ledger_tables import LinkPeersRow, LinkReceivedRow, LinkTokenRow
 from client.consent.revocation import LIFTED, Request, Source, State
 from client.settings import SiteFolder
-from common.data.table import read_table
+from common.data.table import Problems, read_table
 from common.errors import ConfigError
 from common.files import read_private
 from common.sql import reading, transaction
@@ -76,7 +76,11 @@ def read_linkage(folder: SiteFolder) -> Linkage | None:
     if not config.identifiers:
         return Linkage(tuple(keys), lambda patient: patient)
     rows = read_table(folder.root / config.identifiers, _COLUMNS)
-    known: Mapping[str, str] = {row["patient_id"]: row["identifier"] for _, row in rows if row["identifier"]}
+    problems, known = Problems(), dict[str, str]()
+    for line, row in rows:
+        if row["identifier"]:
+            known[problems.identifier(row["patient_id"], "patient_id", rows.place(line))] = row["identifier"]
+    problems.raise_any()
     return Linkage(tuple(keys), known.get)
 
 

@@ -75,6 +75,7 @@ class Permissions:
 
     def _versions(self, patient: str) -> tuple[KnownVersion, ...]:
         pseudonyms = self.ledger.pseudonyms
+        patient = self.ledger.spelled(patient)
         keys = {patient, *self.patients().keys(patient)}
         with reading(self.ledger.engine) as session:
             return self.store.versions(session, [pseudonyms.of(key) for key in keys])

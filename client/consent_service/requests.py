@@ -18,6 +18,7 @@ from client.consent.revocation import Request, Scope, Source, State
 from client.consent_api import consent_pb2 as messages
 from client.consent_service.access import Caller, Refusal
 from client.pseudonyms import Pseudonyms
+from common.data.identifiers import IdentifierError, normal
 
 MOST_BYTES = 2**20
 """Of a document."""
@@ -110,9 +111,10 @@ def read_revocation(
 
 def read_patient(text: str) -> str:
     """An identifier that a cohort could have, or a `Refusal`."""
-    if not text or len(text) > _MOST_TEXT or text != text.strip() or not text.isprintable():
-        _invalid("patient is missing, too long, or holds what no identifier has")
-    return text
+    try:
+        return normal(text)
+    except IdentifierError as err:
+        _invalid(f"patient is {err.problem}")
 
 
 def read_receipt(text: str) -> str:

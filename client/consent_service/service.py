@@ -58,7 +58,7 @@ class Consents:
         """Record a revocation: once, and on the disk when the answer goes out."""
         caller = self.gate.caller(context)
         asked = read_revocation(request, caller, self.ledger.pseudonyms, self.ledger.clock())
-        is_known = self.ledger.knows(asked.patient)
+        is_known = self.ledger.is_near(asked.patient)
         if not is_known:
             self.lookups.in_vain(caller, self.ledger.pseudonyms.of(asked.patient))
         if not asked.also_unknown and not is_known:

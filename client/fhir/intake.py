@@ -268,7 +268,7 @@ class Intake:
         """Stop use while nobody can tell whether it is permitted, until the steward or clearer consents say so."""
         if not isinstance(answer, Unknown):
             reason = "the consents permit use" if isinstance(answer, Permit) else "a withdrawal came in its place"
-            end_holds(self.ledger, writing, self.store.pseudonyms.of(cohort_id), reason)
+            end_holds(self.ledger, writing, self.store.pseudonyms.of(self.ledger.spelled(cohort_id)), reason)
         elif answer != SILENT and self.ledger.knows(cohort_id):
             number = self.store.pseudonyms.receipt("doubt", last.resource, last.number)
             source, receipt = doubt_about(last.resource, last.number, number)

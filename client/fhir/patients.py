@@ -42,7 +42,7 @@ def read_patient_map(path: Path) -> PatientMap:
     table = read_table(path, COLUMNS)
     problems, by_key, keys = Problems(), dict[str, str](), defaultdict[str, list[str]](list)
     for line, row in table:
-        key, patient = row["fhir_patient"], row["patient_id"]
+        key, patient = row["fhir_patient"], problems.identifier(row["patient_id"], "patient_id", table.place(line))
         if not key or not patient:
             problems.add(ManifestError("an empty value", where=table.place(line), remedy="fill it in"))
         elif by_key.setdefault(key, patient) != patient:

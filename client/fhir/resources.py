@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from client.consent.consent_document import UnreadableConsentError, VersionId, read_version
+from common.data.identifiers import IdentifierError, normal
 from common.errors import InputError
 
 Resource: TypeAlias = Mapping[str, Any]
@@ -191,9 +192,12 @@ def _person(value: object, base: str) -> str | None:
     if not isinstance(identifier, dict) or "reference" in value:
         return None
     system, number = identifier.get("system", ""), identifier.get("value")
-    if not isinstance(system, str) or not isinstance(number, str) or not number.strip():
+    if not isinstance(system, str) or not isinstance(number, str):
         return None
-    key = f"{system}|{number.strip()}"
+    try:
+        key = f"{system}|{normal(number, shortened=True)}"
+    except IdentifierError:
+        return None
     return key if len(key) <= _LONGEST_KEY and key.isprintable() else None
 
 

@@ -44,8 +44,12 @@ class IdentifierError(InputError):
     """A text is not an identifier; the message does not quote it."""
 
 
-def normal(text: str) -> str:
+def normal(text: str, *, shortened: bool = False) -> str:
     """The normal form: NFC, without white space and invisible characters at either end.
+
+    Args:
+        text: as it came in.
+        shortened: whether scientific notation is taken, where a patient who may be meant has to be found.
 
     Raises:
         IdentifierError: empty, too long, in scientific notation, or with a character that no identifier has.
@@ -60,7 +64,7 @@ def normal(text: str) -> str:
         found = unicodedata.normalize("NFC", trimmed)
     if len(found) > LONGEST or len(found.encode()) > _LONGEST_BYTES:
         raise IdentifierError(f"an identifier of more than {LONGEST} characters", remedy="check the file")
-    if is_scientific(found):
+    if not shortened and is_scientific(found):
         raise IdentifierError(
             "an identifier in scientific notation, which has lost its digits",
             remedy="export it again with the column as text",

@@ -20,7 +20,7 @@ _WRONGLY_READ = tuple(permutations(_CODECS, 2))
 """In which encoding a text was written, and in which other one it was read."""
 _DEEPEST_REPAIR = 3
 _LABELS = "mrn|pid|patid|patientid|patienten|patient|pat|subject|id|nr|no|urn|uuid"
-_LABEL = re.compile(rf"(?:(?:{_LABELS})(?![^\W\d_])[\W_]*)+(?=\w*\d)")
+_LABEL = re.compile(rf"(?:[\W_]*(?:{_LABELS})(?:[\W_]+(?=\w)|(?=\d)))+")
 _MONTHS = ("jan", "feb", "mar|mär|maer|mrz", "apr", "may|mai", "jun", "jul", "aug", "sep", "oct|okt", "nov", "dec|dez")
 _MONTH_OF = {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split("|")}
 _MONTH = f"({'|'.join(_MONTH_OF)})[a-z]*"
@@ -31,10 +31,13 @@ _ISO_DATE = re.compile(r"(?:19|20)\d\d-(\d{1,2})-(\d{1,2})(?:[T ]0?0:00(?::00)?)
 _DECIMALS = re.compile(r"([\d.,' ]*\d)[.,]0+", re.ASCII)
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)", re.ASCII)
 _SEPARATORS = re.compile(r"[\W_]+")
+_SEPARATORS_BUT_MARKS = re.compile(r"[^\w?]+|_+")
 _PARTS = re.compile(r"[,;/|&+()\s]+")
 _MOST_PARTS = 20
 _LOST = re.compile(r"[^\x00-\x7f?]|\?")
 _READ_AS_DIGITS = str.maketrans("oil", "011")
+_REMARK = re.compile(r"(.*[^\W_])\s*[(\[{].+[)\]}]")
+_TYPED_IN_NUMBERS = re.compile(r"(?<=\d)[oil]+")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 _TWINS = {
     **dict(zip(map(ord, "авекмнорстухіѕј"), "abekmhopctyxisj", strict=True)),
@@ -125,7 +128,7 @@ def _keys(text: str) -> set[str]:
     if is_long(text):
         keys |= long_keys(_folded(text))
     if "?" in text or not text.isascii():
-        keys.add(_lossy(text))
+        keys |= _lossy(text)
     keys.discard("")
     return keys
 
@@ -145,7 +148,15 @@ def _readings(text: str) -> Iterator[str]:
             yield decimals[1]
         if (label := _LABEL.match(folded)) is not None:
             yield folded[label.end() :]
+        if (remark := _REMARK.fullmatch(folded)) is not None:
+            yield remark[1]
+        if (typed := _TYPED_IN_NUMBERS.sub(_as_digits, folded)) != folded:
+            yield typed
         yield from _days(folded)
+
+
+def _as_digits(letters: re.Match[str]) -> str:
+    return letters[0].translate(_READ_AS_DIGITS)
 
 
 def _foldings(text: str) -> Iterator[str]:
@@ -172,8 +183,7 @@ def _folded(text: str) -> str:
 def _plain(letter: str) -> str:
     if unicodedata.category(letter) in ("Mn", "Cf") or letter in "\u3164\u115f\u1160":
         return ""
-    digit = unicodedata.digit(letter, None)
-    return letter if digit is None else str(digit)
+    return _digit(letter)
 
 
 def _days(folded: str) -> Iterator[str]:
@@ -234,13 +244,22 @@ def _lost_letters(one: str, other: str) -> bool:
     """Whether question marks in one stand where the other has letters that an encoding lacks."""
     if ("?" in one) == ("?" in other):
         return False
-    lossy = _lossy(one)
-    return lossy == _lossy(other) and any(map(str.isalnum, lossy))
+    return any(any(map(str.isalnum, lossy)) for lossy in _lossy(one) & _lossy(other))
 
 
-def _lossy(text: str) -> str:
-    marked = _LOST.sub("?", unicodedata.normalize("NFC", text).casefold())
-    return re.sub(r"\?+", "?", marked)
+def _lossy(text: str) -> set[str]:
+    """Without separators, and with one question mark for all signs in a row that ASCII lacks.
+
+    Letters with accents are one such sign, or a letter and one.
+    """
+    digits = "".join(_digit(sign) for sign in text)
+    marked = {_LOST.sub("?", unicodedata.normalize(form, digits).lower()) for form in ("NFC", "NFD")}
+    return {_ZEROS.sub("", re.sub(r"\?+", "?", _SEPARATORS_BUT_MARKS.sub("", one))) for one in marked}
+
+
+def _digit(sign: str) -> str:
+    digit = None if sign.isascii() else unicodedata.digit(sign, None)
+    return sign if digit is None else str(digit)
 
 
 def _misread(one: str, other: str) -> bool:

@@ -1,0 +1,120 @@
+"""`fedforget-site revocations doubtful`: identifiers that look like a patient's, and who is meant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client.commands.ledger_access import Who, acting, opened
+from common.errors import InputError
+from common.terminal import AsJson, Folder, clear_errors, rows_table, show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from client.consent.actor import Actor
+    from client.consent.doubtful import Doubt
+    from client.consent.ledger import Ledger
+
+_COLUMNS = ("doubt", "receipt", "received", "identifier", "candidate", "patient", "set")
+
+
+def doubtful(
+    doubt: Annotated[str | None, typer.Argument(metavar="DOUBT", help="To answer one: its number.")] = None,
+    meant: Annotated[
+        list[int] | None, typer.Option("--is", metavar="CANDIDATE", help="Number of a patient who is meant.")
+    ] = None,
+    stranger: Annotated[bool, typer.Option("--stranger", help="None of them is meant.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Goes into the record; must name nobody.")] = "",
+    steward: Who = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="A new file that its owner alone can read.")
+    ] = None,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """List identifiers that look like a patient's and are not the same, or say who is meant.
+
+    Nobody who may be meant is used until then. Identifiers are shown on a terminal or written to --to FILE, never into
+    a pipe or JSON.
+    """
+    with clear_errors(), opened(folder) as ledger:
+        if doubt is None:
+            if meant or stranger:
+                raise InputError("which doubt is answered is missing", remedy="give its number")
+            _list(ledger, to, as_json=as_json)
+            return
+        if bool(meant) == stranger:
+            raise InputError("say who is meant", where="--is, --stranger", remedy="give --is CANDIDATE or --stranger")
+        _answer(ledger, doubt, frozenset(meant or ()), acting(steward), reason, as_json=as_json)
+
+
+def _answer(ledger: Ledger, number: str, meant: frozenset[int], actor: Actor, reason: str, *, as_json: bool) -> None:
+    from client.consent.doubtful import answer  # noqa: PLC0415 - the database
+    from client.consent.workflow import Said  # noqa: PLC0415
+
+    answered = answer(ledger, number, meant, Said(actor, reason.strip()))
+    used_again = len(answered.candidates) - len(meant)
+    fields = {
+        "doubt": number,
+        "receipt": answered.asked.receipt,
+        "revoked": len(meant),
+        "hold_ended": used_again,
+    }
+    said = f"{len(meant)} patient(s) have revoked under receipt {answered.asked.receipt}" if meant else "a stranger"
+    show(fields, f"{number}: {said}; the hold on {used_again} other(s) has ended", as_json=as_json)
+
+
+def _list(ledger: Ledger, to: Path | None, *, as_json: bool) -> None:
+    from client.consent.doubtful import doubts, hold_unheard  # noqa: PLC0415 - the database
+    from common.files import write_private  # noqa: PLC0415
+
+    # What an older version closed as unknown is heard now at the latest.
+    hold_unheard(ledger, ledger.known_patients())
+    found = doubts(ledger)
+    if as_json:
+        keys = ("doubt", "receipt", "received", "candidate", "set")
+        show([{key: row[key] for key in keys} for row in _rows(ledger, found, {})], "", as_json=True)
+        return
+    shows_names = to is not None or sys.stdout.isatty()
+    rows = _rows(ledger, found, ledger.identifiers() if shows_names and found else {})
+    if to is not None:
+        lines = ["\t".join(_COLUMNS), *("\t".join(map(str, row.values())) for row in rows)]
+        write_private(to, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+        show(None, f"{to}: {len(found)} doubts", as_json=False)
+        return
+    show(None, rows_table(_COLUMNS, [[row[name] for name in _COLUMNS] for row in rows]), as_json=False)
+    if found:
+        hint = "" if shows_names else "Identifiers are shown on a terminal, or written to a file by --to FILE.\n"
+        example = "fedforget-site revocations doubtful DOUBT --is CANDIDATE --reason TEXT (or --stranger)"
+        show(None, f"{hint}Answer: {example}", as_json=False)
+
+
+def _rows(ledger: Ledger, found: tuple[Doubt, ...], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    sets = ledger.subsets() if found else {}
+    return [
+        {
+            "doubt": doubt.number,
+            "receipt": doubt.asked.receipt,
+            "received": doubt.asked.received,
+            "identifier": _shown(names, doubt.asked.pseudonym),
+            "candidate": candidate.number,
+            "patient": _shown(names, candidate.pseudonym),
+            "set": str(sets[candidate.pseudonym]) if candidate.pseudonym in sets else "not registered",
+        }
+        for doubt in found
+        for candidate in doubt.candidates
+    ]
+
+
+def _shown(names: Mapping[str, str], pseudonym: str) -> str:
+    """An identifier in quotes, as white space at its ends may be the difference; signs that cannot be seen escaped."""
+    if not names:
+        return "(hidden)"
+    name = names.get(pseudonym)
+    if name is None:
+        return f"(not known: {pseudonym[:16]})"
+    return f"'{name}'" if name.isprintable() else ascii(name)
