@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
+from common.data.vocabulary import BUILTIN, VOCABULARY
 from common.disk import unwritable
 from common.errors import OutputError
 from common.model.card import ModelCard
 from server.manifest import Manifest, Metric
 
+PROGRAMS = ("predict.py", "network.py", "preparation.py")
+"""Of `server.export_files`."""
 EXAMPLE = '''"""Load these weights with nothing but torch and safetensors: `python example.py`."""
 
 import hashlib
@@ -33,7 +37,7 @@ print(f"{manifest['name']}: {len(weights)} tensors, {count} weights, classes {',
 
 
 def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Sequence[str], folder: Path) -> Path:
-    """Copy a verified version to a new folder, with `README.md` and `example.py`.
+    """Copy a verified version to a new folder, with `README.md`, and what runs it without FedForget.
 
     Raises:
         OutputError: the folder exists or cannot be written; nothing is left of it then.
@@ -49,6 +53,10 @@ def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Seq
             shutil.copy(path, folder / path.name)
         (folder / "README.md").write_text(model_card(manifest, card, lineage), encoding="utf-8")
         (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
+        for name in PROGRAMS:
+            (folder / name).write_bytes(files("server.export_files").joinpath(name).read_bytes())
+        if card.data.tokenizer == BUILTIN:
+            shutil.copy(VOCABULARY, folder / "vocabulary.json")
     except OSError as err:
         shutil.rmtree(folder, ignore_errors=True)
         raise unwritable(err, folder) from err
@@ -93,11 +101,38 @@ With 95 % intervals, on the patients that the sites keep for it.
 - Forgetting is measured by the attacks that were run. A membership AUC near .5 is evidence, no proof.
 - Weights can still hold traces of those who were trained on and have not revoked: hand them on with care.
 
+## Using it
+
+{_using(card)}
+
 ## Loading
 
 `python example.py` needs torch and safetensors only; it checks the files against `manifest.json` first. With FedForget
 installed, `common.model.checkpoint.load_checkpoint` gives the weights and the shape, and `ModelCard.build` the model.
 """
+
+
+def _using(card: ModelCard) -> str:
+    """How the inputs are prepared, in which order the outputs are, and whether that needs FedForget."""
+    order = ", ".join(f"{number} = {name}" for number, name in enumerate(card.classes))
+    own = card.model.image_encoder in {"small_cnn", "resnet7"} and card.model.text_encoder == "small_bert"
+    how = (
+        "`python predict.py image.png report.txt` prints the probability of each class. It needs torch and\n"
+        "safetensors, and Pillow to read the image; `network.py` is the network, `preparation.py` prepares the inputs."
+    )
+    if not own or card.data.tokenizer != BUILTIN:
+        how = (
+            "This version is built on a pretrained encoder or tokenizer of a folder of its own: FedForget and\n"
+            "transformers are needed to run it, with that folder."
+        )
+    return f"""{how}
+
+- Image: one channel, 8 bits. Deeper images are scaled from their least to their greatest value, colour becomes
+  luminance (ITU-R BT.601). The longer side becomes {card.data.image_size} pixels by area averaging, the rest of the
+  square is black; values are divided by 255. Convert DICOM to PNG first, with its window applied.
+- Report: at most {card.data.max_tokens} word pieces of `vocabulary.json` with `[CLS]` and `[SEP]`: lower case,
+  accents removed, split at white space and punctuation.
+- Outputs: logits `[3, batch, {len(card.classes)}]`. First axis: 0 = image, 1 = report, 2 = both. Last axis: {order}."""
 
 
 def _row(metric: Metric) -> str:

@@ -31,7 +31,7 @@ def describe(progress: Progress, terms: Terms, now: datetime) -> str:
     if progress.left_out:
         parts.append(f"left out: {', '.join(progress.left_out)}")
     left = seconds_left(progress, terms, now)
-    if left is not None:
+    if left is not None and (left > 0 or progress.waiting):
         parts.append(f"at most {span(left)} left" if left > 0 else "slower than the round before")
     elif progress.waiting and progress.until is not None:
         parts.append(f"nobody is waited for after {progress.until:%H:%M:%S} UTC")

@@ -10,10 +10,10 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from common.data.vocabulary import BUILTIN, VOCABULARY
 from common.errors import ConfigError
 
-BUILTIN = "builtin"
-VOCABULARY = Path(__file__).with_name("wordpiece.json")
+__all__ = ["BUILTIN", "VOCABULARY", "Tokenizer", "load_tokenizer"]
 
 
 @dataclass(frozen=True, slots=True)
