@@ -34,6 +34,7 @@ from client.holdings import HeldVersions
 from client.process import main
 from client.proxy import channel_options, proxy_of
 from client.settings import SiteFolder, heartbeat
+from client.study_counts import Registration
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
@@ -72,6 +73,13 @@ class Witness(Protocol):
         """Co-sign each other's logs, and attestations."""
 
 
+class Counts(Protocol):
+    """What the announcer needs of `client.study_counts.Registration`."""
+
+    def register(self, stub: CoordinationStub) -> messages.RegisterCountsReply | None:
+        """Register how many studies are trained on here."""
+
+
 class Links(Protocol):
     """What the announcer needs of `client.consent.linking.Linking`."""
 
@@ -101,11 +109,13 @@ class Announcer:
     max_skew: timedelta = timedelta(minutes=5)
     evidence: Witness | None = None
     links: Links | None = None
+    counts: Counts | None = None
     answered: Callable[[], None] = lambda: None
     """Called when the coordinator has answered a heartbeat."""
     _open: ExitStack = field(init=False, default_factory=ExitStack)
     _stub: CoordinationStub | None = field(init=False, default=None)
     _told: Waiting | None = field(init=False, default=None)
+    _counts_wait: bool = field(init=False, default=False)
     _unreadable: bool = field(init=False, default=False)
     _failures: int = field(init=False, default=0)
     _next_beat: float = field(init=False, default=0.0)
@@ -125,6 +135,7 @@ class Announcer:
             if found is not None:
                 self._announce(self._stub, found)
             if beat:
+                self._register(self._stub)
                 self._heartbeat(self._stub)
                 self._next_beat = now + self.every
                 self.answered()
@@ -165,6 +176,27 @@ class Announcer:
         if found != self._told:
             _log.info("announced: %d waiting", found.number)
         self._told = found
+
+    def _register(self, stub: CoordinationStub) -> None:
+        """What is wrong with the count keeps nothing else from being told."""
+        if self.counts is None:
+            return
+        try:
+            reply = self.counts.register(stub)
+        except FedForgetError as err:
+            _log.error("the number of studies is not registered: %s", err)
+            return
+        except grpc.RpcError as err:
+            refused = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            if not isinstance(err, grpc.Call) or err.code() not in refused:
+                raise
+            _log.error("the coordinator refuses the registered number of studies: %s", err.details())
+            return
+        if reply is not None and reply.pending and not self._counts_wait:
+            _log.warning(
+                "the coordinator has to approve the new number of studies; %d count until then", reply.in_force
+            )
+        self._counts_wait = reply is not None and reply.pending
 
     def _heartbeat(self, stub: CoordinationStub) -> None:
         sent = self.clock()
@@ -269,6 +301,7 @@ def run(folder: SiteFolder) -> NoReturn:
             max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
             evidence=Evidence(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
             links=Linking(ledger, lambda: read_linkage(folder)),
+            counts=Registration(folder),
             answered=heartbeat(folder, settings).touch,
         )
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -94,12 +94,26 @@ class RunningMean:
         return dict(self.means(like))
 
 
-def shares(studies: Mapping[str, int]) -> dict[str, float]:
-    """Share of each site in an average, from its registered number of studies."""
-    total = sum(studies.values())
+def shares(studies: Mapping[str, int], most: float = 1.0) -> dict[str, float]:
+    """Share of each site in an average, from its registered number of studies; they add up to 1.
+
+    No share is larger than `most`, or than equal shares would be: what is cut off goes to the others, by their numbers.
+    """
+    counted = {name: count for name, count in studies.items() if count > 0}
+    total = sum(counted.values())
     if total <= 0:
         raise WireError("no site has studies to train on")
-    return {name: count / total for name, count in studies.items()}
+    most = max(most, 1.0 / len(counted))
+    capped: set[str] = set()
+    while True:
+        free = {name: count for name, count in counted.items() if name not in capped}
+        left, of_free = 1.0 - most * len(capped), sum(free.values())
+        found = {name: most if name in capped else left * counted[name] / of_free for name in counted}
+        over = {name for name in free if found[name] > most * (1 + 1e-12)}
+        if not over or len(over) == len(free):
+            # All that are left would exceed it by rounding alone.
+            return found
+        capped |= over
 
 
 class DeltaSpool:

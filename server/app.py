@@ -16,6 +16,7 @@ from common.config import ExperimentConfig
 from common.errors import RefusedError
 from common.files import write_text
 from common.model.checkpoint import ModelCard, save_checkpoint
+from common.sql import transaction
 from server.campaign import run_campaign
 from server.downlink import Downlink
 from server.federation import Federation, Meter, connect, connect_registered
@@ -24,6 +25,7 @@ from server.journal import MemoryJournal
 from server.lifecycle import Carrier, log_round
 from server.progress import ProgressFile
 from server.quarantine import Quarantine
+from server.registration import in_force
 from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
 from server.training import train
 from server.update_gate import UpdateGate, check_aggregate, least_step
@@ -87,6 +89,9 @@ def watch(federation: Federation, house: House, terms: Terms, number: int) -> No
         if quarantine.bad(site, kind, reason, digest, campaign=number):
             federation.nodes = {name: node for name, node in federation.nodes.items() if name != site}
 
+    with transaction(house.engine) as session:
+        federation.counts = in_force(session)
+    federation.max_share = terms.gate.max_share
     federation.on_bad_reply = bad
     federation.check_aggregate = lambda kind, before, after: check_aggregate(after, before, kind, terms.gate)
     least = least_step(terms.gate, terms.experiment.unlearn)

@@ -19,7 +19,7 @@ from common.evaluation.figures import FederationFigures, SelectionFigures
 from common.evaluation.merge import AuditMerge
 from common.records import Subset
 from common.wire import RETAIN, EvaluateRequest, StatusReply
-from server.aggregation import State, shares, without_return
+from server.aggregation import State, without_return
 from server.federation import Federation, Meter
 from server.journal import Journal, step
 from server.states import CampaignState
@@ -96,10 +96,12 @@ def audit(
 
 def collect(federation: Federation) -> Collected:
     """Ask every site for its counts."""
-    return collected_of(federation.status(), None, "auto")
+    return collected_of(federation, federation.status(), None, "auto")
 
 
-def collected_of(statuses: Mapping[str, StatusReply], chosen: Collection[str] | None, aggregation: str) -> Collected:
+def collected_of(
+    federation: Federation, statuses: Mapping[str, StatusReply], chosen: Collection[str] | None, aggregation: str
+) -> Collected:
     """What the sites' answers come to; of those with revocations only the `chosen` forget, or all without a choice."""
     waiting = {
         name: status.pending
@@ -108,17 +110,12 @@ def collected_of(statuses: Mapping[str, StatusReply], chosen: Collection[str] | 
     }
     return Collected(
         forgetting=tuple(waiting),
-        retain_studies=retained_studies(statuses),
+        retain_studies=federation.retained(statuses),
         patients=sum(waiting.values()),
         pending=waiting,
         registered={name: statuses[name].registered for name in waiting},
         aggregation=chosen_aggregation(aggregation, len(waiting)),
     )
-
-
-def retained_studies(statuses: Mapping[str, StatusReply]) -> dict[str, int]:
-    """Studies to train on at each site that has some."""
-    return {name: status.retain_studies for name, status in statuses.items() if status.retain_studies > 0}
 
 
 class Aside(BaseModel):
@@ -146,7 +143,7 @@ def _forgetting(
         NobodyWaitsError: the chosen sites answered, and nobody waits there any more.
     """
     statuses = federation.status()
-    collected = collected_of(statuses, chosen, aggregation)
+    collected = collected_of(federation, statuses, chosen, aggregation)
     dropped = sorted(set(chosen or ()) - set(collected.forgetting))
     away = [name for name in dropped if name not in statuses]
     if not collected.forgetting:
@@ -301,7 +298,7 @@ def _retain(
                 federation,
                 RETAIN,
                 current,
-                shares(collected.retain_studies),
+                federation.shares(collected.retain_studies),
                 retention_config(config),
                 epochs=config.campaign.retention_epochs,
                 number=number,

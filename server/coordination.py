@@ -25,12 +25,13 @@ from sqlalchemy.orm import Session
 from common import grpc_server
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
-from common.errors import EvidenceError
+from common.errors import EvidenceError, RefusedError
 from common.installation import own_version
 from common.rate_limit import RateLimit
 from common.sql import transaction
-from server import linkage
+from server import linkage, registration
 from server.database import CampaignRow, EventRow, SiteRow
+from server.settings import GateConfig
 
 SERVICE = "fedforget.coordination.v1.Coordination"
 MAX_PENDING = 1_000_000
@@ -123,8 +124,10 @@ class Coordination:
         versions: Versions,
         limit: RateLimit | None = None,
         desk: Desk | None = None,
+        gate: GateConfig | None = None,
     ) -> None:
         self._engine, self._clock, self._versions, self._desk = engine, clock, versions, desk
+        self._gate = gate or GateConfig()
         self._limit = limit or RateLimit()
 
     @_answered
@@ -228,6 +231,22 @@ class Coordination:
             site = _admitted(session, pem)
             tokens, upto, others = linkage.exchange(session, site.name, request.tokens, request.after, MAX_DIGESTS)
         return messages.ExchangeTokensReply(tokens=tokens, upto=upto, others=others)
+
+    @_answered
+    def RegisterCounts(
+        self, request: messages.RegisterCountsRequest, context: grpc.ServicerContext
+    ) -> messages.RegisterCountsReply:
+        """Take down how many studies the site trains on; more than a small growth waits for an operator."""
+        now, pem = self._caller(context)
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            try:
+                row = registration.register(session, site, request.statement, self._gate, now)
+            except RefusedError as err:
+                raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(err)) from None
+            session.flush()
+            in_force = registration.in_force(session).get(site.name, 0)
+            return messages.RegisterCountsReply(in_force=in_force, pending=row.state == registration.PENDING)
 
     def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
         _, pem = self._caller(context)

@@ -252,7 +252,7 @@ def main() -> None:
         log.error("versions whose folder is gone: %s", ", ".join(found.missing))
     desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signing_key())
     server, _ = serve(
-        Coordination(house.engine, house.store.clock, house.registry, desk=desk),
+        Coordination(house.engine, house.store.clock, house.registry, desk=desk, gate=house.settings.gate),
         f"{house.settings.ports.listen}:{house.settings.ports.coordination}",
         certificate=house.folder.certificate.read_bytes(),
         key=house.folder.key.read_bytes(),

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
 from common import checks, probes
 from common.certificates import SERVER, check_issued, load_certificate
@@ -20,11 +21,13 @@ from common.private_keys import load_ec_key, load_signing_key
 from common.service import accepts, dialled
 from common.sql import open_database, transaction
 from common.up_lock import is_up, start_command
-from server.database import SiteRow, pending_migration
+from server.database import CampaignRow, SiteRow, pending_migration
 from server.event_log import examine as found_wrong
 from server.event_log import server_log
-from server.settings import ServerFolder, ServerSettings
+from server.registration import waiting
+from server.settings import PolicyConfig, ServerFolder, ServerSettings
 from server.up import secrets_of
+from server.waiting import site_states
 
 DISK, MEMORY = 20 * GIB, 8 * GIB
 """Versions of a model of some 100 M parameters beside Flower's database; replies of a round in the ServerApp."""
@@ -150,6 +153,8 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
             for name, state, seen, version in sites:
                 if state != "revoked":
                     yield _site(name, state, seen, version, now)
+            with transaction(engine) as session:
+                yield from _campaigns(session, settings.policy, now)
             yield from _log(folder, engine, now)
     except FedForgetError as err:
         yield Check("database", "fail", str(err), "see logs/")
@@ -167,6 +172,31 @@ def _log(folder: ServerFolder, engine: Engine, now: datetime) -> Iterator[Check]
         refused = {peer.origin: peer.trouble for peer in log.peers(session) if peer.trouble}
         size, problems = len(log.leaves(session)), found_wrong(session, log, owner)
     yield from checks.log(size, problems, refused, "fedforget-server log")
+
+
+def _campaigns(session: Session, policy: PolicyConfig, now: datetime) -> Iterator[Check]:
+    """Patients who wait and are not forgotten, and why."""
+    sites = site_states(session, policy)
+    for site in sites:
+        due, row = site.due(policy), f"revocations at {site.name}"
+        by_hand = "fix what it says, then fedforget-server campaign start"
+        if site.pending and site.needs_person(policy):
+            yield Check(row, "fail", f"{site.failures} campaigns in a row failed; {site.last_failure}", by_hand)
+        elif site.pending and due is not None and due < now:
+            yield Check(row, "fail", f"due since {due:%Y-%m-%d %H:%M} UTC", "fedforget-server campaign list")
+        elif site.pending and site.failures:
+            yield Check(row, "warn", site.last_failure, by_hand)
+        if site.active and site.aside_until is not None and now < site.aside_until:
+            detail = f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC"
+            yield Check(row, "warn", detail, "fedforget-site doctor there")
+        if (count := waiting(session, site.name)) is not None:
+            detail = f"{count.train_studies} registered, {count.reason}"
+            remedy = f"ask the hospital, then fedforget-server site approve-counts {site.name}"
+            yield Check(f"studies of {site.name}", "warn", detail, remedy)
+    running = session.scalars(select(CampaignRow).where(CampaignRow.open.is_(True))).first()
+    if running is not None and running.tries:
+        detail = f"{running.tries} failed tries: {running.reason}"
+        yield Check(f"campaign {running.number}", "warn", detail, f"fedforget-server campaign show {running.number}")
 
 
 def _site(name: str, state: str, seen: datetime | None, version: str, now: datetime) -> Check:

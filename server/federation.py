@@ -32,6 +32,7 @@ from common.instructions import Instruction
 from common.model.checkpoint import check_state
 from common.records import Subset
 from common.wire import STATUS, B, Body, StatusReply, StatusRequest, arrays_of, error_code, pack, shown, size, unpack
+from server.aggregation import shares
 from server.downlink import Downlink
 from server.progress import Unwatched, Watcher
 from server.signer import Scope, Signer
@@ -135,6 +136,10 @@ class Federation:
     registered: dict[str, StatusReply] = field(default_factory=dict)
     """What each site said of itself last."""
     watcher: Watcher = field(default_factory=Unwatched)
+    counts: Mapping[str, int] | None = None
+    """Studies that each site has registered; None in simulations, where what a site says of itself is taken."""
+    max_share: float = 1.0
+    """Of one site in an average."""
     refused: set[str] = field(default_factory=set)
     """Sites that answered with an error instead of doing what they were asked."""
 
@@ -218,6 +223,26 @@ class Federation:
         statuses = {name: reply for name, reply in replies if reply is not None}
         self.registered.update(statuses)
         return statuses
+
+    def retained(self, statuses: Mapping[str, StatusReply]) -> dict[str, int]:
+        """Studies to train on at each site that has some: what it says, and at most what it has registered."""
+        found = {}
+        for name, status in statuses.items():
+            most = status.retain_studies if self.counts is None else self.counts.get(name, 0)
+            if status.retain_studies > most:
+                log.warning("%s: has %d studies by its own word, %d registered", name, status.retain_studies, most)
+            found[name] = max(0, min(status.retain_studies, most))
+        return {name: count for name, count in found.items() if count}
+
+    def shares(self, studies: Mapping[str, int]) -> dict[str, float]:
+        """Share of each site in an average.
+
+        Raises:
+            UnavailableError: no site has studies, or none has registered any.
+        """
+        if not studies:
+            raise UnavailableError("no site that answers has registered studies to train on")
+        return shares(studies, self.max_share)
 
     def ask(
         self, kind: str, body: Body, state: Mapping[str, Tensor], sites: Collection[str]

@@ -11,13 +11,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.sql import transaction
 from server.database import CampaignRow, SiteRow
+from server.settings import PolicyConfig
+from server.waiting import site_states
 
 
 class FederationCollector(Collector):
     """Asks the database at each scrape; one that does not answer is a metric of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, policy: PolicyConfig | None = None) -> None:
         self._engine = engine
+        self._policy = policy or PolicyConfig()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing, so that registering asks no database."""
@@ -38,6 +41,13 @@ class FederationCollector(Collector):
         pending = GaugeMetricFamily("fedforget_site_pending", "Revocations that wait at the site.", labels=["site"])
         seen = GaugeMetricFamily("fedforget_site_seen_seconds", "Last heartbeat, Unix time.", labels=["site"])
         due = GaugeMetricFamily("fedforget_site_first_due_seconds", "First due date, Unix time.", labels=["site"])
+        failures = GaugeMetricFamily(
+            "fedforget_site_failed_campaigns", "Campaigns in a row that forgot nobody of the site's.", labels=["site"]
+        )
+        person = GaugeMetricFamily(
+            "fedforget_site_needs_person", "1 when campaigns for the site are started by hand only.", labels=["site"]
+        )
+        tries = GaugeMetricFamily("fedforget_campaign_failed_tries", "Of the open campaign, since its last step.")
         campaigns = GaugeMetricFamily("fedforget_campaigns", "Campaigns in each state.", labels=["state"])
         with transaction(self._engine) as session:
             for site in session.scalars(select(SiteRow).order_by(SiteRow.name)):
@@ -46,6 +56,11 @@ class FederationCollector(Collector):
                 for metric, moment in ((seen, site.seen), (due, site.first_due)):
                     if moment is not None:
                         metric.add_metric([site.name], moment.timestamp())
+            for standing in site_states(session, self._policy):
+                failures.add_metric([standing.name], standing.failures)
+                person.add_metric([standing.name], float(standing.needs_person(self._policy)))
+            running = session.scalars(select(CampaignRow.tries).where(CampaignRow.open.is_(True))).first()
+            tries.add_metric([], running or 0)
             for state, number in session.execute(select(CampaignRow.state, func.count()).group_by(CampaignRow.state)):
                 campaigns.add_metric([state], number)
-        return active, pending, seen, due, campaigns
+        return active, pending, seen, due, failures, person, tries, campaigns

@@ -22,7 +22,7 @@ from server.campaign import (
     NobodyWaitsError,
     UndecidableError,
     audit,
-    collected_of,
+    collect,
     run_campaign,
 )
 from server.campaign_store import CampaignStore, DatabaseJournal, GivenUpError
@@ -102,9 +102,7 @@ class Carrier:
 
     def _learn(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
         """Train a new model. Where revocations wait it forgets them, and is a retraining in every respect."""
-        collected, _ = step(
-            journal, "collect", Collected, lambda: (collected_of(self.federation.status(), None, "auto"), None)
-        )
+        collected, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
         active = self.registry.active()
         if row.kind == "training" and not collected.forgetting:
             reason = "a first model" if active is None else f"a new model in place of {active.name}"

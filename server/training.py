@@ -28,7 +28,7 @@ from common.wire import (
     TrainReply,
     TrainRequest,
 )
-from server.aggregation import RunningMean, State, shares
+from server.aggregation import RunningMean, State
 from server.federation import Federation, Meter
 from server.update_gate import measure
 
@@ -108,7 +108,7 @@ def train(
             on_round(known)
     else:
         state = federation.downlink.start(initial)
-    registered = shares({name: s.retain_studies for name, s in federation.status().items() if s.retain_studies})
+    registered = federation.shares(federation.retained(federation.status()))
     while not progress.finished and len(progress.rounds) < config.rounds:
         number = len(progress.rounds)
         after, record = average_round(
@@ -294,7 +294,7 @@ def train_references(
     """
     done_file = folder / "references.json"
     done: list[int] = json.loads(done_file.read_text()) if done_file.exists() else []
-    registered = shares({name: s.retain_studies for name, s in federation.status().items() if s.retain_studies})
+    registered = federation.shares(federation.retained(federation.status()))
     for reference in range(count):
         if reference in done:
             continue

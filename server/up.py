@@ -86,7 +86,7 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
                 folder.logs,
                 keep_all,
                 settings.ports.monitor,
-                [FederationCollector(engine)],
+                [FederationCollector(engine, settings.policy)],
                 [folder.tick],
                 as_json=as_json,
             )

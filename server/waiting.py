@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from server.database import CampaignRow, EventRow, SiteRow, VersionRow
 from server.manifest import Manifest
 from server.policy import SiteState
+from server.registration import waiting as waiting_count
 from server.settings import PolicyConfig
 from server.states import CampaignState
 from server.tries import backoff
@@ -53,6 +54,25 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
             )
         )
     return states
+
+
+def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
+    """What a person has to see to, by site."""
+    found: dict[str, list[str]] = {}
+    for site in site_states(session, policy):
+        wanted = []
+        if site.pending and site.needs_person(policy):
+            wanted.append(f"{site.failures} campaigns in a row forgot nobody here; {site.last_failure}")
+        elif site.pending and site.failures:
+            wanted.append(f"the last campaign forgot nobody here; {site.last_failure}")
+        if site.aside_until is not None:
+            wanted.append(f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC")
+        count = waiting_count(session, site.name)
+        if count is not None:
+            wanted.append(f"registers {count.train_studies} studies: site approve-counts {site.name}")
+        if wanted:
+            found[site.name] = wanted
+    return found
 
 
 def earliest_due(session: Session, policy: PolicyConfig) -> datetime | None:

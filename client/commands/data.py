@@ -72,6 +72,10 @@ def import_(
                 options,
                 decoded,
             )
+        if settings is not None:
+            from client.study_counts import signed_counts  # noqa: PLC0415 - the keys
+
+            signed_counts(place)
         values = asdict(report)
         sets = values.pop("sets")
         show(

@@ -140,3 +140,17 @@ class ExchangeTokensReply(_message.Message):
     upto: int
     others: int
     def __init__(self, tokens: _Optional[_Iterable[bytes]] = ..., upto: _Optional[int] = ..., others: _Optional[int] = ...) -> None: ...
+
+class RegisterCountsRequest(_message.Message):
+    __slots__ = ("statement",)
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    def __init__(self, statement: _Optional[bytes] = ...) -> None: ...
+
+class RegisterCountsReply(_message.Message):
+    __slots__ = ("in_force", "pending")
+    IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    in_force: int
+    pending: bool
+    def __init__(self, in_force: _Optional[int] = ..., pending: _Optional[bool] = ...) -> None: ...

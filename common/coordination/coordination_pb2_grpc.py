@@ -69,6 +69,11 @@ class CoordinationStub:
                 request_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensRequest.SerializeToString,
                 response_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensReply.FromString,
                 _registered_method=True)
+        self.RegisterCounts = channel.unary_unary(
+                '/fedforget.coordination.v1.Coordination/RegisterCounts',
+                request_serializer=common_dot_coordination_dot_coordination__pb2.RegisterCountsRequest.SerializeToString,
+                response_deserializer=common_dot_coordination_dot_coordination__pb2.RegisterCountsReply.FromString,
+                _registered_method=True)
 
 
 class CoordinationServicer:
@@ -123,6 +128,13 @@ class CoordinationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterCounts(self, request, context):
+        """How many studies the site trains on, with its signature: averages weigh by it. Sent before a heartbeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +172,11 @@ def add_CoordinationServicer_to_server(servicer, server):
                     servicer.ExchangeTokens,
                     request_deserializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensRequest.FromString,
                     response_serializer=common_dot_coordination_dot_coordination__pb2.ExchangeTokensReply.SerializeToString,
+            ),
+            'RegisterCounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterCounts,
+                    request_deserializer=common_dot_coordination_dot_coordination__pb2.RegisterCountsRequest.FromString,
+                    response_serializer=common_dot_coordination_dot_coordination__pb2.RegisterCountsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +368,33 @@ class Coordination:
             '/fedforget.coordination.v1.Coordination/ExchangeTokens',
             common_dot_coordination_dot_coordination__pb2.ExchangeTokensRequest.SerializeToString,
             common_dot_coordination_dot_coordination__pb2.ExchangeTokensReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterCounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedforget.coordination.v1.Coordination/RegisterCounts',
+            common_dot_coordination_dot_coordination__pb2.RegisterCountsRequest.SerializeToString,
+            common_dot_coordination_dot_coordination__pb2.RegisterCountsReply.FromString,
             options,
             channel_credentials,
             insecure,

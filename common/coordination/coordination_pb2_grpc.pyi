@@ -16,6 +16,8 @@ from common.coordination.coordination_pb2 import (
     ExchangeTokensRequest,
     HeartbeatReply,
     HeartbeatRequest,
+    RegisterCountsReply,
+    RegisterCountsRequest,
     StatusReply,
     StatusRequest,
 )
@@ -34,6 +36,7 @@ class CoordinationStub:
     ExchangeCheckpoint: _Call[ExchangeCheckpointRequest, ExchangeCheckpointReply]
     ExchangeAttestations: _Call[ExchangeAttestationsRequest, ExchangeAttestationsReply]
     ExchangeTokens: _Call[ExchangeTokensRequest, ExchangeTokensReply]
+    RegisterCounts: _Call[RegisterCountsRequest, RegisterCountsReply]
     def __init__(self, channel: grpc.Channel) -> None: ...
 
 class CoordinationServicer(Protocol):
@@ -52,5 +55,8 @@ class CoordinationServicer(Protocol):
     def ExchangeTokens(
         self, request: ExchangeTokensRequest, context: grpc.ServicerContext, /
     ) -> ExchangeTokensReply: ...
+    def RegisterCounts(
+        self, request: RegisterCountsRequest, context: grpc.ServicerContext, /
+    ) -> RegisterCountsReply: ...
 
 def add_CoordinationServicer_to_server(servicer: CoordinationServicer, server: grpc.Server) -> None: ...

@@ -80,14 +80,22 @@ def _compare(name: str, found: str, given: str | None) -> None:
 
 @app.command("list", epilog="Example: fedforget-server site list --dir federation --json")
 def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show all hospitals."""
+    """Show all hospitals, and what needs a person."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
     from server.database import SiteRow  # noqa: PLC0415
+    from server.registration import in_force  # noqa: PLC0415
+    from server.settings import ServerFolder  # noqa: PLC0415
+    from server.waiting import needs  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
-        rows = [_summary(row) for row in session.scalars(select(SiteRow).order_by(SiteRow.name))]
-        columns = ("name", "state", "seen", "waiting", "first due", "version")
+        found = session.scalars(select(SiteRow).order_by(SiteRow.name)).all()
+        studies, open_needs = in_force(session), needs(session, ServerFolder(folder).settings().policy)
+        rows = [
+            _summary(row) | {"studies": studies.get(row.name), "needs": "; ".join(open_needs.get(row.name, ()))}
+            for row in found
+        ]
+        columns = ("name", "state", "seen", "waiting", "first due", "version", "studies", "needs")
         show(rows, rows_table(columns, (row.values() for row in rows)), as_json=as_json)
 
 
@@ -98,12 +106,19 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
 
     from server.database import EventRow, unsigned64  # noqa: PLC0415
     from server.enrolment import find  # noqa: PLC0415
+    from server.registration import history, in_force  # noqa: PLC0415
+    from server.settings import ServerFolder  # noqa: PLC0415
+    from server.waiting import needs  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
         row = find(session, name)
         events = session.scalars(select(EventRow).where(EventRow.site == name).order_by(EventRow.id))
         happened = [{"at": event.at, "kind": event.kind, "detail": event.detail} for event in events]
+        counts = history(session, name)
         fields = _summary(row) | {
+            "studies": in_force(session).get(name),
+            "needs": "; ".join(needs(session, ServerFolder(folder).settings().policy).get(name, ())),
+            "aside_until": row.aside_until,
             "enrolled": row.enrolled,
             "revoked": row.revoked,
             "bad_replies": row.bad_replies,
@@ -111,10 +126,16 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
             "signing_key": PublicKey.from_pem(row.signing_key.encode()).keyid,
             "certificate_until": read_certificate(row.certificate.encode(), name).not_valid_after_utc,
         }
+        registered = [
+            {"received": count.received, "studies": count.train_studies, "state": count.state, "reason": count.reason}
+            for count in counts
+        ]
         human = Group(
-            fields_table(fields), rows_table(("at", "what", "detail"), (event.values() for event in happened))
+            fields_table(fields),
+            rows_table(("registered", "studies", "state", "why"), (count.values() for count in registered)),
+            rows_table(("at", "what", "detail"), (event.values() for event in happened)),
         )
-        show(fields | {"events": happened}, human, as_json=as_json)
+        show(fields | {"counts": registered, "events": happened}, human, as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server site revoke north --reason 'left the federation' --dir federation")
@@ -140,6 +161,24 @@ def readmit(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> 
     with clear_errors(), _session(folder) as session:
         readmit_site(session, name, datetime.now(UTC))
         show({"site": name, "state": "active"}, f"{name} takes part again", as_json=as_json)
+
+
+@app.command("approve-counts", epilog="Example: fedforget-server site approve-counts north --dir federation")
+def approve_counts(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the record.")] = "",
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Let a hospital's new number of studies into force, after asking the hospital whether it is right."""
+    from server.enrolment import find  # noqa: PLC0415 - the database's code
+    from server.registration import approve as approve_count  # noqa: PLC0415
+
+    with clear_errors(), _session(folder) as session:
+        find(session, name)
+        row = approve_count(session, name, reason, datetime.now(UTC))
+        human = f"{name} counts with {row.train_studies} studies from the next campaign on"
+        show({"site": name, "studies": row.train_studies, "state": row.state}, human, as_json=as_json)
 
 
 def _summary(row: SiteRow) -> dict[str, object]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from common.errors import ConfigError, UnavailableError
 from common.model.checkpoint import state_digest
 from common.wire import UNLEARN, UnlearnReply, UnlearnRequest
-from server.aggregation import DeltaSpool, RunningMean, State, shares
+from server.aggregation import DeltaSpool, RunningMean, State
 from server.federation import Meter
 from server.unlearning.base import NotUnlearnedError, Task, chosen_aggregation, others_round
 from server.update_gate import measure
@@ -63,7 +63,7 @@ def at_sites(task: Task) -> State:
 
 def _naive(task: Task) -> State:
     """Plain FedAvg of the unlearned model with the others', who train on: keeps only p of the unlearning step."""
-    registered = shares(task.collected.retain_studies)
+    registered = task.federation.shares(task.collected.retain_studies)
     mean = RunningMean()
     for name, after in _unlearn(task, task.parent, task.collected.forgetting):
         mean.add(after, registered[name])

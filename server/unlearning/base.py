@@ -16,7 +16,7 @@ from common.evaluation.merge import Eligible
 from common.model.checkpoint import ModelCard
 from common.records import Subset
 from common.wire import RETAIN
-from server.aggregation import State, shares
+from server.aggregation import State
 from server.federation import Federation, Meter
 from server.journal import Journal, step
 from server.training import Round, average_round
@@ -149,7 +149,7 @@ def note_missing(journal: Journal, record: Round) -> None:
 
 def others_round(task: Task) -> tuple[State, float] | None:
     """A retention round from the parent at the sites that forget nobody, and their share of all; None if all forget."""
-    registered = shares(task.collected.retain_studies)
+    registered = task.federation.shares(task.collected.retain_studies)
     others = {name: share for name, share in registered.items() if name not in task.collected.forgetting}
     if not others:
         return None

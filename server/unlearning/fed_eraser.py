@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.errors import ConfigError, UnavailableError
 from common.wire import RETAIN, TrainReply, TrainRequest
-from server.aggregation import RunningMean, State, shares
+from server.aggregation import RunningMean, State
 from server.federation import Meter
 from server.journal import step
 from server.training import Round
@@ -61,7 +61,7 @@ def _rounds(past: Past, interval: int) -> list[Round]:
 
 def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
     federation, config = task.federation, task.config
-    registered = shares(task.collected.retain_studies)
+    registered = task.federation.shares(task.collected.retain_studies)
     request = TrainRequest(
         config=config.train, epochs=config.unlearn.fed_eraser.epochs, round=past.round, seed=config.seed
     )

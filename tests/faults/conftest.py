@@ -22,12 +22,15 @@ from client.enrolment import join
 from client.settings import SiteFolder
 from client.setup import Asked, create_site
 from client.site import Site
+from client.study_counts import signed_counts
 from common.files import write_text
 from common.records import Subset
 from common.sql import open_database, transaction
+from server.database import SiteRow
 from server.enrolment import approve, open_authority, read_request
 from server.house import House, open_house
-from server.settings import ServerFolder
+from server.registration import register
+from server.settings import GateConfig, ServerFolder
 from server.setup import create_server
 
 NAMES = ("north", "south")
@@ -176,4 +179,7 @@ def _enrol(world: Path, settings: str) -> None:
         card = read_card(folder.experiment_file)
         manifest = read_source(write_manifest(world / "data" / name, name, number), card)
         import_data(folder.root, manifest, card, SiteOptions(name=name, seed=0, distinct_ids=True), lambda *_: None)
+        statement = signed_counts(folder)
+        with transaction(engine) as session:
+            register(session, session.get_one(SiteRow, name), statement, GateConfig(), now)
     engine.dispose()
