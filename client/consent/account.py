@@ -24,7 +24,7 @@ from common.sql import reading
 
 _FORGOTTEN = (State.UNLEARNED, State.RETRAINED)
 _NO_CAMPAIGN = {
-    State.EXCLUDED: "the model never learned from the patient: no campaign was needed",
+    State.EXCLUDED: "nobody of this identifier is in the site's data: no campaign was needed",
     State.EVALUATION_ONLY: "the model never learned from the patient: no campaign was needed",
     State.REFUSED: "the revocation was refused: no campaign followed",
     State.USE_STOPPED: "an opt-out stops use and leaves the model as it was: no campaign followed",

@@ -127,7 +127,7 @@ def compose(
 
 def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
     state, why = subject.standing.state, _extension(subject.history)
-    if state not in LIFTED:
+    if state not in LIFTED and state is not State.EXCLUDED:
         yield texts["stopped"].format(**values)
     if state in _WAITING:
         yield texts["waiting"].format(**values)

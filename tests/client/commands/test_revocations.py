@@ -236,7 +236,7 @@ def test_where_the_record_says_nothing_it_says_why(site: SiteFolder, tmp_path: P
         ),
         ("pending", "no campaign has ended for it so far"),
         ("evaluation-only", "the model never learned from the patient: no campaign was needed"),
-        ("excluded-before-training", "the model never learned from the patient: no campaign was needed"),
+        ("excluded-before-training", "nobody of this identifier is in the site's data: no campaign was needed"),
     ]
     assert all(row["audit"] is None for row in rows)
     assert [len(row["rounds"]) for row in rows] == [0, 1, 0, 0, 0, 0]

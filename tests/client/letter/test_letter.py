@@ -53,7 +53,7 @@ WORDS = {
     State.PENDING: "It will be made to forget them",
     State.IN_CAMPAIGN: "It will be made to forget them",
     State.ESCALATED: "did not pass our tests",
-    State.EXCLUDED: "had never been used to train",
+    State.EXCLUDED: "we know nobody by the number",
     State.EVALUATION_ONLY: "only been used to measure",
     State.UNLEARNED: "By 20 November 2026 the model was changed to forget",
     State.RETRAINED: "By 20 November 2026 the model was trained anew",
@@ -75,7 +75,7 @@ def test_every_state_is_said_in_plain_words(state):
     for other, words in WORDS.items():
         assert (words in page) == (words == WORDS[state]), other
     assert ("you get our answer by 2 December 2026" in page.replace("You get", "you get")) == (state not in TERMINAL)
-    assert ("We stopped using your data on 3 November 2026" in page) == (state not in LIFTED)
+    assert ("We stopped using your data on 3 November 2026" in page) == (state not in {*LIFTED, State.EXCLUDED})
     assert "3f9c1a5b7d2e4860" in page
 
 
