@@ -21,7 +21,7 @@ from client.consent.revocation import OPEN, STATED_SOURCE, Standing, State, is_d
 from client.consent.vault import Vault
 from client.database import LOG, HoldingRow
 from client.settings import SiteFolder
-from common.errors import InputError
+from common.errors import EvidenceError, InputError
 from common.event_log import Clock, EventLog, Record, only, origin_of, signed_by
 from common.evidence import dsse
 from common.evidence.canonical import Json, canonical, parse_canonical
@@ -87,13 +87,22 @@ class SiteLog:
             InputError: the key cannot be read.
         """
         with self.session() as session:
-            records = [*self._revocations(session), *_holds(session), *_access(session), *_holdings(session)]
+            # A revocation comes before all that follows from it; the rest in the order in which it happened.
+            later = sorted([*_access(session), *_holdings(session)], key=lambda dated: dated[0])
+            records = [*self._revocations(session), *_holds(session), *(record for _, record in later)]
             return self.log.append(session, records, self.key())
 
-    def audited(self, campaign: int, digest: str) -> None:
-        """Log which figures were reported of a candidate, by digest."""
+    def audited(self, campaign: int, digest: str, *, read_patients: bool) -> None:
+        """Log which figures were reported of a candidate, by digest, after the access that they come from.
+
+        Raises:
+            EvidenceError: they are of patients whom no access was opened for.
+        """
+        self.follow()
         document = canonical({"campaign": campaign, "figures": digest})
         with self.session() as session:
+            if read_patients and self.log.opened(session, f"access-opened:{campaign}") is None:
+                raise EvidenceError(f"campaign {campaign} audits patients to be forgotten without an access on record")
             self.log.append(session, [Record(f"audited:{campaign}:{digest}", "audited", document)], self.key())
 
     def reported(self, session: Session, campaign: int, digest: str) -> bool:
@@ -289,7 +298,7 @@ def _holds(session: Session) -> Iterator[Record]:
             yield Record(f"hold-ended:{receipt}", "use-resumed", ended)
 
 
-def _access(session: Session) -> Iterator[Record]:
+def _access(session: Session) -> Iterator[tuple[datetime, Record]]:
     """Since when a campaign may read its patients, until when it could, and how much was deleted then."""
     times = Counter[tuple[str, int]]()
     for row in session.scalars(select(AccessRow).where(AccessRow.campaign > 0).order_by(AccessRow.id)).all():
@@ -298,15 +307,15 @@ def _access(session: Session) -> Iterator[Record]:
         times[row.what, row.campaign] += 1
         # The first time has the name that it always had, which tells what earlier releases have logged.
         again = f":{times[row.what, row.campaign]}" if times[row.what, row.campaign] > 1 else ""
-        yield Record(f"access-{row.what}:{row.campaign}{again}", f"access-{row.what}", canonical(document))
+        yield row.at, Record(f"access-{row.what}:{row.campaign}{again}", f"access-{row.what}", canonical(document))
 
 
-def _holdings(session: Session) -> Iterator[Record]:
+def _holdings(session: Session) -> Iterator[tuple[datetime, Record]]:
     for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest)).all():
         for kind, at in (("version-kept", row.received), ("purged", row.purged)):
             if at is not None:
                 document = canonical({"at": time_text(at), "kind": kind, "version": row.name, "weights": row.digest})
-                yield Record(f"{kind}:{row.digest}:{time_text(at)}", kind, document)
+                yield at, Record(f"{kind}:{row.digest}:{time_text(at)}", kind, document)
 
 
 def _second_after(moment: datetime) -> datetime:

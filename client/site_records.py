@@ -76,7 +76,8 @@ class SiteRecords:
         if campaign and self._kept and self._enrolled:
             digest = reported_digest(figures.membership, figures.groups["test"]["fused"])
             with opened(self.folder.database_url) as engine:
-                self._log(engine).audited(campaign, digest)
+                read = any(found.forget_patients for found in figures.membership.values())
+                self._log(engine).audited(campaign, digest, read_patients=read)
 
     def _versions(self, engine: Engine) -> HeldVersions:
         return HeldVersions(self.folder.root / "models", engine, lambda: datetime.now(UTC))

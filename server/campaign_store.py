@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Clock = Callable[[], datetime]
+CANDIDATE, OVERRULED = "candidate", "overruled"
+"""Steps: a candidate that was not published, and that a person published it all the same."""
 
 
 class GivenUpError(RefusedError):
@@ -166,8 +168,51 @@ class CampaignStore:
             row.attempt += 1
 
     def clean(self, number: int) -> None:
-        """Delete the weights between its steps, which remember."""
-        shutil.rmtree(self.folder(number), ignore_errors=True)
+        """Delete the weights between its steps, which remember; all but what a person may still publish."""
+        kept = self.folder(number) / f"{CANDIDATE}.safetensors"
+        if not kept.exists() or self.get(number).state != CampaignState.REJECTED:
+            shutil.rmtree(self.folder(number), ignore_errors=True)
+            return
+        for path in self.folder(number).iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != kept:
+                path.unlink(missing_ok=True)
+
+    def drop_candidates(self, newest: int, before: datetime) -> None:
+        """Delete rejected candidates that nobody may publish any more: too old, or of before campaign `newest`."""
+        for row in self.all():
+            out = row.changed < before or row.number < newest
+            if out and row.state == CampaignState.REJECTED and self.folder(row.number).is_dir():
+                shutil.rmtree(self.folder(row.number), ignore_errors=True)
+
+    def overrule(self, number: int, reason: str, newest: int) -> None:
+        """Open a rejected campaign once more, so that its candidate is published because a person says so.
+
+        `newest` is the campaign of the active version: a candidate of before it would take its place unseen.
+
+        Raises:
+            InputError: there is no such campaign, or no reason.
+            RefusedError: it was not rejected, its candidate is gone or was not kept, or another campaign is open.
+        """
+        if not reason.strip():
+            raise InputError("no reason", where="--reason", remedy="say why; it stands in the record")
+        row, now = self.get(number), self.clock()
+        if row.state != CampaignState.REJECTED:
+            raise RefusedError(f"campaign {number} is {row.state}: only a rejected one can be overruled")
+        if not (self.folder(number) / f"{CANDIDATE}.safetensors").exists() or number < newest:
+            raise RefusedError(f"campaign {number} has no candidate that may still be published")
+        try:
+            with transaction(self.engine) as session:
+                row = _locked(session, number)
+                trained = row.kind != "unlearning" or session.scalars(_phase(number, "state:retraining")).first()
+                row.state = CampaignState.RETRAINING if trained else CampaignState.DECIDING
+                row.open, row.retry_at, row.run, row.tries, row.changed = True, None, None, 0, now
+                row.reason = f"overruled: {reason}"
+                session.add(PhaseRow(campaign=number, step=OVERRULED, finished=now, body={"reason": reason}))
+                _event(session, now, number, "overruled", reason)
+        except IntegrityError:
+            raise RefusedError("another campaign is open, or this one was overruled before") from None
 
     def folder(self, number: int) -> Path:
         """Where its weights between two steps lie."""

@@ -88,9 +88,15 @@ class Coordinator:
         else:
             self._plan()
         self._stop_ended()
+        self._drop_candidates()
         gone = self.house.registry.collect(self.house.store.clock(), self.house.settings.policy.quarantine_days)
         if gone:
             log.info("weights of %s deleted, their records stay", ", ".join(gone))
+
+    def _drop_candidates(self) -> None:
+        active, policy = self.house.registry.active(), self.house.settings.policy
+        before = self.house.store.clock() - timedelta(days=policy.quarantine_days)
+        self.house.store.drop_candidates((active.campaign or 0) if active else 0, before)
 
     def _nodes(self) -> None:
         """Let the nodes of active sites in, under the key they have now, and shut all others out."""

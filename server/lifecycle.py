@@ -25,12 +25,12 @@ from server.campaign import (
     collect,
     run_campaign,
 )
-from server.campaign_store import CampaignStore, DatabaseJournal, GivenUpError
+from server.campaign_store import CANDIDATE, OVERRULED, CampaignStore, DatabaseJournal, GivenUpError
 from server.database import CampaignRow
 from server.federation import Federation
 from server.journal import step
 from server.judging import Verdict, judge_candidate, judge_training, why_undecidable
-from server.publication import How, Proposed, Publisher
+from server.publication import How, Overruled, Proposed, Publisher
 from server.registry import Registry
 from server.set_aside import set_aside, suspended, unlearned
 from server.settings import Terms
@@ -95,7 +95,12 @@ class Carrier:
         return state
 
     def _work(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
-        if row.kind in {"training", "retraining"}:
+        overruled, candidate = journal.get(OVERRULED, Overruled), journal.get(CANDIDATE, Proposed)
+        if overruled is not None and candidate is not None:
+            proposed, state = candidate
+            reason = f"published by a person: {overruled[0].reason}; {proposed.reason}"
+            self.publisher.publish(row.number, state, journal, proposed.model_copy(update={"reason": reason}))
+        elif row.kind in {"training", "retraining"}:
             self._learn(row, journal, terms)
         else:
             self._forget(row, journal, terms)
@@ -152,6 +157,9 @@ class Carrier:
         if verdict.publishes:
             self.publisher.publish(number, done.state, journal, proposed)
             return
+        if verdict.outcome == "accepted" and terms.policy.undecided != "retrain" and terms.policy.may_overrule:
+            # Other sites' vetoes alone stop it; what is still remembered nobody may publish.
+            journal.put(CANDIDATE, proposed, done.state)
         self._undecided(number, parent, verdict, journal, terms)
 
     def _candidate(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> Campaign:
@@ -260,12 +268,14 @@ class Carrier:
             Verdict,
             lambda: (judge_training(before, figures, config.decision), None),
         )
-        if not verdict.publishes:
-            journal.enter(CampaignState.REJECTED, f"{reason}; the {how} model is not published: {verdict.text}")
-            return
         sites = sorted(done.sites - {name for r in done.rounds for name in r.missing})
         provenance = self.publisher.provenance(terms, done.rounds, figures, sites)
         proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
+        if not verdict.publishes:
+            if terms.policy.may_overrule:
+                journal.put(CANDIDATE, proposed, done.state)
+            journal.enter(CampaignState.REJECTED, f"{reason}; the {how} model is not published: {verdict.text}")
+            return
         self.publisher.publish(number, done.state, journal, proposed)
 
     def _collected(self, journal: DatabaseJournal) -> Collected | None:

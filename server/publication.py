@@ -42,6 +42,12 @@ class Published(BaseModel):
     reason: str = ""
 
 
+class Overruled(BaseModel):
+    """Why a person publishes what was rejected."""
+
+    reason: str
+
+
 class Proposed(BaseModel):
     """What a campaign would publish; its weights stand beside it."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import InputError
+from common.errors import InputError, RefusedError
 from common.terminal import AsJson, Folder, clear_errors, rows_table, show, sub_app
 from common.up_lock import is_up, start_command
 
@@ -88,6 +88,24 @@ def watch(
                 raise InputError("there is no campaign yet", remedy="run `fedforget-server train`")
             number = rows[-1].number
         follower.follow(number)
+
+
+@app.command(epilog="Example: fedforget-server campaign publish 3 --reason 'the veto is a fault' --dir federation")
+def publish(
+    number: Number,
+    reason: Annotated[str, typer.Option("--reason", help="Stands in the record, the log and the version's history.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Publish what the utility decision or a veto stopped, on a person's responsibility."""
+    with clear_errors():
+        house = _open(folder)
+        if not house.terms.model_validate(house.store.get(number).settings).policy.may_overrule:
+            raise RefusedError("policy.may_overrule was off when the campaign was planned")
+        active = house.registry.active()
+        house.store.overrule(number, reason, (active.campaign or 0) if active else 0)
+        human = f"campaign {number} is open again and will be published"
+        show({"number": number, "state": "overruled"}, human, as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server campaign cancel 3 --reason 'sent by mistake' --dir federation")

@@ -644,3 +644,20 @@ def test_a_hospital_signs_no_attestation_that_binds_another_unlearning(world: Wo
     world.talk()
     world.talk()
     assert "waits for the signature of north" in world.said(number)
+
+
+def test_the_log_has_the_permission_to_read_patients_before_what_was_read(world: World) -> None:
+    world.carry("training")
+    number = world.forget("north", decision=LENIENT)
+    log = world.logs["north"]
+    with log.session() as session:
+        positions = {item.source: item.position for item in log.log.vault(session) if item.position is not None}
+        audits = [at for source, at in positions.items() if source.startswith(f"audited:{number}:")]
+        assert audits
+        assert positions[f"access-opened:{number}"] < min(audits)
+        assert max(audits) < positions[f"ended:{number}"]
+
+
+def test_figures_of_patients_without_an_access_on_record_are_not_reported(world: World) -> None:
+    with pytest.raises(EvidenceError, match="without an access"):
+        world.logs["north"].audited(7, "0" * 64, read_patients=True)

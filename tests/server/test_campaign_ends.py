@@ -10,11 +10,13 @@ from campaign_world import LENIENT, NOW
 from sqlalchemy import select
 
 from client.site import Site
-from common.errors import RefusedError
+from common.errors import InputError, RefusedError
 from common.sql import transaction
+from server import lifecycle
 from server.attestation import begin, find
 from server.database import EventRow
 from server.federation import Federation
+from server.judging import Verdict
 from server.policy import Start, Wait, decide, overdue
 from server.settings import PolicyConfig
 from server.tries import failed_before
@@ -237,3 +239,42 @@ def test_a_training_while_nobody_waits_forgets_nobody_and_says_what_it_replaces(
     with transaction(here.engine) as session:
         begin(session)
         assert find(session, number) is None
+
+
+def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(world, monkeypatch):
+    here = world().trained()
+    here.revoke("north")
+    number = here.plan("training")
+    worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=("south: worse",))
+    monkeypatch.setattr(lifecycle, "judge_training", lambda *_: worse)
+    assert here.carry(number) == "rejected"
+    assert "certainly worse" in here.store.get(number).reason
+    assert here.registry.active().name == "v0001"
+    assert [path.name for path in here.store.folder(number).iterdir()] == ["candidate.safetensors"]
+    assert here.sites["north"].forget, "nobody is told to be forgotten"
+    with pytest.raises(InputError):
+        here.store.overrule(number, " ", 1)
+    with pytest.raises(RefusedError, match="no candidate"):
+        here.store.overrule(number, "too late", number + 1)
+    here.store.overrule(number, "south's test set is broken", 1)
+    assert here.carry(number) == "published"
+    assert "published by a person: south's test set is broken" in here.store.get(number).reason
+    assert here.registry.get("v0001").state == "quarantined"
+    assert ("overruled", None) in here.kinds(number)
+    assert not here.sites["north"].forget
+    assert not here.store.folder(number).exists()
+
+
+def test_a_rejected_candidate_is_deleted_after_its_time_or_when_another_version_came(world, monkeypatch):
+    here = world().trained()
+    number = here.plan("training")
+    worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=())
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "judge_training", lambda *_: worse)
+        assert here.carry(number) == "rejected"
+    here.store.drop_candidates(1, NOW - timedelta(days=30))
+    assert here.store.folder(number).exists()
+    here.store.drop_candidates(number + 1, NOW - timedelta(days=30))
+    assert not here.store.folder(number).exists()
+    with pytest.raises(RefusedError, match="no candidate"):
+        here.store.overrule(number, "why not", 1)
