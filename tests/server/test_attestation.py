@@ -48,6 +48,7 @@ from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log import Entry
 from common.evidence.log_checkpoint import Checkpoint, sign_checkpoint
 from common.evidence.schema import decode
+from common.evidence.statements import rounded
 from common.files import write_private
 from common.log_report import export as export_log
 from common.model.checkpoint import ModelCard
@@ -413,7 +414,7 @@ def check_the_record_of_a_hospital(world: World, number: int, said: statements.U
     (table, _) = csv.DictReader((tmp_path / "record.csv").read_text().splitlines())
     assert (table["outcome"], table["versions"]) == ("accepted", "v0001")
     assert table["rounds"] == str(len(first["rounds"]))
-    assert f"{said.metrics[1].name}: {said.metrics[1].value} (" in table["metrics"]
+    assert f"{said.metrics[1].name}: {rounded(said.metrics[1].value)} (" in table["metrics"]
 
 
 def changed(data: bytes, at: int) -> bytes:

@@ -166,12 +166,20 @@ def _outcome(
     )
 
 
-def study(world: World, seeds: Sequence[int], tell: Callable[[int, Outcome], None] = lambda *_: None) -> list[Outcome]:
-    """Plays with these seeds."""
+def study(
+    world: World,
+    seeds: Sequence[int],
+    tell: Callable[[int, Outcome], None] = lambda *_: None,
+    minutes: float = 1e6,
+) -> list[Outcome]:
+    """Plays with these seeds, as many as fit into so many minutes."""
     with world.played(world.root / "first", SITES[0], lambda _, reply: reply).house() as house:
         before = scored(world, house.registry.load("v0001"))
     outcomes = []
+    end = time.monotonic() + 60.0 * minutes
     for number, seed in enumerate(seeds):
+        if time.monotonic() > end:
+            break
         outcomes.append(one(world, seed, before))
         tell(number, outcomes[-1])
     return outcomes
@@ -242,6 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
     parser.add_argument("--write", type=Path, default=None)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -258,8 +267,10 @@ def main() -> None:
                 sys.stdout.write(f"{number} after {time.monotonic() - begin:.0f} s: {text}\n")
                 sys.stdout.flush()
 
-        outcomes = study(world, range(asked.first, asked.first + asked.runs), tell)
+        outcomes = study(world, range(asked.first, asked.first + asked.runs), tell, asked.minutes)
         text = report(outcomes, time.monotonic() - begin)
+        if len(outcomes) < asked.runs:
+            text += f"\n{asked.runs} were asked for; the time was over before.\n"
         sys.stdout.write(text)
         if asked.write:
             asked.write.write_text(text)
