@@ -265,3 +265,34 @@ def test_a_mimic_folder_is_imported_with_its_folds(tmp_path: Path, folder: Path,
     (tmp_path / "card.json").write_text(mimic.model_dump_json(), encoding="utf-8")
     report = imported(root, folder, "--split", str(split), "--card", str(tmp_path / "card.json"))
     assert (report["patients"], report["sets"]["train"]) == (10, {"0": 2, "1": 1, "2": 0, "3": 1})  # type: ignore[index]
+
+
+def test_an_import_holds_whom_somebody_who_revoked_may_be_until_a_person_answers(
+    write_manifest: WriteManifest, folder: Path
+) -> None:
+    imported(write_manifest(range(40)), folder)
+    revoke_patients(folder, 3)
+    done = run("revoke", "--also-unknown", "--dir", folder, stdin=f"{SECRET}-0077\n")
+    assert done.exit_code == 0, done.output
+    manifest = write_manifest(range(80))
+    manifest.write_text(manifest.read_text().replace(f"{SECRET}-3,", f"{SECRET.lower()}-003,"), encoding="utf-8")
+    assert imported(manifest, folder)["doubtful"] == 2
+    site = Site(folder)
+    assert {f"{SECRET.lower()}-003", f"{SECRET}-77"} <= site.stopped
+    assert imported(manifest, folder)["doubtful"] == 0
+    assert f"{SECRET}-77" in Site(folder).stopped
+
+
+def test_the_errors_of_an_import_are_listed_in_json_and_name_nobody(
+    write_manifest: WriteManifest, folder: Path
+) -> None:
+    manifest = write_manifest(range(30))
+    manifest.write_text(manifest.read_text().replace(f"{SECRET}-", "1.2346E+"), encoding="utf-8")
+    done = run("data", "import", manifest, "--dir", folder, "--json")
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)
+    assert (len(found["problems"]), found["more"]) == (20, 10)
+    assert found["problems"][0]["where"].endswith("row 2")
+    assert "scientific notation" in found["problems"][0]["problem"]
+    assert len([line for line in done.stderr.splitlines() if "scientific notation" in line]) == 20
+    assert "1.2346" not in done.output
