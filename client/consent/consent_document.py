@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from common.errors import InputError
@@ -22,8 +21,13 @@ _R5_MARKS = {"decision", "subject", "date", "period", "policyBasis", "grantor", 
 _WEIGHED = {"id", "extension", "type", "period", "purpose", "code", "provision"}
 _NOT_WEIGHED = {"actor", "action", "securityLabel", "class", "documentType", "resourceType", "dataPeriod", "data"}
 _NOT_WEIGHED |= {"expression", "modifierExtension"}
-_SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
+SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
+_SCOPE_CODES = {"research", "patient-privacy", "treatment", "adr"}
 _ACT_CODES = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+REVOKED = "_revoked"
+"""Added to a version that a request made of an earlier one, to revoke it."""
+TWO_PATIENTS = "_twoPatients"
+"""Added to a version whose reference and identifier are two patients here."""
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
@@ -72,28 +76,18 @@ class Provision:
     nested: tuple[Provision, ...]
 
 
-class Scope(StrEnum):
-    """What a document is about."""
-
-    RESEARCH = "research"
-    OTHER = "other"
-
-
 @dataclass(frozen=True, slots=True)
 class ConsentDocument:
     """One version of one consent.
 
     Attributes:
         status: code of its FHIR version.
-        policies: URIs of the policies or form templates it follows.
         signed: when the patient decided; None if not said.
         updated: when this version was written; None if not said.
         root: its rules.
     """
 
     status: str
-    scope: Scope
-    policies: frozenset[str]
     signed: Span | None
     updated: datetime | None
     root: Provision
@@ -125,16 +119,16 @@ def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
     for name in ("modifierExtension", "implicitRules"):
         if name in resource:
             raise UnreadableConsentError(f"{name} may change the meaning and is not understood")
+    if TWO_PATIENTS in resource:
+        raise UnreadableConsentError("its reference and its identifier are two patients of the cohort")
     r5 = _is_r5(resource)
     status = _text(resource, "status")
     if status not in (_R5_STATUS if r5 else _R4_STATUS):
         raise UnreadableConsentError("a status that this version of FHIR does not have")
     signed = _text(resource, "date" if r5 else "dateTime")
-    policies = _objects(resource, "policyBasis" if r5 else "policy", one=r5)
+    _check_basis(resource, r5)
     return ConsentDocument(
         status,
-        _scope(resource, r5),
-        frozenset(uri for policy in policies if (uri := _text(policy, "uri"))),
         read_date(signed) if signed else None,
         version.updated,
         _r5_root(resource) if r5 else _r4_root(resource),
@@ -177,13 +171,15 @@ def _is_r5(resource: Mapping[str, Any]) -> bool:
     return r5
 
 
-def _scope(resource: Mapping[str, Any], r5: bool) -> Scope:
-    """R4 has a scope that must be there; R5 may say the same among the categories."""
-    concepts = _objects(resource, "category") if r5 else [_object(resource, "scope")]
-    codes = {coding.code for concept in concepts for coding in _codings(concept) if coding.system == _SCOPES}
-    if not codes and not r5:
-        raise UnreadableConsentError("no scope that is known")
-    return Scope.OTHER if codes and "research" not in codes else Scope.RESEARCH
+def _check_basis(resource: Mapping[str, Any], r5: bool) -> None:
+    """R4 must have a scope that is known, and what names a policy must be text; `consent_topic` reads both."""
+    if not r5:
+        codings = _codings(_object(resource, "scope"))
+        if not any(coding.system == SCOPES and coding.code in _SCOPE_CODES for coding in codings):
+            raise UnreadableConsentError("no scope that is known")
+    for policy in _objects(resource, "policyBasis" if r5 else "policy", one=r5):
+        for name in ("uri", "url"):
+            _text(policy, name)
 
 
 def _r4_root(resource: Mapping[str, Any]) -> Provision:

@@ -2,220 +2,174 @@
 
 Two mistakes are worth everything here: to use data of someone who withdrew, and to unlearn, which cannot be undone,
 someone who did not. So a `Permit` needs every doubt gone, a `Deny` needs a decision of the patient, and what lies
-between is `Unknown`: it blocks use as well, and goes to a steward.
+between is `Unknown`: it blocks use as well, and goes to a steward. Consents that are about other things are counted, by
+what they are about. `docs/reference/consent-rules.md` lists what is answered to which form.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
-from client.consent.consent_document import (
-    Coding,
-    ConsentDocument,
-    Provision,
-    Scope,
-    UnreadableConsentError,
-    read_consent,
-)
-from client.consent.consent_versions import newest_versions
-from client.consent.mii_broad_consent import BROADER, Form, form_of
+from client.consent.consent_document import Coding, Span
+from client.consent.consent_versions import Resource, newest_versions
+from client.consent.mii_broad_consent import needed_with
+from client.consent.provisions import Answer, Deny, Lapsed, Permit, Question, Unknown
+from client.consent.statement import Statement, named_denial, state
+from client.consent.verdicts import GENERAL, OTHER_POLICY, Neutral, Silent, Verdict
 
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """Use is permitted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deny:
-    """The patient decided against it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Not permitted, but no decision against it either: for a steward."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Lapsed:
-    """A permission that is over or has not begun."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    policy_code: Coding
-    purpose: Coding | None
-    at: datetime
-
+__all__ = ["SILENT", "Answer", "Deny", "Judgement", "Permit", "Unknown", "judged", "permitted"]
 
 SILENT = Unknown("no consent speaks of this")
 """Of a patient whose consents are about other things: nothing to doubt, and nothing to rely on."""
 
-Answer: TypeAlias = Permit | Deny | Unknown
-_Verdict: TypeAlias = Answer | _Lapsed | None
-"""None: nothing is said about what was asked."""
+_TOO_DEEP = Unknown("a consent cannot be read: nested too deeply")
+_UNORDERED = Unknown("a consent has versions of which none can be told to be the last")
 
-_PARTS = (Form.ADD_ON, Form.PARTIAL_WITHDRAWAL)
-_BY_FORM: dict[Form | None, Answer] = {
-    Form.FULL_WITHDRAWAL: Deny("the consent was withdrawn in full"),
-    Form.REFUSAL: Deny("the patient refused"),
-    Form.UNKNOWN: Unknown("a form of the broad consent that is not known"),
-}
-_BY_STATUS: dict[str, Answer] = {
-    "rejected": Deny("the patient refused"),
-    "entered-in-error": Unknown("a consent was entered in error, which is no withdrawal"),
-    "not-done": Unknown("a consent was not completed"),
-    "unknown": Unknown("a consent of unknown status"),
-}
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """An answer, and how many consents say nothing of the question, by what they are about instead."""
+
+    answer: Answer
+    silent: Mapping[str, int]
 
 
 def permitted(
     consents: Iterable[Mapping[str, Any]], policy_code: Coding, purpose: Coding | None, at: datetime
 ) -> Answer:
+    """The answer of `judged`."""
+    return judged(consents, policy_code, purpose, at).answer
+
+
+def judged(
+    consents: Iterable[Mapping[str, Any]], policy_code: Coding, purpose: Coding | None, at: datetime
+) -> Judgement:
     """Weigh all `consents` of one patient; their order does not matter.
 
     Args:
         consents: parsed FHIR Consent resources (R4, R4B, R5), all versions of all documents that are known, including
             those of records merged into this patient's.
         policy_code: what is to be done, such as `mii_broad_consent.USE_FOR_RESEARCH`.
-        purpose: what for (`v3-ActReason`), compared exactly; None if no purpose is claimed, which meets only
-            provisions that name none.
+        purpose: what for (`v3-ActReason`); None asks for research. A refusal of research or of training models counts
+            whatever is asked for.
         at: when, with a zone. A decision against use counts from when it is known, whatever its own date.
     """
-    question = _Question(policy_code, purpose, at)
-    templates: dict[object, list[ConsentDocument]] = {}
+    question = Question(policy_code, purpose, at)
     try:
+        # Consents nested too deeply break the writing of JSON, too.
         in_order = sorted(consents, key=lambda resource: json.dumps(resource, sort_keys=True))
-        for document in map(read_consent, newest_versions(in_order)):
-            if document.scope is Scope.RESEARCH and document.status not in ("draft", "proposed"):
-                templates.setdefault(_template(document), []).append(document)
-    except UnreadableConsentError as err:
-        return Unknown(f"a consent cannot be read: {err}")
+        newest = newest_versions(in_order)
+        statements = [_one(versions, lambda resource: state(resource, question)) for versions in newest]
+        needed = _denied_by_name(newest, question)
     except RecursionError:
-        return Unknown("a consent cannot be read: nested too deeply")
-    return _across_templates([_of_template(documents, question) for documents in templates.values()])
+        return Judgement(_TOO_DEEP, {})
+    silent = Counter(one.verdict.reason for one in statements if isinstance(one.verdict, Silent))
+    silent.update(GENERAL.reason for one in statements if isinstance(one.verdict, Neutral))
+    answer = _across_templates(_by_template(statements, at))
+    if needed and (isinstance(answer, Permit) or answer == SILENT):
+        answer = Unknown("what use depends on, collecting or storing the data, is denied by name")
+    return Judgement(answer, silent)
 
 
-def _template(document: ConsentDocument) -> object:
-    """Documents of one template replace each other: the same policies, or any forms of the broad consent."""
-    return "mii-broad-consent" if form_of(document.policies) else document.policies
+def _one(versions: Sequence[Resource], read: Callable[[Resource], Statement]) -> Statement:
+    """What a consent says, in doubt where it is not clear which of its versions is the last."""
+    said = [read(resource) for resource in versions]
+    if len(said) == 1 or all(isinstance(one.verdict, Silent) for one in said):
+        return said[0]
+    latest = max((one.signed for one in said if one.signed is not None), key=lambda span: span.last, default=None)
+    return replace(said[0], verdict=_UNORDERED, signed=latest, withdrawn=None)
 
 
-def _across_templates(decisions: Sequence[tuple[datetime | None, _Verdict]]) -> Answer:
+def _denied_by_name(newest: Sequence[Sequence[Resource]], question: Question) -> bool:
+    """Whether a policy without which the asked one is worth nothing is denied by the last word on it."""
+    at = question.at
+    for policy in needed_with(question.policy_code):
+        asked = replace(question, policy_code=policy)
+        found = [named_denial(resource, asked) for versions in newest for resource in versions]
+        statements = [one for one in found if one is not None]
+        if at is not None and any(isinstance(verdict, Deny) for _, verdict in _by_template(statements, at)):
+            return True
+    return False
+
+
+def _by_template(statements: Sequence[Statement], at: datetime) -> list[tuple[datetime | None, Verdict]]:
+    templates: dict[object, list[Statement]] = {}
+    for one in statements:
+        if not isinstance(one.verdict, Silent):
+            templates.setdefault(one.template, []).append(one)
+    return [_of_template(members, at) for members in templates.values()]
+
+
+def _across_templates(decisions: Sequence[tuple[datetime | None, Verdict]]) -> Answer:
     """All permit, or the newest denies; anything else is for a steward."""
     answers = [(signed, answer) for signed, answer in decisions if isinstance(answer, Permit | Deny | Unknown)]
     if not answers:
-        lapsed = any(isinstance(verdict, _Lapsed) for _, verdict in decisions)
+        lapsed = any(isinstance(verdict, Lapsed) for _, verdict in decisions)
         return Unknown("consent is not in force at this time") if lapsed else SILENT
     if all(isinstance(answer, Permit) for _, answer in answers):
         return Permit()
     newest = max((signed for signed, _ in answers if signed is not None), default=None)
     last = [answer for signed, answer in answers if signed in (None, newest)]
     doubts = [answer for _, answer in answers if isinstance(answer, Unknown)]
+    undated = [answer for signed, answer in answers if signed is None and isinstance(answer, Unknown)]
+    if undated:
+        return undated[0]  # it may be newer than any denial
     ranked: list[Answer] = [*(answer for answer in last if isinstance(answer, Deny)), *doubts]
     return ranked[0] if ranked else Unknown("a consent to something else was withdrawn")
 
 
-def _of_template(documents: Sequence[ConsentDocument], question: _Question) -> tuple[datetime | None, _Verdict]:
-    """When the deciding document was signed, and what it says."""
-    if any(document.signed is None for document in documents):
-        if all(document.status == "inactive" for document in documents):
-            return None, Deny("the consent was withdrawn")
+def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetime | None, Verdict]:
+    """When the deciding document was signed, and what it says. A document that is silent replaces nothing."""
+    older = sorted(
+        ((one.signed, one) for one in statements if one.signed is not None),
+        key=lambda pair: pair[0].first,
+        reverse=True,
+    )
+    undated = [one for one in statements if one.signed is None and not isinstance(one.verdict, Neutral)]
+    if undated:
+        if not older and all(one.withdrawn is not None and isinstance(one.verdict, Deny) for one in undated):
+            return None, undated[0].verdict
         return None, Unknown("a consent without a date, so that nobody knows which is the last")
-    older = sorted(documents, key=_signed, reverse=True)
     lapsed = False
     while older:
-        newest = _signed(older[0])
+        newest = older[0][0].first
         # A day and an hour of that day cannot be ordered: both are the last word.
-        last = [document for document in older if document.signed and document.signed.last >= newest]
-        older = [document for document in older if document not in last]
-        verdict = _agreed([_of_document(document, question) for document in last])
-        if newest > question.at and not isinstance(verdict, Deny | Unknown):
+        last = [one for signed, one in older if signed.last >= newest]
+        older = [(signed, one) for signed, one in older if signed.last < newest]
+        verdict = _agreed([one.verdict for one in last])
+        if newest > at and not isinstance(verdict, Deny | Unknown):
             lapsed = True
-        elif verdict is not None or not all(form_of(document.policies) in _PARTS for document in last):
-            if isinstance(verdict, Permit) and any(_withdrawn_since(document, newest) for document in older):
-                verdict = Unknown("an older consent was withdrawn after a newer one had been signed")
-            return newest, verdict
-    return None, _Lapsed() if lapsed else None
+            continue
+        if isinstance(verdict, Permit) and any(_withdrawn_since(one, newest) for _, one in older):
+            verdict = Unknown("an older consent was withdrawn after a newer one had been signed")
+        elif isinstance(verdict, Permit) and not any(one.by_name for one in last) and _is_denied_by_name(older):
+            verdict = Unknown("a newer consent permits all, and an older one denies this by name")
+        return newest, verdict
+    return None, Lapsed() if lapsed else OTHER_POLICY
 
 
-def _signed(document: ConsentDocument) -> datetime:
-    if document.signed is None:
-        raise UnreadableConsentError("a consent without a date")
-    return document.signed.first
-
-
-def _agreed(verdicts: Sequence[_Verdict]) -> _Verdict:
+def _agreed(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict of documents of which none is the newer."""
     kinds = {type(verdict) for verdict in verdicts}
     if {Permit, Deny} <= kinds:
         return Unknown("one consent permits and another of the same time denies")
-    return _strictest(verdicts)
-
-
-def _withdrawn_since(document: ConsentDocument, moment: datetime) -> bool:
-    return document.status == "inactive" and (document.updated is None or document.updated >= moment)
-
-
-def _of_document(document: ConsentDocument, question: _Question) -> _Verdict:
-    form = form_of(document.policies)
-    if document.status == "inactive":
-        if form in (None, Form.CONSENT):
-            return Deny("the consent was withdrawn")
-        return Unknown("a withdrawal, a refusal or an addition is itself no longer active")
-    if document.status != "active":
-        return _BY_STATUS[document.status]
-    if form in _BY_FORM:
-        return _BY_FORM[form]
-    if form in _PARTS:
-        return _of_part(document, form is Form.PARTIAL_WITHDRAWAL, question)
-    return _weigh(document.root, question) if document.root.period.holds(question.at) else _Lapsed()
-
-
-def _of_part(document: ConsentDocument, is_withdrawal: bool, question: _Question) -> _Verdict:
-    """Only what it names counts: its base rule, which denies all else, must not undo an older consent to all else."""
-    if is_withdrawal and not document.root.nested:
-        return Unknown("a partial withdrawal that does not say of what")
-    named = [_weigh(inner, question) for inner in document.root.nested]
-    return _strictest([verdict for verdict in named if not (is_withdrawal and isinstance(verdict, Permit | _Lapsed))])
-
-
-def _weigh(provision: Provision, question: _Question) -> _Verdict:
-    """The deepest provision that fits wins; among neighbours the strictest."""
-    if not _fits(provision, question):
-        return None
-    if not provision.period.holds(question.at):
-        # What ended is a permission, not the patient's will: the base rule's denial must not pass for a withdrawal.
-        return _Lapsed() if provision.permits else None
-    if provision.conditions:
-        return Unknown(f"a provision depends on {', '.join(provision.conditions)}, which is not weighed")
-    deeper = _strictest([_weigh(inner, question) for inner in provision.nested])
-    if deeper is not None or provision.permits is None:
-        return deeper
-    return Permit() if provision.permits else Deny("a provision denies it")
-
-
-def _fits(provision: Provision, question: _Question) -> bool:
-    if provision.purposes and question.purpose not in provision.purposes:
-        return False
-    codes = {question.policy_code}
-    if provision.permits is False:
-        codes |= BROADER.get(question.policy_code, frozenset())
-    return not provision.codes or not codes.isdisjoint(provision.codes)
-
-
-def _strictest(verdicts: Sequence[_Verdict]) -> _Verdict:
-    """A permission in force outweighs a lapsed one, which it renews."""
-    for kind in (Deny, Unknown, Permit, _Lapsed):
+    for kind in (Deny, Unknown, Permit, Lapsed, Neutral):
         for verdict in verdicts:
             if isinstance(verdict, kind):
                 return verdict
-    return None
+    return OTHER_POLICY
+
+
+def _is_denied_by_name(older: Sequence[tuple[Span, Statement]]) -> bool:
+    """Whether the last word that names the question denies it."""
+    named = [one for _, one in older if one.by_name and isinstance(one.verdict, Permit | Deny)]
+    return bool(named) and isinstance(named[0].verdict, Deny)
+
+
+def _withdrawn_since(one: Statement, moment: datetime) -> bool:
+    return one.withdrawn is not None and one.withdrawn >= moment

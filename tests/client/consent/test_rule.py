@@ -160,7 +160,7 @@ def test_no_reason_repeats_what_a_consent_holds():
         "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]},
         "patient": {"reference": f"Patient/{secret}"},
         "dateTime": "2026-01-01",
-        "policy": [{"uri": secret}],
+        "policy": [{"uri": f"urn:{secret}:1"}],
         "provision": {"type": "permit"},
     }
     assert isinstance(ask([resource]), Permit)

@@ -1,0 +1,124 @@
+"""What a consent to research says. Its kind and its status come before its provisions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from client.consent.consent_document import ConsentDocument
+from client.consent.consent_topic import is_basis
+from client.consent.document_kind import Kind
+from client.consent.provisions import (
+    BASE_DENIES,
+    NOT_KNOWN,
+    Deny,
+    Lapsed,
+    Perhaps,
+    Permit,
+    Question,
+    Unknown,
+    is_empty,
+    permits_anything,
+    strictest,
+    weigh,
+    weigh_exception,
+)
+from client.consent.verdicts import (
+    DOUBTFUL_STATUS,
+    END_ENDED,
+    OTHER_POLICY,
+    REFUSED,
+    WITHDRAWN,
+    WITHDRAWN_IN_FULL,
+    Verdict,
+)
+
+_OF_KIND: dict[Kind, Verdict] = {
+    Kind.FULL_WITHDRAWAL: WITHDRAWN_IN_FULL,
+    Kind.REFUSAL: REFUSED,
+    Kind.UNKNOWN: Unknown("a form of the broad consent, or a kind of document, that is not known"),
+}
+
+
+def of_research(document: ConsentDocument, kind: Kind, policies: frozenset[str], question: Question) -> Verdict:
+    """What a consent to research that is no draft says of the question."""
+    if document.status in ("inactive", "rejected"):
+        return _of_ended(document, kind, question)
+    whole = weigh(document.root, replace(question, at=None))
+    speaks = whole is not None or is_empty(document.root) or kind.names_an_end
+    if not speaks:
+        return OTHER_POLICY
+    if document.status != "active":
+        return DOUBTFUL_STATUS[document.status]
+    return _OF_KIND.get(kind) or _of_active(document, kind, policies, question)
+
+
+def _of_ended(document: ConsentDocument, kind: Kind, question: Question) -> Verdict:
+    """Of a consent to research that is no longer active, or that was rejected."""
+    if document.status == "inactive" and kind not in (Kind.NONE, Kind.CONSENT):
+        is_part = kind in (Kind.ADD_ON, Kind.PARTIAL_WITHDRAWAL) and bool(document.root.nested)
+        timeless = replace(question, at=None)
+        names_others = is_part and all(weigh(inner, timeless) is None for inner in document.root.nested)
+        return OTHER_POLICY if names_others else END_ENDED
+    if is_empty(document.root):
+        return REFUSED if document.status == "rejected" else WITHDRAWN
+    said = weigh(document.root, replace(question, at=None))
+    if said is None:
+        return OTHER_POLICY
+    if isinstance(said, Perhaps) or said in (BASE_DENIES, NOT_KNOWN):
+        return Unknown("a consent was withdrawn that may or may not have been to this")
+    if document.status == "rejected":
+        return REFUSED
+    return WITHDRAWN if permits_anything(document.root) else END_ENDED
+
+
+def _of_active(document: ConsentDocument, kind: Kind, policies: frozenset[str], question: Question) -> Verdict:
+    match kind:
+        case Kind.NAMED_WITHDRAWAL | Kind.NAMED_REFUSAL:
+            return _of_named_end(document, kind, question)
+        case Kind.OPT_OUT:
+            said = weigh(document.root, question)
+            return said if isinstance(said, Deny) else Unknown("a consent by opt-out: a person must read it")
+        case Kind.ADD_ON | Kind.PARTIAL_WITHDRAWAL:
+            return _of_part(document, kind is Kind.PARTIAL_WITHDRAWAL, question)
+        case _:
+            return _of_consent(document, kind, policies, question)
+
+
+def _of_consent(document: ConsentDocument, kind: Kind, policies: frozenset[str], question: Question) -> Verdict:
+    if is_empty(document.root):
+        return Unknown("a consent to research without a provision, so that nobody can tell what it says")
+    if question.at is not None and not document.root.period.holds(question.at):
+        return Lapsed()
+    said = weigh(document.root, question)
+    if isinstance(said, Permit) and not any(is_basis(text) for text in policies):
+        return Unknown("a permission that names no policy, so that nobody can tell it from a form of withdrawal")
+    if kind is Kind.CONSENT and isinstance(said, Deny) and not document.root.nested and not document.root.codes:
+        return Unknown("a form of consent that permits nothing")
+    return OTHER_POLICY if said is None or isinstance(said, Perhaps) else said
+
+
+def _of_named_end(document: ConsentDocument, kind: Kind, question: Question) -> Verdict:
+    """A withdrawal or refusal by TemplateType: it does not end with its period, and may be of a part only."""
+    end = WITHDRAWN if kind is Kind.NAMED_WITHDRAWAL else REFUSED
+    if is_empty(document.root):
+        return end
+    timeless = replace(question, at=None)
+    named = strictest([weigh_exception(inner, timeless) for inner in document.root.nested])
+    if isinstance(named, Deny) or (not document.root.nested and isinstance(weigh(document.root, timeless), Deny)):
+        return end
+    if named is None and permits_anything(document.root) and weigh(document.root, timeless) == BASE_DENIES:
+        return end
+    return Unknown("a withdrawal or refusal that does not name this, or permits it")
+
+
+def _of_part(document: ConsentDocument, is_withdrawal: bool, question: Question) -> Verdict:
+    """Only what it names counts: its base rule, which denies all else, must not undo an older consent to all else."""
+    if is_withdrawal and is_empty(replace(document.root, permits=None)):
+        return Unknown("a partial withdrawal that does not say of what")
+    asked = replace(question, at=None) if is_withdrawal else question
+    named = [weigh_exception(inner, asked) for inner in document.root.nested]
+    if document.root.codes or document.root.purposes:
+        named.append(weigh(document.root, asked))
+    ignored = (Permit, Lapsed, Perhaps) if is_withdrawal else (Lapsed, Perhaps)
+    said = strictest([one for one in named if not isinstance(one, ignored)])
+    return OTHER_POLICY if said is None or isinstance(said, Lapsed | Perhaps) else said
