@@ -12,68 +12,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Engine, Index, String, func, or_, select, text, update
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from client.consent.revocation import Source
-from client.database import Base, PatientRow
+from client.consent_keys import add_other_keys
+from client.consent_tables import ConsentRow, DecisionRow, OtherKeyRow, ServerRow
+from client.database import PatientRow
 from client.fhir.resources import IncomingConsent
 from client.fhir.weighing import KnownVersion
 from client.pseudonyms import Pseudonyms
 from common.sql import transaction
 
 AnswerName = Literal["permit", "deny", "unknown"]
-
-
-class ConsentRow(Base):
-    """One version of one consent. Two texts of the same version are two rows."""
-
-    __tablename__ = "consents"
-    resource: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    patient: Mapped[str] = mapped_column(index=True)
-    status: Mapped[str]
-    updated: Mapped[datetime | None]
-    received: Mapped[datetime]
-    receipt: Mapped[str]
-    document: Mapped[dict[str, Any]]
-    weighed: Mapped[datetime | None] = mapped_column(index=True)
-
-
-_WAITS = text("receipt is not null and recorded is null")
-
-
-class DecisionRow(Base):
-    """What a patient's consents come to, and whether a revocation was made of it."""
-
-    __tablename__ = "consent_decisions"
-    __table_args__ = (Index("ix_consent_decisions_waiting", "patient", sqlite_where=_WAITS, postgresql_where=_WAITS),)
-    patient: Mapped[str] = mapped_column(primary_key=True)
-    answer: Mapped[str]
-    reason: Mapped[str]
-    at: Mapped[datetime]
-    resource: Mapped[str]
-    version: Mapped[str]
-    receipt: Mapped[str | None]
-    """Of the version that withdrew first."""
-    received: Mapped[datetime | None]
-    """When the hospital had that version."""
-    recorded: Mapped[datetime | None]
-    """When it became a revocation; not before the patient map names the patient."""
-
-
-class ServerRow(Base):
-    """A FHIR server that is pulled from."""
-
-    __tablename__ = "fhir_servers"
-    base: Mapped[str] = mapped_column(String(500), primary_key=True)
-    cursor: Mapped[datetime | None]
-    """Latest `meta.lastUpdated` seen, by the server's clock."""
-    baseline: Mapped[datetime | None]
-    """The cursor after the first pull."""
-    pulled: Mapped[datetime | None]
-    reconciled: Mapped[datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +130,11 @@ class ConsentStore:
         """Ids of all consents."""
         with transaction(self.engine) as session:
             return frozenset(session.scalars(select(ConsentRow.resource).distinct()))
+
+    def has_other_keys(self) -> bool:
+        """Whether some patients lie under one of several names, as none of them was known."""
+        with transaction(self.engine) as session:
+            return session.scalar(select(OtherKeyRow.patient).limit(1)) is not None
 
     def unweighed(self) -> tuple[str, ...]:
         """Pseudonyms of those with a version that was not weighed."""
@@ -286,10 +242,11 @@ class ConsentStore:
         row = session.get(ConsentRow, key)
         is_new = row is None
         if row is None:
-            named = incoming.patient if incoming.patient is not None else f"Consent/{incoming.resource}"
-            patient = self.pseudonyms.of(named)
-            if incoming.patient is not None and session.get(PatientRow, patient) is None:
-                session.add(PatientRow(patient=patient, sealed=self.pseudonyms.seal(incoming.patient)))
+            first, *others = incoming.patients or (None,)
+            patient = self.pseudonyms.of(f"Consent/{incoming.resource}" if first is None else first)
+            if first is not None and session.get(PatientRow, patient) is None:
+                session.add(PatientRow(patient=patient, sealed=self.pseudonyms.seal(first)))
+            add_other_keys(session, self.pseudonyms, patient, [key for key in others if key is not None])
             row = ConsentRow(
                 resource=incoming.resource,
                 version=incoming.version,
@@ -304,7 +261,14 @@ class ConsentStore:
             )
             session.add(row)
             session.flush()
+        elif _but_meta(row.document) != _but_meta(incoming.document):
+            # Kept by an earlier version, which read less of it.
+            row.document, row.weighed = {**incoming.document, "meta": row.document.get("meta")}, None
         return Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new)
+
+
+def _but_meta(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "meta"}
 
 
 def _age(row: ConsentRow) -> tuple[bool, int, datetime]:

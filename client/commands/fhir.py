@@ -34,7 +34,8 @@ def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
 @fhir.command("status", epilog="Example: fedforget-site fhir status --dir hospital")
 def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """How many consents are known, how far the FHIR server was read, and which consents a steward must look at."""
-    from client.fhir.service import open_intake  # noqa: PLC0415 - the database
+    from client.consent_silence import count_silent  # noqa: PLC0415 - the database
+    from client.fhir.service import open_intake  # noqa: PLC0415
 
     with clear_errors():
         config = SiteFolder(folder).settings().fhir
@@ -46,11 +47,13 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
                 **{name: value for name, value in asdict(progress).items() if name != "baseline"},
                 **asdict(intake.store.tally()),
             }
+            silent = count_silent(intake.store.engine)
             steward = [{name: getattr(item, name) for name in _COLUMNS} for item in intake.steward_list()]
         if as_json:
-            show({**fields, "steward": steward}, "", as_json=True)
+            show({**fields, "silent": silent, "steward": steward}, "", as_json=True)
             return
         show(fields, fields_table(fields), as_json=False)
+        show(silent, rows_table(("consents that say nothing of this use", "number"), [*silent.items()]), as_json=False)
         show(steward, rows_table(_COLUMNS, [[*item.values()] for item in steward]), as_json=False)
 
 

@@ -46,8 +46,9 @@ def capability_statement(now: datetime) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
-                "documentation": "Consents of R4, R4B and R5 are taken, each with 200 and a receipt (Parameters). "
-                "Nothing can be read back; If-Match is not looked at.",
+                "documentation": "Consents of R4, R4B and R5 are taken, each with 200 and a receipt (Parameters); one "
+                "without an id is given one by its content, with 201 and its Location. Nothing can be read back. "
+                "If-Match and If-None-Exist are not looked at: the same content is never taken twice.",
                 "security": {"description": "Mutual TLS, a bearer token, or both, as the site has set it"},
                 "resource": [
                     {

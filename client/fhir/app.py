@@ -25,6 +25,7 @@ from client.fhir.resources import (
     parse_json,
     read_incoming,
     read_revoke_request,
+    with_id,
 )
 from common.errors import FedForgetError
 
@@ -85,7 +86,16 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
         async with _even_time():
             return FhirResponse(receipt(await run_in_threadpool(intake.take, resource)))
 
-    app.add_api_route("/fhir/Consent", consent, methods=["POST", "PUT"])
+    async def create(request: Request) -> FhirResponse:
+        resource = await _resource(request)
+        if resource.get("id") is not None:
+            return FhirResponse(receipt(await run_in_threadpool(intake.take, resource)))
+        kept = await run_in_threadpool(intake.take, with_id(resource))
+        place = {"location": f"{request.url.scheme}://{request.url.netloc}/fhir/Consent/{kept.resource}"}
+        return FhirResponse(receipt(kept), 201 if kept.is_new else 200, headers=place)
+
+    app.add_api_route("/fhir/Consent", create, methods=["POST"])
+    app.add_api_route("/fhir/Consent", consent, methods=["PUT"])
     app.add_api_route("/fhir/Consent/{number}", consent, methods=["PUT"])
 
     @app.post("/fhir/Consent/$revokeConsent")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,17 +18,24 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from client.consent.consent_document import Coding, UnreadableConsentError, read_consent
+from client.consent.consent_document import REVOKED, TWO_PATIENTS, Coding, UnreadableConsentError, read_consent
 from client.consent.known import known_patients
 from client.consent.ledger import Ledger, Writing
+from client.consent.provisions import Question
 from client.consent.revocation import Request, State, consent_of, doubt_about, is_doubt
 from client.consent.rule import SILENT, Answer, Deny, Permit, Unknown
+from client.consent.statement import state
+from client.consent.verdicts import Silent, Verdict
 from client.consent.workflow import end_holds
-from client.consent_store import AnswerName, ConsentStore, DecisionRow, Kept, StewardItem
+from client.consent_keys import move_to_known
+from client.consent_silence import in_words, set_silent
+from client.consent_store import AnswerName, ConsentStore, Kept, StewardItem
+from client.consent_tables import DecisionRow
 from client.fhir.patients import PatientMap
 from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
 from client.fhir.set_aside import stripped
-from client.fhir.weighing import KnownVersion, Weighed, weigh
+from client.fhir.weighing import KnownVersion, Weighed, silent_of, weigh
+from common.data.identifiers import IdentifierError, normal
 from common.errors import InputError
 
 _REVOKED = "revoked"
@@ -36,6 +45,7 @@ _AT_ONCE = 200
 """Patients in one transaction."""
 _LONGEST_REASON = 200
 _UNWEIGHED = "a consent cannot be handled: look at it in the hospital's own system"
+_DISAGREE = "the reference and the identifier of the patient are two patients of the cohort"
 
 _log = logging.getLogger("fedforget.fhir")
 
@@ -78,9 +88,12 @@ class Intake:
         try:
             read_consent(resource)
         except UnreadableConsentError as err:
-            raise UnusableResourceError(f"a Consent that cannot be read: {err.problem}") from None
-        if incoming.patient is None:
+            if not isinstance(self._verdict(resource), Silent):
+                raise UnusableResourceError(f"a Consent that cannot be read: {err.problem}") from None
+        if not incoming.patients:
             raise UnusableResourceError("a Consent without a reference to a patient of this server, or an identifier")
+        if len(self._named(incoming.patients)) > 1:
+            raise UnusableResourceError(_DISAGREE)
         (kept,) = self.keep([incoming])
         self._act_on([kept])
         return kept
@@ -101,32 +114,36 @@ class Intake:
 
     def keep(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
         """Keep versions, all or none, without acting on them yet."""
-        patients, now = self.patients(), self.clock()
-        return self.store.keep([_completed(version, patients, now) for version in incoming], now)
+        now = self.clock()
+        return self.store.keep([each for version in incoming for each in self._addressed(_dated(version, now))], now)
 
     def keep_each(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
         """Keep versions, each by itself if they cannot be kept together; of what cannot be kept, its stand-in."""
-        patients, now = self.patients(), self.clock()
-        versions = [_completed(version, patients, now) for version in incoming]
+        now = self.clock()
         try:
-            return self.store.keep(versions, now)
+            return self.keep(incoming)
         except Exception as error:  # noqa: BLE001 - whatever one version provokes must not cost the others
             _log.error("consents cannot be kept together (%s): one by one", type(error).__name__)
         kept: list[Kept] = []
-        for version in versions:
+        for version in incoming:
             try:
-                kept += self.store.keep([version], now)
+                kept += self.keep([version])
             except Exception:  # noqa: BLE001 - as above; a database that takes nothing refuses the stand-in too
-                kept += self.store.keep([_completed(stripped(version), patients, now)], now)
+                kept += self.store.keep(self._addressed(_dated(stripped(version), now)), now)
         return tuple(kept)
 
     def revoke(self, request: RevokeRequest) -> Kept:
-        """Take a version of the consent that is inactive, made of the newest one that is known; once, however often.
+        """Take a version of the consent that is revoked, made of the newest one that is known; once, however often.
+
+        Use stops whatever the consent is about: where it is about another matter, until a person says what is meant.
 
         Raises:
             OtherPatientError: the consent is another patient's; nothing is kept.
+            UnusableResourceError: the patient is named as two.
             InputError: see `take`.
         """
+        if len(self._named(request.patients)) > 1:
+            raise UnusableResourceError(_DISAGREE)
         known, now, number = self.store.newest(request.consent), self.clock(), ""
         document: dict[str, Any] = {
             "resourceType": "Consent",
@@ -135,9 +152,9 @@ class Intake:
             "patient": None,
         }
         if known is not None:
-            if known.kept.patient != self.store.pseudonyms.of(self.patients().normal(request.patient)):
+            if not self._is_of(known.kept.patient, request.patients):
                 raise OtherPatientError("the consent is not this patient's")
-            if known.document.get("status") == "inactive":
+            if REVOKED in known.document:
                 self._act_on([known.kept])
                 return known.kept
             document = known.document
@@ -148,11 +165,51 @@ class Intake:
             **document,
             "meta": {"versionId": f"{number}{_REVOKED}", "lastUpdated": now.isoformat(timespec="milliseconds")},
             "status": "inactive",
+            REVOKED: True,
         }
-        incoming = dataclasses.replace(read_incoming(changed), patient=request.patient)
+        incoming = dataclasses.replace(read_incoming(changed), patients=request.patients)
         (made,) = self.keep([incoming])
         self._act_on([made])
         return made
+
+    def _verdict(self, resource: Resource) -> Verdict:
+        return state(resource, Question(self.policy, self.purpose, self.clock())).verdict
+
+    def _is_of(self, pseudonym: str, keys: Sequence[str]) -> bool:
+        """Whether a pseudonym is a patient's, who is given by some of their names."""
+        patients, named = self.patients(), self._named(keys)
+        theirs = {patients.normal(key) for key in keys}
+        theirs |= {key for cohort_id in named.values() for key in patients.keys(cohort_id)}
+        return pseudonym in {self.store.pseudonyms.of(key) for key in theirs}
+
+    def _named(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of a patient's names the first for each patient of the cohort that they mean; one, if they agree."""
+        patients, found = self.patients(), dict[str, str]()
+        for key in (patients.normal(key) for key in keys if _can_be(key)):
+            cohort_id = patients.cohort_id(key)
+            is_known = cohort_id is not None and (patients.by_key is not None or self.ledger.knows(cohort_id))
+            if is_known and cohort_id not in found.values():
+                found[key] = str(cohort_id)
+        return found
+
+    def _addressed(self, version: IncomingConsent) -> list[IncomingConsent]:
+        """With the name first under which the patient is known, once for each if the names are of several patients."""
+        patients = self.patients()
+        keys = dict.fromkeys(patients.normal(key) for key in version.patients if _can_be(key))
+        named = [*self._named(version.patients)]
+        if len(named) < 2:
+            # Once the patient is known, other names are of no use.
+            return [dataclasses.replace(version, patients=tuple(named or keys))]
+        document = {**version.document, TWO_PATIENTS: True}
+        return [
+            dataclasses.replace(
+                version,
+                patients=(key,),
+                document=document,
+                digest=hashlib.sha256(f"{version.digest}{self.store.pseudonyms.of(key)}".encode()).hexdigest(),
+            )
+            for key in named
+        ]
 
     def _act_on(self, kept: Sequence[Kept]) -> None:
         """Settle these patients alone: a sender does not wait for a pull that has kept a million others."""
@@ -166,6 +223,7 @@ class Intake:
             InputError: the patient map, or a file of the site.
         """
         patients, since = self.patients(), self.store.baseline()
+        self._move_to_known(patients)
         found = {*self.store.unweighed()}
         if self._asked_of == [patients]:
             named = set[str]()
@@ -179,6 +237,13 @@ class Intake:
         )
         self._asked_of[:] = [patients]
         return revoked
+
+    def _move_to_known(self, patients: PatientMap) -> None:
+        keys = self.ledger.known_patients() if patients.by_key is None else patients.by_key
+        pseudonyms = {self.store.pseudonyms.of(key) for key in keys} if self.store.has_other_keys() else set()
+        if pseudonyms:
+            with self.ledger.writing() as writing:
+                move_to_known(writing.session, pseudonyms)
 
     def _in_doubt(self, patients: PatientMap) -> set[str]:
         """Whose consents nobody could judge and who is in the cohort by now; who is held already is not held twice."""
@@ -214,16 +279,26 @@ class Intake:
 
         Where that fails each is weighed alone, and who cannot be weighed is on hold.
         """
+        silent: Counter[str] = Counter()
         try:
             with self.ledger.writing() as writing:
-                return sum(self._settle_one(writing, patient, patients, since) for patient in pseudonyms)
+                revoked = sum(self._settle_one(writing, patient, patients, since, silent) for patient in pseudonyms)
         except Exception as error:  # noqa: BLE001 - whatever one consent provokes must not cost the others
             _log.error("consents cannot be weighed together (%s): one patient after another", type(error).__name__)
+            silent.clear()
+            revoked = self._settle_each(pseudonyms, patients, since, silent)
+        if silent:
+            _log.info("consents that say nothing of this use: %s", in_words(silent))
+        return revoked
+
+    def _settle_each(
+        self, pseudonyms: Collection[str], patients: PatientMap, since: datetime | None, silent: Counter[str]
+    ) -> int:
         revoked = 0
         for patient in pseudonyms:
             try:
                 with self.ledger.writing() as writing:
-                    revoked += self._settle_one(writing, patient, patients, since)
+                    revoked += self._settle_one(writing, patient, patients, since, silent)
             except Exception as error:  # noqa: BLE001 - as above; where the site itself fails, so does the hold
                 _log.error("the consents of a patient cannot be weighed (%s): they are on hold", type(error).__name__)
                 with self.ledger.writing() as writing:
@@ -240,7 +315,9 @@ class Intake:
         if cohort_id is not None:
             self._hold_in_doubt(writing, cohort_id, answer, max(versions, key=lambda version: version.moment))
 
-    def _settle_one(self, writing: Writing, patient: str, patients: PatientMap, since: datetime | None) -> bool:
+    def _settle_one(
+        self, writing: Writing, patient: str, patients: PatientMap, since: datetime | None, silent: Counter[str]
+    ) -> bool:
         now, session = self.clock(), writing.session
         key = self.store.identifier(session, patient)
         cohort_id = patients.cohort_id(key) if key is not None else None
@@ -249,6 +326,8 @@ class Intake:
             everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}
         versions = self.store.versions(session, everybody)
         found = weigh(versions, self.policy, self.purpose, since=since, at=now)
+        own = versions if everybody == {patient} else self.store.versions(session, [patient])
+        silent.update(set_silent(session, patient, silent_of(own, self.policy, self.purpose, at=now)))
         decision = _brought_up_to_date(session, patient, versions, found, now)
         # Where the consent names nobody, or nobody whom the map knows, there is nobody to exclude yet.
         recording = decision.receipt is not None and decision.recorded is None and cohort_id is not None
@@ -297,11 +376,19 @@ def _brought_up_to_date(
     return row
 
 
-def _completed(version: IncomingConsent, patients: PatientMap, now: datetime) -> IncomingConsent:
-    """With the patient's usual key, and with the time of arrival where the sender gave none to order versions by."""
-    patient = version.patient if version.patient is None else patients.normal(version.patient)
+def _can_be(key: str) -> bool:
+    """Whether a name can be an identifier of a patient at all."""
+    try:
+        normal(key.rpartition("|")[2])
+    except IdentifierError:
+        return False
+    return True
+
+
+def _dated(version: IncomingConsent, now: datetime) -> IncomingConsent:
+    """With the time of arrival where the sender gave none to order versions by."""
     meta = version.document.get("meta", {})
     if not isinstance(meta, dict) or "lastUpdated" in meta:
-        return dataclasses.replace(version, patient=patient)
+        return version
     stamped = {**version.document, "meta": {**meta, "lastUpdated": now.isoformat(timespec="milliseconds")}}
-    return dataclasses.replace(version, patient=patient, updated=now, document=stamped)
+    return dataclasses.replace(version, updated=now, document=stamped)

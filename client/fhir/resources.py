@@ -29,7 +29,7 @@ _LONGEST_KEY = 400
 _INSIDE = {"meta", "scope", "category", "policy", "policyRule", "policyBasis", "provision", "period", "code", "coding"}
 _INSIDE |= {"purpose"}
 _TEXTS = {"resourceType", "id", "versionId", "lastUpdated", "status", "system", "code", "uri", "type", "start", "end"}
-_TEXTS |= {"dateTime", "date", "decision"}
+_TEXTS |= {"dateTime", "date", "decision", "url"}
 
 
 class UnusableResourceError(InputError):
@@ -43,7 +43,8 @@ class IncomingConsent:
     Attributes:
         document: what the rule weighs of it.
         digest: SHA-256 of all of it.
-        patient: as the FHIR server knows them: a logical id, or `system|value`; None if nobody can tell.
+        patients: names of the one patient, as the FHIR server knows them: a logical id, then `system|value` of each
+            identifier; empty if nobody can tell.
     """
 
     resource: str
@@ -52,15 +53,15 @@ class IncomingConsent:
     status: str
     digest: str
     document: dict[str, Any] = field(repr=False)
-    patient: str | None = field(repr=False)
+    patients: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeRequest:
-    """Parameters of `$revokeConsent`."""
+    """Parameters of `$revokeConsent`; `patients` as in `IncomingConsent`."""
 
     consent: str
-    patient: str = field(repr=False)
+    patients: tuple[str, ...] = field(repr=False)
 
 
 def parse_json(content: bytes) -> dict[str, Any]:
@@ -107,13 +108,13 @@ def read_incoming(resource: Resource, base: str = "") -> IncomingConsent:
         status if isinstance(status, str) and len(status) <= 64 and status.isprintable() else "",
         hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest(),
         document,
-        person_of(resource, base),
+        persons_of(resource, base),
     )
 
 
-def person_of(resource: Resource, base: str) -> str | None:
-    """Whose consent it is, as the FHIR server knows them; None if nobody can tell."""
-    return _person(resource.get("patient", resource.get("subject")), base)
+def persons_of(resource: Resource, base: str) -> tuple[str, ...]:
+    """Whose consent it is, by each of the patient's names; see `IncomingConsent`."""
+    return _person(resource.get("patient", resource.get("subject")), base, resource.get("contained"))
 
 
 def is_id(value: object) -> bool:
@@ -121,9 +122,38 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and bool(_ID.fullmatch(value)) and bool(value.strip("."))
 
 
+def with_id(resource: Resource) -> dict[str, Any]:
+    """A Consent that was sent without an id, as FHIR's create does, with one that its content gives it.
+
+    The same content has the same id, so that a request that is sent again creates nothing. What a server would have
+    written, `meta`, is left out.
+
+    Raises:
+        UnusableResourceError: no Consent.
+    """
+    if resource.get("resourceType") != "Consent":
+        raise UnusableResourceError("not a Consent")
+    content = {name: value for name, value in resource.items() if name not in ("id", "meta", "text")}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {**content, "id": f"created-{digest[:48]}"}
+
+
 def weighed(resource: Resource) -> dict[str, Any]:
     """The elements that the rule weighs; of all others the name alone, which may tell R4 from R5."""
     return {name: _kept(name, value) for name, value in resource.items()}
+
+
+def _weighed_basis(basis: Resource) -> dict[str, Any]:
+    """R5 names a policy by a URL, or by a reference to it, which may be by identifier."""
+    kept = weighed(basis)
+    reference = basis.get("reference")
+    if isinstance(reference, dict):
+        identifier = reference.get("identifier")
+        named = {"reference": reference.get("reference")}
+        if isinstance(identifier, dict):
+            named["identifier"] = {"value": identifier.get("value")}
+        kept["reference"] = {name: value for name, value in named.items() if isinstance(value, str | dict)}
+    return kept
 
 
 def notified(resource: Resource) -> tuple[Resource, ...]:
@@ -176,26 +206,45 @@ def read_revoke_request(resource: Resource, base: str = "") -> RevokeRequest:
         for item in items
         if isinstance(item, dict) and isinstance(item.get("name"), str)
     }
-    patient = _person(values.get("patient"), base)
+    patients = _person(values.get("patient"), base)
     consent = _target(values.get("consent"), "Consent", base)
-    if consent is None or patient is None:
+    if consent is None or not patients:
         raise UnusableResourceError("the parameters consent and patient must be references to one of each")
-    return RevokeRequest(consent, patient)
+    return RevokeRequest(consent, patients)
 
 
-def _person(value: object, base: str) -> str | None:
-    """The logical id of a reference, else `system|value` of its identifier."""
-    found = _target(value, "Patient", base)
-    if found is not None or not isinstance(value, dict):
-        return found
-    identifier = value.get("identifier")
-    if not isinstance(identifier, dict) or "reference" in value:
+def _person(value: object, base: str, contained: object = None) -> tuple[str, ...]:
+    """The logical id of a reference to this server, then `system|value` of the identifiers beside it.
+
+    A reference that only its sender can follow, such as `urn:uuid:`, one to another server or to a contained Patient,
+    leaves the identifiers, also those of that Patient.
+    """
+    if not isinstance(value, dict):
+        return ()
+    logical = _target(value, "Patient", base)
+    reference = value.get("reference")
+    identifiers = [value.get("identifier")]
+    if isinstance(reference, str) and reference.startswith("#"):
+        identifiers += _identifiers_of(contained, reference[1:])
+    keys = [logical, *(_identifier(one) for one in identifiers)]
+    return tuple(dict.fromkeys(key for key in keys if key is not None))
+
+
+def _identifiers_of(contained: object, identity: str) -> list[object]:
+    """Those of a contained resource."""
+    inner = [one for one in contained if isinstance(one, dict)] if isinstance(contained, list) else []
+    found = [one.get("identifier") for one in inner if one.get("id") == identity]
+    return [identifier for some in found if isinstance(some, list) for identifier in some]
+
+
+def _identifier(value: object) -> str | None:
+    if not isinstance(value, dict):
         return None
-    system, number = identifier.get("system", ""), identifier.get("value")
+    system, number = value.get("system", ""), value.get("value")
     if not isinstance(system, str) or not isinstance(number, str):
         return None
     try:
-        key = f"{system}|{normal(number, shortened=True)}"
+        key = f"{system.strip()}|{normal(number, shortened=True)}"
     except IdentifierError:
         return None
     return key if len(key) <= _LONGEST_KEY and key.isprintable() else None
@@ -215,6 +264,8 @@ def _target(value: object, kind: str, base: str) -> str | None:
 
 
 def _kept(name: str, value: Any) -> Any:
+    if name == "policyBasis" and isinstance(value, dict):
+        return _weighed_basis(value)
     if name in _INSIDE and isinstance(value, dict):
         return weighed(value)
     if name in _INSIDE and isinstance(value, list):

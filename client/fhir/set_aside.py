@@ -1,6 +1,6 @@
 """Consents that cannot be handled: each is kept as one that nobody can judge, so that its patient is on hold.
 
-What is kept of it is its name and its patient, no more: the rule answers Unknown to it, which stops use at once, puts
+What is kept of it is its name, its patient and whether it is about another matter: else the rule answers Unknown to it, which stops use at once, puts
 it on the steward's list and lasts until the steward decides or a later version of the same consent can be read.
 """
 
@@ -12,11 +12,18 @@ import hashlib
 import json
 from typing import Any
 
-from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, is_id, person_of
+from client.consent.consent_document import SCOPES
+from client.consent.consent_topic import topic_of
+from client.consent.mii_broad_consent import USE_FOR_RESEARCH
+from client.consent.other_statement import of_unreadable
+from client.consent.provisions import Question
+from client.consent.verdicts import Silent
+from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, is_id, persons_of
 
 _UNREADABLE = "set-aside"
 """A status that no version of FHIR has."""
-_RESEARCH = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]}
+_RESEARCH = {"coding": [{"system": SCOPES, "code": "research"}]}
+_TREATMENT = {"coding": [{"system": SCOPES, "code": "treatment"}]}
 
 
 def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
@@ -32,11 +39,12 @@ def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
         identity = f"unusable-{hashlib.sha256(named.encode('utf-8', 'replace')).hexdigest()[:32]}"
     meta = resource.get("meta")
     version = meta.get("versionId") if isinstance(meta, dict) else None
-    patient = None
+    patients: tuple[str, ...] = ()
     with contextlib.suppress(UnusableResourceError):
-        patient = person_of(resource, base)
+        patients = persons_of(resource, base)
     number = str(version) if is_id(version) else ""
-    return IncomingConsent(str(identity), number, None, "", digest, _document(str(identity), number), patient)
+    document = {**_document(str(identity), number), "scope": _scope(resource)}
+    return IncomingConsent(str(identity), number, None, "", digest, document, patients)
 
 
 def stripped(incoming: IncomingConsent) -> IncomingConsent:
@@ -44,6 +52,12 @@ def stripped(incoming: IncomingConsent) -> IncomingConsent:
     return dataclasses.replace(
         incoming, updated=None, status="", document=_document(incoming.resource, incoming.version)
     )
+
+
+def _scope(resource: Resource) -> dict[str, Any]:
+    """Of a stand-in: research, unless it is known to be about another matter, which holds nobody."""
+    said = of_unreadable(resource, topic_of(resource), Question(USE_FOR_RESEARCH, None, None), "")
+    return _TREATMENT if isinstance(said, Silent) else _RESEARCH
 
 
 def _document(identity: str, version: str) -> dict[str, Any]:

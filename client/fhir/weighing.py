@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from client.consent.consent_document import Coding
-from client.consent.rule import Answer, Deny, permitted
+from client.consent.rule import Answer, Deny, judged, permitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,13 @@ def weigh(
         if isinstance(permitted(then, policy, purpose, at), Deny):
             return Weighed(answer, version)
     return Weighed(answer, new[-1] if new and isinstance(answer, Deny) else None)
+
+
+def silent_of(
+    versions: Sequence[KnownVersion], policy: Coding, purpose: Coding | None, *, at: datetime
+) -> Mapping[str, int]:
+    """How many of the consents say nothing of what is asked, by what they are about."""
+    return judged([version.document for version in versions], policy, purpose, at).silent
 
 
 def _was_known(other: KnownVersion, version: KnownVersion) -> bool:

@@ -59,6 +59,29 @@ def test_a_withdrawal_is_recorded_before_the_answer_and_the_same_version_has_one
     assert read_revocations(hospital.folder.root).patients["p-1"] == entry
 
 
+def test_a_consent_without_an_id_is_given_one_and_the_same_content_is_taken_once(
+    hospital: Any, running_stub: Any
+) -> None:
+    consent = running_stub.consent("x", "created-1")
+    del consent["id"]
+    first = hospital.http.post("/Consent", json=consent)
+    assert first.status_code == 201, first.text
+    number = first.headers["location"].rpartition("/")[2]
+    assert first.headers["location"] == f"{hospital.http.base_url}Consent/{number}"
+    again = hospital.http.post(
+        "/Consent", json={**consent, "meta": {"tag": []}}, headers={"if-none-exist": "identifier=1"}
+    )
+    assert (again.status_code, again.headers["location"]) == (200, first.headers["location"])
+    assert "created-1" not in hospital.revoked()
+    receipt(hospital.put({**consent, "id": number, "status": "inactive"}))
+    assert "created-1" in hospital.revoked()
+    other = hospital.http.post("/Consent", json={**consent, "status": "inactive"})
+    assert (other.status_code, other.headers["location"] != first.headers["location"]) == (201, True)
+    for wrong in ("", 7, "a b"):
+        assert hospital.http.post("/Consent", json={**consent, "id": wrong}).status_code == 422
+    assert hospital.http.put("/Consent", json=consent).status_code == 422
+
+
 def test_an_unknown_patient_is_answered_like_any_other_and_recorded(hospital: Any, running_stub: Any) -> None:
     receipt(hospital.put(running_stub.consent("c-2", "stranger-7", "inactive")))
     assert read_revocations(hospital.folder.root).patients["stranger-7"].state == "excluded-before-training"

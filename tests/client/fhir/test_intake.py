@@ -79,7 +79,7 @@ def test_a_revocation_by_the_operation_holds_though_the_servers_clock_is_ahead(
     intake = make_intake(tmp_path / "site")
     ahead = (intake.clock() + timedelta(hours=2)).isoformat()
     intake.take({**ehr.consent("c-1", "p-1"), "meta": {"versionId": "4", "lastUpdated": ahead}})
-    kept = intake.revoke(room.RevokeRequest("c-1", "p-1"))
+    kept = intake.revoke(room.RevokeRequest("c-1", ("p-1",)))
     assert kept.version == "4.revoked"
     assert revoked(intake) == {"p-1"}
     assert intake.store.tally().deny == 1
