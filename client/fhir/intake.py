@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from client.consent.consent_document import REVOKED, TWO_PATIENTS, Coding, UnreadableConsentError, read_consent
+from client.consent.consent_document import REVOKED, Coding, UnreadableConsentError, read_consent
 from client.consent.known import known_patients
 from client.consent.ledger import Ledger, Writing
 from client.consent.provisions import Question
@@ -31,11 +30,11 @@ from client.consent_keys import move_to_known
 from client.consent_silence import in_words, set_silent
 from client.consent_store import AnswerName, ConsentStore, Kept, StewardItem
 from client.consent_tables import DecisionRow
+from client.fhir.addressing import Addressing, dated
 from client.fhir.patients import PatientMap
 from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
 from client.fhir.set_aside import stripped
 from client.fhir.weighing import KnownVersion, Weighed, silent_of, weigh
-from common.data.identifiers import IdentifierError, normal
 from common.errors import InputError
 
 _REVOKED = "revoked"
@@ -92,7 +91,7 @@ class Intake:
                 raise UnusableResourceError(f"a Consent that cannot be read: {err.problem}") from None
         if not incoming.patients:
             raise UnusableResourceError("a Consent without a reference to a patient of this server, or an identifier")
-        if len(self._named(incoming.patients)) > 1:
+        if len(self._addressing().named(incoming.patients)) > 1:
             raise UnusableResourceError(_DISAGREE)
         (kept,) = self.keep([incoming])
         self._act_on([kept])
@@ -114,8 +113,10 @@ class Intake:
 
     def keep(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
         """Keep versions, all or none, without acting on them yet."""
-        now = self.clock()
-        return self.store.keep([each for version in incoming for each in self._addressed(_dated(version, now))], now)
+        now, addressing = self.clock(), self._addressing()
+        return self.store.keep(
+            [each for version in incoming for each in addressing.addressed(dated(version, now))], now
+        )
 
     def keep_each(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
         """Keep versions, each by itself if they cannot be kept together; of what cannot be kept, its stand-in."""
@@ -129,7 +130,7 @@ class Intake:
             try:
                 kept += self.keep([version])
             except Exception:  # noqa: BLE001 - as above; a database that takes nothing refuses the stand-in too
-                kept += self.store.keep(self._addressed(_dated(stripped(version), now)), now)
+                kept += self.store.keep(self._addressing().addressed(dated(stripped(version), now)), now)
         return tuple(kept)
 
     def revoke(self, request: RevokeRequest) -> Kept:
@@ -142,7 +143,7 @@ class Intake:
             UnusableResourceError: the patient is named as two.
             InputError: see `take`.
         """
-        if len(self._named(request.patients)) > 1:
+        if len(self._addressing().named(request.patients)) > 1:
             raise UnusableResourceError(_DISAGREE)
         known, now, number = self.store.newest(request.consent), self.clock(), ""
         document: dict[str, Any] = {
@@ -152,7 +153,7 @@ class Intake:
             "patient": None,
         }
         if known is not None:
-            if not self._is_of(known.kept.patient, request.patients):
+            if not self._addressing().is_of(known.kept.patient, request.patients):
                 raise OtherPatientError("the consent is not this patient's")
             if REVOKED in known.document:
                 self._act_on([known.kept])
@@ -172,44 +173,14 @@ class Intake:
         self._act_on([made])
         return made
 
+    def _addressing(self) -> Addressing:
+        def looks_alike(key: str) -> bool:
+            return self.ledger.named(key).is_doubtful
+
+        return Addressing(self.patients(), self.ledger.knows, looks_alike, self.store.pseudonyms)
+
     def _verdict(self, resource: Resource) -> Verdict:
         return state(resource, Question(self.policy, self.purpose, self.clock())).verdict
-
-    def _is_of(self, pseudonym: str, keys: Sequence[str]) -> bool:
-        """Whether a pseudonym is a patient's, who is given by some of their names."""
-        patients, named = self.patients(), self._named(keys)
-        theirs = {patients.normal(key) for key in keys}
-        theirs |= {key for cohort_id in named.values() for key in patients.keys(cohort_id)}
-        return pseudonym in {self.store.pseudonyms.of(key) for key in theirs}
-
-    def _named(self, keys: Sequence[str]) -> dict[str, str]:
-        """Of a patient's names the first for each patient of the cohort that they mean; one, if they agree."""
-        patients, found = self.patients(), dict[str, str]()
-        for key in (patients.normal(key) for key in keys if _can_be(key)):
-            cohort_id = patients.cohort_id(key)
-            is_known = cohort_id is not None and (patients.by_key is not None or self.ledger.knows(cohort_id))
-            if is_known and cohort_id not in found.values():
-                found[key] = str(cohort_id)
-        return found
-
-    def _addressed(self, version: IncomingConsent) -> list[IncomingConsent]:
-        """With the name first under which the patient is known, once for each if the names are of several patients."""
-        patients = self.patients()
-        keys = dict.fromkeys(patients.normal(key) for key in version.patients if _can_be(key))
-        named = [*self._named(version.patients)]
-        if len(named) < 2:
-            # Once the patient is known, other names are of no use.
-            return [dataclasses.replace(version, patients=tuple(named or keys))]
-        document = {**version.document, TWO_PATIENTS: True}
-        return [
-            dataclasses.replace(
-                version,
-                patients=(key,),
-                document=document,
-                digest=hashlib.sha256(f"{version.digest}{self.store.pseudonyms.of(key)}".encode()).hexdigest(),
-            )
-            for key in named
-        ]
 
     def _act_on(self, kept: Sequence[Kept]) -> None:
         """Settle these patients alone: a sender does not wait for a pull that has kept a million others."""
@@ -374,21 +345,3 @@ def _brought_up_to_date(
     if found.withdrawal is not None and row.receipt is None:
         row.receipt, row.received = found.withdrawal.receipt, found.withdrawal.known_since
     return row
-
-
-def _can_be(key: str) -> bool:
-    """Whether a name can be an identifier of a patient at all."""
-    try:
-        normal(key.rpartition("|")[2])
-    except IdentifierError:
-        return False
-    return True
-
-
-def _dated(version: IncomingConsent, now: datetime) -> IncomingConsent:
-    """With the time of arrival where the sender gave none to order versions by."""
-    meta = version.document.get("meta", {})
-    if not isinstance(meta, dict) or "lastUpdated" in meta:
-        return version
-    stamped = {**version.document, "meta": {**meta, "lastUpdated": now.isoformat(timespec="milliseconds")}}
-    return dataclasses.replace(version, updated=now, document=stamped)

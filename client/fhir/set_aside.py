@@ -1,7 +1,8 @@
 """Consents that cannot be handled: each is kept as one that nobody can judge, so that its patient is on hold.
 
-What is kept of it is its name, its patient and whether it is about another matter: else the rule answers Unknown to it, which stops use at once, puts
-it on the steward's list and lasts until the steward decides or a later version of the same consent can be read.
+What is kept of it is its name, its patient, and whether it is about another matter. If it is not, the rule answers
+Unknown: use stops at once, it is on the steward's list, and it lasts until the steward decides or a later version of
+the same consent can be read.
 """
 
 from __future__ import annotations

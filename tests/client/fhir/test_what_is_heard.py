@@ -151,6 +151,14 @@ def test_without_a_map_whichever_name_is_in_the_cohort_counts(intake: Intake) ->
     assert states(intake, "p-4") == [State.PENDING]
 
 
+def test_an_identifier_that_looks_like_a_patients_is_not_lost_behind_a_reference_that_nobody_knows(
+    intake: Intake,
+) -> None:
+    (consent,) = given("reference-and-identifier")
+    intake.take({**consent, "patient": {"reference": "Patient/x-1", "identifier": {"value": "P-3"}}})
+    assert intake.ledger.is_stopped("p-3")
+
+
 def test_two_patients_in_one_consent_are_refused_to_a_sender_and_both_on_hold_when_pulled(intake: Intake) -> None:
     (consent,) = given("reference-and-identifier")
     both = {"reference": "Patient/p-4", "identifier": {"system": "urn:mrn", "value": "p-5"}}
