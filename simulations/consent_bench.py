@@ -28,7 +28,7 @@ from client.consent.opening import open_ledger
 from client.consent.revocation import Request, Source
 from client.consent_api import consent_pb2 as messages
 from client.consent_client import ConsentClient
-from client.consent_store import ConsentRow
+from client.consent_tables import ConsentRow
 from client.fhir.resources import read_incoming
 from client.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
