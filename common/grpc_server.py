@@ -53,7 +53,7 @@ def serve(
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-            ("grpc.max_connection_idle_ms", 600_000),
+            ("grpc.max_connection_idle_ms", 120_000),
             ("grpc.max_connection_age_ms", 3_600_000),
             ("grpc.max_connection_age_grace_ms", 10_000),
         ],

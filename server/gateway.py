@@ -2,19 +2,22 @@
 
 SuperLink serves Fleet (SuperNodes, signed by node keys), Control (no credentials) and Runtime on one port. It stays on
 loopback; this forwards the routes below to it over verified TLS, streaming both ways, and answers all else with an
-empty 403. A busy or absent SuperLink is a 503, which SuperNodes retry.
+empty 403. A busy or absent SuperLink is a 503, which SuperNodes retry. Before a node's sign-in is checked nothing but
+headers is read, and an address has few connections, each with little time.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import uvicorn
@@ -23,8 +26,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from common.errors import FedForgetError
 from common.flower import LOOPBACK
+from common.http_listener import PUNCTUAL_LOOP, Connections, Listener, PunctualProtocol
+from server.node_sign_in import NodeSignIn, node_key_bytes
 from server.settings import ServerFolder
+
+log = logging.getLogger("fedforget.gateway")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -63,13 +71,41 @@ class Limits:
     """Requests of one address at a time; hospitals behind one address share them."""
     exchange_seconds: float = 300.0
     """For taking a request in, and again for giving its answer back."""
+    idle_seconds: float = 30.0
+    """Without a byte of a body, or without taking one of an answer."""
+    route_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Bodies of the routes that need fewer bytes than `body_bytes`."""
+
+
+SMALL_BODIES = MappingProxyType(dict.fromkeys(ROUTES, 2**16) | {"push-messages": 2**18, "push-object": 32 * 2**20})
+"""Arrays travel in push-object alone. A message names its objects in 64 bytes each: 2**18 bytes name some 3,800,
+more than any model here has; SuperLink takes about a second for a thousand.
+"""
+
+
+class SlowBodyError(Exception):
+    """A client sends the rest of its body too slowly."""
 
 
 class Gateway:
-    """The ASGI endpoint that forwards to the SuperLink behind `upstream`."""
+    """The ASGI endpoint that forwards to the SuperLink behind `upstream`.
 
-    def __init__(self, upstream: httpx.AsyncClient, limits: Limits) -> None:
+    Args:
+        upstream: reaches SuperLink.
+        limits: of one client.
+        sign_in: knows the enrolled nodes; without it SuperLink alone checks them.
+        connections: is told from where somebody signed in.
+    """
+
+    def __init__(
+        self,
+        upstream: httpx.AsyncClient,
+        limits: Limits,
+        sign_in: NodeSignIn | None = None,
+        connections: Connections | None = None,
+    ) -> None:
         self._upstream, self._limits = upstream, limits
+        self._sign_in, self._connections = sign_in, connections
         self._running: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,6 +115,8 @@ class Gateway:
         refusal = _refusal(request, self._limits)
         if refusal is None and self._running[client] >= self._limits.concurrent:
             refusal = 503
+        if refusal is None:
+            refusal = await self._stranger(request, client)
         if refusal is not None:
             # The body was not read: the connection cannot carry another request.
             await Response(status_code=refusal, headers={"connection": "close"})(scope, receive, send)
@@ -91,13 +129,28 @@ class Gateway:
             if not self._running[client]:
                 del self._running[client]
 
+    async def _stranger(self, request: Request, client: str) -> int | None:
+        """What a client is answered that no enrolled node's key signs for; None for one that it does."""
+        if self._sign_in is None:
+            return None
+        try:
+            allowed = await self._sign_in.allows(request.headers)
+        except FedForgetError as err:
+            log.warning("nobody can sign in: %s", err)
+            return 503
+        if not allowed:
+            return 401
+        if self._connections is not None:
+            self._connections.welcome(client)
+        return None
+
     async def _forward(self, request: Request, send: Send) -> None:
         length = (b"content-length", request.headers["content-length"].encode())
         outgoing = self._upstream.build_request(
             "POST",
             request.scope["raw_path"].decode("ascii"),
             headers=[*forwarded(request.headers.raw), length],
-            content=request.stream(),
+            content=_punctual(request.stream(), self._limits.idle_seconds),
         )
         failure = 0
         try:
@@ -107,6 +160,8 @@ class Gateway:
             return
         except httpx.TransportError:
             failure = 503
+        except SlowBodyError:
+            failure = 408
         except TimeoutError:
             failure = 504
         if failure:
@@ -114,17 +169,31 @@ class Gateway:
             return
         try:
             async with asyncio.timeout(self._limits.exchange_seconds):
-                await _pass_on(answer, send)
+                await _pass_on(answer, send, self._limits.idle_seconds)
         finally:
             await answer.aclose()
 
 
-async def _pass_on(answer: httpx.Response, send: Send) -> None:
+async def _punctual(body: AsyncIterator[bytes], idle_seconds: float) -> AsyncIterator[bytes]:
+    """The pieces of a body; each must come in time."""
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                piece = await anext(body, None)
+        except TimeoutError:
+            raise SlowBodyError from None
+        if piece is None:
+            return
+        yield piece
+
+
+async def _pass_on(answer: httpx.Response, send: Send, idle_seconds: float) -> None:
     """Send the answer as it comes; a failure on the way ends the connection, which tells the client."""
     headers = forwarded(answer.headers.raw, keep_length=True)
     await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
     async for chunk in answer.aiter_raw():
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with asyncio.timeout(idle_seconds):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -144,10 +213,17 @@ def _refusal(request: Request, limits: Limits) -> int | None:
     length = request.headers.getlist("content-length")
     if "transfer-encoding" in request.headers or len(length) != 1 or not length[0].isdecimal():
         return 411
-    return 413 if int(length[0]) > limits.body_bytes else None
+    route = request.scope["raw_path"].rpartition(b"/")[2].decode("ascii")
+    return 413 if int(length[0]) > limits.route_bytes.get(route, limits.body_bytes) else None
 
 
-def gateway_app(upstream: str, ca: Path, limits: Limits = Limits()) -> Starlette:
+def gateway_app(
+    upstream: str,
+    ca: Path,
+    limits: Limits = Limits(),
+    sign_in: NodeSignIn | None = None,
+    connections: Connections | None = None,
+) -> Starlette:
     """The gateway to the SuperLink at `upstream` (`https://host:port`), whose certificate `ca` must have issued."""
     client = httpx.AsyncClient(
         base_url=upstream,
@@ -163,7 +239,7 @@ def gateway_app(upstream: str, ca: Path, limits: Limits = Limits()) -> Starlette
             yield
 
     app = Starlette(lifespan=lifespan)
-    app.router.default = Gateway(client, limits)
+    app.router.default = Gateway(client, limits, sign_in, connections)
     return app
 
 
@@ -172,22 +248,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m server.gateway", description="Forward Flower's fleet routes only.")
     parser.add_argument("--dir", type=Path, required=True, help="the coordinator's folder")
     folder = ServerFolder(parser.parse_args().dir)
-    ports, limits = folder.settings().ports, Limits()
-    uvicorn.run(
-        gateway_app(f"https://{LOOPBACK}:{ports.superlink}", folder.ca_certificate, limits),
-        host=ports.listen,
-        port=ports.gateway,
+    ports, limits, connections = folder.settings().ports, Limits(route_bytes=SMALL_BODIES), Connections()
+    upstream = f"https://{LOOPBACK}:{ports.superlink}"
+    sign_in = NodeSignIn(lambda: enrolled_keys(folder.root))
+    config = uvicorn.Config(
+        gateway_app(upstream, folder.ca_certificate, limits, sign_in, connections),
         ssl_certfile=str(folder.certificate),
         ssl_keyfile=str(folder.key),
-        http="h11",
+        http=PunctualProtocol,
+        loop=PUNCTUAL_LOOP,
         h11_max_incomplete_event_size=limits.header_bytes,
-        limit_concurrency=512,
         timeout_keep_alive=30,
         server_header=False,
         access_log=False,
         proxy_headers=False,
         ws="none",
     )
+    with Listener.at(ports.listen, ports.gateway, connections) as listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def enrolled_keys(root: Path) -> frozenset[bytes]:
+    """The keys of all nodes that SuperLink knows, as `NodeSignIn` compares them; raises as `open_house`."""
+    from server.house import open_house  # noqa: PLC0415 - the database, which the gateway needs for this alone
+
+    house = open_house(root)
+    try:
+        return frozenset(node_key_bytes(site.node_key) for site in house.sites() if site.node is not None)
+    finally:
+        house.engine.dispose()
 
 
 if __name__ == "__main__":

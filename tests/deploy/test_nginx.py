@@ -153,3 +153,10 @@ def test_nginx_takes_no_message_beyond_flowers_pieces(ask: Ask) -> None:
     status, body = ask("/v1/fleet/push-object", body=bytes(33 * 2**20))
     assert status == 413
     assert b"/v1/fleet" not in body
+
+
+def test_nginx_takes_a_large_body_on_the_route_of_arrays_alone(ask: Ask) -> None:
+    large = bytes(2**17)
+    answers = {route: ask(f"/v1/fleet/{route}", body=large)[0] for route in ("push-object", "push-messages", "get-run")}
+    assert answers == {"push-object": 200, "push-messages": 200, "get-run": 413}
+    assert ask("/v1/fleet/push-messages", body=bytes(2**18 + 1))[0] == 413

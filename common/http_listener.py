@@ -1,0 +1,181 @@
+"""Connections to an HTTP server before anybody has said who they are: few from one address, and none that only waits.
+
+uvicorn counts connections together, so that one address could take them all, and gives a client that never finishes its
+handshake a minute, and one that never finishes its headers for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HANDSHAKE_SECONDS = 10.0
+HEAD_SECONDS = 10.0
+"""From the first byte, or the connection, to the end of a request's headers."""
+_KNOWN_SECONDS = 3600.0
+_MOST_KNOWN = 4096
+
+
+@dataclass(slots=True)
+class Connections:
+    """Who has how many connections open.
+
+    Args:
+        per_address: at most this many of one address (of one /64 network in IPv6).
+        strangers: at most this many of all addresses together from which nobody signed in during the last hour, so that
+            a flood keeps out strangers alone.
+        clock: seconds that never go back.
+    """
+
+    per_address: int = 64
+    strangers: int = 512
+    clock: Callable[[], float] = time.monotonic
+    _open: Counter[str] = field(init=False, default_factory=Counter)
+    _known: dict[str, float] = field(init=False, default_factory=dict)
+
+    def admit(self, address: str) -> bool:
+        """Count a new connection, if there is room for it."""
+        origin = _origin(address)
+        if self._open[origin] >= self.per_address:
+            return False
+        if not self._is_known(origin) and self._open_strangers() >= self.strangers:
+            return False
+        self._open[origin] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """A connection that was admitted has ended."""
+        origin = _origin(address)
+        self._open[origin] -= 1
+        if self._open[origin] <= 0:
+            del self._open[origin]
+
+    def welcome(self, address: str) -> None:
+        """Somebody signed in from there."""
+        origin = _origin(address)
+        self._known.pop(origin, None)
+        self._known[origin] = self.clock() + _KNOWN_SECONDS
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def _is_known(self, origin: str) -> bool:
+        return self._known.get(origin, 0.0) > self.clock()
+
+    def _open_strangers(self) -> int:
+        return sum(count for origin, count in self._open.items() if not self._is_known(origin))
+
+
+def _origin(address: str) -> str:
+    """What one party can be expected to have: an IPv4 address, a /64 network of IPv6."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else parsed.exploded[:19]
+
+
+class Listener(socket.socket):
+    """A listening socket that closes what `connections` has no room for as soon as it is accepted, before any TLS."""
+
+    connections: Connections
+
+    @classmethod
+    def at(cls, host: str, port: int, connections: Connections) -> Listener:
+        """Bind `host:port`; port 0 is a free one.
+
+        Raises:
+            OSError: the address is taken.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = cls(family, socket.SOCK_STREAM)
+        listener.connections = connections
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        return listener
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection that is admitted."""
+        while True:
+            handle, address = self._accept()  # type: ignore[attr-defined]  # as socket.socket.accept does
+            counted = _Counted(self.family, self.type, self.proto, fileno=handle)
+            if self.connections.admit(address[0]):
+                counted.admitted = (self.connections, address[0])
+                return counted, address
+            counted.close()
+
+
+class _Counted(socket.socket):
+    admitted: tuple[Connections, str] | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self.admitted is not None:
+            connections, address = self.admitted
+            self.admitted = None
+            connections.leave(address)
+
+
+class PunctualProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, which ends a connection whose request's headers do not come in time."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first request has to come."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """A request that has begun has to be completed."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._forget()
+        elif self._deadline is None and self.timeout_keep_alive_task is None:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._end)
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+class PunctualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose servers end a TLS handshake that takes too long."""
+
+    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
+        """As of asyncio."""
+        if options.get("ssl"):
+            options = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": 5.0, **options}
+        return await super().create_server(*args, **options)
+
+
+PUNCTUAL_LOOP = f"{__name__}:{PunctualLoop.__name__}"
+"""For `uvicorn.Config(loop=...)`."""
