@@ -13,7 +13,7 @@ help: ## show this list
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -e '.[dev,tensorboard]'
+	$(BIN)/pip install --quiet -e '.[sim,dev]'
 	touch $@
 
 setup: .venv/.installed ## make .venv and install

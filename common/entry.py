@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 
 from common.errors import FedForgetError
 from common.installation import check
@@ -25,6 +26,10 @@ def site() -> None:
 
 def simulation() -> None:
     """`fedforget-sim`."""
+    missing = [name for name in ("ray", "matplotlib") if find_spec(name) is None]
+    if missing:
+        sys.stderr.write(f"error: simulations need {' and '.join(missing)}: pip install 'fedforget[sim]'\n")
+        sys.exit(2)
     _run("simulations.cli")
 
 

@@ -125,10 +125,11 @@ class Coordination:
         limit: RateLimit | None = None,
         desk: Desk | None = None,
         gate: GateConfig | None = None,
+        linkage: bool = True,
     ) -> None:
         self._engine, self._clock, self._versions, self._desk = engine, clock, versions, desk
         self._gate = gate or GateConfig()
-        self._limit = limit or RateLimit()
+        self._limit, self._linkage = limit or RateLimit(), linkage
 
     @_answered
     def Announce(self, request: messages.AnnounceRequest, context: grpc.ServicerContext) -> messages.AnnounceReply:
@@ -229,7 +230,13 @@ class Coordination:
             _invalid("after is beyond any position")
         with transaction(self._engine) as session:
             site = _admitted(session, pem)
-            tokens, upto, others = linkage.exchange(session, site.name, request.tokens, request.after, MAX_DIGESTS)
+            if not (self._linkage or linkage.in_use(session)):
+                raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, "linkage is off at the coordinator")
+            try:
+                tokens, upto, others = linkage.exchange(session, site.name, request.tokens, request.after, MAX_DIGESTS)
+            except linkage.TooManyTokensError as err:
+                _log.error("%s", err)
+                raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, "too many tokens of linkage") from None
         return messages.ExchangeTokensReply(tokens=tokens, upto=upto, others=others)
 
     @_answered

@@ -31,6 +31,7 @@ from server.coordination import Coordination, serve
 from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
 from server.event_log import server_log
 from server.evidence_desk import EvidenceDesk
+from server.flower_database import LogWiper
 from server.house import House, open_house
 from server.policy import Start, decide, overdue
 from server.states import CampaignState
@@ -258,7 +259,14 @@ def main() -> None:
         log.error("versions whose folder is gone: %s", ", ".join(found.missing))
     desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signing_key())
     server, _ = serve(
-        Coordination(house.engine, house.store.clock, house.registry, desk=desk, gate=house.settings.gate),
+        Coordination(
+            house.engine,
+            house.store.clock,
+            house.registry,
+            desk=desk,
+            gate=house.settings.gate,
+            linkage=house.settings.linkage,
+        ),
         f"{house.settings.ports.listen}:{house.settings.ports.coordination}",
         certificate=house.folder.certificate.read_bytes(),
         key=house.folder.key.read_bytes(),
@@ -267,10 +275,12 @@ def main() -> None:
     control = Control(f"127.0.0.1:{house.settings.ports.superlink}", house.folder.ca_certificate.read_bytes())
     try:
         coordinator = Coordinator(house, control, installed_bundle())
+        wiper = LogWiper(house.folder.flower_database)
 
         def tick() -> None:
             coordinator.tick()
             desk.keep_up()
+            wiper.step(campaign_is_open=house.store.open() is not None)
             house.folder.tick.touch()
 
         run_loop(tick)

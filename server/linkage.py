@@ -10,13 +10,29 @@ from collections.abc import Collection
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
+from common.errors import RefusedError
 from server.database import LinkageHeadRow, LinkageTokenRow, SiteRow
+
+MAX_TOKENS = 200_000
+"""Of one site: more than any hospital's patients who revoke, under several keys."""
+
+
+class TooManyTokensError(RefusedError):
+    """A site gave more tokens than it can have patients."""
+
+
+def in_use(session: Session) -> bool:
+    """Whether any token was ever handed on."""
+    return session.scalar(select(LinkageTokenRow.position).limit(1)) is not None
 
 
 def exchange(
     session: Session, site: str, tokens: Collection[bytes], after: int, most: int
 ) -> tuple[tuple[bytes, ...], int, int]:
     """Keep the new ones of a site's tokens, and hand on those of others after a position.
+
+    Raises:
+        TooManyTokensError: the site has given too many; nothing is kept of these.
 
     Returns:
         At most `most` tokens, the position that they reach to, and how many other sites there are.
@@ -28,6 +44,9 @@ def exchange(
     new = sorted(given - set(session.scalars(of_site)))
     rows = [{"position": head.size + n, "site": site, "token": token} for n, token in enumerate(new, start=1)]
     if rows:
+        held = session.scalar(select(func.count()).where(LinkageTokenRow.site == site)) or 0
+        if held + len(rows) > MAX_TOKENS:
+            raise TooManyTokensError(f"{site} has given {held} tokens of linkage, at most {MAX_TOKENS} are kept")
         session.execute(insert(LinkageTokenRow), rows)
         head.size += len(rows)
     query = select(LinkageTokenRow).where(LinkageTokenRow.position > after).order_by(LinkageTokenRow.position)

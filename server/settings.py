@@ -109,6 +109,8 @@ class ServerSettings(Settings):
     """SQLAlchemy URL; empty for SQLite in this folder."""
     evaluator_key: str = ""
     """Public key (PEM) of who signs attestations beside the parties, relative to the folder; empty: nobody does."""
+    linkage: bool = False
+    """Hand on tokens of linkage among the hospitals; also on where tokens were handed on before this setting."""
     classes: tuple[str, ...] = ()
     """Labels, in the order of the model's outputs."""
     ports: PortsConfig = PortsConfig()

@@ -9,6 +9,7 @@ import sys
 
 from common.errors import FedForgetError
 from common.flower import LOOPBACK, environment, executable
+from server.flower_database import SECURE_DELETE
 from server.settings import FOLDER_VARIABLE, ServerFolder, ServerSettings
 
 Pragmas = tuple[tuple[str, str], ...]
@@ -67,7 +68,7 @@ def main() -> None:
     """Run `flower-superlink` with the arguments of this process."""
     from flwr.supercore import constant  # noqa: PLC0415 - changed before the modules that copy it are imported
 
-    pragmas = with_longer_lock_wait(constant.SQLITE_PRAGMAS)
+    pragmas = (*with_longer_lock_wait(constant.SQLITE_PRAGMAS), SECURE_DELETE)
     constant.SQLITE_PRAGMAS = pragmas  # type: ignore[assignment] # Flower's type counts the pairs
     from flwr.supercore import sql_mixin  # noqa: PLC0415 - as above
     from flwr.superlink.cli import flower_superlink  # noqa: PLC0415 - as above

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import grpc
+
 from client.consent.ledger import Ledger
 from client.consent.linkage import Linkage, make_tokens, mark_told, receive, untold
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import WireError
+from common.printable import printable
 
 AT_ONCE = 1000
 """Tokens in one message."""
@@ -31,6 +34,7 @@ class Linking:
     ledger: Ledger
     linkage: Callable[[], Linkage | None]
     _after: int = field(init=False, default=0)
+    _said: str = field(init=False, default="")
 
     def exchange(self, stub: CoordinationStub) -> None:
         """Until neither side has more; may be cut short anywhere and repeated.
@@ -45,7 +49,14 @@ class Linking:
         while True:
             ours = untold(self.ledger, AT_ONCE)
             request = messages.ExchangeTokensRequest(tokens=map(bytes.fromhex, ours), after=self._after)
-            reply = stub.ExchangeTokens(request, timeout=_CALL_SECONDS)
+            try:
+                reply = stub.ExchangeTokens(request, timeout=_CALL_SECONDS)
+            except grpc.RpcError as err:
+                if err.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                    raise
+                self._say(f"no hospital is told of revocations here, and none is heard: {printable(err.details())}")
+                return
+            self._said = ""
             if any(len(token) != _TOKEN_BYTES for token in reply.tokens):
                 raise WireError("the coordinator hands on something else than tokens")
             mark_told(self.ledger, ours, reply.others)
@@ -54,3 +65,8 @@ class Linking:
             more, self._after = reply.upto > self._after, max(reply.upto, self._after)
             if not more and len(ours) < AT_ONCE:
                 return
+
+    def _say(self, problem: str) -> None:
+        if problem != self._said:
+            _log.warning("%s: ask the coordinator to set `linkage = true` in server.toml", problem)
+        self._said = problem

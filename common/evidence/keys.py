@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from common.errors import EvidenceError, InputError
+from common.evidence.ed25519_points import is_sound_point
 
 Algorithm = Literal["ed25519", "ecdsa-p256"]
 
@@ -49,6 +50,11 @@ class PublicKey:
         curve = key.curve if isinstance(key, ec.EllipticCurvePublicKey) else None
         if not isinstance(key, Ed25519PublicKey) and not isinstance(curve, ec.SECP256R1):
             raise InputError("a public key that is neither Ed25519 nor ECDSA P-256")
+        if isinstance(key, Ed25519PublicKey) and not is_sound_point(key.public_bytes_raw()):
+            raise InputError(
+                "an Ed25519 key of small order or in a second encoding, by which anybody could sign",
+                remedy="ask its holder how it was made, and for a new one",
+            )
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
             raise InputError(
                 "a public key in an unusual encoding, such as a compressed point",

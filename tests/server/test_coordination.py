@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from common.coordination.coordination_pb2_grpc import CoordinationStub
 from common.errors import UnavailableError
 from common.rate_limit import RateLimit
 from common.sql import open_database, transaction
+from server import linkage
 from server.coordination import MAX_MESSAGE_BYTES, MAX_PENDING, SERVICE, Coordination, serve
 from server.database import CampaignRow, DeliveryRow, EventRow, SiteRow, VersionRow, migrate
 from server.manifest import Manifest, Provenance
@@ -313,6 +314,24 @@ def test_values_that_no_site_can_mean_are_refused_and_change_nothing(service: Se
     ):
         assert refused(call)[0] is grpc.StatusCode.INVALID_ARGUMENT
     assert (service.site().pending, service.site().seen, service.events()) == (0, None, [])
+
+
+def test_tokens_are_neither_kept_nor_handed_on_while_linkage_is_off(
+    service: Service, authority: Authority, tmp_path: Path
+) -> None:
+    registry = Registry(tmp_path, service.engine, service.clock)
+    certificate, key = authority.server()
+    off = Coordination(service.engine, service.clock, registry, linkage=False)
+    server, port = serve(off, "localhost:0", certificate=certificate, key=key, ca=authority.pem)
+    stub, request = replace(service, port=port).stub(), messages.ExchangeTokensRequest(tokens=[b"t" * 32])
+    refusal = refused(lambda: stub.ExchangeTokens(request))
+    with transaction(service.engine) as session:
+        assert not linkage.in_use(session)
+    assert refusal == (grpc.StatusCode.FAILED_PRECONDITION, "linkage is off at the coordinator")
+    # Where tokens were handed on before there was a switch, they still are.
+    service.stub().ExchangeTokens(request)
+    stub.ExchangeTokens(request)
+    server.stop(None).wait()
 
 
 def test_a_message_beyond_the_limit_is_not_read(service: Service) -> None:

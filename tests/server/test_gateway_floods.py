@@ -5,7 +5,7 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -15,7 +15,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from flwr.common import constant as flower
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest
+from flwr.proto.message_pb2 import PushObjectRequest
+from flwr.proto.node_pb2 import Node
 from flwr.supercore import constant as fleet
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from google.protobuf.message import DecodeError
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
@@ -143,6 +149,22 @@ def test_the_headers_are_those_that_flower_signs():
     assert TOLERANCE.total_seconds() == flower.TIMESTAMP_TOLERANCE + flower.SYSTEM_TIME_TOLERANCE
     openssh = NODE.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     assert node_key_bytes(openssh) == PUBLIC
+
+
+def test_what_flowers_own_client_sends_is_let_through_on_every_route(gateway, pki, upstream):
+    node = {"node": Node(node_id=1)}
+    interceptors = [NodeAuthHttpInterceptor(NODE, NODE.public_key())]
+    with FleetHttpClient(f"https://127.0.0.1:{gateway[1]}", interceptors=interceptors, verify=trust(pki)) as fleet:
+        calls = [
+            lambda: fleet.ActivateNode(ActivateNodeRequest(public_key=PUBLIC, heartbeat_interval=30)),
+            lambda: fleet.PullMessages(PullMessagesRequest(**node)),
+            lambda: fleet.PushObject(PushObjectRequest(**node, object_id="0" * 64, object_content=bytes(2**19))),
+        ]
+        for call in calls:
+            # The server behind answers with something else than Flower does.
+            with suppress(DecodeError, ValueError):
+                call()
+    assert upstream.seen == len(calls)
 
 
 def test_an_enrolled_node_is_let_through(gateway, pki, upstream):

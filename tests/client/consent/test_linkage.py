@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from sqlalchemy import Engine, select
 
@@ -122,6 +123,49 @@ def test_a_patient_known_at_two_hospitals_is_stopped_at_both(
         stored = session.scalars(select(LinkageTokenRow.token)).all()
     assert len(stored) == 1
     assert not any(word in stored[0] + caplog.text for word in ("north-1", "south-1", "kv", "Kv"))
+
+
+class RefusingStub:
+    """A coordinator whose linkage is off."""
+
+    def ExchangeTokens(self, *_: object, **__: object) -> Any:
+        raise OffError
+
+
+class OffError(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.FAILED_PRECONDITION
+
+    def details(self) -> str:
+        return "linkage is off at the coordinator\x1b[2J"
+
+
+def test_a_coordinator_whose_linkage_is_off_is_said_once_and_disturbs_nothing_else(
+    hospital: Callable[..., Ledger], caplog: pytest.LogCaptureFixture
+) -> None:
+    north = hospital("north", {"a": OLD})
+    revoke(north, "north-1")
+    exchange = linking(north).exchange
+    for _ in range(3):
+        exchange(RefusingStub())  # type: ignore[arg-type]  # one of its calls
+    assert caplog.text.count("set `linkage = true` in server.toml") == 1
+    assert "\x1b" not in caplog.text
+
+
+def test_no_site_can_fill_the_coordinators_database(coordinator: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "MAX_TOKENS", 3)
+
+    def give(site: str, *numbers: int) -> int:
+        with transaction(coordinator) as session:
+            desk.exchange(session, site, [bytes([number]) * 32 for number in numbers], 0, 10)
+        with transaction(coordinator) as session:
+            return len(session.scalars(select(LinkageTokenRow.token).where(LinkageTokenRow.site == site)).all())
+
+    assert give("north", 1, 2, 3) == 3
+    with pytest.raises(desk.TooManyTokensError):
+        give("north", 4)
+    assert give("north", 1, 2) == 3
+    assert give("south", 4) == 1
 
 
 def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:

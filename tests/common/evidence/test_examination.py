@@ -224,6 +224,15 @@ def test_an_older_checkpoint_of_a_peer_is_compared_where_the_bundle_allows(evide
     assert of_peer(evidence.whole_log, swapped) is Outcome.FAILS
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_checkpoint_that_the_owner_alone_signed_is_no_peers(evidence, whole):
+    own = dsse.encode_envelope(sign_checkpoint(replay("site-1", evidence.leaves[:5]).checkpoint, evidence.site))
+    bundle = evidence.whole_log if whole else evidence.bundle
+    result = examine(evidence.attestation, evidence.pinned, bundle=bundle, peer_checkpoints=[own])
+    assert outcome(result, "peer's checkpoint 1") is Outcome.FAILS
+    assert not result.holds
+
+
 def test_a_checkpoint_of_another_log_is_not_taken_for_this_one(evidence):
     other = dsse.encode_envelope(sign_checkpoint(replay("site-2", evidence.leaves).checkpoint, evidence.server))
     for bundle in (evidence.bundle, evidence.whole_log):
