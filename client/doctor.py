@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import grpc
+
 from client.consent.opening import open_ledger
-from client.coordination import ask_status
+from client.coordination import ask_status, connect
 from client.database import pending_migration
 from client.doctor_ways_in import examine_ways_in, fhir_address
 from client.event_log import SiteLog
+from client.evidence import exchange_checkpoints
 from client.proxy import proxy_of, set_and_unused
 from client.settings import SiteFolder, SiteSettings, heartbeat
 from client.site_files import read_site
@@ -33,6 +36,7 @@ from common.private_keys import load_ec_key, load_signing_key
 from common.proxy import Proxy
 from common.service import accepts
 from common.sql import open_database
+from common.terminal import counted
 from common.up_lock import is_up, start_command
 
 DISK, MEMORY = 10 * GIB, 4 * GIB
@@ -166,9 +170,11 @@ def _database(folder: SiteFolder, now: datetime) -> Iterator[Check]:
         return
     try:
         pending = pending_migration(engine)
-        yield checks.schema(pending, "fedforget-site up migrates it; a newer schema needs a newer FedForget")
+        yield checks.schema(pending, "fedforget-site up migrates it")
         if pending is None:
             yield from _log(SiteLog(folder, engine, lambda: now))
+    except InputError as err:
+        yield Check("database", "fail", err.problem, err.remedy)
     finally:
         engine.dispose()
 
@@ -182,6 +188,29 @@ def _log(site: SiteLog) -> Iterator[Check]:
         refused = {peer.origin: peer.trouble for peer in site.log.peers(session) if peer.trouble}
         size, found = len(site.log.leaves(session)), problems(site.log, session, owner)
     yield from checks.log(size, found, refused, "fedforget-site log")
+    yield from _log_there(site)
+
+
+def _log_there(site: SiteLog) -> Iterator[Check]:
+    """Does the coordinator still take this log, which a restored backup has cut short?"""
+    try:
+        with connect(site.folder) as stub:
+            exchange_checkpoints(site, stub)
+    except EvidenceError as err:
+        yield Check(
+            "log of server", "fail", str(err), "fedforget-site log show; ask there by telephone before you go on"
+        )
+    except grpc.RpcError as err:
+        if isinstance(err, grpc.Call) and err.code() is grpc.StatusCode.FAILED_PRECONDITION:
+            remedy = (
+                "after a restore: fedforget-site log restart here, then fedforget-server site restart-log there, see "
+                "docs/how-to/deploy.md; otherwise ask the coordinator before you go on"
+            )
+            yield Check("log at the coordinator", "fail", f"refused: {err.details()}", remedy)
+    except FedForgetError:
+        return  # said in the rows about the coordinator
+    else:
+        yield checks.ok("log at the coordinator", "co-signed")
 
 
 def _data(folder: SiteFolder) -> Iterator[Check]:
@@ -204,4 +233,5 @@ def _data(folder: SiteFolder) -> Iterator[Check]:
         remedy = (err.remedy if isinstance(err, InputError) else "") or "nothing is trained before"
         yield Check("revocations", "fail", "cannot be read", remedy)
     else:
-        yield checks.ok("revocations", f"{number} waiting")
+        waiting = counted(number, "patient waits", "patients wait") if number else "nobody waits"
+        yield checks.ok("revocations", f"{waiting} for the model to forget")

@@ -65,7 +65,10 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
         raise EvidenceError(str(err)) from None
     found = certificate_fingerprint(ca)
     if found != parse_fingerprint(settings.ca_fingerprint, "site.toml: ca_fingerprint"):
-        raise EvidenceError(f"the bundle is of another federation: the fingerprint of its authority is {found}")
+        raise EvidenceError(
+            f"the bundle is of another federation: the fingerprint of its authority is {found}; ask the coordinator by "
+            "telephone for the fingerprint, and correct ca_fingerprint in site.toml only if they read out this one"
+        )
     check_authority(ca, now)
     check_issued(coordinator, ca, SIGNER, now, "the coordinator's certificate")
     signer = public_key(coordinator)

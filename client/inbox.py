@@ -29,7 +29,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from client.consent.actor import by_key
 from client.consent.kinds import Kind
 from client.consent.ledger import Ledger
 from client.consent.opening import open_ledger
@@ -37,6 +36,7 @@ from client.consent.revocation import Receipt, Request, Source
 from client.process import main
 from client.settings import SiteFolder
 from client.taken_files import ReadFile, give_back, read_file, take_away
+from common.actor import by_key
 from common.data.identifiers import IdentifierError, normal
 from common.data.patient_list import parse_patient_list
 from common.data.table import MOST_SHOWN

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from client.consent.actor import Actor, by_key
 from client.event_log import SiteLog, steward_source
 from client.settings import SiteFolder
+from common.actor import Actor, by_key
 from common.errors import EvidenceError, InputError
 from common.event_log import Record
 from common.evidence import dsse, statements

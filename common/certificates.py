@@ -263,9 +263,16 @@ def _check(certificate: x509.Certificate, ca: x509.Certificate, now: datetime, w
     try:
         certificate.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature):
-        raise EvidenceError(f"{what} was not issued by the federation's authority") from None
+        raise EvidenceError(
+            f"{what} was not issued by the federation's authority: take the bundle that `fedforget-server site "
+            "approve` wrote for this request, and no other"
+        ) from None
     if now > certificate.not_valid_after_utc:
-        raise EvidenceError(f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
+        raise EvidenceError(
+            f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: a hospital renews its own by "
+            "`fedforget-site rotate`, the coordinator its own by `fedforget-server rotate`; an authority that expired "
+            "is replaced by a new federation, in which the hospitals enrol"
+        )
     if now < certificate.not_valid_before_utc:
         raise EvidenceError(f"{what} begins on {certificate.not_valid_before_utc:%Y-%m-%d}: is the clock right?")
 

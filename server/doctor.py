@@ -143,7 +143,7 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
         return
     try:
         pending = pending_migration(engine)
-        yield checks.schema(pending, "fedforget-server up migrates it; a newer schema needs a newer FedForget")
+        yield checks.schema(pending, "fedforget-server up migrates it")
         if pending is None:
             with transaction(engine) as session:
                 sites = [
@@ -156,6 +156,8 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
             with transaction(engine) as session:
                 yield from _campaigns(session, settings.policy, now)
             yield from _log(folder, engine, now)
+    except InputError as err:
+        yield Check("database", "fail", err.problem, err.remedy or "see logs/")
     except FedForgetError as err:
         yield Check("database", "fail", str(err), "see logs/")
     finally:

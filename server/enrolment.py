@@ -23,7 +23,7 @@ from common.private_keys import load_ec_key, load_signing_key, read_passphrase
 from server.database import EventRow, SiteRow, unsigned64
 from server.settings import ServerFolder, ServerSettings
 
-Kind = Literal["enrolled", "rotated", "renewed"]
+Kind = Literal["enrolled", "rotated", "renewed", "replaced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,11 @@ def open_authority(folder: ServerFolder) -> Authority:
     )
 
 
-def read_request(session: Session, data: bytes) -> CheckedRequest:
+def read_request(session: Session, data: bytes, *, replace_keys: bool = False) -> CheckedRequest:
     """A request whose sender may have its name: nobody else has it, or it is signed with that hospital's key.
+
+    Args:
+        replace_keys: the hospital has lost its keys, so that nothing but two persons here can vouch for the request.
 
     Raises:
         EvidenceError: damaged, changed after signing, or a key that the sender does not hold.
@@ -81,20 +84,28 @@ def read_request(session: Session, data: bytes) -> CheckedRequest:
     if row is not None and row.state == "revoked":
         raise RefusedError(f"{name} is revoked: a hospital that returns enrols under a new name")
     if row is not None and PublicKey.from_pem(row.signing_key.encode()).keyid not in checked.signers:
-        raise RefusedError(
-            f"the name {name} is taken, and its hospital has not signed this request: "
-            "`fedforget-site rotate` makes one that it has"
-        )
+        if not replace_keys:
+            raise RefusedError(
+                f"the name {name} is taken, and its hospital has not signed this request: `fedforget-site rotate` "
+                "makes one that it has; if its keys are lost, two persons approve this one by --replace-keys"
+            )
+    elif replace_keys:
+        raise RefusedError(f"{name} has not lost its keys, or is not known here: approve without --replace-keys")
     same_key = or_(SiteRow.signing_key == checked.request.signing_key, SiteRow.node_key == checked.request.node_key)
     if other := session.scalars(select(SiteRow.name).where(same_key, SiteRow.name != name)).first():
         raise RefusedError(f"a key in the request belongs to {other}: every hospital makes its own")
     return checked
 
 
-def approve(session: Session, authority: Authority, checked: CheckedRequest, now: datetime) -> Approval:
+def approve(
+    session: Session, authority: Authority, checked: CheckedRequest, now: datetime, *, replaced: str = ""
+) -> Approval:
     """Register the hospital, or its new keys, and make the bundle that it joins with.
 
     A rotated node key has no id until the coordinator's process registers it with Flower.
+
+    Args:
+        replaced: where keys that were lost are replaced, by whom and instead of which.
     """
     request = checked.request
     certificate = issue_site(authority.ca, authority.ca_key, checked.certificate_key, request.name, now)
@@ -107,11 +118,11 @@ def approve(session: Session, authority: Authority, checked: CheckedRequest, now
         )
         session.add(row)
     else:
-        kind = "renewed" if row.signing_key == request.signing_key else "rotated"
+        kind = "replaced" if replaced else "renewed" if row.signing_key == request.signing_key else "rotated"
     if row.node_key != request.node_key:
         row.node = None
     row.node_key, row.signing_key, row.certificate = request.node_key, request.signing_key, pem
-    _record(session, row, kind, f"signing key {checked.signing_key.keyid}", now)
+    _record(session, row, kind, f"signing key {checked.signing_key.keyid}{replaced}", now)
     return Approval(request.name, kind, _bundle(authority, request.name, pem, row.node, now))
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 
 from common.errors import FedForgetError
 from common.files import write_text
+from common.natural_order import natural
 from simulations.result import Branch, ModelName, ModelResult, Result
 from simulations.settings import SimulationConfig
 
@@ -179,7 +180,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
 
 def _by_site(results: list[Result]) -> list[str]:
     """MIA at each forgetting hospital, where there are several."""
-    sites = sorted({s for r in results for s in r.models["unlearned"].mia_by_site})
+    sites = sorted({s for r in results for s in r.models["unlearned"].mia_by_site}, key=natural)
     if max(len(r.models["unlearned"].mia_by_site) for r in results) < 2:
         return []
     lines = [

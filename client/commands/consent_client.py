@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from client.settings import Role, SiteFolder
-from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+from common.terminal import AsJson, Folder, clear_errors, counted, fields_table, rows_table, show, sub_app
 
 app = sub_app("Clients of the gRPC consent service: the hospital's own programs, each with a certificate and a role.")
 
@@ -72,4 +72,4 @@ def remove(name: Name, folder: Folder = Path(), as_json: AsJson = False) -> None
 
     with clear_errors():
         count = remove_client(SiteFolder(folder), name)
-        show({"name": name, "withdrawn": count}, f"{name}: {count} certificates withdrawn", as_json=as_json)
+        show({"name": name, "withdrawn": count}, f"{name}: {counted(count, 'certificate')} withdrawn", as_json=as_json)

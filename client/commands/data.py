@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from client.settings import CONFIG_FILE, SiteFolder
 from common.progress_lines import ProgressLines
-from common.terminal import AsJson, Folder, Terminal, clear_errors, rows_table, show, sub_app
+from common.terminal import AsJson, Folder, Terminal, clear_errors, counted, rows_table, show, sub_app
 
 data = sub_app("The hospital's own patients; nothing of them leaves it.")
 
@@ -89,15 +89,21 @@ def import_(
 
 @data.command("show", epilog="Example: fedforget-site data show --dir north")
 def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Studies by set and label."""
+    """Studies by set and label, and how many patients must not be used, whether their studies are still here or not."""
     from client.consent.overview import read_revocations  # noqa: PLC0415 - the database
     from client.set_counts import count_sets  # noqa: PLC0415
     from client.site_files import read_site  # noqa: PLC0415
 
     with clear_errors():
         file = read_site(folder)
-        sets = count_sets(file.cohort, file.subsets, read_revocations(folder, file.subsets).tombstones)
-        show(sets, _sets_table(sets), as_json=as_json)
+        stopped = read_revocations(folder, file.subsets).tombstones
+        sets = count_sets(file.cohort, file.subsets, stopped)
+        here = len(stopped & frozenset(file.cohort.patients))
+        patients = {"stopped": len(stopped), "stopped_and_here": here}
+        show({**sets, "patients": patients}, _sets_table(sets), as_json=as_json)
+        if not as_json:
+            gone = f"{len(stopped) - here} of them have no studies here any more"
+            show(None, f"{counted(len(stopped), 'patient')} must not be used; {gone}", as_json=False)
 
 
 def register(app: typer.Typer) -> None:

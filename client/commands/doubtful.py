@@ -15,9 +15,9 @@ from common.terminal import AsJson, Folder, clear_errors, rows_table, show
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from client.consent.actor import Actor
     from client.consent.doubtful import Doubt
     from client.consent.ledger import Ledger
+    from common.actor import Actor
 
 _COLUMNS = ("doubt", "receipt", "received", "identifier", "candidate", "patient", "set")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,8 +13,8 @@ import typer
 from common.errors import InputError
 
 if TYPE_CHECKING:
-    from client.consent.actor import Actor
     from client.consent.ledger import Ledger
+    from common.actor import Actor
 
 Who = Annotated[str | None, typer.Option("--steward", help="Who does this.  [default: the login name]")]
 
@@ -35,10 +33,10 @@ def opened(folder: Path) -> Iterator[Ledger]:
 
 def acting(steward: str | None) -> Actor:
     """Who acts: the name as given, else the login name; bound to the login that the operating system knows."""
-    from client.consent.actor import Actor  # noqa: PLC0415 - small, with what follows
-    from client.login import login  # noqa: PLC0415
+    from common.actor import Actor  # noqa: PLC0415 - small, with what follows
+    from common.login import login, login_name  # noqa: PLC0415
 
-    return Actor(_login_name() if steward is None else steward, login())
+    return Actor(login_name() if steward is None else steward, login())
 
 
 def signing_as(
@@ -50,13 +48,6 @@ def signing_as(
 
     signer = open_key(ledger.folder, key, ask_passphrase(passphrase_file, "the steward's key"))
     return sign_decision(actor, what, receipt, ledger.clock(), signer)
-
-
-def _login_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return f"user {os.getuid()}"
 
 
 def moment(text: str, option: str) -> datetime:

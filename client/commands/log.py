@@ -72,6 +72,28 @@ app = log_commands(
 )
 
 
+@app.command("restart", epilog="Example: fedforget-site log restart --reason 'restored from 1 March' --dir hospital")
+def restart(
+    reason: Annotated[str, typer.Option("--reason", help="Why this log is another one; must name nobody.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write down that this log goes on from a backup, so that the coordinator begins anew with it."""
+    from common.event_log import Record  # noqa: PLC0415 - the database, for commands that need it
+    from common.evidence.canonical import canonical  # noqa: PLC0415
+
+    with clear_errors():
+        if not reason.strip():
+            raise InputError("a reason is needed", where="--reason", remedy="say what was restored, and from when")
+        with opened_site(folder) as site, site.session() as session:
+            size = len(site.log.leaves(session))
+            document = canonical({"leaves": size, "reason": reason.strip()})
+            record = Record(f"restarted:{site.log.random(8).hex()}", "log-restarted", document)
+            site.log.append(session, [record], site.key())
+        human = f"written down after {size} leaves; ask the coordinator for `fedforget-server site restart-log`"
+        show({"leaves": size}, human, as_json=as_json)
+
+
 @app.command("audit-events", epilog="Example: fedforget-site log audit-events audit.ndjson --dir hospital")
 def audit_events(
     to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write them, one AuditEvent a line (NDJSON).")],

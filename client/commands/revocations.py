@@ -60,7 +60,7 @@ def list_(
 @app.command("show", epilog="Example: fedforget-site revocations show 6f1e0c5ab2d94e37 --dir north")
 def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) -> None:
     """One receipt and every step since it came in; patients who took it at once are one row."""
-    from client.consent.actor import in_words  # noqa: PLC0415 - with the ledger
+    from common.actor import in_words  # noqa: PLC0415 - with the ledger
 
     with clear_errors(), opened(folder) as ledger:
         (summary,) = _summaries(ledger, receipt)
@@ -204,9 +204,9 @@ def _done(ledger: Ledger, receipt: str, count: int, as_json: bool) -> None:
 
 def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
     """Every step once, with how many patients took it at that moment."""
-    from client.consent.actor import in_words  # noqa: PLC0415 - with the ledger
     from client.consent.revocation import Event  # noqa: PLC0415
     from client.steward import signature_holds, steward_keys  # noqa: PLC0415
+    from common.actor import in_words  # noqa: PLC0415 - with the ledger
 
     taken: dict[tuple[object, ...], list[Event]] = {}
     for event in ledger.history(receipt):

@@ -24,7 +24,7 @@ class Form:
         kind: what is asked for.
         legal_basis: of it; empty: the usual one of the kind.
         steward: who records it; the second approver must be another.
-        identity: what that name is bound to, see `client.consent.actor`.
+        identity: what that name is bound to, see `common.actor`.
         document: the signed form, empty if there is none.
     """
 

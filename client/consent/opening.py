@@ -82,7 +82,7 @@ def reconcile(ledger: Ledger) -> None:
         known = {s.receipt for s in found} | {receipt for _, receipt in stones or ()}
         swept = Vault(ledger.folder.vault, token_bytes).sweep(known)
         if swept:
-            _log.warning("%d forms of revocations that were never recorded were removed from the vault", swept)
+            _log.warning("%d form(s) of revocations that were never recorded were removed from the vault", swept)
         if stones is None:
             if found:
                 raise CohortError(
@@ -106,9 +106,9 @@ def reconcile(ledger: Ledger) -> None:
             elif standing.state not in LIFTED and key not in stones:
                 writing.stops.append(Tombstone("stop", *key, standing.received, said_of(request_of(standing))))
     if lacking:
-        _log.warning("%d revocations that the database lacked were restored from the tombstones", len(lacking))
+        _log.warning("%d revocation(s) that the database lacked were restored from the tombstones", len(lacking))
     if writing.stops:
-        _log.warning("%d tombstones that their file lacked were written again", len(writing.stops))
+        _log.warning("%d tombstone(s) that their file lacked were written again", len(writing.stops))
 
 
 def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:

@@ -57,7 +57,8 @@ class Reminders:
         for days in sorted(found):
             when = f"due within {days} days" if days else "overdue"
             log = _log.error if days == 0 else _log.warning
-            log("%d revocations are %s: see fedforget-site revocations list", found[days], when)
+            patients = "1 patient's answer is" if found[days] == 1 else f"{found[days]} patients' answers are"
+            log("%s %s: see fedforget-site revocations list", patients, when)
 
 
 class LedgerCollector(Collector):

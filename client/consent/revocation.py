@@ -129,7 +129,7 @@ class Request:
         requester: role of who asked, e.g. `patient` or `guardian`.
         identity_check: how that was established.
         steward: name of who recorded it; the second approver must be another.
-        identity: what that name was bound to, see `client.consent.actor`.
+        identity: what that name was bound to, see `common.actor`.
         hold: why a steward must look at it before anything else; empty: go on.
     """
 
@@ -249,7 +249,7 @@ class Event:
         seq: 1, 2, ... within the revocation.
         actor: who did it: a steward's name, or a part of the software.
         due: as it stands after the step.
-        identity: what the name was bound to, see `client.consent.actor`; empty for software, and for older steps.
+        identity: what the name was bound to, see `common.actor`; empty for software, and for older steps.
         signature: a DSSE envelope below an approval, where a steward's key gave it.
     """
 

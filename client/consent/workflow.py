@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from client.consent.access import open_campaigns
-from client.consent.actor import Actor, check_second
 from client.consent.deadline import check_extension
 from client.consent.ledger import SOFTWARE, Ledger, Writing
 from client.consent.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
@@ -25,6 +24,7 @@ from client.consent.revocation import (
 )
 from client.consent.tombstones import Tombstone
 from client.consent.transitions import TRANSITIONS, check_transition
+from common.actor import Actor, check_second
 from common.errors import InputError, RefusedError
 
 _SOFTWARE = Actor(SOFTWARE)

@@ -12,12 +12,12 @@ from typing import NoReturn
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from client.consent.actor import by_certificate
 from client.consent.kinds import Kind
 from client.consent.revocation import Request, Scope, Source, State
 from client.consent_api import consent_pb2 as messages
 from client.consent_service.access import Caller, Refusal
 from client.pseudonyms import Pseudonyms
+from common.actor import by_certificate
 from common.data.identifiers import IdentifierError, normal
 
 MOST_BYTES = 2**20

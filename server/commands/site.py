@@ -16,16 +16,19 @@ from common.certificates import fingerprint, parse_fingerprint, read_certificate
 from common.errors import EvidenceError, InputError, RefusedError
 from common.evidence.keys import PublicKey
 from common.files import write_bytes
+from common.natural_order import natural
 from common.printable import printable
 from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from common.actor import Actor
     from server.database import SiteRow
 
 app = sub_app("Hospitals: who takes part.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the site.")]
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides.  [the login name]")]
 
 
 @app.command(epilog="Example: fedforget-server site approve enrolment-request.json --dir federation")
@@ -35,12 +38,19 @@ def approve(
         str | None, typer.Option("--fingerprint", help="The request's, as the hospital read it out; asked otherwise.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where to write the bundle.  [NAME-join.json]")] = None,
+    replace_keys: Annotated[
+        bool,
+        typer.Option("--replace-keys", help="The hospital lost its keys: two persons run this in turn."),
+    ] = False,
+    by: By = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
     """Let a hospital in, or take its new keys, and write the bundle that it joins with."""
+    from common.actor import in_words  # noqa: PLC0415
     from server.enrolment import approve as approve_site  # noqa: PLC0415 - the database's code
-    from server.enrolment import open_authority, read_request  # noqa: PLC0415
+    from server.enrolment import find, open_authority, read_request  # noqa: PLC0415
+    from server.second_person import seconded  # noqa: PLC0415
     from server.settings import ServerFolder  # noqa: PLC0415
 
     with clear_errors():
@@ -50,12 +60,21 @@ def approve(
             raise InputError(f"cannot read: {err.strerror}", where=str(request), remedy="check the path") from None
         authority = open_authority(ServerFolder(folder))
         with _session(folder) as session:
-            name = read_request(session, data).request.name
+            name = read_request(session, data, replace_keys=replace_keys).request.name
         # Not within the transaction, which would keep the coordinator waiting while somebody telephones.
         _compare(name, fingerprint(data), compare)
         path = out or Path(f"{name}-join.json")
         with _session(folder) as session:
-            approval = approve_site(session, authority, read_request(session, data), datetime.now(UTC))
+            now, checked, replaced = datetime.now(UTC), read_request(session, data, replace_keys=replace_keys), ""
+            if replace_keys:
+                actor, what = _acting(by), f"replace keys by request {fingerprint(data)}"
+                if not seconded(session, name, what, actor, now):
+                    human = f"{name}: noted; a second person runs the same command with their own login"
+                    show({"site": name, "kind": "proposed", "bundle": None}, human, as_json=as_json)
+                    return
+                old = PublicKey.from_pem(find(session, name).signing_key.encode()).keyid
+                replaced = f", in place of {old} which was lost, by {actor.name} from {in_words(actor.identity)}"
+            approval = approve_site(session, authority, checked, now, replaced=replaced)
             write_bytes(path, approval.bundle)
         show(
             {"site": approval.site, "kind": approval.kind, "bundle": str(path)},
@@ -67,7 +86,10 @@ def approve(
 def _compare(name: str, found: str, given: str | None) -> None:
     if given is not None:
         if parse_fingerprint(given, "--fingerprint") != found:
-            raise EvidenceError(f"the request has the fingerprint {found}, not the one given: do not approve it")
+            raise EvidenceError(
+                f"the request has the fingerprint {found}, not the one given: do not approve it; ask the hospital to "
+                "read out `sha256sum enrolment-request.json`, and to send the file again if it differs"
+            )
         return
     if not sys.stdin.isatty():
         raise InputError(
@@ -89,7 +111,7 @@ def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     from server.waiting import needs  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
-        found = session.scalars(select(SiteRow).order_by(SiteRow.name)).all()
+        found = sorted(session.scalars(select(SiteRow)), key=lambda row: natural(row.name))
         studies, open_needs = in_force(session), needs(session, ServerFolder(folder).settings().policy)
         rows = [
             _summary(row) | {"studies": studies.get(row.name), "needs": "; ".join(open_needs.get(row.name, ()))}
@@ -179,6 +201,47 @@ def approve_counts(
         row = approve_count(session, name, reason, datetime.now(UTC))
         human = f"{name} counts with {row.train_studies} studies from the next campaign on"
         show({"site": name, "studies": row.train_studies, "state": row.state}, human, as_json=as_json)
+
+
+@app.command(
+    "restart-log",
+    epilog="Example: fedforget-server site restart-log north --reason 'backup restored' --dir federation",
+)
+def restart_log(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the record; never a patient.")],
+    by: By = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Begin anew with a hospital's log, e.g. after it restored a backup: two persons run this, one after another."""
+    from server.enrolment import find  # noqa: PLC0415 - the database's code
+    from server.event_log import server_log  # noqa: PLC0415
+    from server.log_restart import restart_log as begin_anew  # noqa: PLC0415
+    from server.second_person import seconded  # noqa: PLC0415
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    with clear_errors(), _session(folder) as session:
+        find(session, name)
+        if not reason.strip():
+            raise InputError("a reason is needed", where="--reason", remedy="say why the log is another one")
+        if not seconded(session, name, "begin anew with its log", _acting(by), clock()):
+            human = f"{name}: noted; a second person runs the same command with their own login"
+            show({"site": name, "state": "proposed", "leaves": None}, human, as_json=as_json)
+            return
+        size = begin_anew(session, server_log(clock), name, reason.strip(), clock())
+        human = f"{name}: its log is co-signed from the beginning; the one of {size} leaves stays in the record"
+        show({"site": name, "state": "restarted", "leaves": size}, human, as_json=as_json)
+
+
+def _acting(name: str | None) -> Actor:
+    """Who acts, bound to the login that the operating system knows."""
+    from common.actor import Actor  # noqa: PLC0415 - for commands that need it
+    from common.login import login, login_name  # noqa: PLC0415
+
+    return Actor(login_name() if name is None else name, login())
 
 
 def _summary(row: SiteRow) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from common.natural_order import natural
 from simulations.baselines.output import TRAINED
 from simulations.reporting.cells import DASH, Cell, Lookup, Row, Section, Table, count, p_value, score, seconds, size
 from simulations.reporting.palette import BRANCHES, GROUPS, MODELS, models_of
@@ -145,8 +146,8 @@ def _original_auc(lookup: Lookup) -> Cell:
 def site_table(lookup: Lookup) -> Table | None:
     """Membership inference at each hospital that forgot, and test AUC at each hospital; None where nothing is known."""
     models = lookup.result.models
-    forgetting = sorted({site for model in models.values() for site in model.mia_by_site})
-    tested = sorted({site for model in models.values() for site in model.test_auc_by_site})
+    forgetting = sorted({site for model in models.values() for site in model.mia_by_site}, key=natural)
+    tested = sorted({site for model in models.values() for site in model.test_auc_by_site}, key=natural)
     sections = []
     for site in forgetting:
         rows = [

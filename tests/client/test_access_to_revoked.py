@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from client.consent.access import Access
-from client.consent.actor import Actor
 from client.consent.ledger_tables import AccessRow
 from client.consent.opening import open_ledger
 from client.consent.overview import read_revocations
@@ -23,6 +22,7 @@ from client.consent.workflow import approve
 from client.database import migrate, opened
 from client.settings import SiteFolder
 from client.site import Site
+from common.actor import Actor
 from common.config import DecisionConfig, TrainConfig, UnlearnConfig
 from common.data.tensors import Batch, StudyTensors
 from common.errors import RefusedError

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import Engine, select
 
 from client import database
-from client.consent.actor import Actor
 from client.consent.deadline import months_after
 from client.consent.ledger_tables import LinkReceivedRow
 from client.consent.linkage import Linkage
@@ -32,6 +31,7 @@ from client.coordination import CALL_SECONDS, Announcer, Holdings, ask_status, c
 from client.database import HoldingRow
 from client.holdings import HeldVersions
 from client.settings import SiteFolder
+from common.actor import Actor
 from common.certificates import certificate_pem, issue_server, issue_site, new_authority
 from common.coordination import coordination_pb2 as messages
 from common.coordination.coordination_pb2_grpc import CoordinationStub

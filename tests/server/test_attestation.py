@@ -415,6 +415,7 @@ def check_the_record_of_a_hospital(world: World, number: int, said: statements.U
     assert (table["outcome"], table["versions"]) == ("accepted", "v0001")
     assert table["rounds"] == str(len(first["rounds"]))
     assert f"{said.metrics[1].name}: {rounded(said.metrics[1].value)} (" in table["metrics"]
+    assert table["acceptance"].startswith("the rule accepts a model of which an attack picks")
 
 
 def changed(data: bytes, at: int) -> bytes:

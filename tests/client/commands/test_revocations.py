@@ -127,7 +127,7 @@ def test_with_two_people_the_second_must_be_another_and_the_record_says_who(
     site: SiteFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def at(uid: int, name: str) -> None:
-        monkeypatch.setattr("client.login.login", lambda: f"user:{uid}:{name}")
+        monkeypatch.setattr("common.login.login", lambda: f"user:{uid}:{name}")
 
     two_person(site)
     at(1000, "schmidt")

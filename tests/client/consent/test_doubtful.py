@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from client.consent.actor import Actor
 from client.consent.doubtful import answer, doubts, hold_unheard
 from client.consent.ledger import Ledger
 from client.consent.revocation import Request, State
 from client.consent.summary import summarised
 from client.consent.workflow import Said, hold, refuse, release
 from client.settings import SiteFolder
+from common.actor import Actor
 from common.errors import InputError, RefusedError
 
 SETS = {"000003": "train", "000004": "train", "MRN-7": "test", "Mu\u0308ller-1": "train", "12345678901234567": "train"}

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from client.consent.access import write_opened
-from client.consent.actor import Actor
 from client.consent.kinds import KINDS, Kind
 from client.consent.ledger import Ledger
 from client.consent.revocation import STATED_SOURCE, Request, SourceKind, State
 from client.consent.tombstones import said_in
 from client.consent.workflow import close, readmit, take_up
 from client.settings import SiteFolder
+from common.actor import Actor
 from common.errors import RefusedError
 
 Opening = Callable[[], AbstractContextManager[Ledger]]

@@ -14,7 +14,6 @@ import grpc
 import pytest
 from sqlalchemy import Engine, select
 
-from client.consent.actor import Actor
 from client.consent.ledger import Ledger
 from client.consent.ledger_tables import LinkReceivedRow
 from client.consent.linkage import make_tokens, match, read_linkage, untold
@@ -24,6 +23,7 @@ from client.consent.opening import open_ledger
 from client.consent.revocation import Receipt, Request, Source, State
 from client.consent.workflow import approve, refuse
 from client.settings import SiteFolder
+from common.actor import Actor
 from common.coordination import coordination_pb2 as messages
 from common.errors import ConfigError, InputError, WireError
 from common.files import write_private

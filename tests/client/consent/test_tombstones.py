@@ -179,7 +179,7 @@ def test_what_an_older_backup_of_the_database_lacks_is_put_back(
         assert sorted(s.state for s in restored) == sorted([State.PENDING, State.EVALUATION_ONLY, State.EXCLUDED])
         assert ledger.waiting().number == 2
         count = len(ledger.standing())
-    assert "3 revocations that the database lacked were restored" in caplog.text
+    assert "3 revocation(s) that the database lacked were restored" in caplog.text
     with opening() as ledger:
         assert len(ledger.standing()) == count
         again = ledger.record(asked("r-2", received=received), ["p-1"])

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from client.consent.actor import Actor
 from client.consent.ledger import Ledger
 from client.consent.revocation import Request, State
 from client.consent.workflow import approve, close, escalate, extend, hold, refuse, release, take_up
+from common.actor import Actor
 from common.errors import InputError, RefusedError
 
 Asked = Callable[..., Request]

@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from client.consent.actor import Actor
 from client.consent.opening import open_ledger
 from client.consent.revocation import State
 from client.consent.workflow import approve
 from client.consent_api import consent_pb2 as messages
+from common.actor import Actor
 from common.errors import InputError
 from common.evidence.commitment import check_commitment
 from simulations.consent_hospital import ConsentHospital

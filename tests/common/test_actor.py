@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.consent.actor import Actor, by_certificate, by_key, by_user, check_second, in_words
+from common.actor import Actor, by_certificate, by_key, by_user, check_second, in_words
 from common.errors import RefusedError
 
 LEE, WEBER = Actor("lee", by_user(1000, "lee", shared=False)), Actor("weber", by_user(1001, "weber", shared=False))

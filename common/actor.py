@@ -59,13 +59,16 @@ def in_words(identity: str) -> str:
     return ", ".join(words) or "not recorded"
 
 
-def check_second(first: Actor, second: Actor, shared: Collection[str] = ()) -> None:
+def check_second(
+    first: Actor, second: Actor, shared: Collection[str] = (), *, otherwise: str = "approve with a steward's --key"
+) -> None:
     """Refuse an approval by nobody, by the first person under whatever name, or where the two cannot be told apart.
 
     Args:
         first: who recorded the revocation, or decided that it is one; without a name: software.
         second: who approves.
         shared: names and numbers of further accounts that several people use.
+        otherwise: what to do where nobody can tell the two apart.
 
     Raises:
         RefusedError: the second person is not a second one, or nobody can tell.
@@ -77,7 +80,7 @@ def check_second(first: Actor, second: Actor, shared: Collection[str] = ()) -> N
     ours, theirs = _personal(first.identity, shared), _personal(second.identity, shared)
     if same := sorted(ours & theirs):
         what = _WORDS[same[0].partition(":")[0]]
-        hint = "; if several people share this account, list it in shared_accounts of site.toml and approve with --key"
+        hint = "; if several people share this account, site.toml must list it in shared_accounts, and --key approves"
         raise RefusedError(
             f"a second person must approve: the same {what} recorded the revocation, as {first.name or 'its sender'}"
             + (hint if what == _WORDS["user"] else "")
@@ -86,9 +89,7 @@ def check_second(first: Actor, second: Actor, shared: Collection[str] = ()) -> N
     apart = not first.name.strip() or bool(ours)
     if not signed and not (apart and theirs):
         why = f"approved from {in_words(second.identity)}" if apart else f"recorded from {in_words(first.identity)}"
-        raise RefusedError(
-            f"a second person must approve, and nobody can tell who that is ({why}): approve with a steward's --key"
-        )
+        raise RefusedError(f"a second person must approve, and nobody can tell who that is ({why}): {otherwise}")
 
 
 def _personal(identity: str, shared: Collection[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from client.login import login
+from common.login import login
 
 NAMES = {0: "root", 998: "fedforget", 1000: "lee", 1001: "weber", 65534: "nobody"}
 
@@ -19,7 +19,7 @@ def known_users(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(number: int) -> pwd.struct_passwd:
         return pwd.struct_passwd((NAMES[number], "", number, number, "", "", ""))
 
-    monkeypatch.setattr("client.login.pwd.getpwuid", find)
+    monkeypatch.setattr("common.login.pwd.getpwuid", find)
 
 
 def proc(root: Path, users: Sequence[int], loginuid: int = 2**32 - 1) -> Path:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-from client.consent.actor import by_user
+from common.actor import by_user
 
 _FIRST_PERSON, _NOBODY = 1000, 65534
 """Numbers of people's accounts begin here on Linux (UID_MIN of login.defs); `nobody` is none."""
 _UNSET = 2**32 - 1
 
 
+def login_name() -> str:
+    """The name to act under where nobody types one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"user {os.getuid()}"
+
+
 def login(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.environ, uid: int | None = None) -> str:
-    """What a name typed in this process is bound to, see `client.consent.actor`.
+    """What a name typed in this process is bound to, see `common.actor`.
 
     The kernel's login number counts first (`/proc/self/loginuid`, set by PAM and kept through `sudo`). Without it, the
     outermost process of a person's account that this one descends from: a variable such as `SUDO_UID` can be set by
