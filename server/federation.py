@@ -42,6 +42,9 @@ _FORGET = "forget"
 NAMING_TIMEOUT = 300.0
 """Seconds that a site has to tell its name; the first exchange of a simulation starts Ray as well."""
 
+PATIENCE = 2
+"""Deadlines in a row that a site may miss in one run: a silent hospital must not cost all others one in each round."""
+
 log = logging.getLogger("fedforget.server")
 
 T = TypeVar("T")
@@ -140,6 +143,8 @@ class Federation:
     """Studies that each site has registered; None in simulations, where what a site says of itself is taken."""
     max_share: float = 1.0
     """Of one site in an average."""
+    late: dict[str, int] = field(default_factory=dict)
+    """How often in a row each site did not answer in time."""
     refused: set[str] = field(default_factory=set)
     """Sites that answered with an error instead of doing what they were asked."""
 
@@ -271,7 +276,13 @@ class Federation:
         begin, limit = self.clock(), self.timeout if deadline is None else deadline
         for name in sorted(requests.keys() - self.nodes.keys()):
             log.warning("%s: not there, left out of %s", name, kind)
-        requests = {name: records for name, records in requests.items() if name in self.nodes}
+        for name in sorted(name for name in requests if self.late.get(name, 0) >= PATIENCE):
+            log.warning("%s: did not answer %d times, is asked no more in this run", name, PATIENCE)
+        requests = {
+            name: records
+            for name, records in requests.items()
+            if name in self.nodes and self.late.get(name, 0) < PATIENCE
+        }
         waiting = self._send(kind, requests, limit, whole)
         self.watcher.asked(kind, self.scope.step, self.scope.round, (a.site for a in waiting.values()), limit)
         del requests  # a model
@@ -289,6 +300,7 @@ class Federation:
         self.meter.seconds += self.clock() - begin
         for asked in waiting.values():
             log.warning("%s: no answer to %s in time", asked.site, kind)
+            self.late[asked.site] = self.late.get(asked.site, 0) + 1
         if not answered:
             raise UnavailableError(f"no site answered {kind}")
 
@@ -301,6 +313,7 @@ class Federation:
             asked = waiting.pop(message.metadata.reply_to_message_id, None)
             if asked is None:
                 continue
+            self.late.pop(asked.site, None)
             if self._fits(message, kind, asked):
                 answered += 1
                 self.watcher.heard(asked.site, fits=True)

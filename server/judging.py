@@ -69,7 +69,8 @@ def _better_than_chance(after: FederationFigures) -> Verdict:
     vetoes = []
     for site, found in after.test_by_site.items():
         measured = _macro(found)
-        if measured is not None and measured[0] + Z95 * measured[1] < 0.5:
+        enough = measured is not None and WORTH_SHOWING - Z95 * measured[2] > 0.5
+        if measured is not None and enough and measured[0] + Z95 * measured[1] < 0.5:
             vetoes.append(f"{site}: test AUC {measured[0]:.2f} is certainly below chance")
     measured = _macro(merge_utility(list(after.test_by_site.values()))) if after.test_by_site else None
     if vetoes:

@@ -31,6 +31,9 @@ from server.version_figures import metrics_of
 
 log = logging.getLogger("fedforget.server")
 
+ADOPT_SECONDS = 1800.0
+"""Deadline of a delivery; who misses it gets the version before the next campaign, and holds up nobody until then."""
+
 How = Literal["trained", "unlearned", "retrained"]
 
 
@@ -132,8 +135,9 @@ class Publisher:
             if owed not in by_owed:
                 by_owed[owed] = self.federation.downlink.whole(plain.model_copy(update={"retired": owed}), state)
             requests[name] = by_owed[owed]
+        deadline = min(self.federation.timeout, ADOPT_SECONDS)
         try:
-            for name, records in self.federation.exchange(ADOPT, requests):
+            for name, records in self.federation.exchange(ADOPT, requests, deadline):
                 reply = self.federation.read(name, ADOPT, records, AdoptReply)
                 if reply is not None:
                     self.registry.deliver(version.name, name)

@@ -27,7 +27,23 @@ def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
         house = _open(folder)
         house.card  # noqa: B018 - raises when server.toml names no classes
         terms = house.terms.model_dump(mode="json")
-        number = house.store.plan("training", terms, parent=None, due=None, reason="asked for")
+        waiting = [site.name for site in house.sites() if site.pending and site.state != "revoked"]
+        if waiting:
+            # The training leaves out who has revoked: the versions that saw them must go with it.
+            active, sites = house.registry.active(), ", ".join(waiting)
+            typer.echo(
+                f"revocations wait at {sites}: this is a retraining, by which these patients are forgotten", err=True
+            )
+            number = house.store.plan(
+                "retraining",
+                terms,
+                parent=active.name if active else None,
+                due=None,
+                reason=f"asked for while revocations wait at {sites}",
+                sites=waiting,
+            )
+        else:
+            number = house.store.plan("training", terms, parent=None, due=None, reason="asked for")
         _started(house, number, wait=wait, as_json=as_json)
 
 
@@ -39,9 +55,15 @@ def start(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
         active = house.registry.active()
         if active is None:
             raise InputError("there is no model to forget from", remedy="run `fedforget-server train` first")
-        due = min((s.first_due for s in house.sites() if s.state == "active" and s.first_due), default=None)
+        waiting = [site for site in house.sites() if site.state == "active" and site.pending]
+        if house.settings.experiment.campaign.aggregation == "replace":
+            # It takes one hospital at a time: the one whose date is first.
+            waiting = sorted(waiting, key=lambda site: (str(site.first_due or "~"), site.name))[:1]
+        due = min((site.first_due for site in waiting if site.first_due), default=None)
         terms = house.terms.model_dump(mode="json")
-        number = house.store.plan("unlearning", terms, parent=active.name, due=due, reason="asked for")
+        # What a hospital has not announced yet is asked for when the campaign begins.
+        names = [site.name for site in waiting] or None
+        number = house.store.plan("unlearning", terms, parent=active.name, due=due, reason="asked for", sites=names)
         _started(house, number, wait=wait, as_json=as_json)
 
 

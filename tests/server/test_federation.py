@@ -147,3 +147,25 @@ def test_weights_survive_the_way_to_a_site_and_back(federation_of, card: ModelCa
     ((name, reply),) = federation.exchange(TRAIN, {"north": request})
     assert name == unpack(reply, TrainReply).site == "north"
     assert state_digest(weights_of(reply)) == state_digest(state)
+
+
+def test_a_silent_site_costs_two_deadlines_of_a_run_and_not_one_in_each_round(federation_of) -> None:  # type: ignore[no-untyped-def]
+    federation, _ = federation_of(north=2, south=2)
+    pull = type(federation.grid).pull_messages
+    silent = federation.nodes["north"]
+
+    class Silent(type(federation.grid)):  # type: ignore[misc]
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            return [m for m in pull(self, message_ids) if m.metadata.src_node_id != silent]
+
+    federation.grid.__class__ = Silent
+    now, waits = [0.0], []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += 100.0
+
+    federation.clock, federation.wait = lambda: now[0], wait
+    for answered in (["south"], ["south"], ["south"]):
+        assert sorted(federation.status(deadline=150.0)) == answered
+    assert len(waits) == 4, "two looks in each of the first two exchanges, none in the third"

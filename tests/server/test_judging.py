@@ -48,6 +48,7 @@ def test_of_a_first_model_nothing_is_asked_that_so_few_test_patients_cannot_show
     assert verdict.publishes
     assert "too few test patients" in verdict.text
     assert outcome(None, {}) == "accepted"
+    assert outcome(None, {"north": measured(0.0, 3), "south": measured(1.0, 3)}) == "accepted"
 
 
 def test_the_version_of_the_trial_is_not_published():
