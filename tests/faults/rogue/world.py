@@ -6,7 +6,7 @@ Nothing is signed and honest answers are remembered, so that thousands of campai
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ from rogue.grid import Play, RogueGrid
 from rogue.hospitals import CLASSES, small_card, write_hospitals
 from server.control import RunStatus
 from server.coordinator import Coordinator
-from server.database import SiteRow, migrate
+from server.database import SiteRow, StudyCountRow, migrate
 from server.federation import Federation
 from server.house import House, open_house
 from server.setup import create_server
@@ -264,7 +264,7 @@ class World:
         file = self.start / "server.toml"
         kept = file.read_text().split("\n[")[0]
         file.write_text(kept + "\n" + SETTINGS)
-        self._enrol()
+        self._enrol(folders)
         first = Played(self.start, Clock(), self._grid(0, lambda _, reply: reply, Pending({}), Clock()), Pending({}))
         with first.house() as house:
             house.store.plan("training", house.terms.model_dump(mode="json"), parent=None, due=None, reason="first")
@@ -275,7 +275,7 @@ class World:
         self.remembered.clear()
         open_site.cache_clear()
 
-    def _enrol(self) -> None:
+    def _enrol(self, folders: Mapping[str, Path]) -> None:
         from server.settings import ServerFolder
 
         folder = ServerFolder(self.start)
@@ -285,6 +285,17 @@ class World:
             for name in SITES:
                 session.add(
                     SiteRow(name=name, state="active", node_key=name, signing_key="", certificate="", enrolled=START)
+                )
+                session.flush()
+                session.add(
+                    StudyCountRow(
+                        site=name,
+                        sequence=1,
+                        train_studies=Site(folders[name]).status().train_studies,
+                        state="approved",
+                        received=START,
+                        envelope="",
+                    )
                 )
         engine.dispose()
 
