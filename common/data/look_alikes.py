@@ -29,7 +29,8 @@ _MONTH_AND_DAY = re.compile(rf"{_MONTH}[\W_]*(\d{{1,4}})", re.ASCII)
 _DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](?:(?:19|20)\d\d)(?:[T ]0?0:00(?::00)?)?", re.ASCII)
 _ISO_DATE = re.compile(r"(?:19|20)\d\d-(\d{1,2})-(\d{1,2})(?:[T ]0?0:00(?::00)?)?", re.ASCII)
 _DECIMALS = re.compile(r"([\d.,' ]*\d)[.,]0+", re.ASCII)
-_ZEROS = re.compile(r"(?<!\d)0+(?=\d)", re.ASCII)
+_ZEROS = re.compile(r"(?<![^\W_])([^\W\d_]*)0+(?=\d)")
+"""In front of the first number between two separators; within a UUID or a hash zeros are digits like others."""
 _SEPARATORS = re.compile(r"[\W_]+")
 _SEPARATORS_BUT_MARKS = re.compile(r"[^\w?]+|_+")
 _PARTS = re.compile(r"[,;/|&+()\s]+")
@@ -124,7 +125,7 @@ def _keys(text: str) -> set[str]:
     keys = set[str]()
     for reading in _readings(text):
         joined = _joined(reading)
-        keys |= {_ZEROS.sub("", joined), _joined(_ZEROS.sub("", reading)), joined.translate(_READ_AS_DIGITS)}
+        keys |= {_without_zeros(joined), _joined(_without_zeros(reading)), joined.translate(_READ_AS_DIGITS)}
     if is_long(text):
         keys |= long_keys(_folded(text))
     if "?" in text or not text.isascii():
@@ -203,13 +204,17 @@ def _days(folded: str) -> Iterator[str]:
 def _match(one: str, other: str) -> bool:
     """Whether two readings are the same but for zeros in front of numbers, separators, and letters read as digits."""
     return (
-        _equal_but_for_separators(_ZEROS.sub("", one), _ZEROS.sub("", other))
+        _equal_but_for_separators(_without_zeros(one), _without_zeros(other))
         or _equal_without_separators(one, other)
         or (
             any(map(str.isdigit, one + other))
             and _equal_but_for_separators(one.translate(_READ_AS_DIGITS), other.translate(_READ_AS_DIGITS))
         )
     )
+
+
+def _without_zeros(text: str) -> str:
+    return _ZEROS.sub(r"\1", text) if "0" in text else text
 
 
 def _equal_but_for_separators(one: str, other: str) -> bool:
@@ -225,7 +230,7 @@ def _equal_without_separators(one: str, other: str) -> bool:
     """One was written without separators, so that zeros in the middle of the other were kept."""
     joined, other_joined = _joined(one), _joined(other)
     bare = joined == one or other_joined == other
-    return bare and joined != "" and _ZEROS.sub("", joined) == _ZEROS.sub("", other_joined)
+    return bare and joined != "" and _without_zeros(joined) == _without_zeros(other_joined)
 
 
 def _places(parts: list[str]) -> set[int]:
@@ -254,7 +259,7 @@ def _lossy(text: str) -> set[str]:
     """
     digits = "".join(_digit(sign) for sign in text)
     marked = {_LOST.sub("?", unicodedata.normalize(form, digits).lower()) for form in ("NFC", "NFD")}
-    return {_ZEROS.sub("", re.sub(r"\?+", "?", _SEPARATORS_BUT_MARKS.sub("", one))) for one in marked}
+    return {_without_zeros(re.sub(r"\?+", "?", _SEPARATORS_BUT_MARKS.sub("", one))) for one in marked}
 
 
 def _digit(sign: str) -> str:

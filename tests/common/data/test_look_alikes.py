@@ -53,6 +53,12 @@ def test_other_patients_do_not_look_alike(one: str, other: str) -> None:
     assert not alike(other, one)
 
 
+def test_zeros_within_a_uuid_count() -> None:
+    cohort = LookAlikes(f"550e8400-e29b-41d4-a716-{number:012x}" for number in range(20_000))
+    strangers = (f"550e8400-e29b-41d4-a716-{number:012x}" for number in range(5_000_000, 5_020_000))
+    assert not any(map(cohort.of, strangers))
+
+
 def test_a_cell_with_several_identifiers_or_a_remark_looks_like_all_that_it_names() -> None:
     known = LookAlikes(["000003", "000004", "Ward"])
     assert known.of("000003, 000004") == {"000003", "000004"}
