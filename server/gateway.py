@@ -29,7 +29,8 @@ from starlette.types import Receive, Scope, Send
 from common.errors import FedForgetError
 from common.flower import LOOPBACK
 from common.http_listener import PUNCTUAL_LOOP, Connections, Listener, PunctualProtocol
-from server.node_sign_in import NodeSignIn, node_key_bytes
+from server.flower_database import node_keys
+from server.node_sign_in import NodeSignIn
 from server.settings import ServerFolder
 
 log = logging.getLogger("fedforget.gateway")
@@ -93,7 +94,7 @@ class Gateway:
     Args:
         upstream: reaches SuperLink.
         limits: of one client.
-        sign_in: knows the enrolled nodes; without it SuperLink alone checks them.
+        sign_in: knows the registered nodes; without it SuperLink alone checks them.
         connections: is told from where somebody signed in.
     """
 
@@ -130,7 +131,7 @@ class Gateway:
                 del self._running[client]
 
     async def _stranger(self, request: Request, client: str) -> int | None:
-        """What a client is answered that no enrolled node's key signs for; None for one that it does."""
+        """What a client is answered that no registered node's key signs for; None for one that it does."""
         if self._sign_in is None:
             return None
         try:
@@ -250,7 +251,7 @@ def main() -> None:
     folder = ServerFolder(parser.parse_args().dir)
     ports, limits, connections = folder.settings().ports, Limits(route_bytes=SMALL_BODIES), Connections()
     upstream = f"https://{LOOPBACK}:{ports.superlink}"
-    sign_in = NodeSignIn(lambda: enrolled_keys(folder.root))
+    sign_in = NodeSignIn(lambda: node_keys(folder.flower_database))
     config = uvicorn.Config(
         gateway_app(upstream, folder.ca_certificate, limits, sign_in, connections),
         ssl_certfile=str(folder.certificate),
@@ -266,17 +267,6 @@ def main() -> None:
     )
     with Listener.at(ports.listen, ports.gateway, connections) as listener:
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def enrolled_keys(root: Path) -> frozenset[bytes]:
-    """The keys of all nodes that SuperLink knows, as `NodeSignIn` compares them; raises as `open_house`."""
-    from server.house import open_house  # noqa: PLC0415 - the database, which the gateway needs for this alone
-
-    house = open_house(root)
-    try:
-        return frozenset(node_key_bytes(site.node_key) for site in house.sites() if site.node is not None)
-    finally:
-        house.engine.dispose()
 
 
 if __name__ == "__main__":

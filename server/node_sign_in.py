@@ -18,27 +18,23 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
     load_pem_public_key,
-    load_ssh_public_key,
 )
 from starlette.datastructures import Headers
-
-from common.errors import FedForgetError
 
 KEY, TIME, SIGNATURE = "flwr-public-key", "flwr-timestamp", "flwr-signature"
 """Headers of flwr 1.41; a test compares them with Flower's own."""
 TOLERANCE = timedelta(seconds=305)
 """Flower's own: a request that passes SuperLink passes here."""
-_REFRESH_SECONDS = 2.0
+_REFRESH_SECONDS, _MOST_AGE = 0.5, 30.0
+"""At least and at most between two looks at the register."""
 
 
 class NodeSignIn:
-    """Knows the enrolled nodes' keys; asks for them again, at most every two seconds, when it meets an unknown one.
+    """Knows the registered nodes' keys; asks for them again when it meets an unknown one, and every half a minute.
 
     Args:
-        keys: the enrolled nodes' public keys, in the form of `node_key_bytes`.
+        keys: the registered nodes' public keys, in PEM as Flower writes them.
         now: the time.
     """
 
@@ -49,7 +45,7 @@ class NodeSignIn:
         self._asking = asyncio.Lock()
 
     async def allows(self, headers: Headers) -> bool:
-        """Whether the headers are signed by an enrolled node just now.
+        """Whether the headers are signed by a registered node just now.
 
         Raises:
             FedForgetError: the keys cannot be read.
@@ -62,15 +58,18 @@ class NodeSignIn:
             message = headers[TIME].encode("ascii")
         except (KeyError, ValueError, OverflowError, binascii.Error):
             return False
-        return await self._is_enrolled(key) and _is_signed(key, message, signature)
+        return await self._is_registered(key) and _is_signed(key, message, signature)
 
-    async def _is_enrolled(self, key: bytes) -> bool:
-        if key not in self._keys:
+    async def _is_registered(self, key: bytes) -> bool:
+        if self._is_due(key):
             async with self._asking:
-                if key not in self._keys and time.monotonic() - self._asked >= _REFRESH_SECONDS:
+                if self._is_due(key):
                     self._asked = time.monotonic()
                     self._keys = await asyncio.to_thread(self._read)
         return key in self._keys
+
+    def _is_due(self, key: bytes) -> bool:
+        return time.monotonic() - self._asked >= (_MOST_AGE if key in self._keys else _REFRESH_SECONDS)
 
 
 def _is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
@@ -82,11 +81,3 @@ def _is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
     except (ValueError, InvalidSignature):
         return False
     return True
-
-
-def node_key_bytes(openssh: str) -> bytes:
-    """An enrolled node's key (one line of OpenSSH) as Flower writes it into the header."""
-    key = load_ssh_public_key(openssh.encode())
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise FedForgetError("an enrolled node's key is not on an elliptic curve")
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

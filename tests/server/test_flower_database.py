@@ -2,9 +2,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+from flwr.server.superlink.linkstate import LinkStateFactory
 from flwr.supercore.constant import SQLITE_PRAGMAS
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.superlink.federation import NoOpFederationManager
 
-from server.flower_database import SECURE_DELETE, LogWiper, truncate_log
+from common.errors import UnavailableError
+from server.flower_database import SECURE_DELETE, LogWiper, node_keys, truncate_log
 
 SECRET = b"weights-of-a-patient" * 2000
 
@@ -53,3 +58,15 @@ def test_a_log_that_is_read_just_now_is_emptied_at_a_later_step(tmp_path: Path) 
 def test_a_database_that_is_not_there_yet_needs_nothing(tmp_path: Path) -> None:
     assert truncate_log(tmp_path / "superlink.db")
     assert not (tmp_path / "superlink.db").exists()
+
+
+@pytest.mark.filterwarnings("ignore:No path_separator:DeprecationWarning")  # of Flower's own migrations
+def test_the_keys_are_those_of_the_nodes_that_superlink_knows_and_has_not_shut_out(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with pytest.raises(UnavailableError, match="nodes cannot be read"):
+        node_keys(path)
+    assert not path.exists()
+    state = LinkStateFactory(str(path), NoOpFederationManager(), ObjectStoreFactory()).state()
+    nodes = [state.create_node("hospital", "hospital", key, 30) for key in (b"north", b"south")]
+    state.delete_node("hospital", nodes[1])
+    assert node_keys(path) == {b"north"}
