@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -131,7 +132,8 @@ def _proxy(proxy: Proxy | None, settings: SiteSettings) -> Check:
         return checks.ok("proxy", "none is set")
     addresses = {"gateway": settings.gateway, "coordination": settings.coordination}
     if settings.fhir.enabled and settings.fhir.server:
-        addresses["FHIR server"] = fhir_address(settings.fhir)
+        with contextlib.suppress(ConfigError):  # which has a row of its own
+            addresses["FHIR server"] = fhir_address(settings.fhir)
     through = [name for name, address in addresses.items() if proxy.serves(*probes.split(address))]
     direct = [name for name in addresses if name not in through]
     parts = [f"for {', '.join(through)}"] if through else []

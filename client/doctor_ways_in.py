@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ import httpx
 
 from client.consent_service.authority import clients, withdrawn
 from client.consent_service.lookups import ENUMERATION_FILE, read_enumerations
+from client.fhir.links import check_address
 from client.fhir.patients import read_patient_map
 from client.proxy import proxy_of
 from client.settings import ConsentServiceConfig, FhirConfig, SiteFolder, SiteSettings
@@ -69,8 +69,8 @@ def _enumerations(folder: SiteFolder, now: datetime) -> Iterator[Check]:
 
 
 def fhir_address(config: FhirConfig) -> str:
-    """`host:port` of the FHIR server that is pulled from."""
-    url = httpx.URL(config.server)
+    """`host:port` of the FHIR server that is pulled from; a `ConfigError` where the setting is no address."""
+    url = httpx.URL(check_address(config.server, "fhir.server"))
     return f"{url.host}:{url.port or _HTTPS}"
 
 
@@ -93,8 +93,12 @@ def _fhir(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs:
             yield checks.ok("FHIR patient map", f"{len(found.by_key or {})} patients")
     yield _port("FHIR", config.host, config.port, up_runs=up_runs)
     if config.server:
-        with contextlib.suppress(ConfigError):  # which the row about the proxy tells
-            yield from probes.service("FHIR server", fhir_address(config), proxy_of(settings))
+        try:
+            address, proxy = fhir_address(config), proxy_of(settings)
+        except ConfigError as err:
+            yield Check("FHIR server name", "fail", f"{err.where}: {err.problem}", err.remedy)
+        else:
+            yield from probes.service("FHIR server", address, proxy)
 
 
 def _inbox(folder: SiteFolder, keys: tuple[str, ...]) -> Iterator[Check]:

@@ -26,14 +26,18 @@ class FrontDoor:
 
     def close(self) -> None:
         """Hang up on everybody."""
-        with suppress(RuntimeError):  # the loop has ended by itself
+        with suppress(RuntimeError, AttributeError):  # the loop has ended by itself, or never begun
             self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(5)
 
     def _run(self) -> None:
-        # Not a loop of another library's, which would accept past the listener.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._serve())
+        try:
+            # Not a loop of another library's, which would accept past the listener.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        finally:
+            self._ready.set()
+            self._listener.close()
 
     async def _serve(self) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()

@@ -69,13 +69,12 @@ class _Counted(socket.socket):
         super().close()
 
 
-def listen(host: str, port: int, share: int, total: int = TOTAL) -> Listener:
-    """Listen at an address; raises an `OSError` where that cannot be."""
+def bound(host: str, port: int, share: int, total: int = TOTAL) -> Listener:
+    """A listener that has its address and does not listen yet; raises an `OSError` where the address is taken."""
     listener = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET, share, total)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen()
     except OSError:
         listener.close()
         raise

@@ -9,6 +9,7 @@ import signal
 import ssl
 import tempfile
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from common import grpc_server
 from common.errors import InputError, UnavailableError
 from common.files import read_private
 from common.front_door import FrontDoor
-from common.listener import listen
+from common.listener import bound
 from common.rate_limit import RateLimit
 
 _FIELDS_BYTES = 2**14
@@ -116,13 +117,15 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
         add_ConsentServiceServicer_to_server(consents, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
-    try:
-        listener = listen(config.host, config.port, config.connections_per_address)
-    except OSError:
-        raise UnavailableError(f"cannot listen at {config.host}:{config.port}: is another process there?") from None
     # gRPC itself counts no addresses: it listens where only this user comes, and the front door passes on to it.
     inside = _inside(folder)
+    taken = UnavailableError(f"cannot listen at {config.host}:{config.port}: is another process there?")
     try:
+        listener = bound(config.host, config.port, config.connections_per_address)
+    except OSError:
+        raise taken from None
+    with ExitStack() as undo:
+        undo.enter_context(listener)
         server, _ = grpc_server.serve(
             register,
             SERVICE,
@@ -134,11 +137,16 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
             workers=_WORKERS + STREAMS,
             interceptors=[consents.gate],
         )
-    except UnavailableError:
-        listener.close()
-        raise
-    port = listener.getsockname()[1]
-    return Served(server, FrontDoor(listener, inside)), port
+        undo.callback(server.stop, None)
+        try:
+            # Last of all: who can connect is served.
+            listener.listen()
+        except OSError:
+            raise taken from None
+        port = listener.getsockname()[1]
+        served = Served(server, FrontDoor(listener, inside))
+        undo.pop_all()
+    return served, port
 
 
 def _inside(folder: SiteFolder) -> str:

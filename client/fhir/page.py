@@ -13,7 +13,8 @@ from typing import Any
 from client.fhir.resources import DEEPEST, Resource, UnusableResourceError, is_deeper
 
 _DEEPEST_PAGE = 200
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
+"""Strings, passed over whole and without going back, and what nests."""
 _LONGEST_NUMBER = 400
 
 

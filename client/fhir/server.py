@@ -125,7 +125,7 @@ class FhirServer:
 
     def _pages(self, url: httpx.URL, *, absent_is_empty: bool = False) -> Iterator[Page]:
         seen: set[httpx.URL] = set()
-        known: set[tuple[str, str]] = set()
+        known: set[int] = set()
         idle = 0
         following: httpx.URL | None = url
         while following is not None:
@@ -140,9 +140,9 @@ class FhirServer:
             except UnusableResourceError as err:
                 raise WireError(f"{self.base}: {err.problem}") from None
             yield dataclasses.replace(page, date=answer.date)
-            names = {(str(r.get("id")), str(r.get("meta"))) for r in (*page.consents, *page.unclear)}
-            idle = 0 if names - known else idle + 1
-            known |= names
+            names = hash(frozenset((str(r.get("id")), str(r.get("meta"))) for r in (*page.consents, *page.unclear)))
+            idle = idle + 1 if names in known or not (page.consents or page.unclear) else 0
+            known.add(names)
             following = next((self._own(target, following) for name, target in page.links if name == "next"), None)
 
     def _own(self, target: str, here: httpx.URL) -> httpx.URL:

@@ -34,7 +34,7 @@ from client.proxy import proxy_of
 from client.settings import FhirConfig, SiteFolder
 from common.errors import ConfigError, UnavailableError
 from common.files import read_private
-from common.listener import TOTAL, listen
+from common.listener import TOTAL, bound
 from common.private_keys import load_ec_key, read_passphrase
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -157,7 +157,8 @@ def _serve(server: uvicorn.Server, listener: socket.socket, stop: Callable[[], N
 @contextmanager
 def _listening(config: FhirConfig) -> Iterator[socket.socket]:
     try:
-        listener = listen(config.host, config.port, config.connections_per_address)
+        listener = bound(config.host, config.port, config.connections_per_address)
+        listener.listen()
     except OSError as err:
         raise UnavailableError(f"cannot listen at {config.host}:{config.port}: {err.strerror}") from None
     with listener:

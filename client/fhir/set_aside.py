@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from datetime import datetime
 from typing import Any
 
 from client.consent.consent_document import SCOPES
@@ -19,7 +20,7 @@ from client.consent.mii_broad_consent import USE_FOR_RESEARCH
 from client.consent.other_statement import of_unreadable
 from client.consent.provisions import Question
 from client.consent.verdicts import Silent
-from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, is_id, persons_of
+from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, is_id, persons_of, read_incoming
 
 _UNREADABLE = "set-aside"
 """A status that no version of FHIR has."""
@@ -38,21 +39,18 @@ def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
     if not is_id(identity):
         named = f"id:{identity}" if identity and isinstance(identity, str | int) else f"content:{digest}"
         identity = f"unusable-{hashlib.sha256(named.encode('utf-8', 'replace')).hexdigest()[:32]}"
-    meta = resource.get("meta")
-    version = meta.get("versionId") if isinstance(meta, dict) else None
+    found = read_incoming({"resourceType": "Consent", "id": identity, "meta": resource.get("meta")})
     patients: tuple[str, ...] = ()
     with contextlib.suppress(UnusableResourceError):
         patients = persons_of(resource, base)
-    number = str(version) if is_id(version) else ""
-    document = {**_document(str(identity), number), "scope": _scope(resource)}
-    return IncomingConsent(str(identity), number, None, "", digest, document, patients)
+    document = {**_document(found.resource, found.version, found.updated), "scope": _scope(resource)}
+    return IncomingConsent(found.resource, found.version, found.updated, "", digest, document, patients)
 
 
 def stripped(incoming: IncomingConsent) -> IncomingConsent:
     """The stand-in for one that was read, and that the database does not take or the rule cannot weigh."""
-    return dataclasses.replace(
-        incoming, updated=None, status="", document=_document(incoming.resource, incoming.version)
-    )
+    document = _document(incoming.resource, incoming.version, incoming.updated)
+    return dataclasses.replace(incoming, status="", document=document)
 
 
 def _scope(resource: Resource) -> dict[str, Any]:
@@ -61,11 +59,12 @@ def _scope(resource: Resource) -> dict[str, Any]:
     return _TREATMENT if isinstance(said, Silent) else _RESEARCH
 
 
-def _document(identity: str, version: str) -> dict[str, Any]:
+def _document(identity: str, version: str, updated: datetime | None) -> dict[str, Any]:
+    meta = {"versionId": version} if version else {}
     return {
         "resourceType": "Consent",
         "id": identity,
-        "meta": {"versionId": version} if version else {},
+        "meta": meta if updated is None else {**meta, "lastUpdated": updated.isoformat(timespec="milliseconds")},
         "status": _UNREADABLE,
         "scope": _RESEARCH,
         "patient": None,

@@ -125,6 +125,16 @@ def test_a_consent_without_a_proper_id_is_one_item_however_often_it_is_read(
     assert not any("/../" in path or "%20" in path or "_history" in path for path in ehr.requests)
 
 
+def test_a_later_version_that_can_be_read_ends_the_hold(ehr: Any, server: FhirServer, intake: Intake) -> None:
+    ehr.rewrite = with_raw
+    ehr.write({**ehr.consent("c-1", "p-1"), "language": "@twice"})
+    pull(server, intake, OVERLAP)
+    assert [found.state for found in intake.ledger.of_patient("p-1")] == [State.ON_HOLD]
+    ehr.write(ehr.consent("c-1", "p-1"))
+    pull(server, intake, OVERLAP)
+    assert not intake.ledger.is_stopped("p-1")
+
+
 def test_a_page_whose_json_is_broken_is_refused_as_a_whole(ehr: Any, server: FhirServer, intake: Intake) -> None:
     ehr.write(ehr.consent("c-1", "p-1"))
     ehr.rewrite = lambda text: text[:-5]
