@@ -7,12 +7,12 @@ the same consent can be read.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from client.consent.consent_document import SCOPES
 from client.consent.consent_topic import topic_of
@@ -20,8 +20,9 @@ from client.consent.mii_broad_consent import USE_FOR_RESEARCH
 from client.consent.other_statement import of_unreadable
 from client.consent.provisions import Question
 from client.consent.verdicts import Silent
-from client.fhir.resources import IncomingConsent, Resource, UnusableResourceError, is_id, persons_of, read_incoming
+from client.fhir.resources import IncomingConsent, Resource, is_id, persons_of, read_incoming
 
+A = TypeVar("A")
 _UNREADABLE = "set-aside"
 """A status that no version of FHIR has."""
 _RESEARCH = {"coding": [{"system": SCOPES, "code": "research"}]}
@@ -33,18 +34,27 @@ def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
 
     One without a proper id gets a name made of whatever stands for it, so that it is the same one the next time.
     """
-    text = json.dumps(resource, sort_keys=True, default=str)
+    text = _or(lambda: json.dumps(resource, sort_keys=True, default=str), str(sorted(resource)))
     digest = hashlib.sha256(text.encode("ascii", "replace")).hexdigest()
     identity = resource.get("id")
     if not is_id(identity):
         named = f"id:{identity}" if identity and isinstance(identity, str | int) else f"content:{digest}"
         identity = f"unusable-{hashlib.sha256(named.encode('utf-8', 'replace')).hexdigest()[:32]}"
-    found = read_incoming({"resourceType": "Consent", "id": identity, "meta": resource.get("meta")})
-    patients: tuple[str, ...] = ()
-    with contextlib.suppress(UnusableResourceError):
-        patients = persons_of(resource, base)
-    document = {**_document(found.resource, found.version, found.updated), "scope": _scope(resource)}
+    meta = resource.get("meta")
+    parts = {name: text for name, text in meta.items() if isinstance(text, str)} if isinstance(meta, dict) else {}
+    found = read_incoming({"resourceType": "Consent", "id": identity, "meta": parts})
+    patients: tuple[str, ...] = _or(lambda: persons_of(resource, base), ())
+    scope = _or(lambda: _scope(resource), _RESEARCH)
+    document = {**_document(found.resource, found.version, found.updated), "scope": scope}
     return IncomingConsent(found.resource, found.version, found.updated, "", digest, document, patients)
+
+
+def _or(look: Callable[[], A], otherwise: A) -> A:
+    """What can be seen of a resource that may hold anything, however it is nested."""
+    try:
+        return look()
+    except Exception:  # noqa: BLE001 - a stand-in is made of everything
+        return otherwise
 
 
 def stripped(incoming: IncomingConsent) -> IncomingConsent:

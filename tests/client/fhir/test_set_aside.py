@@ -22,8 +22,10 @@ from client.consent.revocation import State, is_doubt
 from client.consent_store import ConsentRow
 from client.fhir import intake as intake_module
 from client.fhir.intake import Intake
+from client.fhir.page import read_page
 from client.fhir.pull import pull
 from client.fhir.server import FhirServer, http_client
+from client.fhir.set_aside import set_aside
 from common.errors import WireError
 from common.sql import to_utc
 
@@ -166,6 +168,18 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     for name, item in inner:
         yield (*path, name)
         yield from places(item, (*path, name))
+
+
+@pytest.mark.parametrize("raw", RAW)
+@pytest.mark.parametrize("place", ["meta", "id", "patient", "scope", "provision", "language"])
+def test_a_stand_in_is_made_of_whatever_comes(raw: str, place: str) -> None:
+    entry = {"resource": {**consent("c-1", "p-1"), place: [raw, {"versionId": raw, "lastUpdated": raw}]}}
+    for value in (entry, {"resource": {**consent("c-1", "p-1"), place: {"versionId": raw, "identifier": raw}}}):
+        text = with_raw(json.dumps({"resourceType": "Bundle", "type": "searchset", "entry": [value]}))
+        page = read_page(text.encode("utf-8", "surrogateescape"))
+        made = [set_aside(resource) for resource in (*page.consents, *page.unclear)]
+        assert len(made) == 1
+        assert made[0].resource == ("c-1" if place != "id" else made[0].resource)
 
 
 SAMPLE = {"meta": {"versionId": "1", "lastUpdated": "2026-11-01T08:00:00+00:00"}}
