@@ -55,7 +55,7 @@ class Reminders:
             return
         self._told = (now.date(), found)
         for days in sorted(found):
-            when = f"due within {days} days" if days else "overdue"
+            when = f"due within {days} day{'' if days == 1 else 's'}" if days else "overdue"
             log = _log.error if days == 0 else _log.warning
             patients = "1 patient's answer is" if found[days] == 1 else f"{found[days]} patients' answers are"
             log("%s %s: see fedforget-site revocations list", patients, when)

@@ -18,10 +18,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from client.consent.consent_document import REVOKED, Coding, UnreadableConsentError, read_consent
+from client.consent.kinds import NOT_STATED
 from client.consent.known import known_patients
 from client.consent.ledger import Ledger, Writing
+from client.consent.ledger_rows import standing_of
+from client.consent.ledger_tables import RevocationRow
 from client.consent.provisions import Question
-from client.consent.revocation import Request, State, consent_of, doubt_about, is_doubt
+from client.consent.revocation import LIFTED, Request, State, consent_of, doubt_about, is_doubt
 from client.consent.rule import SILENT, Answer, Deny, Permit, Unknown
 from client.consent.statement import state
 from client.consent.verdicts import Silent, Verdict
@@ -31,6 +34,7 @@ from client.consent_silence import in_words, set_silent
 from client.consent_store import AnswerName, ConsentStore, Kept, StewardItem
 from client.consent_tables import DecisionRow
 from client.fhir.addressing import Addressing, dated
+from client.fhir.kinds import kind_of
 from client.fhir.patients import PatientMap
 from client.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
 from client.fhir.set_aside import stripped
@@ -300,12 +304,15 @@ class Intake:
         own = versions if everybody == {patient} else self.store.versions(session, [patient])
         silent.update(set_silent(session, patient, silent_of(own, self.policy, self.purpose, at=now)))
         decision = _brought_up_to_date(session, patient, versions, found, now)
+        if cohort_id is not None:
+            self._hear_again(writing, decision, found.withdrawal)
         # Where the consent names nobody, or nobody whom the map knows, there is nobody to exclude yet.
         recording = decision.receipt is not None and decision.recorded is None and cohort_id is not None
         if recording:
             receipt = str(decision.receipt)
             source = self.store.source(session, receipt)
-            request = Request(source, receipt, decision.received or now)
+            kind = kind_of(next((v.document for v in versions if v.receipt == receipt), {}))
+            request = Request(source, receipt, decision.received or now, kind=kind)
             self.ledger.add(writing, request, [str(cohort_id)], also_unknown=True)
             decision.recorded = now
         self.store.mark_weighed(session, [patient], now)
@@ -313,6 +320,15 @@ class Intake:
             last = max(versions, key=lambda version: version.moment)
             self._hold_in_doubt(writing, cohort_id, found.answer, last)
         return recording
+
+    def _hear_again(self, writing: Writing, decision: DecisionRow, withdrawal: KnownVersion | None) -> None:
+        """Who was readmitted, or whose withdrawal was refused, may withdraw again, by another version."""
+        if withdrawal is None or decision.recorded is None or withdrawal.receipt == decision.receipt:
+            return
+        before = standing_of(writing.session, RevocationRow.receipt == decision.receipt)
+        if before and all(standing.state in LIFTED for standing in before):
+            decision.receipt, decision.received = withdrawal.receipt, withdrawal.known_since
+            decision.recorded = None
 
     def _hold_in_doubt(self, writing: Writing, cohort_id: str, answer: Answer, last: KnownVersion) -> None:
         """Stop use while nobody can tell whether it is permitted, until the steward or clearer consents say so."""
@@ -322,7 +338,8 @@ class Intake:
         elif answer != SILENT and self.ledger.knows(cohort_id):
             number = self.store.pseudonyms.receipt("doubt", last.resource, last.number)
             source, receipt = doubt_about(last.resource, last.number, number)
-            request = Request(source, receipt, last.received, hold=answer.reason[:_LONGEST_REASON])
+            hold = answer.reason[:_LONGEST_REASON]
+            request = Request(source, receipt, last.received, legal_basis=NOT_STATED, hold=hold)
             self.ledger.add(writing, request, [cohort_id])
 
 

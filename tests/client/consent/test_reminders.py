@@ -42,10 +42,10 @@ def test_reminders_come_once_a_day_and_when_something_changes(
         due = ledger.standing()[0].due
         for hours in range(48):
             reminders.step(due - timedelta(days=2) + timedelta(hours=hours))
-        assert caplog.text.count("1 revocations are due within 3 days") == 2
-        assert caplog.text.count("1 revocations are due within 1 days") == 2
+        assert caplog.text.count("1 patient's answer is due within 3 days") == 2
+        assert caplog.text.count("1 patient's answer is due within 1 day:") == 2
         reminders.step(due + timedelta(hours=1))
-        assert "1 revocations are overdue" in caplog.text
+        assert "1 patient's answer is overdue" in caplog.text
         assert "p-0" not in caplog.text
         assert ledger.pseudonyms.of("p-0") not in caplog.text
 

@@ -13,14 +13,18 @@ import pytest
 
 from client.consent.ledger import Ledger
 from client.consent.overview import read_revocations
+from client.consent.workflow import readmit
 from client.data_import import SiteOptions, import_data
 from client.fhir import intake as room
 from client.fhir.intake import Intake
+from client.fhir.kinds import kind_of
 from client.fhir.patients import PatientMap, PatientMapFile
 from client.fhir.puller import Puller
+from common.actor import Actor
 from common.data.manifest import Manifest
 from common.model.checkpoint import ModelCard
 
+TEMPLATE_TYPES = "http://fhir.de/ConsentManagement/CodeSystem/TemplateType"
 Make = Callable[..., Intake]
 
 
@@ -97,3 +101,31 @@ def test_who_revoked_before_any_import_is_left_out_of_it(
         intake.ledger.folder.root, manifest, card, SiteOptions("north", 0, distinct_ids=True), lambda *_: None
     )
     assert (report.patients, report.revoked) == (11, 1)
+
+
+def test_who_was_readmitted_and_withdraws_again_is_heard(make_intake: Make, tmp_path: Path, ehr: Any) -> None:
+    intake, lee = make_intake(tmp_path / "site"), Actor("lee", "user:1000:lee")
+    clock: Any = intake.clock
+    first = intake.take(ehr.consent("c-1", "p-1", "inactive"))
+    with intake.ledger.writing() as writing:
+        readmit(intake.ledger, writing, first.receipt, lee, "consented anew", form=("ab" * 8, "cd" * 32))
+    assert not intake.ledger.is_stopped("p-1")
+    for number, (status, stopped) in enumerate((("active", False), ("inactive", True)), start=1):
+        clock.now += timedelta(days=number)
+        signed = clock.now.isoformat()
+        said = {"versionId": str(10 + number), "lastUpdated": signed}
+        last = intake.take({**ehr.consent("c-2", "p-1", status), "meta": said, "dateTime": signed})
+        assert intake.ledger.is_stopped("p-1") == stopped
+    assert {s.receipt for s in intake.ledger.of_patient("p-1")} == {first.receipt, last.receipt}
+
+
+def test_an_opt_out_by_fhir_is_one_and_every_other_withdrawal_is_of_consent(
+    make_intake: Make, tmp_path: Path, ehr: Any
+) -> None:
+    coding = {"system": TEMPLATE_TYPES, "code": "CONSENT-OPT-OUT"}
+    assert kind_of({"category": [{"coding": [coding]}]}) == "opt-out"
+    assert kind_of({"category": [{"coding": [{**coding, "system": "urn:other"}]}]}) == "withdrawal"
+    assert kind_of({"policyRule": {"coding": [{"code": "OPTOUT"}]}}) == "withdrawal"
+    intake = make_intake(tmp_path / "site")
+    intake.take(ehr.consent("c-2", "p-2", "inactive"))
+    assert [(s.kind, s.legal_basis) for s in intake.ledger.of_patient("p-2")] == [("withdrawal", "GDPR 7(3)")]
