@@ -119,7 +119,7 @@ class RevocationChange(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., receipt: _Optional[str] = ..., revocation: _Optional[int] = ..., state: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Revocation(_message.Message):
-    __slots__ = ("receipt", "state", "scope", "received", "recorded", "due", "closed", "remediation", "patients", "kind", "legal_basis")
+    __slots__ = ("receipt", "state", "scope", "received", "recorded", "due", "closed", "remediation", "patients", "kind", "legal_basis", "known", "unknown", "doubtful")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +131,9 @@ class Revocation(_message.Message):
     PATIENTS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     LEGAL_BASIS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    DOUBTFUL_FIELD_NUMBER: _ClassVar[int]
     receipt: str
     state: str
     scope: Scope
@@ -142,7 +145,10 @@ class Revocation(_message.Message):
     patients: int
     kind: Kind
     legal_basis: str
-    def __init__(self, receipt: _Optional[str] = ..., state: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., remediation: _Optional[str] = ..., patients: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., legal_basis: _Optional[str] = ...) -> None: ...
+    known: int
+    unknown: int
+    doubtful: int
+    def __init__(self, receipt: _Optional[str] = ..., state: _Optional[str] = ..., scope: _Optional[_Union[Scope, str]] = ..., received: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., remediation: _Optional[str] = ..., patients: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., legal_basis: _Optional[str] = ..., known: _Optional[int] = ..., unknown: _Optional[int] = ..., doubtful: _Optional[int] = ...) -> None: ...
 
 class CheckPermissionRequest(_message.Message):
     __slots__ = ("patient",)

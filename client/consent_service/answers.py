@@ -27,6 +27,9 @@ def revocation_message(summary: Summary) -> messages.Revocation:
         patients=summary.patients,
         kind=_KINDS[summary.kind],
         legal_basis=summary.legal_basis,
+        known=summary.known,
+        unknown=summary.patients - summary.known - summary.doubtful,
+        doubtful=summary.doubtful,
     )
     message.received.FromDatetime(summary.received)
     message.recorded.FromDatetime(summary.recorded)

@@ -89,7 +89,7 @@ def _identifiers(records: Records, column: int | None, heading: str, source: str
     problems, found, first = Problems(), dict[str, None](), 0 if column is None else 1
     for line, row in zip(records.lines[first:], records.rows[first:], strict=True):
         place = f"{source} row {line}"
-        value = _only(row) if column is None else row[column]
+        value = _only(row) if column is None or len(row) == 1 else row[column]
         if not value:
             problems.add(ManifestError(f"empty {heading}", where=place, remedy="fill it in"))
         elif column is None or value != heading:  # lists that were put together repeat it

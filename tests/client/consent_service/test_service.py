@@ -216,3 +216,17 @@ def test_what_was_received_counts_from_the_day_that_is_given(
         made = desk.revoke(patient(), source_id="dated", received=received).revocation
     assert made.received.ToDatetime(tzinfo=UTC) == received
     assert timedelta(days=27) < made.due.ToDatetime(tzinfo=UTC) - received < timedelta(days=32)
+
+
+def test_a_look_alike_is_on_hold_and_the_answer_counts_it(
+    hospital: ConsentHospital, patient: Callable[[], str]
+) -> None:
+    who = patient()
+    with hospital.client("ehr-1") as ehr:
+        reply = ehr.revoke(who.lower(), source_id="look-alike")
+        assert (reply.revocation.state, reply.revocation.patients) == ("on-hold", 1)
+        assert (reply.revocation.known, reply.revocation.unknown, reply.revocation.doubtful) == (0, 0, 1)
+        known = ehr.revoke(f"\ufeff{patient()} ", source_id="with-a-mark")
+        assert (known.revocation.known, known.revocation.unknown, known.revocation.doubtful) == (1, 0, 0)
+    with open_ledger(hospital.folder) as ledger:
+        assert ledger.is_stopped(who)

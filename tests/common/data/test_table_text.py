@@ -145,7 +145,7 @@ def test_the_lists_of_a_spreadsheet_are_read(name: str, identifiers: tuple[str, 
     [
         "PatientID\nb\na\n", "Patienten-ID;Grund\nb;x\na;y\n", "MRN\tname\nb\tx\na\ty\n", "b\na\n", '"b"\n"a"\n',
         "b;\na;\n", ";b\n;a\n", "sep=;\nb;\na;\n", "patient_id\nb\na\npatient_id\nb\n", '="b"\n="a"\n', "'b'\n'a'\n",
-        "id\nb\na\n", "no,Patient ID,MRN\n1,b,x\n2,a,y\n", "patient_id,\nb,\na,\n",
+        "id\nb\na\n", "no,Patient ID,MRN\n1,b,x\n2,a,y\n", "patient_id,\nb,\na,\n", "patient_id\nb;\na;\n",
     ],
 )  # fmt: skip
 def test_a_heading_is_no_patient_and_a_list_is_read_in_any_form(text: str) -> None:
