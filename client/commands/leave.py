@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from client.commands.ledger_access import Who, acting, opened
+from client.commands.ledger_access import Who, acting, opened, say_if_down
 from common.errors import InputError
 from common.terminal import AsJson, Folder, clear_errors, fields_table, show
 
@@ -49,3 +49,4 @@ def leave(
             made = ledger.add(writing, ledger.begun_before(writing, request, patients), patients)
         fields = {"receipt": made.receipt, "patients": made.patients, "revoked_before": made.earlier, "due": made.due}
         show(fields, fields_table(fields), as_json=as_json)
+        say_if_down(folder, as_json=as_json)

@@ -50,6 +50,16 @@ def signing_as(
     return sign_decision(actor, what, receipt, ledger.clock(), signer)
 
 
+def say_if_down(folder: Path, *, as_json: bool) -> None:
+    """For people, one line on standard error where no `up` runs that could tell the coordinator."""
+    from client.settings import CONFIG_FILE  # noqa: PLC0415 - as above
+    from common.up_lock import is_up, start_command  # noqa: PLC0415
+
+    if not as_json and (folder / CONFIG_FILE).exists() and not is_up(folder):
+        advice = start_command("site", folder)
+        typer.echo(f"no `up` runs here: the coordinator hears of this once one does: {advice}", err=True)
+
+
 def moment(text: str, option: str) -> datetime:
     """A date or a moment; a plain date begins at 00:00 UTC."""
     try:

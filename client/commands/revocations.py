@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client.commands.doubtful import doubtful
-from client.commands.ledger_access import Who, acting, moment, opened, signing_as
+from client.commands.ledger_access import Who, acting, moment, opened, say_if_down, signing_as
 from client.commands.readmit import readmit
 from client.commands.steward import PassphraseFile
 from common.errors import InputError
@@ -200,6 +200,7 @@ def _done(ledger: Ledger, receipt: str, count: int, as_json: bool) -> None:
     (summary,) = _summaries(ledger, receipt)
     fields = {"receipt": receipt, "patients": count, "state": str(summary.state)}
     show(fields, f"{receipt}: {count} patient(s) {summary.state}", as_json=as_json)
+    say_if_down(ledger.folder.root, as_json=as_json)
 
 
 def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from client.commands.ledger_access import Who, acting, moment, opened
+from client.commands.ledger_access import Who, acting, moment, opened, say_if_down
 from common.errors import InputError
 from common.terminal import AsJson, Folder, clear_errors, fields_table, show
 
@@ -103,6 +103,7 @@ def revoke(
         reached = f"{made.others}, told while `fedforget-site up` runs"
         told = reached if made.others is not None else "not reached: no linkage is configured"
         show(fields, fields_table({**fields, "other_hospitals": told}), as_json=as_json)
+        say_if_down(folder, as_json=as_json)
 
 
 def _from_input(is_patient: Callable[[str], bool]) -> tuple[str, ...]:

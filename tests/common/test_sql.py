@@ -1,15 +1,18 @@
 """The databases of both sides: migrations give the tables of the code, and a damaged file is named."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from client import consent_store  # noqa: F401 - its tables are the site's too
+import client.consent.ledger_tables
+import client.consent_tables  # noqa: F401 - they add their tables to those of `client.database`
 from client import database as site_database
 from common.errors import InputError, UnavailableError
-from common.sql import open_database, reading, transaction
+from common.sql import open_database, reading, revisions, transaction
 from server import database as server_database
 
 
@@ -90,3 +93,13 @@ def test_an_unsigned_identity_survives_a_signed_column(identity):
     stored = server_database.signed64(identity)
     assert -(2**63) <= stored < 2**63
     assert server_database.unsigned64(stored) == identity
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_the_revisions_by_file_name_are_those_that_alembic_finds(side: str) -> None:
+    from alembic.script import ScriptDirectory
+
+    folder = Path(__file__).parents[2] / side / "migrations"
+    scripts = ScriptDirectory(str(folder))
+    assert revisions(folder) == {script.revision for script in scripts.walk_revisions()}
+    assert max(revisions(folder)) == scripts.get_current_head()
