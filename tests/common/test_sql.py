@@ -7,9 +7,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from client import consent_store  # noqa: F401 - its tables are the site's too
 import client.consent.ledger_tables
 import client.consent_tables  # noqa: F401 - they add their tables to those of `client.database`
+from client import consent_store  # noqa: F401 - its tables are the site's too
 from client import database as site_database
 from common.errors import InputError, UnavailableError
 from common.sql import open_database, reading, revisions, transaction
