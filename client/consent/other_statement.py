@@ -10,7 +10,7 @@ from client.consent.consent_document import Coding, ConsentDocument
 from client.consent.consent_topic import Topic, is_basis
 from client.consent.document_kind import Kind
 from client.consent.mii_broad_consent import is_content, policy_reaches
-from client.consent.provisions import BASE_DENIES, Deny, Permit, Question, Said, Unknown, is_empty, weigh
+from client.consent.provisions import Deny, Permit, Question, Said, Unknown, is_conditional, is_empty, weigh
 from client.consent.purposes import Reach, denial_reaches
 from client.consent.verdicts import (
     DOUBTFUL_STATUS,
@@ -39,7 +39,7 @@ def of_another_topic(
         return OTHER_MATTER
     if topic is Topic.UNPLACED:
         return Unknown("nothing tells what a consent is about")
-    return _of_privacy(document, kind, policies, question)
+    return _of_privacy(document, kind, question)
 
 
 def of_unreadable(resource: Mapping[str, Any], topic: Topic, question: Question, problem: str) -> Verdict:
@@ -79,7 +79,7 @@ def _of_named_permission(topic: Topic, kind: Kind, policies: frozenset[str]) -> 
     return Unknown("a consent about another matter permits this")
 
 
-def _of_privacy(document: ConsentDocument, kind: Kind, policies: frozenset[str], question: Question) -> Verdict:
+def _of_privacy(document: ConsentDocument, kind: Kind, question: Question) -> Verdict:
     """Use and disclosure in general contain research: a general no is in doubt, a general yes permits nothing here."""
     said = weigh(document.root, replace(question, at=None))
     is_bare = is_empty(document.root)
@@ -89,12 +89,12 @@ def _of_privacy(document: ConsentDocument, kind: Kind, policies: frozenset[str],
         return GENERAL
     if kind not in (Kind.NONE, Kind.CONSENT):
         return Unknown("a withdrawal or refusal of use in general")
-    if is_bare and not policies:
-        return Unknown("a consent that names no policy and has no provision")
+    if is_bare:
+        return Unknown("a consent to use in general without a provision, so that nobody can tell what it says")
     general = weigh(document.root, question)
-    if isinstance(general, Deny) or general == BASE_DENIES:
+    if isinstance(general, Deny | Unknown) and not is_conditional(general):
         return Unknown("a consent about use in general denies all that it does not name")
-    return OTHER_POLICY if said is None and not is_bare else Neutral()
+    return OTHER_POLICY if said is None else Neutral()
 
 
 def _may_name(value: object, question: Question, *, codes: bool) -> bool:

@@ -65,6 +65,7 @@ Said: TypeAlias = Answer | Lapsed | Perhaps | None
 NOT_KNOWN = Unknown("a provision names a code or a purpose that may or may not be this one")
 BASE_DENIES = Unknown("a base rule denies what the consent does not name, and it does not name this")
 """Patients who consent have a base rule that denies, too, with exceptions: alone it is no decision of theirs."""
+_DEPENDS = "a provision depends on "
 _NAMES_NOTHING = Unknown("an exception that names nothing")
 
 
@@ -80,7 +81,7 @@ def weigh(provision: Provision, question: Question) -> Said:
     if question.by_name and not is_named_here:
         return strictest([weigh(inner, question) for inner in provision.nested])
     if provision.conditions:
-        return Unknown(f"a provision depends on {', '.join(provision.conditions)}, which is not weighed")
+        return Unknown(f"{_DEPENDS}{', '.join(provision.conditions)}, which is not weighed")
     deeper = strictest([weigh_exception(inner, replace(question, by_name=False)) for inner in provision.nested])
     return _with_exceptions(provision, deeper, reach)
 
@@ -88,7 +89,8 @@ def weigh(provision: Provision, question: Question) -> Said:
 def weigh_exception(provision: Provision, question: Question) -> Said:
     """What an exception says; one that names nothing excepts everything, which nobody means."""
     is_nameless = not (provision.codes or provision.purposes or provision.conditions or provision.nested)
-    return _NAMES_NOTHING if is_nameless else weigh(provision, question)
+    is_in_force = question.at is None or provision.period.holds(question.at)
+    return _NAMES_NOTHING if is_nameless and is_in_force else weigh(provision, question)
 
 
 def strictest(said: Sequence[Said]) -> Said:
@@ -98,6 +100,11 @@ def strictest(said: Sequence[Said]) -> Said:
             if isinstance(one, kind):
                 return one
     return None
+
+
+def is_conditional(said: Said) -> bool:
+    """Whether only limits that are not weighed, such as actors, leave it in doubt."""
+    return isinstance(said, Unknown) and said.reason.startswith(_DEPENDS)
 
 
 def permits_anything(provision: Provision) -> bool:

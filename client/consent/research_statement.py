@@ -88,7 +88,9 @@ def _of_consent(document: ConsentDocument, kind: Kind, policies: frozenset[str],
     if is_empty(document.root):
         return Unknown("a consent to research without a provision, so that nobody can tell what it says")
     if question.at is not None and not document.root.period.holds(question.at):
-        return Lapsed()
+        # What ended is a permission; whether a denial was meant to end with its period a person must say.
+        whole = weigh(document.root, replace(question, at=None))
+        return Unknown("a denial that is over") if isinstance(whole, Deny) else Lapsed()
     said = weigh(document.root, question)
     if isinstance(said, Permit) and not any(is_basis(text) for text in policies):
         return Unknown("a permission that names no policy, so that nobody can tell it from a form of withdrawal")

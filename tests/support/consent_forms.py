@@ -858,9 +858,45 @@ def _status() -> Iterator[Form]:
     yield Form("withdrawal without an id", "R4", ANY, "deny", "withdrawn in full", given("without-id"))
 
 
+def _over() -> Iterator[Form]:
+    over = {"start": "2024-01-01", "end": "2025-03-01"}
+    yield Form(
+        "research, all denied, period over",
+        "R4",
+        ANY,
+        "hold",
+        "whether a denial ends a person must say",
+        [OLD, r4(uri="urn:a:b", provision=provision("deny", period=over))],
+    )
+    yield Form(
+        "scope patient-privacy, no provision",
+        "R4",
+        ANY,
+        "hold",
+        "nobody can tell what it says",
+        [OLD, r4(uri="urn:a:b", scope="patient-privacy")],
+    )
+    yield Form(
+        "exception that names nothing",
+        "R5",
+        ANY,
+        "hold",
+        "it excepts everything",
+        [OLD, r5("c-1", concept(LOINC, "59284-0"), provision=[{"period": {"start": "2024-01-01"}}])],
+    )
+    yield Form(
+        "research, period over",
+        "R4",
+        ANY,
+        "hold",
+        "a permission that is over is no withdrawal",
+        [r4(provision={**WILLING, "period": over})],
+    )
+
+
 def forms() -> list[Form]:
     """All rows."""
-    made = (_broad_consent, _forms, _template_types, _purposes, _other_matters, _status)
+    made = (_broad_consent, _forms, _template_types, _purposes, _other_matters, _status, _over)
     return [row for rows in made for row in rows()]
 
 
