@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pydicom.uid import (
 from radiographs import radiograph, read
 
 from common.data.codestream import read_codestream
-from common.data.dicom import read_dicom
+from common.data.dicom import decode_dicom, read_dicom
 from common.data.dicom_numbers import decimals
 from common.data.images import is_blank, read_image
 from common.errors import ImageError
@@ -243,3 +244,15 @@ def test_a_real_chest_reads_as_before_from_the_full_table(tmp_path: Path) -> Non
     assert image.shape == (dataset.Rows, dataset.Columns)
     assert not is_blank(image)
     assert len(np.unique(image)) > 200
+
+
+def test_a_damaged_file_is_an_image_error_wherever_it_is_damaged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tags = {"WindowCenter": 2048, "WindowWidth": 1024, "PixelPaddingValue": 7, "RescaleSlope": 1, "NumberOfFrames": 1}
+    whole = written(radiograph(STEPS, **tags))
+    for _ in range(2000):
+        data = bytearray(whole)
+        for position in rng.integers(132, 700, size=rng.integers(1, 6)):
+            data[position] = rng.integers(256)
+        with suppress(ImageError):
+            decode_dicom(bytes(data))
