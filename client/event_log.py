@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from client.consent.ledger_rows import standing_of
 from client.consent.ledger_tables import AccessRow
-from client.consent.revocation import OPEN, STATED_SOURCE, Standing, State, is_doubt
+from client.consent.revocation import OPEN, STATED_SOURCE, Standing, State, nobody_asked
 from client.consent.vault import Vault
 from client.database import LOG, HoldingRow
 from client.settings import SiteFolder
@@ -284,12 +284,12 @@ def _statement(site: str, receipt: str, entries: dict[str, Standing], document: 
 
 def _all_in_doubt(entries: dict[str, Standing]) -> bool:
     """Whether nobody has revoked under a receipt: it holds use because of a doubt, or did."""
-    return all(is_doubt(s.receipt) and s.state in (State.ON_HOLD, State.REFUSED) for s in entries.values())
+    return all(nobody_asked(s.receipt) and s.state in (State.ON_HOLD, State.REFUSED) for s in entries.values())
 
 
 def _holds(session: Session) -> Iterator[Record]:
     for receipt, entries in _receipts(session).items():
-        if not is_doubt(receipt):
+        if not nobody_asked(receipt):
             continue
         stopped = canonical({"receipt": receipt, "use": "on hold"})
         yield Record(f"hold:{receipt}", "use-on-hold", stopped)

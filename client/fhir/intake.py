@@ -179,7 +179,7 @@ class Intake:
 
     def _addressing(self) -> Addressing:
         def looks_alike(key: str) -> bool:
-            return self.ledger.named(key).is_doubtful
+            return self.ledger.is_near(key) and not self.ledger.knows(key)
 
         return Addressing(self.patients(), self.ledger.knows, looks_alike, self.store.pseudonyms)
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.consent.opening import open_ledger
-from client.consent.revocation import Standing, State
+from client.consent.revocation import Request, Source, Standing, State
 from client.event_log import SiteLog
 from client.fhir.intake import Intake
 from client.settings import SiteFolder
@@ -182,3 +182,9 @@ def test_the_log_calls_a_hold_a_hold_and_a_revocation_only_what_the_steward_make
     command(intake, "resolve", first["receipt"], "--permit", "--by", "Lee", "--reason", "valid")
     command(intake, "resolve", second["receipt"], "--revoke", "--by", "Lee", "--reason", "called")
     assert sorted(kinds(intake)[3:]) == ["revocation", "tombstone", "use-resumed"]
+
+
+def test_the_log_calls_the_hold_on_a_look_alike_a_hold(intake: Intake) -> None:
+    request = Request(Source("cli", "r-1"), "r-1", intake.clock())
+    assert intake.ledger.record(request, ["P_01"]).doubtful == 1
+    assert sorted(kinds(intake)) == ["key", "revocation", "tombstone", "use-on-hold"]
