@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from client.consent.consent_document import Coding, Span
+from client.consent.consent_document import REVOKED, Coding, Span
 from client.consent.consent_versions import Resource, newest_versions
 from client.consent.mii_broad_consent import needed_with
 from client.consent.provisions import Answer, Deny, Lapsed, Permit, Question, Unknown
@@ -65,6 +65,7 @@ def judged(
         in_order = sorted(consents, key=lambda resource: json.dumps(resource, sort_keys=True))
         newest = newest_versions(in_order)
         statements = [_one(versions, lambda resource: state(resource, question)) for versions in newest]
+        statements += _still_revoked(in_order, newest, question)
         needed = _denied_by_name(newest, question)
     except RecursionError:
         return Judgement(_TOO_DEEP, {})
@@ -83,6 +84,15 @@ def _one(versions: Sequence[Resource], read: Callable[[Resource], Statement]) ->
         return said[0]
     latest = max((one.signed for one in said if one.signed is not None), key=lambda span: span.last, default=None)
     return replace(said[0], verdict=_UNORDERED, signed=latest, withdrawn=None)
+
+
+def _still_revoked(
+    consents: Sequence[Resource], newest: Sequence[Sequence[Resource]], question: Question
+) -> list[Statement]:
+    """Requests to revoke that left a doubt, which a later version that may not know of them does not end."""
+    last = [resource for versions in newest for resource in versions]
+    earlier = [resource for resource in consents if REVOKED in resource and resource not in last]
+    return [one for one in (state(resource, question) for resource in earlier) if isinstance(one.verdict, Unknown)]
 
 
 def _denied_by_name(newest: Sequence[Sequence[Resource]], question: Question) -> bool:

@@ -28,6 +28,7 @@ from client.fhir.resources import UnusableResourceError, read_revoke_request
 from common.sql import transaction
 
 Make = Callable[..., Intake]
+LATER = "2026-11-01T20:00:00Z"
 OTHER_SERVER = "https://other.example/fhir/Patient/1"
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 
@@ -61,6 +62,8 @@ def test_a_request_to_revoke_stops_use_whatever_the_consent_is_about(
     assert revoke(intake, "c-1").receipt == first.receipt
     newer = {**ehr.consent("c-1", "p-1"), **about, "id": "c-2", "dateTime": "2026-10-01"}
     intake.take(ehr.write(newer))
+    again = {**ehr.write({**ehr.consent("c-1", "p-1"), **about}), "meta": {"versionId": "9", "lastUpdated": LATER}}
+    intake.take(again)
     assert intake.ledger.is_stopped("p-1")
 
 
