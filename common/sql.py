@@ -195,7 +195,7 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
     with engine.connect() as connection:
         there = inspect(connection).has_table(_VERSION_TABLE)
         found = connection.scalar(select(column("version_num")).select_from(table(_VERSION_TABLE))) if there else None
-    if found is not None and found not in known:
+    if found is not None and found not in known and found > (head or ""):
         raise NewerSchemaError(
             f"this database was written by a newer FedForget: schema {found}, this is FedForget {own_version()} "
             f"with schema {head}",

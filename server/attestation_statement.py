@@ -16,7 +16,6 @@ from common.evidence.schema import decimal_text, time_text
 from server.database import AttestationRow, CampaignRow, PhaseRow, VersionRow
 from server.manifest import MANIFEST_FILE, Manifest, Metric
 from server.settings import Terms
-from server.unlearning.at_sites import Unlearned
 
 WEIGHTS = "weights"
 """Subject whose SHA-256 is over names, types, shapes and bytes of all tensors: a site computes it without the file."""
@@ -98,6 +97,8 @@ def _retention(session: Session, campaign: int, rounds: int) -> statements.Reten
 
 def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statements.Replay, ...]:
     """Of the sites that committed to their cohort; those of an earlier version did not."""
+    from server.unlearning.at_sites import Unlearned  # noqa: PLC0415 - torch, which listings do not need
+
     if campaign.parent is None:
         return ()
     parent = Manifest.model_validate(session.get_one(VersionRow, campaign.parent).manifest).weights
