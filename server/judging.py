@@ -17,7 +17,7 @@ from server.update_gate import veto
 from server.utility_test import certainly_worse
 
 WORTH_SHOWING = 0.70
-"""Test AUC that a first model must be able to show: with fewer test patients than that takes, nothing is asked."""
+"""Test AUC of a first model that is worth something; none is asked of too few test patients to tell it from chance."""
 
 
 class Verdict(BaseModel):
@@ -50,8 +50,8 @@ def judge_candidate(
 def judge_training(before: FederationFigures | None, after: FederationFigures, config: DecisionConfig) -> Verdict:
     """Of a model trained from new weights: it must not be certainly worse than the version `before` it.
 
-    A first model has none before it. It must be certainly better than chance, as far as there are test patients enough
-    to tell that of a model with an AUC of `WORTH_SHOWING`.
+    A first model has none before it. It is rejected where it is not shown to be better than chance and its AUC is
+    certainly below `WORTH_SHOWING`; so far as the test patients are too few to tell, that stands in the record.
     """
     if before is None:
         return _better_than_chance(after)
@@ -83,8 +83,11 @@ def _better_than_chance(after: FederationFigures) -> Verdict:
         return Verdict(outcome="accepted", reasons=(f"better than chance: {shown}",), vetoes=())
     if WORTH_SHOWING - Z95 * error_if_good <= 0.5:
         reason = f"too few test patients to tell a model of AUC {WORTH_SHOWING:.2f} from chance: {shown}"
-        return Verdict(outcome="accepted", reasons=(reason,), vetoes=())
-    return Verdict(outcome="rejected", reasons=(f"not better than chance: {shown}",), vetoes=())
+    elif auc + Z95 * error < WORTH_SHOWING:
+        return Verdict(outcome="rejected", reasons=(f"not better than chance: {shown}",), vetoes=())
+    else:
+        reason = f"not yet shown to be better than chance: {shown}"
+    return Verdict(outcome="accepted", reasons=(reason,), vetoes=())
 
 
 def _macro(group: Utility) -> tuple[float, float, float] | None:

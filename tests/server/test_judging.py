@@ -48,6 +48,9 @@ def test_of_a_first_model_nothing_is_asked_that_so_few_test_patients_cannot_show
     assert verdict.publishes
     assert "too few test patients" in verdict.text
     assert outcome(None, {}) == "accepted"
+    verdict = judge_training(None, figures({"north": measured(0.62, 20)}), CONFIG)
+    assert verdict.publishes
+    assert "not yet shown to be better than chance" in verdict.text
     assert outcome(None, {"north": measured(0.0, 3), "south": measured(1.0, 3)}) == "accepted"
 
 
