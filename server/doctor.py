@@ -21,6 +21,7 @@ from common.private_keys import load_ec_key, load_signing_key
 from common.service import accepts, dialled
 from common.sql import open_database, transaction
 from common.up_lock import is_up, start_command
+from server.conduct import LOOKED_AT, conduct
 from server.database import CampaignRow, SiteRow, pending_migration
 from server.event_log import examine as found_wrong
 from server.event_log import server_log
@@ -155,6 +156,7 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
                     yield _site(name, state, seen, version, now)
             with transaction(engine) as session:
                 yield from _campaigns(session, settings.policy, now)
+                yield from _conduct(session, now)
             yield from _log(folder, engine, now)
     except InputError as err:
         yield Check("database", "fail", err.problem, err.remedy or "see logs/")
@@ -199,6 +201,17 @@ def _campaigns(session: Session, policy: PolicyConfig, now: datetime) -> Iterato
     if running is not None and running.tries:
         detail = f"{running.tries} failed tries: {running.reason}"
         yield Check(f"campaign {running.number}", "warn", detail, f"fedforget-server campaign show {running.number}")
+
+
+def _conduct(session: Session, now: datetime) -> Iterator[Check]:
+    """Hospitals that refuse, veto or send what is not taken again and again."""
+    names = set(session.scalars(select(SiteRow.name)))
+    for name, said in sorted(conduct(session, now).items()):
+        if name in names and said.repeated:
+            detail = f"{said.repeated} in {LOOKED_AT.days} days"
+            yield Check(
+                f"conduct of {name}", "warn", detail, f"fedforget-server site show {name}; docs/how-to/incident.md"
+            )
 
 
 def _site(name: str, state: str, seen: datetime | None, version: str, now: datetime) -> Check:

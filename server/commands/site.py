@@ -126,6 +126,7 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
     """Show one hospital, its keys' fingerprints and what happened to it."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
+    from server.conduct import conduct  # noqa: PLC0415
     from server.database import EventRow, unsigned64  # noqa: PLC0415
     from server.enrolment import find  # noqa: PLC0415
     from server.registration import history, in_force  # noqa: PLC0415
@@ -144,6 +145,7 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
             "enrolled": row.enrolled,
             "revoked": row.revoked,
             "bad_replies": row.bad_replies,
+            "repeatedly": said.repeated if (said := conduct(session, datetime.now(UTC)).get(name)) else "",
             "node": None if row.node is None else str(unsigned64(row.node)),
             "signing_key": PublicKey.from_pem(row.signing_key.encode()).keyid,
             "certificate_until": read_certificate(row.certificate.encode(), name).not_valid_after_utc,

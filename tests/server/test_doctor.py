@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from common.certificates import certificate_pem, issue_server, load_certificate
 from common.checks import Check
+from common.installation import own_version
 from common.private_keys import load_ec_key, read_passphrase
 from common.sql import open_database, transaction
 from common.up_lock import only_one
 from server.cli import app
-from server.database import SiteRow
+from server.database import CampaignRow, EventRow, PhaseRow, SiteRow
 from server.doctor import examine
 from server.settings import ServerFolder
 from server.setup import create_server
@@ -194,3 +195,21 @@ def test_a_certificate_for_another_key_fails(folder: ServerFolder) -> None:
     another = ec.generate_private_key(ec.SECP256R1()).public_key()
     folder.certificate.write_bytes(certificate_pem(issue_server(ca, ca_key, another, ["localhost"], NOW)))
     assert set(failures(folder)) == {"certificate chain"}
+
+
+def test_a_hospital_that_vetoes_or_sends_bad_replies_again_and_again_is_named(folder: ServerFolder) -> None:
+    site(folder, "north", state="active", node=1, seen=NOW, version=own_version())
+    engine = open_database(folder.database_url(folder.settings()))
+    with transaction(engine) as session:
+        plain = {"kind": "unlearning", "state": "rejected", "created": NOW, "changed": NOW, "settings": {}}
+        session.add_all([CampaignRow(number=number, **plain) for number in (1, 2)])
+        session.flush()
+        for number in (1, 2):
+            body = {"outcome": "accepted", "reasons": [], "vetoes": ["north: test AUC fell", "north: another class"]}
+            session.add(PhaseRow(campaign=number, step="verdict", finished=NOW, body=body))
+        session.add(EventRow(at=NOW, site="north", kind="quarantined", detail="evaluate: NaN"))
+        session.add(EventRow(at=NOW - timedelta(days=100), site="north", kind="quarantined", detail="evaluate: NaN"))
+    engine.dispose()
+    found = {check.name: check for check in examine(folder, NOW)}
+    assert found["conduct of north"].result == "warn"
+    assert found["conduct of north"].detail == "2 vetoed candidates in 90 days"

@@ -1,0 +1,47 @@
+"""How often a hospital sent what was not taken, did not unlearn, or vetoed: what a person looks at before acting."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.database import EventRow, PhaseRow
+
+LOOKED_AT = timedelta(days=90)
+REPEATED = 2
+"""So many of a kind are reported."""
+_KINDS = {"quarantined": "bad replies", "set-aside": "campaigns in which it did not unlearn"}
+_VETOES = "vetoed candidates"
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """Counts of one hospital within `LOOKED_AT`, by what they count."""
+
+    counts: Counter[str]
+
+    @property
+    def repeated(self) -> str:
+        """What happened more than once, in words; empty if nothing did."""
+        often = {what: count for what, count in sorted(self.counts.items()) if count >= REPEATED}
+        return ", ".join(f"{count} {what}" for what, count in often.items())
+
+
+def conduct(session: Session, now: datetime) -> dict[str, Conduct]:
+    """Of every hospital of which there is anything to say."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    since = now - LOOKED_AT
+    events = select(EventRow.site, EventRow.kind).where(EventRow.kind.in_(_KINDS), EventRow.at > since)
+    for site, kind in session.execute(events):
+        if site is not None:
+            found[site][_KINDS[kind]] += 1
+    verdicts = select(PhaseRow).where(PhaseRow.step.startswith("verdict"), PhaseRow.finished > since)
+    for row in session.scalars(verdicts):
+        # A veto says who casts it before the colon; all sites together are no site.
+        for site in {str(text).split(":")[0] for text in row.body.get("vetoes", ())}:
+            found[site][_VETOES] += 1
+    return {site: Conduct(counts) for site, counts in found.items()}
