@@ -113,7 +113,7 @@ def collected_of(
         retain_studies=federation.retained(statuses),
         patients=sum(waiting.values()),
         pending=waiting,
-        registered={name: statuses[name].registered for name in waiting},
+        registered={name: status.registered for name, status in statuses.items()},
         aggregation=chosen_aggregation(aggregation, len(waiting)),
     )
 
@@ -191,6 +191,8 @@ def run_campaign(
         lambda: _forgetting(federation, journal, chosen, config.campaign.aggregation),
     )
     collected = without_aside(journal, collected)
+    # After a restart nobody is asked again.
+    federation.registered.update(collected.registered)
     if emptied := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
         raise NobodyRetainedError(f"nobody is left to retain at {', '.join(emptied)}")
     if (why := undecidable(collected)) is not None:

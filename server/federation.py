@@ -136,8 +136,8 @@ class Federation:
     """Of the model, which figures must be of; None where it is not known."""
     named: bool = True
     """False while the names in `nodes` are not yet those of the sites."""
-    registered: dict[str, StatusReply] = field(default_factory=dict)
-    """What each site said of itself last."""
+    registered: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    """Patients by set, as each site said last."""
     watcher: Watcher = field(default_factory=Unwatched)
     counts: Mapping[str, int] | None = None
     """Studies that each site has registered; None in simulations, where what a site says of itself is taken."""
@@ -194,8 +194,7 @@ class Federation:
 
     def known(self, site: str) -> Known:
         """What a site's figures are compared with."""
-        status = self.registered.get(site)
-        return Known(self.classes, status.registered if status else {})
+        return Known(self.classes, self.registered.get(site, {}))
 
     def weights(
         self, site: str, kind: str, records: RecordDict, before: Mapping[str, Tensor]
@@ -226,7 +225,7 @@ class Federation:
             for name, r in self.exchange(STATUS, requests, deadline)
         )
         statuses = {name: reply for name, reply in replies if reply is not None}
-        self.registered.update(statuses)
+        self.registered.update({name: status.registered for name, status in statuses.items()})
         return statuses
 
     def retained(self, statuses: Mapping[str, StatusReply]) -> dict[str, int]:

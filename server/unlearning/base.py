@@ -33,7 +33,7 @@ class Collected(BaseModel):
     pending: dict[str, int] = {}
     """The same at each of these sites. Empty in the record of an earlier version, as is `registered`."""
     registered: dict[str, dict[str, int]] = {}
-    """Patients by set at each of these sites."""
+    """Patients by set at every site that answered."""
     aggregation: str = ""
     """How the unlearned models become one, as the campaign chose it; empty in the record of an earlier version."""
 
