@@ -103,7 +103,9 @@ def check(name: str, code: int) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, so that a name which a command takes as a new folder is made here."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "a-file").write_text("")
     return tmp_path
 
