@@ -16,6 +16,9 @@ _ERROR = 0.025
 """Of all tests together, one-sided: as often as a 95 % interval lies above the truth."""
 _TOGETHER = "all sites together"
 
+FEWEST = 5
+"""Of a class and of its rest: a rank of fewer patients than that says nothing, and its variance is no guide."""
+
 Change = tuple[str, str, float, float]
 """Where, of what, by how much it fell, and the variance of that."""
 
@@ -42,7 +45,7 @@ def _auc_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]
         known = [
             (site, old.auc[label], new.auc[label])
             for site, (old, new) in pairs.items()
-            if old.auc[label].pairs and new.auc[label].pairs
+            if min(_smaller(old.auc[label]), _smaller(new.auc[label])) >= FEWEST
         ]
         what = f"test AUC of class {label}"
         changes = [(site, what, _auc(old) - _auc(new), _variance(old) + _variance(new)) for site, old, new in known]
@@ -71,6 +74,10 @@ def _pooled(changes: list[Change], weights: list[float]) -> Iterator[Change]:
     drop = sum(share * change[2] for share, change in zip(shares, changes, strict=True))
     variance = sum(share**2 * change[3] for share, change in zip(shares, changes, strict=True))
     yield _TOGETHER, changes[0][1], drop, variance
+
+
+def _smaller(found: ClassAuc) -> int:
+    return min(found.positives, found.negatives)
 
 
 def _auc(found: ClassAuc) -> float:
