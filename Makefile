@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo check lint test soak bench bench-consent bench-wire proto study-covid study-hospitals study-natural clean
+.PHONY: help setup demo docs check lint test soak bench bench-consent bench-wire proto study-covid study-hospitals study-natural clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -13,7 +13,7 @@ help: ## show this list
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -e '.[sim,dev]'
+	$(BIN)/pip install --quiet -e '.[sim,dev,docs,notebook]'
 	touch $@
 
 setup: .venv/.installed ## make .venv and install
@@ -27,10 +27,13 @@ lint: setup ## ruff, mypy --strict, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: setup ## the documentation site, into build/docs; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 check: lint ## lint and the quick tests
 	$(BIN)/pytest -q -n auto -m "not integration and not slow and not gpu"
 
-test: lint ## lint and all tests but studies
+test: lint docs ## lint and all tests but studies
 	$(BIN)/pytest -q -n auto --dist worksteal --durations 15
 
 soak: setup ## every fault on a federation of real processes, into docs/results/soak.md; an hour

@@ -1,0 +1,133 @@
+"""Membership inference on a model of your own: can the forgotten still be told from patients it never saw?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+
+from common.errors import ConfigError
+from common.evaluation.membership import membership
+from common.evaluation.merge import interval
+from common.evaluation.scores import BRANCHES
+from common.model.image_text import ImageTextModel
+from common.training import score
+from fedforget.patients import Patients
+
+_CONFIDENCE = 0.90
+
+
+@dataclass(frozen=True, slots=True)
+class BranchAudit:
+    """One branch.
+
+    Attributes:
+        auc: probability that a forgotten patient has a lower loss than a never-seen one of the same label; .5 is
+            the aim, above it the model remembers, below it the model has over-forgotten. None if not measurable.
+        interval: the 90 % interval of `auc`.
+        ks_p: p-value of a Kolmogorov-Smirnov test between the two groups' losses.
+        finding: `shown` (the interval lies within the margin), `refuted` (outside), or `not shown`.
+        missing: why a figure is None.
+    """
+
+    branch: str
+    auc: float | None
+    interval: tuple[float, float] | None
+    ks_p: float | None
+    finding: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """All branches, and what the margin was."""
+
+    branches: tuple[BranchAudit, ...]
+    margin: float
+    forget_patients: int
+    never_seen_patients: int
+
+    @property
+    def finding(self) -> str:
+        """`shown` if every branch is, `refuted` if one is, otherwise `not shown`."""
+        findings = {branch.finding for branch in self.branches}
+        if "refuted" in findings:
+            return "refuted"
+        return "shown" if findings == {"shown"} else "not shown"
+
+    def table(self) -> Any:
+        """A row a branch: a pandas DataFrame, or a list of dicts where pandas is not installed."""
+        rows = [
+            {
+                "branch": branch.branch,
+                "auc": branch.auc,
+                "low": branch.interval and branch.interval[0],
+                "high": branch.interval and branch.interval[1],
+                "ks_p": branch.ks_p,
+                "forgetting": branch.finding,
+            }
+            for branch in self.branches
+        ]
+        return as_table(rows)
+
+
+def audit(
+    model: nn.Module, forget: Patients, never_seen: Patients, *, margin: float = 0.10, draws: int = 1000, seed: int = 0
+) -> Audit:
+    """Compare the losses of forgotten patients with those of patients whom the model never saw.
+
+    Equivalence is tested: forgetting is *shown* only where the whole 90 % interval lies in .5 +- `margin`. A few
+    patients give wide intervals, with which nothing can be shown.
+
+    Args:
+        model: see `Patients`.
+        forget: the patients who were forgotten.
+        never_seen: patients from the same population who took no part, neither in training nor in unlearning.
+        margin: half-width of the band around .5; fix it before you look.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
+
+    Raises:
+        ConfigError: the margin does not lie between 0 and .5.
+    """
+    if not 0.0 < margin < 0.5:
+        raise ConfigError("the margin must lie between 0 and .5", where="margin")
+
+    left = score(cast(ImageTextModel, model), forget)
+    right = score(cast(ImageTextModel, model), never_seen)
+    rng = np.random.default_rng(seed)
+    branches = []
+    for number, name in enumerate(BRANCHES):
+        figures = membership(left, right, number, draws=draws, rng=rng)
+        within = interval(figures, _CONFIDENCE)
+        branches.append(
+            BranchAudit(
+                branch=name,
+                auc=figures.auc,
+                interval=within,
+                ks_p=figures.ks_p,
+                finding=_finding(within, margin),
+                missing=tuple(dict.fromkeys(figures.missing.values())),
+            )
+        )
+    return Audit(tuple(branches), margin, len(np.unique(left.patients)), len(np.unique(right.patients)))
+
+
+def as_table(rows: list[dict[str, Any]]) -> Any:
+    """A pandas DataFrame of the rows, or the rows themselves where pandas is not installed."""
+    try:
+        import pandas  # noqa: PLC0415 - optional
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows)
+
+
+def _finding(within: tuple[float, float] | None, margin: float) -> str:
+    if within is None:
+        return "not shown"
+    low, high = 0.5 - margin, 0.5 + margin
+    if low <= within[0] and within[1] <= high:
+        return "shown"
+    return "refuted" if within[0] > high or within[1] < low else "not shown"

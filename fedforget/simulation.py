@@ -1,0 +1,127 @@
+"""A whole federation on this machine: training, revocations, unlearning, and the audit of four models."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedforget.auditing import as_table
+from fedforget.models import Model, load
+from simulations.experiment import OnProgress
+from simulations.main_job import run_main_job
+from simulations.report import REPORT_FILE, load_result, write_report
+from simulations.result import Result
+from simulations.settings import load_settings
+
+_SHOWN_HEIGHT = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A finished run. In a notebook its table is shown; `show()` shows the whole report."""
+
+    folder: Path
+    result: Result
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Simulation:
+        """Read a run that `simulate` or `fedforget-sim run` wrote.
+
+        Raises:
+            ResultError: the folder holds no readable result.
+        """
+        return cls(Path(folder), load_result(Path(folder)))
+
+    @property
+    def report(self) -> Path:
+        """`report.html`, one page that needs nothing else."""
+        file = self.folder / REPORT_FILE
+        return file if file.exists() else write_report(self.result, self.folder)
+
+    def table(self) -> Any:
+        """A row a model: membership AUC with its 90 % interval, and utility. A pandas DataFrame if pandas is there."""
+        rows = []
+        for name, model in self.result.models.items():
+            fused = model.mia.get("fused")
+            rows.append(
+                {
+                    "model": name,
+                    "membership_auc": fused and fused.auc,
+                    "low": fused and fused.ci90 and fused.ci90[0],
+                    "high": fused and fused.ci90 and fused.ci90[1],
+                    "test_auc": model.test.auc,
+                    "accuracy_forget": model.forget.accuracy,
+                    "accuracy_never_seen": model.never_seen.accuracy,
+                }
+            )
+        return as_table(rows)
+
+    def model(self, name: str = "unlearned") -> Model:
+        """One of the models: `original`, `naive`, `unlearned`, `retrained`.
+
+        Raises:
+            CheckpointError: the run has no such model.
+        """
+        return load(self.folder / "model" / name)
+
+    def show(self) -> Any:
+        """The report in a notebook; elsewhere its path."""
+        try:
+            from IPython.display import IFrame  # noqa: PLC0415 - there in a notebook alone
+        except ImportError:
+            return self.report
+        return IFrame(str(self.report), width="100%", height=_SHOWN_HEIGHT)
+
+    def _repr_html_(self) -> str:
+        table = self.table()
+        return str(table.to_html(index=False)) if hasattr(table, "to_html") else f"<pre>{json.dumps(table)}</pre>"
+
+
+def simulate(
+    preset: str = "demo",
+    *,
+    out: Path | str | None = None,
+    method: str | None = None,
+    manifest: Path | str | None = None,
+    sites: int | str | None = None,
+    forget: float | str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Simulation:
+    """Train a federation, let patients revoke, forget them, and audit the result beside three other models.
+
+    Args:
+        preset: a preset's name or a TOML file.
+        out: the folder of the run; a temporary one without it.
+        method: the unlearning method.
+        manifest: a CSV of studies; hospitals are made up without it.
+        sites: deal the patients to so many hospitals, or `natural`.
+        forget: how many revoke, which share (below 1), or a file of them.
+        seed: of everything that is drawn.
+        settings: any others, such as `{"train.rounds": 10, "hospitals.patients": 40}`.
+        resume: go on with what `out` holds of an interrupted run.
+        on_progress: called with a stage, the rounds done, and the most rounds it can take.
+
+    Raises:
+        FedForgetError: a setting, the data, or the folder.
+    """
+    given = {"manifest": manifest and str(manifest), "sites": sites, "forget": forget}
+    values = {name: value for name, value in given.items() if value is not None}
+    assignments = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+    if seed is not None:
+        assignments.append(f"experiment.seed={seed}")
+    config = load_settings(preset, assignments, values, method)
+
+    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="fedforget-"))
+    result = run_main_job(config, folder, resume=resume, on_progress=on_progress or _silent)
+    return Simulation(folder, result)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody listens."""
