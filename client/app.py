@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client import clientapp
+from client.membership.trust import Trust
+from client.runtime import clientapp
 from client.settings import CONFIG_FILE, FOLDER_VARIABLE, SiteFolder
-from client.trust import Trust
-from common import installation, structured_log
+from common import installation
 from common.errors import EvidenceError, FedForgetError, InputError, MissingBaseError, RefusedError, WireError
-from common.instructions import Instruction
-from common.wire import (
+from common.platform.processes import structured_log
+from common.protocol.instructions import Instruction
+from common.protocol.wire import (
     AdoptRequest,
     ErrorReply,
     EvaluateRequest,
@@ -34,7 +35,7 @@ from common.wire import (
 )
 
 if TYPE_CHECKING:
-    from client.site import Site
+    from client.cohort.site import Site
 
 SITES_VARIABLE = "FEDFORGET_SITES"
 """Folder with `site-1`, `site-2`, ... for simulations; set where the client runs, never taken from a message."""
@@ -54,7 +55,7 @@ app = ClientApp()
 def open_site(folder: str) -> Site:
     """The site in `folder`, opened once per process."""
     # Imports torch, which takes a second; deployment starts a process for each message, and refuses without it.
-    from client.site import Site  # noqa: PLC0415
+    from client.cohort.site import Site  # noqa: PLC0415
 
     return Site(Path(folder))
 

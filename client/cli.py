@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from client.commands import (
-    bundle,
-    consent_client,
-    data,
-    doctor,
-    fhir,
-    leave,
-    letter,
-    log,
-    replay,
-    revocations,
-    revoke,
-    run,
-    settings,
-    setup,
-    steward,
-    verifier,
-    verify,
-)
-from common.terminal import root_app
+from client.commands import bundle, consent_client, data, doctor, fhir, run, settings, setup
+from client.commands.evidence import log, replay, verifier, verify
+from client.commands.rights import leave, letter, revocations, revoke, steward
+from common.platform.terminal.console import root_app
 
 app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
 app.command(

@@ -14,8 +14,8 @@ from pathlib import Path
 from sqlalchemy import Engine, MetaData, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from common import sql
-from common.event_log_tables import log_tables
+from common.platform import sql
+from common.platform.event_log.tables import log_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -64,7 +64,7 @@ class ParticipationRow(Base):
     campaign: Mapped[int] = mapped_column(index=True)
     step: Mapped[str]
     use: Mapped[str]
-    """What the patients were used for, as of `client.participation.Use`."""
+    """What the patients were used for, as of `client.cohort.participation.Use`."""
     weights: Mapped[str]
     """Digest of the weights that came in."""
     cohort: Mapped[str] = mapped_column(index=True)

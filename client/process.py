@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from client.settings import SiteFolder
-from common import structured_log
 from common.errors import FedForgetError
+from common.platform.processes import structured_log
 
 
 def main(name: str, purpose: str, run: Callable[[SiteFolder], None]) -> None:

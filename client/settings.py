@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import Field
 
 from client.consent.kinds import Kind as RevocationKind
-from common.beats import Beat
-from common.config import Positive, Settings, parse, read_toml
+from common.platform.processes.beats import Beat
+from common.settings import Positive, Settings, parse, read_toml
 
 CONFIG_FILE = "site.toml"
 FOLDER_VARIABLE = "FEDFORGET_SITE"

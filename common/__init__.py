@@ -1,4 +1,1 @@
-"""What sites and coordinator share: data, model, unlearning, evaluation, evidence.
-
-No sockets, no database and no command line live here.
-"""
+"""What sites and coordinator share. `errors`, `files`, `settings`, `disk` and `printable` stand below all rooms."""

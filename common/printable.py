@@ -2,7 +2,7 @@
 
 Escape sequences, line breaks and marks that turn the writing direction could rewrite what was printed before them
 (https://unicode.org/reports/tr36/, https://trojansource.codes/). Everything that is printed goes through here: by
-`common.terminal`, the logs of `up`, and the stand-alone verifier, which holds this file too.
+`common.platform.terminal.console`, the logs of `up`, and the stand-alone verifier, which holds this file too.
 """
 
 from __future__ import annotations

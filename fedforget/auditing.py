@@ -9,11 +9,11 @@ import numpy as np
 from torch import nn
 
 from common.errors import ConfigError
-from common.evaluation.membership import membership
-from common.evaluation.merge import interval
-from common.evaluation.scores import BRANCHES
-from common.model.image_text import ImageTextModel
-from common.training import score
+from common.learning.evaluation.membership import membership
+from common.learning.evaluation.merge import interval
+from common.learning.evaluation.scores import BRANCHES
+from common.learning.model.image_text import ImageTextModel
+from common.learning.training import score
 from fedforget.patients import Patients
 
 _CONFIDENCE = 0.90

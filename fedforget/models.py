@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.data.images import fit, read_image
-from common.data.tokenizer import Tokenizer, load_tokenizer
-from common.evaluation.scores import BRANCHES
-from common.model.checkpoint import ModelCard, load_checkpoint
-from common.model.image_text import ImageTextModel
+from common.learning.data.imaging.images import fit, read_image
+from common.learning.data.tokenizer import Tokenizer, load_tokenizer
+from common.learning.evaluation.scores import BRANCHES
+from common.learning.model.checkpoint import ModelCard, load_checkpoint
+from common.learning.model.image_text import ImageTextModel
 
 
 @dataclass(frozen=True, slots=True)

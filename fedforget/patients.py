@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.data.tensors import Batch, StudyTensors
 from common.errors import CohortError
-from common.model.image_text import Outputs
+from common.learning.data.tensors import Batch, StudyTensors
+from common.learning.model.image_text import Outputs
 
 __all__ = ["Encode", "Outputs", "Patients"]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from fedforget.auditing import as_table
 from fedforget.models import Model, load
-from simulations.experiment import OnProgress
-from simulations.main_job import run_main_job
-from simulations.report import REPORT_FILE, load_result, write_report
+from simulations.reporting.report import REPORT_FILE, load_result, write_report
 from simulations.result import Result
-from simulations.settings import load_settings
+from simulations.run.experiment import OnProgress
+from simulations.run.main_job import run_main_job
+from simulations.run.settings import load_settings
 
 _SHOWN_HEIGHT = 900
 

@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar, cast
 
 from torch import nn
 
-from common.config import parse
 from common.errors import ConfigError
-from common.model.image_text import ImageTextModel
-from common.unlearning.base import OnPass, Unlearned, UnlearnSets, nothing
-from common.unlearning.methods import METHODS, method_named
-from common.unlearning.settings import UnlearnConfig
+from common.learning.model.image_text import ImageTextModel
+from common.learning.unlearning.base import OnPass, Unlearned, UnlearnSets, nothing
+from common.learning.unlearning.methods import METHODS, method_named
+from common.learning.unlearning.settings import UnlearnConfig
+from common.settings import parse
 from fedforget.patients import Patients
 
 M = TypeVar("M", bound=nn.Module)

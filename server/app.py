@@ -11,24 +11,25 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel
 
-from common import installation, structured_log
-from common.config import ExperimentConfig
+from common import installation
 from common.errors import RefusedError
 from common.files import write_text
-from common.model.checkpoint import ModelCard, save_checkpoint
-from common.sql import transaction
-from server.campaign import run_campaign
-from server.downlink import Downlink
-from server.federation import Federation, Meter, connect, connect_registered
-from server.house import House, open_house
-from server.journal import MemoryJournal
-from server.lifecycle import Carrier, log_round
-from server.progress import ProgressFile
-from server.quarantine import Quarantine
-from server.registration import in_force
+from common.learning.config import ExperimentConfig
+from common.learning.model.checkpoint import ModelCard, save_checkpoint
+from common.platform.processes import structured_log
+from common.platform.sql import transaction
+from server.campaign.campaign import run_campaign
+from server.campaign.context import House, open_house
+from server.campaign.lifecycle import Carrier, log_round
+from server.membership.registration import in_force
+from server.registry.quarantine import Quarantine
+from server.rounds.downlink import Downlink
+from server.rounds.federation import Federation, Meter, connect, connect_registered
+from server.rounds.journal import MemoryJournal
+from server.rounds.progress import ProgressFile
+from server.rounds.training import train
+from server.rounds.update_gate import UpdateGate, check_aggregate, least_step
 from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
-from server.training import train
-from server.update_gate import UpdateGate, check_aggregate, least_step
 
 log = logging.getLogger("fedforget.server")
 app = ServerApp()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.terminal import root_app
+from common.platform.terminal.console import root_app
 from server.commands import attestation, campaign, doctor, log, models, run, settings, setup, site
 
 app = root_app("Coordinate hospitals that train together and forget a patient.")

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Engine, ForeignKey, MetaData, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from common import sql
-from common.event_log_tables import log_tables
+from common.platform import sql
+from common.platform.event_log.tables import log_tables
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -56,7 +56,7 @@ class SiteRow(Base):
     refusals: Mapped[int] = mapped_column(default=0)
     """Campaigns in a row that went on without it because it did not unlearn."""
     aside_until: Mapped[datetime | None]
-    """No campaign is planned for its revocations before; see `server/set_aside.py`."""
+    """No campaign is planned for its revocations before; see `server/campaign/set_aside.py`."""
 
 
 class StudyCountRow(Base):
@@ -181,7 +181,7 @@ class AttestationRow(Base):
 
 
 class LinkageTokenRow(Base):
-    """A token that a site's revocation is told to others by; see `server.linkage`."""
+    """A token that a site's revocation is told to others by; see `server.membership.linkage`."""
 
     __tablename__ = "linkage_tokens"
     __table_args__ = (UniqueConstraint("site", "token"),)

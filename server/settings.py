@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.beats import Beat
-from common.config import ExperimentConfig, Fraction, Positive, Settings, parse, read_toml
+from common.learning.config import ExperimentConfig
+from common.platform.processes.beats import Beat
+from common.settings import Fraction, Positive, Settings, parse, read_toml
 
 SERVER_FILE = "server.toml"
 FOLDER_VARIABLE = "FEDFORGET_SERVER"
@@ -72,7 +73,7 @@ class PolicyConfig(Settings):
 
 
 class GateConfig(Settings):
-    """What a reply and an aggregate must satisfy; see `server/update_gate.py` and `server/registration.py`."""
+    """What a reply and an aggregate must satisfy; see `rounds/update_gate.py` and `membership/registration.py`."""
 
     max_share: float = Field(default=0.6, gt=0.0, le=1.0)
     """Largest share of one hospital in an average, whatever it registered; among n hospitals at least 1/n."""
@@ -88,7 +89,7 @@ class GateConfig(Settings):
     """
     train_weights: Positive = 0.5
     """Largest L2 norm of a training or retention step relative to the norm of the weights it changes; 0.061 at most
-    in `python -m simulations.delta_norms --set train.lr=1e-3`, 0.171 with three times the learning rate."""
+    in `python -m simulations.bench.delta_norms --set train.lr=1e-3`, 0.171 with three times the learning rate."""
     unlearn_norm: Positive = 0.25
     """The same for an unlearning step; 0.047 at most in the same runs, 0.126 with three times the learning rate."""
     candidate_norm: Positive = 0.5

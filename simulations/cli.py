@@ -14,8 +14,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from common.files import write_bytes, write_text
-from common.progress_lines import ProgressLines
-from common.terminal import AsJson, Terminal, clear_errors, root_app
+from common.platform.terminal.console import AsJson, Terminal, clear_errors, root_app
+from common.platform.terminal.progress_lines import ProgressLines
 
 app = root_app("Simulate hospitals that train together, and a patient who is forgotten.")
 _err = Terminal(stderr=True)
@@ -85,9 +85,9 @@ def _run(
     resume: bool,
     as_json: bool,
 ) -> None:
-    from simulations.main_job import run_main_job  # noqa: PLC0415 - torch, for commands that need it
-    from simulations.report import print_table  # noqa: PLC0415
-    from simulations.settings import load_settings  # noqa: PLC0415
+    from simulations.reporting.report import print_table  # noqa: PLC0415
+    from simulations.run.main_job import run_main_job  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.run.settings import load_settings  # noqa: PLC0415
 
     config = load_settings(preset, assignments, values, method)
     with _progress(quiet=as_json) as on_progress:
@@ -103,8 +103,8 @@ def _run(
 @app.command(epilog="Example: fedforget-sim prepare --preset demo --out runs/flwr")
 def prepare(preset: Preset = None, assignments: Set = None, out: Out = Path("runs/flwr")) -> None:
     """Write the folders of sites and server that `flwr run .` works on, and print the commands."""
-    from simulations.main_job import prepare_for_flwr  # noqa: PLC0415 - torch, for commands that need it
-    from simulations.settings import load_settings  # noqa: PLC0415
+    from simulations.run.main_job import prepare_for_flwr  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.run.settings import load_settings  # noqa: PLC0415
 
     with _clear_errors():
         config = load_settings(preset, assignments or [], {})
@@ -124,7 +124,7 @@ def prepare(preset: Preset = None, assignments: Set = None, out: Out = Path("run
 @app.command(epilog="Example: fedforget-sim revoke runs/flwr")
 def revoke(folder: Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]) -> None:
     """Record the revocations that the settings ask for at the prepared sites."""
-    from simulations.main_job import revoke_prepared  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.run.main_job import revoke_prepared  # noqa: PLC0415 - torch, for commands that need it
 
     with _clear_errors():
         for site, count in revoke_prepared(folder).items():
@@ -138,7 +138,7 @@ def report(
     tensorboard: Annotated[Path | None, typer.Option(help="Also write TensorBoard events to this folder.")] = None,
 ) -> None:
     """Draw the report again from result.json."""
-    from simulations.report import draw_summary, load_result, write_report  # noqa: PLC0415
+    from simulations.reporting.report import draw_summary, load_result, write_report  # noqa: PLC0415
     from simulations.reporting.tensorboard import write_tensorboard  # noqa: PLC0415
 
     with _clear_errors():
@@ -163,8 +163,8 @@ def study(
     write: Annotated[Path | None, typer.Option(help="Markdown file for the tables.")] = None,
 ) -> None:
     """Run the main job over seeds, go on where it stopped, and write paired differences with intervals."""
-    from simulations.settings import load_settings  # noqa: PLC0415 - torch, for commands that need it
-    from simulations.study import run_study, study_markdown  # noqa: PLC0415
+    from simulations.run.settings import load_settings  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.run.study import run_study, study_markdown  # noqa: PLC0415
 
     with _clear_errors():
         config = load_settings(preset, assignments or [], {})
@@ -192,10 +192,10 @@ def baselines(
     as_json: AsJson = False,
 ) -> None:
     """Train simple classifiers on the same patients: what a model must beat before it is worth deploying."""
-    from simulations.baselines.command import run_command  # noqa: PLC0415 - torch, for commands that need it
-    from simulations.baselines.output import markdown  # noqa: PLC0415
-    from simulations.baselines.run import Encoders  # noqa: PLC0415
-    from simulations.settings import load_settings  # noqa: PLC0415
+    from simulations.run.baselines.command import run_command  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.run.baselines.output import markdown  # noqa: PLC0415
+    from simulations.run.baselines.run import Encoders  # noqa: PLC0415
+    from simulations.run.settings import load_settings  # noqa: PLC0415
 
     with _clear_errors():
         values: dict[str, Any] = {} if manifest is None else {"manifest": str(manifest)}
@@ -232,9 +232,9 @@ def shadows(
     as_json: AsJson = False,
 ) -> None:
     """Train shadow models, go on where it stopped, and attack unlearning with them (LiRA, U-LiRA)."""
-    from simulations.settings import load_settings  # noqa: PLC0415 - torch, for commands that need it
-    from simulations.shadow_models import Order, parse_share, train_shadows  # noqa: PLC0415
-    from simulations.shadow_pool import attack_pool, load_pool, print_attacks  # noqa: PLC0415
+    from simulations.run.settings import load_settings  # noqa: PLC0415 - torch, for commands that need it
+    from simulations.shadows.shadow_models import Order, parse_share, train_shadows  # noqa: PLC0415
+    from simulations.shadows.shadow_pool import attack_pool, load_pool, print_attacks  # noqa: PLC0415
 
     with clear_errors("stopped; the same command goes on from the last round"):
         config = load_settings(preset, assignments or [], {})

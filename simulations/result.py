@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from simulations.baselines.result import BaselineResult
+from simulations.baseline_result import BaselineResult
 
 ModelName = Literal["original", "retrained", "naive", "unlearned"]
 Branch = Literal["image", "text", "fused"]

@@ -22,12 +22,12 @@ from PIL import Image
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
-from common.config import DataConfig, ModelConfig
-from common.records import Cohort, Study
+from common.learning.config import DataConfig, ModelConfig
+from common.learning.records import Cohort, Study
 
 if TYPE_CHECKING:
-    from common.data.tensors import StudyTensors
-    from common.model.checkpoint import ModelCard
+    from common.learning.data.tensors import StudyTensors
+    from common.learning.model.checkpoint import ModelCard
     from server.settings import ServerFolder
 
 # Before torch is imported: sums over several threads give other bits, and the tests already run side by side.
@@ -69,8 +69,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def card() -> ModelCard:
     """The shape of a model of some ten thousand weights."""
-    from common.data.tokenizer import load_tokenizer
-    from common.model.checkpoint import ModelCard
+    from common.learning.data.tokenizer import load_tokenizer
+    from common.learning.model.checkpoint import ModelCard
 
     vocabulary = load_tokenizer(DATA.tokenizer, DATA.max_tokens).vocab_size
     return ModelCard(model=MODEL, data=DATA, classes=CLASSES, vocab_size=vocabulary)
@@ -100,9 +100,9 @@ def cohort_of(tmp_path: Path) -> CohortOf:
 @pytest.fixture
 def tensors_of(tmp_path: Path) -> TensorsOf:
     """Studies as tensors, decoded by the real cache and tokenizer."""
-    from common.data.image_cache import ImageCache
-    from common.data.tensors import StudyTensors
-    from common.data.tokenizer import load_tokenizer
+    from common.learning.data.imaging.image_cache import ImageCache
+    from common.learning.data.tensors import StudyTensors
+    from common.learning.data.tokenizer import load_tokenizer
 
     cache = ImageCache(tmp_path / "cache", DATA.image_size, 2**24)
     tokenizer = load_tokenizer(DATA.tokenizer, DATA.max_tokens)
@@ -112,8 +112,8 @@ def tensors_of(tmp_path: Path) -> TensorsOf:
 @pytest.fixture
 def coordinator(tmp_path: Path) -> ServerFolder:
     """A coordinator's folder, as `fedforget-server init` makes it."""
+    from server.membership.setup import create_server
     from server.settings import ServerFolder
-    from server.setup import create_server
 
     create_server(tmp_path / "coordinator", ["localhost"], datetime.now(UTC), CLASSES)
     return ServerFolder(tmp_path / "coordinator")
@@ -122,13 +122,13 @@ def coordinator(tmp_path: Path) -> ServerFolder:
 @pytest.fixture
 def enrol(tmp_path: Path, coordinator: ServerFolder) -> Callable[[Path, str], Path]:
     """Make a real hospital `name` of a simulated site's folder: keys of its own, approved and joined."""
-    from client.enrolment import join
+    from client.cohort.site_files import SITE_FILE
+    from client.membership.enrolment import join
+    from client.membership.setup import Asked, create_site
     from client.settings import SiteFolder
-    from client.setup import Asked, create_site
-    from client.site_files import SITE_FILE
-    from common.certificates import certificate_fingerprint, read_certificate
-    from common.sql import open_database, transaction
-    from server.enrolment import approve, open_authority, read_request
+    from common.platform.keys.certificates import certificate_fingerprint, read_certificate
+    from common.platform.sql import open_database, transaction
+    from server.membership.enrolment import approve, open_authority, read_request
 
     ca = certificate_fingerprint(read_certificate(coordinator.ca_certificate.read_bytes(), "ca"))
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from client.setup import Asked, create_site
-from common.certificates import certificate_fingerprint, read_certificate
+from client.membership.setup import Asked, create_site
+from common.platform.keys.certificates import certificate_fingerprint, read_certificate
 
 if TYPE_CHECKING:
     from server.settings import ServerFolder
@@ -79,7 +79,7 @@ def test_the_coordinators_commands_import_nothing_heavy(
     coordinator: ServerFolder, hospital: Path, tmp_path: Path
 ) -> None:
     request = hospital / "enrolment-request.json"
-    from common.certificates import fingerprint
+    from common.platform.keys.certificates import fingerprint
 
     of = ("--dir", coordinator.root)
     compared = ("--fingerprint", fingerprint(request.read_bytes()), "--out", tmp_path / "join.json")
@@ -117,8 +117,8 @@ def site_of(
     tmp_path: Path, enrol: Callable[[Path, str], Path], cohort_of: Callable, card: object
 ) -> Callable[[str], Path]:
     """A hospital that has joined and registered its patients."""
-    from client.site_files import write_site
-    from common.records import Split, Subset
+    from client.cohort.site_files import write_site
+    from common.learning.records import Split, Subset
 
     def make(name: str) -> Path:
         cohort = cohort_of(4, name=name, studies=1)

@@ -122,13 +122,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A coordinator's folder and that of a hospital that has joined, each without anything in it."""
     from datetime import UTC, datetime
 
-    from client.enrolment import join
+    from client.membership.enrolment import join
+    from client.membership.setup import Asked, create_site
     from client.settings import SiteFolder
-    from client.setup import Asked, create_site
-    from common.sql import open_database, transaction
-    from server.enrolment import approve, open_authority, read_request
+    from common.platform.sql import open_database, transaction
+    from server.membership.enrolment import approve, open_authority, read_request
+    from server.membership.setup import create_server
     from server.settings import ServerFolder
-    from server.setup import create_server
 
     root, now = tmp_path_factory.mktemp("folders"), datetime.now(UTC)
     ca = create_server(root / "server", ["localhost"], now, ("no", "yes"))

@@ -9,11 +9,14 @@ from types import ModuleType
 
 import pytest
 
-from client.consent_api import consent_pb2
-from common.coordination import coordination_pb2
+from client.intake.grpc_api import consent_pb2
+from common.protocol.coordination import coordination_pb2
 
 ROOT = Path(__file__).parents[1]
-PROTOS = {"common/coordination/coordination.proto": coordination_pb2, "client/consent_api/consent.proto": consent_pb2}
+PROTOS = {
+    "common/protocol/coordination/coordination.proto": coordination_pb2,
+    "client/intake/grpc_api/consent.proto": consent_pb2,
+}
 
 
 @pytest.mark.parametrize("proto", PROTOS)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from client.approval import approve, withdraw
+from client.membership.approval import approve, withdraw
 from client.settings import SiteFolder
-from common.bundle import installed_bundle, parse_digest
-from common.terminal import AsJson, Folder, clear_errors, fields_table, show, sub_app
+from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, show, sub_app
+from common.protocol.bundle import installed_bundle, parse_digest
 
 app = sub_app("App bundles that may run at this site, by the SHA-256 of their bytes.")
 

@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 from client.settings import Role, SiteFolder
-from common.terminal import AsJson, Folder, clear_errors, counted, fields_table, rows_table, show, sub_app
+from common.platform.terminal.console import (
+    AsJson,
+    Folder,
+    clear_errors,
+    counted,
+    fields_table,
+    rows_table,
+    show,
+    sub_app,
+)
 
 app = sub_app("Clients of the gRPC consent service: the hospital's own programs, each with a certificate and a role.")
 
@@ -26,7 +35,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make the hospital's authority for these clients, and the service's certificate; again renews the certificate."""
-    from client.consent_service.authority import make_authority  # noqa: PLC0415 - cryptography, only where needed
+    from client.intake.grpc.authority import make_authority  # noqa: PLC0415 - cryptography, only where needed
 
     with clear_errors():
         place = SiteFolder(folder)
@@ -46,7 +55,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and a certificate for a client: a folder to be carried to where it runs, and deleted here."""
-    from client.consent_service.authority import add_client  # noqa: PLC0415 - cryptography, only where needed
+    from client.intake.grpc.authority import add_client  # noqa: PLC0415 - cryptography, only where needed
 
     with clear_errors():
         made = add_client(SiteFolder(folder), name, role, datetime.now(UTC))
@@ -57,7 +66,7 @@ def add(
 @app.command("list", epilog="Example: fedforget-site consent-client list --dir north")
 def list_(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Every certificate that was given out, and whether it still opens anything."""
-    from client.consent_service.authority import clients  # noqa: PLC0415 - cryptography, only where needed
+    from client.intake.grpc.authority import clients  # noqa: PLC0415 - cryptography, only where needed
 
     with clear_errors():
         rows = [asdict(client) for client in clients(SiteFolder(folder))]
@@ -68,7 +77,7 @@ def list_(folder: Folder = Path(), as_json: AsJson = False) -> None:
 @app.command("remove", epilog="Example: fedforget-site consent-client remove ehr-1 --dir north")
 def remove(name: Name, folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Refuse a client's certificates, from its next call on."""
-    from client.consent_service.authority import remove_client  # noqa: PLC0415 - cryptography, only where needed
+    from client.intake.grpc.authority import remove_client  # noqa: PLC0415 - cryptography, only where needed
 
     with clear_errors():
         count = remove_client(SiteFolder(folder), name)

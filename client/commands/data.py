@@ -11,8 +11,8 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from client.settings import CONFIG_FILE, SiteFolder
-from common.progress_lines import ProgressLines
-from common.terminal import AsJson, Folder, Terminal, clear_errors, counted, rows_table, show, sub_app
+from common.platform.terminal.console import AsJson, Folder, Terminal, clear_errors, counted, rows_table, show, sub_app
+from common.platform.terminal.progress_lines import ProgressLines
 
 data = sub_app("The hospital's own patients; nothing of them leaves it.")
 
@@ -38,7 +38,7 @@ def import_(
 
     To be repeated when the data change: no patient moves to another set, and who has revoked stays out.
     """
-    from client.data_import import SiteOptions, import_data, read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
+    from client.cohort.data_import import SiteOptions, import_data, read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
 
     with clear_errors(
         "stopped; nothing was registered, and decoded images are kept for the next import", as_json=as_json
@@ -73,7 +73,7 @@ def import_(
                 decoded,
             )
         if settings is not None:
-            from client.study_counts import signed_counts  # noqa: PLC0415 - the keys
+            from client.cohort.study_counts import signed_counts  # noqa: PLC0415 - the keys
 
             signed_counts(place)
         values = asdict(report)
@@ -90,9 +90,9 @@ def import_(
 @data.command("show", epilog="Example: fedforget-site data show --dir north")
 def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Studies by set and label, and how many patients must not be used, whether their studies are still here or not."""
-    from client.consent.overview import read_revocations  # noqa: PLC0415 - the database
-    from client.set_counts import count_sets  # noqa: PLC0415
-    from client.site_files import read_site  # noqa: PLC0415
+    from client.cohort.set_counts import count_sets  # noqa: PLC0415
+    from client.cohort.site_files import read_site  # noqa: PLC0415
+    from client.revocations.tombstones.overview import read_revocations  # noqa: PLC0415 - the database
 
     with clear_errors():
         file = read_site(folder)

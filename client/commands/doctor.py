@@ -8,14 +8,14 @@ from pathlib import Path
 import typer
 
 from common.errors import ExitCode
-from common.terminal import AsJson, Folder, clear_errors, show
+from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 
 
 def doctor(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Check everything that fails in practice, with how to fix it; exit code 1 when a check fails."""
-    from client.doctor import examine  # noqa: PLC0415 - Flower and the database, for commands that need them
+    from client.runtime.doctor import examine  # noqa: PLC0415 - Flower and the database, for commands that need them
     from client.settings import SiteFolder  # noqa: PLC0415
-    from common.checks import as_rows, as_table, failed  # noqa: PLC0415
+    from common.platform.checks import as_rows, as_table, failed  # noqa: PLC0415
 
     with clear_errors():
         found = examine(SiteFolder(folder), datetime.now(UTC))

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.commands.ledger_access import Who, acting, opened
+from client.commands.rights.ledger_access import Who, acting, opened
 from common.errors import InputError
-from common.terminal import AsJson, Folder, clear_errors, rows_table, show
+from common.platform.terminal.console import AsJson, Folder, clear_errors, rows_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from client.consent.doubtful import Doubt
-    from client.consent.ledger import Ledger
-    from common.actor import Actor
+    from client.revocations.ledger import Ledger
+    from client.revocations.look_alikes.doubtful import Doubt
+    from common.platform.actor import Actor
 
 _COLUMNS = ("doubt", "receipt", "received", "identifier", "candidate", "patient", "set")
 
@@ -53,8 +53,8 @@ def doubtful(
 
 
 def _answer(ledger: Ledger, number: str, meant: frozenset[int], actor: Actor, reason: str, *, as_json: bool) -> None:
-    from client.consent.doubtful import answer  # noqa: PLC0415 - the database
-    from client.consent.workflow import Said  # noqa: PLC0415
+    from client.revocations.look_alikes.doubtful import answer  # noqa: PLC0415 - the database
+    from client.revocations.workflow import Said  # noqa: PLC0415
 
     answered = answer(ledger, number, meant, Said(actor, reason.strip()))
     used_again = len(answered.candidates) - len(meant)
@@ -69,7 +69,7 @@ def _answer(ledger: Ledger, number: str, meant: frozenset[int], actor: Actor, re
 
 
 def _list(ledger: Ledger, to: Path | None, *, as_json: bool) -> None:
-    from client.consent.doubtful import doubts, hold_unheard  # noqa: PLC0415 - the database
+    from client.revocations.look_alikes.doubtful import doubts, hold_unheard  # noqa: PLC0415 - the database
     from common.files import write_private  # noqa: PLC0415
 
     # What an older version closed as unknown is heard now at the latest.

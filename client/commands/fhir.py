@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from client.settings import SiteFolder
-from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 _COLUMNS = ("consent", "version", "reason", "since")
 
@@ -19,7 +19,7 @@ fhir = sub_app("Consents by HL7 FHIR: numbers, and what a steward must look at; 
 @fhir.command("init", epilog="Example: fedforget-site fhir init --dir hospital")
 def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Make what is missing: the bearer token, the key that signs in, the secret of the pseudonyms."""
-    from client.fhir.setup import make_keys  # noqa: PLC0415 - cryptography, for the command that needs it
+    from client.intake.fhir.setup import make_keys  # noqa: PLC0415 - cryptography, for the command that needs it
 
     with clear_errors():
         place = SiteFolder(folder)
@@ -34,8 +34,8 @@ def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
 @fhir.command("status", epilog="Example: fedforget-site fhir status --dir hospital")
 def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """How many consents are known, how far the FHIR server was read, and which consents a steward must look at."""
-    from client.consent_silence import count_silent  # noqa: PLC0415 - the database
-    from client.fhir.service import open_intake  # noqa: PLC0415
+    from client.intake.fhir.service import open_intake  # noqa: PLC0415
+    from client.intake.fhir.store.silence import count_silent  # noqa: PLC0415 - the database
 
     with clear_errors():
         config = SiteFolder(folder).settings().fhir
@@ -60,8 +60,8 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
 @fhir.command("pull", epilog="Example: fedforget-site fhir pull --dir hospital")
 def pull(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Read from the FHIR server what changed since the last time."""
-    from client.fhir.pull import pull as read_changes  # noqa: PLC0415 - the database
-    from client.fhir.service import open_intake, open_server  # noqa: PLC0415
+    from client.intake.fhir.pull.pull import pull as read_changes  # noqa: PLC0415 - the database
+    from client.intake.fhir.service import open_intake, open_server  # noqa: PLC0415
 
     with clear_errors("stopped; what was read is kept, and read again the next time"):
         place = SiteFolder(folder)
@@ -76,8 +76,8 @@ def pull(folder: Folder = Path(), as_json: AsJson = False) -> None:
 @fhir.command("reconcile", epilog="Example: fedforget-site fhir reconcile --dir hospital")
 def reconcile(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Read everything from the FHIR server and say what hooks and pulls had missed; it is taken in as well."""
-    from client.fhir.pull import reconcile as read_all  # noqa: PLC0415 - the database
-    from client.fhir.service import open_intake, open_server  # noqa: PLC0415
+    from client.intake.fhir.pull.pull import reconcile as read_all  # noqa: PLC0415 - the database
+    from client.intake.fhir.service import open_intake, open_server  # noqa: PLC0415
 
     with clear_errors("stopped; what was read is kept, and read again the next time"):
         place = SiteFolder(folder)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from common.terminal import Folder, clear_errors
+from common.platform.terminal.console import Folder, clear_errors
 
 
 def up(
@@ -15,8 +15,8 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False,
 ) -> None:
     """Run the SuperNode and what stands around it, and keep them alive; SIGTERM stops them, with exit code 0."""
+    from client.runtime.up import up as keep_site_up  # noqa: PLC0415 - Flower and the database, for commands that need them
     from client.settings import SiteFolder  # noqa: PLC0415
-    from client.up import up as keep_site_up  # noqa: PLC0415 - Flower and the database, for commands that need them
 
     with clear_errors():
         keep_site_up(SiteFolder(folder), as_json=as_json)

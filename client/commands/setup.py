@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from common.certificates import fingerprint
 from common.errors import InputError
-from common.terminal import AsJson, Folder, clear_errors, show
+from common.platform.keys.certificates import fingerprint
+from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 
 
 def init(
@@ -23,7 +23,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make the hospital's keys, which never leave it, its settings and the request to enrol."""
-    from client.setup import Asked, create_site  # noqa: PLC0415 - the database's code, for commands that need it
+    from client.membership.setup import Asked, create_site  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
         request = create_site(folder, Asked(name, server, ca_fingerprint))
@@ -36,7 +36,7 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Check the coordinator's bundle and take it into use; may be repeated."""
-    from client.enrolment import join as join_federation  # noqa: PLC0415 - the database's code
+    from client.membership.enrolment import join as join_federation  # noqa: PLC0415 - the database's code
     from client.settings import SiteFolder  # noqa: PLC0415
 
     with clear_errors():
@@ -61,7 +61,7 @@ def join(
 
 def rotate(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Make new keys and the request for them; the old ones stay in use until `join`."""
-    from client.enrolment import rotate as rotate_keys  # noqa: PLC0415 - the database's code
+    from client.membership.enrolment import rotate as rotate_keys  # noqa: PLC0415 - the database's code
     from client.settings import SiteFolder  # noqa: PLC0415
 
     with clear_errors():

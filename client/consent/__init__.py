@@ -1,1 +1,1 @@
-"""Consents and revocations at a hospital: the rule, the ledger, the ways in."""
+"""What a consent document says: one pure rule, and the documents that it reads. No storage."""

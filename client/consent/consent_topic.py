@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-from client.consent.consent_document import SCOPES, Coding
-from client.consent.mii_broad_consent import is_form
+from client.consent.broad_consent import is_form
+from client.consent.documents import SCOPES, Coding
 
 _CATEGORIES = "http://terminology.hl7.org/CodeSystem/consentcategorycodes"
 _ACT_CODES = "http://terminology.hl7.org/CodeSystem/v3-ActCode"

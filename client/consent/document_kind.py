@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import Enum, auto
 
-from client.consent.mii_broad_consent import Form, form_of, names_only_the_broad_consent
+from client.consent.broad_consent import Form, form_of, names_only_the_broad_consent
 
 
 class Kind(Enum):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from client.consent.consent_document import Coding, ConsentDocument
+from client.consent.broad_consent import is_content, policy_reaches
 from client.consent.consent_topic import Topic, is_basis
 from client.consent.document_kind import Kind
-from client.consent.mii_broad_consent import is_content, policy_reaches
+from client.consent.documents import Coding, ConsentDocument
 from client.consent.provisions import Deny, Permit, Question, Said, Unknown, is_conditional, is_empty, weigh
 from client.consent.purposes import Reach, denial_reaches
 from client.consent.verdicts import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from client.consent.consent_document import Coding, Provision
-from client.consent.mii_broad_consent import is_content, policy_reaches
+from client.consent.broad_consent import is_content, policy_reaches
+from client.consent.documents import Coding, Provision
 from client.consent.purposes import Reach, denial_reaches, is_named, permission_reaches
 
 

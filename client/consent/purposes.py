@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from client.consent.consent_document import Coding
+from client.consent.documents import Coding
 
 ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 _SYSTEMS = {

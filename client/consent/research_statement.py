@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from client.consent.consent_document import ConsentDocument
 from client.consent.consent_topic import is_basis
 from client.consent.document_kind import Kind
+from client.consent.documents import ConsentDocument
 from client.consent.provisions import (
     BASE_DENIES,
     NOT_KNOWN,

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from client.consent.consent_document import REVOKED, Coding, Span
-from client.consent.consent_versions import Resource, newest_versions
-from client.consent.mii_broad_consent import needed_with
+from client.consent.broad_consent import needed_with
+from client.consent.documents import REVOKED, Coding, Span
 from client.consent.provisions import Answer, Deny, Lapsed, Permit, Question, Unknown
 from client.consent.statement import Statement, named_denial, state
 from client.consent.verdicts import GENERAL, OTHER_POLICY, Neutral, Silent, Verdict
+from client.consent.versions import Resource, newest_versions
 
 __all__ = ["SILENT", "Answer", "Deny", "Judgement", "Permit", "Unknown", "judged", "permitted"]
 

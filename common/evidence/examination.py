@@ -13,8 +13,8 @@ from common.evidence.countersignature import claims_of
 from common.evidence.findings import Finding, Outcome, fails, holds, not_checked
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import PinnedKeys
-from common.evidence.log_findings import log_findings, timeless
-from common.evidence.opened_leaf import leaf_finding
+from common.evidence.log.log_findings import log_findings, timeless
+from common.evidence.log.opened_leaf import leaf_finding
 
 REQUIRED = {"site": 1, "server": 1}
 """Who must have signed an attestation, unless the auditor asks for others."""

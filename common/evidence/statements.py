@@ -10,7 +10,7 @@ from typing import Literal
 
 from common.errors import EvidenceError
 from common.evidence.canonical import Json, canonical, parse_canonical
-from common.evidence.log_checkpoint import Checkpoint
+from common.evidence.log.log_checkpoint import Checkpoint
 from common.evidence.schema import (
     check_decimal,
     check_digest,

@@ -4,8 +4,8 @@
 
 `ehr-1` is the folder that `fedforget-site consent-client add ehr-1 --role ehr` made. The patient's id is read from
 standard input, so that it stands in no process list. Send it again, with the same --source-id, whenever no answer
-came: it is recorded once. Without FedForget installed, generate a client from `client/consent_api/consent.proto`, or
-fetch the service's description by gRPC reflection.
+came: it is recorded once. Without FedForget installed, generate a client from
+`client/intake/grpc_api/consent.proto`, or fetch the service's description by gRPC reflection.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import sys
 from datetime import UTC
 from pathlib import Path
 
-from client.consent_api import consent_pb2 as messages
-from client.consent_client import ConsentClient
+from client.intake.grpc_api import consent_pb2 as messages
+from client.intake.grpc_client import ConsentClient
 from common.errors import FedForgetError
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import InputError
+from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, show, sub_app
 from common.printable import printable
-from common.terminal import AsJson, Folder, clear_errors, fields_table, show, sub_app
 
 if TYPE_CHECKING:
-    from server.attestation import Standing
+    from server.attestation.attestation import Standing
 
 app = sub_app("Attestations: what was done for whom revoked, signed by the coordinator and the forgetting hospitals.")
 
@@ -22,10 +22,10 @@ Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the cam
 @app.command("show", epilog="Example: fedforget-server attestation show 2 --dir federation")
 def show_attestation(number: Number, folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Show what the attestation of a campaign says, who has signed it, and whom it waits for."""
-    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
-    from server.attestation import standing  # noqa: PLC0415
-    from server.evaluator_signature import evaluator_key, state  # noqa: PLC0415
-    from server.house import open_house  # noqa: PLC0415
+    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation.attestation import standing  # noqa: PLC0415
+    from server.attestation.evaluator_signature import evaluator_key, state  # noqa: PLC0415
+    from server.campaign.context import open_house  # noqa: PLC0415
 
     with clear_errors():
         house = open_house(folder)
@@ -48,11 +48,11 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the attestation and its proof from the log to a new folder, for `fedforget-site verify`."""
-    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
-    from server import attestation_export  # noqa: PLC0415
-    from server.attestation import standing  # noqa: PLC0415
-    from server.event_log import server_log  # noqa: PLC0415
-    from server.house import open_house  # noqa: PLC0415
+    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation import export as attestation_export  # noqa: PLC0415
+    from server.attestation.attestation import standing  # noqa: PLC0415
+    from server.attestation.event_log import server_log  # noqa: PLC0415
+    from server.campaign.context import open_house  # noqa: PLC0415
 
     with clear_errors():
         house = open_house(folder)
@@ -82,7 +82,7 @@ def sign(
     from common.evidence.countersignature import claims_of, countersign, read_statement  # noqa: PLC0415
     from common.evidence.keys import SigningKey  # noqa: PLC0415
     from common.files import read_private, write_bytes  # noqa: PLC0415
-    from common.passphrase import ask_passphrase  # noqa: PLC0415
+    from common.platform.keys.passphrase import ask_passphrase  # noqa: PLC0415
 
     with clear_errors():
         data = _read(file)
@@ -102,10 +102,10 @@ def accept(
     as_json: AsJson = False,
 ) -> None:
     """Take the evaluator's signature, so that every later export bears it."""
-    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
-    from server.evaluator_signature import accept as take  # noqa: PLC0415
-    from server.evaluator_signature import evaluator_key  # noqa: PLC0415
-    from server.house import open_house  # noqa: PLC0415
+    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation.evaluator_signature import accept as take  # noqa: PLC0415
+    from server.attestation.evaluator_signature import evaluator_key  # noqa: PLC0415
+    from server.campaign.context import open_house  # noqa: PLC0415
 
     with clear_errors():
         house, data = open_house(folder), _read(file)

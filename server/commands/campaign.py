@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import InputError, RefusedError
-from common.terminal import AsJson, Folder, clear_errors, rows_table, show, sub_app
-from common.up_lock import is_up, start_command
+from common.platform.processes.up_lock import is_up, start_command
+from common.platform.terminal.console import AsJson, Folder, clear_errors, rows_table, show, sub_app
 
 if TYPE_CHECKING:
+    from server.campaign.context import House
     from server.commands.follow import Follower
-    from server.house import House
 
 app = sub_app("Campaigns: from waiting revocations to a published model.")
 
@@ -138,7 +138,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """End a campaign; nothing of it is published, and its patients wait for the next one."""
-    from server.states import CampaignState  # noqa: PLC0415 - the database's code, for commands that need it
+    from server.rounds.states import CampaignState  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
         house = _open(folder)
@@ -149,7 +149,7 @@ def cancel(
 
 
 def _open(folder: Path) -> House:
-    from server.house import open_house  # noqa: PLC0415 - the database, for commands that need them
+    from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need them
 
     return open_house(folder)
 

@@ -14,18 +14,18 @@ from rich.live import Live
 from rich.text import Text
 
 from common.errors import UnavailableError
+from common.platform.processes.up_lock import is_up, start_command
+from common.platform.terminal.console import Terminal, fields_table, rows_table, show
 from common.printable import printable
-from common.terminal import Terminal, fields_table, rows_table, show
-from common.up_lock import is_up, start_command
-from server.acceptance import acceptance_of
-from server.progress import Progress, read_progress
-from server.progress_text import describe, headline
+from server.campaign.acceptance import acceptance_of
+from server.campaign.progress_text import describe, headline
+from server.rounds.progress import Progress, read_progress
+from server.rounds.states import CampaignState
 from server.settings import Terms
-from server.states import CampaignState
 
 if TYPE_CHECKING:
+    from server.campaign.context import House
     from server.database import CampaignRow
-    from server.house import House
 
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 30.0
@@ -172,8 +172,8 @@ def summary(row: CampaignRow) -> dict[str, Any]:
 
 def details(house: House, number: int) -> dict[str, Any]:
     """All about a campaign."""
-    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
-    from server.attestation import find  # noqa: PLC0415
+    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation.attestation import find  # noqa: PLC0415
 
     row = house.store.get(number)
     with transaction(house.engine) as session:

@@ -7,21 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.log_commands import Opened, Side, log_commands
+from common.platform.event_log.commands import Opened, Side, log_commands
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from common.event_log import EventLog
     from common.evidence.keys import PublicKey
+    from common.platform.event_log.store import EventLog
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[Opened]:
     """The log up to now, within a transaction."""
-    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need them
-    from server.event_log import follow, server_log  # noqa: PLC0415
-    from server.house import open_house  # noqa: PLC0415
+    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need them
+    from server.attestation.event_log import follow, server_log  # noqa: PLC0415
+    from server.campaign.context import open_house  # noqa: PLC0415
 
     house = open_house(folder)
     key, log = house.signing_key(), server_log(house.store.clock)
@@ -31,7 +31,7 @@ def _opened(folder: Path) -> Iterator[Opened]:
 
 
 def _problems(log: EventLog, session: Session, key: PublicKey) -> list[str]:
-    from server.event_log import examine  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation.event_log import examine  # noqa: PLC0415 - the database, for commands that need it
 
     return examine(session, log, key)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import EvidenceError
-from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from server.registry import Registry, Version
+    from server.registry.registry import Registry, Version
 
 app = sub_app("Model versions: what was published, from what, and by whom it was made.")
 
@@ -94,8 +94,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version to a new folder that torch and safetensors load, with its model card and attestation."""
-    from common.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
-    from server.attestation_export import add_to  # noqa: PLC0415
+    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation.export import add_to  # noqa: PLC0415
 
     with clear_errors():
         registry = _open(folder)
@@ -110,7 +110,7 @@ _DELETED = "weights deleted, the record is left"
 
 
 def _open(folder: Path) -> Registry:
-    from server.house import open_house  # noqa: PLC0415 - the database, for commands that need it
+    from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
 
     return open_house(folder).registry
 

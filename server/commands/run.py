@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from common.terminal import Folder, clear_errors
+from common.platform.terminal.console import Folder, clear_errors
 
 
 def up(
@@ -15,8 +15,8 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False,
 ) -> None:
     """Run SuperLink, the gateway and the coordinator, and keep them alive; SIGTERM stops them, with exit code 0."""
+    from server.runtime.up import up as keep_server_up  # noqa: PLC0415 - Flower and the database, for commands that need them
     from server.settings import ServerFolder  # noqa: PLC0415
-    from server.up import up as keep_server_up  # noqa: PLC0415 - Flower and the database, for commands that need them
 
     with clear_errors():
         keep_server_up(ServerFolder(folder), as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from common.settings_commands import SettingsFile, settings_commands
+from common.platform.settings_commands import SettingsFile, settings_commands
 
 if TYPE_CHECKING:
     from common.settings import Settings

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from common.certificates import certificate_fingerprint
-from common.terminal import AsJson, Folder, clear_errors, show, sub_app
+from common.platform.keys.certificates import certificate_fingerprint
+from common.platform.terminal.console import AsJson, Folder, clear_errors, show, sub_app
 
 certificate = sub_app("The coordinator's TLS certificate.")
 
@@ -23,7 +23,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make the federation's authority, the coordinator's keys, server.toml and the database."""
-    from server.setup import create_server  # noqa: PLC0415 - the database's code, for commands that need it
+    from server.membership.setup import create_server  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
         ca = create_server(folder, hosts, datetime.now(UTC), classes or ())
@@ -42,8 +42,8 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Make a new signing key, and a new bundle for each hospital to join with; stop `up` before."""
-    from server.house import open_house  # noqa: PLC0415 - the database, for commands that need it
-    from server.key_rotation import rotate as rotate_key  # noqa: PLC0415
+    from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
+    from server.membership.key_rotation import rotate as rotate_key  # noqa: PLC0415
 
     with clear_errors():
         house = open_house(folder)
@@ -60,8 +60,8 @@ def rotate(
 @certificate.command(epilog="Example: fedforget-server certificate renew --dir federation")
 def renew(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Issue the TLS certificate again, for the hosts in server.toml and 825 days; then restart `up`."""
+    from server.membership.setup import renew_certificate  # noqa: PLC0415 - the database's code, for commands that need it
     from server.settings import ServerFolder  # noqa: PLC0415
-    from server.setup import renew_certificate  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
         made = renew_certificate(ServerFolder(folder), datetime.now(UTC))

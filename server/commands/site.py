@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Group
 
-from common.certificates import fingerprint, parse_fingerprint, read_certificate
 from common.errors import EvidenceError, InputError, RefusedError
 from common.evidence.keys import PublicKey
 from common.files import write_bytes
-from common.natural_order import natural
+from common.platform.keys.certificates import fingerprint, parse_fingerprint, read_certificate
+from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
+from common.platform.terminal.natural_order import natural
 from common.printable import printable
-from common.terminal import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from common.actor import Actor
+    from common.platform.actor import Actor
     from server.database import SiteRow
 
 app = sub_app("Hospitals: who takes part.")
@@ -47,10 +47,10 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Let a hospital in, or take its new keys, and write the bundle that it joins with."""
-    from common.actor import in_words  # noqa: PLC0415
-    from server.enrolment import approve as approve_site  # noqa: PLC0415 - the database's code
-    from server.enrolment import find, open_authority, read_request  # noqa: PLC0415
-    from server.second_person import seconded  # noqa: PLC0415
+    from common.platform.actor import in_words  # noqa: PLC0415
+    from server.membership.enrolment import approve as approve_site  # noqa: PLC0415 - the database's code
+    from server.membership.enrolment import find, open_authority, read_request  # noqa: PLC0415
+    from server.membership.second_person import seconded  # noqa: PLC0415
     from server.settings import ServerFolder  # noqa: PLC0415
 
     with clear_errors():
@@ -105,10 +105,10 @@ def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Show all hospitals, and what needs a person."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
+    from server.campaign.waiting import needs  # noqa: PLC0415
     from server.database import SiteRow  # noqa: PLC0415
-    from server.registration import in_force  # noqa: PLC0415
+    from server.membership.registration import in_force  # noqa: PLC0415
     from server.settings import ServerFolder  # noqa: PLC0415
-    from server.waiting import needs  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
         found = sorted(session.scalars(select(SiteRow)), key=lambda row: natural(row.name))
@@ -126,12 +126,12 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
     """Show one hospital, its keys' fingerprints and what happened to it."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
-    from server.conduct import conduct  # noqa: PLC0415
+    from server.campaign.waiting import needs  # noqa: PLC0415
     from server.database import EventRow, unsigned64  # noqa: PLC0415
-    from server.enrolment import find  # noqa: PLC0415
-    from server.registration import history, in_force  # noqa: PLC0415
+    from server.membership.conduct import conduct  # noqa: PLC0415
+    from server.membership.enrolment import find  # noqa: PLC0415
+    from server.membership.registration import history, in_force  # noqa: PLC0415
     from server.settings import ServerFolder  # noqa: PLC0415
-    from server.waiting import needs  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
         row = find(session, name)
@@ -170,7 +170,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Close the federation to a hospital: its certificate and its node key are taken no more."""
-    from server.enrolment import revoke as revoke_site  # noqa: PLC0415 - the database's code
+    from server.membership.enrolment import revoke as revoke_site  # noqa: PLC0415 - the database's code
 
     with clear_errors(), _session(folder) as session:
         revoke_site(session, name, reason, datetime.now(UTC))
@@ -180,7 +180,7 @@ def revoke(
 @app.command(epilog="Example: fedforget-server site readmit north --dir federation")
 def readmit(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Let a hospital that bad replies suspended take part again."""
-    from server.enrolment import readmit as readmit_site  # noqa: PLC0415 - the database's code
+    from server.membership.enrolment import readmit as readmit_site  # noqa: PLC0415 - the database's code
 
     with clear_errors(), _session(folder) as session:
         readmit_site(session, name, datetime.now(UTC))
@@ -195,8 +195,8 @@ def approve_counts(
     as_json: AsJson = False,
 ) -> None:
     """Let a hospital's new number of studies into force, after asking the hospital whether it is right."""
-    from server.enrolment import find  # noqa: PLC0415 - the database's code
-    from server.registration import approve as approve_count  # noqa: PLC0415
+    from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
+    from server.membership.registration import approve as approve_count  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
         find(session, name)
@@ -217,10 +217,10 @@ def restart_log(
     as_json: AsJson = False,
 ) -> None:
     """Begin anew with a hospital's log, e.g. after it restored a backup: two persons run this, one after another."""
-    from server.enrolment import find  # noqa: PLC0415 - the database's code
-    from server.event_log import server_log  # noqa: PLC0415
-    from server.log_restart import restart_log as begin_anew  # noqa: PLC0415
-    from server.second_person import seconded  # noqa: PLC0415
+    from server.attestation.event_log import server_log  # noqa: PLC0415
+    from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
+    from server.membership.log_restart import restart_log as begin_anew  # noqa: PLC0415
+    from server.membership.second_person import seconded  # noqa: PLC0415
 
     def clock() -> datetime:
         return datetime.now(UTC)
@@ -240,8 +240,8 @@ def restart_log(
 
 def _acting(name: str | None) -> Actor:
     """Who acts, bound to the login that the operating system knows."""
-    from common.actor import Actor  # noqa: PLC0415 - for commands that need it
-    from common.login import login, login_name  # noqa: PLC0415
+    from common.platform.actor import Actor  # noqa: PLC0415 - for commands that need it
+    from common.platform.login import login, login_name  # noqa: PLC0415
 
     return Actor(login_name() if name is None else name, login())
 
@@ -259,7 +259,7 @@ def _summary(row: SiteRow) -> dict[str, object]:
 
 @contextmanager
 def _session(root: Path) -> Iterator[Session]:
-    from common.sql import open_database, transaction  # noqa: PLC0415 - the database's code
+    from common.platform.sql import open_database, transaction  # noqa: PLC0415 - the database's code
     from server.database import pending_migration  # noqa: PLC0415
     from server.settings import ServerFolder  # noqa: PLC0415
 

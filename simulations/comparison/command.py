@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simulations.comparison import summary
 from simulations.comparison.cell_result import load_cells
-from simulations.comparison.output import PAGE_FILE, write_output
 from simulations.comparison.plan import grid, size_name
+from simulations.comparison.results import summary
+from simulations.comparison.results.output import PAGE_FILE, write_output
+from simulations.comparison.results.summary import Row
 from simulations.comparison.runner import (
     OnProgress,
     Order,
@@ -21,8 +22,7 @@ from simulations.comparison.runner import (
     run_comparison,
 )
 from simulations.comparison.settings import load_comparison
-from simulations.comparison.summary import Row
-from simulations.shadow_models import parse_share
+from simulations.shadows.shadow_models import parse_share
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,34 +15,35 @@ from typing import Literal
 
 import numpy as np
 
-from client.site import Site
-from common.config import ExperimentConfig, parse
-from common.data.patient_list import read_patient_list
-from common.device import derive_seed
-from common.evaluation.decision import decide
-from common.evaluation.distance import logit_distance
-from common.evaluation.figures import FederationFigures
-from common.evaluation.scores import Scores
+from client.cohort.site import Site
 from common.files import write_text
-from common.model.checkpoint import state_digest
-from common.records import Subset
-from server.aggregation import State
-from server.campaign import audit, collect, make_candidate, run_campaign
-from server.federation import Federation, Meter
-from server.journal import MemoryJournal
-from server.training import Round, Trained, select, train_references
-from server.unlearning.base import Past
+from common.learning.config import ExperimentConfig
+from common.learning.data.tables.patient_list import read_patient_list
+from common.learning.device import derive_seed
+from common.learning.evaluation.decision import decide
+from common.learning.evaluation.distance import logit_distance
+from common.learning.evaluation.figures import FederationFigures
+from common.learning.evaluation.scores import Scores
+from common.learning.model.checkpoint import state_digest
+from common.learning.records import Subset
+from common.settings import parse
+from server.campaign.campaign import audit, collect, make_candidate, run_campaign
+from server.rounds.aggregation import State
+from server.rounds.federation import Federation, Meter
+from server.rounds.journal import MemoryJournal
+from server.rounds.training import Round, Trained, select, train_references
+from server.rounds.unlearning.base import Past
 from simulations.comparison.cell_result import CellResult, cell_path, finished, write_cell
 from simulations.comparison.plan import ORIGINAL, RETRAINED, Cell, cells, compared, size_name, tuned_on
-from simulations.comparison.roc import attack_roc
+from simulations.comparison.results.roc import attack_roc
 from simulations.comparison.settings import ComparisonConfig
 from simulations.comparison.tuning import Setting, Trial, Tuned, judges, settings_to_try, tuning_score, with_setting
 from simulations.comparison.world import World, forgetting_copy, in_federation, make_world, open_world, site_paths
-from simulations.experiment import versions
-from simulations.prepare import listed_patients
 from simulations.result import Cost, DecisionResult
-from simulations.settings import merged, with_method
-from simulations.to_result import model_result
+from simulations.run.experiment import versions
+from simulations.run.prepare import listed_patients
+from simulations.run.settings import merged, with_method
+from simulations.run.to_result import model_result
 
 
 class OutOfTimeError(Exception):

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from common.data.splits import Groups, choose_forget, partition
 from common.errors import CohortError, ConfigError
-from common.records import Cohort, Split, Subset
+from common.learning.data.splits import Groups, choose_forget, partition
+from common.learning.records import Cohort, Split, Subset
 from simulations.comparison.settings import ComparisonConfig
 
 ORIGINAL, RETRAINED = "original", "retrained"

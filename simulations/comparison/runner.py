@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from common.config import parse
 from common.errors import FedForgetError, OutputError
 from common.files import write_text
+from common.settings import parse
 from simulations.comparison.jobs import Job, Jobs, OutOfTimeError, run_job
 from simulations.comparison.plan import cells, size_name
 from simulations.comparison.projection import Measured, Projection
 from simulations.comparison.settings import ComparisonConfig
-from simulations.prepare import require_writable
+from simulations.run.prepare import require_writable
 
 SETTINGS_FILE, MEASURED_FILE = "settings.json", "measured.json"
 _LOOK = 2.0

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from common.config import Positive, Settings, override, parse, read_toml
-from simulations.settings import SimulationConfig, method_preset_names, names_in, preset_file
+from common.settings import Positive, Settings, override, parse, read_toml
+from simulations.run.settings import SimulationConfig, method_preset_names, names_in, preset_file
 
 Factors = dict[str, tuple[Positive, ...]]
 """Of a setting, as `unlearn.lr`: what its value in the method's preset is multiplied by."""

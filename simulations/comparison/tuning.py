@@ -8,10 +8,11 @@ from itertools import product
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from common.config import ExperimentConfig, parse
-from common.evaluation.figures import SelectionFigures
-from common.evaluation.metrics import macro_auc
-from common.records import Split, Subset
+from common.learning.config import ExperimentConfig
+from common.learning.evaluation.figures import SelectionFigures
+from common.learning.evaluation.metrics import macro_auc
+from common.learning.records import Split, Subset
+from common.settings import parse
 from simulations.comparison.settings import EVERY, TuningConfig
 
 Setting = dict[str, float]

@@ -11,21 +11,21 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from client.app import open_site
-from client.site import Site
-from client.site_files import read_site, write_site
-from common.config import ExperimentConfig
-from common.device import derive_seed
+from client.cohort.site import Site
+from client.cohort.site_files import read_site, write_site
 from common.files import write_text
-from common.model.checkpoint import ModelCard
-from common.records import Cohort, Split
-from server.aggregation import State
-from server.downlink import Downlink
-from server.federation import Federation, Meter, connect
-from server.training import OnRound, Trained, train
+from common.learning.config import ExperimentConfig
+from common.learning.device import derive_seed
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split
+from server.rounds.aggregation import State
+from server.rounds.downlink import Downlink
+from server.rounds.federation import Federation, Meter, connect
+from server.rounds.training import OnRound, Trained, train
 from simulations.comparison.plan import ForgetSets, forget_sets
-from simulations.engine import run_on
-from simulations.prepare import Among, prepare
-from simulations.settings import SimulationConfig
+from simulations.run.engine import run_on
+from simulations.run.prepare import Among, prepare
+from simulations.run.settings import SimulationConfig
 
 FORGET_FILE = "forget.json"
 

@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from common.config import DecisionConfig
+from common.learning.config import DecisionConfig
 from simulations.reporting.drawing import LIGHT, name_axes
 from simulations.reporting.palette import BRANCHES, MARKERS, MODELS, models_of
 from simulations.result import Branch, GroupName, ModelName, Result

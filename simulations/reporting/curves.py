@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from common.evaluation.histograms import EDGES
+from common.learning.evaluation.histograms import EDGES
 from simulations.result import Histogram
 
 Floats = NDArray[np.float64]

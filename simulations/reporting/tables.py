@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.natural_order import natural
-from simulations.baselines.output import TRAINED
+from common.platform.terminal.natural_order import natural
+from simulations.baseline_result import TRAINED
 from simulations.reporting.cells import DASH, Cell, Lookup, Row, Section, Table, count, p_value, score, seconds, size
 from simulations.reporting.palette import BRANCHES, GROUPS, MODELS, models_of
 from simulations.result import Branch, GroupName, Result

@@ -17,7 +17,7 @@ from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as MessageBytes
 
 from common.errors import UnavailableError
-from simulations.local_grid import BareGrid, LocalGrid, identify
+from simulations.run.local_grid import BareGrid, LocalGrid, identify
 
 _REVOKE = b""
 """Sent in place of a message: those who are to revoke do so now."""
@@ -112,7 +112,7 @@ def _serve(pipe: Connection, folders: dict[int, Path], forget: dict[int, tuple[s
     import torch  # noqa: PLC0415 - the server's process imports this module, too
 
     from client.app import app  # noqa: PLC0415
-    from client.site import Site  # noqa: PLC0415
+    from client.cohort.site import Site  # noqa: PLC0415
 
     def revoke() -> None:
         for node, patients in forget.items():

@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 
 from common.errors import FedForgetError
-from common.evaluation.figures import FederationFigures
-from common.evaluation.merge import AuditMerge
-from common.model.checkpoint import ModelCard
-from common.wire import TRAIN, EvaluateRequest
-from server.aggregation import State, shares
-from server.campaign import run_campaign
-from server.downlink import Downlink
-from server.federation import Federation, connect
-from server.journal import MemoryJournal
-from server.states import CampaignState
-from server.training import average_round, evaluate
-from simulations.process_memory import resident
+from common.learning.evaluation.figures import FederationFigures
+from common.learning.evaluation.merge import AuditMerge
+from common.learning.model.checkpoint import ModelCard
+from common.protocol.wire import TRAIN, EvaluateRequest
+from server.campaign.campaign import run_campaign
+from server.rounds.aggregation import State, shares
+from server.rounds.downlink import Downlink
+from server.rounds.federation import Federation, connect
+from server.rounds.journal import MemoryJournal
+from server.rounds.states import CampaignState
+from server.rounds.training import average_round, evaluate
+from simulations.bench.process_memory import resident
 from simulations.scale.hospitals import PipedGrid, Traffic, hospitals
 from simulations.scale.result import Size, Stage, StageName, write_size
 from simulations.scale.settings import ScaleConfig
@@ -183,7 +183,7 @@ def _warm_up(federation: Federation, order: Order) -> None:
 
 
 def _audit(federation: Federation, state: State, config: ScaleConfig) -> tuple[FederationFigures, float]:
-    """As `server.campaign.audit`, with the core seconds that merging takes."""
+    """As `server.campaign.campaign.audit`, with the core seconds that merging takes."""
     experiment, merging, taken = config.run.experiment, AuditMerge(), 0.0
     request = EvaluateRequest(purpose="audit", seed=experiment.seed, decision=experiment.decision)
     for name, reply in evaluate(federation, state, request):

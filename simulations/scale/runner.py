@@ -16,17 +16,17 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel
 
-from client.site_files import read_site, write_site
+from client.cohort.site_files import read_site, write_site
 from common.errors import FedForgetError
 from common.files import write_text
-from common.model.checkpoint import ModelCard
-from common.records import Split
-from simulations.experiment import versions
-from simulations.prepare import prepare, require_writable
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Split
+from simulations.run.experiment import versions
+from simulations.run.prepare import prepare, require_writable
+from simulations.run.settings import SimulationConfig
 from simulations.scale.measure import Order, measure_here
 from simulations.scale.result import Size, read_size, size_path
 from simulations.scale.settings import ScaleConfig
-from simulations.settings import SimulationConfig
 
 OnProgress = Callable[[str, int, int], None]
 WORLD_FILE = "world.json"

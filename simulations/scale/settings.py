@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from common.config import Settings, override, parse, read_toml
-from simulations.settings import SimulationConfig, preset_file
+from common.settings import Settings, override, parse, read_toml
+from simulations.run.settings import SimulationConfig, preset_file
 
 
 class ScaleConfig(Settings):

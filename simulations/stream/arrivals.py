@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from common.device import derive_seed
 from common.errors import ConfigError
+from common.learning.device import derive_seed
 from simulations.stream.settings import ArrivalsConfig
 
 DAYS_A_MONTH = 365.25 / 12

@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from client.site import Site
-from common.data.tensors import StudyTensors
-from common.device import derive_seed, pick_device
-from common.evaluation.figures import SiteFigures
-from common.evaluation.matching import control_weights, majority_labels, patient_means
-from common.evaluation.merge import merge
-from common.evaluation.scores import Scores
-from common.evaluation.site import AuditSets, audit_figures
-from common.model.checkpoint import state_digest
-from common.model.image_text import ImageTextModel
-from common.records import Subset
-from common.training import score
-from server.aggregation import State
+from client.cohort.site import Site
+from common.learning.data.tensors import StudyTensors
+from common.learning.device import derive_seed, pick_device
+from common.learning.evaluation.figures import SiteFigures
+from common.learning.evaluation.matching import control_weights, majority_labels, patient_means
+from common.learning.evaluation.merge import merge
+from common.learning.evaluation.scores import Scores
+from common.learning.evaluation.site import AuditSets, audit_figures
+from common.learning.model.checkpoint import state_digest
+from common.learning.model.image_text import ImageTextModel
+from common.learning.records import Subset
+from common.learning.training import score
+from server.rounds.aggregation import State
 from simulations.comparison.world import World
+from simulations.run.to_result import BRANCHES, branch_mia, group_metrics
 from simulations.stream.record import Audited, ForgottenCohort
-from simulations.to_result import BRANCHES, branch_mia, group_metrics
 
 Floats = NDArray[np.float64]
 Forgotten = Mapping[str, tuple[str, ...]]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from client.consent.deadline import first_due
-from server.policy import SiteState, Start, decide
+from client.revocations.deadline import first_due
+from server.campaign.policy import SiteState, Start, decide
 from server.settings import PolicyConfig
 from simulations.stream.arrivals import Arrival
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from simulations.experiment import OnProgress
+from simulations.run.experiment import OnProgress
 from simulations.stream.output import CSV_FILE, PAGE_FILE, write_output
 from simulations.stream.record import RECORD_FILE, StreamRecord
 from simulations.stream.runner import run_stream

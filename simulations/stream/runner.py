@@ -10,22 +10,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from client.site import Site
-from common.device import derive_seed
+from client.cohort.site import Site
 from common.errors import ConfigError, OutputError, UnavailableError
-from common.model.checkpoint import load_checkpoint, save_checkpoint, state_digest
-from common.records import Subset
-from common.wire import ADOPT, AdoptReply, AdoptRequest
-from server.aggregation import State
-from server.campaign import NobodyRetainedError, run_campaign
-from server.federation import Federation, Meter
-from server.journal import MemoryJournal
-from server.training import Round, train
-from server.unlearning.methods import SIMULATED, campaign_method
+from common.learning.device import derive_seed
+from common.learning.model.checkpoint import load_checkpoint, save_checkpoint, state_digest
+from common.learning.records import Subset
+from common.protocol.wire import ADOPT, AdoptReply, AdoptRequest
+from server.campaign.campaign import NobodyRetainedError, run_campaign
+from server.rounds.aggregation import State
+from server.rounds.federation import Federation, Meter
+from server.rounds.journal import MemoryJournal
+from server.rounds.training import Round, train
+from server.rounds.unlearning.methods import SIMULATED, campaign_method
 from simulations.comparison.world import World, forgetting_copy, in_federation, make_world
-from simulations.experiment import OnProgress, versions
-from simulations.prepare import require_writable
 from simulations.result import Cost, DecisionResult
+from simulations.run.experiment import OnProgress, versions
+from simulations.run.prepare import require_writable
 from simulations.stream.arrivals import Arrival, arrivals
 from simulations.stream.auditor import Auditor, Forgotten
 from simulations.stream.batching import Batch, batches

@@ -7,9 +7,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from common.config import Fraction, Positive, Settings, override, parse, read_toml
+from common.settings import Fraction, Positive, Settings, override, parse, read_toml
 from server.settings import PolicyConfig
-from simulations.settings import SimulationConfig, preset_file
+from simulations.run.settings import SimulationConfig, preset_file
 
 A_YEAR_OF_HOURS = 8784.0
 

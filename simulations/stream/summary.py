@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression
 
-from simulations.comparison.summary import Mean
+from simulations.comparison.results.summary import Mean
 from simulations.result import Branch
+from simulations.run.study import mean_interval
 from simulations.stream.record import Audited, ForgottenCohort, Retrained, SeedRecord, StreamRecord
-from simulations.study import mean_interval
 
 Read = Callable[[Audited], float | None]
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulations.comparison.tables import DASH, Table, markdown, shown
+from simulations.comparison.results.tables import DASH, Table, markdown, shown
 from simulations.result import Branch
 from simulations.stream import summary
 from simulations.stream.record import Audited, SeedRecord, StreamRecord

@@ -1,6 +1,6 @@
 """The builtin WordPiece vocabulary: characters, endings, words of radiology and of the clinic, of the made-up reports.
 
-`python -m simulations.synthetic.vocabulary` writes it into `common/data`.
+`python -m simulations.synthetic.vocabulary` writes it into `common/learning/data`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from common.data.tokenizer import VOCABULARY
+from common.learning.data.tokenizer import VOCABULARY
 from simulations.synthetic.clinical_words import CLINICAL_WORDS
 from simulations.synthetic.reports import phrases
 

@@ -12,10 +12,10 @@ from flwr.app import Message, RecordDict
 from PIL import Image
 
 from client.app import app, open_site
-from client.site_files import write_site
-from common.model.checkpoint import ModelCard
-from common.records import Cohort, Split, Study, Subset
-from simulations.local_grid import LocalGrid
+from client.cohort.site_files import write_site
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split, Study, Subset
+from simulations.run.local_grid import LocalGrid
 
 SUBSETS = [Subset.TRAIN] * 6 + [subset for subset in Subset if subset is not Subset.TRAIN] * 2
 

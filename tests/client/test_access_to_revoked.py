@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 import torch
 
-from client.consent.access import Access
-from client.consent.ledger_tables import AccessRow
-from client.consent.opening import open_ledger
-from client.consent.overview import read_revocations
-from client.consent.revocation import Request, Scope, Source
-from client.consent.workflow import approve
+from client.cohort.site import Site
 from client.database import migrate, opened
+from client.revocations.access import Access
+from client.revocations.ledger_tables import AccessRow
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import Request, Scope, Source
+from client.revocations.tombstones.overview import read_revocations
+from client.revocations.workflow import approve
 from client.settings import SiteFolder
-from client.site import Site
-from common.actor import Actor
-from common.config import DecisionConfig, TrainConfig, UnlearnConfig
-from common.data.tensors import Batch, StudyTensors
 from common.errors import RefusedError
-from common.model.checkpoint import ModelCard, state_digest
-from common.records import Subset
-from common.sql import transaction
-from common.wire import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
+from common.learning.config import DecisionConfig, TrainConfig, UnlearnConfig
+from common.learning.data.tensors import Batch, StudyTensors
+from common.learning.model.checkpoint import ModelCard, state_digest
+from common.learning.records import Subset
+from common.platform.actor import Actor
+from common.platform.sql import transaction
+from common.protocol.wire import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 UNLEARNING = UnlearnRequest(config=UnlearnConfig(passes=1), seed=0)
@@ -207,7 +207,7 @@ def test_a_campaign_that_was_given_up_is_closed_when_the_site_is_opened_later(
         def now(cls, tz: Any = None) -> datetime:
             return datetime.now(tz) + timedelta(hours=25)
 
-    monkeypatch.setattr("client.site.datetime", Later)
+    monkeypatch.setattr("client.cohort.site.datetime", Later)
     assert Site(site.folder).forget == {patient}
     assert accesses(site) == [(2, "opened", 1), (2, "closed", 1)]
     assert not (site.folder / "references").exists()

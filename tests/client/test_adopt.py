@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from client.consent.account import accounts_of
-from client.consent.opening import open_ledger
-from client.consent.overview import read_revocations
+from client.account.account import accounts_of
+from client.cohort.participation import members, versions_that_saw
+from client.cohort.site import Site
+from client.cohort.site_files import SITE_FILE
 from client.database import migrate, opened
-from client.participation import members, versions_that_saw
-from client.pseudonyms import Pseudonyms
+from client.revocations.opening import open_ledger
+from client.revocations.tombstones.overview import read_revocations
+from client.revocations.tombstones.pseudonyms import Pseudonyms
 from client.settings import SiteFolder
-from client.site import Site
-from client.site_files import SITE_FILE
-from common.config import DecisionConfig, TrainConfig, UnlearnConfig
 from common.errors import CheckpointError, RefusedError
-from common.model.checkpoint import ModelCard, state_digest
-from common.records import Subset
-from common.wire import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
+from common.learning.config import DecisionConfig, TrainConfig, UnlearnConfig
+from common.learning.model.checkpoint import ModelCard, state_digest
+from common.learning.records import Subset
+from common.protocol.wire import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 UNLEARNING = UnlearnRequest(config=UnlearnConfig(passes=1), seed=0)

@@ -8,14 +8,14 @@ import torch
 from flwr.app import RecordDict
 
 from client.app import SITES_VARIABLE
+from client.cohort.site import Site
+from client.cohort.site_files import SITE_FILE
 from client.settings import SiteFolder
-from client.site import Site
-from client.site_files import SITE_FILE
-from common.config import TrainConfig, UnlearnConfig
 from common.errors import WireError
-from common.model.checkpoint import ModelCard, check_state
-from common.records import Subset
-from common.wire import (
+from common.learning.config import TrainConfig, UnlearnConfig
+from common.learning.model.checkpoint import ModelCard, check_state
+from common.learning.records import Subset
+from common.protocol.wire import (
     EVALUATE,
     RETAIN,
     STATUS,

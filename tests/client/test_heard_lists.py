@@ -10,15 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.consent.opening import open_ledger
+from client.cohort.site import Site
+from client.cohort.site_files import SITE_FILE
 from client.database import migrate, opened
-from client.inbox import Inbox
+from client.intake.inbox import Inbox
+from client.revocations.opening import open_ledger
 from client.settings import SiteFolder
-from client.site import Site
-from client.site_files import SITE_FILE
 from common.evidence.keys import SigningKey
-from common.model.checkpoint import ModelCard
-from common.records import Subset
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Subset
 
 KEY = SigningKey.generate()
 CASES = Path(__file__).parents[1] / "common" / "data" / "cases" / "01-opt-out-list-ids-changed-by-excel"

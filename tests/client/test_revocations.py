@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.consent.opening import open_ledger
-from client.consent.overview import read_revocations
-from client.consent.revocation import State
-from client.consent.workflow import close
-from client.reference_scores import ReferenceScores
+from client.cohort.reference_scores import ReferenceScores
+from client.cohort.site import Site
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import State
+from client.revocations.tombstones.overview import read_revocations
+from client.revocations.workflow import close
 from client.settings import SiteFolder
-from client.site import Site
-from common.config import TrainConfig
-from common.data.tensors import StudyTensors
 from common.errors import CohortError
-from common.evaluation.scores import Scores
-from common.model.checkpoint import ModelCard, state_digest
-from common.records import Subset
-from common.training import score
-from common.wire import EvaluateRequest, TrainRequest
+from common.learning.config import TrainConfig
+from common.learning.data.tensors import StudyTensors
+from common.learning.evaluation.scores import Scores
+from common.learning.model.checkpoint import ModelCard, state_digest
+from common.learning.records import Subset
+from common.learning.training import score
+from common.protocol.wire import EvaluateRequest, TrainRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from client.consent.opening import open_ledger
-from client.consent.overview import read_revocations
-from client.consent.revocation import State, Waiting
+from client.cohort.site import Site
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import State, Waiting
+from client.revocations.tombstones.overview import read_revocations
 from client.settings import SiteFolder
-from client.site import Site
 from common.errors import CohortError
-from common.records import Subset
+from common.learning.records import Subset
 
 MAIN = "from client.cli import app; app()"
 

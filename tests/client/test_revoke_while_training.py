@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from client.site import Site
-from common.config import TrainConfig, UnlearnConfig
-from common.data.tensors import Batch, StudyTensors
+from client.cohort.site import Site
 from common.errors import CohortError
-from common.model.checkpoint import ModelCard
-from common.records import Subset
-from common.training import score
-from common.wire import TrainRequest, UnlearnRequest
+from common.learning.config import TrainConfig, UnlearnConfig
+from common.learning.data.tensors import Batch, StudyTensors
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Subset
+from common.learning.training import score
+from common.protocol.wire import TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=2), epochs=6, round=0, seed=0, reference=None)
 

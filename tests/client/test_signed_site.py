@@ -15,20 +15,20 @@ from pydantic import BaseModel
 from sqlalchemy import func, select
 
 from client.app import open_site
+from client.cohort.site import Site
 from client.database import SeenRow
+from client.membership.trust import Trust
 from client.settings import CONFIG_FILE, FOLDER_VARIABLE, BoundsConfig, SiteFolder
-from client.site import Site
-from client.trust import Trust
-from common.certificates import certificate_fingerprint, read_certificate
-from common.config import DecisionConfig, TrainConfig, UnlearnConfig
 from common.errors import EvidenceError, RefusedError, WireError
 from common.evidence.keys import SigningKey
-from common.instructions import Context, Instruction, content_of, new_nonce, sign_request, verify_reply
-from common.model.checkpoint import ModelCard
-from common.private_keys import load_signing_key
-from common.records import Subset
-from common.sql import open_database
-from common.wire import (
+from common.learning.config import DecisionConfig, TrainConfig, UnlearnConfig
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Subset
+from common.platform.keys.certificates import certificate_fingerprint, read_certificate
+from common.platform.keys.private_keys import load_signing_key
+from common.platform.sql import open_database
+from common.protocol.instructions import Context, Instruction, content_of, new_nonce, sign_request, verify_reply
+from common.protocol.wire import (
     ADOPT,
     EVALUATE,
     RETAIN,
@@ -258,8 +258,8 @@ REFUSAL = """
 import sys
 from flwr.app import Message, RecordDict
 from client.app import app
-from common.wire import StatusRequest, error_code, pack
-from simulations.local_grid import LocalGrid
+from common.protocol.wire import StatusRequest, error_code, pack
+from simulations.run.local_grid import LocalGrid
 (reply,) = LocalGrid(app, {1: {}}).send_and_receive([Message(pack(StatusRequest()), 1, "query.status")])
 print(error_code(reply.content), "torch" in sys.modules)
 """
@@ -287,7 +287,7 @@ def fields(model: type[BaseModel]) -> set[str]:
 
 
 REQUESTS = {
-    # Compared with names that are here; a base's is refused by `client.holdings` unless it is a digest.
+    # Compared with names that are here; a base's is refused by `client.cohort.holdings` unless it is a digest.
     "note": (WeightsNote, "base weights precision line"),
     STATUS: (StatusRequest, ""),
     ADOPT: (AdoptRequest, "version digest campaign how retired"),

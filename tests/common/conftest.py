@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.data.tensors import StudyTensors
-from common.model.image_text import Outputs
-from common.unlearning.base import UnlearnSets
+from common.learning.data.tensors import StudyTensors
+from common.learning.model.image_text import Outputs
+from common.learning.unlearning.base import UnlearnSets
 
 Study = tuple[int, int, int]
 """Image (0 or 1), text (a number) and label (0 or 1) of a study of the toy."""

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from rich.console import Group
 from rich.table import Table
 
-from common.checks import Check, as_table
 from common.errors import InputError
 from common.evidence.examination import Examination
 from common.evidence.findings import Finding, Outcome
 from common.evidence.stand_alone import verifier_archive
 from common.evidence.verify import _as_text
-from common.log_filter import keep_all, withhold_unknown
+from common.platform.checks import Check, as_table
+from common.platform.processes.log_filter import keep_all, withhold_unknown
+from common.platform.processes.process_log import terminal_line
+from common.platform.processes.structured_log import Entry
+from common.platform.terminal.console import Terminal, clear_errors, fields_table, rows_table, show
 from common.printable import printable
-from common.process_log import terminal_line
-from common.structured_log import Entry
-from common.terminal import Terminal, clear_errors, fields_table, rows_table, show
 
 HOSTILE = (
     "\x1b[2J\x1b]0;owned\x07",  # clears the screen, names the window

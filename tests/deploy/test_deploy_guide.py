@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from client.cli import app as site_app
-from common.certificates import SERVER_LIFETIME, SITE_LIFETIME
+from common.platform.keys.certificates import SERVER_LIFETIME, SITE_LIFETIME
 from server.cli import app as server_app
 from server.settings import PolicyConfig, PortsConfig, ServerSettings
 

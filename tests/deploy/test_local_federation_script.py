@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from common.settings_file import set_values
+from common.platform.settings_file import set_values
 from server.settings import ServerFolder, ServerSettings
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "local-federation"
@@ -88,9 +88,9 @@ def test_a_process_with_the_same_command_and_another_beginning_is_left_alone(
     assert capsys.readouterr().out == "nothing ran any more\n"
 
 
-@pytest.mark.parametrize("content", ["", "many\n", "999999999\n", "1\n", f"{os.getpid()}\n"])
+@pytest.mark.parametrize("content", ["", "many\n", "999999999\n", "1\n", "{own}\n"])
 def test_a_file_of_numbers_that_are_nobodys_stops_nobody(script: ModuleType, tmp_path: Path, content: str) -> None:
-    (tmp_path / "pids").write_text(content)
+    (tmp_path / "pids").write_text(content.format(own=os.getpid()))
     script.stop(tmp_path)
     assert not (tmp_path / "pids").exists()
 

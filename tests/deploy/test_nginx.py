@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from server.gateway import ROUTES
+from server.runtime.gateway import ROUTES
 from server.settings import PortsConfig, ServerFolder
 
 CONFIG = (Path(__file__).parents[2] / "deploy" / "nginx.conf").read_text(encoding="utf-8")

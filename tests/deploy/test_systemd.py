@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from client.runtime.up import children as site_children
 from client.settings import SiteFolder, SiteSettings
-from client.up import children as site_children
+from server.runtime.up import children as server_children
 from server.settings import ServerFolder, ServerSettings
-from server.up import children as server_children
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "deploy" / "systemd"

@@ -17,21 +17,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.data_import import SiteOptions, import_data, read_card, read_source
-from client.enrolment import join
+from client.cohort.data_import import SiteOptions, import_data, read_card, read_source
+from client.cohort.site import Site
+from client.cohort.study_counts import signed_counts
+from client.membership.enrolment import join
+from client.membership.setup import Asked, create_site
 from client.settings import SiteFolder
-from client.setup import Asked, create_site
-from client.site import Site
-from client.study_counts import signed_counts
 from common.files import write_text
-from common.records import Subset
-from common.sql import open_database, transaction
+from common.learning.records import Subset
+from common.platform.sql import open_database, transaction
+from server.campaign.context import House, open_house
 from server.database import SiteRow
-from server.enrolment import approve, open_authority, read_request
-from server.house import House, open_house
-from server.registration import register
+from server.membership.enrolment import approve, open_authority, read_request
+from server.membership.registration import register
+from server.membership.setup import create_server
 from server.settings import GateConfig, ServerFolder
-from server.setup import create_server
 
 NAMES = ("north", "south")
 SETTINGS = """

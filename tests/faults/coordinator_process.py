@@ -18,13 +18,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from client.app import app
-from common.bundle import installed_bundle
-from server import version_folder
+from common.protocol.bundle import installed_bundle
 from server.app import carry_on
-from server.campaign_store import DatabaseJournal
-from server.control import RunStatus
-from server.coordinator import Coordinator
-from server.house import open_house, utc_now
+from server.campaign.context import open_house, utc_now
+from server.campaign.store import DatabaseJournal
+from server.registry import version_folder
+from server.runtime.control import RunStatus
+from server.runtime.coordinator import Coordinator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty_grid import FaultyGrid

@@ -13,11 +13,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from pydantic import create_model
 
 import client.app
-from client.site import Site
-from common.array_bytes import to_record
-from common.array_groups import group
-from common.wire import weights_of
-from simulations.local_grid import LocalGrid
+from client.cohort.site import Site
+from common.protocol.array_bytes import to_record
+from common.protocol.array_groups import group
+from common.protocol.wire import weights_of
+from simulations.run.local_grid import LocalGrid
 
 VICTIM = 1
 """Node of the hospital in question: the first by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.consent.overview import read_revocations
+from client.revocations.tombstones.overview import read_revocations
 
 RECOVERED = [
     "gone:query.status",

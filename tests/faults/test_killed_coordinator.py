@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from client.consent.overview import read_revocations
-from common.model.traces import find_weights
+from client.revocations.tombstones.overview import read_revocations
+from common.learning.model.traces import find_weights
 
 SHARED = ["collect", "before", "unlearn:north", "retain:0", "select", "audit", "verdict", "published"]
 KINDS = ["query.status", "train.unlearn", "train.retain", "evaluate", "query.adopt"]

@@ -16,8 +16,8 @@ from rogue.random_rogue import scored, study, violations
 from rogue.world import DUE, SITES, Silent, World
 from sqlalchemy import select
 
-from common.sql import transaction
-from common.wire import EVALUATE, STATUS, UNLEARN, ErrorReply, UnlearnReply, pack, unpack
+from common.platform.sql import transaction
+from common.protocol.wire import EVALUATE, STATUS, UNLEARN, ErrorReply, UnlearnReply, pack, unpack
 from server.database import EventRow
 
 Play = Callable[[str, RecordDict], RecordDict]

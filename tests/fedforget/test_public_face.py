@@ -10,7 +10,7 @@ import torch
 
 import fedforget as ff
 from common.errors import CheckpointError, CohortError, ConfigError
-from common.model.checkpoint import ModelCard, save_checkpoint
+from common.learning.model.checkpoint import ModelCard, save_checkpoint
 
 CLASSES = 2
 

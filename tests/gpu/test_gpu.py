@@ -17,17 +17,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.config import DataConfig, ModelConfig, TrainConfig, UnlearnConfig
-from common.data.image_cache import ImageCache
-from common.data.tensors import Batch, StudyTensors
-from common.data.tokenizer import load_tokenizer
-from common.micro_batches import MicroBatches, forward
-from common.model.checkpoint import ModelCard
-from common.model.image_text import ImageTextModel
-from common.model.loss import task_loss
-from common.training import fit
-from common.unlearning.base import UnlearnSets
-from common.unlearning.methods import method_named
+from common.learning.config import DataConfig, ModelConfig, TrainConfig, UnlearnConfig
+from common.learning.data.imaging.image_cache import ImageCache
+from common.learning.data.tensors import Batch, StudyTensors
+from common.learning.data.tokenizer import load_tokenizer
+from common.learning.micro_batches import MicroBatches, forward
+from common.learning.model.checkpoint import ModelCard
+from common.learning.model.image_text import ImageTextModel
+from common.learning.model.loss import task_loss
+from common.learning.training import fit
+from common.learning.unlearning.base import UnlearnSets
+from common.learning.unlearning.methods import method_named
 
 pytestmark = pytest.mark.gpu
 
@@ -58,7 +58,7 @@ LARGE = 0.1
 def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """fp32 without TF32, or bf16 as every forward on a GPU has it."""
     if request.param == "fp32":
-        monkeypatch.setattr("common.micro_batches.autocast", lambda _: nullcontext())
+        monkeypatch.setattr("common.learning.micro_batches.autocast", lambda _: nullcontext())
     with torch.backends.cudnn.flags(allow_tf32=False):
         yield request.param
 

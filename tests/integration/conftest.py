@@ -17,15 +17,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from client.runtime.supernode import supernode_argv
 from client.settings import SiteFolder
-from client.supernode import supernode_argv
 from common.files import write_bytes, write_text
-from common.flower import LOOPBACK, environment
-from common.private_keys import new_node_key, new_secret
-from server.control import Control
+from common.platform.keys.private_keys import new_node_key, new_secret
+from common.platform.processes.flower import LOOPBACK, environment
+from server.membership.setup import create_server
+from server.runtime.control import Control
+from server.runtime.superlink import flower_environment, superexec_argv, superlink_argv
 from server.settings import ServerFolder
-from server.setup import create_server
-from server.superlink import flower_environment, superexec_argv, superlink_argv
 
 COORDINATOR = ("superlink", "gateway", "superexec")
 """Processes of a coordinator, by the names that `Processes` has for them."""
@@ -109,7 +109,7 @@ class Federation:
         settings, env, running = self.folder.settings(), flower_environment(self.folder), self.processes.running
         ended = [name for name in COORDINATOR if name not in running or running[name].poll() is not None]
         trust = ssl.create_default_context(cafile=str(self.folder.ca_certificate))
-        gateway = [sys.executable, "-P", "-m", "server.gateway", "--dir", str(self.folder.root)]
+        gateway = [sys.executable, "-P", "-m", "server.runtime.gateway", "--dir", str(self.folder.root)]
         if "superlink" in ended:
             self.processes.start("superlink", superlink_argv(self.folder, settings), env)
         if "gateway" in ended:
@@ -142,7 +142,7 @@ class Federation:
 
     def start_launcher(self, hospital: Hospital) -> subprocess.Popen[bytes]:
         """Start a hospital's launcher."""
-        argv = [sys.executable, "-P", "-m", "client.launcher", "--dir", str(hospital.folder.root)]
+        argv = [sys.executable, "-P", "-m", "client.runtime.launcher", "--dir", str(hospital.folder.root)]
         return self.processes.start(f"{hospital.folder.root.name}-launcher", argv, {})
 
     def wait_online(self, hospital: Hospital, *, online: bool = True) -> None:

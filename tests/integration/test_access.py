@@ -18,11 +18,11 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from client.approval import approve
-from client.supernode import REFUSAL
-from common.bundle import pack
-from common.certificates import certificate_pem, issue_site, read_certificate
-from common.private_keys import load_ec_key, new_tls_key, read_passphrase
+from client.membership.approval import approve
+from client.runtime.supernode import REFUSAL
+from common.platform.keys.certificates import certificate_pem, issue_site, read_certificate
+from common.platform.keys.private_keys import load_ec_key, new_tls_key, read_passphrase
+from common.protocol.bundle import pack
 
 pytestmark = pytest.mark.integration
 

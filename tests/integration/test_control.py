@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.bundle import bundle_of, installed_bundle, pack
 from common.errors import UnavailableError, WireError
-from common.private_keys import new_node_key
+from common.platform.keys.private_keys import new_node_key
+from common.protocol.bundle import bundle_of, installed_bundle, pack
 
 pytestmark = pytest.mark.integration
 

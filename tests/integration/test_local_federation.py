@@ -22,7 +22,7 @@ import httpx
 import pytest
 from ehr import FhirStub, consent
 
-from client.consent.overview import read_revocations
+from client.revocations.tombstones.overview import read_revocations
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"

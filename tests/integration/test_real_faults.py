@@ -19,10 +19,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.consent.overview import read_revocations
-from common.model.traces import find_weights
-from server.house import House, open_house
-from server.states import CampaignState
+from client.revocations.tombstones.overview import read_revocations
+from common.learning.model.traces import find_weights
+from server.campaign.context import House, open_house
+from server.rounds.states import CampaignState
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
@@ -199,13 +199,13 @@ def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_kille
         federation.revoke("south")
         number = federation.campaign(house)
         federation.reached(house, number, "collecting")
-        kill(federation.folder / "server", "server.coordinator")
+        kill(federation.folder / "server", "server.runtime.coordinator")
         federation.reached(house, number, "unlearning")
         federation.lose_power("south")
         federation.reached(house, number, "retaining")
         kill(federation.folder / "west", "flower-supernode")
         federation.reached(house, number, "evaluating")
-        kill(federation.folder / "server", "server.superlink")
+        kill(federation.folder / "server", "server.runtime.superlink")
         federation.reached(house, number, "retraining")
         kill(federation.folder / "server", "flower-superexec")
         until(house, number, lambda now: now.ended)
@@ -233,7 +233,7 @@ def soaked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             (old,) = (line for line in text.splitlines() if line.startswith(f"{name} ="))
             text = text.replace(old, f"{name} = {value}")
         settings.write_text(text)
-        kill(federation.folder / "server", "server.coordinator")
+        kill(federation.folder / "server", "server.runtime.coordinator")
         yield federation
 
 
@@ -277,8 +277,8 @@ def test_whoever_is_killed_the_campaign_ends_in_the_right_model(soaked, log, who
             soaked.lose_power("north")
         else:
             folder, word = {
-                "coordinator": ("server", "server.coordinator"),
-                "superlink": ("server", "server.superlink"),
+                "coordinator": ("server", "server.runtime.coordinator"),
+                "superlink": ("server", "server.runtime.superlink"),
                 "superexec": ("server", "flower-superexec"),
                 "other hospital": ("west", "flower-supernode"),
             }[who]

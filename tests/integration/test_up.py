@@ -174,7 +174,7 @@ def test_a_second_up_in_the_same_folder_is_refused(federation: tuple[Up, Up]) ->
 
 
 @pytest.mark.parametrize(
-    ("number", "process", "word"), [(0, "superexec", "flower-superexec"), (1, "launcher", "client.launcher")]
+    ("number", "process", "word"), [(0, "superexec", "flower-superexec"), (1, "launcher", "client.runtime.launcher")]
 )
 def test_a_killed_process_is_started_again(federation: tuple[Up, Up], number: int, process: str, word: str) -> None:
     up = federation[number]
@@ -187,7 +187,7 @@ def test_a_killed_process_is_started_again(federation: tuple[Up, Up], number: in
 
 def test_a_killed_up_leaves_no_process_behind_and_the_next_one_starts(federation: tuple[Up, Up]) -> None:
     server, _ = federation
-    assert server.find("server.gateway")
+    assert server.find("server.runtime.gateway")
     server.end(signal.SIGKILL)
     wait_until(lambda: not server.find(""), "orphans", 30)
     server.start()

@@ -9,12 +9,12 @@ import pytest
 from campaign_world import world  # noqa: F401 - a fixture
 
 from client.app import app, open_site
-from client.site import Site
-from client.site_files import write_site
-from common.model.checkpoint import ModelCard
-from common.records import Cohort, Split, Subset
-from server.federation import Federation, connect
-from simulations.local_grid import LocalGrid
+from client.cohort.site import Site
+from client.cohort.site_files import write_site
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split, Subset
+from server.rounds.federation import Federation, connect
+from simulations.run.local_grid import LocalGrid
 
 
 @pytest.fixture

@@ -19,26 +19,26 @@ from PIL import Image
 from torch import Tensor
 
 from client.app import app, open_site
-from client.site import Site
-from client.site_files import write_site
-from common.config import DataConfig, DecisionConfig, ExperimentConfig, ModelConfig, TrainConfig
-from common.data.tokenizer import load_tokenizer
+from client.cohort.site import Site
+from client.cohort.site_files import write_site
 from common.errors import UnavailableError
-from common.evaluation.figures import FederationFigures
-from common.evaluation.scores import BRANCHES
-from common.model.checkpoint import ModelCard
-from common.records import Cohort, Split, Study, Subset
-from common.wire import UNLEARN, TrainRequest, UnlearnReply, pack, unpack
-from server.aggregation import State
-from server.campaign import audit, collect
-from server.federation import Federation, Meter, connect
-from server.journal import MemoryJournal
+from common.learning.config import DataConfig, DecisionConfig, ExperimentConfig, ModelConfig, TrainConfig
+from common.learning.data.tokenizer import load_tokenizer
+from common.learning.evaluation.figures import FederationFigures
+from common.learning.evaluation.scores import BRANCHES
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split, Study, Subset
+from common.protocol.wire import UNLEARN, TrainRequest, UnlearnReply, pack, unpack
+from server.campaign.campaign import audit, collect
+from server.rounds.aggregation import State
+from server.rounds.federation import Federation, Meter, connect
+from server.rounds.journal import MemoryJournal
+from server.rounds.training import train
+from server.rounds.unlearning.at_sites import at_sites
+from server.rounds.unlearning.base import Task
+from server.rounds.update_gate import UpdateGate, measure, veto
 from server.settings import GateConfig
-from server.training import train
-from server.unlearning.at_sites import at_sites
-from server.unlearning.base import Task
-from server.update_gate import UpdateGate, measure, veto
-from simulations.local_grid import LocalGrid
+from simulations.run.local_grid import LocalGrid
 
 CONFIG = ExperimentConfig(
     train=TrainConfig(rounds=6, local_epochs=2, lr=3e-3, batch=8), decision=DecisionConfig(bootstrap=50)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from common.errors import OutputError, WireError
-from server.aggregation import DeltaSpool, project_conflicts
+from server.rounds.aggregation import DeltaSpool, project_conflicts
 
 
 def test_opposite_deltas_cancel_and_a_zero_delta_does_no_harm() -> None:

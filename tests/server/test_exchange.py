@@ -13,18 +13,18 @@ import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from sqlalchemy import select
 
-import server.signer
+import server.rounds.signer
 from client.app import app
 from client.database import ParticipationRow, opened
 from client.settings import CONFIG_FILE, SiteFolder
-from common.config import TrainConfig
 from common.errors import UnavailableError, WireError
 from common.evidence.keys import SigningKey
 from common.files import write_private
-from common.instructions import Content, Context, content_of, read_instruction
-from common.model.checkpoint import ModelCard, state_digest
-from common.private_keys import read_passphrase
-from common.wire import (
+from common.learning.config import TrainConfig
+from common.learning.model.checkpoint import ModelCard, state_digest
+from common.platform.keys.private_keys import read_passphrase
+from common.protocol.instructions import Content, Context, content_of, read_instruction
+from common.protocol.wire import (
     ADOPT,
     STATUS,
     TRAIN,
@@ -37,11 +37,11 @@ from common.wire import (
     unpack,
     weights_of,
 )
-from server.federation import Federation, connect, connect_registered
-from server.house import open_house
+from server.campaign.context import open_house
+from server.rounds.federation import Federation, connect, connect_registered
+from server.rounds.signer import Scope, Signer
 from server.settings import ServerFolder
-from server.signer import Scope, Signer
-from simulations.local_grid import LocalGrid
+from simulations.run.local_grid import LocalGrid
 
 NAMES = ("east", "north", "south")
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)

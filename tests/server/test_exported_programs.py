@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from common.config import DataConfig, ModelConfig
-from common.data.images import fit, read_image
-from common.data.tokenizer import VOCABULARY, load_tokenizer
 from common.errors import OutputError
-from common.model.checkpoint import ModelCard
-from server.export_files.network import Network
-from server.export_files.preparation import read_image as read_alone
-from server.export_files.preparation import tokenize
-from server.manifest import Manifest, Provenance
-from server.model_card import write_export
+from common.learning.config import DataConfig, ModelConfig
+from common.learning.data.imaging.images import fit, read_image
+from common.learning.data.tokenizer import VOCABULARY, load_tokenizer
+from common.learning.model.checkpoint import ModelCard
+from server.registry.export_files.network import Network
+from server.registry.export_files.preparation import read_image as read_alone
+from server.registry.export_files.preparation import tokenize
+from server.registry.manifest import Manifest, Provenance
+from server.registry.model_card import write_export
 
 REPORT = "Heart size normal; 2.5 cm opacity (left base), ÉPANCHEMENT pleural. No pneumothorax!"
 ALONE = """
@@ -74,7 +74,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def exported(card: ModelCard, state: dict[str, torch.Tensor], folder: Path) -> Path:
-    from common.model.checkpoint import save_checkpoint
+    from common.learning.model.checkpoint import save_checkpoint
 
     weights = save_checkpoint(folder / "version", state, card)
     provenance = Provenance(round=1, run=None, code="1", config="c", sites=("north",), metrics=())

@@ -13,17 +13,17 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
-from client.setup import make_keys, request_for
-from common.certificates import fingerprint
-from common.enrolment import SiteKeys
-from common.event_log import Record, origin_of
+from client.membership.setup import make_keys, request_for
 from common.evidence import dsse
-from common.sql import open_database, transaction
+from common.platform.event_log.store import Record, origin_of
+from common.platform.keys.certificates import fingerprint
+from common.platform.sql import open_database, transaction
+from common.protocol.enrolment import SiteKeys
+from server.attestation.event_log import server_log
 from server.cli import app
 from server.database import EventRow, SiteRow
-from server.event_log import server_log
+from server.membership.setup import create_server
 from server.settings import ServerFolder
-from server.setup import create_server
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ class Desk:
         self._folder, self._patch, self._tmp = folder, patch, tmp_path
 
     def run(self, *arguments: str, by: str = "lee", login: str = "user:1000:lee", code: int = 0) -> Any:
-        self._patch.setattr("common.login.login", lambda: login)
+        self._patch.setattr("common.platform.login.login", lambda: login)
         more = ["--by", by] if "--replace-keys" in arguments or "restart-log" in arguments else []
         result = CliRunner().invoke(app, ["site", *arguments, *more, "--dir", str(self._folder.root), "--json"])
         assert result.exit_code == code, result.output

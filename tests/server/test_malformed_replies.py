@@ -20,19 +20,19 @@ from rogue.hospitals import small_card, write_hospitals
 from rogue.mutations import ODD, odd_reply, put, with_body
 
 from client.app import app, open_site
-from client.site import Site
-from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
+from client.cohort.site import Site
 from common.errors import UnavailableError
-from common.model.checkpoint import ModelCard
-from common.records import Subset
-from common.wire import ADOPT, TRAIN, AdoptReply, AdoptRequest
-from server.aggregation import shares
-from server.campaign import audit, collect
-from server.federation import Federation, Meter, connect
-from server.journal import MemoryJournal
-from server.training import average_round, select
-from server.unlearning.at_sites import at_sites
-from server.unlearning.base import Collected, Task
+from common.learning.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Subset
+from common.protocol.wire import ADOPT, TRAIN, AdoptReply, AdoptRequest
+from server.campaign.campaign import audit, collect
+from server.rounds.aggregation import shares
+from server.rounds.federation import Federation, Meter, connect
+from server.rounds.journal import MemoryJournal
+from server.rounds.training import average_round, select
+from server.rounds.unlearning.at_sites import at_sites
+from server.rounds.unlearning.base import Collected, Task
 
 CONFIG = ExperimentConfig(
     train=TrainConfig(rounds=1, local_epochs=1, batch=8),

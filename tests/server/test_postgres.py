@@ -14,10 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
 
 from common.errors import RefusedError
-from common.sql import open_database, transaction
-from server.campaign_store import CampaignStore
+from common.platform.sql import open_database, transaction
+from server.campaign.store import CampaignStore
 from server.database import Base, CampaignRow, migrate, pending_migration
-from server.states import CampaignState
+from server.rounds.states import CampaignState
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TIMES = 15

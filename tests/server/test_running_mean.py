@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from common.errors import WireError
-from server.aggregation import RunningMean, shares
+from server.rounds.aggregation import RunningMean, shares
 
 
 def mean_of(found: list[dict[str, Tensor]], weights: list[float], order: tuple[int, ...]) -> dict[str, Tensor]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from common.config import DecisionConfig
-from common.evaluation.figures import ClassAuc, FederationFigures, Utility
-from server.update_gate import veto
+from common.learning.config import DecisionConfig
+from common.learning.evaluation.figures import ClassAuc, FederationFigures, Utility
+from server.rounds.update_gate import veto
 
 CONFIG = DecisionConfig(utility_tolerance=0.05)
 

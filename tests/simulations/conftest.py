@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from common.config import ExperimentConfig
-from common.evaluation.histograms import histogram
+from common.learning.config import ExperimentConfig
+from common.learning.evaluation.histograms import histogram
 from simulations.result import (
     Branch,
     BranchMetrics,

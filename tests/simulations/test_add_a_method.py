@@ -13,17 +13,17 @@ from types import ModuleType
 import pytest
 
 from client.app import open_site
+from client.cohort.site import Site
 from client.settings import BoundsConfig
-from client.site import Site
-from common.model.checkpoint import check_state, state_digest
-from common.records import Subset
-from common.unlearning import methods
-from server.campaign import run_campaign
-from server.federation import connect
-from server.journal import MemoryJournal
-from simulations import settings
-from simulations.local_grid import LocalGrid
-from simulations.settings import load_settings
+from common.learning.model.checkpoint import check_state, state_digest
+from common.learning.records import Subset
+from common.learning.unlearning import methods
+from server.campaign.campaign import run_campaign
+from server.rounds.federation import connect
+from server.rounds.journal import MemoryJournal
+from simulations.run import settings
+from simulations.run.local_grid import LocalGrid
+from simulations.run.settings import load_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 NAME = "forget_labels"
@@ -66,7 +66,7 @@ def test_its_method_runs_in_a_federation_of_made_up_hospitals(
     printed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from client.app import app
-    from simulations.prepare import prepare
+    from simulations.run.prepare import prepare
 
     monkeypatch.setitem(methods.METHODS, NAME, getattr(printed, NAME))  # type: ignore[arg-type]  # a dict in truth
     (tmp_path / "preset.toml").write_text(blocks("toml")[0], encoding="utf-8")

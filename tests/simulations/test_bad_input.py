@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from common.errors import CheckpointError
-from common.model.checkpoint import load_checkpoint, save_checkpoint
+from common.learning.model.checkpoint import load_checkpoint, save_checkpoint
 from simulations.cli import app
 from simulations.synthetic.federation import write_federation
 
@@ -139,8 +139,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(hospital: Path, tmp_path: P
 
 
 def test_a_checkpoint_with_nan_or_of_another_config_is_refused(hospital: Path, tmp_path: Path) -> None:
-    from common.config import DataConfig, ModelConfig
-    from common.model.checkpoint import ModelCard
+    from common.learning.config import DataConfig, ModelConfig
+    from common.learning.model.checkpoint import ModelCard
 
     small = ModelConfig(width=4, embedding=8, text_hidden=16, text_heads=2, text_layers=1)
     card = ModelCard(model=small, data=DataConfig(image_size=32), classes=("a", "b"), vocab_size=50)

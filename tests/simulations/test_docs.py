@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from client.settings import SiteSettings
 from server.settings import ServerSettings
-from simulations.settings import SimulationConfig, load_settings, preset_names
+from simulations.run.settings import SimulationConfig, load_settings, preset_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,5 +115,5 @@ def test_the_flower_bundle_carries_code_and_no_stray_file() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     names = done.stdout.split()
     others = {name for name in names if not re.fullmatch(r"(client|common|server)/[\w/]+\.py", name)}
-    assert others == {"LICENSE", "pyproject.toml", "common/data/wordpiece.json", ".info/CONTENT"}
+    assert others == {"LICENSE", "pyproject.toml", "common/learning/data/wordpiece.json", ".info/CONTENT"}
     assert "client/app.py" in names

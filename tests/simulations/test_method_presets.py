@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from server.unlearning.methods import method_names
-from simulations.settings import load_settings, merged, method_preset_names, with_method
+from server.rounds.unlearning.methods import method_names
+from simulations.run.settings import load_settings, merged, method_preset_names, with_method
 
 METHODS_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "methods.md"
 

@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from client.site_files import read_site
-from common.data.tokenizer import VOCABULARY
+from client.cohort.site_files import read_site
 from common.errors import CohortError
-from common.records import Subset
+from common.learning.data.tokenizer import VOCABULARY
+from common.learning.records import Subset
 from simulations.cli import app
 from simulations.comparison.cell_result import load_cells
 from simulations.comparison.jobs import Jobs
 from simulations.comparison.runner import prepare_folder
 from simulations.comparison.settings import load_comparison
-from simulations.settings import load_settings
+from simulations.run.settings import load_settings
 
 PATIENTS = 60
 FOLDS = ("1", "2", "3", "4", "5", "TEST")

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 import pytest
 
 from client.app import open_site
-from client.consent.opening import open_ledger
+from client.revocations.opening import open_ledger
 from client.settings import SiteFolder
-from common.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
-from common.records import Subset
-from common.sql import open_database, transaction
-from server.campaign_store import CampaignStore
+from common.learning.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
+from common.learning.records import Subset
+from common.platform.sql import open_database, transaction
+from server.campaign.lifecycle import Carrier
+from server.campaign.store import CampaignStore
 from server.database import SiteRow, migrate
-from server.lifecycle import Carrier
-from server.registry import Registry
+from server.registry.registry import Registry
+from server.rounds.states import CampaignState
 from server.settings import GateConfig, PolicyConfig, Terms
-from server.states import CampaignState
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 EXPERIMENT = ExperimentConfig(

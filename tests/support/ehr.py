@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from client.consent.mii_broad_consent import USE_FOR_RESEARCH
+from client.consent.broad_consent import USE_FOR_RESEARCH
 
 BEGIN = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 RESEARCH = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]}

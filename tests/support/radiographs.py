@@ -16,7 +16,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from common.data.dicom import read_dicom
+from common.learning.data.imaging.dicom import read_dicom
 
 RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4)
 

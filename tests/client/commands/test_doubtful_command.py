@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.consent.opening import open_ledger
+from client.membership.setup import Asked, create_site
+from client.revocations.opening import open_ledger
 from client.settings import SiteFolder
-from client.setup import Asked, create_site
 
 SECRET = "0008150"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.consent.overview import read_revocations
+from client.revocations.tombstones.overview import read_revocations
 
 
 def test_a_hospital_that_leaves_withdraws_everybody_and_must_say_its_name(

@@ -17,13 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.consent.opening import open_ledger
-from client.consent.revocation import State
-from client.consent.vault import Vault
-from client.consent.workflow import close, escalate, take_up
-from client.participation import Participation, record
+from client.cohort.participation import Participation, record
+from client.membership.setup import Asked, create_site
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import State
+from client.revocations.vault import Vault
+from client.revocations.workflow import close, escalate, take_up
 from client.settings import SiteFolder
-from client.setup import Asked, create_site
 from common.evidence.commitment import check_commitment
 from common.files import write_text
 
@@ -127,7 +127,7 @@ def test_with_two_people_the_second_must_be_another_and_the_record_says_who(
     site: SiteFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def at(uid: int, name: str) -> None:
-        monkeypatch.setattr("common.login.login", lambda: f"user:{uid}:{name}")
+        monkeypatch.setattr("common.platform.login.login", lambda: f"user:{uid}:{name}")
 
     two_person(site)
     at(1000, "schmidt")

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.consent.opening import open_ledger
-from client.doctor import _log_there
-from client.event_log import SiteLog
-from client.participation import Participation, record
+from client.cohort.participation import Participation, record
+from client.cohort.site_consent import SiteConsent
+from client.evidence.event_log import SiteLog
+from client.membership.setup import Asked, create_site
+from client.revocations.opening import open_ledger
+from client.runtime.doctor import _log_there
 from client.settings import SiteFolder
-from client.setup import Asked, create_site
-from client.site_consent import SiteConsent
 from common.files import write_text
 
 SECRET = "correct horse\n"
@@ -51,7 +51,7 @@ def run(site: SiteFolder, *arguments: str, stdin: str = "", code: int = 0, as_js
 def test_a_shared_account_approves_by_key_alone_and_the_signature_is_on_record(
     site: SiteFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("common.login.login", lambda: "shared:0:root")
+    monkeypatch.setattr("common.platform.login.login", lambda: "shared:0:root")
     passphrase = tmp_path / "passphrase"
     passphrase.write_text(SECRET)
     passphrase.chmod(0o600)
@@ -133,8 +133,8 @@ def test_the_doctor_says_that_the_coordinator_refuses_the_log(
     def refuse(*_: object) -> None:
         raise Refused
 
-    monkeypatch.setattr("client.doctor.connect", lambda _: nullcontext())
-    monkeypatch.setattr("client.doctor.exchange_checkpoints", refuse)
+    monkeypatch.setattr("client.runtime.doctor.connect", lambda _: nullcontext())
+    monkeypatch.setattr("client.runtime.doctor.exchange_checkpoints", refuse)
     with open_ledger(site) as ledger:
         (row,) = _log_there(SiteLog(site, ledger.engine, lambda: datetime.now(UTC)))
     assert (row.name, row.result) == ("log at the coordinator", "fail")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from client.consent.ledger import Ledger
-from client.consent.opening import open_ledger
-from client.consent.revocation import Request, Source
+from client.revocations.ledger import Ledger
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import Request, Source
 from client.settings import SiteFolder
-from common.records import Subset
+from common.learning.records import Subset
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SETS = {f"p-{n}": subset for n, subset in enumerate([*[Subset.TRAIN] * 4, *Subset])}

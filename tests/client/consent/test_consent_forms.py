@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from consent_forms import PAGE, REASONS, Form, forms, page
 
-from client.consent.consent_document import Coding
-from client.consent.mii_broad_consent import USE_FOR_RESEARCH
+from client.consent.broad_consent import USE_FOR_RESEARCH
+from client.consent.documents import Coding
 from client.consent.rule import SILENT, Answer, Deny, Permit, judged
-from client.fhir.resources import weighed
+from client.intake.fhir.resources import weighed
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 

@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from client.consent.doubtful import answer, doubts, hold_unheard
-from client.consent.ledger import Ledger
-from client.consent.revocation import Request, State
-from client.consent.summary import summarised
-from client.consent.workflow import Said, hold, refuse, release
+from client.account.summary import summarised
+from client.revocations.ledger import Ledger
+from client.revocations.look_alikes.doubtful import answer, doubts, hold_unheard
+from client.revocations.revocation import Request, State
+from client.revocations.workflow import Said, hold, refuse, release
 from client.settings import SiteFolder
-from common.actor import Actor
 from common.errors import InputError, RefusedError
+from common.platform.actor import Actor
 
 SETS = {"000003": "train", "000004": "train", "MRN-7": "test", "Mu\u0308ller-1": "train", "12345678901234567": "train"}
 Ask = Callable[..., Request]

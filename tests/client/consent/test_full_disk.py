@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from client.consent.office import Form, hand_in
-from client.consent.opening import open_ledger
-from client.consent.revocation import State
-from client.consent.vault import Vault
+from client.intake.office import Form, hand_in
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import State
+from client.revocations.vault import Vault
 from client.settings import SiteFolder
 from common.errors import DiskFullError
-from common.sql import open_database, transaction
+from common.platform.sql import open_database, transaction
 from tests.client.consent.conftest import START
 
 COUNT = 64
@@ -109,7 +109,7 @@ def test_a_database_that_takes_no_more_leaves_the_tombstones_and_gives_the_same_
                 raise DiskFullError("the disk is full: the transaction was not written", where="site.db")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("client.consent.tombstones.TombstoneFile.append", lambda _, stones: full(stones))
+            patch.setattr("client.revocations.tombstones.file.TombstoneFile.append", lambda _, stones: full(stones))
             with pytest.raises(DiskFullError, match="the disk is full"):
                 hand_in(ledger, None, vault, patients, form, "aa" * 8)
         assert not any(site.vault.iterdir())
@@ -157,7 +157,7 @@ def test_tombstones_that_do_not_fit_leave_nothing_of_themselves(tmp_path: Path) 
 
         real = os.pwrite
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("client.consent.tombstones.os.pwrite", short)
+            patch.setattr("client.revocations.tombstones.file.os.pwrite", short)
             with pytest.raises(DiskFullError, match=r"nothing was recorded, and use of 1 patient"):
                 hand_in(ledger, None, Vault(site.vault, os.urandom), ["p-1"], Form(received=START), "bb" * 8)
         assert site.tombstones.read_bytes() == before

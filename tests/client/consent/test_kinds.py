@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from client.consent.access import write_opened
 from client.consent.kinds import KINDS, Kind
-from client.consent.ledger import Ledger
-from client.consent.revocation import STATED_SOURCE, Request, SourceKind, State
-from client.consent.tombstones import said_in
-from client.consent.workflow import close, readmit, take_up
+from client.revocations.access import write_opened
+from client.revocations.ledger import Ledger
+from client.revocations.revocation import STATED_SOURCE, Request, SourceKind, State
+from client.revocations.tombstones.file import said_in
+from client.revocations.workflow import close, readmit, take_up
 from client.settings import SiteFolder
-from common.actor import Actor
 from common.errors import RefusedError
+from common.platform.actor import Actor
 
 Opening = Callable[[], AbstractContextManager[Ledger]]
 Asked = Callable[..., Request]

@@ -14,15 +14,15 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-import client.consent_store  # noqa: F401 - the tables of the consents
-from client.consent.ledger import Ledger
-from client.consent.ledger_rows import add_events
-from client.consent.ledger_tables import APPEND_ONLY, AccessRow
-from client.consent.revocation import Event, Request, Source, State
+import client.intake.fhir.store.consents  # noqa: F401 - the tables of the consents
 from client.database import Base
+from client.revocations.ledger import Ledger
+from client.revocations.ledger_rows import add_events
+from client.revocations.ledger_tables import APPEND_ONLY, AccessRow
+from client.revocations.revocation import Event, Request, Source, State
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError
-from common.sql import transaction
+from common.platform.sql import transaction
 
 Asked = Callable[..., Request]
 DUE = datetime(2026, 4, 1, 12, tzinfo=UTC)

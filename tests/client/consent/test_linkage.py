@@ -14,22 +14,22 @@ import grpc
 import pytest
 from sqlalchemy import Engine, select
 
-from client.consent.ledger import Ledger
-from client.consent.ledger_tables import LinkReceivedRow
-from client.consent.linkage import make_tokens, match, read_linkage, untold
-from client.consent.linkage_told import Told, told_of
-from client.consent.linking import Linking
-from client.consent.opening import open_ledger
-from client.consent.revocation import Receipt, Request, Source, State
-from client.consent.workflow import approve, refuse
+from client.revocations.ledger import Ledger
+from client.revocations.ledger_tables import LinkReceivedRow
+from client.revocations.linkage.linking import Linking
+from client.revocations.linkage.tokens import make_tokens, match, read_linkage, untold
+from client.revocations.linkage.told import Told, told_of
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import Receipt, Request, Source, State
+from client.revocations.workflow import approve, refuse
 from client.settings import SiteFolder
-from common.actor import Actor
-from common.coordination import coordination_pb2 as messages
 from common.errors import ConfigError, InputError, WireError
 from common.files import write_private
-from common.sql import open_database, transaction
-from server import linkage as desk
+from common.platform.actor import Actor
+from common.platform.sql import open_database, transaction
+from common.protocol.coordination import coordination_pb2 as messages
 from server.database import LinkageTokenRow, SiteRow, migrate
+from server.membership import linkage as desk
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OLD, NEW = secrets.token_bytes(32), secrets.token_bytes(32)

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.consent.known import KnownPatients
-from common.data.identifiers import IdentifierError, normal
-from common.data.patient_list import parse_patient_list
+from client.revocations.known import KnownPatients
 from common.errors import InputError
+from common.learning.data.identifiers.identifiers import IdentifierError, normal
+from common.learning.data.tables.patient_list import parse_patient_list
 
 COHORTS = {
     "zero-padded": [f"{n:06}" for n in (3, 4, 17, 120, 4711, 90210)],

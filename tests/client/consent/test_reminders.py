@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from client.consent.ledger import Ledger
-from client.consent.reminders import LedgerCollector, Reminders, nearly_due
-from client.consent.revocation import Request, State
-from client.consent.workflow import close
+from client.account.reminders import LedgerCollector, Reminders, nearly_due
+from client.revocations.ledger import Ledger
+from client.revocations.revocation import Request, State
+from client.revocations.workflow import close
 
 Opening = Callable[[], AbstractContextManager[Ledger]]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.consent.consent_document import Coding
-from client.consent.mii_broad_consent import USE_FOR_RESEARCH
+from client.consent.broad_consent import USE_FOR_RESEARCH
+from client.consent.documents import Coding
 from client.consent.rule import Answer, Deny, Permit, Unknown, permitted
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)

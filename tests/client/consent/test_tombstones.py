@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.consent.ledger import Ledger
-from client.consent.revocation import Request, State
-from client.consent.tombstone_watch import TombstoneWatch
-from client.consent.tombstones import Tombstone, TombstoneFile
+from client.revocations.ledger import Ledger
+from client.revocations.revocation import Request, State
+from client.revocations.tombstones.file import Tombstone, TombstoneFile
+from client.revocations.tombstones.watch import TombstoneWatch
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError, OutputError
 

@@ -8,17 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.consent.deadline import check_extension, first_due, months_after
-from client.consent.revocation import LIFTED, OPEN, TERMINAL, State
-from client.consent.transitions import (
-    NEEDS_REASON,
-    TRANSITIONS,
-    check_transition,
-    classified,
-    remediation_of,
-)
+from client.revocations.deadline import check_extension, first_due, months_after
+from client.revocations.revocation import LIFTED, OPEN, TERMINAL, State
+from client.revocations.transitions import NEEDS_REASON, TRANSITIONS, check_transition, classified, remediation_of
 from common.errors import InputError, RefusedError
-from common.records import Subset
+from common.learning.records import Subset
 
 MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from client.consent.opening import open_ledger
-from client.consent.vault import Vault
+from client.revocations.opening import open_ledger
+from client.revocations.vault import Vault
 from client.settings import SiteFolder
 from common.errors import InputError
 from common.evidence.commitment import check_commitment
@@ -58,12 +58,12 @@ def test_what_is_erased_is_gone_and_its_commitment_opens_no_more(vault: Vault) -
 
 KILLED = """
 import os, signal, sys
-import client.consent.ledger, client.consent.tombstones, client.consent.vault, common.files
+import client.revocations.ledger, client.revocations.tombstones.file, client.revocations.vault, common.files
 from client.cli import app
 
 holder, _, name = sys.argv.pop(1).rpartition(".")
-place = {"Vault": client.consent.vault.Vault, "Ledger": client.consent.ledger.Ledger,
-         "TombstoneFile": client.consent.tombstones.TombstoneFile, "os": os}[holder]
+place = {"Vault": client.revocations.vault.Vault, "Ledger": client.revocations.ledger.Ledger,
+         "TombstoneFile": client.revocations.tombstones.file.TombstoneFile, "os": os}[holder]
 real = getattr(place, name)
 
 def killed(*arguments, **more):

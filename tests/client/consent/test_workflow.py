@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from client.consent.ledger import Ledger
-from client.consent.revocation import Request, State
-from client.consent.workflow import approve, close, escalate, extend, hold, refuse, release, take_up
-from common.actor import Actor
+from client.revocations.ledger import Ledger
+from client.revocations.revocation import Request, State
+from client.revocations.workflow import approve, close, escalate, extend, hold, refuse, release, take_up
 from common.errors import InputError, RefusedError
+from common.platform.actor import Actor
 
 Asked = Callable[..., Request]
 Opening = Callable[[], AbstractContextManager[Ledger]]

@@ -11,9 +11,9 @@ import pytest
 from common.evidence import dsse, statements
 from common.evidence.commitment import commitment
 from common.evidence.keys import PinnedKeys, SigningKey
-from common.evidence.log import Entry, Log, append
-from common.evidence.log_bundle import LeavesBundle, ProofBundle, make_proof_bundle
-from common.evidence.log_checkpoint import Checkpoint, cosign, sign_checkpoint
+from common.evidence.log.log_bundle import LeavesBundle, ProofBundle, make_proof_bundle
+from common.evidence.log.log_checkpoint import Checkpoint, cosign, sign_checkpoint
+from common.evidence.log.tree_log import Entry, Log, append
 from common.evidence.schema import decode, encode
 
 MODEL = b"weights of the new model"

@@ -14,10 +14,10 @@ from common.evidence.examination import Examination, examine
 from common.evidence.findings import Outcome
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import PinnedKeys, SigningKey
-from common.evidence.log import replay
-from common.evidence.log_bundle import make_proof_bundle
-from common.evidence.log_checkpoint import cosign, sign_checkpoint
-from common.evidence.log_findings import log_findings
+from common.evidence.log.log_bundle import make_proof_bundle
+from common.evidence.log.log_checkpoint import cosign, sign_checkpoint
+from common.evidence.log.log_findings import log_findings
+from common.evidence.log.tree_log import replay
 from common.evidence.schema import encode
 
 

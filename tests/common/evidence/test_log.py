@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 
 from common.errors import EvidenceError
-from common.evidence import dsse, merkle
+from common.evidence import dsse
 from common.evidence.commitment import commitment
 from common.evidence.keys import PinnedKeys, SigningKey
-from common.evidence.log import Entry, Log, append, check_leaves, replay
-from common.evidence.log_bundle import check_bundle, decode_bundle
-from common.evidence.log_checkpoint import Checkpoint, check_consistency, cosign, read_checkpoint, sign_checkpoint
+from common.evidence.log import merkle
+from common.evidence.log.log_bundle import check_bundle, decode_bundle
+from common.evidence.log.log_checkpoint import Checkpoint, check_consistency, cosign, read_checkpoint, sign_checkpoint
+from common.evidence.log.tree_log import Entry, Log, append, check_leaves, replay
 from common.evidence.schema import decode, encode
 
 SALT = bytes(32)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import EvidenceError
-from common.evidence.merkle import (
+from common.evidence.log.merkle import (
     EMPTY_ROOT,
     Frontier,
     consistency_proof,

@@ -10,9 +10,9 @@ from common.evidence.canonical import Json, canonical
 from common.evidence.commitment import commitment
 from common.evidence.findings import Finding, Outcome
 from common.evidence.keys import PinnedKeys, SigningKey
-from common.evidence.log import Entry, Log, append
-from common.evidence.log_checkpoint import cosign, sign_checkpoint
-from common.evidence.opened_leaf import in_words, leaf_finding, open_leaf
+from common.evidence.log.log_checkpoint import cosign, sign_checkpoint
+from common.evidence.log.opened_leaf import in_words, leaf_finding, open_leaf
+from common.evidence.log.tree_log import Entry, Log, append
 from common.evidence.schema import encode
 
 SALT = bytes(range(32))

@@ -8,7 +8,7 @@ from common.errors import EvidenceError
 from common.evidence import statements
 from common.evidence.canonical import canonical
 from common.evidence.commitment import check_commitment, commitment
-from common.evidence.log_checkpoint import Checkpoint
+from common.evidence.log.log_checkpoint import Checkpoint
 from common.evidence.statements import Decision, Method, Metric, ModelFile, Retention
 
 D = "ab" * 32

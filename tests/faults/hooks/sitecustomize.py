@@ -32,7 +32,7 @@ def take(name, where, hows):
 
 
 def hospital(module):
-    """`client.trust`: the hospital's answer, before or after its own signature."""
+    """`client.membership.trust`: the hospital's answer, before or after its own signature."""
     sign = module.Trust.sign
 
     def faulty_sign(self, reply, instruction):
@@ -58,9 +58,9 @@ def hospital(module):
 def poisoned(reply, how):
     import torch
 
-    from common.array_bytes import to_record
-    from common.array_groups import group
-    from common.wire import weights_of
+    from common.protocol.array_bytes import to_record
+    from common.protocol.array_groups import group
+    from common.protocol.wire import weights_of
 
     state = weights_of(reply)
     name = next(n for n, tensor in state.items() if tensor.is_floating_point() and tensor.ndim > 1)
@@ -85,9 +85,9 @@ def claiming(reply):
 
 def changed(reply):
     """One weight is another, under the signature that was made before."""
-    from common.array_bytes import to_record
-    from common.array_groups import group
-    from common.wire import weights_of
+    from common.protocol.array_bytes import to_record
+    from common.protocol.array_groups import group
+    from common.protocol.wire import weights_of
 
     state = weights_of(reply)
     name = next(n for n, tensor in state.items() if tensor.is_floating_point())
@@ -111,7 +111,7 @@ def clock(module):
 
 
 def registry(module):
-    """`server.version_folder`: there is no room for a version."""
+    """`server.registry.version_folder`: there is no room for a version."""
     save = module.save_checkpoint
 
     def save_checkpoint(*arguments):
@@ -169,9 +169,9 @@ def twice(forward):
 
 
 PLACES = {
-    "client.trust": hospital,
+    "client.membership.trust": hospital,
     "client.app": clock,
-    "server.version_folder": registry,
+    "server.registry.version_folder": registry,
     "uvicorn": gateway,
 }
 

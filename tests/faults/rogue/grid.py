@@ -8,7 +8,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
-from simulations.local_grid import LocalGrid
+from simulations.run.local_grid import LocalGrid
 
 Play = Callable[[str, RecordDict], RecordDict]
 """Type of message and honest reply to what the rogue sends instead; it may raise, as its ClientApp may."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from client.site_files import write_site
-from common.config import DataConfig, ModelConfig
-from common.data.tokenizer import load_tokenizer
-from common.model.checkpoint import ModelCard
-from common.records import Cohort, Split, Study, Subset
+from client.cohort.site_files import write_site
+from common.learning.config import DataConfig, ModelConfig
+from common.learning.data.tokenizer import load_tokenizer
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split, Study, Subset
 
 CLASSES = ("clear", "opacity")
 DATA = DataConfig(image_size=32, max_tokens=16)

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from common.array_bytes import to_record
-from common.array_groups import group
-from common.wire import weights_of
+from common.protocol.array_bytes import to_record
+from common.protocol.array_groups import group
+from common.protocol.wire import weights_of
 
 Json = Any
 Path = tuple[str | int, ...]

@@ -26,10 +26,10 @@ import torch
 from flwr.app import RecordDict
 from sqlalchemy import select
 
-from common.evaluation.decision import Z95
-from common.evaluation.metrics import utility
-from common.records import Subset
-from common.sql import transaction
+from common.learning.evaluation.decision import Z95
+from common.learning.evaluation.metrics import utility
+from common.learning.records import Subset
+from common.platform.sql import transaction
 from rogue.mutations import odd_arrays, odd_body, odd_json, odd_record, odd_reply, odd_weights, with_body
 from rogue.world import DUE, PENDING, SITES, Played, Silent, World
 from server.database import EventRow

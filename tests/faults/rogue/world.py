@@ -18,19 +18,19 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 import server.app
 from client.app import app, open_site
-from client.site import Site
-from common.bundle import Bundle, installed_bundle
-from common.records import Subset
-from common.sql import open_database, transaction
-from common.wire import ADOPT, STATUS, AdoptReply, AdoptRequest, StatusReply, pack, unpack
+from client.cohort.site import Site
+from common.learning.records import Subset
+from common.platform.sql import open_database, transaction
+from common.protocol.bundle import Bundle, installed_bundle
+from common.protocol.wire import ADOPT, STATUS, AdoptReply, AdoptRequest, StatusReply, pack, unpack
 from rogue.grid import Play, RogueGrid
 from rogue.hospitals import CLASSES, small_card, write_hospitals
-from server.control import RunStatus
-from server.coordinator import Coordinator
+from server.campaign.context import House, open_house
 from server.database import SiteRow, StudyCountRow, migrate
-from server.federation import Federation
-from server.house import House, open_house
-from server.setup import create_server
+from server.membership.setup import create_server
+from server.rounds.federation import Federation
+from server.runtime.control import RunStatus
+from server.runtime.coordinator import Coordinator
 
 SITES = ("east", "north", "south", "west")
 SIZES = {Subset.TRAIN: 16, Subset.VALIDATION: 4, Subset.CALIBRATION: 6, Subset.AUDIT: 6, Subset.TEST: 24}

@@ -13,13 +13,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from common.errors import UnavailableError
-from common.up_lock import only_one
+from common.platform.processes.up_lock import only_one
+from server.campaign.context import House, open_house
 from server.cli import app
 from server.commands.follow import UP_SECONDS, Follower
-from server.house import House, open_house
-from server.progress import ProgressFile
+from server.rounds.progress import ProgressFile
+from server.rounds.states import CampaignState
 from server.settings import ServerFolder
-from server.states import CampaignState
 
 
 class Clock:

@@ -13,18 +13,18 @@ from typer.testing import CliRunner
 
 from client.app import open_site
 from client.cli import app as site_app
-from client.consent.overview import read_revocations
+from client.cohort.site_files import write_site
+from client.revocations.tombstones.overview import read_revocations
 from client.settings import SiteFolder
-from client.site_files import write_site
 from common.evidence import dsse
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import SigningKey
 from common.evidence.schema import decode
 from common.evidence.statements import PAYLOAD_TYPE, read_revocation
-from common.model.checkpoint import ModelCard
-from common.private_keys import load_signing_key, read_passphrase
-from common.records import Cohort, Split, Subset
-from common.sql import open_database, transaction
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split, Subset
+from common.platform.keys.private_keys import load_signing_key, read_passphrase
+from common.platform.sql import open_database, transaction
 from server.cli import app as server_app
 from server.settings import ServerFolder
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from common.model.checkpoint import ModelCard
+from common.learning.model.checkpoint import ModelCard
+from server.campaign.context import open_house
 from server.commands.models import app
-from server.house import open_house
-from server.manifest import Metric, Provenance
-from server.setup import create_server
+from server.membership.setup import create_server
+from server.registry.manifest import Metric, Provenance
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FACTS = Provenance(

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.records import Study
-from simulations.baselines.classifiers import Labelled, federated, pooled
-from simulations.baselines.features import tf_idf
-from simulations.baselines.output import markdown, rows
-from simulations.baselines.result import BaselineResult, Training
+from common.learning.records import Study
+from simulations.baseline_result import BaselineResult, Training
 from simulations.reporting.answer import worth
 from simulations.result import Result
+from simulations.run.baselines.classifiers import Labelled, federated, pooled
+from simulations.run.baselines.features import tf_idf
+from simulations.run.baselines.output import markdown, rows
 
 CLASSES = 3
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from client.site_files import read_site
-from common.config import parse
+from client.cohort.site_files import read_site
 from common.errors import ConfigError, OutputError
-from common.records import Subset
+from common.learning.records import Subset
+from common.settings import parse
 from simulations.cli import app
 from simulations.comparison.cell_result import load_cells
 from simulations.comparison.jobs import Jobs, OutOfTimeError

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from common.errors import ResultError
-from simulations.comparison import summary
 from simulations.comparison.cell_result import CellResult, Roc, cell_path, load_cells, write_cell
-from simulations.comparison.claims import claims, claims_markdown, verdict
-from simulations.comparison.output import render
 from simulations.comparison.plan import Cell, size_name
-from simulations.comparison.plots import found_at
-from simulations.comparison.roc import roc_of
-from simulations.comparison.tables import tables_of, to_latex, to_markdown
+from simulations.comparison.results import summary
+from simulations.comparison.results.claims import claims, claims_markdown, verdict
+from simulations.comparison.results.output import render
+from simulations.comparison.results.plots import found_at
+from simulations.comparison.results.roc import roc_of
+from simulations.comparison.results.tables import tables_of, to_latex, to_markdown
 from simulations.result import Cost, ModelName, Result
 
 Make = Callable[..., Result]
@@ -66,7 +66,7 @@ def test_everything_is_drawn_from_the_stored_results_without_torch_or_flower(sto
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from simulations.comparison.output import write_output\n"
+        "from simulations.comparison.results.output import write_output\n"
         "write_output(Path(sys.argv[1]), 'fedforget-sim compare')\n"
         "sys.exit(' '.join({'torch', 'flwr'} & set(sys.modules)) or 0)"
     )

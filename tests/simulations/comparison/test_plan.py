@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from common.config import SplitConfig, parse
-from common.data.splits import split_cohort
 from common.errors import CohortError, ConfigError
-from common.records import Cohort, Split, Study, Subset
+from common.learning.config import SplitConfig
+from common.learning.data.splits import split_cohort
+from common.learning.records import Cohort, Split, Study, Subset
+from common.settings import parse
 from simulations.comparison.plan import cells, compared, forget_sets, grid, tuned_on
 from simulations.comparison.projection import Measured, Projection
 from simulations.comparison.runner import phases

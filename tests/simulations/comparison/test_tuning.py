@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from common.config import ExperimentConfig
 from common.errors import ConfigError
-from common.evaluation.figures import Branch, ClassAuc, Membership, SelectionFigures, Utility
-from common.records import Split, Subset
+from common.learning.config import ExperimentConfig
+from common.learning.evaluation.figures import Branch, ClassAuc, Membership, SelectionFigures, Utility
+from common.learning.records import Split, Subset
 from simulations.comparison.settings import TuningConfig
 from simulations.comparison.tuning import Trial, Tuned, judges, settings_to_try, tuning_score, with_setting
 

@@ -11,11 +11,11 @@ from flwr.app import Message
 
 from client.app import app
 from client.settings import SiteFolder
-from common.config import override, parse
 from common.errors import UnavailableError
-from common.wire import STATUS, StatusReply, StatusRequest, pack, unpack
-from simulations.local_grid import LocalGrid
-from simulations.prepare import Prepared, prepare
+from common.protocol.wire import STATUS, StatusReply, StatusRequest, pack, unpack
+from common.settings import override, parse
+from simulations.run.local_grid import LocalGrid
+from simulations.run.prepare import Prepared, prepare
 from simulations.scale.hospitals import PipedGrid, answer
 from simulations.scale.measure import Order, measure
 from simulations.scale.result import Size

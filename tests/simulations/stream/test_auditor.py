@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.evaluation.membership import membership
-from common.evaluation.scores import Scores
+from common.learning.evaluation.membership import membership
+from common.learning.evaluation.scores import Scores
 from simulations.stream.auditor import member_ranks
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.consent.deadline import first_due
+from client.revocations.deadline import first_due
 from simulations.stream.arrivals import Arrival
 from simulations.stream.batching import batches
 from simulations.stream.settings import ArrivalsConfig, BatchingConfig

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from client.site_files import read_site
+from client.cohort.site_files import read_site
 from common.errors import ConfigError, OutputError, ResultError
-from common.records import Subset
+from common.learning.records import Subset
 from simulations.cli import app
-from simulations.settings import names_in
+from simulations.run.settings import names_in
 from simulations.stream import summary
 from simulations.stream.output import write_output
 from simulations.stream.record import Audited, CampaignRecord, SeedRecord, StreamRecord, read_record, write_record

@@ -15,11 +15,11 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
-from common.data.dicom import read_dicom
-from common.data.manifest import read_manifest
-from common.data.tokenizer import load_tokenizer
 from common.errors import ConfigError, OutputError
-from common.records import Cohort
+from common.learning.data.imaging.dicom import read_dicom
+from common.learning.data.tables.manifest import read_manifest
+from common.learning.data.tokenizer import load_tokenizer
+from common.learning.records import Cohort
 from simulations.synthetic.anatomy import draw_radiograph
 from simulations.synthetic.federation import write_federation
 from simulations.synthetic.patients import make_hospital, make_patient, study_severities

@@ -1,0 +1,1 @@
+"""What is told about a revocation: its record, exports, summaries, reminders, audit events, and the letter."""

@@ -1,0 +1,140 @@
+"""All that a site knows of each revocation, for those who supervise: what came of it, where data went, who was told.
+
+What the site cannot know is None, and `missing` says why and who does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from client.cohort.participation import Participation, versions_that_saw
+from client.database import HoldingRow
+from client.evidence.event_log import SiteLog
+from client.revocations.ledger import Ledger
+from client.revocations.linkage.tokens import Linkage
+from client.revocations.linkage.told import Told, told_of
+from client.revocations.revocation import Event, Standing, State
+from common.evidence.statements import Unlearning
+from common.platform.sql import reading
+
+_FORGOTTEN = (State.UNLEARNED, State.RETRAINED)
+_NO_CAMPAIGN = {
+    State.EXCLUDED: "nobody of this identifier is in the site's data: no campaign was needed",
+    State.EVALUATION_ONLY: "the model never learned from the patient: no campaign was needed",
+    State.REFUSED: "the revocation was refused: no campaign followed",
+    State.USE_STOPPED: "an opt-out stops use and leaves the model as it was: no campaign followed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model version that the site held, by the digest of its weights.
+
+    Attributes:
+        deleted: here; None while it is here.
+        told: when the coordinator was told that it is gone.
+    """
+
+    name: str
+    weights: str
+    received: datetime
+    deleted: datetime | None
+    told: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One revocation, and what belongs to it.
+
+    Attributes:
+        standing: as it stands.
+        steps: since it came in.
+        rounds: in which weights changed with the patient's data here, the earliest first; None: no record is kept.
+        versions: held here, that came of such a round or of a later one and may remember; None as `rounds`.
+        attested: SHA-256 of the attestation that the site signed of the revocation's campaign, and what it says.
+        told: what other hospitals were told.
+    """
+
+    standing: Standing
+    steps: Sequence[Event]
+    rounds: Sequence[Participation] | None
+    versions: Sequence[Version] | None
+    attested: tuple[str, Unlearning] | None
+    told: Told
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Why the site cannot say something, by its name in the export."""
+        return dict(self._missing())
+
+    def _missing(self) -> Iterator[tuple[str, str]]:
+        if self.rounds is None:
+            for name in ("rounds", "versions"):
+                yield name, "this site keeps no record of rounds"
+        if self.attested is None:
+            yield "audit", _no_audit(self.standing)
+        if self.rounds is None or self.rounds:
+            yield "recipients", "the coordinator knows who else held a version: fedforget-server models show VERSION"
+        if self.told.how == "told":
+            yield "told.names", "no hospital says whether it knows the patient: that would tell who is treated where"
+
+
+def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
+    """Every revocation of a site, in the order in which they were recorded.
+
+    Args:
+        linkage: as `read_linkage` gives it.
+    """
+    found, steps = ledger.standing(), defaultdict[int, list[Event]](list)
+    for receipt in dict.fromkeys(standing.receipt for standing in found):
+        for event in ledger.history(receipt):
+            steps[event.revocation].append(event)
+    told = told_of(ledger, linkage, found)
+    if not ledger.folder.has_database:
+        return [Account(s, steps[s.number], None, None, None, t) for s, t in zip(found, told, strict=True)]
+    with reading(ledger.engine) as session:
+        held = [
+            Version(row.name, row.digest, row.received, row.purged, row.acknowledged)
+            for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest))
+        ]
+        # A site without settings has no key, and has signed nothing.
+        log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
+        attested = log.attestations(session) if ledger.folder.settings_file.exists() else {}
+    accounts = []
+    for standing, others in zip(found, told, strict=True):
+        rounds = versions_that_saw(ledger.engine, [standing.pseudonym])
+        # Of a campaign that was left without a version there is no attestation.
+        audit = attested.get(standing.campaign or 0) if standing.state in _FORGOTTEN else None
+        versions = _that_may_remember(standing, rounds, held)
+        accounts.append(Account(standing, steps[standing.number], rounds, versions, audit, others))
+    return accounts
+
+
+def _that_may_remember(
+    standing: Standing, rounds: Sequence[Participation], held: Sequence[Version]
+) -> tuple[Version, ...]:
+    """Versions that came after the first of these rounds and before the one that has forgotten."""
+    if not rounds:
+        return ()
+    since, until = rounds[0].at, standing.since if standing.state in _FORGOTTEN else None
+    later = (version for version in held if version.received > since and version.weights != standing.model)
+    return tuple(version for version in later if until is None or version.received <= until)
+
+
+def _no_audit(standing: Standing) -> str:
+    if standing.state in _NO_CAMPAIGN:
+        return _NO_CAMPAIGN[standing.state]
+    if standing.state in _FORGOTTEN:
+        where = f": fedforget-server attestation show {standing.campaign}" if standing.campaign else ""
+        return f"no attestation of its campaign was signed here so far; the coordinator knows why{where}"
+    if standing.state is State.READMITTED and standing.campaign is None:
+        return "the patient takes part again: no campaign had followed"
+    if standing.state is State.ESCALATED:
+        where = f"fedforget-server campaign show {standing.campaign}"
+        return f"the campaign published no version; the coordinator keeps what it measured: {where}"
+    return "no campaign has ended for it so far"

@@ -1,0 +1,219 @@
+"""What the site's log says of revocations, access and unlearning, as FHIR R4 AuditEvents for a hospital's audit store.
+
+They have the shape of IHE's Basic Audit Log Patterns (https://profiles.ihe.net/ITI/BALP/): a client agent, a server
+agent, the data as an entity, and the patient as another one only where the steward asks for it. The profile is claimed
+where it is met, which is for consents that came by FHIR; the rest uses ISO 21089 lifecycle events.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import EvidenceError
+from common.evidence.canonical import Json, parse_canonical
+from common.evidence.log.tree_log import Entry
+from common.evidence.statements import Revocation, read_revocation
+
+Resource = dict[str, Any]
+
+_DCM = "http://dicom.nema.org/resources/ontology/DCM"
+_EVENT_TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
+_ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_LIFECYCLE = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
+_INTERACTION = "http://hl7.org/fhir/restful-interaction"
+_SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
+_PROFILE = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
+_URI = "5"
+"""Kind of a network address."""
+_SUCCESS, _SERIOUS_FAILURE = "0", "8"
+_NAMESPACE = uuid.UUID("6f3fdc41-6c1e-5f0f-9a3e-0d6c7c0c3a11")
+"""Of the ids, so that an event that is exported again is the same resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf of the log at `position`, and what it commits to; None once that was erased."""
+
+    position: int
+    entry: Entry
+    document: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Who talks to whom: the site by its name, the coordinator by its address."""
+
+    site: str
+    coordinator: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """How a kind of leaf is said: type, action, what the coordinator has to do with it, and the outcome."""
+
+    system: str
+    code: str
+    display: str
+    action: str
+    from_coordinator: bool = False
+    outcome: str = _SUCCESS
+
+
+_PATTERNS: Mapping[str, _Pattern] = {
+    "revocation": _Pattern(_LIFECYCLE, "receive", "Receive/Retain Record Lifecycle Event", "U"),
+    "readmitted": _Pattern(_LIFECYCLE, "reactivate", "Re-activate Record Lifecycle Event", "U"),
+    "steward-signed": _Pattern(_LIFECYCLE, "attest", "Attest Record Lifecycle Event", "U"),
+    "attested": _Pattern(_LIFECYCLE, "attest", "Attest Record Lifecycle Event", "U", from_coordinator=True),
+    "access-opened": _Pattern(_LIFECYCLE, "access", "Access/View Record Lifecycle Event", "R", from_coordinator=True),
+    "access-closed": _Pattern(_LIFECYCLE, "access", "Access/View Record Lifecycle Event", "R", from_coordinator=True),
+    "audited": _Pattern(_LIFECYCLE, "report", "Report (Output) Record Lifecycle Event", "R", from_coordinator=True),
+    "unlearned": _Pattern(_LIFECYCLE, "amend", "Amend (Update) Record Lifecycle Event", "U", from_coordinator=True),
+    "retrained": _Pattern(_LIFECYCLE, "amend", "Amend (Update) Record Lifecycle Event", "U", from_coordinator=True),
+    "purged": _Pattern(_LIFECYCLE, "destroy", "Destroy/Delete Record Lifecycle Event", "D"),
+    "log-refused": _Pattern(_DCM, "110113", "Security Alert", "E", from_coordinator=True, outcome=_SERIOUS_FAILURE),
+}
+
+
+def audit_events(
+    leaves: Sequence[Leaf], parties: Parties, patients: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Resource]:
+    """AuditEvents about those leaves that concern patients' data or a model's, in the order of the log.
+
+    Args:
+        leaves: of the site's log.
+        parties: whom they name.
+        patients: identifiers by receipt, to be written into the events; None: nobody is named.
+    """
+    for leaf in leaves:
+        pattern = _PATTERNS.get(leaf.entry.kind)
+        if pattern is None:
+            continue
+        revocation = _revocation(leaf)
+        named = patients.get(revocation.request, ()) if patients and revocation else ()
+        event = _event(leaf, pattern, parties, revocation)
+        if not named:
+            yield event
+        for number, patient in enumerate(named):
+            yield _about(event, number, patient)
+
+
+def _event(leaf: Leaf, pattern: _Pattern, parties: Parties, revocation: Revocation | None) -> Resource:
+    by_fhir = revocation is not None and revocation.source == "fhir"
+    kind = {"system": pattern.system, "code": pattern.code, "display": pattern.display}
+    if by_fhir:
+        kind = {"system": _EVENT_TYPE, "code": "rest", "display": "Restful Operation"}
+    event: Resource = {"resourceType": "AuditEvent", "id": str(uuid.uuid5(_NAMESPACE, _name(leaf, parties)))}
+    if by_fhir:
+        event["meta"] = {"profile": [f"{_PROFILE}Update"]}
+    event["type"] = kind
+    if by_fhir:
+        event["subtype"] = [{"system": _INTERACTION, "code": "update", "display": "update"}]
+    coordinator = _agent(parties.coordinator, "urn:fedforget:coordinator", f"https://{parties.coordinator}")
+    site = _agent(parties.site, "urn:fedforget:site", f"urn:fedforget:site:{parties.site}")
+    client, server = (coordinator, site) if pattern.from_coordinator else (site, site)
+    return event | {
+        "action": pattern.action,
+        "recorded": leaf.entry.time,
+        "outcome": pattern.outcome,
+        "outcomeDesc": leaf.entry.kind,
+        "agent": [
+            {"type": _concept(_DCM, "110153", "Source Role ID"), **client},
+            {"type": _concept(_DCM, "110152", "Destination Role ID"), **server},
+        ],
+        "source": {
+            "site": parties.site,
+            "observer": {"identifier": {"system": "urn:fedforget:site", "value": parties.site}},
+            "type": [_coding(_SOURCE_TYPE, "4", "Application Server")],
+        },
+        "entity": [*_data(leaf, revocation, parties)],
+    }
+
+
+def _about(event: Resource, number: int, patient: str) -> Resource:
+    """An event of its own about one patient of several."""
+    entity = {
+        "what": {"type": "Patient", "identifier": {"value": patient}},
+        "type": _coding(_ENTITY_TYPE, "1", "Person"),
+        "role": _coding(_ROLE, "1", "Patient"),
+    }
+    named = {**event, "id": str(uuid.uuid5(_NAMESPACE, f"{event['id']}/{number}"))}
+    if "meta" in event:
+        named["meta"] = {"profile": [f"{_PROFILE}PatientUpdate"]}
+    return named | {"entity": [*event["entity"], entity]}
+
+
+def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterator[Resource]:
+    """What it was about; the leaf itself where the log can say no more."""
+    value = _plain(leaf.document)
+    if revocation is not None:
+        about = _system_object("urn:fedforget:receipt", revocation.request, "Consent")
+        yield about | {
+            "detail": [
+                {"type": "kind", "valueString": revocation.kind},
+                {"type": "legal-basis", "valueString": revocation.legal_basis},
+            ]
+        }
+    elif "receipt" in value:
+        yield _system_object("urn:fedforget:receipt", str(value["receipt"]), "Consent")
+    elif "weights" in value:
+        yield _system_object("urn:fedforget:weights:sha256", str(value["weights"]))
+    else:
+        yield _system_object(f"urn:fedforget:log:site:{parties.site}", str(leaf.position))
+    if "campaign" in value:
+        detail = [{"type": "patients", "valueString": str(value["patients"])}] if "patients" in value else []
+        purged = value.get("purged")
+        counts = sorted(purged.items()) if isinstance(purged, dict) else []
+        detail += [{"type": f"purged-{name}", "valueString": str(count)} for name, count in counts]
+        yield {
+            "what": {"identifier": {"system": "urn:fedforget:campaign", "value": str(value["campaign"])}},
+            "type": _coding(_ENTITY_TYPE, "4", "Other"),
+            "role": _coding(_ROLE, "20", "Job"),
+            **({"detail": detail} if detail else {}),
+        }
+
+
+def _system_object(system: str, value: str, kind: str | None = None) -> Resource:
+    reference = {"identifier": {"system": system, "value": value}}
+    return {
+        "what": reference if kind is None else {"type": kind, **reference},
+        "type": _coding(_ENTITY_TYPE, "2", "System Object"),
+        "role": _coding(_ROLE, "4", "Domain Resource"),
+    }
+
+
+def _agent(name: str, system: str, address: str) -> Resource:
+    return {
+        "who": {"identifier": {"system": system, "value": name}},
+        "requestor": False,
+        "network": {"address": address, "type": _URI},
+    }
+
+
+def _coding(system: str, code: str, display: str) -> Resource:
+    return {"system": system, "code": code, "display": display}
+
+
+def _concept(system: str, code: str, display: str) -> Resource:
+    return {"coding": [_coding(system, code, display)]}
+
+
+def _name(leaf: Leaf, parties: Parties) -> str:
+    return f"{parties.site}/{leaf.position}/{leaf.entry.commitment}"
+
+
+def _revocation(leaf: Leaf) -> Revocation | None:
+    if leaf.entry.kind != "revocation" or leaf.document is None:
+        return None
+    try:
+        return read_revocation(leaf.document)
+    except EvidenceError:
+        return None
+
+
+def _plain(document: bytes | None) -> dict[str, Json]:
+    value = None if document is None else parse_canonical(document)
+    return value if isinstance(value, dict) else {}

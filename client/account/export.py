@@ -1,0 +1,176 @@
+"""The record of revocations as CSV or JSON, for those who supervise: every field but who the patients are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from client.account.account import Account, Version
+from client.cohort.participation import Participation
+from client.revocations.revocation import Event
+from common.evidence.acceptance import accepted_by
+from common.evidence.statements import Unlearning, rounded
+
+COLUMNS = (
+    "number", "receipt", "source", "kind", "scope", "policies", "legal_basis", "requester", "identity_check",
+    "steward", "steward_identity", "document", "received", "effective", "recorded", "due", "state", "since", "reason",
+    "remediation", "campaign", "model", "approved_by", "approver_identity", "rounds", "first_round", "last_round",
+    "versions", "attestation", "outcome", "metrics", "acceptance", "warning", "told", "told_hospitals", "told_at",
+    "missing",
+)  # fmt: skip
+"""Of the CSV, which has numbers and names where the JSON has rounds, versions and figures."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_json(accounts: Iterable[Account]) -> str:
+    """All that is known, one object a revocation."""
+    rows = [
+        {
+            **_ledger(account),
+            "rounds": None if account.rounds is None else [_round(found) for found in account.rounds],
+            "versions": None if account.versions is None else [_version(found) for found in account.versions],
+            "audit": None if account.attested is None else _audit(*account.attested),
+            "recipients": None if "recipients" in account.missing else [],
+            "told": {"how": account.told.how, "hospitals": account.told.others, "names": None, "at": account.told.at},
+            "missing": account.missing,
+            "steps": [_step(event) for event in account.steps],
+        }
+        for account in accounts
+    ]
+    return json.dumps(rows, indent=2, default=_plain) + "\n"
+
+
+def as_csv(accounts: Iterable[Account]) -> str:
+    """One row a revocation, as RFC 4180 has them; a text that a spreadsheet would take for a formula begins with an
+    apostrophe.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    for account in accounts:
+        writer.writerow({name: _cell(value) for name, value in (_ledger(account) | _flat(account)).items()})
+    return text.getvalue()
+
+
+def _flat(account: Account) -> dict[str, Any]:
+    rounds, (digest, said) = account.rounds, account.attested or ("", None)
+    metrics, seen = (said.metrics, accepted_by(said)) if said else ((), None)
+    return {
+        "rounds": None if rounds is None else len(rounds),
+        "first_round": rounds[0].at if rounds else None,
+        "last_round": rounds[-1].at if rounds else None,
+        "versions": None if account.versions is None else [version.name for version in account.versions],
+        "attestation": digest,
+        "outcome": said.decision.outcome if said else None,
+        "metrics": "; ".join(f"{m.name}: {rounded(m.value)} ({rounded(m.low)} to {rounded(m.high)})" for m in metrics),
+        "acceptance": "; ".join(seen.lines) if seen else None,
+        "warning": seen.warning if seen else None,
+        "told": account.told.how,
+        "told_hospitals": account.told.others,
+        "told_at": account.told.at,
+        "missing": "; ".join(f"{name}: {why}" for name, why in account.missing.items()),
+    }
+
+
+def _round(found: Participation) -> dict[str, Any]:
+    return {
+        "campaign": found.campaign,
+        "step": found.step,
+        "use": found.use,
+        "from_weights": found.weights,
+        "at": found.at,
+    }
+
+
+def _version(found: Version) -> dict[str, Any]:
+    return {
+        "version": found.name,
+        "weights": found.weights,
+        "received": found.received,
+        "deleted": found.deleted,
+        "coordinator_told": found.told,
+    }
+
+
+def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
+    seen = accepted_by(said)
+    return {
+        "campaign": said.campaign,
+        "attestation": digest,
+        "issued": said.issued,
+        "method": asdict(said.method),
+        "retention": asdict(said.retention),
+        "decision": asdict(said.decision),
+        "acceptance": None if seen is None else {"says": seen.lines, "warning": seen.warning or None},
+        "metrics": [asdict(metric) for metric in said.metrics],
+        "limits": said.limits,
+    }
+
+
+def _ledger(account: Account) -> dict[str, Any]:
+    """The ledger's own fields."""
+    standing = account.standing
+    approvals = [later for before, later in pairwise(account.steps) if _approves(before, later)]
+    return {
+        "number": standing.number,
+        "receipt": standing.receipt,
+        "source": standing.source.kind,
+        "kind": standing.kind,
+        "scope": standing.scope,
+        "policies": list(standing.policies),
+        "legal_basis": standing.legal_basis,
+        "requester": standing.requester,
+        "identity_check": standing.identity_check,
+        "steward": standing.steward,
+        "steward_identity": standing.identity,
+        "document": standing.source.digest,
+        "received": standing.received,
+        "effective": standing.effective,
+        "recorded": standing.recorded,
+        "due": standing.due,
+        "state": str(standing.state),
+        "since": standing.since,
+        "reason": standing.reason,
+        "remediation": standing.remediation,
+        "campaign": standing.campaign,
+        "model": standing.model,
+        "approved_by": approvals[-1].actor if approvals else None,
+        "approver_identity": approvals[-1].identity if approvals else None,
+    }
+
+
+def _approves(before: Event, later: Event) -> bool:
+    return before.state == "awaiting-approval" and later.state == "pending"
+
+
+def _step(event: Event) -> dict[str, Any]:
+    return {
+        "at": event.at,
+        "state": str(event.state),
+        "actor": event.actor,
+        "identity": event.identity,
+        "signature": event.signature or None,
+        "reason": event.reason,
+        "due": event.due,
+        "campaign": event.campaign,
+    }
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,188 @@
+"""Puts a letter together from what the ledger says of one revocation. Nobody is named: the office fills that in."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from importlib.resources import files
+from itertools import pairwise
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from client.revocations.linkage.told import Told
+from client.revocations.revocation import LIFTED, Event, Standing, State
+from common.evidence.acceptance import Acceptance
+
+Language = Literal["en", "de"]
+Format = Literal["html", "text"]
+
+_WAITING = frozenset({State.RECEIVED, State.AWAITING_APPROVAL, State.PENDING, State.IN_CAMPAIGN})
+_FORGOTTEN = frozenset({State.UNLEARNED, State.RETRAINED})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who writes: name and address, and whom to ask; empty lines are left for the office to fill in."""
+
+    name: str = ""
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the letter is about.
+
+    Attributes:
+        standing: the revocation as it stands.
+        history: its steps, in order.
+        told: what other hospitals were told.
+        seen: what the rule that accepted the model could have seen; None while no signed statement says it.
+        locked_until: until when copies of earlier versions are kept under lock; None where there are none.
+    """
+
+    standing: Standing
+    history: Sequence[Event]
+    told: Told
+    seen: Acceptance | None = None
+    locked_until: datetime | None = None
+
+
+def texts_of(language: Language) -> dict[str, Any]:
+    """The sentences of a language."""
+    return tomllib.loads(files("client.account.letter").joinpath("texts", f"{language}.toml").read_text("utf-8"))
+
+
+def compose(
+    subject: Subject,
+    sender: Sender,
+    language: Language,
+    today: datetime,
+    zone: tzinfo | None = None,
+    form: Format = "html",
+) -> str:
+    """The letter, as one page of HTML or as plain text in lines of 72 characters.
+
+    Args:
+        subject: what it is about.
+        sender: the hospital.
+        language: of the letter.
+        today: its date.
+        zone: in which days are told; the machine's by default.
+        form: of the two.
+    """
+    texts, standing = texts_of(language), subject.standing
+
+    def day(moment: datetime) -> str:
+        local = moment.astimezone(zone)
+        return str(texts["date"]).format(day=local.day, month=texts["months"][local.month - 1], year=local.year)
+
+    values = {
+        "received": day(standing.received),
+        "stopped": day(standing.recorded),
+        "due": day(standing.due),
+        "closed": day(standing.since),
+        "scope": texts["scope"][standing.scope],
+        "reason": standing.reason.strip().rstrip("."),
+        "law": standing.legal_basis,
+        "receipt": standing.receipt,
+        "campaign": standing.campaign,
+        "others": subject.told.others,
+        "told": "" if subject.told.at is None else day(subject.told.at),
+        "locked": "" if subject.locked_until is None else day(subject.locked_until),
+        "tested": 0,
+        "most": 0,
+        "allowed": 0,
+    }
+    if subject.seen is not None and subject.seen.most is not None:
+        values |= {"tested": subject.seen.patients, "most": subject.seen.most, "allowed": subject.seen.allowed}
+    sections = [
+        (texts["headings"]["done"], [*_done(subject, texts["done"], values)]),
+        (texts["headings"]["remains"], [*_remains(subject, texts["remains"], values)]),
+        (texts["headings"]["check"], [*_check(subject, sender, texts["check"], values)]),
+    ]
+    page = {
+        "language": language,
+        "sender": sender.name,
+        "contact": sender.contact,
+        "today": day(today),
+        "subject": texts["subject"][standing.kind].format(**values),
+        "receipt": texts["receipt"].format(**values),
+        "opening": texts["opening"]["text"].format(**values, wish=texts["opening"][standing.kind]),
+        "sections": sections,
+        **{name: texts[name] for name in ("patient", "sender_missing", "contact_missing", "signature")},
+    }
+    environment = Environment(
+        loader=PackageLoader("client.account.letter"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = {"html": "letter.html.j2", "text": "letter.txt.j2"}[form]
+    return environment.get_template(template).render(page) + "\n"
+
+
+def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    state, why = subject.standing.state, _extension(subject.history)
+    if state not in LIFTED and state is not State.EXCLUDED:
+        yield texts["stopped"].format(**values)
+    if state in _WAITING:
+        yield texts["waiting"].format(**values)
+    elif state is State.ESCALATED:
+        yield texts["tried-again"].format(**values)
+    else:
+        yield texts[str(state)].format(**values)
+    if state is State.UNLEARNED:
+        yield from _tested(subject.seen, texts, values)
+    if why and subject.standing.closed is None:
+        yield texts["extended"].format(reason=why)
+
+
+def _tested(seen: Acceptance | None, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    """How it was tested, and what the test could have seen."""
+    if seen is None or seen.most is None:
+        yield texts["not-stated"]
+        return
+    yield texts["tested"].format(**values)
+    if seen.allowed is not None:
+        yield texts["rule-wide" if seen.warning else "rule"].format(**values)
+
+
+def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    state = subject.standing.state
+    yield texts["records"]
+    if state in LIFTED:
+        return
+    yield texts["backups"]
+    if state is State.USE_STOPPED:
+        yield texts["model"]
+    elif state not in (State.EXCLUDED, State.EVALUATION_ONLY):
+        yield texts["copies"]
+        yield texts["locked" if subject.locked_until is None else "locked-until"].format(**values)
+    if state is State.UNLEARNED:
+        yield texts["proof"]
+    yield texts[f"others-{subject.told.how}"].format(**values)
+    yield texts["note"]
+
+
+def _check(subject: Subject, sender: Sender, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{texts['contact']} {sender.contact}" if sender.contact.strip() else texts["contact-missing"]
+    if subject.standing.state is State.USE_STOPPED:
+        yield texts["take-back"]
+    yield texts["statement"].format(**values)
+    if subject.standing.state in _FORGOTTEN and subject.standing.campaign is not None:
+        yield texts["campaign"].format(**values)
+    yield texts["complaint"]
+
+
+def _extension(history: Sequence[Event]) -> str:
+    """Why the answer was put off last; empty if it never was."""
+    reasons = [
+        later.reason
+        for earlier, later in pairwise(history)
+        if later.due > earlier.due and later.revocation == earlier.revocation
+    ]
+    return reasons[-1].strip().rstrip(".") if reasons else ""

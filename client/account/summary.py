@@ -1,0 +1,108 @@
+"""A receipt's revocations as one line: what the command line and the services show of them. No identities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from client.consent.kinds import Kind
+from client.revocations.look_alikes.alike import DOUBTFUL
+from client.revocations.revocation import OPEN, Remediation, Scope, SourceKind, Standing, State, nobody_asked
+
+_FURTHEST_FROM_THE_END = (
+    State.RECEIVED,
+    State.ON_HOLD,
+    State.AWAITING_APPROVAL,
+    State.ESCALATED,
+    State.PENDING,
+    State.IN_CAMPAIGN,
+    State.UNLEARNED,
+    State.RETRAINED,
+    State.EVALUATION_ONLY,
+    State.EXCLUDED,
+    State.USE_STOPPED,
+    State.READMITTED,
+    State.REFUSED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All revocations of one receipt.
+
+    Attributes:
+        number: of the first in the ledger.
+        state: of the one that is furthest from the end.
+        states: how many are in each.
+        due: the earliest of those that are open, of all where none is.
+        closed: when the last came to its end; None while one is open.
+        remediation: of the one that gives the state.
+        campaign: the last that dealt with any of them.
+        known: of the patients, those who are, or were, in the site's data.
+        doubtful: those of whom a person must say who is meant.
+    """
+
+    number: int
+    receipt: str
+    source: SourceKind
+    patients: int
+    state: State
+    states: Mapping[State, int]
+    scope: Scope
+    kind: Kind
+    legal_basis: str
+    received: datetime
+    recorded: datetime
+    due: datetime
+    closed: datetime | None
+    remediation: Remediation | None
+    campaign: int | None
+    known: int
+    doubtful: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is still to come."""
+        return self.state in OPEN
+
+    def days_left(self, now: datetime) -> float | None:
+        """Until the answer is due, negative when that has passed; None where it was given, or nobody has asked."""
+        asked = self.is_open and not nobody_asked(self.receipt)
+        return round((self.due - now) / timedelta(days=1), 1) if asked else None
+
+
+def summarised(found: Iterable[Standing]) -> tuple[Summary, ...]:
+    """Receipts in the order in which they were recorded."""
+    by_receipt: dict[str, list[Standing]] = {}
+    for standing in found:
+        by_receipt.setdefault(standing.receipt, []).append(standing)
+    return tuple(_summary(some) for some in by_receipt.values())
+
+
+def _summary(some: list[Standing]) -> Summary:
+    first = min(some, key=lambda s: s.number)
+    lead = min(some, key=lambda s: _FURTHEST_FROM_THE_END.index(s.state))
+    strangers = {s.pseudonym for s in some if s.state is State.EXCLUDED}
+    doubtful = {s.pseudonym for s in some if s.state is State.ON_HOLD and s.reason == DOUBTFUL}
+    still_open = [s for s in some if s.state in OPEN]
+    return Summary(
+        number=first.number,
+        receipt=first.receipt,
+        source=first.source.kind,
+        patients=len({s.pseudonym for s in some}),
+        known=len({s.pseudonym for s in some} - strangers - doubtful),
+        doubtful=len(doubtful),
+        state=lead.state,
+        states=Counter(s.state for s in some),
+        scope=first.scope,
+        kind=first.kind,
+        legal_basis=first.legal_basis,
+        received=min(s.received for s in some),
+        recorded=min(s.recorded for s in some),
+        due=min(s.due for s in still_open or some),
+        closed=None if still_open else max(s.since for s in some),
+        remediation=lead.remediation,
+        campaign=max((s.campaign for s in some if s.campaign is not None), default=None),
+    )

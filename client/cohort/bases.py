@@ -1,0 +1,192 @@
+"""Weights that came to this site and are here still: what later requests send changes to.
+
+The last received weights lie in `working`, beside the errors that rounding left of the site's own answers; both go
+when a published version is adopted, which `holdings.py` keeps. In a simulation with exact
+weights nothing is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from flwr.app import RecordDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from sqlalchemy import Engine
+from torch import Tensor
+
+from client.cohort.holdings import HeldVersions
+from client.database import opened
+from client.settings import SiteFolder
+from common.disk import unwritable
+from common.errors import CheckpointError, MissingBaseError, OutputError, WireError
+from common.learning.config import ModelConfig
+from common.learning.model.checkpoint import state_digest
+from common.learning.model.frozen import frozen_names
+from common.protocol.deltas import Decoded, State, decoded, encode
+from common.protocol.wire import Body, HeldNote, WeightsNote, arrays_of, note_of, pack, weights_of
+
+_WEIGHTS, _ERRORS = "weights.safetensors", "errors.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The weights of a request; without a note the answer's are sent whole."""
+
+    state: Mapping[str, Tensor]
+    note: WeightsNote | None
+
+
+class Bases:
+    """Reads the weights of requests and packs those of answers, for the site in `folder`.
+
+    `fresh` gives the weights of a new model of `config`, from which the frozen layers are taken.
+    """
+
+    def __init__(self, folder: Path, fresh: Callable[[], Mapping[str, Tensor]], config: ModelConfig) -> None:
+        self._folder, self._fresh, self._config = folder / "working", fresh, config
+        self._models, self._place = folder / "models", SiteFolder(folder)
+
+    def held(self) -> tuple[str, ...]:
+        """Digests of the weights that are here."""
+        found = {self._named(_WEIGHTS)} - {""}
+        if self._place.has_database:
+            with opened(self._place.database_url) as engine:
+                found |= {*self._versions(engine).held()}
+        return tuple(sorted(found))
+
+    def receive(self, records: RecordDict, *, keep: bool = True) -> Received:
+        """The weights that a request means, kept for the next one.
+
+        Raises:
+            MissingBaseError: they are changes to weights that are not here.
+            WireError: there are none, they cannot be read, or others come out than the request says.
+            OutputError: the disk is full.
+        """
+        note = note_of(records, WeightsNote)
+        if note is None:
+            return Received(weights_of(records), None)
+        state = dict(Decoded(arrays_of(records), self._base(note.base) if note.base else self._nothing))
+        if state_digest(state) != note.weights:
+            if note.base:
+                raise MissingBaseError("changes that lead to other weights than they should")
+            raise WireError("other weights than the request says: of another model, or other frozen layers")
+        if keep and (note.precision != "fp32" or self._place.has_database) and note.weights not in self.held():
+            self._keep(_WEIGHTS, note.weights, state)
+        return Received(state, note)
+
+    def answer(self, body: Body, received: Received, after: Mapping[str, Tensor] | None = None) -> RecordDict:
+        """An answer with `after` as changes to what was received, and what is held here.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        if received.note is None:
+            return pack(body, after)
+        if after is None:
+            return pack(body, None, HeldNote(held=self.held()))
+        note = received.note
+        arrays, errors = encode(
+            {name: tensor.detach().cpu() for name, tensor in after.items()},
+            received.state,
+            note.precision,
+            self._load(_ERRORS, note.line),
+        )
+        if errors:
+            self._keep(_ERRORS, note.line, errors)
+        else:
+            self._drop(_ERRORS)
+        return pack(body, arrays, HeldNote(held=self.held()))
+
+    def as_sent(self, received: Received, after: Mapping[str, Tensor]) -> str:
+        """Digest of the weights that the other side has once `answer` sends `after`; to be asked before."""
+        if received.note is None:
+            return state_digest({name: tensor.detach().cpu() for name, tensor in after.items()})
+        note = received.note
+        return state_digest(decoded(after, received.state, note.precision, self._load(_ERRORS, note.line)))
+
+    def clear(self) -> int:
+        """Delete what is kept between requests, made of forgotten patients as well; returns how many files.
+
+        Raises:
+            OutputError: it cannot be deleted.
+        """
+        try:
+            if not self._folder.exists():
+                return 0
+            files = len([*self._folder.iterdir()])
+            shutil.rmtree(self._folder)
+            return files
+        except OSError as err:
+            raise self._unwritable(err) from None
+
+    def _versions(self, engine: Engine) -> HeldVersions:
+        return HeldVersions(self._models, engine, lambda: datetime.now(UTC))
+
+    def _base(self, digest: str) -> State:
+        found = self._load(_WEIGHTS, digest)
+        if found is None and self._place.has_database:
+            with opened(self._place.database_url) as engine, suppress(CheckpointError):
+                found = self._versions(engine).load(digest)
+        if found is None:
+            raise MissingBaseError("changes to weights that are not here")
+        return found
+
+    @cached_property
+    def _nothing(self) -> State:
+        """What a whole model is sent against: zeros, and the frozen layers."""
+        fresh = self._fresh()
+        frozen = frozen_names(fresh, self._config)
+        # One zero each, seen in the tensor's shape.
+        return {
+            name: tensor if name in frozen else torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+            for name, tensor in fresh.items()
+        }
+
+    def _named(self, file: str) -> str:
+        try:
+            with safe_open(self._folder / file, framework="pt") as opened_file:
+                return str((opened_file.metadata() or {}).get("of", ""))
+        except (OSError, SafetensorError):
+            return ""
+
+    def _load(self, file: str, of: str) -> State | None:
+        """None if there is none of that name, or it is damaged."""
+        if self._named(file) != of:
+            return None
+        try:
+            return dict(load_file(self._folder / file))
+        except (OSError, SafetensorError):
+            return None
+
+    def _keep(self, file: str, of: str, tensors: Mapping[str, Tensor]) -> None:
+        part = self._folder / f".{file}.{os.getpid()}.part"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                # Cloned, as the format refuses tensors that share their memory.
+                save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, part, {"of": of})
+                os.replace(part, self._folder / file)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as err:
+            raise self._unwritable(err) from None
+        except SafetensorError as err:  # what the disk refuses, too
+            raise unwritable(err, self._folder) from None
+
+    def _drop(self, file: str) -> None:
+        try:
+            (self._folder / file).unlink(missing_ok=True)
+        except OSError as err:
+            raise self._unwritable(err) from None
+
+    def _unwritable(self, err: OSError) -> OutputError:
+        return unwritable(err, self._folder)

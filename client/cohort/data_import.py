@@ -1,0 +1,326 @@
+"""A hospital's own data: read, checked, divided into the five sets, decoded, and written to `site.json`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from client.cohort.set_counts import count_sets
+from client.cohort.site_files import SITE_FILE, SiteFile, read_site, write_site
+from client.revocations.ledger import Ledger
+from client.revocations.linkage.tokens import match, read_linkage
+from client.revocations.look_alikes.doubtful import hold_unheard, unheard
+from client.revocations.opening import open_ledger
+from client.revocations.tombstones.overview import Overview, overview
+from client.settings import SiteFolder
+from common.errors import CohortError, ConfigError, RefusedError
+from common.learning.config import SplitConfig
+from common.learning.data.imaging.duplicates import DuplicateReport, find_duplicates, patient_groups
+from common.learning.data.imaging.image_cache import ImageCache
+from common.learning.data.splits import Groups, extend_split, split_cohort
+from common.learning.data.tables.manifest import Manifest, read_manifest
+from common.learning.data.tables.mimic_cxr import SEVERITIES, read_mimic_cxr
+from common.learning.data.tokenizer import load_tokenizer
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split, Subset
+
+OnImage = Callable[[int, int], None]
+"""Called with the images done and all of them."""
+
+CACHE = Path("cache")
+"""The image cache in a site's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOptions:
+    """What the site decides about its import.
+
+    Attributes:
+        name: of the site.
+        seed: of the first split.
+        distinct_ids: patients of different ids are different persons, however much their images look alike.
+    """
+
+    name: str
+    seed: int
+    distinct_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Who is in which set after an import.
+
+    Attributes:
+        split: sets of all patients of the cohort that take part, and of all who were known before.
+        held_back: newcomers whose image is that of a patient who has revoked: left out.
+        straddling: groups of look-alikes that are in several sets, as the earlier sets or the manifest want it.
+    """
+
+    split: Split
+    held_back: frozenset[str]
+    straddling: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import found: numbers only.
+
+    Attributes:
+        studies: registered now.
+        patients: registered now.
+        new: of these, not known before.
+        absent: known before, and not in the data any more.
+        revoked: of the data's patients, those who have revoked.
+        held_back: patients left out because their image is that of a patient who has revoked.
+        doubtful: patients whose identifier looks like one that was revoked: not used until a person says who is meant.
+        straddling: groups of look-alikes in several sets.
+        exact: pairs of image files with the same content.
+        near: pairs of images that look the same.
+        two_ids: of both kinds, those between patients of different ids.
+        sets: studies by set and label.
+    """
+
+    studies: int
+    patients: int
+    new: int
+    absent: int
+    revoked: int
+    held_back: int
+    doubtful: int
+    straddling: int
+    exact: int
+    near: int
+    two_ids: int
+    sets: dict[str, dict[str, int]]
+
+
+def import_data(
+    folder: Path, manifest: Manifest, card: ModelCard, options: SiteOptions, on_image: OnImage
+) -> ImportReport:
+    """Register a manifest's patients at the site in `folder`; a later import keeps every known patient's set.
+
+    Nothing is written but decoded images before everything is checked. Those who have revoked and are unlearned are
+    not even read. Those who are to be unlearned stay registered, also when the manifest has them no longer.
+
+    Raises:
+        InputError: the manifest, an image, the card or the folder.
+    """
+    check_card(card)
+    with open_ledger(SiteFolder(folder)) as ledger:
+        return _import(ledger, manifest, card, options, on_image)
+
+
+def _import(
+    ledger: Ledger, manifest: Manifest, card: ModelCard, options: SiteOptions, on_image: OnImage
+) -> ImportReport:
+    folder, of_manifest = ledger.folder.root, frozenset(manifest.cohort.patients)
+    if (linkage := read_linkage(ledger.folder)) is not None:
+        match(ledger, linkage, of_manifest)
+    doubtful = hold_unheard(ledger, of_manifest)
+    so_far = overview(ledger, of_manifest)
+    closed = so_far.tombstones - so_far.open
+    manifest = _without(manifest, closed)
+    cache = ImageCache(folder / CACHE, card.data.image_size, card.data.cache_bytes)
+    duplicates = check_images(manifest, cache, on_image)
+    groups = {} if options.distinct_ids else patient_groups(manifest.cohort, duplicates)
+    with ledger.stones.locked():
+        before = read_site(folder) if (folder / SITE_FILE).exists() else None
+        known: Mapping[str, Subset] = before.subsets if before else {}
+        # Read under the lock: somebody may have revoked while the images were decoded.
+        revocations = overview(ledger, of_manifest)
+        unheard_since = frozenset[str]().union(*(found for _, found in unheard(ledger, of_manifest).values()))
+        cohort = Cohort(tuple(replace(s, site=options.name) for s in manifest.cohort.studies), card.classes)
+        seed = before.seed if before else options.seed
+        assigned = assign_sets(
+            cohort, manifest.split, card.data.split, seed, groups, known=known, revoked=revocations.tombstones
+        )
+        # A campaign may have ended while the images were decoded.
+        out = assigned.held_back | unheard_since | (revocations.tombstones - revocations.open)
+        here = cohort.where(lambda s: s.patient not in out)
+        registered = _with_pending(here, before, card, revocations)
+        digests = {s.image: cache.digest(s.image) for s in registered.studies}
+        write_site(
+            folder,
+            registered,
+            assigned.split,
+            card,
+            name=options.name,
+            seed=seed,
+            device="auto",  # `site.toml` says which
+            cache=CACHE,
+            digests=digests,
+        )
+    if before is not None:
+        cache.discard_digests({row.digest for row in before.studies} - set(digests.values()))
+    return ImportReport(
+        studies=len(registered),
+        patients=len(registered.patients),
+        new=sum(p not in known for p in registered.patients),
+        absent=len(known.keys() - of_manifest),
+        revoked=len(of_manifest & revocations.tombstones),
+        held_back=len(assigned.held_back),
+        doubtful=doubtful + len(unheard_since),
+        straddling=assigned.straddling,
+        exact=len(duplicates.exact),
+        near=len(duplicates.near),
+        two_ids=len(duplicates.two_ids),
+        sets=count_sets(registered, assigned.split.subset_of, revocations.tombstones),
+    )
+
+
+def read_source(
+    source: Path,
+    card: ModelCard,
+    *,
+    split: Path | None = None,
+    reports: Path | None = None,
+    only_site: str | None = None,
+) -> Manifest:
+    """Read a manifest, or a MIMIC-CXR folder with its `split` file.
+
+    Raises:
+        InputError: a file or row, or labels that are not the federation's classes.
+    """
+    if source.is_dir():
+        if split is None:
+            raise ConfigError(
+                "a MIMIC-CXR folder needs the file of its folds", where=str(source), remedy="give --split"
+            )
+        if card.classes != SEVERITIES:
+            raise ConfigError(
+                f"the federation's classes are {', '.join(card.classes)}, those of MIMIC-CXR {', '.join(SEVERITIES)}",
+                where=str(source),
+                remedy="import a manifest with the federation's classes",
+            )
+        return read_mimic_cxr(source.resolve(), split.resolve(), reports=reports.resolve() if reports else None)
+    manifest = read_manifest(source.resolve(), card.classes)
+    if only_site is not None:
+        manifest = _where(manifest, [study.site == only_site for study in manifest.cohort.studies])
+    sites = manifest.cohort.sites
+    if not sites:
+        raise CohortError("no rows of this site", where=str(source), remedy="check --only-site")
+    if len(sites) > 1:
+        raise CohortError("the rows are of several sites", where=str(source), remedy="choose one with --only-site")
+    return manifest
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a `ModelCard`: the federation's model, data settings and classes.
+
+    Raises:
+        ConfigError: missing, or not a card.
+    """
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except OSError as err:
+        raise ConfigError(
+            f"cannot be read: {err.strerror}", where=str(path), remedy="join the federation first, or give --card"
+        ) from None
+    except ValidationError as err:
+        first = err.errors()[0]
+        raise ConfigError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=str(path), remedy="ask the coordinator for it"
+        ) from None
+
+
+def refuse_paths(card: ModelCard, where: str) -> None:
+    """Raise a `RefusedError` if a card of the coordinator's names a folder: no path is taken from the wire."""
+    if card.data.tokenizer != "builtin" or card.model.image_folder or card.model.text_folder:
+        raise RefusedError(
+            f"{where} names a model or tokenizer folder: give --card with a card that names this hospital's own"
+        )
+
+
+def check_card(card: ModelCard) -> None:
+    """Raise a `ConfigError` unless this site's tokenizer is the one that the model was made for."""
+    found = load_tokenizer(card.data.tokenizer, card.data.max_tokens).vocab_size
+    if found != card.vocab_size:
+        raise ConfigError(
+            f"the tokenizer has {found} tokens, the federation's model {card.vocab_size}",
+            where="data.tokenizer",
+            remedy="use the federation's tokenizer",
+        )
+
+
+def check_images(manifest: Manifest, cache: ImageCache, on_image: OnImage) -> DuplicateReport:
+    """Decode all images into the cache and compare them with each other.
+
+    Raises:
+        ImageError: one that cannot be read.
+        OutputError: the cache cannot be written.
+    """
+    studies = manifest.cohort.studies
+    cache.warm([s.image for s in studies], lambda done: on_image(done, len(studies)), place=manifest.place)
+    return find_duplicates(manifest.cohort, cache)
+
+
+def assign_sets(
+    cohort: Cohort,
+    given: Split | None,
+    config: SplitConfig,
+    seed: int,
+    groups: Groups,
+    *,
+    known: Mapping[str, Subset],
+    revoked: Collection[str],
+) -> Assigned:
+    """Divide the patients of one site into the five sets; who is `known` stays where they are.
+
+    Args:
+        cohort: all patients of the site.
+        given: the sets that the data ask for; heeded for newcomers.
+        config: shares of the sets otherwise.
+        seed: of the draw.
+        groups: look-alikes that must stay together.
+        known: sets of those who were registered before.
+        revoked: patients whose look-alikes are not let in under another id.
+
+    Raises:
+        CohortError: too few patients, or patients of several sites.
+    """
+    groups_of_revoked = {groups[p] for p in revoked if p in groups}
+    held_back = frozenset(
+        p for p in cohort.patients if p not in known and p not in revoked and groups.get(p) in groups_of_revoked
+    )
+    cohort = cohort.where(lambda s: s.patient not in held_back)
+    if given is not None:
+        drawn: Mapping[str, Subset] = given.subset_of
+    elif known:
+        drawn = extend_split(cohort, known, config, seed, groups).subset_of
+    else:
+        drawn = split_cohort(cohort, config, seed, groups).subset_of
+    subset_of = {p: drawn[p] for p in cohort.patients if p not in known}
+    split = Split({**known, **subset_of})
+    seen = {(group, split.subset_of[p]) for p, group in groups.items() if p in split.subset_of}
+    straddling = sum(count > 1 for count in Counter(group for group, _ in seen).values())
+    return Assigned(split, held_back, straddling)
+
+
+def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revocations: Overview) -> Cohort:
+    """The cohort, and the studies of those who are still to be unlearned and are in it no longer, if they exist."""
+    missing = revocations.open - frozenset(cohort.patients)
+    if before is None or not missing:
+        return cohort
+    if before.card.classes != card.classes:
+        raise ConfigError(
+            "other classes than those with which revoked patients were trained",
+            where="classes",
+            remedy="import again when the waiting revocations are unlearned",
+        )
+    earlier = before.cohort.of(missing).where(lambda s: s.image.is_file())
+    return Cohort((*cohort.studies, *earlier.studies), cohort.classes)
+
+
+def _without(manifest: Manifest, patients: Collection[str]) -> Manifest:
+    return _where(manifest, [study.patient not in patients for study in manifest.cohort.studies])
+
+
+def _where(manifest: Manifest, keep: list[bool]) -> Manifest:
+    """Some rows of a manifest."""
+    rows = [row for row, kept in enumerate(keep) if kept]
+    cohort = Cohort(tuple(manifest.cohort.studies[row] for row in rows), manifest.cohort.classes)
+    return replace(manifest, cohort=cohort, lines=tuple(manifest.lines[row] for row in rows))

@@ -1,0 +1,189 @@
+"""The ledger as a `Site` sees it: by the identifiers of its own cohort, and cheaply before every batch."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+
+from client.cohort.participation import first_use, fixed_cohort_in, last_uses
+from client.revocations.access import Access, open_campaigns, write_closed, write_opened
+from client.revocations.ledger import Ledger, now_utc
+from client.revocations.ledger_rows import of_patients, standing_of
+from client.revocations.ledger_tables import RevocationEventRow
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import OPEN, TO_FORGET, Receipt, Request, Scope, Source, Standing, State, Waiting
+from client.revocations.tombstones.file import TombstoneFile
+from client.revocations.tombstones.overview import has_ledger
+from client.revocations.tombstones.pseudonyms import Pseudonyms
+from client.revocations.tombstones.watch import TombstoneWatch
+from client.revocations.workflow import close, escalate, take_up
+from client.settings import SiteFolder
+from common.platform.sql import reading, transaction
+
+
+class SiteConsent:
+    """Who of `patients` has revoked at the site in `folder`.
+
+    Opening it brings database and tombstones into agreement.
+
+    Raises:
+        CohortError: the tombstones are damaged or gone.
+    """
+
+    def __init__(self, folder: SiteFolder, patients: Collection[str]) -> None:
+        self._folder, self._patients, self._tombstones = folder, patients, folder.tombstones
+        self._watch: TombstoneWatch | None = None
+        self._last: frozenset[str] = frozenset()
+        self._stopped: frozenset[str] = frozenset()
+        self._checked = False
+        if has_ledger(folder):
+            with self._ledger():
+                pass
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        with open_ledger(self._folder, checked=self._checked) as ledger:
+            self._checked = True
+            yield ledger
+
+    @cached_property
+    def _pseudonyms(self) -> Pseudonyms:
+        return Pseudonyms.of_site(self._folder.pseudonym_secret)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {self._pseudonyms.of(patient): patient for patient in self._patients}
+
+    def pseudonyms(self, patients: Collection[str]) -> frozenset[str]:
+        """Those of some patients."""
+        return frozenset(map(self._pseudonyms.of, patients))
+
+    def stopped(self) -> frozenset[str]:
+        """Patients who must not be used, as it stands now; asked before every batch that weights learn from.
+
+        Raises:
+            CohortError: the tombstones are damaged or gone.
+        """
+        if self._watch is None:
+            if not self._tombstones.exists():
+                return self._stopped
+            self._watch = TombstoneWatch(TombstoneFile(self._tombstones, self._pseudonyms.check))
+        found = self._watch.now()
+        if found is not self._last:
+            self._stopped = frozenset(self._names[p] for p in found if p in self._names)
+            self._last = found
+        return self._stopped
+
+    def pending_pseudonyms(self) -> frozenset[str]:
+        """Whom the model has still to forget; raises as `stopped`."""
+        return self._in_states(TO_FORGET)
+
+    def pending(self) -> frozenset[str]:
+        """They by identifier, as far as they are patients here; raises as `stopped`."""
+        return frozenset(self._names[p] for p in self.pending_pseudonyms() if p in self._names)
+
+    def done(self) -> frozenset[str]:
+        """Patients of whom nothing is needed any more: none of their revocations is open; raises as `stopped`."""
+        still = self._in_states(OPEN)
+        return frozenset(patient for patient in self.stopped() if self._pseudonyms.of(patient) not in still)
+
+    def waiting(self) -> Waiting:
+        """Numbers for the coordinator."""
+        if not has_ledger(self._folder):
+            return Waiting(0, None)
+        with self._ledger() as ledger:
+            return ledger.waiting()
+
+    def revoke(self, patients: Collection[str], received: datetime | None = None) -> Receipt:
+        """Record a revocation of these patients; see `Ledger.record`."""
+        number = secrets.token_hex(8)
+        with self._ledger() as ledger:
+            return ledger.record(Request(Source("cli", number), number, received or now_utc()), patients)
+
+    @contextmanager
+    def access(self, campaign: int) -> Iterator[Access]:
+        """Reach the patients whom a campaign is to forget, fixed at its first request where the site keeps records.
+
+        Who revokes later waits for the next campaign.
+        """
+        fixed, pending = bool(campaign) and self._folder.has_database, self.pending_pseudonyms()
+        scopes: dict[str, set[Scope]] = defaultdict(lambda: {"all"})
+        if fixed or pending:
+            with self._ledger() as ledger, ledger.writing() as writing:
+                if fixed:
+                    pending = fixed_cohort_in(writing.session, campaign, pending, ledger.clock())
+                if pending:
+                    write_opened(writing.session, campaign, len(pending), ledger.clock())
+                scopes.update(_scopes(of_patients(writing.session, pending)))
+        access = Access(campaign, {self._names[p]: scopes[p] for p in pending if p in self._names})
+        try:
+            yield access
+        finally:
+            access.end()
+
+    def begun(self, access: Access) -> None:
+        """The model begins to forget whom an access reaches."""
+        if access.campaign:
+            with self._ledger() as ledger, ledger.writing() as writing:
+                take_up(ledger, writing, access.campaign, self.pseudonyms(access.patients))
+
+    def readmitted_during(self, campaign: int) -> frozenset[str]:
+        """Patients who take part again, but not in this campaign, which had begun before."""
+        if not campaign or not self._folder.has_database or not has_ledger(self._folder):
+            return frozenset()
+        with self._ledger() as ledger, reading(ledger.engine) as session:
+            again = standing_of(session, RevocationEventRow.state == str(State.READMITTED))
+            begun = first_use(session, campaign) if again else None
+        if begun is None:
+            return frozenset()
+        return frozenset(self._names[s.pseudonym] for s in again if s.since >= begun and s.pseudonym in self._names)
+
+    def open_campaigns(self) -> dict[int, datetime]:
+        """Campaigns that may read their patients, and since when; raises as `stopped`."""
+        if not self.stopped():
+            return {}
+        with self._ledger() as ledger, transaction(ledger.engine) as session:
+            return open_campaigns(session)
+
+    def stale_campaigns(self, before: datetime) -> frozenset[int]:
+        """Campaigns that may read their patients and have used nobody since `before`; raises as `stopped`."""
+        if not (opened := self.open_campaigns()):
+            return frozenset()
+        with self._ledger() as ledger:
+            used = last_uses(ledger.engine, opened)
+        return frozenset(number for number, since in opened.items() if max(since, used.get(number, since)) < before)
+
+    def settle(self, pseudonyms: Collection[str], state: State, campaign: int, model: str, reason: str = "") -> int:
+        """A version without these patients became the base; returns how many had waited for it."""
+        if not pseudonyms:
+            return 0
+        with self._ledger() as ledger:
+            return close(ledger, pseudonyms, state, campaign=campaign, model=model, reason=reason)
+
+    def closed(self, campaign: int, purged: dict[str, int]) -> None:
+        """A campaign reads its patients no more; whom it left waiting is escalated."""
+        with self._ledger() as ledger:
+            escalate(ledger, campaign, "the campaign ended without a version that has forgotten")
+            with ledger.writing() as writing:
+                write_closed(writing.session, campaign, purged, ledger.clock())
+
+    def _in_states(self, states: frozenset[State]) -> frozenset[str]:
+        self.stopped()
+        if self._watch is None:
+            return frozenset()
+        with self._ledger() as ledger, transaction(ledger.engine) as session:
+            found = standing_of(session)
+        return frozenset(s.pseudonym for s in found if s.state in states)
+
+
+def _scopes(found: Iterable[Standing]) -> dict[str, set[Scope]]:
+    """Of each pseudonym's revocations that the model has still to follow."""
+    scopes: dict[str, set[Scope]] = defaultdict(set)
+    for one in found:
+        if one.state in TO_FORGET:
+            scopes[one.pseudonym].add(one.scope)
+    return scopes

@@ -1,0 +1,95 @@
+"""What a site with a database writes down about its use of patients and versions; without one, as in a simulation,
+nothing is recorded and all who are pending count as one campaign's. Patients stand in it by pseudonym.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+from torch import Tensor
+
+from client.cohort.holdings import HeldVersions
+from client.cohort.participation import Participation, Use, members, record
+from client.cohort.site_consent import SiteConsent
+from client.database import opened
+from client.evidence.event_log import SiteLog
+from client.settings import SiteFolder
+from common.learning.evaluation.figures import SiteFigures, reported_digest
+from common.learning.model.checkpoint import state_digest
+from common.protocol.wire import TRAIN, AdoptRequest
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecords:
+    """The records in a site's folder; `campaign` 0 is outside of any."""
+
+    folder: SiteFolder
+    consent: SiteConsent
+
+    def used(self, state: Mapping[str, Tensor], patients: Collection[str], campaign: int, step: str, use: Use) -> None:
+        """Write down a use of patients that begins with the weights `state`.
+
+        Raises:
+            RefusedError: these weights saw patients who have been forgotten since.
+        """
+        if patients and self._kept:
+            entry = Participation(campaign, step, use, state_digest(state), datetime.now(UTC))
+            with opened(self.folder.database_url) as engine:
+                self._versions(engine).check(entry.weights)
+                record(engine, self.consent.pseudonyms(patients), entry)
+
+    def adopt(
+        self, state: Mapping[str, Tensor], request: AdoptRequest, pending: frozenset[str]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Keep a version, delete the retired ones; returns the digests of these, and whom the version does not know.
+
+        That is, of those pending, whom the campaign unlearned here, or all who were not in a retraining; nobody where
+        it trained without forgetting. By pseudonym.
+
+        Raises:
+            CheckpointError: the weights are others than the digest says.
+            OutputError: the folder cannot be written.
+            RefusedError: the version was retired before.
+        """
+        if not self._kept:
+            return frozenset(request.retired), frozenset() if request.how == "trained" else pending
+        with opened(self.folder.database_url) as engine:
+            versions = self._versions(engine)
+            versions.keep(request.digest, state, request.version)
+            purged = versions.retire(request.retired)
+            if request.how == "trained":
+                # It was to forget nobody: the versions that saw those who wait are in use elsewhere as before.
+                settled = frozenset[str]()
+            elif request.how == "unlearned":
+                settled = pending & members(engine, request.campaign, "unlearn")
+            else:
+                settled = pending - members(engine, request.campaign, "train", step=TRAIN)
+            if self._enrolled:
+                self._log(engine).adopted(request.campaign, request.version, request.digest, request.how, settled)
+            return purged, settled
+
+    def audited(self, campaign: int, figures: SiteFigures) -> None:
+        """Write down which figures were reported of a candidate."""
+        if campaign and self._kept and self._enrolled:
+            digest = reported_digest(figures.membership, figures.groups["test"]["fused"])
+            with opened(self.folder.database_url) as engine:
+                read = any(found.forget_patients for found in figures.membership.values())
+                self._log(engine).audited(campaign, digest, read_patients=read)
+
+    def _versions(self, engine: Engine) -> HeldVersions:
+        return HeldVersions(self.folder.root / "models", engine, lambda: datetime.now(UTC))
+
+    def _log(self, engine: Engine) -> SiteLog:
+        return SiteLog(self.folder, engine, lambda: datetime.now(UTC))
+
+    @property
+    def _enrolled(self) -> bool:
+        """Whether there is a key that a log can be signed with."""
+        return self.folder.settings_file.exists()
+
+    @property
+    def _kept(self) -> bool:
+        return self.folder.has_database

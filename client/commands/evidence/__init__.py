@@ -1,0 +1,1 @@
+"""Commands about evidence: the log, verification, the stand-alone verifier, and replay."""

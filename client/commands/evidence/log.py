@@ -1,0 +1,174 @@
+"""`fedforget-site log`: the site's tamper-evident log. It names nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import InputError
+from common.platform.event_log.commands import Opened, Side, log_commands
+from common.platform.terminal.console import AsJson, Folder, clear_errors, show
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from client.evidence.event_log import SiteLog
+    from common.evidence.keys import PublicKey
+    from common.platform.event_log.store import EventLog
+
+_DAYS_OF_A_YEAR = 365.25
+
+Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")]
+
+
+@contextmanager
+def opened_site(folder: Path) -> Iterator[SiteLog]:
+    """The site's log, up to now."""
+    from client.database import opened, pending_migration  # noqa: PLC0415 - for commands that need the database
+    from client.evidence.event_log import SiteLog  # noqa: PLC0415
+    from client.settings import SiteFolder  # noqa: PLC0415
+
+    place = SiteFolder(folder)
+    if not place.has_database:
+        raise InputError("no database here", where=str(folder), remedy="give the folder of `fedforget-site init`")
+    with opened(place.database_url) as engine:
+        if (schema := pending_migration(engine)) is not None:
+            remedy = "`fedforget-site up` migrates it, after a backup"
+            raise InputError(f"the database has schema {schema}", where=str(folder), remedy=remedy)
+        site = SiteLog(place, engine, lambda: datetime.now(UTC))
+        site.follow()
+        yield site
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Opened]:
+    """The log up to now, within a transaction."""
+    with opened_site(folder) as site, site.session() as session:
+        yield site.log, session, site.key().public
+
+
+def _problems(log: EventLog, session: Session, key: PublicKey) -> list[str]:
+    from common.platform.event_log.check import problems  # noqa: PLC0415 - the database, for commands that need it
+
+    return problems(log, session, key)
+
+
+app = log_commands(
+    Side(
+        owner="site",
+        folder="hospital",
+        about="The site's log of revocations and what became of them, which cannot be rewritten unseen.",
+        shown="the newest leaves, how far the coordinator has co-signed, and whether its log was refused",
+        compared="every leaf and checkpoint",
+        advice="ask the coordinator for its copy",
+        opened=_opened,
+        problems=_problems,
+    )
+)
+
+
+@app.command("restart", epilog="Example: fedforget-site log restart --reason 'restored from 1 March' --dir hospital")
+def restart(
+    reason: Annotated[str, typer.Option("--reason", help="Why this log is another one; must name nobody.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write down that this log goes on from a backup, so that the coordinator begins anew with it."""
+    from common.evidence.canonical import canonical  # noqa: PLC0415
+    from common.platform.event_log.store import Record  # noqa: PLC0415 - the database, for commands that need it
+
+    with clear_errors():
+        if not reason.strip():
+            raise InputError("a reason is needed", where="--reason", remedy="say what was restored, and from when")
+        with opened_site(folder) as site, site.session() as session:
+            size = len(site.log.leaves(session))
+            document = canonical({"leaves": size, "reason": reason.strip()})
+            record = Record(f"restarted:{site.log.random(8).hex()}", "log-restarted", document)
+            site.log.append(session, [record], site.key())
+        human = f"written down after {size} leaves; ask the coordinator for `fedforget-server site restart-log`"
+        show({"leaves": size}, human, as_json=as_json)
+
+
+@app.command("audit-events", epilog="Example: fedforget-site log audit-events audit.ndjson --dir hospital")
+def audit_events(
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write them, one AuditEvent a line (NDJSON).")],
+    with_patients: Annotated[
+        bool,
+        typer.Option("--with-patients", help="Name the patients of revocations: for the hospital's own store only."),
+    ] = False,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write FHIR R4 AuditEvents about revocations, access and unlearning, for the hospital's audit store."""
+    from client.account.audit_export import export_audit_events  # noqa: PLC0415 - for this command alone
+
+    with clear_errors(), opened_site(folder) as site:
+        number = export_audit_events(site, to, with_patients=with_patients)
+        named = "they name patients" if with_patients else "they name nobody"
+        show({"file": str(to), "events": number}, f"{to}: {number} AuditEvents; {named}", as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-site log statement 3f9c1a5b7d2e4860 revocation.json --dir hospital")
+def statement(
+    receipt: Receipt,
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write the signed statement about a receipt, to see whether an attestation answers it; it names nobody."""
+    from client.membership.steward import steward_key  # noqa: PLC0415 - for this command alone
+    from common.evidence.dsse import decode_envelope  # noqa: PLC0415
+    from common.files import write_bytes  # noqa: PLC0415
+
+    with clear_errors(), opened_site(folder) as site:
+        data = site.statement(receipt)
+        write_bytes(to, data)
+        waits = steward_key(site.folder) is not None and len(decode_envelope(data).signatures) == 1
+        state = "the steward has not signed yet: fedforget-site steward sign" if waits else "complete"
+        human = f"{to}: for `fedforget-site verify --revocation`; {state}"
+        show({"file": str(to), "state": state}, human, as_json=as_json)
+
+
+@app.command("open", epilog="Example: fedforget-site log open 17 access-closed.json --dir hospital")
+def open_leaf(
+    leaf: Annotated[int, typer.Argument(metavar="LEAF", min=0, help="Its number, as `log show` prints it.")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write a leaf with what it commits to and the proof, for `verify --leaf`; as what was deleted after a campaign."""
+    from common.files import write_bytes  # noqa: PLC0415 - for this command alone
+
+    with clear_errors(), opened_site(folder) as site:
+        write_bytes(to, site.open_leaf(leaf))
+        show({"file": str(to), "leaf": leaf}, f"{to}: for `fedforget-site verify --leaf`", as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-site log erase --older-than 6 --dir hospital")
+def erase(
+    receipt: Annotated[
+        str | None, typer.Argument(metavar="[RECEIPT]", help="As `revocations list` shows it.", show_default=False)
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="YEARS", min=1, help="All settled ones that came in before.")
+    ] = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Forget what the log commits to about a receipt, for good; that something was revoked then stays in it."""
+    with clear_errors(), opened_site(folder) as site:
+        if (receipt is None) == (older_than is None):
+            raise InputError("give one receipt, or --older-than YEARS", remedy="records are kept six years")
+        if older_than is not None:
+            receipts = site.settled_before(site.clock() - timedelta(days=older_than * _DAYS_OF_A_YEAR))
+        else:
+            receipts = (str(receipt),)
+        for name in receipts:
+            site.erase(name)
+        human = f"nobody can open the leaves of {', '.join(receipts)} any more" if receipts else "nothing is that old"
+        show({"erased": [*receipts]}, human, as_json=as_json)

@@ -1,0 +1,54 @@
+"""`fedforget-site verify`: check an attestation offline, with public keys alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.platform.terminal.console import AsJson
+
+Files = list[Path] | None
+ATTESTATION_FILE, BUNDLE_FILE = "attestation.json", "bundle.json"
+
+
+def verify(
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE", help="Folder of `attestation export`, or the file of an attestation."),
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="NAME=FILE", help="Public key (PEM) of site, server, ...; got from them alone."),
+    ] = None,
+    history: Annotated[Files, typer.Option("--history", help="Key history, for parties with several keys.")] = None,
+    require: Annotated[
+        list[str] | None, typer.Option("--require", metavar="NAME", help="Who must have signed.  [site, server]")
+    ] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Log bundle, if not in the folder.")] = None,
+    checkpoint: Annotated[Files, typer.Option("--checkpoint", help="Checkpoint that another hospital holds.")] = None,
+    model: Annotated[Files, typer.Option("--model", help="File of the model in use.")] = None,
+    revocation: Annotated[Files, typer.Option("--revocation", help="Signed statement about a revocation.")] = None,
+    leaf: Annotated[Files, typer.Option("--leaf", help="Leaf of a hospital's log, by its `log open`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what of an attestation holds and what it does not show; exit code 6 when something does not hold."""
+    from common.evidence.verify import main  # noqa: PLC0415 - cryptography, for this command alone
+
+    found = bundle / BUNDLE_FILE
+    arguments = [str(bundle / ATTESTATION_FILE if bundle.is_dir() else bundle), *(["--json"] if as_json else [])]
+    if log is not None or (bundle.is_dir() and found.exists()):
+        arguments.append(f"--log={log or found}")
+    many: dict[str, Sequence[object] | None] = {
+        "key": key,
+        "history": history,
+        "require": require,
+        "checkpoint": checkpoint,
+        "model": model,
+        "revocation": revocation,
+        "leaf": leaf,
+    }
+    arguments += [f"--{option}={value}" for option, values in many.items() for value in values or ()]
+    raise typer.Exit(main(arguments))

@@ -1,0 +1,63 @@
+"""`fedforget-site revocations readmit`: a patient takes part again, as somebody new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.commands.rights.ledger_access import Who, acting, opened, signing_as
+from client.commands.rights.steward import KeyFile, PassphraseFile
+from common.errors import InputError
+from common.platform.terminal.console import AsJson, Folder, clear_errors, show
+
+
+def readmit(
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Of the revocation that is taken back.")],
+    reason: Annotated[str, typer.Option("--reason", help="Goes into the record; must name nobody.")],
+    document: Annotated[
+        Path, typer.Option("--document", help="The signed form by which they take part again: kept in vault/.")
+    ],
+    steward: Who = None,
+    key: KeyFile = None,
+    passphrase_file: PassphraseFile = None,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Let a receipt's patients take part again, from the next campaign on.
+
+    What the model has forgotten stays forgotten until a new training; data that were deleted must be imported again.
+    """
+    from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
+
+    from client.revocations import workflow  # noqa: PLC0415
+    from client.revocations.vault import Vault  # noqa: PLC0415
+
+    with clear_errors("stopped; nothing was recorded"), opened(folder) as ledger:
+        try:
+            content = document.read_bytes()
+        except OSError as err:
+            raise InputError(f"cannot read: {err.strerror}", where="--document", remedy="check the path") from None
+        if not content:
+            raise InputError("empty", where="--document", remedy="give the signed form")
+        actor, signature = acting(steward), ""
+        if key is not None:
+            actor, signature = signing_as(ledger, actor, "readmit", receipt, key, passphrase_file)
+        vault, number, recorded = Vault(ledger.folder.vault, token_bytes), token_hex(8), False
+        try:
+            with ledger.writing() as writing:
+                committed = vault.keep(number, content)
+                count, still = workflow.readmit(
+                    ledger, writing, receipt, actor, reason, form=(number, committed), signature=signature
+                )
+            recorded = True
+        finally:
+            if recorded:
+                vault.settle(number)
+            else:
+                vault.erase(number)
+        fields = {"receipt": receipt, "patients": count, "state": "readmitted", "form": number, "still_stopped": still}
+        also = f"; {still} of them stay out, by another receipt" if still else ""
+        human = f"{receipt}: {count} patient(s) take part from the next campaign on{also}; import their data again"
+        show(fields, human, as_json=as_json)

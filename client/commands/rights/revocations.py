@@ -1,0 +1,262 @@
+"""`fedforget-site revocations`: what became of each, and what a steward decides about it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client.commands.doubtful import doubtful
+from client.commands.rights.ledger_access import Who, acting, moment, opened, say_if_down, signing_as
+from client.commands.rights.readmit import readmit
+from client.commands.rights.steward import PassphraseFile
+from common.errors import InputError
+from common.platform.terminal.console import (
+    AsJson,
+    Folder,
+    clear_errors,
+    counted,
+    fields_table,
+    rows_table,
+    show,
+    sub_app,
+)
+
+if TYPE_CHECKING:
+    from client.account.summary import Summary
+    from client.revocations.ledger import Ledger
+
+app = sub_app("Revocations of this site: numbers, states and dates; identities only where they are asked for.")
+
+app.command("doubtful", epilog="Example: fedforget-site revocations doubtful --dir north")(doubtful)
+
+Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revoke` printed it.")]
+Why = Annotated[str, typer.Option("--reason", help="Goes into the record; must name nobody.")]
+
+
+@app.command("list", epilog="Example: fedforget-site revocations list --open --dir north")
+def list_(
+    only_open: Annotated[bool, typer.Option("--open", help="Only those that still wait for their end.")] = False,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Receipts with their state and the days that are left, the most urgent first."""
+    with clear_errors(), opened(folder) as ledger:
+        now, found = ledger.clock(), _summaries(ledger)
+        rows = [_row(summary, now) for summary in found if summary.is_open or not only_open]
+        rows.sort(key=lambda row: (row["days_left"] is None, row["due"], row["receipt"]))
+        columns = (
+            "receipt",
+            "kind",
+            "source",
+            "patients",
+            "known",
+            "doubtful",
+            "state",
+            "scope",
+            "received",
+            "due",
+            "days_left",
+        )
+        human = rows_table(columns, [[row[c] for c in columns] for row in rows], empty="no revocation waits")
+        show(rows, human, as_json=as_json)
+
+
+@app.command("show", epilog="Example: fedforget-site revocations show 6f1e0c5ab2d94e37 --dir north")
+def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) -> None:
+    """One receipt and every step since it came in; patients who took it at once are one row."""
+    from common.platform.actor import in_words  # noqa: PLC0415 - with the ledger
+
+    with clear_errors(), opened(folder) as ledger:
+        (summary,) = _summaries(ledger, receipt)
+        first = ledger.standing(receipt)[0]
+        row = _row(summary, ledger.clock())
+        row |= {"recorded_by": first.steward, "recorded_from": in_words(first.identity)}
+        steps = _steps(ledger, receipt)
+        if as_json:
+            show({**row, "steps": steps}, "", as_json=True)
+            return
+        counts = ", ".join(f"{number} {state}" for state, number in row["states"].items())
+        show(row, fields_table({**row, "states": counts}), as_json=False)
+        columns = ("at", "state", "patients", "by", "identity", "reason", "due")
+        show(steps, rows_table(columns, [[step[column] for column in columns] for step in steps]), as_json=False)
+
+
+@app.command("approve", epilog="Example: fedforget-site revocations approve 6f1e0c5ab2d94e37 --dir north")
+def approve(
+    receipt: Receipt,
+    steward: Who = None,
+    reason: Why = "",
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="A steward's private key that signs the approval.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Let campaigns take up a receipt, as the second person: another login, or another key, than recorded it.
+
+    From an account that several people share, only with --key.
+    """
+    from client.revocations import workflow  # noqa: PLC0415 - the database
+
+    with clear_errors(), opened(folder) as ledger:
+        _summaries(ledger, receipt)
+        actor, signature = acting(steward), ""
+        if key is not None:
+            actor, signature = signing_as(ledger, actor, "approve", receipt, key, passphrase_file)
+        count = workflow.approve(ledger, receipt, actor, reason, signature)
+        _done(ledger, receipt, count, as_json)
+
+
+@app.command(
+    "hold", epilog='Example: fedforget-site revocations hold 6f1e0c5ab2d94e37 --reason "wrong form" --dir north'
+)
+def hold(
+    receipt: Receipt, reason: Why = "", steward: Who = None, folder: Folder = Path(), as_json: AsJson = False
+) -> None:
+    """Keep campaigns from taking a receipt up until `steward resolve`; use stays stopped, and the due date stays."""
+    from client.revocations import workflow  # noqa: PLC0415 - the database
+
+    with clear_errors(), opened(folder) as ledger:
+        _done(ledger, receipt, workflow.hold(ledger, receipt, acting(steward), reason), as_json)
+
+
+@app.command(
+    "extend",
+    epilog="Example: fedforget-site revocations extend 6f1e0c5ab2d94e37 --until 2026-05-01 "
+    '--reason "no campaign before May" --dir north',
+)
+def extend(
+    receipt: Receipt,
+    until: Annotated[str, typer.Option("--until", help="New due date, as 2026-05-01.")],
+    reason: Why = "",
+    steward: Who = None,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Put off the answer, by two further months at most and within the first: the patient is told the reason."""
+    from client.revocations import workflow  # noqa: PLC0415 - the database
+
+    with clear_errors(), opened(folder) as ledger:
+        due = moment(until, "--until")
+        count = workflow.extend(ledger, receipt, due, acting(steward), reason)
+        show({"receipt": receipt, "due": due, "patients": count}, f"{receipt}: due {due:%Y-%m-%d}", as_json=as_json)
+
+
+@app.command("export", epilog="Example: fedforget-site revocations export record.csv --dir north")
+def export(
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, .csv or .json.")],
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Write all that is known of each revocation, without identities, for those who supervise."""
+    from client.account.account import accounts_of  # noqa: PLC0415 - the database
+    from client.account.export import as_csv  # noqa: PLC0415
+    from client.account.export import as_json as json_text  # noqa: PLC0415
+    from client.revocations.linkage.tokens import read_linkage  # noqa: PLC0415
+    from common.files import write_private  # noqa: PLC0415
+
+    with clear_errors():
+        kinds = {".csv": as_csv, ".json": json_text}
+        if to.suffix not in kinds:
+            raise InputError("not a name that ends in .csv or .json", where="FILE", remedy="give one that does")
+        with opened(folder) as ledger:
+            found = accounts_of(ledger, read_linkage(ledger.folder))
+        write_private(to, kinds[to.suffix](found).encode("utf-8"))
+        receipts = len({account.standing.receipt for account in found})
+        human = f"{to}: {counted(receipts, 'receipt')}, {counted(len(found), 'row')}, one a patient and receipt"
+        show({"file": str(to), "receipts": receipts, "rows": len(found)}, human, as_json=as_json)
+
+
+@app.command("patients", epilog="Example: fedforget-site revocations patients 6f1e0c5ab2d94e37 --dir north")
+def patients(
+    receipt: Receipt,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="A new file that its owner alone can read.")
+    ] = None,
+    folder: Folder = Path(),
+) -> None:
+    """Who they are: on a terminal, or in a new file; never into a pipe, a log or JSON."""
+    from common.files import write_private  # noqa: PLC0415
+
+    with clear_errors(), opened(folder) as ledger:
+        _summaries(ledger, receipt)
+        if to is None and not sys.stdout.isatty():
+            raise InputError("identities are shown on a terminal only", remedy="give --to FILE")
+        names = ledger.identifiers()
+        # Without its secret's history a pseudonym may not open; that it is there must not go unsaid.
+        lines = sorted(names.get(s.pseudonym, f"(not known: {s.pseudonym})") for s in ledger.standing(receipt))
+        text = "".join(f"{line}\n" for line in dict.fromkeys(lines))
+        if to is None:
+            sys.stdout.write(text)
+        else:
+            write_private(to, text.encode("utf-8"))
+
+
+app.command(
+    "readmit",
+    epilog="Example: fedforget-site revocations readmit 6f1e0c5ab2d94e37 --document form.pdf "
+    '--reason "opt-out taken back" --dir north',
+)(readmit)
+
+
+def _done(ledger: Ledger, receipt: str, count: int, as_json: bool) -> None:
+    (summary,) = _summaries(ledger, receipt)
+    fields = {"receipt": receipt, "patients": count, "state": str(summary.state)}
+    show(fields, f"{receipt}: {count} patient(s) {summary.state}", as_json=as_json)
+    say_if_down(ledger.folder.root, as_json=as_json)
+
+
+def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
+    """Every step once, with how many patients took it at that moment."""
+    from client.membership.steward import signature_holds, steward_keys  # noqa: PLC0415
+    from client.revocations.revocation import Event  # noqa: PLC0415
+    from common.platform.actor import in_words  # noqa: PLC0415 - with the ledger
+
+    taken: dict[tuple[object, ...], list[Event]] = {}
+    for event in ledger.history(receipt):
+        same = (event.at, event.state, event.actor, event.identity, event.reason, event.due, event.campaign)
+        taken.setdefault(same, []).append(event)
+    steps = []
+    for events in taken.values():
+        event, signed = events[0], None
+        if event.signature:
+            holds = signature_holds(event.signature, receipt, steward_keys(ledger.folder))
+            signed = "signature holds" if holds else "signature does not hold by the keys of site.toml"
+        by_software = event.actor == "fedforget" and not event.identity
+        identity = "software" if by_software else in_words(event.identity)
+        steps.append(
+            {
+                "at": event.at,
+                "state": str(event.state),
+                "patients": len({one.revocation for one in events}),
+                "by": event.actor,
+                "identity": f"{identity}; {signed}" if signed else identity,
+                "reason": event.reason,
+                "due": event.due,
+                "campaign": event.campaign,
+                "signed": signed,
+            }
+        )
+    return steps
+
+
+def _summaries(ledger: Ledger, receipt: str | None = None) -> tuple[Summary, ...]:
+    from client.account.summary import summarised  # noqa: PLC0415 - with the ledger
+
+    found = summarised(ledger.standing(receipt))
+    if receipt is not None and not found:
+        raise InputError("no such receipt", where=str(ledger.folder.root), remedy="see fedforget-site revocations list")
+    return found
+
+
+def _row(summary: Summary, now: datetime) -> dict[str, Any]:
+    fields = asdict(summary)
+    fields["states"] = {str(state): number for state, number in summary.states.items()}
+    del fields["number"]
+    return {**fields, "state": str(summary.state), "days_left": summary.days_left(now)}

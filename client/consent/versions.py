@@ -1,0 +1,45 @@
+"""Which version of each consent is the last, in whatever order they arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from client.consent.documents import UnreadableConsentError, VersionId, read_version
+
+Resource = Mapping[str, Any]
+
+
+def newest_versions(consents: Iterable[Resource]) -> list[list[Resource]]:
+    """The last version of each resource; a superseded one counts for nothing, whatever it says.
+
+    Several where none can be told to be the last: versions without an order, or two texts of one. What has no id, or no
+    version that can be read, stands for itself beside the others.
+    """
+    by_id: dict[str, list[tuple[VersionId, Resource]]] = {}
+    alone: list[list[Resource]] = []
+    for resource in consents:
+        try:
+            version = read_version(resource)
+        except UnreadableConsentError:
+            if [resource] not in alone:
+                alone.append([resource])
+            continue
+        known = by_id.setdefault(version.resource, [])
+        if all(resource != other for _, other in known):
+            known.append((version, resource))
+    return [*(_last(versions) for versions in by_id.values()), *alone]
+
+
+def _last(versions: list[tuple[VersionId, Resource]]) -> list[Resource]:
+    """By number where all have one, since a server's clock may have been set back; else by time."""
+    if len(versions) == 1:
+        return [versions[0][1]]
+    if all(version.number.isdecimal() for version, _ in versions):
+        ordered = sorted(((int(version.number), resource) for version, resource in versions), key=lambda pair: -pair[0])
+        return [resource for number, resource in ordered if number == ordered[0][0]]
+    times = [(version.updated, resource) for version, resource in versions if version.updated is not None]
+    if len(times) < len(versions):
+        return [resource for _, resource in versions]
+    times.sort(key=lambda pair: pair[0], reverse=True)
+    return [resource for moment, resource in times if moment == times[0][0]]

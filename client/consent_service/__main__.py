@@ -1,9 +1,0 @@
-"""Command line of the process: `python -m client.consent_service --dir DIR`."""
-
-from __future__ import annotations
-
-from client.consent_service.process import run
-from client.process import main
-
-if __name__ == "__main__":
-    main("consent_service", "Take revocations by gRPC.", run)

@@ -1,0 +1,187 @@
+"""The site's side of evidence: co-signs the coordinator's log, and attestations that agree with what it knows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import grpc
+from sqlalchemy.exc import SQLAlchemyError
+
+from client.evidence.event_log import SiteLog
+from client.evidence.replay import check_replay, kept
+from common.errors import EvidenceError, FedForgetError
+from common.evidence import dsse, statements
+from common.evidence.canonical import canonical
+from common.evidence.keys import PinnedKeys
+from common.platform.event_log.store import OWNER, SERVER_ORIGIN, Record, only, signed_by
+from common.protocol.coordination import coordination_pb2 as messages
+from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
+
+CALL_SECONDS = 10.0
+_TURNS = 3
+"""Calls for attestations at most: what is wanted, the answers, the signatures."""
+_WEIGHTS = "weights"
+
+_log = logging.getLogger("fedforget.evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Talks with the coordinator about both logs; `open` gives the site's for the length of a call."""
+
+    open: Callable[[], AbstractContextManager[SiteLog]]
+
+    def record(self) -> None:
+        """Bring the site's log up to its records; a failure is logged, as nothing else may wait for it."""
+        try:
+            with self.open() as site:
+                site.follow()
+        except FedForgetError as err:
+            _log.error("the log is not kept: %s", err)
+        except SQLAlchemyError as err:
+            _log.error("the log is not kept: the database failed (%s)", type(err).__name__)
+
+    def exchange(self, stub: CoordinationStub) -> None:
+        """Show and co-sign checkpoints, then answer for attestations and sign them.
+
+        What does not hold is logged and keeps nothing else from being done.
+
+        Raises:
+            grpc.RpcError: the coordinator does not answer; one that keeps no log is passed by.
+        """
+        try:
+            with self.open() as site:
+                site.follow()
+                exchange_checkpoints(site, stub)
+                exchange_attestations(site, stub)
+        except FedForgetError as err:
+            _log.error("no evidence is exchanged: %s", err)
+        except grpc.RpcError as err:
+            if not isinstance(err, grpc.Call):
+                raise
+            if err.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                _log.error("the coordinator refuses: %s", err.details())
+            elif err.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+
+
+def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
+    """Have the site's newest checkpoint co-signed, and co-sign the coordinator's if its log only grew.
+
+    Raises:
+        EvidenceError: the coordinator's log was cut short or forked; that is taken down in the site's own log.
+    """
+    key, coordinator, log = site.key(), site.coordinator(), site.log
+    cosigned, since = b"", 0
+    # The last call hands over the signature; one more where the coordinator knew another size than it was taken for.
+    for _ in range(_TURNS):
+        request = messages.ExchangeCheckpointRequest(since=since, cosigned=cosigned)
+        with site.session() as session:
+            known = log.peer(session, SERVER_ORIGIN)
+            request.seen = known.checkpoint.size if known else 0
+            newest = log.newest(session)
+            if newest is not None and not signed_by(newest, coordinator):
+                request.checkpoint = dsse.encode_envelope(only(newest, key.public))
+                if since <= len(log.leaves(session)):
+                    request.proof.extend(log.grown_since(session, since))
+        reply = stub.ExchangeCheckpoint(request, timeout=CALL_SECONDS)
+        before, since = since, reply.known
+        cosigned = _take(site, reply)
+        if not cosigned and (not request.checkpoint or reply.cosigned or since == before):
+            return
+
+
+def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
+    """Keep the coordinator's signature and give ours; empty where the coordinator has it."""
+    key, coordinator, log = site.key(), site.coordinator(), site.log
+    with site.session() as session:
+        if reply.cosigned:
+            log.take_signature(session, dsse.decode_envelope(reply.cosigned), key.public, coordinator)
+    if not reply.checkpoint:
+        return b""
+    envelope = dsse.decode_envelope(reply.checkpoint)
+    shown, has_ours = only(envelope, coordinator), signed_by(envelope, key.public)
+    try:
+        with site.session() as session:
+            known = log.peer(session, SERVER_ORIGIN)
+            if known and known.envelope.payload == shown.payload and not known.trouble and has_ours:
+                return b""
+            signed = log.cosign(session, SERVER_ORIGIN, shown, coordinator, key, tuple(reply.proof))
+    except EvidenceError as err:
+        _refuse(site, str(err))
+        raise
+    return dsse.encode_envelope(signed)
+
+
+def _refuse(site: SiteLog, reason: str) -> None:
+    with site.session() as session:
+        if site.log.distrust(session, SERVER_ORIGIN, reason):
+            document = canonical({"origin": SERVER_ORIGIN, "reason": reason})
+            source = f"refused:{site.log.random(16).hex()}"
+            site.log.append(session, [Record(source, "log-refused", document)], site.key())
+
+
+def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
+    """Say which revocations the versions adopted here answer, and sign the attestations that agree with it.
+
+    Raises:
+        EvidenceError: an attestation does not; the others are signed first.
+    """
+    request, refused = messages.ExchangeAttestationsRequest(), ""
+    for _ in range(_TURNS):
+        reply = stub.ExchangeAttestations(request, timeout=CALL_SECONDS)
+        request = messages.ExchangeAttestationsRequest()
+        with site.session() as session:
+            for campaign in reply.wanted:
+                ended = site.ended(session, campaign)
+                if ended is not None:
+                    digests = [bytes.fromhex(digest) for digest in _texts(ended["revocations"])]
+                    request.answers.add(campaign=campaign, revocations=digests)
+        for data in reply.waiting:
+            try:
+                request.signed.append(sign(site, data))
+            except EvidenceError as err:
+                refused = f"an attestation is not signed: {err}"
+        if not request.answers and not request.signed:
+            break
+    if refused:
+        raise EvidenceError(refused)
+
+
+def sign(site: SiteLog, data: bytes) -> bytes:
+    """An attestation with the site's signature below the coordinator's; the site's log keeps what it says.
+
+    Raises:
+        EvidenceError: it says something else than this site did, adopted, reported or answers.
+    """
+    envelope, key = dsse.decode_envelope(data), site.key()
+    dsse.verify(envelope, statements.PAYLOAD_TYPE, PinnedKeys.of([(OWNER, site.coordinator())]), {OWNER: 1})
+    files, unlearning = statements.read_unlearning(envelope.body)
+    if not unlearning.campaign.isdecimal():
+        raise EvidenceError("it names no campaign")
+    campaign = int(unlearning.campaign)
+    with site.session() as session:
+        ended = site.ended(session, campaign)
+        if ended is None:
+            raise EvidenceError(f"campaign {campaign} did not end here in a version that was adopted")
+        if ended["weights"] not in {file.sha256 for file in files if file.name == _WEIGHTS}:
+            raise EvidenceError(f"its weights are not those that were adopted here in campaign {campaign}")
+        if not set(_texts(ended["revocations"])) <= set(unlearning.revocations):
+            raise EvidenceError("it leaves out revocations of this site")
+        if (ended["how"] == "retrained") != (unlearning.method.name == "retrained"):
+            raise EvidenceError("it says otherwise how patients were forgotten")
+        mine = [figures.sha256 for figures in unlearning.figures if figures.site == site.name]
+        if not all(site.reported(session, campaign, digest) for digest in mine):
+            raise EvidenceError("it names figures that this site did not report")
+        for replay in unlearning.replays:
+            if replay.site == site.name:
+                check_replay(kept(site.folder, campaign), replay)
+        site.attested(session, envelope.body)
+    return dsse.encode_envelope(dsse.add_signature(envelope, key))
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []

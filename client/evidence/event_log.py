@@ -1,0 +1,322 @@
+"""The site's log: what its records hold of revocations, use and versions, each as a leaf that names nobody.
+
+It follows the records, as they are written first and durably: the ledger, what was used, what the campaign's end left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from client.database import LOG, HoldingRow
+from client.revocations.ledger_rows import standing_of
+from client.revocations.ledger_tables import AccessRow
+from client.revocations.revocation import OPEN, STATED_SOURCE, Standing, State, nobody_asked
+from client.revocations.vault import Vault
+from client.settings import SiteFolder
+from common.errors import EvidenceError, InputError
+from common.evidence import dsse
+from common.evidence.canonical import Json, canonical, parse_canonical
+from common.evidence.commitment import commitment
+from common.evidence.keys import PublicKey, SigningKey
+from common.evidence.log.log_checkpoint import Checkpoint
+from common.evidence.log.opened_leaf import open_leaf
+from common.evidence.schema import decode, encode, time_text
+from common.evidence.statements import (
+    PAYLOAD_TYPE,
+    Unlearning,
+    read_revocation,
+    read_unlearning,
+    revocation_statement,
+)
+from common.evidence.statements import Revocation as Statement
+from common.platform.event_log.store import Clock, EventLog, Record, only, origin_of, signed_by
+from common.platform.keys.private_keys import load_signing_key, read_public_key
+from common.platform.sql import drop_erased, transaction
+
+_ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended", "readmitted")
+"""Names before the receipt's in the vault."""
+_ATTESTED = "attested:"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLog:
+    """The log of the site in `folder`; opened where it is used."""
+
+    folder: SiteFolder
+    engine: Engine
+    clock: Clock
+
+    @property
+    def name(self) -> str:
+        """The site's."""
+        return self.folder.settings().name
+
+    @property
+    def log(self) -> EventLog:
+        """The log itself."""
+        return EventLog(LOG, origin_of(self.name), self.clock)
+
+    def key(self) -> SigningKey:
+        """The site's signing key; raises as `load_signing_key`."""
+        return load_signing_key(self.folder.signing_key, self.folder.passphrase)
+
+    def coordinator(self) -> PublicKey:
+        """The coordinator's, from the join bundle.
+
+        Raises:
+            InputError: the site has not joined.
+        """
+        return read_public_key(self.folder.coordinator_key, "join the federation first: fedforget-site join")
+
+    def session(self) -> AbstractContextManager[Session]:
+        """A transaction."""
+        return transaction(self.engine)
+
+    def follow(self) -> bool:
+        """Log what the records hold and the log does not; whether there was anything.
+
+        Raises:
+            InputError: the key cannot be read.
+        """
+        with self.session() as session:
+            # A revocation comes before all that follows from it; the rest in the order in which it happened.
+            later = sorted([*_access(session), *_holdings(session)], key=lambda dated: dated[0])
+            records = [*self._revocations(session), *_holds(session), *(record for _, record in later)]
+            return self.log.append(session, records, self.key())
+
+    def audited(self, campaign: int, digest: str, *, read_patients: bool) -> None:
+        """Log which figures were reported of a candidate, by digest, after the access that they come from.
+
+        Raises:
+            EvidenceError: they are of patients whom no access was opened for.
+        """
+        self.follow()
+        document = canonical({"campaign": campaign, "figures": digest})
+        with self.session() as session:
+            if read_patients and self.log.opened(session, f"access-opened:{campaign}") is None:
+                raise EvidenceError(f"campaign {campaign} audits patients to be forgotten without an access on record")
+            self.log.append(session, [Record(f"audited:{campaign}:{digest}", "audited", document)], self.key())
+
+    def reported(self, session: Session, campaign: int, digest: str) -> bool:
+        """Whether these figures were reported in that campaign."""
+        return self.log.opened(session, f"audited:{campaign}:{digest}") is not None
+
+    def adopted(self, campaign: int, version: str, weights: str, how: str, settled: frozenset[str]) -> None:
+        """Log that a campaign's version became the base, and which revocations it answers; the first call stands."""
+        self.follow()
+        with self.session() as session:
+            digests = sorted(self._answered(session, settled))
+            document: dict[str, Json] = {"campaign": campaign, "how": how, "version": version, "weights": weights}
+            document["revocations"] = [*digests]
+            record = Record(f"ended:{campaign}", how if digests else "adopted", canonical(document))
+            self.log.append(session, [record], self.key())
+
+    def attested(self, session: Session, statement: bytes) -> None:
+        """Log an attestation that the site signs, whole: of a campaign's figures it is all that stays here."""
+        _, unlearning = read_unlearning(statement)
+        source = f"{_ATTESTED}{unlearning.campaign}:{hashlib.sha256(statement).hexdigest()}"
+        self.log.append(session, [Record(source, "attested", statement)], self.key())
+
+    def attestations(self, session: Session) -> dict[int, tuple[str, Unlearning]]:
+        """What the site has signed, by campaign: SHA-256 of the statement, and what it says; the newest counts."""
+        found = [item for item in self.log.vault(session) if item.source.startswith(_ATTESTED)]
+        said = [(item.digest, read_unlearning(item.document)[1]) for item in found]
+        return {int(unlearning.campaign): (digest, unlearning) for digest, unlearning in said}
+
+    def statement(self, receipt: str) -> bytes:
+        """The signed statement that revocations were received under a receipt, which attestations answer by its digest.
+
+        It bears the steward's signature too, once he has given it.
+
+        Raises:
+            InputError: the log can open nothing about it.
+        """
+        with self.session() as session:
+            found = self.log.opened(session, f"revocation:{receipt}")
+            by_steward = self.log.opened(session, steward_source(receipt))
+        if found is None:
+            raise _not_open()
+        envelope = dsse.sign(PAYLOAD_TYPE, found.document, self.key())
+        value = None if by_steward is None else parse_canonical(by_steward.document)
+        if isinstance(value, dict):
+            added = dsse.Signature(str(value["keyid"]), str(value["sig"]))
+            both = sorted((*envelope.signatures, added), key=lambda signature: signature.keyid)
+            envelope = dsse.Envelope(envelope.payload, envelope.payload_type, tuple(both))
+        return dsse.encode_envelope(envelope)
+
+    def open_leaf(self, position: int) -> bytes:
+        """The file of a leaf with what it commits to, under the newest checkpoint that the coordinator co-signed.
+
+        Raises:
+            InputError: no such leaf, what it commits to was erased, or the coordinator does not know it yet.
+        """
+        ours, coordinator = self.key().public, self.coordinator()
+        with self.session() as session:
+            opened = next((item for item in self.log.vault(session) if item.position == position), None)
+            if opened is None:
+                raise InputError("no such leaf, or what it commits to was erased", remedy="see fedforget-site log show")
+            for envelope in self.log.checkpoints(session):
+                size = decode(Checkpoint, envelope.body).size
+                if size > position and signed_by(envelope, ours) and signed_by(envelope, coordinator):
+                    leaves = self.log.leaves(session)[:size]
+                    shown = only(envelope, ours, coordinator)
+                    return encode(open_leaf(shown, leaves, position, opened.document, opened.salt))
+        raise InputError("the coordinator has not co-signed this leaf yet", remedy="try again in a minute of `up`")
+
+    def erase(self, receipt: str) -> None:
+        """Forget what the log commits to about a receipt, and the form that came with it, for good.
+
+        Its leaves stay, and nobody can open them any more.
+
+        Raises:
+            InputError: the log holds nothing about it.
+        """
+        with self.session() as session:
+            erased = [self.log.erase(session, f"{kind}:{receipt}") for kind in _ABOUT_A_RECEIPT]
+        if self._forms.find(receipt) is not None:
+            erased.append(self._forms.erase(receipt))
+        if not any(erased):
+            raise _not_open()
+        drop_erased(self.engine)
+
+    def settled_before(self, moment: datetime) -> tuple[str, ...]:
+        """Receipts that came in before `moment`, wait for nothing any more and were not erased."""
+        with self.session() as session:
+            pending = {
+                receipt
+                for receipt, entries in _receipts(session).items()
+                if any(entry.state in OPEN for entry in entries.values())
+            }
+            statements = [item for item in self.log.vault(session) if item.source.startswith("revocation:")]
+        found = [read_revocation(item.document) for item in statements]
+        return tuple(r.request for r in found if r.received < time_text(moment) and r.request not in pending)
+
+    def ended(self, session: Session, campaign: int) -> dict[str, Json] | None:
+        """What was logged when a campaign's version was adopted."""
+        found = self.log.opened(session, f"ended:{campaign}")
+        value = None if found is None else parse_canonical(found.document)
+        return value if isinstance(value, dict) else None
+
+    def _answered(self, session: Session, pseudonyms: frozenset[str]) -> Iterator[str]:
+        """Digests of the statements about the receipts that these patients' revocations came with."""
+        for receipt, entries in _receipts(session).items():
+            if not pseudonyms.isdisjoint(entries):
+                found = self.log.opened(session, f"revocation:{receipt}")
+                if found is not None:
+                    yield found.digest
+
+    def _revocations(self, session: Session) -> Iterator[Record]:
+        receipts = {name: entries for name, entries in _receipts(session).items() if not _all_in_doubt(entries)}
+        known = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
+        for receipt, entries in receipts.items():
+            if f"revocation:{receipt}" in known:
+                continue
+            document = self._committed(session, receipt, entries)
+            yield Record(f"revocation:{receipt}", "revocation", _statement(self.name, receipt, entries, document))
+            stopped = canonical({"receipt": receipt, "use": "stopped"})
+            yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+        for receipt, entries in receipts.items():
+            if any(standing.state is State.READMITTED for standing in entries.values()):
+                yield Record(
+                    f"readmitted:{receipt}", "readmitted", canonical({"receipt": receipt, "use": "may begin anew"})
+                )
+
+    def _committed(self, session: Session, receipt: str, pseudonyms: Iterable[str]) -> str:
+        """Commitment to the form that came with a revocation, or else to what the ledger says of whom it is about."""
+        kept = self._forms.find(receipt)
+        if kept is not None:
+            return kept.commitment
+        # The salt stays in the vault under its own name: a proof about the leaf hands out another one.
+        salt = self.log.salt_of(session, f"consent:{receipt}")
+        return commitment(canonical({"patients": [*sorted(pseudonyms)], "receipt": receipt}), salt)
+
+    @property
+    def _forms(self) -> Vault:
+        return Vault(self.folder.vault, self.log.random)
+
+
+def steward_source(receipt: str) -> str:
+    """Name in the log of the steward's signature below the statement about a receipt."""
+    return f"steward:{receipt}"
+
+
+def _not_open() -> InputError:
+    return InputError("the log can open nothing about this receipt", remedy="see fedforget-site revocations list")
+
+
+def _receipts(session: Session) -> dict[str, dict[str, Standing]]:
+    found: dict[str, dict[str, Standing]] = {}
+    for standing in standing_of(session):
+        found.setdefault(standing.receipt, {})[standing.pseudonym] = standing
+    return found
+
+
+def _statement(site: str, receipt: str, entries: dict[str, Standing], document: str) -> bytes:
+    said = min(entries.values(), key=lambda standing: standing.number)
+    received = min(entry.received for entry in entries.values())
+    due = max(min(entry.due for entry in entries.values()), _second_after(received))
+    return revocation_statement(
+        Statement(
+            document=document,
+            request=receipt,
+            site=site,
+            source=STATED_SOURCE[said.source.kind],
+            kind=said.kind,
+            legal_basis=said.legal_basis,
+            requester=said.requester,
+            identity_check=said.identity_check,
+            modalities=("images", "reports") if said.scope == "all" else (said.scope,),
+            policies=said.policies,
+            received=time_text(received),
+            effective=time_text(said.effective),
+            due=time_text(due),
+        )
+    )
+
+
+def _all_in_doubt(entries: dict[str, Standing]) -> bool:
+    """Whether nobody has revoked under a receipt: it holds use because of a doubt, or did."""
+    return all(nobody_asked(s.receipt) and s.state in (State.ON_HOLD, State.REFUSED) for s in entries.values())
+
+
+def _holds(session: Session) -> Iterator[Record]:
+    for receipt, entries in _receipts(session).items():
+        if not nobody_asked(receipt):
+            continue
+        stopped = canonical({"receipt": receipt, "use": "on hold"})
+        yield Record(f"hold:{receipt}", "use-on-hold", stopped)
+        if all(standing.state is State.REFUSED for standing in entries.values()):
+            ended = canonical({"receipt": receipt, "use": "as before"})
+            yield Record(f"hold-ended:{receipt}", "use-resumed", ended)
+
+
+def _access(session: Session) -> Iterator[tuple[datetime, Record]]:
+    """Since when a campaign may read its patients, until when it could, and how much was deleted then."""
+    times = Counter[tuple[str, int]]()
+    for row in session.scalars(select(AccessRow).where(AccessRow.campaign > 0).order_by(AccessRow.id)).all():
+        document: dict[str, Json] = {"access": row.what, "campaign": row.campaign}
+        document |= {"patients": row.patients} if row.what == "opened" else {"purged": row.purged}
+        times[row.what, row.campaign] += 1
+        # The first time has the name that it always had, which tells what earlier releases have logged.
+        again = f":{times[row.what, row.campaign]}" if times[row.what, row.campaign] > 1 else ""
+        yield row.at, Record(f"access-{row.what}:{row.campaign}{again}", f"access-{row.what}", canonical(document))
+
+
+def _holdings(session: Session) -> Iterator[tuple[datetime, Record]]:
+    for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest)).all():
+        for kind, at in (("version-kept", row.received), ("purged", row.purged)):
+            if at is not None:
+                document = canonical({"at": time_text(at), "kind": kind, "version": row.name, "weights": row.digest})
+                yield at, Record(f"{kind}:{row.digest}:{time_text(at)}", kind, document)
+
+
+def _second_after(moment: datetime) -> datetime:
+    return moment + timedelta(seconds=1)

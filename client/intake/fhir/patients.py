@@ -1,0 +1,85 @@
+"""Whom the hospital's FHIR server means: its patients' ids against those of the cohort."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import ManifestError
+from common.learning.data.tables.table import Problems, read_table
+
+COLUMNS = ("fhir_patient", "patient_id")
+
+
+@dataclass(frozen=True, slots=True)
+class PatientMap:
+    """Ids of the cohort by ids of the FHIR server; None if both are the same."""
+
+    by_key: Mapping[str, str] | None = field(default=None, repr=False)
+    _keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+    def normal(self, key: str) -> str:
+        """The key under which a patient's consents are gathered; without a map, an identifier's system is left out."""
+        return key if self.by_key is not None else key.rpartition("|")[2]
+
+    def cohort_id(self, key: str) -> str | None:
+        """The patient's id in the cohort; None if the map does not name them."""
+        return key if self.by_key is None else self.by_key.get(key)
+
+    def keys(self, cohort_id: str) -> tuple[str, ...]:
+        """All keys of one patient: records that were merged are rows of the map with one `patient_id`."""
+        return (cohort_id,) if self.by_key is None else self._keys.get(cohort_id, ())
+
+
+def read_patient_map(path: Path) -> PatientMap:
+    """Read a CSV with `fhir_patient` (a logical id, or `system|value`) and `patient_id`.
+
+    Raises:
+        ManifestError: missing, malformed, an empty value, or one FHIR patient twice.
+    """
+    table = read_table(path, COLUMNS)
+    problems, by_key, keys = Problems(), dict[str, str](), defaultdict[str, list[str]](list)
+    for line, row in table:
+        key, patient = row["fhir_patient"], problems.identifier(row["patient_id"], "patient_id", table.place(line))
+        if not key or not patient:
+            problems.add(ManifestError("an empty value", where=table.place(line), remedy="fill it in"))
+        elif by_key.setdefault(key, patient) != patient:
+            problems.add(
+                ManifestError(
+                    "a FHIR patient who is two patients of the cohort",
+                    where=table.place(line),
+                    remedy="leave one of the rows",
+                )
+            )
+        else:
+            keys[patient].append(key)
+    problems.raise_any()
+    return PatientMap(by_key, {patient: tuple(found) for patient, found in keys.items()})
+
+
+class PatientMapFile:
+    """The map as it stands on disk; read again only when the file is another one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._found = PatientMap()
+
+    def now(self) -> PatientMap:
+        """Read anew if need be.
+
+        Raises:
+            ManifestError: see `read_patient_map`.
+        """
+        if self._path is None:
+            return self._found
+        try:
+            status = self._path.stat()
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        except OSError:
+            stamp = None
+        if stamp is None or stamp != self._seen:
+            self._found, self._seen = read_patient_map(self._path), stamp
+        return self._found

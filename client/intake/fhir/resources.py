@@ -1,0 +1,290 @@
+"""What comes in by FHIR, read as far as it is needed: one Consent, a notification, the parameters of a revocation.
+
+Of a Consent only what the rule weighs is kept: no name, no text, no reference to a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from client.consent.documents import UnreadableConsentError, VersionId, read_version
+from common.errors import InputError
+from common.learning.data.identifiers.identifiers import IdentifierError, normal
+
+Resource: TypeAlias = Mapping[str, Any]
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+"""https://hl7.org/fhir/R5/datatypes.html#id"""
+DEEPEST = 40
+_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Between which a server may have written a version."""
+_LONGEST_KEY = 400
+"""Characters of an identifier with its system."""
+_INSIDE = {"meta", "scope", "category", "policy", "policyRule", "policyBasis", "provision", "period", "code", "coding"}
+_INSIDE |= {"purpose"}
+_TEXTS = {"resourceType", "id", "versionId", "lastUpdated", "status", "system", "code", "uri", "type", "start", "end"}
+_TEXTS |= {"dateTime", "date", "decision", "url"}
+
+
+class UnusableResourceError(InputError):
+    """Something that is no FHIR resource of a kind that is taken here; says nothing of its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingConsent:
+    """One version of a Consent as it came in.
+
+    Attributes:
+        document: what the rule weighs of it.
+        digest: SHA-256 of all of it.
+        patients: names of the one patient, as the FHIR server knows them: a logical id, then `system|value` of each
+            identifier; empty if nobody can tell.
+    """
+
+    resource: str
+    version: str
+    updated: datetime | None
+    status: str
+    digest: str
+    document: dict[str, Any] = field(repr=False)
+    patients: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeRequest:
+    """Parameters of `$revokeConsent`; `patients` as in `IncomingConsent`."""
+
+    consent: str
+    patients: tuple[str, ...] = field(repr=False)
+
+
+def parse_json(content: bytes) -> dict[str, Any]:
+    """One JSON object of which every reader reads the same: no key twice, no NaN, not nested beyond reason.
+
+    Raises:
+        UnusableResourceError: anything else.
+    """
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        raise UnusableResourceError("not one JSON object in UTF-8 with every key once") from None
+    if not isinstance(value, dict) or is_deeper(value, DEEPEST):
+        raise UnusableResourceError("not one JSON object, or nested too deeply")
+    return value
+
+
+def read_incoming(resource: Resource, base: str = "") -> IncomingConsent:
+    """Read a Consent; one whose rules cannot be read is taken too, as the rule answers Unknown to it.
+
+    Args:
+        resource: as `parse_json` gives it.
+        base: of the hospital's FHIR server, whose absolute references are as good as relative ones.
+
+    Raises:
+        UnusableResourceError: no Consent, or without a proper id.
+    """
+    identity = resource.get("id")
+    if resource.get("resourceType") != "Consent" or not isinstance(identity, str) or not is_id(identity):
+        raise UnusableResourceError("not a Consent with an id as FHIR allows it")
+    try:
+        version = read_version(resource)
+    except UnreadableConsentError:
+        version = VersionId(identity, "", None)
+    status, document, updated = resource.get("status"), weighed(resource), version.updated
+    if updated is not None and not _EARLIEST <= updated <= _LATEST:
+        # A slip of somebody's pen, which would come before or after everything: its arrival takes its place.
+        updated = None
+        document["meta"] = {name: value for name, value in document["meta"].items() if name != "lastUpdated"}
+    return IncomingConsent(
+        identity,
+        version.number if is_id(version.number) else "",
+        updated,
+        status if isinstance(status, str) and len(status) <= 64 and status.isprintable() else "",
+        hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest(),
+        document,
+        persons_of(resource, base),
+    )
+
+
+def persons_of(resource: Resource, base: str) -> tuple[str, ...]:
+    """Whose consent it is, by each of the patient's names; see `IncomingConsent`."""
+    return _person(resource.get("patient", resource.get("subject")), base, resource.get("contained"))
+
+
+def is_id(value: object) -> bool:
+    """Is this a FHIR id? Neither `.` nor `..`, which the pattern allows and which an address takes for a folder."""
+    return isinstance(value, str) and bool(_ID.fullmatch(value)) and bool(value.strip("."))
+
+
+def with_id(resource: Resource) -> dict[str, Any]:
+    """A Consent that was sent without an id, as FHIR's create does, with one that its content gives it.
+
+    The same content has the same id, so that a request that is sent again creates nothing. What a server would have
+    written, `meta`, is left out.
+
+    Raises:
+        UnusableResourceError: no Consent.
+    """
+    if resource.get("resourceType") != "Consent":
+        raise UnusableResourceError("not a Consent")
+    content = {name: value for name, value in resource.items() if name not in ("id", "meta", "text")}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {**content, "id": f"created-{digest[:48]}"}
+
+
+def weighed(resource: Resource) -> dict[str, Any]:
+    """The elements that the rule weighs; of all others the name alone, which may tell R4 from R5."""
+    return {name: _kept(name, value) for name, value in resource.items()}
+
+
+def _weighed_basis(basis: Resource) -> dict[str, Any]:
+    """R5 names a policy by a URL, or by a reference to it, which may be by identifier."""
+    kept = weighed(basis)
+    reference = basis.get("reference")
+    if isinstance(reference, dict):
+        identifier = reference.get("identifier")
+        named = {"reference": reference.get("reference")}
+        if isinstance(identifier, dict):
+            named["identifier"] = {"value": identifier.get("value")}
+        kept["reference"] = {name: value for name, value in named.items() if isinstance(value, str | dict)}
+    return kept
+
+
+def notified(resource: Resource) -> tuple[Resource, ...]:
+    """Consents that a subscription's notification carries, which may be none.
+
+    A Consent itself (R4 rest-hook with a payload), or a Bundle whose first entry is the status of a topic-based
+    subscription: `SubscriptionStatus` in R5, `Parameters` in the backport to R4.
+
+    Raises:
+        UnusableResourceError: neither.
+    """
+    kind = resource.get("resourceType")
+    if kind == "Consent":
+        return (resource,)
+    if kind == "Bundle" and resource.get("type") in ("subscription-notification", "history"):
+        found = tuple(resources_in(resource))
+        if found and found[0].get("resourceType") in ("SubscriptionStatus", "Parameters"):
+            return tuple(entry for entry in found[1:] if entry.get("resourceType") == "Consent")
+    raise UnusableResourceError("neither a Consent nor a notification of a subscription")
+
+
+def resources_in(bundle: Resource) -> Iterator[Resource]:
+    """The resources of a Bundle's entries.
+
+    Raises:
+        UnusableResourceError: its entries are not a list of objects.
+    """
+    entries = bundle.get("entry", [])
+    if not isinstance(entries, list):
+        raise UnusableResourceError("the entries of a Bundle are not a list")
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise UnusableResourceError("an entry of a Bundle is not an object")
+        resource = entry.get("resource")
+        if isinstance(resource, dict):
+            yield resource
+
+
+def read_revoke_request(resource: Resource, base: str = "") -> RevokeRequest:
+    """Parameters `consent` and `patient`, each a reference (HL7 FAST, Scalable Consent Management).
+
+    Raises:
+        UnusableResourceError: one of them is missing or not to be understood.
+    """
+    items = resource.get("parameter")
+    if resource.get("resourceType") != "Parameters" or not isinstance(items, list):
+        raise UnusableResourceError("not Parameters")
+    values = {
+        item["name"]: item.get("valueReference")
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("name"), str)
+    }
+    patients = _person(values.get("patient"), base)
+    consent = _target(values.get("consent"), "Consent", base)
+    if consent is None or not patients:
+        raise UnusableResourceError("the parameters consent and patient must be references to one of each")
+    return RevokeRequest(consent, patients)
+
+
+def _person(value: object, base: str, contained: object = None) -> tuple[str, ...]:
+    """The logical id of a reference to this server, then `system|value` of the identifiers beside it.
+
+    A reference that only its sender can follow, such as `urn:uuid:`, one to another server or to a contained Patient,
+    leaves the identifiers, also those of that Patient.
+    """
+    if not isinstance(value, dict):
+        return ()
+    logical = _target(value, "Patient", base)
+    reference = value.get("reference")
+    identifiers = [value.get("identifier")]
+    if isinstance(reference, str) and reference.startswith("#"):
+        identifiers += _identifiers_of(contained, reference[1:])
+    keys = [logical, *(_identifier(one) for one in identifiers)]
+    return tuple(dict.fromkeys(key for key in keys if key is not None))
+
+
+def _identifiers_of(contained: object, identity: str) -> list[object]:
+    """Those of a contained resource."""
+    inner = [one for one in contained if isinstance(one, dict)] if isinstance(contained, list) else []
+    found = [one.get("identifier") for one in inner if one.get("id") == identity]
+    return [identifier for some in found if isinstance(some, list) for identifier in some]
+
+
+def _identifier(value: object) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    system, number = value.get("system", ""), value.get("value")
+    if not isinstance(system, str) or not isinstance(number, str):
+        return None
+    try:
+        key = f"{system.strip()}|{normal(number, shortened=True)}"
+    except IdentifierError:
+        return None
+    return key if len(key) <= _LONGEST_KEY and key.isprintable() else None
+
+
+def _target(value: object, kind: str, base: str) -> str | None:
+    """The id in a reference to a resource of a kind, on this server."""
+    reference = value.get("reference") if isinstance(value, dict) else None
+    if not isinstance(reference, str):
+        return None
+    if base and reference.startswith(f"{base}/"):
+        reference = reference[len(base) + 1 :]
+    parts = reference.split("/")
+    if parts[2:3] == ["_history"]:
+        parts = parts[:2]
+    return parts[1] if len(parts) == 2 and parts[0] == kind and is_id(parts[1]) else None
+
+
+def _kept(name: str, value: Any) -> Any:
+    if name == "policyBasis" and isinstance(value, dict):
+        return _weighed_basis(value)
+    if name in _INSIDE and isinstance(value, dict):
+        return weighed(value)
+    if name in _INSIDE and isinstance(value, list):
+        return [weighed(item) if isinstance(item, dict) else None for item in value]
+    return value if name in _TEXTS and isinstance(value, str) else None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _refused(text: str) -> Any:
+    raise ValueError(text)
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Is a parsed value nested deeper than so many levels?"""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(is_deeper(item, levels - 1) for item in inner)

@@ -1,0 +1,287 @@
+"""Consents by version in the site's database, what was decided of them, and how far a FHIR server was read.
+
+A version is on the disk before its receipt is given, and is never changed. Patients stand in it under pseudonyms; their
+identifiers are sealed in one table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from client.database import PatientRow
+from client.intake.fhir.resources import IncomingConsent
+from client.intake.fhir.store.keys import add_other_keys
+from client.intake.fhir.store.tables import ConsentRow, DecisionRow, OtherKeyRow, ServerRow
+from client.intake.fhir.weighing import KnownVersion
+from client.revocations.revocation import Source
+from client.revocations.tombstones.pseudonyms import Pseudonyms
+from common.platform.sql import transaction
+
+AnswerName = Literal["permit", "deny", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A version that is on the disk.
+
+    Attributes:
+        patient: the pseudonym.
+    """
+
+    resource: str
+    version: str
+    patient: str
+    receipt: str
+    received: datetime
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest version of a consent.
+
+    Attributes:
+        last_update: of any of its versions.
+    """
+
+    kept: Kept
+    document: dict[str, Any] = field(repr=False)
+    last_update: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StewardItem:
+    """A patient whose consents a person must look at; found by the consent's id in the hospital's own system.
+
+    Attributes:
+        patient: their identifier, None where the consent names nobody.
+    """
+
+    consent: str
+    version: str
+    reason: str
+    since: datetime
+    patient: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a FHIR server was read."""
+
+    cursor: datetime | None = None
+    baseline: datetime | None = None
+    pulled: datetime | None = None
+    reconciled: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Numbers for `fhir status`.
+
+    Attributes:
+        unmapped: patients who withdrew and whom the patient map does not name (yet).
+    """
+
+    versions: int
+    patients: int
+    permit: int
+    deny: int
+    unknown: int
+    revoked: int
+    unmapped: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentStore:
+    """The tables, in the database behind `engine`."""
+
+    engine: Engine
+    pseudonyms: Pseudonyms
+
+    def keep(self, incoming: Sequence[IncomingConsent], at: datetime) -> tuple[Kept, ...]:
+        """Write down versions, all or none; one that is known gets the receipt that it got first."""
+        with transaction(self.engine) as session:
+            return tuple(self._keep(session, version, at) for version in incoming)
+
+    def newest(self, resource: str) -> Newest | None:
+        """The newest version of a consent."""
+        with transaction(self.engine) as session:
+            rows = [*session.scalars(select(ConsentRow).where(ConsentRow.resource == resource))]
+            if not rows:
+                return None
+            row = max(rows, key=_age)
+            kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
+            return Newest(kept, row.document, max(each.updated or each.received for each in rows))
+
+    def known_versions(self, resource: str) -> dict[str, datetime]:
+        """The versions of a consent that are known, and when each was written."""
+        with transaction(self.engine) as session:
+            rows = session.scalars(select(ConsentRow).where(ConsentRow.resource == resource))
+            return {row.version: row.updated or row.received for row in rows}
+
+    def resources(self) -> frozenset[str]:
+        """Ids of all consents."""
+        with transaction(self.engine) as session:
+            return frozenset(session.scalars(select(ConsentRow.resource).distinct()))
+
+    def has_other_keys(self) -> bool:
+        """Whether some patients lie under one of several names, as none of them was known."""
+        with transaction(self.engine) as session:
+            return session.scalar(select(OtherKeyRow.patient).limit(1)) is not None
+
+    def unweighed(self) -> tuple[str, ...]:
+        """Pseudonyms of those with a version that was not weighed."""
+        with transaction(self.engine) as session:
+            return tuple(session.scalars(select(ConsentRow.patient).where(ConsentRow.weighed.is_(None)).distinct()))
+
+    def waiting(self) -> dict[str, str]:
+        """Pseudonyms and identifiers of those whose withdrawal is no revocation yet, as the map did not name them."""
+        with transaction(self.engine) as session:
+            rows = session.execute(
+                select(PatientRow.patient, PatientRow.sealed)
+                .join(DecisionRow, DecisionRow.patient == PatientRow.patient)
+                .where(DecisionRow.receipt.is_not(None), DecisionRow.recorded.is_(None))
+            )
+            return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
+
+    def unknown(self) -> frozenset[str]:
+        """Pseudonyms of those whose consents the rule could not judge."""
+        with transaction(self.engine) as session:
+            return frozenset(session.scalars(select(DecisionRow.patient).where(DecisionRow.answer == "unknown")))
+
+    def source(self, session: Session, receipt: str) -> Source:
+        """The version that a receipt was given for, as the ledger names it."""
+        row = session.scalar(select(ConsentRow).where(ConsentRow.receipt == receipt).limit(1))
+        return Source("fhir", receipt) if row is None else Source("fhir", row.resource, row.version, row.digest)
+
+    def identifier(self, session: Session, patient: str) -> str | None:
+        """The identifier behind a pseudonym; None where the consent named nobody."""
+        row = session.get(PatientRow, patient)
+        return None if row is None else self.pseudonyms.unseal(patient, row.sealed)
+
+    def versions(self, session: Session, patients: Collection[str]) -> tuple[KnownVersion, ...]:
+        """All versions of these pseudonyms' consents."""
+        rows = session.scalars(select(ConsentRow).where(ConsentRow.patient.in_(patients)))
+        return tuple(
+            KnownVersion(
+                row.resource, row.version, row.updated, row.received, row.receipt, row.weighed is None, row.document
+            )
+            for row in rows
+        )
+
+    def mark_weighed(self, session: Session, patients: Collection[str], at: datetime) -> None:
+        """All versions that these pseudonyms now have were taken into account."""
+        session.execute(
+            update(ConsentRow).where(ConsentRow.patient.in_(patients), ConsentRow.weighed.is_(None)).values(weighed=at)
+        )
+
+    def baseline(self) -> datetime | None:
+        """From when on every withdrawal is to be seen; None where no FHIR server was read."""
+        with transaction(self.engine) as session:
+            return session.scalar(select(func.min(ServerRow.baseline)))
+
+    def progress(self, base: str) -> Progress:
+        """How far a server was read."""
+        with transaction(self.engine) as session:
+            row = session.get(ServerRow, base)
+            return Progress(row.cursor, row.baseline, row.pulled, row.reconciled) if row else Progress()
+
+    def set_progress(self, base: str, progress: Progress) -> None:
+        """Remember how far a server was read."""
+        with transaction(self.engine) as session:
+            session.merge(
+                ServerRow(
+                    base=base,
+                    cursor=progress.cursor,
+                    baseline=progress.baseline,
+                    pulled=progress.pulled,
+                    reconciled=progress.reconciled,
+                )
+            )
+
+    def steward_list(self) -> tuple[StewardItem, ...]:
+        """Everything that only a person can decide, the oldest first, also of patients of no cohort."""
+        with transaction(self.engine) as session:
+            again = (DecisionRow.answer == "permit") & DecisionRow.receipt.is_not(None)
+            unmapped = DecisionRow.receipt.is_not(None) & DecisionRow.recorded.is_(None)
+            rows = session.scalars(
+                select(DecisionRow)
+                .where(or_(DecisionRow.answer == "unknown", again, unmapped))
+                .order_by(DecisionRow.at, DecisionRow.resource)
+            )
+            return tuple(
+                StewardItem(row.resource, row.version, _why(row), row.at, self.identifier(session, row.patient))
+                for row in rows
+            )
+
+    def tally(self) -> Tally:
+        """Numbers."""
+        with transaction(self.engine) as session:
+            versions = session.scalar(select(func.count()).select_from(ConsentRow)) or 0
+            rows = [*session.scalars(select(DecisionRow))]
+        answers = Counter(row.answer for row in rows)
+        return Tally(
+            versions,
+            len(rows),
+            answers["permit"],
+            answers["deny"],
+            answers["unknown"],
+            sum(row.recorded is not None for row in rows),
+            sum(map(_waits, rows)),
+        )
+
+    def _keep(self, session: Session, incoming: IncomingConsent, at: datetime) -> Kept:
+        key = (incoming.resource, incoming.version, incoming.digest)
+        row = session.get(ConsentRow, key)
+        is_new = row is None
+        if row is None:
+            first, *others = incoming.patients or (None,)
+            patient = self.pseudonyms.of(f"Consent/{incoming.resource}" if first is None else first)
+            if first is not None and session.get(PatientRow, patient) is None:
+                session.add(PatientRow(patient=patient, sealed=self.pseudonyms.seal(first)))
+            add_other_keys(session, self.pseudonyms, patient, [key for key in others if key is not None])
+            row = ConsentRow(
+                resource=incoming.resource,
+                version=incoming.version,
+                digest=incoming.digest,
+                patient=patient,
+                status=incoming.status,
+                updated=incoming.updated,
+                received=at,
+                receipt=self.pseudonyms.receipt(*key),
+                document=incoming.document,
+                weighed=None,
+            )
+            session.add(row)
+            session.flush()
+        elif _but_meta(row.document) != _but_meta(incoming.document):
+            # Kept by an earlier version, which read less of it.
+            row.document, row.weighed = {**incoming.document, "meta": row.document.get("meta")}, None
+        return Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new)
+
+
+def _but_meta(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "meta"}
+
+
+def _age(row: ConsentRow) -> tuple[bool, int, datetime]:
+    """Ascending with the version; ones without a number come after those that they were made from."""
+    numbered = row.version.isdecimal()
+    return (not numbered, int(row.version) if numbered else 0, row.updated or row.received)
+
+
+def _waits(row: DecisionRow) -> bool:
+    return row.receipt is not None and row.recorded is None
+
+
+def _why(row: DecisionRow) -> str:
+    if _waits(row):
+        return "withdrawn, and it names nobody who is known"
+    return "consented again after a withdrawal: stays excluded" if row.answer == "permit" else row.reason

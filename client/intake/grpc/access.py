@@ -1,0 +1,98 @@
+"""Who calls, and what they may do: the client certificate says it, against the roles in `site.toml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
+
+import grpc
+from cryptography import x509
+
+from client.settings import Role
+from common.platform.keys.certificates import certificate_fingerprint, common_name
+
+MAY: Mapping[str, frozenset[Role]] = MappingProxyType(
+    {
+        "RevokeConsent": frozenset({"steward", "ehr"}),
+        "GetRevocation": frozenset({"steward", "ehr", "auditor"}),
+        "ListRevocations": frozenset({"steward", "auditor"}),
+        "WatchRevocation": frozenset({"steward", "auditor"}),
+        "CheckPermission": frozenset({"steward", "ehr"}),
+    }
+)
+"""Roles by method."""
+
+
+class Refusal(Exception):
+    """An answer other than the one that was hoped for; its text goes to the caller, and names nobody."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client with a role.
+
+    Attributes:
+        name: the common name of its certificate.
+        fingerprint: of its certificate.
+    """
+
+    name: str
+    role: Role
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    common: str
+    all: frozenset[str]
+    fingerprint: str
+    first: datetime
+    last: datetime
+
+
+def caller_of(pem: bytes, roles: Mapping[str, Role], withdrawn: frozenset[str], now: datetime) -> Caller:
+    """Who shows the certificate `pem`, which TLS has verified when the connection was made.
+
+    Raises:
+        Refusal: it was withdrawn or has expired since, or its names have no role or more than one.
+    """
+    names = _names(pem)
+    if not names.first <= now <= names.last:
+        raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "this certificate has expired, or is not valid yet")
+    if names.fingerprint in withdrawn:
+        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate was withdrawn")
+    found = {roles[name] for name in names.all if name in roles}
+    if len(found) != 1 or not names.common:
+        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate gives no role here, or more than one")
+    return Caller(names.common, found.pop(), names.fingerprint)
+
+
+def check_may(caller: Caller, method: str) -> None:
+    """Raise a `Refusal` unless the caller's role may call `method` of the service."""
+    if caller.role not in MAY[method]:
+        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, f"the role {caller.role} may not call {method}")
+
+
+@lru_cache(maxsize=256)
+def _names(pem: bytes) -> _Names:
+    certificate = x509.load_pem_x509_certificate(pem)
+    common = common_name(certificate)
+    found = {f"CN={common}"} if common else set()
+    try:
+        more = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        pass
+    else:
+        found.update(more.get_values_for_type(x509.UniformResourceIdentifier))
+        found.update(more.get_values_for_type(x509.DNSName))
+    fingerprint = certificate_fingerprint(certificate)
+    return _Names(
+        common, frozenset(found), fingerprint, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    )

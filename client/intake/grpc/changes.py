@@ -1,0 +1,72 @@
+"""Reads of the ledger that the service pages and streams: by number, so that nothing is missed or told twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from client.account.summary import Summary, summarised
+from client.revocations.ledger_rows import standing_of
+from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
+from client.revocations.revocation import Source, Standing
+from common.platform.sql import reading
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of one revocation; `sequence` grows with every step of the ledger."""
+
+    sequence: int
+    receipt: str
+    revocation: int
+    state: str
+    at: datetime
+    due: datetime
+
+
+def changes_after(engine: Engine, sequence: int, receipt: str, at_most: int) -> list[Change]:
+    """The next steps after a number, of one receipt, or of all where it is empty."""
+    step = RevocationEventRow
+    query = (
+        select(step.id, RevocationRow.receipt, step.revocation, step.state, step.at, step.due)
+        .join(RevocationRow, RevocationRow.id == step.revocation)
+        .where(step.id > sequence, *([RevocationRow.receipt == receipt] if receipt else []))
+        .order_by(step.id)
+        .limit(at_most)
+    )
+    with reading(engine) as session:
+        return [Change(*row) for row in session.execute(query)]
+
+
+def newest_change(engine: Engine) -> int:
+    """Number of the newest step; 0 of an empty ledger."""
+    with reading(engine) as session:
+        return session.scalar(select(func.max(RevocationEventRow.id))) or 0
+
+
+def page_after(engine: Engine, number: int, size: int) -> tuple[Summary, ...]:
+    """The next receipts after a revocation's number, in the order in which they were recorded."""
+    earlier = aliased(RevocationRow)
+    is_first = ~exists().where(earlier.receipt == RevocationRow.receipt, earlier.id < RevocationRow.id)
+    first = select(RevocationRow.receipt).where(RevocationRow.id > number, is_first)
+    with reading(engine) as session:
+        receipts = [*session.scalars(first.order_by(RevocationRow.id).limit(size))]
+        return summarised(standing_of(session, RevocationRow.receipt.in_(receipts)))
+
+
+def of_receipt(session: Session, receipt: str) -> list[Standing]:
+    """The revocations of a receipt."""
+    return standing_of(session, RevocationRow.receipt == receipt)
+
+
+def of_source(session: Session, source: Source) -> list[Standing]:
+    """The revocations that came from one source and version."""
+    return standing_of(
+        session,
+        RevocationRow.source_kind == source.kind,
+        RevocationRow.source_id == source.id,
+        RevocationRow.source_version == source.version,
+    )

@@ -1,0 +1,101 @@
+"""Whom a client asks for in vain: a few are mistakes, many are somebody who tries out names.
+
+Each client may ask for some people who are not known here, or may not be used; then nothing is answered to it about
+anybody, known or not, until its budget has grown again. Revocations of people who are known are always taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+from pydantic import BaseModel, ValidationError
+
+from client.intake.grpc.access import Caller, Refusal
+from common.errors import OutputError
+from common.files import write_durable
+from common.platform.listening.rate_limit import RateLimit
+
+ENUMERATION_FILE = "enumeration.json"
+BURST, PER_HOUR = 200.0, 60.0
+_MOST_REMEMBERED = 10_000
+_BETWEEN = timedelta(minutes=1)
+
+_log = logging.getLogger("fedforget.consent")
+
+
+class Enumerations(BaseModel):
+    """When each client, by the name in its certificate, last spent its budget; for the doctor."""
+
+    last: dict[str, datetime] = {}
+
+
+def read_enumerations(path: Path) -> Enumerations:
+    """What was noted; nothing where the file is missing or damaged."""
+    try:
+        return Enumerations.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return Enumerations()
+
+
+class Lookups:
+    """The budgets of all clients; threads may share it.
+
+    Args:
+        burst: people whom a client may ask for in vain after a rest.
+        per_hour: and in the long run.
+        clock: the time.
+        file: where spent budgets are noted.
+    """
+
+    def __init__(
+        self,
+        burst: float = BURST,
+        per_hour: float = PER_HOUR,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        file: Path | None = None,
+    ) -> None:
+        self._limit, self._clock, self._file = RateLimit(burst, per_hour / 3600), clock, file
+        self._asked: dict[str, dict[str, None]] = {}
+        self._told: dict[str, datetime] = {}
+        self._lock = threading.Lock()
+
+    def check(self, caller: Caller) -> None:
+        """Raise a `Refusal` if the caller's budget is spent; it is the same for whomever it asks."""
+        if not self._limit.has_left(caller.fingerprint, self._clock()):
+            self._note(caller)
+            raise Refusal(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "too many questions about people who are not known or not permitted here; wait, or ask the steward",
+            )
+
+    def in_vain(self, caller: Caller, pseudonym: str) -> None:
+        """The caller was told no about somebody; about the same one again costs nothing."""
+        with self._lock:
+            asked = self._asked.setdefault(caller.fingerprint, {})
+            if pseudonym in asked:
+                return
+            asked[pseudonym] = None
+            if len(asked) > _MOST_REMEMBERED:
+                del asked[next(iter(asked))]
+        if not self._limit.allows(caller.fingerprint, self._clock()):
+            self._note(caller)
+
+    def _note(self, caller: Caller) -> None:
+        now = self._clock()
+        with self._lock:
+            if now - self._told.get(caller.name, datetime.min.replace(tzinfo=UTC)) < _BETWEEN:
+                return
+            self._told[caller.name] = now
+            _log.warning("the client %s asks for many people in vain: does it try out names?", caller.name)
+            if self._file is not None:
+                found = read_enumerations(self._file)
+                found.last[caller.name] = now
+                try:
+                    write_durable(self._file, found.model_dump_json().encode())
+                except OutputError as err:
+                    _log.error("cannot be noted: %s", err)

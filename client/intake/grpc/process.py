@@ -1,0 +1,171 @@
+"""The process that `fedforget-site up` keeps alive where `[consent_service]` is enabled. It starts without torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import ssl
+import tempfile
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from client.intake.grpc.authority import WITHDRAWN_FILE, withdrawn
+from client.intake.grpc.gate import SERVICE, STREAMS, Gate
+from client.intake.grpc.lookups import ENUMERATION_FILE, Lookups
+from client.intake.grpc.requests import MOST_BYTES
+from client.intake.grpc.service import Consents
+from client.intake.grpc_api.consent_pb2_grpc import add_ConsentServiceServicer_to_server
+from client.intake.permission import permissions_of
+from client.revocations.opening import open_ledger
+from client.revocations.vault import Vault
+from client.settings import ConsentServiceConfig, SiteFolder
+from common.errors import InputError, UnavailableError
+from common.files import read_private
+from common.platform.listening import grpc_server
+from common.platform.listening.front_door import FrontDoor
+from common.platform.listening.listener import bound
+from common.platform.listening.rate_limit import RateLimit
+
+_FIELDS_BYTES = 2**14
+_WORKERS = 8
+_LOOK_SECONDS = 0.5
+_LONGEST_SOCKET = 100
+_GRACE_SECONDS = 2.0
+
+_log = logging.getLogger("fedforget.consent")
+
+
+class WithdrawnFile:
+    """The withdrawn certificates as they stand on disk; read again only when the file is another one."""
+
+    def __init__(self, folder: SiteFolder) -> None:
+        self._folder = folder
+        self._seen: tuple[int, int, int] | None = None
+        self._found = frozenset[str]()
+
+    def now(self) -> frozenset[str]:
+        """Read anew if need be; raises as `withdrawn`."""
+        try:
+            status = (self._folder.consent_service / WITHDRAWN_FILE).stat()
+        except FileNotFoundError:
+            return self._found
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if stamp != self._seen:
+            self._found, self._seen = withdrawn(self._folder), stamp
+        return self._found
+
+
+def run(folder: SiteFolder) -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        InputError: settings, a certificate, a key, the secret of the pseudonyms or the database.
+        UnavailableError: the port is taken, or the database does not answer.
+    """
+    config, stopping = folder.settings().consent_service, threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with open_ledger(folder) as ledger:
+        limit = RateLimit(config.burst, config.calls_per_second)
+        gate = Gate(config.roles, WithdrawnFile(folder).now, limit, ledger.clock)
+        vault = Vault(folder.vault, secrets.token_bytes)
+        lookups = Lookups(
+            config.unknown_burst, config.unknown_per_hour, ledger.clock, folder.consent_service / ENUMERATION_FILE
+        )
+        consents = Consents(ledger, permissions_of(ledger), vault, gate, stopping, lookups)
+        server, port = start(folder, config, consents)
+        _log.info("listening at %s:%d", config.host, port)
+        # A signal that comes just before a wait without an end would be seen after it alone.
+        while not stopping.wait(_LOOK_SECONDS):
+            pass
+        server.stop(_GRACE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The service, and what stands in front of it."""
+
+    server: grpc.Server
+    door: FrontDoor
+
+    def stop(self, grace: float) -> None:
+        """End it; calls under way have so many seconds."""
+        self.server.stop(grace).wait()
+        self.door.close()
+
+
+def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) -> tuple[Served, int]:
+    """Serve; returns what runs and its port.
+
+    Raises:
+        InputError: a certificate or a key is missing, damaged or does not fit, or others can read the key.
+        UnavailableError: the port is taken.
+    """
+    certificate, key, ca = (folder.root / name for name in (config.certificate, config.key, config.client_ca))
+    private = read_private(key)
+    _check_pair(certificate, key, ca)
+
+    def register(server: grpc.Server) -> None:
+        add_ConsentServiceServicer_to_server(consents, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+    # gRPC itself counts no addresses: it listens where only this user comes, and the front door passes on to it.
+    inside = _inside(folder)
+    taken = UnavailableError(f"cannot listen at {config.host}:{config.port}: is another process there?")
+    try:
+        listener = bound(config.host, config.port, config.connections_per_address)
+    except OSError:
+        raise taken from None
+    with ExitStack() as undo:
+        undo.enter_context(listener)
+        server, _ = grpc_server.serve(
+            register,
+            SERVICE,
+            f"unix:{inside}",
+            certificate=certificate.read_bytes(),
+            key=private,
+            ca=ca.read_bytes(),
+            max_message_bytes=MOST_BYTES + _FIELDS_BYTES,
+            workers=_WORKERS + STREAMS,
+            interceptors=[consents.gate],
+        )
+        undo.callback(server.stop, None)
+        try:
+            # Last of all: who can connect is served.
+            listener.listen()
+        except OSError:
+            raise taken from None
+        port = listener.getsockname()[1]
+        served = Served(server, FrontDoor(listener, inside))
+        undo.pop_all()
+    return served, port
+
+
+def _inside(folder: SiteFolder) -> str:
+    """Where gRPC listens; a deep folder has no room for the address of a socket, which is of 107 bytes at most."""
+    path = folder.consent_service.resolve() / "inside.sock"
+    if path.parent.is_dir() and len(os.fsencode(path)) <= _LONGEST_SOCKET:
+        return str(path)
+    return f"{tempfile.mkdtemp(prefix='fedforget-')}/inside.sock"
+
+
+def _check_pair(certificate: Path, key: Path, ca: Path) -> None:
+    """What gRPC would only log."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_verify_locations(ca)
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError):
+        raise InputError(
+            "certificate, key and authority cannot be used together",
+            where=str(certificate.parent),
+            remedy="fedforget-site consent-client init",
+        ) from None

@@ -1,0 +1,99 @@
+"""A revocation as the consent office hands it in, with its form: the form is in the vault before the ledger has it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from client.consent.kinds import Kind
+from client.intake.permission import Permissions
+from client.revocations.ledger import Ledger
+from client.revocations.revocation import Receipt, Request, Scope, Source
+from client.revocations.vault import Vault
+from common.errors import InputError, RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the office says about a revocation; texts name nobody.
+
+    Attributes:
+        received: when the hospital had it.
+        policies: codes of the consent policies withdrawn; none means all.
+        kind: what is asked for.
+        legal_basis: of it; empty: the usual one of the kind.
+        steward: who records it; the second approver must be another.
+        identity: what that name is bound to, see `common.platform.actor`.
+        document: the signed form, empty if there is none.
+    """
+
+    received: datetime
+    scope: Scope = "all"
+    policies: tuple[str, ...] = ()
+    kind: Kind = "withdrawal"
+    legal_basis: str = ""
+    requester: str = "patient"
+    identity_check: str = "not recorded"
+    steward: str = ""
+    identity: str = ""
+    document: bytes = field(default=b"", repr=False)
+
+
+def hand_in(
+    ledger: Ledger,
+    permissions: Permissions | None,
+    vault: Vault,
+    patients: Collection[str],
+    form: Form,
+    receipt: str,
+    *,
+    also_unknown: bool = False,
+) -> Receipt:
+    """Record a revocation of one patient or of a list; everything is on the disk when this returns.
+
+    Args:
+        permissions: knows the consents that are on file, where the site has any.
+        receipt: a new number, for a request that has none from an attempt that was cut short.
+
+    Raises:
+        DiskFullError: says what was recorded; the same request again gets the same receipt.
+        InputError: nothing is recorded: unknown patients, a date in the future or before the first consent, a file.
+        RefusedError: two people must deal with it, and nobody says who the first is.
+    """
+    now = ledger.clock()
+    if form.received > now:
+        raise InputError("lies in the future", where="received", remedy="give the day on which it came in")
+    if ledger.two_person and not form.steward.strip():
+        raise RefusedError("a second person must approve here: say who records it")
+    if permissions is not None:
+        permissions.check_after_consent(patients, form.received)
+    request = Request(
+        source=Source("cli", receipt),
+        receipt=receipt,
+        received=form.received,
+        scope=form.scope,
+        policies=form.policies,
+        kind=form.kind,
+        legal_basis=form.legal_basis,
+        requester=form.requester,
+        identity_check=form.identity_check,
+        steward=form.steward,
+        identity=form.identity,
+    )
+    recorded = ""
+    try:
+        with ledger.writing() as writing:
+            request = ledger.begun_before(writing, request, patients)
+            receipt = request.receipt
+            if form.document:
+                request = replace(request, source=replace(request.source, digest=vault.keep(receipt, form.document)))
+            made = ledger.add(writing, request, patients, also_unknown=also_unknown)
+        recorded = made.receipt
+        return made
+    finally:
+        # Nothing points at the form where the patients had all revoked before, or nothing was recorded.
+        if form.document and recorded == receipt:
+            vault.settle(receipt)
+        elif form.document:
+            vault.erase(receipt)

@@ -1,0 +1,86 @@
+"""Which app bundles may run at this site: the installed FedForget's own, and those named in `site.toml`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from client.settings import SiteSettings
+from common.errors import ConfigError, InputError
+from common.files import write_text
+from common.protocol.bundle import installed_bundle, parse_digest
+from common.settings import parse, read_toml
+
+_KEY = "approved_bundles"
+_ARRAY = re.compile(rf"^{_KEY}[ \t]*=[ \t]*\[", re.MULTILINE)
+_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
+
+
+def approved_digests(settings: SiteSettings) -> frozenset[str]:
+    """SHA-256 of every bundle that may run here.
+
+    Raises:
+        InputError: one in `site.toml` is not a digest.
+    """
+    return frozenset({installed_bundle().digest, *map(parse_digest, settings.approved_bundles)})
+
+
+def approve(path: Path, digest: str) -> bool:
+    """Add a digest to the `site.toml` at `path`, comments kept; False when it was approved already."""
+    wanted, text = parse_digest(digest), _read(path)
+    old = _listed(path)
+    if wanted in {parse_digest(entry) for entry in old}:
+        return False
+    opening = _ARRAY.search(text)
+    if opening:
+        changed = f'{text[: opening.end()]}\n    "{wanted}",{text[opening.end() :]}'
+    else:
+        table = _TABLE.search(text)
+        at = table.start() if table else len(text)
+        before = text[:at] if not text[:at] or text[:at].endswith("\n") else f"{text[:at]}\n"
+        changed = f'{before}{_KEY} = [\n    "{wanted}",\n]\n{text[at:]}'
+    _write(path, text, changed, [wanted, *old])
+    return True
+
+
+def withdraw(path: Path, digest: str) -> bool:
+    """Take a digest out of the `site.toml` at `path`, comments kept; False when it was not there.
+
+    Raises:
+        InputError: it is the installed FedForget's own, which needs no entry: a site that does not want it stops.
+    """
+    unwanted, text = parse_digest(digest), _read(path)
+    if unwanted == installed_bundle().digest:
+        raise InputError(
+            "this is the installed FedForget's own bundle", remedy="stop the site, or install another version"
+        )
+    old = _listed(path)
+    left = [entry for entry in old if parse_digest(entry) != unwanted]
+    if left == old:
+        return False
+    entry = re.compile(rf"""[ \t]*(["'])(sha256:)?{unwanted}\1[ \t]*,?[ \t]*(#[^\n]*)?\n?""", re.IGNORECASE)
+    _write(path, text, entry.sub("", text), left)
+    return True
+
+
+def _read(path: Path) -> str:
+    parse(SiteSettings, read_toml(path), str(path))
+    return path.read_text(encoding="utf-8")
+
+
+def _listed(path: Path) -> list[str]:
+    return list(read_toml(path).get(_KEY, []))
+
+
+def _write(path: Path, text: str, changed: str, listed: list[str]) -> None:
+    """Write the changed text if it says exactly what was wanted and nothing else changed."""
+    try:
+        fits = tomllib.loads(changed) == {**tomllib.loads(text), _KEY: listed}
+    except tomllib.TOMLDecodeError:
+        fits = False
+    if not fits:
+        raise ConfigError(
+            f"{_KEY} is written in a way that is not edited here", where=str(path), remedy="edit it by hand"
+        )
+    write_text(path, changed)

@@ -1,0 +1,46 @@
+"""What an instruction may ask of this site, however well it is signed: the limits in `site.toml`."""
+
+from __future__ import annotations
+
+from flwr.app import RecordDict
+
+from client.settings import BoundsConfig
+from common.errors import RefusedError
+from common.learning.config import TrainConfig, UnlearnConfig
+from common.protocol.wire import EVALUATE, RETAIN, TRAIN, UNLEARN, EvaluateRequest, TrainRequest, UnlearnRequest, unpack
+
+
+def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
+    """Raise unless a request of `kind` stays within `bounds`.
+
+    Raises:
+        RefusedError: it asks for more than the site allows; the message names the setting.
+        WireError: it is not a request of this kind.
+    """
+    if kind not in bounds.kinds:
+        raise RefusedError(f"bounds.kinds does not allow {kind[:40]!r}")
+    if kind in {TRAIN, RETAIN}:
+        request = unpack(records, TrainRequest)
+        _at_most(request.epochs, bounds.max_epochs, "max_epochs")
+        _check_steps(request.config, bounds)
+    elif kind == UNLEARN:
+        config = unpack(records, UnlearnRequest).config
+        if config.method not in bounds.methods:
+            raise RefusedError(f"bounds.methods does not allow {config.method[:40]!r}")
+        _at_most(config.passes, bounds.max_passes, "max_passes")
+        if config.method == "eu_k":
+            _at_most(config.eu_k.layers, bounds.max_reset_layers, "max_reset_layers")
+        _check_steps(config, bounds)
+    elif kind == EVALUATE:
+        _at_most(unpack(records, EvaluateRequest).decision.bootstrap, bounds.max_bootstrap, "max_bootstrap")
+
+
+def _check_steps(config: TrainConfig | UnlearnConfig, bounds: BoundsConfig) -> None:
+    _at_most(config.lr, bounds.max_learning_rate, "max_learning_rate")
+    _at_most(config.clip, bounds.max_clip, "max_clip")
+    _at_most(config.weight_decay, bounds.max_weight_decay, "max_weight_decay")
+
+
+def _at_most(asked: float, allowed: float, setting: str) -> None:
+    if not asked <= allowed:
+        raise RefusedError(f"asks for {asked:g}, bounds.{setting} allows {allowed:g}")

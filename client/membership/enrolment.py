@@ -1,0 +1,170 @@
+"""Joining a federation with the coordinator's bundle, and changing the hospital's keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from client.membership.setup import make_keys, request_for
+from client.settings import SiteFolder, SiteSettings
+from common.disk import unwritable
+from common.errors import ConfigError, EvidenceError, InputError, RefusedError
+from common.evidence import dsse
+from common.evidence.keys import PinnedKeys, PublicKey
+from common.evidence.schema import decode
+from common.files import write_bytes, write_text
+from common.platform.keys.certificates import (
+    SIGNER,
+    SITE,
+    certificate_fingerprint,
+    check_authority,
+    check_issued,
+    common_name,
+    parse_fingerprint,
+    public_key,
+    read_certificate,
+)
+from common.platform.keys.private_keys import load_ec_key, load_signing_key, read_passphrase
+from common.platform.new_folder import new_folder
+from common.protocol.enrolment import JOIN_TYPE, JoinBundle
+
+_ROOM = re.compile(r"keys-([1-9][0-9]*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBundle:
+    """A bundle that the federation's authority vouches for."""
+
+    bundle: JoinBundle
+    certificate: x509.Certificate
+    coordinator: PublicKey
+
+
+def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedBundle:
+    """Follow the trust from the fingerprint in `site.toml` to every byte of the bundle.
+
+    Raises:
+        EvidenceError: another authority, an expired certificate, a signature that does not hold, another site.
+    """
+    envelope = dsse.decode_envelope(data)
+    bundle = decode(JoinBundle, envelope.body)
+    try:
+        ca, coordinator, certificate = (
+            read_certificate(pem.encode(), "the join bundle")
+            for pem in (bundle.authority, bundle.coordinator, bundle.certificate)
+        )
+    except InputError as err:
+        raise EvidenceError(str(err)) from None
+    found = certificate_fingerprint(ca)
+    if found != parse_fingerprint(settings.ca_fingerprint, "site.toml: ca_fingerprint"):
+        raise EvidenceError(
+            f"the bundle is of another federation: the fingerprint of its authority is {found}; ask the coordinator by "
+            "telephone for the fingerprint, and correct ca_fingerprint in site.toml only if they read out this one"
+        )
+    check_authority(ca, now)
+    check_issued(coordinator, ca, SIGNER, now, "the coordinator's certificate")
+    signer = public_key(coordinator)
+    dsse.verify(envelope, JOIN_TYPE, PinnedKeys.of([("coordinator", signer)]), {"coordinator": 1})
+    check_issued(certificate, ca, SITE, now, "this site's certificate")
+    if not bundle.site == common_name(certificate) == settings.name:
+        raise EvidenceError(f"the bundle is for the site {bundle.site!r}, not for {settings.name!r}")
+    return CheckedBundle(bundle, certificate, signer)
+
+
+def join(folder: SiteFolder, data: bytes, now: datetime) -> CheckedBundle:
+    """Check the bundle, then take its certificates, its addresses and, after a rotation, the new keys into use.
+
+    The keys change in one step at the end; a second run, after an interruption or not, ends the same.
+
+    Raises:
+        EvidenceError: as `check_bundle`, or the certificate is for a key that is not here.
+    """
+    settings = folder.settings()
+    checked = check_bundle(data, settings, now)
+    room = _room_of(folder, checked.certificate)
+    text = _with_addresses(folder, checked.bundle)
+    write_bytes(folder.ca_certificate, checked.bundle.authority.encode())
+    write_bytes(folder.coordinator_key, checked.coordinator.pem)
+    write_text(folder.experiment_file, checked.bundle.experiment)
+    write_bytes(folder.join_file, data)
+    write_bytes(room / folder.certificate.name, checked.bundle.certificate.encode())
+    write_text(folder.settings_file, text)
+    _use(folder, room)
+    return checked
+
+
+def rotate(folder: SiteFolder) -> bytes:
+    """Make new keys beside those in use, and the request for them, signed by both; nothing changes until `join`.
+
+    Raises:
+        RefusedError: an earlier rotation waits for its bundle; if the coordinator approved it, the old keys are dead.
+    """
+    settings = folder.settings()
+    used = folder.tls_key.parent.resolve()
+    if waiting := [room for room in _rooms(folder) if _number(room) > _number(used)]:
+        raise RefusedError(
+            f"a rotation waits for its bundle: send {folder.request_file}, "
+            f"or remove {waiting[0]} if the coordinator never got the request"
+        )
+    old = load_signing_key(folder.signing_key, folder.passphrase)
+    with new_folder(folder.root / f"keys-{_number(used) + 1}") as room:
+        keys = make_keys(room, read_passphrase(folder.passphrase))
+        request = request_for(settings.name, keys, old)
+        write_bytes(folder.request_file, request)
+    return request
+
+
+def _rooms(folder: SiteFolder) -> list[Path]:
+    root = folder.root.resolve()
+    return sorted((path for path in root.iterdir() if _ROOM.fullmatch(path.name)), key=_number)
+
+
+def _number(room: Path) -> int:
+    found = _ROOM.fullmatch(room.name)
+    if found is None:
+        raise InputError("keys that `fedforget-site init` did not make", where=str(room), remedy="restore the folder")
+    return int(found[1])
+
+
+def _room_of(folder: SiteFolder, certificate: x509.Certificate) -> Path:
+    wanted = public_key(certificate).der
+    for room in _rooms(folder):
+        key = load_ec_key(room / folder.tls_key.name).public_key()
+        if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == wanted:
+            return room
+    raise EvidenceError("the certificate in the bundle is for a key that is not in this folder")
+
+
+def _with_addresses(folder: SiteFolder, bundle: JoinBundle) -> str:
+    """`site.toml` with the bundle's addresses; everything else in it stays as it is."""
+    text = folder.settings_file.read_text(encoding="utf-8")
+    for setting, address in (("gateway", bundle.gateway), ("coordination", bundle.coordination)):
+        lines = re.compile(rf"^{setting}\s*=.*$", re.M)
+        found = len(lines.findall(text))
+        if found != 1:
+            raise ConfigError(f"no line `{setting} = ...`", where=str(folder.settings_file), remedy="put it back")
+        text = lines.sub(f"{setting} = {json.dumps(address)}", text)
+    return text
+
+
+def _use(folder: SiteFolder, room: Path) -> None:
+    """Point `keys` to `room` and remove the private keys before it."""
+    link = folder.tls_key.parent
+    part = link.with_name(f".{link.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        part.symlink_to(room.name, target_is_directory=True)
+        os.replace(part, link)
+        for other in _rooms(folder):
+            if _number(other) < _number(room):
+                shutil.rmtree(other)
+    except OSError as err:
+        raise unwritable(err, link) from err

@@ -1,0 +1,92 @@
+"""Which of a hospital's outbound connections go through its proxy, as `site.toml` says it."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from client.settings import SiteSettings
+from common.platform.processes.probes import split
+from common.platform.proxy import VARIABLES, Proxy, read_proxy, without_proxies
+
+FROM_ENVIRONMENT = "env"
+"""`proxy` in `site.toml` for who keeps the proxy's password out of that file."""
+_HERE = "localhost,127.0.0.1,::1"
+
+
+def proxy_of(settings: SiteSettings, environment: Mapping[str, str] = os.environ) -> Proxy | None:
+    """The proxy; None where none is set. The environment is read only where `proxy = "env"`.
+
+    Raises:
+        ConfigError: it is no address of an HTTP proxy.
+    """
+    url, direct, where = settings.proxy, settings.no_proxy, "proxy in site.toml"
+    if url == FROM_ENVIRONMENT:
+        url, where = _variable(environment, "https_proxy"), "HTTPS_PROXY"
+        direct = (*direct, *_variable(environment, "no_proxy").split(","))
+    return read_proxy(url, direct, where) if url else None
+
+
+def set_and_unused(settings: SiteSettings, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Names of variables that ask for a proxy which the site does not use."""
+    if settings.proxy:
+        return ()
+    return tuple(
+        sorted(n for n, text in environment.items() if n.lower() in VARIABLES and "no_" not in n.lower() and text)
+    )
+
+
+def channel_options(proxy: Proxy | None, address: str) -> list[tuple[str, Any]]:
+    """Options of a gRPC channel to `host:port`; the environment never decides."""
+    if proxy is None or not proxy.serves(*split(address)):
+        return [("grpc.enable_http_proxy", 0)]
+    return [("grpc.http_proxy", proxy.url)]
+
+
+def supernode_environment(proxy: Proxy | None, gateway: str) -> dict[str, str]:
+    """Variables for the SuperNode, whose HTTP client obeys the environment alone."""
+    if proxy is None or not proxy.serves(*split(gateway)):
+        return {"NO_PROXY": "*", "no_proxy": "*"}
+    return {"HTTPS_PROXY": proxy.url, "https_proxy": proxy.url, "NO_PROXY": _HERE, "no_proxy": _HERE}
+
+
+def own_environment(settings: SiteSettings, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the site's own processes: without a proxy that nobody asked for."""
+    cleared = without_proxies(environment)
+    if settings.proxy != FROM_ENVIRONMENT:
+        return cleared
+    names = {"HTTPS_PROXY": "https_proxy", "NO_PROXY": "no_proxy"}
+    found = {name: _variable(environment, small) for name, small in names.items()}
+    return {**cleared, **{name: text for name, text in found.items() if text}}
+
+
+class Routes(httpx.BaseTransport):
+    """Sends each request through the proxy or directly, by its host.
+
+    Args:
+        verify: of TLS.
+    """
+
+    def __init__(self, verify: ssl.SSLContext, proxy: Proxy | None) -> None:
+        self._proxy = proxy
+        self._direct = httpx.HTTPTransport(verify=verify, trust_env=False)
+        self._through = httpx.HTTPTransport(verify=verify, trust_env=False, proxy=proxy.url) if proxy else self._direct
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        through = self._proxy is not None and self._proxy.serves(request.url.host, port)
+        return (self._through if through else self._direct).handle_request(request)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._direct.close()
+        self._through.close()
+
+
+def _variable(environment: Mapping[str, str], small: str) -> str:
+    return (environment.get(small) or environment.get(small.upper()) or "").strip()

@@ -1,0 +1,125 @@
+"""A hospital's folder from nothing: keys that are made here and stay here, `site.toml`, and the enrolment request."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.database import migrate
+from client.settings import SiteFolder, SiteSettings
+from common.errors import ConfigError
+from common.evidence.keys import SigningKey
+from common.files import write_bytes, write_private, write_text
+from common.installation import own_version
+from common.platform.keys.certificates import certificate_request, parse_fingerprint
+from common.platform.keys.private_keys import new_node_key, new_secret, new_tls_key
+from common.platform.new_folder import new_folder
+from common.platform.sql import open_database
+from common.protocol.enrolment import SiteKeys, make_request
+from common.settings import parse
+
+GATEWAY_PORT, COORDINATION_PORT = 8443, 8444
+FIRST_KEYS = "keys-1"
+"""`keys` is a link to a numbered folder, so that a rotation changes all keys in one step."""
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:(?P<port>[0-9]{1,5}))?", re.ASCII)
+_TOML = """\
+# Settings of this hospital. What is left out has its default; docs/reference/configuration.md lists them all.
+
+name = {name}
+
+# Where the coordinator is dialled; `fedforget-site join` puts in what its bundle says.
+gateway = {gateway}
+coordination = {coordination}
+
+# SHA-256 of the federation's authority, compared by telephone. Whoever has its key is the coordinator.
+ca_fingerprint = {ca_fingerprint}
+
+# auto, cpu or cuda.
+# device = "auto"
+
+# PostgreSQL by URL, such as postgresql+pg8000://user:password@host/name; empty for the file site.db.
+# database = ""
+
+# File of those who must not be used again, best on another disk than the database; empty for one in this folder.
+# tombstones = ""
+
+# Whether unlearning waits until a second person has approved a revocation.
+# two_person_approval = false
+
+# Public key of the data steward, who signs statements about revocations too; see fedforget-site steward init.
+# steward_key = ""
+
+# What an instruction may ask for here, however well it is signed.
+# [bounds]
+# max_epochs = 20
+# max_passes = 60
+# max_bootstrap = 10000
+# max_lifetime_hours = 24.0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a new hospital knows before it has joined."""
+
+    name: str
+    server: str
+    ca_fingerprint: str
+
+
+def create_site(path: Path, asked: Asked) -> bytes:
+    """Make the folder `path` and return the content of its enrolment request.
+
+    Raises:
+        OutputError: the folder has content, or cannot be written; nothing is left behind.
+        ConfigError: the name, the address or the fingerprint is malformed.
+    """
+    host, port = _address(asked.server)
+    values = {
+        "name": asked.name,
+        "gateway": f"{host}:{port or GATEWAY_PORT}",
+        "coordination": f"{host}:{COORDINATION_PORT}",
+        "ca_fingerprint": parse_fingerprint(asked.ca_fingerprint, "--ca-fingerprint"),
+    }
+    settings = parse(SiteSettings, values, "fedforget-site init")
+    with new_folder(path) as part:
+        folder = SiteFolder(part)
+        passphrase = new_secret(folder.passphrase)
+        new_secret(folder.supernode_secret)
+        new_secret(folder.pseudonym_secret)
+        keys = make_keys(part / FIRST_KEYS, passphrase)
+        folder.tls_key.parent.symlink_to(FIRST_KEYS, target_is_directory=True)
+        write_text(folder.settings_file, _TOML.format(**{key: json.dumps(value) for key, value in values.items()}))
+        for room in (folder.flower_home, folder.logs):
+            room.mkdir(mode=0o700)
+        engine = open_database(f"sqlite:///{folder.database}")
+        try:
+            migrate(engine)
+        finally:
+            engine.dispose()
+        request = request_for(settings.name, keys, None)
+        write_bytes(folder.request_file, request)
+    return request
+
+
+def make_keys(room: Path, passphrase: bytes) -> SiteKeys:
+    """New keys in the new folder `room`, under the names that `SiteFolder` gives them."""
+    signing = SigningKey.generate()
+    write_private(room / "signing.pem", signing.to_pem(passphrase))
+    return SiteKeys(tls=new_tls_key(room / "tls.key"), node=new_node_key(room / "node"), signing=signing)
+
+
+def request_for(name: str, keys: SiteKeys, old: SigningKey | None) -> bytes:
+    """The enrolment request for `keys`, or the rotation request that the `old` signing key signs too."""
+    return make_request(name, keys, certificate_request(keys.tls, name), own_version(), old)
+
+
+def _address(text: str) -> tuple[str, int | None]:
+    found = _ADDRESS.fullmatch(text)
+    port = int(found["port"]) if found and found["port"] else None
+    if found is None or (port is not None and not 0 < port < 65536):
+        raise ConfigError(f"{text!r} is not HOST or HOST:PORT", where="--server", remedy="such as fed.example.org:8443")
+    return found["host"], port

@@ -1,0 +1,1 @@
+"""The ledger of revocations: tables, transitions, workflow, vault, access for campaigns."""

@@ -1,0 +1,91 @@
+"""The one way to patients who have revoked: an access, bound to one campaign, that unlearning and its audit ask for.
+
+The ledger says when it was opened and closed, and what was deleted then. Whatever trains or retains is given sets by
+name and never an access, so that it cannot read these patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from client.revocations.ledger_tables import AccessRow
+from client.revocations.revocation import Scope
+from common.errors import RefusedError
+from common.learning.records import Cohort, Study
+
+_BRANCHES: dict[Scope, tuple[bool, bool, bool]] = {
+    "all": (True, True, True),
+    "images": (True, False, True),
+    "reports": (False, True, True),
+}
+"""Image, text, fused: what a fused model has of either goes with it."""
+
+
+class Access:
+    """Reads the patients whom `campaign` is to forget, until it ends; outside of any (0), all who are pending.
+
+    Args:
+        campaign: its number.
+        patients: with the scopes of their revocations.
+    """
+
+    __slots__ = ("_ended", "_scopes", "campaign")
+
+    def __init__(self, campaign: int, patients: Mapping[str, Collection[Scope]]) -> None:
+        self.campaign = campaign
+        self._scopes = dict(patients)
+        self._ended = False
+
+    def __bool__(self) -> bool:
+        """Whether there is anybody to forget here."""
+        return bool(self._scopes)
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """Their identifiers.
+
+        Raises:
+            RefusedError: the access has ended.
+        """
+        if self._ended:
+            raise RefusedError("the access to patients who have revoked has ended")
+        return frozenset(self._scopes)
+
+    def branches(self, studies: Sequence[Study]) -> NDArray[np.bool_]:
+        """On which branches these studies of theirs are to be forgotten: `[3, studies]`, in the order of `BRANCHES`."""
+        found = [np.any([_BRANCHES[scope] for scope in self._scopes[study.patient]], axis=0) for study in studies]
+        return np.array(found, dtype=np.bool_).reshape(len(studies), 3).T
+
+    def studies(self, cohort: Cohort) -> tuple[Study, ...]:
+        """Their studies in `cohort`; raises as `patients`."""
+        return cohort.of(self.patients).studies
+
+    def end(self) -> None:
+        """Nobody reads them by it any more."""
+        self._ended = True
+
+
+def open_campaigns(session: Session) -> dict[int, datetime]:
+    """Campaigns whose access is open, and since when."""
+    last = select(func.max(AccessRow.id)).group_by(AccessRow.campaign)
+    rows = session.scalars(select(AccessRow).where(AccessRow.id.in_(last), AccessRow.what == "opened"))
+    return {row.campaign: row.at for row in rows}
+
+
+def write_opened(session: Session, campaign: int, patients: int, at: datetime) -> None:
+    """Write down that a campaign may read its patients from now on, if it could not."""
+    if campaign not in open_campaigns(session):
+        session.add(AccessRow(campaign=campaign, what="opened", at=at, patients=patients, purged={}))
+
+
+def write_closed(session: Session, campaign: int, purged: Mapping[str, int], at: datetime) -> None:
+    """Write down that it may not any more, if it could, and how much of what remembered them was deleted before."""
+    row = session.scalar(select(AccessRow).where(AccessRow.campaign == campaign).order_by(AccessRow.id.desc()).limit(1))
+    if row is not None and row.what == "opened":
+        session.add(AccessRow(campaign=campaign, what="closed", at=at, patients=row.patients, purged=dict(purged)))

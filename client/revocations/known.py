@@ -1,0 +1,116 @@
+"""Whom a site knows: the part of `site.json` that says who is in which set, and whom an identifier names there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from common.errors import CohortError
+from common.learning.data.identifiers.identifiers import IdentifierError, normal
+from common.learning.data.identifiers.look_alikes import LookAlikes
+from common.learning.records import Subset
+
+_SITE_FILE = "site.json"
+
+
+class _Known(BaseModel):
+    subsets: dict[str, Subset]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Whom an identifier names.
+
+    Attributes:
+        identifier: as the cohort spells it if the patient is known, else its normal form.
+        known: whether a patient of the site is meant.
+        alike: patients of the site who may be meant, where none is known: a person has to say which, or none.
+    """
+
+    identifier: str = field(repr=False)
+    known: bool
+    alike: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether nobody can tell who is meant."""
+        return bool(self.alike)
+
+
+def known_patients(folder: Path) -> dict[str, Subset]:
+    """Whom the site has, or had, in one of its sets.
+
+    Raises:
+        CohortError: no data was imported, or the file is damaged.
+    """
+    try:
+        return _Known.model_validate_json((folder / _SITE_FILE).read_bytes()).subsets
+    except (OSError, ValidationError):  # its text could quote a report
+        raise CohortError("no imported data here", where=str(folder), remedy="run fedforget-site data import") from None
+
+
+class KnownPatients:
+    """The patients as the file stands now; it is read again only when it is another one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: tuple[int, int, int] | None = None
+        self._found: Mapping[str, Subset] = {}
+        self._spelled: Mapping[str, str] | None = None
+        self._alike: LookAlikes | None = None
+
+    def now(self, *, nobody_yet: bool = False) -> Mapping[str, Subset]:
+        """Read anew if need be; with `nobody_yet` a site without data knows nobody.
+
+        Raises:
+            CohortError: see `known_patients`.
+        """
+        try:
+            status = os.stat(self._folder / _SITE_FILE)
+        except OSError:
+            if nobody_yet:
+                return {}
+            return known_patients(self._folder)
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if stamp != self._seen:
+            self._found, self._seen = known_patients(self._folder), stamp
+            self._spelled, self._alike = None, None
+        return self._found
+
+    def named(self, identifier: str, *, exact: bool = False) -> Named:
+        """Whom an identifier names; with `exact` no look-alikes are sought. A site without data knows nobody.
+
+        Raises:
+            IdentifierError: it cannot be one.
+            CohortError: see `known_patients`.
+        """
+        found = self.now(nobody_yet=True)
+        if identifier in found:  # as it stands there, also where an older version wrote another form
+            return Named(identifier, known=True)
+        form = normal(identifier, shortened=True)
+        if self._spelled is None:
+            self._spelled = _by_normal_form(found)
+        if form in found or form in self._spelled:
+            return Named(self._spelled.get(form, form), known=True)
+        if exact:
+            return Named(form, known=False)
+        if self._alike is None:
+            self._alike = LookAlikes(found)
+        return Named(form, known=False, alike=self._alike.of(form))
+
+
+def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:
+    """Those that an older version wrote in another form than the normal one."""
+    found = {}
+    for identifier in identifiers:
+        try:
+            form = normal(identifier, shortened=True)
+        except IdentifierError:
+            continue
+        if form != identifier and form not in identifiers:
+            found[form] = identifier
+    return found

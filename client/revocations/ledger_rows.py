@@ -1,0 +1,167 @@
+"""Reads and adds rows of the ledger within a transaction; what they mean is decided elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
+from client.revocations.revocation import Event, Request, Source, Standing, State
+from client.revocations.transitions import remediation_of
+
+_AT_ONCE = 500
+"""Values in one statement, which SQLite bounds."""
+
+
+def _current() -> Select[RevocationRow, RevocationEventRow]:
+    """Every revocation with its newest step.
+
+    What was restored from a tombstone counts until the request itself comes again, which says more.
+    """
+    later, whole = aliased(RevocationEventRow), aliased(RevocationRow)
+    newest = select(func.max(later.seq)).where(later.revocation == RevocationRow.id).scalar_subquery()
+    again = exists().where(
+        whole.receipt == RevocationRow.receipt,
+        whole.pseudonym == RevocationRow.pseudonym,
+        whole.source_kind != "restored",
+    )
+    return (
+        select(RevocationRow, RevocationEventRow)
+        .join(RevocationEventRow, RevocationEventRow.revocation == RevocationRow.id)
+        .where(RevocationEventRow.seq == newest, or_(RevocationRow.source_kind != "restored", ~again))
+        .order_by(RevocationRow.id)
+    )
+
+
+_CURRENT = _current()
+"""Made once: it takes longer than to run it."""
+
+
+def standing_of(session: Session, *conditions: ColumnElement[bool]) -> list[Standing]:
+    """Revocations as they stand, in the order in which they were recorded."""
+    return [_standing(row, step) for row, step in session.execute(_CURRENT.where(*conditions))]
+
+
+def of_patients(session: Session, pseudonyms: Collection[str]) -> list[Standing]:
+    """Those of some patients."""
+    return [s for some in chunks(pseudonyms) for s in standing_of(session, RevocationRow.pseudonym.in_(some))]
+
+
+def history_of(session: Session, receipt: str) -> list[Event]:
+    """Every step of a receipt's revocations, in the order in which they were taken."""
+    rows = session.scalars(
+        select(RevocationEventRow)
+        .join(RevocationRow, RevocationRow.id == RevocationEventRow.revocation)
+        .where(RevocationRow.receipt == receipt)
+        .order_by(RevocationEventRow.id)
+    )
+    return [
+        Event(
+            revocation=row.revocation,
+            seq=row.seq,
+            at=row.at,
+            state=State(row.state),
+            actor=row.actor,
+            due=row.due,
+            reason=row.reason,
+            remediation=remediation_of(State(row.state)),
+            campaign=row.campaign,
+            model=row.model,
+            identity=row.identity,
+            signature=row.signature,
+        )
+        for row in rows
+    ]
+
+
+def add_revocations(
+    session: Session, request: Request, pseudonyms: Collection[str], recorded: datetime
+) -> list[tuple[int, str]]:
+    """A row for each patient of a request; returns their numbers with the pseudonyms."""
+    source = request.source
+    common = {
+        "receipt": request.receipt,
+        "source_kind": source.kind,
+        "source_id": source.id,
+        "source_version": source.version,
+        "source_digest": source.digest,
+        "scope": request.scope,
+        "policies": sorted(request.policies),
+        "kind": request.kind,
+        "legal_basis": request.basis,
+        "requester": request.requester,
+        "identity_check": request.identity_check,
+        "steward": request.steward,
+        "identity": request.identity,
+        "received": request.received,
+        "effective": request.effective or request.received,
+        "recorded": recorded,
+    }
+    rows = session.execute(
+        insert(RevocationRow).returning(RevocationRow.id, RevocationRow.pseudonym),
+        [{**common, "pseudonym": pseudonym} for pseudonym in pseudonyms],
+    )
+    return [(number, pseudonym) for number, pseudonym in rows]
+
+
+def add_events(session: Session, events: Sequence[Event]) -> None:
+    """Add steps; the database refuses one whose number another has taken."""
+    if events:
+        session.execute(
+            insert(RevocationEventRow),
+            [
+                {
+                    "revocation": event.revocation,
+                    "seq": event.seq,
+                    "at": event.at,
+                    "state": str(event.state),
+                    "actor": event.actor,
+                    "reason": event.reason,
+                    "remediation": event.remediation,
+                    "campaign": event.campaign,
+                    "model": event.model,
+                    "due": event.due,
+                    "identity": event.identity,
+                    "signature": event.signature,
+                }
+                for event in events
+            ],
+        )
+
+
+def chunks(values: Collection[str]) -> Iterator[Sequence[str]]:
+    """Few enough at a time for a statement."""
+    ordered = [*values]
+    return (ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE))
+
+
+def _standing(row: RevocationRow, step: RevocationEventRow) -> Standing:
+    state = State(step.state)
+    return Standing(
+        number=row.id,
+        receipt=row.receipt,
+        pseudonym=row.pseudonym,
+        source=Source(row.source_kind, row.source_id, row.source_version, row.source_digest),  # type: ignore[arg-type]  # as written
+        scope=row.scope,  # type: ignore[arg-type]  # as written
+        policies=tuple(row.policies),
+        kind=row.kind,  # type: ignore[arg-type]  # as written
+        legal_basis=row.legal_basis,
+        requester=row.requester,
+        identity_check=row.identity_check,
+        steward=row.steward,
+        identity=row.identity,
+        received=row.received,
+        effective=row.effective,
+        recorded=row.recorded,
+        due=step.due,
+        state=state,
+        since=step.at,
+        reason=step.reason,
+        remediation=remediation_of(state),
+        campaign=step.campaign,
+        model=step.model,
+        steps=step.seq,
+    )

@@ -1,0 +1,157 @@
+"""A patient known at two hospitals: keyed digests of an identifier that these agreed on, told through the coordinator.
+
+The key is the hospitals' own (HMAC-SHA-256, RFC 2104): the coordinator hands tokens on and can neither make nor guess
+one. Each is made under every key of `site.toml`, so that after a rotation old and new ones are both found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sqlalchemy import insert, select, update
+
+from client.consent.kinds import NOT_STATED
+from client.revocations.ledger import Ledger
+from client.revocations.ledger_rows import chunks
+from client.revocations.ledger_tables import LinkPeersRow, LinkReceivedRow, LinkTokenRow
+from client.revocations.revocation import LIFTED, Request, Source, State
+from client.settings import SiteFolder
+from common.errors import ConfigError
+from common.files import read_private
+from common.learning.data.tables.table import Problems, read_table
+from common.platform.sql import reading, transaction
+
+_COLUMNS = ("patient_id", "identifier")
+_LEAST_KEY_BYTES = 32
+NOT_YET = frozenset({State.ON_HOLD, State.AWAITING_APPROVAL, *LIFTED})
+"""What is in these states is not handed on."""
+_PREFIXES: Mapping[bool, bytes] = MappingProxyType({False: b"fedforget/linkage/", True: b"fedforget/linkage/opt-out/"})
+"""Of what is hashed, by whether it is an opt-out: the token tells hospitals the kind, and the coordinator nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linkage:
+    """Makes tokens.
+
+    Attributes:
+        keys: all versions.
+        identifier: the agreed one of a patient of the cohort, None where there is none.
+    """
+
+    keys: tuple[bytes, ...] = field(repr=False)
+    identifier: Callable[[str], str | None]
+
+    def tokens(self, patient: str, *, opt_out: bool = False) -> frozenset[str]:
+        """Of a patient, one for each key, in hexadecimal; letter case and spaces of the identifier do not matter.
+
+        Those of an opt-out are others, so that no hospital takes it for a withdrawal, which cannot be undone.
+        """
+        if (found := self.identifier(patient)) is None:
+            return frozenset()
+        text = _PREFIXES[opt_out] + "".join(found.split()).casefold().encode()
+        return frozenset(hmac.digest(key, text, hashlib.sha256).hex() for key in self.keys)
+
+
+def read_linkage(folder: SiteFolder) -> Linkage | None:
+    """What `site.toml` says, None where no key is configured.
+
+    Raises:
+        ConfigError: a key is too short.
+        InputError: a key or the list of identifiers cannot be read.
+    """
+    config = folder.settings().linkage if folder.settings_file.exists() else None
+    if config is None or not config.keys:
+        return None
+    keys = []
+    for name, path in sorted(config.keys.items()):
+        key = read_private(folder.root / path)
+        if len(key) < _LEAST_KEY_BYTES:
+            where = f"{folder.settings_file} [linkage] keys.{name}"
+            raise ConfigError("a key that is too short", where=where, remedy="the same 32 random bytes everywhere")
+        keys.append(key)
+    if not config.identifiers:
+        return Linkage(tuple(keys), lambda patient: patient)
+    rows = read_table(folder.root / config.identifiers, _COLUMNS)
+    problems, known = Problems(), dict[str, str]()
+    for line, row in rows:
+        if row["identifier"]:
+            known[problems.identifier(row["patient_id"], "patient_id", rows.place(line))] = row["identifier"]
+    problems.raise_any()
+    return Linkage(tuple(keys), known.get)
+
+
+def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
+    """Make what is missing of the tokens of this site's own revocations, under every key; returns how many.
+
+    What came by linkage is not handed on, and neither is what a steward or a second person has still to look at.
+    """
+    names = ledger.identifiers()
+    own = {
+        (s.pseudonym, s.kind == "opt-out")
+        for s in ledger.standing()
+        if s.source.kind != "link" and s.state not in NOT_YET and s.pseudonym in names
+    }
+    wanted = {token: p for p, opt_out in own for token in linkage.tokens(names[p], opt_out=opt_out)}
+    with transaction(ledger.engine) as session:
+        missing = wanted.keys() - set(session.scalars(select(LinkTokenRow.token)))
+        if missing:
+            rows = [{"token": token, "pseudonym": wanted[token], "told": None} for token in sorted(missing)]
+            session.execute(insert(LinkTokenRow), rows)
+    return len(missing)
+
+
+def untold(ledger: Ledger, most: int) -> tuple[str, ...]:
+    """Tokens that the coordinator has not got, at most so many."""
+    with reading(ledger.engine) as session:
+        query = select(LinkTokenRow.token).where(LinkTokenRow.told.is_(None)).order_by(LinkTokenRow.token)
+        return tuple(session.scalars(query.limit(most)))
+
+
+def mark_told(ledger: Ledger, tokens: Collection[str], others: int) -> None:
+    """The coordinator has got these, and hands them on to so many other hospitals."""
+    with transaction(ledger.engine) as session:
+        session.execute(update(LinkTokenRow).where(LinkTokenRow.token.in_(tokens)).values(told=ledger.clock()))
+        session.merge(LinkPeersRow(id=1, others=others))
+
+
+def receive(ledger: Ledger, linkage: Linkage, tokens: Collection[str]) -> int:
+    """Keep tokens of other hospitals, and record a revocation of every patient here whom a new one means."""
+    with transaction(ledger.engine) as session:
+        there = set[str]()
+        for some in chunks(tokens):
+            there |= set(session.scalars(select(LinkReceivedRow.token).where(LinkReceivedRow.token.in_(some))))
+        new = [{"token": token, "at": ledger.clock()} for token in sorted(set(tokens) - there)]
+        if new:
+            session.execute(insert(LinkReceivedRow), new)
+    return match(ledger, linkage, ledger.known_patients()) if new else 0
+
+
+def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
+    """Record a revocation of each of `patients` whom another hospital's token means; returns how many are new.
+
+    May be repeated, as it is for the patients of every import.
+    """
+    with reading(ledger.engine) as session:
+        received = {row.token: row.at for row in session.scalars(select(LinkReceivedRow))}
+    if not received:
+        return 0
+    found = 0
+    with ledger.writing() as writing:
+        for patient in patients:
+            for opt_out in (False, True):
+                for token in sorted(linkage.tokens(patient, opt_out=opt_out) & received.keys())[:1]:
+                    request = Request(
+                        Source("link", token),
+                        ledger.pseudonyms.receipt("link", token),
+                        received[token],
+                        kind="opt-out" if opt_out else "withdrawal",
+                        legal_basis=NOT_STATED,
+                        requester="another hospital",
+                    )
+                    receipt = ledger.add(writing, request, [patient], also_unknown=True, exact=True)
+                    found += receipt.patients - receipt.earlier
+    return found

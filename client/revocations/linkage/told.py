@@ -1,0 +1,75 @@
+"""What other hospitals were told of a patient's revocation by linkage, as far as this site knows.
+
+They are told through the coordinator, and none says back whether it knows the patient: that would tell who is treated
+where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import select
+
+from client.revocations.ledger import Ledger
+from client.revocations.ledger_rows import chunks
+from client.revocations.ledger_tables import LinkPeersRow, LinkTokenRow
+from client.revocations.linkage.tokens import NOT_YET, Linkage
+from client.revocations.revocation import Standing
+from common.platform.sql import reading
+
+How = Literal["not-linked", "from-another", "undecided", "no-identifier", "waiting", "nobody", "told"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Whether others were told.
+
+    Attributes:
+        how: `not-linked`: no linkage is configured; `from-another`: it came from another hospital and is not handed
+            on; `undecided`: it is not, before it is decided here; `no-identifier`: the patient has none that the
+            hospitals agreed on; `waiting`: the coordinator has not been reached yet; `nobody`: there is no other
+            hospital; `told`: the coordinator hands it on.
+        others: to how many other hospitals.
+        at: when the coordinator had it.
+    """
+
+    how: How
+    others: int = 0
+    at: datetime | None = None
+
+
+def told_of(ledger: Ledger, linkage: Linkage | None, found: Sequence[Standing]) -> list[Told]:
+    """What others were told of the patient of each of these revocations.
+
+    Args:
+        linkage: as `read_linkage` gives it.
+    """
+    if linkage is None:
+        return [Told("not-linked")] * len(found)
+    moments: dict[str, list[datetime | None]] = {standing.pseudonym: [] for standing in found}
+    with reading(ledger.engine) as session:
+        for some in chunks(moments):
+            tokens = select(LinkTokenRow).where(LinkTokenRow.pseudonym.in_(some))
+            for row in session.scalars(tokens):
+                moments[row.pseudonym].append(row.told)
+        peers = session.get(LinkPeersRow, 1)
+        others = 0 if peers is None else peers.others
+    names = ledger.identifiers()
+    return [_told(s, moments[s.pseudonym], others, linkage, names.get(s.pseudonym)) for s in found]
+
+
+def _told(
+    standing: Standing, moments: Collection[datetime | None], others: int, linkage: Linkage, name: str | None
+) -> Told:
+    if when := [moment for moment in moments if moment is not None]:
+        return Told("told", others, min(when)) if others else Told("nobody")
+    if moments:
+        return Told("waiting")
+    if standing.source.kind == "link":
+        return Told("from-another")
+    if standing.state in NOT_YET:
+        return Told("undecided")
+    return Told("waiting" if name is not None and linkage.tokens(name) else "no-identifier")

@@ -1,0 +1,128 @@
+"""Identifiers that look like a patient's and are not the same: which ones wait, and what a person says of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from client.revocations.ledger import Ledger, Writing
+from client.revocations.ledger_rows import of_patients, standing_of
+from client.revocations.ledger_tables import RevocationRow
+from client.revocations.look_alikes.alike import request_of
+from client.revocations.revocation import LIFTED, Standing, State, alike_receipt, is_alike, nobody_asked
+from client.revocations.tombstones.file import stop
+from client.revocations.workflow import Said, end_alike
+from common.errors import InputError, RefusedError
+from common.learning.data.identifiers.look_alikes import LookAlikes
+from common.platform.sql import reading
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An identifier of which a person must say whom it means.
+
+    Attributes:
+        number: of the holds on all who may be meant; names the doubt.
+        asked: the revocation that came with the identifier.
+        candidates: the holds on those who may be meant.
+    """
+
+    number: str
+    asked: Standing
+    candidates: tuple[Standing, ...]
+
+
+def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
+    """All that wait for a person, in the order in which they came in."""
+    standing = ledger.standing()
+    held: dict[str, list[Standing]] = defaultdict(list)
+    for one in standing:
+        if is_alike(one.receipt) and one.state is State.ON_HOLD:
+            held[one.receipt].append(one)
+    if not held:
+        return ()
+    asked = {alike_receipt(s.receipt, s.pseudonym): s for s in standing if not nobody_asked(s.receipt)}
+    return tuple(Doubt(number, asked[number], tuple(some)) for number, some in held.items() if number in asked)
+
+
+def answer(ledger: Ledger, number: str, meant: Collection[int], said: Said) -> Doubt:
+    """Do what a person says of a doubt: those who are meant have revoked as of its receipt, the others are used again.
+
+    Args:
+        meant: numbers of candidates; none: a stranger is meant.
+
+    Raises:
+        InputError: no such doubt, or another candidate than it has.
+        RefusedError: nobody says it, or no reason is given.
+    """
+    if not said.actor.name.strip() or not said.reason.strip():
+        raise RefusedError("an answer needs a name and a reason")
+    doubt = next((one for one in doubts(ledger) if one.number == number), None)
+    if doubt is None:
+        raise InputError("no such doubt", where=str(ledger.folder.root), remedy="fedforget-site revocations doubtful")
+    if not set(meant) <= {one.number for one in doubt.candidates}:
+        raise InputError("none of those who may be meant", where="--is", remedy="fedforget-site revocations doubtful")
+    with ledger.writing() as writing:
+        candidates = [
+            s for s in standing_of(writing.session, RevocationRow.receipt == number) if s.state is State.ON_HOLD
+        ]
+        if {one.number for one in candidates} != {one.number for one in doubt.candidates}:
+            raise RefusedError("somebody else has answered meanwhile: see fedforget-site revocations doubtful")
+        _revoke(ledger, writing, doubt.asked, [one for one in candidates if one.number in meant])
+        end_alike(ledger, writing, doubt.asked, candidates, meant, said)
+    return doubt
+
+
+def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Standing, frozenset[str]]]:
+    """Of `patients`, those who look like somebody who has revoked, where no doubt about it was recorded yet.
+
+    Args:
+        patients: identifiers of the data, which may be new here. Two whom the site knows under two identifiers are two.
+
+    Returns:
+        By the number of the revocation: it, and who looks like its patient.
+    """
+    alike, known = LookAlikes(patients), ledger.known_patients()
+    with reading(ledger.engine) as session:
+        standing = standing_of(session)
+    recorded = {(s.receipt, s.pseudonym) for s in standing}
+    names, found = ledger.identifiers(), dict[int, tuple[Standing, frozenset[str]]]()
+    for one in standing:
+        name = names.get(one.pseudonym)
+        if name is None or nobody_asked(one.receipt) or one.state in LIFTED:
+            continue
+        number = alike_receipt(one.receipt, one.pseudonym)
+        others = {
+            other
+            for other in alike.of(name)
+            if other != name
+            and not (name in known and other in known)
+            and (number, ledger.pseudonyms.of(other)) not in recorded
+        }
+        if others:
+            found[one.number] = one, frozenset(others)
+    return found
+
+
+def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
+    """Stop use of all whom `unheard` finds, until a person says who is meant; returns how many they are."""
+    if not (found := unheard(ledger, patients)):
+        return 0
+    with ledger.writing() as writing:
+        for one, others in found.values():
+            ledger.hold_alike(writing, request_of(one), one.pseudonym, others)
+    return len(frozenset[str]().union(*(others for _, others in found.values())))
+
+
+def _revoke(ledger: Ledger, writing: Writing, asked: Standing, meant: Collection[Standing]) -> None:
+    """Record the revocation of those who are meant, with its own dates."""
+    request, subsets = request_of(asked), ledger.subsets()
+    there = {
+        s.pseudonym
+        for s in of_patients(writing.session, [one.pseudonym for one in meant])
+        if s.receipt == asked.receipt
+    }
+    new = {one.pseudonym: subsets.get(one.pseudonym) for one in meant if one.pseudonym not in there}
+    ledger.insert(writing, request, new)
+    writing.stops += [stop(request, pseudonym) for pseudonym in new]

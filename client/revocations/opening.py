@@ -1,0 +1,146 @@
+"""Opens a site's ledger: the secret, the schema, and the agreement of database and tombstones."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from secrets import token_bytes
+
+from sqlalchemy import Engine, select
+
+from client.consent.kinds import KINDS, read_kind
+from client.database import PatientRow, migrate, opened, pending_migration
+from client.revocations.ledger import Clock, Ledger, now_utc
+from client.revocations.ledger_rows import standing_of
+from client.revocations.look_alikes.alike import DOUBTFUL, MAY_BE_MEANT, request_of
+from client.revocations.revocation import LIFTED, Request, Scope, Source, alike_receipt, is_alike, is_doubt
+from client.revocations.tombstones.earlier_records import take_over
+from client.revocations.tombstones.file import Tombstone, TombstoneFile, said_in, said_of
+from client.revocations.tombstones.pseudonyms import Pseudonyms
+from client.revocations.vault import Vault
+from client.settings import SiteFolder
+from common.errors import CohortError, InputError
+from common.learning.records import Subset
+from common.platform.keys.private_keys import new_secret
+from common.platform.sql import transaction
+
+_log = logging.getLogger("fedforget.ledger")
+
+
+@contextmanager
+def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = False) -> Iterator[Ledger]:
+    """The ledger of a site, its database migrated and in agreement with the tombstones.
+
+    With `checked` this process has opened it before, and need not compare the two again.
+
+    Raises:
+        InputError: the settings, the secret or a file of the site.
+        CohortError: the tombstones are damaged or gone.
+        UnavailableError: the database does not answer.
+    """
+    settings = folder.settings() if folder.settings_file.exists() else None
+    with opened(folder.ledger_url) as engine:
+        if not checked and pending_migration(engine) is not None:
+            migrate(engine)
+        ledger = Ledger(
+            folder,
+            engine,
+            _pseudonyms(folder, engine),
+            clock,
+            days_to_answer=settings.days_to_answer if settings else None,
+            two_person=settings is not None and settings.two_person_approval,
+            unlearn_opt_outs=settings is not None and settings.opt_out.unlearn,
+            shared_accounts=settings.shared_accounts if settings else (),
+            links=settings is not None and bool(settings.linkage.keys),
+        )
+        if not checked:
+            take_over(ledger)
+            reconcile(ledger)
+        yield ledger
+
+
+def reconcile(ledger: Ledger) -> None:
+    """Make tombstones and database agree after either was restored, or a process was killed between the two.
+
+    Forms that a killed process left in the vault go, unless what they belong to was recorded.
+
+    Raises:
+        CohortError: the tombstones are damaged, or gone although the database has revocations.
+    """
+    with ledger.writing() as writing:
+        stones, found = ledger.stones.read(), standing_of(writing.session)
+        known = {s.receipt for s in found} | {receipt for _, receipt in stones or ()}
+        swept = Vault(ledger.folder.vault, token_bytes).sweep(known)
+        if swept:
+            _log.warning("%d form(s) of revocations that were never recorded were removed from the vault", swept)
+        if stones is None:
+            if found:
+                raise CohortError(
+                    "gone, and the ledger holds revocations",
+                    where=str(ledger.stones.path),
+                    remedy="restore it; or, if it is lost, make an empty file of this name, which is filled again",
+                )
+            return
+        recorded = {(s.pseudonym, s.receipt): s for s in found}
+        lacking = sorted(stones.keys() - recorded.keys())
+        lost: dict[Request, dict[str, Subset | None]] = defaultdict(dict)
+        subsets = ledger.subsets() if lacking else {}
+        for pseudonym, receipt in lacking:
+            request = _restored(stones[pseudonym, receipt], _hold_of(receipt, pseudonym, known))
+            lost[request][pseudonym] = subsets.get(pseudonym)
+        for request, patients in lost.items():
+            ledger.insert(writing, request, patients)
+        for key, standing in recorded.items():
+            if standing.state in LIFTED and key in stones:
+                writing.lifts.append(Tombstone("lift", *key, standing.received))
+            elif standing.state not in LIFTED and key not in stones:
+                writing.stops.append(Tombstone("stop", *key, standing.received, said_of(request_of(standing))))
+    if lacking:
+        _log.warning("%d revocation(s) that the database lacked were restored from the tombstones", len(lacking))
+    if writing.stops:
+        _log.warning("%d tombstone(s) that their file lacked were written again", len(writing.stops))
+
+
+def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
+    """Why what a tombstone restores is on hold, if it is: to unlearn cannot be undone, and a doubt stays one."""
+    if is_doubt(receipt):
+        return "restored: a consent that nobody could judge"
+    if is_alike(receipt):
+        return MAY_BE_MEANT
+    return DOUBTFUL if alike_receipt(receipt, pseudonym) in receipts else ""
+
+
+def _restored(stone: Tombstone, hold: str) -> Request:
+    """The request that a tombstone is left of: its kind, its legal basis and who recorded it are those that it had."""
+    said = said_in(stone)
+    kind, scopes = said.get("kind", "withdrawal"), dict[str, Scope](images="images", reports="reports")
+    return Request(
+        Source("restored", stone.receipt),
+        stone.receipt,
+        stone.received,
+        scope=scopes.get(said.get("scope", "all"), "all"),
+        kind=read_kind(kind, "tombstones") if kind in KINDS else "withdrawal",
+        legal_basis=said.get("basis", ""),
+        steward=said.get("steward", ""),
+        identity=said.get("identity", ""),
+        hold=hold,
+    )
+
+
+def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:
+    """Those of the site's secret, which is made where nothing was made with another."""
+    if not Pseudonyms.has_secret(folder.pseudonym_secret):
+        with TombstoneFile(folder.tombstones, "").locked():
+            if not folder.pseudonym_secret.exists():
+                with transaction(engine) as session:
+                    used = session.scalar(select(PatientRow.patient).limit(1)) is not None
+                if used or folder.tombstones.exists():
+                    raise InputError(
+                        "the secret is gone with which patients' ids were sealed",
+                        where=str(folder.pseudonym_secret),
+                        remedy="restore it from its backup",
+                    )
+                new_secret(folder.pseudonym_secret)
+    return Pseudonyms.of_site(folder.pseudonym_secret)

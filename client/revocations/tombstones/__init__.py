@@ -1,0 +1,1 @@
+"""Tombstones outlive a restored database: their file, who watches it, and the cohort they stop."""

@@ -1,0 +1,230 @@
+"""Who must not be used again: a file of its own, written before the ledger and kept on another disk if need be.
+
+A header with a check value of the site's secret, then lines `stop|lift PSEUDONYM RECEIPT RECEIVED [MORE] CHECKSUM`,
+which are only ever added. MORE says of what kind the revocation is and who recorded it, as a database restored from a
+backup may lack both; lines of earlier releases have none. A line counts when it is whole; an unfinished last one was
+never acknowledged. Running loaders watch the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl, urlencode
+
+from client.revocations.revocation import Request
+from common.disk import unwritable
+from common.errors import CohortError, OutputError
+from common.files import sync_folder
+
+_HEADER = "fedforget-tombstones-1"
+_LONGEST = 200
+_LINE = re.compile(
+    r"(stop|lift) ([0-9a-f]{64}) ([A-Za-z0-9._-]{1,64}) (\S{1,40})(?: (\S{1,2000}))? ([0-9a-f]{16})", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """From now on a patient is not used, or, after a refusal, may be used again as far as this receipt goes."""
+
+    kind: Literal["stop", "lift"]
+    pseudonym: str
+    receipt: str
+    received: datetime
+    more: str = ""
+    """Of what kind the revocation is, and who recorded it: as `said_of` writes it."""
+
+
+Standing = dict[tuple[str, str], Tombstone]
+"""What stops whom, by pseudonym and receipt."""
+
+
+def stop(request: Request, pseudonym: str) -> Tombstone:
+    """The tombstone of a patient of a request."""
+    return Tombstone("stop", pseudonym, request.receipt, request.received, said_of(request))
+
+
+def said_of(request: Request) -> str:
+    """What a tombstone keeps of a request beside its dates: names of staff and codes, nothing of the patient."""
+    values = {
+        "source": request.source.kind,
+        "kind": request.kind,
+        "scope": request.scope,
+        "basis": request.basis,
+        "steward": request.steward,
+        "identity": request.identity,
+    }
+    return urlencode({name: value[:_LONGEST] for name, value in values.items() if value})
+
+
+def said_in(stone: Tombstone) -> dict[str, str]:
+    """What `said_of` wrote; empty of a line of an earlier release."""
+    return dict(parse_qsl(stone.more))
+
+
+@dataclass(frozen=True, slots=True)
+class TombstoneFile:
+    """The file at `path` of a site whose secret has the check value `check`."""
+
+    path: Path
+    check: str
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold it against other writers, be they threads or processes.
+
+        Raises:
+            OutputError: its folder is missing or cannot be written.
+        """
+        try:
+            handle = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as err:
+            raise self._unwritable(err) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def append(self, stones: Collection[Tombstone]) -> None:
+        """Add lines; they are on the disk when this returns. To be called with the file `locked`.
+
+        Raises:
+            CohortError: the file is damaged or another site's.
+            OutputError: the disk does not take it.
+        """
+        if not stones:
+            return
+        text = "".join(
+            _line(" ".join(filter(None, (s.kind, s.pseudonym, s.receipt, _time(s.received), s.more)))) for s in stones
+        )
+        try:
+            is_new = not self.path.exists()
+            with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+                header = _line(f"{_HEADER} {self.check}")
+                content = file.read(1024)
+                if header.startswith(content.decode("ascii", errors="replace")):  # new, or its first line is not whole
+                    text, end = header + text, 0
+                else:
+                    self._check_header(content.partition(b"\n")[0])
+                    end = _whole_until(file.fileno())
+                file.truncate(end)
+                _add(file.fileno(), end, text.encode("ascii"))
+            if is_new:
+                sync_folder(self.path.parent)
+        except OSError as err:
+            raise self._unwritable(err) from None
+
+    def read(self) -> Standing | None:
+        """What stands in the file; None where there is none.
+
+        Raises:
+            CohortError: damaged, or made with another secret.
+        """
+        found: Standing = {}
+        try:
+            _, content = self.lines_since(0)
+        except FileNotFoundError:
+            return None
+        self.apply(content, found, with_header=True)
+        return found
+
+    def lines_since(self, start: int) -> tuple[int, bytes]:
+        """Whole lines from byte `start` on, and where they end."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                content = file.read()
+        except FileNotFoundError:
+            raise
+        except OSError as err:
+            raise self._damaged() from err
+        whole = content[: content.rfind(b"\n") + 1]
+        return start + len(whole), whole
+
+    def apply(self, content: bytes, into: Standing, *, with_header: bool) -> None:
+        """Bring `into` up to whole lines, the first of which is the header with `with_header`; raises as `read`."""
+        lines = content.split(b"\n")[:-1]
+        if with_header and lines:
+            self._check_header(lines.pop(0))
+        for line in lines:
+            stone = _parsed(line)
+            if stone is None:
+                raise self._damaged()
+            if stone.kind == "stop":
+                into.setdefault((stone.pseudonym, stone.receipt), stone)
+            else:
+                into.pop((stone.pseudonym, stone.receipt), None)
+
+    def _check_header(self, line: bytes) -> None:
+        found = line.decode("ascii", errors="replace")
+        if found + "\n" == _line(f"{_HEADER} {self.check}"):
+            return
+        if found.startswith(f"{_HEADER} ") and found + "\n" == _line(found.rpartition(" ")[0]):
+            raise CohortError(
+                "made with another secret of pseudonyms, so that nobody is found in it",
+                where=str(self.path),
+                remedy="restore secrets/pseudonyms that belongs to it; nothing runs before",
+            )
+        raise self._damaged()
+
+    def _damaged(self) -> CohortError:
+        return CohortError(
+            "damaged", where=str(self.path), remedy="restore it from a backup; nothing is trained before"
+        )
+
+    def _unwritable(self, err: OSError) -> OutputError:
+        return unwritable(err, self.path, remedy="check the folder and its disk")
+
+
+def _add(handle: int, end: int, content: bytes) -> None:
+    """Write at `end` and put it on the disk; where that fails, nothing of it is left."""
+    try:
+        at = end
+        while at < end + len(content):
+            at += os.pwrite(handle, content[at - end :], at)
+        os.fsync(handle)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(handle, end)
+            os.fsync(handle)
+        raise
+
+
+def _whole_until(handle: int) -> int:
+    """Where the last whole line of a file ends."""
+    size, step = os.fstat(handle).st_size, 4096
+    for start in range(max(size - step, 0), -step, -step):
+        begin = max(start, 0)
+        found = os.pread(handle, step, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+    return 0
+
+
+def _line(text: str) -> str:
+    return f"{text} {hashlib.sha256(text.encode('ascii')).hexdigest()[:16]}\n"
+
+
+def _parsed(line: bytes) -> Tombstone | None:
+    match = _LINE.fullmatch(line.decode("ascii", errors="replace"))
+    if match is None or _line(line[:-17].decode("ascii")) != line.decode("ascii") + "\n":
+        return None
+    kind: Literal["stop", "lift"] = "stop" if match[1] == "stop" else "lift"
+    try:
+        return Tombstone(kind, match[2], match[3], datetime.fromisoformat(match[4]), match[5] or "")
+    except ValueError:
+        return None
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()

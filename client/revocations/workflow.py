@@ -1,0 +1,305 @@
+"""The steps of a revocation after its receipt: approval, extension, refusal, campaigns, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from client.revocations.access import open_campaigns
+from client.revocations.deadline import check_extension
+from client.revocations.ledger import SOFTWARE, Ledger, Writing
+from client.revocations.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
+from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
+from client.revocations.revocation import (
+    LIFTED,
+    OPEN,
+    TO_FORGET,
+    Event,
+    Standing,
+    State,
+    alike_receipt,
+    is_alike,
+    is_doubt,
+)
+from client.revocations.tombstones.file import Tombstone
+from client.revocations.transitions import TRANSITIONS, check_transition
+from common.errors import InputError, RefusedError
+from common.platform.actor import Actor, check_second
+
+_SOFTWARE = Actor(SOFTWARE)
+
+
+class Said(NamedTuple):
+    """What a person decides, and why."""
+
+    actor: Actor
+    reason: str
+
+
+def approve(ledger: Ledger, receipt: str, actor: Actor, reason: str = "", signature: str = "") -> int:
+    """Let campaigns take up a receipt's revocations; returns how many awaited it.
+
+    The first person is who recorded them; where that was software, as with a consent in doubt, who decided that these
+    are revocations.
+
+    Args:
+        signature: the steward's below the approval, where `actor` is bound to a key.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: none awaits an approval, or `actor` is that first person, under whatever name, or nobody, or
+            nobody can tell.
+    """
+    with ledger.writing() as writing:
+        found = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
+        decided = {
+            step.revocation: Actor("" if step.actor == SOFTWARE else step.actor, step.identity)
+            for step in history_of(writing.session, receipt)
+            if step.state is State.AWAITING_APPROVAL
+        }
+        for standing in found:
+            recorder = Actor(standing.steward, standing.identity)
+            check_second(recorder if any(recorder) else decided[standing.number], actor, ledger.shared_accounts)
+        _step(ledger, writing, found, State.PENDING, actor=actor, reason=reason, signature=signature)
+    return len(found)
+
+
+def readmit(
+    ledger: Ledger,
+    writing: Writing,
+    receipt: str,
+    actor: Actor,
+    reason: str,
+    *,
+    form: tuple[str, str],
+    signature: str = "",
+) -> tuple[int, int]:
+    """Let a receipt's patients take part again, from the next campaign on, as if they were new.
+
+    What the model has forgotten stays forgotten, weights that were retired stay so, and their data have to be imported
+    again where they were deleted.
+
+    Args:
+        form: name in the vault of the document by which they take part again, and the commitment to it.
+        signature: the steward's, where `actor` is bound to a key.
+
+    Returns:
+        How many revocations it concerns, and how many patients another one still stops.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: no reason or no name, nothing of it can be taken back, or a campaign may be under way.
+    """
+    if not actor.name.strip():
+        raise RefusedError("a re-admission needs the name of who decides it")
+    if not reason.strip():
+        raise RefusedError("a re-admission needs a reason")
+    if running := sorted(open_campaigns(writing.session)):
+        raise RefusedError(f"campaign {running[0]} reads patients who have revoked: readmit after its end")
+    can = (state for state in State if State.READMITTED in TRANSITIONS[state])
+    found = _decided(writing, _of_receipt(ledger, writing, receipt, *can))
+    said = f"{reason.strip()} (form {form[0]}, commitment {form[1]})"
+    _step(ledger, writing, found, State.READMITTED, actor=actor, reason=said, signature=signature)
+    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
+    others = of_patients(writing.session, {s.pseudonym for s in found})
+    return len(found), len({s.pseudonym for s in others if s.state not in LIFTED})
+
+
+def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: str) -> int:
+    """Put off the answer to a receipt; the patient is told the reason. Returns how many revocations it concerns.
+
+    Raises:
+        InputError: no such receipt, no reason, or not later than the present date.
+        RefusedError: nothing of it is open, or the law does not allow it: see `check_extension`.
+    """
+    with ledger.writing() as writing:
+        found, now = _of_receipt(ledger, writing, receipt, *OPEN), ledger.clock()
+        for s in found:
+            check_extension(s.received, s.due, due, now, reason)
+        add_events(
+            writing.session,
+            [
+                Event(
+                    s.number,
+                    s.steps + 1,
+                    now,
+                    s.state,
+                    actor.name,
+                    due,
+                    reason,
+                    campaign=s.campaign,
+                    identity=actor.identity,
+                )
+                for s in found
+            ],
+        )
+    return len(found)
+
+
+def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
+    """Refuse a receipt's revocations: the patients may be used again, as far as no other revocation stands.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: no reason, nothing of it is open, or the model may have begun to forget.
+    """
+    with ledger.writing() as writing:
+        found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
+        _step(ledger, writing, found, State.REFUSED, actor=actor, reason=reason)
+        writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
+    return len(found)
+
+
+def hold(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
+    """Keep campaigns from taking up a receipt until a steward releases it; use stays stopped.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: no reason, nothing of it is open, or a campaign has taken it up.
+    """
+    with ledger.writing() as writing:
+        found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
+        _step(ledger, writing, found, State.ON_HOLD, actor=actor, reason=reason)
+    return len(found)
+
+
+def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int:
+    """Let what is on hold go on as if it came in now; its dates stay.
+
+    Raises:
+        InputError: no such receipt.
+        RefusedError: nothing of it is on hold.
+    """
+    with ledger.writing() as writing:
+        found = _decided(writing, _of_receipt(ledger, writing, receipt, State.ON_HOLD))
+        subsets = ledger.subsets()
+        for standing in found:
+            after = ledger.classified(subsets.get(standing.pseudonym), standing.kind)
+            _step(ledger, writing, [standing], after, actor=actor, reason=reason)
+    return len(found)
+
+
+def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> int:
+    """A patient's consents have become clear: what was held because of them is over; returns how many holds it was.
+
+    The patient may be used again, as far as no revocation stands.
+    """
+    held = [s for s in of_patients(writing.session, [pseudonym]) if s.state is State.ON_HOLD and is_doubt(s.receipt)]
+    _step(ledger, writing, held, State.REFUSED, actor=_SOFTWARE, reason=reason)
+    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in held]
+    return len(held)
+
+
+def end_alike(
+    ledger: Ledger,
+    writing: Writing,
+    asked: Standing,
+    candidates: Collection[Standing],
+    meant: Collection[int],
+    said: Said,
+) -> None:
+    """A person has said whom the identifier of `asked` means: the holds on all who look like it are over.
+
+    Args:
+        meant: numbers of those of the `candidates` who are meant, and whose revocation is recorded already.
+    """
+    for one in candidates:
+        why = "is meant" if one.number in meant else "is not meant"
+        _step(ledger, writing, [one], State.REFUSED, actor=said.actor, reason=f"{why}: {said.reason}")
+    writing.lifts += [Tombstone("lift", one.pseudonym, one.receipt, one.received) for one in candidates]
+    now = [s for s in of_patients(writing.session, [asked.pseudonym]) if s.number == asked.number]
+    waits = [s for s in now if s.state is State.ON_HOLD]
+    who = "another spelling of a patient here" if meant else "nobody here"
+    _step(ledger, writing, waits, State.EXCLUDED, actor=said.actor, reason=f"{who}: {said.reason}")
+
+
+def take_up(ledger: Ledger, writing: Writing, campaign: int, pseudonyms: Collection[str]) -> None:
+    """A campaign begins to make the model forget these; where an earlier one left them, that is escalated first."""
+    stale = [
+        s for s in of_patients(writing.session, pseudonyms) if s.state is State.IN_CAMPAIGN and s.campaign != campaign
+    ]
+    reason = "the campaign ended without a version that has forgotten"
+    _step(ledger, writing, stale, State.ESCALATED, actor=_SOFTWARE, reason=reason)
+    ready = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET - {State.IN_CAMPAIGN}]
+    _step(ledger, writing, ready, State.IN_CAMPAIGN, actor=_SOFTWARE, campaign=campaign)
+
+
+def escalate(ledger: Ledger, campaign: int, reason: str, actor: Actor = _SOFTWARE) -> int:
+    """A campaign was rejected or inconclusive: what it took up waits for another; returns how many revocations.
+
+    Raises:
+        RefusedError: no reason.
+    """
+    with ledger.writing() as writing:
+        of_campaign = RevocationEventRow.campaign == campaign
+        found = [s for s in standing_of(writing.session, of_campaign) if s.state is State.IN_CAMPAIGN]
+        _step(ledger, writing, found, State.ESCALATED, actor=actor, reason=reason)
+    return len(found)
+
+
+def close(
+    ledger: Ledger,
+    pseudonyms: Collection[str],
+    state: State,
+    *,
+    campaign: int | None = None,
+    model: str = "",
+    reason: str = "",
+) -> int:
+    """The model has forgotten these patients: `unlearned` or `retrained`; returns how many of them had waited for it.
+
+    Raises:
+        RefusedError: `state` is no end of a revocation that waits.
+    """
+    with ledger.writing() as writing:
+        found = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
+        _step(ledger, writing, found, state, actor=_SOFTWARE, campaign=campaign, model=model, reason=reason)
+    return len({s.pseudonym for s in found})
+
+
+def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) -> list[Standing]:
+    found = standing_of(writing.session, RevocationRow.receipt == receipt)
+    if not found:
+        raise InputError("no such receipt", where=str(ledger.folder.root), remedy="fedforget-site revocations list")
+    some = [s for s in found if s.state in states]
+    if not some:
+        wanted = states[0] if len(states) == 1 else "open"
+        raise RefusedError(f"no revocation of this receipt is {wanted}")
+    return some
+
+
+def _decided(writing: Writing, found: Sequence[Standing]) -> list[Standing]:
+    """Those of whom it is clear who is meant; raises a `RefusedError` if that is so of none."""
+    numbers = {alike_receipt(s.receipt, s.pseudonym) for s in found if s.state is State.ON_HOLD}
+    undecided = {
+        s.receipt
+        for some in chunks(numbers)
+        for s in standing_of(writing.session, RevocationRow.receipt.in_(some))
+        if s.state is State.ON_HOLD
+    }
+    clear = [s for s in found if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) not in undecided]
+    if not clear:
+        raise RefusedError("a person must say first who is meant: fedforget-site revocations doubtful")
+    return clear
+
+
+def _step(
+    ledger: Ledger,
+    writing: Writing,
+    found: Sequence[Standing],
+    state: State,
+    *,
+    actor: Actor,
+    reason: str = "",
+    campaign: int | None = None,
+    model: str = "",
+    signature: str = "",
+) -> None:
+    now, events = ledger.clock(), []
+    for s in found:
+        remediation = check_transition(s.state, state, reason)
+        number = s.campaign if campaign is None else campaign
+        step = (s.number, s.steps + 1, now, state, actor.name, s.due, reason, remediation, number, model)
+        events.append(Event(*step, actor.identity, signature))
+    add_events(writing.session, events)

@@ -1,0 +1,322 @@
+"""Tells the coordinator, outbound, that revocations wait, that the site lives and which model versions it has deleted.
+
+    python -m client.runtime.coordination --dir DIR
+
+Nothing can start at a site in Flower, so this process announces. It outlives a coordinator that does not answer, and
+sends numbers, moments and digests only.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import grpc
+from sqlalchemy.exc import SQLAlchemyError
+
+from client.account.reminders import Reminders
+from client.cohort.holdings import HeldVersions
+from client.cohort.study_counts import Registration
+from client.evidence.attesting import Evidence
+from client.evidence.event_log import SiteLog
+from client.membership.proxy import channel_options, proxy_of
+from client.process import main
+from client.revocations.linkage.linking import Linking
+from client.revocations.linkage.tokens import read_linkage
+from client.revocations.opening import open_ledger
+from client.revocations.revocation import Waiting
+from client.settings import SiteFolder, heartbeat
+from common.errors import FedForgetError, InputError, RefusedError, UnavailableError
+from common.files import read_private
+from common.installation import own_version
+from common.platform.processes.supervisor import Backoff
+from common.protocol.coordination import coordination_pb2 as messages
+from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
+
+POLL_SECONDS = 1.0
+"""Between two looks at the site's folder; an announcement is no later than this."""
+CALL_SECONDS = 10.0
+_BACKOFF = Backoff(first=1.0, most=60.0)
+
+_log = logging.getLogger("fedforget.coordination")
+
+
+class Holdings(Protocol):
+    """The model versions on this site's disk, by the digest of their weights."""
+
+    def held(self) -> Collection[str]:
+        """Those that are there."""
+
+    def retire(self, digests: Collection[str]) -> Collection[str]:
+        """Delete `digests` for good; returns those of which no copy is left."""
+
+    def acknowledged(self, digests: Collection[str]) -> None:
+        """The coordinator has taken down that these are gone."""
+
+
+class Witness(Protocol):
+    """What the announcer needs of `client.evidence.attesting.Evidence`."""
+
+    def record(self) -> None:
+        """Bring it up to the site's records."""
+
+    def exchange(self, stub: CoordinationStub) -> None:
+        """Co-sign each other's logs, and attestations."""
+
+
+class Counts(Protocol):
+    """What the announcer needs of `client.cohort.study_counts.Registration`."""
+
+    def register(self, stub: CoordinationStub) -> messages.RegisterCountsReply | None:
+        """Register how many studies are trained on here."""
+
+
+class Links(Protocol):
+    """What the announcer needs of `client.revocations.linkage.linking.Linking`."""
+
+    def exchange(self, stub: CoordinationStub) -> None:
+        """Tell other hospitals, through the coordinator, and hear from them."""
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Decides at each `step` what there is to tell, and tells it.
+
+    Args:
+        connect: opens a connection from what now lies in the site's folder, so that a new certificate is taken up.
+        waiting: how many revocations wait, and when the first is due.
+        every: seconds between two heartbeats.
+        clock: the site's clock.
+        max_skew: how far it may be off before that is logged.
+    """
+
+    connect: Callable[[], AbstractContextManager[CoordinationStub]]
+    waiting: Callable[[], Waiting]
+    holdings: Holdings
+    every: float
+    clock: Callable[[], datetime]
+    rng: random.Random
+    version: str
+    max_skew: timedelta = timedelta(minutes=5)
+    evidence: Witness | None = None
+    links: Links | None = None
+    counts: Counts | None = None
+    answered: Callable[[], None] = lambda: None
+    """Called when the coordinator has answered a heartbeat."""
+    _open: ExitStack = field(init=False, default_factory=ExitStack)
+    _stub: CoordinationStub | None = field(init=False, default=None)
+    _told: Waiting | None = field(init=False, default=None)
+    _counts_wait: bool = field(init=False, default=False)
+    _unreadable: bool = field(init=False, default=False)
+    _failures: int = field(init=False, default=0)
+    _next_beat: float = field(init=False, default=0.0)
+    _next_try: float = field(init=False, default=0.0)
+
+    def step(self, now: float) -> None:
+        """Tell what is due at `now` (seconds of a clock that never goes back); a failure is logged and tried again."""
+        found = self._look()
+        beat = now >= self._next_beat
+        if now < self._next_try or not (beat or (found is not None and found != self._told)):
+            return
+        try:
+            if self.evidence is not None:
+                self.evidence.record()
+            if self._stub is None:
+                self._stub = self._open.enter_context(self.connect())
+            if found is not None:
+                self._announce(self._stub, found)
+            if beat:
+                self._register(self._stub)
+                self._heartbeat(self._stub)
+                self._next_beat = now + self.every
+                self.answered()
+                if self.evidence is not None:
+                    self.evidence.exchange(self._stub)
+            if self.links is not None:
+                self.links.exchange(self._stub)
+            self._failures = 0
+        except (grpc.RpcError, FedForgetError, SQLAlchemyError) as err:
+            self._failures += 1
+            delay = _BACKOFF.delay(self._failures, self.rng)
+            self._next_try = now + delay
+            _log.warning("%s; next try in %.0f s", _reason(err), delay)
+            self.close()
+
+    def close(self) -> None:
+        """Hang up; the next step connects again, and announces again."""
+        self._open.close()
+        self._stub = self._told = None
+
+    def _look(self) -> Waiting | None:
+        try:
+            found = self.waiting()
+        except (FedForgetError, SQLAlchemyError) as err:
+            if not self._unreadable:
+                _log.error("revocations cannot be read, nothing is announced: %s", _reason(err))
+            self._unreadable = True
+            return None
+        self._unreadable = False
+        return found
+
+    def _announce(self, stub: CoordinationStub, found: Waiting) -> None:
+        # Also when nothing changed: a coordinator restored from its backup may know less than was told.
+        request = messages.AnnounceRequest(pending=found.number)
+        if found.first_due is not None:
+            request.first_due.FromDatetime(found.first_due)
+        stub.Announce(request, timeout=CALL_SECONDS)
+        if found != self._told:
+            _log.info("announced: %d waiting", found.number)
+        self._told = found
+
+    def _register(self, stub: CoordinationStub) -> None:
+        """What is wrong with the count keeps nothing else from being told."""
+        if self.counts is None:
+            return
+        try:
+            reply = self.counts.register(stub)
+        except FedForgetError as err:
+            _log.error("the number of studies is not registered: %s", err)
+            return
+        except grpc.RpcError as err:
+            refused = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            if not isinstance(err, grpc.Call) or err.code() not in refused:
+                raise
+            _log.error("the coordinator refuses the registered number of studies: %s", err.details())
+            return
+        if reply is not None and reply.pending and not self._counts_wait:
+            _log.warning(
+                "the coordinator has to approve the new number of studies; %d count until then", reply.in_force
+            )
+        self._counts_wait = reply is not None and reply.pending
+
+    def _heartbeat(self, stub: CoordinationStub) -> None:
+        sent = self.clock()
+        request = messages.HeartbeatRequest(version=self.version, held=sorted(self.holdings.held()))
+        request.clock.FromDatetime(sent)
+        reply = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        between = sent + (self.clock() - sent) / 2
+        skew = between - reply.clock.ToDatetime(tzinfo=UTC)
+        if abs(skew) > self.max_skew:
+            _log.warning("this clock is off by %.0f s against the coordinator's", skew.total_seconds())
+        if reply.purge:
+            self._purge(stub, frozenset(reply.purge))
+
+    def _purge(self, stub: CoordinationStub, asked: frozenset[str]) -> None:
+        gone = sorted(asked & frozenset(self.holdings.retire(asked)))
+        if len(gone) < len(asked):
+            _log.warning("%d of %d versions to delete are still here", len(asked) - len(gone), len(asked))
+        if gone:
+            stub.AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=gone), timeout=CALL_SECONDS)
+            self.holdings.acknowledged(gone)
+            _log.info("told that %d versions are gone", len(gone))
+
+
+@contextmanager
+def connect(folder: SiteFolder) -> Iterator[CoordinationStub]:
+    """A connection with the site's client certificate; only the federation's own authority is trusted.
+
+    Raises:
+        InputError: settings, a certificate or the key is missing, or others can read the key.
+    """
+    credentials = grpc.ssl_channel_credentials(
+        _read(folder.ca_certificate), read_private(folder.tls_key), _read(folder.certificate)
+    )
+    settings = folder.settings()
+    options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    options += channel_options(proxy_of(settings), settings.coordination)
+    with grpc.secure_channel(settings.coordination, credentials, options) as channel:
+        yield CoordinationStub(channel)
+
+
+def ask_status(folder: SiteFolder) -> messages.StatusReply:
+    """How the coordinator sees this site.
+
+    Raises:
+        InputError: see `connect`.
+        RefusedError: the site is not, or no longer, approved.
+        UnavailableError: the coordinator does not answer.
+    """
+    try:
+        with connect(folder) as stub:
+            return stub.Status(messages.StatusRequest(), timeout=CALL_SECONDS)
+    except grpc.RpcError as err:
+        if err.code() is grpc.StatusCode.PERMISSION_DENIED:
+            raise RefusedError(_reason(err)) from None
+        raise UnavailableError(_reason(err)) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise InputError(
+            f"cannot read: {err.strerror}", where=str(path), remedy="join the federation first: fedforget-site join"
+        ) from None
+
+
+def _reason(err: Exception) -> str:
+    """Without the text of a foreign exception, which may quote anything."""
+    if isinstance(err, grpc.Call):
+        if err.code() is grpc.StatusCode.PERMISSION_DENIED:
+            return "the coordinator does not approve this site's certificate: have it approved, or rotate"
+        return f"the coordination service does not answer as it should ({err.code().name})"
+    return str(err) if isinstance(err, FedForgetError) else f"the site's database failed ({type(err).__name__})"
+
+
+def _stop(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - as signal handlers are called
+    _log.info("stopped")
+    sys.exit(0)
+
+
+def run(folder: SiteFolder) -> NoReturn:
+    """Announce until SIGTERM.
+
+    Raises:
+        InputError: the settings cannot be read, or the database is damaged.
+        UnavailableError: the database does not answer.
+    """
+    settings = folder.settings()
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    with open_ledger(folder) as ledger:
+        announcer = Announcer(
+            connect=lambda: connect(folder),
+            waiting=ledger.waiting,
+            holdings=HeldVersions(folder.root / "models", ledger.engine, clock),
+            every=settings.heartbeat_seconds,
+            clock=clock,
+            rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
+            version=own_version(),
+            max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
+            evidence=Evidence(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
+            links=Linking(ledger, lambda: read_linkage(folder)),
+            counts=Registration(folder),
+            answered=heartbeat(folder, settings).touch,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        _log.info("announcing to %s", settings.coordination)
+        reminders = Reminders(ledger)
+        try:
+            while True:
+                announcer.step(time.monotonic())
+                with suppress(FedForgetError, SQLAlchemyError):  # the announcer has said what is wrong with the ledger
+                    reminders.step(clock())
+                time.sleep(POLL_SECONDS)
+        finally:
+            announcer.close()
+
+
+if __name__ == "__main__":
+    main("coordination", "Announce waiting revocations.", run)

@@ -1,0 +1,240 @@
+"""`fedforget-site doctor`: what fails in practice at a hospital, each with its remedy. Counts of data, never names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+
+import grpc
+
+from client.cohort.site_files import read_site
+from client.database import pending_migration
+from client.evidence.attesting import exchange_checkpoints
+from client.evidence.event_log import SiteLog
+from client.membership.proxy import proxy_of, set_and_unused
+from client.revocations.opening import open_ledger
+from client.runtime.coordination import ask_status, connect
+from client.runtime.doctor_ways_in import examine_ways_in, fhir_address
+from client.runtime.up import secrets_of
+from client.settings import SiteFolder, SiteSettings, heartbeat
+from common.errors import ConfigError, EvidenceError, FedForgetError, InputError, RefusedError, UnavailableError
+from common.installation import own_version
+from common.platform import checks
+from common.platform.checks import GIB, Check
+from common.platform.event_log.check import problems
+from common.platform.keys.certificates import (
+    SITE,
+    certificate_fingerprint,
+    check_issued,
+    common_name,
+    load_certificate,
+    parse_fingerprint,
+)
+from common.platform.keys.private_keys import load_ec_key, load_signing_key
+from common.platform.processes import probes
+from common.platform.processes.flower import LOOPBACK
+from common.platform.processes.service import accepts
+from common.platform.processes.up_lock import is_up, start_command
+from common.platform.proxy import Proxy
+from common.platform.sql import open_database
+from common.platform.terminal.console import counted
+from common.protocol.coordination import coordination_pb2 as messages
+
+DISK, MEMORY = 10 * GIB, 4 * GIB
+"""Image cache and one model version; SuperNode and ClientApp beside the training itself."""
+_JOIN = "fedforget-site join BUNDLE"
+_ROTATE = "fedforget-site rotate, and send the request to the coordinator"
+
+
+def examine(folder: SiteFolder, now: datetime) -> list[Check]:
+    """Every check, in the order in which a failure of one explains those after it."""
+    found = [probes.writable(folder.root)]
+    try:
+        settings = folder.settings()
+    except ConfigError as err:
+        return [*found, Check("site.toml", "fail", err.problem, err.remedy or "mend the file")]
+    up_runs = is_up(folder.root)
+    found += [checks.ok("site.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
+    found += [_signing(folder), *_membership(folder, settings, now)]
+    found += _coordinator(folder, settings, now)
+    for name, number in (("supernode", settings.ports.supernode), ("monitor", settings.ports.monitor)):
+        found.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
+    found += examine_ways_in(folder, settings, now, up_runs=up_runs)
+    if not up_runs:
+        found.append(checks.up_runs(start_command("site", folder.root)))
+    else:
+        found += probes.processes(settings.ports.monitor)
+        beat, remedy = heartbeat(folder, settings), "look at the rows above; else: does the coordinator's `up` run?"
+        found.append(checks.beat(beat.name, beat.age(), beat.limit, remedy))
+    found += [*_database(folder, now), *_data(folder)]
+    return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
+
+
+def _signing(folder: SiteFolder) -> Check:
+    try:
+        load_signing_key(folder.signing_key, folder.passphrase)
+    except InputError as err:
+        return Check("signing key", "fail", err.problem, err.remedy or "restore keys/ from the backup")
+    return checks.ok("signing key", "opens")
+
+
+def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
+    """The certificates of the join bundle, against the fingerprint that was compared by telephone and our own key."""
+    try:
+        ca, certificate = load_certificate(folder.ca_certificate), load_certificate(folder.certificate)
+    except InputError:
+        yield Check("membership", "fail", "this site has not joined a federation", _JOIN)
+        return
+    if certificate_fingerprint(ca) != parse_fingerprint(settings.ca_fingerprint, "site.toml"):
+        yield Check("membership", "fail", "federation/ca.crt is not the authority in site.toml", _JOIN)
+        return
+    try:
+        check_issued(certificate, ca, SITE, now, "this site's certificate")
+        ours = load_ec_key(folder.tls_key).public_key() == certificate.public_key()
+    except (EvidenceError, InputError) as err:
+        yield Check("membership", "fail", str(err), _ROTATE)
+    else:
+        if ours and common_name(certificate) == settings.name:
+            yield checks.ok("membership", f"certificate for {settings.name} by this federation")
+        else:
+            yield Check("membership", "fail", "the certificate is for another key or name", _JOIN)
+    yield checks.validity("site certificate", certificate.not_valid_after_utc, now, _ROTATE)
+    yield checks.validity("authority", ca.not_valid_after_utc, now, "ask the coordinator", 365)
+
+
+def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
+    try:
+        proxy = proxy_of(settings)
+    except ConfigError as err:
+        yield Check("proxy", "fail", f"{err.where}: {err.problem}", err.remedy)
+        return
+    yield _proxy(proxy, settings)
+    gateway = probes.service("gateway", settings.gateway, proxy)
+    yield from gateway
+    if not checks.failed(gateway):
+        address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
+        yield from probes.tls(address, folder.ca_certificate, now, allowed, proxy=proxy)
+    coordination = probes.service("coordination", settings.coordination, proxy)
+    yield from coordination
+    if not checks.failed(coordination):
+        yield from _approval(folder)
+
+
+def _proxy(proxy: Proxy | None, settings: SiteSettings) -> Check:
+    """Which proxy, and for what; never with its user and password."""
+    if proxy is None and settings.proxy:
+        return Check("proxy", "warn", 'proxy = "env", and HTTPS_PROXY is not set', "set it where `up` is started")
+    if proxy is None:
+        unused = set_and_unused(settings)
+        if unused:
+            remedy = 'set proxy = "http://HOST:PORT" or proxy = "env" in site.toml, or leave it if none is needed'
+            return Check("proxy", "warn", f"{', '.join(unused)} in this environment: not used", remedy)
+        return checks.ok("proxy", "none is set")
+    addresses = {"gateway": settings.gateway, "coordination": settings.coordination}
+    if settings.fhir.enabled and settings.fhir.server:
+        with contextlib.suppress(ConfigError):  # which has a row of its own
+            addresses["FHIR server"] = fhir_address(settings.fhir)
+    through = [name for name, address in addresses.items() if proxy.serves(*probes.split(address))]
+    direct = [name for name in addresses if name not in through]
+    parts = [f"for {', '.join(through)}"] if through else []
+    parts += [f"not for {', '.join(direct)}"] if direct else []
+    return checks.ok("proxy", f"{proxy} {', '.join(parts)}")
+
+
+def _approval(folder: SiteFolder) -> Iterator[Check]:
+    try:
+        status = ask_status(folder)
+    except RefusedError as err:
+        yield Check("approval", "fail", str(err), "ask the coordinator: fedforget-server site show")
+        return
+    except (InputError, UnavailableError) as err:
+        yield Check("approval", "fail", str(err), "look at the rows above, then ask the coordinator for its doctor")
+        return
+    if status.standing == messages.StatusReply.STANDING_ACTIVE:
+        yield checks.ok("approval", "active")
+    else:
+        remedy = "ask the coordinator why; fedforget-server site readmit lets it back"
+        yield Check("approval", "warn", "suspended: left out of campaigns", remedy)
+    yield checks.versions("version", own_version(), status.version)
+
+
+def _database(folder: SiteFolder, now: datetime) -> Iterator[Check]:
+    if not folder.has_database:
+        yield Check("database", "fail", "site.db is missing", "restore it from its backup")
+        return
+    try:
+        engine = open_database(folder.database_url)
+    except InputError as err:
+        yield Check("database", "fail", err.problem, err.remedy)
+        return
+    except UnavailableError:
+        yield Check("database", "fail", "it does not answer", "check its owner, or that PostgreSQL runs")
+        return
+    try:
+        pending = pending_migration(engine)
+        yield checks.schema(pending, "fedforget-site up migrates it")
+        if pending is None:
+            yield from _log(SiteLog(folder, engine, lambda: now))
+    except InputError as err:
+        yield Check("database", "fail", err.problem, err.remedy)
+    finally:
+        engine.dispose()
+
+
+def _log(site: SiteLog) -> Iterator[Check]:
+    try:
+        owner = site.key().public
+    except InputError:
+        return
+    with site.session() as session:
+        refused = {peer.origin: peer.trouble for peer in site.log.peers(session) if peer.trouble}
+        size, found = len(site.log.leaves(session)), problems(site.log, session, owner)
+    yield from checks.log(size, found, refused, "fedforget-site log")
+    yield from _log_there(site)
+
+
+def _log_there(site: SiteLog) -> Iterator[Check]:
+    """Does the coordinator still take this log, which a restored backup has cut short?"""
+    try:
+        with connect(site.folder) as stub:
+            exchange_checkpoints(site, stub)
+    except EvidenceError as err:
+        yield Check(
+            "log of server", "fail", str(err), "fedforget-site log show; ask there by telephone before you go on"
+        )
+    except grpc.RpcError as err:
+        if isinstance(err, grpc.Call) and err.code() is grpc.StatusCode.FAILED_PRECONDITION:
+            remedy = (
+                "after a restore: fedforget-site log restart here, then fedforget-server site restart-log there, see "
+                "docs/how-to/deploy.md; otherwise ask the coordinator before you go on"
+            )
+            yield Check("log at the coordinator", "fail", f"refused: {err.details()}", remedy)
+    except FedForgetError:
+        return  # said in the rows about the coordinator
+    else:
+        yield checks.ok("log at the coordinator", "co-signed")
+
+
+def _data(folder: SiteFolder) -> Iterator[Check]:
+    try:
+        site = read_site(folder.root)
+    except FedForgetError:
+        yield Check("data", "fail", "no readable cohort here", "fedforget-site data import MANIFEST")
+    else:
+        images = {study.image for study in site.cohort.studies}
+        there = sum(path.is_file() for path in images)
+        detail = f"{len(site.cohort.patients)} patients, {len(site.studies)} studies, {there} of {len(images)} images"
+        if there == len(images):
+            yield checks.ok("data", detail)
+        else:
+            yield Check("data", "warn", detail, "mount the archive again, or fedforget-site data import")
+    try:
+        with open_ledger(folder) as ledger:
+            number = ledger.waiting().number
+    except FedForgetError as err:
+        remedy = (err.remedy if isinstance(err, InputError) else "") or "nothing is trained before"
+        yield Check("revocations", "fail", "cannot be read", remedy)
+    else:
+        waiting = counted(number, "patient waits", "patients wait") if number else "nobody waits"
+        yield checks.ok("revocations", f"{waiting} for the model to forget")

@@ -1,0 +1,134 @@
+"""`fedforget-site up`: SuperNode, launcher and coordination of a hospital, kept alive."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.account.reminders import LedgerCollector
+from client.membership.proxy import own_environment, proxy_of, supernode_environment
+from client.revocations.opening import open_ledger
+from client.revocations.tombstones.earlier_records import rename_members
+from client.runtime.supernode import supernode_argv
+from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings, heartbeat
+from common.errors import InputError
+from common.platform import checks
+from common.platform.processes import probes
+from common.platform.processes.flower import LOOPBACK, environment
+from common.platform.processes.log_filter import withhold_unknown
+from common.platform.processes.service import Port, accepts, keep_up, refuse_exposed, refuse_taken
+from common.platform.processes.supervisor import Child
+from common.platform.processes.up_lock import only_one
+from common.platform.proxy import without_proxies
+
+_ADMITTED = re.compile(r"SuperNode ID: \d+")
+"""Printed once the coordinator's SuperLink has taken the node's key; `/health` answers before that."""
+
+
+def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
+    """The hospital's processes, in the order in which they are started; none waits for the coordinator's answer."""
+    folder = SiteFolder(folder.root.resolve())  # a child may work in another folder than this process
+    here = {FOLDER_VARIABLE: str(folder.root)}
+    env = {**own_environment(settings, os.environ), **environment(folder.flower_home), **here}
+    outward = {**without_proxies(env), **supernode_environment(proxy_of(settings), settings.gateway)}
+
+    def own(module: str) -> tuple[str, ...]:
+        return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
+
+    return (
+        Child(
+            "supernode",
+            tuple(supernode_argv(folder, settings)),
+            outward,
+            ready_line=_ADMITTED,
+            ready_within=0.0,
+            stop_grace=7.0,
+            explain=lambda: why_refused(folder, settings),
+        ),
+        Child("launcher", own("client.runtime.launcher"), without_proxies(env), stop_grace=4.0),
+        Child("coordination", own("client.runtime.coordination"), env, stop_grace=3.0),
+        *_ways_in(settings, own, env),
+    )
+
+
+def why_refused(folder: SiteFolder, settings: SiteSettings) -> str | None:
+    """What the doctor finds wrong on the way to the coordinator: names, ports, certificate, clock.
+
+    A SuperNode whose signatures are too old or not valid yet ends with 0 and says nothing of a clock.
+    """
+    proxy = proxy_of(settings)
+    found = probes.service("gateway", settings.gateway, proxy)
+    if not checks.failed(found):
+        address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
+        found += probes.tls(address, folder.ca_certificate, datetime.now(UTC), allowed, proxy=proxy)
+    wrong = [check for check in found if check.result != "ok"]
+    return "; ".join(f"{check.name}: {check.detail} ({check.remedy})" for check in wrong) or None
+
+
+def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env: Mapping[str, str]) -> Iterator[Child]:
+    """Further ways for revocations to come in, where the site wants them."""
+    if settings.fhir.enabled:
+        ready = accepts(settings.fhir.host, settings.fhir.port)
+        yield Child("fhir", own("client.intake.fhir"), env, ready=ready, stop_grace=4.0)
+    service = settings.consent_service
+    if service.enabled:
+        ready = accepts(service.host, service.port)
+        yield Child("consent-service", own("client.intake.grpc"), env, ready=ready, stop_grace=5.0)
+    if settings.inbox.enabled:
+        yield Child("inbox", own("client.intake.inbox"), env, stop_grace=2.0)
+
+
+def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
+    """Where the processes are going to listen."""
+    ports = settings.ports
+    found = [
+        Port("supernode", LOOPBACK, ports.supernode, "[ports] supernode in site.toml"),
+        Port("monitor", LOOPBACK, ports.monitor, "[ports] monitor in site.toml"),
+    ]
+    for name, table, config in (
+        ("FHIR", "fhir", settings.fhir),
+        ("consent service", "consent_service", settings.consent_service),
+    ):
+        if config.enabled:
+            found.append(Port(name, config.host, config.port, f"[{table}] port in site.toml"))
+    return tuple(found)
+
+
+def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:
+    """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
+    needed = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
+    return (*needed, *(path for path in (folder.passphrase, folder.pseudonym_secret) if path.exists()))
+
+
+def up(folder: SiteFolder, *, as_json: bool) -> None:
+    """Migrate the site's database, bring its tombstones into it and keep the hospital's processes alive until SIGTERM.
+
+    Raises:
+        ConfigError: `site.toml` is missing or wrong.
+        InputError: not joined, a secret is missing or readable by others, or the database or tombstones are damaged.
+        RefusedError: another `up` runs in the folder.
+        UnavailableError: a port is taken.
+    """
+    settings = folder.settings()
+    refuse_exposed(secrets_of(folder))
+    joined = (folder.ca_certificate, folder.certificate, folder.coordinator_key)
+    if not all(path.exists() for path in joined):
+        raise InputError(
+            "this site has not joined a federation", where=str(folder.root), remedy="fedforget-site join BUNDLE"
+        )
+    with only_one(folder.root), open_ledger(folder) as ledger:
+        refuse_taken(ports_of(settings))
+        rename_members(ledger)
+        keep_up(
+            children(folder, settings),
+            folder.logs,
+            withhold_unknown,
+            settings.ports.monitor,
+            (LedgerCollector(ledger),),
+            (heartbeat(folder, settings),),
+            as_json=as_json,
+        )

@@ -1,0 +1,86 @@
+"""One leaf of a log with what it commits to, handed to an auditor, and what it says in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import EvidenceError
+from common.evidence.canonical import Json, parse_canonical
+from common.evidence.dsse import Envelope
+from common.evidence.findings import Finding, fails, holds
+from common.evidence.keys import PinnedKeys
+from common.evidence.log import merkle
+from common.evidence.log.log_bundle import ProofBundle, check_bundle, make_proof_bundle
+from common.evidence.log.log_checkpoint import Checkpoint, read_checkpoint
+from common.evidence.schema import decode
+
+_DELETED = {
+    "pixels": "decoded images",
+    "studies": "studies with their reports and tokens",
+    "references": "files of scores of reference models",
+    "working": "sets of weights between two steps",
+}
+"""What is counted when an access is closed, in the order in which it is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedLeaf:
+    """A document of the log in canonical JSON, and the proof that a leaf commits to it."""
+
+    document: str
+    proof: ProofBundle
+
+
+def open_leaf(checkpoint: Envelope, leaves: Sequence[bytes], index: int, document: bytes, salt: bytes) -> OpenedLeaf:
+    """The leaf at `index` of exactly the `leaves` that `checkpoint` covers; `salt` opens its commitment."""
+    origin = decode(Checkpoint, checkpoint.body).origin
+    return OpenedLeaf(document.decode(), make_proof_bundle(checkpoint, leaves, index, salt, _empty(origin)))
+
+
+def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> Finding:
+    """Whether an opened leaf stands in a log that two parties signed, and what it says.
+
+    Args:
+        data: the file.
+        keys: public keys from outside.
+        campaign: what the attestation is about; a leaf about another one fails.
+        subject: what the file is called in the finding.
+    """
+    try:
+        opened = decode(OpenedLeaf, data)
+        checkpoint, signers = read_checkpoint(opened.proof.checkpoint, keys, {})
+        document, since = opened.document.encode(), _empty(checkpoint.origin)
+        index = check_bundle(opened.proof, checkpoint, document, since)
+        value = parse_canonical(document)
+        if len(set(signers)) == 1:
+            raise EvidenceError(f"its checkpoint is signed by {signers[0]} alone, who could show others another log")
+        if isinstance(value, dict) and str(value.get("campaign", campaign)) != campaign:
+            raise EvidenceError(f"is about campaign {value['campaign']}, the attestation about {campaign}")
+    except EvidenceError as err:
+        return fails(subject, err)
+    leaf = opened.proof.leaf
+    where = f"leaf {index} of log {checkpoint.origin!r}, written {leaf.time}, signed by {', '.join(signers)}"
+    return holds(subject, f"{where}: {in_words(leaf.kind, value)}")
+
+
+def in_words(kind: str, value: Json) -> str:
+    """What a leaf of a kind says by its document."""
+    if not isinstance(value, dict) or kind not in ("access-opened", "access-closed"):
+        return kind
+    campaign = value.get("campaign")
+    if kind == "access-opened":
+        return f"campaign {campaign} may read {value.get('patients')} patient(s) who have revoked, to forget them"
+    return f"campaign {campaign} may no longer read who has revoked; {_deleted(value.get('purged'))}"
+
+
+def _deleted(purged: Json) -> str:
+    if not isinstance(purged, dict):
+        return "what was deleted is not said, as in logs of earlier releases"
+    named = [f"{purged[name]} {words}" for name, words in _DELETED.items() if name in purged]
+    others = [f"{count} {name}" for name, count in sorted(purged.items()) if name not in _DELETED]
+    return f"deleted: {', '.join([*named, *others]) or 'nothing'}"
+
+
+def _empty(origin: str) -> Checkpoint:
+    return Checkpoint(origin, 0, merkle.EMPTY_ROOT.hex())

@@ -1,0 +1,1 @@
+"""What sites and coordinator compute with: settings, records, data, model, training, unlearning, evaluation."""

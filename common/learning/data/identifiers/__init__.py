@@ -1,0 +1,1 @@
+"""What a patient's identifier is, and which ones only look alike."""

@@ -1,0 +1,305 @@
+"""Identifiers that look like one another and are not equal: what a spreadsheet, an encoding or a typist makes of one.
+
+To look alike is never to match: whoever finds it asks a person. All functions are pure; `alike` is symmetric.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import permutations
+from urllib.parse import unquote
+
+from common.learning.data.identifiers.identifiers import is_scientific
+from common.learning.data.identifiers.lost_digits import is_long, long_keys, lost_digits, short_key_of, short_keys
+
+_CODECS = ("utf-8", "cp1252", "latin-1", "iso8859-15", "cp1250", "cp1251", "mac-roman", "cp850", "cp437")
+_WRONGLY_READ = tuple(permutations(_CODECS, 2))
+"""In which encoding a text was written, and in which other one it was read."""
+_DEEPEST_REPAIR = 3
+_LABELS = "mrn|pid|patid|patientid|patienten|patient|pat|subject|id|nr|no|urn|uuid"
+_LABEL = re.compile(rf"(?:[\W_]*(?:{_LABELS})(?:[\W_]+(?=\w)|(?=\d)))+")
+_MONTHS = ("jan", "feb", "mar|mär|maer|mrz", "apr", "may|mai", "jun", "jul", "aug", "sep", "oct|okt", "nov", "dec|dez")
+_MONTH_OF = {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split("|")}
+_MONTH = f"({'|'.join(_MONTH_OF)})[a-z]*"
+_DAY_AND_MONTH = re.compile(rf"(\d{{1,4}})[\W_]*{_MONTH}[\W_]*(?:(?:19|20)\d\d)?", re.ASCII)
+_MONTH_AND_DAY = re.compile(rf"{_MONTH}[\W_]*(\d{{1,4}})", re.ASCII)
+_DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](?:(?:19|20)\d\d)(?:[T ]0?0:00(?::00)?)?", re.ASCII)
+_ISO_DATE = re.compile(r"(?:19|20)\d\d-(\d{1,2})-(\d{1,2})(?:[T ]0?0:00(?::00)?)?", re.ASCII)
+_DECIMALS = re.compile(r"([\d.,' ]*\d)[.,]0+", re.ASCII)
+_ZEROS = re.compile(r"(?<![^\W_])([^\W\d_]*)0+(?=\d)")
+"""In front of the first number between two separators; within a UUID or a hash zeros are digits like others."""
+_SEPARATORS = re.compile(r"[\W_]+")
+_SEPARATORS_BUT_MARKS = re.compile(r"[^\w?]+|_+")
+_PARTS = re.compile(r"[,;/|&+()\s]+")
+_MOST_PARTS = 20
+_LOST = re.compile(r"[^\x00-\x7f?]|\?")
+_READ_AS_DIGITS = str.maketrans("oil", "011")
+_REMARK = re.compile(r"(.*[^\W_])\s*[(\[{].+[)\]}]")
+_TYPED_IN_NUMBERS = re.compile(r"(?<=\d)[oil]+")
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+_TWINS = {
+    **dict(zip(map(ord, "авекмнорстухіѕј"), "abekmhopctyxisj", strict=True)),
+    **dict(zip(map(ord, "αβεζηικμνορτυχ"), "abezhikmnoptyx", strict=True)),
+    **{ord("ø"): "o", ord("ł"): "l", ord("đ"): "d", ord("ð"): "d", ord("ı"): "i"},
+    **{ord("æ"): "ae", ord("œ"): "oe", ord("þ"): "th"},
+}
+"""Cyrillic and Greek letters that look like Latin ones, and Latin ones that do not decompose; in lower case."""
+
+
+class LookAlikes:
+    """Finds which of many identifiers a text looks like: made once for a cohort, and asked in constant time."""
+
+    def __init__(self, identifiers: Iterable[str]) -> None:
+        self._by_key: dict[str, str | list[str]] = {}
+        self._precisions = set[int]()
+        """How many digits the identifiers in scientific notation have kept."""
+        self._all = tuple(identifiers)
+        for identifier in self._all:
+            for key in _keys(identifier):
+                self._add(key, identifier)
+            if (short := short_key_of(identifier)) is not None:
+                key, precision = short
+                self._add(key, identifier)
+                self._precisions.add(precision)
+
+    def of(self, text: str) -> frozenset[str]:
+        """Those that `text` looks like, or that are parts of it; never `text` itself."""
+        return self._single(text) or self._parts(text)
+
+    def _add(self, key: str, identifier: str) -> None:
+        # Most keys have one identifier, and a list for each would double the memory.
+        there = self._by_key.setdefault(key, identifier)
+        if isinstance(there, list):
+            there.append(identifier)
+        elif there is not identifier:
+            self._by_key[key] = [there, identifier]
+
+    def _under(self, keys: Iterable[str]) -> set[str]:
+        found = set[str]()
+        for key in keys:
+            there = self._by_key.get(key)
+            if there is not None:
+                found.update([there] if isinstance(there, str) else there)
+        return found
+
+    def _single(self, text: str) -> frozenset[str]:
+        if is_scientific(text):
+            return frozenset(other for other in self._all if alike(text, other))
+        keys = _keys(text) | _misread_keys(text)
+        if self._precisions:
+            keys.update(short_keys(_folded(text), self._precisions))
+        return frozenset(other for other in self._under(keys) if alike(text, other))
+
+    def _parts(self, text: str) -> frozenset[str]:
+        """Of a cell with several identifiers, or one with a remark: every part that holds a digit must be known."""
+        parts = [part for part in _PARTS.split(text) if any(map(str.isdigit, part))]
+        if not parts or len(parts) > _MOST_PARTS or parts == [text]:
+            return frozenset()
+        found = []
+        for part in parts:
+            near = {other for other in self._under(_keys(part)) if part == other or alike(part, other)}
+            if not near:
+                return frozenset()
+            found.append(near)
+        return frozenset[str]().union(*found)
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether a person may take two identifiers that are not equal for the same."""
+    if one == other:
+        return False
+    readings = [*_readings(other)]
+    if any(_match(a, b) for a in _readings(one) for b in readings):
+        return True
+    return lost_digits(_folded(one), _folded(other)) or _lost_letters(one, other) or _misread(one, other)
+
+
+def _keys(text: str) -> set[str]:
+    """Under which an identifier is found: two that are alike share one, but for misread letters."""
+    if text.isascii() and text.isdigit():
+        keys = {text, text.lstrip("0") or "0"}
+        return keys | long_keys(text) if is_long(text) else keys
+    keys = set[str]()
+    for reading in _readings(text):
+        joined = _joined(reading)
+        keys |= {_without_zeros(joined), _joined(_without_zeros(reading)), joined.translate(_READ_AS_DIGITS)}
+    if is_long(text):
+        keys |= long_keys(_folded(text))
+    if "?" in text or not text.isascii():
+        keys |= _lossy(text)
+    keys.discard("")
+    return keys
+
+
+def _misread_keys(text: str) -> set[str]:
+    return set[str]().union(*map(_keys, _misreadings(text)))
+
+
+def _readings(text: str) -> Iterator[str]:
+    """What a text may mean: as it stands, and without what is often added; in lower case, without accents."""
+    if text.isascii() and text.isdigit():
+        yield text
+        return
+    for folded in _foldings(text):
+        yield folded
+        if (decimals := _DECIMALS.fullmatch(folded)) is not None:
+            yield decimals[1]
+        if (label := _LABEL.match(folded)) is not None:
+            yield folded[label.end() :]
+        if (remark := _REMARK.fullmatch(folded)) is not None:
+            yield remark[1]
+        if (typed := _TYPED_IN_NUMBERS.sub(_as_digits, folded)) != folded:
+            yield typed
+        yield from _days(folded)
+
+
+def _as_digits(letters: re.Match[str]) -> str:
+    return letters[0].translate(_READ_AS_DIGITS)
+
+
+def _foldings(text: str) -> Iterator[str]:
+    yield _folded(text)
+    if text.isascii():
+        if "&" not in text and "%" not in text:
+            return
+    else:
+        composed = unicodedata.normalize("NFC", text).casefold()
+        if (spelled := composed.translate(_UMLAUTS)) != composed:
+            yield _folded(spelled)
+        yield from map(_folded, _repaired(text))
+    if (decoded := unquote(html.unescape(text))) != text:
+        yield _folded(decoded)
+
+
+def _folded(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold()).translate(_TWINS)
+    return "".join(map(_plain, letters))
+
+
+def _plain(letter: str) -> str:
+    if unicodedata.category(letter) in ("Mn", "Cf") or letter in "\u3164\u115f\u1160":
+        return ""
+    return _digit(letter)
+
+
+def _days(folded: str) -> Iterator[str]:
+    """A spreadsheet takes `1-3`, `3/1` and `MAR1` for a day, and shows it as one; month first or day first."""
+    if (named := _DAY_AND_MONTH.fullmatch(folded)) is not None:
+        day, month = named[1], str(_MONTH_OF[named[2]])
+    elif (named := _MONTH_AND_DAY.fullmatch(folded)) is not None:
+        day, month = named[2], str(_MONTH_OF[named[1]])
+    elif (date := _DATE.fullmatch(folded) or _ISO_DATE.fullmatch(folded)) is not None:
+        day, month = date.groups()
+    else:
+        return
+    yield f"{day}-{month}"
+    yield f"{month}-{day}"
+
+
+def _match(one: str, other: str) -> bool:
+    """Whether two readings are the same but for zeros in front of numbers, separators, and letters read as digits."""
+    return (
+        _equal_but_for_separators(_without_zeros(one), _without_zeros(other))
+        or _equal_without_separators(one, other)
+        or (
+            any(map(str.isdigit, one + other))
+            and _equal_but_for_separators(one.translate(_READ_AS_DIGITS), other.translate(_READ_AS_DIGITS))
+        )
+    )
+
+
+def _without_zeros(text: str) -> str:
+    return _ZEROS.sub(r"\1", text) if "0" in text else text
+
+
+def _equal_but_for_separators(one: str, other: str) -> bool:
+    """Separators may be others or lacking, but not elsewhere: `12-3` is not `1-23`."""
+    parts, others = _SEPARATORS.split(one.strip()), _SEPARATORS.split(other.strip())
+    if not (joined := "".join(parts)) or joined != "".join(others):
+        return False
+    places, other_places = _places(parts), _places(others)
+    return places <= other_places or other_places <= places
+
+
+def _equal_without_separators(one: str, other: str) -> bool:
+    """One was written without separators, so that zeros in the middle of the other were kept."""
+    joined, other_joined = _joined(one), _joined(other)
+    bare = joined == one or other_joined == other
+    return bare and joined != "" and _without_zeros(joined) == _without_zeros(other_joined)
+
+
+def _places(parts: list[str]) -> set[int]:
+    places, place = set[int](), 0
+    for part in parts[:-1]:
+        place += len(part)
+        places.add(place)
+    return places - {0, place + len(parts[-1])}
+
+
+def _joined(text: str) -> str:
+    return _SEPARATORS.sub("", text)
+
+
+def _lost_letters(one: str, other: str) -> bool:
+    """Whether question marks in one stand where the other has letters that an encoding lacks."""
+    if ("?" in one) == ("?" in other):
+        return False
+    return any(any(map(str.isalnum, lossy)) for lossy in _lossy(one) & _lossy(other))
+
+
+def _lossy(text: str) -> set[str]:
+    """Without separators, and with one question mark for all signs in a row that ASCII lacks.
+
+    Letters with accents are one such sign, or a letter and one.
+    """
+    digits = "".join(_digit(sign) for sign in text)
+    marked = {_LOST.sub("?", unicodedata.normalize(form, digits).lower()) for form in ("NFC", "NFD")}
+    return {_without_zeros(re.sub(r"\?+", "?", _SEPARATORS_BUT_MARKS.sub("", one))) for one in marked}
+
+
+def _digit(sign: str) -> str:
+    digit = None if sign.isascii() else unicodedata.digit(sign, None)
+    return sign if digit is None else str(digit)
+
+
+def _misread(one: str, other: str) -> bool:
+    if one.isascii() or other.isascii():
+        return False
+    return any(_letters(wrong) == _letters(b) for a, b in ((one, other), (other, one)) for wrong in _misreadings(a))
+
+
+def _letters(text: str) -> str:
+    """With accents and case: another encoding turns one letter into another, and not into all that resemble it."""
+    return _joined(unicodedata.normalize("NFC", text))
+
+
+def _misreadings(text: str) -> Iterator[str]:
+    """What a text becomes, or was, if it is read in another encoding than it was written in."""
+    if text.isascii():
+        return
+    seen = {text}
+    for written, read in _WRONGLY_READ:
+        if (found := _recoded(text, written, read)) is not None and found not in seen:
+            seen.add(found)
+            yield found
+
+
+def _repaired(text: str) -> Iterator[str]:
+    """UTF-8 that was read as Windows-1252 once or several times, set right step by step."""
+    for _ in range(_DEEPEST_REPAIR):
+        found = _recoded(text, "cp1252", "utf-8") or _recoded(text, "latin-1", "utf-8")
+        if found is None or found == text:
+            return
+        yield (text := found)
+
+
+def _recoded(text: str, written: str, read: str) -> str | None:
+    try:
+        return text.encode(written).decode(read)
+    except UnicodeError:
+        return None

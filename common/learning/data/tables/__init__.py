@@ -1,0 +1,1 @@
+"""Manifests, patient lists and MIMIC-CXR folders, as spreadsheets and archives write them."""

@@ -1,0 +1,51 @@
+"""Are the losses of forget and never-seen patients from one distribution? The whole of it, not only the ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.learning.evaluation.matching import control_weights
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def ks_distance(member: Floats, control: Floats, weights: Floats) -> float:
+    """Largest difference of the two (weighted) distribution functions: 0 the same, 1 apart. Lower is better."""
+    points = np.concatenate([member, control])
+    left = (member[None, :] <= points[:, None]).mean(axis=1)
+    right = (control[None, :] <= points[:, None]) @ weights / weights.sum()
+    return float(np.abs(left - right).max())
+
+
+def ks_p_value(
+    member: Floats,
+    control: Floats,
+    member_labels: Ints,
+    control_labels: Ints,
+    draws: int,
+    rng: np.random.Generator,
+) -> float:
+    """Permutation p-value of `ks_distance` with controls weighted to the label mix.
+
+    Membership is shuffled among patients of one label, so that the label mix stays what it was. Small: they differ.
+    """
+    values = np.concatenate([member, control])
+    labels = np.concatenate([member_labels, control_labels])
+    weights = control_weights(member_labels, control_labels)
+    count = len(member)
+    observed = ks_distance(member, control, weights)
+    order = np.argsort(values, kind="stable")
+    last = np.append(np.diff(values[order]) > 0, True)
+    hits = 0
+    for _ in range(draws):
+        shuffled = values.copy()
+        for label in np.unique(labels):
+            at = np.flatnonzero(labels == label)
+            shuffled[at] = values[rng.permutation(at)]
+        place = np.argsort(shuffled, kind="stable")
+        signed = np.where(place < count, 1.0 / count, 0.0)
+        signed[place >= count] -= weights[place[place >= count] - count]
+        hits += float(np.abs(np.cumsum(signed)[last]).max()) >= observed - 1e-12
+    return (hits + 1) / (draws + 1)

@@ -1,0 +1,63 @@
+"""Membership inference by the loss: a member is expected to have the lower loss (Yeom et al. 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.learning.evaluation.auc_variance import least_variance
+
+Floats = NDArray[np.float64]
+
+
+def loss_auc(member: Floats, control: Floats, member_weights: Floats, control_weights: Floats) -> Floats:
+    """Weighted P(member < control) + P(equal)/2: .5 cannot tell, above remembers, below has over-forgotten.
+
+    Args:
+        member: losses `[m]`, of the patients to be forgotten.
+        control: losses `[c]`, of never-seen patients.
+        member_weights: `[..., m]`; leading axes are resamples.
+        control_weights: `[..., c]`.
+
+    Returns:
+        `[...]` in [0, 1].
+    """
+    wins = (member[:, None] < control[None, :]) + 0.5 * (member[:, None] == control[None, :])
+    left = member_weights / member_weights.sum(axis=-1, keepdims=True)
+    right = control_weights / control_weights.sum(axis=-1, keepdims=True)
+    return np.asarray(np.einsum("...m,mc,...c->...", left, wins, right, optimize=True))
+
+
+def score_auc(
+    member: Floats, control: Floats, member_weights: Floats | None = None, control_weights: Floats | None = None
+) -> float:
+    """The same of scores that are *high* for members: weighted P(member > control) + P(equal)/2.
+
+    By ranks, so that it takes tens of thousands of scores; without weights all count the same.
+    """
+    left = np.ones(len(member)) if member_weights is None else member_weights
+    right = np.ones(len(control)) if control_weights is None else control_weights
+    order = np.argsort(control, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(right[order])])
+    low = below[np.searchsorted(control[order], member, side="left")]
+    upto = below[np.searchsorted(control[order], member, side="right")]
+    return float(left @ (low + upto) / 2 / (left.sum() * right.sum()))
+
+
+def bootstrap_variance(
+    member: Floats, control: Floats, control_weights: Floats, draws: int, rng: np.random.Generator
+) -> float:
+    """Variance of `loss_auc` when patients of both groups are drawn again, with replacement.
+
+    Never under `least_variance`, in which the weighted controls count as their effective number, 1 / sum of w^2.
+    """
+    m, c = len(member), len(control)
+    left = rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(float)
+    right = rng.multinomial(c, np.full(c, 1.0 / c), size=draws) * control_weights
+    right[right.sum(axis=1) == 0] = control_weights
+    spread = float(np.var(loss_auc(member, control, left, right), ddof=1))
+    # Resampling n values understates a variance by (n - 1)/n; with five patients that is a fifth.
+    smaller = max(2, min(m, c))
+    auc = float(loss_auc(member, control, np.ones(m), control_weights))
+    effective = float(control_weights.sum() ** 2 / (control_weights**2).sum())
+    return max(spread * smaller / (smaller - 1), least_variance(auc, m, effective))

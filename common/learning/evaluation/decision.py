@@ -1,0 +1,122 @@
+"""Accepted, rejected or inconclusive: by equivalence, with margins set before the campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from common.learning.config import DecisionConfig
+from common.learning.evaluation.figures import Branch, FederationFigures, Membership, Utility
+from common.learning.evaluation.merge import UNMEASURED, interval
+from common.learning.evaluation.scores import BRANCHES
+
+Outcome = Literal["accepted", "rejected", "inconclusive"]
+Z95 = 1.960
+"""Two-sided 95 % quantile of the normal distribution."""
+_Z90 = 1.645
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome and why, in plain words."""
+
+    outcome: Outcome
+    reasons: tuple[str, ...]
+
+
+def decide(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> Decision:
+    """Compare a candidate with the band around .5 and with the utility of the model before.
+
+    Accepted when in every branch the 90 % interval of the matched AUC lies in .5 +- `auc_margin`, KS does not reject,
+    the accuracy on forget does not exceed never-seen by more than `accuracy_margin` beyond its interval, and test AUC
+    dropped by at most `utility_tolerance` at every site and class. Rejected when a 95 % interval lies outside the
+    band, or a drop exceeds the tolerance beyond its interval. Inconclusive otherwise. A branch that nobody is to be
+    forgotten on is not judged.
+    """
+    rejected: list[str] = []
+    doubts: list[str] = []
+    found = {name: after.membership[cast(Branch, name)] for name in BRANCHES}
+    for name, member in found.items():
+        # A branch on which nobody's consent was withdrawn has nothing to forget.
+        if member.forget_patients or not any(m.forget_patients for m in found.values()):
+            _judge_membership(name, member, config, rejected, doubts)
+    _judge_utility(before, after, config, rejected, doubts)
+    if rejected:
+        return Decision("rejected", tuple(rejected + doubts))
+    if doubts:
+        return Decision("inconclusive", tuple(doubts))
+    band = f"{0.5 - config.auc_margin:.2f} to {0.5 + config.auc_margin:.2f}"
+    return Decision("accepted", (f"every branch within {band} with 90 % confidence, utility kept at every site",))
+
+
+def _judge_membership(
+    name: str, member: Membership, config: DecisionConfig, rejected: list[str], doubts: list[str]
+) -> None:
+    if member.auc is not None and UNMEASURED in member.missing:
+        doubts.append(f"{name}: {member.missing[UNMEASURED]}")
+    if "matching" in member.missing:
+        doubts.append(f"{name}: {member.missing['matching']}")
+    wide, narrow = interval(member, 0.95), interval(member, 0.90)
+    if wide is None or narrow is None or member.auc is None:
+        why = "; ".join(dict.fromkeys(member.missing.values())) or "no data"
+        doubts.append(f"{name}: membership could not be measured ({why})")
+        return
+    low, high = 0.5 - config.auc_margin, 0.5 + config.auc_margin
+    shown = f"{name}: membership AUC {member.auc:.2f}"
+    if wide[0] > high or wide[1] < low:
+        kind = "still remembers" if wide[0] > high else "over-forgot"
+        rejected.append(f"{shown}, 95 % interval {wide[0]:.2f} to {wide[1]:.2f}, {kind}")
+    elif narrow[0] < low or narrow[1] > high:
+        few = f" with {member.forget_patients} against {member.control_patients} patients"
+        how = "is wider than" if narrow[1] - narrow[0] > high - low else "reaches out of"
+        doubts.append(f"{shown}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} {how} the band{few}")
+    if member.ks_p is not None and member.ks_p < config.ks_alpha:
+        doubts.append(f"{name}: losses are distributed otherwise than never-seen ones (KS p = {member.ks_p:.3f})")
+    if member.accuracy_forget is not None and member.accuracy_control is not None:
+        excess = member.accuracy_forget - member.accuracy_control
+        if excess - _Z90 * (member.accuracy_variance or 0.0) ** 0.5 > config.accuracy_margin:
+            doubts.append(f"{name}: accuracy on forget exceeds never-seen by {excess:.2f}")
+
+
+def _judge_utility(
+    before: FederationFigures, after: FederationFigures, config: DecisionConfig, rejected: list[str], doubts: list[str]
+) -> None:
+    for site in sorted(before.test_by_site.keys() ^ after.test_by_site.keys()):
+        doubts.append(f"{site}: no test figures from {'after' if site in before.test_by_site else 'before'}")
+    compared = drops(before.test_by_site, after.test_by_site)
+    for found in compared:
+        text = f"{found.site}: test AUC of class {found.label} dropped by {found.drop:.2f}"
+        if found.certain(config.utility_tolerance):
+            rejected.append(text)
+        elif found.drop > config.utility_tolerance:
+            doubts.append(f"{text} (its standard error is {found.spread:.2f})")
+    if not compared:
+        doubts.append("utility could not be measured: no site has test patients of a class and of another")
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """By how much the test AUC of one class fell at one site, and the standard error of the later AUC."""
+
+    site: str
+    label: int
+    drop: float
+    spread: float
+
+    def certain(self, tolerance: float) -> bool:
+        """Whether the 95 % interval of the drop lies beyond the tolerance."""
+        return self.drop - Z95 * self.spread > tolerance
+
+
+def drops(before: Mapping[str, Utility], after: Mapping[str, Utility]) -> list[Drop]:
+    """Every site and class that both models were measured on, in order of sites.
+
+    Of two classes each one's AUC against the rest is the other's: one drop, told once.
+    """
+    return [
+        Drop(site, label, old.auc - new.auc, (new.variance or 0.0) ** 0.5)
+        for site in sorted(before.keys() & after.keys())
+        for label, (old, new) in enumerate(zip(before[site].auc, after[site].auc, strict=True))
+        if old.auc is not None and new.auc is not None and (label, len(after[site].auc)) != (0, 2)
+    ]

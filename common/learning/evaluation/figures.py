@@ -1,0 +1,126 @@
+"""What travels from a site to the server: aggregates only, and for each that it is exact or binned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.learning.evaluation.auc_variance import hanley_mcneil
+from common.learning.evaluation.histograms import LossHistogram
+
+Branch = Literal["image", "text", "fused"]
+Group = Literal["forget", "retain", "never_seen", "test", "validation", "calibration"]
+
+MOST = 10**9
+"""Largest count of patients or studies."""
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Finite = Annotated[float, Field(ge=0.0, le=1e18, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0 + 1e-9, allow_inf_nan=False)]
+"""Weighted sums of shares may end a rounding error above 1."""
+Variance = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
+Reason = Annotated[str, Field(max_length=200)]
+
+
+class Figures(BaseModel):
+    """Base: frozen, no unknown keys, JSON in and out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassAuc(Figures):
+    """One-vs-rest AUC of one class as a Mann-Whitney statistic of within-site pairs: `wins / pairs`. Exact to merge."""
+
+    wins: Finite
+    pairs: int = Field(ge=0, le=MOST**2)
+    positives: Count
+    negatives: Count
+
+    @property
+    def auc(self) -> float | None:
+        """AUC, None where a class or its rest is absent."""
+        return self.wins / self.pairs if self.pairs else None
+
+    @property
+    def variance(self) -> float | None:
+        """Hanley & McNeil 1982, from the AUC and the numbers."""
+        if not self.pairs:
+            return None
+        n, m = max(self.positives, 1), max(self.negatives, 1)
+        return max(hanley_mcneil(self.wins / self.pairs, n, m), (0.5 / (n * m)) ** 2)
+
+
+class Utility(Figures):
+    """One group of patients on one branch. A unit is a patient and label: one whose label changes counts per label.
+
+    `confusion[true][called]` counts units. `loss_sum` adds the patients' mean cross-entropies. `loss_median` is exact
+    at one site; over several sites it is the middle of the histogram's bin that holds it (`median_is` says which), so
+    off by half the bin at most, without the sites under 5 patients; None where that bin is the open one.
+    """
+
+    patients: Count
+    confusion: tuple[tuple[Count, ...], ...]
+    auc: tuple[ClassAuc, ...]
+    loss_sum: Finite
+    loss_median: Finite | None
+    median_is: Literal["exact", "binned"] = "exact"
+    losses: LossHistogram = LossHistogram()
+
+
+class Membership(Figures):
+    """Forget against never-seen patients of the same hospital on one branch. All exact; a null has its reason.
+
+    `auc`, `rmia_auc`: P(forget looks more like a member), .5 is the aim. `ks`: 0 is the aim. `svc`: share of the
+    `forget_studies` called members. `accuracy_*`: share of patients classified right, controls weighted to the labels.
+    """
+
+    forget_patients: Count
+    control_patients: Count
+    auc: Share | None
+    variance: Variance | None
+    ks: Share | None
+    ks_p: Share | None
+    rmia_auc: Share | None = None
+    svc: Share | None = None
+    forget_studies: Count = 0
+    tpr_at_1pct_fpr: Share | None = None
+    accuracy_forget: Share | None = None
+    accuracy_control: Share | None = None
+    accuracy_variance: Variance | None = None
+    missing: dict[Reason, Reason] = Field(default_factory=dict, max_length=32)
+
+
+class SelectionFigures(Figures):
+    """What stop rules, training length and the choice of the retention round see; never audit or test patients."""
+
+    validation: dict[Branch, Utility]
+    membership: dict[Branch, Membership]
+
+
+class SiteFigures(Figures):
+    """All of one site's audit of one model."""
+
+    groups: dict[Group, dict[Branch, Utility]]
+    membership: dict[Branch, Membership]
+
+
+class FederationFigures(Figures):
+    """The merged audit, and the per-site test figures that the decision needs."""
+
+    groups: dict[Group, dict[Branch, Utility]]
+    membership: dict[Branch, Membership]
+    membership_by_site: dict[str, dict[Branch, Membership]]
+    test_by_site: dict[str, Utility]
+
+
+def reported_digest(membership: Mapping[Branch, Membership], test: Utility) -> str:
+    """SHA-256 of what one site's audit says of its patients, the same at the site and where it arrived.
+
+    A site where nobody is to be forgotten has no membership figures.
+    """
+    forgetting = {name: found.model_dump(mode="json") for name, found in membership.items() if found.forget_patients}
+    value = {"membership": forgetting, "test": test.model_dump(mode="json")}
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

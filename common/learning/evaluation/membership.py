@@ -1,0 +1,150 @@
+"""Forget patients against never-seen patients of the same hospital, one branch at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.learning.evaluation.attacks.ks import ks_distance, ks_p_value
+from common.learning.evaluation.attacks.loss_auc import bootstrap_variance, loss_auc
+from common.learning.evaluation.attacks.rmia import rmia_scores
+from common.learning.evaluation.attacks.svc import svc_member_share
+from common.learning.evaluation.attacks.tpr import MIN_CONTROLS, tpr_at_1pct_fpr
+from common.learning.evaluation.figures import Membership
+from common.learning.evaluation.matching import control_weights, majority_labels, patient_means, unmatched_labels
+from common.learning.evaluation.scores import Scores
+
+Floats = NDArray[np.float64]
+MIN_PATIENTS = 2
+MEASURED = tuple(Membership.model_fields.keys() - {"forget_patients", "control_patients", "forget_studies", "missing"})
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Log-probabilities `[references, 3, n]` of the true class under models that never saw these patients."""
+
+    forget: Floats
+    never_seen: Floats
+    calibration: Floats
+
+
+def membership(
+    forget: Scores | None, control: Scores | None, branch: int, *, draws: int, rng: np.random.Generator
+) -> Membership:
+    """Matched loss AUC with its variance, KS with its p-value, and accuracies. Too few patients give nulls."""
+    forget = None if forget is None else forget.of(forget.rows_on(branch))
+    m = 0 if forget is None else len(np.unique(forget.patients))
+    c = 0 if control is None else len(np.unique(control.patients))
+    if forget is None or control is None or m < MIN_PATIENTS or c < MIN_PATIENTS:
+        reason = "no patients to forget here" if m == 0 else f"needs {MIN_PATIENTS} patients in each group"
+        return Membership(
+            forget_patients=m, control_patients=c, auc=None, variance=None, ks=None, ks_p=None,
+            missing=dict.fromkeys(MEASURED, reason),
+        )  # fmt: skip
+    ours, theirs = majority_labels(forget), majority_labels(control)
+    unmatched = unmatched_labels(ours, theirs)
+    if unmatched:
+        # A patient whom no control resembles would be compared with those of another label, and look like a leak.
+        return _without_labels(forget, ours, unmatched, control, branch, draws=draws, rng=rng)
+    weights = control_weights(ours, theirs)
+    left = patient_means(forget.loss, forget.patients)[branch]
+    right = patient_means(control.loss, control.patients)[branch]
+    correct = patient_means(_correct(forget), forget.patients)[branch]
+    control_correct = patient_means(_correct(control), control.patients)[branch]
+    control_mean = float(control_correct @ weights)
+    effective = 1.0 / float((weights**2).sum())
+    return Membership(
+        forget_patients=m,
+        control_patients=c,
+        auc=float(loss_auc(left, right, np.ones(m), weights)),
+        variance=bootstrap_variance(left, right, weights, draws, rng),
+        ks=ks_distance(left, right, weights),
+        ks_p=ks_p_value(left, right, ours, theirs, draws, rng),
+        accuracy_forget=float(correct.mean()),
+        accuracy_control=control_mean,
+        accuracy_variance=float(_share_variance(correct.mean(), m) + _share_variance(control_mean, effective)),
+    )
+
+
+def _without_labels(
+    forget: Scores,
+    labels: NDArray[np.int64],
+    unmatched: tuple[int, ...],
+    control: Scores,
+    branch: int,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> Membership:
+    """`membership` of the patients whose label some control has; how many are left out stands in `missing`."""
+    out = np.isin(labels, unmatched)
+    keep = ~np.isin(forget.patients, np.unique(forget.patients)[out])
+    rest = forget.of(keep) if keep.any() else None
+    found = membership(rest, control, branch, draws=draws, rng=rng)
+    reason = f"{out.sum()} patients have a label ({', '.join(map(str, unmatched))}) that no control has"
+    return found.model_copy(update={"missing": found.missing | {"matching": reason}})
+
+
+def audited_membership(
+    forget: Scores | None,
+    retain: Scores | None,
+    calibration: Scores | None,
+    never_seen: Scores | None,
+    branch: int,
+    references: References | None,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> Membership:
+    """`membership` against the audit patients, with RMIA, the paper's SVC and the TPR at 1 % FPR."""
+    base = membership(forget, never_seen, branch, draws=draws, rng=rng)
+    if base.auc is None or forget is None or never_seen is None:
+        return base
+    rows = forget.rows_on(branch)
+    forget = forget.of(rows)
+    missing, rmia, svc = dict(base.missing), None, None
+    if references is None or calibration is None:
+        missing["rmia_auc"] = "no reference models"
+    else:
+        own = dataclasses.replace(references, forget=references.forget[:, :, rows])
+        rmia = _rmia_auc(forget, never_seen, calibration, own, branch)
+    if retain is None or calibration is None:
+        missing["svc"] = "needs retained and calibration patients"
+    else:
+        svc = svc_member_share(forget.loss[branch], retain.loss[branch], calibration.loss[branch])
+        if svc is None:
+            missing["svc"] = "retained and calibration losses are all equal"
+    tpr = tpr_at_1pct_fpr(
+        patient_means(forget.loss, forget.patients)[branch],
+        patient_means(never_seen.loss, never_seen.patients)[branch],
+        control_weights(majority_labels(forget), majority_labels(never_seen)),
+    )
+    if tpr is None:
+        reason = f"needs {MIN_CONTROLS} never-seen patients of the forget patients' labels"
+        missing["tpr_at_1pct_fpr"] = f"{reason}, {base.control_patients} are here"
+    found = {"rmia_auc": rmia, "svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
+    return base.model_copy(update=found)
+
+
+def _rmia_auc(forget: Scores, control: Scores, population: Scores, references: References, branch: int) -> float:
+    """AUC of the patients' mean RMIA scores, controls weighted to the label mix."""
+    z, z_refs = -population.loss[branch], references.calibration[:, branch]
+    sides = []
+    for scores, refs in ((forget, references.forget), (control, references.never_seen)):
+        per_study = rmia_scores(-scores.loss[branch], refs[:, branch], z, z_refs)
+        sides.append(patient_means(per_study[None], scores.patients)[0])
+    weights = control_weights(majority_labels(forget), majority_labels(control))
+    return float(loss_auc(-sides[0], -sides[1], np.ones(len(sides[0])), weights))
+
+
+def _correct(scores: Scores) -> Floats:
+    return np.asarray((scores.logits.argmax(axis=2) == scores.labels).astype(float))
+
+
+def _share_variance(share: float, count: float) -> float:
+    # Agresti & Coull: two right and two wrong are added, or a share of 1 would claim to be certain.
+    padded = (share * count + 2) / (count + 4)
+    return padded * (1 - padded) / (count + 4)

@@ -1,0 +1,254 @@
+"""From the sites' figures to the federation's. Merging gives what scoring at one place, stratified by site, gives."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from scipy import stats
+
+from common.learning.evaluation.auc_variance import least_variance
+from common.learning.evaluation.figures import (
+    Branch,
+    FederationFigures,
+    Group,
+    Membership,
+    SelectionFigures,
+    SiteFigures,
+    Utility,
+)
+from common.learning.evaluation.membership import MEASURED
+from common.learning.evaluation.metrics import merge_utility
+from common.learning.evaluation.scores import BRANCHES
+
+UNMEASURED = "sites"
+"""Key in `Membership.missing` when patients to be forgotten are in none of the merged figures."""
+_NOBODY = Membership(
+    forget_patients=0, control_patients=0, auc=None, variance=None, ks=None, ks_p=None,
+    missing=dict.fromkeys(MEASURED, "no patients to forget here"),
+)  # fmt: skip
+_FOLD = 64
+"""Sites after which figures are added up: each time takes about a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """How much the membership figures of a forgetting site may weigh: what was collected, not what they claim."""
+
+    forget: int
+    """Revocations that waited there when the campaign began."""
+    control: int
+    """Never-seen patients of the kind that they are compared with."""
+
+
+class AuditMerge:
+    """Takes audits as they come, in any order, and holds little of each: its test figures, and who is forgotten there.
+
+    All of one site's figures as objects are 55 kB. With `eligible`, membership is that of these sites alone.
+    """
+
+    def __init__(self, eligible: Mapping[str, Eligible] | None = None) -> None:
+        self._groups: dict[tuple[Group, Branch], _Folded] = defaultdict(_Folded)
+        self._memberships = _Memberships(eligible)
+        self._tests: dict[str, Utility] = {}
+
+    def __len__(self) -> int:
+        return len(self._tests)
+
+    def add(self, name: str, part: SiteFigures) -> None:
+        """The audit of one site."""
+        for group, branches in part.groups.items():
+            for branch, found in branches.items():
+                self._groups[group, branch].add(name, found)
+        self._memberships.add(name, part.membership)
+        self._tests[name] = part.groups["test"]["fused"]
+
+    def result(self) -> FederationFigures:
+        """The same figures, bit for bit, in whatever order the sites came."""
+        groups: dict[Group, dict[Branch, Utility]] = defaultdict(dict)
+        for (group, branch), folded in self._groups.items():
+            groups[group][branch] = folded.result()
+        return FederationFigures(
+            groups=dict(groups),
+            membership=self._memberships.result(),
+            membership_by_site=self._memberships.forgetting(),
+            test_by_site=dict(sorted(self._tests.items())),
+        )
+
+
+class SelectionMerge:
+    """As `AuditMerge`, of what selection sees."""
+
+    def __init__(self, eligible: Mapping[str, Eligible] | None = None) -> None:
+        self._validation: dict[Branch, _Folded] = defaultdict(_Folded)
+        self._memberships = _Memberships(eligible)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, name: str, part: SelectionFigures) -> None:
+        """The figures of one site."""
+        for branch, found in part.validation.items():
+            self._validation[branch].add(name, found)
+        self._memberships.add(name, part.membership)
+        self._count += 1
+
+    def result(self) -> SelectionFigures:
+        """See `AuditMerge.result`."""
+        validation = {branch: folded.result() for branch, folded in self._validation.items()}
+        return SelectionFigures(validation=validation, membership=self._memberships.result())
+
+
+class _Folded:
+    """One group and branch, merged whenever a few sites have come."""
+
+    def __init__(self) -> None:
+        self._held: list[Utility] = []
+        self._losses: dict[str, float] = {}
+        self._empty: Utility | None = None
+
+    def add(self, name: str, part: Utility) -> None:
+        if not part.patients:
+            self._empty = part
+            return
+        self._losses[name] = part.loss_sum
+        self._held.append(part)
+        if len(self._held) == _FOLD:
+            self._held = [merge_utility(self._held)]
+
+    def result(self) -> Utility:
+        if not self._held:
+            return cast(Utility, self._empty)
+        # All else are whole and half numbers. This sum would have other last bits in another order.
+        losses = sum(self._losses[name] for name in sorted(self._losses))
+        return merge_utility(self._held).model_copy(update={"loss_sum": losses})
+
+
+class _Memberships:
+    """Of the sites where somebody is forgotten, and of the first by name, which says why there is no figure.
+
+    Figures of a site that is not `eligible` are no evidence: somebody may have revoked there since the campaign began,
+    or it speaks for patients of others.
+    """
+
+    def __init__(self, eligible: Mapping[str, Eligible] | None) -> None:
+        self._eligible = eligible
+        self._by_site: dict[str, dict[Branch, Membership]] = {}
+        self._first: tuple[str, dict[Branch, Membership]] | None = None
+
+    def add(self, name: str, part: dict[Branch, Membership]) -> None:
+        if self._eligible is not None and name not in self._eligible:
+            part = dict.fromkeys(part, _NOBODY)
+        if any(found.forget_patients for found in part.values()) or name in (self._eligible or {}):
+            self._by_site[name] = part
+        if self._first is None or name < self._first[0]:
+            self._first = (name, part)
+
+    def forgetting(self) -> dict[str, dict[Branch, Membership]]:
+        """As the sites reported them."""
+        return {name: part for name, part in sorted(self._by_site.items()) if part["fused"].forget_patients}
+
+    def result(self) -> dict[Branch, Membership]:
+        kept = dict([self._first] if self._first else []) | self._by_site
+        parts = [self._bounded(name, part) for name, part in sorted(kept.items())]
+        return {cast(Branch, b): merge_membership([part[cast(Branch, b)] for part in parts]) for b in BRANCHES}
+
+    def _bounded(self, name: str, part: dict[Branch, Membership]) -> dict[Branch, Membership]:
+        limits = (self._eligible or {}).get(name)
+        if limits is None:
+            return part
+        found = {branch: bounded(member, limits) for branch, member in part.items()}
+        fused = found["fused"]
+        unmeasured = limits.forget - fused.forget_patients
+        if unmeasured > 0 and "matching" not in fused.missing:
+            why = {UNMEASURED: f"{unmeasured} patients to forget were not measured"}
+            found["fused"] = fused.model_copy(update={"missing": fused.missing | why})
+        return found
+
+
+def merge(parts: Mapping[str, SiteFigures]) -> FederationFigures:
+    """Merge audits that are all there."""
+    merging = AuditMerge()
+    for name, part in parts.items():
+        merging.add(name, part)
+    return merging.result()
+
+
+def merge_selection(parts: Mapping[str, SelectionFigures]) -> SelectionFigures:
+    """Merge what selection sees."""
+    merging = SelectionMerge()
+    for name, part in parts.items():
+        merging.add(name, part)
+    return merging.result()
+
+
+def bounded(member: Membership, limits: Eligible) -> Membership:
+    """Figures that weigh no more than was collected, and claim no smaller variance than so few patients allow."""
+    forget, control = min(member.forget_patients, limits.forget), min(member.control_patients, limits.control)
+    counts = {"forget_patients": forget, "control_patients": control}
+    if member.auc is None or member.variance is None:
+        return member.model_copy(update=counts)
+    least = least_variance(min(member.auc, 1.0), max(1, forget), max(1, control))
+    return member.model_copy(update={**counts, "variance": max(member.variance, least)})
+
+
+def merge_membership(parts: list[Membership]) -> Membership:
+    """Stratified Mann-Whitney: sites weigh by their forget patients; p-values combine by Fisher's method.
+
+    SVC is a share of studies, so for it a site weighs by its forget studies.
+    """
+    known = [part for part in parts if part.auc is not None]
+    left_out = sum(part.forget_patients for part in parts if part.auc is None)
+    reasons = [f"{left_out} patients to forget at sites with too few to measure"] if left_out else []
+    reasons += [part.missing[UNMEASURED] for part in parts if UNMEASURED in part.missing]
+    unmeasured = {UNMEASURED: "; ".join(dict.fromkeys(reasons))[:200]} if reasons else {}
+    if not known:
+        return max(parts, key=lambda part: part.forget_patients)
+    if len(known) == 1:
+        return known[0].model_copy(update={"missing": known[0].missing | unmeasured})
+    counts = np.array([part.forget_patients for part in known], dtype=float)
+    weights = counts / counts.sum()
+
+    def mean(name: str) -> float | None:
+        values = [getattr(part, name) for part in known]
+        return None if any(v is None for v in values) else float(weights @ np.asarray(values, dtype=float))
+
+    studies = sum(part.forget_studies for part in known)
+    called = [None if part.svc is None else part.svc * part.forget_studies for part in known]
+    missing: dict[str, str] = {}
+    for part in known:
+        missing |= part.missing
+    missing |= unmeasured
+    return Membership(
+        forget_patients=int(counts.sum()),
+        control_patients=sum(part.control_patients for part in known),
+        auc=mean("auc"),
+        variance=float(weights**2 @ np.array([part.variance for part in known], dtype=float)),
+        ks=mean("ks"),
+        ks_p=float(stats.combine_pvalues([float(part.ks_p or 1.0) for part in known]).pvalue),
+        rmia_auc=mean("rmia_auc"),
+        svc=None if None in called or not studies else sum(c for c in called if c is not None) / studies,
+        forget_studies=studies,
+        tpr_at_1pct_fpr=mean("tpr_at_1pct_fpr"),
+        accuracy_forget=mean("accuracy_forget"),
+        accuracy_control=mean("accuracy_control"),
+        accuracy_variance=float(weights**2 @ np.array([part.accuracy_variance or 0.0 for part in known])),
+        missing=missing,
+    )
+
+
+def interval(membership: Membership, level: float) -> tuple[float, float] | None:
+    """Interval of the AUC at `level`, by Student's t with the smaller group's degrees of freedom, within [0, 1].
+
+    The variance is that of resampling, and at every site at least `least_variance`, so that ties or perfect order
+    among few patients do not pass for certainty. `common.learning.evaluation.power` shows the coverage.
+    """
+    if membership.auc is None or membership.variance is None:
+        return None
+    freedom = max(1, min(membership.forget_patients, membership.control_patients) - 1)
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * membership.variance**0.5
+    return max(0.0, membership.auc - half), min(1.0, membership.auc + half)

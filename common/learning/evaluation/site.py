@@ -1,0 +1,71 @@
+"""What a site computes: one function for selection, one for the audit, and sets that keep the two apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from common.learning.evaluation.figures import Branch, Group, Membership, SelectionFigures, SiteFigures, Utility
+from common.learning.evaluation.membership import References, audited_membership, membership
+from common.learning.evaluation.metrics import utility
+from common.learning.evaluation.scores import BRANCHES, Scores
+
+SELECTION_DRAWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionSets:
+    """What code that chooses may see: no audit and no test patients. None where a site has none."""
+
+    forget: Scores | None
+    validation: Scores | None
+    calibration: Scores | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSets:
+    """What the audit sees, once per campaign and candidate."""
+
+    forget: Scores | None
+    retain: Scores | None
+    calibration: Scores | None
+    never_seen: Scores | None
+    test: Scores | None
+
+
+def select_figures(sets: SelectionSets, classes: int, rng: np.random.Generator) -> SelectionFigures:
+    """Validation utility, and forget against *calibration* patients."""
+    validation: dict[Branch, Utility] = {}
+    members: dict[Branch, Membership] = {}
+    for at, name in enumerate(BRANCHES):
+        branch = cast(Branch, name)
+        validation[branch] = utility(sets.validation, at, classes)
+        members[branch] = membership(sets.forget, sets.calibration, at, draws=SELECTION_DRAWS, rng=rng)
+    return SelectionFigures(validation=validation, membership=members)
+
+
+def audit_figures(
+    sets: AuditSets, classes: int, references: References | None, *, draws: int, rng: np.random.Generator
+) -> SiteFigures:
+    """Utility of each group and membership against the audit patients, on each branch."""
+    groups: dict[Group, dict[Branch, Utility]] = {}
+    named: dict[Group, Scores | None] = {
+        "forget": sets.forget,
+        "retain": sets.retain,
+        "never_seen": sets.never_seen,
+        "test": sets.test,
+    }
+    for group, scores in named.items():
+        groups[group] = {
+            cast(Branch, name): utility(scores if scores is None else scores.of(scores.rows_on(at)), at, classes)
+            for at, name in enumerate(BRANCHES)
+        }
+    members = {
+        cast(Branch, name): audited_membership(
+            sets.forget, sets.retain, sets.calibration, sets.never_seen, at, references, draws=draws, rng=rng
+        )
+        for at, name in enumerate(BRANCHES)
+    }
+    return SiteFigures(groups=groups, membership=members)

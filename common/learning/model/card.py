@@ -1,0 +1,57 @@
+"""What a checkpoint belongs to. Reading it needs no torch, which takes seconds to import; building the model does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.errors import CheckpointError
+from common.learning.config import DataConfig, ModelConfig
+from common.learning.model.frozen import frozen_names
+from common.settings import Settings
+
+if TYPE_CHECKING:
+    from common.learning.model.image_text import ImageTextModel
+
+
+class ModelCard(Settings):
+    """What is needed to build the model that a checkpoint belongs to."""
+
+    model: ModelConfig
+    data: DataConfig
+    classes: tuple[str, ...]
+    vocab_size: int
+    frozen: str = ""
+    """Digest of the frozen layers, which everybody has from a place of their own; empty without any."""
+
+    def build(self, seed: int = 0) -> ImageTextModel:
+        """A freshly initialised model of this shape.
+
+        Raises:
+            CheckpointError: the frozen layers here are others than the federation's.
+        """
+        from common.learning.model.image_text import build_model  # noqa: PLC0415 - torch
+
+        model = build_model(self.model, self.data, len(self.classes), self.vocab_size, seed)
+        if self.frozen and self._digest(model) != self.frozen:
+            raise CheckpointError(
+                "the frozen layers here are not the federation's",
+                where="model.text_folder",
+                remedy="use the same pretrained model",
+            )
+        return model
+
+    def pinned(self) -> ModelCard:
+        """With the digest of the frozen layers as they are here."""
+        if not self.model.frozen_text_layers:
+            return self
+        return self.model_copy(update={"frozen": self._digest(self.build())})
+
+    def frozen_names(self) -> frozenset[str]:
+        """Tensors that never travel."""
+        return frozen_names(self.build().state_dict(), self.model) if self.model.frozen_text_layers else frozenset()
+
+    def _digest(self, model: ImageTextModel) -> str:
+        from common.learning.model.checkpoint import state_digest  # noqa: PLC0415 - torch
+
+        state = model.state_dict()
+        return state_digest({name: state[name] for name in frozen_names(state, self.model)})

@@ -1,0 +1,119 @@
+"""Checkpoints: safetensors for the weights, JSON for what they belong to, a digest over both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from common.disk import unwritable
+from common.errors import CheckpointError
+from common.files import write_text
+from common.learning.model.card import ModelCard
+
+__all__ = ["ModelCard", "State", "check_state", "load_checkpoint", "save_checkpoint", "state_digest"]
+
+State = dict[str, Tensor]
+"""Names to tensors, as of `Module.state_dict()`."""
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes in order of names; the same weights give the same digest."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def check_state(state: Mapping[str, Tensor], like: Mapping[str, Tensor], where: str) -> None:
+    """Raise a `CheckpointError` unless `state` has the names and shapes of `like` and is finite throughout."""
+    missing, extra = sorted(like.keys() - state.keys()), sorted(state.keys() - like.keys())
+    if missing or extra:
+        name = (missing or extra)[0]
+        raise CheckpointError(
+            f"weights of another model: {'lacks' if missing else 'has an unknown'} tensor {name}",
+            where=where,
+            remedy="use the config that the checkpoint was saved with",
+        )
+    for name, tensor in state.items():
+        if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:
+            raise CheckpointError(
+                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {like[name].dtype} {list(like[name].shape)}",
+                where=where,
+                remedy="use the config that the checkpoint was saved with",
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{name} holds NaN or infinity", where=where, remedy="take an earlier checkpoint")
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> str:
+    """Write `model.safetensors` and `model.json` to `folder`, each whole or not at all; returns the digest.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full.
+    """
+    digest = state_digest(state)
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".model.{os.getpid()}.part"
+        try:
+            save_file(weights, part, metadata={"digest": digest})
+            os.replace(part, folder / "model.safetensors")
+        finally:
+            part.unlink(missing_ok=True)
+        write_text(folder / "model.json", card.model_dump_json(indent=2) + "\n")
+    except (OSError, SafetensorError) as err:
+        raise unwritable(err, folder, what="the checkpoint") from err
+    return digest
+
+
+def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State, ModelCard]:
+    """Read and check a checkpoint; with `card`, it must be of the same model.
+
+    Raises:
+        CheckpointError: missing, damaged, not finite, or of another config.
+    """
+    where = str(folder)
+    try:
+        found = ModelCard.model_validate_json((folder / "model.json").read_bytes())
+        state = load_file(folder / "model.safetensors")
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            written = (file.metadata() or {}).get("digest")
+    except FileNotFoundError as err:
+        raise CheckpointError("no checkpoint here", where=where, remedy="check the path") from err
+    except (OSError, ValidationError, SafetensorError) as err:
+        raise CheckpointError("damaged checkpoint", where=where, remedy="take another copy") from err
+    if card is not None and card != found:
+        raise CheckpointError(
+            f"checkpoint of another config: {_first_difference(found, card)}",
+            where=where,
+            remedy="use the config that the checkpoint was saved with",
+        )
+    if written != state_digest(state):
+        raise CheckpointError("damaged checkpoint: its digest does not fit", where=where, remedy="take another copy")
+    check_state(state, found.build().state_dict(), where)
+    return state, found
+
+
+def _first_difference(found: ModelCard, wanted: ModelCard) -> str:
+    left, right = json.loads(found.model_dump_json()), json.loads(wanted.model_dump_json())
+    for part in left:
+        if left[part] == right[part]:
+            continue
+        if not isinstance(left[part], dict):
+            return f"{part} is {left[part]}, expected {right[part]}"
+        for key in left[part]:
+            if left[part][key] != right[part].get(key):
+                return f"{part}.{key} is {left[part][key]}, expected {right[part].get(key)}"
+    return "differs"

@@ -1,0 +1,67 @@
+"""What an unlearning method is: a function that changes a model in place and says what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from common.learning.config import UnlearnConfig
+from common.learning.data.tensors import StudyTensors
+from common.learning.model.image_text import ImageTextModel
+
+
+@dataclass(frozen=True, slots=True)
+class UnlearnSets:
+    """What a method may read. The audit and test sets have no place here, so nothing can be chosen on them."""
+
+    forget: StudyTensors
+    retain: StudyTensors
+    calibration: StudyTensors
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass over the forget set: its mean loss, and per branch the mean distance of margins to their targets."""
+
+    loss: float
+    gap: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unlearned:
+    """The trace of a run and its cost in forward units, teacher and stop checks included."""
+
+    passes: tuple[Pass, ...]
+    cost: float
+
+
+OnPass = Callable[[int, Pass], None]
+"""Called after each pass with its number, from 1."""
+
+
+class Unlearner(Protocol):
+    """Changes `model` in place so that it forgets `sets.forget`; the same seed gives the same weights on a CPU."""
+
+    def __call__(
+        self,
+        model: ImageTextModel,
+        sets: UnlearnSets,
+        config: UnlearnConfig,
+        *,
+        ranking_weight: float,
+        seed: int,
+        on_pass: OnPass,
+    ) -> Unlearned:
+        """Run to the end of `config.passes` or to the method's own stop."""
+
+
+def nothing(number: int, record: Pass) -> None:
+    """The `OnPass` of those who do not listen."""
+
+
+def distance(left: Tensor, right: Tensor) -> Tensor:
+    """Euclidean distance per row: `[batch, d]` twice to `[batch]`; the gradient at distance 0 is 0, not NaN."""
+    return (left - right).square().sum(dim=1).clamp_min(1e-12).sqrt()

@@ -1,0 +1,158 @@
+"""Calibrated Forget-MI: each branch of each forget patient is led to the never-seen level, and no further."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from common.learning.config import UnlearnConfig
+from common.learning.data.tensors import Batch
+from common.learning.device import derive_seed
+from common.learning.evaluation.matching import majority_labels
+from common.learning.evaluation.scores import Scores
+from common.learning.micro_batches import FORWARD, MicroBatches
+from common.learning.model.image_text import ImageTextModel, Outputs
+from common.learning.model.loss import task_loss
+from common.learning.training import score
+from common.learning.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, nothing
+from common.learning.unlearning.calibration import margin_targets, patient_mean, true_margin
+from common.learning.unlearning.forget_mi import WEIGHTINGS, endless, forget_mi_terms, frozen_outputs
+
+
+def calibrated(
+    model: ImageTextModel,
+    sets: UnlearnSets,
+    config: UnlearnConfig,
+    *,
+    ranking_weight: float,
+    seed: int,
+    on_pass: OnPass = nothing,
+) -> Unlearned:
+    """Margin quantile matching on forget, the paper's retention terms and a task loss on retain.
+
+        L = forget_weight * sum over branches of Huber(margin, target) + w_ur UR + w_mr MR
+            - push * (w_uu UU + w_mu MU over patients still above their target) + task_weight * task(retain)
+
+    `targets = "fused"` leaves image and text without targets, `push_bounded = False` pushes all patients: ablations.
+
+    Targets follow the *current* model's margins on the site's calibration patients, renewed every `renew` passes.
+    They are two-sided, so that a patient can neither stay remembered nor be over-forgotten. A branch on which a patient
+    is not to be forgotten has no part in it.
+    Stops when every branch is within `tolerance` of its targets on average. A step takes whole patients.
+    """
+    device = next(model.parameters()).device
+    teacher = copy.deepcopy(model)
+    noisy = frozen_outputs(teacher, sets.forget, config, noise_seed=derive_seed(seed, "noise"))
+    frozen_retain = frozen_outputs(teacher, sets.retain, config).embeddings
+    cost = FORWARD * (len(sets.forget) + len(sets.retain))
+
+    owners = sets.forget.patients
+    count = int(owners.max()) + 1
+    everyone = torch.from_numpy(owners).to(device)
+    labels = sets.forget.labels.to(device)
+    branches = torch.from_numpy(sets.forget.branches).float().to(device)
+    if config.targets == "fused":
+        branches[:2] = 0
+    # A patient's studies are all of one consent.
+    owed = patient_mean(branches, everyone, count)
+    ranking = patient_mean(true_margin(noisy.logits, labels), everyone, count).double().cpu().numpy()
+    forget_labels = majority_labels(Scores(noisy.logits.double().cpu().numpy(), sets.forget.labels.numpy(), owners))
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    rng = np.random.default_rng(derive_seed(seed, "order"))
+    retain = endless(sets.retain, config.retain_batch, device, rng)
+    micro = MicroBatches(model, config.micro_batch)
+    targets = torch.zeros(3, count)
+    trace: list[Pass] = []
+    for number in range(1, config.passes + 1):
+        if (number - 1) % config.renew == 0:
+            level = score(model, sets.calibration)
+            targets = torch.from_numpy(margin_targets(ranking, forget_labels, level)).float().to(device)
+            cost += FORWARD * len(sets.calibration)
+        model.eval()
+        total, gaps = 0.0, torch.zeros(3)
+        for chosen in _whole_patients(owners, config.batch, rng):
+            rows = np.flatnonzero(np.isin(owners, chosen)).astype(np.int64)
+            forget, kept = sets.forget.batch(rows, device), next(retain)
+            where = torch.from_numpy(np.searchsorted(chosen, owners[rows])).to(device)
+            wanted = targets[:, torch.from_numpy(chosen).to(device)]
+            step = _Loss(
+                config,
+                ranking_weight,
+                forget=forget,
+                retain=kept,
+                where=where,
+                wanted=wanted,
+                owed=owed[:, torch.from_numpy(chosen).to(device)],
+                branches=branches[:, rows],
+                noisy=noisy.embeddings[:, rows],
+                frozen=frozen_retain[:, kept.rows],
+            )
+            done = micro.step(optimizer, [forget, kept], step, config.clip)
+            total += done.loss * len(chosen)
+            gaps += ((step.margins(done.outputs[0]) - wanted).abs() * step.owed).sum(dim=1).cpu()
+            cost += done.cost
+        gap = gaps / owed.sum(dim=1).cpu().clamp_min(1)
+        trace.append(Pass(total / count, (float(gap[0]), float(gap[1]), float(gap[2]))))
+        on_pass(number, trace[-1])
+        if float(gap.max()) < config.tolerance:
+            break
+    return Unlearned(tuple(trace), cost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """The loss of one step, of the outputs for its forget and its retain studies.
+
+    Attributes:
+        where: `[forget]`, which of the step's patients each forget study is of.
+        wanted: `[3, patients]`, their target margins.
+        owed: `[3, patients]`, 1 on the branches that a patient is to be forgotten on, else 0.
+        branches: `[3, forget]`, the same of each study.
+        noisy: `[3, forget, embedding]`, the frozen model's embeddings of their noisy copies.
+        frozen: `[3, retain, embedding]`, its embeddings of the retain studies.
+    """
+
+    config: UnlearnConfig
+    ranking_weight: float
+    forget: Batch
+    retain: Batch
+    where: Tensor
+    wanted: Tensor
+    owed: Tensor
+    branches: Tensor
+    noisy: Tensor
+    frozen: Tensor
+
+    def __call__(self, outputs: Sequence[Outputs]) -> Tensor:
+        (left, right), config, weights = outputs, self.config, WEIGHTINGS[self.config.weighting]
+        margins = self.margins(left)
+        terms = forget_mi_terms(left.embeddings, self.noisy, right.embeddings, self.frozen, self.branches)
+        off_target = huber_loss(margins, self.wanted, reduction="none") * self.owed
+        loss = config.forget_weight * off_target.mean(dim=1).sum()
+        loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
+        loss = loss + config.task_weight * task_loss(right, self.retain.labels, self.ranking_weight) / 3
+        if config.push > 0:
+            above = (margins.detach() > self.wanted) if config.push_bounded else torch.ones_like(self.wanted)
+            above = (above * self.owed)[:, self.where]
+            uu = (terms.uu * above[:2].amax(dim=0)).mean()
+            loss = loss - config.push * (weights.uu * uu + weights.mu * (terms.mu * above[2]).mean())
+        return loss
+
+    def margins(self, outputs: Outputs) -> Tensor:
+        """`[3, patients]`, of the step's patients now."""
+        return patient_mean(true_margin(outputs.logits, self.forget.labels), self.where, self.wanted.shape[1])
+
+
+def _whole_patients(owners: np.ndarray, studies: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Sorted groups of patients with about `studies` studies each, in an order drawn from `rng`."""
+    patients = rng.permutation(np.unique(owners))
+    sizes = np.bincount(owners)[patients]
+    group = (np.cumsum(sizes) - sizes) // studies
+    return [np.sort(patients[group == g]) for g in np.unique(group)]

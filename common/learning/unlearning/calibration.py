@@ -1,0 +1,53 @@
+"""The never-seen level: what a forget patient should look like, from the site's own calibration patients."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.learning.evaluation.matching import control_weights, majority_labels, patient_means
+from common.learning.evaluation.scores import Scores
+
+
+def true_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit-scaled confidence `[3, batch]`: true logit minus logsumexp of the others (Carlini et al. 2022, eq. 3).
+
+    Its gradient does not vanish where the model is sure, which that of the cross-entropy does.
+    """
+    picked = labels[None, :, None].expand(len(logits), -1, 1)
+    others = logits.scatter(2, picked, float("-inf")).logsumexp(dim=2)
+    return logits.gather(2, picked)[..., 0] - others
+
+
+def patient_mean(values: Tensor, patients: Tensor, count: int) -> Tensor:
+    """Mean over each patient's studies: `[3, batch]` and numbers `[batch]` to `[3, count]`."""
+    total = values.new_zeros((len(values), count)).index_add_(1, patients, values)
+    studies = values.new_zeros(count).index_add_(0, patients, torch.ones_like(patients, dtype=values.dtype))
+    return total / studies
+
+
+def weighted_quantile(
+    values: NDArray[np.float64], weights: NDArray[np.float64], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Quantiles of a weighted sample at `levels` in (0, 1), linear between the midpoints of the steps."""
+    order = np.argsort(values, kind="stable")
+    order = order[weights[order] > 0]  # a value without weight would still be a point to interpolate to
+    share = weights[order] / weights.sum()
+    return np.interp(levels, np.cumsum(share) - share / 2, values[order])
+
+
+def margin_targets(
+    ranking: NDArray[np.float64], forget_labels: NDArray[np.int64], calibration: Scores
+) -> NDArray[np.float64]:
+    """Target margin of each forget patient on each branch, `[3, patients]`.
+
+    The patient at rank r of n (by `ranking`, `[3, patients]`, the frozen model's margin on noisy copies) gets the
+    (r + 1/2)/n quantile of the calibration patients' margins, these weighted to the forget patients' label mix.
+    """
+    margins = patient_means(calibration.margin, calibration.patients)
+    weights = control_weights(forget_labels, majority_labels(calibration))
+    count = ranking.shape[1]
+    levels = (np.argsort(np.argsort(ranking, axis=1, kind="stable"), axis=1, kind="stable") + 0.5) / count
+    return np.stack([weighted_quantile(m, weights, q) for m, q in zip(margins, levels, strict=True)])

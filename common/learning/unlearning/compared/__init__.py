@@ -1,0 +1,1 @@
+"""Methods that Forget-MI is compared with, one file each."""

@@ -1,0 +1,33 @@
+"""EU-k: the last k layers are drawn anew and trained again (Goel et al. 2022, arXiv 2201.06640, exact unlearning)."""
+
+from __future__ import annotations
+
+from common.learning.config import UnlearnConfig
+from common.learning.device import derive_seed
+from common.learning.model.blocks import last_blocks, reset
+from common.learning.model.image_text import ImageTextModel
+from common.learning.unlearning.base import OnPass, Unlearned, UnlearnSets, nothing
+from common.learning.unlearning.compared.cf_k import named
+from common.learning.unlearning.compared.fine_tune import learn_retain
+from common.learning.unlearning.run import Run, adamw
+
+
+def eu_k(
+    model: ImageTextModel,
+    sets: UnlearnSets,
+    config: UnlearnConfig,
+    *,
+    ranking_weight: float,
+    seed: int,
+    on_pass: OnPass = nothing,
+) -> Unlearned:
+    """`L = task(retain)` over the last `eu_k.layers` blocks, from new weights; a pass walks the retain set.
+
+    These layers then know nothing of the forget patients; the ones before them are as they were.
+    """
+    last = last_blocks(model, config.eu_k.layers)
+    optimizer = adamw(named(model, last), config)
+    reset(model, last, derive_seed(seed, "reset"))
+    run = Run(model, sets, config, seed, on_pass, optimizer)
+    learn_retain(run, ranking_weight)
+    return run.done()

@@ -1,0 +1,50 @@
+"""FedQUIT: the student learns from a teacher who does not know the true class (Mora et al. 2024, arXiv 2408.07587)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from common.learning.config import UnlearnConfig
+from common.learning.data.tensors import Batch
+from common.learning.model.image_text import ImageTextModel, Outputs
+from common.learning.unlearning.base import OnPass, Unlearned, UnlearnSets, nothing
+from common.learning.unlearning.compared.scrub import divergence
+from common.learning.unlearning.forget_mi import frozen_outputs
+from common.learning.unlearning.run import Run
+
+
+def fed_quit(
+    model: ImageTextModel,
+    sets: UnlearnSets,
+    config: UnlearnConfig,
+    *,
+    ranking_weight: float,  # noqa: ARG001 - distillation alone; the interface hands it to all
+    seed: int,
+    on_pass: OnPass = nothing,
+) -> Unlearned:
+    """`L = KL(virtual teacher || student)` on forget, at the forgetting site; a pass walks the forget set.
+
+    The teacher is the global model with the true class's logit lowered to the least of its logits. What the student
+    loses is brought back by the retention rounds.
+    """
+    run = Run(model, sets, config, seed, on_pass)
+    teacher = without_true_class(frozen_outputs(model, sets.forget, config).logits, sets.forget.labels.to(run.device))
+    run.charge(sets.forget)
+    with run.training():
+        for _ in run.passes():
+            for gone in run.forget():
+
+                def loss_of(outputs: Sequence[Outputs], gone: Batch = gone) -> Tensor:
+                    return divergence(teacher[:, gone.rows], outputs[0].logits)
+
+                run.step([gone], loss_of)
+            run.end_pass()
+    return run.done()
+
+
+def without_true_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits `[3, n, classes]` with that of the true class as low as the lowest; the others keep their order."""
+    picked = labels[None, :, None].expand(len(logits), -1, 1)
+    return logits.scatter(2, picked, logits.min(dim=2, keepdim=True).values)

@@ -1,0 +1,93 @@
+"""MultiDelete: forget pairs look like pairs that do not belong together (Cheng & Amiri 2023, arXiv 2311.12047)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from common.errors import CohortError
+from common.learning.config import UnlearnConfig
+from common.learning.data.tensors import Batch, StudyTensors
+from common.learning.micro_batches import MicroBatches
+from common.learning.model.image_text import ImageTextModel, Outputs
+from common.learning.unlearning.base import OnPass, Unlearned, UnlearnSets, nothing
+from common.learning.unlearning.forget_mi import frozen_outputs
+from common.learning.unlearning.run import Run
+
+
+def multi_delete(
+    model: ImageTextModel,
+    sets: UnlearnSets,
+    config: UnlearnConfig,
+    *,
+    ranking_weight: float,  # noqa: ARG001 - the paper has no task loss; the interface hands it to all
+    seed: int,
+    on_pass: OnPass = nothing,
+) -> Unlearned:
+    """Modality decoupling on forget, unimodal and multimodal knowledge retention on retain, all mean squared errors.
+
+        L = a MSE(F(I_f, T_f), F_og(I_p, T_q)) + b MSE([F(I_r), F(T_r)], [F_og(I_r), F_og(T_r)])
+            + c MSE(F(I_r, T_r), F_og(I_r, T_r))
+
+    with p and q two retain studies drawn anew for each forget study. A pass walks the retain set, with a forget batch
+    at each step.
+
+    Raises:
+        CohortError: there is one retain study, with nothing to unpair it from.
+    """
+    run = Run(model, sets, config, seed, on_pass)
+    frozen = frozen_outputs(model, sets.retain, config).embeddings
+    unpaired = unpaired_embeddings(model, sets.retain, config, run.rng)
+    run.charge(sets.retain, sets.retain)
+    forget = run.forget_again_and_again()
+    with run.training():
+        for _ in run.passes():
+            for kept in run.retain():
+                gone = next(forget)
+                aim = unpaired[torch.from_numpy(run.rng.integers(0, len(unpaired), len(gone)))]
+
+                def loss_of(outputs: Sequence[Outputs], kept: Batch = kept, aim: Tensor = aim) -> Tensor:
+                    left, right = (one.embeddings for one in outputs)
+                    return decoupling_loss(left, frozen[:, kept.rows], right, aim, config)
+
+                run.step([kept, gone], loss_of)
+            run.end_pass()
+    return run.done()
+
+
+def decoupling_loss(retain: Tensor, frozen: Tensor, forget: Tensor, unpaired: Tensor, config: UnlearnConfig) -> Tensor:
+    """The weighted sum, of embeddings `[3, batch, d]` of trained and frozen model; `unpaired` is `[forget, d]`."""
+    weights = config.multi_delete
+    return (
+        weights.decoupling * mse_loss(forget[2], unpaired)
+        + weights.unimodal * mse_loss(retain[:2], frozen[:2])
+        + weights.multimodal * mse_loss(retain[2], frozen[2])
+    )
+
+
+def unpaired_embeddings(
+    model: ImageTextModel, studies: StudyTensors, config: UnlearnConfig, rng: np.random.Generator
+) -> Tensor:
+    """Fused embeddings `[n, d]` of each image with the report of another study.
+
+    Raises:
+        CohortError: there is one study.
+    """
+    if len(studies) < 2:
+        raise CohortError("one retained study cannot be unpaired", remedy="use another method")
+    model.eval()
+    device = next(model.parameters()).device
+    micro, parts = MicroBatches(model, config.micro_batch), []
+    # Along one cycle through all studies nobody meets the own report.
+    cycle = rng.permutation(len(studies)).astype(np.int64)
+    other = np.empty_like(cycle)
+    other[cycle] = np.roll(cycle, 1)
+    for batch in studies.in_order(config.batch, device):
+        report = torch.from_numpy(other[batch.rows])
+        tokens, mask = studies.tokens[report].to(device), studies.mask[report].to(device)
+        parts.append(micro.outputs(Batch(batch.images, tokens, mask, batch.labels, batch.rows)).embeddings[2])
+    return torch.cat(parts)

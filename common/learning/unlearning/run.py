@@ -1,0 +1,114 @@
+"""What the methods share: batches in a drawn order, optimizer steps, the count of their cost, the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.errors import CohortError
+from common.learning.config import UnlearnConfig
+from common.learning.data.tensors import Batch, StudyTensors
+from common.learning.device import derive_seed
+from common.learning.micro_batches import FORWARD, LossOf, MicroBatches
+from common.learning.model.image_text import ImageTextModel
+from common.learning.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets
+from common.learning.unlearning.forget_mi import endless
+
+
+class Run:
+    """One run of a method: it walks sets, takes steps, and ends passes.
+
+    Args:
+        model: changed in place, in what mode it is.
+        sets: see `UnlearnSets`.
+        config: batch sizes, learning rate, number of passes.
+        seed: of the order of studies and of dropout.
+        on_pass: told of each pass.
+        optimizer: AdamW over all weights that are not frozen if left out.
+    """
+
+    def __init__(
+        self,
+        model: ImageTextModel,
+        sets: UnlearnSets,
+        config: UnlearnConfig,
+        seed: int,
+        on_pass: OnPass,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
+        self.device = next(model.parameters()).device
+        self.rng = np.random.default_rng(derive_seed(seed, "order"))
+        self.cost = 0.0
+        self._model, self._sets, self._config, self._seed, self._on_pass = model, sets, config, seed, on_pass
+        self._optimizer = adamw(trainable(model), config) if optimizer is None else optimizer
+        self._micro = MicroBatches(model, config.micro_batch)
+        self._trace: list[Pass] = []
+        self._loss, self._studies = 0.0, 0
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Dropout on, drawn from the seed; what others draw is left as it was."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(self._seed, "dropout"))
+            self._model.train()
+            yield
+
+    def passes(self) -> range:
+        """Numbers of the passes, from 1."""
+        return range(1, self._config.passes + 1)
+
+    def forget(self) -> Iterator[Batch]:
+        """All forget studies once."""
+        return self._sets.forget.shuffled(self._config.batch, self.device, self.rng)
+
+    def forget_again_and_again(self) -> Iterator[Batch]:
+        """Beside a walk of the retain set, which is longer."""
+        return endless(self._sets.forget, self._config.batch, self.device, self.rng)
+
+    def retain(self) -> Iterator[Batch]:
+        """All retain studies once.
+
+        Raises:
+            CohortError: all patients have withdrawn.
+        """
+        empty = True
+        for batch in self._sets.retain.shuffled(self._config.retain_batch, self.device, self.rng):
+            empty = False
+            yield batch
+        if empty:
+            raise CohortError("nobody is left to retain")
+
+    def step(self, batches: Sequence[Batch], loss_of: LossOf) -> None:
+        """One optimizer step; its loss counts in the pass by the studies of the first batch."""
+        done = self._micro.step(self._optimizer, batches, loss_of, self._config.clip)
+        self.cost += done.cost
+        self._loss += done.loss * len(batches[0])
+        self._studies += len(batches[0])
+
+    def end_pass(self) -> None:
+        """Note the pass and tell of it."""
+        self._trace.append(Pass(self._loss / max(self._studies, 1)))
+        self._loss, self._studies = 0.0, 0
+        self._on_pass(len(self._trace), self._trace[-1])
+
+    def charge(self, *sets: StudyTensors) -> None:
+        """A forward of all these studies."""
+        self.cost += FORWARD * sum(map(len, sets))
+
+    def done(self) -> Unlearned:
+        """The trace and the cost."""
+        return Unlearned(tuple(self._trace), self.cost)
+
+
+def adamw(parameters: Iterable[nn.Parameter], config: UnlearnConfig) -> torch.optim.AdamW:
+    """The optimizer that the models were trained with."""
+    return torch.optim.AdamW(list(parameters), lr=config.lr, weight_decay=config.weight_decay)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Weights that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,0 +1,1 @@
+"""What processes stand on: databases, checks, settings files, who acts."""

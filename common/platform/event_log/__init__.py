@@ -1,0 +1,1 @@
+"""The tamper-evident log in a database: tables, store, checks, commands, reports."""

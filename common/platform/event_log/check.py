@@ -1,0 +1,79 @@
+"""Whether a stored log is still what was signed: every leaf, every checkpoint, everything that is in the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from common.errors import EvidenceError
+from common.evidence import dsse
+from common.evidence.canonical import parse_canonical
+from common.evidence.commitment import check_commitment
+from common.evidence.keys import PinnedKeys, PublicKey
+from common.evidence.log import merkle
+from common.evidence.log.log_checkpoint import Checkpoint, read_checkpoint
+from common.evidence.log.tree_log import Entry
+from common.evidence.schema import decode
+from common.platform.event_log.store import KEY, OWNER, EventLog, only
+
+
+def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
+    """What does not hold, in plain words; empty when all does."""
+    leaves, found = log.leaves(session), []
+    roots, edge = [merkle.EMPTY_ROOT.hex()], merkle.Frontier()
+    for leaf in leaves:
+        edge = edge.append(leaf)
+        roots.append(edge.root.hex())
+    signed, keys = 0, _keys(log, session, owner)
+    rows = log.tables.checkpoints
+    for size, text in session.execute(select(rows.c.size, rows.c.envelope).order_by(rows.c.size)).all():
+        checkpoint, names = _checkpoint(text.encode(), keys)
+        if checkpoint is None:
+            found.append(f"the checkpoint of {size} leaves is not one that the owner of the log signed")
+            continue
+        signed = checkpoint.size if OWNER in names else signed
+        found += _against(checkpoint, roots, log.origin)
+    if signed < edge.size:
+        found.append(f"{edge.size - signed} leaves stand after the last checkpoint signed with the key of today")
+    head = log.tables.head
+    if session.execute(select(head.c.size, head.c.peaks)).one() != (edge.size, log.peaks(edge)):
+        found.append("the growing edge is not that of the leaves")
+    return [*found, *_vault(log, session, leaves)]
+
+
+def _keys(log: EventLog, session: Session, owner: PublicKey) -> dict[str, PublicKey]:
+    """The owner's of today, and those before it that the log names; a peer who saw them knows whether they were."""
+    documents = (parse_canonical(item.document) for item in log.vault(session) if item.source.startswith(f"{KEY}:"))
+    named = [PublicKey.from_pem(str(found["key"]).encode()) for found in documents if isinstance(found, dict)]
+    return {OWNER: owner, **{key.keyid: key for key in named if key != owner}}
+
+
+def _checkpoint(data: bytes, keys: dict[str, PublicKey]) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """The checkpoint and whose keys signed it; none where no key of the log did."""
+    try:
+        envelope = only(dsse.decode_envelope(data), *keys.values())
+        return read_checkpoint(envelope, PinnedKeys.of(keys.items()), {})
+    except EvidenceError:
+        return None, ()
+
+
+def _against(checkpoint: Checkpoint, roots: list[str], origin: str) -> Iterator[str]:
+    size = checkpoint.size
+    if checkpoint.origin != origin:
+        yield f"a checkpoint of log {checkpoint.origin!r} among those of {origin!r}"
+    elif size >= len(roots):
+        yield f"the log was cut short: {len(roots) - 1} leaves, {size} were signed"
+    elif roots[size] != checkpoint.root:
+        yield f"the log was changed: its first {size} leaves do not have the root that was signed"
+
+
+def _vault(log: EventLog, session: Session, leaves: list[bytes]) -> Iterator[str]:
+    for item in log.vault(session):
+        try:
+            if item.position < len(leaves):
+                entry = decode(Entry, leaves[item.position])
+                check_commitment(item.document, item.salt, entry.commitment)
+        except EvidenceError as err:
+            yield f"leaf {item.position}: {err}"

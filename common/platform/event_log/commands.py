@@ -1,0 +1,95 @@
+"""`log show|verify|export`, which both sides have: what of them reads a log that is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import EvidenceError
+from common.platform.terminal.console import AsJson, Folder, clear_errors, show, sub_app
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from common.evidence.keys import PublicKey
+    from common.platform.event_log.store import EventLog
+
+Opened = tuple["EventLog", "Session", "PublicKey"]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Whose log it is.
+
+    Attributes:
+        owner: `site` or `server`: of the program, and of the file with the public key.
+        folder: as the examples call it.
+        about: the log, for help.
+        shown: what `show` shows, for help.
+        compared: what `verify` compares, for help.
+        advice: what to do when the log does not hold.
+        opened: the log of a folder up to now, within a transaction.
+        problems: what of it does not hold.
+    """
+
+    owner: str
+    folder: str
+    about: str
+    shown: str
+    compared: str
+    advice: str
+    opened: Callable[[Path], AbstractContextManager[Opened]]
+    problems: Callable[[EventLog, Session, PublicKey], list[str]]
+
+
+def log_commands(side: Side) -> typer.Typer:
+    """The commands, for a side to add its own to."""
+    app = sub_app(side.about)
+
+    def example(command: str) -> str:
+        return f"Example: fedforget-{side.owner} log {command} --dir {side.folder}"
+
+    @app.command("show", help=f"Show {side.shown}.", epilog=example("show --last 50"))
+    def show_log(
+        last: Annotated[int, typer.Option("--last", min=1, help="So many of the newest leaves.")] = 20,
+        folder: Folder = Path("."),
+        as_json: AsJson = False,
+    ) -> None:
+        from common.platform.event_log.report import drawn, report  # noqa: PLC0415 - the database, for commands that need it
+
+        with clear_errors(), side.opened(folder) as (log, session, key):
+            found = report(log, session, key, last)
+            show(found, drawn(found), as_json=as_json)
+
+    @app.command(
+        help=f"Compare {side.compared} with what was signed; exit code 6 when one differs.", epilog=example("verify")
+    )
+    def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+        with clear_errors(), side.opened(folder) as (log, session, key):
+            refused = [f"{peer.origin}: {peer.trouble}" for peer in log.peers(session) if peer.trouble]
+            found, size = [*side.problems(log, session, key), *refused], len(log.leaves(session))
+            show({"size": size, "problems": found}, "\n".join(found) or f"all {size} leaves hold", as_json=as_json)
+            if found:
+                raise EvidenceError(f"the log does not hold: keep the folder as it is, and {side.advice}")
+
+    @app.command(
+        help="Write the public key, the key history, all leaves and the newest checkpoints to a new folder.",
+        epilog=example("export for-the-auditor"),
+    )
+    def export(
+        to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+        folder: Folder = Path("."),
+        as_json: AsJson = False,
+    ) -> None:
+        from common.platform.event_log.report import export as write  # noqa: PLC0415 - the database, for commands that need it
+
+        with clear_errors(), side.opened(folder) as (log, session, key):
+            files = write(log, session, key, side.owner, to)
+            show({"folder": str(to), "files": files}, f"{to}: {', '.join(files)}", as_json=as_json)
+
+    return app

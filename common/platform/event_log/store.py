@@ -1,0 +1,272 @@
+"""A tamper-evident log in a database: an RFC 6962 tree of salted commitments, with a checkpoint signed at every growth.
+
+Both sides keep one and co-sign the other's, so that neither can rewrite its log alone. A leaf says that something of a
+kind happened and when; what it was stands in the vault, with the salt, and a row of the vault can be erased.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from common.errors import EvidenceError
+from common.evidence import dsse
+from common.evidence.canonical import canonical
+from common.evidence.commitment import SALT_BYTES, commitment
+from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
+from common.evidence.log import merkle
+from common.evidence.log.log_checkpoint import Checkpoint, cosign, read_checkpoint, sign_checkpoint
+from common.evidence.log.tree_log import Entry, Log, append
+from common.evidence.schema import decode, time_text
+from common.platform.event_log.tables import LogTables
+
+OWNER, PEER = "owner", "peer"
+KEY = "key"
+"""Kind of leaf that names a key under which the log is signed from there on."""
+AT_ONCE = 500
+"""Names in one statement of SQL."""
+SERVER_ORIGIN = "server"
+"""Name of the coordinator's log."""
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Something to log: what it is called here (logged once under that name), its kind, and what is committed to."""
+
+    source: str
+    kind: str
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a leaf commits to, while it is in the vault."""
+
+    source: str
+    position: int
+    document: bytes
+    salt: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the document."""
+        return hashlib.sha256(self.document).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another log as it was last seen; `trouble` is why a newer checkpoint was refused, empty if none was."""
+
+    origin: str
+    envelope: dsse.Envelope
+    seen: datetime
+    trouble: str
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Verified when it was taken down."""
+        return decode(Checkpoint, self.envelope.body)
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """One side's log. Every method works in the caller's transaction."""
+
+    tables: LogTables
+    origin: str
+    clock: Clock
+    random: Callable[[int], bytes] = secrets.token_bytes
+
+    def append(self, session: Session, records: Iterable[Record], key: SigningKey) -> bool:
+        """Add those that are not in the log yet and sign where it then stands; whether it grew.
+
+        A key that signs here for the first time comes before them, so that after a rotation the log says whose it was.
+        """
+        wanted = {record.source: record for record in (_first_use(key.public), *records)}
+        head = self.tables.head
+        size, peaks = session.execute(select(head.c.size, head.c.peaks).with_for_update()).one()
+        edge = merkle.Frontier(size, tuple(bytes.fromhex(peak) for peak in peaks.split()))
+        log = Log(self.origin, edge)
+        known = self.known(session, wanted)
+        for record in (wanted[source] for source in wanted if source not in known):
+            log = self._add(session, log, record)
+        if log.frontier.size == size:
+            return False
+        grown = log.frontier
+        session.execute(update(head).values(size=grown.size, peaks=self.peaks(grown)))
+        self._keep(session, sign_checkpoint(log.checkpoint, key), grown.size)
+        return True
+
+    @staticmethod
+    def peaks(edge: merkle.Frontier) -> str:
+        """How the growing edge is stored."""
+        return " ".join(peak.hex() for peak in edge.peaks)
+
+    def _add(self, session: Session, log: Log, record: Record) -> Log:
+        salt, position = self.random(SALT_BYTES), log.frontier.size
+        entry = Entry(commitment(record.document, salt), record.kind, time_text(self.clock()))
+        grown, leaf = append(log, entry)
+        session.execute(insert(self.tables.leaves).values(position=position, leaf=leaf.decode()))
+        row = {"source": record.source, "position": position, "document": record.document.decode(), "salt": salt.hex()}
+        session.execute(insert(self.tables.vault).values(row))
+        return grown
+
+    def _keep(self, session: Session, envelope: dsse.Envelope, size: int) -> None:
+        text = dsse.encode_envelope(envelope).decode()
+        session.execute(insert(self.tables.checkpoints).values(size=size, envelope=text))
+
+    def salt_of(self, session: Session, source: str) -> bytes:
+        """A salt that the vault keeps under a name without a leaf, made at the first call."""
+        vault = self.tables.vault
+        found = session.scalar(select(vault.c.salt).where(vault.c.source == source))
+        if found is None:
+            found = self.random(SALT_BYTES).hex()
+            session.execute(insert(vault).values(source=source, position=None, document="", salt=found))
+        return bytes.fromhex(found)
+
+    def erase(self, session: Session, source: str) -> bool:
+        """Forget what a leaf commits to, or a salt: the leaf stays and means nothing any more; whether it was there."""
+        vault = self.tables.vault
+        there = update(vault).where(vault.c.source == source, vault.c.salt != "").values(document="", salt="")
+        return bool(session.execute(there).rowcount)  # type: ignore[attr-defined]  # of an update it has one
+
+    def known(self, session: Session, sources: Iterable[str]) -> frozenset[str]:
+        """Which of these were logged, erased or not."""
+        vault, asked = self.tables.vault, sorted(sources)
+        found: set[str] = set()
+        for start in range(0, len(asked), AT_ONCE):
+            some = vault.c.source.in_(asked[start : start + AT_ONCE])
+            found.update(session.scalars(select(vault.c.source).where(some, vault.c.position.is_not(None))))
+        return frozenset(found)
+
+    def opened(self, session: Session, source: str) -> Opened | None:
+        """What is in the log under a name; None if nothing is, or it was erased."""
+        vault = self.tables.vault
+        there = (vault.c.source == source, vault.c.position.is_not(None), vault.c.salt != "")
+        found = session.execute(select(vault).where(*there)).first()
+        return None if found is None else _opened(found)
+
+    def vault(self, session: Session) -> list[Opened]:
+        """Everything that was not erased, in the order of the log."""
+        vault = self.tables.vault
+        there = (vault.c.position.is_not(None), vault.c.salt != "")
+        rows = session.execute(select(vault).where(*there).order_by(vault.c.position))
+        return [_opened(row) for row in rows]
+
+    def leaves(self, session: Session) -> list[bytes]:
+        """All leaves, oldest first."""
+        leaves = self.tables.leaves
+        return [leaf.encode() for leaf in session.scalars(select(leaves.c.leaf).order_by(leaves.c.position))]
+
+    def leaf(self, session: Session, position: int) -> bytes:
+        """One leaf."""
+        leaves = self.tables.leaves
+        return str(session.scalars(select(leaves.c.leaf).where(leaves.c.position == position)).one()).encode()
+
+    def newest(self, session: Session) -> dsse.Envelope | None:
+        """The newest checkpoint; None of an empty log."""
+        return next(iter(self.checkpoints(session, at_most=1)), None)
+
+    def checkpoints(self, session: Session, at_most: int | None = None) -> list[dsse.Envelope]:
+        """Checkpoints with all signatures below them, the newest first."""
+        rows = self.tables.checkpoints
+        query = select(rows.c.envelope).order_by(rows.c.size.desc()).limit(at_most)
+        return [dsse.decode_envelope(text.encode()) for text in session.scalars(query)]
+
+    def grown_since(self, session: Session, size: int) -> tuple[bytes, ...]:
+        """Proof that the log of today begins with its first `size` leaves."""
+        return merkle.consistency_proof(self.leaves(session), size)
+
+    def take_signature(
+        self, session: Session, envelope: dsse.Envelope, owner: PublicKey, peer: PublicKey
+    ) -> Checkpoint:
+        """Keep a peer's signature below a checkpoint of this log.
+
+        Raises:
+            EvidenceError: a signature does not hold, or it is no checkpoint of this log.
+        """
+        pinned = PinnedKeys.of([(OWNER, owner), (PEER, peer)])
+        checkpoint, _ = read_checkpoint(envelope, pinned, {OWNER: 1, PEER: 1})
+        rows = self.tables.checkpoints
+        text = session.scalar(select(rows.c.envelope).where(rows.c.size == checkpoint.size).with_for_update())
+        ours = None if text is None else dsse.decode_envelope(text.encode())
+        if ours is None or ours.payload != envelope.payload:
+            raise EvidenceError("a co-signed checkpoint that is not of this log")
+        merged = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
+        signatures = tuple(merged[keyid] for keyid in sorted(merged))
+        whole = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, signatures)).decode()
+        session.execute(update(rows).where(rows.c.size == checkpoint.size).values(envelope=whole))
+        return checkpoint
+
+    def peer(self, session: Session, origin: str) -> Peer | None:
+        """Another log as last co-signed here."""
+        return next((peer for peer in self.peers(session) if peer.origin == origin), None)
+
+    def peers(self, session: Session) -> list[Peer]:
+        """All other logs that were ever co-signed here."""
+        rows = session.execute(select(self.tables.peers).order_by(self.tables.peers.c.origin))
+        return [Peer(r.origin, dsse.decode_envelope(r.envelope.encode()), r.seen, r.trouble) for r in rows]
+
+    def cosign(
+        self,
+        session: Session,
+        origin: str,
+        envelope: dsse.Envelope,
+        owner: PublicKey,
+        key: SigningKey,
+        proof: Sequence[bytes],
+    ) -> dsse.Envelope:
+        """Sign the checkpoint of the log `origin`, if it is the one co-signed here before, grown.
+
+        Raises:
+            EvidenceError: it is not: cut short, forked, of another log, or not signed by its owner.
+        """
+        known = self.peer(session, origin)
+        pinned = PinnedKeys.of([(OWNER, owner)])
+        checkpoint, _ = read_checkpoint(envelope, pinned, {OWNER: 1})
+        if checkpoint.origin != origin:
+            raise EvidenceError(f"a checkpoint of log {checkpoint.origin!r}, not of {origin!r}")
+        signed = cosign(envelope, key, pinned, OWNER, known.checkpoint if known else None, proof)
+        rows, text = self.tables.peers, dsse.encode_envelope(signed).decode()
+        session.execute(delete(rows).where(rows.c.origin == origin))
+        session.execute(insert(rows).values(origin=origin, envelope=text, seen=self.clock(), trouble=""))
+        return signed
+
+    def distrust(self, session: Session, origin: str, reason: str) -> bool:
+        """Take down why a peer's checkpoint was refused; whether that is news."""
+        rows = self.tables.peers
+        changed = update(rows).where(rows.c.origin == origin, rows.c.trouble != reason).values(trouble=reason)
+        return bool(session.execute(changed).rowcount)  # type: ignore[attr-defined]  # of an update it has one
+
+
+def _first_use(key: PublicKey) -> Record:
+    return Record(f"{KEY}:{key.keyid}", KEY, canonical({"key": key.pem.decode()}))
+
+
+def origin_of(site: str) -> str:
+    """Name of a site's log; no site can take the coordinator's."""
+    return f"site:{site}"
+
+
+def only(envelope: dsse.Envelope, *keys: PublicKey) -> dsse.Envelope:
+    """The envelope with the signatures of these keys alone, for somebody who knows no others."""
+    ids = {key.keyid for key in keys}
+    signatures = tuple(signature for signature in envelope.signatures if signature.keyid in ids)
+    return dsse.Envelope(envelope.payload, envelope.payload_type, signatures)
+
+
+def signed_by(envelope: dsse.Envelope, key: PublicKey) -> bool:
+    """Whether a signature names the key; whether it holds is not asked."""
+    return any(signature.keyid == key.keyid for signature in envelope.signatures)
+
+
+def _opened(row: Row[Any]) -> Opened:
+    return Opened(row.source, row.position, row.document.encode(), bytes.fromhex(row.salt))

@@ -1,0 +1,1 @@
+"""Listening sockets and gRPC servers with limits before anybody has signed in."""

@@ -1,0 +1,66 @@
+"""What stands in front of a gRPC server, which counts no addresses: it passes bytes on, and the TLS with them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import closing, suppress
+
+from common.platform.listening.listener import Listener
+
+_BLOCK = 2**16
+
+
+class FrontDoor:
+    """Passes connections of a `Listener` on to a server at a Unix socket, from a thread of its own, until `close`.
+
+    The server behind it sets the deadlines: what it hangs up on is hung up on here.
+    """
+
+    def __init__(self, listener: Listener, inside: str) -> None:
+        self._listener, self._inside = listener, inside
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="front-door", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        with suppress(RuntimeError, AttributeError):  # the loop has ended by itself, or never begun
+            self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        try:
+            # Not a loop of another library's, which would accept past the listener.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        finally:
+            self._ready.set()
+            self._listener.close()
+
+    async def _serve(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._pass_on, sock=self._listener, limit=_BLOCK)
+        self._ready.set()
+        await self._ended.wait()
+        server.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer), suppress(OSError):
+            inward, outward = await asyncio.open_unix_connection(self._inside, limit=_BLOCK)
+            with closing(outward):
+                both = [asyncio.create_task(_copy(reader, outward)), asyncio.create_task(_copy(inward, writer))]
+                try:
+                    # Neither side of HTTP/2 closes half of a connection.
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in both:
+                        task.cancel()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while block := await reader.read(_BLOCK):
+            writer.write(block)
+            await writer.drain()

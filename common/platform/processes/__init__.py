@@ -1,0 +1,1 @@
+"""Supervised processes: guard, logs, probes, monitoring, signs of life."""

@@ -1,0 +1,1 @@
+"""What travels between site and coordinator: messages, deltas, arrays, instructions, the bundle, enrolment."""

@@ -1,0 +1,144 @@
+"""Weights as what changed against a base that the receiver has: differences in half precision, their error fed back.
+
+An array in the dtype of the base's tensor replaces it, one in `float16` or `bfloat16` is added to it. The error that
+rounding leaves is added to the sender's next difference, so it does not build up over rounds (Seide et al. 2014,
+1-bit SGD; Karimireddy et al. 2019, arXiv 1901.09847).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from common.errors import WireError
+from common.learning.config import Precision
+from common.protocol.array_bytes import from_array
+
+if TYPE_CHECKING:
+    from flwr.app import ArrayRecord
+
+State = dict[str, Tensor]
+
+_SHORT = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def same(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors are the same bit for bit: 0 and -0 differ, as their digests do."""
+    return left.dtype == right.dtype and left.shape == right.shape and torch.equal(_bits(left), _bits(right))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def shorten(
+    after: Tensor, base: Tensor, precision: Precision, carried: Tensor | None = None
+) -> tuple[Tensor | None, Tensor | None]:
+    """What to send of one tensor, None for nothing, and the error to carry on, None if there is none.
+
+    `carried` is the error of the time before. What `precision` cannot hold is sent whole.
+    """
+    if precision == "fp32" or after.dtype != torch.float32:
+        return (None if same(after, base) else after), None
+    wanted = after - base
+    if carried is not None:
+        wanted += carried
+    short = wanted.to(_SHORT[precision])
+    if not bool(torch.isfinite(short).all()):
+        return after, None
+    error = wanted.sub_(short)
+    return (short if bool(short.any()) else None), (error if bool(error.any()) else None)
+
+
+def restore(sent: Tensor, base: Tensor) -> Tensor:
+    """The tensor that `shorten` wanted to send, up to the error it carries on.
+
+    Raises:
+        WireError: a difference of another shape, or to a tensor that takes none.
+    """
+    if sent.dtype == base.dtype or sent.dtype not in _SHORT.values():
+        return sent
+    if sent.shape != base.shape or base.dtype != torch.float32:
+        raise WireError("a difference that does not fit the weights it is to")
+    return base + sent
+
+
+def encode(
+    after: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    precision: Precision,
+    carried: Mapping[str, Tensor] | None = None,
+) -> tuple[State, State]:
+    """Arrays that take `base` to `after`, and the errors to carry on; unchanged tensors are in neither."""
+    arrays: State = {}
+    errors: State = {}
+    for name, tensor in after.items():
+        sent, error = shorten(tensor, base[name], precision, (carried or {}).get(name))
+        if sent is not None:
+            arrays[name] = sent
+        if error is not None:
+            errors[name] = error
+    return arrays, errors
+
+
+def decoded(
+    after: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    precision: Precision,
+    carried: Mapping[str, Tensor] | None = None,
+) -> State:
+    """`after` as it is where `encode` sends it to; tensors are on the CPU."""
+    arrays, _ = encode({name: tensor.detach().cpu() for name, tensor in after.items()}, base, precision, carried)
+    return {name: restore(arrays[name], base[name]) if name in arrays else base[name] for name in base}
+
+
+class Decoded(Mapping[str, Tensor]):
+    """`base` with the arrays of a message applied. A tensor is made when it is asked for, and not kept.
+
+    Tensors without an array are the base's own. Asking raises a `WireError` for an array that cannot be read.
+    """
+
+    def __init__(self, arrays: ArrayRecord, base: Mapping[str, Tensor]) -> None:
+        self._arrays, self._base = arrays, base
+
+    def __getitem__(self, name: str) -> Tensor:
+        """One tensor."""
+        if name not in self._arrays:
+            return self._base[name]
+        sent = from_array(self._arrays[name])
+        return restore(sent, self._base[name]) if name in self._base else sent
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, the base's first."""
+        yield from self._base
+        yield from (name for name in self._arrays if name not in self._base)
+
+    def __len__(self) -> int:
+        """How many tensors."""
+        return sum(1 for _ in self)
+
+
+def rounded(state: Mapping[str, Tensor], precision: Precision) -> State:
+    """`state` with every float such that it can be sent whole in `precision`; where that cannot hold it, as it is."""
+    if precision == "fp32":
+        return dict(state)
+    return {name: _rounded(tensor, precision) for name, tensor in state.items()}
+
+
+def _rounded(tensor: Tensor, precision: Precision) -> Tensor:
+    short, _ = shorten(tensor, torch.zeros_like(tensor), precision)
+    if short is None or short.dtype == tensor.dtype:
+        return tensor if short is not None or tensor.dtype != torch.float32 else torch.zeros_like(tensor)
+    return restore(short, torch.zeros_like(tensor))
+
+
+def whole(state: Mapping[str, Tensor], precision: Precision) -> Iterator[tuple[str, Tensor]]:
+    """Arrays that take zeros to `state`, bit for bit: in half precision where that is exact."""
+    for name, tensor in state.items():
+        zeros = torch.zeros_like(tensor)
+        short, _ = shorten(tensor, zeros, precision)
+        exact = short is not None and same(restore(short, zeros), tensor)
+        yield name, (short if exact and short is not None else tensor)

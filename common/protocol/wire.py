@@ -1,0 +1,279 @@
+"""Messages between coordinator and sites: pydantic models in a Flower `ConfigRecord`, weights in an `ArrayRecord`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import WireError
+from common.learning.config import DecisionConfig, Precision, TrainConfig, UnlearnConfig
+from common.learning.evaluation.figures import Count, SelectionFigures, SiteFigures
+from common.protocol.array_bytes import from_array, to_record
+from common.protocol.array_groups import group, ungroup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STATUS, TRAIN, UNLEARN, RETAIN, EVALUATE = "query.status", "train", "train.unlearn", "train.retain", "evaluate"
+ADOPT = "query.adopt"
+"""Types of Flower messages."""
+
+REASON_LENGTH = 300
+"""Characters of the reason that travels with a version."""
+
+_BODY, _NOTE, _WEIGHTS = "body", "note", "arrays"
+_MOST_TEXT = 2**20
+"""Characters of a body; all figures of one site are 55 kB."""
+_MOST_NAME = 64
+
+Name = Annotated[str, Field(max_length=_MOST_NAME)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Amount = Annotated[float, Field(ge=0.0, le=1e15, allow_inf_nan=False)]
+"""Cost units or seconds."""
+
+
+def _near(moment: datetime) -> datetime:
+    if not 2000 <= moment.year < 2200:
+        raise ValueError("the year is not between 2000 and 2199")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_near)]
+
+
+class Body(BaseModel):
+    """Base of every request and reply."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StatusRequest(Body):
+    """How many patients are where, and how many revocations wait? Counts, never identities."""
+
+
+class StatusReply(Body):
+    """`registered` counts patients per set; `retain_studies` is what averaging weighs by."""
+
+    site: Name
+    registered: dict[Name, Count] = Field(max_length=16)
+    train_studies: Count
+    retain_studies: Count
+    pending: Count
+    first_due: Moment | None = None
+    """When the first of them must be answered."""
+
+
+class TrainRequest(Body):
+    """Train the model that came along; `reference` k asks for training on the k-th random half of the patients."""
+
+    config: TrainConfig
+    epochs: int
+    round: int
+    seed: int
+    reference: int | None = None
+
+
+class TrainReply(Body):
+    """Local training; `received` evaluates the model that came along, which saves an exchange."""
+
+    site: Name
+    loss: float = Field(ge=0.0, le=1e9, allow_inf_nan=False)
+    cost: Amount
+    seconds: Amount
+    received: SelectionFigures | None = None
+
+
+class UnlearnRequest(Body):
+    """Forget the pending patients."""
+
+    config: UnlearnConfig
+    seed: int
+
+
+class UnlearnReply(Body):
+    """What unlearning cost; the weights travel beside it."""
+
+    site: Name
+    passes: int = Field(ge=0, le=10**6)
+    gaps: tuple[Amount, Amount, Amount] | None
+    cost: Amount
+    seconds: Amount
+    cohort: Digest | Literal[""] = ""
+    """Salted commitment to the patients and studies that were worked on; empty at a site that keeps no records."""
+
+
+class EvaluateRequest(Body):
+    """Score the model that came along.
+
+    `selection` sees validation and calibration patients, `audit` is the decision's, `reference` keeps the scores of
+    reference model k at the site, for the audits to come.
+    """
+
+    purpose: Literal["selection", "audit", "reference"]
+    seed: int
+    decision: DecisionConfig = DecisionConfig()
+    reference: int | None = None
+
+
+class EvaluateReply(Body):
+    """Figures for the purpose that was asked for."""
+
+    site: Name
+    cost: Amount
+    seconds: Amount
+    selection: SelectionFigures | None = None
+    audit: SiteFigures | None = None
+
+
+class AdoptRequest(Body):
+    """Keep the model that came along as the new base, and close the campaign that made it.
+
+    `how` says who is forgotten by it: nobody, those whom this campaign unlearned here, or everybody who had revoked
+    before its training began; the site knows which from its own records. `retired` are weights to delete, by digest.
+    """
+
+    version: str
+    digest: str
+    campaign: int
+    how: Literal["trained", "unlearned", "retrained"]
+    retired: tuple[str, ...] = ()
+    reason: str = Field(default="", max_length=REASON_LENGTH)
+    """Why patients were forgotten in this way, for the history of their revocations."""
+
+
+class AdoptReply(Body):
+    """The base is in place; `purged` are the retired weights that are not, or no longer, at the site."""
+
+    site: Name
+    purged: tuple[Digest, ...] = Field(max_length=10_000)
+    closed: Count
+    """Revocations that this campaign brought to their end."""
+
+
+class ErrorReply(Body):
+    """Something failed at the site; the detail stays in the site's own log."""
+
+    code: Literal["bad-request", "no-data", "refused", "failed", "no-base"]
+
+
+class WeightsNote(Body):
+    """Stands beside the weights of a request: how to read them, and how the answer's are to be sent.
+
+    Without it weights are a whole model, and so are the answer's.
+    """
+
+    base: str
+    """Digest of the weights that the arrays change; empty for a whole model, frozen layers left out."""
+    weights: str
+    """Digest of what comes out."""
+    precision: Precision
+    """Of the answer: differences to `weights`."""
+    line: str
+    """Errors of rounding are carried on within one line of rounds, and dropped where another begins."""
+
+
+class HeldNote(Body):
+    """Stands beside a reply: digests of the weights that the site has, to which changes can be sent."""
+
+    held: tuple[Digest, ...] = Field(max_length=64)
+
+
+B = TypeVar("B", bound=Body)
+
+
+def pack(body: Body, weights: Mapping[str, Tensor] | ArrayRecord | None = None, note: Body | None = None) -> RecordDict:
+    """Records of a message; `note` is a `WeightsNote` or a `HeldNote`."""
+    records = RecordDict({_BODY: _record(body)})
+    if note is not None:
+        records[_NOTE] = _record(note)
+    if weights is not None:
+        records[_WEIGHTS] = group(weights if isinstance(weights, ArrayRecord) else to_record(weights.items()))
+    return records
+
+
+def _record(body: Body) -> ConfigRecord:
+    return ConfigRecord({"type": type(body).__name__, "json": body.model_dump_json()})
+
+
+def note_of(records: RecordDict, kind: type[B]) -> B | None:
+    """The note of a message, None without one.
+
+    Raises:
+        WireError: it is no `kind`.
+    """
+    return _read(records[_NOTE], kind) if _NOTE in records else None
+
+
+def unpack(records: RecordDict, kind: type[B]) -> B:
+    """The body of a message.
+
+    Raises:
+        WireError: it is not a `kind`, or the site sent an `ErrorReply`.
+    """
+    return _read(records.get(_BODY), kind)
+
+
+def _read(record: object, kind: type[B]) -> B:
+    if not isinstance(record, ConfigRecord):
+        raise WireError("message without a body")
+    found, text = record.get("type"), record.get("json")
+    if found not in {kind.__name__, ErrorReply.__name__}:
+        raise WireError(f"expected {kind.__name__}, got {shown(found, 40)}")
+    if not isinstance(text, str) or len(text) > _MOST_TEXT:
+        raise WireError(f"{kind.__name__} is no text of at most {_MOST_TEXT} characters")
+    try:
+        if found == ErrorReply.__name__:
+            raise WireError(f"the site answered with error {ErrorReply.model_validate_json(text).code!r}, see its log")
+        return kind.model_validate_json(text, strict=True)
+    except ValidationError as err:
+        first = err.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        # The sender chose the names of unknown fields.
+        raise WireError(shown(f"{kind.__name__}.{place}: {first['msg']}")) from None
+
+
+def shown(text: object, most: int = 200) -> str:
+    """What the other side wrote, in ASCII without control characters, cut to `most` characters."""
+    return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in str(text)[:most])[:most]
+
+
+def error_code(records: RecordDict) -> str | None:
+    """The code of an `ErrorReply`, None for any other message."""
+    record = records.get(_BODY)
+    if not isinstance(record, ConfigRecord) or record.get("type") != ErrorReply.__name__:
+        return None
+    try:
+        return ErrorReply.model_validate_json(str(record.get("json"))).code
+    except ValidationError:
+        return "unreadable"
+
+
+def arrays_of(records: RecordDict) -> ArrayRecord:
+    """The arrays of a message by their names.
+
+    Raises:
+        WireError: there are none, or they cannot be read.
+    """
+    record = records.get(_WEIGHTS)
+    if not isinstance(record, ArrayRecord):
+        raise WireError("message without weights")
+    return ungroup(record)
+
+
+def weights_of(records: RecordDict) -> dict[str, Tensor]:
+    """The arrays of a message as tensors.
+
+    Raises:
+        WireError: there are none, or they cannot be read.
+    """
+    return {name: from_array(array) for name, array in arrays_of(records).items()}
+
+
+def size(records: RecordDict) -> int:
+    """Bytes of the arrays in a message, which is nearly all of it."""
+    record = records.get(_WEIGHTS)
+    return sum(len(a.data) for a in record.values()) if isinstance(record, ArrayRecord) else 0

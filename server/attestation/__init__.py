@@ -1,0 +1,1 @@
+"""What is attested of a campaign, who signs it, and the coordinator's log."""

@@ -1,0 +1,165 @@
+"""What an attestation says, put together from the record of its campaign and version. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from common.evidence import statements
+from common.evidence.log.log_checkpoint import Checkpoint
+from common.evidence.schema import decimal_text, time_text
+from common.learning.evaluation.figures import FederationFigures, reported_digest
+from common.protocol.bundle import bundle_of
+from server.database import AttestationRow, CampaignRow, PhaseRow, VersionRow
+from server.registry.manifest import MANIFEST_FILE, Manifest, Metric
+from server.settings import Terms
+
+WEIGHTS = "weights"
+"""Subject whose SHA-256 is over names, types, shapes and bytes of all tensors: a site computes it without the file."""
+_UNLEARN = "unlearn:"
+_MODEL_FILE = "model.safetensors"
+
+
+def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: datetime) -> bytes:
+    """The statement to sign, as canonical JSON.
+
+    Args:
+        session: of the coordinator's database.
+        row: with the answer of every site.
+        log: newest checkpoint of the coordinator's log, in which the campaign stands.
+        issued: now.
+    """
+    campaign = session.get_one(CampaignRow, row.campaign)
+    version = session.get_one(VersionRow, row.version)
+    manifest, terms = Manifest.model_validate(version.manifest), Terms.model_validate(campaign.settings)
+    retrained = _body(session, campaign.number, "published")["how"] == "retrained"
+    revocations = sorted({digest for digests in row.sites.values() for digest in digests or ()})
+    files = {**manifest.files, MANIFEST_FILE: version.manifest_digest, WEIGHTS: manifest.weights}
+    unlearning = statements.Unlearning(
+        campaign=str(campaign.number),
+        issued=time_text(issued),
+        revocations=tuple(revocations),
+        lineage=_lineage(session, campaign.parent),
+        method=statements.Method(
+            "retrained" if retrained else terms.experiment.unlearn.method,
+            manifest.provenance.config,
+            terms.experiment.seed,
+        ),
+        retention=_retention(session, campaign.number, 0 if retrained else manifest.provenance.round),
+        metrics=(_answered(len(revocations)), *_metrics(manifest)),
+        figures=_figures(session, campaign.number, "audit:retrained" if retrained else "audit"),
+        code=bundle_of(manifest.provenance.code).digest,
+        decision=_decision(session, campaign, manifest, terms, retrained=retrained),
+        limits=tuple(_limits(manifest, retrained=retrained)),
+        log=log,
+        locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
+        replays=() if retrained else _replays(session, campaign, terms.experiment.seed),
+    )
+    return statements.unlearning_statement(
+        tuple(statements.ModelFile(name, files[name]) for name in sorted(files)), unlearning
+    )
+
+
+def _body(session: Session, campaign: int, step: str) -> dict[str, object]:
+    row = session.scalars(select(PhaseRow).where(PhaseRow.campaign == campaign, PhaseRow.step == step)).first()
+    return {} if row is None else row.body
+
+
+def _lineage(session: Session, name: str | None) -> tuple[str, ...]:
+    found: list[str] = []
+    while name is not None:
+        row = session.get_one(VersionRow, name)
+        manifest = Manifest.model_validate(row.manifest)
+        found.insert(0, manifest.files.get(_MODEL_FILE, manifest.weights))
+        name = row.parent
+    return tuple(found)
+
+
+def _locked_until(session: Session, name: str | None, days: float) -> str:
+    """When the last weights go that are kept in quarantine, of this version and of those before it."""
+    since: list[datetime] = []
+    while name is not None:
+        row = session.get_one(VersionRow, name)
+        if row.state == "quarantined" and row.weights_deleted is None:
+            since.append(row.state_since)
+        name = row.parent
+    return time_text(max(since) + timedelta(days=days)) if since else ""
+
+
+def _retention(session: Session, campaign: int, rounds: int) -> statements.Retention:
+    collected = _body(session, campaign, "collect").get("retain_studies", {})
+    sites = sorted(collected) if isinstance(collected, dict) else []
+    return statements.Retention(rounds, tuple(sites)) if rounds and sites else statements.Retention(0, ())
+
+
+def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statements.Replay, ...]:
+    """Of the sites that committed to their cohort; those of an earlier version did not."""
+    from server.rounds.unlearning.at_sites import Unlearned  # noqa: PLC0415 - torch, which listings do not need
+
+    if campaign.parent is None:
+        return ()
+    parent = Manifest.model_validate(session.get_one(VersionRow, campaign.parent).manifest).weights
+    rows = session.scalars(
+        select(PhaseRow).where(PhaseRow.campaign == campaign.number, PhaseRow.step.startswith(_UNLEARN))
+    ).all()
+    done = {row.step.removeprefix(_UNLEARN): Unlearned.model_validate(row.body) for row in rows}
+    return tuple(
+        statements.Replay(site, parent, one.received, seed, one.reply.cohort, one.unlearned, decimal_text(one.norm))
+        for site, one in sorted(done.items())
+        if one.received and one.reply.cohort
+    )
+
+
+def _answered(number: int) -> statements.Metric:
+    """A count, so its interval is itself."""
+    text = str(number)
+    return statements.Metric("revocations answered", text, text, text, "0.95", number, "site")
+
+
+def _metrics(manifest: Manifest) -> Iterator[statements.Metric]:
+    for metric in manifest.provenance.metrics:
+        if _measured(metric):
+            value, low, high = (decimal_text(number or 0.0) for number in (metric.value, metric.low, metric.high))
+            yield statements.Metric(metric.name, value, low, high, "0.95", metric.patients or 0, "site")
+
+
+def _measured(metric: Metric) -> bool:
+    return None not in (metric.value, metric.low, metric.high) and bool(metric.patients)
+
+
+def _figures(session: Session, campaign: int, step: str) -> tuple[statements.SiteFigures, ...]:
+    body = _body(session, campaign, step)
+    if not body:
+        return ()
+    found = FederationFigures.model_validate(body)
+    return tuple(
+        statements.SiteFigures(site, reported_digest(found.membership_by_site.get(site, {}), found.test_by_site[site]))
+        for site in sorted(found.test_by_site)
+    )
+
+
+def _decision(
+    session: Session, campaign: CampaignRow, manifest: Manifest, terms: Terms, *, retrained: bool
+) -> statements.Decision:
+    verdict = _body(session, campaign.number, "verdict")
+    outcome, reasons = verdict.get("outcome"), verdict.get("reasons")
+    why = [str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else []
+    if not retrained:
+        return statements.Decision("accepted", tuple(why), decimal_text(terms.experiment.decision.auc_margin))
+    sites = ", ".join(manifest.provenance.sites)
+    first = f"trained from new weights by {sites}, on patients who had not revoked"
+    tried = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
+    return statements.Decision("accepted", (first, *(reason for reason in tried if reason)))
+
+
+def _limits(manifest: Manifest, *, retrained: bool) -> Iterator[str]:
+    yield "Membership was measured by attacks on the model's losses and scores; a stronger attack may tell more."
+    yield f"{WEIGHTS} is SHA-256 over names, types, shapes and bytes of the tensors, not over a file."
+    if retrained:
+        yield "The model does not descend from its parent; it replaces it."
+    for metric in manifest.provenance.metrics:
+        if not _measured(metric):
+            yield f"Not measured: {metric.name}: {metric.missing or 'no interval'}."

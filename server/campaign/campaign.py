@@ -1,0 +1,346 @@
+"""A campaign: from pending revocations to a new global model, its audit and the decision.
+
+Every step passes through a journal, so that a campaign that was cut short goes on from the last finished one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+from torch import Tensor
+
+from common.errors import RefusedError, UnavailableError
+from common.learning.config import DecisionConfig, ExperimentConfig
+from common.learning.evaluation.decision import Decision, decide
+from common.learning.evaluation.figures import FederationFigures, SelectionFigures
+from common.learning.evaluation.merge import AuditMerge
+from common.learning.records import Subset
+from common.protocol.wire import RETAIN, EvaluateRequest, StatusReply
+from server.rounds.aggregation import State, without_return
+from server.rounds.federation import Federation, Meter
+from server.rounds.journal import Journal, step
+from server.rounds.states import CampaignState
+from server.rounds.training import OnRound, Round, average_round, evaluate, select
+from server.rounds.unlearning.base import (
+    Collected,
+    NotUnlearnedError,
+    Past,
+    Stage,
+    Task,
+    chosen_aggregation,
+    note_missing,
+    retention_config,
+)
+from server.rounds.unlearning.methods import campaign_method
+
+
+class NobodyRetainedError(UnavailableError):
+    """A hospital that is to forget all of its patients cannot unlearn: it has none to keep the model near to."""
+
+
+class UndecidableError(RefusedError):
+    """The audit could not decide about so few patients, however well they are forgotten."""
+
+
+class NobodyWaitsError(RefusedError):
+    """The sites that a campaign was planned for have no revocation any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a campaign proposes, before anybody audits it."""
+
+    state: State
+    rounds: tuple[Round, ...]
+    unlearn_cost: Meter
+    retain_cost: Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """The candidate, how it came about, what it cost, and what was decided."""
+
+    state: State
+    collected: Collected
+    rounds: tuple[Round, ...]
+    unlearn_cost: Meter
+    retain_cost: Meter
+    before: FederationFigures
+    figures: FederationFigures
+    decision: Decision
+
+
+def audit(
+    federation: Federation,
+    state: Mapping[str, Tensor],
+    config: DecisionConfig,
+    seed: int,
+    collected: Collected | None = None,
+) -> FederationFigures:
+    """Audit a model at every site and merge. Opens the audit patients: once per campaign and candidate.
+
+    Membership is that of the sites whose revocations were `collected`, or of all that say so without it.
+    """
+    replies = evaluate(federation, state, EvaluateRequest(purpose="audit", seed=seed, decision=config))
+    merging = AuditMerge(None if collected is None else collected.eligible(Subset.AUDIT))
+    for name, reply in replies:
+        if reply.audit is not None:
+            merging.add(name, reply.audit)
+    if not len(merging):
+        raise UnavailableError("no site returned an audit")
+    return merging.result()
+
+
+def collect(federation: Federation) -> Collected:
+    """Ask every site for its counts."""
+    return collected_of(federation, federation.status(), None, "auto")
+
+
+def collected_of(
+    federation: Federation, statuses: Mapping[str, StatusReply], chosen: Collection[str] | None, aggregation: str
+) -> Collected:
+    """What the sites' answers come to; of those with revocations only the `chosen` forget, or all without a choice."""
+    waiting = {
+        name: status.pending
+        for name, status in sorted(statuses.items())
+        if status.pending > 0 and (chosen is None or name in chosen)
+    }
+    return Collected(
+        forgetting=tuple(waiting),
+        retain_studies=federation.retained(statuses),
+        patients=sum(waiting.values()),
+        pending=waiting,
+        registered={name: status.registered for name, status in statuses.items()},
+        aggregation=chosen_aggregation(aggregation, len(waiting)),
+    )
+
+
+class Aside(BaseModel):
+    """Sites that a campaign goes on without, although it was planned for them."""
+
+    sites: tuple[str, ...] = ()
+
+
+def without_aside(journal: Journal, collected: Collected) -> Collected:
+    """What was collected, less the sites that the campaign has set aside since."""
+    aside = journal.get("aside", Aside)
+    if aside is None:
+        return collected
+    left = {name: count for name, count in collected.pending.items() if name not in aside[0].sites}
+    return collected.model_copy(update={"forgetting": tuple(left), "pending": left, "patients": sum(left.values())})
+
+
+def _forgetting(
+    federation: Federation, journal: Journal, chosen: Collection[str] | None, aggregation: str
+) -> tuple[Collected, None]:
+    """As `collect`, with a note of who was chosen and does not forget.
+
+    Raises:
+        NotUnlearnedError: a chosen site is away, and no other one forgets.
+        NobodyWaitsError: the chosen sites answered, and nobody waits there any more.
+    """
+    statuses = federation.status()
+    collected = collected_of(federation, statuses, chosen, aggregation)
+    dropped = sorted(set(chosen or ()) - set(collected.forgetting))
+    away = [name for name in dropped if name not in statuses]
+    if not collected.forgetting:
+        if chosen is None or away:
+            raise NotUnlearnedError("no site that answers has a pending revocation", away)
+        raise NobodyWaitsError(f"no revocation waits any more at {', '.join(dropped)}")
+    for name in dropped:
+        journal.note("dropped", "it did not answer" if name in away else "no revocation waits there any more", name)
+    journal.note("aggregation", f"{collected.aggregation} of {', '.join(collected.forgetting)}")
+    return collected, None
+
+
+def run_campaign(
+    federation: Federation,
+    parent: Mapping[str, Tensor],
+    config: ExperimentConfig,
+    *,
+    journal: Journal,
+    folder: Path,
+    on_round: OnRound,
+    quorum: float = 0.0,
+    past: Past | None = None,
+    chosen: Collection[str] | None = None,
+    undecidable: Callable[[Collected], str | None] = lambda _: None,
+) -> Campaign:
+    """Unlearn by the method that is set, run retention rounds at all sites, audit once, decide.
+
+    `past` is how the parent was trained, for the methods that need it. The `chosen` sites forget, without it all that
+    have revocations. `undecidable` says why unlearning what was collected could not be accepted in any case.
+    Of the retention rounds the one is kept whose worst branch is nearest to .5 on the *calibration* patients.
+
+    Raises:
+        NotUnlearnedError: no revocation is pending, or a forgetting site did not answer.
+        UnavailableError: too few sites answered.
+        NobodyRetainedError: all patients of a forgetting site have revoked, as when it leaves.
+        NobodyWaitsError: the chosen sites have no revocation any more.
+        UndecidableError: as `undecidable` says.
+    """
+    journal.enter(CampaignState.COLLECTING)
+    federation.downlink.begin()
+    collected, _ = step(
+        journal,
+        "collect",
+        Collected,
+        lambda: _forgetting(federation, journal, chosen, config.campaign.aggregation),
+    )
+    collected = without_aside(journal, collected)
+    # After a restart nobody is asked again.
+    federation.registered.update(collected.registered)
+    if emptied := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
+        raise NobodyRetainedError(f"nobody is left to retain at {', '.join(emptied)}")
+    if (why := undecidable(collected)) is not None:
+        raise UndecidableError(why)
+    before, _ = step(
+        journal,
+        "before",
+        FederationFigures,
+        lambda: (audit(federation, parent, config.decision, config.seed, collected), None),
+    )
+    found = make_candidate(
+        federation,
+        parent,
+        collected,
+        config,
+        journal=journal,
+        folder=folder,
+        on_round=on_round,
+        quorum=quorum,
+        past=past,
+    )
+    journal.enter(CampaignState.EVALUATING)
+    figures, _ = step(
+        journal,
+        "audit",
+        FederationFigures,
+        lambda: (audit(federation, found.state, config.decision, config.seed, collected), None),
+    )
+    journal.enter(CampaignState.DECIDING)
+    return Campaign(
+        found.state,
+        collected,
+        found.rounds,
+        found.unlearn_cost,
+        found.retain_cost,
+        before,
+        figures,
+        decide(before, figures, config.decision),
+    )
+
+
+def make_candidate(
+    federation: Federation,
+    parent: Mapping[str, Tensor],
+    collected: Collected,
+    config: ExperimentConfig,
+    *,
+    journal: Journal,
+    folder: Path,
+    on_round: OnRound,
+    quorum: float = 0.0,
+    past: Past | None = None,
+) -> Candidate:
+    """Unlearn and run the retention rounds; no audit or test patient is looked at.
+
+    Raises:
+        UnavailableError: a forgetting site did not answer, or too few did.
+    """
+    journal.enter(CampaignState.UNLEARNING)
+    unlearning = Meter()
+    task = Task(federation, parent, collected, config, journal, folder, unlearning, quorum, past)
+    state = campaign_method(config.unlearn.method)(task)
+    # A new line: what unlearning left of rounding errors must not come back in retention.
+    federation.downlink.begin()
+    state = federation.downlink.advance(parent, state.items())
+    record = Round(phase="unlearn", round=0, seconds=unlearning.seconds)
+    on_round(record)
+    rounds, retaining = [record], Meter()
+    candidates, records = _retain(
+        federation, state, parent, collected, config,
+        journal=journal, meter=retaining, on_round=on_round, quorum=quorum,
+    )  # fmt: skip
+    chosen = choose_round([r.selection for r in records])
+    rounds += [r.model_copy(update={"kept": r.round == chosen}) for r in records]
+    return Candidate(candidates[chosen], tuple(rounds), unlearning, retaining)
+
+
+def _retain(
+    federation: Federation,
+    state: State,
+    parent: Mapping[str, Tensor],
+    collected: Collected,
+    config: ExperimentConfig,
+    *,
+    journal: Journal,
+    meter: Meter,
+    on_round: OnRound,
+    quorum: float,
+) -> tuple[list[State], list[Round]]:
+    """The model after unlearning and after each retention round, with a record of each."""
+    journal.enter(CampaignState.AGGREGATING)
+    if config.campaign.retention_rounds:
+        journal.enter(CampaignState.RETAINING)
+    states, records = [state], []
+
+    def bend(name: str, after: Tensor) -> Tensor:
+        return without_return(after, states[-1][name], state[name] - parent[name])
+
+    for number in range(config.campaign.retention_rounds):
+        current = states[-1]
+
+        def work(number: int = number, current: State = current) -> tuple[Stage, State]:
+            federation.meter = Meter()
+            after, record = average_round(
+                federation,
+                RETAIN,
+                current,
+                federation.shares(collected.retain_studies),
+                retention_config(config),
+                epochs=config.campaign.retention_epochs,
+                number=number,
+                seed=config.seed,
+                quorum=quorum,
+                bend=bend if config.campaign.retention_orthogonal else None,
+                eligible=collected.eligible(Subset.CALIBRATION),
+            )
+            note_missing(journal, record)
+            return Stage(record=record, cost=asdict(federation.meter)), after
+
+        stage, after = step(journal, f"retain:{number}", Stage, work)
+        meter.add(Meter.of(stage.cost))
+        on_round(stage.record)
+        records.append(stage.record)
+        states.append(after)
+
+    def look() -> tuple[Stage, None]:
+        federation.meter = Meter()
+        # With a single candidate there is nothing to choose, and the audit says the rest.
+        chosen_by = collected.eligible(Subset.CALIBRATION)
+        found = select(federation, states[-1], config.seed, chosen_by) if len(states) > 1 else None
+        last = Round(phase="retain", round=len(states) - 1, selection=found)
+        return Stage(record=last, cost=asdict(federation.meter)), None
+
+    stage, _ = step(journal, "select", Stage, look)
+    meter.add(Meter.of(stage.cost))
+    on_round(stage.record)
+    return states, [*records, stage.record]
+
+
+def choose_round(figures: list[SelectionFigures | None]) -> int:
+    """Position of the candidate whose worst branch is nearest to .5 on calibration patients; the later one if equal.
+
+    The model straight after unlearning (position 0) only counts when there was no retention round.
+    """
+    start = 1 if len(figures) > 1 else 0
+    worst = {}
+    for at in range(start, len(figures)):
+        found = figures[at]
+        gaps = [abs(m.auc - 0.5) for m in found.membership.values() if m.auc is not None] if found else []
+        worst[at] = max(gaps, default=0.0)
+    return min(reversed(range(start, len(figures))), key=lambda at: round(worst[at], 2))

@@ -1,0 +1,110 @@
+"""The coordinator's folder, opened: settings, database, campaigns, versions, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, select
+
+from common.errors import ConfigError, InputError
+from common.evidence.keys import SigningKey
+from common.learning.model.card import ModelCard
+from common.platform.keys.private_keys import load_signing_key
+from common.platform.sql import open_database, transaction
+from server.campaign.store import CampaignStore, Clock
+from server.database import SiteRow, pending_migration, unsigned64
+from server.registry.registry import Registry
+from server.settings import ServerFolder, ServerSettings, Terms
+
+if TYPE_CHECKING:
+    from server.rounds.signer import Signer
+
+
+def utc_now() -> datetime:
+    """The clock of everything that is not a test."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the coordinator's processes share."""
+
+    folder: ServerFolder
+    settings: ServerSettings
+    engine: Engine
+    store: CampaignStore
+    registry: Registry
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that `server.toml` describes.
+
+        Raises:
+            ConfigError: it names no classes.
+        """
+        if len(self.settings.classes) < 2:
+            raise ConfigError(
+                "classes: at least two labels", where=str(self.folder.settings_file), remedy='as ["no", "yes"]'
+            )
+        from common.learning.data.tokenizer import load_tokenizer  # noqa: PLC0415 - for those who plan a campaign
+
+        data = self.settings.experiment.data
+        tokenizer = load_tokenizer(data.tokenizer, data.max_tokens)
+        return ModelCard(
+            model=self.settings.experiment.model,
+            data=data,
+            classes=self.settings.classes,
+            vocab_size=tokenizer.vocab_size,
+        ).pinned()
+
+    @property
+    def terms(self) -> Terms:
+        """What a campaign that is planned now will hold by."""
+        settings = self.settings
+        return Terms(experiment=settings.experiment, policy=settings.policy, gate=settings.gate)
+
+    def sites(self) -> list[SiteRow]:
+        """All that ever enrolled, by name."""
+        with transaction(self.engine) as session:
+            return list(session.scalars(select(SiteRow).order_by(SiteRow.name)).all())
+
+    def nodes(self) -> Mapping[str, int]:
+        """Flower's node of each site that may take part."""
+        rows = [row for row in self.sites() if row.state == "active" and row.node is not None]
+        return {row.name: unsigned64(row.node) for row in rows if row.node is not None}
+
+    def signing_key(self) -> SigningKey:
+        """The coordinator's own; raises as `load_signing_key`."""
+        return load_signing_key(self.folder.signing_key, self.folder.passphrase)
+
+    def signer(self) -> Signer:
+        """Signs instructions, and knows the keys of the sites that may take part; raises as `open_signer`."""
+        from server.rounds.signer import open_signer  # noqa: PLC0415 - Flower, which listings do not need
+
+        with transaction(self.engine) as session:
+            return open_signer(self.folder, session)
+
+
+def open_house(root: Path, clock: Clock = utc_now) -> House:
+    """Open the coordinator's folder.
+
+    Raises:
+        InputError: it is no such folder, a setting is wrong, or its database needs a migration, which `up` makes.
+        UnavailableError: the database does not answer.
+    """
+    folder = ServerFolder(root)
+    settings = folder.settings()
+    engine = open_database(folder.database_url(settings))
+    if (found := pending_migration(engine)) is not None:
+        raise InputError(
+            f"the database has schema {found}",
+            where=str(root),
+            remedy="after a backup, `fedforget-server up` migrates it",
+        )
+    return House(
+        folder, settings, engine, CampaignStore(engine, folder.work, clock), Registry(folder.models, engine, clock)
+    )

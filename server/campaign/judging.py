@@ -1,0 +1,127 @@
+"""Whether a candidate may be published: what its evaluation says, and what sites refuse. Values in, values out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from common.learning.config import DecisionConfig
+from common.learning.evaluation.auc_variance import hanley_mcneil
+from common.learning.evaluation.decision import Z95, decide
+from common.learning.evaluation.figures import FederationFigures, Utility
+from common.learning.evaluation.metrics import merge_utility
+from common.learning.evaluation.power import least_half_width
+from server.rounds.unlearning.base import Collected
+from server.rounds.update_gate import veto
+from server.rounds.utility_test import certainly_worse
+
+WORTH_SHOWING = 0.70
+"""Test AUC of a first model that is worth something; none is asked of too few test patients to tell it from chance."""
+
+
+class Verdict(BaseModel):
+    """The evaluator's outcome and the vetoes of other sites."""
+
+    outcome: Literal["accepted", "rejected", "inconclusive"]
+    reasons: tuple[str, ...]
+    vetoes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        return "; ".join((*(f"veto: {v}" for v in self.vetoes), *self.reasons))
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the candidate may become a version."""
+        return self.outcome == "accepted" and not self.vetoes
+
+
+def judge_candidate(
+    before: FederationFigures, after: FederationFigures, collected: Collected, config: DecisionConfig
+) -> Verdict:
+    """Of a model that unlearned: what it remembers, and what it still does."""
+    decision = decide(before, after, config)
+    vetoes = veto(before, after, collected.forgetting, config)
+    return Verdict(outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes))
+
+
+def judge_training(before: FederationFigures | None, after: FederationFigures, config: DecisionConfig) -> Verdict:
+    """Of a model trained from new weights: it must not be certainly worse than the version `before` it.
+
+    A first model has none before it. It is rejected where it is not shown to be better than chance and its AUC is
+    certainly below `WORTH_SHOWING`; so far as the test patients are too few to tell, that stands in the record.
+    """
+    if before is None:
+        return _better_than_chance(after)
+    # A hospital that is away now keeps nobody from being forgotten; what all others measured decides.
+    if not before.test_by_site.keys() & after.test_by_site.keys():
+        return Verdict(outcome="inconclusive", reasons=("no site measured both versions",), vetoes=())
+    vetoes = certainly_worse(before.test_by_site, after.test_by_site, config.utility_tolerance)
+    if vetoes:
+        reasons = ("certainly worse than the version before it",)
+        return Verdict(outcome="rejected", reasons=reasons, vetoes=tuple(vetoes))
+    return Verdict(outcome="accepted", reasons=("not certainly worse than the version before it",), vetoes=())
+
+
+def _better_than_chance(after: FederationFigures) -> Verdict:
+    vetoes = []
+    for site, found in after.test_by_site.items():
+        measured = _macro(found)
+        enough = measured is not None and WORTH_SHOWING - Z95 * measured[2] > 0.5
+        if measured is not None and enough and measured[0] + Z95 * measured[1] < 0.5:
+            vetoes.append(f"{site}: test AUC {measured[0]:.2f} is certainly below chance")
+    measured = _macro(merge_utility(list(after.test_by_site.values()))) if after.test_by_site else None
+    if vetoes:
+        return Verdict(outcome="rejected", reasons=("a first model that is worse than chance",), vetoes=tuple(vetoes))
+    if measured is None:
+        return Verdict(outcome="accepted", reasons=("no test patients to judge it by",), vetoes=())
+    auc, error, error_if_good = measured
+    shown = f"test AUC {auc:.2f}, standard error {error:.2f}"
+    if auc - Z95 * error > 0.5:
+        return Verdict(outcome="accepted", reasons=(f"better than chance: {shown}",), vetoes=())
+    if WORTH_SHOWING - Z95 * error_if_good <= 0.5:
+        reason = f"too few test patients to tell a model of AUC {WORTH_SHOWING:.2f} from chance: {shown}"
+    elif auc + Z95 * error < WORTH_SHOWING:
+        return Verdict(outcome="rejected", reasons=(f"not better than chance: {shown}",), vetoes=())
+    else:
+        reason = f"not yet shown to be better than chance: {shown}"
+    return Verdict(outcome="accepted", reasons=(reason,), vetoes=())
+
+
+def _macro(group: Utility) -> tuple[float, float, float] | None:
+    """Mean AUC of the classes, its standard error, and the one that an AUC of `WORTH_SHOWING` would have.
+
+    The classes' errors are taken as one: they share their patients.
+    """
+    known = [found for found in group.auc if found.auc is not None and found.variance is not None]
+    if not known:
+        return None
+    aucs = [found.auc or 0.0 for found in known]
+    errors = [(found.variance or 0.0) ** 0.5 for found in known]
+    good = [hanley_mcneil(WORTH_SHOWING, max(found.positives, 1), max(found.negatives, 1)) ** 0.5 for found in known]
+    count = len(known)
+    return sum(aucs) / count, sum(errors) / count, sum(good) / count
+
+
+def why_undecidable(collected: Collected, config: DecisionConfig) -> str | None:
+    """Why no audit of these patients could be accepted, however well they are forgotten; None where one could.
+
+    A procedure that is qualified on other patients could be accepted without such an audit: it would be asked here.
+    """
+    groups = [collected.group(name) for name in collected.forgetting]
+    # An interval is cut to [0, 1]: a band that is all of it holds any.
+    if any(group is None for group in groups) or config.auc_margin >= 0.5:
+        return None
+    known = [group for group in groups if group is not None]
+    half_width = least_half_width(known)
+    if half_width is not None and half_width <= config.auc_margin:
+        return None
+    shown = ", ".join(f"{forget} against {control}" for forget, control in known)
+    if half_width is None:
+        return f"too few patients to measure ({shown} never-seen ones at each hospital)"
+    return (
+        f"too few patients to decide ({shown} never-seen ones): half of the interval is {half_width:.2f} at least, "
+        f"the margin {config.auc_margin:.2f}"
+    )

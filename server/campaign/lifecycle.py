@@ -1,0 +1,307 @@
+"""One run of an open campaign: from wherever it stands to its end, or to the point where it has to wait."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from torch import Tensor
+
+from common.errors import ConfigError, FedForgetError, OutputError, UnavailableError, WireError
+from common.learning.device import derive_seed
+from common.learning.evaluation.figures import FederationFigures
+from common.learning.model.checkpoint import ModelCard
+from common.platform.sql import transaction
+from server.campaign.campaign import (
+    Aside,
+    Campaign,
+    NobodyRetainedError,
+    NobodyWaitsError,
+    UndecidableError,
+    audit,
+    collect,
+    run_campaign,
+)
+from server.campaign.judging import Verdict, judge_candidate, judge_training, why_undecidable
+from server.campaign.publication import How, Overruled, Proposed, Publisher
+from server.campaign.set_aside import set_aside, suspended, unlearned
+from server.campaign.store import CANDIDATE, OVERRULED, CampaignStore, DatabaseJournal, GivenUpError
+from server.campaign.tries import failed_before, put_off
+from server.campaign.waiting import earliest_due
+from server.database import CampaignRow
+from server.registry.registry import Registry
+from server.rounds.federation import Federation
+from server.rounds.journal import step
+from server.rounds.signer import Scope
+from server.rounds.states import CampaignState
+from server.rounds.training import Round, train
+from server.rounds.unlearning.base import Collected, NotUnlearnedError
+from server.rounds.unlearning.methods import SIMULATED
+from server.rounds.update_gate import AggregateRefusedError, check_candidate
+from server.settings import Terms
+
+log = logging.getLogger("fedforget.server")
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Carries a campaign on; what it decides and makes goes through the store, the journal and the registry."""
+
+    federation: Federation
+    store: CampaignStore
+    registry: Registry
+    card: ModelCard
+    run: int | None = None
+    """Flower's run id, for the record."""
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Of the same federation."""
+        return Publisher(self.federation, self.store, self.registry, self.card, self.run)
+
+    def carry_on(self, number: int, attempt: int) -> CampaignState:
+        """Do what is left of campaign `number`; the state it is in afterwards.
+
+        A site or a disk that is not there leaves it waiting, with the reason and the time of the next try, until it had
+        as many tries as the policy allows. What no retry can fix ends it as `failed`.
+
+        Raises:
+            GivenUpError: another run has taken the campaign over, or it was cancelled.
+        """
+        row = self.store.get(number)
+        journal = self.store.journal(number, attempt)
+        terms = Terms.model_validate(row.settings)
+        self.federation.scope = Scope(number)
+        try:
+            self.publisher.catch_up(number)
+            self._work(row, journal, terms)
+            self.store.clean(number)
+        except GivenUpError:
+            raise
+        except AggregateRefusedError as error:
+            journal.enter(CampaignState.REJECTED, str(error))
+            self.store.clean(number)
+        except (UnavailableError, OutputError, WireError) as error:
+            ended = put_off(self.store, number, attempt, str(error), terms.policy)
+            log.warning("campaign %d %s: %s", number, "is given up" if ended else "waits", error)
+        except FedForgetError as error:
+            journal.enter(CampaignState.FAILED, str(error))
+            self.store.clean(number)
+        state = CampaignState(self.store.get(number).state)
+        log.info("campaign %d is %s", number, state)
+        return state
+
+    def _work(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
+        overruled, candidate = journal.get(OVERRULED, Overruled), journal.get(CANDIDATE, Proposed)
+        if overruled is not None and candidate is not None:
+            proposed, state = candidate
+            reason = f"published by a person: {overruled[0].reason}; {proposed.reason}"
+            self.publisher.publish(row.number, state, journal, proposed.model_copy(update={"reason": reason}))
+        elif row.kind in {"training", "retraining"}:
+            self._learn(row, journal, terms)
+        else:
+            self._forget(row, journal, terms)
+
+    def _learn(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
+        """Train a new model. Where revocations wait it forgets them, and is a retraining in every respect."""
+        collected, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
+        active = self.registry.active()
+        if row.kind == "training" and not collected.forgetting:
+            reason = "a first model" if active is None else f"a new model in place of {active.name}"
+            self._train(row.number, journal, terms, "trained", reason)
+            return
+        self.store.retrains(row.number, journal.attempt, active.name if active else None)
+        sites = ", ".join(collected.forgetting) or ", ".join(row.sites or ())
+        self._train(row.number, journal, terms, "retrained", f"revocations wait at {sites}")
+
+    def _forget(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
+        number, parent = row.number, row.parent
+        if parent is None:
+            raise ConfigError("there is no model to forget from", remedy="run `fedforget-server train` first")
+        reason = journal.entered(CampaignState.RETRAINING)
+        if reason is not None:
+            self._train(number, journal, terms, "retrained", reason)
+            return
+        method = terms.experiment.unlearn.method
+        if method == "retrain":
+            self._train(number, journal, terms, "retrained", "the method is retraining")
+            return
+        if method in SIMULATED:
+            raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
+        done = None
+        while done is None:
+            try:
+                done = self._candidate(row, parent, journal, terms)
+            except NobodyRetainedError as error:
+                self._train(number, journal, terms, "retrained", str(error))
+                return
+            except UndecidableError as error:
+                self._undecided(
+                    number, parent, Verdict(outcome="inconclusive", reasons=(str(error),), vetoes=()), journal, terms
+                )
+                return
+            except UnavailableError as error:
+                if self._due_soon(row, terms):
+                    self._retrain_without(number, error, journal, terms)
+                    return
+                if not isinstance(error, NotUnlearnedError) or not self._goes_on_without(number, error, journal, terms):
+                    raise
+        unlearned(self.store, done.collected.forgetting)
+        check_candidate(done.state, self.registry.load(parent), terms.gate, len(done.collected.forgetting))
+        verdict = self._judge(done, journal, terms)
+        provenance = self.publisher.provenance(terms, done.rounds, done.figures, sorted(done.collected.retain_studies))
+        proposed = Proposed(how="unlearned", parent=parent, reason=verdict.text, provenance=provenance)
+        if verdict.publishes:
+            self.publisher.publish(number, done.state, journal, proposed)
+            return
+        if verdict.outcome == "accepted" and terms.policy.undecided != "retrain" and terms.policy.may_overrule:
+            # Other sites' vetoes alone stop it; what is still remembered nobody may publish.
+            journal.put(CANDIDATE, proposed, done.state)
+        self._undecided(number, parent, verdict, journal, terms)
+
+    def _candidate(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> Campaign:
+        return run_campaign(
+            self.federation,
+            self.registry.load(parent),
+            terms.experiment,
+            journal=journal,
+            folder=self.store.folder(row.number),
+            on_round=log_round,
+            quorum=terms.policy.quorum,
+            chosen=row.sites,
+            undecidable=lambda collected: why_undecidable(collected, terms.experiment.decision),
+        )
+
+    def _due_soon(self, row: CampaignRow, terms: Terms) -> bool:
+        """Whether somebody's date is near while the campaign still waits for hospitals to unlearn.
+
+        All who wait count, those too who came after the plan.
+        """
+        state = CampaignState(self.store.get(row.number).state)
+        if state not in {CampaignState.COLLECTING, CampaignState.UNLEARNING}:
+            return False
+        with transaction(self.store.engine) as session:
+            due = [moment for moment in (row.due, earliest_due(session, terms.policy)) if moment is not None]
+        return bool(due) and self.store.clock() >= min(due) - timedelta(hours=terms.policy.escalate_hours)
+
+    def _retrain_without(self, number: int, error: UnavailableError, journal: DatabaseJournal, terms: Terms) -> None:
+        journal.note("escalated", f"{error}; a due date is near")
+        if isinstance(error, NotUnlearnedError):
+            self._set_aside(number, error, terms)
+        self._train(number, journal, terms, "retrained", f"{error}, and the due date is near")
+
+    def _goes_on_without(self, number: int, error: NotUnlearnedError, journal: DatabaseJournal, terms: Terms) -> bool:
+        """After enough tries, set aside who does not unlearn; whether that was done and others are left.
+
+        Raises:
+            NobodyWaitsError: nobody is left.
+        """
+        if failed_before(self.store, number) + 1 < terms.policy.unlearn_tries:
+            return False
+        self._set_aside(number, error, terms)
+        before = journal.get("aside", Aside)
+        aside = {*error.sites, *(before[0].sites if before else ())}
+        journal.put("aside", Aside(sites=tuple(sorted(aside))))
+        collected = journal.get("collect", Collected)
+        if collected is None or not set(collected[0].forgetting) - aside:
+            raise NobodyWaitsError(f"given up after {terms.policy.unlearn_tries} tries: {error}")
+        journal.note("dropped", f"the campaign goes on without {', '.join(error.sites)}: {error}")
+        return True
+
+    def _set_aside(self, number: int, error: NotUnlearnedError, terms: Terms) -> None:
+        refused = self.federation.refused & set(error.sites)
+        shut_out = set_aside(self.store, number, error.sites, refused, terms.policy, str(error))
+        nodes = self.federation.nodes
+        self.federation.nodes = {name: node for name, node in nodes.items() if name not in shut_out}
+
+    def _judge(self, done: Campaign, journal: DatabaseJournal, terms: Terms) -> Verdict:
+        def work() -> tuple[Verdict, None]:
+            aside = journal.get("aside", Aside)
+            out = suspended(self.store) | set(aside[0].sites if aside else ())
+            # Whoever was shut out meanwhile can send no figures of the candidate: that is no veto.
+            heard = {site: figures for site, figures in done.before.test_by_site.items() if site not in out}
+            before = done.before.model_copy(update={"test_by_site": heard})
+            return judge_candidate(before, done.figures, done.collected, terms.experiment.decision), None
+
+        return step(journal, "verdict", Verdict, work)[0]
+
+    def _undecided(self, number: int, parent: str, verdict: Verdict, journal: DatabaseJournal, terms: Terms) -> None:
+        """What the policy that was chosen beforehand says."""
+        policy = terms.policy.undecided
+        reason = f"{verdict.outcome}, policy {policy}: {verdict.text}"
+        if policy == "retrain":
+            self._train(number, journal, terms, "retrained", reason)
+            return
+        if policy == "withdraw" and self.registry.get(parent).state != "withdrawn":
+            self.registry.withdraw(parent, f"campaign {number}: {verdict.outcome}")
+        rejected = verdict.outcome == "rejected" or verdict.vetoes
+        journal.enter(CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE, reason)
+
+    def _train(self, number: int, journal: DatabaseJournal, terms: Terms, how: How, reason: str) -> None:
+        """Train from new weights on all who have not revoked, audit, judge, publish."""
+        journal.enter(CampaignState.RETRAINING, reason)
+        config = terms.experiment
+        before = self._figures_before(number, journal, terms)
+        seed = derive_seed(config.seed, how, number) % 2**31
+        done = train(
+            self.federation,
+            self.card.build(seed).state_dict(),
+            config.train,
+            self.card,
+            seed=seed,
+            folder=self.store.folder(number) / "train",
+            on_round=log_round,
+            quorum=terms.policy.quorum,
+        )
+        figures, _ = step(
+            journal,
+            f"audit:{how}",
+            FederationFigures,
+            lambda: (audit(self.federation, done.state, config.decision, config.seed, self._collected(journal)), None),
+        )
+        verdict, _ = step(
+            journal,
+            f"verdict:{how}",
+            Verdict,
+            lambda: (judge_training(before, figures, config.decision), None),
+        )
+        sites = sorted(done.sites - {name for r in done.rounds for name in r.missing})
+        provenance = self.publisher.provenance(terms, done.rounds, figures, sites)
+        proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
+        if not verdict.publishes:
+            if terms.policy.may_overrule:
+                journal.put(CANDIDATE, proposed, done.state)
+            journal.enter(CampaignState.REJECTED, f"{reason}; the {how} model is not published: {verdict.text}")
+            return
+        self.publisher.publish(number, done.state, journal, proposed)
+
+    def _collected(self, journal: DatabaseJournal) -> Collected | None:
+        collected = journal.get("collect", Collected)
+        return None if collected is None else collected[0]
+
+    def _figures_before(self, number: int, journal: DatabaseJournal, terms: Terms) -> FederationFigures | None:
+        """Of the version in use, measured now; None for a first model, or where that version is of another kind."""
+        active = self.registry.active()
+        if active is None or active.campaign == number:
+            known = journal.get("before", FederationFigures)
+            return known[0] if known else None
+        if self.registry.card(active.name) != self.card:
+            journal.note("incomparable", f"{active.name} is of another model: its figures cannot be compared")
+            return None
+        config = terms.experiment
+        state: Mapping[str, Tensor] = self.registry.load(active.name)
+        return step(
+            journal,
+            "before",
+            FederationFigures,
+            lambda: (audit(self.federation, state, config.decision, config.seed, self._collected(journal)), None),
+        )[0]
+
+
+def log_round(record: Round) -> None:
+    """A line for each round."""
+    loss = "" if record.validation_loss is None else f", validation loss {record.validation_loss:.3f}"
+    log.info("%s round %d%s", record.phase, record.round, loss)

@@ -1,0 +1,1 @@
+"""Hospitals of the federation: enrolment, registered counts, keys, conduct, the coordination service."""

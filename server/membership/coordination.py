@@ -1,0 +1,327 @@
+"""The coordinator's side of the coordination service.
+
+A site is who its client certificate says (mutual TLS, RFC 8446), if that is, byte for byte, the certificate which the
+database holds for an approved site: one that was revoked or rotated out opens nothing, although it is still valid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import NoReturn, Protocol, TypeVar
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from common.errors import EvidenceError, RefusedError
+from common.installation import own_version
+from common.platform.listening import grpc_server
+from common.platform.listening.rate_limit import RateLimit
+from common.platform.sql import transaction
+from common.protocol.coordination import coordination_pb2 as messages
+from common.protocol.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
+from server.database import CampaignRow, EventRow, SiteRow
+from server.membership import linkage, registration
+from server.settings import GateConfig
+
+SERVICE = "fedforget.coordination.v1.Coordination"
+MAX_PENDING = 1_000_000
+MAX_DIGESTS = 1_000
+TOKEN_BYTES = 32
+"""Of HMAC-SHA-256."""
+MAX_MESSAGE_BYTES = 2**17
+DUE_WITHIN = timedelta(days=3653)
+"""Of now, before and after; anything else is a mistake at the site."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,64}")
+_SKEW = timedelta(minutes=5)
+
+_log = logging.getLogger("fedforget.coordination")
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Versions(Protocol):
+    """What the service needs of `server.registry.registry.Registry`; weights go by their digest."""
+
+    def holds(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds these."""
+
+    def owed(self, site: str) -> tuple[str, ...]:
+        """Those that the site must delete and has not said to be gone."""
+
+    def purged(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds none of these any more."""
+
+
+class Desk(Protocol):
+    """What the service needs of `server.attestation.evidence_desk.EvidenceDesk`."""
+
+    def checkpoint(
+        self, site: SiteRow, request: messages.ExchangeCheckpointRequest
+    ) -> messages.ExchangeCheckpointReply:
+        """Co-sign each other's logs."""
+
+    def attestations(
+        self, site: SiteRow, request: messages.ExchangeAttestationsRequest
+    ) -> messages.ExchangeAttestationsReply:
+        """Tell of attestations, and have them signed."""
+
+
+class _Refusal(Exception):
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def _invalid(message: str) -> NoReturn:
+    raise _Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _answered(
+    method: Callable[[Coordination, Q, grpc.ServicerContext], A],
+) -> Callable[[Coordination, Q, grpc.ServicerContext], A]:
+    """A status code for whatever goes wrong; what it was stays in the coordinator's log."""
+
+    @wraps(method)
+    def answer(self: Coordination, request: Q, context: grpc.ServicerContext) -> A:
+        try:
+            return method(self, request, context)
+        except _Refusal as refusal:
+            code, message = refusal.code, refusal.message
+        except EvidenceError as err:
+            _log.error("%s refused: %s", method.__name__, err)
+            code, message = grpc.StatusCode.FAILED_PRECONDITION, str(err)
+        except SQLAlchemyError:
+            _log.exception("%s: the database failed", method.__name__)
+            code, message = grpc.StatusCode.UNAVAILABLE, "try again later"
+        except Exception:  # noqa: BLE001 - grpc would send the text of the exception to the site
+            _log.exception("%s failed", method.__name__)
+            code, message = grpc.StatusCode.INTERNAL, "internal error"
+        context.abort(code, message)
+        raise AssertionError("abort returned")
+
+    return answer
+
+
+class Coordination:
+    """The service of `common/protocol/coordination/coordination.proto`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Callable[[], datetime],
+        versions: Versions,
+        limit: RateLimit | None = None,
+        desk: Desk | None = None,
+        gate: GateConfig | None = None,
+        linkage: bool = True,
+    ) -> None:
+        self._engine, self._clock, self._versions, self._desk = engine, clock, versions, desk
+        self._gate = gate or GateConfig()
+        self._limit, self._linkage = limit or RateLimit(), linkage
+
+    @_answered
+    def Announce(self, request: messages.AnnounceRequest, context: grpc.ServicerContext) -> messages.AnnounceReply:
+        """Take down how many revocations wait at the site, and when the first is due."""
+        now, pem = self._caller(context)
+        pending = request.pending
+        if pending > MAX_PENDING:
+            _invalid(f"pending is beyond {MAX_PENDING}")
+        due = _moment(request.first_due, "first_due") if request.HasField("first_due") else None
+        if due is not None and not pending:
+            _invalid("first_due without a pending revocation")
+        if due is not None and abs(due - now) > DUE_WITHIN:
+            _invalid("first_due is years away")
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            if (pending, due) != (site.pending, site.first_due):
+                # Fewer than before: a campaign took the older ones, those left came later.
+                if not site.pending or pending < site.pending:
+                    site.announced = now if pending else None
+                site.pending, site.first_due = pending, due
+                detail = f"{pending} waiting" + (f", first due {due.isoformat(timespec='seconds')}" if due else "")
+                session.add(EventRow(at=now, site=site.name, kind="announced", detail=detail))
+                _log.info("%s announced: %s", site.name, detail)
+        return messages.AnnounceReply()
+
+    @_answered
+    def Heartbeat(self, request: messages.HeartbeatRequest, context: grpc.ServicerContext) -> messages.HeartbeatReply:
+        """Take down that the site lives, and tell it what to delete."""
+        now, pem = self._caller(context)
+        held = _digests(request.held)
+        if not _VERSION.fullmatch(request.version):
+            _invalid("version is not one")
+        skew = _moment(request.clock, "clock") - now
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            if site.version != request.version:
+                detail = f"{site.version or 'none'} -> {request.version}"
+                session.add(EventRow(at=now, site=site.name, kind="version", detail=detail))
+            site.seen, site.version = now, request.version
+            if abs(skew) > _SKEW:
+                _log.warning("the clock of %s is off by %.0f s", site.name, skew.total_seconds())
+        self._versions.holds(site.name, held)
+        reply = messages.HeartbeatReply(purge=self._versions.owed(site.name)[:MAX_DIGESTS])
+        reply.clock.FromDatetime(now)
+        return reply
+
+    @_answered
+    def AcknowledgePurge(
+        self, request: messages.AcknowledgePurgeRequest, context: grpc.ServicerContext
+    ) -> messages.AcknowledgePurgeReply:
+        """Take down that the site's copies are gone; what it never got, and what it told before, changes nothing."""
+        _, pem = self._caller(context)
+        gone = _digests(request.digests)
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+        self._versions.purged(site.name, gone)
+        _log.info("%s says that %d versions are gone", site.name, len(gone))
+        return messages.AcknowledgePurgeReply()
+
+    @_answered
+    def Status(self, request: messages.StatusRequest, context: grpc.ServicerContext) -> messages.StatusReply:  # noqa: ARG002 - as in the .proto
+        """How the site stands here, and the state of the campaign that runs."""
+        _, pem = self._caller(context)
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            running = session.scalar(select(CampaignRow.state).where(CampaignRow.open.is_(True)))
+            active = site.state == "active"
+            standing = messages.StatusReply.STANDING_ACTIVE if active else messages.StatusReply.STANDING_SUSPENDED
+            return messages.StatusReply(
+                standing=standing, pending=site.pending, campaign=running or "", version=own_version()
+            )
+
+    @_answered
+    def ExchangeCheckpoint(
+        self, request: messages.ExchangeCheckpointRequest, context: grpc.ServicerContext
+    ) -> messages.ExchangeCheckpointReply:
+        """Co-sign the site's log, and have ours co-signed."""
+        desk, site = self._at_desk(context)
+        return desk.checkpoint(site, request)
+
+    @_answered
+    def ExchangeAttestations(
+        self, request: messages.ExchangeAttestationsRequest, context: grpc.ServicerContext
+    ) -> messages.ExchangeAttestationsReply:
+        """Take the site's answers and signatures, and say which are still wanted."""
+        desk, site = self._at_desk(context)
+        return desk.attestations(site, request)
+
+    @_answered
+    def ExchangeTokens(
+        self, request: messages.ExchangeTokensRequest, context: grpc.ServicerContext
+    ) -> messages.ExchangeTokensReply:
+        """Keep the site's tokens of linkage and hand on those of others."""
+        _, pem = self._caller(context)
+        if len(request.tokens) > MAX_DIGESTS or any(len(token) != TOKEN_BYTES for token in request.tokens):
+            _invalid(f"tokens are not at most {MAX_DIGESTS} of {TOKEN_BYTES} bytes")
+        if request.after >= 2**31:
+            _invalid("after is beyond any position")
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            if not (self._linkage or linkage.in_use(session)):
+                raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, "linkage is off at the coordinator")
+            try:
+                tokens, upto, others = linkage.exchange(session, site.name, request.tokens, request.after, MAX_DIGESTS)
+            except linkage.TooManyTokensError as err:
+                _log.error("%s", err)
+                raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, "too many tokens of linkage") from None
+        return messages.ExchangeTokensReply(tokens=tokens, upto=upto, others=others)
+
+    @_answered
+    def RegisterCounts(
+        self, request: messages.RegisterCountsRequest, context: grpc.ServicerContext
+    ) -> messages.RegisterCountsReply:
+        """Take down how many studies the site trains on; more than a small growth waits for an operator."""
+        now, pem = self._caller(context)
+        with transaction(self._engine) as session:
+            site = _admitted(session, pem)
+            try:
+                row = registration.register(session, site, request.statement, self._gate, now)
+            except RefusedError as err:
+                raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(err)) from None
+            session.flush()
+            in_force = registration.in_force(session).get(site.name, 0)
+            return messages.RegisterCountsReply(in_force=in_force, pending=row.state == registration.PENDING)
+
+    def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
+        _, pem = self._caller(context)
+        if self._desk is None:
+            raise _Refusal(grpc.StatusCode.UNIMPLEMENTED, "this coordinator keeps no log")
+        with transaction(self._engine) as session:
+            return self._desk, _admitted(session, pem)
+
+    def _caller(self, context: grpc.ServicerContext) -> tuple[datetime, bytes]:
+        """The time and the peer's certificate, unless it calls too often."""
+        now = self._clock()
+        found = context.auth_context().get("x509_pem_cert", ())
+        if len(found) != 1:
+            raise _Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
+        pem: bytes = found[0]
+        if not self._limit.allows(hashlib.sha256(pem).hexdigest(), now):
+            raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls, slow down")
+        return now, pem
+
+
+def _admitted(session: Session, pem: bytes) -> SiteRow:
+    """The site whose approved certificate this is. A suspended one is heard: its patients wait, its copies must go."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    site = session.get(SiteRow, str(names[0].value), with_for_update=True) if len(names) == 1 else None
+    if site is None or site.state not in {"active", "suspended"} or _der(site.certificate) != _der(certificate):
+        raise _Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate is not that of an approved site")
+    return site
+
+
+def _der(certificate: x509.Certificate | str) -> bytes:
+    if isinstance(certificate, str):
+        certificate = x509.load_pem_x509_certificate(certificate.encode())
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _digests(digests: Iterable[str]) -> frozenset[str]:
+    found = frozenset(digests)
+    if len(found) > MAX_DIGESTS or not all(_DIGEST.fullmatch(digest) for digest in found):
+        _invalid(f"digests are at most {MAX_DIGESTS} of 64 hexadecimal digits")
+    return found
+
+
+def _moment(stamp: Timestamp, field: str) -> datetime:
+    try:
+        moment: datetime = stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        _invalid(f"{field} is not a moment")
+    return moment
+
+
+def serve(
+    coordination: Coordination, address: str, *, certificate: bytes, key: bytes, ca: bytes, workers: int = 8
+) -> tuple[grpc.Server, int]:
+    """Start the service at `address` (`host:port`, port 0 for a free one); returns the server and its port.
+
+    Only clients with a certificate of the authority `ca` get past the handshake; so it is with the health service too.
+
+    Raises:
+        UnavailableError: the address is taken.
+    """
+    return grpc_server.serve(
+        lambda server: add_CoordinationServicer_to_server(coordination, server),
+        SERVICE,
+        address,
+        certificate=certificate,
+        key=key,
+        ca=ca,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        workers=workers,
+    )

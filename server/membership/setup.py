@@ -1,0 +1,110 @@
+"""The coordinator's folder from nothing: the federation's authority, keys, `server.toml` and the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from common.errors import ConfigError
+from common.evidence.keys import SigningKey
+from common.files import write_bytes, write_private, write_text
+from common.platform.keys.certificates import (
+    certificate_fingerprint,
+    certificate_pem,
+    issue_server,
+    load_certificate,
+    new_authority,
+)
+from common.platform.keys.private_keys import load_ec_key, new_authority_key, new_secret, new_tls_key, read_passphrase
+from common.platform.new_folder import new_folder
+from common.platform.sql import open_database
+from server.database import migrate
+from server.settings import PolicyConfig, PortsConfig, ServerFolder
+
+_TOML = """\
+# Settings of the coordinator. What is left out has its default; docs/reference/configuration.md lists them all.
+
+# Names and addresses that hospitals dial. After a change: fedforget-server certificate renew
+hosts = {hosts}
+
+# Labels, in the order of the model's outputs; needed before the first hospital is approved.
+{classes}
+
+# SQLite in this folder, unless this names a PostgreSQL server.
+# database = "postgresql+pg8000://fedforget@db.example.org/fedforget"
+
+# Public key of the evaluator, who checks attestations on his own and signs them too.
+# evaluator_key = "evaluator.pub"
+
+[ports]
+# These two are open to the hospitals; everything else stays on loopback.
+gateway = {gateway}
+coordination = {coordination}
+
+[policy]
+# When enough revocations wait, or the oldest has waited for so long, a campaign starts.
+# min_batch = {min_batch}
+# window_hours = {window_hours}
+# What follows when a campaign cannot decide: wait, retrain or withdraw.
+# undecided = "{undecided}"
+"""
+
+
+def create_server(path: Path, hosts: Sequence[str], now: datetime, classes: Sequence[str] = ()) -> str:
+    """Make the folder `path` and return the fingerprint of the new authority.
+
+    Raises:
+        OutputError: the folder has content, or cannot be written; nothing is left behind.
+        ConfigError: a host is neither a name nor an address.
+    """
+    if not hosts:
+        raise ConfigError("no host", where="--host", remedy="give the name that hospitals dial")
+    with new_folder(path) as part:
+        folder = ServerFolder(part)
+        passphrase = new_secret(folder.passphrase)
+        new_secret(folder.superexec_secret)
+        write_private(folder.signing_key, SigningKey.generate().to_pem(passphrase))
+        ca_key = new_authority_key(folder.ca_key, passphrase)
+        ca = new_authority(ca_key, now)
+        write_bytes(folder.ca_certificate, certificate_pem(ca))
+        key = new_tls_key(folder.key)
+        write_bytes(folder.certificate, certificate_pem(issue_server(ca, ca_key, key.public_key(), hosts, now)))
+        write_text(folder.settings_file, _settings_text(hosts, classes))
+        for room in (folder.flower_database.parent, folder.models, folder.work, folder.logs):
+            room.mkdir(mode=0o700)
+        engine = open_database(folder.database_url(folder.settings()))
+        try:
+            migrate(engine)
+        finally:
+            engine.dispose()
+    return certificate_fingerprint(ca)
+
+
+def renew_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
+    """A new TLS certificate for the hosts in `server.toml`, for the key that is there; hospitals notice nothing.
+
+    Raises:
+        InputError: the authority's key is not in the folder, or does not open.
+    """
+    ca = load_certificate(folder.ca_certificate)
+    ca_key = load_ec_key(folder.ca_key, read_passphrase(folder.passphrase))
+    certificate = issue_server(ca, ca_key, load_ec_key(folder.key).public_key(), folder.settings().hosts, now)
+    write_bytes(folder.certificate, certificate_pem(certificate))
+    return certificate
+
+
+def _settings_text(hosts: Sequence[str], classes: Sequence[str]) -> str:
+    ports, policy = PortsConfig(), PolicyConfig()
+    return _TOML.format(
+        hosts=json.dumps(list(dict.fromkeys(hosts))),
+        classes=f"classes = {json.dumps(list(classes))}" if classes else '# classes = ["no finding", "pneumonia"]',
+        gateway=ports.gateway,
+        coordination=ports.coordination,
+        min_batch=policy.min_batch,
+        window_hours=policy.window_hours,
+        undecided=policy.undecided,
+    )

@@ -1,0 +1,1 @@
+"""Model versions: folders, manifests, cards, quarantine, export."""

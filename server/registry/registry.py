@@ -1,0 +1,400 @@
+"""Model versions: folders of weights with a record in the database that outlives them.
+
+A version is a folder `v0001` with `model.safetensors`, `model.json` and `manifest.json`. It appears by one rename,
+and counts once its row is written; `Registry.recover` settles what a crash left between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from common.errors import EvidenceError, InputError, RefusedError
+from common.learning.model.card import ModelCard
+from common.platform.sql import transaction
+from server.database import CampaignRow, DeliveryRow, EventRow, VersionRow
+from server.registry.manifest import Manifest, Provenance, check_files, manifest_digest, read_manifest
+from server.registry.model_card import write_export
+from server.registry.version_folder import (
+    delete_version,
+    is_version,
+    next_name,
+    number,
+    remove_leftovers,
+    write_version,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = dict[str, "Tensor"]
+Condition = Literal["active", "superseded", "quarantined", "withdrawn"]
+
+CHANGES: Mapping[str, frozenset[str]] = {
+    "active": frozenset({"superseded", "quarantined", "withdrawn"}),
+    "superseded": frozenset({"quarantined", "withdrawn"}),
+    "withdrawn": frozenset({"quarantined"}),
+    "quarantined": frozenset(),
+}
+"""Which states may follow which. Nothing becomes active again: a version is active from its publication on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model version as it stands."""
+
+    name: str
+    state: Condition
+    parent: str | None
+    campaign: int | None
+    created: datetime
+    state_since: datetime
+    weights_deleted: datetime | None
+    manifest_digest: str
+    manifest: Manifest
+
+    @property
+    def weights(self) -> str:
+        """Digest of the weights, as of `state_digest`."""
+        return self.manifest.weights
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was found after a crash or a restored database."""
+
+    adopted: tuple[str, ...]
+    """Whole folders without a row; they have one now."""
+    removed: tuple[str, ...]
+    """Folders that were never finished, or damaged and without a row."""
+    missing: tuple[str, ...]
+    """Versions whose folder should be there and is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All versions of one coordinator."""
+
+    folder: Path
+    engine: Engine
+    clock: Callable[[], datetime]
+
+    def publish(
+        self,
+        state: Mapping[str, Tensor],
+        card: ModelCard,
+        *,
+        parent: str | None,
+        campaign: int | None,
+        provenance: Provenance,
+    ) -> Version:
+        """Make a new version the active one; the one before is superseded in the same transaction.
+
+        Called again for a campaign with the same weights, it returns what was published the first time.
+
+        Raises:
+            OutputError: the folder cannot be written or the disk is full; nothing is left of the version then.
+            InputError: the parent is unknown.
+            SQLAlchemyError: the database failed; the folder is left to the next call or to `recover`.
+        """
+        from common.learning.model.checkpoint import state_digest  # noqa: PLC0415 - torch, which listings do not need
+
+        # Where the database failed after the folder was written, the folder is the version that is wanted now.
+        self.recover()
+        digest = state_digest(state)
+        if campaign is not None and (known := self._published(campaign, digest)) is not None:
+            return known
+        if parent is not None:
+            self.get(parent)
+        created, name = self.clock(), next_name(self.folder, (version.name for version in self.versions()))
+        manifest = write_version(
+            self.folder,
+            name,
+            state,
+            card,
+            created=created,
+            parent=parent,
+            campaign=campaign,
+            provenance=provenance,
+        )
+        try:
+            return self._record(manifest, "active")
+        except IntegrityError:
+            # Another process recovered between the folder and its row.
+            found = self.get(name)
+            if found.manifest != manifest:
+                raise
+            return found
+
+    def active(self) -> Version | None:
+        """The version in use."""
+        with transaction(self.engine) as session:
+            row = session.scalars(select(VersionRow).where(VersionRow.state == "active")).first()
+            return None if row is None else _version(row)
+
+    def get(self, name: str) -> Version:
+        """One version.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        with transaction(self.engine) as session:
+            return _version(_row(session, name))
+
+    def versions(self) -> list[Version]:
+        """All versions, oldest first."""
+        with transaction(self.engine) as session:
+            rows = session.scalars(select(VersionRow).order_by(VersionRow.created, VersionRow.name))
+            return [_version(row) for row in rows]
+
+    def lineage(self, name: str) -> list[Version]:
+        """A version, its parent, its parent's parent and so on."""
+        chain = [self.get(name)]
+        while (parent := chain[-1].parent) is not None:
+            chain.append(self.get(parent))
+        return chain
+
+    def verify(self, name: str) -> Version:
+        """Compare every byte of a version with its record.
+
+        Raises:
+            EvidenceError: a file is missing, changed, or does not belong there.
+            InputError: unknown, or its weights were deleted.
+        """
+        version = self.get(name)
+        if version.weights_deleted is not None:
+            raise InputError(
+                f"the weights of {name} were deleted on {version.weights_deleted:%Y-%m-%d}",
+                where=str(self.folder),
+                remedy="only its record is left",
+            )
+        check_files(self.folder / name, version.manifest, version.manifest_digest)
+        return version
+
+    def load(self, name: str) -> State:
+        """Weights of a version, verified.
+
+        Raises:
+            EvidenceError: a byte changed.
+            InputError: unknown, or its weights were deleted.
+        """
+        from common.learning.model.checkpoint import load_checkpoint, state_digest  # noqa: PLC0415 - see `publish`
+
+        version = self.verify(name)
+
+        state, _ = load_checkpoint(self.folder / name)
+        if state_digest(state) != version.weights:
+            raise EvidenceError(f"{name}: the weights do not have the digest of the record")
+        return state
+
+    def card(self, name: str) -> ModelCard:
+        """What the weights of a version belong to; raises as `load`."""
+        self.verify(name)
+        return ModelCard.model_validate_json((self.folder / name / "model.json").read_bytes())
+
+    def quarantine(self, names: Collection[str], reason: str) -> None:
+        """Take versions that saw a revoked patient out of use for good; those that are so already stay as they are.
+
+        The versions to take are the `lineage` of the campaign's parent. Give all of them at once: it is one
+        transaction.
+        """
+        with transaction(self.engine) as session:
+            for name in sorted(names):
+                if _row(session, name).state != "quarantined":
+                    self._change(session, name, "quarantined", reason)
+
+    def withdraw(self, name: str, reason: str) -> None:
+        """Take a version out of use without having another.
+
+        Raises:
+            RefusedError: it is quarantined or withdrawn already.
+        """
+        with transaction(self.engine) as session:
+            self._change(session, name, "withdrawn", reason)
+
+    def deliver(self, name: str, site: str) -> None:
+        """Remember that a site gets a version.
+
+        Raises:
+            RefusedError: it is quarantined or withdrawn.
+        """
+        with transaction(self.engine) as session:
+            _usable(_row(session, name))
+            known = session.get(DeliveryRow, (name, site))
+            if known is None:
+                session.add(DeliveryRow(version=name, site=site, sent=self.clock()))
+            elif known.purged is not None:
+                known.sent, known.purged = self.clock(), None
+
+    def owed(self, site: str) -> tuple[str, ...]:
+        """Digests of quarantined and withdrawn weights that the site got and has not said to be gone."""
+        with transaction(self.engine) as session:
+            rows = session.scalars(_deliveries(site).where(VersionRow.state.in_(("quarantined", "withdrawn"))))
+            in_use = {v.weights for row in session.scalars(_in_use()) for v in [_version(row)]}
+            return tuple(sorted({_version(row).weights for row in rows} - in_use))
+
+    def purged(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds none of these weights any more."""
+        with transaction(self.engine) as session:
+            for row in session.scalars(_deliveries(site)):
+                if _version(row).weights in digests and row.state not in {"active", "superseded"}:
+                    delivery = session.get_one(DeliveryRow, (row.name, site))
+                    delivery.purged = self.clock()
+                    session.add(EventRow(at=delivery.purged, site=site, kind="purged", detail=row.name))
+
+    def holds(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds these weights: what it had said to be gone is there again, and owed again."""
+        gone = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
+        with transaction(self.engine) as session:
+            in_use = {_version(row).weights for row in session.scalars(_in_use())}
+            rows = session.execute(gone.where(DeliveryRow.site == site, DeliveryRow.purged.is_not(None)))
+            for delivery, row in rows.all():
+                if _version(row).weights in set(digests) - in_use:
+                    delivery.purged = None
+                    session.add(EventRow(at=self.clock(), site=site, kind="held-again", detail=row.name))
+
+    def recipients(self, name: str) -> Sequence[DeliveryRow]:
+        """Who got a version, when, and since when the copy is gone."""
+        with transaction(self.engine) as session:
+            return session.scalars(
+                select(DeliveryRow).where(DeliveryRow.version == name).order_by(DeliveryRow.site)
+            ).all()
+
+    def collect(self, now: datetime, days: float) -> tuple[str, ...]:
+        """Delete the weights of versions that have not been in use for `days`; their records stay."""
+        old = [
+            version
+            for version in self.versions()
+            if version.state != "active"
+            and version.weights_deleted is None
+            and version.state_since <= now - timedelta(days=days)
+        ]
+        for version in old:
+            # Files first: a row that says they are gone must be true, one that does not is tried again.
+            delete_version(self.folder, version.name)
+            with transaction(self.engine) as session:
+                _row(session, version.name).weights_deleted = now
+                session.add(EventRow(at=now, campaign=version.campaign, kind="weights-deleted", detail=version.name))
+        return tuple(version.name for version in old)
+
+    def export(self, name: str, folder: Path) -> Path:
+        """Write a version to a new folder that plain torch and safetensors load, with a model card.
+
+        Raises:
+            RefusedError: it is quarantined or withdrawn.
+            EvidenceError: a byte changed.
+            OutputError: the folder exists or cannot be written.
+        """
+        version = self.verify(name)
+        with transaction(self.engine) as session:
+            _usable(_row(session, name))
+        chain = [f"{v.name} ({v.state})" for v in self.lineage(name)]
+        return write_export(self.folder / name, version.manifest, self.card(name), chain, folder)
+
+    def recover(self) -> Recovery:
+        """After a crash, or when the database was restored: give whole folders their rows, remove the rest.
+
+        A folder newer than every row was about to become active, and does.
+        """
+        adopted: list[str] = []
+        removed = [*remove_leftovers(self.folder)]
+        known = {version.name: version for version in self.versions()}
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
+            if path.is_dir() and is_version(path.name) and path.name not in known:
+                try:
+                    manifest = read_manifest(path)
+                    check_files(path, manifest, manifest_digest(path))
+                except EvidenceError:
+                    delete_version(self.folder, path.name)
+                    removed.append(path.name)
+                    continue
+                newest = all(number(path.name) > number(name) for name in (*known, *adopted))
+                self._record(manifest, "active" if newest else "superseded")
+                adopted.append(path.name)
+        missing = [v.name for v in known.values() if v.weights_deleted is None and not (self.folder / v.name).is_dir()]
+        return Recovery(tuple(adopted), tuple(removed), tuple(missing))
+
+    def _record(self, manifest: Manifest, state: Condition) -> Version:
+        """Write the row of a folder that is in its place."""
+        now = self.clock()
+        with transaction(self.engine) as session:
+            if state == "active":
+                for row in session.scalars(_in_use().where(VersionRow.state == "active").with_for_update()):
+                    row.state, row.state_since = "superseded", now
+            # A restored database may not know the parent or the campaign yet; the manifest always names them.
+            parent = manifest.parent if manifest.parent and session.get(VersionRow, manifest.parent) else None
+            campaign = manifest.campaign if manifest.campaign and session.get(CampaignRow, manifest.campaign) else None
+            row = VersionRow(
+                name=manifest.name,
+                state=state,
+                parent=parent,
+                campaign=campaign,
+                manifest_digest=manifest_digest(self.folder / manifest.name),
+                created=manifest.created,
+                state_since=now,
+                weights_deleted=None,
+                manifest=manifest.model_dump(mode="json"),
+            )
+            session.add(row)
+            session.add(EventRow(at=now, campaign=campaign, kind="published", detail=manifest.name))
+            return _version(row)
+
+    def _change(self, session: Session, name: str, state: Condition, reason: str) -> None:
+        row = _row(session, name)
+        if state not in CHANGES[row.state]:
+            raise RefusedError(f"{name} is {row.state} and cannot become {state}")
+        row.state, row.state_since = state, self.clock()
+        session.add(
+            EventRow(at=row.state_since, campaign=row.campaign, kind=f"version-{state}", detail=f"{name}: {reason}")
+        )
+
+    def _published(self, campaign: int, digest: str) -> Version | None:
+        with transaction(self.engine) as session:
+            rows = session.scalars(select(VersionRow).where(VersionRow.campaign == campaign))
+            return next((v for v in map(_version, rows) if v.weights == digest), None)
+
+
+def _row(session: Session, name: str) -> VersionRow:
+    row = session.get(VersionRow, name, with_for_update=True)
+    if row is None:
+        raise InputError(f"there is no version {name!r}", remedy="see `fedforget-server models list`")
+    return row
+
+
+def _usable(row: VersionRow) -> None:
+    if row.state in {"quarantined", "withdrawn"}:
+        raise RefusedError(f"{row.name} is {row.state} and is not handed out any more")
+
+
+def _in_use() -> Any:
+    return select(VersionRow).where(VersionRow.state.in_(("active", "superseded")))
+
+
+def _deliveries(site: str) -> Any:
+    """Versions that a site got and has not said to be gone."""
+    return (
+        select(VersionRow)
+        .join(DeliveryRow, DeliveryRow.version == VersionRow.name)
+        .where(DeliveryRow.site == site, DeliveryRow.purged.is_(None))
+    )
+
+
+def _version(row: VersionRow) -> Version:
+    return Version(
+        name=row.name,
+        state=cast(Condition, row.state),
+        parent=row.parent,
+        campaign=row.campaign,
+        created=row.created,
+        state_since=row.state_since,
+        weights_deleted=row.weights_deleted,
+        manifest_digest=row.manifest_digest,
+        manifest=Manifest.model_validate(row.manifest),
+    )

@@ -1,0 +1,1 @@
+"""Exchanges with the sites: training, aggregation, update gate, signing, journal of steps."""

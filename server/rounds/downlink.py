@@ -1,0 +1,124 @@
+"""What travels down to the sites: changes to weights that they have, and how those become the federation's own.
+
+A round's mean is rounded to what the wire carries *before* it becomes the next model, and what rounding left is added
+to the next mean. So coordinator and sites hold the same weights bit for bit, under one digest.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from flwr.app import ArrayRecord, RecordDict
+from torch import Tensor
+
+from common.learning.config import Precision
+from common.learning.model.checkpoint import state_digest
+from common.protocol.array_bytes import to_array, to_record
+from common.protocol.deltas import State, restore, rounded, shorten, whole
+from common.protocol.wire import Body, HeldNote, WeightsNote, note_of, pack
+from server.rounds.spooled_tensors import SpooledTensors
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    before: str
+    after: str
+    arrays: ArrayRecord
+
+
+@dataclass
+class Downlink:
+    """Packs requests as changes to what each site said it has; a whole model where it has nothing that helps."""
+
+    precision: Precision = "fp32"
+    frozen: frozenset[str] = frozenset()
+    """Names of tensors that never travel."""
+    _held: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _line: str = ""
+    _step: _Step | None = None
+    _errors: SpooledTensors = field(default_factory=lambda: SpooledTensors(torch.float32))
+
+    def begin(self) -> None:
+        """A line of rounds begins: errors of the one before are dropped, here and at the sites."""
+        # Not by a count: after a restart it would name the errors of what is done again.
+        self._line = secrets.token_hex(8)
+        self._step, self._errors = None, SpooledTensors(torch.float32)
+
+    def start(self, initial: Mapping[str, Tensor]) -> State:
+        """As `begin`, with weights that nobody has yet: rounded, so that the whole model is sent in short form."""
+        kept = {name: tensor for name, tensor in initial.items() if name in self.frozen}
+        state = {**rounded(initial, self.precision), **kept}
+        self.begin()
+        return state
+
+    def advance(self, before: Mapping[str, Tensor], means: Iterable[tuple[str, Tensor]]) -> State:
+        """The model after `before`, near `means`, as the sites will have it. It takes the means one at a time.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        self._step, state, arrays = None, dict(before), {}
+        wanted = any(self._held.values())
+        for name, mean in means:
+            if name in self.frozen:
+                continue
+            carried = self._errors.get(name)
+            sent, error = shorten(mean, before[name], self.precision, carried)
+            if error is not None or carried is not None:
+                self._errors.put(name, torch.zeros(()).expand(mean.shape) if error is None else error)
+            del carried, error  # as large as the tensor
+            if sent is not None:
+                state[name] = restore(sent, before[name])
+                if wanted:
+                    arrays[name] = to_array(sent)
+        if wanted:
+            self._step = _Step(state_digest(before), state_digest(state), ArrayRecord(arrays))
+        return state
+
+    def requests(self, body: Body, state: Mapping[str, Tensor], sites: Collection[str]) -> dict[str, RecordDict]:
+        """A request with `state` for each site; those that get the same changes share the records."""
+        digest = state_digest(state)
+        shared: dict[str, RecordDict] = {}
+        requests = {}
+        for site in sites:
+            base = self._base(site, digest)
+            if base not in shared:
+                shared[base] = self._pack(body, state, base, digest)
+            requests[site] = shared[base]
+        return requests
+
+    def whole(self, body: Body, state: Mapping[str, Tensor]) -> RecordDict:
+        """A request with all of `state` but the frozen layers."""
+        return self._pack(body, state, "", state_digest(state))
+
+    def note(self, site: str, records: RecordDict) -> None:
+        """Remember what a site says it has.
+
+        Raises:
+            WireError: it says so in a wrong form.
+        """
+        found = note_of(records, HeldNote)
+        if found is not None:
+            self._held[site] = found.held
+
+    def forget(self, site: str) -> None:
+        """A site has nothing after all."""
+        self._held.pop(site, None)
+
+    def _base(self, site: str, digest: str) -> str:
+        held = self._held.get(site, ())
+        if digest in held:
+            return digest
+        return self._step.before if self._step and self._step.after == digest and self._step.before in held else ""
+
+    def _pack(self, body: Body, state: Mapping[str, Tensor], base: str, digest: str) -> RecordDict:
+        note = WeightsNote(base=base, weights=digest, precision=self.precision, line=self._line)
+        if base == digest:
+            return pack(body, {}, note)
+        if base and self._step is not None:
+            return pack(body, self._step.arrays, note)
+        moving = {name: tensor.detach().cpu() for name, tensor in state.items() if name not in self.frozen}
+        return pack(body, to_record(whole(moving, self.precision)), note)

@@ -1,0 +1,311 @@
+"""Federated training until the validation loss stops falling; a round is written to disk before the next begins."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel
+from torch import Tensor
+
+from common.errors import UnavailableError, WireError
+from common.files import write_text
+from common.learning.config import TrainConfig
+from common.learning.evaluation.figures import SelectionFigures
+from common.learning.evaluation.merge import Eligible, SelectionMerge
+from common.learning.evaluation.metrics import macro_auc, mean_loss
+from common.learning.evaluation.reported import check_audit, check_selection
+from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
+from server.rounds.aggregation import RunningMean, State
+from server.rounds.federation import Federation, Meter
+from server.rounds.update_gate import measure
+
+
+class Round(BaseModel):
+    """One round of training or retention. Figures are of the model that the round began with."""
+
+    phase: str
+    round: int
+    train_loss: float | None = None
+    selection: SelectionFigures | None = None
+    seconds: float = 0.0
+    kept: bool = False
+    missing: tuple[str, ...] = ()
+    """Sites that the round went on without."""
+    norms: dict[str, float] = {}
+    """L2 norm of each site's step, with `train.keep_norms`."""
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Mean cross-entropy of validation patients over the three branches, nats; training stops on it."""
+        if self.selection is None:
+            return None
+        losses = [mean_loss(u) for u in self.selection.validation.values()]
+        known = [loss for loss in losses if loss is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def validation_auc(self) -> float | None:
+        """Macro AUC of the fused branch on validation patients."""
+        return None if self.selection is None else macro_auc(self.selection.validation["fused"])
+
+
+OnRound = Callable[[Round], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The weights with the lowest validation loss, the rounds that led to them, and the sites that had patients."""
+
+    state: State
+    rounds: tuple[Round, ...]
+    sites: frozenset[str]
+
+
+class _Progress(BaseModel):
+    rounds: list[Round] = []
+    best: int = 0
+    finished: bool = False
+    cost: dict[str, float] = {}
+
+
+def train(
+    federation: Federation,
+    initial: Mapping[str, Tensor],
+    config: TrainConfig,
+    card: ModelCard,
+    *,
+    seed: int,
+    folder: Path,
+    on_round: OnRound,
+    quorum: float = 0.0,
+) -> Trained:
+    """Rounds of FedAvg, weighted by registered studies, until `patience` rounds brought no lower validation loss.
+
+    What `folder` already holds of an interrupted run is gone on from; the seeds of a round do not depend on it.
+    """
+    federation.classes = len(card.classes)
+    progress_file, last, best = folder / "progress.json", folder / "last", folder / "best"
+    progress = _Progress()
+    if progress_file.exists():
+        progress = _Progress.model_validate_json(progress_file.read_bytes())
+        state, _ = load_checkpoint(last, card)
+        federation.downlink.begin()
+        federation.meter = Meter.of(progress.cost)
+        for known in progress.rounds:
+            on_round(known)
+    else:
+        state = federation.downlink.start(initial)
+    registered = federation.shares(federation.retained(federation.status()))
+    while not progress.finished and len(progress.rounds) < config.rounds:
+        number = len(progress.rounds)
+        after, record = average_round(
+            federation,
+            TRAIN,
+            state,
+            registered,
+            config,
+            epochs=config.local_epochs,
+            number=number,
+            seed=seed,
+            quorum=quorum,
+        )
+        progress.finished = _note(progress, record, config)
+        if progress.best == number:
+            save_checkpoint(best, state, card)
+        if not progress.finished:
+            state = after
+            save_checkpoint(last, state, card)
+        progress.cost = asdict(federation.meter)
+        write_text(progress_file, progress.model_dump_json())
+        on_round(record)
+    if not progress.finished:
+        record = Round(phase="train", round=len(progress.rounds), selection=select(federation, state, seed))
+        _note(progress, record, config)
+        if progress.best == record.round:
+            save_checkpoint(best, state, card)
+        progress.finished = True
+        progress.cost = asdict(federation.meter)
+        write_text(progress_file, progress.model_dump_json())
+        on_round(record)
+    state, _ = load_checkpoint(best, card)
+    rounds = [r.model_copy(update={"kept": r.round == progress.best}) for r in progress.rounds]
+    return Trained(state, tuple(rounds), frozenset(registered))
+
+
+def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
+    """Add a round and see whether it is the best; whether patience is at its end."""
+    progress.rounds.append(record)
+    losses = [r.validation_loss if r.validation_loss is not None else float("inf") for r in progress.rounds]
+    if record.round == 0 or losses[-1] < losses[progress.best]:
+        progress.best = record.round
+    waited = record.round - progress.best
+    return waited >= config.patience and record.round >= config.min_rounds
+
+
+def average_round(
+    federation: Federation,
+    kind: str,
+    state: Mapping[str, Tensor],
+    registered: Mapping[str, float],
+    config: TrainConfig,
+    *,
+    epochs: int,
+    number: int,
+    seed: int,
+    reference: int | None = None,
+    quorum: float = 0.0,
+    bend: Callable[[str, Tensor], Tensor] | None = None,
+    eligible: Mapping[str, Eligible] | None = None,
+) -> tuple[State, Round]:
+    """One round at the sites in `registered`: their weights are added as they come, averaged, and rounded for the wire.
+
+    `bend` may change the mean of each tensor, by its name, before it becomes the model's. Membership figures are those
+    of the sites in `eligible`, if it is given.
+
+    Raises:
+        UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies.
+        AggregateRefusedError: the average is no model to go on from.
+    """
+    begin = time.monotonic()
+    request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
+    federation.begin("reference" if reference is not None else kind, max(number, 0))
+    mean, losses, received, norms = RunningMean(federation.downlink.frozen), [], SelectionMerge(eligible), {}
+    taken: set[str] = set()
+    for name, records in federation.ask(kind, request, state, registered):
+        reply = federation.read(name, kind, records, TrainReply, partial(_check_training, federation, name))
+        weights = None if reply is None else federation.weights(name, kind, records, state)
+        del records  # no two replies are held at once
+        if reply is None or weights is None:
+            continue
+        # The sum takes all of a state or nothing of it.
+        added = federation.attempt(name, kind, partial(_add, mean, weights, registered[name]))
+        if not added:
+            continue
+        if config.keep_norms:
+            norms[name] = measure(weights, state).moved
+        del weights
+        taken.add(name)
+        losses.append((registered[name], reply.loss))
+        federation.meter.forward_units += reply.cost
+        if reply.received is not None:
+            received.add(name, reply.received)
+    share = sum(registered[name] for name in taken) / sum(registered.values())
+    if not taken or share < quorum:
+        raise UnavailableError(f"sites with {share:.0%} of the studies took part in {kind}, {quorum:.0%} must")
+    record = Round(
+        phase="train" if kind == TRAIN else "retain",
+        round=number,
+        missing=tuple(sorted(registered.keys() - taken)),
+        train_loss=sum(w * loss for w, loss in losses) / sum(w for w, _ in losses),
+        selection=received.result() if len(received) else None,
+        seconds=time.monotonic() - begin,
+        norms=norms,
+    )
+    means = mean.means(state)
+    if bend is not None:
+        means = ((name, bend(name, tensor)) for name, tensor in means)
+    after = federation.downlink.advance(state, means)
+    federation.check_aggregate(kind, state, after)
+    return after, record
+
+
+def _add(mean: RunningMean, weights: Mapping[str, Tensor], share: float) -> bool:
+    mean.add(weights, share)
+    return True
+
+
+def _check_training(federation: Federation, name: str, reply: TrainReply) -> None:
+    if reply.received is not None:
+        check_selection(reply.received, federation.known(name))
+
+
+def _check_evaluation(federation: Federation, name: str, purpose: str, reply: EvaluateReply) -> None:
+    """Raise a `WireError` unless the figures are those that were asked for, and can be."""
+    if (reply.selection is not None, reply.audit is not None) != (purpose == "selection", purpose == "audit"):
+        raise WireError(f"other figures than those of the {purpose} that was asked for")
+    if reply.selection is not None:
+        check_selection(reply.selection, federation.known(name))
+    if reply.audit is not None:
+        check_audit(reply.audit, federation.known(name))
+
+
+def select(
+    federation: Federation,
+    state: Mapping[str, Tensor],
+    seed: int,
+    eligible: Mapping[str, Eligible] | None = None,
+) -> SelectionFigures:
+    """Selection figures of a model, merged over the sites.
+
+    Raises:
+        UnavailableError: no site returned any.
+    """
+    replies = evaluate(federation, state, EvaluateRequest(purpose="selection", seed=seed))
+    merging = SelectionMerge(eligible)
+    for name, reply in replies:
+        if reply.selection is not None:
+            merging.add(name, reply.selection)
+    if not len(merging):
+        raise UnavailableError("no site returned figures to choose by")
+    return merging.result()
+
+
+def evaluate(
+    federation: Federation, state: Mapping[str, Tensor], request: EvaluateRequest
+) -> Iterator[tuple[str, EvaluateReply]]:
+    """Have every site evaluate a model; replies as they come, their cost charged to the meter."""
+    federation.begin(request.purpose)
+    for name, records in federation.ask(EVALUATE, request, state, federation.sites):
+        check = partial(_check_evaluation, federation, name, request.purpose)
+        reply = federation.read(name, EVALUATE, records, EvaluateReply, check)
+        if reply is None:
+            continue
+        federation.meter.forward_units += reply.cost
+        yield name, reply
+
+
+def train_references(
+    federation: Federation,
+    initial: Mapping[str, Tensor],
+    config: TrainConfig,
+    *,
+    count: int,
+    rounds: int,
+    seed: int,
+    folder: Path,
+    on_round: Callable[[int, int], None],
+) -> None:
+    """Train `count` models on random halves of the patients who have not revoked, and have the sites keep the scores.
+
+    They saw neither the forget nor the audit patients, which is what offline RMIA asks of a reference.
+    """
+    done_file = folder / "references.json"
+    done: list[int] = json.loads(done_file.read_text()) if done_file.exists() else []
+    registered = federation.shares(federation.retained(federation.status()))
+    for reference in range(count):
+        if reference in done:
+            continue
+        state: State = federation.downlink.start(initial)
+        for number in range(rounds):
+            state, _ = average_round(
+                federation,
+                TRAIN,
+                state,
+                registered,
+                config,
+                epochs=config.local_epochs,
+                number=1000 * (reference + 1) + number,
+                seed=seed,
+                reference=reference,
+            )
+            on_round(reference, number)
+        for _ in evaluate(federation, state, EvaluateRequest(purpose="reference", seed=seed, reference=reference)):
+            pass
+        done.append(reference)
+        write_text(done_file, json.dumps(done))

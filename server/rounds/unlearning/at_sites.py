@@ -1,0 +1,127 @@
+"""Methods that run at the forgetting hospitals: they are asked, and their models become one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+
+from flwr.app import RecordDict
+from pydantic import BaseModel
+from torch import Tensor
+
+from common.errors import ConfigError, UnavailableError
+from common.learning.model.checkpoint import state_digest
+from common.protocol.wire import UNLEARN, UnlearnReply, UnlearnRequest
+from server.rounds.aggregation import DeltaSpool, RunningMean, State
+from server.rounds.federation import Meter
+from server.rounds.unlearning.base import NotUnlearnedError, Task, chosen_aggregation, others_round
+from server.rounds.update_gate import measure
+
+
+class Unlearned(BaseModel):
+    """One site's unlearning: what it says of it, and what it cost."""
+
+    reply: UnlearnReply
+    cost: dict[str, float]
+    received: str = ""
+    """Digest of the weights that the site began from. Empty, as are the next two, in records of an earlier version."""
+    unlearned: str = ""
+    """Of those that came back."""
+    norm: float = 0.0
+    """L2 norm of the step between them."""
+
+
+def at_sites(task: Task) -> State:
+    """Have the forgetting sites unlearn and form the next model as `campaign.aggregation` says.
+
+    Raises:
+        ConfigError: `replace` with several forgetting sites.
+        NotUnlearnedError: a forgetting site did not unlearn.
+    """
+    forgetting = task.collected.forgetting
+    how = chosen_aggregation(task.config.campaign.aggregation, len(forgetting))
+    if how == "replace" and len(forgetting) > 1:
+        raise ConfigError(
+            f"replace takes one forgetting site, {len(forgetting)} have revocations",
+            where="campaign.aggregation",
+            remedy="use auto, relay or scaled",
+        )
+    if how in {"replace", "relay"}:
+        state: State = dict(task.parent)
+        for name in forgetting:
+            ((_, state),) = _unlearn(task, state, [name])
+        return state
+    if how == "scaled":
+        spool = DeltaSpool(task.folder / "spool")
+        for name, after in _unlearn(task, task.parent, forgetting):
+            spool.add(name, task.parent, after)
+        return spool.apply(task.parent)
+    return _naive(task)
+
+
+def _naive(task: Task) -> State:
+    """Plain FedAvg of the unlearned model with the others', who train on: keeps only p of the unlearning step."""
+    registered = task.federation.shares(task.collected.retain_studies)
+    mean = RunningMean()
+    for name, after in _unlearn(task, task.parent, task.collected.forgetting):
+        mean.add(after, registered[name])
+    if (others := others_round(task)) is not None:
+        mean.add(*others)
+    return mean.result(task.parent)
+
+
+def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) -> Iterator[tuple[str, State]]:
+    """Each site's unlearned weights as they come; those that came before a restart first.
+
+    Raises:
+        NotUnlearnedError: a site did not unlearn.
+    """
+    federation, journal, meter, config = task.federation, task.journal, task.meter, task.config
+    missing = set(sites)
+    for name in sorted(sites):
+        found = journal.get(f"unlearn:{name}", Unlearned)
+        if found is not None:
+            missing.discard(name)
+            meter.add(Meter.of(found[0].cost))
+            yield name, found[1]
+    if not missing:
+        return
+    federation.meter = Meter()
+    federation.begin(UNLEARN)
+    begin = time.monotonic()
+    request = UnlearnRequest(config=config.unlearn, seed=config.seed)
+    for name, records in _answers(federation.ask(UNLEARN, request, state, sorted(missing)), missing):
+        reply = federation.read(name, UNLEARN, records, UnlearnReply)
+        decoded = None if reply is None else federation.weights(name, UNLEARN, records, state)
+        if reply is None or decoded is None:
+            continue
+        weights: State | None = federation.attempt(name, UNLEARN, partial(dict, decoded))
+        if weights is None:
+            continue
+        federation.meter.forward_units += reply.cost
+        federation.meter.seconds += time.monotonic() - begin
+        begin = time.monotonic()
+        done = Unlearned(
+            reply=reply,
+            cost=asdict(federation.meter),
+            received=state_digest(state),
+            unlearned=state_digest(weights),
+            norm=measure(weights, state).moved,
+        )
+        journal.put(f"unlearn:{name}", done, weights)
+        meter.add(federation.meter)
+        federation.meter = Meter()
+        missing.discard(name)
+        yield name, weights
+    if missing:
+        raise NotUnlearnedError(f"{', '.join(sorted(missing))} did not unlearn", missing)
+
+
+def _answers(exchange: Iterator[tuple[str, RecordDict]], asked: Collection[str]) -> Iterator[tuple[str, RecordDict]]:
+    """The replies; that there is none at all is the asked sites' failure."""
+    try:
+        yield from exchange
+    except UnavailableError as error:
+        raise NotUnlearnedError(str(error), asked) from error

@@ -1,0 +1,103 @@
+"""FedEraser: past rounds are replayed without the forgotten (Liu et al. 2021, doi 10.1109/IWQOS52092.2021.9521274).
+
+A replayed round takes its direction from a short training now, and its length from the step of then. So all that must
+be kept of the past is one number for each site and round (`train.keep_norms`), and no update of any hospital.
+See docs/adr/0008-what-fed-eraser-keeps.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+from torch import Tensor
+
+from common.errors import ConfigError, UnavailableError
+from common.protocol.wire import RETAIN, TrainReply, TrainRequest
+from server.rounds.aggregation import RunningMean, State
+from server.rounds.federation import Meter
+from server.rounds.journal import step
+from server.rounds.training import Round
+from server.rounds.unlearning.base import Past, Stage, Task
+from server.rounds.update_gate import measure
+
+
+def replay(task: Task) -> State:
+    """From the initial weights, every `fed_eraser.interval`-th round that led to the parent.
+
+        W <- W + sum over sites of p |U| V / |V|
+
+    with V the site's step from W in `fed_eraser.epochs` epochs on retain data, and |U| the norm of its step then. A
+    forgetting site takes part with its retain data; the paper, in which all of a client goes, leaves it out.
+
+    Raises:
+        ConfigError: the past, or the norms of its steps, were not kept.
+    """
+    past = task.known_past()
+    rounds = _rounds(past, task.config.unlearn.fed_eraser.interval)
+    state: State = dict(past.initial)
+    for record in rounds:
+
+        def work(record: Round = record, current: State = state) -> tuple[Stage, State]:
+            task.federation.meter = Meter()
+            after, done = _round(task, current, record)
+            return Stage(record=done, cost=asdict(task.federation.meter)), after
+
+        stage, state = step(task.journal, f"replay:{record.round}", Stage, work)
+        task.meter.add(Meter.of(stage.cost))
+    return state
+
+
+def _rounds(past: Past, interval: int) -> list[Round]:
+    """Those to replay: the kept record is of the model that its round began with, so the rounds before it count."""
+    kept = next((record.round for record in past.rounds if record.kept), 0)
+    led = [record for record in past.rounds if record.round < kept]
+    if not all(record.norms for record in led):
+        raise ConfigError(
+            "the training kept no norms of its steps", where="train.keep_norms", remedy="train with keep_norms = true"
+        )
+    return led[::interval]
+
+
+def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
+    federation, config = task.federation, task.config
+    registered = task.federation.shares(task.collected.retain_studies)
+    request = TrainRequest(
+        config=config.train, epochs=config.unlearn.fed_eraser.epochs, round=past.round, seed=config.seed
+    )
+    federation.begin("replay", past.round)
+    mean, taken = RunningMean(federation.downlink.frozen), set()
+    for name, records in federation.ask(RETAIN, request, state, registered):
+        reply = federation.read(name, RETAIN, records, TrainReply)
+        after = federation.weights(name, RETAIN, records, state)
+        del records  # no two replies are held at once
+        if reply is None or after is None or name not in past.norms:
+            continue
+        moved = measure(after, state).moved
+        mean.add(Rescaled(state, after, past.norms[name] / moved if moved else 0.0), registered[name])
+        taken.add(name)
+        federation.meter.forward_units += reply.cost
+    share = sum(registered[name] for name in taken) / sum(registered.values())
+    if not taken or share < task.quorum:
+        raise UnavailableError(f"sites with {share:.0%} of the studies took part in the replay, {task.quorum:.0%} must")
+    missing = tuple(sorted(registered.keys() - taken))
+    return federation.downlink.advance(state, mean.means(state)), Round(
+        phase="unlearn", round=past.round, missing=missing
+    )
+
+
+class Rescaled(Mapping[str, Tensor]):
+    """`before` plus `factor` times the step to `after`, one tensor at a time; what is no float is as it is after."""
+
+    def __init__(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], factor: float) -> None:
+        self._before, self._after, self._factor = before, after, factor
+
+    def __getitem__(self, name: str) -> Tensor:
+        before, after = self._before[name], self._after[name]
+        return before + (after - before) * self._factor if before.is_floating_point() else after
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._before)
+
+    def __len__(self) -> int:
+        return len(self._before)

@@ -1,0 +1,236 @@
+"""What a site's weights must satisfy before anything is made of them; values in, a refusal with its reason out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median_high
+
+import torch
+from torch import Tensor
+
+from common.errors import CheckpointError, FedForgetError, WireError
+from common.learning.config import DecisionConfig, UnlearnConfig
+from common.learning.evaluation.decision import Z95, drops
+from common.learning.evaluation.figures import FederationFigures, Utility
+from common.learning.evaluation.metrics import merge_utility
+from common.learning.model.checkpoint import check_state, state_digest
+from common.protocol.wire import UNLEARN
+from server.rounds.aggregation import LARGEST, summable
+from server.settings import GateConfig
+
+_PLAIN_DESCENT = 0.01
+"""`pga` follows the gradient itself, whose steps are the shorter the surer the model is."""
+
+
+class Rejected(WireError):
+    """A reply that must not be aggregated, and why; the round goes on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far weights moved: L2 norms over all floating tensors that changed."""
+
+    moved: float
+    weights: float
+    """Of the same tensors, before."""
+
+    @property
+    def relative(self) -> float:
+        """`moved / weights`; infinite where the weights were all zero."""
+        if not self.moved:
+            return 0.0
+        return self.moved / self.weights if self.weights else float("inf")
+
+
+def measure(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Step:
+    """The step from `before` to `after`, summed in double precision one tensor at a time."""
+    moved = weights = 0.0
+    for name, then in before.items():
+        if then.is_floating_point() and (step := _norm(after[name] - then)):
+            moved += step**2
+            weights += _norm(then) ** 2
+    return Step(moved**0.5, weights**0.5)
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+
+
+def check(
+    after: Mapping[str, Tensor],
+    before: Mapping[str, Tensor],
+    kind: str,
+    config: GateConfig,
+    others: Sequence[float] = (),
+    least: float = 0.0,
+) -> float:
+    """Check the weights that came back for a message of type `kind` with `before`; the L2 norm of the step.
+
+    Names, shapes and dtypes must be those of `before`, all values finite and within what an average can hold. The
+    step is bounded relative to the weights it changes, and a training step also by the steps of `others`: the norms
+    of what other sites sent for the same kind of work in this round and the one before. Their upper median counts, so
+    that one site that sends next to nothing does not make all others look large. An unlearning step is never none, and
+    relative to the weights at least `least`.
+
+    Raises:
+        Rejected: it must not be aggregated.
+    """
+    try:
+        check_state(after, before, where="reply")
+    except CheckpointError as err:
+        # The names of unknown tensors were chosen by the sender.
+        raise Rejected(ascii(err.problem)[1:-1][:200]) from None
+    for name, tensor in after.items():
+        if not summable(tensor):
+            raise Rejected(f"{name} holds weights beyond {LARGEST:.0f}")
+    step = measure(after, before)
+    bound = config.unlearn_norm if kind == UNLEARN else config.train_weights
+    if step.relative > bound:
+        raise Rejected(
+            f"{kind} moved the weights it changes by {step.relative:.3g} of their norm, allowed is {bound:g}"
+        )
+    if kind == UNLEARN:
+        check_forgetting(step, least)
+    elif len(others) >= 2:
+        usual = median_high(others)
+        if step.moved > config.train_norm * usual:
+            raise Rejected(
+                f"{kind} step of norm {step.moved:.3g}, other sites' are about {usual:.3g}; "
+                f"allowed is {config.train_norm:g} times that"
+            )
+    return step.moved
+
+
+class AggregateRefusedError(FedForgetError):
+    """An aggregate that must not become a model, although each reply in it was taken."""
+
+
+def check_candidate(
+    after: Mapping[str, Tensor], parent: Mapping[str, Tensor], config: GateConfig, forgetting: int = 1
+) -> None:
+    """Raise unless a candidate, in which so many sites forgot, may take its parent's place.
+
+    Raises:
+        AggregateRefusedError: it is not finite, of another model, or too far from its parent.
+    """
+    bound = max(config.candidate_norm, config.unlearn_norm * forgetting)
+    _check_aggregate("the candidate", after, parent, bound)
+
+
+def check_aggregate(after: Mapping[str, Tensor], before: Mapping[str, Tensor], kind: str, config: GateConfig) -> None:
+    """Raise unless a round's average may be gone on from: a mean of steps is no longer than the longest of them.
+
+    Raises:
+        AggregateRefusedError: it is not finite, of another model, or longer.
+    """
+    _check_aggregate(f"the average of {kind}", after, before, config.train_weights)
+
+
+def _check_aggregate(what: str, after: Mapping[str, Tensor], before: Mapping[str, Tensor], bound: float) -> None:
+    try:
+        check_state(after, before, where=what)
+    except CheckpointError as err:
+        raise AggregateRefusedError(str(err)) from None
+    moved = measure(after, before).relative
+    if not moved <= bound:
+        raise AggregateRefusedError(f"{what} is {moved:.3g} of the weights' norm away, allowed is {bound:g}")
+
+
+def check_forgetting(step: Step, least: float) -> None:
+    """Whether a step can be that of an unlearning. Rehearsals of a campaign's size say more, where there are any.
+
+    Raises:
+        Rejected: nothing was unlearned.
+    """
+    if not step.moved:
+        raise Rejected("the unlearned model is the one that was sent")
+    if step.relative < least:
+        raise Rejected(
+            f"unlearning moved the weights it changes by {step.relative:.2g} of their norm, "
+            f"and a single pass moves them by {least:.2g} at least"
+        )
+
+
+def least_step(config: GateConfig, unlearn: UnlearnConfig) -> float:
+    """Smallest relative step of an unlearning by these settings; a step of AdamW is as long as its learning rate."""
+    plain = _PLAIN_DESCENT if unlearn.method == "pga" else 1.0
+    return config.unlearn_least * unlearn.lr * plain
+
+
+OnRejected = Callable[[str, str, str, str], None]
+"""Called with site, type of message, what is wrong, and the digest of the weights."""
+
+
+@dataclass
+class UpdateGate:
+    """`check` for all replies of a federation, which it fits as `accepts`; each site's last good step is remembered.
+
+    Right after a start there are no steps to compare with: the first reply of a kind is bounded by the weights alone.
+    """
+
+    config: GateConfig
+    on_rejected: OnRejected
+    on_accepted: Callable[[str], None]
+    least: float = 0.0
+    """Smallest relative unlearning step."""
+    _steps: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __call__(self, site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
+        """Whether the weights may be aggregated; either way it is reported."""
+        known = self._steps.setdefault(kind, {})
+        try:
+            norm = check(
+                after, before, kind, self.config, [step for name, step in known.items() if name != site], self.least
+            )
+        except Rejected as error:
+            self.on_rejected(site, kind, str(error), state_digest(after))
+            return False
+        known[site] = norm
+        self.on_accepted(site)
+        return True
+
+
+def veto(
+    before: FederationFigures, after: FederationFigures, forgetting: Collection[str], config: DecisionConfig
+) -> list[str]:
+    """Why sites that forget nobody refuse a candidate, nothing if none does; one reason for each site and class.
+
+    A site refuses when the 95 % interval of a loss at one of its classes lies beyond `utility_tolerance`: of the test
+    AUC, or of the share of the class that is called right, which a shifted output can ruin while the order stays. So
+    do all these sites together, whose patients may show what is too few at each. A site that was measured before and
+    sends no figures now refuses as well.
+    """
+    then = {site: found for site, found in before.test_by_site.items() if site not in forgetting}
+    now = {site: found for site, found in after.test_by_site.items() if site not in forgetting}
+    reasons = [f"{site}: sent no test figures of the candidate" for site in sorted(then.keys() - now.keys())]
+    common = sorted(then.keys() & now.keys())
+    pairs = {site: (then[site], now[site]) for site in common}
+    if len(common) > 1:
+        pairs["other sites together"] = (
+            merge_utility([then[site] for site in common]),
+            merge_utility([now[site] for site in common]),
+        )
+    for site, (old, new) in pairs.items():
+        reasons += [
+            f"{site}: test AUC of class {found.label} dropped by {found.drop:.2f}"
+            for found in drops({site: old}, {site: new})
+            if found.certain(config.utility_tolerance)
+        ]
+        reasons += _fewer_right(site, old, new, config.utility_tolerance)
+    return reasons
+
+
+def _fewer_right(site: str, old: Utility, new: Utility, tolerance: float) -> list[str]:
+    """Classes of which certainly fewer are called right: interval of a difference after Agresti and Caffo (2000)."""
+    reasons = []
+    for label, (was, now) in enumerate(zip(old.confusion, new.confusion, strict=True)):
+        if not sum(was) or not sum(now):
+            continue
+        # One right and one wrong are added to each: of few patients, none right does not mean that none can be.
+        then, after = (was[label] + 1) / (sum(was) + 2), (now[label] + 1) / (sum(now) + 2)
+        variance = then * (1 - then) / (sum(was) + 2) + after * (1 - after) / (sum(now) + 2)
+        if then - after - Z95 * variance**0.5 > tolerance:
+            share, before = now[label] / sum(now), was[label] / sum(was)
+            reasons.append(f"{site}: {share:.0%} of class {label} are called right, {before:.0%} before")
+    return reasons

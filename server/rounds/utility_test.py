@@ -1,0 +1,102 @@
+"""Whether a model is certainly worse than another on the same sites' test patients; values in, reasons out.
+
+One test of all sites together, stratified by site, and one of each site, with Bonferroni's correction over all of them:
+a veto may come from a single hospital, and must not come by chance because there are many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+
+from common.learning.evaluation.auc_variance import least_variance
+from common.learning.evaluation.figures import ClassAuc, Utility
+
+_ERROR = 0.025
+"""Of all tests together, one-sided: as often as a 95 % interval lies above the truth."""
+_TOGETHER = "all sites together"
+
+FEWEST = 5
+"""Of a class and of its rest: a rank of fewer patients than that says nothing, and its variance is no guide."""
+
+Change = tuple[str, str, float, float]
+"""Where, of what, by how much it fell, and the variance of that."""
+
+
+def certainly_worse(before: Mapping[str, Utility], after: Mapping[str, Utility], tolerance: float) -> list[str]:
+    """One reason for each drop beyond `tolerance` that is no chance: of a class's AUC, or of the balanced accuracy."""
+    sites = sorted(before.keys() & after.keys())
+    pairs = {site: (before[site], after[site]) for site in sites}
+    changes = [*_auc_drops(pairs), *_accuracy_drops(pairs)]
+    if not changes:
+        return []
+    beyond = NormalDist().inv_cdf(1 - _ERROR / len(changes))
+    return [
+        f"{where}: {what} dropped by {drop:.2f}"
+        for where, what, drop, variance in changes
+        if drop - beyond * variance**0.5 > tolerance
+    ]
+
+
+def _auc_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]:
+    classes = max((len(new.auc) for _, new in pairs.values()), default=0)
+    # Of two classes each one's AUC against the rest is the other's.
+    for label in range(1 if classes == 2 else 0, classes):
+        known = [
+            (site, old.auc[label], new.auc[label])
+            for site, (old, new) in pairs.items()
+            if min(_smaller(old.auc[label]), _smaller(new.auc[label])) >= FEWEST
+        ]
+        what = f"test AUC of class {label}"
+        changes = [(site, what, _auc(old) - _auc(new), _variance(old) + _variance(new)) for site, old, new in known]
+        yield from changes
+        yield from _pooled(changes, [float(new.pairs) for _, _, new in known])
+
+
+def _accuracy_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]:
+    what = "balanced accuracy on test patients"
+    changes = []
+    for site, (old, new) in pairs.items():
+        then, now = _balanced(old), _balanced(new)
+        if then is not None and now is not None:
+            changes.append((site, what, then[0] - now[0], then[1] + now[1]))
+    yield from changes
+    weights = [float(new.patients) for site, (_, new) in pairs.items() if any(site == change[0] for change in changes)]
+    yield from _pooled(changes, weights)
+
+
+def _pooled(changes: list[Change], weights: list[float]) -> Iterator[Change]:
+    """The weighted mean over sites; nothing where there is only one."""
+    total = sum(weights)
+    if len(changes) < 2 or not total:
+        return
+    shares = [weight / total for weight in weights]
+    drop = sum(share * change[2] for share, change in zip(shares, changes, strict=True))
+    variance = sum(share**2 * change[3] for share, change in zip(shares, changes, strict=True))
+    yield _TOGETHER, changes[0][1], drop, variance
+
+
+def _smaller(found: ClassAuc) -> int:
+    return min(found.positives, found.negatives)
+
+
+def _auc(found: ClassAuc) -> float:
+    return found.wins / found.pairs
+
+
+def _variance(found: ClassAuc) -> float:
+    positives, negatives = max(found.positives, 1), max(found.negatives, 1)
+    return max(found.variance or 0.0, least_variance(_auc(found), positives, negatives))
+
+
+def _balanced(group: Utility) -> tuple[float, float] | None:
+    """Mean share of each class that is called right, and its variance; one right and one wrong are added to each.
+
+    After Agresti and Caffo (2000): of few patients, none right does not mean that none can be.
+    """
+    rows = [(row[label] + 1, sum(row) + 2) for label, row in enumerate(group.confusion) if sum(row)]
+    if not rows:
+        return None
+    shares = [right / count for right, count in rows]
+    variance = sum(share * (1 - share) / count for share, (_, count) in zip(shares, rows, strict=True))
+    return sum(shares) / len(rows), variance / len(rows) ** 2

@@ -1,0 +1,1 @@
+"""The coordinator's processes: the loop, SuperLink, gateway, `up` and `doctor`."""

@@ -1,0 +1,1 @@
+"""Benchmarks, drills, and figures about the code itself."""

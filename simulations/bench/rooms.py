@@ -1,0 +1,150 @@
+"""Draws the rooms of the code and the imports between them as a Mermaid chart for `docs/architecture.md`.
+
+`python -m simulations.bench.bench.rooms --write docs/architecture.md` replaces the chart between the page's two marks;
+`--check` fails where the page shows another chart than the code has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from common.errors import ConfigError
+from common.files import write_text
+
+LAYERS = ("simulations", "client", "server", "common")
+_BETWEEN = (("simulations", "client"), ("simulations", "server"), ("client", "common"), ("server", "common"))
+_NO_ROOMS = {
+    *("app", "cli", "commands", "database", "migrations", "process", "settings"),
+    *("baseline_result", "disk", "entry", "errors", "files", "installation", "printable", "result"),
+}
+_BEGIN = "<!-- rooms: begin"
+_END = "<!-- rooms: end"
+
+Arrows = dict[str, set[str]]
+
+
+def arrows(root: Path) -> Arrows:
+    """Which room imports which, over all packages; a room is a folder of a package, or a module at its top."""
+    rooms: Arrows = {}
+    for package in LAYERS:
+        for path in sorted((root / package).rglob("*.py")):
+            here = _room(path.relative_to(root).with_suffix("").parts)
+            reached = rooms.setdefault(here, set())
+            for module in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+                there = _room(tuple(module.split(".")))
+                if there.split(".")[0] in LAYERS and there != here:
+                    reached.add(there)
+    return rooms
+
+
+def chart(rooms: Arrows) -> str:
+    """A Mermaid flowchart: a box for each package with its rooms; an arrow that others imply is left out."""
+    lines = ["```mermaid", "flowchart TB"]
+    for package in LAYERS:
+        inside = {
+            room: {there for there in reached if there.startswith(f"{package}.")}
+            for room, reached in rooms.items()
+            if _is_folder(room) and room.startswith(f"{package}.")
+        }
+        inside = {room: {there for there in reached if there in inside} for room, reached in inside.items()}
+
+        lines.append(f"  subgraph {package}")
+        lines += [f"    {_node(room)}[{room.split('.')[1]}]" for room in sorted(inside)]
+        lines += [
+            f"    {_node(room)} --> {_node(there)}"
+            for room, reached in sorted(_reduced(inside).items())
+            for there in sorted(reached)
+        ]
+        lines.append("  end")
+
+    # Between packages one arrow each: which rooms it joins would hide the layers behind a hundred lines.
+    lines += [f"  {upper} --> {lower}" for upper, lower in _BETWEEN]
+    return "\n".join([*lines, "```"])
+
+
+def _node(room: str) -> str:
+    return room.replace(".", "_")
+
+
+def _is_folder(room: str) -> bool:
+    return room.count(".") == 1 and room.split(".")[1] not in _NO_ROOMS
+
+
+def _reduced(rooms: Mapping[str, set[str]]) -> Arrows:
+    """Without the arrows that a longer way implies."""
+    return {
+        room: {
+            there
+            for there in reached
+            if not any(there in _reachable(rooms, between) for between in reached if between != there)
+        }
+        for room, reached in rooms.items()
+    }
+
+
+def _reachable(rooms: Mapping[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for there in rooms.get(waiting.pop(), set()) - seen:
+            seen.add(there)
+            waiting.append(there)
+    return seen
+
+
+def _room(parts: tuple[str, ...]) -> str:
+    return ".".join(parts[:2]) if len(parts) > 1 and parts[1] != "__init__" else parts[0]
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and "." in node.module:
+            modules.add(node.module)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {name.name for name in node.names}
+    return modules
+
+
+def replaced(page: str, new: str) -> str:
+    """`page` with the chart between its marks replaced.
+
+    Raises:
+        ConfigError: the page has no marks.
+    """
+    lines = page.splitlines()
+    marks = [at for at, line in enumerate(lines) if line.startswith((_BEGIN, _END))]
+    if len(marks) != 2:
+        remedy = f"add lines that begin with {_BEGIN} and {_END}"
+        raise ConfigError("the page has no marks for the chart", remedy=remedy)
+
+    return "\n".join([*lines[: marks[0] + 1], new, *lines[marks[1] :]]) + "\n"
+
+
+def main() -> None:
+    """Print the chart, write it into a page, or compare."""
+    parser = argparse.ArgumentParser(prog="python -m simulations.bench.bench.rooms", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: the current folder)")
+    parser.add_argument("--write", type=Path, help="the page whose chart is replaced")
+    parser.add_argument("--check", type=Path, help="the page whose chart is compared")
+    arguments = parser.parse_args()
+
+    new = chart(arrows(arguments.root))
+    if arguments.write:
+        write_text(arguments.write, replaced(arguments.write.read_text(encoding="utf-8"), new))
+    elif arguments.check:
+        page = arguments.check.read_text(encoding="utf-8")
+        if replaced(page, new) != page:
+            sys.exit(f"{arguments.check} shows another chart; run with --write")
+    else:
+        print(new)  # noqa: T201 - what the command is for
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What both apps of `simulations.bench.wire_bench` share: the case, the weights, and a 'training' that only adds noise.
+
+It imports nothing that Flower's own app would not: memory is what is compared.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from common.files import write_text
+from common.learning.config import ModelConfig, Precision
+
+VARIABLE = "FEDFORGET_WIRE_BENCH"
+"""Path of the case's JSON, for the ServerApp and the ClientApps."""
+SITES, ROUNDS, LAYERS = 4, 2, 12
+
+
+class Case(BaseModel):
+    """One run: which app, what of it, and how large the model is."""
+
+    name: str
+    app: Literal["baseline", "lean"]
+    precision: Precision = "fp32"
+    frozen: int = 0
+    scale: float = 1.0
+    """Share of 110 M parameters."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """For the names of the frozen layers."""
+        return ModelConfig(text_layers=LAYERS, frozen_text_layers=self.frozen)
+
+
+def note() -> Path:
+    """The case's file; what a process leaves lies beside it."""
+    return Path(os.environ[VARIABLE])
+
+
+def case() -> Case:
+    """The case that runs."""
+    return Case.model_validate_json(note().read_bytes())
+
+
+def seed_of(node: int) -> int:
+    """Another noise at each node and time."""
+    return node % 2**31 + time.monotonic_ns() % 1000
+
+
+def shapes(scale: float) -> dict[str, tuple[int, ...]]:
+    """A BERT of 12 layers and 768 channels beside a small image encoder: 110 M floats at `scale` 1."""
+    text = "text_encoder.bert"
+    found: dict[str, tuple[int, ...]] = {
+        f"{text}.embeddings.word_embeddings.weight": (30522, 768),
+        f"{text}.embeddings.position_embeddings.weight": (512, 768),
+    }
+    for layer in range(LAYERS):
+        name = f"{text}.encoder.layer.{layer}"
+        for part in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            found[f"{name}.{part}.weight"] = (768, 768)
+            found[f"{name}.{part}.bias"] = (768,)
+        found[f"{name}.intermediate.dense.weight"] = (3072, 768)
+        found[f"{name}.intermediate.dense.bias"] = (3072,)
+        found[f"{name}.output.dense.weight"] = (768, 3072)
+        found[f"{name}.output.dense.bias"] = (768,)
+    found["image_encoder.stages.weight"] = (1200, 1000)
+    return {name: (max(1, round(first * scale)), *rest) for name, (first, *rest) in found.items()}
+
+
+def initial(scale: float) -> dict[str, Tensor]:
+    """Weights as of a new model."""
+    return dict(_initial(scale))
+
+
+def _initial(scale: float) -> Iterator[tuple[str, Tensor]]:
+    draw = torch.Generator().manual_seed(0)
+    for name, shape in shapes(scale).items():
+        yield name, 0.02 * torch.randn(shape, generator=draw)
+
+
+def trained(state: Mapping[str, Tensor], seed: int, frozen: frozenset[str]) -> dict[str, Tensor]:
+    """Every weight a little further, as after an epoch of AdamW."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor if name in frozen else tensor + 1e-4 * torch.randn(tensor.shape, generator=draw)
+        for name, tensor in state.items()
+    }
+
+
+def finish(state: Mapping[str, Tensor]) -> None:
+    """Leave how far the model went, for the bench to see that it was trained at all."""
+    # One at a time: what the bench itself needs must not be its peak.
+    moved = sum(float((state[name] - tensor).square().sum()) for name, tensor in _initial(case().scale)) ** 0.5
+    write_text(note().with_suffix(".done"), f"{moved:.6g}\n")

@@ -1,0 +1,52 @@
+"""FedForget's rounds over the same weights: what `simulations.bench.wire_bench` measures."""
+
+from __future__ import annotations
+
+import time
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from client.cohort.bases import Bases
+from common.errors import UnavailableError
+from common.learning.config import TrainConfig
+from common.learning.model.frozen import frozen_names
+from common.protocol.wire import TRAIN, TrainReply, TrainRequest, unpack
+from server.rounds.downlink import Downlink
+from server.rounds.federation import Federation
+from server.rounds.training import average_round
+from simulations.bench.wire_case import ROUNDS, SITES, case, finish, initial, note, seed_of, shapes, trained
+
+server, client = ServerApp(), ClientApp()
+
+
+@client.train()
+def train(message: Message, context: Context) -> Message:
+    """What a site's handler does, in a folder of its own."""
+    now = case()
+    request = unpack(message.content, TrainRequest)
+    bases = Bases(note().parent / f"node-{context.node_id}", lambda: initial(now.scale), now.model)
+    received = bases.receive(message.content)
+    after = trained(received.state, seed_of(context.node_id), frozen_names(received.state, now.model))
+    reply = TrainReply(site=str(context.node_id), loss=float(request.round), cost=0.0, seconds=0.0)
+    return Message(bases.answer(reply, received, after), reply_to=message)
+
+
+@server.main()
+def main(grid: Grid, _context: Context) -> None:
+    """The coordinator's own rounds of training."""
+    now = case()
+    while len(nodes := sorted(grid.get_node_ids())) < SITES:
+        time.sleep(0.5)
+    sites = {str(node): node for node in nodes}
+    downlink = Downlink(now.precision, frozen_names(shapes(now.scale), now.model))
+    federation = Federation(grid, sites, poll=1.0, downlink=downlink)
+    state = federation.downlink.start(initial(now.scale))
+    for number in range(ROUNDS):
+        state, record = average_round(
+            federation, TRAIN, state, dict.fromkeys(sites, 1 / SITES), TrainConfig(), epochs=1, number=number, seed=0
+        )
+        if record.missing:
+            raise UnavailableError("a site did not answer: the figures would flatter")
+    finish(state)

@@ -1,0 +1,1 @@
+"""Tables, plots and claims of a comparison, drawn from its cells."""

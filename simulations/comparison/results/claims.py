@@ -1,0 +1,116 @@
+"""What the paper of Forget-MI claims over other methods, asked of a comparison (arXiv 2506.23145)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from simulations.comparison.results.summary import MEASURED, TOLERANCE, Mean, Metric, Row, Seen, mean_of, within
+
+CLAIMED = {"mia_svc": -0.202, "forget_auc": -0.221, "forget_f1": -0.305}
+"""Forget-MI less the other methods, as the paper has it; its MIA is the share that an SVC calls members."""
+METHODS = ("forget_mi_paper", "forget_mi_calibrated")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One figure of one form of Forget-MI, against the mean of the other methods that kept test AUC.
+
+    Attributes:
+        less: Forget-MI less the others, over seeds; the paper's claim is `CLAIMED`.
+        nearer: its distance to the retrained model less theirs; below 0 it is the nearer one.
+        kept: whether its own test AUC is within `TOLERANCE` of retrained.
+        others: how many other methods are in the mean.
+    """
+
+    row: Row
+    metric: Metric
+    less: Mean
+    nearer: Mean
+    kept: bool
+    others: int
+
+
+def claims(found: Sequence[Row]) -> list[Claim]:
+    """Of the rows of one size; without other methods that kept test AUC within `TOLERANCE`, there is nothing to say.
+
+    Forget-MI with its first aggregation alone, as the others have it.
+    """
+    others = [
+        r for r in found if r.aggregation and not r.variant and not r.method.startswith("forget_mi") and within(r)
+    ]
+    if not others:
+        return []
+    result = []
+    for row in found:
+        if row.method not in METHODS or row.variant or row.aggregation != others[0].aggregation:
+            continue
+        for metric in MEASURED:
+            if metric.key not in CLAIMED:
+                continue
+            less = _over_seeds(row, others, lambda seen, metric=metric: metric.read(seen))  # type: ignore[misc]  # a default pins the metric
+            nearer = _over_seeds(row, others, lambda seen, metric=metric: _distance(seen, metric))  # type: ignore[misc]  # as above
+            if less is not None and nearer is not None:
+                result.append(Claim(row, metric, less, nearer, within(row), len(others)))
+    return result
+
+
+def _over_seeds(row: Row, others: Sequence[Row], read: Callable[[Seen], float | None]) -> Mean | None:
+    """Mean over seeds of `read` less the mean of the others' in the same seed."""
+    values = []
+    for seen in row.seen:
+        ours = read(seen)
+        theirs = [
+            value
+            for other in others
+            for one in other.seen
+            if one.cell.cell.seed == seen.cell.cell.seed and (value := read(one)) is not None
+        ]
+        if ours is not None and theirs:
+            values.append(ours - sum(theirs) / len(theirs))
+    return mean_of(values, len(row.seen))
+
+
+def _distance(seen: Seen, metric: Metric) -> float | None:
+    ours, theirs = metric.read(seen), metric.read(Seen(seen.retrained, seen.retrained))
+    return None if ours is None or theirs is None else abs(ours - theirs)
+
+
+def verdict(claim: Claim) -> str:
+    """`lower`, `not lower` or `open` by the interval of `less`; and so of `nearer`."""
+    return f"{_side(claim.less, 'lower', 'higher')}, {_side(claim.nearer, 'nearer', 'farther')}"
+
+
+def _side(mean: Mean, below: str, above: str) -> str:
+    if mean.interval is None:
+        return "one seed"
+    low, high = mean.interval
+    return below if high < 0 else above if low > 0 else f"not told apart ({below if mean.value < 0 else above})"
+
+
+def claims_markdown(found: Sequence[Row]) -> list[str]:
+    """The lines of a section for one size; none where there is nothing to say."""
+    rows = claims(found)
+    if not rows:
+        return []
+    lines = [
+        f"Against the mean of the {rows[0].others} other methods within {TOLERANCE} of the test AUC of retrained,",
+        "seed by seed.",
+        "",
+        "| method | figure | less the others | the paper | distance to retrained, less the others’ | reading |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in rows:
+        name = one.row.name if one.kept else f"{one.row.name}, test AUC not kept"
+        claimed = f"{CLAIMED[one.metric.key]:+.3f}"
+        said = verdict(one)
+        lines.append(
+            f"| {name} | {one.metric.title} | {_shown(one.less)} | {claimed} | {_shown(one.nearer)} | {said} |"
+        )
+    return lines
+
+
+def _shown(mean: Mean) -> str:
+    if mean.interval is None:
+        return f"{mean.value:+.3f}"
+    return f"{mean.value:+.3f} [{mean.interval[0]:+.3f}, {mean.interval[1]:+.3f}]"

@@ -1,0 +1,1 @@
+"""One simulated run: settings, preparation, engine, experiment, result; studies over seeds."""

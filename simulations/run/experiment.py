@@ -1,0 +1,289 @@
+"""The main job: train, take revocations, forget, retrain for comparison, audit all four models."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from flwr.serverapp import Grid
+from pydantic import BaseModel
+
+from client.app import open_site
+from client.cohort.site import Site
+from client.settings import SiteFolder
+from common.files import write_text
+from common.learning.config import CampaignConfig, TrainConfig
+from common.learning.device import derive_seed
+from common.learning.evaluation.decision import decide
+from common.learning.evaluation.distance import logit_distance
+from common.learning.evaluation.figures import FederationFigures
+from common.learning.model.checkpoint import load_checkpoint, save_checkpoint
+from common.learning.records import Subset
+from server.campaign.campaign import audit, run_campaign
+from server.rounds.aggregation import State
+from server.rounds.downlink import Downlink
+from server.rounds.federation import Federation, Meter, connect
+from server.rounds.journal import MemoryJournal
+from server.rounds.training import Round, Trained, train, train_references
+from server.rounds.unlearning.base import Past
+from simulations.result import Cost, DecisionResult, ModelName, Result, RoundRecord
+from simulations.run.baselines.run import run_baselines
+from simulations.run.engine import run_on
+from simulations.run.prepare import Prepared
+from simulations.run.settings import SimulationConfig
+from simulations.run.to_result import model_result, round_record
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a stage, the rounds done and the most rounds it can take."""
+
+
+class Outcome(BaseModel):
+    """What one stage leaves on disk beside its weights, so that a run that was cut short goes on from there."""
+
+    rounds: list[Round] = []
+    costs: dict[str, dict[str, float]] = {}
+    figures: FederationFigures | None = None
+
+
+Phase = Literal["train", "retrain", "unlearn", "retain", "references"]
+
+
+@dataclass
+class Experiment:
+    """One run over a prepared federation; each stage is read back if it was finished before."""
+
+    config: SimulationConfig
+    prepared: Prepared
+    on_progress: OnProgress
+
+    def run(self) -> Result:
+        """All stages, on the engine of the config.
+
+        Raises:
+            FedForgetError: a site did not answer, or a result cannot be written.
+        """
+        begin = time.monotonic()
+        self._withdraw_revocations()
+        results: list[Result] = []
+        run_on(
+            self.config.engine,
+            lambda grid: results.append(self._main(grid)),
+            sites_folder=self.prepared.folder / "sites",
+            sites=len(self.prepared.sites),
+        )
+        return results[0].model_copy(update={"seconds": time.monotonic() - begin})
+
+    def _main(self, grid: Grid) -> Result:
+        experiment = self.config.experiment
+        federation = connect(grid, len(self.prepared.sites))
+        federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
+        initial = self.prepared.card.build(experiment.seed).state_dict()
+        original, original_outcome = self._trained(federation, "original", initial, experiment.train)
+        self._revoke()
+        data = {
+            name: {**reply.registered, "retain": reply.registered["train"]}
+            for name, reply in federation.status().items()
+        }
+        outcomes: dict[ModelName, Outcome] = {}
+        states: dict[ModelName, State] = {"original": original}
+        if self.config.retrain:
+            states["retrained"], outcomes["retrained"] = self._trained(
+                federation, "retrained", initial, experiment.train
+            )
+        references = self._references(federation, initial, original_outcome)
+        outcomes["original"] = self._audited(federation, "original", original, original_outcome)
+        if "retrained" in states:
+            outcomes["retrained"] = self._audited(federation, "retrained", states["retrained"], outcomes["retrained"])
+        before = _figures(outcomes["original"])
+        past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds))
+        for name, campaign in self._campaigns().items():
+            states[name], outcomes[name] = self._campaign(federation, name, original, past, before, campaign)
+        baselines = run_baselines(
+            self.prepared,
+            experiment.seed,
+            on_progress=lambda finished, total: self.on_progress("baselines", finished, total),
+        )
+        return self._result(data, states, outcomes, references).model_copy(update={"baselines": baselines})
+
+    def _campaigns(self) -> dict[ModelName, CampaignConfig]:
+        chosen = self.config.experiment.campaign
+        if chosen.aggregation == "replace" and len(self.prepared.forget) > 1:
+            chosen = chosen.model_copy(update={"aggregation": "relay"})
+        return {"naive": chosen.model_copy(update={"aggregation": "naive"}), "unlearned": chosen}
+
+    def _trained(
+        self, federation: Federation, name: ModelName, initial: State, config: TrainConfig
+    ) -> tuple[State, Outcome]:
+        federation.meter = Meter()
+        done: Trained = train(
+            federation,
+            initial,
+            config,
+            self.prepared.card,
+            seed=derive_seed(self.config.experiment.seed, name) % 2**31,
+            folder=self._folder(name),
+            on_round=lambda record: self.on_progress(name, record.round + 1, config.rounds),
+        )
+        self.on_progress(name, config.rounds, config.rounds)
+        return done.state, Outcome(rounds=list(done.rounds), costs={"train": asdict(federation.meter)})
+
+    def _references(self, federation: Federation, initial: State, original: Outcome) -> Meter:
+        campaign = self.config.experiment.campaign
+        rounds = max(1, next(r.round for r in original.rounds if r.kept))
+        folder = self._folder("references")
+        stored = folder / "cost.json"
+        federation.meter = Meter()
+        train_references(
+            federation,
+            initial,
+            self.config.experiment.train,
+            count=campaign.references,
+            rounds=rounds,
+            seed=derive_seed(self.config.experiment.seed, "references") % 2**31,
+            folder=folder,
+            on_round=lambda k, n: self.on_progress("references", k * rounds + n + 1, campaign.references * rounds),
+        )
+        if stored.exists():
+            return Meter.of(Outcome.model_validate_json(stored.read_bytes()).costs["references"])
+        write_text(stored, Outcome(costs={"references": asdict(federation.meter)}).model_dump_json())
+        return federation.meter
+
+    def _audited(self, federation: Federation, name: ModelName, state: State, outcome: Outcome) -> Outcome:
+        file = self._folder(name) / "outcome.json"
+        if file.exists():
+            return Outcome.model_validate_json(file.read_bytes())
+        self.on_progress(f"audit {name}", 0, 1)
+        federation.meter = Meter()
+        figures = audit(federation, state, self.config.experiment.decision, self.config.experiment.seed)
+        outcome = outcome.model_copy(update={"figures": figures})
+        write_text(file, outcome.model_dump_json())
+        self.on_progress(f"audit {name}", 1, 1)
+        return outcome
+
+    def _campaign(
+        self,
+        federation: Federation,
+        name: ModelName,
+        parent: State,
+        past: Past,
+        before: FederationFigures,
+        campaign: CampaignConfig,
+    ) -> tuple[State, Outcome]:
+        folder = self._folder(name)
+        file = folder / "outcome.json"
+        if file.exists():
+            state, _ = load_checkpoint(folder / "best", self.prepared.card)
+            return state, Outcome.model_validate_json(file.read_bytes())
+        steps = campaign.retention_rounds + 2
+        seen = [0]
+
+        def on_round(_: Round) -> None:
+            seen[0] += 1
+            self.on_progress(name, seen[0], steps)
+
+        done = run_campaign(
+            federation,
+            parent,
+            self.config.experiment.model_copy(update={"campaign": campaign}),
+            journal=MemoryJournal(before=before),
+            folder=folder,
+            on_round=on_round,
+            past=past,
+        )
+        save_checkpoint(folder / "best", done.state, self.prepared.card)
+        outcome = Outcome(
+            rounds=list(done.rounds),
+            costs={"unlearn": asdict(done.unlearn_cost), "retain": asdict(done.retain_cost)},
+            figures=done.figures,
+        )
+        write_text(file, outcome.model_dump_json())
+        return done.state, outcome
+
+    def _result(
+        self,
+        data: dict[str, dict[str, int]],
+        states: Mapping[ModelName, State],
+        outcomes: Mapping[ModelName, Outcome],
+        references: Meter,
+    ) -> Result:
+        before = _figures(outcomes["original"])
+        distances = self._distances(states)
+        history: list[RoundRecord] = []
+        models, decisions = {}, {}
+        for name, state in states.items():
+            figures = _figures(outcomes[name])
+            digest = save_checkpoint(self.prepared.folder / "model" / name, state, self.prepared.card)
+            models[name] = model_result(figures, digest, distances.get(name))
+            verdict = decide(before, figures, self.config.experiment.decision)
+            decisions[name] = DecisionResult(outcome=verdict.outcome, reasons=list(verdict.reasons))
+            history += [round_record(name, record) for record in outcomes[name].rounds]
+        costs: dict[Phase, Cost] = {"train": Cost(**outcomes["original"].costs["train"])}  # type: ignore[arg-type]
+        if "retrained" in outcomes:
+            costs["retrain"] = Cost(**outcomes["retrained"].costs["train"])  # type: ignore[arg-type]
+        parts: tuple[Phase, ...] = ("unlearn", "retain")
+        for part in parts:
+            costs[part] = Cost(**outcomes["unlearned"].costs[part])  # type: ignore[arg-type]
+        costs["references"] = Cost(**asdict(references))
+        return Result(
+            config=self.config.model_dump(mode="json"),
+            seed=self.config.experiment.seed,
+            versions=versions(),
+            data=data,
+            models=models,
+            history=history,
+            cost=costs,
+            decision=decisions["unlearned"],
+            decisions=decisions,
+        )
+
+    def _distances(self, states: Mapping[ModelName, State]) -> dict[ModelName, float]:
+        """1 - cosine of logits on retain between each model and the retrained one; rows are only read here."""
+        if "retrained" not in states:
+            return {}
+        sites = [Site(self.prepared.site_folder(name)) for name in self.prepared.sites]
+        gold = [site.scores(states["retrained"], Subset.TRAIN) for site in sites]
+        result = {}
+        for name, state in states.items():
+            pairs = [
+                (found, aim)
+                for site, aim in zip(sites, gold, strict=True)
+                if aim and (found := site.scores(state, Subset.TRAIN))
+            ]
+            studies = [len(aim) for _, aim in pairs]
+            result[name] = float(np.average([logit_distance(a, b) for a, b in pairs], weights=studies))
+        return result
+
+    def _folder(self, name: str) -> Path:
+        folder = self.prepared.folder / "state" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _revoke(self) -> None:
+        for name, patients in self.prepared.forget.items():
+            Site(self.prepared.site_folder(name)).revoke(patients)
+
+    def _withdraw_revocations(self) -> None:
+        """A simulation that goes on begins before the revocations, as its first stage trains on everybody."""
+        for name in self.prepared.sites:
+            folder = SiteFolder(self.prepared.site_folder(name))
+            for path in (*folder.root.glob(f"{folder.simulated_ledger.name}*"), folder.tombstones):
+                path.unlink(missing_ok=True)
+        open_site.cache_clear()
+
+
+def _figures(outcome: Outcome) -> FederationFigures:
+    if outcome.figures is None:
+        raise ValueError("a stage without an audit")
+    return outcome.figures
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    names = ("fedforget", "flwr", "torch", "transformers", "scikit-learn", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,0 +1,211 @@
+"""From a manifest to site folders: checks, sites, splits, decoded images, and who will revoke."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.cohort.data_import import assign_sets, check_images
+from client.cohort.site_files import write_site
+from common.errors import CohortError, ConfigError, OutputError
+from common.learning.data.imaging.duplicates import patient_groups
+from common.learning.data.imaging.image_cache import ImageCache
+from common.learning.data.splits import Groups, choose_forget, partition
+from common.learning.data.tables.manifest import Manifest, read_manifest
+from common.learning.data.tables.mimic_cxr import read_mimic_cxr
+from common.learning.data.tables.patient_list import read_patient_list
+from common.learning.data.tokenizer import load_tokenizer
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Cohort, Split, Subset
+from simulations.run.settings import SimulationConfig
+from simulations.synthetic.federation import write_federation
+
+FOLDS_FILE, REPORTS_FOLDER = "folds.csv", "reports"
+"""In a folder of MIMIC-CXR; reports have a folder of their own where they do not lie beside the images."""
+
+Among = Callable[[Cohort, Groups], Cohort]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Sites on disk, and which patients will revoke at each."""
+
+    folder: Path
+    card: ModelCard
+    sites: tuple[str, ...]
+    forget: dict[str, tuple[str, ...]]
+    findings: str
+
+    def site_folder(self, name: str) -> Path:
+        """Folder of one site."""
+        return self.folder / "sites" / name
+
+
+def prepare(
+    config: SimulationConfig,
+    out: Path,
+    on_image: Callable[[int, int], None],
+    among: Among | None = None,
+    trained: frozenset[str] = frozenset(),
+) -> Prepared:
+    """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
+
+    `among` leaves patients out; it is told who belongs together. Those in `trained`, and those whom a file names to
+    be forgotten, are trained on, whatever set they would be in.
+
+    Raises:
+        InputError: the manifest, an image, the forget list or the folder.
+    """
+    require_writable(out)
+    manifest = _manifest(config, out)
+    experiment = config.experiment
+    cache_folder = out / "cache"
+    cache = ImageCache(cache_folder, experiment.data.image_size, experiment.data.cache_bytes)
+    duplicates = check_images(manifest, cache, on_image)
+    # Made-up radiographs resemble one another more than real ones do, and who is who is known by construction.
+    groups = patient_groups(manifest.cohort, duplicates) if config.manifest else {}
+    cohort = manifest.cohort if among is None else among(manifest.cohort, groups)
+    if config.sites != "natural":
+        cohort = partition(cohort, config.sites, experiment.seed, groups)
+    elif not all(s.site for s in cohort.studies):
+        raise CohortError(
+            "the manifest names no sites", where=str(manifest.source), remedy="add a column site, or use --sites N"
+        )
+    if len(cohort.sites) < 2:
+        raise CohortError("a federation needs two sites", where=str(manifest.source), remedy="use --sites 2 or more")
+    tokenizer = load_tokenizer(experiment.data.tokenizer, experiment.data.max_tokens)
+    card = ModelCard(
+        model=experiment.model, data=experiment.data, classes=cohort.classes, vocab_size=tokenizer.vocab_size
+    ).pinned()
+    per_site = {name: cohort.where(lambda s, name=name: s.site == name) for name in cohort.sites}  # type: ignore[misc]
+    splits = {
+        name: assign_sets(
+            part, manifest.split, experiment.data.split, experiment.seed, groups, known={}, revoked=()
+        ).split
+        for name, part in per_site.items()
+    }
+    if config.forget_shared:
+        shared = _shared(per_site)
+        splits = {name: _in_training(split, shared) for name, split in splits.items()}
+    forget = _forget(config, per_site, splits)
+    if isinstance(config.forget, str):
+        trained |= {patient for patients in forget.values() for patient in patients}
+    splits = {name: _in_training(split, trained) for name, split in splits.items()}
+    for name, part in per_site.items():
+        write_site(
+            out / "sites" / name,
+            part,
+            splits[name],
+            card,
+            name=name,
+            seed=experiment.seed,
+            device=experiment.device,
+            cache=cache_folder.resolve(),
+        )
+    return Prepared(out, card, cohort.sites, forget, duplicates.summary)
+
+
+def require_writable(out: Path) -> None:
+    """Make the folder.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as err:
+        raise OutputError(
+            f"cannot write here: {err.strerror}", where=str(out), remedy="choose another folder with --out"
+        ) from None
+
+
+def _manifest(config: SimulationConfig, out: Path) -> Manifest:
+    if config.manifest:
+        return _given(Path(config.manifest))
+    made = config.hospitals
+    path = out / "hospitals" / "manifest.csv"
+    if not path.exists():
+        path = write_federation(
+            out / "hospitals",
+            sites=made.sites,
+            patients=made.patients,
+            seed=config.experiment.seed,
+            image_size=made.image_size,
+        )
+    return read_manifest(path)
+
+
+def _given(path: Path) -> Manifest:
+    if not path.is_dir():
+        return read_manifest(path)
+    reports = path / REPORTS_FOLDER
+    return read_mimic_cxr(path, path / FOLDS_FILE, reports=reports if reports.is_dir() else None)
+
+
+def _forget(
+    config: SimulationConfig, cohorts: dict[str, Cohort], splits: dict[str, Split]
+) -> dict[str, tuple[str, ...]]:
+    """Who revokes at each site. A patient known at several sites revokes at all of them."""
+    if isinstance(config.forget, str):
+        return listed_patients(Path(config.forget), cohorts)
+    sites = config.forget_sites or (sorted(cohorts)[0],)
+    unknown = sorted(set(sites) - set(cohorts))
+    if unknown:
+        raise ConfigError(
+            f"no site {unknown[0]!r}", where="forget_sites", remedy=f"use one of {', '.join(sorted(cohorts))}"
+        )
+    trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
+    total = round(config.forget * trained) if config.forget < 1 else int(config.forget)
+    counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
+    if not min(counts):
+        raise CohortError(f"{total} patients cannot revoke at {len(sites)} sites", remedy="raise --forget")
+    shared = _shared(cohorts) if config.forget_shared else frozenset()
+    chosen = set(shared)
+    for name, count in zip(sites, counts, strict=True):
+        alone = cohorts[name].where(lambda s: s.patient not in shared)
+        more = count - (len(cohorts[name].patients) - len(alone.patients))
+        if more > 0:
+            chosen |= {*choose_forget(alone, splits[name], more, config.experiment.seed)}
+    everywhere = {name: tuple(p for p in part.patients if p in chosen) for name, part in cohorts.items()}
+    return {name: patients for name, patients in everywhere.items() if patients}
+
+
+def _shared(cohorts: dict[str, Cohort]) -> frozenset[str]:
+    """Patients known at several sites.
+
+    Raises:
+        CohortError: there is none.
+    """
+    known = Counter(p for part in cohorts.values() for p in part.patients)
+    shared = frozenset(p for p, sites in known.items() if sites > 1)
+    if not shared:
+        raise CohortError("no patient is known at several sites", where="forget_shared", remedy="leave it out")
+    return shared
+
+
+def _in_training(split: Split, patients: frozenset[str]) -> Split:
+    return Split({p: Subset.TRAIN if p in patients else subset for p, subset in split.subset_of.items()})
+
+
+def listed_patients(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[str, ...]]:
+    """Those whom a file names, by site.
+
+    Raises:
+        ManifestError: the file cannot be read.
+        CohortError: one of them is at no site.
+    """
+    wanted = read_patient_list(path)
+    known = {p for part in cohorts.values() for p in part.patients}
+    unknown = sum(p not in known for p in wanted)
+    if unknown:
+        raise CohortError(
+            f"{unknown} of {len(wanted)} patients are in no site", where=str(path), remedy="correct the forget list"
+        )
+    listed = frozenset(wanted)
+    found = {name: tuple(p for p in part.patients if p in listed) for name, part in cohorts.items()}
+    return {name: patients for name, patients in found.items() if patients}

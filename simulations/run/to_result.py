@@ -1,0 +1,115 @@
+"""From the evaluator's figures to the schema of `result.json`."""
+
+from __future__ import annotations
+
+from common.learning.evaluation.figures import Branch, FederationFigures, Membership, Utility
+from common.learning.evaluation.merge import interval
+from common.learning.evaluation.metrics import accuracy, macro_auc, macro_f1, mean_loss
+from server.rounds.training import Round
+from simulations.result import (
+    BranchMetrics,
+    BranchMia,
+    GroupMetrics,
+    GroupName,
+    Histogram,
+    Missing,
+    ModelName,
+    ModelResult,
+    RoundRecord,
+)
+
+GROUPS: tuple[GroupName, ...] = ("forget", "retain", "never_seen", "test")
+BRANCHES: tuple[Branch, ...] = ("image", "text", "fused")
+
+
+def model_result(figures: FederationFigures, digest: str, distance: float | None) -> ModelResult:
+    """All figures of one model; a null keeps its reason in `missing`."""
+    branches = {b: BranchMetrics(groups={g: group_metrics(figures.groups[g][b]) for g in GROUPS}) for b in BRANCHES}
+    fused = branches["fused"].groups
+    missing = [
+        Missing(path=f"mia.{b}.{name}", reason=reason)
+        for b in BRANCHES
+        for name, reason in figures.membership[b].missing.items()
+    ]
+    if distance is None:
+        missing.append(Missing(path="distance_to_retrained", reason="no retrained model"))
+    missing += [
+        Missing(path=f"branches.{b}.groups.{g}.{field}", reason=_why(branches[b].groups[g], field))
+        for b in BRANCHES
+        for g in GROUPS
+        for field in ("auc", "f1", "accuracy", "ce_mean", "ce_median")
+        if getattr(branches[b].groups[g], field) is None
+    ]
+    return ModelResult(
+        forget=fused["forget"],
+        retain=fused["retain"],
+        never_seen=fused["never_seen"],
+        test=fused["test"],
+        branches=branches,
+        mia={b: branch_mia(figures.membership[b]) for b in BRANCHES},
+        mia_by_site={
+            site: {b: branch_mia(found[b]) for b in BRANCHES} for site, found in figures.membership_by_site.items()
+        },
+        loss_histograms={
+            b: {
+                g: Histogram(edges=list(h.edges), counts=list(h.counts))
+                for g in GROUPS
+                if (h := figures.groups[g][b].losses).counts
+            }
+            for b in BRANCHES
+        },
+        test_auc_by_site={site: macro_auc(found) for site, found in figures.test_by_site.items()},
+        distance_to_retrained=distance,
+        missing=missing,
+        digest=digest,
+    )
+
+
+def _why(group: GroupMetrics, field: str) -> str:
+    if not group.patients:
+        return "no patients"
+    if field == "auc":
+        return "no site has two classes in this group"
+    return "too few patients at each site for the bins to say where the median lies"
+
+
+def group_metrics(found: Utility) -> GroupMetrics:
+    """Utility of one group on one branch."""
+    return GroupMetrics(
+        auc=macro_auc(found),
+        f1=macro_f1(found),
+        accuracy=accuracy(found),
+        ce_mean=mean_loss(found),
+        ce_median=found.loss_median,
+        patients=found.patients,
+    )
+
+
+def branch_mia(found: Membership) -> BranchMia:
+    """Membership on one branch with its intervals."""
+    return BranchMia(
+        auc=found.auc,
+        ci90=interval(found, 0.90),
+        ci95=interval(found, 0.95),
+        ks=found.ks,
+        ks_p=found.ks_p,
+        rmia_auc=found.rmia_auc,
+        svc=found.svc,
+        tpr_at_1pct_fpr=found.tpr_at_1pct_fpr,
+    )
+
+
+def round_record(model: ModelName, record: Round) -> RoundRecord:
+    """One line of the history."""
+    seen = {} if record.selection is None else record.selection.membership
+    return RoundRecord(
+        model=model,
+        phase=record.phase,  # type: ignore[arg-type]  # pydantic checks it
+        round=record.round,
+        train_loss=record.train_loss,
+        validation_auc=record.validation_auc,
+        validation_ce=record.validation_loss,
+        calibration_auc={b: m.auc for b, m in seen.items() if m.forget_patients},
+        seconds=record.seconds,
+        kept=record.kept,
+    )

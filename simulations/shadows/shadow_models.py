@@ -1,0 +1,280 @@
+"""Shadow models: what attackers train who want to tell members by more than the loss of one model.
+
+Each is a federation like the one under attack, trained in the same way on a random half of the patients. From each one
+the scores of all patients are kept, the weights are not: a file a shadow, which LiRA, U-LiRA and the forgetting
+epsilon share. `shadow_pool.py` reads them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.app import open_site
+from client.cohort.site import Site
+from client.cohort.site_files import read_site, write_site
+from common.errors import ConfigError
+from common.learning.config import ExperimentConfig
+from common.learning.data.splits import choose_forget
+from common.learning.data.tensors import StudyTensors
+from common.learning.device import derive_seed, pick_device
+from common.learning.evaluation.matching import patient_means
+from common.learning.model.checkpoint import ModelCard
+from common.learning.records import Split, Subset
+from common.learning.training import score
+from server.campaign.campaign import audit, run_campaign
+from server.rounds.downlink import Downlink
+from server.rounds.federation import Federation, connect
+from server.rounds.journal import MemoryJournal
+from server.rounds.training import train
+from server.rounds.unlearning.base import Past
+from server.rounds.unlearning.methods import campaign_method
+from simulations.run.engine import run_on
+from simulations.run.experiment import OnProgress
+from simulations.run.main_job import claim
+from simulations.run.prepare import Prepared, prepare
+from simulations.run.settings import SimulationConfig, with_method
+from simulations.shadows.shadow_pool import TRAINED, ShadowFile, read_shadow, shadow_path, write_shadow
+
+Patients = dict[str, tuple[str, ...]]
+"""Of each site."""
+_POOLED = (Subset.TRAIN, Subset.AUDIT)
+"""Sets of the federation under attack whose patients the shadows share out; the others are as they are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which shadows to train.
+
+    Attributes:
+        count: how many there are in all, an even number: each patient is in half of them.
+        methods: unlearning methods to run on each, for U-LiRA.
+        share: of these, `(0, 1)` is all, `(1, 3)` every third from the second: for several processes or machines.
+    """
+
+    count: int
+    methods: tuple[str, ...]
+    share: tuple[int, int] = (0, 1)
+
+    def numbers(self) -> range:
+        """Of the shadows to train here.
+
+        Raises:
+            ConfigError: the number is odd, a method is unknown, or there is no such share.
+        """
+        first, of = self.share
+        if self.count < 2 or self.count % 2:
+            raise ConfigError(f"{self.count} shadows", where="--count", remedy="use an even number, 2 or more")
+        if not 0 <= first < of:
+            raise ConfigError(f"share {first + 1} of {of}", where="--share", remedy="use 1/2, 2/2 and so on")
+        for name in self.methods:
+            campaign_method(name)
+        return range(first, self.count, of)
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """`2/3`, the second of three shares, as `(1, 3)`.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    first, _, of = text.partition("/")
+    if not (first.isdigit() and of.isdigit()):
+        raise ConfigError(f"{text!r} is no share", where="--share", remedy="use 1/2, 2/2 and so on")
+    return int(first) - 1, int(of)
+
+
+def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress: OnProgress) -> None:
+    """Train what `out/shadows` does not hold yet; stopped at any point, the same call goes on.
+
+    The same config and number give the same scores, whoever trains them and in whatever order.
+
+    Raises:
+        InputError: settings, data or folder.
+    """
+    numbers = order.numbers()
+    claim(config, out, resume=True)
+    prepared = prepare(config, out, lambda done, total: on_progress("images", done, total))
+    pools = {name: _pool(prepared, name) for name in prepared.sites}
+    for done, number in enumerate(numbers):
+        on_progress("shadows", done, len(numbers))
+        path = shadow_path(out, number)
+        found = read_shadow(path) if path.exists() else None
+        missing = [m for m in (TRAINED, *order.methods) if found is None or m not in found.confidence]
+        if missing:
+            write_shadow(path, _Shadow(config, prepared, pools, number, on_progress).run(order.methods, found))
+    on_progress("shadows", len(numbers), len(numbers))
+
+
+def halves(pool: Sequence[str], number: int, seed: int) -> frozenset[str]:
+    """Who is in shadow `number`: a random half, and in the next (odd) number the other half."""
+    order = np.random.default_rng(derive_seed(seed, "shadow", number // 2)).permutation(len(pool))
+    half = order[: len(pool) // 2] if number % 2 == 0 else order[len(pool) // 2 :]
+    return frozenset(pool[at] for at in half)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shadow:
+    config: SimulationConfig
+    prepared: Prepared
+    pools: Patients
+    number: int
+    on_progress: OnProgress
+
+    def run(self, methods: Collection[str], known: ShadowFile | None) -> ShadowFile:
+        """Train it, score it, unlearn by each method, score that; its weights are deleted."""
+        results: list[ShadowFile] = []
+        members, forget = self._write_sites()
+
+        def main(grid: Grid) -> None:
+            federation = connect(grid, len(self.prepared.sites))
+            results.append(self._scores(federation, members, forget, methods, known))
+
+        open_site.cache_clear()
+        run_on("inprocess", main, sites_folder=self._folder / "sites", sites=len(self.prepared.sites))
+        open_site.cache_clear()
+        shutil.rmtree(self._folder)
+        return results[0]
+
+    @property
+    def _folder(self) -> Path:
+        return self.prepared.folder / "work" / f"{self.number:03d}"
+
+    @property
+    def _seed(self) -> int:
+        return derive_seed(self.config.experiment.seed, "shadow", self.number) % 2**31
+
+    def _write_sites(self) -> tuple[Patients, Patients]:
+        """Folders of the shadow's sites; who is trained on at each, and who of these revokes."""
+        members: Patients = {}
+        forget: Patients = {}
+        forgetting = self.config.forget_sites or (self.prepared.sites[0],)
+        for name in self.prepared.sites:
+            file, pool = read_site(self.prepared.site_folder(name)), self.pools[name]
+            inside = halves(pool, self.number, derive_seed(self.config.experiment.seed, name))
+            sets = {p: Subset.TRAIN if p in inside else Subset.AUDIT for p in pool}
+            split = Split({**file.subsets, **sets})
+            members[name] = tuple(sorted(inside))
+            if name in forgetting:
+                forget[name] = choose_forget(file.cohort, split, self._forgotten(len(inside), forgetting), self._seed)
+            # A folder that a killed run left may hold revocations.
+            shutil.rmtree(self._folder / "sites" / name, ignore_errors=True)
+            write_site(
+                self._folder / "sites" / name, file.cohort, split, self.prepared.card,
+                name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
+            )  # fmt: skip
+        return members, forget
+
+    def _forgotten(self, trained: int, forgetting: Collection[str]) -> int:
+        """As many at a site as there, in proportion to the half that is trained on."""
+        wanted = self.config.forget
+        if isinstance(wanted, str):
+            raise ConfigError("shadows forget patients of their own", where="forget", remedy="give a number or a share")
+        total = round(wanted * trained * len(self.prepared.sites)) if wanted < 1 else int(wanted)
+        return max(1, min(total // len(forgetting), trained - 1))
+
+    def _scores(
+        self,
+        federation: Federation,
+        members: Patients,
+        forget: Patients,
+        methods: Collection[str],
+        known: ShadowFile | None,
+    ) -> ShadowFile:
+        experiment = self._experiment()
+        federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
+        initial = self.prepared.card.build(self._seed).state_dict()
+        done = train(
+            federation,
+            initial,
+            experiment.train,
+            self.prepared.card,
+            seed=self._seed,
+            folder=self._folder / "train",
+            on_round=lambda record: self._told(record.round + 1),
+        )
+        self._told(experiment.train.rounds)
+        tensors = pooled_tensors(self.prepared, self.pools)
+        confidence = {} if known is None else dict(known.confidence)
+        confidence[TRAINED] = pooled_confidence(self.prepared.card, tensors, done.state, experiment.device)
+        wanted = [name for name in methods if name not in confidence]
+        if wanted:
+            for name, patients in forget.items():
+                Site(self._folder / "sites" / name).revoke(patients)
+            before = audit(federation, done.state, experiment.decision, experiment.seed)
+        for name in wanted:
+            after = run_campaign(
+                federation,
+                done.state,
+                self._with_method(name, len(forget)),
+                journal=MemoryJournal(before=before),
+                folder=self._folder / name,
+                on_round=lambda _: None,
+                past=Past(self.prepared.card, initial, done.rounds),
+            )
+            confidence[name] = pooled_confidence(self.prepared.card, tensors, after.state, experiment.device)
+        rows = [(site, patient) for site in self.prepared.sites for patient in self.pools[site]]
+        return ShadowFile(
+            sites=tuple(site for site, _ in rows),
+            patients=tuple(patient for _, patient in rows),
+            members=_marked(rows, members),
+            forgotten=_marked(rows, forget),
+            confidence=confidence,
+        )
+
+    def _told(self, rounds: int) -> None:
+        self.on_progress(f"shadow {self.number}", rounds, self.config.experiment.train.rounds)
+
+    def _experiment(self) -> ExperimentConfig:
+        experiment = self.config.experiment
+        decision = experiment.decision.model_copy(update={"bootstrap": 50})  # nobody decides on a shadow
+        kept = experiment.train.model_copy(update={"keep_norms": True})
+        return experiment.model_copy(update={"decision": decision, "train": kept, "seed": self._seed})
+
+    def _with_method(self, name: str, forgetting: int) -> ExperimentConfig:
+        """The shadow's settings with the method's preset over them."""
+        own = name == self.config.experiment.unlearn.method
+        chosen = (self.config if own else with_method(self.config, name)).experiment
+        campaign = chosen.campaign
+        if campaign.aggregation == "replace" and forgetting > 1:
+            campaign = campaign.model_copy(update={"aggregation": "relay"})
+        return self._experiment().model_copy(update={"unlearn": chosen.unlearn, "campaign": campaign})
+
+
+def _pool(prepared: Prepared, site: str) -> tuple[str, ...]:
+    file = read_site(prepared.site_folder(site))
+    there = frozenset(file.cohort.patients)
+    return tuple(sorted(p for p, subset in file.subsets.items() if subset in _POOLED and p in there))
+
+
+def _marked(rows: Iterable[tuple[str, str]], chosen: Mapping[str, Collection[str]]) -> NDArray[np.bool_]:
+    sets = {site: frozenset(patients) for site, patients in chosen.items()}
+    return np.array([patient in sets.get(site, ()) for site, patient in rows])
+
+
+def pooled_tensors(prepared: Prepared, pools: Mapping[str, Sequence[str]]) -> list[StudyTensors]:
+    """Studies of the patients of each site, in the order of their ids."""
+    found = []
+    for name in sorted(pools):
+        site = Site(prepared.site_folder(name))
+        rank = {patient: at for at, patient in enumerate(pools[name])}
+        studies = sorted(site.cohort.of(pools[name]).studies, key=lambda study: rank[study.patient])
+        found.append(StudyTensors(tuple(studies), site.cache, site.tokenizer))
+    return found
+
+
+def pooled_confidence(
+    card: ModelCard, tensors: Sequence[StudyTensors], state: Mapping[str, Tensor], device: str
+) -> NDArray[np.float64]:
+    """Mean logit-scaled confidence of each patient on each branch, `[3, n]`, site after site."""
+    model = card.build().to(pick_device(device))
+    model.load_state_dict(dict(state))
+    scores = [score(model, studies) for studies in tensors]
+    return np.concatenate([patient_means(found.margin, found.patients) for found in scores], axis=1)

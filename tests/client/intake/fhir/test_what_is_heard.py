@@ -1,0 +1,271 @@
+"""What patients say by FHIR is heard, in whatever form, by whatever name of theirs, and in whatever order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from consent_forms import Form, forms, given
+from hypothesis import HealthCheck, settings
+from hypothesis import given as examples
+from hypothesis import strategies as st
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from client.cli import app
+from client.intake.fhir.intake import Intake, OtherPatientError
+from client.intake.fhir.patients import PatientMap, PatientMapFile
+from client.intake.fhir.resources import UnusableResourceError, read_revoke_request
+from client.intake.fhir.store.silence import count_silent
+from client.revocations.revocation import State
+from common.platform.sql import transaction
+
+Make = Callable[..., Intake]
+LATER = "2026-11-01T20:00:00Z"
+OTHER_SERVER = "https://other.example/fhir/Patient/1"
+SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
+
+
+@pytest.fixture
+def intake(make_intake: Make, tmp_path: Path) -> Intake:
+    return make_intake(tmp_path / "site")
+
+
+def states(intake: Intake, patient: str = "p-1") -> list[State]:
+    return [found.state for found in intake.ledger.of_patient(patient)]
+
+
+def revoke(intake: Intake, consent: str, patient: str = "p-1") -> Any:
+    values = {"consent": f"Consent/{consent}", "patient": f"Patient/{patient}"}
+    parameters = [{"name": name, "valueReference": {"reference": value}} for name, value in values.items()]
+    return intake.revoke(read_revoke_request({"resourceType": "Parameters", "parameter": parameters}))
+
+
+@pytest.mark.parametrize("scope", ["patient-privacy", "treatment", "adr"])
+@pytest.mark.parametrize("status", ["active", "inactive", "entered-in-error"])
+def test_a_request_to_revoke_stops_use_whatever_the_consent_is_about(
+    intake: Intake, ehr: Any, scope: str, status: str
+) -> None:
+    about = {"scope": {"coding": [{"system": SCOPES, "code": scope}]}, "provision": {"type": "permit"}}
+    intake.take(ehr.write({**ehr.consent("c-0", "p-1"), "dateTime": "2026-01-01"}))
+    intake.take(ehr.write({**ehr.consent("c-1", "p-1", status), **about}))
+    first = revoke(intake, "c-1")
+    assert intake.ledger.is_stopped("p-1")
+    assert states(intake) == [State.ON_HOLD]
+    assert revoke(intake, "c-1").receipt == first.receipt
+    newer = {**ehr.consent("c-1", "p-1"), **about, "id": "c-2", "dateTime": "2026-10-01"}
+    intake.take(ehr.write(newer))
+    again = {**ehr.write({**ehr.consent("c-1", "p-1"), **about}), "meta": {"versionId": "9", "lastUpdated": LATER}}
+    intake.take(again)
+    assert intake.ledger.is_stopped("p-1")
+
+
+@pytest.mark.parametrize("policy", ["8", "22"])
+def test_a_request_to_revoke_one_of_a_patients_research_consents_stops_use(
+    intake: Intake, ehr: Any, policy: str
+) -> None:
+    system = "urn:oid:2.16.840.1.113883.3.1937.777.24.5.3"
+    code = [{"coding": [{"system": system, "code": f"{system.removeprefix('urn:oid:')}.{policy}"}]}]
+    intake.take(ehr.write({**ehr.consent("c-1", "p-1"), "provision": {"type": "permit", "code": code}}))
+    revoke(intake, "c-1")
+    assert states(intake) == [State.PENDING if policy == "8" else State.ON_HOLD]
+
+
+def test_a_request_to_revoke_what_is_not_known_here_is_a_revocation(intake: Intake) -> None:
+    revoke(intake, "never-seen")
+    assert states(intake) == [State.PENDING]
+
+
+def test_a_request_to_revoke_names_the_patient_by_any_of_their_names(make_intake: Make, tmp_path: Path) -> None:
+    intake = make_intake(tmp_path / "site", PatientMap({"urn:mrn|M2": "p-2"}, {"p-2": ("urn:mrn|M2",)}))
+    (consent,) = given("reference-and-identifier")
+    intake.take({**consent, "policy": [{"uri": "urn:a:b"}], "provision": {"type": "permit"}})
+    subject = {"reference": "Patient/9b4a702d", "identifier": {"system": "urn:mrn", "value": "M2"}}
+    for patient in (subject, {"identifier": subject["identifier"]}):
+        parameters = [
+            {"name": "consent", "valueReference": {"reference": f"Consent/{consent['id']}"}},
+            {"name": "patient", "valueReference": patient},
+        ]
+        intake.revoke(read_revoke_request({"resourceType": "Parameters", "parameter": parameters}))
+    assert states(intake, "p-2") == [State.PENDING]
+    with pytest.raises(OtherPatientError):
+        revoke(intake, consent["id"], "p-3")
+
+
+@pytest.mark.parametrize(
+    ("status", "scope", "expected"),
+    [
+        ("inactive", "research", State.PENDING),
+        ("rejected", "research", State.PENDING),
+        ("inactive", "patient-privacy", State.ON_HOLD),
+        ("rejected", "patient-privacy", State.ON_HOLD),
+    ],
+)
+def test_a_consent_that_was_active_and_ends_stops_use(
+    intake: Intake, ehr: Any, status: str, scope: str, expected: State
+) -> None:
+    about = {"scope": {"coding": [{"system": SCOPES, "code": scope}]}, "provision": {"type": "permit"}}
+    intake.take(ehr.write({**ehr.consent("c-1", "p-1"), **about}))
+    assert not intake.ledger.is_stopped("p-1")
+    intake.take(ehr.write({**ehr.consent("c-1", "p-1", status), **about}))
+    assert states(intake) == [expected]
+
+
+MRN = {"system": "urn:mrn", "value": "M2"}
+
+
+@pytest.mark.parametrize(
+    "patient",
+    [
+        {"reference": "Patient/9b4a702d", "identifier": MRN},
+        {"reference": "urn:uuid:7d6e0000-0000-4000-8000-000000000001", "identifier": MRN},
+        {"reference": OTHER_SERVER, "identifier": MRN},
+        {"reference": "#p", "identifier": MRN},
+        {"reference": "#p"},
+        {"identifier": MRN},
+    ],
+)
+@pytest.mark.parametrize("way", ["take", "notice"])
+def test_a_patient_is_found_by_the_identifier_beside_a_reference(
+    make_intake: Make, tmp_path: Path, patient: Any, way: str
+) -> None:
+    intake = make_intake(tmp_path / "site", PatientMap({"urn:mrn|M2": "p-2"}, {"p-2": ("urn:mrn|M2",)}))
+    (consent,) = given("reference-and-identifier")
+    contained = [{"resourceType": "Patient", "id": "p", "identifier": [{"system": "urn:x", "value": "1"}, MRN]}]
+    resource = {**consent, "patient": patient, "contained": contained}
+    intake.take(resource) if way == "take" else intake.notice([resource])
+    assert states(intake, "p-2") == [State.PENDING]
+
+
+def test_without_a_map_whichever_name_is_in_the_cohort_counts(intake: Intake) -> None:
+    (consent,) = given("reference-and-identifier")
+    intake.take(
+        {**consent, "patient": {"reference": "Patient/x-1", "identifier": {"system": "urn:mrn", "value": "p-3"}}}
+    )
+    assert states(intake, "p-3") == [State.PENDING]
+    intake.take({**consent, "id": "b", "patient": {"reference": "Patient/p-4", "identifier": MRN}})
+    assert states(intake, "p-4") == [State.PENDING]
+
+
+def test_an_identifier_that_looks_like_a_patients_is_not_lost_behind_a_reference_that_nobody_knows(
+    intake: Intake,
+) -> None:
+    (consent,) = given("reference-and-identifier")
+    intake.take({**consent, "patient": {"reference": "Patient/x-1", "identifier": {"value": "P-3"}}})
+    assert intake.ledger.is_stopped("p-3")
+
+
+def test_two_patients_in_one_consent_are_refused_to_a_sender_and_both_on_hold_when_pulled(intake: Intake) -> None:
+    (consent,) = given("reference-and-identifier")
+    both = {"reference": "Patient/p-4", "identifier": {"system": "urn:mrn", "value": "p-5"}}
+    with pytest.raises(UnusableResourceError, match="two patients") as refused:
+        intake.take({**consent, "patient": both})
+    assert "p-4" not in str(refused.value)
+    assert states(intake, "p-4") == states(intake, "p-5") == []
+    intake.notice([{**consent, "patient": both}])
+    assert states(intake, "p-4") == states(intake, "p-5") == [State.ON_HOLD]
+    treatment = {"coding": [{"system": SCOPES, "code": "treatment"}]}
+    both = {"reference": "Patient/p-6", "identifier": {"system": "urn:mrn", "value": "p-7"}}
+    intake.notice([{**consent, "id": "t", "patient": both, "scope": treatment, "policy": [{"uri": "urn:a:b"}]}])
+    assert states(intake, "p-6") == states(intake, "p-7") == []
+
+
+def test_a_withdrawal_waits_for_a_map_that_names_any_of_the_patients_names(make_intake: Make, tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text("fhir_patient,patient_id\nf-9,p-9\n")
+    intake = replace(make_intake(tmp_path / "site"), patients=PatientMapFile(path).now)
+    (consent,) = given("reference-and-identifier")
+    kept = intake.take(consent)
+    assert intake.store.tally().unmapped == 1
+    path.write_text("fhir_patient,patient_id\nf-9,p-9\nurn:mrn|M2,p-2\n")
+    assert intake.settle() == 1
+    assert intake.ledger.of_patient("p-2")[0].receipt == kept.receipt
+    assert (intake.store.tally().unmapped, intake.settle()) == (0, 0)
+    intake.take({**consent, "id": "b", "patient": {"identifier": MRN}, "status": "draft"})
+    assert states(intake, "p-2") == [State.PENDING]
+
+
+def test_an_unreadable_consent_about_another_matter_is_taken_and_holds_nobody(intake: Intake) -> None:
+    withdrawal, other = given("withdrawal-and-unreadable-other")
+    intake.take({**other, "patient": {"reference": "Patient/p-2"}})
+    assert states(intake, "p-2") == []
+    with pytest.raises(UnusableResourceError, match="cannot be read"):
+        intake.take({**other, "scope": withdrawal["scope"]})
+    intake.notice([withdrawal, other])
+    assert states(intake) == [State.PENDING]
+
+
+def test_status_and_log_count_consents_that_say_nothing_by_what_they_are_about(
+    intake: Intake, ehr: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fedforget.fhir")
+    treatment = {"scope": {"coding": [{"system": SCOPES, "code": "treatment"}]}, "provision": {"type": "permit"}}
+    for number in (1, 2):
+        intake.take(ehr.write({**ehr.consent(f"t-{number}", f"p-{number}"), **treatment}))
+    intake.take(ehr.write(ehr.consent("d-1", "p-1", "draft")))
+    intake.take(ehr.write(ehr.consent("r-1", "p-1")))
+    expected = {"about treatment or another matter": 2, "a draft or a proposal": 1}
+    assert count_silent(intake.store.engine) == expected
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines.count("consents that say nothing of this use: 1 about treatment or another matter") == 2
+    assert not any("p-1" in line or "t-1" in line for line in lines)
+    folder = intake.ledger.folder
+    folder.settings_file.write_text(
+        f'name = "north"\ngateway = "a:1"\ncoordination = "a:2"\nca_fingerprint = "{"0" * 64}"\n'
+    )
+    folder.fhir_jwks.parent.mkdir(exist_ok=True)
+    folder.fhir_jwks.write_text("{}")
+    for more in ([], ["--json"]):
+        shown = CliRunner().invoke(app, ["fhir", "status", "--dir", str(folder.root), *more])
+        assert shown.exit_code == 0, shown.output
+        assert "about treatment or another matter" in shown.output
+    assert json.loads(shown.stdout)["silent"] == expected
+
+
+def test_what_an_earlier_version_kept_less_of_is_read_again_when_it_comes_again(intake: Intake) -> None:
+    (consent,) = given("r5-policy-basis-url")
+    consent = {**consent, "meta": {"versionId": "1", "lastUpdated": "2025-02-01T10:00:00Z"}}
+    shorter = {**consent, "policyBasis": {"url": None}}
+    kept = intake.notice([consent])
+    with transaction(intake.store.engine) as session:
+        session.execute(text("update consents set document = :document"), {"document": json.dumps(shorter)})
+        session.execute(text("update consent_decisions set answer = 'permit'"))
+    assert intake.notice([consent]) == tuple(replace(one, is_new=False) for one in kept)
+    assert intake.store.tally().deny == 1
+
+
+DATED = [form for form in forms() if not form.purpose]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(one=st.sampled_from(DATED), other=st.sampled_from(DATED), shuffle=st.randoms(use_true_random=False))
+def test_pushed_one_by_one_in_any_order_or_pulled_at_once_the_answer_is_the_same(
+    make_intake: Make, one: Form, other: Form, shuffle: Any
+) -> None:
+    consents = [
+        {**consent, "id": f"c-{number}-{index}", "meta": {"versionId": "1", "lastUpdated": "2026-10-01T10:00:00Z"}}
+        for number, form in enumerate((one, other))
+        for index, consent in enumerate(form.consents)
+    ]
+    consents = [{**c, ("subject" if "subject" in c else "patient"): {"reference": "Patient/p-1"}} for c in consents]
+    found = []
+    for _ in range(2):
+        folder = Path(tempfile.mkdtemp())
+        pulled, pushed = make_intake(folder / "pulled"), make_intake(folder / "pushed")
+        pulled.notice(consents)
+        shuffle.shuffle(consents)
+        for consent in consents:
+            pushed.notice([consent])
+        found += [(i.store.tally().permit, i.store.tally().deny, i.store.tally().unknown) for i in (pulled, pushed)]
+        assert pushed.ledger.is_stopped("p-1") or not pulled.ledger.is_stopped("p-1")
+        pulled.ledger.engine.dispose()
+        pushed.ledger.engine.dispose()
+        shutil.rmtree(folder)
+    assert len({*found}) == 1

@@ -1,0 +1,108 @@
+"""The coordinator's loop brings Flower's register in line with its own, whatever Flower has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from common.platform.sql import transaction
+from common.protocol.bundle import Bundle, installed_bundle
+from server.campaign.context import House, open_house
+from server.membership.enrolment import revoke
+from server.runtime.control import Node, RunStatus
+from server.runtime.coordinator import COMPARE_EVERY, Coordinator
+from server.settings import ServerFolder
+
+
+@dataclass
+class Register:
+    """The nodes of a SuperLink; its other calls are for the tests with a real one."""
+
+    known: dict[int, str] = field(default_factory=dict)
+    given: int = 2**63
+    """Flower's ids fill 64 bits without a sign."""
+
+    def nodes(self) -> list[Node]:
+        return [Node(node, name, "registered") for node, name in self.known.items()]
+
+    def register_node(self, openssh_public_key: bytes, name: str) -> int:
+        assert openssh_public_key
+        self.given += 1
+        self.known[self.given] = name
+        return self.given
+
+    def unregister_node(self, node: int) -> None:
+        del self.known[node]
+
+    def start(self, bundle: Bundle, config: Mapping[str, object], series: int | None) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def status(self, run: int) -> RunStatus:
+        raise NotImplementedError
+
+    def stop(self, run: int) -> bool:
+        raise NotImplementedError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def house(tmp_path: Path, coordinator: ServerFolder, enrol: Callable[[Path, str], Path]):
+    (tmp_path / "site.json").write_text("{}")
+    for name in ("north", "south"):
+        enrol(tmp_path, name)
+    found = open_house(coordinator.root, Clock())
+    yield found
+    found.engine.dispose()
+
+
+def nodes(register: Register) -> list[str]:
+    return sorted(name.rpartition("-")[0] for name in register.known.values())
+
+
+def test_the_nodes_of_all_hospitals_are_let_in_once(house: House) -> None:
+    register = Register()
+    loop = Coordinator(house, register, installed_bundle())
+    loop.tick()
+    loop.tick()
+    assert nodes(register) == ["north", "south"]
+    assert len(register.known) == 2
+
+
+def test_nodes_that_superlink_has_lost_are_let_in_again_without_anybody_asking(house: House) -> None:
+    register = Register()
+    loop = Coordinator(house, register, installed_bundle())
+    loop.tick()
+    register.known.clear()
+    loop.tick()
+    assert not register.known, "it is not asked at every look"
+    house.store.clock.now += COMPARE_EVERY + timedelta(seconds=1)
+    loop.tick()
+    assert nodes(register) == ["north", "south"]
+    assert all(site.node is not None for site in house.sites())
+
+
+def test_a_coordinator_that_starts_anew_shuts_out_whom_its_register_does_not_name(house: House) -> None:
+    register = Register({7: "stranger-0000"})
+    Coordinator(house, register, installed_bundle()).tick()
+    assert nodes(register) == ["north", "south"]
+
+
+def test_a_revoked_hospital_is_shut_out_at_the_next_look(house: House) -> None:
+    register = Register()
+    loop = Coordinator(house, register, installed_bundle())
+    loop.tick()
+    with transaction(house.engine) as session:
+        revoke(session, "south", "left", house.store.clock())
+    loop.tick()
+    assert nodes(register) == ["north"]
