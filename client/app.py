@@ -73,6 +73,7 @@ def folder_of(context: Context) -> Path:
     if not root:
         raise RefusedError(f"none of {FOLDER_VARIABLE}, node config site-dir and {SITES_VARIABLE} is set")
     folders = sorted(path.parent for path in Path(root).glob("*/site.json"))
+
     return folders[int(context.node_config["partition-id"])]
 
 
@@ -87,17 +88,22 @@ def _answer(message: Message, context: Context, handle: Handler) -> Message:
     kind = message.metadata.message_type
     trust: Trust | None = None
     instruction: Instruction | None = None
+
     try:
-        folder, records = folder_of(context), message.content
+        folder = folder_of(context)
+        records = message.content
+
         if trust := trust_of(folder):
             instruction = trust.read(records)
             trust.admit(instruction, records, kind, datetime.now(UTC))
             clientapp.note_expiry(instruction.end)
+
         campaign, step = (instruction.context.campaign, instruction.context.step) if instruction else (0, kind)
         reply = handle(open_site(str(folder)), records, campaign, step)
     except Exception as error:  # noqa: BLE001 - an exception's text would travel to the server
         log.error("%s failed: %s", kind, _safe(error))
         reply = pack(ErrorReply(code=_code(error)))
+
     # A refusal is signed too; only what the coordinator did not sign has nothing that an answer could be bound to.
     if trust is not None and instruction is not None:
         reply = trust.sign(reply, instruction)

@@ -100,6 +100,7 @@ def opened(database: Path | str) -> Iterator[Engine]:
         InputError: it is damaged.
     """
     engine = sql.open_database(database if isinstance(database, str) else f"sqlite:///{database.resolve()}")
+
     try:
         yield engine
     finally:

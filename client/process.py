@@ -19,6 +19,7 @@ def main(name: str, purpose: str, run: Callable[[SiteFolder], None]) -> None:
     parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
     folder = SiteFolder(parser.parse_args().dir.resolve())
     structured_log.configure()
+
     try:
         run(folder)
     except FedForgetError as err:

@@ -51,6 +51,7 @@ def _left(path: Path) -> str:
         found = os.statvfs(path)
     except OSError:
         return ""
+
     left, whole = (blocks * found.f_frsize / 2**20 for blocks in (found.f_bavail, found.f_blocks))
     if left > _MUCH:
         return f" for this account ({left:.0f} MB are free: look for a quota, or a limit of this process)"

@@ -30,6 +30,7 @@ def simulation() -> None:
     if missing:
         sys.stderr.write(f"error: simulations need {' and '.join(missing)}: pip install 'fedforget[sim]'\n")
         sys.exit(2)
+
     _run("simulations.cli")
 
 
@@ -39,4 +40,5 @@ def _run(module: str) -> None:
     except FedForgetError as error:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)
+
     import_module(module).app()

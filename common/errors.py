@@ -44,6 +44,7 @@ class ExitCode(IntEnum):
         found = int.__new__(cls, code)
         found._value_ = code
         found.meaning = meaning
+
         return found
 
 
@@ -69,7 +70,9 @@ class InputError(FedForgetError):
     """How many more rows are wrong than are listed."""
 
     def __init__(self, problem: str, *, where: str = "", remedy: str = "") -> None:
-        self.problem, self.where, self.remedy = problem, where, remedy
+        self.problem = problem
+        self.where = where
+        self.remedy = remedy
         super().__init__(f"{where}: {problem}" if where else problem)
 
     def __str__(self) -> str:

@@ -26,6 +26,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OutputError: the folder cannot be written or the disk is full.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -44,6 +45,7 @@ def write_durable(path: Path, content: bytes) -> None:
         OutputError: the folder cannot be written or the disk is full.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -51,6 +53,7 @@ def write_durable(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+
             os.replace(part, path)
             sync_folder(path.parent)
         finally:
@@ -66,6 +69,7 @@ def sync_folder(folder: Path) -> None:
         OSError: the folder is gone.
     """
     handle = os.open(folder, os.O_RDONLY)
+
     try:
         os.fsync(handle)
     finally:

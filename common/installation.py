@@ -43,12 +43,14 @@ def check() -> None:
         installed = distribution(DISTRIBUTION)
     except PackageNotFoundError:
         raise FedForgetError("FedForget is not installed here: pip install it") from None
+
     tree = _source_tree(installed)
     base = tree or Path(str(installed.locate_file(""))).resolve()
     _check_origins(base)
     if tree is None:
         record = Path(str(installed.locate_file(""))) / _record_of(installed)
         _check_files(base, record, base.stat().st_mtime_ns, record.stat().st_mtime_ns if record.is_file() else 0)
+
     _check_loaded(base)
 
 
@@ -70,6 +72,7 @@ def _check_origins(base: Path) -> None:
     for name in PACKAGES:
         spec = find_spec(name)
         places = [spec.origin] if spec and spec.origin else list(spec.submodule_search_locations or []) if spec else []
+
         for place in places:
             folder = Path(place).resolve()
             if (folder.parent if folder.suffix else folder).parent != base:
@@ -96,8 +99,10 @@ def _check_files(base: Path, record: Path, *_changed: int) -> None:
             content = (base / name).read_bytes()
         except OSError:
             raise FedForgetError(_blamed(f"{name} is missing", name, base, record)) from None
+
         if base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=") != digest:
             raise FedForgetError(_blamed(f"{name} is not FedForget's", name, base, record))
+
     for other in _others(base, record):
         raise FedForgetError(
             f"{other} installs files into a package of FedForget's, and removes them when it is uninstalled: "
@@ -111,7 +116,9 @@ def _recorded(record: Path) -> dict[str, str]:
         rows = list(csv.reader(record.read_text(encoding="utf-8").splitlines()))
     except OSError:
         return {}
+
     ours = tuple(f"{name}/" for name in PACKAGES)
+
     return {
         row[0]: row[1].removeprefix("sha256=") for row in rows if len(row) >= 2 and row[0].startswith(ours) and row[1]
     }
@@ -136,6 +143,7 @@ def _others(base: Path, record: Path, name: str = "") -> list[str]:
         content = path.read_bytes()
         if any(content.startswith(part) or b"\n" + part in content for part in wanted):
             found.append(folder.name.removesuffix(".dist-info").rpartition("-")[0])
+
     return found
 
 

@@ -51,21 +51,27 @@ def read_toml(path: Path) -> dict[str, Any]:
 def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     """Apply `a.b=c` assignments (as of `--set`) to nested `values`; the right side is TOML, else a string."""
     result = {**values}
+
     for text in assignments:
         key, sep, raw = text.partition("=")
         if not sep or not key.strip():
             raise ConfigError(
                 f"{text!r} is not of the form a.b=value", where="--set", remedy="try --set train.rounds=3"
             )
+
         try:
             value = tomllib.loads(f"v = {raw}")["v"]
         except tomllib.TOMLDecodeError:
             value = raw.strip()
+
         node = result
         *parents, last = key.strip().split(".")
+
         for part in parents:
             child = node.get(part)
             node[part] = dict(child) if isinstance(child, dict) else {}
             node = node[part]
+
         node[last] = value
+
     return result

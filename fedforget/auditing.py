@@ -99,6 +99,7 @@ def audit(
     right = score(cast(ImageTextModel, model), never_seen)
     rng = np.random.default_rng(seed)
     branches = []
+
     for number, name in enumerate(BRANCHES):
         figures = membership(left, right, number, draws=draws, rng=rng)
         within = interval(figures, _CONFIDENCE)
@@ -112,6 +113,7 @@ def audit(
                 missing=tuple(dict.fromkeys(figures.missing.values())),
             )
         )
+
     return Audit(tuple(branches), margin, len(np.unique(left.patients)), len(np.unique(right.patients)))
 
 
@@ -121,13 +123,15 @@ def as_table(rows: list[dict[str, Any]]) -> Any:
         import pandas  # noqa: PLC0415 - optional
     except ImportError:
         return rows
+
     return pandas.DataFrame(rows)
 
 
 def _finding(within: tuple[float, float] | None, margin: float) -> str:
     if within is None:
         return "not shown"
-    low, high = 0.5 - margin, 0.5 + margin
+    low = 0.5 - margin
+    high = 0.5 + margin
     if low <= within[0] and within[1] <= high:
         return "shown"
     return "refuted" if within[0] > high or within[1] < low else "not shown"

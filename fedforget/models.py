@@ -64,9 +64,11 @@ class Model:
                 torch.from_numpy(tokens),
                 torch.from_numpy(mask),
             )
+
         shares = outputs.logits[:, 0].double().softmax(dim=1).tolist()
         branches = {name: dict(zip(self.classes, row, strict=True)) for name, row in zip(BRANCHES, shares, strict=True)}
         fused = branches["fused"]
+
         return Prediction(max(fused, key=fused.__getitem__), fused, branches)
 
 
@@ -81,4 +83,5 @@ def load(folder: Path | str) -> Model:
     network = card.build()
     network.load_state_dict(state)
     network.eval()
+
     return Model(network, card, load_tokenizer(card.data.tokenizer, card.data.max_tokens))

@@ -45,6 +45,7 @@ class Simulation:
     def table(self) -> Any:
         """A row a model: membership AUC with its 90 % interval, and utility. A pandas DataFrame if pandas is there."""
         rows = []
+
         for name, model in self.result.models.items():
             fused = model.mia.get("fused")
             rows.append(
@@ -58,6 +59,7 @@ class Simulation:
                     "accuracy_never_seen": model.never_seen.accuracy,
                 }
             )
+
         return as_table(rows)
 
     def model(self, name: str = "unlearned") -> Model:
@@ -74,6 +76,7 @@ class Simulation:
             from IPython.display import IFrame  # noqa: PLC0415 - there in a notebook alone
         except ImportError:
             return self.report
+
         return IFrame(str(self.report), width="100%", height=_SHOWN_HEIGHT)
 
     def _repr_html_(self) -> str:
@@ -120,6 +123,7 @@ def simulate(
 
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="fedforget-"))
     result = run_main_job(config, folder, resume=resume, on_progress=on_progress or _silent)
+
     return Simulation(folder, result)
 
 

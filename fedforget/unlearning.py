@@ -90,4 +90,5 @@ def unlearn(
         on_pass=on_pass,
     )
     unlearned.eval()
+
     return Unlearning(unlearned, trace, trace.cost)

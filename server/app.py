@@ -48,12 +48,15 @@ def main(grid: Grid, context: Context) -> None:
     """Carry on the campaign that the run was started for; all else lies in the coordinator's own folder."""
     installation.check()
     root = os.environ.get(FOLDER_VARIABLE)
+
     if not root:
         raise RefusedError(
             f"{FOLDER_VARIABLE} is not set: `fedforget-server up` sets it, or see `fedforget-sim prepare`"
         )
+
     structured_log.configure()
     folder = Path(root)
+
     if (folder / SERVER_FILE).exists():
         config = context.run_config
         carry_on(grid, folder, int(config["campaign"]), int(config["attempt"]), context.run_id)
@@ -71,7 +74,8 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     house = open_house(folder)
     row = house.store.get(number)
     terms = house.terms.model_validate(row.settings)
-    progress, nodes = ProgressFile(house.store.work, number, attempt, house.store.clock), house.nodes()
+    progress = ProgressFile(house.store.work, number, attempt, house.store.clock)
+    nodes = house.nodes()
     federation = connect_registered(grid, nodes, house.signer(), seen=partial(progress.connecting, nodes))
     federation.watcher = progress
     federation.classes = len(house.card.classes)
@@ -113,6 +117,7 @@ def simulate(grid: Grid, folder: Path) -> None:
     if not any(status.pending for status in federation.status().values()):
         log.info("no revocation is pending")
         return
+
     federation.meter = Meter()
     campaign = run_campaign(
         federation, trained.state, config, journal=MemoryJournal(), folder=folder, on_round=log_round

@@ -95,6 +95,7 @@ def _run(
     if as_json:
         sys.stdout.write(result.model_dump_json(indent=2) + "\n")
         return
+
     console = Terminal()
     print_table(result, console)
     console.print(f"report: {out / 'report.html'}")
@@ -243,10 +244,12 @@ def shadows(
             train_shadows(config, order, out, on_progress)
         pool = load_pool(out)
         found = attack_pool(pool, config.experiment.seed)
+
         if as_json:
             rows = [one.model_dump() for one in found]
             sys.stdout.write(json.dumps({"shadows": len(pool.members), "attacks": rows}, indent=2) + "\n")
             return
+
         print_attacks(found, len(pool.members), Terminal())
 
 
@@ -276,6 +279,7 @@ def compare(
 
     command = f"fedforget-sim compare --preset {preset}" + "".join(f" --set {text}" for text in assignments or [])
     request = Request(preset, assignments or [], jobs, share, budget, command, ray)
+
     with (
         clear_errors("stopped; the same command goes on from the last result"),
         _progress(quiet=as_json) as on_progress,
@@ -287,6 +291,7 @@ def compare(
             say=lambda text: None if as_json else _err.print(text, highlight=False, soft_wrap=True),
             on_progress=on_progress,
         )
+
     if as_json:
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
 
@@ -316,6 +321,7 @@ def stream(
             say=lambda text: None if as_json else _err.print(text, highlight=False, soft_wrap=True),
             on_progress=on_progress,
         )
+
     if as_json:
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
 
@@ -331,6 +337,7 @@ def scale(
     from simulations.scale.command import Request, run_scale  # noqa: PLC0415 - torch, for commands that need it
 
     command = f"fedforget-sim scale --preset {preset}" + "".join(f" --set {text}" for text in assignments or [])
+
     with (
         clear_errors("stopped; the same command goes on with the size that was under way"),
         _progress(quiet=as_json) as on_progress,
@@ -341,6 +348,7 @@ def scale(
             say=lambda text: None if as_json else _err.print(text, highlight=False, soft_wrap=True),
             on_progress=on_progress,
         )
+
     if as_json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
 
@@ -374,6 +382,7 @@ def _progress(*, quiet: bool) -> Iterator[Any]:
     """A bar per stage with the time left; on standard error, so that standard output stays the result's."""
     columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars: dict[str, TaskID] = {}
+
     with Progress(*columns, console=_err, disable=quiet or not _err.is_terminal) as progress:
 
         def on_progress(stage: str, done: int, total: int) -> None:

@@ -73,6 +73,7 @@ def card() -> ModelCard:
     from common.learning.model.checkpoint import ModelCard
 
     vocabulary = load_tokenizer(DATA.tokenizer, DATA.max_tokens).vocab_size
+
     return ModelCard(model=MODEL, data=DATA, classes=CLASSES, vocab_size=vocabulary)
 
 
@@ -83,6 +84,7 @@ def cohort_of(tmp_path: Path) -> CohortOf:
     def make(patients: int, *, name: str = "p", studies: int = 2, seed: int = 0, site: str = "north") -> Cohort:
         rng = np.random.default_rng(seed)
         rows = []
+
         for number in range(patients):
             for study in range(studies):
                 label = number % 2
@@ -92,6 +94,7 @@ def cohort_of(tmp_path: Path) -> CohortOf:
                 words = " ".join(rng.choice(WORDS, 6))
                 text = f"{CLASSES[label]} {words}" if rng.random() < 0.8 else words
                 rows.append(Study(f"{name}-{number}", f"{name}-{number}-{study}", path, text, label, site=site))
+
         return Cohort(tuple(rows), CLASSES)
 
     return make
@@ -106,6 +109,7 @@ def tensors_of(tmp_path: Path) -> TensorsOf:
 
     cache = ImageCache(tmp_path / "cache", DATA.image_size, 2**24)
     tokenizer = load_tokenizer(DATA.tokenizer, DATA.max_tokens)
+
     return lambda cohort: StudyTensors(cohort.studies, cache, tokenizer)
 
 
@@ -116,6 +120,7 @@ def coordinator(tmp_path: Path) -> ServerFolder:
     from server.settings import ServerFolder
 
     create_server(tmp_path / "coordinator", ["localhost"], datetime.now(UTC), CLASSES)
+
     return ServerFolder(tmp_path / "coordinator")
 
 
@@ -133,16 +138,20 @@ def enrol(tmp_path: Path, coordinator: ServerFolder) -> Callable[[Path, str], Pa
     ca = certificate_fingerprint(read_certificate(coordinator.ca_certificate.read_bytes(), "ca"))
 
     def make(simulated: Path, name: str) -> Path:
-        folder, now = tmp_path / "hospitals" / name, datetime.now(UTC)
+        folder = tmp_path / "hospitals" / name
+        now = datetime.now(UTC)
         request = create_site(folder, Asked(name, "localhost", ca))
         engine = open_database(coordinator.database_url(coordinator.settings()))
+
         try:
             with transaction(engine) as session:
                 approval = approve(session, open_authority(coordinator), read_request(session, request), now)
         finally:
             engine.dispose()
+
         join(SiteFolder(folder), approval.bundle, now)
         shutil.copy(simulated / SITE_FILE, folder / SITE_FILE)
+
         return folder
 
     return make
@@ -162,12 +171,14 @@ def postgres() -> Iterator[URL]:
     if user:
         for path in (folder, folder / "password"):
             shutil.chown(path, user, user)
+
     command = [str(programs[-1] / "initdb"), "--pgdata", str(folder / "data"), "--username", "fedforget", "--no-sync"]
     command += ["--pwfile", str(folder / "password"), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]
     subprocess.run(command, check=True, capture_output=True, user=user, group=user, cwd=folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
     command = [str(programs[-1] / "postgres"), "-D", str(folder / "data")]
     command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -176,10 +187,12 @@ def postgres() -> Iterator[URL]:
     try:
         ready = [str(programs[-1] / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
         end = time.monotonic() + POSTGRES_SECONDS
+
         while subprocess.run(ready, check=False).returncode:
             if server.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
+
         yield make_url(f"postgresql+pg8000://fedforget:{password}@127.0.0.1:{port}/postgres")
     finally:
         server.send_signal(signal.SIGQUIT)  # nothing in it is kept
@@ -188,6 +201,7 @@ def postgres() -> Iterator[URL]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
         shutil.rmtree(folder)
 
 
@@ -196,9 +210,11 @@ def postgres_url(postgres: URL, request: pytest.FixtureRequest) -> str:
     """The URL of an empty PostgreSQL database."""
     name = f"{re.sub(r'[^a-z0-9]', '_', request.node.name.lower())[:40]}_{secrets.token_hex(4)}"
     engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+
     try:
         with engine.connect() as connection:
             connection.execute(text(f"create database {name}"))
     finally:
         engine.dispose()
+
     return postgres.set(database=name).render_as_string(hide_password=False)

@@ -35,7 +35,8 @@ for command in [["--help"], *commands]:
     found.append([command, result.exit_code, result.output, [name for name in heavy if name in sys.modules]])
 print(json.dumps(found))
 """
-HELP_SECONDS, LISTING_SECONDS = 0.5, 1.0
+HELP_SECONDS = 0.5
+LISTING_SECONDS = 1.0
 """What a quiet machine needs no more than; docs/results/bench.md has the figures."""
 SLACK = 4.0
 """A machine with other work, without compiled bytecode, measures more."""
@@ -64,6 +65,7 @@ def cpu_seconds(*argv: object) -> float:
     done = subprocess.run([*map(str, argv)], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
+
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -125,6 +127,7 @@ def site_of(
         split = Split(dict.fromkeys(cohort.patients, Subset.TRAIN))
         simulated = tmp_path / "simulated" / name
         write_site(simulated, cohort, split, card, name=name, seed=0, device="cpu", cache=tmp_path / "cache")
+
         return enrol(simulated, name)
 
     return make

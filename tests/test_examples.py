@@ -20,6 +20,7 @@ def test_the_example_of_the_consent_service_revokes_once(tmp_path: Path) -> None
         sys.executable, str(EXAMPLES / "revoke_over_grpc.py"), hospital.address, str(hospital.handed_to("ehr-1")),
         "--source-id", "form-1",
     ]  # fmt: skip
+
     try:
         said = [
             subprocess.run(command, input=patient, capture_output=True, text=True, check=False, timeout=60)
@@ -27,6 +28,7 @@ def test_the_example_of_the_consent_service_revokes_once(tmp_path: Path) -> None
         ]
     finally:
         hospital.stop()
+
     first, again, other, unknown = said
     assert first.returncode == again.returncode == 0, first.stderr
     assert "use       PERMISSION_DENIED" in first.stdout

@@ -33,6 +33,7 @@ def documented() -> dict[str, set[int]]:
     """The codes in the row of each command; `as above` and `` as `other` `` mean the codes of that row as well."""
     rows: dict[str, set[int]] = {}
     before: set[int] = set()
+
     for command, text in ROW.findall(PAGE):
         codes = {int(code) for code in re.findall(r"(?:^|; )(\d+):", text)}
         if "as above" in text:
@@ -40,6 +41,7 @@ def documented() -> dict[str, set[int]]:
         for other in re.findall(r"as `([^`]+)`", text):
             codes |= rows[f"{command.split()[0]} {other}"]
         rows[command] = before = codes
+
     return rows
 
 
@@ -75,6 +77,7 @@ def test_every_error_has_a_code_of_the_page() -> None:
 def arguments(command: click.Command, tmp_path: Path) -> list[str]:
     """What a command cannot do without, made up."""
     words = []
+
     for parameter in command.params:
         if isinstance(parameter, click.Argument) and parameter.required:
             words.append("7" if parameter.type is click.INT else str(tmp_path / "a-file" / "nothing"))
@@ -84,6 +87,7 @@ def arguments(command: click.Command, tmp_path: Path) -> list[str]:
             words += ["--preset", "no-such-preset"]
         elif parameter.name == "out":
             words += ["--out", str(tmp_path / "a-file" / "out")]
+
     return words
 
 
@@ -130,7 +134,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from server.membership.setup import create_server
     from server.settings import ServerFolder
 
-    root, now = tmp_path_factory.mktemp("folders"), datetime.now(UTC)
+    root = tmp_path_factory.mktemp("folders")
+    now = datetime.now(UTC)
     ca = create_server(root / "server", ["localhost"], now, ("no", "yes"))
     request = create_site(root / "site", Asked("north", "localhost", ca))
     folder = ServerFolder(root / "server")
@@ -139,6 +144,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         approval = approve(session, open_authority(folder), read_request(session, request), now)
     engine.dispose()
     join(SiteFolder(root / "site"), approval.bundle, now)
+
     return {"fedforget-server": root / "server", "fedforget-site": root / "site"}
 
 

@@ -30,6 +30,7 @@ def test_the_code_in_the_tree_is_what_protoc_makes_of_the_proto(generated: Path,
 def test_the_stub_by_hand_names_every_method_of_the_service(proto: str, module: ModuleType) -> None:
     stub = (ROOT / proto.replace(".proto", "_pb2_grpc.pyi")).read_text()
     (service,) = module.DESCRIPTOR.services_by_name.values()
+
     for method in service.methods:
         answer = f"Iterator[{method.output_type.name}]" if method.server_streaming else method.output_type.name
         assert f"{method.name}: _Call[{method.input_type.name}, {answer}]" in stub
@@ -46,4 +47,5 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert f"{arguments} $(PROTO)" in recipe
     command = arguments.replace("out=.", f"out={into}").split()
     subprocess.run([sys.executable, *command, *PROTOS], cwd=ROOT, check=True, timeout=60)
+
     return into

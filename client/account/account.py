@@ -76,6 +76,7 @@ class Account:
         if self.rounds is None:
             for name in ("rounds", "versions"):
                 yield name, "this site keeps no record of rounds"
+
         if self.attested is None:
             yield "audit", _no_audit(self.standing)
         if self.rounds is None or self.rounds:
@@ -90,10 +91,12 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
     Args:
         linkage: as `read_linkage` gives it.
     """
-    found, steps = ledger.standing(), defaultdict[int, list[Event]](list)
+    found = ledger.standing()
+    steps = defaultdict[int, list[Event]](list)
     for receipt in dict.fromkeys(standing.receipt for standing in found):
         for event in ledger.history(receipt):
             steps[event.revocation].append(event)
+
     told = told_of(ledger, linkage, found)
     if not ledger.folder.has_database:
         return [Account(s, steps[s.number], None, None, None, t) for s, t in zip(found, told, strict=True)]
@@ -105,6 +108,7 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
         # A site without settings has no key, and has signed nothing.
         log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
         attested = log.attestations(session) if ledger.folder.settings_file.exists() else {}
+
     accounts = []
     for standing, others in zip(found, told, strict=True):
         rounds = versions_that_saw(ledger.engine, [standing.pseudonym])
@@ -112,6 +116,7 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
         audit = attested.get(standing.campaign or 0) if standing.state in _FORGOTTEN else None
         versions = _that_may_remember(standing, rounds, held)
         accounts.append(Account(standing, steps[standing.number], rounds, versions, audit, others))
+
     return accounts
 
 
@@ -121,8 +126,10 @@ def _that_may_remember(
     """Versions that came after the first of these rounds and before the one that has forgotten."""
     if not rounds:
         return ()
-    since, until = rounds[0].at, standing.since if standing.state in _FORGOTTEN else None
+    since = rounds[0].at
+    until = standing.since if standing.state in _FORGOTTEN else None
     later = (version for version in held if version.received > since and version.weights != standing.model)
+
     return tuple(version for version in later if until is None or version.received <= until)
 
 
@@ -132,9 +139,11 @@ def _no_audit(standing: Standing) -> str:
     if standing.state in _FORGOTTEN:
         where = f": fedforget-server attestation show {standing.campaign}" if standing.campaign else ""
         return f"no attestation of its campaign was signed here so far; the coordinator knows why{where}"
+
     if standing.state is State.READMITTED and standing.campaign is None:
         return "the patient takes part again: no campaign had followed"
     if standing.state is State.ESCALATED:
         where = f"fedforget-server campaign show {standing.campaign}"
         return f"the campaign published no version; the coordinator keeps what it measured: {where}"
+
     return "no campaign has ended for it so far"

@@ -29,7 +29,8 @@ _SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 _PROFILE = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 _URI = "5"
 """Kind of a network address."""
-_SUCCESS, _SERIOUS_FAILURE = "0", "8"
+_SUCCESS = "0"
+_SERIOUS_FAILURE = "8"
 _NAMESPACE = uuid.UUID("6f3fdc41-6c1e-5f0f-9a3e-0d6c7c0c3a11")
 """Of the ids, so that an event that is exported again is the same resource."""
 
@@ -115,6 +116,7 @@ def _event(leaf: Leaf, pattern: _Pattern, parties: Parties, revocation: Revocati
     coordinator = _agent(parties.coordinator, "urn:fedforget:coordinator", f"https://{parties.coordinator}")
     site = _agent(parties.site, "urn:fedforget:site", f"urn:fedforget:site:{parties.site}")
     client, server = (coordinator, site) if pattern.from_coordinator else (site, site)
+
     return event | {
         "action": pattern.action,
         "recorded": leaf.entry.time,
@@ -149,6 +151,7 @@ def _about(event: Resource, number: int, patient: str) -> Resource:
 def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterator[Resource]:
     """What it was about; the leaf itself where the log can say no more."""
     value = _plain(leaf.document)
+
     if revocation is not None:
         about = _system_object("urn:fedforget:receipt", revocation.request, "Consent")
         yield about | {
@@ -163,6 +166,7 @@ def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterat
         yield _system_object("urn:fedforget:weights:sha256", str(value["weights"]))
     else:
         yield _system_object(f"urn:fedforget:log:site:{parties.site}", str(leaf.position))
+
     if "campaign" in value:
         detail = [{"type": "patients", "valueString": str(value["patients"])}] if "patients" in value else []
         purged = value.get("purged")

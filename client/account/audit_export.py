@@ -25,25 +25,30 @@ def export_audit_events(site: SiteLog, path: Path, *, with_patients: bool = Fals
     with site.session() as session:
         opened = {item.position: item.document for item in site.log.vault(session)}
         stored = site.log.leaves(session)
+
     leaves = [Leaf(place, decode(Entry, leaf), opened.get(place)) for place, leaf in enumerate(stored)]
     parties = Parties(site.name, site.folder.settings().coordination)
     events = [*audit_events(leaves, parties, _patients(site) if with_patients else None)]
     lines = "".join(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in events)
+
     if not with_patients:
         write_bytes(path, lines.encode())
     elif path.exists():
         raise OutputError("exists already", where=str(path), remedy="choose another file")
     else:
         write_private(path, lines.encode())
+
     return len(events)
 
 
 def _patients(site: SiteLog) -> dict[str, list[str]]:
     """Identifiers by receipt."""
     found: dict[str, list[str]] = {}
+
     with open_ledger(site.folder) as ledger:
         names = ledger.identifiers()
         for standing in ledger.standing():
             if standing.pseudonym in names:
                 found.setdefault(standing.receipt, []).append(names[standing.pseudonym])
+
     return found

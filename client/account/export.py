@@ -117,6 +117,7 @@ def _ledger(account: Account) -> dict[str, Any]:
     """The ledger's own fields."""
     standing = account.standing
     approvals = [later for before, later in pairwise(account.steps) if _approves(before, later)]
+
     return {
         "number": standing.number,
         "receipt": standing.receipt,

@@ -29,7 +29,9 @@ def nearly_due(found: Iterable[Standing], now: datetime) -> dict[int, int]:
     for standing in found:
         if standing.state in OPEN:
             first[standing.pseudonym] = min(standing.due, first.get(standing.pseudonym, standing.due))
+
     within = (min((days for days in DAYS if due <= now + timedelta(days=days)), default=None) for due in first.values())
+
     return {days: number for days, number in Counter(within).items() if days is not None}
 
 
@@ -74,16 +76,20 @@ class LedgerCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The metrics as they stand."""
         answers = GaugeMetricFamily("fedforget_ledger_up", "1 when database and tombstones can be read.")
+
         try:
             found = self._metrics()
         except (FedForgetError, SQLAlchemyError):
             found = ()
+
         answers.add_metric([], float(bool(found)))
+
         return answers, *found
 
     def _metrics(self) -> tuple[Metric, ...]:
         self._ledger.stopped()
-        standing, now = self._ledger.standing(), self._ledger.clock()
+        standing = self._ledger.standing()
+        now = self._ledger.clock()
         states = GaugeMetricFamily("fedforget_revocations", "Revocations in each state.", labels=["state"])
         counts = Counter(one.state for one in standing)
         for state in State:

@@ -87,6 +87,7 @@ def _summary(some: list[Standing]) -> Summary:
     strangers = {s.pseudonym for s in some if s.state is State.EXCLUDED}
     doubtful = {s.pseudonym for s in some if s.state is State.ON_HOLD and s.reason == DOUBTFUL}
     still_open = [s for s in some if s.state in OPEN]
+
     return Summary(
         number=first.number,
         receipt=first.receipt,

@@ -34,7 +34,8 @@ from common.learning.model.frozen import frozen_names
 from common.protocol.deltas import Decoded, State, decoded, encode
 from common.protocol.wire import Body, HeldNote, WeightsNote, arrays_of, note_of, pack, weights_of
 
-_WEIGHTS, _ERRORS = "weights.safetensors", "errors.safetensors"
+_WEIGHTS = "weights.safetensors"
+_ERRORS = "errors.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ class Bases:
     """
 
     def __init__(self, folder: Path, fresh: Callable[[], Mapping[str, Tensor]], config: ModelConfig) -> None:
-        self._folder, self._fresh, self._config = folder / "working", fresh, config
+        self._folder = folder / "working"
+        self._fresh = fresh
+        self._config = config
         self._models, self._place = folder / "models", SiteFolder(folder)
 
     def held(self) -> tuple[str, ...]:
@@ -61,6 +64,7 @@ class Bases:
         if self._place.has_database:
             with opened(self._place.database_url) as engine:
                 found |= {*self._versions(engine).held()}
+
         return tuple(sorted(found))
 
     def receive(self, records: RecordDict, *, keep: bool = True) -> Received:
@@ -79,6 +83,7 @@ class Bases:
             if note.base:
                 raise MissingBaseError("changes that lead to other weights than they should")
             raise WireError("other weights than the request says: of another model, or other frozen layers")
+
         if keep and (note.precision != "fp32" or self._place.has_database) and note.weights not in self.held():
             self._keep(_WEIGHTS, note.weights, state)
         return Received(state, note)
@@ -100,10 +105,12 @@ class Bases:
             note.precision,
             self._load(_ERRORS, note.line),
         )
+
         if errors:
             self._keep(_ERRORS, note.line, errors)
         else:
             self._drop(_ERRORS)
+
         return pack(body, arrays, HeldNote(held=self.held()))
 
     def as_sent(self, received: Received, after: Mapping[str, Tensor]) -> str:
@@ -136,6 +143,7 @@ class Bases:
         if found is None and self._place.has_database:
             with opened(self._place.database_url) as engine, suppress(CheckpointError):
                 found = self._versions(engine).load(digest)
+
         if found is None:
             raise MissingBaseError("changes to weights that are not here")
         return found
@@ -145,6 +153,7 @@ class Bases:
         """What a whole model is sent against: zeros, and the frozen layers."""
         fresh = self._fresh()
         frozen = frozen_names(fresh, self._config)
+
         # One zero each, seen in the tensor's shape.
         return {
             name: tensor if name in frozen else torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)

@@ -117,7 +117,8 @@ def import_data(
 def _import(
     ledger: Ledger, manifest: Manifest, card: ModelCard, options: SiteOptions, on_image: OnImage
 ) -> ImportReport:
-    folder, of_manifest = ledger.folder.root, frozenset(manifest.cohort.patients)
+    folder = ledger.folder.root
+    of_manifest = frozenset(manifest.cohort.patients)
     if (linkage := read_linkage(ledger.folder)) is not None:
         match(ledger, linkage, of_manifest)
     doubtful = hold_unheard(ledger, of_manifest)
@@ -127,6 +128,7 @@ def _import(
     cache = ImageCache(folder / CACHE, card.data.image_size, card.data.cache_bytes)
     duplicates = check_images(manifest, cache, on_image)
     groups = {} if options.distinct_ids else patient_groups(manifest.cohort, duplicates)
+
     with ledger.stones.locked():
         before = read_site(folder) if (folder / SITE_FILE).exists() else None
         known: Mapping[str, Subset] = before.subsets if before else {}
@@ -154,6 +156,7 @@ def _import(
             cache=CACHE,
             digests=digests,
         )
+
     if before is not None:
         cache.discard_digests({row.digest for row in before.studies} - set(digests.values()))
     return ImportReport(
@@ -190,13 +193,16 @@ def read_source(
             raise ConfigError(
                 "a MIMIC-CXR folder needs the file of its folds", where=str(source), remedy="give --split"
             )
+
         if card.classes != SEVERITIES:
             raise ConfigError(
                 f"the federation's classes are {', '.join(card.classes)}, those of MIMIC-CXR {', '.join(SEVERITIES)}",
                 where=str(source),
                 remedy="import a manifest with the federation's classes",
             )
+
         return read_mimic_cxr(source.resolve(), split.resolve(), reports=reports.resolve() if reports else None)
+
     manifest = read_manifest(source.resolve(), card.classes)
     if only_site is not None:
         manifest = _where(manifest, [study.site == only_site for study in manifest.cohort.studies])
@@ -238,6 +244,7 @@ def refuse_paths(card: ModelCard, where: str) -> None:
 def check_card(card: ModelCard) -> None:
     """Raise a `ConfigError` unless this site's tokenizer is the one that the model was made for."""
     found = load_tokenizer(card.data.tokenizer, card.data.max_tokens).vocab_size
+
     if found != card.vocab_size:
         raise ConfigError(
             f"the tokenizer has {found} tokens, the federation's model {card.vocab_size}",
@@ -287,16 +294,19 @@ def assign_sets(
         p for p in cohort.patients if p not in known and p not in revoked and groups.get(p) in groups_of_revoked
     )
     cohort = cohort.where(lambda s: s.patient not in held_back)
+
     if given is not None:
         drawn: Mapping[str, Subset] = given.subset_of
     elif known:
         drawn = extend_split(cohort, known, config, seed, groups).subset_of
     else:
         drawn = split_cohort(cohort, config, seed, groups).subset_of
+
     subset_of = {p: drawn[p] for p in cohort.patients if p not in known}
     split = Split({**known, **subset_of})
     seen = {(group, split.subset_of[p]) for p, group in groups.items() if p in split.subset_of}
     straddling = sum(count > 1 for count in Counter(group for group, _ in seen).values())
+
     return Assigned(split, held_back, straddling)
 
 
@@ -311,7 +321,9 @@ def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revo
             where="classes",
             remedy="import again when the waiting revocations are unlearned",
         )
+
     earlier = before.cohort.of(missing).where(lambda s: s.image.is_file())
+
     return Cohort((*cohort.studies, *earlier.studies), cohort.classes)
 
 

@@ -80,12 +80,14 @@ class HeldVersions:
         from common.learning.model.checkpoint import state_digest  # noqa: PLC0415
 
         path = self._file(digest)
+
         try:
             state: dict[str, Tensor] = load_file(path)
         except FileNotFoundError:
             raise CheckpointError("this version is not held here", where=digest[:12], remedy="have it sent") from None
         except (OSError, SafetensorError):
             raise CheckpointError("damaged", where=str(path), remedy="have the version sent again") from None
+
         if state_digest(state) != digest:
             raise CheckpointError("weights differ from their digest", where=str(path), remedy="have them sent again")
         return state
@@ -109,11 +111,13 @@ class HeldVersions:
     def retire(self, digests: Collection[str]) -> frozenset[str]:
         """Delete versions for good; returns those of which no copy is left, also if there never was one."""
         files = {digest: self._file(digest) for digest in digests}
+
         with transaction(self.engine) as session:
             self._settle(session)
             known = set(session.scalars(select(RetiredRow.digest)))
             session.add_all(RetiredRow(digest=digest, at=self.clock()) for digest in files.keys() - known)
             self._delete(session, [digest for digest, path in files.items() if path.exists()])
+
         return frozenset(digest for digest, path in files.items() if not path.exists())
 
     def acknowledged(self, digests: Collection[str]) -> None:
@@ -136,6 +140,7 @@ class HeldVersions:
         """Make files and records agree, where a process was killed between them."""
         recorded = set(self._held(session))
         present = set()
+
         try:
             for path in self.folder.iterdir() if self.folder.exists() else ():
                 if path.suffix == _SUFFIX and path.stem in recorded:
@@ -144,6 +149,7 @@ class HeldVersions:
                     path.unlink()
         except OSError as err:
             raise _unwritable(self.folder, err) from None
+
         self._delete(session, recorded - present)
 
     def _delete(self, session: Session, digests: Collection[str]) -> None:
@@ -156,6 +162,7 @@ class HeldVersions:
                 sync_folder(self.folder)
         except OSError as err:
             raise _unwritable(self.folder, err) from None
+
         session.execute(update(HoldingRow).where(HoldingRow.digest.in_(digests)).values(purged=self.clock()))
 
     def _save(self, path: Path, state: Mapping[str, Tensor]) -> None:
@@ -163,6 +170,7 @@ class HeldVersions:
         from safetensors.torch import save_file  # noqa: PLC0415
 
         part = path.with_suffix(".part")
+
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:

@@ -56,6 +56,7 @@ def versions_that_saw(engine: Engine, patients: Collection[str]) -> tuple[Partic
         for some in _chunks(cohorts):
             used = ParticipationRow.use.in_(("train", "unlearn"))
             rows += session.scalars(select(ParticipationRow).where(ParticipationRow.cohort.in_(some), used))
+
         return tuple(_entry(row) for row in sorted(rows, key=lambda row: row.id))
 
 
@@ -97,6 +98,7 @@ def fixed_cohort_in(session: Session, campaign: int, patients: Collection[str], 
     if cohort is None:
         _add(session, patients, Participation(campaign, "", "cohort", "", at))
         return frozenset(patients)
+
     return frozenset(session.scalars(select(MemberRow.patient).where(MemberRow.cohort == cohort)))
 
 
@@ -126,6 +128,7 @@ def _digest(patients: Collection[str]) -> str:
     for patient in sorted(set(patients)):
         encoded = patient.encode()
         total.update(len(encoded).to_bytes(4, "big") + encoded)
+
     return total.hexdigest()
 
 

@@ -51,6 +51,7 @@ class ReferenceScores:
                     return None
                 for group in GROUPS:
                     rows[group].append(found[group])
+
         return References(*(np.stack(rows[group]) for group in ("forget", "never_seen", "calibration")))
 
 
@@ -60,4 +61,5 @@ def _owners(scores: Mapping[str, Scores | None]) -> NDArray[np.int64]:
     for group in GROUPS:
         if (found := scores[group]) is not None:
             parts += [found.patients, found.labels]
+
     return np.concatenate(parts).astype(np.int64)

@@ -13,4 +13,5 @@ def count_sets(cohort: Cohort, subsets: Mapping[str, Subset], revoked: Collectio
     for study in cohort.studies:
         row = "revoked" if study.patient in revoked else str(subsets[study.patient])
         counts[row][cohort.classes[study.label]] += 1
+
     return counts

@@ -127,6 +127,7 @@ class Site:
         counts = {str(subset): len(self.patients(subset)) for subset in Subset}
         retain = self.cohort.of(self.patients(Subset.TRAIN))
         forget = self.forget
+
         return StatusReply(
             site=self.name,
             registered={**counts, "forget": len(forget)},
@@ -149,10 +150,12 @@ class Site:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
         self._records.used(state, {study.patient for study in studies.studies}, campaign, step, "train")
-        received, cost = None, 0.0
+        received = None
+        cost = 0.0
         if request.reference is None:
             with self.access(campaign) as access:
                 received, cost = self._select(model, request.seed, access)
+
         trained = fit(
             model,
             studies,
@@ -161,6 +164,7 @@ class Site:
             epochs=request.epochs,
             seed=derive_seed(request.seed, self.name, request.round),
         )
+
         return model, TrainReply(
             site=self.name,
             loss=trained.loss,
@@ -180,8 +184,10 @@ class Site:
     ) -> tuple[ImageTextModel, UnlearnReply]:
         """Run the requested method on the pending patients; `precision` is that of the answer, for the record."""
         begin = time.monotonic()
+
         with self.access(campaign) as access:
-            forget, retain = self._to_forget(access), self._to_learn(Subset.TRAIN, campaign)
+            forget = self._to_forget(access)
+            retain = self._to_learn(Subset.TRAIN, campaign)
             calibration = self._to_score(Subset.CALIBRATION)
             if forget is None:
                 raise RefusedError(f"{self.name}: no revocation is pending")
@@ -202,6 +208,7 @@ class Site:
                 seed=derive_seed(request.seed, self.name, "unlearn"),
                 on_pass=nothing,
             )
+
         return model, UnlearnReply(
             site=self.name,
             passes=len(done.passes),
@@ -234,6 +241,7 @@ class Site:
             sets, request, state, campaign=campaign, precision=precision, device=self.device.type, digest=digest
         )
         replay.keep(place, record)
+
         return record.cohort
 
     def evaluate(
@@ -242,6 +250,7 @@ class Site:
         """Score the received model for the requested purpose."""
         begin = time.monotonic()
         model = self._load(state)
+
         with self.access(campaign) as access:
             self._records.used(state, access.patients, campaign, step, "evaluate")
             match request.purpose:
@@ -272,6 +281,7 @@ class Site:
         closed = self._consent.settle(settled, after, request.campaign, request.digest, request.reason)
         # Also of those whom an earlier call closed before it was cut short, and of those who were never trained on.
         self._close_access(request.campaign)
+
         return AdoptReply(site=self.name, purged=tuple(sorted(purged)), closed=closed)
 
     def purge_patients(self, patients: Collection[str]) -> dict[str, int]:
@@ -286,6 +296,7 @@ class Site:
         with cohort_lock(SiteFolder(self.folder)):
             studies = drop_studies(self.folder, patients)
         self._read()
+
         return {"pixels": pixels, "studies": studies}
 
     def _close_access(self, campaign: int) -> None:
@@ -332,6 +343,7 @@ class Site:
             rng=np.random.default_rng(derive_seed(request.seed, self.name, "audit")),
         )
         scored = (sets.forget, sets.retain, sets.calibration, sets.never_seen, sets.test)
+
         return figures, FORWARD * sum(len(s) for s in scored if s is not None)
 
     def _keep_reference(self, model: ImageTextModel, number: int, access: Access) -> float:
@@ -383,6 +395,7 @@ class Site:
                 self._tensors.clear()
             studies = self.cohort.of(patients).studies
             self._tensors[patients] = StudyTensors(studies, self.cache, self.tokenizer, self._consent.stopped)
+
         return self._tensors[patients]
 
     def _load(self, state: State) -> ImageTextModel:

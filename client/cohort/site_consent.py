@@ -35,7 +35,9 @@ class SiteConsent:
     """
 
     def __init__(self, folder: SiteFolder, patients: Collection[str]) -> None:
-        self._folder, self._patients, self._tombstones = folder, patients, folder.tombstones
+        self._folder = folder
+        self._patients = patients
+        self._tombstones = folder.tombstones
         self._watch: TombstoneWatch | None = None
         self._last: frozenset[str] = frozenset()
         self._stopped: frozenset[str] = frozenset()
@@ -72,10 +74,12 @@ class SiteConsent:
             if not self._tombstones.exists():
                 return self._stopped
             self._watch = TombstoneWatch(TombstoneFile(self._tombstones, self._pseudonyms.check))
+
         found = self._watch.now()
         if found is not self._last:
             self._stopped = frozenset(self._names[p] for p in found if p in self._names)
             self._last = found
+
         return self._stopped
 
     def pending_pseudonyms(self) -> frozenset[str]:
@@ -110,8 +114,10 @@ class SiteConsent:
 
         Who revokes later waits for the next campaign.
         """
-        fixed, pending = bool(campaign) and self._folder.has_database, self.pending_pseudonyms()
+        fixed = bool(campaign) and self._folder.has_database
+        pending = self.pending_pseudonyms()
         scopes: dict[str, set[Scope]] = defaultdict(lambda: {"all"})
+
         if fixed or pending:
             with self._ledger() as ledger, ledger.writing() as writing:
                 if fixed:
@@ -119,6 +125,7 @@ class SiteConsent:
                 if pending:
                     write_opened(writing.session, campaign, len(pending), ledger.clock())
                 scopes.update(_scopes(of_patients(writing.session, pending)))
+
         access = Access(campaign, {self._names[p]: scopes[p] for p in pending if p in self._names})
         try:
             yield access
@@ -138,6 +145,7 @@ class SiteConsent:
         with self._ledger() as ledger, reading(ledger.engine) as session:
             again = standing_of(session, RevocationEventRow.state == str(State.READMITTED))
             begun = first_use(session, campaign) if again else None
+
         if begun is None:
             return frozenset()
         return frozenset(self._names[s.pseudonym] for s in again if s.since >= begun and s.pseudonym in self._names)
@@ -186,4 +194,5 @@ def _scopes(found: Iterable[Standing]) -> dict[str, set[Scope]]:
     for one in found:
         if one.state in TO_FORGET:
             scopes[one.pseudonym].add(one.scope)
+
     return scopes

@@ -60,6 +60,7 @@ class SiteRecords:
             versions = self._versions(engine)
             versions.keep(request.digest, state, request.version)
             purged = versions.retire(request.retired)
+
             if request.how == "trained":
                 # It was to forget nobody: the versions that saw those who wait are in use elsewhere as before.
                 settled = frozenset[str]()
@@ -67,6 +68,7 @@ class SiteRecords:
                 settled = pending & members(engine, request.campaign, "unlearn")
             else:
                 settled = pending - members(engine, request.campaign, "train", step=TRAIN)
+
             if self._enrolled:
                 self._log(engine).adopted(request.campaign, request.version, request.digest, request.how, settled)
             return purged, settled

@@ -36,7 +36,8 @@ def signed_counts(folder: SiteFolder, now: Callable[[], float] = time.time) -> b
         return None
     site = read_site(folder.root)
     count = sum(site.subsets.get(study.patient) is Subset.TRAIN for study in site.studies)
-    key, path = load_signing_key(folder.signing_key, folder.passphrase), folder.root / COUNTS_FILE
+    key = load_signing_key(folder.signing_key, folder.passphrase)
+    path = folder.root / COUNTS_FILE
     before = path.read_bytes() if path.exists() else b""
     known = _known(before, key)
     name = folder.settings().name
@@ -46,6 +47,7 @@ def signed_counts(folder: SiteFolder, now: Callable[[], float] = time.time) -> b
     sequence = max(known.sequence + 1 if known else 1, int(now()))
     statement = sign_counts(StudyCounts(name, sequence, count), key)
     write_bytes(path, statement)
+
     return statement
 
 
@@ -77,7 +79,9 @@ class Registration:
         key = self.folder.signing_key
         seen = path.stat().st_mtime_ns, key.stat().st_mtime_ns if key.exists() else 0
         if seen != self._seen:
-            self._statement, self._seen = signed_counts(self.folder), seen
+            self._statement = signed_counts(self.folder)
+            self._seen = seen
+
         if self._statement is None:
             return None
         try:

@@ -57,6 +57,7 @@ def import_(
         console = Terminal(stderr=True)
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         lines = ProgressLines("images")
+
         with Progress(*columns, console=console, disable=as_json or not console.is_terminal) as progress:
             task = progress.add_task("images", total=None)
 
@@ -72,10 +73,12 @@ def import_(
                 options,
                 decoded,
             )
+
         if settings is not None:
             from client.cohort.study_counts import signed_counts  # noqa: PLC0415 - the keys
 
             signed_counts(place)
+
         values = asdict(report)
         sets = values.pop("sets")
         show(

@@ -47,6 +47,7 @@ def doubtful(
                 raise InputError("which doubt is answered is missing", remedy="give its number")
             _list(ledger, to, as_json=as_json)
             return
+
         if bool(meant) == stranger:
             raise InputError("say who is meant", where="--is, --stranger", remedy="give --is CANDIDATE or --stranger")
         _answer(ledger, doubt, frozenset(meant or ()), acting(steward), reason, as_json=as_json)
@@ -75,17 +76,21 @@ def _list(ledger: Ledger, to: Path | None, *, as_json: bool) -> None:
     # What an older version closed as unknown is heard now at the latest.
     hold_unheard(ledger, ledger.known_patients())
     found = doubts(ledger)
+
     if as_json:
         keys = ("doubt", "receipt", "received", "candidate", "set")
         show([{key: row[key] for key in keys} for row in _rows(ledger, found, {})], "", as_json=True)
         return
+
     shows_names = to is not None or sys.stdout.isatty()
     rows = _rows(ledger, found, ledger.identifiers() if shows_names and found else {})
+
     if to is not None:
         lines = ["\t".join(_COLUMNS), *("\t".join(map(str, row.values())) for row in rows)]
         write_private(to, "".join(f"{line}\n" for line in lines).encode("utf-8"))
         show(None, f"{to}: {len(found)} doubts", as_json=False)
         return
+
     show(None, rows_table(_COLUMNS, [[row[name] for name in _COLUMNS] for row in rows]), as_json=False)
     if found:
         hint = "" if shows_names else "Identifiers are shown on a terminal, or written to a file by --to FILE.\n"

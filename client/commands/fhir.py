@@ -49,9 +49,11 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
             }
             silent = count_silent(intake.store.engine)
             steward = [{name: getattr(item, name) for name in _COLUMNS} for item in intake.steward_list()]
+
         if as_json:
             show({**fields, "silent": silent, "steward": steward}, "", as_json=True)
             return
+
         show(fields, fields_table(fields), as_json=False)
         show(silent, rows_table(("consents that say nothing of this use", "number"), [*silent.items()]), as_json=False)
         show(steward, rows_table(_COLUMNS, [[*item.values()] for item in steward]), as_json=False)
@@ -66,10 +68,12 @@ def pull(folder: Folder = Path(), as_json: AsJson = False) -> None:
     with clear_errors("stopped; what was read is kept, and read again the next time"):
         place = SiteFolder(folder)
         overlap = timedelta(seconds=place.settings().fhir.overlap_seconds)
+
         with open_intake(place) as intake, open_server(place) as server:
             fields = asdict(read_changes(server, intake, overlap))
             if not fields["others"]:
                 del fields["others"]
+
         show(fields, fields_table(fields), as_json=as_json)
 
 

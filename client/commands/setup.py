@@ -44,6 +44,7 @@ def join(
             data = bundle.read_bytes()
         except OSError as err:
             raise InputError(f"cannot read: {err.strerror}", where=str(bundle), remedy="check the path") from None
+
         checked = join_federation(SiteFolder(folder), data, datetime.now(UTC))
         until = checked.certificate.not_valid_after_utc
         show(

@@ -136,6 +136,7 @@ def policy_reaches(codes: Collection[Coding], asked: Coding) -> Reach:
     if best is not Reach.MAYBE or not placed:
         return best
     doubtful = {code.system for code, reach in reaches if reach is Reach.MAYBE}
+
     return Reach.MAYBE if placed & doubtful else Reach.NO
 
 
@@ -145,7 +146,8 @@ def is_content(code: Coding) -> bool:
 
 
 def _one_reaches(code: Coding, asked: Coding) -> Reach:
-    number, wanted = _number(code), _number(asked)
+    number = _number(code)
+    wanted = _number(asked)
     if code == asked or (number is not None and wanted is not None and number in (wanted, _MODULE_OF.get(wanted))):
         return Reach.YES
     if number is not None or (wanted is None and code.system == asked.system):
@@ -155,8 +157,10 @@ def _one_reaches(code: Coding, asked: Coding) -> Reach:
 
 def _number(code: Coding) -> str | None:
     """The last part of a known policy's OID; None for a code that is none."""
-    system, text = code.system.strip().lower(), code.code.strip()
+    system = code.system.strip().lower()
+    text = code.code.strip()
     if system in _SYSTEMS:
         number = text.lower().removeprefix("urn:oid:").removeprefix(f"{_POLICIES}.")
         return number if number in _KNOWN else None
+
     return _GICS_NAMES.get(text.upper()) if system == _GICS or system.startswith(f"{_GICS}/") else None

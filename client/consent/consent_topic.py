@@ -88,15 +88,18 @@ def policy_texts(resource: Mapping[str, Any]) -> frozenset[str]:
     """Everything that may name a form or policy: of R4 `policy` and `policyRule`, of R5 `policyBasis`, categories."""
     basis = resource.get("policyBasis")
     found = [policy.get("uri") for policy in _listed(resource.get("policy"))]
+
     if isinstance(basis, dict):
         reference = basis.get("reference")
         found += [basis.get("url"), basis.get("uri")]
         if isinstance(reference, dict):
             identifier = reference.get("identifier")
             found += [reference.get("reference"), identifier.get("value") if isinstance(identifier, dict) else None]
+
     found += [_rule(coding) for coding in _concept(resource.get("policyRule"))]
     categories = (coding.code for concept in _listed(resource.get("category")) for coding in _concept(concept))
     found += [code for code in categories if is_form(code)]
+
     return frozenset(text.strip() for text in found if isinstance(text, str) and text.strip())
 
 
@@ -126,7 +129,8 @@ def _is_technical(codings: list[Coding]) -> bool:
 def _concept(value: object) -> Iterator[Coding]:
     codings = value.get("coding") if isinstance(value, dict) else None
     for coding in _listed(codings):
-        system, code = coding.get("system"), coding.get("code")
+        system = coding.get("system")
+        code = coding.get("code")
         if isinstance(system, str) and isinstance(code, str):
             yield Coding(system.strip(), code.strip())
 

@@ -119,6 +119,7 @@ def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
     for name in ("modifierExtension", "implicitRules"):
         if name in resource:
             raise UnreadableConsentError(f"{name} may change the meaning and is not understood")
+
     if TWO_PATIENTS in resource:
         raise UnreadableConsentError("its reference and its identifier are two patients of the cohort")
     r5 = _is_r5(resource)
@@ -127,6 +128,7 @@ def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
         raise UnreadableConsentError("a status that this version of FHIR does not have")
     signed = _text(resource, "date" if r5 else "dateTime")
     _check_basis(resource, r5)
+
     return ConsentDocument(
         status,
         read_date(signed) if signed else None,
@@ -141,12 +143,14 @@ def read_date(text: str) -> Span:
         if _INSTANT.fullmatch(text):
             moment = datetime.fromisoformat(text)
             return Span(moment, moment)
+
         if match := _DATE.fullmatch(text):
             year, month, day = (int(part) if part else None for part in match.groups())
             first = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
             return Span(first, _end(first, month, day))
     except ValueError:
         pass
+
     raise UnreadableConsentError("a date that FHIR does not define or no calendar has")
 
 
@@ -160,6 +164,7 @@ def _end(first: datetime, month: int | None, day: int | None) -> datetime:
         after = first.replace(year=first.year + month // 12, month=month % 12 + 1)
     else:
         after = first.replace(year=first.year + 1)
+
     return after - timedelta(microseconds=1)
 
 
@@ -177,6 +182,7 @@ def _check_basis(resource: Mapping[str, Any], r5: bool) -> None:
         codings = _codings(_object(resource, "scope"))
         if not any(coding.system == SCOPES and coding.code in _SCOPE_CODES for coding in codings):
             raise UnreadableConsentError("no scope that is known")
+
     for policy in _objects(resource, "policyBasis" if r5 else "policy", one=r5):
         for name in ("uri", "url"):
             _text(policy, name)
@@ -188,6 +194,7 @@ def _r4_root(resource: Mapping[str, Any]) -> Provision:
         return root
     base = {coding.code for coding in _codings(_object(resource, "policyRule")) if coding.system == _ACT_CODES}
     permits = {"OPTIN": True, "OPTOUT": False}.get(base.pop()) if len(base) == 1 else None
+
     return Provision(permits, root.period, root.codes, root.purposes, root.conditions, root.nested)
 
 
@@ -206,6 +213,7 @@ def _r5_root(resource: Mapping[str, Any]) -> Provision:
         raise UnreadableConsentError("no decision to which the provisions could be exceptions")
     permits = decision == "permit" if decision else None
     nested = tuple(_r5_provision(inner, permits=not permits) for inner in exceptions)
+
     return Provision(permits, _period(resource), (), (), (), nested)
 
 
@@ -239,7 +247,8 @@ def _some(codings: tuple[Coding, ...]) -> tuple[Coding, ...]:
 
 def _period(value: Mapping[str, Any]) -> Span:
     period = _object(value, "period")
-    start, end = _text(period, "start"), _text(period, "end")
+    start = _text(period, "start")
+    end = _text(period, "end")
     return Span(read_date(start).first if start else _ALWAYS, read_date(end).last if end else _FOREVER)
 
 
@@ -248,7 +257,8 @@ def _codings(concept: Mapping[str, Any]) -> tuple[Coding, ...]:
 
 
 def _coding(value: Mapping[str, Any]) -> Coding:
-    system, code = _text(value, "system"), _text(value, "code")
+    system = _text(value, "system")
+    code = _text(value, "code")
     if not (system and code):
         raise UnreadableConsentError("a coding without system or code")
     return Coding(system, code)
@@ -278,4 +288,5 @@ def _objects(value: Mapping[str, Any], name: str, *, one: bool = False) -> list[
         or (name in value and not items)
     ):
         raise UnreadableConsentError(f"{name} is not a list of objects")
+
     return items

@@ -33,4 +33,5 @@ def read_kind(text: str, where: str) -> Kind:
     for kind in KINDS:
         if text == kind:
             return kind
+
     raise InputError("not a kind of revocation", where=where, remedy=f"one of {', '.join(KINDS)}")

@@ -52,6 +52,7 @@ def of_unreadable(resource: Mapping[str, Any], topic: Topic, question: Question,
         has_conditions = isinstance(root, dict) and "actor" in root
         if resource.get("status") in ("active", "draft", "proposed") and (decision == "permit" or has_conditions):
             return OTHER_UNREADABLE
+
     return Unknown(f"a consent cannot be read: {problem}")
 
 
@@ -67,6 +68,7 @@ def _of_names(
     if is_ended:
         is_withdrawn = topic is Topic.PRIVACY and isinstance(said, Permit) and kind is Kind.NONE
         return WITHDRAWN if is_withdrawn else Unknown("a consent about another matter that names this was ended")
+
     if document.status != "active":
         return DOUBTFUL_STATUS[document.status]
     return _of_named_permission(topic, kind, policies) if isinstance(said, Permit) else said
@@ -128,6 +130,7 @@ def _codes_may(value: object, question: Question) -> bool:
         for item in (concept.get("coding") or [None] if isinstance(concept, dict) else [None])
     ]
     known = [coding for coding in codings if coding is not None and not is_content(coding)]
+
     return not codings or None in codings or (bool(known) and policy_reaches(known, question.policy_code) > Reach.NO)
 
 

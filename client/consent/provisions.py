@@ -78,11 +78,13 @@ def weigh(provision: Provision, question: Question) -> Said:
     if question.at is not None and not provision.period.holds(question.at):
         # What ended is a permission, not the patient's will: the base rule's denial must not pass for a withdrawal.
         return Lapsed() if provision.permits and (is_named_here or not question.by_name) else None
+
     if question.by_name and not is_named_here:
         return strictest([weigh(inner, question) for inner in provision.nested])
     if provision.conditions:
         return Unknown(f"{_DEPENDS}{', '.join(provision.conditions)}, which is not weighed")
     deeper = strictest([weigh_exception(inner, replace(question, by_name=False)) for inner in provision.nested])
+
     return _with_exceptions(provision, deeper, reach)
 
 
@@ -99,6 +101,7 @@ def strictest(said: Sequence[Said]) -> Said:
         for one in said:
             if isinstance(one, kind):
                 return one
+
     return None
 
 

@@ -21,7 +21,8 @@ _SYSTEMS = {
     "2.16.840.1.113883.5.8",
     "urn:oid:2.16.840.1.113883.1.11.20448",
 }
-RESEARCH, TRAINING = "HRESCH", "MLTRAINING"
+RESEARCH = "HRESCH"
+TRAINING = "MLTRAINING"
 _CHILDREN = {
     "PurposeOfUse": "HMARKT HOPERAT HPAYMT HRESCH PATRQT PUBHLTH TREAT",
     "HOPERAT": "CAREMGT DONAT FRAUD GOV HACCRED HCOMPL HDECD HDIRECT HDM HLEGAL HOUTCOMS HPRGRP HQUALIMP HSYSADMIN "
@@ -57,7 +58,8 @@ def code_of(purpose: Coding) -> str | None:
 
 def denial_reaches(denied: Coding, asked: Coding | None) -> Reach:
     """Whether a refusal of one purpose refuses what is asked; None asks for research."""
-    code, primary = code_of(denied), _primary(asked)
+    code = code_of(denied)
+    primary = _primary(asked)
     if denied == asked or code in (primary, RESEARCH, TRAINING):
         return Reach.YES if code is not None or denied == asked else Reach.MAYBE
     if code is None:
@@ -67,6 +69,7 @@ def denial_reaches(denied: Coding, asked: Coding | None) -> Reach:
     if code in _above(TRAINING):
         # Operations of a hospital contain training by HL7's tree, but are seldom meant to: a person decides.
         return Reach.MAYBE
+
     if primary is not None and RESEARCH in _above(primary):
         return Reach.MAYBE if primary in _above(code) else Reach.NO
     return Reach.MAYBE if {primary, RESEARCH} & _above(code) else Reach.NO
@@ -74,7 +77,8 @@ def denial_reaches(denied: Coding, asked: Coding | None) -> Reach:
 
 def permission_reaches(permitted: Coding, asked: Coding | None) -> Reach:
     """Whether a permission for one purpose covers what is asked; one for a part, or for a related purpose, may."""
-    code, primary = code_of(permitted), _primary(asked)
+    code = code_of(permitted)
+    primary = _primary(asked)
     if permitted == asked or (code is not None and (code == primary or code in _above(primary))):
         return Reach.YES
     if code is None or primary is None or primary in _above(code):

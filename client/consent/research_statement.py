@@ -59,6 +59,7 @@ def _of_ended(document: ConsentDocument, kind: Kind, question: Question) -> Verd
         timeless = replace(question, at=None)
         names_others = is_part and all(weigh(inner, timeless) is None for inner in document.root.nested)
         return OTHER_POLICY if names_others else END_ENDED
+
     if is_empty(document.root):
         return REFUSED if document.status == "rejected" else WITHDRAWN
     said = weigh(document.root, replace(question, at=None))
@@ -91,6 +92,7 @@ def _of_consent(document: ConsentDocument, kind: Kind, policies: frozenset[str],
         # What ended is a permission; whether a denial was meant to end with its period a person must say.
         whole = weigh(document.root, replace(question, at=None))
         return Unknown("a denial that is over") if isinstance(whole, Deny) else Lapsed()
+
     said = weigh(document.root, question)
     if isinstance(said, Permit) and not any(is_basis(text) for text in policies):
         return Unknown("a permission that names no policy, so that nobody can tell it from a form of withdrawal")
@@ -123,4 +125,5 @@ def _of_part(document: ConsentDocument, is_withdrawal: bool, question: Question)
         named.append(weigh(document.root, asked))
     ignored = (Permit, Lapsed, Perhaps) if is_withdrawal else (Lapsed, Perhaps)
     said = strictest([one for one in named if not isinstance(one, ignored)])
+
     return OTHER_POLICY if said is None or isinstance(said, Lapsed | Perhaps) else said

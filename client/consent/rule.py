@@ -60,6 +60,7 @@ def judged(
         at: when, with a zone. A decision against use counts from when it is known, whatever its own date.
     """
     question = Question(policy_code, purpose, at)
+
     try:
         # Consents nested too deeply break the writing of JSON, too.
         in_order = sorted(consents, key=lambda resource: json.dumps(resource, sort_keys=True))
@@ -69,6 +70,7 @@ def judged(
         needed = _denied_by_name(newest, question)
     except RecursionError:
         return Judgement(_TOO_DEEP, {})
+
     silent = Counter(one.verdict.reason for one in statements if isinstance(one.verdict, Silent))
     silent.update(GENERAL.reason for one in statements if isinstance(one.verdict, Neutral))
     answer = _across_templates(_by_template(statements, at))
@@ -83,6 +85,7 @@ def _one(versions: Sequence[Resource], read: Callable[[Resource], Statement]) ->
     if len(said) == 1 or all(isinstance(one.verdict, Silent) for one in said):
         return said[0]
     latest = max((one.signed for one in said if one.signed is not None), key=lambda span: span.last, default=None)
+
     return replace(said[0], verdict=_UNORDERED, signed=latest, withdrawn=None)
 
 
@@ -98,12 +101,14 @@ def _still_revoked(
 def _denied_by_name(newest: Sequence[Sequence[Resource]], question: Question) -> bool:
     """Whether a policy without which the asked one is worth nothing is denied by the last word on it."""
     at = question.at
+
     for policy in needed_with(question.policy_code):
         asked = replace(question, policy_code=policy)
         found = [named_denial(resource, asked) for versions in newest for resource in versions]
         statements = [one for one in found if one is not None]
         if at is not None and any(isinstance(verdict, Deny) for _, verdict in _by_template(statements, at)):
             return True
+
     return False
 
 
@@ -112,6 +117,7 @@ def _by_template(statements: Sequence[Statement], at: datetime) -> list[tuple[da
     for one in statements:
         if not isinstance(one.verdict, Silent):
             templates.setdefault(one.template, []).append(one)
+
     return [_of_template(members, at) for members in templates.values()]
 
 
@@ -121,6 +127,7 @@ def _across_templates(decisions: Sequence[tuple[datetime | None, Verdict]]) -> A
     if not answers:
         lapsed = any(isinstance(verdict, Lapsed) for _, verdict in decisions)
         return Unknown("consent is not in force at this time") if lapsed else SILENT
+
     if all(isinstance(answer, Permit) for _, answer in answers):
         return Permit()
     newest = max((signed for signed, _ in answers if signed is not None), default=None)
@@ -130,6 +137,7 @@ def _across_templates(decisions: Sequence[tuple[datetime | None, Verdict]]) -> A
     if undated:
         return undated[0]  # it may be newer than any denial
     ranked: list[Answer] = [*(answer for answer in last if isinstance(answer, Deny)), *doubts]
+
     return ranked[0] if ranked else Unknown("a consent to something else was withdrawn")
 
 
@@ -141,10 +149,12 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
         reverse=True,
     )
     undated = [one for one in statements if one.signed is None and not isinstance(one.verdict, Neutral)]
+
     if undated:
         if not older and all(one.withdrawn is not None and isinstance(one.verdict, Deny) for one in undated):
             return None, undated[0].verdict
         return None, Unknown("a consent without a date, so that nobody knows which is the last")
+
     lapsed = False
     while older:
         newest = older[0][0].first
@@ -155,11 +165,14 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
         if newest > at and not isinstance(verdict, Deny | Unknown):
             lapsed = True
             continue
+
         if isinstance(verdict, Permit) and any(_withdrawn_since(one, newest) for _, one in older):
             verdict = Unknown("an older consent was withdrawn after a newer one had been signed")
         elif isinstance(verdict, Permit) and not any(one.by_name for one in last) and _is_denied_by_name(older):
             verdict = Unknown("a newer consent permits all, and an older one denies this by name")
+
         return newest, verdict
+
     return None, Lapsed() if lapsed else OTHER_POLICY
 
 
@@ -172,6 +185,7 @@ def _agreed(verdicts: Sequence[Verdict]) -> Verdict:
         for verdict in verdicts:
             if isinstance(verdict, kind):
                 return verdict
+
     return OTHER_POLICY
 
 

@@ -44,6 +44,7 @@ def state(resource: Mapping[str, Any], question: Question) -> Statement:
     topic = topic_of(resource)
     policies = policy_texts(resource)
     template: object = "mii-broad-consent" if form_of(policies) else (topic is Topic.RESEARCH, policies)
+
     try:
         document = read_consent(resource)
         verdict = _read(document, topic, resource, question)
@@ -56,9 +57,11 @@ def state(resource: Mapping[str, Any], question: Question) -> Statement:
         signed = document.signed
         by_name = isinstance(weigh(document.root, replace(question, by_name=True)), Permit | Deny)
         ended = (document.updated or _FAR.first) if document.status == "inactive" else None
+
     if REVOKED in resource and not isinstance(verdict, Deny):
         # On its own, so that no newer consent about the same other matter outweighs it, and before any real withdrawal.
         return Statement((REVOKED, resource.get("id")), _LONG_AGO, None, _REVOKED_BY_REQUEST)
+
     return Statement(template, signed, ended, verdict, by_name)
 
 
@@ -68,11 +71,13 @@ def named_denial(resource: Mapping[str, Any], question: Question) -> Statement |
         document = read_consent(resource)
     except UnreadableConsentError:
         return None
+
     said = weigh(document.root, replace(question, by_name=True))
     if document.status != "active" or topic_of(resource) is not Topic.RESEARCH or not isinstance(said, Permit | Deny):
         return None
     policies = policy_texts(resource)
     template: object = "mii-broad-consent" if form_of(policies) else (True, policies)
+
     return Statement(template, document.signed, None, said)
 
 
@@ -89,6 +94,7 @@ def _read(document: ConsentDocument, topic: Topic, resource: Mapping[str, Any], 
 def _date(resource: Mapping[str, Any]) -> Span:
     """When an unreadable document was signed: as late as can be, unless it says so."""
     text = resource.get("dateTime", resource.get("date"))
+
     try:
         return read_date(text) if isinstance(text, str) else _FAR
     except UnreadableConsentError:

@@ -18,6 +18,7 @@ def newest_versions(consents: Iterable[Resource]) -> list[list[Resource]]:
     """
     by_id: dict[str, list[tuple[VersionId, Resource]]] = {}
     alone: list[list[Resource]] = []
+
     for resource in consents:
         try:
             version = read_version(resource)
@@ -25,9 +26,11 @@ def newest_versions(consents: Iterable[Resource]) -> list[list[Resource]]:
             if [resource] not in alone:
                 alone.append([resource])
             continue
+
         known = by_id.setdefault(version.resource, [])
         if all(resource != other for _, other in known):
             known.append((version, resource))
+
     return [*(_last(versions) for versions in by_id.values()), *alone]
 
 
@@ -38,8 +41,10 @@ def _last(versions: list[tuple[VersionId, Resource]]) -> list[Resource]:
     if all(version.number.isdecimal() for version, _ in versions):
         ordered = sorted(((int(version.number), resource) for version, resource in versions), key=lambda pair: -pair[0])
         return [resource for number, resource in ordered if number == ordered[0][0]]
+
     times = [(version.updated, resource) for version, resource in versions if version.updated is not None]
     if len(times) < len(versions):
         return [resource for _, resource in versions]
     times.sort(key=lambda pair: pair[0], reverse=True)
+
     return [resource for moment, resource in times if moment == times[0][0]]

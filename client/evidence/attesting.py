@@ -74,8 +74,12 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
     Raises:
         EvidenceError: the coordinator's log was cut short or forked; that is taken down in the site's own log.
     """
-    key, coordinator, log = site.key(), site.coordinator(), site.log
-    cosigned, since = b"", 0
+    key = site.key()
+    coordinator = site.coordinator()
+    log = site.log
+    cosigned = b""
+    since = 0
+
     # The last call hands over the signature; one more where the coordinator knew another size than it was taken for.
     for _ in range(_TURNS):
         request = messages.ExchangeCheckpointRequest(since=since, cosigned=cosigned)
@@ -83,12 +87,15 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
             known = log.peer(session, SERVER_ORIGIN)
             request.seen = known.checkpoint.size if known else 0
             newest = log.newest(session)
+
             if newest is not None and not signed_by(newest, coordinator):
                 request.checkpoint = dsse.encode_envelope(only(newest, key.public))
                 if since <= len(log.leaves(session)):
                     request.proof.extend(log.grown_since(session, since))
+
         reply = stub.ExchangeCheckpoint(request, timeout=CALL_SECONDS)
-        before, since = since, reply.known
+        before = since
+        since = reply.known
         cosigned = _take(site, reply)
         if not cosigned and (not request.checkpoint or reply.cosigned or since == before):
             return
@@ -96,14 +103,19 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
 
 def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
     """Keep the coordinator's signature and give ours; empty where the coordinator has it."""
-    key, coordinator, log = site.key(), site.coordinator(), site.log
+    key = site.key()
+    coordinator = site.coordinator()
+    log = site.log
     with site.session() as session:
         if reply.cosigned:
             log.take_signature(session, dsse.decode_envelope(reply.cosigned), key.public, coordinator)
+
     if not reply.checkpoint:
         return b""
     envelope = dsse.decode_envelope(reply.checkpoint)
-    shown, has_ours = only(envelope, coordinator), signed_by(envelope, key.public)
+    shown = only(envelope, coordinator)
+    has_ours = signed_by(envelope, key.public)
+
     try:
         with site.session() as session:
             known = log.peer(session, SERVER_ORIGIN)
@@ -113,6 +125,7 @@ def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
     except EvidenceError as err:
         _refuse(site, str(err))
         raise
+
     return dsse.encode_envelope(signed)
 
 
@@ -130,23 +143,29 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
     Raises:
         EvidenceError: an attestation does not; the others are signed first.
     """
-    request, refused = messages.ExchangeAttestationsRequest(), ""
+    request = messages.ExchangeAttestationsRequest()
+    refused = ""
+
     for _ in range(_TURNS):
         reply = stub.ExchangeAttestations(request, timeout=CALL_SECONDS)
         request = messages.ExchangeAttestationsRequest()
+
         with site.session() as session:
             for campaign in reply.wanted:
                 ended = site.ended(session, campaign)
                 if ended is not None:
                     digests = [bytes.fromhex(digest) for digest in _texts(ended["revocations"])]
                     request.answers.add(campaign=campaign, revocations=digests)
+
         for data in reply.waiting:
             try:
                 request.signed.append(sign(site, data))
             except EvidenceError as err:
                 refused = f"an attestation is not signed: {err}"
+
         if not request.answers and not request.signed:
             break
+
     if refused:
         raise EvidenceError(refused)
 
@@ -157,7 +176,8 @@ def sign(site: SiteLog, data: bytes) -> bytes:
     Raises:
         EvidenceError: it says something else than this site did, adopted, reported or answers.
     """
-    envelope, key = dsse.decode_envelope(data), site.key()
+    envelope = dsse.decode_envelope(data)
+    key = site.key()
     dsse.verify(envelope, statements.PAYLOAD_TYPE, PinnedKeys.of([(OWNER, site.coordinator())]), {OWNER: 1})
     files, unlearning = statements.read_unlearning(envelope.body)
     if not unlearning.campaign.isdecimal():
@@ -179,7 +199,9 @@ def sign(site: SiteLog, data: bytes) -> bytes:
         for replay in unlearning.replays:
             if replay.site == site.name:
                 check_replay(kept(site.folder, campaign), replay)
+
         site.attested(session, envelope.body)
+
     return dsse.encode_envelope(dsse.add_signature(envelope, key))
 
 

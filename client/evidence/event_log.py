@@ -100,6 +100,7 @@ class SiteLog:
         """
         self.follow()
         document = canonical({"campaign": campaign, "figures": digest})
+
         with self.session() as session:
             if read_patients and self.log.opened(session, f"access-opened:{campaign}") is None:
                 raise EvidenceError(f"campaign {campaign} audits patients to be forgotten without an access on record")
@@ -112,6 +113,7 @@ class SiteLog:
     def adopted(self, campaign: int, version: str, weights: str, how: str, settled: frozenset[str]) -> None:
         """Log that a campaign's version became the base, and which revocations it answers; the first call stands."""
         self.follow()
+
         with self.session() as session:
             digests = sorted(self._answered(session, settled))
             document: dict[str, Json] = {"campaign": campaign, "how": how, "version": version, "weights": weights}
@@ -142,14 +144,17 @@ class SiteLog:
         with self.session() as session:
             found = self.log.opened(session, f"revocation:{receipt}")
             by_steward = self.log.opened(session, steward_source(receipt))
+
         if found is None:
             raise _not_open()
         envelope = dsse.sign(PAYLOAD_TYPE, found.document, self.key())
         value = None if by_steward is None else parse_canonical(by_steward.document)
+
         if isinstance(value, dict):
             added = dsse.Signature(str(value["keyid"]), str(value["sig"]))
             both = sorted((*envelope.signatures, added), key=lambda signature: signature.keyid)
             envelope = dsse.Envelope(envelope.payload, envelope.payload_type, tuple(both))
+
         return dsse.encode_envelope(envelope)
 
     def open_leaf(self, position: int) -> bytes:
@@ -158,7 +163,9 @@ class SiteLog:
         Raises:
             InputError: no such leaf, what it commits to was erased, or the coordinator does not know it yet.
         """
-        ours, coordinator = self.key().public, self.coordinator()
+        ours = self.key().public
+        coordinator = self.coordinator()
+
         with self.session() as session:
             opened = next((item for item in self.log.vault(session) if item.position == position), None)
             if opened is None:
@@ -169,6 +176,7 @@ class SiteLog:
                     leaves = self.log.leaves(session)[:size]
                     shown = only(envelope, ours, coordinator)
                     return encode(open_leaf(shown, leaves, position, opened.document, opened.salt))
+
         raise InputError("the coordinator has not co-signed this leaf yet", remedy="try again in a minute of `up`")
 
     def erase(self, receipt: str) -> None:
@@ -196,6 +204,7 @@ class SiteLog:
                 if any(entry.state in OPEN for entry in entries.values())
             }
             statements = [item for item in self.log.vault(session) if item.source.startswith("revocation:")]
+
         found = [read_revocation(item.document) for item in statements]
         return tuple(r.request for r in found if r.received < time_text(moment) and r.request not in pending)
 
@@ -216,6 +225,7 @@ class SiteLog:
     def _revocations(self, session: Session) -> Iterator[Record]:
         receipts = {name: entries for name, entries in _receipts(session).items() if not _all_in_doubt(entries)}
         known = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
+
         for receipt, entries in receipts.items():
             if f"revocation:{receipt}" in known:
                 continue
@@ -223,6 +233,7 @@ class SiteLog:
             yield Record(f"revocation:{receipt}", "revocation", _statement(self.name, receipt, entries, document))
             stopped = canonical({"receipt": receipt, "use": "stopped"})
             yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+
         for receipt, entries in receipts.items():
             if any(standing.state is State.READMITTED for standing in entries.values()):
                 yield Record(
@@ -236,6 +247,7 @@ class SiteLog:
             return kept.commitment
         # The salt stays in the vault under its own name: a proof about the leaf hands out another one.
         salt = self.log.salt_of(session, f"consent:{receipt}")
+
         return commitment(canonical({"patients": [*sorted(pseudonyms)], "receipt": receipt}), salt)
 
     @property
@@ -263,6 +275,7 @@ def _statement(site: str, receipt: str, entries: dict[str, Standing], document: 
     said = min(entries.values(), key=lambda standing: standing.number)
     received = min(entry.received for entry in entries.values())
     due = max(min(entry.due for entry in entries.values()), _second_after(received))
+
     return revocation_statement(
         Statement(
             document=document,
@@ -301,6 +314,7 @@ def _holds(session: Session) -> Iterator[Record]:
 def _access(session: Session) -> Iterator[tuple[datetime, Record]]:
     """Since when a campaign may read its patients, until when it could, and how much was deleted then."""
     times = Counter[tuple[str, int]]()
+
     for row in session.scalars(select(AccessRow).where(AccessRow.campaign > 0).order_by(AccessRow.id)).all():
         document: dict[str, Json] = {"access": row.what, "campaign": row.campaign}
         document |= {"patients": row.patients} if row.what == "opened" else {"purged": row.purged}

@@ -143,6 +143,7 @@ def bound(unlearning: Unlearning, site: str) -> Replay:
     for replay in unlearning.replays:
         if replay.site == site:
             return replay
+
     raise InputError(
         f"it binds no unlearning at {site}",
         remedy="the model was trained anew, or site or coordinator ran a version that bound none",
@@ -190,10 +191,12 @@ class Replayer:
             RefusedError: patients of the retained set have revoked since.
         """
         record = self._record(said)
+
         try:
             check_state(self.state, self.card.build().state_dict(), where="the weights")
         except CheckpointError as err:
             raise EvidenceError(str(err)) from None
+
         if state_digest(self.state) != said.received:
             raise EvidenceError("these are other weights than the unlearning began from")
         with tempfile.TemporaryDirectory(dir=self.folder.root, prefix=".replay-") as scratch:
@@ -210,12 +213,14 @@ class Replayer:
                 "the salt of this cohort is not here any more",
                 remedy="without it nobody can say which studies it was: the unlearning cannot be replayed",
             )
+
         check_replay(record, said)
         if record.device != "cpu":
             raise InputError(
                 f"the unlearning ran on {record.device}, whose sums have other last bits from run to run",
                 remedy='set device = "cpu" in site.toml where unlearning is to be replayed',
             )
+
         return record
 
     def _campaigns(self) -> list[int]:
@@ -228,21 +233,26 @@ class Replayer:
         """The studies of each list, in its order."""
         there = {record.key_of(s, cache.digest): s for s in self.available if s.image.is_file()}
         found = {}
+
         for name in ("forget", "retain", "calibration"):
             keys: tuple[str, ...] = getattr(record, name)
             lacking = sum(key not in there for key in keys)
+
             if lacking:
                 raise InputError(
                     f"{lacking} of the {len(keys)} studies of the {name} set are not here as they were",
                     remedy="what was purged after the campaign is read from the hospital's own records by --source; "
                     "what these do not hold any more cannot be replayed",
                 )
+
             found[name] = tuple(there[key] for key in keys)
+
         since = {s.patient for s in (*found["retain"], *found["calibration"])} & self.stopped
         if since:
             raise RefusedError(
                 f"{len(since)} patients who were retained then have revoked since: they are not used again"
             )
+
         return found
 
     def _unlearned(self, record: Replayable, found: Mapping[str, tuple[Study, ...]], cache: ImageCache) -> str:
@@ -263,4 +273,5 @@ class Replayer:
             seed=derive_seed(record.request.seed, self.folder.settings().name, "unlearn"),
             on_pass=nothing,
         )
+
         return state_digest(decoded(model.state_dict(), self.state, record.precision))

@@ -88,6 +88,7 @@ class ConsentClient:
             raise InputError(
                 f"cannot read: {err.strerror}", where=str(folder), remedy="give the folder that consent-client add made"
             ) from None
+
         credentials = grpc.ssl_channel_credentials(ca, read_private(folder / "client.key"), certificate)
         options = [("grpc.service_config", json.dumps(_RETRIES)), ("grpc.enable_http_proxy", 0)]
         with grpc.secure_channel(address, credentials, options) as channel:
@@ -137,6 +138,7 @@ class ConsentClient:
     def list(self, states: Collection[str] = ()) -> Iterator[messages.Revocation]:
         """All revocations, oldest first; only those in one of `states`, if any are given."""
         token = ""
+
         while True:
             request = messages.ListRevocationsRequest(page_size=_PAGE, page_token=token, states=states)
             page = self._page(request)
@@ -152,11 +154,13 @@ class ConsentClient:
             UnavailableError: five tries in a row brought nothing.
         """
         failures = 0
+
         while True:
             request = messages.WatchRevocationRequest(receipt=receipt, after=after)
             try:
                 for change in self.stub.WatchRevocation(request, timeout=_WATCH_SECONDS):
-                    after, failures = change.sequence, 0
+                    after = change.sequence
+                    failures = 0
                     yield change
             except grpc.RpcError as error:
                 failures += 1

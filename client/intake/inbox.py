@@ -97,21 +97,28 @@ class Inbox:
         return sum(self._take(name, now) for name in names if (self.folder / f"{name}.sig").exists())
 
     def _take(self, name: str, now: datetime) -> bool:
-        path, seal = self.folder / name, self.folder / f"{name}.sig"
+        path = self.folder / name
+        seal = self.folder / f"{name}.sig"
+
         try:
-            found, signature = read_file(path, MOST_BYTES), read_file(seal, _SIGNATURE_BYTES)
+            found = read_file(path, MOST_BYTES)
+            signature = read_file(seal, _SIGNATURE_BYTES)
         except FileNotFoundError:
             return False  # taken away meanwhile
         except InputError as err:
             self._refuse(name, err.problem, None)
             return True
-        changed, files = datetime.fromtimestamp(max(found.changed, signature.changed), UTC), (found, signature)
+
+        changed = datetime.fromtimestamp(max(found.changed, signature.changed), UTC)
+        files = (found, signature)
         signer = next((key for key in self.keys if _holds(key, signature.content, found.content)), None)
+
         if signer is None:
             if timedelta(0) <= now - changed < QUIET:
                 return False
             self._refuse(name, "the signature is not one of a key that site.toml names, over these bytes", files)
             return True
+
         # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
         number = hashlib.sha256(b"fedforget opt-out list\0" + signature.content).hexdigest()[:16]
         try:
@@ -121,6 +128,7 @@ class Inbox:
         except InputError as err:
             self._refuse(name, _reason(err), files)
             return True
+
         request = Request(
             Source("list", number),
             number,
@@ -130,11 +138,13 @@ class Inbox:
             identity=by_key(signer.keyid),
         )
         self._done(name, number, files, self.ledger.record(request, patients, also_unknown=True))
+
         return True
 
     def _check_new(self, number: str) -> None:
         """Raise for a list that was taken and moved; one that a killed process left before that is still to be."""
         notes = (note for room in _TAKEN_ROOMS for note in (self.folder / room).glob(f"*.{_RECEIPT}"))
+
         for note in notes:
             if not note.with_name(note.name.removesuffix(f".{_RECEIPT}")).exists():
                 continue
@@ -169,11 +179,14 @@ class Inbox:
         """The note first: a list that was moved has one. A list of the same name that is there already stays."""
         target = self.folder / room
         target.mkdir(mode=0o700, exist_ok=True)
-        moved, number = name, 1
+        moved = name
+        number = 1
+
         while (target / moved).exists():
             number += 1
             stem, dot, kind = name.rpartition(".")
             moved = f"{stem}-{number}{dot}{kind}"
+
         write_durable(target / f"{moved}.{suffix}", note)
         # The signature last: without it a list that is left after a crash would never be looked at again.
         found, signature = files or (None, None)
@@ -200,6 +213,7 @@ def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
             keys.append(PublicKey.from_pem((folder.root / name).read_bytes()))
         except OSError as err:
             raise ConfigError(f"a key cannot be read: {err.strerror}", where=where, remedy="check the path") from None
+
     folder.inbox.mkdir(mode=0o700, exist_ok=True)
     with open_ledger(folder) as ledger:
         yield Inbox(ledger, folder.inbox, tuple(keys), settings.inbox.kind, settings.inbox.legal_basis)
@@ -210,6 +224,7 @@ def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
         key.verify(signature, content)
     except EvidenceError:
         return False
+
     return True
 
 
@@ -217,16 +232,22 @@ def _patients(name: str, content: bytes, is_patient: Callable[[str], bool]) -> S
     """Those whom a list names, read from the very bytes that were signed."""
     if not name.endswith(".json"):
         return parse_patient_list(content, "", is_patient, most=MOST_BYTES)
-    patients, found, wrong = _json_list(content).patients, dict[str, None](), dict[int, str]()
+    patients = _json_list(content).patients
+    found = dict[str, None]()
+    wrong = dict[int, str]()
+
     for number, patient in enumerate(patients, start=1):
         try:
             found[normal(patient)] = None
         except IdentifierError as err:
             wrong[number] = err.problem
+
     if wrong:
-        numbers, more = [*wrong][:MOST_SHOWN], len(wrong) - MOST_SHOWN
+        numbers = [*wrong][:MOST_SHOWN]
+        more = len(wrong) - MOST_SHOWN
         listed = ", ".join(map(str, numbers)) + (f" and {more} more" if more > 0 else "")
         raise InputError(f"entry {listed}: {wrong[numbers[0]]}")
+
     return tuple(found)
 
 
@@ -254,6 +275,7 @@ def _reason(err: InputError) -> str:
     more = f" and {err.unlisted} more" if err.unlisted else ""
     where = f"{', '.join(rows)}{more}: " if rows else ""
     remedy = f" ({err.remedy})" if err.remedy else ""
+
     return f"{where}{err.problem}{remedy}"
 
 
@@ -291,6 +313,7 @@ def _watch(inbox: Inbox, stopped: threading.Event) -> None:
             if reason != said:
                 _log.error("nothing is taken: %s", reason)
             said = reason
+
         stopped.wait(POLL_SECONDS)
 
 

@@ -82,6 +82,7 @@ def hand_in(
         identity=form.identity,
     )
     recorded = ""
+
     try:
         with ledger.writing() as writing:
             request = ledger.begun_before(writing, request, patients)
@@ -89,6 +90,7 @@ def hand_in(
             if form.document:
                 request = replace(request, source=replace(request.source, digest=vault.keep(receipt, form.document)))
             made = ledger.add(writing, request, patients, also_unknown=also_unknown)
+
         recorded = made.receipt
         return made
     finally:

@@ -47,7 +47,8 @@ class Permissions:
             InputError: a file of the site is damaged; nothing may be used then.
         """
         # All of it for everybody: an answer that comes early would tell who is known here.
-        is_stopped, is_known = self.ledger.is_stopped(patient), self.ledger.knows(patient)
+        is_stopped = self.ledger.is_stopped(patient)
+        is_known = self.ledger.knows(patient)
         versions = self._versions(patient)
         if is_stopped:
             return Deny("revoked")
@@ -57,6 +58,7 @@ class Permissions:
             return Unknown("no consent is on file") if self.needs_consent else Permit()
         documents = [version.document for version in versions]
         answer = permitted(documents, self.policy, self.purpose, self.ledger.clock())
+
         # Why stands in the steward's list; a document's own words must not come out here.
         return Unknown("what is on file says nothing clear") if isinstance(answer, Unknown) else answer
 
@@ -89,6 +91,7 @@ def permissions_of(ledger: Ledger) -> Permissions:
     """
     settings = ledger.folder.settings()
     patient_map = settings.fhir.patient_map
+
     return Permissions(
         ledger=ledger,
         store=ConsentStore(ledger.engine, ledger.pseudonyms),
@@ -104,4 +107,5 @@ def _signed(version: KnownVersion) -> datetime | None:
         signed = read_consent(version.document).signed
     except UnreadableConsentError:
         return None
+
     return None if signed is None else signed.first

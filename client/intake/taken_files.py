@@ -30,6 +30,7 @@ class ReadFile:
             now = read_file(path, len(self.content))
         except (OSError, InputError):
             return False
+
         return (now.device, now.number, now.content) == (self.device, self.number, self.content)
 
 
@@ -50,6 +51,7 @@ def read_file(path: Path, most: int) -> ReadFile:
         raise
     except OSError as err:
         raise InputError(f"cannot be read: {err.strerror}") from None
+
     if len(content) > most:
         raise InputError(f"more than {most} bytes")
     return ReadFile(content, status.st_dev, status.st_ino, status.st_mtime)
@@ -61,6 +63,7 @@ def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
     It is compared under a name that nobody else writes to, as it may be replaced until then.
     """
     taken = file.with_name(f".{file.name}.taken")
+
     try:
         os.replace(file, taken)
     except FileNotFoundError:
@@ -69,6 +72,7 @@ def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
         if found is None or found.is_still(taken):
             os.replace(taken, target)
             return
+
     if found is not None:
         write_durable(target, found.content)
     give_back(file.parent)

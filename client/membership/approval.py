@@ -28,7 +28,8 @@ def approved_digests(settings: SiteSettings) -> frozenset[str]:
 
 def approve(path: Path, digest: str) -> bool:
     """Add a digest to the `site.toml` at `path`, comments kept; False when it was approved already."""
-    wanted, text = parse_digest(digest), _read(path)
+    wanted = parse_digest(digest)
+    text = _read(path)
     old = _listed(path)
     if wanted in {parse_digest(entry) for entry in old}:
         return False
@@ -40,7 +41,9 @@ def approve(path: Path, digest: str) -> bool:
         at = table.start() if table else len(text)
         before = text[:at] if not text[:at] or text[:at].endswith("\n") else f"{text[:at]}\n"
         changed = f'{before}{_KEY} = [\n    "{wanted}",\n]\n{text[at:]}'
+
     _write(path, text, changed, [wanted, *old])
+
     return True
 
 
@@ -50,17 +53,21 @@ def withdraw(path: Path, digest: str) -> bool:
     Raises:
         InputError: it is the installed FedForget's own, which needs no entry: a site that does not want it stops.
     """
-    unwanted, text = parse_digest(digest), _read(path)
+    unwanted = parse_digest(digest)
+    text = _read(path)
+
     if unwanted == installed_bundle().digest:
         raise InputError(
             "this is the installed FedForget's own bundle", remedy="stop the site, or install another version"
         )
+
     old = _listed(path)
     left = [entry for entry in old if parse_digest(entry) != unwanted]
     if left == old:
         return False
     entry = re.compile(rf"""[ \t]*(["'])(sha256:)?{unwanted}\1[ \t]*,?[ \t]*(#[^\n]*)?\n?""", re.IGNORECASE)
     _write(path, text, entry.sub("", text), left)
+
     return True
 
 
@@ -79,8 +86,10 @@ def _write(path: Path, text: str, changed: str, listed: list[str]) -> None:
         fits = tomllib.loads(changed) == {**tomllib.loads(text), _KEY: listed}
     except tomllib.TOMLDecodeError:
         fits = False
+
     if not fits:
         raise ConfigError(
             f"{_KEY} is written in a way that is not edited here", where=str(path), remedy="edit it by hand"
         )
+
     write_text(path, changed)

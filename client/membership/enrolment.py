@@ -56,6 +56,7 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
     """
     envelope = dsse.decode_envelope(data)
     bundle = decode(JoinBundle, envelope.body)
+
     try:
         ca, coordinator, certificate = (
             read_certificate(pem.encode(), "the join bundle")
@@ -63,12 +64,14 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
         )
     except InputError as err:
         raise EvidenceError(str(err)) from None
+
     found = certificate_fingerprint(ca)
     if found != parse_fingerprint(settings.ca_fingerprint, "site.toml: ca_fingerprint"):
         raise EvidenceError(
             f"the bundle is of another federation: the fingerprint of its authority is {found}; ask the coordinator by "
             "telephone for the fingerprint, and correct ca_fingerprint in site.toml only if they read out this one"
         )
+
     check_authority(ca, now)
     check_issued(coordinator, ca, SIGNER, now, "the coordinator's certificate")
     signer = public_key(coordinator)
@@ -98,6 +101,7 @@ def join(folder: SiteFolder, data: bytes, now: datetime) -> CheckedBundle:
     write_bytes(room / folder.certificate.name, checked.bundle.certificate.encode())
     write_text(folder.settings_file, text)
     _use(folder, room)
+
     return checked
 
 
@@ -109,16 +113,19 @@ def rotate(folder: SiteFolder) -> bytes:
     """
     settings = folder.settings()
     used = folder.tls_key.parent.resolve()
+
     if waiting := [room for room in _rooms(folder) if _number(room) > _number(used)]:
         raise RefusedError(
             f"a rotation waits for its bundle: send {folder.request_file}, "
             f"or remove {waiting[0]} if the coordinator never got the request"
         )
+
     old = load_signing_key(folder.signing_key, folder.passphrase)
     with new_folder(folder.root / f"keys-{_number(used) + 1}") as room:
         keys = make_keys(room, read_passphrase(folder.passphrase))
         request = request_for(settings.name, keys, old)
         write_bytes(folder.request_file, request)
+
     return request
 
 
@@ -140,18 +147,21 @@ def _room_of(folder: SiteFolder, certificate: x509.Certificate) -> Path:
         key = load_ec_key(room / folder.tls_key.name).public_key()
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == wanted:
             return room
+
     raise EvidenceError("the certificate in the bundle is for a key that is not in this folder")
 
 
 def _with_addresses(folder: SiteFolder, bundle: JoinBundle) -> str:
     """`site.toml` with the bundle's addresses; everything else in it stays as it is."""
     text = folder.settings_file.read_text(encoding="utf-8")
+
     for setting, address in (("gateway", bundle.gateway), ("coordination", bundle.coordination)):
         lines = re.compile(rf"^{setting}\s*=.*$", re.M)
         found = len(lines.findall(text))
         if found != 1:
             raise ConfigError(f"no line `{setting} = ...`", where=str(folder.settings_file), remedy="put it back")
         text = lines.sub(f"{setting} = {json.dumps(address)}", text)
+
     return text
 
 
@@ -159,6 +169,7 @@ def _use(folder: SiteFolder, room: Path) -> None:
     """Point `keys` to `room` and remove the private keys before it."""
     link = folder.tls_key.parent
     part = link.with_name(f".{link.name}.part")
+
     try:
         part.unlink(missing_ok=True)
         part.symlink_to(room.name, target_is_directory=True)

@@ -24,10 +24,15 @@ def proxy_of(settings: SiteSettings, environment: Mapping[str, str] = os.environ
     Raises:
         ConfigError: it is no address of an HTTP proxy.
     """
-    url, direct, where = settings.proxy, settings.no_proxy, "proxy in site.toml"
+    url = settings.proxy
+    direct = settings.no_proxy
+    where = "proxy in site.toml"
+
     if url == FROM_ENVIRONMENT:
-        url, where = _variable(environment, "https_proxy"), "HTTPS_PROXY"
+        url = _variable(environment, "https_proxy")
+        where = "HTTPS_PROXY"
         direct = (*direct, *_variable(environment, "no_proxy").split(","))
+
     return read_proxy(url, direct, where) if url else None
 
 
@@ -61,6 +66,7 @@ def own_environment(settings: SiteSettings, environment: Mapping[str, str]) -> d
         return cleared
     names = {"HTTPS_PROXY": "https_proxy", "NO_PROXY": "no_proxy"}
     found = {name: _variable(environment, small) for name, small in names.items()}
+
     return {**cleared, **{name: text for name, text in found.items() if text}}
 
 

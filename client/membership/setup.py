@@ -20,7 +20,8 @@ from common.platform.sql import open_database
 from common.protocol.enrolment import SiteKeys, make_request
 from common.settings import parse
 
-GATEWAY_PORT, COORDINATION_PORT = 8443, 8444
+GATEWAY_PORT = 8443
+COORDINATION_PORT = 8444
 FIRST_KEYS = "keys-1"
 """`keys` is a link to a numbered folder, so that a rotation changes all keys in one step."""
 
@@ -85,6 +86,7 @@ def create_site(path: Path, asked: Asked) -> bytes:
         "ca_fingerprint": parse_fingerprint(asked.ca_fingerprint, "--ca-fingerprint"),
     }
     settings = parse(SiteSettings, values, "fedforget-site init")
+
     with new_folder(path) as part:
         folder = SiteFolder(part)
         passphrase = new_secret(folder.passphrase)
@@ -100,8 +102,10 @@ def create_site(path: Path, asked: Asked) -> bytes:
             migrate(engine)
         finally:
             engine.dispose()
+
         request = request_for(settings.name, keys, None)
         write_bytes(folder.request_file, request)
+
     return request
 
 

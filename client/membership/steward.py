@@ -42,6 +42,7 @@ def make_key(path: Path, passphrase: bytes) -> PublicKey:
     key = SigningKey.generate()
     write_private(path, key.to_pem(passphrase))
     write_bytes(path.with_suffix(".pub"), key.public.pem)
+
     return key.public
 
 
@@ -97,12 +98,14 @@ def sign_decision(actor: Actor, what: str, receipt: str, at: datetime, key: Sign
 def signature_holds(envelope: str, receipt: str, keys: Sequence[PublicKey]) -> bool:
     """Whether a decision's envelope is about this receipt and signed by one of these keys."""
     pinned = PinnedKeys.of([(f"steward {number}", key) for number, key in enumerate(keys)])
+
     try:
         read = dsse.decode_envelope(envelope.encode())
         dsse.verify(read, DECISION_TYPE, pinned, {})
         value = parse_canonical(read.body)
     except EvidenceError:
         return False
+
     return isinstance(value, dict) and value.get("receipt") == receipt
 
 
@@ -112,6 +115,7 @@ def unsigned(site: SiteLog) -> list[Unsigned]:
         found = [item for item in site.log.vault(session) if item.source.startswith(_REVOCATION)]
         receipts = {item.source: item.source.removeprefix(_REVOCATION) for item in found}
         signed = site.log.known(session, map(steward_source, receipts.values()))
+
     return [
         Unsigned(receipts[item.source], item.document, claims_of(statements.read_revocation(item.document)))
         for item in found
@@ -122,9 +126,11 @@ def unsigned(site: SiteLog) -> list[Unsigned]:
 def sign(site: SiteLog, waiting: Sequence[Unsigned], steward: SigningKey) -> None:
     """Sign statements as the steward; that it was done, and the signature, stand in the site's log."""
     records = []
+
     for item in waiting:
         (signature,) = dsse.sign(statements.PAYLOAD_TYPE, item.payload, steward).signatures
         document = canonical({"receipt": item.receipt, "keyid": signature.keyid, "sig": signature.sig})
         records.append(Record(steward_source(item.receipt), "steward-signed", document))
+
     with site.session() as session:
         site.log.append(session, records, site.key())

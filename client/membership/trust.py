@@ -53,7 +53,8 @@ class Trust:
             EvidenceError: the message holds other bytes than were signed.
         """
         bounds = self.settings.bounds
-        max_lifetime, skew = timedelta(hours=bounds.max_lifetime_hours), timedelta(seconds=bounds.clock_skew_seconds)
+        max_lifetime = timedelta(hours=bounds.max_lifetime_hours)
+        skew = timedelta(seconds=bounds.clock_skew_seconds)
         check_instruction(
             instruction,
             records,

@@ -18,7 +18,9 @@ FURTHER_MONTHS = 2
 def months_after(moment: datetime, months: int) -> datetime:
     """The same hour, `months` calendar months later."""
     years, month = divmod(moment.month - 1 + months, 12)
-    year, month = moment.year + years, month + 1
+    year = moment.year + years
+    month = month + 1
+
     return moment.replace(year=year, month=month, day=min(moment.day, monthrange(year, month)[1]))
 
 

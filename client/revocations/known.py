@@ -75,10 +75,14 @@ class KnownPatients:
             if nobody_yet:
                 return {}
             return known_patients(self._folder)
+
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         if stamp != self._seen:
-            self._found, self._seen = known_patients(self._folder), stamp
-            self._spelled, self._alike = None, None
+            self._found = known_patients(self._folder)
+            self._seen = stamp
+            self._spelled = None
+            self._alike = None
+
         return self._found
 
     def named(self, identifier: str, *, exact: bool = False) -> Named:
@@ -106,11 +110,14 @@ class KnownPatients:
 def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:
     """Those that an older version wrote in another form than the normal one."""
     found = {}
+
     for identifier in identifiers:
         try:
             form = normal(identifier, shortened=True)
         except IdentifierError:
             continue
+
         if form != identifier and form not in identifiers:
             found[form] = identifier
+
     return found

@@ -96,8 +96,13 @@ class Ledger:
         shared_accounts: Collection[str] = (),
         links: bool = False,
     ) -> None:
-        self.folder, self.engine, self.pseudonyms, self.clock = folder, engine, pseudonyms, clock
-        self.days_to_answer, self.two_person, self.links = days_to_answer, two_person, links
+        self.folder = folder
+        self.engine = engine
+        self.pseudonyms = pseudonyms
+        self.clock = clock
+        self.days_to_answer = days_to_answer
+        self.two_person = two_person
+        self.links = links
         self.unlearn_opt_outs, self.shared_accounts = unlearn_opt_outs, frozenset(shared_accounts)
         self.stones = TombstoneFile(folder.tombstones, pseudonyms.check)
         self._watch = TombstoneWatch(self.stones)
@@ -137,6 +142,7 @@ class Ledger:
             named = self.named(text)
         except IdentifierError:
             return False
+
         return named.known or named.is_doubtful
 
     def record(self, request: Request, patients: Collection[str], *, also_unknown: bool = False) -> Receipt:
@@ -168,7 +174,9 @@ class Ledger:
             UnavailableError: the database was written to from elsewhere at the same moment.
         """
         with self.stones.locked():
-            writing, stopped = None, False
+            writing = None
+            stopped = False
+
             try:
                 with transaction(self.engine) as session:
                     writing = Writing(session)
@@ -180,6 +188,7 @@ class Ledger:
                 raise UnavailableError("the ledger was written to at the same moment: try again") from None
             except DiskFullError as err:
                 raise _half_recorded(err, writing.stops if writing else (), stopped=stopped) from None
+
             try:
                 self.stones.append(writing.lifts)
             except DiskFullError as err:
@@ -203,12 +212,14 @@ class Ledger:
         known = self._known.now(nobody_yet=also_unknown)
         found = {one.identifier: one for one in (self._known.named(p, exact=exact) for p in patients)}
         unknown = sum(not one.known and not one.is_doubtful for one in found.values())
+
         if unknown and not also_unknown:
             raise CohortError(
                 f"{unknown} of {len(found)} patients of the list are not known here; nothing was recorded",
                 where=str(self.folder.root),
                 remedy="check the list",
             )
+
         names = {self.pseudonyms.of(patient): patient for patient in found}
         before: dict[str, list[Standing]] = defaultdict(list)
         for standing in of_patients(writing.session, names):
@@ -217,10 +228,12 @@ class Ledger:
         in_doubt = {p for p, name in names.items() if found[name].is_doubtful and (p in new or _waits(before[p]))}
         here = sum(one.known for one in found.values())
         counts = here, len(found) - here - len(in_doubt), len(in_doubt)
+
         if names and not new:
             first = min((s for some in before.values() for s in some if _covers(s, request)), key=lambda s: s.number)
             others = self._others(writing)
             return Receipt(first.receipt, len(names), len(names), first.received, first.due, others, *counts)
+
         self.insert(writing, request, new, in_doubt)
         writing.stops += [stop(request, pseudonym) for pseudonym in new]
         self.seal(writing.session, names)
@@ -231,11 +244,13 @@ class Ledger:
         # An attempt that was cut short had stopped them before, under the same receipt.
         begun = [p for p in new if any(s.receipt == request.receipt for s in before[p])]
         earlier = len(names) - len(new) + len(begun)
+
         return Receipt(request.receipt, len(names), earlier, request.received, due, others, *counts)
 
     def hold_alike(self, writing: Writing, request: Request, pseudonym: str, patients: Collection[str]) -> None:
         """Stop use of patients whom an identifier may mean, by its pseudonym, that came with `request`."""
-        known, names = self._known.now(nobody_yet=True), {self.pseudonyms.of(patient): patient for patient in patients}
+        known = self._known.now(nobody_yet=True)
+        names = {self.pseudonyms.of(patient): patient for patient in patients}
         hold = alike_request(request, pseudonym)
         self.insert(writing, hold, {p: known.get(name) for p, name in names.items()})
         writing.stops += [stop(hold, pseudonym) for pseudonym in names]
@@ -254,8 +269,10 @@ class Ledger:
         """
         if not subsets:
             return
-        now, due = self.clock(), first_due(request.received, self.days_to_answer)
+        now = self.clock()
+        due = first_due(request.received, self.days_to_answer)
         events = []
+
         for number, pseudonym in add_revocations(writing.session, request, subsets, now):
             hold = request.hold or (DOUBTFUL if pseudonym in in_doubt else "")
             after = State.ON_HOLD if hold else self.classified(subsets[pseudonym], request.kind)
@@ -263,6 +280,7 @@ class Ledger:
             first = Event(number, 1, now, State.RECEIVED, request.steward or SOFTWARE, due, identity=request.identity)
             events.append(first)
             events.append(Event(number, 2, now, after, SOFTWARE, due, hold, remediation))
+
         add_events(writing.session, events)
 
     def classified(self, subset: Subset | None, kind: Kind) -> State:
@@ -279,6 +297,7 @@ class Ledger:
             (s.pseudonym, s.receipt) for s in of_patients(writing.session, names) if s.source.kind == "restored"
         }
         stones = (self.stones.read() or {}) if only_restored else {}
+
         for _, receipt in sorted(only_restored):
             of_receipt = {p: stone for (p, number), stone in stones.items() if number == receipt}
             said = [said_in(stone) for stone in of_receipt.values()]
@@ -287,6 +306,7 @@ class Ledger:
             if same and of_receipt.keys() <= names and all((p, receipt) in only_restored for p in of_receipt):
                 received = min(stone.received for stone in of_receipt.values())
                 return replace(request, source=replace(request.source, id=receipt), receipt=receipt, received=received)
+
         return request
 
     def standing(self, receipt: str | None = None) -> tuple[Standing, ...]:
@@ -314,15 +334,18 @@ class Ledger:
             CohortError: the tombstones are damaged or gone.
         """
         self.stopped()
+
         with reading(self.engine) as session:
             # Asked every second; steps are numbered in the order in which they are committed.
             last = session.scalar(select(func.max(RevocationEventRow.id)))
             if self._waiting is not None and self._waiting[0] == last:
                 return self._waiting[1]
             found = standing_of(session, RevocationEventRow.state.in_([str(state) for state in OPEN]))
+
         ready = {s.pseudonym for s in found if s.state in TO_FORGET}
         asked = (s.due for s in found if not (s.state is State.ON_HOLD and nobody_asked(s.receipt)))
         self._waiting = last, Waiting(len(ready), min(asked, default=None))
+
         return self._waiting[1]
 
     def identifiers(self) -> dict[str, str]:
@@ -330,6 +353,7 @@ class Ledger:
         with reading(self.engine) as session:
             of_revoked = PatientRow.patient.in_(select(RevocationRow.pseudonym))
             rows = session.execute(select(PatientRow.patient, PatientRow.sealed).where(of_revoked)).all()
+
         known = {self.pseudonyms.of(patient): patient for patient in self._known.now(nobody_yet=True)}
         return {**known, **{pseudonym: self.pseudonyms.unseal(pseudonym, sealed) for pseudonym, sealed in rows}}
 
@@ -384,12 +408,14 @@ def _half_recorded(err: DiskFullError, stops: Sequence[Tombstone], *, stopped: b
     if not stopped:
         problem = f"{err.problem}; nothing was recorded, and use of {patients} patient(s) goes on"
         return DiskFullError(problem, where=err.where, remedy=AGAIN)
+
     receipts = ", ".join(sorted({stone.receipt for stone in stops}))
     problem = (
         f"{err.problem}; use of {patients} patient(s) has stopped, as their tombstones are written, but the database "
         f"lacks the revocation and the vault its form: receipt {receipts}"
     )
     remedy = "free space there, then do the same again: it gets the same receipt"
+
     return DiskFullError(problem, where=err.where, remedy=remedy)
 
 

@@ -21,13 +21,15 @@ def _current() -> Select[RevocationRow, RevocationEventRow]:
 
     What was restored from a tombstone counts until the request itself comes again, which says more.
     """
-    later, whole = aliased(RevocationEventRow), aliased(RevocationRow)
+    later = aliased(RevocationEventRow)
+    whole = aliased(RevocationRow)
     newest = select(func.max(later.seq)).where(later.revocation == RevocationRow.id).scalar_subquery()
     again = exists().where(
         whole.receipt == RevocationRow.receipt,
         whole.pseudonym == RevocationRow.pseudonym,
         whole.source_kind != "restored",
     )
+
     return (
         select(RevocationRow, RevocationEventRow)
         .join(RevocationEventRow, RevocationEventRow.revocation == RevocationRow.id)
@@ -104,6 +106,7 @@ def add_revocations(
         insert(RevocationRow).returning(RevocationRow.id, RevocationRow.pseudonym),
         [{**common, "pseudonym": pseudonym} for pseudonym in pseudonyms],
     )
+
     return [(number, pseudonym) for number, pseudonym in rows]
 
 

@@ -41,6 +41,7 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = F
         UnavailableError: the database does not answer.
     """
     settings = folder.settings() if folder.settings_file.exists() else None
+
     with opened(folder.ledger_url) as engine:
         if not checked and pending_migration(engine) is not None:
             migrate(engine)
@@ -58,6 +59,7 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = F
         if not checked:
             take_over(ledger)
             reconcile(ledger)
+
         yield ledger
 
 
@@ -70,7 +72,8 @@ def reconcile(ledger: Ledger) -> None:
         CohortError: the tombstones are damaged, or gone although the database has revocations.
     """
     with ledger.writing() as writing:
-        stones, found = ledger.stones.read(), standing_of(writing.session)
+        stones = ledger.stones.read()
+        found = standing_of(writing.session)
         known = {s.receipt for s in found} | {receipt for _, receipt in stones or ()}
         swept = Vault(ledger.folder.vault, token_bytes).sweep(known)
         if swept:
@@ -82,7 +85,9 @@ def reconcile(ledger: Ledger) -> None:
                     where=str(ledger.stones.path),
                     remedy="restore it; or, if it is lost, make an empty file of this name, which is filled again",
                 )
+
             return
+
         recorded = {(s.pseudonym, s.receipt): s for s in found}
         lacking = sorted(stones.keys() - recorded.keys())
         lost: dict[Request, dict[str, Subset | None]] = defaultdict(dict)
@@ -90,6 +95,7 @@ def reconcile(ledger: Ledger) -> None:
         for pseudonym, receipt in lacking:
             request = _restored(stones[pseudonym, receipt], _hold_of(receipt, pseudonym, known))
             lost[request][pseudonym] = subsets.get(pseudonym)
+
         for request, patients in lost.items():
             ledger.insert(writing, request, patients)
         for key, standing in recorded.items():
@@ -97,6 +103,7 @@ def reconcile(ledger: Ledger) -> None:
                 writing.lifts.append(Tombstone("lift", *key, standing.received))
             elif standing.state not in LIFTED and key not in stones:
                 writing.stops.append(Tombstone("stop", *key, standing.received, said_of(request_of(standing))))
+
     if lacking:
         _log.warning("%d revocation(s) that the database lacked were restored from the tombstones", len(lacking))
     if writing.stops:
@@ -115,7 +122,9 @@ def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
 def _restored(stone: Tombstone, hold: str) -> Request:
     """The request that a tombstone is left of: its kind, its legal basis and who recorded it are those that it had."""
     said = said_in(stone)
-    kind, scopes = said.get("kind", "withdrawal"), dict[str, Scope](images="images", reports="reports")
+    kind = said.get("kind", "withdrawal")
+    scopes = dict[str, Scope](images="images", reports="reports")
+
     return Request(
         Source("restored", stone.receipt),
         stone.receipt,
@@ -142,5 +151,7 @@ def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:
                         where=str(folder.pseudonym_secret),
                         remedy="restore it from its backup",
                     )
+
                 new_secret(folder.pseudonym_secret)
+
     return Pseudonyms.of_site(folder.pseudonym_secret)

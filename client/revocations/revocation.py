@@ -78,8 +78,10 @@ class Source:
     digest: str = ""
 
 
-_DOUBT, _ALIKE = "doubt-", "alike-"
-_RECEIPT_CHARACTERS, _PSEUDONYM_CHARACTERS = 40, 16
+_DOUBT = "doubt-"
+_ALIKE = "alike-"
+_RECEIPT_CHARACTERS = 40
+_PSEUDONYM_CHARACTERS = 16
 
 
 def doubt_about(consent: str, version: str, number: str) -> tuple[Source, str]:
@@ -188,6 +190,7 @@ class Receipt:
             yield f"0 of {self.patients} known here: nothing was done but to keep them out of later imports"
         elif self.unknown:
             yield f"{self.known} of {self.patients} known here; the unknown are kept out of later imports"
+
         if self.doubtful:
             yield (
                 f"{self.doubtful} look like patients here and are not the same: use of these has stopped until "

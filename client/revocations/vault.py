@@ -61,6 +61,7 @@ class Vault:
             return before.commitment
         kept = Kept(document, self.random(SALT_BYTES))
         write_durable(self._marked(receipt), kept.salt + kept.document)
+
         return kept.commitment
 
     def settle(self, receipt: str) -> None:
@@ -77,12 +78,14 @@ class Vault:
             OutputError: something cannot be deleted.
         """
         removed = 0
+
         for path in [path for path in self.folder.glob("*") if path.suffix in (_MARK, ".part")]:
             receipt = path.name.removesuffix(_MARK)
             if receipt in recorded:
                 self.settle(receipt)
             else:
                 removed += _delete(path)
+
         return removed
 
     def opened(self, receipt: str) -> Kept | None:
@@ -99,6 +102,7 @@ class Vault:
                     raise
             else:
                 return Kept(content[SALT_BYTES:], content[:SALT_BYTES])
+
         return None
 
     def find(self, receipt: str) -> Kept | None:
@@ -133,4 +137,5 @@ def _delete(path: Path) -> bool:
         return False
     except OSError as err:
         raise OutputError(f"cannot delete: {err.strerror}", where=str(path), remedy="check its owner") from None
+
     return True

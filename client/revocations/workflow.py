@@ -61,7 +61,9 @@ def approve(ledger: Ledger, receipt: str, actor: Actor, reason: str = "", signat
         for standing in found:
             recorder = Actor(standing.steward, standing.identity)
             check_second(recorder if any(recorder) else decided[standing.number], actor, ledger.shared_accounts)
+
         _step(ledger, writing, found, State.PENDING, actor=actor, reason=reason, signature=signature)
+
     return len(found)
 
 
@@ -103,6 +105,7 @@ def readmit(
     _step(ledger, writing, found, State.READMITTED, actor=actor, reason=said, signature=signature)
     writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
     others = of_patients(writing.session, {s.pseudonym for s in found})
+
     return len(found), len({s.pseudonym for s in others if s.state not in LIFTED})
 
 
@@ -114,7 +117,8 @@ def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: st
         RefusedError: nothing of it is open, or the law does not allow it: see `check_extension`.
     """
     with ledger.writing() as writing:
-        found, now = _of_receipt(ledger, writing, receipt, *OPEN), ledger.clock()
+        found = _of_receipt(ledger, writing, receipt, *OPEN)
+        now = ledger.clock()
         for s in found:
             check_extension(s.received, s.due, due, now, reason)
         add_events(
@@ -134,6 +138,7 @@ def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: st
                 for s in found
             ],
         )
+
     return len(found)
 
 
@@ -148,6 +153,7 @@ def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
         found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
         _step(ledger, writing, found, State.REFUSED, actor=actor, reason=reason)
         writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
+
     return len(found)
 
 
@@ -161,6 +167,7 @@ def hold(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
     with ledger.writing() as writing:
         found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
         _step(ledger, writing, found, State.ON_HOLD, actor=actor, reason=reason)
+
     return len(found)
 
 
@@ -177,6 +184,7 @@ def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int
         for standing in found:
             after = ledger.classified(subsets.get(standing.pseudonym), standing.kind)
             _step(ledger, writing, [standing], after, actor=actor, reason=reason)
+
     return len(found)
 
 
@@ -188,6 +196,7 @@ def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> 
     held = [s for s in of_patients(writing.session, [pseudonym]) if s.state is State.ON_HOLD and is_doubt(s.receipt)]
     _step(ledger, writing, held, State.REFUSED, actor=_SOFTWARE, reason=reason)
     writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in held]
+
     return len(held)
 
 
@@ -207,6 +216,7 @@ def end_alike(
     for one in candidates:
         why = "is meant" if one.number in meant else "is not meant"
         _step(ledger, writing, [one], State.REFUSED, actor=said.actor, reason=f"{why}: {said.reason}")
+
     writing.lifts += [Tombstone("lift", one.pseudonym, one.receipt, one.received) for one in candidates]
     now = [s for s in of_patients(writing.session, [asked.pseudonym]) if s.number == asked.number]
     waits = [s for s in now if s.state is State.ON_HOLD]
@@ -235,6 +245,7 @@ def escalate(ledger: Ledger, campaign: int, reason: str, actor: Actor = _SOFTWAR
         of_campaign = RevocationEventRow.campaign == campaign
         found = [s for s in standing_of(writing.session, of_campaign) if s.state is State.IN_CAMPAIGN]
         _step(ledger, writing, found, State.ESCALATED, actor=actor, reason=reason)
+
     return len(found)
 
 
@@ -255,6 +266,7 @@ def close(
     with ledger.writing() as writing:
         found = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
         _step(ledger, writing, found, state, actor=_SOFTWARE, campaign=campaign, model=model, reason=reason)
+
     return len({s.pseudonym for s in found})
 
 
@@ -266,6 +278,7 @@ def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) 
     if not some:
         wanted = states[0] if len(states) == 1 else "open"
         raise RefusedError(f"no revocation of this receipt is {wanted}")
+
     return some
 
 
@@ -296,10 +309,13 @@ def _step(
     model: str = "",
     signature: str = "",
 ) -> None:
-    now, events = ledger.clock(), []
+    now = ledger.clock()
+    events = []
+
     for s in found:
         remediation = check_transition(s.state, state, reason)
         number = s.campaign if campaign is None else campaign
         step = (s.number, s.steps + 1, now, state, actor.name, s.due, reason, remediation, number, model)
         events.append(Event(*step, actor.identity, signature))
+
     add_events(writing.session, events)

@@ -54,6 +54,7 @@ def start(address: str, token_file: Path, home: Path, variables: Mapping[str, st
     variables = {**variables, _HOME: str(home)}
     process = _FORKING.Process(target=_become, args=(address, str(token_file), str(home), variables))
     process.start()
+
     return process
 
 

@@ -141,6 +141,7 @@ class Announcer:
                 self.answered()
                 if self.evidence is not None:
                     self.evidence.exchange(self._stub)
+
             if self.links is not None:
                 self.links.exchange(self._stub)
             self._failures = 0
@@ -164,6 +165,7 @@ class Announcer:
                 _log.error("revocations cannot be read, nothing is announced: %s", _reason(err))
             self._unreadable = True
             return None
+
         self._unreadable = False
         return found
 
@@ -192,10 +194,12 @@ class Announcer:
                 raise
             _log.error("the coordinator refuses the registered number of studies: %s", err.details())
             return
+
         if reply is not None and reply.pending and not self._counts_wait:
             _log.warning(
                 "the coordinator has to approve the new number of studies; %d count until then", reply.in_force
             )
+
         self._counts_wait = reply is not None and reply.pending
 
     def _heartbeat(self, stub: CoordinationStub) -> None:
@@ -269,6 +273,7 @@ def _reason(err: Exception) -> str:
         if err.code() is grpc.StatusCode.PERMISSION_DENIED:
             return "the coordinator does not approve this site's certificate: have it approved, or rotate"
         return f"the coordination service does not answer as it should ({err.code().name})"
+
     return str(err) if isinstance(err, FedForgetError) else f"the site's database failed ({type(err).__name__})"
 
 
@@ -308,6 +313,7 @@ def run(folder: SiteFolder) -> NoReturn:
             signal.signal(number, _stop)
         _log.info("announcing to %s", settings.coordination)
         reminders = Reminders(ledger)
+
         try:
             while True:
                 announcer.step(time.monotonic())

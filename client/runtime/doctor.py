@@ -41,7 +41,8 @@ from common.platform.sql import open_database
 from common.platform.terminal.console import counted
 from common.protocol.coordination import coordination_pb2 as messages
 
-DISK, MEMORY = 10 * GIB, 4 * GIB
+DISK = 10 * GIB
+MEMORY = 4 * GIB
 """Image cache and one model version; SuperNode and ClientApp beside the training itself."""
 _JOIN = "fedforget-site join BUNDLE"
 _ROTATE = "fedforget-site rotate, and send the request to the coordinator"
@@ -50,10 +51,12 @@ _ROTATE = "fedforget-site rotate, and send the request to the coordinator"
 def examine(folder: SiteFolder, now: datetime) -> list[Check]:
     """Every check, in the order in which a failure of one explains those after it."""
     found = [probes.writable(folder.root)]
+
     try:
         settings = folder.settings()
     except ConfigError as err:
         return [*found, Check("site.toml", "fail", err.problem, err.remedy or "mend the file")]
+
     up_runs = is_up(folder.root)
     found += [checks.ok("site.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
     found += [_signing(folder), *_membership(folder, settings, now)]
@@ -65,9 +68,12 @@ def examine(folder: SiteFolder, now: datetime) -> list[Check]:
         found.append(checks.up_runs(start_command("site", folder.root)))
     else:
         found += probes.processes(settings.ports.monitor)
-        beat, remedy = heartbeat(folder, settings), "look at the rows above; else: does the coordinator's `up` run?"
+        beat = heartbeat(folder, settings)
+        remedy = "look at the rows above; else: does the coordinator's `up` run?"
         found.append(checks.beat(beat.name, beat.age(), beat.limit, remedy))
+
     found += [*_database(folder, now), *_data(folder)]
+
     return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
 
 
@@ -76,19 +82,23 @@ def _signing(folder: SiteFolder) -> Check:
         load_signing_key(folder.signing_key, folder.passphrase)
     except InputError as err:
         return Check("signing key", "fail", err.problem, err.remedy or "restore keys/ from the backup")
+
     return checks.ok("signing key", "opens")
 
 
 def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
     """The certificates of the join bundle, against the fingerprint that was compared by telephone and our own key."""
     try:
-        ca, certificate = load_certificate(folder.ca_certificate), load_certificate(folder.certificate)
+        ca = load_certificate(folder.ca_certificate)
+        certificate = load_certificate(folder.certificate)
     except InputError:
         yield Check("membership", "fail", "this site has not joined a federation", _JOIN)
         return
+
     if certificate_fingerprint(ca) != parse_fingerprint(settings.ca_fingerprint, "site.toml"):
         yield Check("membership", "fail", "federation/ca.crt is not the authority in site.toml", _JOIN)
         return
+
     try:
         check_issued(certificate, ca, SITE, now, "this site's certificate")
         ours = load_ec_key(folder.tls_key).public_key() == certificate.public_key()
@@ -99,6 +109,7 @@ def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> It
             yield checks.ok("membership", f"certificate for {settings.name} by this federation")
         else:
             yield Check("membership", "fail", "the certificate is for another key or name", _JOIN)
+
     yield checks.validity("site certificate", certificate.not_valid_after_utc, now, _ROTATE)
     yield checks.validity("authority", ca.not_valid_after_utc, now, "ask the coordinator", 365)
 
@@ -109,12 +120,16 @@ def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> I
     except ConfigError as err:
         yield Check("proxy", "fail", f"{err.where}: {err.problem}", err.remedy)
         return
+
     yield _proxy(proxy, settings)
     gateway = probes.service("gateway", settings.gateway, proxy)
     yield from gateway
+
     if not checks.failed(gateway):
-        address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
+        address = probes.split(settings.gateway)
+        allowed = settings.bounds.clock_skew_seconds
         yield from probes.tls(address, folder.ca_certificate, now, allowed, proxy=proxy)
+
     coordination = probes.service("coordination", settings.coordination, proxy)
     yield from coordination
     if not checks.failed(coordination):
@@ -130,15 +145,19 @@ def _proxy(proxy: Proxy | None, settings: SiteSettings) -> Check:
         if unused:
             remedy = 'set proxy = "http://HOST:PORT" or proxy = "env" in site.toml, or leave it if none is needed'
             return Check("proxy", "warn", f"{', '.join(unused)} in this environment: not used", remedy)
+
         return checks.ok("proxy", "none is set")
+
     addresses = {"gateway": settings.gateway, "coordination": settings.coordination}
     if settings.fhir.enabled and settings.fhir.server:
         with contextlib.suppress(ConfigError):  # which has a row of its own
             addresses["FHIR server"] = fhir_address(settings.fhir)
+
     through = [name for name, address in addresses.items() if proxy.serves(*probes.split(address))]
     direct = [name for name in addresses if name not in through]
     parts = [f"for {', '.join(through)}"] if through else []
     parts += [f"not for {', '.join(direct)}"] if direct else []
+
     return checks.ok("proxy", f"{proxy} {', '.join(parts)}")
 
 
@@ -151,11 +170,13 @@ def _approval(folder: SiteFolder) -> Iterator[Check]:
     except (InputError, UnavailableError) as err:
         yield Check("approval", "fail", str(err), "look at the rows above, then ask the coordinator for its doctor")
         return
+
     if status.standing == messages.StatusReply.STANDING_ACTIVE:
         yield checks.ok("approval", "active")
     else:
         remedy = "ask the coordinator why; fedforget-server site readmit lets it back"
         yield Check("approval", "warn", "suspended: left out of campaigns", remedy)
+
     yield checks.versions("version", own_version(), status.version)
 
 
@@ -163,6 +184,7 @@ def _database(folder: SiteFolder, now: datetime) -> Iterator[Check]:
     if not folder.has_database:
         yield Check("database", "fail", "site.db is missing", "restore it from its backup")
         return
+
     try:
         engine = open_database(folder.database_url)
     except InputError as err:
@@ -171,6 +193,7 @@ def _database(folder: SiteFolder, now: datetime) -> Iterator[Check]:
     except UnavailableError:
         yield Check("database", "fail", "it does not answer", "check its owner, or that PostgreSQL runs")
         return
+
     try:
         pending = pending_migration(engine)
         yield checks.schema(pending, "fedforget-site up migrates it")
@@ -187,9 +210,12 @@ def _log(site: SiteLog) -> Iterator[Check]:
         owner = site.key().public
     except InputError:
         return
+
     with site.session() as session:
         refused = {peer.origin: peer.trouble for peer in site.log.peers(session) if peer.trouble}
-        size, found = len(site.log.leaves(session)), problems(site.log, session, owner)
+        size = len(site.log.leaves(session))
+        found = problems(site.log, session, owner)
+
     yield from checks.log(size, found, refused, "fedforget-site log")
     yield from _log_there(site)
 
@@ -225,10 +251,12 @@ def _data(folder: SiteFolder) -> Iterator[Check]:
         images = {study.image for study in site.cohort.studies}
         there = sum(path.is_file() for path in images)
         detail = f"{len(site.cohort.patients)} patients, {len(site.studies)} studies, {there} of {len(images)} images"
+
         if there == len(images):
             yield checks.ok("data", detail)
         else:
             yield Check("data", "warn", detail, "mount the archive again, or fedforget-site data import")
+
     try:
         with open_ledger(folder) as ledger:
             number = ledger.waiting().number

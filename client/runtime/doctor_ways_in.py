@@ -44,6 +44,7 @@ def _consent_service(
 ) -> Iterator[Check]:
     name = "consent service"
     yield from _tls(name, folder, config.certificate, config.key, config.client_ca, now, _RENEW)
+
     try:
         gone = withdrawn(folder)
         soon = [c for c in clients(folder) if not c.withdrawn]
@@ -52,10 +53,12 @@ def _consent_service(
     else:
         detail = f"{len(soon)} certificates of this site's authority, {len(gone)} withdrawn"
         yield checks.ok(f"{name} clients", detail)
+
         if soon:
             first = min(client.until for client in soon)
             remedy = "fedforget-site consent-client list; remove and add what still is in use"
             yield checks.validity(f"{name} clients' first end", first, now, remedy)
+
     yield from _enumerations(folder, now)
     yield _port(name, config.host, config.port, up_runs=up_runs)
 
@@ -85,6 +88,7 @@ def _fhir(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs:
     if config.certificate or config.key:
         remedy = "have it issued again, and start again"
         yield from _tls("FHIR", folder, config.certificate, config.key, config.client_ca, now, remedy)
+
     if config.patient_map:
         try:
             found = read_patient_map(folder.root / config.patient_map)
@@ -92,10 +96,12 @@ def _fhir(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs:
             yield Check("FHIR patient map", "fail", "cannot be used", f"mend {config.patient_map}: {err.problem}")
         else:
             yield checks.ok("FHIR patient map", f"{len(found.by_key or {})} patients")
+
     yield _port("FHIR", config.host, config.port, up_runs=up_runs)
     if config.server:
         try:
-            address, proxy = fhir_address(config), proxy_of(settings)
+            address = fhir_address(config)
+            proxy = proxy_of(settings)
         except ConfigError as err:
             yield Check("FHIR server name", "fail", f"{err.where}: {err.problem}", err.remedy)
         else:
@@ -112,6 +118,7 @@ def _inbox(folder: SiteFolder, keys: tuple[str, ...]) -> Iterator[Check]:
         yield Check(f"{name} keys", "fail", f"not a public key: number {numbers}", "check [inbox] keys in site.toml")
     elif keys:
         yield checks.ok(f"{name} keys", f"{len(keys)} whose lists are taken")
+
     if folder.inbox.exists():
         found = probes.writable(folder.inbox)
         yield Check(f"{name} {found.name}", found.result, found.detail, found.remedy and "check the owner of inbox/")
@@ -133,6 +140,7 @@ def _tls(
     except (ssl.SSLError, OSError):
         yield Check(f"{name} TLS", "fail", "the key is not that of the certificate, or has a passphrase", renew)
         return
+
     yield checks.ok(f"{name} TLS", "certificate and key fit")
     yield checks.validity(f"{name} certificate", found.not_valid_after_utc, now, renew)
     for ca in authorities:
@@ -148,4 +156,5 @@ def _is_public_key(path: Path) -> bool:
         PublicKey.from_pem(path.read_bytes())
     except (OSError, InputError):
         return False
+
     return True

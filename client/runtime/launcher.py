@@ -28,7 +28,9 @@ from common.platform.processes.flower import LOOPBACK, environment
 
 log = logging.getLogger("fedforget.launcher")
 
-_POLL, _RETRY, _GRACE = 0.2, 1.0, 3.0
+_POLL = 0.2
+_RETRY = 1.0
+_GRACE = 3.0
 """Seconds: between two questions for a task, after a failed one, and from SIGTERM to SIGKILL of a ClientApp."""
 _OVERLAP = 20.0
 """Seconds that a ClientApp gets to end once the next task is there: it may just have answered."""
@@ -45,7 +47,9 @@ class Launcher:
     """
 
     def __init__(self, folder: SiteFolder, address: str, stop: Event) -> None:
-        self._folder, self._address, self._stop = folder, address, stop
+        self._folder = folder
+        self._address = address
+        self._stop = stop
         self._tasks = Tasks(address, read_private(folder.supernode_secret))
 
     def run(self) -> None:
@@ -62,6 +66,7 @@ class Launcher:
                     if problem:
                         log.info("the SuperNode answers again")
                         problem = ""
+
                     while task is not None:
                         task = self._decide(task)
                     self._stop.wait(_POLL)
@@ -69,6 +74,7 @@ class Launcher:
                     if str(err) != problem:
                         problem = str(err)
                         log.warning("%s", problem)
+
                     self._stop.wait(_RETRY)
         finally:
             self._tasks.close()
@@ -81,6 +87,7 @@ class Launcher:
         if approved:
             return self._start(task)
         self._tasks.refuse(task)
+
         return None
 
     def _approved(self) -> frozenset[str]:
@@ -98,6 +105,7 @@ class Launcher:
             site = {FOLDER_VARIABLE: str(self._folder.root.resolve())}
             process = clientapp.start(self._address, token, home, {**environment(home), **site})
             following = self._wait(process, home)
+
         log.info("ended task=%d exit_code=%d", task.number, process.exitcode)
         return following
 
@@ -112,6 +120,7 @@ class Launcher:
         """
         following = None
         latest = datetime.now(UTC) + timedelta(hours=self._folder.settings().bounds.max_lifetime_hours)
+
         while not self._stop.is_set() and following is None:
             process.join(_RETRY)
             if process.exitcode is not None:
@@ -121,17 +130,21 @@ class Launcher:
                 process.kill()
                 process.join()
                 return None
+
             following = self._next()
+
         if following is not None:
             process.join(_OVERLAP)
             if process.exitcode is not None:
                 return following
             log.warning("a ClientApp whose answer is not waited for is ended")
+
         process.terminate()
         process.join(_GRACE)
         if process.exitcode is None:
             process.kill()
             process.join()
+
         return following
 
     def _next(self) -> Task | None:
@@ -153,6 +166,7 @@ def _is_intact() -> bool:
     except FedForgetError as err:
         log.error("nothing is approved: %s", err)
         return False
+
     return True
 
 

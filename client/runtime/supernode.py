@@ -91,6 +91,7 @@ class Tasks:
         What the message carries is taken from the SuperNode and dropped: it forgets a message only as a whole.
         """
         client = self._connect(RuntimeTokenHttpInterceptor(task.token))
+
         try:
             with _translated():
                 message, context, _, _ = pull_task_input(client)

@@ -62,10 +62,14 @@ def why_refused(folder: SiteFolder, settings: SiteSettings) -> str | None:
     """
     proxy = proxy_of(settings)
     found = probes.service("gateway", settings.gateway, proxy)
+
     if not checks.failed(found):
-        address, allowed = probes.split(settings.gateway), settings.bounds.clock_skew_seconds
+        address = probes.split(settings.gateway)
+        allowed = settings.bounds.clock_skew_seconds
         found += probes.tls(address, folder.ca_certificate, datetime.now(UTC), allowed, proxy=proxy)
+
     wrong = [check for check in found if check.result != "ok"]
+
     return "; ".join(f"{check.name}: {check.detail} ({check.remedy})" for check in wrong) or None
 
 
@@ -74,10 +78,12 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
     if settings.fhir.enabled:
         ready = accepts(settings.fhir.host, settings.fhir.port)
         yield Child("fhir", own("client.intake.fhir"), env, ready=ready, stop_grace=4.0)
+
     service = settings.consent_service
     if service.enabled:
         ready = accepts(service.host, service.port)
         yield Child("consent-service", own("client.intake.grpc"), env, ready=ready, stop_grace=5.0)
+
     if settings.inbox.enabled:
         yield Child("inbox", own("client.intake.inbox"), env, stop_grace=2.0)
 
@@ -89,12 +95,14 @@ def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
         Port("supernode", LOOPBACK, ports.supernode, "[ports] supernode in site.toml"),
         Port("monitor", LOOPBACK, ports.monitor, "[ports] monitor in site.toml"),
     ]
+
     for name, table, config in (
         ("FHIR", "fhir", settings.fhir),
         ("consent service", "consent_service", settings.consent_service),
     ):
         if config.enabled:
             found.append(Port(name, config.host, config.port, f"[{table}] port in site.toml"))
+
     return tuple(found)
 
 
@@ -116,10 +124,12 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
     settings = folder.settings()
     refuse_exposed(secrets_of(folder))
     joined = (folder.ca_certificate, folder.certificate, folder.coordinator_key)
+
     if not all(path.exists() for path in joined):
         raise InputError(
             "this site has not joined a federation", where=str(folder.root), remedy="fedforget-site join BUNDLE"
         )
+
     with only_one(folder.root), open_ledger(folder) as ledger:
         refuse_taken(ports_of(settings))
         rename_members(ledger)

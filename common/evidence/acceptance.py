@@ -60,6 +60,7 @@ def acceptance(figures: Sequence[Figure], margin: float | None) -> Acceptance:
         margin: half-width of the band around .5 that is accepted; None where it is not known.
     """
     lines = [_rule(margin)]
+
     for one in figures:
         people = f"{one.patients} forgotten patient{'' if one.patients == 1 else 's'}"
         lines.append(
@@ -67,6 +68,7 @@ def acceptance(figures: Sequence[Figure], margin: float | None) -> Acceptance:
             f"{_pairs(one.high)}, from {people}: it cannot be excluded that a model gives them away in up to "
             f"{_most(one)} of 100 pairs"
         )
+
     if not figures:
         lines.append("membership was not measured: nobody can say whether an attack tells who was forgotten")
     return Acceptance(

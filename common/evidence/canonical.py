@@ -40,6 +40,7 @@ def parse_canonical(data: bytes) -> Json:
         value: Json = json.loads(data.decode("utf-8"), parse_float=_no_fraction, parse_constant=_no_fraction)
     except (ValueError, RecursionError):
         raise EvidenceError("not JSON of integers, strings, lists and objects in UTF-8") from None
+
     if canonical(value) != data:
         raise EvidenceError("JSON that is not in canonical form: its bytes are not the one encoding of its value")
     return value
@@ -57,6 +58,7 @@ def _ordered(value: Json, depth: int) -> Json:
             raise EvidenceError("a key of a JSON object is not a string")
         keys = sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
         return {key: _ordered(value[key], depth + 1) for key in keys}
+
     if isinstance(value, list):
         return [_ordered(item, depth + 1) for item in value]
     if value is None or isinstance(value, bool | str):

@@ -15,13 +15,15 @@ def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple
         return _of_revocation(statement)
     until = statement.locked_until
     locked = [f"weights of earlier models are under lock until {until}"] if until else []
-    said, seen = statement.decision, accepted_by(statement)
+    said = statement.decision
+    seen = accepted_by(statement)
     figures = (
         f"{metric.name} = {rounded(metric.value)}, {metric.level} interval {rounded(metric.low)} to "
         f"{rounded(metric.high)}, "
         f"n = {metric.n}, reported by {metric.reported_by}"
         for metric in statement.metrics
     )
+
     return (
         f"campaign {statement.campaign}, issued {statement.issued}, answers {len(statement.revocations)} revocation(s)",
         f"method {statement.method.name}, seed {statement.method.seed}; then {statement.retention.rounds} "
@@ -85,4 +87,5 @@ def with_signature_of(ours: dsse.Envelope, theirs: dsse.Envelope, key: PublicKey
     merged = tuple(signatures[keyid] for keyid in sorted(signatures))
     alone = dsse.Envelope(ours.payload, ours.payload_type, (found,))
     dsse.verify(alone, ours.payload_type, PinnedKeys.of([("signer", key)]), {})
+
     return dsse.Envelope(ours.payload, ours.payload_type, merged)

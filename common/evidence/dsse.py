@@ -97,6 +97,7 @@ def verify(envelope: Envelope, payload_type: str, pinned: PinnedKeys, required: 
         raise EvidenceError(f"payload type is {envelope.payload_type!r}, expected {payload_type!r}")
     message = pae(payload_type, envelope.body)
     names = []
+
     for signature in envelope.signatures:
         found = pinned.find(signature.keyid)
         if found is None:
@@ -104,10 +105,12 @@ def verify(envelope: Envelope, payload_type: str, pinned: PinnedKeys, required: 
         name, key = found
         key.verify(_unbase64(signature.sig, "sig"), message)
         names.append(name)
+
     counts = Counter(names)
     for name, least in required.items():
         if counts[name] < least:
             raise EvidenceError(f"signed by {counts[name]} key(s) of {name!r}, {least} needed")
+
     return tuple(sorted(names))
 
 
@@ -120,6 +123,7 @@ def _unbase64(text: str, name: str) -> bytes:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise EvidenceError(f"{name} is not base64") from None
+
     if _base64(data) != text:
         raise EvidenceError(f"{name} is base64 in a second spelling of the same bytes")
     return data

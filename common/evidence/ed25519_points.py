@@ -21,5 +21,7 @@ def is_sound_point(encoded: bytes) -> bool:
     if len(encoded) != 32 or y >= PRIME or y in _SMALL_ORDER:
         return False
     # x is the root of u / v: it exists where that is a square (Euler's criterion).
-    u, v = (y * y - 1) % PRIME, (_D * y * y + 1) % PRIME
+    u = (y * y - 1) % PRIME
+    v = (_D * y * y + 1) % PRIME
+
     return pow(u * pow(v, -1, PRIME) % PRIME, (PRIME - 1) // 2, PRIME) == 1

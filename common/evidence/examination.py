@@ -78,6 +78,7 @@ def examine(
         return Examination(
             (fails("signatures and encoding", err), not_checked("everything else", "see above")), (), LIMITS
         )
+
     findings = [
         holds("signatures and encoding", f"signed by {', '.join(signers)}; every byte is covered"),
         *_revoked(keys, envelope),
@@ -92,6 +93,7 @@ def examine(
     ]
     seen = accepted_by(unlearning)
     warnings = (seen.warning,) if seen is not None and seen.warning else ()
+
     return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits), warnings)
 
 
@@ -138,6 +140,7 @@ def _revocations(
         return [
             not_checked("revocations", f"none given; the attestation names {len(unlearning.revocations)} by digest")
         ]
+
     findings = []
     for number, data in enumerate(revocations, 1):
         subject = f"revocation {number}"
@@ -154,4 +157,5 @@ def _revocations(
         else:
             said = f"signed by {', '.join(signers)}, received {revocation.received}, and answered here"
             findings.append(holds(subject, said))
+
     return findings

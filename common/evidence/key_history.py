@@ -25,6 +25,7 @@ class KeyRecord:
         for time, field in ((self.valid_until, "validUntil"), (self.revoked_at, "revokedAt")):
             if time is not None:
                 check_time(time, field)
+
         if self.valid_until is not None and self.valid_until <= self.valid_from:
             raise EvidenceError("validUntil is not after validFrom")
 
@@ -97,6 +98,7 @@ class KeyHistory:
         for record in self.keys:
             if record.key == key:
                 return record
+
         raise EvidenceError(f"key {key.keyid} is not in the key history")
 
     def _with(self, changed: KeyRecord) -> KeyHistory:

@@ -30,7 +30,8 @@ Algorithm = Literal["ed25519", "ecdsa-p256"]
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _ECDSA = ec.ECDSA(hashes.SHA256())
-_HEAD, _FOOT = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
+_HEAD = b"-----BEGIN PUBLIC KEY-----"
+_FOOT = b"-----END PUBLIC KEY-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class PublicKey:
             raise InputError(
                 "not a public key", remedy="give the PEM file that `openssl pkey -pubout` writes"
             ) from None
+
         curve = key.curve if isinstance(key, ec.EllipticCurvePublicKey) else None
         if not isinstance(key, Ed25519PublicKey) and not isinstance(curve, ec.SECP256R1):
             raise InputError("a public key that is neither Ed25519 nor ECDSA P-256")
@@ -55,6 +57,7 @@ class PublicKey:
                 "an Ed25519 key of small order or in a second encoding, by which anybody could sign",
                 remedy="ask its holder how it was made, and for a new one",
             )
+
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
             raise InputError(
                 "a public key in an unusual encoding, such as a compressed point",
@@ -66,14 +69,17 @@ class PublicKey:
         """Read one PEM block, or raise an `InputError`."""
         lines = pem.split()
         text = b" ".join(lines)
+
         if not text.startswith(_HEAD) or not text.endswith(_FOOT):
             raise InputError(
                 "not a public key in PEM", remedy="give the file that `openssl pkey -pubout` writes, and nothing else"
             )
+
         try:
             der = base64.b64decode(text[len(_HEAD) : -len(_FOOT)].replace(b" ", b""), validate=True)
         except binascii.Error:
             raise InputError("a public key whose base64 is damaged") from None
+
         return cls(der)
 
     @property
@@ -89,10 +95,12 @@ class PublicKey:
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raise an `EvidenceError` unless `signature` over `message` is this key's."""
         key = load_der_public_key(self.der)
+
         try:
             if isinstance(key, Ed25519PublicKey):
                 key.verify(signature, message)
                 return
+
             if isinstance(key, ec.EllipticCurvePublicKey):
                 # s and order - s both verify: only the low one is taken, or anyone could make a second signature.
                 if decode_dss_signature(signature)[1] > P256_ORDER // 2:
@@ -101,6 +109,7 @@ class PublicKey:
                 return
         except (InvalidSignature, ValueError):
             pass
+
         raise EvidenceError(f"signature of key {self.keyid} does not fit what it is said to sign")
 
 
@@ -129,6 +138,7 @@ class SigningKey:
             ) from None
         except (ValueError, UnsupportedAlgorithm):
             raise InputError("a signing key that does not open", remedy="check the passphrase and the file") from None
+
         if isinstance(key, Ed25519PrivateKey):
             return cls(key)
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):

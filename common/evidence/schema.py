@@ -40,6 +40,7 @@ def to_json(value: Any) -> Json:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
         return {_camel(f.name): to_json(item) for f, item in fields if _is_written(f, item)}
+
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     return value  # type: ignore[no-any-return]  # `canonical` refuses whatever is not JSON
@@ -52,20 +53,24 @@ def from_json(model: type[T], value: Json, where: str = "") -> T:
 
 
 def _read(kind: Any, value: Json, where: str) -> Any:
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin = get_origin(kind)
+    arguments = get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _read_fields(kind, value, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise _wrong(where, "a list")
         return tuple(_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+
     if origin in (types.UnionType, Union):
         some = next(argument for argument in arguments if argument is not type(None))
         return None if value is None else _read(some, value, where)
+
     if origin is Literal:
         if not isinstance(value, str) or value not in arguments:
             raise _wrong(where, "one of " + ", ".join(map(str, arguments)))
         return value
+
     if type(value) is not kind:
         raise _wrong(where, kind.__name__)
     return value
@@ -83,10 +88,12 @@ def _read_fields(model: Any, value: Json, where: str) -> Any:
         raise EvidenceError(f"{where or 'document'}: {len(unknown)} fields that are not in the format")
     there = {key: field for key, field in fields.items() if key in value}
     values = {name: _read(kind, value[key], f"{where}.{key}".lstrip(".")) for key, (name, kind) in there.items()}
+
     try:
         result = model(**values)
     except EvidenceError as err:
         raise EvidenceError(f"{where}: {err}" if where else str(err)) from None
+
     if any(not _is_written(field, getattr(result, field.name)) and _camel(field.name) in value for field in given):
         raise EvidenceError(f"{where or 'document'}: a field says what it says when it is left out")
     return result
@@ -152,6 +159,7 @@ def check_time(text: str, name: str) -> None:
             return
     except ValueError:
         pass
+
     raise EvidenceError(f"{name} is not a UTC time such as 2026-11-02T08:14:00Z")
 
 

@@ -27,6 +27,7 @@ def verifier_archive() -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, source in sorted(_sources().items()):
             archive.writestr(zipfile.ZipInfo(name, _PACKED_AT), source)
+
     return buffer.getvalue()
 
 
@@ -34,6 +35,7 @@ def _sources() -> dict[str, str]:
     """Text of every module that the verifier imports, by its path in the archive."""
     common = files("common")
     evidence = [item for item in common.joinpath("evidence").iterdir() if item.name.endswith(".py")]
+
     return {
         "__main__.py": _MAIN,
         "common/__init__.py": common.joinpath("__init__.py").read_text("utf-8"),

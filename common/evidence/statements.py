@@ -237,6 +237,7 @@ class Unlearning:
         for name in ("revocations", "lineage"):
             for index, digest in enumerate(getattr(self, name)):
                 check_digest(digest, f"{name}[{index}]")
+
         check_sorted(self.revocations, "revocations")
         check_sorted(tuple(figures.site for figures in self.figures), "figures")
         for name in ("revocations", "lineage", "metrics", "limits"):
@@ -263,6 +264,7 @@ def read_revocation(payload: bytes) -> Revocation:
             revocation = from_json(Revocation, {**predicate, "document": document}, "predicate")
             if revocation_statement(revocation) == payload:
                 return revocation
+
     raise EvidenceError("subject is not one commitment to a consent document")
 
 
@@ -272,6 +274,7 @@ def unlearning_statement(models: tuple[ModelFile, ...], unlearning: Unlearning) 
     if not models:
         raise EvidenceError("subject is empty")
     subjects: list[Json] = [{"name": model.name, "digest": {"sha256": model.sha256}} for model in models]
+
     return _statement(subjects, UNLEARNING_TYPE, to_json(unlearning))
 
 
@@ -279,12 +282,14 @@ def read_unlearning(payload: bytes) -> tuple[tuple[ModelFile, ...], Unlearning]:
     """Model files and predicate in a payload, or an `EvidenceError`."""
     subjects, predicate = _open(payload, UNLEARNING_TYPE)
     models = []
+
     for index, subject in enumerate(subjects):
         match subject:
             case {"name": str(name), "digest": {"sha256": str(digest)}}:
                 models.append(ModelFile(name, digest))
             case _:
                 raise EvidenceError(f"subject[{index}] is not a file with a SHA-256")
+
     unlearning = from_json(Unlearning, predicate, "predicate")
     if unlearning_statement(tuple(models), unlearning) != payload:
         raise EvidenceError("subject has fields that are not in the format")
@@ -305,4 +310,5 @@ def _open(payload: bytes, predicate_type: str) -> tuple[list[Json], Json]:
             if kind != STATEMENT_TYPE or name != predicate_type:
                 raise EvidenceError(f"not a statement of type {predicate_type}")
             return subjects, predicate
+
     raise EvidenceError("not an in-toto Statement of the four fields that it has")

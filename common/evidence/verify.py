@@ -41,6 +41,7 @@ exit codes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
+
     try:
         result = examine(
             _read(options.attestation),
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FedForgetError as err:
         sys.stderr.write(f"error: {printable(str(err))}\n")
         return err.exit_code
+
     sys.stdout.write(_as_json(result) if options.json else _as_text(result))
+
     return 0 if result.holds else EvidenceError.exit_code
 
 
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--revocation", action="append", default=[], metavar="FILE", help="signed revocation statement")
     add("--leaf", action="append", default=[], metavar="FILE", help="leaf of a hospital's log, with what it says")
     add("--json", action="store_true", help="print JSON")
+
     return parser
 
 
@@ -109,6 +113,7 @@ def _keys(given: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHis
     if not histories:
         return pinned
     always = tuple(KeyRecord(name, key.pem.decode(), _ALWAYS) for name, key in pinned.named)
+
     return reduce(KeyHistory.with_all, (KeyHistory(always), *map(_history, histories)))
 
 
@@ -141,6 +146,7 @@ def _as_text(result: Examination) -> str:
         lines += ["", "What the attestation says:", *(f"  {claim}" for claim in result.claims)]
     lines += ["", "What it does not show:", *(f"  {limit}" for limit in result.limits)]
     lines += ["", "Everything checked holds." if result.holds else "NOT TO BE RELIED ON: something does not hold."]
+
     return "\n".join(map(printable, lines)) + "\n"
 
 

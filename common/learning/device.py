@@ -22,6 +22,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"unknown device {name!r}", where="device", remedy="use auto, cpu or cuda") from None
+
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device here", where="device", remedy="use device = auto or cpu")
     return device

@@ -25,7 +25,8 @@ from common.learning.model.image_text import ImageTextModel, Outputs
 
 log = logging.getLogger("fedforget.training")
 
-FORWARD, BACKWARD = 1.0, 2.0
+FORWARD = 1.0
+BACKWARD = 2.0
 """Cost units of one study."""
 
 T = TypeVar("T")
@@ -57,7 +58,8 @@ class MicroBatches:
     """
 
     def __init__(self, model: ImageTextModel, size: int = 0) -> None:
-        self._model, self.size = model, size
+        self._model = model
+        self.size = size
 
     def outputs(self, batch: Batch) -> Outputs:
         """One forward without a graph."""
@@ -71,6 +73,7 @@ class MicroBatches:
         done = self._retried(sum(map(len, batches)), lambda: self._gradients(batches, loss_of))
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
+
         return done
 
     def _gradients(self, batches: Sequence[Batch], loss_of: LossOf) -> Step:
@@ -81,17 +84,22 @@ class MicroBatches:
         loss = loss_of(outputs)
         self._model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
         return Step(float(loss.detach()), tuple(map(_detached, outputs)), (FORWARD + BACKWARD) * studies)
 
     def _in_pieces(self, batches: Sequence[Batch], loss_of: LossOf) -> Step:
-        played, outputs = [], []
+        played = []
+        outputs = []
+
         for batch in batches:
             plan = [(piece, *_without_graph(self._model, piece)) for piece in self._pieces(batch)]
             played.append([(piece, random) for piece, random, _ in plan])
             outputs.append(_leaf(_joined([found for _, _, found in plan])))
+
         loss = loss_of(outputs)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._model.zero_grad(set_to_none=True)
+
         for pieces, whole in zip(played, outputs, strict=True):
             start = 0
             for piece, random in pieces:
@@ -99,7 +107,9 @@ class MicroBatches:
                 again = forward(self._model, piece)
                 rows = slice(start, start := start + len(piece))
                 _backward(again, whole, rows)
+
         cost = (2 * FORWARD + BACKWARD) * sum(map(len, batches))
+
         return Step(float(loss.detach()), tuple(map(_detached, outputs)), cost)
 
     def _pieces(self, batch: Batch) -> Iterator[Batch]:
@@ -118,6 +128,7 @@ class MicroBatches:
                     raise UnavailableError(
                         "the memory does not suffice for one study: lower data.image_size, or set device = cpu"
                     ) from None
+
             # Outside the handler: until it ends, the exception holds what did not fit.
             self._model.zero_grad(set_to_none=True)
             self.size = (held + 1) // 2

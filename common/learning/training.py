@@ -47,12 +47,17 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     micro = MicroBatches(model, config.micro_batch)
     rng = np.random.default_rng(seed)
-    loss_sum, seen, cost = 0.0, 0, 0.0
+    loss_sum = 0.0
+    seen = 0
+    cost = 0.0
     model.train()
+
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "dropout"))
         for _ in range(epochs):
-            loss_sum, seen = 0.0, 0
+            loss_sum = 0.0
+            seen = 0
+
             for batch in studies.shuffled(config.batch, device, rng):
 
                 def loss_of(outputs: Sequence[Outputs], labels: Tensor = batch.labels) -> Tensor:
@@ -62,8 +67,10 @@ def fit(
                 loss_sum += done.loss * len(batch)
                 seen += len(batch)
                 cost += done.cost
+
             if not seen:
                 raise CohortError("nobody is left to train on")
+
     return Fit(loss_sum / max(seen, 1), cost)
 
 
@@ -76,4 +83,5 @@ def score(model: ImageTextModel, studies: StudyTensors, batch: int = 64) -> Scor
     parts = [(micro.outputs(part).logits.double().cpu(), part.rows) for part in studies.to_score(batch, device)]
     logits = torch.cat([found for found, _ in parts], dim=1) if parts else torch.zeros(3, 0, 1, dtype=torch.float64)
     rows = np.concatenate([rows for _, rows in parts]) if parts else np.zeros(0, dtype=np.int64)
+
     return Scores(logits.numpy(), studies.labels.numpy()[rows], studies.patients[rows], studies.branches[:, rows])

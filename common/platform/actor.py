@@ -46,9 +46,11 @@ def by_certificate(fingerprint: str) -> str:
 def in_words(identity: str) -> str:
     """For people; `not recorded` of an older record."""
     words = []
+
     for word in identity.split():
         what, _, rest = word.partition(":")
         number, _, name = rest.partition(":")
+
         match what:
             case "user":
                 words.append(f"operating-system user {name or '?'} ({number})")
@@ -56,6 +58,7 @@ def in_words(identity: str) -> str:
                 words.append(f"shared account {name or '?'} ({number})")
             case _:
                 words.append(f"{what} {rest}")
+
     return ", ".join(words) or "not recorded"
 
 
@@ -77,7 +80,9 @@ def check_second(
         raise RefusedError("an approval needs the name of who approves")
     if first.name.strip() and first.name.strip().casefold() == second.name.strip().casefold():
         raise RefusedError("a second person must approve: not the one who recorded the revocation")
-    ours, theirs = _personal(first.identity, shared), _personal(second.identity, shared)
+    ours = _personal(first.identity, shared)
+    theirs = _personal(second.identity, shared)
+
     if same := sorted(ours & theirs):
         what = _WORDS[same[0].partition(":")[0]]
         hint = "; if several people share this account, site.toml must list it in shared_accounts, and --key approves"
@@ -85,6 +90,7 @@ def check_second(
             f"a second person must approve: the same {what} recorded the revocation, as {first.name or 'its sender'}"
             + (hint if what == _WORDS["user"] else "")
         )
+
     signed = any(word.startswith("key:") for word in theirs)
     apart = not first.name.strip() or bool(ours)
     if not signed and not (apart and theirs):
@@ -95,9 +101,11 @@ def check_second(
 def _personal(identity: str, shared: Collection[str]) -> frozenset[str]:
     """What tells one person from another."""
     words = set()
+
     for word in identity.split():
         what, _, rest = word.partition(":")
         number, _, name = rest.partition(":")
         if what in _PERSONAL and not (what == "user" and (number in shared or name in shared)):
             words.add(f"{what}:{number}")
+
     return frozenset(words)

@@ -43,6 +43,7 @@ def validity(name: str, until: datetime, now: datetime, remedy: str, warn_days: 
     if days < 0:
         return Check(name, "fail", f"expired on {until:%Y-%m-%d}", remedy)
     detail = f"{days:.0f} days, until {until:%Y-%m-%d}"
+
     return Check(name, "warn", detail, remedy) if days < warn_days else ok(name, detail)
 
 
@@ -51,7 +52,8 @@ def clock(skew_seconds: float, allowed_seconds: float) -> Check:
 
     Flower takes a node's signature of the last minutes, but none from the future.
     """
-    name, off = "clock", abs(skew_seconds)
+    name = "clock"
+    off = abs(skew_seconds)
     if skew_seconds > 0:
         allowed_seconds = min(allowed_seconds, AHEAD_SECONDS)
     detail = f"{off:.0f} s {'ahead of' if skew_seconds > 0 else 'behind'} the coordinator's" if off >= 1 else "agrees"
@@ -64,6 +66,7 @@ def clock(skew_seconds: float, allowed_seconds: float) -> Check:
 def secrets(paths: Sequence[Path]) -> list[Check]:
     """Are keys and secrets there, and readable by their owner alone? A row for each that is not."""
     found = []
+
     for path in paths:
         name = f"secret {path.parent.name}/{path.name}"
         try:
@@ -71,6 +74,7 @@ def secrets(paths: Sequence[Path]) -> list[Check]:
                 found.append(Check(name, "fail", "is empty", "restore the file"))
         except InputError as err:
             found.append(Check(name, "fail", err.problem, err.remedy))
+
     return found or [ok("secrets", f"{len(paths)}, all private")]
 
 
@@ -98,12 +102,14 @@ def beat(name: str, age: float | None, limit: float, remedy: str) -> Check:
 def port(name: str, number: int, *, taken: bool, up_runs: bool) -> Check:
     """A port of ours is free, or held while our own `up` runs."""
     name = f"port {number} ({name})"
+
     if up_runs:
         return (
             ok(name, "held by the running `up`")
             if taken
             else Check(name, "fail", "`up` runs and nothing listens here", "see logs/ for why the process ends")
         )
+
     if taken:
         return Check(name, "fail", "another process listens here", "stop it, or set another port")
     return ok(name, "free")
@@ -131,6 +137,7 @@ def log(size: int, problems: Sequence[str], refused: Mapping[str, str], command:
         yield Check("log", "fail", problems[0], remedy)
     else:
         yield ok("log", f"{size} leaves hold")
+
     for origin, reason in refused.items():
         yield Check(f"log of {origin}", "fail", reason, f"{command} show; ask there by telephone before you go on")
 
@@ -151,4 +158,5 @@ def as_table(checks: Sequence[Check]) -> Table:
     for check in checks:
         result = Text(check.result, style=_COLOURS[check.result])
         table.add_row(Text(printable(check.name)), result, *map(Text, map(printable, (check.detail, check.remedy))))
+
     return table

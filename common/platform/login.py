@@ -10,7 +10,8 @@ from pathlib import Path
 
 from common.platform.actor import by_user
 
-_FIRST_PERSON, _NOBODY = 1000, 65534
+_FIRST_PERSON = 1000
+_NOBODY = 65534
 """Numbers of people's accounts begin here on Linux (UID_MIN of login.defs); `nobody` is none."""
 _UNSET = 2**32 - 1
 
@@ -34,11 +35,13 @@ def login(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.enviro
     for number in (_kernel(proc), *_ancestors(proc)):
         if _is_person(number):
             return by_user(number, _name(number), shared=False)
+
     if not proc.is_dir():
         sudo = environment.get("SUDO_UID", "")
         number = int(sudo) if own == 0 and sudo.isascii() and sudo.isdecimal() else own
         if _is_person(number):
             return by_user(number, _name(number), shared=False)
+
     return by_user(own, _name(own), shared=True)
 
 
@@ -65,6 +68,7 @@ def _ancestors(proc: Path) -> list[int]:
     """Real user numbers of this process and of those that it descends from, the outermost first."""
     found: list[int] = []
     process = "self"
+
     while process != "0":
         try:
             lines = (proc / process / "status").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -73,4 +77,5 @@ def _ancestors(proc: Path) -> list[int]:
             process = fields["PPid"].strip()
         except (OSError, KeyError, ValueError):
             break
+
     return found

@@ -22,11 +22,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path = path.absolute()
     _refuse_content(path)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as err:
         raise unwritable(err, path, remedy="choose another folder") from err
+
     try:
         yield part
         try:

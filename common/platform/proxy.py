@@ -68,6 +68,7 @@ class Proxy:
         """
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         connection.set_tunnel(host, port, headers=self._headers())
+
         try:
             connection.connect()
         except OSError as err:
@@ -75,10 +76,12 @@ class Proxy:
             if found := _STATUS.match(str(err)):
                 status = int(found[1])
                 raise ProxyRefusalError(_HINTS.get(status, f"the proxy answers {status}")) from None
+
             raise
         except http.client.HTTPException:
             connection.close()
             raise ProxyRefusalError("what answers there is no HTTP proxy") from None
+
         return connection.sock
 
     def _headers(self) -> dict[str, str]:
@@ -97,13 +100,18 @@ def read_proxy(url: str, direct: Sequence[str], where: str) -> Proxy:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
+        port = parts.port
     except ValueError:
-        parts, host, port = urlsplit(""), None, None
+        parts = urlsplit("")
+        host = None
+        port = None
+
     if parts.scheme != "http" or not host or not port or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigError(
             "not the address of an HTTP proxy", where=where, remedy="http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
         )
+
     if not url.isascii() or not url.isprintable() or any(letter.isspace() for letter in url):
         raise ConfigError("a proxy's address with odd characters", where=where, remedy="write them as %XX")
     patterns = tuple(text.strip().lower() for text in direct if text.strip())
@@ -113,6 +121,7 @@ def read_proxy(url: str, direct: Sequence[str], where: str) -> Proxy:
             where=where,
             remedy='e.g. ["ehr.hospital.example", "10.0.0.0/8"]',
         )
+
     return Proxy(url.rstrip("/"), host, port, patterns)
 
 
@@ -136,6 +145,7 @@ def _matches(pattern: str, host: str, address: ipaddress.IPv4Address | ipaddress
     if network is not None:
         return address is not None and address.version == network.version and address in network
     name = name.lstrip(".").rstrip(".")
+
     return host == name or host.endswith(f".{name}")
 
 

@@ -86,6 +86,7 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
                 raise InputError(
                     f"{pairs[-1]} has no value", remedy="give a value after each key; quote one with spaces"
                 )
+
             wanted = dict(zip(pairs[::2], pairs[1::2], strict=True))
             _show(set_values(folder / file.name, file.model(), wanted), as_json=as_json)
             _say_restart(file, folder)

@@ -34,11 +34,13 @@ def unset_values(path: Path, model: type[Settings], keys: Sequence[str]) -> dict
 def flattened(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     """Nested settings by dotted keys."""
     found: dict[str, Any] = {}
+
     for name, value in values.items():
         if isinstance(value, dict) and value:
             found |= flattened(value, f"{under}{name}.")
         else:
             found[f"{under}{name}"] = value
+
     return found
 
 
@@ -54,6 +56,7 @@ def _change(path: Path, model: type[Settings], values: Mapping[str, str], unset:
     changed = tomlkit.dumps(document)
     settings = parse(model, tomllib.loads(changed), str(path))
     _write(path, changed)
+
     return {key: _at(settings.model_dump(mode="json"), _parts(key)) for key in (*values, *unset)}
 
 
@@ -90,6 +93,7 @@ def _set(document: Any, parts: Sequence[str], value: Any, where: str) -> None:
         table = table[part]
         if not isinstance(table, AbstractTable | dict):
             raise ConfigError(f"{part} is no table", where=where, remedy="see docs/reference/configuration.md")
+
     item = _inline(value) if isinstance(value, dict) else tomlkit.item(value)
     try:
         table[parts[-1]] = item

@@ -42,7 +42,8 @@ _POSTGRESQL_FULL = "53100"
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def to_utc(moment: datetime) -> datetime:
@@ -97,6 +98,7 @@ def open_database(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
@@ -110,9 +112,11 @@ def open_database(url: str) -> Engine:
             raise InputError(
                 f"the database is damaged: {err.orig}", where=_shown(engine), remedy="restore it from its backup"
             ) from None
+
         raise UnavailableError(f"{_shown(engine)}: the database does not answer: {err.orig}") from None
     except SQLAlchemyError as err:
         raise UnavailableError(f"{_shown(engine)}: the database does not answer: {type(err).__name__}") from None
+
     return engine
 
 
@@ -150,6 +154,7 @@ def _disk_full(engine: Engine, err: DatabaseError) -> DiskFullError | None:
             return disk_full(path, "the transaction")
     elif f"'{_POSTGRESQL_FULL}'" in str(err.orig):
         return disk_full(_shown(engine), "the transaction", remedy="free space on the database's disk, then try again")
+
     return None
 
 
@@ -160,6 +165,7 @@ def _no_room(path: Path) -> bool:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     except OSError:
         return False
+
     return left.f_bavail * left.f_frsize < _PAGES or most != resource.RLIM_INFINITY
 
 
@@ -176,6 +182,7 @@ def migrate(engine: Engine, migrations: Path) -> None:
     pending_migration(engine, migrations)
     config = Config()
     config.set_main_option("script_location", str(migrations))
+
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -195,6 +202,7 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
     with engine.connect() as connection:
         there = inspect(connection).has_table(_VERSION_TABLE)
         found = connection.scalar(select(column("version_num")).select_from(table(_VERSION_TABLE))) if there else None
+
     if found is not None and found not in known and found > (head or ""):
         raise NewerSchemaError(
             f"this database was written by a newer FedForget: schema {found}, this is FedForget {own_version()} "
@@ -202,6 +210,7 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
             where=_shown(engine),
             remedy="install the version that wrote it, or a later one; nothing is damaged, and nothing was changed",
         )
+
     return None if found == head else found or "empty"
 
 

@@ -36,6 +36,7 @@ def to_array(tensor: Tensor) -> Array:
     coder = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
     upper = coder.compress(planes[:, 1].tobytes()) + coder.flush()
     data = len(upper).to_bytes(_LENGTH, "big") + upper + planes[:, 0].tobytes()
+
     return Array(kind, tuple(flat.shape), _PLANES, data)
 
 
@@ -62,7 +63,8 @@ def _from_planes(array: Array) -> Tensor:
 
     if array.dtype not in _HALVES or any(length < 0 for length in array.shape):
         raise WireError("weights that cannot be read: planes of another type or shape")
-    count, data = math.prod(array.shape), memoryview(array.data)
+    count = math.prod(array.shape)
+    data = memoryview(array.data)
     end = len(data) - count
     if end < _LENGTH or int.from_bytes(data[:_LENGTH], "big") != end - _LENGTH:
         raise WireError("weights that cannot be read: planes of another length")
@@ -75,6 +77,7 @@ def _from_planes(array: Array) -> Tensor:
     planes[:, 0] = torch.frombuffer(bytearray(data[end:]), dtype=torch.uint8) if count else planes[:, 0]
     planes[:, 1] = torch.frombuffer(bytearray(upper), dtype=torch.uint8) if count else planes[:, 1]
     dtype = torch.float16 if array.dtype == "float16" else torch.bfloat16
+
     return planes.reshape(-1).view(dtype).reshape(array.shape)
 
 

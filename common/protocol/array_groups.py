@@ -37,14 +37,18 @@ def group(record: ArrayRecord) -> ArrayRecord:
     """The arrays of `record`, those under `LARGE` bytes in groups of at most `MOST`."""
     arrays: dict[str, Array] = {}
     small: list[tuple[str, Array]] = []
+
     for name, array in record.items():
         if len(array.data) >= LARGE:
             arrays[name] = array
             continue
+
         if small and sum(len(one.data) for _, one in small) + len(array.data) > MOST:
             arrays[f"{_GROUP}.{len(arrays)}"] = _join(small)
             small = []
+
         small.append((name, array))
+
     if small:
         arrays[f"{_GROUP}.{len(arrays)}"] = _join(small)
     return ArrayRecord(arrays, keep_input=False)
@@ -57,11 +61,13 @@ def ungroup(record: ArrayRecord) -> ArrayRecord:
         WireError: a group that cannot be read, or two arrays of one name.
     """
     arrays: dict[str, Array] = {}
+
     for name, array in record.items():
         for member, one in _split(array) if array.stype == _GROUP else [(name, array)]:
             if member in arrays:
                 raise WireError("weights that cannot be read: two arrays of one name")
             arrays[member] = one
+
     return ArrayRecord(arrays, keep_input=False)
 
 
@@ -80,6 +86,7 @@ def _split(array: Array) -> Iterator[tuple[str, Array]]:
         head = _Head.model_validate_json(array.data[_LENGTH:at]).root
     except ValidationError:
         raise WireError("weights that cannot be read: a group without a head") from None
+
     if at + sum(entry.bytes for entry in head) != len(array.data):
         raise WireError("weights that cannot be read: a group of another length")
     for entry in head:

@@ -52,12 +52,16 @@ def pack(files: Mapping[str, bytes]) -> Bundle:
     """A FAB of `files` by path: an uncompressed ZIP with fixed dates, and Flower's digests in `.info/CONTENT`."""
     listing = "\n".join(f"{path},{hashlib.sha256(data).hexdigest()},{8 * len(data)}" for path, data in files.items())
     buffer = io.BytesIO()
+
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path, data in [*files.items(), (".info/CONTENT", listing.encode())]:
             entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            entry.create_system = 3
+            entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
+
     content = buffer.getvalue()
+
     return Bundle(content, hashlib.sha256(content).hexdigest())
 
 

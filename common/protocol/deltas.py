@@ -50,6 +50,7 @@ def shorten(
     if not bool(torch.isfinite(short).all()):
         return after, None
     error = wanted.sub_(short)
+
     return (short if bool(short.any()) else None), (error if bool(error.any()) else None)
 
 
@@ -75,12 +76,14 @@ def encode(
     """Arrays that take `base` to `after`, and the errors to carry on; unchanged tensors are in neither."""
     arrays: State = {}
     errors: State = {}
+
     for name, tensor in after.items():
         sent, error = shorten(tensor, base[name], precision, (carried or {}).get(name))
         if sent is not None:
             arrays[name] = sent
         if error is not None:
             errors[name] = error
+
     return arrays, errors
 
 
@@ -102,7 +105,8 @@ class Decoded(Mapping[str, Tensor]):
     """
 
     def __init__(self, arrays: ArrayRecord, base: Mapping[str, Tensor]) -> None:
-        self._arrays, self._base = arrays, base
+        self._arrays = arrays
+        self._base = base
 
     def __getitem__(self, name: str) -> Tensor:
         """One tensor."""

@@ -97,6 +97,7 @@ def make_request(
         software=software,
     )
     signers = (keys.signing, old) if old else (keys.signing,)
+
     return dsse.encode_envelope(dsse.sign(REQUEST_TYPE, encode(request), *signers))
 
 
@@ -113,6 +114,7 @@ def check_request(data: bytes) -> CheckedRequest:
     named = {key.keyid: (key.keyid, key) for key in keys}
     dsse.verify(envelope, REQUEST_TYPE, PinnedKeys.of(named.values()), dict.fromkeys(named, 1))
     _check_node_key(request, signing)
+
     return CheckedRequest(request, _certificate_key(request), signing, frozenset(named))
 
 
@@ -129,6 +131,7 @@ def _certificate_key(request: EnrolmentRequest) -> ec.EllipticCurvePublicKey:
         valid = asked.is_signature_valid
     except (ValueError, UnsupportedAlgorithm):
         raise EvidenceError("the request's certificate request cannot be read") from None
+
     key = asked.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise EvidenceError("the request's TLS key is not on P-256")
@@ -143,6 +146,7 @@ def _check_node_key(request: EnrolmentRequest, signing: PublicKey) -> None:
         proof = base64.b64decode(request.node_proof, validate=True)
     except (ValueError, UnsupportedAlgorithm, binascii.Error):
         raise EvidenceError("the request's node key cannot be read") from None
+
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise EvidenceError("the request's node key is not on P-384")
     if key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() != request.node_key:

@@ -23,7 +23,8 @@ from common.evidence.schema import check_digest, check_text, check_time, decode,
 REQUEST_TYPE = "application/vnd.fedforget.instruction+json"
 REPLY_TYPE = "application/vnd.fedforget.reply+json"
 
-_SIGNATURE, _ENVELOPE = "signature", "envelope"
+_SIGNATURE = "signature"
+_ENVELOPE = "envelope"
 _COORDINATOR = "coordinator"
 
 
@@ -104,6 +105,7 @@ def content_of(records: RecordDict) -> Content:
     """
     bodies: dict[str, Json] = {}
     arrays: dict[str, ArrayRecord] = {}
+
     for name, record in records.items():
         if isinstance(record, ArrayRecord):
             arrays[name] = record
@@ -111,6 +113,7 @@ def content_of(records: RecordDict) -> Content:
             raise EvidenceError("a message with a record that no signature covers")
         elif name != _SIGNATURE:
             bodies[name] = cast(Json, dict(record))  # `canonical` refuses bytes and fractions
+
     return Content(hashlib.sha256(canonical(bodies)).hexdigest(), _digest_arrays(arrays) if arrays else "")
 
 
@@ -125,10 +128,12 @@ def _digest_arrays(records: dict[str, ArrayRecord]) -> str:
     for record_name in sorted(records):
         record = records[record_name]
         add(record_name, len(record))
+
         for name in sorted(record):
             array = record[name]
             add(name, array.dtype, list(array.shape), array.stype, len(array.data))
             digest.update(array.data)
+
     return digest.hexdigest()
 
 
@@ -206,6 +211,7 @@ def verify_reply(records: RecordDict, instruction: Instruction, key: PublicKey) 
         reply = decode(Reply, _payload(records, REPLY_TYPE, instruction.context.site, key))
     except RefusedError as err:
         raise EvidenceError(str(err)) from None
+
     if reply.context != instruction.context:
         raise EvidenceError("a reply in another context: campaign, step, round, kind or site differ")
     if (reply.request, reply.nonce) != (instruction.digest, instruction.nonce):
@@ -227,4 +233,5 @@ def _payload(records: RecordDict, payload_type: str, name: str, key: PublicKey) 
         raise RefusedError("a message without a signature")
     envelope = dsse.decode_envelope(text.encode("utf-8", "replace"))
     dsse.verify(envelope, payload_type, PinnedKeys.of([(name, key)]), {name: 1})
+
     return envelope.body

@@ -18,14 +18,20 @@ from common.protocol.array_groups import group, ungroup
 if TYPE_CHECKING:
     from torch import Tensor
 
-STATUS, TRAIN, UNLEARN, RETAIN, EVALUATE = "query.status", "train", "train.unlearn", "train.retain", "evaluate"
+STATUS = "query.status"
+TRAIN = "train"
+UNLEARN = "train.unlearn"
+RETAIN = "train.retain"
+EVALUATE = "evaluate"
 ADOPT = "query.adopt"
 """Types of Flower messages."""
 
 REASON_LENGTH = 300
 """Characters of the reason that travels with a version."""
 
-_BODY, _NOTE, _WEIGHTS = "body", "note", "arrays"
+_BODY = "body"
+_NOTE = "note"
+_WEIGHTS = "arrays"
 _MOST_TEXT = 2**20
 """Characters of a body; all figures of one site are 55 kB."""
 _MOST_NAME = 64
@@ -220,7 +226,8 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
 def _read(record: object, kind: type[B]) -> B:
     if not isinstance(record, ConfigRecord):
         raise WireError("message without a body")
-    found, text = record.get("type"), record.get("json")
+    found = record.get("type")
+    text = record.get("json")
     if found not in {kind.__name__, ErrorReply.__name__}:
         raise WireError(f"expected {kind.__name__}, got {shown(found, 40)}")
     if not isinstance(text, str) or len(text) > _MOST_TEXT:

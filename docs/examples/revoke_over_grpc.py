@@ -28,12 +28,14 @@ def main() -> None:
     arguments = parser.parse_args()
     patient = sys.stdin.readline().strip()
     form = arguments.document.read_bytes() if arguments.document else b""
+
     try:
         with ConsentClient.open(arguments.address, arguments.folder) as service:
             made = service.revoke(patient, source_id=arguments.source_id, document=form, requester="patient")
             allowed = service.check(patient).permission
     except FedForgetError as error:
         sys.exit(str(error))
+
     revocation = made.revocation
     print(f"receipt   {revocation.receipt}{'' if made.created else ' (recorded before)'}")
     print(f"state     {revocation.state}")

@@ -62,6 +62,7 @@ class Standing:
         if self.envelope is None:
             return "no site answered a revocation by it: there is nothing to attest"
         signed = f"signed by {', '.join(self.signers)}"
+
         return f"{signed}; waits for the signature of {', '.join(self.unsigned)}" if self.unsigned else signed
 
 
@@ -69,6 +70,7 @@ def begin(session: Session) -> None:
     """Open an attestation for every published version by which patients are forgotten."""
     known = select(AttestationRow.campaign)
     rows = select(PhaseRow).where(PhaseRow.step == "published", PhaseRow.campaign.not_in(known))
+
     for phase in session.scalars(rows).all():
         campaign = session.get_one(CampaignRow, phase.campaign)
         if phase.body["how"] == "trained" or campaign.open is not None:
@@ -90,7 +92,9 @@ def _asked(session: Session, published: PhaseRow) -> Sequence[str]:
     if "collect" not in bodies:
         got = select(DeliveryRow.site).where(DeliveryRow.version == published.body["version"])
         return session.scalars(got.order_by(DeliveryRow.site)).all()
+
     closed = select(EventRow.site).where(EventRow.campaign == published.campaign, EventRow.kind == "forgotten")
+
     return sorted(forgetting | {site for site in session.scalars(closed) if site is not None})
 
 
@@ -119,6 +123,7 @@ def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
         _sign_again(session, key)
         rows = session.scalars(select(AttestationRow).where(AttestationRow.envelope == "")).all()
         ready = [row.campaign for row in rows if None not in row.sites.values() and any(row.sites.values())]
+
     if ready:
         follow(engine, log, key)
     written = []
@@ -132,8 +137,10 @@ def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
                 engine, log, number, str(err) if isinstance(err, EvidenceError) else "settings of another version"
             )
             continue
+
         written.append(number)
         follow(engine, log, key)
+
     return tuple(written)
 
 
@@ -190,6 +197,7 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
     own = PublicKey.from_pem(site.signing_key.encode())
     pinned = PinnedKeys.of([(SERVER, server), (PEER, own)])
     dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {SERVER: 1, PEER: 1})
+
     for row in session.scalars(select(AttestationRow).where(AttestationRow.envelope != "").with_for_update()):
         ours = dsse.decode_envelope(row.envelope.encode())
         if ours.payload != envelope.payload or site.name not in _with_revocations(row):
@@ -201,7 +209,9 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
             detail = f"{row.version}: signed by {site.name}"
             event = EventRow(at=log.clock(), campaign=row.campaign, site=site.name, kind="attested", detail=detail)
             session.add(event)
+
         return row.campaign
+
     raise EvidenceError("not an attestation that waits for this site's signature")
 
 
@@ -217,6 +227,7 @@ def find(session: Session, campaign: int) -> Standing | None:
     if not row.envelope:
         return Standing(row.campaign, row.version, answered, unanswered, (), (), None)
     envelope = dsse.decode_envelope(row.envelope.encode())
+
     return Standing(row.campaign, row.version, answered, unanswered, unsigned, (SERVER, *signed), envelope)
 
 
@@ -227,11 +238,13 @@ def standing(session: Session, campaign: int) -> Standing:
         InputError: the campaign has none.
     """
     found = find(session, campaign)
+
     if found is None:
         raise InputError(
             f"campaign {campaign} has no attestation",
             remedy="only a published version by which patients are forgotten has one, once `up` has seen it",
         )
+
     return found
 
 
@@ -245,4 +258,5 @@ def _unsigned(session: Session, row: AttestationRow) -> tuple[str, ...]:
         return ()
     query = select(EventRow.site).where(EventRow.campaign == row.campaign, EventRow.kind == "attested")
     signed = set(session.scalars(query))
+
     return tuple(name for name in _with_revocations(row) if name not in signed)

@@ -35,6 +35,7 @@ def accept(session: Session, data: bytes, evaluator: PublicKey, clock: Clock) ->
     """
     envelope = dsse.decode_envelope(data)
     query = select(AttestationRow).where(AttestationRow.envelope != "").with_for_update()
+
     for row in session.scalars(query):
         ours = dsse.decode_envelope(row.envelope.encode())
         if ours.payload != envelope.payload:
@@ -44,7 +45,9 @@ def accept(session: Session, data: bytes, evaluator: PublicKey, clock: Clock) ->
             row.envelope = dsse.encode_envelope(merged).decode()
             detail = f"{row.version}: signed by the evaluator"
             session.add(EventRow(at=clock(), campaign=row.campaign, kind="attested", detail=detail))
+
         return row.campaign
+
     raise EvidenceError("not an attestation of this coordinator, or changed since it was exported")
 
 

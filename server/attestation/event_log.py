@@ -31,7 +31,8 @@ def server_log(clock: Clock) -> EventLog:
 
 def follow(engine: Engine, log: EventLog, key: SigningKey) -> bool:
     """Log what happened since the last call, and sign where the log then stands; whether there was anything."""
-    vault, source = log.tables.vault, literal("event:") + cast(EventRow.id, String)
+    vault = log.tables.vault
+    source = literal("event:") + cast(EventRow.id, String)
     # Not by the highest number seen: PostgreSQL may show an event after one with a higher number.
     logged = exists().where(vault.c.source == source)
     with transaction(engine) as session:
@@ -42,6 +43,7 @@ def follow(engine: Engine, log: EventLog, key: SigningKey) -> bool:
 def examine(session: Session, log: EventLog, owner: PublicKey) -> list[str]:
     """What does not hold: in the log itself, and in the events that it has on record."""
     found = problems(log, session, owner)
+
     for item in log.vault(session):
         number = _EVENT.fullmatch(item.source)
         if number is None:
@@ -51,6 +53,7 @@ def examine(session: Session, log: EventLog, owner: PublicKey) -> list[str]:
             found.append(f"event {number[1]} was deleted after it was logged")
         elif _event(row).items() - _plain(item.document).items():
             found.append(f"event {number[1]} was changed after it was logged")
+
     return found
 
 
@@ -60,6 +63,7 @@ def _record(session: Session, row: EventRow) -> Record:
     if version is not None:
         document |= {"weights": version.manifest["weights"], "manifest": version.manifest_digest}
     kind = f"campaign-{row.detail.split(':')[0]}" if row.kind == "state" else row.kind
+
     return Record(f"event:{row.id}", kind, canonical(document))
 
 

@@ -47,19 +47,23 @@ class EvidenceDesk:
             EvidenceError: the site's log was cut short or forked, or a signature does not hold.
         """
         self.keep_up()
-        owner, origin = PublicKey.from_pem(site.signing_key.encode()), origin_of(site.name)
+        owner = PublicKey.from_pem(site.signing_key.encode())
+        origin = origin_of(site.name)
         reply = messages.ExchangeCheckpointReply()
+
         try:
             with transaction(self.engine) as session:
                 if request.cosigned:
                     envelope = dsse.decode_envelope(request.cosigned)
                     self.log.take_signature(session, envelope, self.key.public, owner)
+
                 if request.checkpoint:
                     self._cosign(session, origin, request, owner, reply)
                 self._show(session, request.seen, owner, reply)
         except EvidenceError as err:
             self._refuse(site.name, origin, err)
             raise
+
         return reply
 
     def _cosign(
@@ -90,6 +94,7 @@ class EvidenceDesk:
         with transaction(self.engine) as session:
             if self.log.distrust(session, origin, str(err)):
                 session.add(EventRow(at=self.log.clock(), site=site, kind="log-refused", detail=detail))
+
         follow(self.engine, self.log, self.key)
 
     def attestations(
@@ -106,9 +111,11 @@ class EvidenceDesk:
                 if any(len(digest) != SHA256_BYTES for digest in item.revocations):
                     raise EvidenceError("a revocation's digest that is none")
                 attestation.answer(session, site.name, item.campaign, [digest.hex() for digest in item.revocations])
+
             for data in request.signed:
                 envelope = dsse.decode_envelope(data)
                 attestation.take_signature(session, site, envelope, self.key.public, self.log)
+
         self.keep_up()
         with transaction(self.engine) as session:
             waiting = attestation.unsigned_by(session, site, self.key.public)[:AT_ONCE]

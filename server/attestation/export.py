@@ -19,7 +19,8 @@ from common.platform.new_folder import new_folder
 from server.attestation.attestation import Standing, find
 from server.database import SiteRow
 
-ATTESTATION_FILE, BUNDLE_FILE = "attestation.json", "bundle.json"
+ATTESTATION_FILE = "attestation.json"
+BUNDLE_FILE = "bundle.json"
 
 
 def export(
@@ -40,6 +41,7 @@ def export(
         write_bytes(part / ATTESTATION_FILE, dsse.encode_envelope(found.envelope))
         if bundle is not None:
             write_bytes(part / BUNDLE_FILE, encode(_with_leaves(log, session, bundle) if whole else bundle))
+
     return [ATTESTATION_FILE] if bundle is None else [ATTESTATION_FILE, BUNDLE_FILE]
 
 
@@ -50,15 +52,18 @@ def proof(session: Session, log: EventLog, found: Standing, server: PublicKey) -
         return None
     rows = (session.get(SiteRow, name) for name in found.signers)
     peers = [PublicKey.from_pem(row.signing_key.encode()) for row in rows if row is not None]
+
     for envelope in log.checkpoints(session):
         size = decode(Checkpoint, envelope.body).size
         both = signed_by(envelope, server) and any(signed_by(envelope, peer) for peer in peers)
+
         if size > opened.position and both:
             leaves = log.leaves(session)[:size]
             since = statements.read_unlearning(found.envelope.body)[1].log
             # Without the signatures of hospitals that have none in the attestation, whose keys an auditor may lack.
             checkpoint = only(envelope, server, *peers)
             return make_proof_bundle(checkpoint, leaves, opened.position, opened.salt, since)
+
     return None
 
 
@@ -72,6 +77,7 @@ def add_to(session: Session, campaign: int | None, folder: Path) -> bool:
     if found is None or found.envelope is None:
         return False
     write_bytes(folder / ATTESTATION_FILE, dsse.encode_envelope(found.envelope))
+
     return True
 
 

@@ -34,7 +34,8 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
     """
     campaign = session.get_one(CampaignRow, row.campaign)
     version = session.get_one(VersionRow, row.version)
-    manifest, terms = Manifest.model_validate(version.manifest), Terms.model_validate(campaign.settings)
+    manifest = Manifest.model_validate(version.manifest)
+    terms = Terms.model_validate(campaign.settings)
     retrained = _body(session, campaign.number, "published")["how"] == "retrained"
     revocations = sorted({digest for digests in row.sites.values() for digest in digests or ()})
     files = {**manifest.files, MANIFEST_FILE: version.manifest_digest, WEIGHTS: manifest.weights}
@@ -58,6 +59,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
         replays=() if retrained else _replays(session, campaign, terms.experiment.seed),
     )
+
     return statements.unlearning_statement(
         tuple(statements.ModelFile(name, files[name]) for name in sorted(files)), unlearning
     )
@@ -75,17 +77,20 @@ def _lineage(session: Session, name: str | None) -> tuple[str, ...]:
         manifest = Manifest.model_validate(row.manifest)
         found.insert(0, manifest.files.get(_MODEL_FILE, manifest.weights))
         name = row.parent
+
     return tuple(found)
 
 
 def _locked_until(session: Session, name: str | None, days: float) -> str:
     """When the last weights go that are kept in quarantine, of this version and of those before it."""
     since: list[datetime] = []
+
     while name is not None:
         row = session.get_one(VersionRow, name)
         if row.state == "quarantined" and row.weights_deleted is None:
             since.append(row.state_since)
         name = row.parent
+
     return time_text(max(since) + timedelta(days=days)) if since else ""
 
 
@@ -106,6 +111,7 @@ def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statem
         select(PhaseRow).where(PhaseRow.campaign == campaign.number, PhaseRow.step.startswith(_UNLEARN))
     ).all()
     done = {row.step.removeprefix(_UNLEARN): Unlearned.model_validate(row.body) for row in rows}
+
     return tuple(
         statements.Replay(site, parent, one.received, seed, one.reply.cohort, one.unlearned, decimal_text(one.norm))
         for site, one in sorted(done.items())
@@ -135,6 +141,7 @@ def _figures(session: Session, campaign: int, step: str) -> tuple[statements.Sit
     if not body:
         return ()
     found = FederationFigures.model_validate(body)
+
     return tuple(
         statements.SiteFigures(site, reported_digest(found.membership_by_site.get(site, {}), found.test_by_site[site]))
         for site in sorted(found.test_by_site)
@@ -145,13 +152,15 @@ def _decision(
     session: Session, campaign: CampaignRow, manifest: Manifest, terms: Terms, *, retrained: bool
 ) -> statements.Decision:
     verdict = _body(session, campaign.number, "verdict")
-    outcome, reasons = verdict.get("outcome"), verdict.get("reasons")
+    outcome = verdict.get("outcome")
+    reasons = verdict.get("reasons")
     why = [str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else []
     if not retrained:
         return statements.Decision("accepted", tuple(why), decimal_text(terms.experiment.decision.auc_margin))
     sites = ", ".join(manifest.provenance.sites)
     first = f"trained from new weights by {sites}, on patients who had not revoked"
     tried = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
+
     return statements.Decision("accepted", (first, *(reason for reason in tried if reason)))
 
 

@@ -30,4 +30,5 @@ def acceptance_of(store: CampaignStore, number: int) -> Acceptance | None:
         if member.auc is not None and member.forget_patients and (limits := interval(member, LEVEL)) is not None
     ]
     terms = Terms.model_validate(store.get(number).settings)
+
     return acceptance(figures, terms.experiment.decision.auc_margin)

@@ -89,6 +89,7 @@ def audit(
     for name, reply in replies:
         if reply.audit is not None:
             merging.add(name, reply.audit)
+
     if not len(merging):
         raise UnavailableError("no site returned an audit")
     return merging.result()
@@ -130,6 +131,7 @@ def without_aside(journal: Journal, collected: Collected) -> Collected:
     if aside is None:
         return collected
     left = {name: count for name, count in collected.pending.items() if name not in aside[0].sites}
+
     return collected.model_copy(update={"forgetting": tuple(left), "pending": left, "patients": sum(left.values())})
 
 
@@ -146,13 +148,16 @@ def _forgetting(
     collected = collected_of(federation, statuses, chosen, aggregation)
     dropped = sorted(set(chosen or ()) - set(collected.forgetting))
     away = [name for name in dropped if name not in statuses]
+
     if not collected.forgetting:
         if chosen is None or away:
             raise NotUnlearnedError("no site that answers has a pending revocation", away)
         raise NobodyWaitsError(f"no revocation waits any more at {', '.join(dropped)}")
+
     for name in dropped:
         journal.note("dropped", "it did not answer" if name in away else "no revocation waits there any more", name)
     journal.note("aggregation", f"{collected.aggregation} of {', '.join(collected.forgetting)}")
+
     return collected, None
 
 
@@ -222,6 +227,7 @@ def run_campaign(
         lambda: (audit(federation, found.state, config.decision, config.seed, collected), None),
     )
     journal.enter(CampaignState.DECIDING)
+
     return Campaign(
         found.state,
         collected,
@@ -260,13 +266,15 @@ def make_candidate(
     state = federation.downlink.advance(parent, state.items())
     record = Round(phase="unlearn", round=0, seconds=unlearning.seconds)
     on_round(record)
-    rounds, retaining = [record], Meter()
+    rounds = [record]
+    retaining = Meter()
     candidates, records = _retain(
         federation, state, parent, collected, config,
         journal=journal, meter=retaining, on_round=on_round, quorum=quorum,
     )  # fmt: skip
     chosen = choose_round([r.selection for r in records])
     rounds += [r.model_copy(update={"kept": r.round == chosen}) for r in records]
+
     return Candidate(candidates[chosen], tuple(rounds), unlearning, retaining)
 
 
@@ -286,7 +294,8 @@ def _retain(
     journal.enter(CampaignState.AGGREGATING)
     if config.campaign.retention_rounds:
         journal.enter(CampaignState.RETAINING)
-    states, records = [state], []
+    states = [state]
+    records = []
 
     def bend(name: str, after: Tensor) -> Tensor:
         return without_return(after, states[-1][name], state[name] - parent[name])
@@ -324,11 +333,13 @@ def _retain(
         chosen_by = collected.eligible(Subset.CALIBRATION)
         found = select(federation, states[-1], config.seed, chosen_by) if len(states) > 1 else None
         last = Round(phase="retain", round=len(states) - 1, selection=found)
+
         return Stage(record=last, cost=asdict(federation.meter)), None
 
     stage, _ = step(journal, "select", Stage, look)
     meter.add(Meter.of(stage.cost))
     on_round(stage.record)
+
     return states, [*records, stage.record]
 
 
@@ -339,8 +350,10 @@ def choose_round(figures: list[SelectionFigures | None]) -> int:
     """
     start = 1 if len(figures) > 1 else 0
     worst = {}
+
     for at in range(start, len(figures)):
         found = figures[at]
         gaps = [abs(m.auc - 0.5) for m in found.membership.values() if m.auc is not None] if found else []
         worst[at] = max(gaps, default=0.0)
+
     return min(reversed(range(start, len(figures))), key=lambda at: round(worst[at], 2))

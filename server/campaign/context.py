@@ -50,10 +50,12 @@ class House:
             raise ConfigError(
                 "classes: at least two labels", where=str(self.folder.settings_file), remedy='as ["no", "yes"]'
             )
+
         from common.learning.data.tokenizer import load_tokenizer  # noqa: PLC0415 - for those who plan a campaign
 
         data = self.settings.experiment.data
         tokenizer = load_tokenizer(data.tokenizer, data.max_tokens)
+
         return ModelCard(
             model=self.settings.experiment.model,
             data=data,
@@ -99,12 +101,14 @@ def open_house(root: Path, clock: Clock = utc_now) -> House:
     folder = ServerFolder(root)
     settings = folder.settings()
     engine = open_database(folder.database_url(settings))
+
     if (found := pending_migration(engine)) is not None:
         raise InputError(
             f"the database has schema {found}",
             where=str(root),
             remedy="after a backup, `fedforget-server up` migrates it",
         )
+
     return House(
         folder, settings, engine, CampaignStore(engine, folder.work, clock), Registry(folder.models, engine, clock)
     )

@@ -62,6 +62,7 @@ def judge_training(before: FederationFigures | None, after: FederationFigures, c
     if vetoes:
         reasons = ("certainly worse than the version before it",)
         return Verdict(outcome="rejected", reasons=reasons, vetoes=tuple(vetoes))
+
     return Verdict(outcome="accepted", reasons=("not certainly worse than the version before it",), vetoes=())
 
 
@@ -72,6 +73,7 @@ def _better_than_chance(after: FederationFigures) -> Verdict:
         enough = measured is not None and WORTH_SHOWING - Z95 * measured[2] > 0.5
         if measured is not None and enough and measured[0] + Z95 * measured[1] < 0.5:
             vetoes.append(f"{site}: test AUC {measured[0]:.2f} is certainly below chance")
+
     measured = _macro(merge_utility(list(after.test_by_site.values()))) if after.test_by_site else None
     if vetoes:
         return Verdict(outcome="rejected", reasons=("a first model that is worse than chance",), vetoes=tuple(vetoes))
@@ -87,6 +89,7 @@ def _better_than_chance(after: FederationFigures) -> Verdict:
         return Verdict(outcome="rejected", reasons=(f"not better than chance: {shown}",), vetoes=())
     else:
         reason = f"not yet shown to be better than chance: {shown}"
+
     return Verdict(outcome="accepted", reasons=(reason,), vetoes=())
 
 
@@ -102,6 +105,7 @@ def _macro(group: Utility) -> tuple[float, float, float] | None:
     errors = [(found.variance or 0.0) ** 0.5 for found in known]
     good = [hanley_mcneil(WORTH_SHOWING, max(found.positives, 1), max(found.negatives, 1)) ** 0.5 for found in known]
     count = len(known)
+
     return sum(aucs) / count, sum(errors) / count, sum(good) / count
 
 

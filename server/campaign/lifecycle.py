@@ -75,6 +75,7 @@ class Carrier:
         journal = self.store.journal(number, attempt)
         terms = Terms.model_validate(row.settings)
         self.federation.scope = Scope(number)
+
         try:
             self.publisher.catch_up(number)
             self._work(row, journal, terms)
@@ -90,12 +91,16 @@ class Carrier:
         except FedForgetError as error:
             journal.enter(CampaignState.FAILED, str(error))
             self.store.clean(number)
+
         state = CampaignState(self.store.get(number).state)
         log.info("campaign %d is %s", number, state)
+
         return state
 
     def _work(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
-        overruled, candidate = journal.get(OVERRULED, Overruled), journal.get(CANDIDATE, Proposed)
+        overruled = journal.get(OVERRULED, Overruled)
+        candidate = journal.get(CANDIDATE, Proposed)
+
         if overruled is not None and candidate is not None:
             proposed, state = candidate
             reason = f"published by a person: {overruled[0].reason}; {proposed.reason}"
@@ -109,26 +114,31 @@ class Carrier:
         """Train a new model. Where revocations wait it forgets them, and is a retraining in every respect."""
         collected, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
         active = self.registry.active()
+
         if row.kind == "training" and not collected.forgetting:
             reason = "a first model" if active is None else f"a new model in place of {active.name}"
             self._train(row.number, journal, terms, "trained", reason)
             return
+
         self.store.retrains(row.number, journal.attempt, active.name if active else None)
         sites = ", ".join(collected.forgetting) or ", ".join(row.sites or ())
         self._train(row.number, journal, terms, "retrained", f"revocations wait at {sites}")
 
     def _forget(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
-        number, parent = row.number, row.parent
+        number = row.number
+        parent = row.parent
         if parent is None:
             raise ConfigError("there is no model to forget from", remedy="run `fedforget-server train` first")
         reason = journal.entered(CampaignState.RETRAINING)
         if reason is not None:
             self._train(number, journal, terms, "retrained", reason)
             return
+
         method = terms.experiment.unlearn.method
         if method == "retrain":
             self._train(number, journal, terms, "retrained", "the method is retraining")
             return
+
         if method in SIMULATED:
             raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
         done = None
@@ -147,8 +157,10 @@ class Carrier:
                 if self._due_soon(row, terms):
                     self._retrain_without(number, error, journal, terms)
                     return
+
                 if not isinstance(error, NotUnlearnedError) or not self._goes_on_without(number, error, journal, terms):
                     raise
+
         unlearned(self.store, done.collected.forgetting)
         check_candidate(done.state, self.registry.load(parent), terms.gate, len(done.collected.forgetting))
         verdict = self._judge(done, journal, terms)
@@ -157,9 +169,11 @@ class Carrier:
         if verdict.publishes:
             self.publisher.publish(number, done.state, journal, proposed)
             return
+
         if verdict.outcome == "accepted" and terms.policy.undecided != "retrain" and terms.policy.may_overrule:
             # Other sites' vetoes alone stop it; what is still remembered nobody may publish.
             journal.put(CANDIDATE, proposed, done.state)
+
         self._undecided(number, parent, verdict, journal, terms)
 
     def _candidate(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> Campaign:
@@ -209,6 +223,7 @@ class Carrier:
         if collected is None or not set(collected[0].forgetting) - aside:
             raise NobodyWaitsError(f"given up after {terms.policy.unlearn_tries} tries: {error}")
         journal.note("dropped", f"the campaign goes on without {', '.join(error.sites)}: {error}")
+
         return True
 
     def _set_aside(self, number: int, error: NotUnlearnedError, terms: Terms) -> None:
@@ -224,6 +239,7 @@ class Carrier:
             # Whoever was shut out meanwhile can send no figures of the candidate: that is no veto.
             heard = {site: figures for site, figures in done.before.test_by_site.items() if site not in out}
             before = done.before.model_copy(update={"test_by_site": heard})
+
             return judge_candidate(before, done.figures, done.collected, terms.experiment.decision), None
 
         return step(journal, "verdict", Verdict, work)[0]
@@ -235,6 +251,7 @@ class Carrier:
         if policy == "retrain":
             self._train(number, journal, terms, "retrained", reason)
             return
+
         if policy == "withdraw" and self.registry.get(parent).state != "withdrawn":
             self.registry.withdraw(parent, f"campaign {number}: {verdict.outcome}")
         rejected = verdict.outcome == "rejected" or verdict.vetoes
@@ -271,11 +288,13 @@ class Carrier:
         sites = sorted(done.sites - {name for r in done.rounds for name in r.missing})
         provenance = self.publisher.provenance(terms, done.rounds, figures, sites)
         proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
+
         if not verdict.publishes:
             if terms.policy.may_overrule:
                 journal.put(CANDIDATE, proposed, done.state)
             journal.enter(CampaignState.REJECTED, f"{reason}; the {how} model is not published: {verdict.text}")
             return
+
         self.publisher.publish(number, done.state, journal, proposed)
 
     def _collected(self, journal: DatabaseJournal) -> Collected | None:
@@ -288,11 +307,14 @@ class Carrier:
         if active is None or active.campaign == number:
             known = journal.get("before", FederationFigures)
             return known[0] if known else None
+
         if self.registry.card(active.name) != self.card:
             journal.note("incomparable", f"{active.name} is of another model: its figures cannot be compared")
             return None
+
         config = terms.experiment
         state: Mapping[str, Tensor] = self.registry.load(active.name)
+
         return step(
             journal,
             "before",

@@ -108,6 +108,7 @@ def overdue(
         return None
     near = timedelta(hours=policy.escalate_hours)
     found = []
+
     for site in sites:
         stuck = (
             not site.active or site.needs_person(policy) or (site.aside_until is not None and now < site.aside_until)
@@ -120,6 +121,7 @@ def overdue(
         within_limit = _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day) <= now
         if rested and within_limit and failed_since < policy.max_failures:
             found.append(site.name)
+
     if not found:
         return None
     return Start(tuple(sorted(found)), "due, and their hospitals do not unlearn", "retraining")
@@ -136,21 +138,25 @@ def _batch(
     for site in waiting:
         if site.free_at is not None:
             free_at[site.name] = max(free_at[site.name], site.free_at)
+
     free = [site for site in waiting if free_at[site.name] <= now]
     if not free:
         reason = "each site with revocations had its campaigns of the day, or waits after one that failed"
         return Wait(reason, min(free_at.values()))
+
     latest = {site.name: _latest_start(now, site, policy) for site in free}
     sound = [site for site in free if not site.failures]
     # Those whose last campaign failed go one by one, the most urgent first.
     alone = [[site] for site in sorted(free, key=lambda site: (latest[site.name], site.name)) if site.failures]
     groups = [group for group in (_first(sound, latest, at_once), *alone) if group]
+
     for group in groups:
         names = tuple(sorted(site.name for site in group))
         if sum(site.pending for site in group) >= policy.min_batch:
             return Start(names, "the batch is full")
         if min(latest[name] for name in names) <= now:
             return Start(names, "the batch has waited long enough")
+
     return Wait("the batch is not full", min(latest.get(name, at) for name, at in free_at.items()))
 
 

@@ -23,11 +23,13 @@ _ROUNDS = ("train", "train.retain")
 def describe(progress: Progress, terms: Terms, now: datetime) -> str:
     """The round, the sites that answered, whom it waits for and how long, and how much time is left at most."""
     parts = [headline(progress, terms)]
+
     if progress.waiting and progress.kind != CONNECT:
         waited = (now - progress.since).total_seconds()
         parts.append(f"waiting for {', '.join(progress.waiting)} ({span(waited)})")
     elif progress.kind == CONNECT and progress.waiting:
         parts.append(f"not there: {', '.join(progress.waiting)}")
+
     if progress.left_out:
         parts.append(f"left out: {', '.join(progress.left_out)}")
     left = seconds_left(progress, terms, now)
@@ -35,17 +37,21 @@ def describe(progress: Progress, terms: Terms, now: datetime) -> str:
         parts.append(f"at most {span(left)} left" if left > 0 else "slower than the round before")
     elif progress.waiting and progress.until is not None:
         parts.append(f"nobody is waited for after {progress.until:%H:%M:%S} UTC")
+
     return "; ".join(parts)
 
 
 def headline(progress: Progress, terms: Terms) -> str:
     """Without anything that changes by the clock alone, so that a line is printed once for each change."""
     words = WORDS.get(progress.kind, progress.kind)
+
     if progress.kind in _ROUNDS:
         words = f"{words} round {progress.round + 1} of {_rounds(progress, terms)}"
     elif progress.kind == "evaluate" and progress.step:
         words = f"{words} ({progress.step})"
+
     word = "online" if progress.kind == CONNECT else "answered"
+
     return f"{words}: {len(progress.answered)} of {len(progress.asked)} sites {word}"
 
 
@@ -55,6 +61,7 @@ def seconds_left(progress: Progress, terms: Terms, now: datetime) -> float | Non
         return None
     rounds = terms.experiment.train.rounds if progress.kind == "train" else terms.experiment.campaign.retention_rounds
     left = max(1, rounds - progress.round) * progress.round_seconds
+
     return left - (now - progress.since).total_seconds()
 
 

@@ -91,16 +91,19 @@ class Publisher:
             CheckpointError: a weight is not finite, or the model is another one.
         """
         check_state(state, self.card.build().state_dict(), where="the model to publish")
-        how, reason = proposed.how, proposed.reason
+        how = proposed.how
+        reason = proposed.reason
         version = self.registry.publish(
             state, self.card, parent=proposed.parent, campaign=number, provenance=proposed.provenance
         )
         journal.put("published", Published(version=version.name, how=how, reason=reason))
         self.store.publish(number, version.name)
+
         if how != "trained":
             # Which version saw whom only the sites know; whoever revoked by now may be in any that came before.
             seen = [v.name for v in self.registry.versions() if v.name != version.name]
             self.registry.quarantine(seen, f"saw patients whom campaign {number} forgot")
+
         self.adopt(version, state, Published(version=version.name, how=how, reason=reason), self.federation.sites)
         journal.enter(CampaignState.PUBLISHED, f"{version.name}, {how}" + (f": {reason}" if reason else ""))
 
@@ -130,11 +133,13 @@ class Publisher:
         )
         by_owed: dict[tuple[str, ...], RecordDict] = {}
         requests = {}
+
         for name in sites:
             owed = self.registry.owed(name)
             if owed not in by_owed:
                 by_owed[owed] = self.federation.downlink.whole(plain.model_copy(update={"retired": owed}), state)
             requests[name] = by_owed[owed]
+
         deadline = min(self.federation.timeout, ADOPT_SECONDS)
         try:
             for name, records in self.federation.exchange(ADOPT, requests, deadline):

@@ -19,7 +19,9 @@ def set_aside(
     store: CampaignStore, number: int, sites: Collection[str], refused: Collection[str], policy: PolicyConfig, why: str
 ) -> tuple[str, ...]:
     """Plan no campaign for `sites` for a while; those that `refused` are suspended if the policy says so: which."""
-    now, shut_out = store.clock(), []
+    now = store.clock()
+    shut_out = []
+
     with transaction(store.engine) as session:
         for name in sorted(sites):
             row = session.get(SiteRow, name, with_for_update=True)
@@ -31,11 +33,13 @@ def set_aside(
             how = "refused to unlearn" if name in refused else "did not answer"
             detail = f"{how}, set aside until {row.aside_until:%Y-%m-%d %H:%M} UTC: {why}"
             session.add(EventRow(at=now, campaign=number, site=name, kind="set-aside", detail=detail))
+
             if name in refused and policy.refuser == "suspend" and row.state == "active":
                 row.state = "suspended"
                 shut_out.append(name)
                 detail = f"refused to unlearn in {policy.unlearn_tries} tries"
                 session.add(EventRow(at=now, campaign=number, site=name, kind="suspended", detail=detail))
+
     return tuple(shut_out)
 
 
@@ -51,4 +55,5 @@ def unlearned(store: CampaignStore, sites: Collection[str]) -> None:
         for name in sorted(sites):
             row = session.get(SiteRow, name, with_for_update=True)
             if row is not None:
-                row.refusals, row.aside_until = 0, None
+                row.refusals = 0
+                row.aside_until = None

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Clock = Callable[[], datetime]
-CANDIDATE, OVERRULED = "candidate", "overruled"
+CANDIDATE = "candidate"
+OVERRULED = "overruled"
 """Steps: a candidate that was not published, and that a person published it all the same."""
 
 
@@ -68,6 +69,7 @@ class CampaignStore:
             settings=dict(settings),
             sites=None if sites is None else sorted(sites),
         )
+
         try:
             with transaction(self.engine) as session:
                 session.add(row)
@@ -122,7 +124,9 @@ class CampaignStore:
         with transaction(self.engine) as session:
             row = _locked(session, number)
             row.attempt += 1
-            row.run, row.retry_at = None, None
+            row.run = None
+            row.retry_at = None
+
             return row.attempt
 
     def started(self, number: int, attempt: int, *, run: int, series: int) -> None:
@@ -130,14 +134,16 @@ class CampaignStore:
         with transaction(self.engine) as session:
             row = _locked(session, number)
             if row.attempt == attempt:
-                row.run, row.series = run, series
+                row.run = run
+                row.series = series
 
     def retrains(self, number: int, attempt: int, parent: str | None) -> None:
         """A training turns out to forget patients: from here on it is a retraining, which replaces `parent`."""
         with transaction(self.engine) as session:
             row = self.owned(session, number, attempt)
             if row.kind == "training":
-                row.kind, row.parent = "retraining", parent
+                row.kind = "retraining"
+                row.parent = parent
                 _event(session, self.clock(), number, "retraining", "revocations wait: the training forgets them")
 
     def owned(self, session: Session, number: int, attempt: int) -> CampaignRow:
@@ -173,6 +179,7 @@ class CampaignStore:
         if not kept.exists() or self.get(number).state != CampaignState.REJECTED:
             shutil.rmtree(self.folder(number), ignore_errors=True)
             return
+
         for path in self.folder(number).iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -197,7 +204,8 @@ class CampaignStore:
         """
         if not reason.strip():
             raise InputError("no reason", where="--reason", remedy="say why; it stands in the record")
-        row, now = self.get(number), self.clock()
+        row = self.get(number)
+        now = self.clock()
         if row.state != CampaignState.REJECTED:
             raise RefusedError(f"campaign {number} is {row.state}: only a rejected one can be overruled")
         if not (self.folder(number) / f"{CANDIDATE}.safetensors").exists() or number < newest:
@@ -207,7 +215,11 @@ class CampaignStore:
                 row = _locked(session, number)
                 trained = row.kind != "unlearning" or session.scalars(_phase(number, "state:retraining")).first()
                 row.state = CampaignState.RETRAINING if trained else CampaignState.DECIDING
-                row.open, row.retry_at, row.run, row.tries, row.changed = True, None, None, 0, now
+                row.open = True
+                row.retry_at = None
+                row.run = None
+                row.tries = 0
+                row.changed = now
                 row.reason = f"overruled: {reason}"
                 session.add(PhaseRow(campaign=number, step=OVERRULED, finished=now, body={"reason": reason}))
                 _event(session, now, number, "overruled", reason)
@@ -244,6 +256,7 @@ class DatabaseJournal:
         with transaction(self.store.engine) as session:
             _owned(session, self.number, self.attempt)
             row = session.scalars(_phase(self.number, step)).first()
+
         if row is None:
             return None
         weights: State = {}
@@ -255,21 +268,25 @@ class DatabaseJournal:
             except CheckpointError:
                 self.note("redone", f"the weights of step {step} are lost or damaged")
                 return None
+
         return kind.model_validate(row.body), weights
 
     def put(self, step: str, body: BaseModel, weights: Mapping[str, Tensor] | None = None) -> None:
         """See `Journal`."""
         digest = ""
+
         if weights:
             from server.rounds.step_weights import write_weights  # noqa: PLC0415 - see `get`
 
             digest = write_weights(self._file(step), weights)
+
         with transaction(self.store.engine) as session:
             _owned(session, self.number, self.attempt)
             row = session.scalars(_phase(self.number, step)).first()
             if row is None:
                 row = PhaseRow(campaign=self.number, step=step)
                 session.add(row)
+
             row.finished = self.store.clock()
             row.weights = digest
             row.body = body.model_dump(mode="json")

@@ -51,8 +51,10 @@ def put_off(
         store.end(number, CampaignState.FAILED, f"given up after {tries} tries without a finished step: {reason}")
         store.clean(number)
         return True
+
     wait = backoff(tries, timedelta(minutes=policy.retry_minutes) if first is None else first)
     store.postpone(number, attempt, reason, store.clock() + wait)
+
     return False
 
 

@@ -32,6 +32,7 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
     ).all()
     seen_by_model = _in_the_lineage(session)
     states = []
+
     for row in rows:
         failed = _failed_in_a_row(row.name, ended)
         free_at = (
@@ -53,18 +54,21 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
                 last_failure=f"campaign {failed[0].number} is {failed[0].state}: {failed[0].reason}" if failed else "",
             )
         )
+
     return states
 
 
 def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
     """What a person has to see to, by site."""
     found: dict[str, list[str]] = {}
+
     for site in site_states(session, policy):
         wanted = []
         if site.pending and site.needs_person(policy):
             wanted.append(f"{site.failures} campaigns in a row forgot nobody here; {site.last_failure}")
         elif site.pending and site.failures:
             wanted.append(f"the last campaign forgot nobody here; {site.last_failure}")
+
         if site.aside_until is not None:
             wanted.append(f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC")
         count = waiting_count(session, site.name)
@@ -72,6 +76,7 @@ def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
             wanted.append(f"registers {count.train_studies} studies: site approve-counts {site.name}")
         if wanted:
             found[site.name] = wanted
+
     return found
 
 
@@ -95,16 +100,19 @@ def report_escalated(session: Session, sites: Sequence[SiteState], policy: Polic
 def _failed_in_a_row(name: str, ended: Sequence[CampaignRow]) -> list[CampaignRow]:
     """The newest campaigns for a site's revocations, as far back as none of them was published."""
     failed = []
+
     for row in ended:
         if row.sites is None or name not in row.sites:
             # A retraining forgets whoever waits, also where it was not planned for them.
             if row.kind == "retraining" and row.state == CampaignState.PUBLISHED:
                 break
             continue
+
         if row.state == CampaignState.PUBLISHED:
             break
         if row.state in _UNSUCCESSFUL:
             failed.append(row)
+
     return failed
 
 
@@ -117,4 +125,5 @@ def _in_the_lineage(session: Session) -> frozenset[str] | None:
     while row is not None:
         sites |= set(Manifest.model_validate(row.manifest).provenance.sites)
         row = session.get(VersionRow, row.parent) if row.parent else None
+
     return frozenset(sites)

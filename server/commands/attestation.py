@@ -56,10 +56,12 @@ def export(
 
     with clear_errors():
         house = open_house(folder)
-        server, log = house.signing_key().public, server_log(house.store.clock)
+        server = house.signing_key().public
+        log = server_log(house.store.clock)
         with transaction(house.engine) as session:
             found = standing(session, number)
             files = attestation_export.export(session, log, found, server, to, whole=whole)
+
         proven = attestation_export.BUNDLE_FILE in files
         missing = "" if proven else "; no hospital has co-signed the log since: export again in a minute"
         human = f"{to}: {', '.join(files)}; {found.text}{missing}"
@@ -108,11 +110,13 @@ def accept(
     from server.campaign.context import open_house  # noqa: PLC0415
 
     with clear_errors():
-        house, data = open_house(folder), _read(file)
+        house = open_house(folder)
+        data = _read(file)
         evaluator = evaluator_key(house.folder)
         if evaluator is None:
             remedy = 'name it, as evaluator_key = "evaluator.pub"'
             raise InputError("no evaluator is named", where=str(house.folder.settings_file), remedy=remedy)
+
         with transaction(house.engine) as session:
             number = take(session, data, evaluator, house.store.clock)
         show({"campaign": number}, f"the evaluator's signature stands below campaign {number}", as_json=as_json)
@@ -134,12 +138,15 @@ def _fields(found: Standing) -> dict[str, Any]:
     if found.envelope is None:
         return fields
     files, unlearning = statements.read_unlearning(found.envelope.body)
-    said, seen = to_json(unlearning), accepted_by(unlearning)
+    said = to_json(unlearning)
+    seen = accepted_by(unlearning)
     if seen is not None:
         fields |= {"warning": seen.warning} if seen.warning else {}
         fields["acceptance"] = list(seen.lines)
+
     keys = [signature.keyid for signature in found.envelope.signatures]
     subjects = {file.name: file.sha256 for file in files}
+
     return {**fields, "keys": keys, "subjects": subjects, **(said if isinstance(said, dict) else {})}
 
 

@@ -28,9 +28,11 @@ def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
         house.card  # noqa: B018 - raises when server.toml names no classes
         terms = house.terms.model_dump(mode="json")
         waiting = [site.name for site in house.sites() if site.pending and site.state != "revoked"]
+
         if waiting:
             # The training leaves out who has revoked: the versions that saw them must go with it.
-            active, sites = house.registry.active(), ", ".join(waiting)
+            active = house.registry.active()
+            sites = ", ".join(waiting)
             typer.echo(
                 f"revocations wait at {sites}: this is a retraining, by which these patients are forgotten", err=True
             )
@@ -44,6 +46,7 @@ def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
             )
         else:
             number = house.store.plan("training", terms, parent=None, due=None, reason="asked for")
+
         _started(house, number, wait=wait, as_json=as_json)
 
 
@@ -59,6 +62,7 @@ def start(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
         if house.settings.experiment.campaign.aggregation == "replace":
             # It takes one hospital at a time: the one whose date is first.
             waiting = sorted(waiting, key=lambda site: (str(site.first_due or "~"), site.name))[:1]
+
         due = min((site.first_due for site in waiting if site.first_due), default=None)
         terms = house.terms.model_dump(mode="json")
         # What a hospital has not announced yet is asked for when the campaign begins.
@@ -109,6 +113,7 @@ def watch(
             if not rows:
                 raise InputError("there is no campaign yet", remedy="run `fedforget-server train`")
             number = rows[-1].number
+
         follower.follow(number)
 
 
@@ -158,7 +163,9 @@ def _started(house: House, number: int, *, wait: bool, as_json: bool) -> None:
     if wait:
         _follower(house, as_json=as_json).follow(number)
         return
-    up, root = is_up(house.folder.root), house.folder.root
+
+    up = is_up(house.folder.root)
+    root = house.folder.root
     how = f"campaign {number} is planned; `fedforget-server campaign watch {number}` follows it"
     if not up:
         how = f"campaign {number} is planned; no `up` runs here, and it waits for one: {start_command('server', root)}"

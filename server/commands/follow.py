@@ -52,7 +52,9 @@ class Follower:
         pause: Callable[[float], None] = time.sleep,
         console: Console | None = None,
     ) -> None:
-        self._house, self._as_json, self._pause = house, as_json, pause
+        self._house = house
+        self._as_json = as_json
+        self._pause = pause
         self._console = console or Terminal(stderr=True, markup=False)
         self._key: tuple[object, ...] = ()
         self._last: tuple[object, ...] = ()
@@ -66,6 +68,7 @@ class Follower:
             UnavailableError: it ended without a version, or no `up` runs here that could carry it on.
         """
         live = self._console.is_terminal and not self._as_json
+
         if live:
             with Live(console=self._console, refresh_per_second=4, transient=True) as screen:
                 found = self._until_ended(
@@ -73,6 +76,7 @@ class Follower:
                 )
         else:
             found = self._until_ended(number, self._print_change)
+
         found.pop("now")
         show(found, drawn(found), as_json=self._as_json)
         if found["state"] != CampaignState.PUBLISHED:
@@ -86,10 +90,12 @@ class Follower:
         """
         store = self._house.store
         last = max((row.number for row in store.all()), default=0)
+
         while (row := store.open()) is None or row.number <= last:
             text = self._up_or_fail("no campaign is planned yet") or "waiting for a campaign to be planned"
             self._say((text,), {"campaign": None, "state": None, "text": text})
             self._pause(POLL_SECONDS)
+
         return row.number
 
     def _until_ended(self, number: int, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -107,7 +113,9 @@ class Follower:
             self._pause(POLL_SECONDS)
 
     def _print_change(self, found: dict[str, Any]) -> None:
-        number, state, text = found["number"], found["state"], found["now"]
+        number = found["number"]
+        state = found["state"]
+        text = found["now"]
         self._say(self._key, {"campaign": number, "state": state, "text": text, "progress": found["progress"]})
 
     def _say(self, key: tuple[object, ...], event: dict[str, Any]) -> None:
@@ -115,18 +123,23 @@ class Follower:
         waited = 0.0 if self._said_at is None else (now - self._said_at).total_seconds()
         if key == self._last and waited < AGAIN_SECONDS:
             return
-        self._last, self._said_at = key, now
+        self._last = key
+        self._said_at = now
+
         if self._as_json:
             line = json.dumps({"at": now.isoformat(), **event})
         else:
             of = "" if event["campaign"] is None else f"campaign {event['campaign']} {event['state']}: "
             line = printable(f"{now:%H:%M:%S} {of}{event['text']}")
+
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
     def _up_or_fail(self, what: str) -> str | None:
         """What keeps the campaign from going on, if it is the coordinator itself."""
-        now, root = self._house.store.clock(), self._house.folder.root
+        now = self._house.store.clock()
+        root = self._house.folder.root
+
         if is_up(root):
             self._down_since = None
             tick = self._house.folder.tick
@@ -134,6 +147,7 @@ class Follower:
             if age is not None and age > tick.limit:
                 return f"the coordinator has done nothing for {age:.0f} s: see {root / 'logs' / 'coordinator.jsonl'}"
             return None
+
         self._down_since = self._down_since or now
         advice = f"no `up` runs here, and nothing goes on without it: {start_command('server', root)}"
         if (now - self._down_since).total_seconds() >= UP_SECONDS:
@@ -180,6 +194,7 @@ def details(house: House, number: int) -> dict[str, Any]:
         attested = find(session, number)
     seen = acceptance_of(house.store, number)
     progress = None if CampaignState(row.state).ended else read_progress(house.store.work, number, row.attempt)
+
     return {
         **summary(row),
         "attestation": None if attested is None else attested.text,
@@ -208,4 +223,5 @@ def drawn(found: dict[str, Any]) -> Group:
         fields["acceptance"] = found["acceptance"]
     events = rows_table(("at", "what", "site", "detail"), (event.values() for event in found["events"]))
     steps = ", ".join(step["step"] for step in found["steps"]) or "none yet"
+
     return Group(fields_table(fields), f"finished steps: {steps}", events)

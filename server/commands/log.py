@@ -24,7 +24,8 @@ def _opened(folder: Path) -> Iterator[Opened]:
     from server.campaign.context import open_house  # noqa: PLC0415
 
     house = open_house(folder)
-    key, log = house.signing_key(), server_log(house.store.clock)
+    key = house.signing_key()
+    log = server_log(house.store.clock)
     follow(house.engine, log, key)
     with transaction(house.engine) as session:
         yield log, session, key.public

@@ -80,6 +80,7 @@ def verify(
             found = dict.fromkeys(names, "whole")
         else:
             found = {v.name: _finding(registry, v) for v in registry.versions()}
+
         show(found, rows_table(("version", "found"), found.items()), as_json=as_json)
         bad = [key for key, text in found.items() if text not in {"whole", _DELETED}]
         if bad:
@@ -122,6 +123,7 @@ def _finding(registry: Registry, version: Version) -> str:
         registry.verify(version.name)
     except EvidenceError as error:
         return str(error)
+
     return "whole"
 
 
@@ -141,6 +143,7 @@ def _table(rows: list[dict[str, Any]]) -> RenderableType:
     """The columns that fit into a terminal of 80."""
     names = ("version", "state", "since", "parent", "campaign")
     weights = ("deleted" if row["weights_deleted"] else "kept" for row in rows)
+
     return rows_table(
         (*names, "weights"), ([*(row[n] for n in names), w] for row, w in zip(rows, weights, strict=True))
     )

@@ -58,24 +58,34 @@ def approve(
             data = request.read_bytes()
         except OSError as err:
             raise InputError(f"cannot read: {err.strerror}", where=str(request), remedy="check the path") from None
+
         authority = open_authority(ServerFolder(folder))
         with _session(folder) as session:
             name = read_request(session, data, replace_keys=replace_keys).request.name
         # Not within the transaction, which would keep the coordinator waiting while somebody telephones.
         _compare(name, fingerprint(data), compare)
         path = out or Path(f"{name}-join.json")
+
         with _session(folder) as session:
-            now, checked, replaced = datetime.now(UTC), read_request(session, data, replace_keys=replace_keys), ""
+            now = datetime.now(UTC)
+            checked = read_request(session, data, replace_keys=replace_keys)
+            replaced = ""
+
             if replace_keys:
-                actor, what = _acting(by), f"replace keys by request {fingerprint(data)}"
+                actor = _acting(by)
+                what = f"replace keys by request {fingerprint(data)}"
+
                 if not seconded(session, name, what, actor, now):
                     human = f"{name}: noted; a second person runs the same command with their own login"
                     show({"site": name, "kind": "proposed", "bundle": None}, human, as_json=as_json)
                     return
+
                 old = PublicKey.from_pem(find(session, name).signing_key.encode()).keyid
                 replaced = f", in place of {old} which was lost, by {actor.name} from {in_words(actor.identity)}"
+
             approval = approve_site(session, authority, checked, now, replaced=replaced)
             write_bytes(path, approval.bundle)
+
         show(
             {"site": approval.site, "kind": approval.kind, "bundle": str(path)},
             f"{approval.site} {approval.kind}; send it {path}, for `fedforget-site join`",
@@ -90,11 +100,14 @@ def _compare(name: str, found: str, given: str | None) -> None:
                 f"the request has the fingerprint {found}, not the one given: do not approve it; ask the hospital to "
                 "read out `sha256sum enrolment-request.json`, and to send the file again if it differs"
             )
+
         return
+
     if not sys.stdin.isatty():
         raise InputError(
             "nobody compared the request's fingerprint", remedy="ask the hospital for it and give --fingerprint"
         )
+
     typer.echo(f"Request of {printable(name)}, with the fingerprint\n  {found}", err=True)
     if not typer.confirm("Does the hospital read out the same, by telephone?", err=True):
         raise RefusedError("not approved")
@@ -112,7 +125,8 @@ def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 
     with clear_errors(), _session(folder) as session:
         found = sorted(session.scalars(select(SiteRow)), key=lambda row: natural(row.name))
-        studies, open_needs = in_force(session), needs(session, ServerFolder(folder).settings().policy)
+        studies = in_force(session)
+        open_needs = needs(session, ServerFolder(folder).settings().policy)
         rows = [
             _summary(row) | {"studies": studies.get(row.name), "needs": "; ".join(open_needs.get(row.name, ()))}
             for row in found
@@ -233,6 +247,7 @@ def restart_log(
             human = f"{name}: noted; a second person runs the same command with their own login"
             show({"site": name, "state": "proposed", "leaves": None}, human, as_json=as_json)
             return
+
         size = begin_anew(session, server_log(clock), name, reason.strip(), clock())
         human = f"{name}: its log is co-signed from the beginning; the one of {size} leaves stays in the record"
         show({"site": name, "state": "restarted", "leaves": size}, human, as_json=as_json)
@@ -265,11 +280,13 @@ def _session(root: Path) -> Iterator[Session]:
 
     folder = ServerFolder(root)
     engine = open_database(folder.database_url(folder.settings()))
+
     try:
         if (found := pending_migration(engine)) is not None:
             raise InputError(
                 f"the database's schema is {found}", where=str(root), remedy="`fedforget-server up` migrates it"
             )
+
         with transaction(engine) as session:
             yield session
     finally:

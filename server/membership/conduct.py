@@ -39,9 +39,11 @@ def conduct(session: Session, now: datetime) -> dict[str, Conduct]:
     for site, kind in session.execute(events):
         if site is not None:
             found[site][_KINDS[kind]] += 1
+
     verdicts = select(PhaseRow).where(PhaseRow.step.startswith("verdict"), PhaseRow.finished > since)
     for row in session.scalars(verdicts):
         # A veto says who casts it before the colon; all sites together are no site.
         for site in {str(text).split(":")[0] for text in row.body.get("vetoes", ())}:
             found[site][_VETOES] += 1
+
     return {site: Conduct(counts) for site, counts in found.items()}

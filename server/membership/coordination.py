@@ -81,7 +81,8 @@ class Desk(Protocol):
 class _Refusal(Exception):
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code = code
+        self.message = message
 
 
 def _invalid(message: str) -> NoReturn:
@@ -98,16 +99,21 @@ def _answered(
         try:
             return method(self, request, context)
         except _Refusal as refusal:
-            code, message = refusal.code, refusal.message
+            code = refusal.code
+            message = refusal.message
         except EvidenceError as err:
             _log.error("%s refused: %s", method.__name__, err)
-            code, message = grpc.StatusCode.FAILED_PRECONDITION, str(err)
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            message = str(err)
         except SQLAlchemyError:
             _log.exception("%s: the database failed", method.__name__)
-            code, message = grpc.StatusCode.UNAVAILABLE, "try again later"
+            code = grpc.StatusCode.UNAVAILABLE
+            message = "try again later"
         except Exception:  # noqa: BLE001 - grpc would send the text of the exception to the site
             _log.exception("%s failed", method.__name__)
-            code, message = grpc.StatusCode.INTERNAL, "internal error"
+            code = grpc.StatusCode.INTERNAL
+            message = "internal error"
+
         context.abort(code, message)
         raise AssertionError("abort returned")
 
@@ -127,9 +133,13 @@ class Coordination:
         gate: GateConfig | None = None,
         linkage: bool = True,
     ) -> None:
-        self._engine, self._clock, self._versions, self._desk = engine, clock, versions, desk
+        self._engine = engine
+        self._clock = clock
+        self._versions = versions
+        self._desk = desk
         self._gate = gate or GateConfig()
-        self._limit, self._linkage = limit or RateLimit(), linkage
+        self._limit = limit or RateLimit()
+        self._linkage = linkage
 
     @_answered
     def Announce(self, request: messages.AnnounceRequest, context: grpc.ServicerContext) -> messages.AnnounceReply:
@@ -149,10 +159,12 @@ class Coordination:
                 # Fewer than before: a campaign took the older ones, those left came later.
                 if not site.pending or pending < site.pending:
                     site.announced = now if pending else None
-                site.pending, site.first_due = pending, due
+                site.pending = pending
+                site.first_due = due
                 detail = f"{pending} waiting" + (f", first due {due.isoformat(timespec='seconds')}" if due else "")
                 session.add(EventRow(at=now, site=site.name, kind="announced", detail=detail))
                 _log.info("%s announced: %s", site.name, detail)
+
         return messages.AnnounceReply()
 
     @_answered
@@ -168,12 +180,16 @@ class Coordination:
             if site.version != request.version:
                 detail = f"{site.version or 'none'} -> {request.version}"
                 session.add(EventRow(at=now, site=site.name, kind="version", detail=detail))
-            site.seen, site.version = now, request.version
+
+            site.seen = now
+            site.version = request.version
             if abs(skew) > _SKEW:
                 _log.warning("the clock of %s is off by %.0f s", site.name, skew.total_seconds())
+
         self._versions.holds(site.name, held)
         reply = messages.HeartbeatReply(purge=self._versions.owed(site.name)[:MAX_DIGESTS])
         reply.clock.FromDatetime(now)
+
         return reply
 
     @_answered
@@ -187,17 +203,20 @@ class Coordination:
             site = _admitted(session, pem)
         self._versions.purged(site.name, gone)
         _log.info("%s says that %d versions are gone", site.name, len(gone))
+
         return messages.AcknowledgePurgeReply()
 
     @_answered
     def Status(self, request: messages.StatusRequest, context: grpc.ServicerContext) -> messages.StatusReply:  # noqa: ARG002 - as in the .proto
         """How the site stands here, and the state of the campaign that runs."""
         _, pem = self._caller(context)
+
         with transaction(self._engine) as session:
             site = _admitted(session, pem)
             running = session.scalar(select(CampaignRow.state).where(CampaignRow.open.is_(True)))
             active = site.state == "active"
             standing = messages.StatusReply.STANDING_ACTIVE if active else messages.StatusReply.STANDING_SUSPENDED
+
             return messages.StatusReply(
                 standing=standing, pending=site.pending, campaign=running or "", version=own_version()
             )
@@ -237,6 +256,7 @@ class Coordination:
             except linkage.TooManyTokensError as err:
                 _log.error("%s", err)
                 raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, "too many tokens of linkage") from None
+
         return messages.ExchangeTokensReply(tokens=tokens, upto=upto, others=others)
 
     @_answered
@@ -245,14 +265,17 @@ class Coordination:
     ) -> messages.RegisterCountsReply:
         """Take down how many studies the site trains on; more than a small growth waits for an operator."""
         now, pem = self._caller(context)
+
         with transaction(self._engine) as session:
             site = _admitted(session, pem)
             try:
                 row = registration.register(session, site, request.statement, self._gate, now)
             except RefusedError as err:
                 raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(err)) from None
+
             session.flush()
             in_force = registration.in_force(session).get(site.name, 0)
+
             return messages.RegisterCountsReply(in_force=in_force, pending=row.state == registration.PENDING)
 
     def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
@@ -302,6 +325,7 @@ def _moment(stamp: Timestamp, field: str) -> datetime:
         moment: datetime = stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         _invalid(f"{field} is not a moment")
+
     return moment
 
 

@@ -56,6 +56,7 @@ def open_authority(folder: ServerFolder) -> Authority:
     """
     settings = folder.settings()
     host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
+
     return Authority(
         ca=load_certificate(folder.ca_certificate),
         ca_key=load_ec_key(folder.ca_key, read_passphrase(folder.passphrase)),
@@ -91,6 +92,7 @@ def read_request(session: Session, data: bytes, *, replace_keys: bool = False) -
             )
     elif replace_keys:
         raise RefusedError(f"{name} has not lost its keys, or is not known here: approve without --replace-keys")
+
     same_key = or_(SiteRow.signing_key == checked.request.signing_key, SiteRow.node_key == checked.request.node_key)
     if other := session.scalars(select(SiteRow.name).where(same_key, SiteRow.name != name)).first():
         raise RefusedError(f"a key in the request belongs to {other}: every hospital makes its own")
@@ -111,6 +113,7 @@ def approve(
     certificate = issue_site(authority.ca, authority.ca_key, checked.certificate_key, request.name, now)
     pem = certificate_pem(certificate).decode()
     row = session.get(SiteRow, request.name)
+
     if row is None:
         kind: Kind = "enrolled"
         row = SiteRow(
@@ -119,10 +122,14 @@ def approve(
         session.add(row)
     else:
         kind = "replaced" if replaced else "renewed" if row.signing_key == request.signing_key else "rotated"
+
     if row.node_key != request.node_key:
         row.node = None
-    row.node_key, row.signing_key, row.certificate = request.node_key, request.signing_key, pem
+    row.node_key = request.node_key
+    row.signing_key = request.signing_key
+    row.certificate = pem
     _record(session, row, kind, f"signing key {checked.signing_key.keyid}{replaced}", now)
+
     return Approval(request.name, kind, _bundle(authority, request.name, pem, row.node, now))
 
 
@@ -142,7 +149,8 @@ def revoke(session: Session, name: str, reason: str, now: datetime) -> None:
     row = find(session, name)
     if row.state == "revoked":
         raise RefusedError(f"{name} is revoked already")
-    row.state, row.revoked = "revoked", now
+    row.state = "revoked"
+    row.revoked = now
     _record(session, row, "revoked", reason, now)
 
 
@@ -156,8 +164,10 @@ def readmit(session: Session, name: str, now: datetime) -> None:
     row = find(session, name)
     if row.state != "suspended":
         raise RefusedError(f"{name} is {row.state}: only a suspended hospital is readmitted")
-    row.state, row.bad_replies = "active", 0
-    row.refusals, row.aside_until = 0, None
+    row.state = "active"
+    row.bad_replies = 0
+    row.refusals = 0
+    row.aside_until = None
     _record(session, row, "readmitted", "", now)
 
 
@@ -180,6 +190,7 @@ def _experiment(settings: ServerSettings, where: str) -> str:
         "classes": settings.classes,
         "vocab_size": load_tokenizer(data.tokenizer, data.max_tokens).vocab_size,
     }
+
     return json.dumps(card, indent=2)
 
 

@@ -43,25 +43,30 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
         OutputError: `out` cannot be written, or the new key cannot be put in place; the old one is still in use.
     """
     waiting = folder.signing_key.with_name("signing-next.pem")
+
     with only_one(folder.root):
         old = load_signing_key(folder.signing_key, folder.passphrase)
         with transaction(engine) as session:
             if session.scalars(select(CampaignRow.number).where(CampaignRow.open.is_(True))).first() is not None:
                 raise RefusedError("a campaign is open: wait for its end, or cancel it, before the key changes")
+
         if not waiting.exists():
             write_private(waiting, SigningKey.generate().to_pem(read_passphrase(folder.passphrase)))
         new = load_signing_key(waiting, folder.passphrase)
         authority = replace(open_authority(folder), signing=new)
         detail = f"signing key {new.public.keyid} takes over from {old.public.keyid}"
+
         with transaction(engine) as session:
             bundles = renewed_bundles(session, authority, now)
             if session.scalars(select(EventRow.id).where(EventRow.detail == detail)).first() is None:
                 session.add(EventRow(at=now, kind="key-rotated", detail=detail))
+
         written = {name: out / f"{name}-join.json" for name in bundles}
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise unwritable(err, out, remedy="choose another") from err
+
         for name, path in written.items():
             write_bytes(path, bundles[name])
         try:
@@ -69,4 +74,5 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
             sync_folder(folder.signing_key.parent)
         except OSError as err:
             raise unwritable(err, folder.signing_key, remedy="run it again") from err
+
     return Rotated(old.public, new.public, written)

@@ -43,14 +43,17 @@ def exchange(
     of_site = select(LinkageTokenRow.token).where(LinkageTokenRow.site == site, LinkageTokenRow.token.in_(given))
     new = sorted(given - set(session.scalars(of_site)))
     rows = [{"position": head.size + n, "site": site, "token": token} for n, token in enumerate(new, start=1)]
+
     if rows:
         held = session.scalar(select(func.count()).where(LinkageTokenRow.site == site)) or 0
         if held + len(rows) > MAX_TOKENS:
             raise TooManyTokensError(f"{site} has given {held} tokens of linkage, at most {MAX_TOKENS} are kept")
         session.execute(insert(LinkageTokenRow), rows)
         head.size += len(rows)
+
     query = select(LinkageTokenRow).where(LinkageTokenRow.position > after).order_by(LinkageTokenRow.position)
     found = session.scalars(query.limit(most)).all()
     others = session.scalar(select(func.count()).where(SiteRow.name != site, SiteRow.state != "revoked")) or 0
     upto = found[-1].position if found else after
+
     return tuple(bytes.fromhex(row.token) for row in found if row.site != site), upto, others

@@ -25,8 +25,10 @@ def restart_log(session: Session, log: EventLog, site: str, reason: str, now: da
     known = log.peer(session, origin)
     if known is None:
         raise RefusedError(f"no log of {site} was co-signed here: there is nothing to begin anew with")
-    rows, before = log.tables.peers, known.checkpoint
+    rows = log.tables.peers
+    before = known.checkpoint
     session.execute(update(rows).where(rows.c.origin == origin).values(origin=f"{origin} until {time_text(now)}"))
     detail = f"after {before.size} leaves with root {before.root}: {reason}"
     session.add(EventRow(at=now, site=site, kind="log-restarted", detail=detail))
+
     return before.size

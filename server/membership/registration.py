@@ -20,7 +20,10 @@ from server.settings import GateConfig
 
 A_DAY = 24
 """Registrations of one site within 24 hours; an honest one has one after each import or purge."""
-APPROVED, REGISTERED, PENDING, REPLACED = "approved", "registered", "pending", "replaced"
+APPROVED = "approved"
+REGISTERED = "registered"
+PENDING = "pending"
+REPLACED = "replaced"
 _IN_FORCE = (APPROVED, REGISTERED)
 
 
@@ -36,17 +39,21 @@ def register(session: Session, site: SiteRow, data: bytes, gate: GateConfig, now
         raise EvidenceError("the registered number of studies is another site's")
     rows = history(session, site.name)
     last = rows[-1] if rows else None
+
     if last is not None and counts.sequence <= last.sequence:
         if (counts.sequence, counts.train_studies) == (last.sequence, last.train_studies):
             return last
         raise EvidenceError("a number of studies is registered that is older than the last one")
+
     if sum(row.received > now - timedelta(days=1) for row in rows) >= A_DAY:
         raise RefusedError("too many registrations within a day")
     state, reason = _judged(rows, counts.train_studies, gate)
     for row in rows:
         # What waited for an approval was about a number that the site no longer says.
         if row.state == PENDING:
-            row.state, row.decided = REPLACED, now
+            row.state = REPLACED
+            row.decided = now
+
     row = StudyCountRow(
         site=site.name,
         sequence=counts.sequence,
@@ -60,6 +67,7 @@ def register(session: Session, site: SiteRow, data: bytes, gate: GateConfig, now
     session.add(row)
     detail = f"{counts.train_studies} studies, {state}: {reason}"
     session.add(EventRow(at=now, site=site.name, kind="counts", detail=detail))
+
     return row
 
 
@@ -82,9 +90,12 @@ def approve(session: Session, name: str, reason: str, now: datetime) -> StudyCou
     row = waiting(session, name)
     if row is None:
         raise RefusedError(f"no number of studies of {name} waits for an approval")
-    row.state, row.decided, row.reason = APPROVED, now, reason or "approved by an operator"
+    row.state = APPROVED
+    row.decided = now
+    row.reason = reason or "approved by an operator"
     detail = f"{row.train_studies} studies, approved: {row.reason}"
     session.add(EventRow(at=now, site=name, kind="counts", detail=detail))
+
     return row
 
 

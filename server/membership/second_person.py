@@ -14,7 +14,8 @@ from server.database import EventRow
 
 VALID = timedelta(days=7)
 """A proposal is forgotten after this."""
-_PROPOSED, _SECONDED = "proposed", "seconded"
+_PROPOSED = "proposed"
+_SECONDED = "seconded"
 
 
 def seconded(session: Session, site: str, what: str, actor: Actor, now: datetime) -> bool:
@@ -32,8 +33,10 @@ def seconded(session: Session, site: str, what: str, actor: Actor, now: datetime
     if first is not None:
         own = "each of the two runs this from a login of their own, not from a shared account"
         check_second(Actor(first["by"], first["identity"]), actor, otherwise=own)
+
     detail = json.dumps({"what": what, "by": actor.name, "identity": actor.identity}, sort_keys=True)
     session.add(EventRow(at=now, site=site, kind=_PROPOSED if first is None else _SECONDED, detail=detail))
+
     return first is not None
 
 
@@ -44,8 +47,10 @@ def _proposal(session: Session, site: str, what: str, now: datetime) -> dict[str
         .where(EventRow.kind.in_((_PROPOSED, _SECONDED)), EventRow.site == site, EventRow.at >= now - VALID)
         .order_by(EventRow.id.desc())
     )
+
     for row in rows:
         said: dict[str, str] = json.loads(row.detail)
         if said["what"] == what:
             return said if row.kind == _PROPOSED else None
+
     return None

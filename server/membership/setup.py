@@ -81,6 +81,7 @@ def create_server(path: Path, hosts: Sequence[str], now: datetime, classes: Sequ
             migrate(engine)
         finally:
             engine.dispose()
+
     return certificate_fingerprint(ca)
 
 
@@ -94,11 +95,13 @@ def renew_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
     ca_key = load_ec_key(folder.ca_key, read_passphrase(folder.passphrase))
     certificate = issue_server(ca, ca_key, load_ec_key(folder.key).public_key(), folder.settings().hosts, now)
     write_bytes(folder.certificate, certificate_pem(certificate))
+
     return certificate
 
 
 def _settings_text(hosts: Sequence[str], classes: Sequence[str]) -> str:
-    ports, policy = PortsConfig(), PolicyConfig()
+    ports = PortsConfig()
+    policy = PolicyConfig()
     return _TOML.format(
         hosts=json.dumps(list(dict.fromkeys(hosts))),
         classes=f"classes = {json.dumps(list(classes))}" if classes else '# classes = ["no finding", "pneumonia"]',

@@ -83,6 +83,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     except (OSError, ValidationError):
         raise EvidenceError(f"{folder / MANIFEST_FILE}: missing or damaged") from None
+
     if manifest.name != folder.name:
         raise EvidenceError(f"{folder / MANIFEST_FILE}: is of version {manifest.name}")
     return manifest
@@ -95,6 +96,7 @@ def check_files(folder: Path, manifest: Manifest, digest: str) -> None:
         EvidenceError: a file is missing, changed, or does not belong there.
     """
     wanted = {**manifest.files, MANIFEST_FILE: digest}
+
     try:
         found = {path.name for path in folder.iterdir()}
         if odd := sorted(found ^ wanted.keys()):

@@ -48,6 +48,7 @@ def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Seq
         raise OutputError("exists already", where=str(folder), remedy="name a new folder") from None
     except OSError as err:
         raise unwritable(err, folder, remedy="check the path") from err
+
     try:
         for path in source.iterdir():
             shutil.copy(path, folder / path.name)
@@ -60,6 +61,7 @@ def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Seq
     except OSError as err:
         shutil.rmtree(folder, ignore_errors=True)
         raise unwritable(err, folder) from err
+
     return folder
 
 
@@ -67,6 +69,7 @@ def model_card(manifest: Manifest, card: ModelCard, lineage: Sequence[str]) -> s
     """`README.md` of an exported version."""
     origin = manifest.provenance
     figures = "\n".join(_row(metric) for metric in origin.metrics) or "| none were recorded | | | |"
+
     return f"""# FedForget model {manifest.name}
 
 A classifier of radiographs with their reports into {len(card.classes)} classes: {", ".join(card.classes)}. It has
@@ -120,11 +123,13 @@ def _using(card: ModelCard) -> str:
         "`python predict.py image.png report.txt` prints the probability of each class. It needs torch and\n"
         "safetensors, and Pillow to read the image; `network.py` is the network, `preparation.py` prepares the inputs."
     )
+
     if not own or card.data.tokenizer != BUILTIN:
         how = (
             "This version is built on a pretrained encoder or tokenizer of a folder of its own: FedForget and\n"
             "transformers are needed to run it, with that folder."
         )
+
     return f"""{how}
 
 - Image: one channel, 8 bits. Deeper images are scaled from their least to their greatest value, colour becomes

@@ -33,16 +33,20 @@ class Quarantine:
             InputError: the site is not enrolled.
         """
         now = self.clock()
+
         with transaction(self.engine) as session:
             row = _site(session, site)
             row.bad_replies += 1
             detail = f"{kind}: {reason}" + (f" (weights {digest})" if digest else "")
             session.add(EventRow(at=now, campaign=campaign, site=site, kind="quarantined", detail=detail))
+
             if row.state == "active" and row.bad_replies >= self.limit:
                 row.state = "suspended"
                 why = f"{row.bad_replies} bad replies in a row"
                 session.add(EventRow(at=now, campaign=campaign, site=site, kind="suspended", detail=why))
+
             suspended = row.state == "suspended"
+
         log.warning("%s: reply to %s quarantined: %s", site, kind, reason)
         if suspended:
             log.warning("%s is suspended", site)

@@ -113,7 +113,8 @@ class Registry:
             return known
         if parent is not None:
             self.get(parent)
-        created, name = self.clock(), next_name(self.folder, (version.name for version in self.versions()))
+        created = self.clock()
+        name = next_name(self.folder, (version.name for version in self.versions()))
         manifest = write_version(
             self.folder,
             name,
@@ -124,6 +125,7 @@ class Registry:
             campaign=campaign,
             provenance=provenance,
         )
+
         try:
             return self._record(manifest, "active")
         except IntegrityError:
@@ -169,13 +171,16 @@ class Registry:
             InputError: unknown, or its weights were deleted.
         """
         version = self.get(name)
+
         if version.weights_deleted is not None:
             raise InputError(
                 f"the weights of {name} were deleted on {version.weights_deleted:%Y-%m-%d}",
                 where=str(self.folder),
                 remedy="only its record is left",
             )
+
         check_files(self.folder / name, version.manifest, version.manifest_digest)
+
         return version
 
     def load(self, name: str) -> State:
@@ -228,10 +233,12 @@ class Registry:
         with transaction(self.engine) as session:
             _usable(_row(session, name))
             known = session.get(DeliveryRow, (name, site))
+
             if known is None:
                 session.add(DeliveryRow(version=name, site=site, sent=self.clock()))
             elif known.purged is not None:
-                known.sent, known.purged = self.clock(), None
+                known.sent = self.clock()
+                known.purged = None
 
     def owed(self, site: str) -> tuple[str, ...]:
         """Digests of quarantined and withdrawn weights that the site got and has not said to be gone."""
@@ -252,9 +259,11 @@ class Registry:
     def holds(self, site: str, digests: Collection[str]) -> None:
         """A site says that it holds these weights: what it had said to be gone is there again, and owed again."""
         gone = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
+
         with transaction(self.engine) as session:
             in_use = {_version(row).weights for row in session.scalars(_in_use())}
             rows = session.execute(gone.where(DeliveryRow.site == site, DeliveryRow.purged.is_not(None)))
+
             for delivery, row in rows.all():
                 if _version(row).weights in set(digests) - in_use:
                     delivery.purged = None
@@ -276,12 +285,14 @@ class Registry:
             and version.weights_deleted is None
             and version.state_since <= now - timedelta(days=days)
         ]
+
         for version in old:
             # Files first: a row that says they are gone must be true, one that does not is tried again.
             delete_version(self.folder, version.name)
             with transaction(self.engine) as session:
                 _row(session, version.name).weights_deleted = now
                 session.add(EventRow(at=now, campaign=version.campaign, kind="weights-deleted", detail=version.name))
+
         return tuple(version.name for version in old)
 
     def export(self, name: str, folder: Path) -> Path:
@@ -296,6 +307,7 @@ class Registry:
         with transaction(self.engine) as session:
             _usable(_row(session, name))
         chain = [f"{v.name} ({v.state})" for v in self.lineage(name)]
+
         return write_export(self.folder / name, version.manifest, self.card(name), chain, folder)
 
     def recover(self) -> Recovery:
@@ -306,6 +318,7 @@ class Registry:
         adopted: list[str] = []
         removed = [*remove_leftovers(self.folder)]
         known = {version.name: version for version in self.versions()}
+
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             if path.is_dir() and is_version(path.name) and path.name not in known:
                 try:
@@ -315,19 +328,25 @@ class Registry:
                     delete_version(self.folder, path.name)
                     removed.append(path.name)
                     continue
+
                 newest = all(number(path.name) > number(name) for name in (*known, *adopted))
                 self._record(manifest, "active" if newest else "superseded")
                 adopted.append(path.name)
+
         missing = [v.name for v in known.values() if v.weights_deleted is None and not (self.folder / v.name).is_dir()]
+
         return Recovery(tuple(adopted), tuple(removed), tuple(missing))
 
     def _record(self, manifest: Manifest, state: Condition) -> Version:
         """Write the row of a folder that is in its place."""
         now = self.clock()
+
         with transaction(self.engine) as session:
             if state == "active":
                 for row in session.scalars(_in_use().where(VersionRow.state == "active").with_for_update()):
-                    row.state, row.state_since = "superseded", now
+                    row.state = "superseded"
+                    row.state_since = now
+
             # A restored database may not know the parent or the campaign yet; the manifest always names them.
             parent = manifest.parent if manifest.parent and session.get(VersionRow, manifest.parent) else None
             campaign = manifest.campaign if manifest.campaign and session.get(CampaignRow, manifest.campaign) else None
@@ -344,6 +363,7 @@ class Registry:
             )
             session.add(row)
             session.add(EventRow(at=now, campaign=campaign, kind="published", detail=manifest.name))
+
             return _version(row)
 
     def _change(self, session: Session, name: str, state: Condition, reason: str) -> None:

@@ -14,23 +14,30 @@ from server.registry.manifest import Metric
 def metrics_of(figures: FederationFigures, classes: Sequence[str]) -> tuple[Metric, ...]:
     """Figures of an audit for the record: test AUC by class, at every site, and membership by branch."""
     found = []
+
     for site, measured in sorted(figures.test_by_site.items()):
         for name, auc in zip(classes, measured.auc, strict=True):
             label = f"test AUC of {name} at {site}"
             if auc.auc is None:
                 found.append(Metric(name=label, value=None, missing="the class or its rest is absent"))
                 continue
+
             half = Z95 * (auc.variance or 0.0) ** 0.5
-            low, high = max(0.0, auc.auc - half), min(1.0, auc.auc + half)
+            low = max(0.0, auc.auc - half)
+            high = min(1.0, auc.auc + half)
             found.append(Metric(name=label, value=auc.auc, low=low, high=high, patients=measured.patients))
+
     for branch, member in figures.membership.items():
         label = f"{MEMBERSHIP}{branch}, forgotten against never-seen patients (.5 is the aim)"
         limits = interval(member, 0.95)
+
         if member.auc is None or limits is None:
             reasons = "; ".join(dict.fromkeys(member.missing.values())) or "nobody was forgotten"
             found.append(Metric(name=label, value=None, missing=reasons))
             continue
+
         found.append(
             Metric(name=label, value=member.auc, low=limits[0], high=limits[1], patients=member.forget_patients)
         )
+
     return tuple(found)

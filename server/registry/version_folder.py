@@ -57,6 +57,7 @@ def write_version(
     from common.learning.model.checkpoint import save_checkpoint  # noqa: PLC0415 - torch, which listings do not need
 
     part = folder / f".{name}.part"
+
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700, parents=True)
@@ -82,6 +83,7 @@ def write_version(
     except OSError as err:
         shutil.rmtree(part, ignore_errors=True)
         raise unwritable(err, folder, what=f"version {name}") from err
+
     return manifest
 
 
@@ -92,6 +94,7 @@ def delete_version(folder: Path, name: str) -> None:
         OutputError: it cannot be deleted.
     """
     gone = folder / f".{name}.gone"
+
     try:
         if (folder / name).is_dir():
             (folder / name).rename(gone)
@@ -109,6 +112,7 @@ def remove_leftovers(folder: Path) -> tuple[str, ...]:
     for path in left:
         # Whoever deletes it at the same time wants the same.
         shutil.rmtree(path, ignore_errors=True)
+
     return tuple(path.name for path in left)
 
 

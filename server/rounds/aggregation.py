@@ -60,6 +60,7 @@ class RunningMean:
                 raise WireError(f"{name} holds weights that are not finite or beyond {LARGEST:.0f}")
             if name in known and tensor.shape != known[name]:
                 raise WireError(f"{name} is {list(tensor.shape)}, {list(known[name])} before")
+
         first = not known
         for name in names:
             tensor = state[name]
@@ -69,6 +70,7 @@ class RunningMean:
             for start in starts(flat):
                 step = (flat[start : start + PIECE].double() * (share * SCALE)).round_().to(torch.int64)
                 self._sum.write(name, start, step if first else self._sum.read(name, start).add_(step))
+
         self._weight += round(share * SCALE)
 
     def means(self, like: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -87,6 +89,7 @@ class RunningMean:
             for start in starts(mean):
                 values = self._sum.read(name, start).double().div_(self._weight)
                 mean[start : start + PIECE] = (values if kind.is_floating_point else values.round_()).to(kind)
+
             yield name, mean.reshape(shape)
 
     def result(self, like: Mapping[str, Tensor]) -> State:
@@ -105,14 +108,17 @@ def shares(studies: Mapping[str, int], most: float = 1.0) -> dict[str, float]:
         raise WireError("no site has studies to train on")
     most = max(most, 1.0 / len(counted))
     capped: set[str] = set()
+
     while True:
         free = {name: count for name, count in counted.items() if name not in capped}
-        left, of_free = 1.0 - most * len(capped), sum(free.values())
+        left = 1.0 - most * len(capped)
+        of_free = sum(free.values())
         found = {name: most if name in capped else left * counted[name] / of_free for name in counted}
         over = {name for name in free if found[name] > most * (1 + 1e-12)}
         if not over or len(over) == len(free):
             # All that are left would exceed it by rounding alone.
             return found
+
         capped |= over
 
 
@@ -132,6 +138,7 @@ class DeltaSpool:
         """
         self._folder = folder
         self._files: dict[str, Path] = {}
+
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(f"*{_SUFFIX}"):
@@ -154,6 +161,7 @@ class DeltaSpool:
         except (OSError, SafetensorError) as err:
             path.unlink(missing_ok=True)
             raise _cannot_write(self._folder, err) from err
+
         self._files[site] = path
 
     def apply(self, before: Mapping[str, Tensor]) -> State:
@@ -170,10 +178,12 @@ class DeltaSpool:
         for name, tensor in after.items():
             if tensor.is_floating_point():
                 tensor.add_(project_conflicts([_read(f, name) for f in files]))
+
         del files
         for path in order:
             path.unlink()
         self._files.clear()
+
         return after
 
 
@@ -190,7 +200,8 @@ def without_return(after: Tensor, before: Tensor, moved: Tensor) -> Tensor:
     """`after`, less the part of its step from `before` that goes back along `moved`, an earlier step."""
     if not after.is_floating_point():
         return after
-    step, along = (after - before).double(), moved.double()
+    step = (after - before).double()
+    along = moved.double()
     inner = float((step * along).sum())
     if inner >= 0:
         return after
@@ -200,11 +211,14 @@ def without_return(after: Tensor, before: Tensor, moved: Tensor) -> Tensor:
 def project_conflicts(deltas: list[Tensor]) -> Tensor:
     """Sum of `deltas`, each without its part along those it conflicts with."""
     total = torch.zeros_like(deltas[0])
+
     for at, delta in enumerate(deltas):
         kept = delta.clone()
         for other_at, other in enumerate(deltas):
             inner = float((kept * other).sum())
             if other_at != at and inner < 0:
                 kept -= inner / float((other * other).sum()) * other
+
         total += kept
+
     return total

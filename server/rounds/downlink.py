@@ -52,6 +52,7 @@ class Downlink:
         kept = {name: tensor for name, tensor in initial.items() if name in self.frozen}
         state = {**rounded(initial, self.precision), **kept}
         self.begin()
+
         return state
 
     def advance(self, before: Mapping[str, Tensor], means: Iterable[tuple[str, Tensor]]) -> State:
@@ -62,6 +63,7 @@ class Downlink:
         """
         self._step, state, arrays = None, dict(before), {}
         wanted = any(self._held.values())
+
         for name, mean in means:
             if name in self.frozen:
                 continue
@@ -74,6 +76,7 @@ class Downlink:
                 state[name] = restore(sent, before[name])
                 if wanted:
                     arrays[name] = to_array(sent)
+
         if wanted:
             self._step = _Step(state_digest(before), state_digest(state), ArrayRecord(arrays))
         return state
@@ -83,11 +86,13 @@ class Downlink:
         digest = state_digest(state)
         shared: dict[str, RecordDict] = {}
         requests = {}
+
         for site in sites:
             base = self._base(site, digest)
             if base not in shared:
                 shared[base] = self._pack(body, state, base, digest)
             requests[site] = shared[base]
+
         return requests
 
     def whole(self, body: Body, state: Mapping[str, Tensor]) -> RecordDict:
@@ -121,4 +126,5 @@ class Downlink:
         if base and self._step is not None:
             return pack(body, self._step.arrays, note)
         moving = {name: tensor.detach().cpu() for name, tensor in state.items() if name not in self.frozen}
+
         return pack(body, to_record(whole(moving, self.precision)), note)

@@ -95,6 +95,7 @@ def fits(site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str,
         check_state(after, before, where=site)
     except CheckpointError as error:
         raise WireError(f"weights of {kind} left out: {error}") from None
+
     return True
 
 
@@ -202,6 +203,7 @@ class Federation:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
             self._report(site, kind, f"it cannot be handled: {where}")
+
         return None
 
     def known(self, site: str) -> Known:
@@ -238,16 +240,19 @@ class Federation:
         )
         statuses = {name: reply for name, reply in replies if reply is not None}
         self.registered.update({name: status.registered for name, status in statuses.items()})
+
         return statuses
 
     def retained(self, statuses: Mapping[str, StatusReply]) -> dict[str, int]:
         """Studies to train on at each site that has some: what it says, and at most what it has registered."""
         found = {}
+
         for name, status in statuses.items():
             most = status.retain_studies if self.counts is None else self.counts.get(name, 0)
             if status.retain_studies > most:
                 log.warning("%s: has %d studies by its own word, %d registered", name, status.retain_studies, most)
             found[name] = max(0, min(status.retain_studies, most))
+
         return {name: count for name, count in found.items() if count}
 
     def shares(self, studies: Mapping[str, int]) -> dict[str, float]:
@@ -284,7 +289,8 @@ class Federation:
         Raises:
             UnavailableError: no site at all answered.
         """
-        begin, limit = self.clock(), self.timeout if deadline is None else deadline
+        begin = self.clock()
+        limit = self.timeout if deadline is None else deadline
         for name in sorted(requests.keys() - self.nodes.keys()):
             log.warning("%s: not there, left out of %s", name, kind)
         for name in sorted(name for name in requests if self.late.get(name, 0) >= PATIENCE):
@@ -298,20 +304,25 @@ class Federation:
         self.watcher.asked(kind, self.scope.step, self.scope.round, (a.site for a in waiting.values()), limit)
         del requests  # a model
         answered = 0
+
         while waiting:
             # Looked at once more when time is up: what came while the last reply was worked on is not late.
-            last, before = self.clock() - begin >= limit, len(waiting)
+            last = self.clock() - begin >= limit
+            before = len(waiting)
             for identity in tuple(waiting):
                 # One by one, so that memory holds one model and not all that are ready.
                 answered += yield from self._take(identity, kind, waiting, limit)
+
             if last:
                 break
             if waiting and len(waiting) == before:
                 self.wait(self.poll)
+
         self.meter.seconds += self.clock() - begin
         for asked in waiting.values():
             log.warning("%s: no answer to %s in time", asked.site, kind)
             self.late[asked.site] = self.late.get(asked.site, 0) + 1
+
         if not answered:
             raise UnavailableError(f"no site answered {kind}")
 
@@ -320,6 +331,7 @@ class Federation:
     ) -> Generator[tuple[str, RecordDict], None, int]:
         """The reply to one message, if it is there and fits; returns how many that were. What repeats is dropped."""
         answered = 0
+
         for message in self.grid.pull_messages([identity]):
             asked = waiting.pop(message.metadata.reply_to_message_id, None)
             if asked is None:
@@ -335,6 +347,7 @@ class Federation:
                 waiting.update(self._send(kind, {asked.site: asked.whole()}, limit, None))
             else:
                 self.watcher.heard(asked.site, fits=False)
+
         return answered
 
     def _send(
@@ -345,12 +358,16 @@ class Federation:
         if self.signer is not None:
             # A whole second more: an instruction's times have no fraction.
             signed = self.signer.sign(requests, kind, self.scope, timedelta(seconds=math.ceil(limit) + 1))
-        messages, asked = [], []
+
+        messages = []
+        asked = []
+
         for name in sorted(signed):
             records, instruction = signed[name]
             messages.append(Message(records, self.nodes[name], kind, ttl=limit))
             asked.append(_Asked(name, instruction, whole))
             self.meter.bytes_down += size(records)
+
         # Flower gives None for a message that it could not take, and nothing at all if all together are too large.
         sent = zip(self.grid.push_messages(messages), asked, strict=False)
         waiting = {identity: one for identity, one in sent if identity}
@@ -363,6 +380,7 @@ class Federation:
         if message.has_error():
             log.warning("%s: no answer to %s (code %s)", asked.site, kind, message.error.code)
             return False
+
         code = self.attempt(asked.site, kind, lambda: error_code(message.content) or "")
         if code is None:
             return False
@@ -374,6 +392,7 @@ class Federation:
                 if not code:
                     self._report(asked.site, kind, str(err))
                     return False
+
         if code:
             log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)
             if code != "no-base":
@@ -393,6 +412,7 @@ def _check_status(reply: StatusReply) -> None:
         raise WireError(
             "the registered sets are not those of a site, or others than those who wait are to be forgotten"
         )
+
     if reply.retain_studies > reply.train_studies:
         raise WireError("more studies are retained than there are to train on")
 
@@ -462,6 +482,7 @@ def _online(
 ) -> set[int]:
     """Nodes online (of `known` ones) as soon as they are `count`, or after `timeout` seconds."""
     begin = time.monotonic()
+
     while True:
         nodes = {node for node in grid.get_node_ids() if known is None or node in known}
         look(nodes)

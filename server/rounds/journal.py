@@ -41,6 +41,7 @@ def step(
         return found
     body, weights = work()
     journal.put(name, body, weights)
+
     return body, dict(weights or {})
 
 

@@ -89,7 +89,8 @@ class ProgressFile:
 
     def asked(self, kind: str, step: str, number: int, sites: Iterable[str], seconds: float) -> None:
         """See `Watcher`."""
-        now, before = self.clock(), self._now
+        now = self.clock()
+        before = self._now
         pace = before.round_seconds if before is not None and before.kind == kind else None
         if before is not None and before.kind == kind and number == before.round + 1:
             pace = (now - before.since).total_seconds()
@@ -126,4 +127,5 @@ def read_progress(work: Path, campaign: int, attempt: int) -> Progress | None:
         found = Progress.model_validate_json((work / PROGRESS_FILE).read_bytes())
     except (OSError, ValidationError):
         return None
+
     return found if (found.campaign, found.attempt) == (campaign, attempt) else None

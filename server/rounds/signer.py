@@ -57,6 +57,7 @@ class Signer:
         """Signed messages and their instructions, by site; records that several sites share are read once."""
         contents: dict[int, Content] = {}
         signed = {}
+
         for site, records in requests.items():
             if id(records) not in contents:
                 contents[id(records)] = content_of(records)
@@ -70,6 +71,7 @@ class Signer:
                 lifetime=lifetime,
                 nonce=self.nonce(),
             )
+
         return signed
 
     def verify(self, records: RecordDict, instruction: Instruction) -> None:
@@ -90,7 +92,9 @@ def open_signer(folder: ServerFolder, session: Session) -> Signer:
         ca = read_certificate(folder.ca_certificate.read_bytes(), str(folder.ca_certificate))
     except OSError:
         raise InputError("cannot read", where=str(folder.ca_certificate), remedy="restore the file") from None
+
     rows = session.scalars(select(SiteRow).where(SiteRow.state == "active"))
+
     return Signer(
         load_signing_key(folder.signing_key, folder.passphrase),
         certificate_fingerprint(ca),

@@ -25,6 +25,7 @@ def read_weights(path: Path, digest: str) -> dict[str, Tensor]:
         weights = load_file(path)
     except (OSError, SafetensorError) as err:
         raise CheckpointError("weights are lost or damaged", where=str(path)) from err
+
     if state_digest(weights) != digest:
         raise CheckpointError("weights differ from their digest", where=str(path))
     return weights
@@ -37,6 +38,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
         OutputError: the folder cannot be written or the disk is full.
     """
     part = path.with_suffix(".part")
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, part)
@@ -46,4 +48,5 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
     except (OSError, SafetensorError) as err:
         part.unlink(missing_ok=True)
         raise unwritable(err, path.parent, what="weights") from err
+
     return state_digest(weights)

@@ -47,6 +47,7 @@ class Round(BaseModel):
             return None
         losses = [mean_loss(u) for u in self.selection.validation.values()]
         known = [loss for loss in losses if loss is not None]
+
         return sum(known) / len(known) if known else None
 
     @property
@@ -90,8 +91,11 @@ def train(
     What `folder` already holds of an interrupted run is gone on from; the seeds of a round do not depend on it.
     """
     federation.classes = len(card.classes)
-    progress_file, last, best = folder / "progress.json", folder / "last", folder / "best"
+    progress_file = folder / "progress.json"
+    last = folder / "last"
+    best = folder / "best"
     progress = _Progress()
+
     if progress_file.exists():
         progress = _Progress.model_validate_json(progress_file.read_bytes())
         state, _ = load_checkpoint(last, card)
@@ -101,6 +105,7 @@ def train(
             on_round(known)
     else:
         state = federation.downlink.start(initial)
+
     registered = federation.shares(federation.retained(federation.status()))
     while not progress.finished and len(progress.rounds) < config.rounds:
         number = len(progress.rounds)
@@ -121,9 +126,11 @@ def train(
         if not progress.finished:
             state = after
             save_checkpoint(last, state, card)
+
         progress.cost = asdict(federation.meter)
         write_text(progress_file, progress.model_dump_json())
         on_round(record)
+
     if not progress.finished:
         record = Round(phase="train", round=len(progress.rounds), selection=select(federation, state, seed))
         _note(progress, record, config)
@@ -133,8 +140,10 @@ def train(
         progress.cost = asdict(federation.meter)
         write_text(progress_file, progress.model_dump_json())
         on_round(record)
+
     state, _ = load_checkpoint(best, card)
     rounds = [r.model_copy(update={"kept": r.round == progress.best}) for r in progress.rounds]
+
     return Trained(state, tuple(rounds), frozenset(registered))
 
 
@@ -145,6 +154,7 @@ def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
     if record.round == 0 or losses[-1] < losses[progress.best]:
         progress.best = record.round
     waited = record.round - progress.best
+
     return waited >= config.patience and record.round >= config.min_rounds
 
 
@@ -175,8 +185,12 @@ def average_round(
     begin = time.monotonic()
     request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
     federation.begin("reference" if reference is not None else kind, max(number, 0))
-    mean, losses, received, norms = RunningMean(federation.downlink.frozen), [], SelectionMerge(eligible), {}
+    mean = RunningMean(federation.downlink.frozen)
+    losses = []
+    received = SelectionMerge(eligible)
+    norms = {}
     taken: set[str] = set()
+
     for name, records in federation.ask(kind, request, state, registered):
         reply = federation.read(name, kind, records, TrainReply, partial(_check_training, federation, name))
         weights = None if reply is None else federation.weights(name, kind, records, state)
@@ -195,6 +209,7 @@ def average_round(
         federation.meter.forward_units += reply.cost
         if reply.received is not None:
             received.add(name, reply.received)
+
     share = sum(registered[name] for name in taken) / sum(registered.values())
     if not taken or share < quorum:
         raise UnavailableError(f"sites with {share:.0%} of the studies took part in {kind}, {quorum:.0%} must")
@@ -212,6 +227,7 @@ def average_round(
         means = ((name, bend(name, tensor)) for name, tensor in means)
     after = federation.downlink.advance(state, means)
     federation.check_aggregate(kind, state, after)
+
     return after, record
 
 
@@ -251,6 +267,7 @@ def select(
     for name, reply in replies:
         if reply.selection is not None:
             merging.add(name, reply.selection)
+
     if not len(merging):
         raise UnavailableError("no site returned figures to choose by")
     return merging.result()
@@ -261,6 +278,7 @@ def evaluate(
 ) -> Iterator[tuple[str, EvaluateReply]]:
     """Have every site evaluate a model; replies as they come, their cost charged to the meter."""
     federation.begin(request.purpose)
+
     for name, records in federation.ask(EVALUATE, request, state, federation.sites):
         check = partial(_check_evaluation, federation, name, request.purpose)
         reply = federation.read(name, EVALUATE, records, EvaluateReply, check)
@@ -288,6 +306,7 @@ def train_references(
     done_file = folder / "references.json"
     done: list[int] = json.loads(done_file.read_text()) if done_file.exists() else []
     registered = federation.shares(federation.retained(federation.status()))
+
     for reference in range(count):
         if reference in done:
             continue
@@ -305,6 +324,7 @@ def train_references(
                 reference=reference,
             )
             on_round(reference, number)
+
         for _ in evaluate(federation, state, EvaluateRequest(purpose="reference", seed=seed, reference=reference)):
             pass
         done.append(reference)

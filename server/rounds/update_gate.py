@@ -46,10 +46,12 @@ class Step:
 def measure(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Step:
     """The step from `before` to `after`, summed in double precision one tensor at a time."""
     moved = weights = 0.0
+
     for name, then in before.items():
         if then.is_floating_point() and (step := _norm(after[name] - then)):
             moved += step**2
             weights += _norm(then) ** 2
+
     return Step(moved**0.5, weights**0.5)
 
 
@@ -81,15 +83,19 @@ def check(
     except CheckpointError as err:
         # The names of unknown tensors were chosen by the sender.
         raise Rejected(ascii(err.problem)[1:-1][:200]) from None
+
     for name, tensor in after.items():
         if not summable(tensor):
             raise Rejected(f"{name} holds weights beyond {LARGEST:.0f}")
+
     step = measure(after, before)
     bound = config.unlearn_norm if kind == UNLEARN else config.train_weights
+
     if step.relative > bound:
         raise Rejected(
             f"{kind} moved the weights it changes by {step.relative:.3g} of their norm, allowed is {bound:g}"
         )
+
     if kind == UNLEARN:
         check_forgetting(step, least)
     elif len(others) >= 2:
@@ -99,6 +105,7 @@ def check(
                 f"{kind} step of norm {step.moved:.3g}, other sites' are about {usual:.3g}; "
                 f"allowed is {config.train_norm:g} times that"
             )
+
     return step.moved
 
 
@@ -132,6 +139,7 @@ def _check_aggregate(what: str, after: Mapping[str, Tensor], before: Mapping[str
         check_state(after, before, where=what)
     except CheckpointError as err:
         raise AggregateRefusedError(str(err)) from None
+
     moved = measure(after, before).relative
     if not moved <= bound:
         raise AggregateRefusedError(f"{what} is {moved:.3g} of the weights' norm away, allowed is {bound:g}")
@@ -179,6 +187,7 @@ class UpdateGate:
     def __call__(self, site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
         """Whether the weights may be aggregated; either way it is reported."""
         known = self._steps.setdefault(kind, {})
+
         try:
             norm = check(
                 after, before, kind, self.config, [step for name, step in known.items() if name != site], self.least
@@ -186,8 +195,10 @@ class UpdateGate:
         except Rejected as error:
             self.on_rejected(site, kind, str(error), state_digest(after))
             return False
+
         known[site] = norm
         self.on_accepted(site)
+
         return True
 
 
@@ -206,11 +217,13 @@ def veto(
     reasons = [f"{site}: sent no test figures of the candidate" for site in sorted(then.keys() - now.keys())]
     common = sorted(then.keys() & now.keys())
     pairs = {site: (then[site], now[site]) for site in common}
+
     if len(common) > 1:
         pairs["other sites together"] = (
             merge_utility([then[site] for site in common]),
             merge_utility([now[site] for site in common]),
         )
+
     for site, (old, new) in pairs.items():
         reasons += [
             f"{site}: test AUC of class {found.label} dropped by {found.drop:.2f}"
@@ -218,19 +231,25 @@ def veto(
             if found.certain(config.utility_tolerance)
         ]
         reasons += _fewer_right(site, old, new, config.utility_tolerance)
+
     return reasons
 
 
 def _fewer_right(site: str, old: Utility, new: Utility, tolerance: float) -> list[str]:
     """Classes of which certainly fewer are called right: interval of a difference after Agresti and Caffo (2000)."""
     reasons = []
+
     for label, (was, now) in enumerate(zip(old.confusion, new.confusion, strict=True)):
         if not sum(was) or not sum(now):
             continue
         # One right and one wrong are added to each: of few patients, none right does not mean that none can be.
-        then, after = (was[label] + 1) / (sum(was) + 2), (now[label] + 1) / (sum(now) + 2)
+        then = (was[label] + 1) / (sum(was) + 2)
+        after = (now[label] + 1) / (sum(now) + 2)
         variance = then * (1 - then) / (sum(was) + 2) + after * (1 - after) / (sum(now) + 2)
+
         if then - after - Z95 * variance**0.5 > tolerance:
-            share, before = now[label] / sum(now), was[label] / sum(was)
+            share = now[label] / sum(now)
+            before = was[label] / sum(was)
             reasons.append(f"{site}: {share:.0%} of class {label} are called right, {before:.0%} before")
+
     return reasons

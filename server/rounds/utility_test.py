@@ -31,6 +31,7 @@ def certainly_worse(before: Mapping[str, Utility], after: Mapping[str, Utility],
     if not changes:
         return []
     beyond = NormalDist().inv_cdf(1 - _ERROR / len(changes))
+
     return [
         f"{where}: {what} dropped by {drop:.2f}"
         for where, what, drop, variance in changes
@@ -56,10 +57,13 @@ def _auc_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]
 def _accuracy_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]:
     what = "balanced accuracy on test patients"
     changes = []
+
     for site, (old, new) in pairs.items():
-        then, now = _balanced(old), _balanced(new)
+        then = _balanced(old)
+        now = _balanced(new)
         if then is not None and now is not None:
             changes.append((site, what, then[0] - now[0], then[1] + now[1]))
+
     yield from changes
     weights = [float(new.patients) for site, (_, new) in pairs.items() if any(site == change[0] for change in changes)]
     yield from _pooled(changes, weights)
@@ -85,7 +89,8 @@ def _auc(found: ClassAuc) -> float:
 
 
 def _variance(found: ClassAuc) -> float:
-    positives, negatives = max(found.positives, 1), max(found.negatives, 1)
+    positives = max(found.positives, 1)
+    negatives = max(found.negatives, 1)
     return max(found.variance or 0.0, least_variance(_auc(found), positives, negatives))
 
 
@@ -99,4 +104,5 @@ def _balanced(group: Utility) -> tuple[float, float] | None:
         return None
     shares = [right / count for right, count in rows]
     variance = sum(share * (1 - share) / count for share, (_, count) in zip(shares, rows, strict=True))
+
     return sum(shares) / len(rows), variance / len(rows) ** 2

@@ -90,6 +90,7 @@ class Control:
         if run not in runs:
             raise WireError(f"SuperLink does not know run {run}")
         found = runs[run].status
+
         return RunStatus(found.status, found.sub_status, found.details)
 
     def stop(self, run: int) -> bool:
@@ -136,10 +137,12 @@ def _node_key(openssh: bytes) -> bytes:
         key = load_ssh_public_key(openssh)
     except (ValueError, UnsupportedAlgorithm):
         key = None
+
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise InputError(
             "not a node key", remedy="give the OpenSSH public key of an EC key, as `fedforget-site` makes it"
         )
+
     return bytes(public_key_to_bytes(key))
 
 

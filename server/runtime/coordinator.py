@@ -84,10 +84,12 @@ class Coordinator:
         """Bring Flower's nodes in line with the register, carry the open campaign on, or plan the next one."""
         self._nodes()
         row = self.house.store.open()
+
         if row is not None:
             self._carry_on(row)
         else:
             self._plan()
+
         self._stop_ended()
         self._drop_candidates()
         gone = self.house.registry.collect(self.house.store.clock(), self.house.settings.policy.quarantine_days)
@@ -95,13 +97,15 @@ class Coordinator:
             log.info("weights of %s deleted, their records stay", ", ".join(gone))
 
     def _drop_candidates(self) -> None:
-        active, policy = self.house.registry.active(), self.house.settings.policy
+        active = self.house.registry.active()
+        policy = self.house.settings.policy
         before = self.house.store.clock() - timedelta(days=policy.quarantine_days)
         self.house.store.drop_candidates((active.campaign or 0) if active else 0, before)
 
     def _nodes(self) -> None:
         """Let the nodes of active sites in, under the key they have now, and shut all others out."""
-        sites, now = self.house.sites(), self.house.store.clock()
+        sites = self.house.sites()
+        now = self.house.store.clock()
         changed = any((s.state == "active") == (s.node is None) for s in sites if s.state != "suspended")
         if not changed and self._compared is not None and now < self._compared + COMPARE_EVERY:
             return
@@ -110,6 +114,7 @@ class Coordinator:
         for site in sites:
             label = f"{site.name}-{hashlib.sha256(site.node_key.encode()).hexdigest()[:16]}"
             node = known.get(label)
+
             if site.state == "active" and (node is None or site.node != signed64(node)):
                 # Flower's own state may have been lost, or restored from before the site was let in.
                 self._set_node(
@@ -119,10 +124,12 @@ class Coordinator:
             elif site.state == "revoked" and site.node is not None:
                 self._set_node(site.name, None)
                 log.info("%s: its node is shut out", site.name)
+
         mine = {site.node for site in self.house.sites()}
         for node in known.values():
             if signed64(node) not in mine:
                 self.runs.unregister_node(node)
+
         self._compared = now
 
     def _set_node(self, name: str, node: int | None) -> None:
@@ -140,14 +147,17 @@ class Coordinator:
         if row.run is not None and row.retry_at is None:
             self._put_off(row, row.attempt, "the run ended early and is started again", SOON)
             return
+
         attempt = self.house.store.take_up(row.number)
         series = None if row.series is None else unsigned64(row.series)
         config = {"campaign": row.number, "attempt": attempt}
+
         try:
             run, series = self._start(config, series)
         except WireError as error:
             self._put_off(row, attempt, f"no run could be started: {error}")
             return
+
         self.house.store.started(row.number, attempt, run=signed64(run), series=signed64(series))
         log.info("campaign %d: attempt %d", row.number, attempt)
 
@@ -174,34 +184,40 @@ class Coordinator:
 
     def _plan(self) -> None:
         """Plan a campaign if the policy says so."""
-        now, settings = self.house.store.clock(), self.house.settings
+        now = self.house.store.clock()
+        settings = self.house.settings
         active = self.house.registry.active()
         if active is None:
             return
         with transaction(self.house.engine) as session:
             sites = site_states(session, settings.policy)
             report_escalated(session, sites, settings.policy, now)
+
         one = settings.experiment.campaign.aggregation == "replace"
         recent = self._recent(now)
         decided = overdue(now, sites, settings.policy, recent) or decide(
             now, sites, settings.policy, running=False, recent=recent, at_once=1 if one else None
         )
+
         if isinstance(decided, Start):
             chosen = [site for site in sites if site.name in decided.sites]
             due = min((at for site in chosen if (at := site.due(settings.policy)) is not None), default=None)
             terms = self.house.terms.model_dump(mode="json")
+
             try:
                 number = self.house.store.plan(
                     decided.kind, terms, parent=active.name, due=due, reason=decided.reason, sites=decided.sites
                 )
             except RefusedError:
                 return
+
             log.info("campaign %d (%s) is planned: %s", number, decided.kind, decided.reason)
 
     def _recent(self, now: datetime) -> dict[str, list[datetime]]:
         """When campaigns for each site began within the last day, and when it unlearned in one."""
         since = now - timedelta(days=1)
         recent: dict[str, list[datetime]] = {}
+
         with transaction(self.house.engine) as session:
             steps = select(PhaseRow).where(PhaseRow.step.startswith("unlearn:"), PhaseRow.finished > since)
             unlearned = {
@@ -211,6 +227,7 @@ class Coordinator:
             for row in session.scalars(planned):
                 for name in row.sites or ():
                     unlearned.setdefault((row.number, name), row.created)
+
         for (_, name), at in unlearned.items():
             recent.setdefault(name, []).append(at)
         return recent
@@ -222,6 +239,7 @@ class Coordinator:
             rows = session.scalars(
                 select(CampaignRow).where(CampaignRow.state.in_(ended), CampaignRow.run.is_not(None))
             ).all()
+
         for row in rows:
             if row.run is not None and self._runs_on(unsigned64(row.run)):
                 self.runs.stop(unsigned64(row.run))
@@ -232,6 +250,7 @@ class Coordinator:
 def run_loop(tick: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> None:
     """Call `tick` for ever; what fails is logged once and tried again."""
     last = ""
+
     while True:
         try:
             tick()
@@ -242,6 +261,7 @@ def run_loop(tick: Callable[[], None], sleep: Callable[[float], None] = time.sle
             if text != last:
                 log.warning("%s", text)
                 last = text
+
         sleep(TICK_SECONDS)
 
 
@@ -273,6 +293,7 @@ def main() -> None:
         ca=house.folder.ca_certificate.read_bytes(),
     )
     control = Control(f"127.0.0.1:{house.settings.ports.superlink}", house.folder.ca_certificate.read_bytes())
+
     try:
         coordinator = Coordinator(house, control, installed_bundle())
         wiper = LogWiper(house.folder.flower_database)

@@ -31,7 +31,8 @@ from server.membership.registration import waiting
 from server.runtime.up import secrets_of
 from server.settings import PolicyConfig, ServerFolder, ServerSettings
 
-DISK, MEMORY = 20 * GIB, 8 * GIB
+DISK = 20 * GIB
+MEMORY = 8 * GIB
 """Versions of a model of some 100 M parameters beside Flower's database; replies of a round in the ServerApp."""
 _SILENT = timedelta(minutes=10)
 _RENEW = "fedforget-server certificate renew, then restart `up`"
@@ -41,14 +42,17 @@ _RESTORE = "restore pki/ from the backup"
 def examine(folder: ServerFolder, now: datetime) -> list[Check]:
     """Every check, in the order in which a failure of one explains those after it."""
     found = [probes.writable(folder.root)]
+
     try:
         settings = folder.settings()
     except ConfigError as err:
         return [*found, Check("server.toml", "fail", err.problem, err.remedy or "mend the file")]
+
     up_runs = is_up(folder.root)
     found += [checks.ok("server.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
     found += [_signing(folder), *_certificates(folder, settings, now), *_names(settings)]
     found += _ports(settings, up_runs=up_runs)
+
     if not up_runs:
         found.append(checks.up_runs(start_command("server", folder.root)))
     else:
@@ -57,7 +61,9 @@ def examine(folder: ServerFolder, now: datetime) -> list[Check]:
         found.append(checks.beat(folder.tick.name, folder.tick.age(), folder.tick.limit, remedy))
         address = (settings.hosts[0], settings.ports.gateway)
         found += probes.tls(address, folder.ca_certificate, now, 5.0, at=dialled(settings.ports.listen))
+
     found += _database(folder, settings, now)
+
     return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY)]
 
 
@@ -66,23 +72,28 @@ def _signing(folder: ServerFolder) -> Check:
         load_signing_key(folder.signing_key, folder.passphrase)
     except InputError as err:
         return Check("signing key", "fail", err.problem, err.remedy or _RESTORE)
+
     return checks.ok("signing key", "opens")
 
 
 def _certificates(folder: ServerFolder, settings: ServerSettings, now: datetime) -> Iterator[Check]:
     try:
-        ca, certificate = load_certificate(folder.ca_certificate), load_certificate(folder.certificate)
+        ca = load_certificate(folder.ca_certificate)
+        certificate = load_certificate(folder.certificate)
     except InputError as err:
         yield Check("certificates", "fail", str(err), _RESTORE)
         return
+
     yield checks.validity("authority", ca.not_valid_after_utc, now, "plan a new federation: sites join it anew", 365)
     yield checks.validity("certificate", certificate.not_valid_after_utc, now, _RENEW)
+
     try:
         check_issued(certificate, ca, SERVER, now, "it")
         if load_ec_key(folder.key).public_key() != certificate.public_key():
             raise EvidenceError("it was issued for another key than pki/server.key")
     except (EvidenceError, InputError) as err:
         yield Check("certificate chain", "fail", str(err), _RENEW)
+
     missing = [host for host in settings.hosts if host not in _named(certificate)]
     if missing:
         yield Check("certificate names", "fail", f"{', '.join(missing)} not in the certificate", _RENEW)
@@ -95,6 +106,7 @@ def _named(certificate: x509.Certificate) -> frozenset[str]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return frozenset()
+
     addresses = names.get_values_for_type(x509.IPAddress)
     return frozenset({*names.get_values_for_type(x509.DNSName), *map(str, addresses)})
 
@@ -115,7 +127,8 @@ def _names(settings: ServerSettings) -> Iterator[Check]:
 
 
 def _ports(settings: ServerSettings, *, up_runs: bool) -> Iterator[Check]:
-    ports, outside = settings.ports, dialled(settings.ports.listen)
+    ports = settings.ports
+    outside = dialled(settings.ports.listen)
     own = [("gateway", outside, ports.gateway)] if ports.own_gateway else []
     if not own:
         yield _foreign_gateway(ports.gateway, taken=accepts(outside, ports.gateway)())
@@ -143,21 +156,26 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
         detail, remedy = (err.problem, err.remedy) if isinstance(err, InputError) else (str(err), "start the database")
         yield Check("database", "fail", detail, remedy)
         return
+
     try:
         pending = pending_migration(engine)
         yield checks.schema(pending, "fedforget-server up migrates it")
+
         if pending is None:
             with transaction(engine) as session:
                 sites = [
                     (site.name, site.state, site.seen, site.version)
                     for site in session.scalars(select(SiteRow).order_by(SiteRow.name))
                 ]
+
             for name, state, seen, version in sites:
                 if state != "revoked":
                     yield _site(name, state, seen, version, now)
+
             with transaction(engine) as session:
                 yield from _campaigns(session, settings.policy, now)
                 yield from _conduct(session, now)
+
             yield from _log(folder, engine, now)
     except InputError as err:
         yield Check("database", "fail", err.problem, err.remedy or "see logs/")
@@ -173,31 +191,40 @@ def _log(folder: ServerFolder, engine: Engine, now: datetime) -> Iterator[Check]
         owner = load_signing_key(folder.signing_key, folder.passphrase).public
     except InputError:
         return
+
     with transaction(engine) as session:
         refused = {peer.origin: peer.trouble for peer in log.peers(session) if peer.trouble}
-        size, problems = len(log.leaves(session)), found_wrong(session, log, owner)
+        size = len(log.leaves(session))
+        problems = found_wrong(session, log, owner)
+
     yield from checks.log(size, problems, refused, "fedforget-server log")
 
 
 def _campaigns(session: Session, policy: PolicyConfig, now: datetime) -> Iterator[Check]:
     """Patients who wait and are not forgotten, and why."""
     sites = site_states(session, policy)
+
     for site in sites:
-        due, row = site.due(policy), f"revocations at {site.name}"
+        due = site.due(policy)
+        row = f"revocations at {site.name}"
         by_hand = "fix what it says, then fedforget-server campaign start"
+
         if site.pending and site.needs_person(policy):
             yield Check(row, "fail", f"{site.failures} campaigns in a row failed; {site.last_failure}", by_hand)
         elif site.pending and due is not None and due < now:
             yield Check(row, "fail", f"due since {due:%Y-%m-%d %H:%M} UTC", "fedforget-server campaign list")
         elif site.pending and site.failures:
             yield Check(row, "warn", site.last_failure, by_hand)
+
         if site.active and site.aside_until is not None and now < site.aside_until:
             detail = f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC"
             yield Check(row, "warn", detail, "fedforget-site doctor there")
+
         if (count := waiting(session, site.name)) is not None:
             detail = f"{count.train_studies} registered, {count.reason}"
             remedy = f"ask the hospital, then fedforget-server site approve-counts {site.name}"
             yield Check(f"studies of {site.name}", "warn", detail, remedy)
+
     running = session.scalars(select(CampaignRow).where(CampaignRow.open.is_(True))).first()
     if running is not None and running.tries:
         detail = f"{running.tries} failed tries: {running.reason}"
@@ -207,6 +234,7 @@ def _campaigns(session: Session, policy: PolicyConfig, now: datetime) -> Iterato
 def _conduct(session: Session, now: datetime) -> Iterator[Check]:
     """Hospitals that refuse, veto or send what is not taken again and again."""
     names = set(session.scalars(select(SiteRow.name)))
+
     for name, said in sorted(conduct(session, now).items()):
         if name in names and said.repeated:
             detail = f"{said.repeated} in {LOOKED_AT.days} days"

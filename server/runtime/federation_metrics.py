@@ -29,11 +29,14 @@ class FederationCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The metrics as they stand."""
         answers = GaugeMetricFamily("fedforget_database_up", "1 when the coordinator's database answers.")
+
         try:
             found = self._federation()
         except SQLAlchemyError:
             found = ()
+
         answers.add_metric([], float(bool(found)))
+
         return answers, *found
 
     def _federation(self) -> tuple[Metric, ...]:
@@ -49,6 +52,7 @@ class FederationCollector(Collector):
         )
         tries = GaugeMetricFamily("fedforget_campaign_failed_tries", "Of the open campaign, since its last step.")
         campaigns = GaugeMetricFamily("fedforget_campaigns", "Campaigns in each state.", labels=["state"])
+
         with transaction(self._engine) as session:
             for site in session.scalars(select(SiteRow).order_by(SiteRow.name)):
                 active.add_metric([site.name], float(site.state == "active"))
@@ -56,11 +60,14 @@ class FederationCollector(Collector):
                 for metric, moment in ((seen, site.seen), (due, site.first_due)):
                     if moment is not None:
                         metric.add_metric([site.name], moment.timestamp())
+
             for standing in site_states(session, self._policy):
                 failures.add_metric([standing.name], standing.failures)
                 person.add_metric([standing.name], float(standing.needs_person(self._policy)))
+
             running = session.scalars(select(CampaignRow.tries).where(CampaignRow.open.is_(True))).first()
             tries.add_metric([], running or 0)
             for state, number in session.execute(select(CampaignRow.state, func.count()).group_by(CampaignRow.state)):
                 campaigns.add_metric([state], number)
+
         return active, pending, seen, due, failures, person, tries, campaigns

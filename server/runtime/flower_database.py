@@ -34,6 +34,7 @@ def truncate_log(database: Path) -> bool:
     except sqlite3.Error as err:
         log.warning("SuperLink's write-ahead log is not emptied: %s", err.sqlite_errorname)
         return False
+
     return not busy
 
 
@@ -50,6 +51,7 @@ def node_keys(database: Path) -> frozenset[bytes]:
             rows = connection.execute("SELECT public_key, status FROM node WHERE public_key IS NOT NULL").fetchall()
     except sqlite3.Error as err:
         raise UnavailableError(f"SuperLink's nodes cannot be read: {err.sqlite_errorname}") from None
+
     return frozenset(bytes(key) for key, status in rows if status != _SHUT_OUT)
 
 

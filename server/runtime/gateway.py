@@ -105,8 +105,10 @@ class Gateway:
         sign_in: NodeSignIn | None = None,
         connections: Connections | None = None,
     ) -> None:
-        self._upstream, self._limits = upstream, limits
-        self._sign_in, self._connections = sign_in, connections
+        self._upstream = upstream
+        self._limits = limits
+        self._sign_in = sign_in
+        self._connections = connections
         self._running: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,6 +124,7 @@ class Gateway:
             # The body was not read: the connection cannot carry another request.
             await Response(status_code=refusal, headers={"connection": "close"})(scope, receive, send)
             return
+
         self._running[client] += 1
         try:
             await self._forward(request, send)
@@ -139,6 +142,7 @@ class Gateway:
         except FedForgetError as err:
             log.warning("nobody can sign in: %s", err)
             return 503
+
         if not allowed:
             return 401
         if self._connections is not None:
@@ -154,6 +158,7 @@ class Gateway:
             content=_punctual(request.stream(), self._limits.idle_seconds),
         )
         failure = 0
+
         try:
             async with asyncio.timeout(self._limits.exchange_seconds):
                 answer = await self._upstream.send(outgoing, stream=True)
@@ -165,9 +170,11 @@ class Gateway:
             failure = 408
         except TimeoutError:
             failure = 504
+
         if failure:
             await Response(status_code=failure, headers={"connection": "close"})(request.scope, request.receive, send)
             return
+
         try:
             async with asyncio.timeout(self._limits.exchange_seconds):
                 await _pass_on(answer, send, self._limits.idle_seconds)
@@ -183,6 +190,7 @@ async def _punctual(body: AsyncIterator[bytes], idle_seconds: float) -> AsyncIte
                 piece = await anext(body, None)
         except TimeoutError:
             raise SlowBodyError from None
+
         if piece is None:
             return
         yield piece
@@ -195,6 +203,7 @@ async def _pass_on(answer: httpx.Response, send: Send, idle_seconds: float) -> N
     async for chunk in answer.aiter_raw():
         async with asyncio.timeout(idle_seconds):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -203,6 +212,7 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]], *, keep_length: bool = Fal
     pairs = [(name.lower(), value) for name, value in headers]
     named = {part.strip().lower() for name, value in pairs if name == b"connection" for part in value.split(b",")}
     dropped = _HOP_BY_HOP | named | {b"host", b"forwarded"} | (set() if keep_length else {b"content-length"})
+
     return [(name, value) for name, value in pairs if name not in dropped and not name.startswith(b"x-forwarded-")]
 
 
@@ -215,6 +225,7 @@ def _refusal(request: Request, limits: Limits) -> int | None:
     if "transfer-encoding" in request.headers or len(length) != 1 or not length[0].isdecimal():
         return 411
     route = request.scope["raw_path"].rpartition(b"/")[2].decode("ascii")
+
     return 413 if int(length[0]) > limits.route_bytes.get(route, limits.body_bytes) else None
 
 
@@ -241,6 +252,7 @@ def gateway_app(
 
     app = Starlette(lifespan=lifespan)
     app.router.default = Gateway(client, limits, sign_in, connections)
+
     return app
 
 
@@ -251,7 +263,9 @@ def main() -> None:
     )
     parser.add_argument("--dir", type=Path, required=True, help="the coordinator's folder")
     folder = ServerFolder(parser.parse_args().dir)
-    ports, limits, connections = folder.settings().ports, Limits(route_bytes=SMALL_BODIES), Connections()
+    ports = folder.settings().ports
+    limits = Limits(route_bytes=SMALL_BODIES)
+    connections = Connections()
     upstream = f"https://{LOOPBACK}:{ports.superlink}"
     sign_in = NodeSignIn(lambda: node_keys(folder.flower_database))
     config = uvicorn.Config(

@@ -22,11 +22,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from starlette.datastructures import Headers
 
-KEY, TIME, SIGNATURE = "flwr-public-key", "flwr-timestamp", "flwr-signature"
+KEY = "flwr-public-key"
+TIME = "flwr-timestamp"
+SIGNATURE = "flwr-signature"
 """Headers of flwr 1.41; a test compares them with Flower's own."""
 TOLERANCE = timedelta(seconds=305)
 """Flower's own: a request that passes SuperLink passes here."""
-_REFRESH_SECONDS, _MOST_AGE = 0.5, 30.0
+_REFRESH_SECONDS = 0.5
+_MOST_AGE = 30.0
 """At least and at most between two looks at the register."""
 
 
@@ -39,7 +42,8 @@ class NodeSignIn:
     """
 
     def __init__(self, keys: Callable[[], frozenset[bytes]], now: Callable[[], datetime] = lambda: datetime.now(UTC)):
-        self._read, self._now = keys, now
+        self._read = keys
+        self._now = now
         self._keys: frozenset[bytes] = frozenset()
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
@@ -58,6 +62,7 @@ class NodeSignIn:
             message = headers[TIME].encode("ascii")
         except (KeyError, ValueError, OverflowError, binascii.Error):
             return False
+
         return await self._is_registered(key) and _is_signed(key, message, signature)
 
     async def _is_registered(self, key: bytes) -> bool:
@@ -66,6 +71,7 @@ class NodeSignIn:
                 if self._is_due(key):
                     self._asked = time.monotonic()
                     self._keys = await asyncio.to_thread(self._read)
+
         return key in self._keys
 
     def _is_due(self, key: bytes) -> bool:
@@ -80,4 +86,5 @@ def _is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
         public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
     except (ValueError, InvalidSignature):
         return False
+
     return True

@@ -21,7 +21,8 @@ from server.settings import ServerFolder, ServerSettings
 def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...]:
     """The coordinator's processes, in the order in which they are started."""
     folder = ServerFolder(folder.root.resolve())  # a child may work in another folder than this process
-    ports, env = settings.ports, {**os.environ, **flower_environment(folder)}
+    ports = settings.ports
+    env = {**os.environ, **flower_environment(folder)}
 
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
@@ -46,6 +47,7 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
             stop_grace=4.0,
         ),
     )
+
     return tuple(child for child in started if ports.own_gateway or child.name != "gateway")
 
 
@@ -78,9 +80,11 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
     """
     settings = folder.settings()
     refuse_exposed(secrets_of(folder))
+
     with only_one(folder.root):
         refuse_taken(ports_of(settings))
         engine = open_database(folder.database_url(settings))
+
         try:
             migrate(engine)
             keep_up(

@@ -46,8 +46,11 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
     teacher = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     micro = MicroBatches(model)
-    rng, device, seen = np.random.default_rng(0), torch.device("cpu"), 0
+    rng = np.random.default_rng(0)
+    device = torch.device("cpu")
+    seen = 0
     kept_rows = rng.permutation(len(sets.retain)).astype(np.int64)
+
     for at, forget in enumerate(sets.forget.shuffled(config.batch, device, rng)):
         rows = np.take(kept_rows, range(at * config.batch, (at + 1) * config.batch), mode="wrap")
         left = _decoded(sets.forget, forget.rows, size)
@@ -69,6 +72,7 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
 
         micro.step(optimizer, [left, right], loss_of, config.clip)
         seen += len(left) + len(right)
+
     return seen
 
 
@@ -102,13 +106,16 @@ def bench_epoch(folder: Path) -> list[str]:
         fresh = copy.deepcopy(model)
         return sum(published_loop(fresh, sets, ours, 64) for _ in range(2))
 
-    fast, slow = _per_second(run_ours), _per_second(run_published)
+    fast = _per_second(run_ours)
+    slow = _per_second(run_published)
     begin = time.monotonic()
     loads = 200
     for _ in range(loads):
         for _batch in sets.retain.in_order(16, torch.device("cpu")):
             pass
+
     images = loads * len(sets.retain) / (time.monotonic() - begin)
+
     return [
         "| benchmark | figure |",
         "|---|---|",
@@ -136,8 +143,10 @@ def bench_merge() -> list[str]:
     for number in range(100):
         sets = AuditSets(scores(8), scores(40), scores(20), scores(20), scores(20))
         parts[f"site-{number:03d}"] = audit_figures(sets, 4, None, draws=50, rng=rng)
+
     begin = time.monotonic()
     merge(parts)
+
     return [f"| merging the audits of 100 sites | {(time.monotonic() - begin) * 1000:.0f} ms |"]
 
 
@@ -150,12 +159,14 @@ def server_peak(replies: int) -> int:
     for number in range(1, replies):
         mean.add({"w": torch.full((10_000_000,), float(number))}, 1.0 / replies)
     mean.result(state)
+
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
 
 
 def bench_memory() -> list[str]:
     """Peak memory for 4, 16 and 64 replies, each in a process of its own."""
     lines = []
+
     for replies in (4, 16, 64):
         done = subprocess.run(
             [sys.executable, "-m", "simulations.bench.bench", "--server-peak", str(replies)],
@@ -163,6 +174,7 @@ def bench_memory() -> list[str]:
         )  # fmt: skip
         peak = json.loads(done.stdout)
         lines.append(f"| server, peak above the first reply, {replies} replies of 40 MB | {peak} MiB |")
+
     return lines
 
 
@@ -175,6 +187,7 @@ def main() -> None:
     if arguments.server_peak:
         sys.stdout.write(json.dumps(server_peak(arguments.server_peak)))
         return
+
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         lines = bench_epoch(Path(folder))

@@ -37,12 +37,14 @@ def cpu_seconds(argv: Sequence[str]) -> float:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(argv, check=True, capture_output=True, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
     """Measure and print."""
     programs = Path(sys.executable).parent
+
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         ca = create_server(root / "server", ["localhost"], datetime.now(UTC), ("no", "yes"))
@@ -62,6 +64,7 @@ def main() -> None:
             seconds = statistics.median(cpu_seconds(argv) for _ in range(RUNS))
             shown = " ".join(word for word in words if not word.startswith(str(root)) and word != "--dir")
             lines.append(f"| `fedforget-{side} {shown}` | {seconds:.2f} |")
+
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -70,7 +70,9 @@ class Rate:
 
 def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object], clients: int, calls: int) -> Rate:
     """Let `clients` make `calls` calls in all, each over a connection of its own."""
-    numbers, lock, took = iter(range(calls)), threading.Lock(), list[float]()
+    numbers = iter(range(calls))
+    lock = threading.Lock()
+    took = list[float]()
     ready = threading.Barrier(clients + 1)
 
     def work() -> None:
@@ -78,6 +80,7 @@ def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object
         with hospital.client("desk") as client:
             client.check("nobody")
             ready.wait()
+
             while True:
                 with lock:
                     number = next(numbers, None)
@@ -86,6 +89,7 @@ def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object
                 begin = time.perf_counter()
                 call(client, number)
                 own.append(time.perf_counter() - begin)
+
         with lock:
             took.extend(own)
 
@@ -98,12 +102,14 @@ def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object
         thread.join()
     seconds = time.perf_counter() - begin
     cuts = statistics.quantiles(took, n=100)
+
     return Rate(clients, len(took), len(took) / seconds, 1000 * statistics.median(took), 1000 * cuts[98])
 
 
 def bench_revocations(folder: Path, calls: int) -> list[str]:
     """Durable revocations by one client and by eight, without and with a form of 52 kB."""
     rows = []
+
     for clients, form in ((1, b""), (CLIENTS, b""), (CLIENTS, _FORM)):
         name = f"{clients}-{len(form)}"
         hospital = ConsentHospital(folder / name, prefix=_PREFIX, patients=calls, service=_NO_LIMIT)
@@ -115,6 +121,7 @@ def bench_revocations(folder: Path, calls: int) -> list[str]:
         rate = timed(hospital, revoke, clients, calls)
         hospital.stop()
         rows.append(rate.row(f"RevokeConsent, {'with a form of 52 kB' if form else 'without a form'}"))
+
     return rows
 
 
@@ -122,11 +129,13 @@ def bench_permissions(folder: Path, consents: int, calls: int) -> list[str]:
     """CheckPermission with so many consents on file, each of another patient of the cohort."""
     hospital = ConsentHospital(folder, prefix=_PREFIX, patients=consents, service=_NO_LIMIT)
     begin = time.monotonic()
+
     with open_ledger(hospital.folder) as ledger:
         rows = _consents(consents, ledger.pseudonyms)
         while some := [row for row, _ in zip(rows, range(_ROWS_AT_ONCE), strict=False)]:
             with transaction(ledger.engine) as session:
                 session.execute(insert(ConsentRow), some)
+
     sys.stderr.write(f"{consents} consents on file after {time.monotonic() - begin:.0f} s\n")
     hospital.start()
     rng = random.Random(0)  # noqa: S311 - keeps no secret
@@ -139,6 +148,7 @@ def bench_permissions(folder: Path, consents: int, calls: int) -> list[str]:
 
     found = [timed(hospital, check, clients, calls).row("CheckPermission") for clients in (1, CLIENTS)]
     hospital.stop()
+
     return found
 
 
@@ -216,18 +226,23 @@ def bench_loader(folder: Path, epochs: int) -> str:
     prepared = prepare(config, folder, lambda *_: None)
     place = prepared.site_folder(prepared.sites[0])
     site = Site(place)
+
     with open_ledger(SiteFolder(place)) as ledger:
         request = Request(Source("list", "many"), "many", ledger.clock())
         # One of them is in the cohort, so that every batch is compared with who must not be in it.
         revoked = [min(site.patients(Subset.VALIDATION)), *(f"stranger-{number}" for number in range(1000))]
         ledger.record(request, revoked, also_unknown=True)
+
     studies = site.cohort.of(site.patients(Subset.TRAIN)).studies
     asks = (None, SiteConsent(SiteFolder(place), site.cohort.patients).stopped, None)
     without, with_ledger, again = _in_turns(
         [StudyTensors(studies, site.cache, site.tokenizer, each) for each in asks], epochs
     )
     training = _training_epoch(prepared.card.build(), StudyTensors(studies, site.cache, site.tokenizer))
-    added, itself, whole = paired(without, with_ledger), paired(without, again), statistics.median(without)
+    added = paired(without, with_ledger)
+    itself = paired(without, again)
+    whole = statistics.median(without)
+
     return f"""The ledger is asked before every batch that weights learn from, a thousand tombstones on the disk. The
 same epoch of {len(studies)} studies of 224 x 224 in batches of 16, {epochs} times with the ledger and {epochs} times
 without, in turns; time of one core, medians of the paired differences with intervals of 95 %. The aim is under 2 %.
@@ -244,6 +259,7 @@ without, in turns; time of one core, medians of the paired differences with inte
 def _in_turns(loaders: Sequence[StudyTensors], epochs: int) -> list[list[float]]:
     """Seconds of the processor for every epoch of each loader; who comes first changes."""
     took: list[list[float]] = [[] for _ in loaders]
+
     for epoch in range(-WARM_UP, epochs):
         for turn in range(len(loaders)):
             which = (epoch + turn) % len(loaders)
@@ -253,6 +269,7 @@ def _in_turns(loaders: Sequence[StudyTensors], epochs: int) -> list[list[float]]
                 pass
             if epoch >= 0:
                 took[which].append(time.thread_time() - begin)
+
     return took
 
 
@@ -293,10 +310,12 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     arguments = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as folder:
         rows = bench_revocations(Path(folder), arguments.calls)
         loader = bench_loader(Path(folder) / "loader", arguments.epochs)
         rows += bench_permissions(Path(folder) / "consents", arguments.consents, 2 * arguments.calls)
+
     text = report(rows, loader, arguments.consents)
     if arguments.write:
         write_text(arguments.write, text)

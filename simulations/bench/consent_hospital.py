@@ -52,11 +52,14 @@ class ConsentHospital:
     """
 
     def __init__(self, root: Path, *, prefix: str, patients: int, service: str = "", site: str = "") -> None:
-        self.folder, self.prefix, self.log = SiteFolder(root), prefix, root / "logs" / "consent.txt"
+        self.folder = SiteFolder(root)
+        self.prefix = prefix
+        self.log = root / "logs" / "consent.txt"
         create_site(root, Asked("north", "localhost", "0" * 64))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+
         with self.folder.settings_file.open("a", encoding="utf-8") as file:
             file.write(f"\n{site}\n[consent_service]\nenabled = true\nport = {self.port}\n{service}\n")
         subsets = {f"{prefix}-{number}": "train" for number in range(patients)}
@@ -111,17 +114,21 @@ class ConsentHospital:
             UnavailableError: it does not come up; its log says why.
         """
         command = [sys.executable, "-m", "client.intake.grpc", "--dir", str(self.folder.root)]
+
         if self._next is not None:
-            self._process, self._next = self._next, None
+            self._process = self._next
+            self._next = None
             _serve(self._process)
         else:
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.02)
+
         raise UnavailableError(f"the consent service did not start:\n{self.logged()}")
 
     def kill(self) -> None:
@@ -135,6 +142,7 @@ class ConsentHospital:
         if self._next is not None:
             self._next.communicate()  # whose input ends, and so it does
             self._next = None
+
         if self._process is None:
             return None
         if self._process.poll() is None:

@@ -74,7 +74,9 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
     hospital = ConsentHospital(
         root, prefix=_PREFIX, patients=200 * (kills + 1), service="calls_per_second = 1e6\nburst = 1e6"
     )
-    sent, ended, lock = Sent(), threading.Event(), threading.Lock()
+    sent = Sent()
+    ended = threading.Event()
+    lock = threading.Lock()
     numbers = iter(range(200 * (kills + 1)))
 
     def next_number() -> int:
@@ -112,8 +114,10 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
         for thread in threads:
             thread.join()
         hospital.stop()
+
     found, leaves = _examined(hospital, sent)
     done = len(sent.acknowledged)
+
     return Outcome(kills, done, sent.tries - done, leaves, time.monotonic() - begin, tuple(found))
 
 
@@ -134,13 +138,16 @@ def _examined(hospital: ConsentHospital, sent: Sent) -> tuple[list[str], int]:
         log = _log_of(hospital, ledger)
         log.follow()
         with log.session() as session:
-            found, leaves = problems(log.log, session, log.key().public), len(log.log.leaves(session))
+            found = problems(log.log, session, log.key().public)
+            leaves = len(log.log.leaves(session))
+
         with ledger.engine.connect() as connection:
             sound = connection.execute(text("pragma integrity_check")).scalar()
         found += [] if sound == "ok" else [f"the database: {sound}"]
         standing = ledger.standing()
         found += _recorded_once(ledger, standing, sent)
         found += _whole(hospital, ledger, standing)
+
     return found, leaves
 
 
@@ -151,7 +158,8 @@ def _log_of(hospital: ConsentHospital, ledger: Ledger) -> SiteLog:
 def _recorded_once(ledger: Ledger, standing: Sequence[Standing], sent: Sent) -> Iterator[str]:
     """Every acknowledged one once and under its receipt; of those without an answer none twice; and no others."""
     whole = [s for s in standing if s.source.kind != "restored"]
-    times, receipts = Counter(s.source.id for s in whole), {s.source.id: s.receipt for s in whole}
+    times = Counter(s.source.id for s in whole)
+    receipts = {s.source.id: s.receipt for s in whole}
     if len({s.pseudonym for s in standing}) != len(standing):
         yield "a patient with two records"
     for number, receipt in sent.acknowledged.items():
@@ -160,6 +168,7 @@ def _recorded_once(ledger: Ledger, standing: Sequence[Standing], sent: Sent) -> 
             yield f"an acknowledged revocation is there {times[source]} times"
         if not ledger.is_stopped(f"{_PREFIX}-{number}"):
             yield "an acknowledged revocation has no tombstone"
+
     begun = {f"ehr-1/form-{number}" for number in sent.begun}
     yield from (f"{count} times one that was not acknowledged" for count in times.values() if count > 1)
     yield from ("one that nobody sent" for source in times if source not in begun)
@@ -167,7 +176,8 @@ def _recorded_once(ledger: Ledger, standing: Sequence[Standing], sent: Sent) -> 
 
 def _whole(hospital: ConsentHospital, ledger: Ledger, standing: Sequence[Standing]) -> Iterator[str]:
     """No record is torn: its patient opens, its steps are all there, its document opens its commitment."""
-    names, vault = ledger.identifiers(), Vault(hospital.folder.vault, random.randbytes)
+    names = ledger.identifiers()
+    vault = Vault(hospital.folder.vault, random.randbytes)
     if {path.name for path in vault.folder.iterdir()} - {s.receipt for s in standing}:
         yield "a document without a record"
     stopped = ledger.stopped()
@@ -179,7 +189,9 @@ def _whole(hospital: ConsentHospital, ledger: Ledger, standing: Sequence[Standin
             yield "a record whose patient does not open, or has no tombstone"
         if [event.seq for event in ledger.history(s.receipt) if event.revocation == s.number] != [1, 2]:
             yield "a record without its steps"
-        kept, document = vault.opened(s.receipt), _document(number)
+        kept = vault.opened(s.receipt)
+        document = _document(number)
+
         try:
             if document and kept is not None:
                 check_commitment(document, kept.salt, s.source.digest)
@@ -227,11 +239,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help="Markdown file")
     arguments = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as folder:
         try:
             outcome = run(Path(folder) / "north", arguments.kills, random.Random(arguments.seed))  # noqa: S311 - no secret
         except FedForgetError as err:
             sys.exit(str(err))
+
     text = report(outcome)
     if arguments.write:
         write_text(arguments.write, text)

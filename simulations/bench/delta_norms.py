@@ -34,8 +34,11 @@ def train(sites: list[Site], state: State, config: SimulationConfig, rounds: int
     """Rounds of FedAvg; after each the new weights and the sites' steps."""
     registered = shares({site.name: site.status().retain_studies for site in sites})
     settings = config.experiment.train
+
     for number in range(rounds):
-        mean, steps = RunningMean(), []
+        mean = RunningMean()
+        steps = []
+
         for site in sites:
             request = TrainRequest(
                 config=settings, epochs=settings.local_epochs, round=number, seed=config.experiment.seed
@@ -43,6 +46,7 @@ def train(sites: list[Site], state: State, config: SimulationConfig, rounds: int
             after = site.train(state, request)[0].state_dict()
             steps.append(measure(after, state))
             mean.add(after, registered[site.name])
+
         state = mean.result(state)
         yield state, steps
 
@@ -61,12 +65,14 @@ def main(
 ) -> None:
     """Print the norms of training and unlearning steps of honest sites."""
     torch.set_num_threads(1)
+
     for seed in range(seeds):
         config = load_settings(preset, [*(assignments or []), f"seed={seed}"], {})
         with tempfile.TemporaryDirectory() as folder:
             prepared = prepare(config, Path(folder), lambda *_: None)
             sites = [Site(prepared.site_folder(name)) for name in prepared.sites]
             state = prepared.card.build(seed).state_dict()
+
             for number, (after, steps) in enumerate(train(sites, state, config, rounds)):
                 largest = max(step.moved for step in steps)
                 typer.echo(
@@ -74,9 +80,11 @@ def main(
                     f"largest {largest / median_high(s.moved for s in steps):.2f} of the median"
                 )
                 state = after
+
             for name, patients in prepared.forget.items():
                 site = Site(prepared.site_folder(name))
                 site.revoke(patients)
+
                 for method in METHODS:
                     for weighting in WEIGHTINGS if method in WEIGHTED else ("equal",):
                         chosen = config.experiment.unlearn.model_copy(update={"method": method, "weighting": weighting})

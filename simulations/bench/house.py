@@ -129,10 +129,12 @@ def _comment_lines(text: str) -> int:
 def _function_lines(tree: ast.Module, lines: list[str]) -> tuple[int, int]:
     """Lines of functions, and how many of them are blank."""
     total = blank = 0
+
     for node in _outer_functions(tree):
         span = lines[node.lineno - 1 : node.end_lineno]
         total += len(span)
         blank += sum(1 for line in span if not line.strip())
+
     return total, blank
 
 

@@ -30,20 +30,24 @@ Arrows = dict[str, set[str]]
 def arrows(root: Path) -> Arrows:
     """Which room imports which, over all packages; a room is a folder of a package, or a module at its top."""
     rooms: Arrows = {}
+
     for package in LAYERS:
         for path in sorted((root / package).rglob("*.py")):
             here = _room(path.relative_to(root).with_suffix("").parts)
             reached = rooms.setdefault(here, set())
+
             for module in _imports(ast.parse(path.read_text(encoding="utf-8"))):
                 there = _room(tuple(module.split(".")))
                 if there.split(".")[0] in LAYERS and there != here:
                     reached.add(there)
+
     return rooms
 
 
 def chart(rooms: Arrows) -> str:
     """A Mermaid flowchart: a box for each package with its rooms; an arrow that others imply is left out."""
     lines = ["```mermaid", "flowchart TB"]
+
     for package in LAYERS:
         inside = {
             room: {there for there in reached if there.startswith(f"{package}.")}
@@ -63,6 +67,7 @@ def chart(rooms: Arrows) -> str:
 
     # Between packages one arrow each: which rooms it joins would hide the layers behind a hundred lines.
     lines += [f"  {upper} --> {lower}" for upper, lower in _BETWEEN]
+
     return "\n".join([*lines, "```"])
 
 
@@ -89,10 +94,12 @@ def _reduced(rooms: Mapping[str, set[str]]) -> Arrows:
 def _reachable(rooms: Mapping[str, set[str]], start: str) -> set[str]:
     seen: set[str] = set()
     waiting = [start]
+
     while waiting:
         for there in rooms.get(waiting.pop(), set()) - seen:
             seen.add(there)
             waiting.append(there)
+
     return seen
 
 
@@ -109,6 +116,7 @@ def _imports(tree: ast.Module) -> set[str]:
             modules |= {f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):
             modules |= {name.name for name in node.names}
+
     return modules
 
 
@@ -136,6 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     new = chart(arrows(arguments.root))
+
     if arguments.write:
         write_text(arguments.write, replaced(arguments.write.read_text(encoding="utf-8"), new))
     elif arguments.check:

@@ -12,7 +12,8 @@ from flwr.serverapp.strategy import FedAvg
 
 from simulations.bench.wire_case import ROUNDS, SITES, case, finish, initial, seed_of, trained
 
-server, client = ServerApp(), ClientApp()
+server = ServerApp()
+client = ClientApp()
 
 
 @client.train()
@@ -21,6 +22,7 @@ def train(message: Message, context: Context) -> Message:
     state = cast(ArrayRecord, message.content["arrays"]).to_torch_state_dict()
     after = trained(state, seed_of(context.node_id), frozenset())
     content = RecordDict({"arrays": ArrayRecord(after), "metrics": MetricRecord({"num-examples": 100})})
+
     return Message(content, reply_to=message)
 
 

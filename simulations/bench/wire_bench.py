@@ -81,6 +81,7 @@ class Relay:
                 link = socket.create_connection((LOOPBACK, self._target))
             except OSError:
                 return
+
             threading.Thread(target=self._carry, args=(site, link), daemon=True).start()
 
     def _carry(self, site: socket.socket, link: socket.socket) -> None:
@@ -97,6 +98,7 @@ class Relay:
                 sink.sendall(buffer[:count])
                 with self._lock:
                     setattr(self, way, getattr(self, way) + count)
+
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             # One side is gone: the other way ends as well.
@@ -169,7 +171,8 @@ class Bench:
     """One federation for one case, its processes ended and its folder deleted at the end."""
 
     def __init__(self, root: Path, case: Case) -> None:
-        self._root, self._case = root, case
+        self._root = root
+        self._case = case
         self._processes: list[subprocess.Popen[bytes]] = []
         self._note = root / "case.json"
         write_text(self._note, case.model_dump_json())
@@ -184,11 +187,14 @@ class Bench:
             f'hosts = ["{LOOPBACK}"]\n\n[ports]\nlisten = "{LOOPBACK}"\ngateway = {gateway}\n'
             f"coordination = {coordination}\nsuperlink = {superlink}\nmonitor = {monitor}\n",
         )
-        settings, env = folder.settings(), flower_environment(folder)
+        settings = folder.settings()
+        env = flower_environment(folder)
         link = self._start("superlink", superlink_argv(folder, settings), env)
         control = Control(f"{LOOPBACK}:{superlink}", folder.ca_certificate.read_bytes())
-        relay, peaks = Relay(superlink), Peaks(link.pid)
+        relay = Relay(superlink)
+        peaks = Peaks(link.pid)
         bundle = pack({"pyproject.toml": _MANIFEST.format(app=self._case.app).encode()})
+
         try:
             _wait(lambda: _answers(control), "SuperLink", 120)
             self._start("superexec", superexec_argv(folder, settings), env)
@@ -196,6 +202,7 @@ class Bench:
                 self._site(f"site-{number + 1}", folder, relay.port, control, bundle)
             _wait(lambda: sum(n.status == "online" for n in control.nodes()) == SITES, "the sites", 300)
             threading.Thread(target=peaks.watch, daemon=True).start()
+
             return self._measure(control, bundle, relay, peaks)
         finally:
             peaks.stop()
@@ -203,10 +210,13 @@ class Bench:
             control.close()
 
     def _measure(self, control: Control, bundle: Bundle, relay: Relay, peaks: Peaks) -> Figures:
-        up, down, begin = relay.up, relay.down, time.monotonic()
+        up = relay.up
+        down = relay.down
+        begin = time.monotonic()
         run, _ = control.start(bundle, {}, None)
         _wait(lambda: control.status(run).status == "finished", "the end of the run", 3600)
-        seconds, done = time.monotonic() - begin, self._note.with_suffix(".done")
+        seconds = time.monotonic() - begin
+        done = self._note.with_suffix(".done")
         if not done.exists():
             raise UnavailableError(f"{self._case.name}: the run ended as {control.status(run)}, see its log")
         return Figures(
@@ -245,6 +255,7 @@ class Bench:
                 stdout=out,
                 stderr=out,
             )
+
         self._processes.append(process)
         return process
 
@@ -265,6 +276,7 @@ def _answers(control: Control) -> bool:
         control.nodes()
     except UnavailableError:
         return False
+
     return True
 
 
@@ -272,6 +284,7 @@ def measure(case: Case, keep: Path | None = None) -> Figures:
     """One case in a folder of its own; with `keep`, logs of a run that failed are copied there."""
     root = Path(tempfile.mkdtemp(prefix="wire-bench-"))
     bench = Bench(root, case)
+
     try:
         return bench.run()
     except BaseException:
@@ -279,6 +292,7 @@ def measure(case: Case, keep: Path | None = None) -> Figures:
             keep.mkdir(parents=True, exist_ok=True)
             for log in root.glob("*.log"):
                 shutil.copy(log, keep)
+
         raise
     finally:
         bench.stop()
@@ -297,6 +311,7 @@ def report(found: list[tuple[Case, Figures]], scale: float) -> str:
         "| | up, MB | down, MB | share of bytes | SuperLink, MiB | ServerApp, MiB | share of memory | s |",
         "|---|---|---|---|---|---|---|---|",
     ]
+
     for case, one in found:
         memory = (one.superlink + one.serverapp) / (base.superlink + base.serverapp)
         lines.append(
@@ -304,6 +319,7 @@ def report(found: list[tuple[Case, Figures]], scale: float) -> str:
             f"| **{(one.up + one.down) / (base.up + base.down):.1%}** "
             f"| {one.superlink / 2**20:.0f} | {one.serverapp / 2**20:.0f} | **{memory:.1%}** | {one.seconds:.0f} |"
         )
+
     return "\n".join(lines) + "\n"
 
 
@@ -330,6 +346,7 @@ def main() -> None:
     for case in cases:
         found.append((case, measure(case, arguments.logs)))
         sys.stderr.write(f"{case.name}: {found[-1][1]}\n")
+
     text = report(found, arguments.scale)
     sys.stdout.write(text)
     if arguments.write:

@@ -20,7 +20,9 @@ from common.learning.config import ModelConfig, Precision
 
 VARIABLE = "FEDFORGET_WIRE_BENCH"
 """Path of the case's JSON, for the ServerApp and the ClientApps."""
-SITES, ROUNDS, LAYERS = 4, 2, 12
+SITES = 4
+ROUNDS = 2
+LAYERS = 12
 
 
 class Case(BaseModel):
@@ -61,16 +63,20 @@ def shapes(scale: float) -> dict[str, tuple[int, ...]]:
         f"{text}.embeddings.word_embeddings.weight": (30522, 768),
         f"{text}.embeddings.position_embeddings.weight": (512, 768),
     }
+
     for layer in range(LAYERS):
         name = f"{text}.encoder.layer.{layer}"
         for part in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
             found[f"{name}.{part}.weight"] = (768, 768)
             found[f"{name}.{part}.bias"] = (768,)
+
         found[f"{name}.intermediate.dense.weight"] = (3072, 768)
         found[f"{name}.intermediate.dense.bias"] = (3072,)
         found[f"{name}.output.dense.weight"] = (768, 3072)
         found[f"{name}.output.dense.bias"] = (768,)
+
     found["image_encoder.stages.weight"] = (1200, 1000)
+
     return {name: (max(1, round(first * scale)), *rest) for name, (first, *rest) in found.items()}
 
 

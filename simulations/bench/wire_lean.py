@@ -18,7 +18,8 @@ from server.rounds.federation import Federation
 from server.rounds.training import average_round
 from simulations.bench.wire_case import ROUNDS, SITES, case, finish, initial, note, seed_of, shapes, trained
 
-server, client = ServerApp(), ClientApp()
+server = ServerApp()
+client = ClientApp()
 
 
 @client.train()
@@ -30,6 +31,7 @@ def train(message: Message, context: Context) -> Message:
     received = bases.receive(message.content)
     after = trained(received.state, seed_of(context.node_id), frozen_names(received.state, now.model))
     reply = TrainReply(site=str(context.node_id), loss=float(request.round), cost=0.0, seconds=0.0)
+
     return Message(bases.answer(reply, received, after), reply_to=message)
 
 
@@ -43,10 +45,12 @@ def main(grid: Grid, _context: Context) -> None:
     downlink = Downlink(now.precision, frozen_names(shapes(now.scale), now.model))
     federation = Federation(grid, sites, poll=1.0, downlink=downlink)
     state = federation.downlink.start(initial(now.scale))
+
     for number in range(ROUNDS):
         state, record = average_round(
             federation, TRAIN, state, dict.fromkeys(sites, 1 / SITES), TrainConfig(), epochs=1, number=number, seed=0
         )
         if record.missing:
             raise UnavailableError("a site did not answer: the figures would flatter")
+
     finish(state)

@@ -36,15 +36,21 @@ def config_of(precision: Precision) -> SimulationConfig:
 def _pairs(exact: list[Result], short: list[Result], model: ModelName) -> dict[str, list[float]]:
     """Differences short - exact by figure, one value a seed."""
     found: dict[str, list[float]] = {}
+
     for left, right in zip(exact, short, strict=True):
-        old, new = left.models[model], right.models[model]
+        old = left.models[model]
+        new = right.models[model]
+
         for branch in BRANCHES:
-            then, now = old.branches[branch].groups["test"].auc, new.branches[branch].groups["test"].auc
+            then = old.branches[branch].groups["test"].auc
+            now = new.branches[branch].groups["test"].auc
             if then is not None and now is not None:
                 found.setdefault(f"{branch}: test AUC", []).append(now - then)
-            then, now = old.mia[branch].auc, new.mia[branch].auc
+            then = old.mia[branch].auc
+            now = new.mia[branch].auc
             if then is not None and now is not None:
                 found.setdefault(f"{branch}: loss AUC (MIA)", []).append(now - then)
+
     return found
 
 
@@ -52,11 +58,13 @@ def table(results: dict[Precision, list[Result]]) -> str:
     """Mean differences to fp32 and their 95 % intervals by Student's t over seeds."""
     models: tuple[ModelName, ...] = ("original", "unlearned")
     lines = ["| figure | model | fp16 - fp32 [95 %] | bf16 - fp32 [95 %] |", "|---|---|---|---|"]
+
     for model in models:
         pairs = {precision: _pairs(results["fp32"], results[precision], model) for precision in SHORT}
         for name in sorted(pairs["fp16"]):
             cells = [_cell(pairs[precision][name]) for precision in SHORT]
             lines.append(f"| {name} | {model} | {' | '.join(cells)} |")
+
     return "\n".join(lines) + "\n"
 
 

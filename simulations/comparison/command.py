@@ -68,6 +68,7 @@ def run_compare(
         say("the budget is spent; the same command goes on")
         if not any((out / "cells").glob("*/*/*/result.json")):
             return {"finished": False, "models": 0}
+
     return _drawn(out, request.command, finished, say)
 
 

@@ -69,6 +69,7 @@ def run_job(config: ComparisonConfig, out: Path, until: float, job: Job) -> None
         FedForgetError: as the job says.
     """
     jobs = Jobs(config, out, until)
+
     if job.kind == "original":
         jobs.original(job.seed)
     elif job.kind == "tune":
@@ -115,10 +116,12 @@ class Jobs:
         tuning = self.config.tuning
         world = open_world(self.config.run, tuning.seed, self._world_folder(tuning.seed))
         folder = self.out / "work" / f"tuning-{method}"
-        settings, draws = settings_to_try(tuning, method), list[_Draw]()
+        settings = settings_to_try(tuning, method)
+        draws = list[_Draw]()
         for number in range(tuning.draws):
             draws.append(self._draw(world, folder / f"draw-{number}", method, settings, number))
             settings = settings[: len(draws[0].scores)]
+
         trials = tuple(
             Trial(
                 setting=setting,
@@ -130,6 +133,7 @@ class Jobs:
         tuned = Tuned(method=method, allowed=sum(draw.allowed for draw in draws), trials=trials, digest=digest)
         write_text(file, tuned.model_dump_json(indent=2) + "\n")
         shutil.rmtree(folder)
+
         return tuned
 
     def cells(self, seed: int, size: float) -> tuple[Cell, ...]:
@@ -148,6 +152,7 @@ class Jobs:
         world, forget = self._forgetting(world, size)
         forgetting_copy(world, folder, forget)
         in_federation(world, folder / "sites", lambda fed: self._cells(world, fed, folder, forget, wanted))
+
         return tuple(wanted)
 
     def measure(self, seed: int) -> tuple[float, float]:
@@ -175,6 +180,7 @@ class Jobs:
             seconds.append(time.monotonic() - begin)
 
         in_federation(world, folder / "sites", main)
+
         return seconds[0], seconds[1]
 
     def path(self, cell: Cell) -> Path:
@@ -189,15 +195,18 @@ class Jobs:
 
     def _draw(self, world: World, folder: Path, method: str, settings: Sequence[Setting], number: int) -> _Draw:
         """Try settings on one forget set of the tuning federation until its part of the budget is spent; judge them."""
-        tuning, seed = self.config.tuning, world.experiment.seed
+        tuning = self.config.tuning
+        seed = world.experiment.seed
         forget = world.forget_sets((tuning.size,), draw=number)[tuning.size]
-        found, states = _Draw(), list[State]()
+        found = _Draw()
+        states = list[State]()
 
         def unlearn(federation: Federation) -> None:
             original, cost = self._original(world, federation)
             found.allowed = tuning.budget * cost.forward_units / tuning.draws
             collected = collect(federation)
             past = Past(world.card, world.initial(), original.rounds)
+
             for at, setting in enumerate(settings):
                 if at and sum(found.units) >= found.allowed and not number:
                     return
@@ -224,6 +233,7 @@ class Jobs:
         in_federation(world, folder / "sites", unlearn)
         forgetting_copy(world, folder / "judges", forget, judges)
         in_federation(world, folder / "judges" / "sites", judge)
+
         return found
 
     def _cells(
@@ -246,23 +256,33 @@ class Jobs:
             folder=folder / "references",
             on_round=lambda *_: self._in_time(),
         )
-        decision, seed = world.experiment.decision, world.experiment.seed
+        decision = world.experiment.decision
+        seed = world.experiment.seed
         before = audit(federation, original.state, decision, seed)
         gold = _scores(world, folder, retrained.state)
         past = Past(world.card, world.initial(), original.rounds)
+
         for cell in wanted:
             self._in_time()
             begin = time.monotonic()
+
             if cell.method == ORIGINAL:
-                state, figures, cost, experiment = original.state, before, original_cost, world.experiment
+                state = original.state
+                figures = before
+                cost = original_cost
+                experiment = world.experiment
             elif cell.method == RETRAINED:
-                state, cost, experiment = retrained.state, retrained_cost, world.experiment
+                state = retrained.state
+                cost = retrained_cost
+                experiment = world.experiment
                 figures = audit(federation, state, decision, seed)
             else:
                 experiment = self._experiment(
                     world, cell.method, cell.aggregation, self._chosen(cell.method), self._of_variant(cell)
                 )
-                state, cost = original.state, Meter()
+                state = original.state
+                cost = Meter()
+
                 for turn in range(self._turns(cell)):
                     done = run_campaign(
                         federation,
@@ -273,9 +293,11 @@ class Jobs:
                         on_round=lambda _: None,
                         past=past,
                     )
-                    state, figures = done.state, done.figures
+                    state = done.state
+                    figures = done.figures
                     cost.add(done.unlearn_cost)
                     cost.add(done.retain_cost)
+
             verdict = decide(before, figures, decision)
             distance = _distance(_scores(world, folder, state), gold)
             result = CellResult(
@@ -307,6 +329,7 @@ class Jobs:
         if aggregation == "replace" and len(world.forget_sites) > 1:
             aggregation = "relay"
         campaign = chosen.campaign.model_copy(update={"aggregation": aggregation})
+
         return world.experiment.model_copy(update={"unlearn": chosen.unlearn, "campaign": campaign})
 
     def _chosen(self, method: str) -> Setting:
@@ -334,6 +357,7 @@ class Jobs:
             return world, world.forget_sets(self.config.sizes)[size]
         file = self.config.forget_lists[self.config.sizes.index(size)]
         forget = listed_patients(Path(file), world.parts()[0])
+
         return world.forgetting_at(tuple(forget)), forget
 
     def _made(self, seed: int) -> World:
@@ -343,6 +367,7 @@ class Jobs:
         if self.config.run.manifest:
             among = partial(tuned_on if tunes else compared, parts=self.config.tuning.parts, kept=listed)
         trained = frozenset() if tunes else listed
+
         return make_world(self.config.run, seed, self._world_folder(seed), among, lambda *_: None, trained)
 
     def _world_folder(self, seed: int) -> Path:

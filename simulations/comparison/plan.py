@@ -11,7 +11,8 @@ from common.learning.data.splits import Groups, choose_forget, partition
 from common.learning.records import Cohort, Split, Subset
 from simulations.comparison.settings import ComparisonConfig
 
-ORIGINAL, RETRAINED = "original", "retrained"
+ORIGINAL = "original"
+RETRAINED = "retrained"
 BASELINES = (ORIGINAL, RETRAINED)
 _CARVED_BY = 0
 """Seed of who is set aside for tuning: no setting, so that no choice of seeds mixes the two."""
@@ -47,10 +48,12 @@ def cells(config: ComparisonConfig, size: float, seed: int) -> tuple[Cell, ...]:
     for method in config.methods:
         crossed = config.aggregations if method.startswith("forget_mi") else config.aggregations[:1]
         found += [Cell(method=method, aggregation=how, size=size, seed=seed) for how in crossed]
+
     found += [
         Cell(method=variant.method, aggregation=config.aggregations[0], size=size, seed=seed, variant=name)
         for name, variant in config.variants.items()
     ]
+
     return tuple(found)
 
 
@@ -85,21 +88,26 @@ def forget_sets(
     trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
     found: ForgetSets = {}
     taken: frozenset[str] = frozenset()
+
     for size in sorted(sizes):
         if len(sizes) > 1 and size == max(sizes):
             taken = frozenset()
         total = round(size * trained)
         counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
+
         if not min(counts):
             raise CohortError(
                 f"{size_name(size)} % of {trained} training patients cannot revoke at {len(sites)} sites",
                 remedy="more patients, or larger sizes",
             )
+
         found[size] = {}
         for name, count in zip(sites, counts, strict=True):
             left = cohorts[name].where(lambda study: study.patient not in taken)  # noqa: B023 - called at once
             found[size][name] = choose_forget(left, splits[name], count, seed)
+
         taken |= {patient for patients in found[size].values() for patient in patients}
+
     return found
 
 

@@ -51,6 +51,8 @@ class Projection:
     @property
     def total(self) -> float:
         """Of all."""
-        seeds, methods = self.config.seeds, len(self.config.methods)
+        seeds = self.config.seeds
+        methods = len(self.config.methods)
         groups = sum(self.group(size) for size in self.config.sizes)
+
         return (1 + seeds) * self.training + methods * self.tuning + seeds * groups

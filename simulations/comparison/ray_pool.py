@@ -33,10 +33,12 @@ class RayPool(Executor):
         # Without it Ray warns of what a later version will do by itself.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UnavailableError(f"no Ray at {address}: {str(error).splitlines()[0]}") from None
+
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # as Ray has it
         gpus = 1 if resources.get("GPU", 0) >= 1 else 0
         # Sums over several threads would give other bits.
@@ -57,6 +59,7 @@ class RayPool(Executor):
                 future.set_exception(_cause(error))
 
         self._task.remote(Path.cwd(), work, arguments, named).future().add_done_callback(hand_over)
+
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - of the interface
@@ -81,6 +84,7 @@ def _cause(error: BaseException) -> BaseException:
 def ray_pool(address: str) -> Iterator[RayPool]:
     """A pool that leaves Ray at the end, whatever happened."""
     pool = RayPool(address)
+
     try:
         yield pool
     finally:

@@ -21,7 +21,8 @@ from simulations.comparison.projection import Measured, Projection
 from simulations.comparison.settings import ComparisonConfig
 from simulations.run.prepare import require_writable
 
-SETTINGS_FILE, MEASURED_FILE = "settings.json", "measured.json"
+SETTINGS_FILE = "settings.json"
+MEASURED_FILE = "measured.json"
 _LOOK = 2.0
 """Seconds between two looks at what is finished, for the bar."""
 
@@ -53,15 +54,18 @@ def prepare_folder(config: ComparisonConfig, out: Path) -> None:
     """
     require_writable(out)
     file = out / SETTINGS_FILE
+
     if file.exists():
         # Read with the defaults of today: a setting that came later is no change.
         known = parse(ComparisonConfig, json.loads(file.read_text(encoding="utf-8")), str(file))
         names = ("run", "sizes", "forget_lists", "tuning")
         changed = [name for name in names if getattr(known, name) != getattr(config, name)]
+
         if changed:
             raise OutputError(
                 f"holds a comparison with another {changed[0]}", where=str(out), remedy="choose another --out"
             )
+
     write_text(file, config.model_dump_json(indent=2) + "\n")
 
 
@@ -75,6 +79,7 @@ def project(config: ComparisonConfig, out: Path) -> Projection:
     if not file.exists():
         of_round, of_cell = Jobs(config, out).measure(0)
         write_text(file, Measured(round=of_round, cell=of_cell).model_dump_json() + "\n")
+
     return Projection(config, Measured.model_validate_json(file.read_bytes()))
 
 
@@ -82,6 +87,7 @@ def phases(config: ComparisonConfig, projection: Projection, share: tuple[int, i
     """Jobs that may run at the same time, phase after phase."""
     first, of = share
     seeds = range(first, config.seeds, of)
+
     return [
         [Job("original", seed=seed, weight=projection.training) for seed in (config.tuning.seed, *seeds)],
         [Job("tune", method=method, weight=projection.tuning) for method in config.methods],
@@ -98,6 +104,7 @@ def run_comparison(config: ComparisonConfig, out: Path, order: Order, on_progres
     plan = phases(config, project(config, out), order.share)
     total = sum(job.weight for jobs in plan for job in jobs)
     before = 0.0
+
     with _executor(order) as pool:
         for jobs in plan:
             waiting = {pool.submit(run_job, config, out, order.until, job): job for job in jobs}
@@ -106,9 +113,12 @@ def run_comparison(config: ComparisonConfig, out: Path, order: Order, on_progres
                     if not _finished(future):
                         pool.shutdown(cancel_futures=True)
                         return False
+
                     before += waiting.pop(future).weight
+
                 running = sum(_share_done(config, out, job) * job.weight for job in waiting.values())
                 on_progress("compare", round(before + running), round(total))
+
     return True
 
 
@@ -125,6 +135,7 @@ def _finished(future: Future[None]) -> bool:
         future.result()
     except OutOfTimeError:
         return False
+
     return True
 
 
@@ -146,6 +157,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     before = os.environ.get("OMP_NUM_THREADS")
     # Read when a process imports torch; sums over several threads would give other bits.
     os.environ["OMP_NUM_THREADS"] = "1"
+
     try:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             yield pool
@@ -163,6 +175,7 @@ def projected_text(projection: Projection, jobs: int, sizes: Sequence[float], co
     hours = projection.total / jobs / 3600
     shown = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
     named = ", ".join(size_name(size) for size in sizes)
+
     return (
         f"projected: at most {shown} in {jobs} process{'es' if jobs > 1 else ''} for {count} models at {named} % "
         f"forgotten (a round takes {projection.measured.round:.1f} s, a cell {projection.measured.cell:.1f} s)"

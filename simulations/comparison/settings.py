@@ -95,6 +95,7 @@ class ComparisonConfig(Settings):
         for values, name in ((self.methods, "methods"), (self.aggregations, "aggregations"), (self.sizes, "sizes")):
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names one twice")
+
         if not all(0 < size < 1 for size in self.sizes):
             raise ValueError("sizes are shares between 0 and 1")
         if self.forget_lists and (len(self.forget_lists) != len(self.sizes) or not self.run.manifest):

@@ -51,6 +51,7 @@ def settings_to_try(config: TuningConfig, method: str) -> list[Setting]:
     preset = dict.fromkeys(factors, 1.0)
     others = [setting for setting in every if setting != preset]
     order = np.random.default_rng([config.seed, 5]).permutation(len(others))
+
     return [preset, *(others[at] for at in order)][: config.trials]
 
 
@@ -61,6 +62,7 @@ def with_setting(experiment: ExperimentConfig, setting: Mapping[str, float]) -> 
         ConfigError: there is no such setting, or it may not have that value.
     """
     values = experiment.model_dump(mode="json")
+
     for path, factor in setting.items():
         *parents, last = path.split(".")
         node = values
@@ -69,6 +71,7 @@ def with_setting(experiment: ExperimentConfig, setting: Mapping[str, float]) -> 
         before = node.get(last, 1.0)
         whole = isinstance(before, int) and not isinstance(before, bool)
         node[last] = max(1, round(before * factor)) if whole else before * factor
+
     return parse(ExperimentConfig, values, "tuning.factors")
 
 
@@ -92,4 +95,5 @@ def tuning_score(after: SelectionFigures, before: SelectionFigures) -> float:
     gaps = [abs(found.auc - 0.5) for found in after.membership.values() if found.auc is not None]
     was, now = (macro_auc(found.validation["fused"]) for found in (before, after))
     lost = max(0.0, was - now) if was is not None and now is not None else 0.0
+
     return (sum(gaps) / len(gaps) if gaps else 0.5) + lost

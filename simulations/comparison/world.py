@@ -86,6 +86,7 @@ class World:
             folder=folder,
             on_round=on_round,
         )
+
         return done, federation.meter
 
 
@@ -106,6 +107,7 @@ def make_world(
     # Who forgets is chosen by size, later; what `prepare` asks for must only be possible.
     wanted = config.model_copy(update={"experiment": own, "forget": max(1, len(config.forget_sites))})
     prepared = prepare(wanted, folder, on_image, among, trained)
+
     return World(folder, wanted, prepared.card, prepared.sites)
 
 
@@ -114,6 +116,7 @@ def open_world(config: SimulationConfig, seed: int, folder: Path) -> World:
     own = config.experiment.model_copy(update={"seed": seed})
     sites = tuple(sorted(path.parent.name for path in (folder / "sites").glob("*/site.json")))
     card = read_site(folder / "sites" / sites[0]).card
+
     return World(folder, config.model_copy(update={"experiment": own}), card, sites)
 
 
@@ -136,6 +139,7 @@ def forgetting_copy(
         )  # fmt: skip
         if forget.get(name):
             Site(folder / "sites" / name).revoke(forget[name])
+
     write_text(marker, json.dumps({name: len(patients) for name, patients in forget.items()}))
 
 

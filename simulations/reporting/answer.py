@@ -30,6 +30,7 @@ def headline(result: Result) -> str:
             f"Yes, by overdoing it. On the {_listed(overdone)} branch it does worse on them than on patients it has "
             "never seen, and that gives them away too."
         )
+
     return "The unlearned model was turned down, for the reasons below."
 
 
@@ -38,6 +39,7 @@ def explanation(result: Result) -> str:
     forgotten = {site: counts["forget"] for site, counts in result.data.items() if counts.get("forget")}
     patients = sum(forgotten.values())
     who = f"{patients} {'patient' if patients == 1 else 'patients'} at {_listed(list(forgotten)) or 'no hospital'}"
+
     return (
         f"{who} withdrew consent. The unlearned model was audited against held-out patients of the same hospitals. "
         f"The rule was set beforehand: on every branch, the 90\u00a0% interval of the attack’s AUC must lie within "
@@ -47,7 +49,8 @@ def explanation(result: Result) -> str:
 
 def cost_sentence(result: Result) -> str:
     """What forgetting cost, as a share of training again."""
-    share, name = ratio(result), yardstick(result)[0].lower()
+    share = ratio(result)
+    name = yardstick(result)[0].lower()
     if share is None:
         return "The run recorded no cost to compare with."
     return f"Forgetting took {percent(share)} of the work of {name}."
@@ -88,12 +91,14 @@ def limits(result: Result) -> list[str]:
         "Forgetting changes this model. Copies of earlier versions that were passed on still remember.",
         "Test figures compare models with each other. They say nothing about fitness for use with patients.",
     ]
+
     if "retrained" not in result.models:
         said.insert(
             1,
             "Retraining was left out of this run, so the gold standard that the unlearned model should come "
             "near is missing; only never-seen patients serve as the aim.",
         )
+
     return said
 
 

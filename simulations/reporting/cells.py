@@ -40,6 +40,7 @@ def size(value: float) -> str:
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= scale:
             return f"{value / scale:.1f} {unit}"
+
     return f"{value:.0f} B"
 
 
@@ -104,11 +105,13 @@ class Lookup:
     def value(self, *path: str | int) -> float | None:
         """The number at `path`, or None where it is null or was not computed."""
         node: Any = self._values
+
         for part in path:
             try:
                 node = node[part]
             except (KeyError, IndexError, TypeError):
                 return None
+
         return node if isinstance(node, int | float) else None
 
     def cell(self, *path: str | int, form: Callable[[float], str] = score) -> Cell:
@@ -118,7 +121,8 @@ class Lookup:
 
     def interval(self, *path: str | int) -> Cell:
         """The pair at `path` as `0.41 to 0.57`."""
-        low, high = self._shown((*path, 0), score), self._shown((*path, 1), score)
+        low = self._shown((*path, 0), score)
+        high = self._shown((*path, 1), score)
         return Cell((low, " to ", high)) if low and high else self.dash(path)
 
     def with_interval(self, *path: str | int, interval: str) -> Cell:
@@ -147,6 +151,7 @@ class Lookup:
         for tail in _holders(path[2:]):
             if tail in known:
                 return known[tail]
+
         return "not computed in this run; no reason was recorded"
 
     def _shown(self, path: Path, form: Callable[[float], str]) -> Shown | None:
@@ -160,6 +165,7 @@ def _holders(tail: Path) -> Iterator[str]:
         tail = ("mia", *tail[2:])
     elif tail[0] in GROUPS:
         tail = ("branches", "fused", *tail)
+
     tail = tuple(part for part in tail if part != "groups")
     if tail[-1] in ("ci90", "ci95"):
         tail = (*tail[:-1], "auc")

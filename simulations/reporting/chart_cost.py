@@ -36,11 +36,15 @@ def ratio(result: Result) -> float | None:
 def draw_cost(result: Result) -> Figure:
     """A panel for work, time and traffic: forgetting (unlearning and retention, stacked) above the yardstick."""
     name, against = yardstick(result)
-    unlearn, retain = result.cost.get("unlearn", Cost()), result.cost.get("retain", Cost())
+    unlearn = result.cost.get("unlearn", Cost())
+    retain = result.cost.get("retain", Cost())
     figure = Figure(figsize=(8.6, 2.3), layout="constrained")
     grid = figure.subplots(1, 3, sharey=True)
+
     for axes, (title, unit, form, of) in zip(grid, _MEASURES, strict=True):
-        first, second, other = of(unlearn), of(retain), of(against)
+        first = of(unlearn)
+        second = of(retain)
+        other = of(against)
         axes.barh(0, first, color=LIGHT["unlearned"], height=0.52)
         axes.barh(0, second, left=first, color=LIGHT["retain"], height=0.52, hatch="////", edgecolor=LIGHT["page"])
         axes.barh(1, other, color=LIGHT["retrained"], height=0.52)
@@ -55,10 +59,12 @@ def draw_cost(result: Result) -> Figure:
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", labelcolor=LIGHT["ink"])
         name_axes(axes, title, unit)
+
     handles = [
         Patch(facecolor=LIGHT["unlearned"], label="unlearning"),
         Patch(facecolor=LIGHT["retain"], hatch="////", edgecolor=LIGHT["page"], label="retention rounds"),
         Patch(facecolor=LIGHT["retrained"], label=name.lower()),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
+
     return figure

@@ -39,21 +39,26 @@ def draw_history(result: Result) -> Figure:
     grid = figure.subplots(
         3, len(phases), sharex="col", sharey="row", squeeze=False, gridspec_kw={"width_ratios": widths}
     )
+
     for column, phase in enumerate(phases):
         records = [r for r in result.history if r.phase == phase]
         for row, title in enumerate(("cross-entropy", "validation AUC", "forget vs never-seen")):
             axes = grid[row][column]
             _panel(axes, records, row, margin(result))
+
             if longest[phase] == 1:
                 axes.set_xticks([records[0].round])
             else:
                 axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
             name_axes(axes, f"{_PHASES[phase]}: {title}" if column == 0 else _PHASES[phase], "")
             axes.set_xlabel("round" if row == 2 else "")
+
     for row, label in enumerate(("nats (lower is better)", "AUC (higher is better)", "loss AUC (.5 is the aim)")):
         grid[row][0].set_ylabel(label)
     shown = [name for name in MODELS if any(r.model == name for r in result.history)]
     figure.legend(handles=_legend(shown, margin(result)), loc="outside lower center", ncols=6)
+
     return figure
 
 

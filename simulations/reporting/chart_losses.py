@@ -30,6 +30,7 @@ def draw_losses(result: Result) -> Figure:
     stages = [name for name in _STAGES if name in result.models]
     figure = Figure(figsize=(8.6, 6.4), layout="constrained")
     grid = figure.subplots(len(BRANCHES), len(stages), sharex="row", sharey="row", squeeze=False)
+
     for row, branch in enumerate(BRANCHES):
         complete = True
         for column, name in enumerate(stages):
@@ -42,13 +43,16 @@ def draw_losses(result: Result) -> Figure:
                 "loss per patient (nats)" if row == 2 else "",
                 "share per decade" if column == 0 else "",
             )
+
         top = grid[row][0].get_ylim()[1]
         grid[row][0].set_ylim(0, top if complete else 1.35 * top)
+
     handles = [
         Line2D([], [], color=LIGHT[g], linestyle=_LINES[g], label=f"{GROUPS[g].lower()} patients")
         for g in reversed(_LINES)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=3)
+
     return figure
 
 
@@ -57,27 +61,33 @@ def draw_roc(result: Result) -> Figure:
     figure = Figure(figsize=(8.6, 3.5), layout="constrained")
     grid = figure.subplots(1, len(BRANCHES), sharey=True)
     names = models_of(result)
+
     for axes, branch in zip(grid, BRANCHES, strict=True):
         axes.plot([0, 1], [0, 1], color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)))
         absent = []
+
         for name in names:
             histograms = result.models[name].loss_histograms.get(branch, {})
             curve = binned_roc(histograms.get("forget"), histograms.get("never_seen"))
+
             if curve is None:
                 absent.append(MODELS[name].lower())
             else:
                 fpr, tpr = curve
                 axes.plot(fpr, tpr, color=LIGHT[name], marker=MARKERS[name], markersize=3.5, linewidth=1.4)
+
         if absent:
             _say(axes, "too few patients for a curve:\n" + ",\n".join(absent), y=0.06)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
         axes.set_aspect("equal")
         name_axes(axes, f"{BRANCHES[branch]} (binned)", "never-seen taken for members (share)")
+
     grid[0].set_ylabel("forget patients found (share)")
     handles = [Line2D([], [], color=LIGHT[n], marker=MARKERS[n], markersize=5, label=MODELS[n]) for n in names]
     handles.append(Line2D([], [], color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)), label="cannot tell (.5)"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
+
     return figure
 
 
@@ -89,6 +99,7 @@ def _densities(axes: Axes, result: Result, name: ModelName, branch: Branch) -> b
             if group == "forget":
                 axes.stairs(heights, edges, fill=True, color=LIGHT[group], alpha=0.22, linewidth=0)
             axes.stairs(heights, edges, color=LIGHT[group], linestyle=line, linewidth=1.5)
+
     absent = [GROUPS[g].lower() for g in _LINES if g not in histograms or len(histograms[g].counts) < 2]
     if absent:
         _say(axes, "too few patients for bins:\n" + ", ".join(absent))
@@ -97,6 +108,7 @@ def _densities(axes: Axes, result: Result, name: ModelName, branch: Branch) -> b
     axes.xaxis.set_major_locator(FixedLocator([0.01, 0.1, 1, 10]))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
+
     return not absent
 
 

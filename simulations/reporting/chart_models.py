@@ -50,6 +50,7 @@ def draw_models(result: Result) -> Figure:
         ),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.6)
+
     return figure
 
 
@@ -70,18 +71,22 @@ def _membership(axes: Axes, result: Result, names: Sequence[ModelName], branch: 
     axes.axvspan(0.5 - half, 0.5 + half, color=LIGHT["band"], linewidth=0)
     axes.axvline(0.5, color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)))
     lowest = 0.3
+
     for row, name in enumerate(names):
         mia = result.models[name].mia.get(branch)
         if mia is None or mia.auc is None:
             axes.text(0.5, row, "not available", ha="center", va="center", fontsize=7.5, color=LIGHT["quiet"])
             continue
+
         for interval, width in ((mia.ci95, 1.2), (mia.ci90, 4)):
             if interval:
                 axes.plot(interval, [row, row], color=LIGHT[name], linewidth=width, solid_capstyle="butt")
                 lowest = min(lowest, interval[0])
+
         axes.plot(mia.auc, row, MARKERS[name], color=LIGHT[name], markersize=6.5, markeredgecolor=LIGHT["page"])
         _print_value(axes, row, mia.auc)
         lowest = min(lowest, mia.auc)
+
     axes.set_xlim(0.0 if lowest < 0.25 else 0.2, 1.0)
     _rows(axes, names)
     name_axes(axes, f"MIA AUC, {BRANCHES[branch].lower()}", "← over-forgot    (aim .5)    remembers →")
@@ -92,20 +97,24 @@ def _utility(
 ) -> None:
     values = [getattr(getattr(result.models[name], group), field) for name in names]
     unseen = [result.models[name].never_seen.ce_mean if group == "forget" else None for name in names]
+
     for row, (name, value, aim) in enumerate(zip(names, values, unseen, strict=True)):
         if aim is not None:
             axes.plot(aim, row, "o", color="none", markeredgecolor=LIGHT["quiet"], markersize=6.5)
         if value is None:
             axes.text(0.0, row, "not available", va="center", fontsize=7.5, color=LIGHT["quiet"])
             continue
+
         start = 0.0 if field != "auc" else 0.5
         axes.plot([start, value], [row, row], color=LIGHT[name], linewidth=1.2)
         axes.plot(value, row, MARKERS[name], color=LIGHT[name], markersize=6.5, markeredgecolor=LIGHT["page"])
         _print_value(axes, row, value)
+
     known = [v for v in (*values, *unseen) if v is not None]
     if field == "auc":
         axes.set_xlim(min([0.5, *(v - 0.05 for v in known)]), 1.0)
     else:
         axes.set_xlim(0.0, 1.15 * max(known, default=1.0))
+
     _rows(axes, names)
     name_axes(axes, title, unit)

@@ -24,6 +24,7 @@ def log_density(histogram: Histogram) -> tuple[Floats, Floats]:
     widths = np.diff(np.log10(edges))
     shown = widths > 0
     heights = counts[shown] / (max(counts.sum(), 1.0) * widths[shown])
+
     return np.concatenate([edges[:-1][shown], edges[-1:]]), np.asarray(heights)
 
 
@@ -40,6 +41,7 @@ def binned_roc(forget: Histogram | None, never_seen: Histogram | None) -> tuple[
         return None
     tpr = _share_below(forget, shared)
     fpr = _share_below(never_seen, shared)
+
     return np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], tpr, [1.0]])
 
 

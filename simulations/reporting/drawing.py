@@ -77,6 +77,7 @@ def to_svg(figure: Figure, label: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {box[0] if box else ""} role="img" aria-label="{_quoted(label)}">'
     )
     text = re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
+
     return text.replace("xlink:href", "href")
 
 

@@ -99,10 +99,12 @@ def _charts(result: Result) -> dict[str, Markup]:
         ),
     }
     charts = {}
+
     for name, (present, draw, label) in wanted.items():
         if present:
             with style(salt=name):
                 charts[name] = Markup(to_svg(draw(result), label))  # noqa: S704  # drawn by us, texts escaped by matplotlib
+
     return charts
 
 
@@ -112,6 +114,7 @@ def _models_label(result: Result) -> str:
         mia = {b: m.auc for b, m in result.models[name].mia.items() if m.auc is not None}
         values = ", ".join(f"{BRANCHES[b].lower()} {auc:.2f}" for b, auc in mia.items())
         said.append(f"{MODELS[name]}: {values or 'not available'}.")
+
     return "Membership inference AUC by model and branch, with intervals. " + " ".join(said)
 
 

@@ -30,6 +30,7 @@ def load_result(folder: Path) -> Result:
         ResultError: the file is missing, is not JSON, or does not follow the schema of this version.
     """
     file = folder / RESULT_FILE
+
     try:
         values = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (FileNotFoundError, NotADirectoryError):
@@ -44,6 +45,7 @@ def load_result(folder: Path) -> Result:
         raise ResultError(
             f"{err} is not a figure of JSON", where=str(file), remedy="a missing figure is null with a reason"
         ) from None
+
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != _VERSION:
         raise ResultError(
@@ -51,6 +53,7 @@ def load_result(folder: Path) -> Result:
             where=str(file),
             remedy="use the version of fedforget that wrote it, or run again",
         )
+
     try:
         return Result.model_validate(values)
     except ValidationError as err:

@@ -72,6 +72,7 @@ def overview(lookup: Lookup) -> Table:
         _row(lookup, "Test cross-entropy (nats)", "lower is better", "test", "ce_mean"),
         _row(lookup, "Test F1, macro", "higher is better", "test", "f1"),
     ]
+
     if any(model.distance_to_retrained is not None for model in lookup.result.models.values()):
         worth.append(
             _row(
@@ -81,6 +82,7 @@ def overview(lookup: Lookup) -> Table:
                 "distance_to_retrained",
             )
         )
+
     return Table(
         "The models side by side. Each figure is read by its own direction, given under its name.",
         "Figure",
@@ -104,11 +106,13 @@ def branch_table(lookup: Lookup, branch: Branch) -> Table:
         *(_row(lookup, name, hint, "mia", branch, key) for key, name, hint in _MIA[1:]),
     ]
     sections = [Section("Membership inference, forget against never seen", tuple(mia))]
+
     for group, label in GROUPS.items():
         base = ("branches", branch, "groups", group)
         rows = [_row(lookup, name, "", *base, key) for key, name in _UTILITY]
         rows.append(_row(lookup, "Patients", "", *base, "patients", form=count))
         sections.append(Section(f"{label} patients", tuple(rows), _GROUP_HINTS[group]))
+
     return Table(f"{BRANCHES[branch]} branch", "Figure", _heads(lookup.result), tuple(sections))
 
 
@@ -131,6 +135,7 @@ def baseline_table(lookup: Lookup) -> Table | None:
             "This model, before anybody was forgotten", "federated", (_original_auc(lookup), Cell((DASH,))), strong=True
         )
     )
+
     return Table(
         "Test AUC of simple classifiers that were trained and tested on the same patients.",
         "Classifier",
@@ -149,6 +154,7 @@ def site_table(lookup: Lookup) -> Table | None:
     forgetting = sorted({site for model in models.values() for site in model.mia_by_site}, key=natural)
     tested = sorted({site for model in models.values() for site in model.test_auc_by_site}, key=natural)
     sections = []
+
     for site in forgetting:
         rows = [
             Row(
@@ -165,10 +171,12 @@ def site_table(lookup: Lookup) -> Table | None:
         rows.append(_row(lookup, "Test AUC here", "higher is better", "test_auc_by_site", site))
         rows.append(_row(lookup, "Cross-entropy on forget (nats)", "over all hospitals", "forget", "ce_mean"))
         sections.append(Section(f"{site}, where patients were forgotten", tuple(rows), _AUC_HINT))
+
     others = [site for site in tested if site not in forgetting]
     if others:
         rows = [_row(lookup, f"Test AUC, {site}", "", "test_auc_by_site", site) for site in others]
         sections.append(Section("The other hospitals", tuple(rows), "higher is better"))
+
     return Table("By hospital", "Figure", _heads(lookup.result), tuple(sections)) if sections else None
 
 
@@ -187,6 +195,7 @@ def data_table(lookup: Lookup) -> Table:
     sums = tuple(Cell((count(sum(counts.get(g, 0) for counts in data.values())),)) for g in groups)
     rows.append(Row("All hospitals", "", sums, strong=True))
     heads = tuple(g.replace("_", " ").replace("never seen", "never seen,") for g in groups)
+
     return Table(
         "Patients by hospital and group; no patient is in two groups.", "Hospital", heads, (Section("", tuple(rows)),)
     )
@@ -200,6 +209,7 @@ def cost_table(lookup: Lookup) -> Table:
         for phase, label in _PHASES.items()
         if phase in lookup.result.cost
     )
+
     return Table(
         "Cost of each phase. A forward of one study is 1 unit, a backward 2; bytes are seen from the hospitals.",
         "Phase",

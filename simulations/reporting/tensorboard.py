@@ -21,6 +21,7 @@ def write_tensorboard(result: Result, folder: Path) -> None:
         raise InputError(
             "TensorBoard is not installed", remedy="pip install 'fedforget[tensorboard]', or leave it out"
         ) from None
+
     for name in models_of(result):
         records = [record for record in result.history if record.model == name]
         with SummaryWriter(str(folder / name)) as writer:
@@ -34,6 +35,7 @@ def write_tensorboard(result: Result, folder: Path) -> None:
                 for tag, value in values.items():
                     if value is not None:
                         writer.add_scalar(tag, value, step)
+
             for tag, value in _final(result.models[name]).items():
                 if value is not None:
                     writer.add_scalar(tag, value, len(records))

@@ -36,6 +36,7 @@ def print_table(result: Result, console: Console) -> None:
             model.test.ce_mean,
         )
         table.add_row(MODELS[name], *attacks, *(_number(value) for value in rest))
+
     console.print(table)
     console.print(
         "MIA: AUC of the attack with its 90 % interval; .50 is the aim, above remembers, below over-forgot. "

@@ -25,6 +25,7 @@ def run_on(engine: EngineName, main: Callable[[Grid], None], *, sites_folder: Pa
     Whatever `main` raises is raised here.
     """
     os.environ[SITES_VARIABLE] = str(sites_folder.resolve())
+
     if engine == "inprocess":
         from client.app import app  # noqa: PLC0415 - torch and the site's code, only where it runs
 
@@ -32,7 +33,9 @@ def run_on(engine: EngineName, main: Callable[[Grid], None], *, sites_folder: Pa
         torch.set_num_threads(1)
         folders = sorted(path.parent for path in sites_folder.glob("*/site.json"))
         main(LocalGrid(app, {n + 1: {"site-dir": str(folders[n].resolve())} for n in range(sites)}))
+
         return
+
     _run_flower(main, sites)
 
 

@@ -77,6 +77,7 @@ class Experiment:
             sites_folder=self.prepared.folder / "sites",
             sites=len(self.prepared.sites),
         )
+
         return results[0].model_copy(update={"seconds": time.monotonic() - begin})
 
     def _main(self, grid: Grid) -> Result:
@@ -92,10 +93,12 @@ class Experiment:
         }
         outcomes: dict[ModelName, Outcome] = {}
         states: dict[ModelName, State] = {"original": original}
+
         if self.config.retrain:
             states["retrained"], outcomes["retrained"] = self._trained(
                 federation, "retrained", initial, experiment.train
             )
+
         references = self._references(federation, initial, original_outcome)
         outcomes["original"] = self._audited(federation, "original", original, original_outcome)
         if "retrained" in states:
@@ -109,6 +112,7 @@ class Experiment:
             experiment.seed,
             on_progress=lambda finished, total: self.on_progress("baselines", finished, total),
         )
+
         return self._result(data, states, outcomes, references).model_copy(update={"baselines": baselines})
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
@@ -152,6 +156,7 @@ class Experiment:
         if stored.exists():
             return Meter.of(Outcome.model_validate_json(stored.read_bytes()).costs["references"])
         write_text(stored, Outcome(costs={"references": asdict(federation.meter)}).model_dump_json())
+
         return federation.meter
 
     def _audited(self, federation: Federation, name: ModelName, state: State, outcome: Outcome) -> Outcome:
@@ -164,6 +169,7 @@ class Experiment:
         outcome = outcome.model_copy(update={"figures": figures})
         write_text(file, outcome.model_dump_json())
         self.on_progress(f"audit {name}", 1, 1)
+
         return outcome
 
     def _campaign(
@@ -180,6 +186,7 @@ class Experiment:
         if file.exists():
             state, _ = load_checkpoint(folder / "best", self.prepared.card)
             return state, Outcome.model_validate_json(file.read_bytes())
+
         steps = campaign.retention_rounds + 2
         seen = [0]
 
@@ -203,6 +210,7 @@ class Experiment:
             figures=done.figures,
         )
         write_text(file, outcome.model_dump_json())
+
         return done.state, outcome
 
     def _result(
@@ -215,7 +223,9 @@ class Experiment:
         before = _figures(outcomes["original"])
         distances = self._distances(states)
         history: list[RoundRecord] = []
-        models, decisions = {}, {}
+        models = {}
+        decisions = {}
+
         for name, state in states.items():
             figures = _figures(outcomes[name])
             digest = save_checkpoint(self.prepared.folder / "model" / name, state, self.prepared.card)
@@ -223,6 +233,7 @@ class Experiment:
             verdict = decide(before, figures, self.config.experiment.decision)
             decisions[name] = DecisionResult(outcome=verdict.outcome, reasons=list(verdict.reasons))
             history += [round_record(name, record) for record in outcomes[name].rounds]
+
         costs: dict[Phase, Cost] = {"train": Cost(**outcomes["original"].costs["train"])}  # type: ignore[arg-type]
         if "retrained" in outcomes:
             costs["retrain"] = Cost(**outcomes["retrained"].costs["train"])  # type: ignore[arg-type]
@@ -230,6 +241,7 @@ class Experiment:
         for part in parts:
             costs[part] = Cost(**outcomes["unlearned"].costs[part])  # type: ignore[arg-type]
         costs["references"] = Cost(**asdict(references))
+
         return Result(
             config=self.config.model_dump(mode="json"),
             seed=self.config.experiment.seed,
@@ -249,6 +261,7 @@ class Experiment:
         sites = [Site(self.prepared.site_folder(name)) for name in self.prepared.sites]
         gold = [site.scores(states["retrained"], Subset.TRAIN) for site in sites]
         result = {}
+
         for name, state in states.items():
             pairs = [
                 (found, aim)
@@ -257,6 +270,7 @@ class Experiment:
             ]
             studies = [len(aim) for _, aim in pairs]
             result[name] = float(np.average([logit_distance(a, b) for a, b in pairs], weights=studies))
+
         return result
 
     def _folder(self, name: str) -> Path:
@@ -274,6 +288,7 @@ class Experiment:
             folder = SiteFolder(self.prepared.site_folder(name))
             for path in (*folder.root.glob(f"{folder.simulated_ledger.name}*"), folder.tombstones):
                 path.unlink(missing_ok=True)
+
         open_site.cache_clear()
 
 

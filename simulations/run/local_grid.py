@@ -27,7 +27,9 @@ class BareGrid(Grid):
         self._nodes = tuple(nodes)
         self._run = Run.create_empty(run_id=1)
         # Message() asks this internal class for the ids that a runtime would have set.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+        TaskIdentity.task_id = 1
+        TaskIdentity.run_id = 1
+        TaskIdentity.node_id = 1
 
     def set_run(self, run: Run) -> None:
         """Keep the run."""
@@ -68,10 +70,12 @@ class LocalGrid(BareGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Handle each message at once and keep the reply."""
         ids = []
+
         for message in messages:
             identity = identify(message)
             self._done[identity] = self._handle(message)
             ids.append(identity)
+
         return ids
 
     def _handle(self, message: Message) -> Message:
@@ -79,6 +83,7 @@ class LocalGrid(BareGrid):
         content = RecordDict({key: type(record)(cast(Any, dict(record))) for key, record in message.content.items()})
         copy = Message.__new__(Message)
         copy.__dict__.update({**message.__dict__, "_content": content})
+
         try:
             return self._app(copy, self._contexts[message.metadata.dst_node_id])
         except Exception as error:  # noqa: BLE001 - the runtimes turn any exception into an error reply as well

@@ -19,7 +19,9 @@ from simulations.run.experiment import Experiment, OnProgress
 from simulations.run.prepare import Prepared, prepare, require_writable
 from simulations.run.settings import SimulationConfig
 
-CONFIG_FILE, RESULT_FILE, FORGET_FILE = "config.json", "result.json", "forget.json"
+CONFIG_FILE = "config.json"
+RESULT_FILE = "result.json"
+FORGET_FILE = "forget.json"
 
 
 def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progress: OnProgress) -> Result:
@@ -36,6 +38,7 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     result = Experiment(config, prepared, on_progress).run()
     write_text(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     write_report(result, out)
+
     return result
 
 
@@ -50,9 +53,11 @@ def prepare_for_flwr(config: SimulationConfig, out: Path, on_image: Callable[[in
     if len(prepared.forget) > 1 and experiment.campaign.aggregation == "replace":
         campaign = experiment.campaign.model_copy(update={"aggregation": "relay"})
         experiment = experiment.model_copy(update={"campaign": campaign})
+
     server = SimulatedServer(experiment=experiment, card=prepared.card, sites=len(prepared.sites))
     write_text(out / "server.json", server.model_dump_json(indent=2) + "\n")
     write_text(out / FORGET_FILE, json.dumps(prepared.forget))
+
     return prepared
 
 
@@ -77,7 +82,9 @@ def claim(config: SimulationConfig, out: Path, *, resume: bool) -> None:
     Raises:
         OutputError: with `resume`, it holds a run with other settings.
     """
-    file, text = out / CONFIG_FILE, config.model_dump_json(indent=2) + "\n"
+    file = out / CONFIG_FILE
+    text = config.model_dump_json(indent=2) + "\n"
+
     if file.exists():
         if resume and file.read_text(encoding="utf-8") != text:
             raise OutputError("holds a run with other settings", where=str(out), remedy="choose another --out")
@@ -85,4 +92,5 @@ def claim(config: SimulationConfig, out: Path, *, resume: bool) -> None:
             # Ours by its config file: stages of an older run must not be taken for this one's.
             for name in ("state", "sites", "model", "hospitals"):
                 shutil.rmtree(out / name, ignore_errors=True)
+
     write_text(file, text)

@@ -22,7 +22,8 @@ from common.learning.records import Cohort, Split, Subset
 from simulations.run.settings import SimulationConfig
 from simulations.synthetic.federation import write_federation
 
-FOLDS_FILE, REPORTS_FOLDER = "folds.csv", "reports"
+FOLDS_FILE = "folds.csv"
+REPORTS_FOLDER = "reports"
 """In a folder of MIMIC-CXR; reports have a folder of their own where they do not lie beside the images."""
 
 Among = Callable[[Cohort, Groups], Cohort]
@@ -67,12 +68,14 @@ def prepare(
     # Made-up radiographs resemble one another more than real ones do, and who is who is known by construction.
     groups = patient_groups(manifest.cohort, duplicates) if config.manifest else {}
     cohort = manifest.cohort if among is None else among(manifest.cohort, groups)
+
     if config.sites != "natural":
         cohort = partition(cohort, config.sites, experiment.seed, groups)
     elif not all(s.site for s in cohort.studies):
         raise CohortError(
             "the manifest names no sites", where=str(manifest.source), remedy="add a column site, or use --sites N"
         )
+
     if len(cohort.sites) < 2:
         raise CohortError("a federation needs two sites", where=str(manifest.source), remedy="use --sites 2 or more")
     tokenizer = load_tokenizer(experiment.data.tokenizer, experiment.data.max_tokens)
@@ -89,6 +92,7 @@ def prepare(
     if config.forget_shared:
         shared = _shared(per_site)
         splits = {name: _in_training(split, shared) for name, split in splits.items()}
+
     forget = _forget(config, per_site, splits)
     if isinstance(config.forget, str):
         trained |= {patient for patients in forget.values() for patient in patients}
@@ -104,6 +108,7 @@ def prepare(
             device=experiment.device,
             cache=cache_folder.resolve(),
         )
+
     return Prepared(out, card, cohort.sites, forget, duplicates.summary)
 
 
@@ -129,6 +134,7 @@ def _manifest(config: SimulationConfig, out: Path) -> Manifest:
         return _given(Path(config.manifest))
     made = config.hospitals
     path = out / "hospitals" / "manifest.csv"
+
     if not path.exists():
         path = write_federation(
             out / "hospitals",
@@ -137,6 +143,7 @@ def _manifest(config: SimulationConfig, out: Path) -> Manifest:
             seed=config.experiment.seed,
             image_size=made.image_size,
         )
+
     return read_manifest(path)
 
 
@@ -155,10 +162,12 @@ def _forget(
         return listed_patients(Path(config.forget), cohorts)
     sites = config.forget_sites or (sorted(cohorts)[0],)
     unknown = sorted(set(sites) - set(cohorts))
+
     if unknown:
         raise ConfigError(
             f"no site {unknown[0]!r}", where="forget_sites", remedy=f"use one of {', '.join(sorted(cohorts))}"
         )
+
     trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
     total = round(config.forget * trained) if config.forget < 1 else int(config.forget)
     counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
@@ -166,12 +175,15 @@ def _forget(
         raise CohortError(f"{total} patients cannot revoke at {len(sites)} sites", remedy="raise --forget")
     shared = _shared(cohorts) if config.forget_shared else frozenset()
     chosen = set(shared)
+
     for name, count in zip(sites, counts, strict=True):
         alone = cohorts[name].where(lambda s: s.patient not in shared)
         more = count - (len(cohorts[name].patients) - len(alone.patients))
         if more > 0:
             chosen |= {*choose_forget(alone, splits[name], more, config.experiment.seed)}
+
     everywhere = {name: tuple(p for p in part.patients if p in chosen) for name, part in cohorts.items()}
+
     return {name: patients for name, patients in everywhere.items() if patients}
 
 
@@ -202,10 +214,13 @@ def listed_patients(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[s
     wanted = read_patient_list(path)
     known = {p for part in cohorts.values() for p in part.patients}
     unknown = sum(p not in known for p in wanted)
+
     if unknown:
         raise CohortError(
             f"{unknown} of {len(wanted)} patients are in no site", where=str(path), remedy="correct the forget list"
         )
+
     listed = frozenset(wanted)
     found = {name: tuple(p for p in part.patients if p in listed) for name, part in cohorts.items()}
+
     return {name: patients for name, patients in found.items() if patients}

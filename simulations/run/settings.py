@@ -70,6 +70,7 @@ def preset_file(kind: str, preset: str) -> Path:
         raise ConfigError(
             f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(names_in(kind))}"
         )
+
     return Path(str(resources.files("simulations") / "presets" / kind / f"{preset}.toml"))
 
 
@@ -85,6 +86,7 @@ def load_settings(
     """
     found: dict[str, Any] = {}
     where = "settings"
+
     if preset is not None:
         path = Path(preset)
         if not path.suffix:
@@ -93,12 +95,16 @@ def load_settings(
                 raise ConfigError(
                     f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(preset_names())}"
                 )
-        found, where = read_toml(path), str(path.name)
+
+        found = read_toml(path)
+        where = str(path.name)
+
     if method is not None:
         found = merged(found, _method_preset(method))
     found = {**found, **values}
     short = tuple(ExperimentConfig.model_fields)
     full = [f"experiment.{text}" if text.split(".")[0].split("=")[0] in short else text for text in assignments]
+
     return parse(SimulationConfig, override(found, full), where)
 
 
@@ -117,6 +123,7 @@ def _method_preset(name: str) -> dict[str, Any]:
         raise ConfigError(
             f"unknown method {name!r}", where="--method", remedy=f"use one of {', '.join(method_preset_names())}"
         )
+
     return read_toml(Path(str(resources.files("simulations") / "presets" / "methods" / f"{name}.toml")))
 
 
@@ -126,4 +133,5 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for name, value in above.items():
         there = result.get(name)
         result[name] = merged(there, value) if isinstance(there, dict) and isinstance(value, dict) else value
+
     return result

@@ -38,7 +38,8 @@ def run_study(
     Raises:
         FedForgetError: a seed failed.
     """
-    lock, done = threading.Lock(), [0]
+    lock = threading.Lock()
+    done = [0]
 
     def one(seed: int) -> Result:
         folder = out / f"seed-{seed}"
@@ -46,6 +47,7 @@ def run_study(
         with lock:
             done[0] += 1
             on_progress("seeds", done[0], seeds)
+
         return result
 
     on_progress("seeds", 0, seeds)
@@ -61,11 +63,14 @@ def _run_seed(config: SimulationConfig, seed: int, folder: Path, *, rotate: bool
     if rotate and not config.manifest and config.sites == "natural" and len(config.forget_sites) < 2:
         values["forget_sites"] = [f"site-{seed % config.hospitals.sites + 1}"]
     wanted = SimulationConfig.model_validate(values)
-    result_file, config_file = folder / "result.json", folder / "config.json"
+    result_file = folder / "result.json"
+    config_file = folder / "config.json"
+
     if result_file.exists():
         found = Result.model_validate_json(result_file.read_bytes())
         if found.config == wanted.model_dump(mode="json"):
             return found
+
     write_text(folder / "settings.json", json.dumps(values))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     resume = config_file.exists() and SimulationConfig.model_validate_json(config_file.read_bytes()) == wanted
@@ -79,6 +84,7 @@ def _run_seed(config: SimulationConfig, seed: int, folder: Path, *, rotate: bool
     if code.returncode:
         lines = code.stderr.strip().splitlines()
         raise FedForgetError(f"seed {seed} failed: {lines[-1] if lines else 'no message'}")
+
     return Result.model_validate_json(result_file.read_bytes())
 
 
@@ -96,6 +102,7 @@ Figure = Callable[[ModelResult], float | None]
 def _figures() -> dict[str, Figure]:
     """Name to reader of every figure in the table."""
     rows: dict[str, Figure] = {}
+
     for b in BRANCHES:
         rows[f"{b}: loss AUC (MIA)"] = lambda m, b=b: m.mia[b].auc  # type: ignore[misc]
         rows[f"{b}: KS"] = lambda m, b=b: m.mia[b].ks  # type: ignore[misc]
@@ -105,6 +112,7 @@ def _figures() -> dict[str, Figure]:
         rows[f"{b}: forget accuracy"] = lambda m, b=b: m.branches[b].groups["forget"].accuracy  # type: ignore[misc]
         rows[f"{b}: test AUC"] = lambda m, b=b: m.branches[b].groups["test"].auc  # type: ignore[misc]
         rows[f"{b}: test cross-entropy"] = lambda m, b=b: m.branches[b].groups["test"].ce_mean  # type: ignore[misc]
+
     return rows
 
 
@@ -117,6 +125,7 @@ def mean_interval(values: list[float]) -> tuple[float, float, float]:
     found = np.asarray(values)
     half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5) if len(found) > 1 else 0.0
     mean = float(found.mean())
+
     return mean, mean - half, mean + half
 
 
@@ -145,25 +154,32 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     missed = []
+
     for name, read in _figures().items():
-        cells, pairs = [], []
+        cells = []
+        pairs = []
         for model in MODELS:
             found = [v for r in results if (v := read(r.models[model])) is not None]
             cells.append(f"{np.mean(found):.3f}" if found else "—")
+
         for r in results:
-            ours, aim = read(r.models["unlearned"]), read(r.models["retrained"])
+            ours = read(r.models["unlearned"])
+            aim = read(r.models["retrained"])
             if ours is not None and aim is not None:
                 pairs.append(ours - aim)
+
         bound = AIMS.get(name.split(": ")[1])
         if not pairs:
             lines.append(f"| {name} | {' | '.join(cells)} | — | — | — |")
             continue
+
         d, lo, hi = mean_interval(pairs)
         verdict = "" if bound is None else ("yes" if abs(d) <= bound else "**no**")
         if verdict == "**no**":
             missed.append(f"{name} ({d:+.3f}, aim {bound})")
         shown = "" if bound is None else f"{bound:.2f}"
         lines.append(f"| {name} | {' | '.join(cells)} | {d:+.3f} [{lo:+.3f}, {hi:+.3f}] | {shown} | {verdict} |")
+
     lines += [
         "",
         f"Cost of unlearning and retention over retraining, in forward units: {mean:.3f} [{low:.3f}, {high:.3f}] "
@@ -175,6 +191,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         "",
         *_by_site(results),
     ]
+
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -199,7 +216,9 @@ def _by_site(results: list[Result]) -> list[str]:
                 ]
                 found = [part.auc for part in parts if part.auc is not None]
                 cells.append(f"{np.mean(found):.3f}" if found else "—")
+
             lines.append(f"| {site} | {branch} | {' | '.join(cells)} |")
+
     return lines
 
 

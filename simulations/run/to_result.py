@@ -40,6 +40,7 @@ def model_result(figures: FederationFigures, digest: str, distance: float | None
         for field in ("auc", "f1", "accuracy", "ce_mean", "ce_median")
         if getattr(branches[b].groups[g], field) is None
     ]
+
     return ModelResult(
         forget=fused["forget"],
         retain=fused["retain"],

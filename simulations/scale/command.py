@@ -32,6 +32,8 @@ def run_scale(request: Request, out: Path, *, say: Callable[[str], None], on_pro
     for one in report.growth:
         exponent = "" if one.last is None else f"n^{one.last:.2f} in the last step, "
         say(f"{one.name}: {exponent}{one.verdict}")
+
     say(said(report))
     say(f"table: {out / 'scale.md'}; picture: {out / 'scale.png'}; all figures: {out / 'scale.json'}")
+
     return report

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from simulations.scale.result import STAGES, Size, StageName
 
-FLAT, STRAIGHT, STEEP = 0.15, 0.85, 1.15
+FLAT = 0.15
+STRAIGHT = 0.85
+STEEP = 1.15
 """Exponents up to FLAT are called flat, from STRAIGHT to STEEP a straight line."""
 
 Read = Callable[[Size], float | None]
@@ -62,6 +64,7 @@ def figures() -> tuple[tuple[str, str, Read], ...]:
         ("A round, hospitals at once", "s", lambda size: size.stages["round"].at_once),
         ("To forget, hospitals at once", "s", lambda size: size.forget),
     ]
+
     return tuple(found)
 
 
@@ -74,9 +77,11 @@ def growth(sizes: Sequence[Size]) -> tuple[Growth, ...]:
 def _growth(name: str, unit: str, counts: Sequence[int], values: Sequence[float | None]) -> Growth:
     known = [(n, y) for n, y in zip(counts, values, strict=True) if y is not None and y > 0]
     exponent = last = each = None
+
     if len(known) > 1:
         exponent = float(np.polyfit([math.log(n) for n, _ in known], [math.log(y) for _, y in known], 1)[0])
         (n, y), (more, above) = known[-2:]
         last = math.log(above / y) / math.log(more / n)
         each = (above - y) / (more - n)
+
     return Growth(name=name, unit=unit, values=tuple(values), exponent=exponent, last=last, each=each)

@@ -47,7 +47,9 @@ class PipedGrid(BareGrid):
     def __init__(self, pipe: Connection, hospitals: int, on_answer: Callable[[int], None]) -> None:
         super().__init__(range(1, hospitals + 1))
         self.traffic = Traffic()
-        self._pipe, self._on_answer, self._answers = pipe, on_answer, 0
+        self._pipe = pipe
+        self._on_answer = on_answer
+        self._answers = 0
         self._waiting: dict[str, tuple[int, Message]] = {}
         self._exchange = 0
 
@@ -58,6 +60,7 @@ class PipedGrid(BareGrid):
         for message in messages:
             ids.append(identify(message))
             self._waiting[ids[-1]] = (self._exchange, message)
+
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -72,12 +75,14 @@ class PipedGrid(BareGrid):
             received = self._pipe.recv_bytes()
         except (EOFError, OSError):
             raise UnavailableError("the hospitals' process ended") from None
+
         now = self.traffic
         now.hospitals += seconds
         now.slowest[exchange] = max(seconds, now.slowest.get(exchange, 0.0))
         now.up, now.down, now.messages = now.up + len(received), now.down + len(sent), now.messages + 1
         self._answers += 1
         self._on_answer(self._answers)
+
         return message_from_proto(MessageBytes.FromString(received))
 
     def revoke(self) -> None:
@@ -99,6 +104,7 @@ def hospitals(
     process = context.Process(target=_serve, args=(theirs, dict(folders), dict(forget)), daemon=True)
     process.start()
     theirs.close()
+
     try:
         yield PipedGrid(ours, len(folders), on_answer)
     finally:
@@ -132,6 +138,7 @@ def answer(pipe: Connection, grid: LocalGrid, revoke: Callable[[], None]) -> Non
                 revoke()
                 pipe.send_bytes(_REVOKE)
                 continue
+
             begin = time.process_time()
             message = message_from_proto(MessageBytes.FromString(received))
             (reply,) = grid.send_and_receive([message])

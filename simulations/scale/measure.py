@@ -39,7 +39,9 @@ class StopWatch:
 
     def lap(self) -> Stage:
         """The stage since the last call."""
-        cpu, wall, seen = time.process_time(), time.monotonic(), self._grid.traffic
+        cpu = time.process_time()
+        wall = time.monotonic()
+        seen = self._grid.traffic
         stage = Stage(
             server=cpu - self._cpu,
             hospitals=seen.hospitals,
@@ -50,6 +52,7 @@ class StopWatch:
             messages=seen.messages,
         )
         self._cpu, self._wall, self._grid.traffic = cpu, wall, Traffic()
+
         return stage
 
 
@@ -124,9 +127,12 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         FedForgetError: a hospital did not answer.
     """
     torch.set_num_threads(1)
-    begin, experiment = time.monotonic(), order.config.run.experiment
+    begin = time.monotonic()
+    experiment = order.config.run.experiment
+
     with hospitals(order.folders, order.forget, on_answer) as grid:
-        federation, initial = connect(grid, len(order.folders)), order.card.build(experiment.seed).state_dict()
+        federation = connect(grid, len(order.folders))
+        initial = order.card.build(experiment.seed).state_dict()
         memory = resident("self", "now")
         _warm_up(federation, order)
         federation.downlink = Downlink(experiment.wire.precision, order.card.frozen_names())
@@ -136,12 +142,14 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         watch = StopWatch(grid)
         watch.lap()
         rounds = []
+
         for number in range(order.config.rounds):
             state, _ = average_round(
                 federation, TRAIN, state, registered, experiment.train,
                 epochs=experiment.train.local_epochs, number=number, seed=experiment.seed,
             )  # fmt: skip
             rounds.append(watch.lap())
+
         grid.revoke()
         watch.lap()
         before, merging = _audit(federation, state, order.config)
@@ -150,7 +158,9 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         done = run_campaign(
             federation, state, experiment, journal=journal, folder=order.out, on_round=lambda _: None
         )  # fmt: skip
-        last, peak = watch.lap(), resident("self", "peak")
+        last = watch.lap()
+        peak = resident("self", "peak")
+
     stages: dict[StageName, Stage] = {
         "first round": rounds[0],
         "round": _mean(rounds[1:]),
@@ -158,6 +168,7 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         **journal.stages,
         "final audit": last,
     }
+
     return Size(
         digest=order.digest,
         hospitals=len(order.folders),
@@ -184,15 +195,20 @@ def _warm_up(federation: Federation, order: Order) -> None:
 
 def _audit(federation: Federation, state: State, config: ScaleConfig) -> tuple[FederationFigures, float]:
     """As `server.campaign.campaign.audit`, with the core seconds that merging takes."""
-    experiment, merging, taken = config.run.experiment, AuditMerge(), 0.0
+    experiment = config.run.experiment
+    merging = AuditMerge()
+    taken = 0.0
     request = EvaluateRequest(purpose="audit", seed=experiment.seed, decision=experiment.decision)
+
     for name, reply in evaluate(federation, state, request):
         begin = time.process_time()
         if reply.audit is not None:
             merging.add(name, reply.audit)
         taken += time.process_time() - begin
+
     begin = time.process_time()
     figures = merging.result()
+
     return figures, taken + time.process_time() - begin
 
 

@@ -51,17 +51,20 @@ def to_csv(report: Report) -> str:
     writer.writerow(
         ("hospitals", "stage", "server_s", "hospitals_s", "slowest_s", "wall_s", "up_bytes", "down_bytes", "messages")
     )
+
     for size in report.sizes:
         for name in STAGES:
             s = size.stages[name]
             seconds = (f"{value:.4f}" for value in (s.server, s.hospitals, s.slowest, s.wall))
             writer.writerow((size.hospitals, name, *seconds, s.up, s.down, s.messages))
+
     return text.getvalue()
 
 
 def to_markdown(report: Report) -> str:
     """What was run, a table of the figures, how they grow, and where they bend."""
-    sizes, first = report.sizes, report.sizes[0]
+    sizes = report.sizes
+    first = report.sizes[0]
     versions = ", ".join(f"{name} {version}" for name, version in first.versions.items())
     lines = [
         f"Command: `{report.command}`. {first.machine}. {versions}.",
@@ -72,11 +75,14 @@ def to_markdown(report: Report) -> str:
         "| | unit | " + " | ".join(str(size.hospitals) for size in sizes) + " | n^b | last step | each more | |",
         "|---|---|" + "---|" * (len(sizes) + 4),
     ]
+
     for one in report.growth:
         values = " | ".join(_number(value) for value in one.values)
         fit = " | ".join(_number(value) for value in (one.exponent, one.last, one.each))
         lines.append(f"| {one.name} | {one.unit} | {values} | {fit} | {one.verdict} |")
+
     lines += ["", said(report)]
+
     return "\n".join(lines) + "\n"
 
 
@@ -114,6 +120,7 @@ def draw(report: Report) -> Figure:
     memory.plot(counts, whole, color=LIGHT["quiet"], linestyle=(0, (3, 2)), label="if all replies were held")
     _line(traffic, counts, [size.stages["round"].up / 1e6 for size in sizes], "up", 0)
     _line(traffic, counts, [size.stages["round"].down / 1e6 for size in sizes], "down", 1, (0, (4, 3)))
+
     for axes, title, unit in (
         (stages, "Work of the server", "seconds of a core"),
         (until, "Until it is done, all hospitals at once", "seconds, no network"),
@@ -125,11 +132,13 @@ def draw(report: Report) -> Figure:
         axes.set_xticks(counts, [str(count) for count in counts])
         name_axes(axes, title, "hospitals", unit)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
     return figure
 
 
 def _line(
     axes: Axes, counts: Sequence[int], values: Sequence[float], label: str, number: int, line: Line = "-"
 ) -> None:
-    colour, marker = LIGHT[_COLOURS[number]], _MARKERS[number]
+    colour = LIGHT[_COLOURS[number]]
+    marker = _MARKERS[number]
     axes.plot(counts, values, color=colour, marker=marker, markersize=5, linestyle=line, label=label)

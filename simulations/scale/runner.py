@@ -50,11 +50,13 @@ def run_sizes(config: ScaleConfig, out: Path, on_progress: OnProgress) -> list[S
     """
     require_writable(out)
     known = {count: _known(config, out, count) for count in config.sizes}
+
     if missing := [count for count, found in known.items() if found is None]:
         world = made(config, out / "world", on_progress)
         for count in missing:
             known[count] = measured(config, world, out, count, on_progress)
             shutil.rmtree(out / "work", ignore_errors=True)
+
     return [found for found in known.values() if found is not None]
 
 
@@ -80,7 +82,8 @@ def made(config: ScaleConfig, folder: Path, on_progress: OnProgress) -> World:
         InputError: settings or folder.
     """
     count = max(config.sizes)
-    file, wanted = folder / WORLD_FILE, digest(config, count)
+    file = folder / WORLD_FILE
+    wanted = digest(config, count)
     if file.exists() and (known := World.model_validate_json(file.read_bytes())).digest == wanted:
         return known
     shutil.rmtree(folder, ignore_errors=True)
@@ -89,6 +92,7 @@ def made(config: ScaleConfig, folder: Path, on_progress: OnProgress) -> World:
     prepared = prepare(run, folder, lambda done, total: on_progress("images", done, total))
     world = World(digest=wanted, card=prepared.card, sites=_by_number(prepared.sites), forget=prepared.forget)
     write_text(file, world.model_dump_json() + "\n")
+
     return world
 
 
@@ -105,12 +109,14 @@ def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progre
     """
     sites = dict(enumerate(world.sites[:count], start=1))
     folders = {node: out / "work" / "sites" / name for node, name in sites.items()}
+
     for node, name in sites.items():
         file = read_site(out / "world" / "sites" / name)
         write_site(
             folders[node], file.cohort, Split(file.subsets), file.card,
             name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
         )  # fmt: skip
+
     forget = {node: world.forget[name] for node, name in sites.items() if name in world.forget}
     order = Order(
         config, world.card, folders, forget, out / "work" / "server",
@@ -135,9 +141,11 @@ def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progre
     finally:
         process.join()
         ours.close()
+
     if process.exitcode:
         raise FedForgetError(f"{stage}: the process died, perhaps for want of memory; the same command goes on")
     on_progress(stage, order.messages, order.messages)
+
     return read_size(size_path(out, count))
 
 
@@ -152,6 +160,7 @@ def _next(pipe: Connection) -> int | str | None:
         said: int | str = json.loads(pipe.recv_bytes())
     except EOFError:
         return None
+
     return said
 
 
@@ -160,6 +169,7 @@ def _one_thread() -> Iterator[None]:
     """Read where a process imports torch: with several threads seconds of a core say little."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
+
     try:
         yield
     finally:

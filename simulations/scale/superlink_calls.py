@@ -70,14 +70,17 @@ def measure(hospitals: int, folder: Path) -> Calls:
     def heartbeat(node: int) -> object:
         return state.acknowledge_node_heartbeat(node, HEARTBEAT_DEFAULT_INTERVAL)
 
-    waiting, beating = each(look), each(heartbeat)
+    waiting = each(look)
+    beating = each(heartbeat)
     rows = [(str(at), _signed(node), time.time(), bytes(_RECORDS_BYTES)) for at, node in enumerate(nodes)]
+
     with closing(sqlite3.connect(file)) as database, database:
         database.executemany(
             "INSERT INTO message_ins (message_id, dst_node_id, created_at, content, delivered_at, ttl)"
             " VALUES (?, ?, ?, ?, 'taken', 3600.0)",
             rows,
         )
+
     return Calls(waiting, each(look), beating)
 
 
@@ -90,12 +93,14 @@ def table(counts: Sequence[int]) -> str:
     """Markdown: a line for each number of hospitals."""
     head = ("hospitals", "a look, ms", "busy, nobody has messages", "a look in a round, ms", "busy in a round")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(count, Path(folder))
         cells = [f"{count}", f"{found.look * 1e3:.2f}", f"{found.busy(count, found.look):.0%}"]
         cells += [f"{found.look_in_round * 1e3:.2f}", f"{found.busy(count, found.look_in_round):.0%}"]
         lines.append(f"| {' | '.join(cells)} |")
+
     return "\n".join(lines) + "\n"
 
 

@@ -103,6 +103,7 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
     claim(config, out, resume=True)
     prepared = prepare(config, out, lambda done, total: on_progress("images", done, total))
     pools = {name: _pool(prepared, name) for name in prepared.sites}
+
     for done, number in enumerate(numbers):
         on_progress("shadows", done, len(numbers))
         path = shadow_path(out, number)
@@ -110,6 +111,7 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
         missing = [m for m in (TRAINED, *order.methods) if found is None or m not in found.confidence]
         if missing:
             write_shadow(path, _Shadow(config, prepared, pools, number, on_progress).run(order.methods, found))
+
     on_progress("shadows", len(numbers), len(numbers))
 
 
@@ -141,6 +143,7 @@ class _Shadow:
         run_on("inprocess", main, sites_folder=self._folder / "sites", sites=len(self.prepared.sites))
         open_site.cache_clear()
         shutil.rmtree(self._folder)
+
         return results[0]
 
     @property
@@ -156,8 +159,10 @@ class _Shadow:
         members: Patients = {}
         forget: Patients = {}
         forgetting = self.config.forget_sites or (self.prepared.sites[0],)
+
         for name in self.prepared.sites:
-            file, pool = read_site(self.prepared.site_folder(name)), self.pools[name]
+            file = read_site(self.prepared.site_folder(name))
+            pool = self.pools[name]
             inside = halves(pool, self.number, derive_seed(self.config.experiment.seed, name))
             sets = {p: Subset.TRAIN if p in inside else Subset.AUDIT for p in pool}
             split = Split({**file.subsets, **sets})
@@ -170,6 +175,7 @@ class _Shadow:
                 self._folder / "sites" / name, file.cohort, split, self.prepared.card,
                 name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
             )  # fmt: skip
+
         return members, forget
 
     def _forgotten(self, trained: int, forgetting: Collection[str]) -> int:
@@ -178,6 +184,7 @@ class _Shadow:
         if isinstance(wanted, str):
             raise ConfigError("shadows forget patients of their own", where="forget", remedy="give a number or a share")
         total = round(wanted * trained * len(self.prepared.sites)) if wanted < 1 else int(wanted)
+
         return max(1, min(total // len(forgetting), trained - 1))
 
     def _scores(
@@ -205,10 +212,12 @@ class _Shadow:
         confidence = {} if known is None else dict(known.confidence)
         confidence[TRAINED] = pooled_confidence(self.prepared.card, tensors, done.state, experiment.device)
         wanted = [name for name in methods if name not in confidence]
+
         if wanted:
             for name, patients in forget.items():
                 Site(self._folder / "sites" / name).revoke(patients)
             before = audit(federation, done.state, experiment.decision, experiment.seed)
+
         for name in wanted:
             after = run_campaign(
                 federation,
@@ -220,7 +229,9 @@ class _Shadow:
                 past=Past(self.prepared.card, initial, done.rounds),
             )
             confidence[name] = pooled_confidence(self.prepared.card, tensors, after.state, experiment.device)
+
         rows = [(site, patient) for site in self.prepared.sites for patient in self.pools[site]]
+
         return ShadowFile(
             sites=tuple(site for site, _ in rows),
             patients=tuple(patient for _, patient in rows),
@@ -262,11 +273,13 @@ def _marked(rows: Iterable[tuple[str, str]], chosen: Mapping[str, Collection[str
 def pooled_tensors(prepared: Prepared, pools: Mapping[str, Sequence[str]]) -> list[StudyTensors]:
     """Studies of the patients of each site, in the order of their ids."""
     found = []
+
     for name in sorted(pools):
         site = Site(prepared.site_folder(name))
         rank = {patient: at for at, patient in enumerate(pools[name])}
         studies = sorted(site.cohort.of(pools[name]).studies, key=lambda study: rank[study.patient])
         found.append(StudyTensors(tuple(studies), site.cache, site.tokenizer))
+
     return found
 
 
@@ -277,4 +290,5 @@ def pooled_confidence(
     model = card.build().to(pick_device(device))
     model.load_state_dict(dict(state))
     scores = [score(model, studies) for studies in tensors]
+
     return np.concatenate([patient_means(found.margin, found.patients) for found in scores], axis=1)

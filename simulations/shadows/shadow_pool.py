@@ -22,7 +22,8 @@ from common.learning.evaluation.scores import BRANCHES
 
 TRAINED = "trained"
 """The shadow before it unlearned anything."""
-FOLDS, DRAWS = 4, 1000
+FOLDS = 4
+DRAWS = 1000
 
 Bools = NDArray[np.bool_]
 
@@ -113,6 +114,7 @@ def load_pool(out: Path) -> ShadowPool:
     if any((one.sites, one.patients) != (first.sites, first.patients) for one in found):
         raise CohortError("shadow models of different patients", where=str(out), remedy="train them in another folder")
     names = [name for name in first.confidence if all(name in one.confidence for one in found)]
+
     return ShadowPool(
         first.sites,
         first.patients,
@@ -156,6 +158,7 @@ def attack_pool(pool: ShadowPool, seed: int) -> list[ShadowAttack]:
     here = np.flatnonzero(pool.forgotten.any(axis=0)) if pool.forgotten.any() else np.arange(len(pool.patients))
     never = ~pool.members[:, here]
     found = []
+
     for name, values in pool.confidence.items():
         inside = (pool.members if name == TRAINED else pool.forgotten)[:, here]
         for at, branch in enumerate(BRANCHES):
@@ -163,6 +166,7 @@ def attack_pool(pool: ShadowPool, seed: int) -> list[ShadowAttack]:
             row = ShadowAttack(model=name, attack=attack, branch=branch)
             rng = np.random.default_rng([seed, at])
             found.append(row.model_copy(update=_attacked(pool, here, values[:, at, here], inside, never, rng)))
+
     return found
 
 
@@ -179,10 +183,12 @@ def _attacked(
         told = u_lira_held_out(confidence, inside, never, folds=folds, draws=DRAWS, rng=rng)
     except ValueError:
         return {"missing": f"{len(confidence)} shadow models are too few"}
+
     epsilon = forgetting_epsilon(confidence, inside, never)
     leaks = [
         Leak(row=int(here[n]), site=pool.sites[here[n]], auc=float(told.by_patient[n])) for n in told.most_leaking(5)
     ]
+
     return {
         "auc": told.auc,
         "ci95": told.interval,
@@ -197,10 +203,12 @@ def _attacked(
 def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console) -> None:
     """A table for the terminal, and what it rests on."""
     table = Table("model", "attack", "branch", "AUC [95 %]", "pairs", "epsilon", "of at most", "told best (AUC)")
+
     for one in found:
         if one.auc is None or one.ci95 is None or one.epsilon_cap is None:
             table.add_row(one.model, one.attack, one.branch, one.missing)
             continue
+
         (low, high), (least, most) = one.ci95, one.epsilon_cap
         leaks = ", ".join(f"{leak.site} {leak.auc:.2f}" for leak in one.leaks[:3])
         table.add_row(
@@ -213,6 +221,7 @@ def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console)
             f"{least:.2f} to {most:.2f}",
             leaks,
         )
+
     console.print(table)
     console.print(
         f"{shadows} shadow models. AUC: .5 cannot tell; attacks are scored on shadows that they were not fitted on. "

@@ -50,6 +50,7 @@ class Auditor:
         model.load_state_dict(dict(state))
         parts: dict[str, SiteFigures] = {}
         ranks: dict[int, list[Floats]] = defaultdict(list)
+
         for name in self.world.sites:
             campaigns = {number: by[name] for number, by in enumerate(forgotten, 1) if name in by}
             gone = self._of_patients(model, name, [p for patients in campaigns.values() for p in patients])
@@ -69,12 +70,16 @@ class Auditor:
                 draws=self.world.experiment.decision.bootstrap,
                 rng=np.random.default_rng(seed),
             )
+
             if gone is not None and never_seen is not None:
-                found, first = member_ranks(gone, never_seen), 0
+                found = member_ranks(gone, never_seen)
+                first = 0
                 for number, patients in campaigns.items():
                     ranks[number].append(found[:, first : first + len(patients)])
                     first += len(patients)
+
         merged = merge(parts)
+
         return Audited(
             digest=state_digest(state),
             test=group_metrics(merged.groups["test"]["fused"]),
@@ -99,6 +104,7 @@ class Auditor:
         site = self._site(name)
         order = {patient: number for number, patient in enumerate(patients)}
         studies = sorted(site.cohort.of(order).studies, key=lambda study: order[study.patient])
+
         return StudyTensors(tuple(studies), site.cache, site.tokenizer)
 
     def _site(self, name: str) -> Site:
@@ -112,7 +118,8 @@ def member_ranks(forgotten: Scores, never_seen: Scores) -> Floats:
 
     The mean of a row is `loss_auc` with the evaluator's weights. NaN for a patient whose label nobody never seen has.
     """
-    ours, theirs = majority_labels(forgotten), majority_labels(never_seen)
+    ours = majority_labels(forgotten)
+    theirs = majority_labels(never_seen)
     known = np.isin(ours, theirs)
     weights = control_weights(ours[known], theirs)
     left = patient_means(forgotten.loss, forgotten.patients)
@@ -120,6 +127,7 @@ def member_ranks(forgotten: Scores, never_seen: Scores) -> Floats:
     higher = (left[:, :, None] < right[:, None, :]) + 0.5 * (left[:, :, None] == right[:, None, :])
     ranks = np.asarray(higher @ weights, dtype=np.float64)
     ranks[:, ~known] = np.nan
+
     return ranks
 
 
@@ -130,4 +138,5 @@ def _cohort(number: int, ranks: Floats) -> ForgottenCohort | None:
     means = known.mean(axis=1)
     # The rows of scores are image, text, fused, as BRANCHES.
     rank = {branch: float(mean) for branch, mean in zip(BRANCHES, means, strict=True)}
+
     return ForgottenCohort(campaign=number, patients=known.shape[1], rank=rank)

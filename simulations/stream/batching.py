@@ -34,6 +34,7 @@ def batches(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ..
     starts: dict[str, list[datetime]] = defaultdict(list)
     found: list[Batch] = []
     now = coming[0].at if coming else None
+
     while now is not None:
         while coming and coming[0].at <= now:
             waiting.append(coming.pop(0))
@@ -45,8 +46,10 @@ def batches(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ..
             for site in said.sites:
                 starts[site].append(now)
             continue
+
         moments = [coming[0].at] if coming else []
         now = min([*moments, said.until] if said.until is not None else moments, default=None)
+
     return tuple(found)
 
 

@@ -32,10 +32,12 @@ def run_streams(
     if not tables_only:
         command = f"fedforget-sim stream --preset {preset}" + "".join(f" --set {text}" for text in assignments)
         run_stream(load_stream(preset, assignments), out, say, on_progress, command)
+
     record = write_output(out)
     for line in verdict(record):
         say(line)
     say(f"report: {out / PAGE_FILE}; figures: {out / RECORD_FILE}, {CSV_FILE}")
+
     return _said(record)
 
 

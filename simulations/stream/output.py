@@ -15,7 +15,9 @@ from simulations.stream.record import StreamRecord, read_record
 from simulations.stream.summary import verdict
 from simulations.stream.tables import histories, tables_of, to_csv, to_markdown
 
-PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "stream.csv", "stream.md"
+PAGE_FILE = "report.html"
+CSV_FILE = "stream.csv"
+MARKDOWN_FILE = "stream.md"
 
 
 def write_output(out: Path) -> StreamRecord:
@@ -33,17 +35,21 @@ def write_output(out: Path) -> StreamRecord:
     for name, draw in CHARTS.items():
         with style():
             write_bytes(out / f"{name}.png", to_png(draw(record)))
+
     write_text(out / PAGE_FILE, render(record))
+
     return record
 
 
 def render(record: StreamRecord) -> str:
     """One page that needs nothing else."""
     charts = {}
+
     for name, draw in CHARTS.items():
         with style(salt=name):
             svg = to_svg(draw(record), f"{name} of the stream; the figures are in the tables")
             charts[name] = Markup(svg)  # noqa: S704 - drawn by us, texts escaped by matplotlib
+
     return fill(
         "stream.html.j2",
         charts=charts,

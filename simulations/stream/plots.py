@@ -28,6 +28,7 @@ def draw_time(record: StreamRecord) -> Figure:
     """Test AUC, cross-entropy, MIA of each branch, and cumulative cost, over months; a line is a seed."""
     figure = Figure(figsize=(10.4, 6.4), layout="constrained")
     panels: Sequence[Axes] = list(figure.subplots(2, 3, sharex=True).flat)
+
     for axes, column in zip(panels, _SHOWN, strict=False):
         for at, seed in enumerate(record.seeds):
             _series(axes, seed, column, at)
@@ -35,6 +36,7 @@ def draw_time(record: StreamRecord) -> Figure:
             axes.axhline(0.5, color=LIGHT["quiet"], linewidth=0.8, linestyle=_DASHED)
         whom = ", of all forgotten so far" if column.title.startswith("MIA") else ""
         name_axes(axes, column.title + whom, "months")
+
     for at, seed in enumerate(record.seeds):
         _cost(panels[5], seed, at)
     name_axes(panels[5], "Cumulative cost", "months", "million forward units")
@@ -42,7 +44,9 @@ def draw_time(record: StreamRecord) -> Figure:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
+
     figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5)
+
     return figure
 
 
@@ -60,11 +64,13 @@ def _series(axes: Axes, seed: SeedRecord, column: Column, at: int) -> None:
         value = column.read(one.audited)
         if value is not None:
             campaign = seed.campaigns[one.after - 1]
-            month, ours = campaign.day / _MONTH, column.read(campaign.audited)
+            month = campaign.day / _MONTH
+            ours = column.read(campaign.audited)
             axes.plot(month, value, "D", color=LIGHT["retrained"], markersize=5, label="retrained without them")
             if ours is not None:
                 # Which line a diamond belongs to.
                 axes.plot([month, month], [value, ours], color=LIGHT["retrained"], linewidth=0.8)
+
     _left(axes, seed)
 
 
@@ -97,10 +103,12 @@ def draw_memory(record: StreamRecord) -> Figure:
     for at, (branch, marker) in enumerate(zip(BRANCHES, "os^", strict=True)):
         groups = [[one for one in found if least <= one.lag <= most] for _, least, most in LAGS]
         _bars(since, groups, branch, LIGHT[_BRANCH_COLOURS[branch]], marker, 0.18 * (at - 1), branch)
+
     names = [name.replace(" their campaign", "").replace(" campaigns later", "") for name, *_ in LAGS]
     since.set_xticks(range(len(LAGS)), names)
     name_axes(since, "Do they come back?", "campaigns since they were forgotten", "MIA less that of retrained")
     stretches = summary.terms(record, TERM)
+
     for name, lag, colour, marker, aside in (
         ("before their campaign, fused", BEFORE, "original", "o", -0.1),
         ("after it, fused", 0, "unlearned", "^", 0.1),
@@ -109,14 +117,17 @@ def draw_memory(record: StreamRecord) -> Figure:
             [one for one in found if first <= one.campaign <= last and one.lag == lag] for first, last in stretches
         ]
         _bars(over, groups, "fused", LIGHT[colour], marker, aside, name)
+
     over.set_xticks(range(len(stretches)), [f"{first} to {last}" for first, last in stretches])
     name_axes(over, "Does the memory grow?", "campaigns")
+
     for axes in (since, over):
         axes.axhline(0, color=LIGHT["retrained"], linewidth=0.9, linestyle=_DASHED)
         handles, labels = axes.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True))
         if named:
             axes.legend(list(named.values()), list(named), loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+
     return figure
 
 

@@ -149,6 +149,7 @@ def read_record(out: Path) -> StreamRecord:
         ResultError: missing, no JSON, or of another version.
     """
     path = out / RECORD_FILE
+
     try:
         return StreamRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as err:

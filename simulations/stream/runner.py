@@ -53,21 +53,27 @@ def prepare_folder(config: StreamConfig, out: Path, command: str = "") -> Stream
     """
     method = config.run.experiment.unlearn.method
     campaign_method(method)
+
     if method in SIMULATED:
         raise ConfigError(
             f"{method} replays a training, and there is none of what a campaign made", where="unlearn.method",
             remedy="use another method",
         )  # fmt: skip
+
     require_writable(out)
     now = config.model_dump(mode="json")
+
     if (out / RECORD_FILE).exists():
         known = read_record(out)
         changed = sorted(name for name in now if name != "seeds" and known.config.get(name) != now[name])
+
         if changed:
             raise OutputError(
                 f"holds a stream with another {changed[0]}", where=str(out), remedy="choose another --out"
             )
+
         return known.model_copy(update={"config": now, "command": command})
+
     return StreamRecord(command=command, config=now, versions=versions())
 
 
@@ -81,6 +87,7 @@ def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgres
         FedForgetError: a campaign failed; what was finished stays.
     """
     record = prepare_folder(config, out, command)
+
     for seed in range(config.seeds):
         known = record.of(seed)
         if known is not None and known.finished:
@@ -97,7 +104,9 @@ def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgres
         # Hospitals of their own: what revokes here is deleted there, and the auditor reads the world's.
         forgetting_copy(world, stream.folder, {})
         in_federation(world, stream.folder / "sites", stream.run)
+
     write_record(out, record)
+
     return record
 
 
@@ -131,23 +140,27 @@ class Stream:
         if record.campaigns:
             # Perhaps it was stopped before all had adopted it; to do so twice changes nothing.
             self._adopt(federation, state, record.campaigns[-1])
+
         for number, batch in enumerate(planned, 1):
             self.on_progress(f"seed {record.seed}", number - 1, len(planned))
             if number > len(record.campaigns):
                 begin = time.monotonic()
                 before = auditor.audit(state, forgotten[:number])
                 done = self._campaign(federation, state, number, forgotten[number - 1])
-                state, after = done.state, auditor.audit(done.state, forgotten[:number])
+                state = done.state
+                after = auditor.audit(done.state, forgotten[:number])
                 save_checkpoint(self._model(number), state, self.world.card)
                 campaign = self._noted(record, batch, done, before, after, time.monotonic() - begin)
                 record = record.model_copy(update={"campaigns": (*record.campaigns, campaign)})
                 self.keep(record)
                 self._adopt(federation, state, campaign)
                 self._tell(record)
+
             if self._is_control(number, len(planned)) and all(one.after != number for one in record.retrained):
                 control = self._retrained(federation, number, auditor, forgotten[:number])
                 record = record.model_copy(update={"retrained": (*record.retrained, control)})
                 self.keep(record)
+
         self.on_progress(f"seed {record.seed}", len(planned), len(planned))
 
     def _is_control(self, number: int, planned: int) -> bool:
@@ -160,6 +173,7 @@ class Stream:
         number = len(record.campaigns) + 1
         patients = dict(sorted(Counter(arrival.site for arrival in batch.arrivals).items()))
         gone = sum(patients.values()) + sum(sum(before.patients.values()) for before in record.campaigns)
+
         return CampaignRecord(
             number=number,
             day=_days(batch.at - self.config.arrivals.start),
@@ -179,11 +193,14 @@ class Stream:
     def _arrivals(self) -> tuple[Arrival, ...]:
         cohorts, splits = self.world.parts()
         known = Counter(patient for cohort in cohorts.values() for patient in cohort.patients)
+
         if max(known.values()) > 1:
             raise ConfigError(
                 "some patients are known at several hospitals", where="run.sites", remedy="deal them with run.sites=N"
             )
+
         training = {name: split.patients(Subset.TRAIN) for name, split in splits.items()}
+
         return arrivals(training, self.config.arrivals, self.world.experiment.seed)
 
     def _begun(self, federation: Federation, auditor: Auditor, forgotten: Sequence[Forgotten]) -> SeedRecord:
@@ -206,6 +223,7 @@ class Stream:
             original_rounds=kept_round(original.rounds),
         )
         self.keep(record)
+
         return record
 
     def _campaign(self, federation: Federation, parent: State, number: int, patients: Forgotten) -> _Done:
@@ -217,10 +235,12 @@ class Stream:
             again = {*(site.cohort.patients if leaves else revoking)} - site.stopped
             if again:
                 site.revoke(again)
+
         experiment = self.world.experiment
         if experiment.campaign.aggregation == "replace":
             relay = experiment.campaign.model_copy(update={"aggregation": "relay"})
             experiment = experiment.model_copy(update={"campaign": relay})
+
         try:
             done = run_campaign(
                 federation,
@@ -243,9 +263,11 @@ class Stream:
                 on_round=lambda _: None,
             )
             return _Done(trained.state, "retrained", None, federation.meter)
+
         cost = done.unlearn_cost
         cost.add(done.retain_cost)
         decision = DecisionResult(outcome=done.decision.outcome, reasons=list(done.decision.reasons))
+
         return _Done(done.state, "unlearned", decision, cost)
 
     def _adopt(self, federation: Federation, state: State, campaign: CampaignRecord) -> None:
@@ -274,6 +296,7 @@ class Stream:
             self.folder / "retrained" / str(number),
             lambda done: self.on_progress(f"retrained {number}", done.round, rounds),
         )
+
         return Retrained(
             after=number,
             audited=auditor.audit(trained.state, forgotten),

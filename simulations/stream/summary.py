@@ -41,7 +41,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure("forgotten patients’ AUC", "as retrained", lambda a: a.forgotten.auc),
 )
 """MIA (loss AUC of all who were forgotten) never stands without utility: a destroyed model has not forgotten."""
-TEST_AUC, MIA = FIGURES[0], FIGURES[3]
+TEST_AUC = FIGURES[0]
+MIA = FIGURES[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class End:
 
 def less(figure: Figure, ours: Audited, theirs: Audited) -> float | None:
     """The figure of one model less that of another."""
-    left, right = figure.read(ours), figure.read(theirs)
+    left = figure.read(ours)
+    right = figure.read(theirs)
     return None if left is None or right is None else left - right
 
 
@@ -88,6 +90,7 @@ def mean_of(values: Sequence[float | None]) -> Mean | None:
     if not known:
         return None
     mean, low, high = mean_interval(known)
+
     return Mean(mean, (low, high) if len(known) > 1 else None, len(known), len(values))
 
 
@@ -96,18 +99,24 @@ def verdict(record: StreamRecord) -> list[str]:
     aims = {TEST_AUC.title: float(record.config["auc_aim"]), MIA.title: float(record.config["mia_aim"])}
     found = ends(record)
     lines = []
+
     for end in found:
         parts = []
         for figure in (TEST_AUC, MIA):
-            ours, theirs, off = figure.read(end.last), figure.read(end.retrained), end.difference(figure)
+            ours = figure.read(end.last)
+            theirs = figure.read(end.retrained)
+            off = end.difference(figure)
             if ours is not None and theirs is not None and off is not None:
                 met = "within" if abs(off) <= aims[figure.title] else "not within"
                 parts.append(f"{figure.title} {ours:.3f} beside {theirs:.3f} ({met} {aims[figure.title]:g})")
+
         lines.append(
             f"Seed {end.seed}: after {end.campaigns} campaigns and {end.forgotten} patients {' and '.join(parts)}."
         )
+
     waiting = [seed for seed in record.seeds if not seed.finished]
     lines += [f"Seed {s.seed}: {len(s.campaigns)} of {s.planned} campaigns so far." for s in waiting]
+
     if len(found) > 1:
         means = [
             f"{figure.title} {mean.value:+.3f} [{mean.interval[0]:+.3f}, {mean.interval[1]:+.3f}]"
@@ -115,6 +124,7 @@ def verdict(record: StreamRecord) -> list[str]:
             if (mean := mean_of([end.difference(figure) for end in found])) is not None and mean.interval is not None
         ]
         lines.append(f"Mean difference to retrained over {len(found)} seeds: {', '.join(means)}.")
+
     crept = [
         f"{figure.title} {shift.value:+.3f}"
         + ("" if shift.interval is None else f" [{shift.interval[0]:+.3f}, {shift.interval[1]:+.3f}]")
@@ -125,6 +135,7 @@ def verdict(record: StreamRecord) -> list[str]:
         lines.append(
             f"By so much the difference grew since the first comparison (0: nothing crept): {', '.join(crept)}."
         )
+
     return lines
 
 
@@ -154,6 +165,7 @@ def trend(seed: SeedRecord, figure: Figure) -> float | None:
     if not seed.finished or len(known) < 3:
         return None
     numbers, values = zip(*known, strict=True)
+
     return 10 * linear_regression(numbers, values).slope
 
 
@@ -208,10 +220,12 @@ def _later(seed: SeedRecord) -> Iterator[Later]:
 def by_group(found: Sequence[Later], read: Callable[[Later], float | None]) -> Mean | None:
     """Mean over groups, each with the mean of its own values: groups are what is independent, not models."""
     values: dict[tuple[int, int], list[float]] = defaultdict(list)
+
     for one in found:
         value = read(one)
         if value is not None:
             values[one.seed, one.campaign].append(value)
+
     return mean_of([sum(own) / len(own) for own in values.values()])
 
 
@@ -224,10 +238,12 @@ def only_unlearned(seed: SeedRecord, audited: Audited, branch: Branch) -> float 
 
 def spent(seed: SeedRecord) -> tuple[list[float], list[float]]:
     """Cumulative forward units after each campaign: as it was, and with a retraining each time instead."""
-    ours, instead = [0.0], [0.0]
+    ours = [0.0]
+    instead = [0.0]
     for campaign in seed.campaigns:
         ours.append(ours[-1] + campaign.cost.forward_units)
         instead.append(instead[-1] + campaign.retraining_units)
+
     return ours[1:], instead[1:]
 
 

@@ -62,15 +62,19 @@ def number(value: float | None, form: str = "{:.3f}") -> str:
 def _ends(record: StreamRecord) -> Named:
     found = summary.ends(record)
     rows: list[tuple[str, ...]] = []
+
     for end in found:
         rows.append((f"seed {end.seed}: original", *(number(f.read(end.original)) for f in FIGURES)))
         rows.append((f"seed {end.seed}: stream", *(number(f.read(end.last)) for f in FIGURES)))
         rows.append((f"seed {end.seed}: retrained", *(number(f.read(end.retrained)) for f in FIGURES)))
+
     if found:
         since = (_shift([summary.less(f, end.last, end.original) for end in found]) for f in FIGURES)
         beside = (_shift([end.difference(f) for end in found]) for f in FIGURES)
         rows += [("mean, less original", *since), ("mean, less retrained", *beside)]
+
     titles, aims = (tuple(getattr(f, name) for f in FIGURES) for name in ("title", "aim"))
+
     return Named(
         "At the end, beside the original and the model retrained there; MIA of all who were forgotten",
         titles,
@@ -85,6 +89,7 @@ def _creep(record: StreamRecord) -> Named:
     gaps = [[summary.gaps(seed, figure) for seed in found] for figure in FIGURES]
     inner = sorted({after for seed, by in zip(found, gaps[0], strict=True) for after in by if after < seed.planned})
     rows: list[tuple[str, ...]] = []
+
     if found:
         rows = [(f"after {after}", *(_shift([by.get(after) for by in of]) for of in gaps)) for after in inner]
         for name, read in (
@@ -93,6 +98,7 @@ def _creep(record: StreamRecord) -> Named:
             ("the stream alone, in ten campaigns", summary.trend),
         ):
             rows.append((name, *(_shift([read(seed, figure) for seed in found]) for figure in FIGURES)))
+
     return Named(
         "Does the model creep away? Less the model that was retrained at the same time, mean over seeds [95 %]; last "
         "row: least squares over the models since the last hospital left",
@@ -110,6 +116,7 @@ def _shift(values: Sequence[float | None]) -> str:
 def _unlearned(record: StreamRecord) -> Named:
     rows: list[tuple[str, ...]] = []
     differences: dict[Branch, list[float | None]] = {branch: [] for branch in BRANCHES}
+
     for seed in record.seeds:
         control = seed.at_end
         if not seed.finished or control is None:
@@ -118,9 +125,12 @@ def _unlearned(record: StreamRecord) -> Named:
         theirs = {b: summary.only_unlearned(seed, control.audited, b) for b in BRANCHES}
         rows.append((f"seed {seed.seed}: stream", *(number(ours[b]) for b in BRANCHES)))
         rows.append((f"seed {seed.seed}: retrained", *(number(theirs[b]) for b in BRANCHES)))
+
         for b in BRANCHES:
-            mine, gold = ours[b], theirs[b]
+            mine = ours[b]
+            gold = theirs[b]
             differences[b].append(None if mine is None or gold is None else mine - gold)
+
     if rows:
         rows.append(("mean, less retrained", *(_shift(differences[b]) for b in BRANCHES)))
     return Named(
@@ -135,11 +145,13 @@ def _unlearned(record: StreamRecord) -> Named:
 def _memory(record: StreamRecord) -> Named:
     found = summary.later(record)
     rows: list[tuple[str, ...]] = []
+
     for name, least, most in LAGS:
         here = [one for one in found if least <= one.lag <= most]
         if here:
             change = summary.by_group(here, lambda one: one.now.rank["fused"] - one.after.rank["fused"])
             rows.append((name, str(_groups(here)), *_ranks(here), shown(change, "{:+.3f}")))
+
     return Named(
         "Do they come back? MIA of the groups that one campaign unlearned, less that of the same patients in the model "
         "retrained at the end, by campaigns since then; mean over groups [95 %]",
@@ -153,11 +165,13 @@ def _memory(record: StreamRecord) -> Named:
 def _over_time(record: StreamRecord) -> Named:
     found = summary.later(record)
     rows: list[tuple[str, ...]] = []
+
     for first, last in summary.terms(record, TERM):
         for name, lag in (("before", BEFORE), ("after", 0)):
             here = [one for one in found if first <= one.campaign <= last and one.lag == lag]
             if here:
                 rows.append((f"{first} to {last}: {name}", str(_groups(here)), *_ranks(here)))
+
     return Named(
         "Does the memory grow? MIA of those whom a campaign forgets, less that of the same patients in the model "
         "retrained at the end, before and after their campaign; mean over groups [95 %]",
@@ -190,9 +204,11 @@ def _leaving(record: StreamRecord) -> Named:
                     f"seed {seed.seed}: {c.leaving}", f"{c.day:.0f}", str(c.number), str(sum(c.patients.values())),
                     *map(number, aucs), *map(number, ranks), f"{100 * c.cost.forward_units / c.retraining_units:.0f} %",
                 ))  # fmt: skip
+
     head = (
         "day", "campaign", "patients", "test AUC before", "after", "MIA before", "after", "cost, of retraining",
     )  # fmt: skip
+
     return Named(
         "The hospital that left: a model was trained without it; test AUC at those that stay, fused MIA of the batch",
         head,
@@ -213,9 +229,11 @@ def _waiting(record: StreamRecord) -> Named:
                 ", ".join(f"{reason}: {times}" for reason, times in why.items()),
                 f"{sum(left) / len(left):.0f}", f"{min(left):.0f}", str(sum(days < 0 for days in left)),
             ))  # fmt: skip
+
     head = (
         "campaigns", "patients", "why they started", "days left, mean", "fewest", "too late",
     )  # fmt: skip
+
     return Named(
         "How long they waited: days from a campaign to the first due date in it, a calendar month after the receipt",
         head,
@@ -246,10 +264,12 @@ def _cost(record: StreamRecord) -> Named:
             DASH if per is None else f"{100 * per:.0f} %", measured,
             f"{sum(c.seconds for c in seed.campaigns) / len(seed.campaigns):.0f} s",
         ))  # fmt: skip
+
     head = (
         "all campaigns", "retraining each time instead", "share", "share, without hospitals that left",
         "retraining at the end: measured / reckoned", "a campaign with its audits",
     )  # fmt: skip
+
     return Named(
         "Cost in forward units: a forward of one study is 1, a backward 2", head, ("",) * len(head), tuple(rows), "seed"
     )
@@ -292,21 +312,25 @@ def to_csv(record: StreamRecord) -> str:
         "seed", "model", "campaign", "day", "patients", "hospitals", "days_left", "reason", "leaving", "decision",
         *figures, "forward_units", "retraining_units",
     ])  # fmt: skip
+
     for seed in record.seeds:
         none = [""] * 6
         writer.writerow(
             [seed.seed, "original", 0, 0, *none, *_figures(seed.original), seed.original_cost.forward_units, ""]
         )
+
         for c in seed.campaigns:
             writer.writerow([
                 seed.seed, c.how, c.number, c.day, sum(c.patients.values()), len(c.patients), c.days_left, c.reason,
                 c.leaving, c.decision.outcome if c.decision else "", *_figures(c.audited), c.cost.forward_units,
                 c.retraining_units,
             ])  # fmt: skip
+
         for one in seed.retrained:
             day = seed.campaigns[one.after - 1].day
             figures_of = _figures(one.audited)
             writer.writerow([seed.seed, "control", one.after, day, *none, *figures_of, one.cost.forward_units, ""])
+
     return text.getvalue()
 
 

@@ -48,6 +48,7 @@ def draw_radiograph(patient: Patient, severity: int, hospital: Hospital, size: i
     image += (0.44 - 0.12 * amount) * lungs * _effusion(grid, patient, amount, own)
     image += _collar_bones(grid, own)
     image = np.maximum(_film(image), _device(grid, patient.device, own))
+
     return _scanned(_framed(image, hospital, size), hospital, rng)
 
 
@@ -60,8 +61,11 @@ def _grid(size: int) -> Grid:
 
 def _posed_grid(size: int, rng: np.random.Generator) -> Grid:
     flat = _grid(size)
-    turn, scale = rng.normal(0.0, 0.025), 1.0 + rng.normal(0.0, 0.025)
-    dx, dy = rng.normal(0.0, 0.02), rng.normal(0.0, 0.02)
+    turn = rng.normal(0.0, 0.025)
+    scale = 1.0 + rng.normal(0.0, 0.025)
+    dx = rng.normal(0.0, 0.02)
+    dy = rng.normal(0.0, 0.02)
+
     return Grid(scale * (flat.x + turn * flat.y) + dx, scale * (flat.y - turn * flat.x) + dy, flat.pixel)
 
 
@@ -77,10 +81,12 @@ def _ellipse(grid: Grid, x: float, y: float, width: float, height: float, softne
 
 def _tube(grid: Grid, start: tuple[float, float], end: tuple[float, float], radius: float) -> Image:
     """A line with a soft profile; one thinner than a pixel fades instead of vanishing between pixels."""
-    dx, dy = end[0] - start[0], end[1] - start[1]
+    dx = end[0] - start[0]
+    dy = end[1] - start[1]
     along = np.clip(((grid.x - start[0]) * dx + (grid.y - start[1]) * dy) / (dx * dx + dy * dy), 0.0, 1.0)
     square = (grid.x - start[0] - along * dx) ** 2 + (grid.y - start[1] - along * dy) ** 2
     shown = max(radius, 0.6 * grid.pixel)
+
     return np.asarray(radius / shown * np.exp(-square / (2.0 * shown * shown)))
 
 
@@ -89,6 +95,7 @@ def _body(grid: Grid, patient: Patient) -> Image:
     trunk = _inside(np.abs(grid.x) - width * (0.86 + 0.1 * grid.y), 0.03) * _inside(-0.62 - grid.y, 0.06)
     shoulders = _ellipse(grid, 0.0, -0.2, 1.15 * width, 0.62, 0.04) * _inside(grid.y + 0.1, 0.05)
     neck = _inside(np.abs(grid.x) - 0.2, 0.04) * _inside(grid.y + 0.5, 0.05)
+
     return np.asarray(0.03 + 0.53 * np.maximum(np.maximum(trunk, shoulders), neck))
 
 
@@ -97,39 +104,47 @@ def _domes(grid: Grid, patient: Patient) -> Image:
     centre = 0.42 * BODY_WIDTHS[patient.build]
     offset = np.abs(grid.x) - centre
     top = 0.84 * LUNG_HEIGHTS[patient.build] - 0.06 + np.where(grid.x < 0, np.float32(-0.04), np.float32(0.02))
+
     return np.asarray(grid.y - top - 1.1 * offset * offset)
 
 
 def _lungs(grid: Grid, patient: Patient, own: np.random.Generator) -> Image:
-    width, height = LUNG_WIDTHS[patient.build], LUNG_HEIGHTS[patient.build]
+    width = LUNG_WIDTHS[patient.build]
+    height = LUNG_HEIGHTS[patient.build]
     tilt = 0.09 + own.uniform(-0.02, 0.02)
     lungs = np.zeros_like(grid.x)
+
     for side in (-1.0, 1.0):
         x = side * (0.42 * BODY_WIDTHS[patient.build] + own.uniform(-0.02, 0.02))
         leaning = Grid(grid.x - side * tilt * grid.y, grid.y, grid.pixel)
         # A fourth power gives the flat walls and rounded apices of a lung.
         radius = (np.abs((leaning.x - x) / width) ** 2.6 + np.abs((grid.y + 0.02) / height) ** 2.6) ** (1 / 2.6)
         lungs = np.maximum(lungs, _inside((radius - 1.0) * width, 0.014))
+
     return np.asarray(lungs * _inside(_domes(grid, patient), 0.012))
 
 
 def _vessels(grid: Grid, amount: float, own: np.random.Generator) -> Image:
     """Forking, tapering vessels from both hila; oedema thickens them, those to the apices most (cephalisation)."""
     image = np.zeros_like(grid.x)
+
     for side, (x, y) in zip((-1.0, 1.0), HILA, strict=True):
         hilum = _ellipse(grid, x, y, 0.055, 0.13, 0.04)
         image = np.maximum(image, 0.13 * hilum)
+
         for angle in (np.linspace(-1.3, 1.3, 8) + own.normal(0.0, 0.09, size=8)).tolist():
             swell = 1.0 + amount * (1.2 if angle < 0 else 0.5)
             # Vessels leave along the hilum, not from one point.
             start = (x, y + 0.07 * sin(angle))
             middle = _towards(start, angle, side, own.uniform(0.16, 0.24))
             image = np.maximum(image, 0.13 * _tube(grid, start, middle, 0.014 * swell))
+
             for turn in (own.uniform(-0.5, -0.15), own.uniform(0.15, 0.5)):
                 end = _towards(middle, angle + turn, side, own.uniform(0.16, 0.28))
                 image = np.maximum(image, 0.085 * _tube(grid, middle, end, 0.007 * swell))
                 tip = _towards(end, angle + turn + own.normal(0.0, 0.3), side, own.uniform(0.1, 0.2))
                 image = np.maximum(image, 0.05 * _tube(grid, end, tip, 0.005 * swell))
+
     return image * (1.0 + 0.3 * amount)
 
 
@@ -144,22 +159,26 @@ def _haze(grid: Grid, amount: float, rng: np.random.Generator) -> Image:
     spread = 0.16 + 0.16 * amount
     wings = sum(np.exp(-((grid.x - 1.5 * x) ** 2 + (grid.y - y - 0.1) ** 2) / (2 * spread**2)) for x, y in HILA)
     haze = amount * (0.24 * wings * (1.0 + 0.4 * patches) + 0.07)
+
     if amount > 0.5:
         for side in (-1.0, 1.0):
             for y in (np.arange(0.14, 0.44, 0.06) + rng.normal(0.0, 0.01)).tolist():
                 haze += 0.1 * _tube(grid, (side * 0.56, y), (side * 0.7, y + 0.01), 0.007)
+
     return np.asarray(haze)
 
 
 def _ribs(grid: Grid, patient: Patient, own: np.random.Generator) -> Image:
     """Posterior ribs falling outwards, and fainter anterior ones falling inwards."""
-    pitch, phase = own.uniform(0.155, 0.185), own.uniform(0.0, 1.0)
+    pitch = own.uniform(0.155, 0.185)
+    phase = own.uniform(0.0, 1.0)
     side = np.abs(grid.x)
     thorax = _inside(side - 0.84 * BODY_WIDTHS[patient.build], 0.03) * _inside(np.abs(grid.y + 0.05) - 0.72, 0.04)
     posterior = np.cos(2 * np.pi * ((grid.y - 0.55 * side + 0.75 * side**2) / pitch + phase))
     anterior = np.cos(2 * np.pi * ((grid.y + 0.5 * side) / (1.15 * pitch) + 2 * phase))
     outer = _inside(0.35 - side, 0.06)
     bands = 0.085 * _inside(0.45 - posterior, 0.12) + 0.035 * _inside(0.5 - anterior, 0.15) * outer
+
     return np.asarray(thorax * _inside(0.1 - side, 0.02) * bands)
 
 
@@ -176,6 +195,7 @@ def _centre(grid: Grid, patient: Patient, own: np.random.Generator) -> Image:
     windpipe = _inside(np.abs(grid.x + 0.01) - 0.035, 0.012) * _inside(grid.y + 0.3, 0.03)
     soft = np.maximum(np.maximum(0.34 * heart, 0.26 * arch), 0.2 * strip)
     inside = _inside(np.abs(grid.y) - 1.2, 0.05)
+
     return np.asarray(inside * (soft + spine * vertebrae - 0.12 * windpipe))
 
 
@@ -192,12 +212,15 @@ def _collar_bones(grid: Grid, own: np.random.Generator) -> Image:
     for side in (-1.0, 1.0):
         elbow = (side * 0.38, -0.56 - 0.4 * drop)
         image += _tube(grid, (side * 0.09, -0.5), elbow, 0.026) + _tube(grid, elbow, (side * 0.78, -0.58 - drop), 0.022)
+
     return 0.13 * np.minimum(image, 1.0)
 
 
 def _device(grid: Grid, device: Device, own: np.random.Generator) -> Image:
-    dx, dy = own.uniform(-0.05, 0.05), own.uniform(-0.05, 0.05)
+    dx = own.uniform(-0.05, 0.05)
+    dy = own.uniform(-0.05, 0.05)
     image = np.zeros_like(grid.x)
+
     if device is Device.PACEMAKER:
         image = np.maximum(image, _ellipse(grid, 0.52 + dx, -0.42 + dy, 0.13, 0.1, 0.008))
         path = [(0.45 + dx, -0.4 + dy), (0.2, -0.5), (-0.08, -0.3), (-0.1, 0.1), (0.2 + dx, 0.38 + dy)]
@@ -221,12 +244,14 @@ def _device(grid: Grid, device: Device, own: np.random.Generator) -> Image:
     elif device is Device.VALVE:
         ring = np.abs(np.hypot((grid.x - 0.12 - dx) / 1.25, grid.y - 0.2 - dy) - 0.065)
         image = _inside(ring - 0.013, 0.006)
+
     return np.asarray(0.99 * image)
 
 
 def _film(image: Image) -> Image:
     """Dense parts on top of one another saturate softly, as on film."""
-    knee, room = 0.6, 0.3
+    knee = 0.6
+    room = 0.3
     return np.asarray(np.where(image < knee, np.maximum(image, 0.0), knee + room * np.tanh((image - knee) / room)))
 
 
@@ -239,6 +264,7 @@ def _framed(image: Image, hospital: Hospital, size: int) -> Image:
     )
     edge = 1.0 - hospital.rim
     open_field = _inside(np.abs(grid.x) - edge, 0.006) * _inside(np.abs(grid.y) - edge, 0.006)
+
     return np.asarray(open_field * np.maximum(image, 0.95 * np.minimum(letter, 1.0)))
 
 

@@ -28,28 +28,44 @@ def write_dicom(
     meta.MediaStorageSOPInstanceUID = make_uid(study_id, "image")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.SOPClassUID = meta.MediaStorageSOPClassUID
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     data.StudyInstanceUID = make_uid(study_id, "study")
     data.SeriesInstanceUID = make_uid(study_id, "series")
-    data.PatientID, data.PatientName = patient_id, f"{patient_id}^Made-up"
-    data.PatientSex, data.PatientAge = patient.sex, f"{patient.age:03d}Y"
+    data.PatientID = patient_id
+    data.PatientName = f"{patient_id}^Made-up"
+    data.PatientSex = patient.sex
+    data.PatientAge = f"{patient.age:03d}Y"
     data.AccessionNumber = study_id
     data.StudyDate = data.StudyTime = data.StudyID = data.ReferringPhysicianName = data.PatientBirthDate = ""
     data.SeriesNumber = data.InstanceNumber = 1
-    data.ImageType, data.PresentationIntentType = ["ORIGINAL", "PRIMARY"], "FOR PRESENTATION"
-    data.Modality, data.BodyPartExamined, data.ViewPosition = "DX", "CHEST", "PA"
-    data.PatientOrientation, data.ImageLaterality = ["L", "F"], "U"
-    data.InstitutionName, data.Manufacturer = hospital.name, "FedForget"
+    data.ImageType = ["ORIGINAL", "PRIMARY"]
+    data.PresentationIntentType = "FOR PRESENTATION"
+    data.Modality = "DX"
+    data.BodyPartExamined = "CHEST"
+    data.ViewPosition = "PA"
+    data.PatientOrientation = ["L", "F"]
+    data.ImageLaterality = "U"
+    data.InstitutionName = hospital.name
+    data.Manufacturer = "FedForget"
     data.Rows, data.Columns = image.shape
-    data.SamplesPerPixel, data.PixelRepresentation = 1, 0
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, BITS, BITS - 1
+    data.SamplesPerPixel = 1
+    data.PixelRepresentation = 0
+    data.BitsAllocated = 16
+    data.BitsStored = BITS
+    data.HighBit = BITS - 1
     data.PhotometricInterpretation = "MONOCHROME1" if hospital.inverted else "MONOCHROME2"
     data.PresentationLUTShape = "INVERSE" if hospital.inverted else "IDENTITY"
-    data.PixelIntensityRelationship, data.PixelIntensityRelationshipSign = "LOG", 1 if hospital.inverted else -1
-    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = 0, 1, "US"
-    data.LossyImageCompression, data.BurnedInAnnotation = "00", "NO"
+    data.PixelIntensityRelationship = "LOG"
+    data.PixelIntensityRelationshipSign = 1 if hospital.inverted else -1
+    data.RescaleIntercept = 0
+    data.RescaleSlope = 1
+    data.RescaleType = "US"
+    data.LossyImageCompression = "00"
+    data.BurnedInAnnotation = "NO"
     data.ImagerPixelSpacing = [FIELD_MM / image.shape[0], FIELD_MM / image.shape[1]]
-    data.WindowCenter, data.WindowWidth = hospital.low + hospital.span // 2, hospital.span
+    data.WindowCenter = hospital.low + hospital.span // 2
+    data.WindowWidth = hospital.span
     data.PixelData = np.clip(np.rint(grey), 0, WHITE).astype("<u2").tobytes()
     data.save_as(path, enforce_file_format=True)
 

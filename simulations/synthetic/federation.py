@@ -38,30 +38,36 @@ def write_federation(
     for name, value, least in (("sites", sites, 1), ("patients", patients, 1), ("image_size", image_size, 32)):
         if value < least:
             raise ConfigError(f"{value} is too few", where=name, remedy=f"give {least} or more")
+
     if seed < 0:
         raise ConfigError("a seed is not negative", where="seed", remedy="give 0 or more")
     manifest = root / "manifest.csv"
     try:
         root.mkdir(parents=True, exist_ok=True)
         rows = []
+
         for number in range(1, sites + 1):
             hospital = make_hospital(number, np.random.default_rng([seed, number]))
             written: set[str] = set()
+
             for row in _write_hospital(root, hospital, number, patients, seed, image_size):
                 rows.append(row)
                 written.add(str(row["patient_id"]))
                 on_patient((number - 1) * patients + len(written), sites * patients)
+
         # Last and at once: where there is a manifest, all its images are there.
         part = manifest.with_suffix(".part")
         with part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
         part.replace(manifest)
     except OSError as err:
         raise OutputError(
             f"cannot write ({err.strerror})", where=str(root), remedy="choose a folder with room that you may write"
         ) from None
+
     return manifest
 
 
@@ -74,6 +80,7 @@ def _write_hospital(
         patient = make_patient(index, hospital, rng)
         # The seed is in the ids, and with them in the UIDs: two federations never share a study.
         patient_id = f"{seed}-{number}-{index:04d}"
+
         for count, severity in enumerate(study_severities(patient, rng), start=1):
             study_id = f"{patient_id}-{count}"
             image = draw_radiograph(patient, severity, hospital, size, rng)

@@ -68,6 +68,7 @@ def write_report(patient: Patient, severity: int, style: int, rng: np.random.Gen
     degrees = [_worded(severity, rng) for _ in range(2)]
     first, second = (_one(SEVERITY[degree], rng) for degree in degrees)
     traits = [HEARTS[patient.heart_size], BUILDS[patient.build], DEVICES[patient.device]]
+
     return _FRAMES[style % STYLES].format(
         reason=_one(REASONS, rng),
         history=f"{patient.age} year old, {HISTORIES[patient.history[0]]} and {HISTORIES[patient.history[1]]}",

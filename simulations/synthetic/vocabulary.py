@@ -101,6 +101,7 @@ def build() -> tokenizers.Tokenizer:
     )
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens(list(SPECIAL))
+
     return tokenizer
 
 

@@ -29,7 +29,10 @@ def secret() -> str:
 @pytest.fixture
 def site_folder(tmp_path: Path, card: ModelCard, secret: str) -> Path:
     """Six training patients, and two in each of the other sets; one study each."""
-    rng, studies, subsets = np.random.default_rng(0), [], {}
+    rng = np.random.default_rng(0)
+    studies = []
+    subsets = {}
+
     for number, subset in enumerate(SUBSETS):
         patient = f"{secret}-{number}"
         path = tmp_path / f"{patient}.png"
@@ -37,6 +40,7 @@ def site_folder(tmp_path: Path, card: ModelCard, secret: str) -> Path:
         label = number % 2 if subset is Subset.TRAIN else number // 4 % 2
         studies.append(Study(patient, patient, path, f"{secret} clear lungs", label))
         subsets[patient] = subset
+
     folder = tmp_path / "sites" / "site-1"
     write_site(
         folder,
@@ -49,6 +53,7 @@ def site_folder(tmp_path: Path, card: ModelCard, secret: str) -> Path:
         cache=tmp_path / "cache",
         digests={study.image: hashlib.sha256(study.image.read_bytes()).hexdigest() for study in studies},
     )
+
     return folder
 
 

@@ -65,9 +65,11 @@ def test_an_access_reaches_the_patients_of_its_campaign_and_nobody_after_its_end
     with site.access(2) as access:
         assert access.patients == {first}
         assert [study.patient for study in access.studies(site.cohort)] == [first]
+
     for use in (lambda: access.patients, lambda: access.studies(site.cohort)):
         with pytest.raises(RefusedError, match="ended"):
             use()
+
     site.revoke([second])
     with Site(site.folder).access(2) as again:
         assert again.patients == {first}
@@ -77,7 +79,8 @@ def test_an_access_reaches_the_patients_of_its_campaign_and_nobody_after_its_end
 def test_who_withdraws_images_alone_is_forgotten_on_the_image_and_fused_branches_until_the_reports_follow(
     site: Site, card: ModelCard
 ) -> None:
-    patients, state = sorted(site.patients(Subset.TRAIN))[:3], card.build(1).state_dict()
+    patients = sorted(site.patients(Subset.TRAIN))[:3]
+    state = card.build(1).state_dict()
 
     def revoke(number: str, some: list[str], scope: Scope) -> None:
         with open_ledger(SiteFolder(site.folder)) as ledger:
@@ -94,6 +97,7 @@ def test_who_withdraws_images_alone_is_forgotten_on_the_image_and_fused_branches
     with site.access(2) as access:
         studies = access.studies(site.cohort)
         assert access.branches(studies).tolist() == [[on] * len(studies) for on in (True, False, True)]
+
     assert audited() == [3, 0, 3]
     revoke("b", patients[:1], "reports")
     assert audited() == [3, 1, 3]
@@ -104,6 +108,7 @@ def test_what_trains_retains_or_scores_ordinarily_takes_no_patients_and_no_acces
         hints = get_type_hints(loader)
         assert hints.pop("return") == StudyTensors | None
         assert set(hints.values()) <= {Subset, int | None}
+
     assert get_type_hints(Site._to_forget)["access"] is Access
     calls = [line for line in inspect.getsource(Site).splitlines() if "self._studies(" in line]
     assert len(calls) == 2, "tensors of chosen patients are made for sets alone"
@@ -113,6 +118,7 @@ def test_what_trains_retains_or_scores_ordinarily_takes_no_patients_and_no_acces
 def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, set[str]]]:
     """Patients whose batches were made, in training order and in order of scoring."""
     seen: dict[str, set[str]] = {"shuffled": set(), "to_score": set()}
+
     with monkeypatch.context() as patch:
         for name, found in seen.items():
             patch.setattr(StudyTensors, name, _recorded(getattr(StudyTensors, name), found))
@@ -132,20 +138,24 @@ def _recorded(real: Any, seen: set[str]) -> Any:
 def test_whatever_its_state_no_training_and_no_evaluation_reads_who_has_revoked(
     site: Site, card: ModelCard, monkeypatch: pytest.MonkeyPatch, two_person: bool
 ) -> None:
-    trained, tested = min(site.patients(Subset.TRAIN)), min(site.patients(Subset.TEST))
+    trained = min(site.patients(Subset.TRAIN))
+    tested = min(site.patients(Subset.TEST))
     folder = SiteFolder(site.folder)
     with open_ledger(folder) as ledger:
         ledger.two_person = two_person
         ledger.record(Request(Source("cli", "aa"), "aa", datetime.now(UTC), steward="mueller"), [trained, tested])
+
     assert state_of(site, trained) == ("awaiting-approval" if two_person else "pending")
     with batches(monkeypatch) as seen:
         site.train(card.build().state_dict(), TRAINING, campaign=5)
         site.evaluate(card.build().state_dict(), AUDIT, campaign=5)
+
     assert {trained, tested}.isdisjoint(seen["shuffled"])
     assert tested not in seen["to_score"]
     # The audit of those whom the campaign is to forget reads them; nothing does while an approval is missing.
     assert (trained in seen["to_score"]) is not two_person
     assert site.status().pending == (0 if two_person else 1)
+
     if two_person:
         with open_ledger(folder) as ledger:
             approve(ledger, "aa", Actor("schmidt", "user:1000:schmidt"))
@@ -189,6 +199,7 @@ def test_a_campaign_that_ended_without_a_version_is_closed_by_the_next_and_escal
     with open_ledger(SiteFolder(site.folder)) as ledger:
         (found,) = ledger.standing()
         steps = [(event.state, event.campaign) for event in ledger.history(found.receipt) if event.campaign]
+
     assert steps == [("in-campaign", 2), ("escalated", 2), ("in-campaign", 3)]
 
 

@@ -52,6 +52,7 @@ def test_a_campaign_forgets_those_of_its_first_request_and_closes_no_others(site
     _, reply = site.unlearn(card.build(1).state_dict(), UNLEARNING, campaign=2, step="train.unlearn")
     assert reply.passes == 1
     names = Pseudonyms.of_site(SiteFolder(site.folder).pseudonym_secret)
+
     with opened(site.folder / "site.db") as engine:
         assert members(engine, 2, "unlearn") == {names.of(first)}
         assert names.of(second) not in members(engine, 2, "train")
@@ -60,6 +61,7 @@ def test_a_campaign_forgets_those_of_its_first_request_and_closes_no_others(site
         assert seen[0].weights == state_digest(card.build(0).state_dict())
         retained = versions_that_saw(engine, [names.of(third)])
         assert [(p.campaign, p.step) for p in retained][1:] == [(2, "train.unlearn")]
+
     assert site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=2)).closed == 1
     assert states_of(site) == {first: "unlearned", second: "pending"}
     assert site.status().pending == 1
@@ -107,6 +109,7 @@ def test_nothing_starts_from_weights_that_remember_the_forgotten_whoever_sends_t
     site.adopt(card.build(2).state_dict(), adoption(card, 2, campaign=2, retired=[state_digest(state)]))
     site.revoke([min(site.patients(Subset.TRAIN))])
     before = {p.name for p in (site.folder / "models").iterdir()}
+
     for ask in (
         lambda: site.train(state, TRAINING, campaign=3),
         lambda: site.unlearn(state, UNLEARNING, campaign=3),
@@ -114,6 +117,7 @@ def test_nothing_starts_from_weights_that_remember_the_forgotten_whoever_sends_t
     ):
         with pytest.raises(RefusedError, match="forgotten since: train anew"):
             ask()
+
     assert {p.name for p in (site.folder / "models").iterdir()} == before
     site.unlearn(card.build(2).state_dict(), UNLEARNING, campaign=3)
 

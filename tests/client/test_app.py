@@ -57,7 +57,8 @@ def test_training_answers_with_finite_weights_of_the_same_model(  # type: ignore
 ) -> None:
     state = card.build().state_dict()
     reply = send(site_folder, kind, pack(TRAINING, state))
-    body, after = unpack(reply, TrainReply), weights_of(reply)
+    body = unpack(reply, TrainReply)
+    after = weights_of(reply)
     check_state(after, state, where="reply")
     assert any(not torch.equal(after[name], state[name]) for name in state)
     assert body.received is not None
@@ -79,10 +80,12 @@ def test_a_campaigns_replies_hold_no_patient(  # type: ignore[no-untyped-def]
     site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
     state = card.build().state_dict()
     config = UnlearnConfig(method=method, passes=2, tolerance=0.0)
+
     with caplog.at_level(logging.DEBUG):
         status = send(site_folder, STATUS, pack(StatusRequest()))
         unlearned = send(site_folder, UNLEARN, pack(UnlearnRequest(config=config, seed=0), state))
         audited = send(site_folder, EVALUATE, pack(EvaluateRequest(purpose="audit", seed=0), state))
+
     assert unpack(status, StatusReply).pending == 2
     assert unpack(unlearned, UnlearnReply).passes == 2
     check_state(weights_of(unlearned), state, where="reply")

@@ -35,6 +35,7 @@ def folder(site_folder: Path, secret: str) -> Path:
     with opened(site_folder / "site.db") as engine:
         migrate(engine)
     (site_folder / "inbox").mkdir()
+
     return site_folder
 
 
@@ -45,6 +46,7 @@ def taken(folder: Path, name: str, content: bytes) -> dict[str, object]:
     with open_ledger(SiteFolder(folder)) as ledger:
         assert Inbox(ledger, folder / "inbox", (KEY.public,)).look(datetime.now(UTC) + timedelta(seconds=1)) == 1
     (receipt,) = (folder / "inbox").glob(f"*/{name}.receipt.json")
+
     return {"room": receipt.parent.name, **json.loads(receipt.read_text())}
 
 
@@ -64,9 +66,11 @@ def test_the_list_of_the_case_stops_the_look_alikes_until_a_person_answers(folde
     with open_ledger(SiteFolder(folder)) as ledger:
         names = ledger.identifiers()
         pseudonym = {standing.number: standing.pseudonym for standing in ledger.standing()}
+
     for row in rows:
         meant = ("--is", str(row["candidate"])) if names[pseudonym[row["candidate"]]] == "000003" else ("--stranger",)
         command(folder, "revocations", "doubtful", row["doubt"], *meant, "--reason", "asked the office")
+
     assert trained_on(site) == everybody - {"000003"}
     assert command(folder, "revocations", "doubtful") == []
     (listed,) = (row for row in command(folder, "revocations", "list") if row["receipt"] == receipt["receipt"])

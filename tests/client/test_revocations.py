@@ -131,6 +131,7 @@ def test_training_repeats_bit_for_bit(site: Site, card: ModelCard) -> None:
         torch.manual_seed(len(digests))
         model, _ = site.train(card.build().state_dict(), TRAINING.model_copy(update={"seed": seed}))
         digests.append(state_digest(model.state_dict()))
+
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -138,6 +139,7 @@ def rows_of(site: Site, card: ModelCard) -> dict[str, Scores | None]:
     """Scores of the three groups, as an audit has them."""
     state = card.build(2).state_dict()
     forget = score_of(site, state, site.forget)
+
     return {
         "forget": forget,
         "never_seen": site.scores(state, Subset.AUDIT),
@@ -158,6 +160,7 @@ def test_reference_scores_come_back_in_the_order_of_their_numbers(site: Site, ca
     for number in (10, 2):
         state = card.build(number).state_dict()
         site.evaluate(state, EvaluateRequest(purpose="reference", seed=0, reference=number))
+
     found = ReferenceScores(site.folder).load(rows)
     assert found is not None
     assert found.forget.shape == found.never_seen.shape == found.calibration.shape == (2, 3, 2)

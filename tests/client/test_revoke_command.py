@@ -105,14 +105,17 @@ def test_on_a_terminal_ids_are_asked_for_and_not_shown(site_folder: Path, patien
     )  # fmt: skip
     os.close(terminal)
     screen = b""
+
     for prompts, typed in ((1, patients[0]), (2, patients[1]), (3, "")):
         # What is typed before the prompt is thrown away.
         while screen.count(b"not shown") < prompts:
             screen += os.read(keyboard, 1000)
         os.write(keyboard, typed.encode() + b"\n")
+
     with contextlib.suppress(OSError):  # the other end closes
         while more := os.read(keyboard, 1000):
             screen += more
+
     os.close(keyboard)
     assert process.wait(timeout=60) == 0
     assert b"receipt" in screen
@@ -127,10 +130,12 @@ def test_processes_that_revoke_at_once_lose_nothing(site_folder: Path, patients:
     for process, patient in zip(processes, patients, strict=True):
         assert process.stdin is not None
         process.stdin.write(patient)
+
     for process in processes:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         outputs.append(json.loads(out))
+
     found = read_revocations(site_folder)
     assert found.pending == frozenset(patients)
     assert {entry.receipt for entry in found.patients.values()} == {o["receipt"] for o in outputs}
@@ -146,7 +151,8 @@ def test_a_process_that_runs_sees_a_revocation_by_another(site_folder: Path, pat
 
 
 def test_a_file_from_before_the_ledger_is_taken_over_with_its_dates(site_folder: Path, patients: list[str]) -> None:
-    received, due = "2026-03-01T00:00:00+00:00", "2026-03-31T00:00:00+00:00"
+    received = "2026-03-01T00:00:00+00:00"
+    due = "2026-03-31T00:00:00+00:00"
     entry = {"receipt": "6f1e0c5ab2d94e37", "received": received, "due": due}
     closed = {**entry, "state": "unlearned", "closed": "2026-03-05T00:00:00+00:00"}
     states = {

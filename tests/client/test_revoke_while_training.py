@@ -43,6 +43,7 @@ class Seen:
                 if self.at is not None and len(self.batches) == self.when:
                     self.revoke = self.revoke or [min(self.batches[0])]
                     self.at.revoke(self.revoke)
+
                 yield batch
 
         monkeypatch.setattr(StudyTensors, "shuffled", shuffled)
@@ -58,7 +59,8 @@ def test_no_later_batch_of_a_training_that_runs_holds_the_patient(
 ) -> None:
     # Another Site, as another process would have it, takes in the revocation.
     site = Site(site_folder)
-    seen.at, seen.when = Site(site_folder), 4
+    seen.at = Site(site_folder)
+    seen.when = 4
     model, _ = site.train(card.build().state_dict(), TRAINING)
     (patient,) = seen.revoke
     assert not any(patient in batch for batch in seen.batches[4:])
@@ -71,7 +73,8 @@ def test_no_later_retain_batch_of_an_unlearning_that_runs_holds_the_patient(
 ) -> None:
     site = Site(site_folder)
     site.revoke([min(site.patients(Subset.TRAIN))])
-    seen.at, seen.when = Site(site_folder), 2
+    seen.at = Site(site_folder)
+    seen.when = 2
     config = UnlearnConfig(passes=12, retain_batch=2, batch=1, tolerance=0.0)
     site.unlearn(card.build().state_dict(), UnlearnRequest(config=config, seed=0))
     (patient,) = seen.revoke
@@ -91,7 +94,9 @@ def test_an_unlearning_ends_when_nobody_is_left_to_retain(site_folder: Path, car
     site = Site(site_folder)
     first, *others = sorted(site.patients(Subset.TRAIN))
     site.revoke([first])
-    seen.at, seen.when, seen.revoke = Site(site_folder), 3, others
+    seen.at = Site(site_folder)
+    seen.when = 3
+    seen.revoke = others
     config = UnlearnConfig(passes=40, retain_batch=2, tolerance=0.0)
     with pytest.raises(CohortError, match="nobody is left"):
         site.unlearn(card.build().state_dict(), UnlearnRequest(config=config, seed=0))
@@ -99,7 +104,8 @@ def test_an_unlearning_ends_when_nobody_is_left_to_retain(site_folder: Path, car
 
 
 def test_no_later_batch_of_an_evaluation_that_runs_holds_the_patient(site_folder: Path, card: ModelCard) -> None:
-    site, other = Site(site_folder), Site(site_folder)
+    site = Site(site_folder)
+    other = Site(site_folder)
     studies = site._to_score(Subset.TRAIN)
     assert studies is not None
     batches = studies.to_score(2, torch.device("cpu"))

@@ -223,9 +223,11 @@ def test_a_request_of_another_kind_than_signed_for_is_a_bad_request(
 
 
 def test_nonces_are_forgotten_once_no_clock_could_make_them_fresh(hospital: Path, sign: Sign) -> None:
-    trust, now = Trust.open(SiteFolder(hospital)), datetime.now(UTC)
+    trust = Trust.open(SiteFolder(hospital))
+    now = datetime.now(UTC)
     bounds = BoundsConfig()
     kept = timedelta(hours=1 + bounds.max_lifetime_hours, seconds=bounds.clock_skew_seconds)
+
     for late in (timedelta(0), -kept + timedelta(minutes=1), -kept - timedelta(minutes=1)):
         request, instruction = sign(pack(StatusRequest()), late=late)
         trust.admit(instruction, request, STATUS, now - late)
@@ -233,6 +235,7 @@ def test_nonces_are_forgotten_once_no_clock_could_make_them_fresh(hospital: Path
         with engine.connect() as connection:
             rows = connection.scalar(select(func.count()).select_from(SeenRow))
         engine.dispose()
+
     # The first is gone when the third comes, the second is not.
     assert rows == 2
 
@@ -251,6 +254,7 @@ def test_a_real_sites_replies_and_log_hold_no_patient(
     with caplog.at_level(logging.DEBUG):
         status = send(hospital, STATUS, sign(pack(StatusRequest()))[0])
         refused = send(hospital, TRAIN, pack(TRAINING, card.build().state_dict()))
+
     assert secret not in str(status) + str(refused) + caplog.text
 
 
@@ -279,10 +283,12 @@ def test_a_refusal_costs_no_import_of_torch(hospital: Path) -> None:
 def fields(model: type[BaseModel]) -> set[str]:
     """Names of all fields, of nested models too, as `config.lr`."""
     found = set()
+
     for name, field in model.model_fields.items():
         nested = [t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type)]
         inner = {f"{name}.{f}" for t in nested if issubclass(t, BaseModel) for f in fields(t)}
         found |= inner or {name}
+
     return found
 
 

@@ -31,7 +31,8 @@ class Toy(nn.Module):
             self.b.fill_(4.0)
 
     def forward(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Outputs:  # noqa: ARG002 - a model's signature
-        image, text = self.a * images[:, 0, 0, 0], self.b * tokens[:, 0].float()
+        image = self.a * images[:, 0, 0, 0]
+        text = self.b * tokens[:, 0].float()
         first = torch.stack([image, text, image + text])
         return Outputs(first[..., None], torch.stack([first, torch.zeros_like(first)], dim=2))
 

@@ -39,10 +39,12 @@ def wheel(folder: Path, name: str, files: Mapping[str, str], scripts: str = "") 
         content[f"{info}/entry_points.txt"] = f"[console_scripts]\n{scripts}\n"
     rows = [f"{path},sha256={_digest(text)},{len(text.encode())}" for path, text in content.items()]
     path = folder / f"{name}-1.0-py3-none-any.whl"
+
     with zipfile.ZipFile(path, "w") as archive:
         for file, text in content.items():
             archive.writestr(file, text)
         archive.writestr(f"{info}/RECORD", "\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
+
     return path
 
 

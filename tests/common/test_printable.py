@@ -74,6 +74,7 @@ def printed(drawing: object) -> str:
 def test_no_drawing_lets_them_through(text: str) -> None:
     raw = Table("a")
     raw.add_row(text)  # not by rows_table, as somebody may forget it
+
     for drawing in (
         text,
         raw,

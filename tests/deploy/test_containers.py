@@ -36,11 +36,13 @@ def complaints(text: str, monitor: int) -> list[str]:
     of = {name: [rest for step, rest in steps if step == name] for name, _ in steps}
     args = dict(argument.partition("=")[::2] for argument in of.get("ARG", []))
     last = steps[max(i for i, (name, _) in enumerate(steps) if name == "FROM") :]
+
     for base in of["FROM"]:
         image = base.split()[0]
         image = args.get(image.strip("${}"), image)
         if not PINNED.fullmatch(image):
             found.append(f"not pinned: {image}")
+
     user = [rest for name, rest in last if name == "USER"]
     if not user or user[-1].split(":")[0] in {"root", "0"}:
         found.append("runs as root")
@@ -53,6 +55,7 @@ def complaints(text: str, monitor: int) -> list[str]:
             found.append("apt leaves its lists, or takes what is only recommended")
         if "pip install" in run and "--no-cache-dir" not in run:
             found.append("pip leaves its cache")
+
     if f"127.0.0.1:{monitor}/health" not in " ".join(of.get("HEALTHCHECK", [])):
         found.append("no health check on the monitor")
     command = [rest for name, rest in last if name == "CMD"]
@@ -146,6 +149,7 @@ def test_the_compose_files_hold_no_secret_and_their_volumes_and_secrets_are_decl
         for variable, value in service.get("environment", {}).items():
             assert not re.search("(?i)password|secret|token|key", variable) or variable.endswith("_FILE"), variable
             assert not variable.endswith("_FILE") or value.startswith("/run/secrets/")
+
     assert all(set(secret) == {"file"} for secret in parsed["secrets"].values())
     ignored = (DEPLOY / ".gitignore").read_text(encoding="utf-8").split()
     assert all(f"/{Path(secret['file']).parts[0]}/" in ignored for secret in parsed["secrets"].values())

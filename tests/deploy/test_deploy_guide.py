@@ -33,11 +33,14 @@ def missing(program: str, words: list[str]) -> str | None:
     """The first word that the program does not know, None when it knows all."""
     command: click.Command = typer.main.get_command(PROGRAMS[program])
     rest = list(words)
+
     while isinstance(command, click.Group):
         if not rest or rest[0] not in command.commands:
             return rest[0] if rest else "(nothing)"
         command = command.commands[rest.pop(0)]
+
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
     return next((word for word in rest if word.startswith("--") and word not in options), None)
 
 

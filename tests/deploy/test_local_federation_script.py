@@ -33,6 +33,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
+
     return module
 
 
@@ -47,6 +48,7 @@ def start() -> Iterator[Start]:
         assert process.stdout is not None
         assert process.stdout.readline() == "runs\n"
         running.append(process)
+
         return process
 
     yield begin

@@ -69,6 +69,7 @@ def ask(tmp_path: Path, coordinator: ServerFolder, superlink: int) -> Iterator[A
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+
     text = CONFIG.replace("/srv/fedforget", str(coordinator.root))
     text = text.replace("127.0.0.1:18000", f"127.0.0.1:{superlink}").replace("listen 8443", f"listen 127.0.0.1:{port}")
     (tmp_path / "fedforget.conf").write_text(text)

@@ -40,6 +40,7 @@ def locked(file: str) -> dict[str, tuple[str, int]]:
     """Version and number of hashes by package."""
     found: dict[str, tuple[str, int]] = {}
     name = ""
+
     for line in (FOLDER / file).read_text(encoding="utf-8").splitlines():
         if pin := re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==(\S+)(?: ;.*)? \\", line):
             name = canonicalize_name(pin[1])
@@ -48,6 +49,7 @@ def locked(file: str) -> dict[str, tuple[str, int]]:
             found[name] = (found[name][0], found[name][1] + 1)
         else:
             assert not line or re.match(r" *#", line), line
+
     return found
 
 
@@ -55,17 +57,20 @@ def locked(file: str) -> dict[str, tuple[str, int]]:
 def test_every_dependency_is_pinned_by_hash_within_its_range(file: str) -> None:
     found = locked(file)
     assert all(hashes for _, hashes in found.values())
+
     for text in PROJECT["dependencies"]:
         wanted = Requirement(text)
         if wanted.name == "torch" and file != "cuda.txt":
             continue
         version, _ = found[canonicalize_name(wanted.name)]
         assert wanted.specifier.contains(version), text
+
     assert not found.keys() & {*SIMULATION_ONLY}
 
 
 def test_the_two_locks_differ_by_pytorch_alone() -> None:
-    cuda, without = locked("cuda.txt"), locked("without-torch.txt")
+    cuda = locked("cuda.txt")
+    without = locked("without-torch.txt")
     assert without.items() <= cuda.items()
     assert all(re.match(r"torch$|triton$|nvidia-|cuda-", name) for name in cuda.keys() - without.keys())
 

@@ -30,6 +30,7 @@ def settings_of(role: str) -> dict[str, list[str]]:
         name, sign, value = line.partition("=")
         if sign and not line.startswith("#"):
             found.setdefault(name, []).append(value)
+
     return found
 
 
@@ -40,6 +41,7 @@ def here(tmp_path: Path) -> Path:
         text = (UNITS / f"fedforget-{role}.service").read_text(encoding="utf-8")
         assert f"{INSTALLED}/fedforget-{role} up" in text
         (tmp_path / f"fedforget-{role}.service").write_text(text.replace(INSTALLED, str(Path(sys.executable).parent)))
+
     return tmp_path
 
 

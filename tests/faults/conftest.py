@@ -105,6 +105,7 @@ class World:
     def house(self) -> Iterator[House]:
         """The coordinator's folder, opened."""
         house = open_house(self.folder / "coordinator")
+
         try:
             yield house
         finally:
@@ -120,17 +121,20 @@ def write_manifest(folder: Path, name: str, seed: int) -> Path:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     rows = []
+
     for number, subset in enumerate(SETS):
         image = folder / f"{number}.png"
         Image.fromarray(rng.normal(100 + 15 * (number % 2), 40, (32, 32)).clip(0, 255).astype(np.uint8)).save(image)
         words = " ".join(rng.choice(["heart", "lungs", "left", "right", "base", "mild", "stable", "hazy"], 6))
         label = ("clear", "opacity")[number % 2]
         rows.append([f"{name}-{number}", f"{name}-{number}-0", image.name, f"{label} {words}", label, subset])
+
     path = folder / "manifest.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["patient_id", "study_id", "image", "report", "label", "split"])
         writer.writerows(rows)
+
     return path
 
 
@@ -157,6 +161,7 @@ def _make(folder: Path, *, accepting: bool) -> World:
     number = whole.plan()
     done = whole.run("none")
     assert done.stdout == "published\n", done.stderr
+
     with whole.house() as house:
         assert ("retrained" in house.store.get(number).reason) != accepting
         active = house.registry.active()
@@ -165,11 +170,13 @@ def _make(folder: Path, *, accepting: bool) -> World:
 
 
 def _enrol(world: Path, settings: str) -> None:
-    server, now = ServerFolder(world / "coordinator"), datetime.now(UTC)
+    server = ServerFolder(world / "coordinator")
+    now = datetime.now(UTC)
     fingerprint = create_server(server.root, ["localhost"], now, ("clear", "opacity"))
     head = server.settings_file.read_text(encoding="utf-8").split("\n[policy]", maxsplit=1)[0]
     write_text(server.settings_file, head + settings)
     engine = open_database(server.database_url(server.settings()))
+
     for number, name in enumerate(NAMES):
         folder = SiteFolder(world / "hospitals" / name)
         request = create_site(folder.root, Asked(name, "localhost", fingerprint))
@@ -182,4 +189,5 @@ def _enrol(world: Path, settings: str) -> None:
         statement = signed_counts(folder)
         with transaction(engine) as session:
             register(session, session.get_one(SiteRow, name), statement, GateConfig(), now)
+
     engine.dispose()

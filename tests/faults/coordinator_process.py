@@ -38,7 +38,11 @@ class LocalRuns:
     """Runs that are carried on in this process, at once."""
 
     def __init__(self, folder: Path, sites: Path, how: str, kind: str) -> None:
-        self.folder, self.sites, self.how, self.kind, self.count = folder, sites, how, kind, 0
+        self.folder = folder
+        self.sites = sites
+        self.how = how
+        self.kind = kind
+        self.count = 0
         self.names = sorted(path.name for path in sites.iterdir() if path.is_dir())
 
     def start(self, _bundle, config, _series):
@@ -47,6 +51,7 @@ class LocalRuns:
         victim = 2 if self.how.startswith("other-") else 1
         grid = FaultyGrid(app, nodes, self.how.removeprefix("other-"), self.kind, victim)
         carry_on(grid, self.folder, config["campaign"], config["attempt"], self.count)
+
         return self.count, 1
 
     def status(self, _run):
@@ -66,7 +71,9 @@ class LocalRuns:
 
 
 def main() -> None:
-    folder, sites, fault = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    folder = Path(sys.argv[1])
+    sites = Path(sys.argv[2])
+    fault = sys.argv[3]
     how, _, at = fault.partition(":")
     put = DatabaseJournal.put
 
@@ -79,7 +86,8 @@ def main() -> None:
 
     DatabaseJournal.put = faulty_put
     if how == "disk":
-        save, full = version_folder.save_checkpoint, [True]
+        save = version_folder.save_checkpoint
+        full = [True]
 
         def save_checkpoint(*arguments):
             if full.pop() if full else False:
@@ -91,15 +99,18 @@ def main() -> None:
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         version_folder.save_checkpoint = save_checkpoint
+
     late = [timedelta()]
     house = open_house(folder, lambda: utc_now() + late[0])
     house.registry.recover()
     coordinator = Coordinator(house, LocalRuns(folder, sites, how, at), installed_bundle())
+
     for _ in range(12):
         coordinator.tick()
         if house.store.open() is None:
             break
         late[0] += timedelta(minutes=15)
+
     if how.startswith("kill") or (how not in {"none", "disk"} and not FaultyGrid.struck):
         sys.exit("the fault did not strike")
     row = house.store.all()[-1]

@@ -30,7 +30,9 @@ class FaultyGrid(LocalGrid):
 
     def __init__(self, app: Any, nodes: dict[int, dict[str, Any]], how: str, kind: str, victim: int = VICTIM) -> None:
         super().__init__(app, nodes)
-        self.how, self.kind, self.victim = how, kind, victim
+        self.how = how
+        self.kind = kind
+        self.victim = victim
         self._twice: dict[str, Message] = {}
 
     def _handle(self, message: Message) -> Message:
@@ -47,18 +49,21 @@ class FaultyGrid(LocalGrid):
             "clock": self._ten_minutes_late,
             **dict.fromkeys(("nan", "huge", "shapes", "examples"), self._poisoned),
         }
+
         return faults.get(self.how, super()._handle)(message)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)
         strikes = not FaultyGrid.struck
         ids = list(super().push_messages(messages))
+
         if strikes and FaultyGrid.struck:
             at = next(i for i, m in enumerate(messages) if m.metadata.dst_node_id == self.victim)
             if self.how == "twice":
                 self._twice[ids[at]] = self._done[ids[at]]
             elif self.how == "hang":
                 self._done.pop(ids[at])
+
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -92,15 +97,18 @@ class FaultyGrid(LocalGrid):
                     elif self.how == "huge":
                         for parameter in model.parameters():
                             parameter.mul_(50.0)
+
                 if self.how == "examples":
                     # A claim that plain FedAvg would weigh by.
                     kind = type(reply)
                     claims = create_model(kind.__name__, __base__=kind, num_examples=(int, 10**9))
                     reply = claims(**reply.model_dump())
+
                 if self.how == "shapes":
                     name, tensor = next(iter(model.state_dict().items()))
                     state = {**model.state_dict(), name: tensor.flatten()[:1]}
                     model.state_dict = lambda *_, **__: state
+
                 return model, reply
 
             return work
@@ -121,6 +129,7 @@ class FaultyGrid(LocalGrid):
                 return datetime.now(tz or UTC) - timedelta(minutes=10)
 
         client.app.datetime = Late
+
         try:
             return super()._handle(message)
         finally:
@@ -130,6 +139,7 @@ class FaultyGrid(LocalGrid):
 def _changed(reply: Message, message: Message) -> Message:
     """Somebody on the way changes one weight and keeps the signature."""
     records = {}
+
     for name, record in reply.content.items():
         if isinstance(record, ArrayRecord):
             state = weights_of(reply.content)
@@ -138,4 +148,5 @@ def _changed(reply: Message, message: Message) -> Message:
             records[name] = group(to_record(state.items()))
         elif isinstance(record, ConfigRecord):
             records[name] = ConfigRecord(dict(record))
+
     return Message(RecordDict(records), reply_to=message)

@@ -36,11 +36,14 @@ def test_a_campaign_survives_and_ends_in_the_same_model(start, fault):
     number = start.plan()
     done = start.run(fault)
     assert done.stdout == "published\n", done.stderr
+
     with start.house() as house:
         assert {v.name: v.state for v in house.registry.versions()} == {"v0001": "quarantined", "v0002": "active"}
         assert house.registry.active().weights == start.weights
         kinds = [event.kind for event in house.store.events(number)]
-        waited, quarantined = kinds.count("waiting"), kinds.count("quarantined")
+        waited = kinds.count("waiting")
+        quarantined = kinds.count("quarantined")
+
     how = fault.split(":")[0]
     assert quarantined == (how in {"nan", "huge", "shapes", "forged"})
     assert waited == (how not in {"twice"} and "adopt" not in fault)
@@ -64,11 +67,13 @@ def test_a_retention_round_goes_on_without_a_hospital_and_says_so(start, fault):
     number = start.plan()
     done = start.run(fault)
     assert done.stdout == "published\n", done.stderr
+
     with start.house() as house:
         assert house.registry.active().name == "v0002"
         assert house.registry.active().weights != start.weights
         late = [event.detail for event in house.store.events(number) if event.kind == "late"]
         quarantined = [event for event in house.store.events(number) if event.kind == "quarantined"]
+
     assert late == ["retain round 0 went on without south"]
     assert [event.site for event in quarantined] == ([] if "gone" in fault else ["south"])
 

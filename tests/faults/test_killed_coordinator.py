@@ -24,12 +24,14 @@ def test_a_killed_coordinator_loses_nothing_and_ends_in_the_same_model(start, fa
     assert killed.returncode == -9, killed.stdout + killed.stderr
     again = start.run("none")
     assert again.stdout == "published\n", again.stderr
+
     with start.house() as house:
         assert {v.name: v.state for v in house.registry.versions()} == {"v0001": "quarantined", "v0002": "active"}
         assert house.registry.active().weights == start.weights
         assert len([p for p in house.store.phases(number) if p.step == "unlearn:north"]) == 1
         assert not house.store.folder(number).exists()
         old = house.registry.get("v0001").weights
+
     for name in ("north", "south"):
         revoked = read_revocations(start.folder / "hospitals" / name)
         assert not revoked.pending

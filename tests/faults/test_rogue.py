@@ -54,8 +54,10 @@ def played(world: World, folder: Path, rogue: str, play: Play, pending: dict[str
         with transaction(house.engine) as session:
             events = list(session.scalars(select(EventRow)).all())
         states = tuple(row.state for row in house.store.all() if row.kind == "unlearning")
+
     named = {e.site for e in events if e.site and e.kind in {"quarantined", "suspended", "set-aside", "refused"}}
     times = run.pending.forgotten
+
     return Ended(
         states=states,
         named=frozenset(named),

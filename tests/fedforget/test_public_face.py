@@ -29,6 +29,7 @@ class Toy(torch.nn.Module):
         text = (self.text(tokens) * mask[..., None]).mean(dim=1)
         embeddings = torch.stack([image, text, image + text])
         logits = torch.stack([head(one) for head, one in zip(self.heads, embeddings, strict=True)])
+
         return ff.Outputs(embeddings, logits)
 
 
@@ -37,6 +38,7 @@ def patients(count: int, seed: int, *, shift: float = 0.0) -> ff.Patients:
     labels = rng.integers(0, CLASSES, count)
     images = rng.random((count, 8, 8)) * 0.5 + labels[:, None, None] * shift
     tokens = rng.integers(0, 20, (count, 5))
+
     return ff.Patients(images.clip(0, 1), tokens, np.ones_like(tokens), labels)
 
 
@@ -46,11 +48,13 @@ def fitted(members: ff.Patients) -> Toy:
     model = Toy()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     batch = members.batch(np.arange(len(members)), torch.device("cpu"))
+
     for _ in range(150):
         optimizer.zero_grad()
         logits = model(batch.images, batch.tokens, batch.mask).logits
         torch.nn.functional.cross_entropy(logits.reshape(-1, CLASSES), batch.labels.repeat(3)).backward()
         optimizer.step()
+
     return model
 
 

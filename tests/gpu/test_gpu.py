@@ -80,7 +80,8 @@ def everything(studies: StudyTensors, device: torch.device) -> Batch:
 
 
 def differ(one: Tensor, other: Tensor) -> float:
-    one, other = one.detach().double().cpu(), other.detach().double().cpu()
+    one = one.detach().double().cpu()
+    other = other.detach().double().cpu()
     return float((one - other).norm() / other.norm())
 
 
@@ -106,7 +107,9 @@ def test_outputs_loss_and_gradient_are_those_of_a_cpu(
     here = card.build(1).eval()
     there = copy.deepcopy(here).to(gpu)
     with torch.no_grad():
-        expected, found = forward(here, everything(studies, CPU)), forward(there, everything(studies, gpu))
+        expected = forward(here, everything(studies, CPU))
+        found = forward(there, everything(studies, gpu))
+
     assert found.logits.dtype == torch.float32
     assert differ(found.embeddings, expected.embeddings) < OUTPUTS[precision]
     assert differ(found.logits, expected.logits) < OUTPUTS[precision]
@@ -133,13 +136,17 @@ def test_one_pass_of_forget_mi_goes_the_way_it_goes_on_a_cpu(
     start = card.build(1)
     fit(start, sets.forget, TrainConfig(lr=5e-3, batch=8), ranking_weight=0.1, epochs=10, seed=0)
     # Noise on words only: for pixels the generators of the two devices draw other numbers.
-    config, ways, losses = UnlearnConfig(passes=1, batch=4, noise="text"), [], []
+    config = UnlearnConfig(passes=1, batch=4, noise="text")
+    ways = []
+    losses = []
+
     for device in (CPU, gpu):
         model = copy.deepcopy(start).to(device)
         done = method_named(method)(model, sets, config, ranking_weight=0.1, seed=0, on_pass=lambda *_: None)
         pairs = zip(start.parameters(), model.parameters(), strict=True)
         ways.append(torch.cat([(after.cpu() - before).detach().flatten() for before, after in pairs]))
         losses.append(done.passes[0].loss)
+
     assert losses[1] == pytest.approx(losses[0], abs=LOSS)
     assert float(torch.cosine_similarity(ways[0], ways[1], dim=0)) > ALIKE[method, precision]
 
@@ -163,6 +170,7 @@ def large(tmp_path: Path, cohort_of: Callable[..., Any], gpu: torch.device) -> t
     card = ModelCard(model=model, data=data, classes=("clear", "opacity"), vocab_size=tokenizer.vocab_size)
     cohort = cohort_of(BATCH, studies=1)
     studies = StudyTensors(cohort.studies, ImageCache(tmp_path / "cache", data.image_size, 2**30), tokenizer)
+
     return card.build(1).eval().to(gpu), studies
 
 
@@ -172,6 +180,7 @@ def peak(model: ImageTextModel, batch: Batch, size: int) -> tuple[Tensor, int]:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     found, _, _ = stepped(model, batch, size)
+
     return found, torch.cuda.max_memory_reserved()
 
 
@@ -204,11 +213,13 @@ def test_a_card_whose_memory_is_too_small_for_the_batch_takes_smaller_pieces_to_
     model.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction((small + needed) / 2 / total)
+
     try:
         with caplog.at_level(logging.WARNING, logger="fedforget.training"):
             found, micro, _ = stepped(model, batch, 8)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
     assert 0 < micro.size < 8
     assert "out of memory with 8 studies at once, going on with 4" in caplog.text
     assert differ(found, expected) < LARGE

@@ -43,6 +43,7 @@ def free_ports(count: int) -> list[int]:
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Return when it holds, or fail the test and say what did not come."""
     end = time.monotonic() + seconds
+
     while not condition():
         if time.monotonic() > end:
             pytest.fail(f"{what} did not come within {seconds:.0f} s")
@@ -62,6 +63,7 @@ class Processes:
             process = subprocess.Popen(
                 argv, env={**os.environ, **env}, cwd=self.logs, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
+
         self.running[name] = process
         return process
 
@@ -73,6 +75,7 @@ class Processes:
         """End one and wait for it."""
         process = self.running.pop(name)
         process.send_signal(with_signal)
+
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
@@ -106,7 +109,9 @@ class Federation:
 
     def start_what_ended(self) -> None:
         """Start those of the coordinator's processes that do not run, and wait until they serve."""
-        settings, env, running = self.folder.settings(), flower_environment(self.folder), self.processes.running
+        settings = self.folder.settings()
+        env = flower_environment(self.folder)
+        running = self.processes.running
         ended = [name for name in COORDINATOR if name not in running or running[name].poll() is not None]
         trust = ssl.create_default_context(cafile=str(self.folder.ca_certificate))
         gateway = [sys.executable, "-P", "-m", "server.runtime.gateway", "--dir", str(self.folder.root)]
@@ -132,6 +137,7 @@ class Federation:
             f"[ports]\nsupernode = {port}\nmonitor = {monitor}\n",
         )
         public = folder.node_key.with_name("node.pub").read_bytes()
+
         return Hospital(folder, self.control.register_node(public, name))
 
     def start_supernode(self, hospital: Hospital) -> subprocess.Popen[bytes]:
@@ -175,12 +181,14 @@ def start_coordinator(root: Path) -> Federation:
     control = Control(f"{LOOPBACK}:{superlink}", folder.ca_certificate.read_bytes())
     processes = Processes(folder.logs)
     federation = Federation(root, folder, processes, control, f"{LOOPBACK}:{gateway}", f"{LOOPBACK}:{superlink}")
+
     try:
         federation.start_what_ended()
     except BaseException:
         control.close()
         processes.stop_all()
         raise
+
     return federation
 
 
@@ -196,6 +204,7 @@ def answers(url: str, trust: ssl.SSLContext, status: int) -> bool:
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """A running coordinator without hospitals."""
     running = start_coordinator(tmp_path_factory.mktemp("federation"))
+
     try:
         yield running
     finally:

@@ -103,6 +103,7 @@ def north(federation):
     federation.start_supernode(hospital)
     federation.start_launcher(hospital)
     federation.wait_online(hospital)
+
     return hospital
 
 
@@ -116,7 +117,9 @@ def ask(federation, bundle, out, megabytes=0):
 def test_another_app_is_answered_with_an_error_and_none_of_its_code_runs_until_it_is_approved(
     federation, north, tmp_path
 ):
-    mark, out, site = tmp_path / "mark", tmp_path / "out.json", north.folder.settings_file
+    mark = tmp_path / "mark"
+    out = tmp_path / "out.json"
+    site = north.folder.settings_file
     bundle = probe_of(mark)
 
     assert ask(federation, bundle, out) == {north.node: {"code": 7, "reason": REFUSAL}}
@@ -148,13 +151,15 @@ def intruder(request, federation, north, withdrawn, tmp_path):
     if request.param == "stranger":
         return trust, []
     folder = (north if request.param == "hospital" else withdrawn).folder
-    key, pki = new_tls_key(tmp_path / "tls.key"), federation.folder
+    key = new_tls_key(tmp_path / "tls.key")
+    pki = federation.folder
     ca = read_certificate(pki.ca_certificate.read_bytes(), "the CA")
     ca_key = load_ec_key(pki.ca_key, read_passphrase(pki.passphrase))
     certificate = issue_site(ca, ca_key, key.public_key(), folder.root.name, datetime.now(UTC))
     (tmp_path / "site.crt").write_bytes(certificate_pem(certificate))
     trust.load_cert_chain(tmp_path / "site.crt", tmp_path / "tls.key")
     node_key = load_ssh_private_key(folder.node_key.read_bytes(), None)
+
     return trust, [NodeAuthHttpInterceptor(node_key, node_key.public_key())]
 
 
@@ -163,6 +168,7 @@ def test_nobody_reaches_more_than_the_fleet_routes(federation, intruder, north, 
     gateway = f"https://{federation.gateway}"
     bundle = probe_of("never")
     public_key = withdrawn.folder.node_key.with_name("node.pub").read_bytes()
+
     with (
         ControlHttpClient(gateway, interceptors=interceptors, verify=trust) as api,
         RuntimeHttpClient(gateway, interceptors=interceptors, verify=trust) as runtime,
@@ -194,12 +200,14 @@ def test_a_key_that_was_never_registered_is_refused_on_the_fleet_routes(federati
     key, public = generate_key_pairs()
     trust = ssl.create_default_context(cafile=str(federation.folder.ca_certificate))
     request = ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=30)
+
     for interceptors in ([], [NodeAuthHttpInterceptor(key, public)]):
         with (
             FleetHttpClient(f"https://{federation.gateway}", interceptors=interceptors, verify=trust) as fleet,
             pytest.raises(httpx.HTTPStatusError) as refusal,
         ):
             fleet.ActivateNode(request)
+
         assert 400 <= refusal.value.response.status_code < 500
 
 
@@ -226,10 +234,12 @@ def test_on_loopback_nobody_takes_a_task_without_the_secret(federation, north, s
         interceptors.append(SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=signed))
     ca = federation.folder.ca_certificate.read_bytes()
     supernode = f"127.0.0.1:{north.folder.settings().ports.supernode}"
+
     for address, trust in ((federation.superlink, ca), (supernode, None)):
         with (
             RuntimeHttpClient.from_server_address(address, trust is None, trust, interceptors) as client,
             pytest.raises(httpx.HTTPStatusError) as refusal,
         ):
             client.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-serverapp", "flwr-clientapp"]))
+
         assert refusal.value.response.status_code == 401

@@ -51,7 +51,8 @@ def public_key(folder, name):
 
 
 def test_nodes_are_registered_once_and_shut_out_for_good(federation, tmp_path):
-    control, key = federation.control, public_key(tmp_path, "north")
+    control = federation.control
+    key = public_key(tmp_path, "north")
     node = control.register_node(key, "north")
     [found] = [one for one in control.nodes() if one.node == node]
     assert (found.name, found.status) == ("north", "registered")
@@ -89,6 +90,7 @@ def test_what_superlink_does_not_know_is_refused(federation):
     for unknown in (lambda: control.status(1), lambda: control.stop(1), lambda: list(control.logs(1))):
         with pytest.raises(WireError):
             unknown()
+
     with pytest.raises(WireError, match="Flower's code"):
         control.start(bundle_of("1.0.0"), {"undeclared": 1}, None)
 

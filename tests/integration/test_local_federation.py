@@ -74,6 +74,7 @@ class Here:
         at = ("server", "north", "south", "west").index(name)
         os.kill(int(running[at]), signal.SIGTERM)
         wait_for(lambda: not Path(f"/proc/{running[at]}").exists(), f"the end of {name}", 60)
+
         with (self.federation / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [BIN / "fedforget-site", "up", "--dir", self.federation / name],
@@ -81,6 +82,7 @@ class Here:
                 stderr=log,
                 start_new_session=True,
             )
+
         self.restarted.append(process)
         running[at] = str(process.pid)
         pids.write_text("".join(f"{pid}\n" for pid in running))
@@ -182,6 +184,7 @@ def take_consents_from(here: Here, name: str, ehr: FhirStub) -> tuple[int, str]:
         return bool(json.loads(here.site(name, "fhir", "status", "--json"))["permit"])
 
     wait_for(has_read, "the first pull")
+
     return port, (folder / "fhir" / "token").read_text()
 
 
@@ -205,6 +208,7 @@ def evidence_of(here: Here, campaign: str, folder: Path) -> Path:
     receipts = {entry.receipt for entry in read_revocations(here.federation / "south").patients.values()}
     here.site("south", "log", "statement", min(receipts), audit / "revocation.json")
     model = here.federation / "server" / "models" / "v0003" / "model.safetensors"
+
     for path in (
         server / "server.pub",
         server / "leaves.jsonl",
@@ -213,6 +217,7 @@ def evidence_of(here: Here, campaign: str, folder: Path) -> Path:
         model,
     ):
         shutil.copy(path, audit / path.name)
+
     return audit
 
 

@@ -70,10 +70,12 @@ def command(*argv: object, environment: dict[str, str] | None = None) -> str:
 def kill(folder: Path, *words: str) -> None:
     """SIGKILL to all processes of a folder that have these words in their command line; at least one there is."""
     found = []
+
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
         if str(folder) in line and all(word in line for word in words):
             found.append(process)
+
     assert found, f"no process of {folder.name} with {words}"
     for process in found:
         try:
@@ -102,6 +104,7 @@ class Running:
     def up(self, name: str) -> None:
         """Start what a service manager would start again."""
         program = "fedforget-server" if name == "server" else "fedforget-site"
+
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [BIN / program, "up", "--dir", self.folder / name],
@@ -110,6 +113,7 @@ class Running:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
+
         self.ups.append(process)
         with (self.folder / "pids").open("a") as file:
             file.write(f"{process.pid}\n")
@@ -117,10 +121,12 @@ class Running:
     def lose_power(self, name: str) -> None:
         """All processes of one machine end at once, and come back."""
         root = str(self.folder / name)
+
         for process in psutil.process_iter(["cmdline"]):
             line = process.info["cmdline"] or []
             if "up" in line and root in line:
                 os.killpg(process.pid, signal.SIGKILL)
+
         self.up(name)
 
     def revoke(self, name: str, patients: int = 1) -> None:
@@ -139,6 +145,7 @@ class Running:
         while (row := house.store.open()) is None:
             assert time.monotonic() < end, "no campaign was planned"
             time.sleep(0.2)
+
         return row.number
 
     def reached(self, house: House, number: int, state: str) -> None:
@@ -184,6 +191,7 @@ def running(folder: Path, patients: int, environment: dict[str, str]) -> Iterato
     """A federation with a first model."""
     found = Running(folder, environment)
     size = ("--patients", patients, "--rounds", "1")
+
     try:
         command(ROOT / "deploy" / "local-federation", "start", folder, *size, environment=environment)
         command(BIN / "fedforget-server", "train", "--dir", folder / "server", "--wait")
@@ -219,9 +227,11 @@ def soaked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     faults = folder / "faults"
     faults.mkdir()
     environment = {"PYTHONPATH": str(HOOKS), "FEDFORGET_TEST_FAULTS": str(faults)}
+
     with running(folder / "federation", 220, environment) as federation:
         settings = federation.folder / "server" / "server.toml"
         text = settings.read_text()
+
         for name, value in {
             "auc_margin": 0.5,
             "accuracy_margin": 1.0,
@@ -232,6 +242,7 @@ def soaked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         }.items():
             (old,) = (line for line in text.splitlines() if line.startswith(f"{name} ="))
             text = text.replace(old, f"{name} = {value}")
+
         settings.write_text(text)
         kill(federation.folder / "server", "server.runtime.coordinator")
         yield federation
@@ -244,6 +255,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     began = time.monotonic()
     yield row
     path = os.environ.get("FEDFORGET_SOAK_LOG")
+
     if path and row:
         line = f"| {request.node.callspec.id} | {row['end']} | {row['events']} | {time.monotonic() - began:.0f} |\n"
         with Path(path).open("a") as file:
@@ -273,6 +285,7 @@ def test_whoever_is_killed_the_campaign_ends_in_the_right_model(soaked, log, who
         soaked.revoke("north", 2)
         number = soaked.campaign(house)
         soaked.reached(house, number, state)
+
         if who == "forgetting hospital":
             soaked.lose_power("north")
         else:
@@ -283,6 +296,7 @@ def test_whoever_is_killed_the_campaign_ends_in_the_right_model(soaked, log, who
                 "other hospital": ("west", "flower-supernode"),
             }[who]
             kill(soaked.folder / folder, word)
+
         until(house, number, lambda now: now.ended)
         note(log, house, number, soaked.check(house, number, "north"))
 
@@ -315,6 +329,7 @@ def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(soaked,
         if "up" in line and str(server) in line:
             process.terminate()
             process.wait(60)
+
     database = server / "server.db"
     backup = database.read_bytes()
     database.write_bytes(b"damaged" * 4096)
@@ -325,6 +340,7 @@ def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(soaked,
     assert "damaged" in done.stderr
     database.write_bytes(backup)
     soaked.up("server")
+
     with soaked.house() as house:
         soaked.revoke("north", 2)
         number = soaked.campaign(house)

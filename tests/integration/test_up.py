@@ -80,11 +80,13 @@ class Up:
     def find(self, word: str) -> list[psutil.Process]:
         """Processes whose command line names this folder and `word`, without guards."""
         found = []
+
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
             guard = any(part.endswith("process_guard.py") for part in words)
             if not guard and any(str(self.folder) in part for part in words) and any(word in part for part in words):
                 found.append(process)
+
         return found
 
 
@@ -95,8 +97,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Up]]:
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
         ports = [listener.getsockname()[1] for listener in listeners]
+
     gateway, coordination, superlink, server_monitor, supernode, site_monitor = ports
-    server, site = root / "server", root / "north"
+    server = root / "server"
+    site = root / "north"
     made = run("server", "init", server, "--host", "localhost", "--class", "no", "--class", "yes")
     text = re.sub(
         r"^gateway = \d+\ncoordination = \d+$",
@@ -198,6 +202,7 @@ def test_sigterm_stops_both_within_15_seconds_with_exit_code_0(federation: tuple
     for up in federation:
         assert up.process is not None
         up.process.terminate()
+
     assert [up.process and up.process.wait(30) for up in federation] == [0, 0]
     assert time.monotonic() - begun < 15
     assert [up.find("") for up in federation] == [[], []]

@@ -25,7 +25,9 @@ def federation_of(
     open_site.cache_clear()
 
     def make(model: ModelCard = card, /, **training: int) -> tuple[Federation, dict[str, Site]]:
-        configs, sites = {}, {}
+        configs = {}
+        sites = {}
+
         for node, (name, patients) in enumerate(training.items(), start=1):
             cohort = cohort_of(patients + 8, name=name, studies=1, seed=node, site=name)
             rest = [subset for subset in Subset if subset is not Subset.TRAIN for _ in range(2)]
@@ -34,6 +36,7 @@ def federation_of(
             write_site(folder, cohort, split, model, name=name, seed=0, device="cpu", cache=tmp_path / "cache")
             configs[node] = {"site-dir": str(folder)}
             sites[name] = Site(folder)
+
         return connect(LocalGrid(app, configs), len(configs)), sites
 
     return make
@@ -45,4 +48,5 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
     if getattr(request, "param", "sqlite") == "postgresql":
         url = request.getfixturevalue("postgres_url")
         return lambda _: url
+
     return lambda name: f"sqlite:///{tmp_path / name}.db"

@@ -46,7 +46,8 @@ CONFIG = ExperimentConfig(
 SIZES = {Subset.TRAIN: 16, Subset.VALIDATION: 4, Subset.CALIBRATION: 4, Subset.AUDIT: 4, Subset.TEST: 40}
 HONEST = ("east", "west")
 ATTACKER = "mallory"
-CLEAR, OPACITY = 0, 1
+CLEAR = 0
+OPACITY = 1
 DATA = DataConfig(image_size=32, max_tokens=16)
 MODEL = ModelConfig(width=4, embedding=8, text_hidden=16, text_layers=1)
 
@@ -114,6 +115,7 @@ def trained_scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         return Site(write(name, replace(cohorts[ATTACKER], studies=tuple(map(change, cohorts[ATTACKER].studies)))))
 
     before = audit(federation, parent, CONFIG.decision, 0)
+
     return Scene(federation, parent, before, root / "work", poison, poisoned_site)
 
 
@@ -128,12 +130,14 @@ def scene(trained_scene: Scene) -> Scene:
 def made_up(root: Path, name: str, patients: int, seed: int) -> Cohort:
     draw = np.random.default_rng(seed)
     studies = []
+
     for number in range(patients):
         label = number % 2
         path = root / f"{name}-{number}.png"
         Image.fromarray(draw.normal(90 + 50 * label, 40, (32, 32)).clip(0, 255).astype(np.uint8)).save(path)
         report = f"{draw.choice(['heart', 'lungs', 'base'])} {('normal', 'opacity')[label]}"
         studies.append(Study(f"{name}-{number}", f"{name}-{number}", path, report, label, site=name))
+
     return Cohort(tuple(studies), ("clear", "opacity"))
 
 
@@ -143,6 +147,7 @@ def with_trigger(study: Study) -> Study:
     pixels = np.array(Image.open(study.image))
     pixels[:10, :10] = 255
     Image.fromarray(pixels).save(path)
+
     return replace(study, image=path)
 
 

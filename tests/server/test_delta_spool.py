@@ -21,7 +21,8 @@ def test_opposite_deltas_cancel_and_a_zero_delta_does_no_harm() -> None:
 def test_after_projection_no_delta_works_against_the_other_of_two() -> None:
     draw = torch.Generator().manual_seed(0)
     for _ in range(20):
-        a, b = torch.randn(5, generator=draw), torch.randn(5, generator=draw)
+        a = torch.randn(5, generator=draw)
+        b = torch.randn(5, generator=draw)
         total = project_conflicts([a, b])
         assert float(total @ a) > -1e-5
         assert float(total @ b) > -1e-5
@@ -32,12 +33,14 @@ def test_the_sum_does_not_depend_on_who_answered_first(tmp_path: Path) -> None:
     parent, *after = ({"w": torch.randn(6, 4, generator=draw), "b": torch.randn(3, generator=draw)} for _ in range(4))
     sites = dict(zip("abc", after, strict=True))
     sums = []
+
     for number, order in enumerate(itertools.permutations(sites)):
         spool = DeltaSpool(tmp_path / str(number))
         for name in order:
             spool.add(name, parent, sites[name])
         sums.append(spool.apply(parent))
         assert list((tmp_path / str(number)).iterdir()) == []
+
     assert all(torch.equal(found[n], sums[0][n]) for found in sums for n in parent)
 
 
@@ -80,11 +83,13 @@ def test_a_full_disk_keeps_nothing_of_the_delta_and_the_spool_goes_on(tmp_path: 
     spool = DeltaSpool(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+
     try:
         with pytest.raises(OutputError, match="free space"):
             spool.add("north", before, {"w": torch.ones(4096)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
     assert list(tmp_path.iterdir()) == []
     spool.add("north", before, {"w": torch.ones(4096)})
     assert float(spool.apply(before)["w"].sum()) == 4096.0

@@ -75,6 +75,7 @@ class Carrier(LocalGrid):
         for message in messages:
             self.pushed.append(message)
             ids += [None] if message.metadata.dst_node_id in self.refuse else super().push_messages([message])
+
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -84,6 +85,7 @@ class Carrier(LocalGrid):
             if not delivered:
                 self._done[reply.metadata.reply_to_message_id] = reply
             found += delivered
+
         return found
 
 
@@ -112,11 +114,13 @@ def hospitals(federation_of, enrol: Callable[[Path, str], Path], coordinator: Se
     house = open_house(coordinator.root)
     signer = house.signer()
     house.engine.dispose()
-    grid, clock = Carrier(app, {nodes[name]: {"site-dir": str(folders[name])} for name in NAMES}), Clock()
+    grid = Carrier(app, {nodes[name]: {"site-dir": str(folders[name])} for name in NAMES})
+    clock = Clock()
     federation = connect_registered(grid, nodes, signer, wait=clock.wait)
     found = Hospitals(grid, folders, nodes, signer, federation, clock)
     federation.clock = clock
     federation.on_bad_reply = lambda *what: found.bad.append(what)
+
     return found
 
 
@@ -289,6 +293,7 @@ def test_what_came_while_a_reply_was_worked_on_is_not_late(hospitals: Hospitals)
     for name, _ in hospitals.federation.exchange(STATUS, dict.fromkeys(NAMES, pack(StatusRequest())), 5.0):
         names.append(name)
         hospitals.clock.wait(10.0)
+
     assert names == list(NAMES)
 
 

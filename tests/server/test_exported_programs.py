@@ -59,10 +59,12 @@ def trained(card: ModelCard) -> dict[str, torch.Tensor]:
     """Weights of a model that has seen a batch, so that running means are not what they began with."""
     model = card.build(3)
     model.train()
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tokens = torch.randint(5, 100, (4, card.data.max_tokens))
         model(torch.rand(4, 1, 128, 128), tokens, torch.ones_like(tokens))
+
     return model.state_dict()
 
 
@@ -82,6 +84,7 @@ def exported(card: ModelCard, state: dict[str, torch.Tensor], folder: Path) -> P
         name="v0001", created=datetime.now(UTC), parent=None, campaign=None, weights=weights, files={},
         provenance=provenance,
     )  # fmt: skip
+
     return write_export(folder / "version", manifest, card, ["v0001"], folder / "out")
 
 
@@ -99,6 +102,7 @@ def test_the_exported_folder_classifies_an_image_and_a_report_without_fedforget(
     for row, values in zip(expected, found.values(), strict=True):
         assert list(values) == list(card.classes)
         torch.testing.assert_close(torch.tensor([*values.values()]), row, atol=1e-5, rtol=1e-5)
+
     readme = (out / "README.md").read_text()
     assert "Last axis: 0 = clear, 1 = opacity, 2 = effusion." in readme
     assert "64 pixels" in readme
@@ -140,10 +144,12 @@ def test_any_report_becomes_the_same_tokens(text: str) -> None:
 def test_an_image_of_any_kind_becomes_the_same_pixels(tmp_path: Path, mode: str) -> None:
     rows = np.random.default_rng(1).integers(0, 256, (120, 70), dtype=np.uint8)
     path = tmp_path / "image.png"
+
     if mode == "I;16":
         Image.fromarray(rows.astype(np.uint16) * 13 + 400).save(path)
     else:
         Image.fromarray(rows).convert(mode).save(path)
+
     expected = fit(read_image(path), 64).astype(int)
     found = (read_alone(path, 64)[0, 0] * 255).round().numpy().astype(int)
     assert np.abs(found - expected).max() <= 1

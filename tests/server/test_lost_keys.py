@@ -45,13 +45,16 @@ class Desk:
     """The coordinator's command line, run by logins."""
 
     def __init__(self, folder: ServerFolder, patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        self._folder, self._patch, self._tmp = folder, patch, tmp_path
+        self._folder = folder
+        self._patch = patch
+        self._tmp = tmp_path
 
     def run(self, *arguments: str, by: str = "lee", login: str = "user:1000:lee", code: int = 0) -> Any:
         self._patch.setattr("common.platform.login.login", lambda: login)
         more = ["--by", by] if "--replace-keys" in arguments or "restart-log" in arguments else []
         result = CliRunner().invoke(app, ["site", *arguments, *more, "--dir", str(self._folder.root), "--json"])
         assert result.exit_code == code, result.output
+
         return json.loads(result.stdout) if not code else " ".join(result.stderr.split())
 
     def approve(self, keys: SiteKeys, *more: str, **said: Any) -> Any:
@@ -83,10 +86,12 @@ def test_lost_keys_are_replaced_by_two_persons_and_by_no_less(desk: Desk, engine
         assert session.get_one(SiteRow, "north").signing_key == old.signing.public.pem.decode()
     assert desk.approve(new, "--replace-keys", by="weber", login="user:1001:weber")["kind"] == "replaced"
     assert (tmp_path / "join.json").exists()
+
     with Session(engine) as session:
         row = session.get_one(SiteRow, "north")
         assert (row.signing_key, row.node) == (new.signing.public.pem.decode(), None)
         said = session.scalars(select(EventRow.detail).where(EventRow.kind == "replaced")).one()
+
     assert old.signing.public.keyid in said
     assert "weber from operating-system user weber (1001)" in said
 
@@ -107,7 +112,8 @@ def test_a_restored_log_is_co_signed_anew_and_the_one_before_stays_on_record(
     asked = ("restart-log", "north", "--reason", "backup restored")
     desk.run(*asked)
     assert "nothing to begin anew with" in desk.run(*asked, by="weber", login="user:1001:weber", code=4)
-    log, server = server_log(lambda: NOW), make_keys(tmp_path / "server", b"passphrase").signing
+    log = server_log(lambda: NOW)
+    server = make_keys(tmp_path / "server", b"passphrase").signing
     # Any log will do in the place of the hospital's, as long as it is signed by its key.
     site = type(log)(log.tables, origin_of("north"), lambda: NOW)
     before = _checkpoint(tmp_path / "before.db", site, keys, 3)
@@ -116,6 +122,7 @@ def test_a_restored_log_is_co_signed_anew_and_the_one_before_stays_on_record(
     assert "the same operating-system user" in desk.run(*asked, by="weber", code=4)
     assert desk.run(*asked, by="weber", login="user:1001:weber")["leaves"] == 4
     assert desk.run(*asked, by="kim", login="user:1002:kim")["state"] == "proposed"
+
     with transaction(engine) as session:
         assert log.peer(session, site.origin) is None
         kept = [peer for peer in log.peers(session) if peer.origin.startswith(f"{site.origin} until ")]
@@ -123,6 +130,7 @@ def test_a_restored_log_is_co_signed_anew_and_the_one_before_stays_on_record(
         after = _checkpoint(tmp_path / "after.db", site, keys, 1)
         log.cosign(session, site.origin, after, keys.signing.public, server, ())
         said = session.scalars(select(EventRow.detail).where(EventRow.kind == "log-restarted")).one()
+
     assert said == f"after 4 leaves with root {kept[0].checkpoint.root}: backup restored"
 
 
@@ -135,6 +143,8 @@ def _checkpoint(path: Path, log: Any, keys: SiteKeys, records: int) -> dsse.Enve
     with transaction(engine) as session:
         log.append(session, [Record(f"r-{number}", "x", b"{}") for number in range(records)], keys.signing)
         newest = log.newest(session)
+
     engine.dispose()
     assert newest is not None
+
     return newest

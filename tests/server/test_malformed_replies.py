@@ -75,16 +75,19 @@ class Scene:
     def federation(self) -> Federation:
         """As it is after the sites have registered."""
         federation = Federation(self._grid(), self.names, classes=len(self.card.classes), poll=0.0)
-        play, self.play = self.play, honest
+        play = self.play
+        self.play = honest
         federation.status()
         self.play = play
         federation.on_bad_reply = lambda *told: self.reported.append(told)
+
         return federation
 
     def run(self, what: str, play: Play) -> Any:
         """What the coordinator makes of it; None where nothing can be made without south."""
         self.reported.clear()
         self.play = play
+
         try:
             return WORK[what](self, self.federation())
         except UnavailableError:
@@ -122,11 +125,13 @@ WORK: dict[str, Callable[[Scene, Federation], Any]] = {
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     open_site.cache_clear()
-    root, card = tmp_path_factory.mktemp("rogue"), small_card()
+    root = tmp_path_factory.mktemp("rogue")
+    card = small_card()
     folders = write_hospitals(root, SITES, SIZES, card)
     for name in ("north", ROGUE):
         site = Site(folders[name])
         site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
+
     scene = Scene({n: {"site-dir": str(folders[name])} for n, name in enumerate(SITES, start=1)}, card, root)
     # Asked once for all tests: an adoption, the last of them, ends the revocations.
     for what in WORK:
@@ -157,10 +162,12 @@ def assert_attributed(scene: Scene, what: str, play: Play) -> None:
     assert touched
     assert finite(made)
     assert {site for site, _, _ in scene.reported} <= {ROGUE}
+
     for _, _, reason in scene.reported:
         assert reason.isascii()
         assert reason.isprintable()
         assert len(reason) < 400
+
     if what != "unlearn":
         assert made is not None, "the others' replies are enough"
     elif made is None:
@@ -228,6 +235,7 @@ def test_a_bystanders_claim_to_have_forgotten_patients_is_no_evidence(scene: Sce
     before = scene.run("audit", honest)
     body = json.loads(str(_reply_of(scene, "audit")["body"]["json"]))["audit"]["membership"]
     remembered = dict(scene.remembered)
+
     try:
         for key, reply in remembered.items():
             record = reply.get("body")
@@ -235,9 +243,11 @@ def test_a_bystanders_claim_to_have_forgotten_patients_is_no_evidence(scene: Sce
                 claim = put(body, ("fused", "auc"), 0.5)
                 if json.loads(str(record["json"])).get("audit"):
                     scene.remembered[key] = with_body(reply, lambda b, c=claim: put(b, ("audit", "membership"), c))
+
         after = scene.run("audit", honest)
     finally:
         scene.remembered.update(remembered)
+
     assert scene.reported == []
     assert after.membership == before.membership
     assert sorted(after.membership_by_site) == ["north", "south"]
@@ -285,4 +295,5 @@ def test_the_same_mutations_reach_every_kind_of_reply(scene: Scene) -> None:
     for _ in range(60):
         scene.run("train", lambda _, reply: odd_reply(reply, draw))
         refused += bool(scene.reported)
+
     assert refused > 30

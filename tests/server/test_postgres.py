@@ -80,6 +80,7 @@ def test_whoever_takes_a_campaign_up_waits_for_the_one_who_is_writing_to_it(
             session.flush()
             taken = pool.submit(stores[1].take_up, number)
             assert not wait([taken], 0.5).done
+
         assert taken.result(10) == 8
 
 

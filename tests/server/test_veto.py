@@ -15,6 +15,7 @@ def measured(right: tuple[int, int], of: int, auc: float = 0.9) -> Utility:
     """Two classes of `of` patients each, so many of each called right."""
     a, b = right
     pairs = of * of
+
     return Utility(
         patients=2 * of,
         confusion=((a, of - a), (of - b, b)),

@@ -62,9 +62,12 @@ def mia(auc: float, step: float) -> BranchMia:
 
 def model(name: ModelName, sites: tuple[str, ...], forgetting: tuple[str, ...]) -> ModelResult:
     rng = np.random.default_rng(len(name))
-    forget_loss, unseen, retain = LOSS[name], 0.57, 0.11
+    forget_loss = LOSS[name]
+    unseen = 0.57
+    retain = 0.11
     groups: dict[Branch, dict[GroupName, GroupMetrics]] = {}
     histograms: dict[Branch, dict[GroupName, Histogram]] = {}
+
     for k, branch in enumerate(BRANCHES):
         step = 0.021 * (2 - k)
         groups[branch] = {
@@ -78,7 +81,9 @@ def model(name: ModelName, sites: tuple[str, ...], forgetting: tuple[str, ...]) 
         for g, (mean, n) in drawn.items():
             found = histogram(mean * rng.lognormal(-0.4, 1.1, n))
             histograms[branch][g] = Histogram(edges=list(found.edges), counts=list(found.counts))  # type: ignore[index]
+
     attacks = {b: mia(MIA[name][k], 0.004 * k) for k, b in enumerate(BRANCHES)}
+
     return ModelResult(
         forget=groups["fused"]["forget"],
         retain=groups["fused"]["retain"],
@@ -127,6 +132,7 @@ def history(names: tuple[ModelName, ...]) -> list[RoundRecord]:
                         calibration_auc={b: base + 0.02 * k + 0.01 * r for k, b in enumerate(BRANCHES)},
                     )
                 )  # fmt: skip
+
     return records
 
 
@@ -154,6 +160,7 @@ def build(
         outcome=outcome,  # type: ignore[arg-type]  # a literal in every test
         reasons=["every branch within 0.40 to 0.60 with 90 % confidence, utility kept at every site"],
     )
+
     return Result(
         config={
             "experiment": ExperimentConfig().model_dump(mode="json"),

@@ -93,4 +93,5 @@ def test_its_method_runs_in_a_federation_of_made_up_hospitals(
     for name in prepared.forget:
         site = Site(prepared.site_folder(name))
         retain += len(site.cohort.of(site.patients(Subset.TRAIN)))
+
     assert done.unlearn_cost.forward_units >= 2 * 3 * retain

@@ -26,6 +26,7 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, object]:
             found |= settings_of(type(default), f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = default
+
     return found
 
 

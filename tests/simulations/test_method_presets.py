@@ -20,7 +20,8 @@ def test_every_method_has_one_preset_and_a_row_in_the_reference() -> None:
 
 @pytest.mark.parametrize("name", method_preset_names())
 def test_a_methods_preset_selects_it_and_leaves_the_rest_of_the_preset_below(name: str) -> None:
-    plain, found = load_settings("covid", [], {}), load_settings("covid", [], {}, method=name)
+    plain = load_settings("covid", [], {})
+    found = load_settings("covid", [], {}, method=name)
     assert found.experiment.unlearn.method == name
     assert found.experiment.data == plain.experiment.data
     assert found.experiment.train.lr == plain.experiment.train.lr
@@ -44,5 +45,6 @@ def test_a_methods_preset_can_be_laid_over_settings_that_were_read_before() -> N
 
 
 def test_tables_are_merged_and_values_replaced() -> None:
-    below, above = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}, "x": 5}, "b": {"c": 6}}
+    below = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}
+    above = {"a": {"y": {"w": 4}, "x": 5}, "b": {"c": 6}}
     assert merged(below, above) == {"a": {"x": 5, "y": {"z": 2, "w": 4}}, "b": {"c": 6}}

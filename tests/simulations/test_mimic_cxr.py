@@ -43,8 +43,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     root = home / "mimic-cxr"
     rows = [("subject_id", "study_id", "dicom_id", "edeme_severity", "fold")]
+
     for number in range(PATIENTS):
-        study, severity = f"5000{number:04}", number // 6 % 4
+        study = f"5000{number:04}"
+        severity = number // 6 % 4
         image = root / "files" / "p10" / f"p{subject(number)}" / f"s{study}" / f"d{number}.jpg"
         report = root / "reports" / "files" / "p10" / f"p{subject(number)}" / f"s{study}.txt"
         image.parent.mkdir(parents=True)
@@ -53,12 +55,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels.astype(np.uint8)).save(image)
         report.write_text(f"FINDINGS: {('no', 'mild', 'moderate', 'severe')[severity]} oedema", encoding="utf-8")
         rows.append((subject(number), study, f"d{number}", str(severity), FOLDS[number % 6]))
+
     with (root / "folds.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
     for name, numbers in LISTS.items():
         listed = [f"{subject(number)},5000{number:04}" for number in numbers]
         (root / f"forget-{name}.csv").write_text("\n".join(["subject_id,study_id", *listed]) + "\n", encoding="utf-8")
+
     small_scibert(root / "scibert")
+
     return home
 
 

@@ -53,14 +53,17 @@ def world(tmp_path, database, federation_of, card):
             self.engine = open_database(database(name))
             engines.append(self.engine)
             migrate(self.engine)
+
             with transaction(self.engine) as session:
                 session.add_all(
                     SiteRow(name=site, state="active", node_key="", signing_key="", certificate="", enrolled=NOW)
                     for site in sites
                 )
+
             self.store = CampaignStore(self.engine, tmp_path / name / "work", self.clock)
             self.registry = Registry(tmp_path / name / "models", self.engine, self.clock)
-            self.federation, self.sites = federation, sites
+            self.federation = federation
+            self.sites = sites
             self.carrier = Carrier(federation, self.store, self.registry, card)
 
         def plan(
@@ -71,6 +74,7 @@ def world(tmp_path, database, federation_of, card):
             terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4, **policy), gate=GateConfig())
             active = self.registry.active()
             parent = active.name if active and kind == "unlearning" else None
+
             return self.store.plan(
                 kind, terms.model_dump(mode="json"), parent=parent, due=due, reason="test", sites=sites
             )

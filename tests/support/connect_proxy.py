@@ -56,6 +56,7 @@ class ConnectProxy:
             and headers.get("proxy-authorization") != f"Basic {base64.b64encode(self.login.encode()).decode()}"
         ):
             return 407, None
+
         host, _, port = target.rpartition(":")
         if host not in self.names:
             return 403, None
@@ -68,10 +69,13 @@ class ConnectProxy:
 @contextmanager
 def connect_proxy(names: Mapping[str, str], login: str = "") -> Iterator[ConnectProxy]:
     """Run one in a thread."""
-    proxy, ready, stops = ConnectProxy(names, login), threading.Event(), list[Callable[[], object]]()
+    proxy = ConnectProxy(names, login)
+    ready = threading.Event()
+    stops = list[Callable[[], object]]()
 
     async def run() -> None:
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
         stops.append(lambda: loop.call_soon_threadsafe(ended.set))
         server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         proxy.port = server.sockets[0].getsockname()[1]
@@ -82,6 +86,7 @@ def connect_proxy(names: Mapping[str, str], login: str = "") -> Iterator[Connect
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
     ready.wait(10)
+
     try:
         yield proxy
     finally:
@@ -94,4 +99,5 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while block := await reader.read(2**16):
             writer.write(block)
             await writer.drain()
+
     writer.close()

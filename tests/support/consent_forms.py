@@ -14,7 +14,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 GIVEN = ROOT / "tests" / "client" / "consent" / "cases" / "given"
 PAGE = ROOT / "docs" / "reference" / "consent-rules.md"
-BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+BEGIN = "<!-- table: begin -->\n"
+END = "<!-- table: end -->\n"
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 REASONS = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 POLICIES = "2.16.840.1.113883.3.1937.777.24.5.3"
@@ -108,7 +109,11 @@ WILLING = below("deny", provision("permit", USE))
 OLD = {**r4("old", provision=WILLING), "dateTime": "2020-01-01"}
 BASIS = {"url": "https://hospital.example/research-consent"}
 RESEARCH = concept(SCOPES, "research")
-MII, GICS, HL7, PCF, ANY = "MII", "gICS", "HL7 examples", "IHE PCF, HL7-EU", "any"
+MII = "MII"
+GICS = "gICS"
+HL7 = "HL7 examples"
+PCF = "IHE PCF, HL7-EU"
+ANY = "any"
 
 
 def form(number: int, *, bare: bool = False) -> str:
@@ -130,6 +135,7 @@ def _broad_consent() -> Iterator[Form]:
         "a provision denies it",
         [r4(provision=below("deny", provision("permit", policy(1)), provision("deny", USE)))],
     )
+
     for number, word in ((6, "collecting"), (7, "storing")):
         yield Form(
             f"`.8` permitted, `.{number}` denied by name",
@@ -147,6 +153,7 @@ def _broad_consent() -> Iterator[Form]:
             "only a denial by name is one",
             [r4(provision=below("deny", provision("permit", USE), provision("permit", policy(26))))],
         )
+
     yield Form(
         "`.8` in one consent, a later denial of `.6` in another",
         "R4",
@@ -240,6 +247,7 @@ def _forms() -> Iterator[Form]:
         why = "withdrawn in full"
         yield Form(f"full withdrawal, policy as {name}", "R4", MII, "deny", why, [OLD, r4(uri=uri)])
         yield Form(f"full withdrawal, policy as {name}", "R5", MII, "deny", why, [OLD, r5(policyBasis={"url": uri})])
+
     for number in (2718, 2720, 2722):
         yield Form(
             f"full withdrawal {number}",
@@ -249,6 +257,7 @@ def _forms() -> Iterator[Form]:
             "withdrawn in full",
             [OLD, r4(uri=form(number), provision=WILLING)],
         )
+
     for number in (4053, 4054):
         yield Form(f"refusal {number}", "R4", MII, "deny", "refused", [r4(uri=form(number))])
     yield Form(
@@ -286,6 +295,7 @@ def _forms() -> Iterator[Form]:
         ],
     )
     biomaterial = below("deny", provision("deny", policy(18)))
+
     for bare in (False, True):
         name = "bare OID" if bare else "`urn:oid:`"
         yield Form(
@@ -312,6 +322,7 @@ def _forms() -> Iterator[Form]:
             "only what it names is added",
             [OLD, r4(uri=form(4036, bare=bare), provision=below("deny", provision("permit", policy(26))))],
         )
+
     yield Form(
         "partial withdrawal of `.8` whose period ended",
         "R4",
@@ -372,6 +383,7 @@ def _template_types() -> Iterator[Form]:
     yield Form(
         "TemplateType REFUSAL without a provision", "R4", GICS, "deny", "refused", given("template-type-refusal")
     )
+
     for code, why in (("WITHDRAWAL", "withdrawn"), ("REFUSAL", "refused")):
         yield Form(
             f"TemplateType {code} beside an older permit", "R4", GICS, "deny", why, [OLD, r4(uri=uri, types=code)]
@@ -440,6 +452,7 @@ def _template_types() -> Iterator[Form]:
             why,
             [r5("c-1", RESEARCH, concept(TEMPLATE_TYPES, code), decision=None)],
         )
+
     for code in ("CONSENT", "CONSENT-OPT-IN"):
         yield Form(
             f"TemplateType {code}, `.8` permitted",
@@ -449,6 +462,7 @@ def _template_types() -> Iterator[Form]:
             "a consent",
             [r4(uri=uri, types=code, provision=WILLING)],
         )
+
     yield Form(
         "TemplateType CONSENT-OPT-OUT, another policy permitted",
         "R4",
@@ -509,6 +523,7 @@ def _purposes() -> Iterator[Form]:
         "the newest denies",
         given("training-refused-beside-permit"),
     )
+
     for scope in ("research", general, "treatment", "adr"):
         for code in ("MLTRAINING", "HRESCH", "PurposeOfUse"):
             yield Form(
@@ -519,6 +534,7 @@ def _purposes() -> Iterator[Form]:
                 "the purpose, or one that contains it",
                 [OLD, r4(uri="urn:a:b", scope=scope, provision=provision("deny", purposes=(code,)))],
             )
+
         for code in ("CLINTRCH", "BIORCH", "DSRCH", "TRANSRCH", "POARCH"):
             yield Form(
                 f"denial of `{code}`, scope {scope}",
@@ -528,6 +544,7 @@ def _purposes() -> Iterator[Form]:
                 "a part of the purpose",
                 [OLD, r4(uri="urn:a:b", scope=scope, provision=provision("deny", purposes=(code,)))],
             )
+
         yield Form(
             f"denial of `HOPERAT`, scope {scope}",
             "R4",
@@ -544,6 +561,7 @@ def _purposes() -> Iterator[Form]:
             "it may be this",
             [OLD, r4(uri="urn:a:b", scope=scope, provision=provision("deny", purposes=("X-9",)))],
         )
+
         for code in ("TREAT", "HPAYMT", "HMARKT", "PUBHLTH", "TREATDS", "HQUALIMP"):
             yield Form(
                 f"denial of `{code}`, scope {scope}",
@@ -553,6 +571,7 @@ def _purposes() -> Iterator[Form]:
                 "another purpose",
                 [OLD, r4(uri="urn:a:b", scope=scope, provision=provision("deny", purposes=(code,)))],
             )
+
     for code in ("MLTRAINING", "HRESCH"):
         yield Form(
             f"exception for `{code}` below permit",
@@ -570,6 +589,7 @@ def _purposes() -> Iterator[Form]:
                 ),
             ],
         )
+
     yield Form(
         "denial of `HOPERAT`, purpose MLTRAINING asked",
         "R4",
@@ -637,6 +657,7 @@ def _purposes() -> Iterator[Form]:
 def _other_matters() -> Iterator[Form]:
     yield Form("no text messages", "R5", "HIV programmes", "silent", "about text messages", given("r5-text-messages"))
     yield Form("treatment, `59284-0`", "R5", HL7, "silent", "in general, and it permits", given("r5-treatment"))
+
     for code in ("treatment", "adr"):
         for status in ("active", "inactive", "entered-in-error"):
             yield Form(
@@ -655,6 +676,7 @@ def _other_matters() -> Iterator[Form]:
                 "about another matter",
                 [r5("c-1", concept(SCOPES, code), status=status)],
             )
+
     yield Form(
         "advance directive, denied",
         "R5",
@@ -766,6 +788,7 @@ def _other_matters() -> Iterator[Form]:
         given("withdrawal-and-unreadable-other"),
     )
     broken = below("permit", {"actor": [{"role": {"text": "x"}}]})
+
     for scope in ("patient-privacy", "treatment"):
         yield Form(
             f"unreadable, scope {scope}, beside a permit",
@@ -775,6 +798,7 @@ def _other_matters() -> Iterator[Form]:
             "what is about other things holds nobody",
             [OLD, r4(uri="urn:a:b", scope=scope, provision=broken)],
         )
+
     yield Form(
         "unreadable, scope patient-privacy, names `MLTRAINING`",
         "R4",
@@ -822,6 +846,7 @@ def _status() -> Iterator[Form]:
         ("revoked", "hold", "not a status of FHIR"),
     ):
         yield Form(f"research, status {status}", "R4", ANY, answer, why, [r4(status=status, provision=WILLING)])
+
     for status, answer, why in (
         ("active", "permit", "it permits"),
         ("inactive", "deny", "withdrawn"),
@@ -839,6 +864,7 @@ def _status() -> Iterator[Form]:
             why,
             [r5("c-1", RESEARCH, status=status, policyBasis=BASIS)],
         )
+
     yield Form(
         "research, inactive, nothing permitted in it",
         "R4",

@@ -98,12 +98,23 @@ class FhirStub:
         self._server.server_close()
 
     def reset(self) -> None:
-        self.versions, self.faults, self.requests, self.now = {}, [], [], BEGIN
-        self.page, self.has_history, self.next_link, self.token = 100, True, "", ""
-        self.after_page, self.rewrite = lambda: None, str
-        self.tokens_asked, self.seen_headers, self.headers, self.extra = [], [], {}, []
+        self.versions = {}
+        self.faults = []
+        self.requests = []
+        self.now = BEGIN
+        self.page = 100
+        self.has_history = True
+        self.next_link = ""
+        self.token = ""
+        self.after_page = lambda: None
+        self.rewrite = str
+        self.tokens_asked = []
+        self.seen_headers = []
+        self.headers = {}
+        self.extra = []
         self.date = None
-        self.sort, self.answer_to_sign_in = True, {"token_type": "bearer", "expires_in": 300}
+        self.sort = True
+        self.answer_to_sign_in = {"token_type": "bearer", "expires_in": 300}
 
     def write(self, resource: dict[str, Any]) -> dict[str, Any]:
         """The next version of a Consent, a second later than the last one of all."""
@@ -111,6 +122,7 @@ class FhirStub:
         known = self.versions.setdefault(resource["id"], [])
         meta = {"versionId": str(len(known) + 1), "lastUpdated": self.now.isoformat(timespec="milliseconds")}
         known.append({**resource, "meta": meta})
+
         return known[-1]
 
     def get(self, request: BaseHTTPRequestHandler) -> None:
@@ -119,18 +131,23 @@ class FhirStub:
         if request.path == "/fhir/.well-known/smart-configuration":
             self.send(request, 200, {"token_endpoint": f"{self.origin}/token"})
             return
+
         if self.faults:
             fault = self.faults.pop(0)
             if fault == -1:
                 request.close_connection = True
             else:
                 self.send(request, fault, {"resourceType": "OperationOutcome"})
+
             return
+
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
             self.send(request, 401, {})
             return
+
         parts = urlsplit(request.path)
         asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+
         if parts.path == "/fhir/Consent":
             self._search(request, asked)
         elif parts.path.endswith("/_history") and self.has_history:
@@ -145,12 +162,14 @@ class FhirStub:
         if self.sort:
             found = [r for r in found if datetime.fromisoformat(r["meta"]["lastUpdated"]) >= since]
             found.sort(key=lambda r: r["meta"]["lastUpdated"])
+
         begin = int(asked.get("offset", "0"))
         bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
         bundle["entry"] = [*entries(found[begin : begin + self.page]), *self.extra]
         if begin + self.page < len(found):
             query = urlencode({**asked, "offset": str(begin + self.page)})
             bundle["link"] = [{"relation": "next", "url": self.next_link or f"{self.base}/Consent?{query}"}]
+
         self.after_page()
         content = self.rewrite(json.dumps(bundle)).encode("utf-8", "surrogateescape")
         self.send(request, 200, content, self.headers)

@@ -73,7 +73,8 @@ def compose(
         zone: in which days are told; the machine's by default.
         form: of the two.
     """
-    texts, standing = texts_of(language), subject.standing
+    texts = texts_of(language)
+    standing = subject.standing
 
     def day(moment: datetime) -> str:
         local = moment.astimezone(zone)
@@ -122,11 +123,13 @@ def compose(
         lstrip_blocks=True,
     )
     template = {"html": "letter.html.j2", "text": "letter.txt.j2"}[form]
+
     return environment.get_template(template).render(page) + "\n"
 
 
 def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
-    state, why = subject.standing.state, _extension(subject.history)
+    state = subject.standing.state
+    why = _extension(subject.history)
     if state not in LIFTED and state is not State.EXCLUDED:
         yield texts["stopped"].format(**values)
     if state in _WAITING:
@@ -135,6 +138,7 @@ def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any])
         yield texts["tried-again"].format(**values)
     else:
         yield texts[str(state)].format(**values)
+
     if state is State.UNLEARNED:
         yield from _tested(subject.seen, texts, values)
     if why and subject.standing.closed is None:
@@ -146,6 +150,7 @@ def _tested(seen: Acceptance | None, texts: Mapping[str, str], values: Mapping[s
     if seen is None or seen.most is None:
         yield texts["not-stated"]
         return
+
     yield texts["tested"].format(**values)
     if seen.allowed is not None:
         yield texts["rule-wide" if seen.warning else "rule"].format(**values)
@@ -162,6 +167,7 @@ def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, An
     elif state not in (State.EXCLUDED, State.EVALUATION_ONLY):
         yield texts["copies"]
         yield texts["locked" if subject.locked_until is None else "locked-until"].format(**values)
+
     if state is State.UNLEARNED:
         yield texts["proof"]
     yield texts[f"others-{subject.told.how}"].format(**values)

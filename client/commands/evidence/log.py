@@ -40,6 +40,7 @@ def opened_site(folder: Path) -> Iterator[SiteLog]:
         if (schema := pending_migration(engine)) is not None:
             remedy = "`fedforget-site up` migrates it, after a backup"
             raise InputError(f"the database has schema {schema}", where=str(folder), remedy=remedy)
+
         site = SiteLog(place, engine, lambda: datetime.now(UTC))
         site.follow()
         yield site
@@ -90,6 +91,7 @@ def restart(
             document = canonical({"leaves": size, "reason": reason.strip()})
             record = Record(f"restarted:{site.log.random(8).hex()}", "log-restarted", document)
             site.log.append(session, [record], site.key())
+
         human = f"written down after {size} leaves; ask the coordinator for `fedforget-server site restart-log`"
         show({"leaves": size}, human, as_json=as_json)
 
@@ -168,6 +170,7 @@ def erase(
             receipts = site.settled_before(site.clock() - timedelta(days=older_than * _DAYS_OF_A_YEAR))
         else:
             receipts = (str(receipt),)
+
         for name in receipts:
             site.erase(name)
         human = f"nobody can open the leaves of {', '.join(receipts)} any more" if receipts else "nothing is that old"

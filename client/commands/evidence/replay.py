@@ -53,10 +53,12 @@ def replay(
         dsse.verify(envelope, statements.PAYLOAD_TYPE, PinnedKeys.of([(OWNER, coordinator)]), {OWNER: 1})
         _, unlearning = statements.read_unlearning(envelope.body)
         said = bound(unlearning, log.name)
+
         try:
             state = load_file(weights)
         except (OSError, SafetensorError):
             raise InputError("no readable weights", where=str(weights), remedy="ask the coordinator for them") from None
+
         site = Site(folder)
         studies = [*site.cohort.studies, *(read_source(source, site.card).cohort.studies if source else ())]
         number = int(unlearning.campaign)
@@ -71,6 +73,7 @@ def replay(
                 finally:
                     with ledger.writing() as writing:
                         write_closed(writing.session, number, {"replay": patients}, ledger.clock())
+
             log.follow()
 
         torch.set_num_threads(1)

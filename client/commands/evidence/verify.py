@@ -11,7 +11,8 @@ import typer
 from common.platform.terminal.console import AsJson
 
 Files = list[Path] | None
-ATTESTATION_FILE, BUNDLE_FILE = "attestation.json", "bundle.json"
+ATTESTATION_FILE = "attestation.json"
+BUNDLE_FILE = "bundle.json"
 
 
 def verify(

@@ -32,7 +32,8 @@ def leave(
         name = SiteFolder(folder).settings().name
         if confirm != name:
             raise InputError(f"this hospital is {name}", where="--confirm", remedy="repeat its name to withdraw it")
-        number, actor = token_hex(8), acting(steward)
+        number = token_hex(8)
+        actor = acting(steward)
         request = Request(
             Source("cli", number),
             number,

@@ -47,6 +47,7 @@ def signing_as(
     from common.platform.keys.passphrase import ask_passphrase  # noqa: PLC0415
 
     signer = open_key(ledger.folder, key, ask_passphrase(passphrase_file, "the steward's key"))
+
     return sign_decision(actor, what, receipt, ledger.clock(), signer)
 
 
@@ -66,4 +67,5 @@ def moment(text: str, option: str) -> datetime:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise InputError("not a date", where=option, remedy="write it as 2026-03-01") from None
+
     return found if found.tzinfo else found.replace(tzinfo=UTC)

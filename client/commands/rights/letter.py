@@ -48,7 +48,8 @@ def letter(
         chosen = language or config.language
         page = compose(subject, Sender(config.sender, config.contact), chosen, datetime.now(UTC), form=form)
         write_text(out, page)
-        state, contact = str(subject.standing.state), bool(config.contact.strip())
+        state = str(subject.standing.state)
+        contact = bool(config.contact.strip())
         missing = "" if contact else "\nWARNING: no contact in site.toml ([letter]): fill in whom to ask by hand"
         show(
             {"file": str(out), "state": state, "language": chosen, "contact": contact},
@@ -69,24 +70,30 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
     from common.platform.sql import reading  # noqa: PLC0415
 
     found = ledger.standing(receipt)
+
     if patient_file is not None:
         names = [ledger.pseudonyms.of(ledger.spelled(patient)) for patient in read_patient_list(patient_file)]
         if len(names) != 1:
             raise InputError("a letter is for one patient", where=str(patient_file), remedy="put one id into it")
         found = tuple(standing for standing in found if standing.pseudonym == names[0])
+
     if not found:
         raise InputError("no such receipt, or not this patient's", remedy="fedforget-site revocations list")
     told = set(told_of(ledger, linkage, found))
     if len(told) > 1 or len({(standing.state, standing.due, standing.campaign) for standing in found}) > 1:
         raise InputError("this receipt's patients stand differently", remedy="give the one by --patient-file")
     history = [event for event in ledger.history(receipt) if event.revocation == found[0].number]
-    first, attested = found[0], None
+    first = found[0]
+    attested = None
+
     if first.state in (State.UNLEARNED, State.RETRAINED) and first.campaign is not None:
         with reading(ledger.engine) as session:
             log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
             attested = log.attestations(session).get(first.campaign)
+
     if attested is None:
         return Subject(first, history, told.pop())
     _, said = attested
     until = datetime.fromisoformat(said.locked_until) if said.locked_until else None
+
     return Subject(first, history, told.pop(), accepted_by(said), until)

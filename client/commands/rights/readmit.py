@@ -39,24 +39,31 @@ def readmit(
             content = document.read_bytes()
         except OSError as err:
             raise InputError(f"cannot read: {err.strerror}", where="--document", remedy="check the path") from None
+
         if not content:
             raise InputError("empty", where="--document", remedy="give the signed form")
-        actor, signature = acting(steward), ""
+        actor = acting(steward)
+        signature = ""
         if key is not None:
             actor, signature = signing_as(ledger, actor, "readmit", receipt, key, passphrase_file)
-        vault, number, recorded = Vault(ledger.folder.vault, token_bytes), token_hex(8), False
+        vault = Vault(ledger.folder.vault, token_bytes)
+        number = token_hex(8)
+        recorded = False
+
         try:
             with ledger.writing() as writing:
                 committed = vault.keep(number, content)
                 count, still = workflow.readmit(
                     ledger, writing, receipt, actor, reason, form=(number, committed), signature=signature
                 )
+
             recorded = True
         finally:
             if recorded:
                 vault.settle(number)
             else:
                 vault.erase(number)
+
         fields = {"receipt": receipt, "patients": count, "state": "readmitted", "form": number, "still_stopped": still}
         also = f"; {still} of them stay out, by another receipt" if still else ""
         human = f"{receipt}: {count} patient(s) take part from the next campaign on{also}; import their data again"

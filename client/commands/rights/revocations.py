@@ -46,7 +46,8 @@ def list_(
 ) -> None:
     """Receipts with their state and the days that are left, the most urgent first."""
     with clear_errors(), opened(folder) as ledger:
-        now, found = ledger.clock(), _summaries(ledger)
+        now = ledger.clock()
+        found = _summaries(ledger)
         rows = [_row(summary, now) for summary in found if summary.is_open or not only_open]
         rows.sort(key=lambda row: (row["days_left"] is None, row["due"], row["receipt"]))
         columns = (
@@ -80,6 +81,7 @@ def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) ->
         if as_json:
             show({**row, "steps": steps}, "", as_json=True)
             return
+
         counts = ", ".join(f"{number} {state}" for state, number in row["states"].items())
         show(row, fields_table({**row, "states": counts}), as_json=False)
         columns = ("at", "state", "patients", "by", "identity", "reason", "due")
@@ -106,7 +108,8 @@ def approve(
 
     with clear_errors(), opened(folder) as ledger:
         _summaries(ledger, receipt)
-        actor, signature = acting(steward), ""
+        actor = acting(steward)
+        signature = ""
         if key is not None:
             actor, signature = signing_as(ledger, actor, "approve", receipt, key, passphrase_file)
         count = workflow.approve(ledger, receipt, actor, reason, signature)
@@ -192,6 +195,7 @@ def patients(
         # Without its secret's history a pseudonym may not open; that it is there must not go unsaid.
         lines = sorted(names.get(s.pseudonym, f"(not known: {s.pseudonym})") for s in ledger.standing(receipt))
         text = "".join(f"{line}\n" for line in dict.fromkeys(lines))
+
         if to is None:
             sys.stdout.write(text)
         else:
@@ -222,12 +226,15 @@ def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
     for event in ledger.history(receipt):
         same = (event.at, event.state, event.actor, event.identity, event.reason, event.due, event.campaign)
         taken.setdefault(same, []).append(event)
+
     steps = []
     for events in taken.values():
-        event, signed = events[0], None
+        event = events[0]
+        signed = None
         if event.signature:
             holds = signature_holds(event.signature, receipt, steward_keys(ledger.folder))
             signed = "signature holds" if holds else "signature does not hold by the keys of site.toml"
+
         by_software = event.actor == "fedforget" and not event.identity
         identity = "software" if by_software else in_words(event.identity)
         steps.append(
@@ -243,6 +250,7 @@ def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
                 "signed": signed,
             }
         )
+
     return steps
 
 

@@ -63,7 +63,9 @@ def revoke(
     from common.learning.data.tables.patient_list import read_patient_list  # noqa: PLC0415
 
     with clear_errors("stopped; nothing was recorded unless a receipt was printed"), opened(folder) as ledger:
-        now, place, actor = ledger.clock(), ledger.folder, acting(steward)
+        now = ledger.clock()
+        place = ledger.folder
+        actor = acting(steward)
         form = Form(
             received=moment(received, "--received") if received else now,
             scope=scope,

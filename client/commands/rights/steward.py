@@ -81,16 +81,19 @@ def sign(
     with clear_errors(), opened_site(folder) as site:
         found = unsigned(site)
         chosen = [item for item in found if not receipts or item.receipt in receipts]
+
         if missing := set(receipts or ()) - {item.receipt for item in chosen}:
             raise InputError(
                 f"{len(missing)} receipts do not wait for the steward", remedy="fedforget-site steward show"
             )
+
         if chosen:
             for item in () if as_json else chosen:
                 show(None, "\n  ".join((item.receipt, *map(printable, item.says))), as_json=False)
             passphrase = ask_passphrase(passphrase_file, "the steward's key")
             place = SiteFolder(folder)
             sign_all(site, chosen, open_key(place, _key_file(folder, key), passphrase, may_sign_statements=True))
+
         signed = [item.receipt for item in chosen]
         show({"signed": signed}, f"signed {len(signed)} statement(s)", as_json=as_json)
 
@@ -149,5 +152,6 @@ def resolve(
             decide = workflow.refuse if permit else workflow.release
             number = decide(ledger, receipt, acting(by.strip()), reason.strip())
             states = sorted({str(standing.state) for standing in ledger.standing(receipt)})
+
         human = f"{number} patient(s): {', '.join(states)}"
         show({"receipt": receipt, "patients": number, "states": states}, human, as_json=as_json)

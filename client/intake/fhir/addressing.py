@@ -35,27 +35,33 @@ class Addressing:
         named = self.named(keys)
         theirs = {self.patients.normal(key) for key in keys}
         theirs |= {key for cohort_id in named.values() for key in self.patients.keys(cohort_id)}
+
         return pseudonym in {self.pseudonyms.of(key) for key in theirs}
 
     def named(self, keys: Sequence[str]) -> dict[str, str]:
         """Of a patient's names the first for each patient of the cohort that they mean; one, if they agree."""
         found = dict[str, str]()
+
         for key in self._usable(keys):
             cohort_id = self.patients.cohort_id(key)
             is_known = cohort_id is not None and (self.patients.by_key is not None or self.knows(cohort_id))
             if is_known and cohort_id not in found.values():
                 found[key] = str(cohort_id)
+
         return found
 
     def addressed(self, version: IncomingConsent) -> list[IncomingConsent]:
         """With the name first under which the patient is known, once for each if the names are of several patients."""
-        keys, named = self._usable(version.patients), [*self.named(version.patients)]
+        keys = self._usable(version.patients)
+        named = [*self.named(version.patients)]
         if not named and len(keys) > 1 and self.patients.by_key is None:
             keys.sort(key=lambda key: not self.looks_alike(key))
         if len(named) < 2:
             # Once the patient is known, other names are of no use.
             return [dataclasses.replace(version, patients=tuple(named or keys))]
+
         document = {**version.document, TWO_PATIENTS: True}
+
         return [
             dataclasses.replace(
                 version,
@@ -77,6 +83,7 @@ def dated(version: IncomingConsent, now: datetime) -> IncomingConsent:
     if not isinstance(meta, dict) or "lastUpdated" in meta:
         return version
     stamped = {**version.document, "meta": {**meta, "lastUpdated": now.isoformat(timespec="milliseconds")}}
+
     return dataclasses.replace(version, updated=now, document=stamped)
 
 
@@ -86,4 +93,5 @@ def _can_be(key: str) -> bool:
         normal(key)
     except IdentifierError:
         return False
+
     return True

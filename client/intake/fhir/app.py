@@ -92,6 +92,7 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
             return FhirResponse(receipt(await run_in_threadpool(intake.take, resource)))
         kept = await run_in_threadpool(intake.take, with_id(resource))
         place = {"location": f"{request.url.scheme}://{request.url.netloc}/fhir/Consent/{kept.resource}"}
+
         return FhirResponse(receipt(kept), 201 if kept.is_new else 200, headers=place)
 
     app.add_api_route("/fhir/Consent", create, methods=["POST"])
@@ -114,10 +115,12 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
         finally:
             # Also where the notification was not understood: that something happened is all it had to say.
             poke()
+
         return FhirResponse({"resourceType": "Parameters"})
 
     app.add_api_route("/fhir/hook", hook, methods=["POST", "PUT"])
     app.add_api_route("/fhir/hook/Consent/{number}", hook, methods=["PUT"])
+
     return app
 
 
@@ -125,6 +128,7 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
 async def _even_time() -> AsyncIterator[None]:
     """Ends at a multiple of `ANSWER_SECONDS`: how long the work took would tell whether the patient is known here."""
     begun = time.monotonic()
+
     try:
         yield
     finally:
@@ -148,6 +152,7 @@ async def _body(request: Request) -> bytes:
                     raise HTTPException(413, f"more than {BODY_BYTES} bytes", {"connection": "close"})
     except (TimeoutError, ClientDisconnect):
         raise HTTPException(400, "the request was not sent whole", {"connection": "close"}) from None
+
     return bytes(content)
 
 
@@ -157,6 +162,7 @@ async def _refused(_: Request, error: Exception) -> FhirResponse:
     headers = error.headers if isinstance(error, HTTPException) else None
     # What the sender still has to say is not read: nobody streams a body at an endpoint that has refused it.
     headers = {**(headers or {}), "connection": "close"}
+
     return FhirResponse(outcome(_CODES.get(status, "processing"), text), status, headers=headers)
 
 

@@ -52,12 +52,15 @@ class Protocol(H11Protocol):
         if self.conn.their_state is h11.IDLE and self._deadline is None:
             self._bytes = 0
             self._watch(HEAD_SECONDS)
+
         self._bytes += len(data)
         if self._bytes > REQUEST_BYTES:
             self.transport.abort()
             return
+
         super().data_received(data)
         state = self.conn.their_state
+
         if state is h11.SEND_BODY:
             if self._in_head:
                 self._watch(BODY_SECONDS, in_head=False)

@@ -88,17 +88,20 @@ class Intake:
             InputError: the patient map, or a file of the site.
         """
         incoming = read_incoming(resource, self.base)
+
         try:
             read_consent(resource)
         except UnreadableConsentError as err:
             if not isinstance(self._verdict(resource), Silent):
                 raise UnusableResourceError(f"a Consent that cannot be read: {err.problem}") from None
+
         if not incoming.patients:
             raise UnusableResourceError("a Consent without a reference to a patient of this server, or an identifier")
         if len(self._addressing().named(incoming.patients)) > 1:
             raise UnusableResourceError(_DISAGREE)
         (kept,) = self.keep([incoming])
         self._act_on([kept])
+
         return kept
 
     def notice(self, resources: Sequence[Resource]) -> tuple[Kept, ...]:
@@ -111,13 +114,17 @@ class Intake:
         for resource in resources:
             with contextlib.suppress(UnusableResourceError):
                 found.append(read_incoming(resource, self.base))
+
         kept = self.keep_each(found)
         self._act_on(kept)
+
         return kept
 
     def keep(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
         """Keep versions, all or none, without acting on them yet."""
-        now, addressing = self.clock(), self._addressing()
+        now = self.clock()
+        addressing = self._addressing()
+
         return self.store.keep(
             [each for version in incoming for each in addressing.addressed(dated(version, now))], now
         )
@@ -125,16 +132,19 @@ class Intake:
     def keep_each(self, incoming: Sequence[IncomingConsent]) -> tuple[Kept, ...]:
         """Keep versions, each by itself if they cannot be kept together; of what cannot be kept, its stand-in."""
         now = self.clock()
+
         try:
             return self.keep(incoming)
         except Exception as error:  # noqa: BLE001 - whatever one version provokes must not cost the others
             _log.error("consents cannot be kept together (%s): one by one", type(error).__name__)
+
         kept: list[Kept] = []
         for version in incoming:
             try:
                 kept += self.keep([version])
             except Exception:  # noqa: BLE001 - as above; a database that takes nothing refuses the stand-in too
                 kept += self.store.keep(self._addressing().addressed(dated(stripped(version), now)), now)
+
         return tuple(kept)
 
     def revoke(self, request: RevokeRequest) -> Kept:
@@ -149,23 +159,28 @@ class Intake:
         """
         if len(self._addressing().named(request.patients)) > 1:
             raise UnusableResourceError(_DISAGREE)
-        known, now, number = self.store.newest(request.consent), self.clock(), ""
+        known = self.store.newest(request.consent)
+        now = self.clock()
+        number = ""
         document: dict[str, Any] = {
             "resourceType": "Consent",
             "id": request.consent,
             "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]},
             "patient": None,
         }
+
         if known is not None:
             if not self._addressing().is_of(known.kept.patient, request.patients):
                 raise OtherPatientError("the consent is not this patient's")
             if REVOKED in known.document:
                 self._act_on([known.kept])
                 return known.kept
+
             document = known.document
             number = f"{known.kept.version}." if known.kept.version else ""
             # Later than what it replaces, also where the FHIR server's clock is ahead of this one.
             now = max(now, min(known.last_update, _LATEST) + timedelta(seconds=1))
+
         changed = {
             **document,
             "meta": {"versionId": f"{number}{_REVOKED}", "lastUpdated": now.isoformat(timespec="milliseconds")},
@@ -175,6 +190,7 @@ class Intake:
         incoming = dataclasses.replace(read_incoming(changed), patients=request.patients)
         (made,) = self.keep([incoming])
         self._act_on([made])
+
         return made
 
     def _addressing(self) -> Addressing:
@@ -188,7 +204,8 @@ class Intake:
 
     def _act_on(self, kept: Sequence[Kept]) -> None:
         """Settle these patients alone: a sender does not wait for a pull that has kept a million others."""
-        patients, since = self.patients(), self.store.baseline()
+        patients = self.patients()
+        since = self.store.baseline()
         self._settle({version.patient for version in kept}, patients, since)
 
     def settle(self) -> int:
@@ -197,20 +214,24 @@ class Intake:
         Raises:
             InputError: the patient map, or a file of the site.
         """
-        patients, since = self.patients(), self.store.baseline()
+        patients = self.patients()
+        since = self.store.baseline()
         self._move_to_known(patients)
         found = {*self.store.unweighed()}
+
         if self._asked_of == [patients]:
             named = set[str]()
         else:
             # Many of a hospital's patients may be in no cohort: they are looked up again only in another map.
             named = {p for p, key in self.store.waiting().items() if patients.cohort_id(key) is not None}
+
         everybody = sorted(found | named | self._in_doubt(patients))
         revoked = sum(
             self._settle(everybody[start : start + _AT_ONCE], patients, since)
             for start in range(0, len(everybody), _AT_ONCE)
         )
         self._asked_of[:] = [patients]
+
         return revoked
 
     def _move_to_known(self, patients: PatientMap) -> None:
@@ -222,10 +243,12 @@ class Intake:
 
     def _in_doubt(self, patients: PatientMap) -> set[str]:
         """Whose consents nobody could judge and who is in the cohort by now; who is held already is not held twice."""
-        unknown, folder = self.store.unknown(), self.ledger.folder.root
+        unknown = self.store.unknown()
+        folder = self.ledger.folder.root
         if not unknown or not (folder / _SITE_FILE).exists():
             return set()
         keys = {key for patient in known_patients(folder) for key in patients.keys(patient)}
+
         return {pseudonym for key in keys if (pseudonym := self.store.pseudonyms.of(key)) in unknown}
 
     def steward_list(self) -> tuple[StewardItem, ...]:
@@ -242,6 +265,7 @@ class Intake:
             for s in self.ledger.standing()
             if is_doubt(s.receipt) and s.state is not State.ON_HOLD
         }
+
         return tuple(
             item
             for item in self.store.steward_list()
@@ -255,6 +279,7 @@ class Intake:
         Where that fails each is weighed alone, and who cannot be weighed is on hold.
         """
         silent: Counter[str] = Counter()
+
         try:
             with self.ledger.writing() as writing:
                 revoked = sum(self._settle_one(writing, patient, patients, since, silent) for patient in pseudonyms)
@@ -262,6 +287,7 @@ class Intake:
             _log.error("consents cannot be weighed together (%s): one patient after another", type(error).__name__)
             silent.clear()
             revoked = self._settle_each(pseudonyms, patients, since, silent)
+
         if silent:
             _log.info("consents that say nothing of this use: %s", in_words(silent))
         return revoked
@@ -278,10 +304,13 @@ class Intake:
                 _log.error("the consents of a patient cannot be weighed (%s): they are on hold", type(error).__name__)
                 with self.ledger.writing() as writing:
                     self._hold_unweighed(writing, patient, patients)
+
         return revoked
 
     def _hold_unweighed(self, writing: Writing, patient: str, patients: PatientMap) -> None:
-        now, session, answer = self.clock(), writing.session, Unknown(_UNWEIGHED)
+        now = self.clock()
+        session = writing.session
+        answer = Unknown(_UNWEIGHED)
         versions = self.store.versions(session, {patient})
         _brought_up_to_date(session, patient, versions, Weighed(answer, None), now)
         self.store.mark_weighed(session, [patient], now)
@@ -293,7 +322,8 @@ class Intake:
     def _settle_one(
         self, writing: Writing, patient: str, patients: PatientMap, since: datetime | None, silent: Counter[str]
     ) -> bool:
-        now, session = self.clock(), writing.session
+        now = self.clock()
+        session = writing.session
         key = self.store.identifier(session, patient)
         cohort_id = patients.cohort_id(key) if key is not None else None
         everybody = {patient}
@@ -315,10 +345,12 @@ class Intake:
             request = Request(source, receipt, decision.received or now, kind=kind)
             self.ledger.add(writing, request, [str(cohort_id)], also_unknown=True)
             decision.recorded = now
+
         self.store.mark_weighed(session, [patient], now)
         if cohort_id is not None:
             last = max(versions, key=lambda version: version.moment)
             self._hold_in_doubt(writing, cohort_id, found.answer, last)
+
         return recording
 
     def _hear_again(self, writing: Writing, decision: DecisionRow, withdrawal: KnownVersion | None) -> None:
@@ -327,7 +359,8 @@ class Intake:
             return
         before = standing_of(writing.session, RevocationRow.receipt == decision.receipt)
         if before and all(standing.state in LIFTED for standing in before):
-            decision.receipt, decision.received = withdrawal.receipt, withdrawal.known_since
+            decision.receipt = withdrawal.receipt
+            decision.received = withdrawal.known_since
             decision.recorded = None
 
     def _hold_in_doubt(self, writing: Writing, cohort_id: str, answer: Answer, last: KnownVersion) -> None:
@@ -356,9 +389,16 @@ def _brought_up_to_date(
     if row is None:
         row = DecisionRow(patient=patient, answer="", receipt=None, received=None, recorded=None)
         session.add(row)
+
     if (row.answer, row.reason, row.resource, row.version) != (answer, reason, last.resource, last.number):
-        row.answer, row.reason, row.at = answer, reason, now
-        row.resource, row.version = last.resource, last.number
+        row.answer = answer
+        row.reason = reason
+        row.at = now
+        row.resource = last.resource
+        row.version = last.number
+
     if found.withdrawal is not None and row.receipt is None:
-        row.receipt, row.received = found.withdrawal.receipt, found.withdrawal.known_since
+        row.receipt = found.withdrawal.receipt
+        row.received = found.withdrawal.known_since
+
     return row

@@ -40,9 +40,14 @@ def read_patient_map(path: Path) -> PatientMap:
         ManifestError: missing, malformed, an empty value, or one FHIR patient twice.
     """
     table = read_table(path, COLUMNS)
-    problems, by_key, keys = Problems(), dict[str, str](), defaultdict[str, list[str]](list)
+    problems = Problems()
+    by_key = dict[str, str]()
+    keys = defaultdict[str, list[str]](list)
+
     for line, row in table:
-        key, patient = row["fhir_patient"], problems.identifier(row["patient_id"], "patient_id", table.place(line))
+        key = row["fhir_patient"]
+        patient = problems.identifier(row["patient_id"], "patient_id", table.place(line))
+
         if not key or not patient:
             problems.add(ManifestError("an empty value", where=table.place(line), remedy="fill it in"))
         elif by_key.setdefault(key, patient) != patient:
@@ -55,7 +60,9 @@ def read_patient_map(path: Path) -> PatientMap:
             )
         else:
             keys[patient].append(key)
+
     problems.raise_any()
+
     return PatientMap(by_key, {patient: tuple(found) for patient, found in keys.items()})
 
 
@@ -80,6 +87,9 @@ class PatientMapFile:
             stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         except OSError:
             stamp = None
+
         if stamp is None or stamp != self._seen:
-            self._found, self._seen = read_patient_map(self._path), stamp
+            self._found = read_patient_map(self._path)
+            self._seen = stamp
+
         return self._found

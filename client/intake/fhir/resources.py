@@ -22,7 +22,8 @@ Resource: TypeAlias = Mapping[str, Any]
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 """https://hl7.org/fhir/R5/datatypes.html#id"""
 DEEPEST = 40
-_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 """Between which a server may have written a version."""
 _LONGEST_KEY = 400
 """Characters of an identifier with its system."""
@@ -74,6 +75,7 @@ def parse_json(content: bytes) -> dict[str, Any]:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refused)
     except (ValueError, RecursionError):
         raise UnusableResourceError("not one JSON object in UTF-8 with every key once") from None
+
     if not isinstance(value, dict) or is_deeper(value, DEEPEST):
         raise UnusableResourceError("not one JSON object, or nested too deeply")
     return value
@@ -96,11 +98,16 @@ def read_incoming(resource: Resource, base: str = "") -> IncomingConsent:
         version = read_version(resource)
     except UnreadableConsentError:
         version = VersionId(identity, "", None)
-    status, document, updated = resource.get("status"), weighed(resource), version.updated
+
+    status = resource.get("status")
+    document = weighed(resource)
+    updated = version.updated
+
     if updated is not None and not _EARLIEST <= updated <= _LATEST:
         # A slip of somebody's pen, which would come before or after everything: its arrival takes its place.
         updated = None
         document["meta"] = {name: value for name, value in document["meta"].items() if name != "lastUpdated"}
+
     return IncomingConsent(
         identity,
         version.number if is_id(version.number) else "",
@@ -135,6 +142,7 @@ def with_id(resource: Resource) -> dict[str, Any]:
         raise UnusableResourceError("not a Consent")
     content = {name: value for name, value in resource.items() if name not in ("id", "meta", "text")}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     return {**content, "id": f"created-{digest[:48]}"}
 
 
@@ -147,12 +155,14 @@ def _weighed_basis(basis: Resource) -> dict[str, Any]:
     """R5 names a policy by a URL, or by a reference to it, which may be by identifier."""
     kept = weighed(basis)
     reference = basis.get("reference")
+
     if isinstance(reference, dict):
         identifier = reference.get("identifier")
         named = {"reference": reference.get("reference")}
         if isinstance(identifier, dict):
             named["identifier"] = {"value": identifier.get("value")}
         kept["reference"] = {name: value for name, value in named.items() if isinstance(value, str | dict)}
+
     return kept
 
 
@@ -172,6 +182,7 @@ def notified(resource: Resource) -> tuple[Resource, ...]:
         found = tuple(resources_in(resource))
         if found and found[0].get("resourceType") in ("SubscriptionStatus", "Parameters"):
             return tuple(entry for entry in found[1:] if entry.get("resourceType") == "Consent")
+
     raise UnusableResourceError("neither a Consent nor a notification of a subscription")
 
 
@@ -227,6 +238,7 @@ def _person(value: object, base: str, contained: object = None) -> tuple[str, ..
     if isinstance(reference, str) and reference.startswith("#"):
         identifiers += _identifiers_of(contained, reference[1:])
     keys = [logical, *(_identifier(one) for one in identifiers)]
+
     return tuple(dict.fromkeys(key for key in keys if key is not None))
 
 
@@ -240,13 +252,15 @@ def _identifiers_of(contained: object, identity: str) -> list[object]:
 def _identifier(value: object) -> str | None:
     if not isinstance(value, dict):
         return None
-    system, number = value.get("system", ""), value.get("value")
+    system = value.get("system", "")
+    number = value.get("value")
     if not isinstance(system, str) or not isinstance(number, str):
         return None
     try:
         key = f"{system.strip()}|{normal(number, shortened=True)}"
     except IdentifierError:
         return None
+
     return key if len(key) <= _LONGEST_KEY and key.isprintable() else None
 
 

@@ -53,6 +53,7 @@ def http_client(ca: Path | None, timeout: float = 30.0, proxy: Proxy | None = No
         raise ConfigError(
             "not a certificate in PEM", where=str(ca), remedy="give that of the FHIR server's authority"
         ) from None
+
     return httpx.Client(transport=Routes(context, proxy), timeout=timeout, follow_redirects=False, trust_env=False)
 
 
@@ -67,12 +68,14 @@ def token_url(http: httpx.Client, base: str) -> str:
         answer = http.get(f"{base}/.well-known/smart-configuration", headers={"accept": "application/json"})
     except httpx.HTTPError as err:
         raise UnavailableError(f"{base}: no answer ({type(err).__name__})") from None
+
     if answer.status_code >= 500 or answer.status_code == 429:
         raise UnavailableError(f"{base}: does not say where to sign in ({answer.status_code})")
     try:
         found = parse_json(answer.content).get("token_endpoint") if answer.status_code == 200 else None
     except UnusableResourceError:
         found = None
+
     if not isinstance(found, str):
         raise WireError(f"{base}: names no token endpoint; give token_url in site.toml")
     return check_address(found, "token_endpoint")
@@ -128,6 +131,7 @@ class FhirServer:
         known: set[int] = set()
         idle = 0
         following: httpx.URL | None = url
+
         while following is not None:
             if following in seen or len(seen) >= _MOST_PAGES or idle > _MOST_IDLE:
                 raise WireError(f"{self.base}: pages that lead in a circle, or without end")
@@ -139,6 +143,7 @@ class FhirServer:
                 page = read_page(answer.content, answer.charset)
             except UnusableResourceError as err:
                 raise WireError(f"{self.base}: {err.problem}") from None
+
             yield dataclasses.replace(page, date=answer.date)
             names = hash(frozenset((str(r.get("id")), str(r.get("meta"))) for r in (*page.consents, *page.unclear)))
             idle = idle + 1 if names in known or not (page.consents or page.unclear) else 0
@@ -150,7 +155,11 @@ class FhirServer:
         return own(target, here, self.base, self.aliases)
 
     def _get(self, url: httpx.URL, *, absent_is_empty: bool) -> _Answer | None:
-        signed_in_again, tries, hops, reason = False, 0, 0, ""
+        signed_in_again = False
+        tries = 0
+        hops = 0
+        reason = ""
+
         while tries < _TRIES:
             answer = self._once(url)
             status = answer.status
@@ -160,22 +169,26 @@ class FhirServer:
                 url = self._own(answer.location, url)
                 hops += 1
                 continue
+
             if status in (404, 405, 410, 501) and absent_is_empty:
                 return None
             if status == 401 and self.sign_in is not None and not signed_in_again:
                 self.sign_in.forget()
                 signed_in_again = True
                 continue
+
             if status in (401, 403):
                 raise RefusedError(f"{self.base}: refuses this client ({status}): see its registration there")
             if status and status < 500 and status not in (408, 425, 429):
                 raise WireError(
                     f"{self.base}: does not understand what is asked ({status}): is it the server's base address?"
                 )
+
             reason = str(status) if status else "no answer"
             tries += 1
             if tries < _TRIES:
                 self.pause(max(answer.wait, _BACKOFF.delay(tries, self.rng)))
+
         raise UnavailableError(f"{self.base}: still fails after {_TRIES} tries ({reason})")
 
     def _once(self, url: httpx.URL) -> _Answer:
@@ -189,7 +202,9 @@ class FhirServer:
                     content += block
                     if len(content) > _PAGE_BYTES:
                         raise WireError(f"{self.base}: a page of more than {_PAGE_BYTES} bytes")
+
                 date = _moment(answer.headers.get("date", ""))
+
                 return _Answer(
                     answer.status_code,
                     bytes(content),
@@ -219,4 +234,5 @@ def _moment(text: str) -> datetime | None:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError, TypeError):
         return None
+
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -87,6 +87,7 @@ def open_server(folder: SiteFolder, pause: Callable[[float], object] = time.slee
             place = check_address(config.token_url, "fhir.token_url") if config.token_url else token_url(http, base)
             key = load_ec_key(folder.fhir_key, read_passphrase(folder.passphrase))
             sign_in = SignIn(http, place, config.client_id, config.scope, key, now_utc)
+
         aliases = [check_alias(url, "fhir.server_aliases") for url in config.server_aliases]
         yield FhirServer(http, base, sign_in, pause=pause, aliases=aliases)
 
@@ -99,8 +100,10 @@ def run(folder: SiteFolder) -> None:
         UnavailableError: the port is taken.
     """
     config = folder.settings().fhir
-    token, tls = _token(folder, config), _tls(folder, config)
-    stopped, poked = threading.Event(), threading.Event()
+    token = _token(folder, config)
+    tls = _tls(folder, config)
+    stopped = threading.Event()
+    poked = threading.Event()
 
     def stop(*_: object) -> None:
         stopped.set()
@@ -109,6 +112,7 @@ def run(folder: SiteFolder) -> None:
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     # Its tracebacks would quote what came in; our own log says where it failed.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
     try:
         with open_intake(folder) as intake, _listening(config) as listener:
             uvicorn_config = uvicorn.Config(
@@ -129,6 +133,7 @@ def run(folder: SiteFolder) -> None:
             thread = threading.Thread(target=_serve, args=(server, listener, stop), name="fhir", daemon=True)
             thread.start()
             _log.info("listening at %s:%d", *listener.getsockname()[:2])
+
             try:
                 puller = Puller(
                     intake,
@@ -161,6 +166,7 @@ def _listening(config: FhirConfig) -> Iterator[socket.socket]:
         listener.listen()
     except OSError as err:
         raise UnavailableError(f"cannot listen at {config.host}:{config.port}: {err.strerror}") from None
+
     with listener:
         yield listener
 
@@ -169,10 +175,12 @@ def _token(folder: SiteFolder, config: FhirConfig) -> bytes | None:
     """The bearer token; nobody gets in without it or a client certificate."""
     where = f"{folder.settings_file} [fhir]"
     path = _file(folder, config.token_file)
+
     if path is None:
         if not config.client_ca:
             raise ConfigError("nobody would have to sign in", where=where, remedy="set token_file, client_ca or both")
         return None
+
     token = read_private(path).strip()
     if len(token) < _LEAST_TOKEN_BYTES:
         raise ConfigError("the bearer token is too short", where=str(path), remedy="fedforget-site fhir init")
@@ -182,18 +190,22 @@ def _token(folder: SiteFolder, config: FhirConfig) -> bytes | None:
 def _tls(folder: SiteFolder, config: FhirConfig) -> dict[str, Any]:
     """Options of uvicorn for TLS and for certificates of clients."""
     where = f"{folder.settings_file} [fhir]"
-    certificate, key = _file(folder, config.certificate), _file(folder, config.key)
+    certificate = _file(folder, config.certificate)
+    key = _file(folder, config.key)
     authority = _file(folder, config.client_ca)
+
     if certificate is None or key is None:
         if certificate or key or authority:
             raise ConfigError("TLS needs both certificate and key", where=where, remedy="set both")
         if config.host not in _LOOPBACK:
             raise ConfigError("listens beyond this machine without TLS", where=where, remedy="set certificate and key")
         return {}
+
     read_private(key)
     for path in (certificate, *([authority] if authority else [])):
         if not os.access(path, os.R_OK):
             raise ConfigError("cannot be read", where=str(path), remedy="check the path and its owner")
+
     options: dict[str, Any] = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
     if authority is not None:
         options |= {"ssl_ca_certs": str(authority), "ssl_cert_reqs": ssl.CERT_REQUIRED}

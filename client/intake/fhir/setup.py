@@ -29,20 +29,25 @@ def make_keys(folder: SiteFolder) -> tuple[Path, ...]:
             where=str(folder.pseudonym_secret),
             remedy="restore it from its backup",
         )
+
     token = folder.root / (folder.settings().fhir.token_file or "fhir/token")
     made = []
+
     for path in (folder.pseudonym_secret, token):
         if not path.exists():
             new_secret(path)
             made.append(path)
+
     passphrase = read_passphrase(folder.passphrase)
     if not folder.fhir_key.exists():
         key = ec.generate_private_key(ec.SECP384R1())
         content = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
         write_private(folder.fhir_key, content)
         made.append(folder.fhir_key)
+
     public = public_jwk(load_ec_key(folder.fhir_key, passphrase).public_key())
     write_text(folder.fhir_jwks, json.dumps({"keys": [public]}, indent=2) + "\n")
+
     return tuple(made)
 
 

@@ -76,12 +76,14 @@ def weigh(
     """
     answer = permitted([version.document for version in versions], policy, purpose, at)
     new = sorted((version for version in versions if version.is_new), key=lambda v: (v.moment, v.resource, v.number))
+
     for version in new:
         if since is not None and version.moment < since:
             continue
         then = [other.document for other in versions if _was_known(other, version)]
         if isinstance(permitted(then, policy, purpose, at), Deny):
             return Weighed(answer, version)
+
     return Weighed(answer, new[-1] if new and isinstance(answer, Deny) else None)
 
 

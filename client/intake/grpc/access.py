@@ -31,7 +31,8 @@ class Refusal(Exception):
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code = code
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def _names(pem: bytes) -> _Names:
     certificate = x509.load_pem_x509_certificate(pem)
     common = common_name(certificate)
     found = {f"CN={common}"} if common else set()
+
     try:
         more = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -92,7 +94,9 @@ def _names(pem: bytes) -> _Names:
     else:
         found.update(more.get_values_for_type(x509.UniformResourceIdentifier))
         found.update(more.get_values_for_type(x509.DNSName))
+
     fingerprint = certificate_fingerprint(certificate)
+
     return _Names(
         common, frozenset(found), fingerprint, certificate.not_valid_before_utc, certificate.not_valid_after_utc
     )

@@ -46,6 +46,7 @@ def change_message(change: Change) -> messages.RevocationChange:
     )
     message.at.FromDatetime(change.at)
     message.due.FromDatetime(change.due)
+
     return message
 
 
@@ -56,4 +57,5 @@ def permission_message(answer: Answer) -> messages.CheckPermissionReply:
     denied = isinstance(answer, Deny)
     reply = messages.CheckPermissionReply
     permission = reply.PERMISSION_DENIED if denied else reply.PERMISSION_UNKNOWN
+
     return reply(permission=permission, reason=answer.reason)

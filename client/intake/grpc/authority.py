@@ -53,8 +53,10 @@ def make_authority(folder: SiteFolder, hosts: Sequence[str], now: datetime) -> b
         InputError: a host, the passphrase, or half of the authority is missing.
         OutputError: the folder cannot be written.
     """
-    room, passphrase = folder.consent_service, read_passphrase(folder.passphrase)
+    room = folder.consent_service
+    passphrase = read_passphrase(folder.passphrase)
     made = not (room / "ca.crt").exists()
+
     if made:
         with new_folder(room) as part:
             ca_key = new_authority_key(part / "ca.key", passphrase)
@@ -63,11 +65,15 @@ def make_authority(folder: SiteFolder, hosts: Sequence[str], now: datetime) -> b
             key = new_tls_key(part / "server.key")
             certificate = issue_server(ca, ca_key, key.public_key(), hosts, now, _SERVICE)
             write_bytes(part / "server.crt", certificate_pem(certificate))
+
         return True
-    ca, ca_key = load_certificate(room / "ca.crt"), load_ec_key(room / "ca.key", passphrase)
+
+    ca = load_certificate(room / "ca.crt")
+    ca_key = load_ec_key(room / "ca.key", passphrase)
     key = load_ec_key(room / "server.key")
     certificate = issue_server(ca, ca_key, key.public_key(), hosts, now, _SERVICE)
     write_bytes(room / "server.crt", certificate_pem(certificate))
+
     return False
 
 
@@ -78,17 +84,22 @@ def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path
         InputError: no `consent-client init` yet, a malformed name, or a client of that name has a certificate.
     """
     room = folder.consent_service
+
     if not _NAME.fullmatch(name):
         raise InputError(
             "a client's name is of up to 32 small letters, digits and hyphens", where="NAME", remedy="such as ehr-1"
         )
+
     if not (room / "ca.crt").exists():
         raise InputError("no authority yet", where=str(room), remedy="fedforget-site consent-client init")
     if any(client.name == name and not client.withdrawn for client in clients(folder)):
         raise InputError(
             "this client has a certificate", where=name, remedy="fedforget-site consent-client remove it first"
         )
-    ca, ca_key = load_certificate(room / "ca.crt"), load_ec_key(room / "ca.key", read_passphrase(folder.passphrase))
+
+    ca = load_certificate(room / "ca.crt")
+    ca_key = load_ec_key(room / "ca.key", read_passphrase(folder.passphrase))
+
     with new_folder(room / "handover" / name) as part:
         key = new_tls_key(part / "client.key")
         certificate = issue_role(ca, ca_key, key.public_key(), name, role, now)
@@ -96,6 +107,7 @@ def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path
             write_bytes(part / file, certificate_pem(content))
         issued = room / "issued" / f"{_serial(certificate)}.crt"
         write_bytes(issued, certificate_pem(certificate))
+
     return room / "handover" / name
 
 
@@ -113,12 +125,14 @@ def remove_client(folder: SiteFolder, name: str) -> int:
         raise InputError("no client of this name", where=name, remedy="fedforget-site consent-client list")
     content = "".join(f"{fingerprint}\n" for fingerprint in [*sorted(gone), *new])
     write_durable(folder.consent_service / WITHDRAWN_FILE, content.encode())
+
     try:
         shutil.rmtree(folder.consent_service / "handover" / name)
     except FileNotFoundError:
         pass  # carried away, as it should be
     except OSError as err:
         raise OutputError(f"cannot delete: {err.strerror}", where=name, remedy="delete its folder by hand") from None
+
     return len(new)
 
 
@@ -143,6 +157,7 @@ def withdrawn(folder: SiteFolder) -> frozenset[str]:
         InputError: the file cannot be read.
     """
     path = folder.consent_service / WITHDRAWN_FILE
+
     try:
         return frozenset(path.read_text(encoding="ascii").split())
     except FileNotFoundError:

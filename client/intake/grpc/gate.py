@@ -22,9 +22,11 @@ from common.errors import FedForgetError
 from common.platform.listening.rate_limit import RateLimit
 
 SERVICE = "fedforget.consent.v1.ConsentService"
-LONGEST_CALL, LONGEST_WATCH = 60.0, 3600.0
+LONGEST_CALL = 60.0
+LONGEST_WATCH = 3600.0
 """Seconds that a deadline may be away."""
-STREAMS, STREAMS_OF_ONE = 16, 4
+STREAMS = 16
+STREAMS_OF_ONE = 4
 """Streams that are open at a time: of all clients, and of one. Each holds a thread."""
 _PREFIX = f"/{SERVICE}/"
 
@@ -48,7 +50,10 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
         limit: RateLimit,
         clock: Callable[[], datetime],
     ) -> None:
-        self._roles, self._withdrawn, self._limit, self._clock = roles, withdrawn, limit, clock
+        self._roles = roles
+        self._withdrawn = withdrawn
+        self._limit = limit
+        self._clock = clock
         self._open: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -67,7 +72,8 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
         self, continuation: Callable[[Any], grpc.RpcMethodHandler], handler_call_details: Any
     ) -> grpc.RpcMethodHandler:
         """Put the gate before the handler of a method."""
-        handler, method = continuation(handler_call_details), handler_call_details.method
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
         if handler is None or method is None:
             return handler
         read = handler.request_deserializer
@@ -77,6 +83,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
                 read,
                 handler.response_serializer,
             )
+
         # Read here, not by gRPC, which would call an unreadable request an internal error.
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
@@ -84,6 +91,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
                 None,
                 handler.response_serializer,
             )
+
         return grpc.unary_unary_rpc_method_handler(
             lambda data, context: self._single(method, handler.unary_unary, lambda: read(data), context),
             None,
@@ -96,6 +104,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
             return behaviour(request(), context)
         except Exception as error:  # noqa: BLE001 - grpc would send the text of the exception to the caller
             code, message = answer_to(error, method)
+
         _end(method, code, message, context)
 
     def _stream(
@@ -107,9 +116,11 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
                     # The certificate may have expired or been withdrawn since the stream was opened.
                     self.caller(context)
                     yield reply
+
             return
         except Exception as error:  # noqa: BLE001 - as above
             code, message = answer_to(error, method)
+
         _end(method, code, message, context)
 
     def _admit(self, method: str, context: grpc.ServicerContext) -> Caller:
@@ -123,6 +134,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
             # Without a deadline gRPC says that it is some 10^18 seconds away.
             if context.time_remaining() > longest:
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"a deadline of at most {longest:.0f} s is needed")
+
         return caller
 
     @contextmanager
@@ -132,6 +144,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
             if of_caller >= STREAMS_OF_ONE or sum(self._open.values()) >= STREAMS:
                 raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many open streams")
             self._open[caller.fingerprint] = of_caller + 1
+
         try:
             yield
         finally:
@@ -152,7 +165,9 @@ def answer_to(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, FedForgetError | SQLAlchemyError | OSError):
         _log.error("%s: %s", method, error if isinstance(error, FedForgetError) else type(error).__name__)
         return grpc.StatusCode.UNAVAILABLE, "this cannot be answered now; send it again later"
+
     _log.error("%s failed", method, exc_info=error)
+
     return grpc.StatusCode.INTERNAL, "internal error"
 
 

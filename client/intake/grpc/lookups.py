@@ -21,7 +21,8 @@ from common.files import write_durable
 from common.platform.listening.rate_limit import RateLimit
 
 ENUMERATION_FILE = "enumeration.json"
-BURST, PER_HOUR = 200.0, 60.0
+BURST = 200.0
+PER_HOUR = 60.0
 _MOST_REMEMBERED = 10_000
 _BETWEEN = timedelta(minutes=1)
 
@@ -59,7 +60,9 @@ class Lookups:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         file: Path | None = None,
     ) -> None:
-        self._limit, self._clock, self._file = RateLimit(burst, per_hour / 3600), clock, file
+        self._limit = RateLimit(burst, per_hour / 3600)
+        self._clock = clock
+        self._file = file
         self._asked: dict[str, dict[str, None]] = {}
         self._told: dict[str, datetime] = {}
         self._lock = threading.Lock()
@@ -82,6 +85,7 @@ class Lookups:
             asked[pseudonym] = None
             if len(asked) > _MOST_REMEMBERED:
                 del asked[next(iter(asked))]
+
         if not self._limit.allows(caller.fingerprint, self._clock()):
             self._note(caller)
 
@@ -92,9 +96,11 @@ class Lookups:
                 return
             self._told[caller.name] = now
             _log.warning("the client %s asks for many people in vain: does it try out names?", caller.name)
+
             if self._file is not None:
                 found = read_enumerations(self._file)
                 found.last[caller.name] = now
+
                 try:
                     write_durable(self._file, found.model_dump_json().encode())
                 except OutputError as err:

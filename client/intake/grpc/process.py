@@ -57,9 +57,12 @@ class WithdrawnFile:
             status = (self._folder.consent_service / WITHDRAWN_FILE).stat()
         except FileNotFoundError:
             return self._found
+
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         if stamp != self._seen:
-            self._found, self._seen = withdrawn(self._folder), stamp
+            self._found = withdrawn(self._folder)
+            self._seen = stamp
+
         return self._found
 
 
@@ -70,7 +73,8 @@ def run(folder: SiteFolder) -> None:
         InputError: settings, a certificate, a key, the secret of the pseudonyms or the database.
         UnavailableError: the port is taken, or the database does not answer.
     """
-    config, stopping = folder.settings().consent_service, threading.Event()
+    config = folder.settings().consent_service
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with open_ledger(folder) as ledger:
@@ -120,10 +124,12 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
     # gRPC itself counts no addresses: it listens where only this user comes, and the front door passes on to it.
     inside = _inside(folder)
     taken = UnavailableError(f"cannot listen at {config.host}:{config.port}: is another process there?")
+
     try:
         listener = bound(config.host, config.port, config.connections_per_address)
     except OSError:
         raise taken from None
+
     with ExitStack() as undo:
         undo.enter_context(listener)
         server, _ = grpc_server.serve(
@@ -138,14 +144,17 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
             interceptors=[consents.gate],
         )
         undo.callback(server.stop, None)
+
         try:
             # Last of all: who can connect is served.
             listener.listen()
         except OSError:
             raise taken from None
+
         port = listener.getsockname()[1]
         served = Served(server, FrontDoor(listener, inside))
         undo.pop_all()
+
     return served, port
 
 

@@ -22,7 +22,8 @@ from common.platform.actor import by_certificate
 
 MOST_BYTES = 2**20
 """Of a document."""
-MOST_PER_PAGE, USUAL_PER_PAGE = 500, 100
+MOST_PER_PAGE = 500
+USUAL_PER_PAGE = 100
 _SKEW = timedelta(minutes=5)
 _OLDEST = timedelta(days=3653)
 _SOURCE = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
@@ -106,6 +107,7 @@ def read_revocation(
         steward=caller.name,
         identity=by_certificate(caller.fingerprint),
     )
+
     return Asked(request, read_patient(message.patient), message.document, message.also_unknown)
 
 
@@ -134,6 +136,7 @@ def read_page(message: messages.ListRevocationsRequest) -> Page:
         states = frozenset(State(state) for state in message.states)
     except ValueError:
         _invalid(f"states are of {', '.join(State)}")
+
     return Page(int(message.page_token or 0), message.page_size or USUAL_PER_PAGE, states)
 
 
@@ -148,6 +151,7 @@ def _moment(stamp: Timestamp, name: str) -> datetime:
         moment: datetime = stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         _invalid(f"{name} is not a moment")
+
     return moment
 
 

@@ -64,32 +64,39 @@ class Consents:
         if not asked.also_unknown and not is_known:
             self.lookups.check(caller)
             raise Refusal(grpc.StatusCode.NOT_FOUND, "nobody of this name is known here; nothing was recorded")
+
         try:
             self.permissions.check_after_consent([asked.patient], asked.request.received)
         except BeforeConsentError:
             raise _precondition("received lies before the patient's first consent; nothing was recorded") from None
+
         with self.ledger.writing() as writing:
             earlier = of_source(writing.session, asked.request.source)
             if earlier:
                 self._check_same(asked, earlier)
                 return messages.RevokeConsentReply(revocation=revocation_message(summarised(earlier)[0]))
+
             receipt = self.ledger.add(
                 writing, self._with_document(asked), [asked.patient], also_unknown=asked.also_unknown
             )
             (summary,) = summarised(of_receipt(writing.session, receipt.receipt))
+
         created = receipt.receipt == asked.request.receipt
         if created:
             self.vault.settle(receipt.receipt)
         else:
             self.vault.erase(asked.request.receipt)
+
         _log.info("revocation %s by %s", receipt.receipt, caller.name)
+
         return _reply(revocation_message(summary), receipt, created=created)
 
     def GetRevocation(
         self, request: messages.GetRevocationRequest, context: grpc.ServicerContext
     ) -> messages.Revocation:
         """One receipt as it stands."""
-        caller, receipt = self.gate.caller(context), read_receipt(request.receipt)
+        caller = self.gate.caller(context)
+        receipt = read_receipt(request.receipt)
         with reading(self.ledger.engine) as session:
             found = of_receipt(session, receipt)
         if not found or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in found)):
@@ -106,13 +113,15 @@ class Consents:
         found = page_after(self.ledger.engine, page.after, page.size)
         token = str(found[-1].number) if len(found) == page.size else ""
         some = [summary for summary in found if not page.states or summary.state in page.states]
+
         return messages.ListRevocationsReply(revocations=map(revocation_message, some), next_page_token=token)
 
     def WatchRevocation(
         self, request: messages.WatchRevocationRequest, context: grpc.ServicerContext
     ) -> Iterator[messages.RevocationChange]:
         """Steps, those that were and those to come."""
-        engine, after = self.ledger.engine, request.after
+        engine = self.ledger.engine
+        after = request.after
         receipt = read_receipt(request.receipt) if request.receipt else ""
         if after > newest_change(engine):
             raise _precondition("after lies beyond the newest change: was the ledger restored? begin again with 0")
@@ -124,6 +133,7 @@ class Consents:
             for change in found:
                 yield change_message(change)
                 after = change.sequence
+
             if not found:
                 self.stopping.wait(POLL_SECONDS)
 
@@ -131,7 +141,8 @@ class Consents:
         self, request: messages.CheckPermissionRequest, context: grpc.ServicerContext
     ) -> messages.CheckPermissionReply:
         """May the site use a patient's data?"""
-        begun, caller = time.monotonic(), self.gate.caller(context)
+        begun = time.monotonic()
+        caller = self.gate.caller(context)
         self.lookups.check(caller)
         patient = read_patient(request.patient)
         answer = self.permissions.of(patient)
@@ -142,6 +153,7 @@ class Consents:
             answer = Unknown("nothing here permits it")
         # Neither words nor time tell who is known here.
         time.sleep(-(time.monotonic() - begun) % _NO_SECONDS)
+
         return permission_message(answer)
 
     def _with_document(self, asked: Asked) -> Request:

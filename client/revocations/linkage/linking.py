@@ -49,6 +49,7 @@ class Linking:
         while True:
             ours = untold(self.ledger, AT_ONCE)
             request = messages.ExchangeTokensRequest(tokens=map(bytes.fromhex, ours), after=self._after)
+
             try:
                 reply = stub.ExchangeTokens(request, timeout=_CALL_SECONDS)
             except grpc.RpcError as err:
@@ -56,13 +57,15 @@ class Linking:
                     raise
                 self._say(f"no hospital is told of revocations here, and none is heard: {printable(err.details())}")
                 return
+
             self._said = ""
             if any(len(token) != _TOKEN_BYTES for token in reply.tokens):
                 raise WireError("the coordinator hands on something else than tokens")
             mark_told(self.ledger, ours, reply.others)
             if found := receive(self.ledger, linkage, [token.hex() for token in reply.tokens]):
                 _log.warning("%d patients here have revoked at another hospital: they are stopped", found)
-            more, self._after = reply.upto > self._after, max(reply.upto, self._after)
+            more = reply.upto > self._after
+            self._after = max(reply.upto, self._after)
             if not more and len(ours) < AT_ONCE:
                 return
 

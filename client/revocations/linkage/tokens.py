@@ -72,15 +72,20 @@ def read_linkage(folder: SiteFolder) -> Linkage | None:
         if len(key) < _LEAST_KEY_BYTES:
             where = f"{folder.settings_file} [linkage] keys.{name}"
             raise ConfigError("a key that is too short", where=where, remedy="the same 32 random bytes everywhere")
+
         keys.append(key)
+
     if not config.identifiers:
         return Linkage(tuple(keys), lambda patient: patient)
     rows = read_table(folder.root / config.identifiers, _COLUMNS)
-    problems, known = Problems(), dict[str, str]()
+    problems = Problems()
+    known = dict[str, str]()
     for line, row in rows:
         if row["identifier"]:
             known[problems.identifier(row["patient_id"], "patient_id", rows.place(line))] = row["identifier"]
+
     problems.raise_any()
+
     return Linkage(tuple(keys), known.get)
 
 
@@ -96,11 +101,13 @@ def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
         if s.source.kind != "link" and s.state not in NOT_YET and s.pseudonym in names
     }
     wanted = {token: p for p, opt_out in own for token in linkage.tokens(names[p], opt_out=opt_out)}
+
     with transaction(ledger.engine) as session:
         missing = wanted.keys() - set(session.scalars(select(LinkTokenRow.token)))
         if missing:
             rows = [{"token": token, "pseudonym": wanted[token], "told": None} for token in sorted(missing)]
             session.execute(insert(LinkTokenRow), rows)
+
     return len(missing)
 
 
@@ -127,6 +134,7 @@ def receive(ledger: Ledger, linkage: Linkage, tokens: Collection[str]) -> int:
         new = [{"token": token, "at": ledger.clock()} for token in sorted(set(tokens) - there)]
         if new:
             session.execute(insert(LinkReceivedRow), new)
+
     return match(ledger, linkage, ledger.known_patients()) if new else 0
 
 
@@ -154,4 +162,5 @@ def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
                     )
                     receipt = ledger.add(writing, request, [patient], also_unknown=True, exact=True)
                     found += receipt.patients - receipt.earlier
+
     return found

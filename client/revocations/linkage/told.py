@@ -55,9 +55,12 @@ def told_of(ledger: Ledger, linkage: Linkage | None, found: Sequence[Standing]) 
             tokens = select(LinkTokenRow).where(LinkTokenRow.pseudonym.in_(some))
             for row in session.scalars(tokens):
                 moments[row.pseudonym].append(row.told)
+
         peers = session.get(LinkPeersRow, 1)
         others = 0 if peers is None else peers.others
+
     names = ledger.identifiers()
+
     return [_told(s, moments[s.pseudonym], others, linkage, names.get(s.pseudonym)) for s in found]
 
 

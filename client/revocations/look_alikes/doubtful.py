@@ -40,9 +40,11 @@ def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
     for one in standing:
         if is_alike(one.receipt) and one.state is State.ON_HOLD:
             held[one.receipt].append(one)
+
     if not held:
         return ()
     asked = {alike_receipt(s.receipt, s.pseudonym): s for s in standing if not nobody_asked(s.receipt)}
+
     return tuple(Doubt(number, asked[number], tuple(some)) for number, some in held.items() if number in asked)
 
 
@@ -71,6 +73,7 @@ def answer(ledger: Ledger, number: str, meant: Collection[int], said: Said) -> D
             raise RefusedError("somebody else has answered meanwhile: see fedforget-site revocations doubtful")
         _revoke(ledger, writing, doubt.asked, [one for one in candidates if one.number in meant])
         end_alike(ledger, writing, doubt.asked, candidates, meant, said)
+
     return doubt
 
 
@@ -83,11 +86,14 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Standi
     Returns:
         By the number of the revocation: it, and who looks like its patient.
     """
-    alike, known = LookAlikes(patients), ledger.known_patients()
+    alike = LookAlikes(patients)
+    known = ledger.known_patients()
     with reading(ledger.engine) as session:
         standing = standing_of(session)
     recorded = {(s.receipt, s.pseudonym) for s in standing}
-    names, found = ledger.identifiers(), dict[int, tuple[Standing, frozenset[str]]]()
+    names = ledger.identifiers()
+    found = dict[int, tuple[Standing, frozenset[str]]]()
+
     for one in standing:
         name = names.get(one.pseudonym)
         if name is None or nobody_asked(one.receipt) or one.state in LIFTED:
@@ -102,6 +108,7 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Standi
         }
         if others:
             found[one.number] = one, frozenset(others)
+
     return found
 
 
@@ -112,12 +119,14 @@ def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
     with ledger.writing() as writing:
         for one, others in found.values():
             ledger.hold_alike(writing, request_of(one), one.pseudonym, others)
+
     return len(frozenset[str]().union(*(others for _, others in found.values())))
 
 
 def _revoke(ledger: Ledger, writing: Writing, asked: Standing, meant: Collection[Standing]) -> None:
     """Record the revocation of those who are meant, with its own dates."""
-    request, subsets = request_of(asked), ledger.subsets()
+    request = request_of(asked)
+    subsets = ledger.subsets()
     there = {
         s.pseudonym
         for s in of_patients(writing.session, [one.pseudonym for one in meant])

@@ -59,6 +59,7 @@ def take_over(ledger: Ledger) -> None:
     with ledger.writing() as writing:
         if path.exists():  # another process may have taken it over meanwhile
             _insert(ledger, writing, _read(path))
+
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
 
@@ -73,10 +74,12 @@ def rename_members(ledger: Ledger) -> None:
 
 
 def _insert(ledger: Ledger, writing: Writing, entries: dict[str, _Revocation]) -> None:
-    subsets, now = ledger.subsets(), ledger.clock()
+    subsets = ledger.subsets()
+    now = ledger.clock()
     names = {ledger.pseudonyms.of(patient): patient for patient in entries}
     ledger.seal(writing.session, names)
     there = {standing.pseudonym for standing in of_patients(writing.session, names)}
+
     for pseudonym in names.keys() - there:
         entry = entries[names[pseudonym]]
         receipt = entry.receipt or _NOT_RECORDED
@@ -86,6 +89,7 @@ def _insert(ledger: Ledger, writing: Writing, entries: dict[str, _Revocation]) -
         for state, at in _steps(entry, subsets.get(pseudonym)):
             remediation = check_transition(events[-1].state, state)
             events.append(Event(number, len(events) + 1, at, state, SOFTWARE, entry.due, "", remediation))
+
         add_events(writing.session, events)
         writing.stops.append(stop(request, pseudonym))
 
@@ -94,6 +98,7 @@ def _steps(entry: _Revocation, subset: Subset | None) -> list[tuple[State, datet
     if entry.state == "untrained":
         # Who was in no training set then is in none now; that he is known as such today would be a mistake of today.
         return [(classified(None if subset is Subset.TRAIN else subset, two_person=False), entry.received)]
+
     ends = [(State.UNLEARNED, entry.closed or entry.received)] if entry.state == "unlearned" else []
     return [(State.PENDING, entry.received), *ends]
 
@@ -102,12 +107,14 @@ def _read(path: Path) -> dict[str, _Revocation]:
     try:
         content = path.read_bytes()
         values = json.loads(content)
+
         if isinstance(values, dict) and "version" not in values:
             at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             states = _WithoutDates.model_validate(values).states
             return {
                 p: _Revocation(state=state, receipt="", received=at, due=first_due(at)) for p, state in states.items()
             }
+
         return _Revocations.model_validate_json(content).patients
     except (OSError, ValueError):  # its text could quote an id
         raise CohortError(

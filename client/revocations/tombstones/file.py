@@ -89,6 +89,7 @@ class TombstoneFile:
             handle = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as err:
             raise self._unwritable(err) from None
+
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -112,13 +113,17 @@ class TombstoneFile:
             with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
                 header = _line(f"{_HEADER} {self.check}")
                 content = file.read(1024)
+
                 if header.startswith(content.decode("ascii", errors="replace")):  # new, or its first line is not whole
-                    text, end = header + text, 0
+                    text = header + text
+                    end = 0
                 else:
                     self._check_header(content.partition(b"\n")[0])
                     end = _whole_until(file.fileno())
+
                 file.truncate(end)
                 _add(file.fileno(), end, text.encode("ascii"))
+
             if is_new:
                 sync_folder(self.path.parent)
         except OSError as err:
@@ -131,11 +136,14 @@ class TombstoneFile:
             CohortError: damaged, or made with another secret.
         """
         found: Standing = {}
+
         try:
             _, content = self.lines_since(0)
         except FileNotFoundError:
             return None
+
         self.apply(content, found, with_header=True)
+
         return found
 
     def lines_since(self, start: int) -> tuple[int, bytes]:
@@ -148,6 +156,7 @@ class TombstoneFile:
             raise
         except OSError as err:
             raise self._damaged() from err
+
         whole = content[: content.rfind(b"\n") + 1]
         return start + len(whole), whole
 
@@ -175,6 +184,7 @@ class TombstoneFile:
                 where=str(self.path),
                 remedy="restore secrets/pseudonyms that belongs to it; nothing runs before",
             )
+
         raise self._damaged()
 
     def _damaged(self) -> CohortError:
@@ -197,17 +207,21 @@ def _add(handle: int, end: int, content: bytes) -> None:
         with suppress(OSError):
             os.ftruncate(handle, end)
             os.fsync(handle)
+
         raise
 
 
 def _whole_until(handle: int) -> int:
     """Where the last whole line of a file ends."""
-    size, step = os.fstat(handle).st_size, 4096
+    size = os.fstat(handle).st_size
+    step = 4096
+
     for start in range(max(size - step, 0), -step, -step):
         begin = max(start, 0)
         found = os.pread(handle, step, begin).rfind(b"\n")
         if found >= 0:
             return begin + found + 1
+
     return 0
 
 

@@ -69,6 +69,7 @@ def overview(ledger: Ledger, patients: Collection[str] = ()) -> Overview:
     for standing in sorted(ledger.standing(), key=_done):
         if standing.pseudonym in names:
             found.setdefault(names[standing.pseudonym], standing)
+
     return Overview(found, frozenset(names[p] for p in ledger.stopped() if p in names))
 
 

@@ -80,4 +80,5 @@ class Pseudonyms:
             raise InputError(
                 "an identifier that this site's secret does not open", remedy="restore the secret from its backup"
             ) from None
+
         return opened.decode()

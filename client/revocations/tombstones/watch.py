@@ -71,11 +71,13 @@ class TombstoneWatch:
             held, stamp, walk_at, stopped, _ = self._seen
             if _stamp(os.fstat(held.handle)) == stamp and time.monotonic() < walk_at:
                 return stopped
+
         with self._lock:
             return self._look()
 
     def _look(self) -> frozenset[str]:
-        seen, walk_at = self._seen, time.monotonic() + _WALK_AGAIN
+        seen = self._seen
+        walk_at = time.monotonic() + _WALK_AGAIN
         held = self._walked_to()
         if held is None and seen is None:
             return frozenset()
@@ -87,12 +89,14 @@ class TombstoneWatch:
         if seen is not None and not again and stamp == seen.stamp:
             self._seen = seen._replace(walk_at=walk_at)
             return seen.stopped
+
         start, standing = (0, {}) if again or seen is None else (seen.end, self._standing)
         end, content = self._file.lines_since(start)
         self._file.apply(content, standing, with_header=start == 0)
         self._standing = standing
         stopped = frozenset(pseudonym for pseudonym, _ in standing)
         self._seen = _Seen(held, stamp, walk_at, stopped, end)
+
         return stopped
 
     def _walked_to(self) -> _Held | None:

@@ -98,11 +98,13 @@ def check_bundle(bundle: ProofBundle | LeavesBundle, checkpoint: Checkpoint, doc
     root = bytes.fromhex(checkpoint.root)
     merkle.verify_inclusion(encode(bundle.leaf), bundle.index, checkpoint.size, inclusion, root)
     check_consistency(since, checkpoint, [bytes.fromhex(item) for item in bundle.consistency])
+
     return bundle.index
 
 
 def _proofs(bundle: LeavesBundle, checkpoint: Checkpoint, document: bytes, since: Checkpoint) -> ProofBundle:
-    leaves, salt = bundle.encoded, bytes.fromhex(bundle.salt)
+    leaves = bundle.encoded
+    salt = bytes.fromhex(bundle.salt)
     if len(leaves) != checkpoint.size:
         raise EvidenceError(f"{len(leaves)} leaves, the checkpoint was signed over {checkpoint.size}")
     for index, leaf in enumerate(bundle.leaves):
@@ -110,5 +112,7 @@ def _proofs(bundle: LeavesBundle, checkpoint: Checkpoint, document: bytes, since
             check_commitment(document, salt, leaf.commitment)
         except EvidenceError:
             continue
+
         return make_proof_bundle(bundle.checkpoint, leaves, index, salt, since)
+
     raise EvidenceError("no leaf is a commitment to this document")

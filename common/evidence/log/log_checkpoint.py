@@ -87,8 +87,10 @@ def cosign(
         proof: consistency proof from `last`, empty the first time.
     """
     checkpoint, _ = read_checkpoint(envelope, pinned, {owner: 1})
+
     if last is not None:
         check_consistency(last, checkpoint, proof)
     elif proof:
         raise EvidenceError("a consistency proof where no earlier checkpoint is known")
+
     return dsse.add_signature(envelope, key)

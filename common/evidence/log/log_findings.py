@@ -39,12 +39,15 @@ def log_findings(
         index = check_bundle(bundle, checkpoint, document, unlearning.log)
     except EvidenceError as err:
         return [fails("log", err)]
+
     where = f"leaf {index} of the {checkpoint.size} in log {checkpoint.origin!r}, which grew from the one attested"
     findings = [holds("log", where)]
+
     if len(set(signers)) > 1:
         findings.append(holds("log checkpoint", f"signed by {', '.join(signers)}"))
     else:
         findings.append(fails("log checkpoint", f"signed by {signers[0]} alone, who could show others another log"))
+
     return [*findings, *_peer_findings(bundle, checkpoint, unlearning.log, keys, peer_checkpoints)]
 
 
@@ -65,6 +68,7 @@ def _peer_findings(
             if set(signers) <= {owner_of(peer.origin)}:
                 # Made for the occasion, maybe: it shows nothing that the bundle does not.
                 raise EvidenceError(f"signed by {signers[0]} alone, whose own log it is: that is no peer")
+
             if isinstance(bundle, LeavesBundle):
                 check_leaves(shown.origin, bundle.encoded, peer)
             elif peer.size > shown.size and peer.origin == shown.origin:
@@ -87,6 +91,7 @@ def _peer_findings(
             findings.append(
                 holds(subject, f"signed by {', '.join(signers)}; the log shown agrees at {peer.size} leaves")
             )
+
     return findings
 
 

@@ -33,10 +33,13 @@ class Frontier:
 
     def append(self, leaf: bytes) -> Frontier:
         """The frontier after one more leaf."""
-        peaks, node, position = list(self.peaks), leaf_hash(leaf), self.size
+        peaks = list(self.peaks)
+        node = leaf_hash(leaf)
+        position = self.size
         while position & 1:
             node = node_hash(peaks.pop(), node)
             position >>= 1
+
         return Frontier(self.size + 1, (*peaks, node))
 
     @property
@@ -78,17 +81,24 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     """Raise unless `proof` leads from `leaf` at `index` to the `root` of a tree of `size` (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         raise EvidenceError(f"leaf {index} cannot be in a tree of {size}")
-    position, last, node = index, size - 1, leaf_hash(leaf)
+    position = index
+    last = size - 1
+    node = leaf_hash(leaf)
+
     for sibling in proof:
         if last == 0:
             raise EvidenceError(f"inclusion proof of {len(proof)} hashes is too long for a tree of {size}")
         if position & 1 or position == last:
             node = node_hash(sibling, node)
             while position and not position & 1:
-                position, last = position >> 1, last >> 1
+                position = position >> 1
+                last = last >> 1
         else:
             node = node_hash(node, sibling)
-        position, last = position >> 1, last >> 1
+
+        position = position >> 1
+        last = last >> 1
+
     if last:
         raise EvidenceError(f"inclusion proof of {len(proof)} hashes is too short for a tree of {size}")
     if node != root:
@@ -102,24 +112,33 @@ def verify_consistency(first: int, second: int, proof: Sequence[bytes], first_ro
     if first in (0, second):
         _verify_without_proof(first, second, proof, first_root, second_root)
         return
+
     # A full first tree is a node of the second: its own root starts the path and the prover leaves it out.
     path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
     if not path:
         raise EvidenceError("consistency proof is empty")
-    position, last = first - 1, second - 1
+    position = first - 1
+    last = second - 1
     while position & 1:
-        position, last = position >> 1, last >> 1
+        position = position >> 1
+        last = last >> 1
+
     old = new = path[0]
     for sibling in path[1:]:
         if last == 0:
             raise EvidenceError("consistency proof is too long")
         if position & 1 or position == last:
-            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            old = node_hash(sibling, old)
+            new = node_hash(sibling, new)
             while position and not position & 1:
-                position, last = position >> 1, last >> 1
+                position = position >> 1
+                last = last >> 1
         else:
             new = node_hash(new, sibling)
-        position, last = position >> 1, last >> 1
+
+        position = position >> 1
+        last = last >> 1
+
     if last:
         raise EvidenceError("consistency proof is too short")
     if old != first_root:

@@ -50,7 +50,8 @@ def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> 
     try:
         opened = decode(OpenedLeaf, data)
         checkpoint, signers = read_checkpoint(opened.proof.checkpoint, keys, {})
-        document, since = opened.document.encode(), _empty(checkpoint.origin)
+        document = opened.document.encode()
+        since = _empty(checkpoint.origin)
         index = check_bundle(opened.proof, checkpoint, document, since)
         value = parse_canonical(document)
         if len(set(signers)) == 1:
@@ -59,8 +60,10 @@ def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> 
             raise EvidenceError(f"is about campaign {value['campaign']}, the attestation about {campaign}")
     except EvidenceError as err:
         return fails(subject, err)
+
     leaf = opened.proof.leaf
     where = f"leaf {index} of log {checkpoint.origin!r}, written {leaf.time}, signed by {', '.join(signers)}"
+
     return holds(subject, f"{where}: {in_words(leaf.kind, value)}")
 
 

@@ -56,12 +56,15 @@ def append(log: Log, entry: Entry) -> tuple[Log, bytes]:
 def replay(origin: str, leaves: Iterable[bytes]) -> Log:
     """The log that `leaves` make, as after a restart; a leaf that is no canonical `Entry` raises."""
     log = Log(origin)
+
     for index, leaf in enumerate(leaves):
         try:
             decode(Entry, leaf)
         except EvidenceError as err:
             raise EvidenceError(f"leaf {index}: {err}") from None
+
         log = Log(origin, log.frontier.append(leaf))
+
     return log
 
 

@@ -36,13 +36,16 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int, groups: Groups 
     shares = _shares(config)
     strata = _strata(cohort, groups)
     units = sum(len(stratum) for stratum in strata)
+
     if units < len(shares):
         raise CohortError(
             f"the site has too few patients: {units} cannot fill {len(shares)} sets",
             where=", ".join(cohort.sites),
             remedy=f"at least {len(shares)} are needed, not counting duplicates",
         )
+
     dealt = _deal(strata, _sizes(list(shares.values()), units), np.random.default_rng([seed, 1]))
+
     return Split({p: subset for subset, hand in zip(shares, dealt, strict=True) for p in chain(*hand)})
 
 
@@ -58,15 +61,19 @@ def extend_split(
         ConfigError: the shares leave nothing to train on.
     """
     shares = _shares(config)
-    sets, pace = list(shares), np.asarray(list(shares.values()))
+    sets = list(shares)
+    pace = np.asarray(list(shares.values()))
     rng = np.random.default_rng([seed, 4])
     subset_of: dict[str, Subset] = {}
-    counts, newcomers = [], []
+    counts = []
+    newcomers = []
+
     for stratum in _strata(cohort, groups):
         homes = [next((known[p] for p in unit if p in known), None) for unit in stratum]
         subset_of |= {p: home for unit, home in zip(stratum, homes, strict=True) if home for p in unit}
         counts.append(np.array([homes.count(subset) for subset in sets], dtype=float))
         newcomers.append([unit for unit, home in zip(stratum, homes, strict=True) if home is None])
+
     everywhere = np.sum(counts, axis=0)
     for count, units in zip(counts, newcomers, strict=True):
         for row in rng.permutation(len(units)):
@@ -75,6 +82,7 @@ def extend_split(
             count[taker] += 1
             everywhere[taker] += 1
             subset_of |= dict.fromkeys(units[row], sets[taker])
+
     return Split({p: subset for p, subset in subset_of.items() if p not in known})
 
 
@@ -90,6 +98,7 @@ def partition(cohort: Cohort, sites: int, seed: int, groups: Groups | None = Non
         raise CohortError(f"{units} patients cannot be dealt to {sites} sites", remedy=f"ask for 1 to {units} sites")
     dealt = _deal(strata, _sizes([1.0] * sites, units), np.random.default_rng([seed, 2]))
     site_of = {p: f"site-{number}" for number, hand in enumerate(dealt, start=1) for p in chain(*hand)}
+
     return Cohort(tuple(replace(s, site=site_of[s.patient]) for s in cohort.studies), cohort.classes)
 
 
@@ -101,13 +110,16 @@ def choose_forget(cohort: Cohort, split: Split, count: int, seed: int) -> tuple[
     """
     train = cohort.of(split.patients(Subset.TRAIN))
     most = len(train.patients) - 1
+
     if not 1 <= count <= most:
         raise CohortError(
             f"{count} patients cannot be forgotten of {most + 1} in training",
             where=", ".join(cohort.sites),
             remedy=f"choose 1 to {most}" if most >= 1 else "the site needs more patients",
         )
+
     chosen, _ = _deal(_strata(train, None), [count, most + 1 - count], np.random.default_rng([seed, 3]))
+
     return tuple(sorted(chain(*chosen)))
 
 
@@ -120,12 +132,14 @@ def _shares(config: SplitConfig) -> dict[Subset, float]:
         Subset.TEST: config.test,
     }
     train = 1.0 - sum(shares.values())
+
     if train <= 1e-9:
         raise ConfigError(
             "the shares of the held-out sets add up to 1 or more",
             where="data.split",
             remedy="leave a share for training",
         )
+
     return {subset: share for subset, share in ({Subset.TRAIN: train} | shares).items() if share > 0}
 
 
@@ -133,15 +147,18 @@ def _strata(cohort: Cohort, groups: Groups | None) -> list[list[Unit]]:
     """Units by their commonest label; a tie goes to the higher, which for a severity is the graver one."""
     members: dict[tuple[bool, str], set[str]] = defaultdict(set)
     labels: dict[tuple[bool, str], Counter[int]] = defaultdict(Counter)
+
     for study in cohort.studies:
         group = (groups or {}).get(study.patient)
         key = (group is not None, group if group is not None else study.patient)
         members[key].add(study.patient)
         labels[key][study.label] += 1
+
     strata: dict[int, list[Unit]] = defaultdict(list)
     for key, patients in members.items():
         label = max(labels[key], key=lambda value: (labels[key][value], value))
         strata[label].append(tuple(sorted(patients)))
+
     return [sorted(strata[label]) for label in sorted(strata)]
 
 
@@ -165,10 +182,12 @@ def _deal(strata: Sequence[Sequence[Unit]], sizes: Sequence[int], rng: np.random
     hands: list[list[Unit]] = [[] for _ in sizes]
     pace = np.asarray(sizes) / sum(sizes)
     behind = np.zeros(len(sizes))
+
     for row in rng.permutation(len(strata)):
         for column in rng.permutation(len(strata[row])):
             behind += pace
             taker = int(np.argmax(behind))
             behind[taker] -= 1.0
             hands[taker].append(strata[row][column])
+
     return hands

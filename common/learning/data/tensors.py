@@ -58,7 +58,9 @@ class StudyTensors:
         withdrawn: Callable[[], frozenset[str]] | None = None,
         branches: NDArray[np.bool_] | None = None,
     ) -> None:
-        self.studies, self.tokenizer, self._withdrawn = studies, tokenizer, withdrawn
+        self.studies = studies
+        self.tokenizer = tokenizer
+        self._withdrawn = withdrawn
         self._pixels = [cache.fetch(s.image) for s in studies]
         tokens, mask = tokenizer.encode([s.report for s in studies])
         self.tokens, self.mask = torch.from_numpy(tokens), torch.from_numpy(mask)
@@ -98,6 +100,7 @@ class StudyTensors:
     def shuffled(self, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
         """All studies once, in an order drawn from `rng`; batches shrink or go where patients have withdrawn."""
         order = rng.permutation(len(self)).astype(np.int64)
+
         for start in range(0, len(self), size):
             rows = self._still_in(order[start : start + size])
             if len(rows):
@@ -108,8 +111,10 @@ class StudyTensors:
             return rows
         gone = self._withdrawn()
         known, kept = self._kept
+
         if gone is not known:
             still = np.array([study.patient not in gone for study in self.studies], dtype=np.bool_)
             kept = None if still.all() else still
             self._kept = gone, kept
+
         return rows if kept is None else rows[kept[rows]]

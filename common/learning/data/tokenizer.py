@@ -35,6 +35,7 @@ class Tokenizer:
         shape = (len(rows), self.max_tokens)
         ids = np.array([row.ids for row in rows], dtype=np.int64).reshape(shape)
         mask = np.array([row.attention_mask for row in rows], dtype=np.int64).reshape(shape)
+
         return ids, mask
 
     def decode(self, ids: Sequence[int] | NDArray[np.int64]) -> str:
@@ -54,7 +55,8 @@ def load_tokenizer(spec: str, max_tokens: int) -> Tokenizer:
 
 
 def _from_folder(folder: Path, max_tokens: int) -> Tokenizer:
-    where, remedy = f"data.tokenizer = {str(folder)!r}", "give 'builtin' or the folder of a BERT-like tokenizer"
+    where = f"data.tokenizer = {str(folder)!r}"
+    remedy = "give 'builtin' or the folder of a BERT-like tokenizer"
     if not folder.is_dir():
         raise ConfigError("no such folder", where=where, remedy=remedy)
     # transformers takes seconds to import, and the builtin vocabulary does without it.
@@ -64,6 +66,7 @@ def _from_folder(folder: Path, max_tokens: int) -> Tokenizer:
         loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise ConfigError(f"not a tokenizer ({type(err).__name__})", where=where, remedy=remedy) from None
+
     if not getattr(loaded, "is_fast", False):
         raise ConfigError("the tokenizer has no tokenizer.json", where=where, remedy=remedy)
     if loaded.cls_token is None or loaded.pad_token is None:
@@ -77,4 +80,5 @@ def _ready(backend: tokenizers.Tokenizer, max_tokens: int, pad: str) -> Tokenize
         raise ConfigError("the padding token is not in the vocabulary", where="data.tokenizer", remedy="mend its files")
     backend.enable_truncation(max_tokens)
     backend.enable_padding(length=max_tokens, pad_id=pad_id, pad_token=pad)
+
     return Tokenizer(backend, max_tokens, int(pad_id or 0))

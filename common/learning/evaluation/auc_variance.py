@@ -12,8 +12,10 @@ Values = TypeVar("Values", float, NDArray[np.float64])
 
 def hanley_mcneil(auc: Values, positives: float, negatives: float) -> Values:
     """Variance of an AUC (Hanley & McNeil 1982, doi 10.1148/radiology.143.1.7063747); 0 where it is 0 or 1."""
-    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    q1 = auc / (2 - auc)
+    q2 = 2 * auc**2 / (1 + auc)
     spread = auc * (1 - auc) + (positives - 1) * (q1 - auc**2) + (negatives - 1) * (q2 - auc**2)
+
     return spread / (positives * negatives)
 
 

@@ -37,16 +37,19 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
     rejected: list[str] = []
     doubts: list[str] = []
     found = {name: after.membership[cast(Branch, name)] for name in BRANCHES}
+
     for name, member in found.items():
         # A branch on which nobody's consent was withdrawn has nothing to forget.
         if member.forget_patients or not any(m.forget_patients for m in found.values()):
             _judge_membership(name, member, config, rejected, doubts)
+
     _judge_utility(before, after, config, rejected, doubts)
     if rejected:
         return Decision("rejected", tuple(rejected + doubts))
     if doubts:
         return Decision("inconclusive", tuple(doubts))
     band = f"{0.5 - config.auc_margin:.2f} to {0.5 + config.auc_margin:.2f}"
+
     return Decision("accepted", (f"every branch within {band} with 90 % confidence, utility kept at every site",))
 
 
@@ -57,13 +60,18 @@ def _judge_membership(
         doubts.append(f"{name}: {member.missing[UNMEASURED]}")
     if "matching" in member.missing:
         doubts.append(f"{name}: {member.missing['matching']}")
-    wide, narrow = interval(member, 0.95), interval(member, 0.90)
+    wide = interval(member, 0.95)
+    narrow = interval(member, 0.90)
+
     if wide is None or narrow is None or member.auc is None:
         why = "; ".join(dict.fromkeys(member.missing.values())) or "no data"
         doubts.append(f"{name}: membership could not be measured ({why})")
         return
-    low, high = 0.5 - config.auc_margin, 0.5 + config.auc_margin
+
+    low = 0.5 - config.auc_margin
+    high = 0.5 + config.auc_margin
     shown = f"{name}: membership AUC {member.auc:.2f}"
+
     if wide[0] > high or wide[1] < low:
         kind = "still remembers" if wide[0] > high else "over-forgot"
         rejected.append(f"{shown}, 95 % interval {wide[0]:.2f} to {wide[1]:.2f}, {kind}")
@@ -71,6 +79,7 @@ def _judge_membership(
         few = f" with {member.forget_patients} against {member.control_patients} patients"
         how = "is wider than" if narrow[1] - narrow[0] > high - low else "reaches out of"
         doubts.append(f"{shown}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} {how} the band{few}")
+
     if member.ks_p is not None and member.ks_p < config.ks_alpha:
         doubts.append(f"{name}: losses are distributed otherwise than never-seen ones (KS p = {member.ks_p:.3f})")
     if member.accuracy_forget is not None and member.accuracy_control is not None:
@@ -91,6 +100,7 @@ def _judge_utility(
             rejected.append(text)
         elif found.drop > config.utility_tolerance:
             doubts.append(f"{text} (its standard error is {found.spread:.2f})")
+
     if not compared:
         doubts.append("utility could not be measured: no site has test patients of a class and of another")
 

@@ -49,7 +49,9 @@ class ClassAuc(Figures):
         """Hanley & McNeil 1982, from the AUC and the numbers."""
         if not self.pairs:
             return None
-        n, m = max(self.positives, 1), max(self.negatives, 1)
+        n = max(self.positives, 1)
+        m = max(self.negatives, 1)
+
         return max(hanley_mcneil(self.wins / self.pairs, n, m), (0.5 / (n * m)) ** 2)
 
 

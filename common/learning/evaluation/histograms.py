@@ -27,16 +27,20 @@ def histogram(losses: NDArray[np.float64]) -> LossHistogram:
     if len(losses) < SMALLEST_CELL:
         return LossHistogram()
     raw, _ = np.histogram(np.clip(losses, 0.0, EDGES[-1]), bins=np.asarray(EDGES))
-    edges, counts = [EDGES[0]], []
+    edges = [EDGES[0]]
+    counts = []
     held = 0
+
     for count, upper in zip(raw.tolist(), EDGES[1:], strict=True):
         held += count
         if held >= SMALLEST_CELL:
             counts.append(held)
             edges.append(upper)
             held = 0
+
     counts[-1] += held
     edges[-1] = EDGES[-1]
+
     return LossHistogram(edges=tuple(edges), counts=tuple(counts))
 
 
@@ -50,6 +54,7 @@ def merge_histograms(parts: list[LossHistogram]) -> LossHistogram:
     for part in parts:
         at = np.searchsorted(common, part.edges[:-1], side="right") - 1
         np.add.at(counts, at, part.counts)
+
     return LossHistogram(edges=tuple(common), counts=tuple(counts.tolist()))
 
 

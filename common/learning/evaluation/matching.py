@@ -24,6 +24,7 @@ def majority_labels(scores: Scores) -> Ints:
     table = np.zeros((at.max() + 1 if len(at) else 0, scores.logits.shape[2]), dtype=np.int64)
     np.add.at(table, (at, scores.labels), 1)
     top: Ints = table.shape[1] - 1 - np.argmax(table[:, ::-1], axis=1)
+
     return top
 
 
@@ -39,6 +40,7 @@ def control_weights(forget: Ints, control: Ints) -> Floats:
     per_patient = np.divide(wanted, there, out=np.zeros(classes), where=there > 0)
     weights: Floats = per_patient[control]
     total = weights.sum()
+
     return weights / total if total > 0 else np.full(len(control), 1.0 / len(control))
 
 

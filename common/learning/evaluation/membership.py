@@ -38,17 +38,21 @@ def membership(
     forget = None if forget is None else forget.of(forget.rows_on(branch))
     m = 0 if forget is None else len(np.unique(forget.patients))
     c = 0 if control is None else len(np.unique(control.patients))
+
     if forget is None or control is None or m < MIN_PATIENTS or c < MIN_PATIENTS:
         reason = "no patients to forget here" if m == 0 else f"needs {MIN_PATIENTS} patients in each group"
         return Membership(
             forget_patients=m, control_patients=c, auc=None, variance=None, ks=None, ks_p=None,
             missing=dict.fromkeys(MEASURED, reason),
         )  # fmt: skip
-    ours, theirs = majority_labels(forget), majority_labels(control)
+
+    ours = majority_labels(forget)
+    theirs = majority_labels(control)
     unmatched = unmatched_labels(ours, theirs)
     if unmatched:
         # A patient whom no control resembles would be compared with those of another label, and look like a leak.
         return _without_labels(forget, ours, unmatched, control, branch, draws=draws, rng=rng)
+
     weights = control_weights(ours, theirs)
     left = patient_means(forget.loss, forget.patients)[branch]
     right = patient_means(control.loss, control.patients)[branch]
@@ -56,6 +60,7 @@ def membership(
     control_correct = patient_means(_correct(control), control.patients)[branch]
     control_mean = float(control_correct @ weights)
     effective = 1.0 / float((weights**2).sum())
+
     return Membership(
         forget_patients=m,
         control_patients=c,
@@ -85,6 +90,7 @@ def _without_labels(
     rest = forget.of(keep) if keep.any() else None
     found = membership(rest, control, branch, draws=draws, rng=rng)
     reason = f"{out.sum()} patients have a label ({', '.join(map(str, unmatched))}) that no control has"
+
     return found.model_copy(update={"missing": found.missing | {"matching": reason}})
 
 
@@ -105,18 +111,23 @@ def audited_membership(
         return base
     rows = forget.rows_on(branch)
     forget = forget.of(rows)
-    missing, rmia, svc = dict(base.missing), None, None
+    missing = dict(base.missing)
+    rmia = None
+    svc = None
+
     if references is None or calibration is None:
         missing["rmia_auc"] = "no reference models"
     else:
         own = dataclasses.replace(references, forget=references.forget[:, :, rows])
         rmia = _rmia_auc(forget, never_seen, calibration, own, branch)
+
     if retain is None or calibration is None:
         missing["svc"] = "needs retained and calibration patients"
     else:
         svc = svc_member_share(forget.loss[branch], retain.loss[branch], calibration.loss[branch])
         if svc is None:
             missing["svc"] = "retained and calibration losses are all equal"
+
     tpr = tpr_at_1pct_fpr(
         patient_means(forget.loss, forget.patients)[branch],
         patient_means(never_seen.loss, never_seen.patients)[branch],
@@ -125,18 +136,23 @@ def audited_membership(
     if tpr is None:
         reason = f"needs {MIN_CONTROLS} never-seen patients of the forget patients' labels"
         missing["tpr_at_1pct_fpr"] = f"{reason}, {base.control_patients} are here"
+
     found = {"rmia_auc": rmia, "svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
+
     return base.model_copy(update=found)
 
 
 def _rmia_auc(forget: Scores, control: Scores, population: Scores, references: References, branch: int) -> float:
     """AUC of the patients' mean RMIA scores, controls weighted to the label mix."""
-    z, z_refs = -population.loss[branch], references.calibration[:, branch]
+    z = -population.loss[branch]
+    z_refs = references.calibration[:, branch]
     sides = []
     for scores, refs in ((forget, references.forget), (control, references.never_seen)):
         per_study = rmia_scores(-scores.loss[branch], refs[:, branch], z, z_refs)
         sides.append(patient_means(per_study[None], scores.patients)[0])
+
     weights = control_weights(majority_labels(forget), majority_labels(control))
+
     return float(loss_auc(-sides[0], -sides[1], np.ones(len(sides[0])), weights))
 
 

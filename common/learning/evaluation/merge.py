@@ -63,6 +63,7 @@ class AuditMerge:
         for group, branches in part.groups.items():
             for branch, found in branches.items():
                 self._groups[group, branch].add(name, found)
+
         self._memberships.add(name, part.membership)
         self._tests[name] = part.groups["test"]["fused"]
 
@@ -115,6 +116,7 @@ class _Folded:
         if not part.patients:
             self._empty = part
             return
+
         self._losses[name] = part.loss_sum
         self._held.append(part)
         if len(self._held) == _FOLD:
@@ -167,6 +169,7 @@ class _Memberships:
         if unmeasured > 0 and "matching" not in fused.missing:
             why = {UNMEASURED: f"{unmeasured} patients to forget were not measured"}
             found["fused"] = fused.model_copy(update={"missing": fused.missing | why})
+
         return found
 
 
@@ -188,11 +191,13 @@ def merge_selection(parts: Mapping[str, SelectionFigures]) -> SelectionFigures:
 
 def bounded(member: Membership, limits: Eligible) -> Membership:
     """Figures that weigh no more than was collected, and claim no smaller variance than so few patients allow."""
-    forget, control = min(member.forget_patients, limits.forget), min(member.control_patients, limits.control)
+    forget = min(member.forget_patients, limits.forget)
+    control = min(member.control_patients, limits.control)
     counts = {"forget_patients": forget, "control_patients": control}
     if member.auc is None or member.variance is None:
         return member.model_copy(update=counts)
     least = least_variance(min(member.auc, 1.0), max(1, forget), max(1, control))
+
     return member.model_copy(update={**counts, "variance": max(member.variance, least)})
 
 
@@ -223,6 +228,7 @@ def merge_membership(parts: list[Membership]) -> Membership:
     for part in known:
         missing |= part.missing
     missing |= unmeasured
+
     return Membership(
         forget_patients=int(counts.sum()),
         control_patients=sum(part.control_patients for part in known),
@@ -251,4 +257,5 @@ def interval(membership: Membership, level: float) -> tuple[float, float] | None
         return None
     freedom = max(1, min(membership.forget_patients, membership.control_patients) - 1)
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * membership.variance**0.5
+
     return max(0.0, membership.auc - half), min(1.0, membership.auc + half)

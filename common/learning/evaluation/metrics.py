@@ -20,10 +20,12 @@ def utility(scores: Scores | None, branch: int, classes: int) -> Utility:
         empty = tuple(tuple(0 for _ in range(classes)) for _ in range(classes))
         none = tuple(ClassAuc(wins=0.0, pairs=0, positives=0, negatives=0) for _ in range(classes))
         return Utility(patients=0, confusion=empty, auc=none, loss_sum=0.0, loss_median=None)
+
     probs, labels = unit_probabilities(scores, branch)
     confusion = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(confusion, (labels, probs.argmax(axis=1)), 1)
     losses = patient_means(scores.loss, scores.patients)[branch]
+
     return Utility(
         patients=len(losses),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
@@ -40,11 +42,13 @@ def unit_probabilities(scores: Scores, branch: int) -> tuple[Floats, Ints]:
     keys, at = np.unique(scores.patients * classes + scores.labels, return_inverse=True)
     probs = np.zeros((len(keys), classes))
     np.add.at(probs, at, np.exp(scores.log_probs[branch]))
+
     return probs / np.bincount(at)[:, None], keys % classes
 
 
 def _class_auc(values: Floats, positive: NDArray[np.bool_]) -> ClassAuc:
-    high, low = values[positive], values[~positive]
+    high = values[positive]
+    low = values[~positive]
     wins = (high[:, None] > low[None, :]).sum() + 0.5 * (high[:, None] == low[None, :]).sum()
     return ClassAuc(wins=float(wins), pairs=len(high) * len(low), positives=len(high), negatives=len(low))
 
@@ -56,6 +60,7 @@ def merge_utility(parts: list[Utility]) -> Utility:
         return filled[0] if filled else parts[0]
     losses = merge_histograms([part.losses for part in filled])
     middle = binned_median(losses)
+
     return Utility(
         patients=sum(part.patients for part in filled),
         confusion=tuple(map(tuple, np.sum([part.confusion for part in filled], axis=0).tolist())),

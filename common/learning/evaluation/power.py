@@ -54,12 +54,14 @@ class Estimates:
 def simulate(true_auc: float, patients: int, shape: Shape, draws: int, rng: np.random.Generator) -> Estimates:
     """Audits of a model whose loss AUC is `true_auc`, with as many never-seen as forget patients."""
     member, control = rng.standard_normal((2, draws, patients))
+
     if shape == "shift":
         member = member - np.sqrt(2.0) * stats.norm.ppf(true_auc)
     else:
         # Of a share f at the far end and the others at .5, the AUC is f + (1 - f)/2, or (1 - f)/2 at the other end.
         far = rng.random(member.shape) < abs(2 * true_auc - 1)
         member = np.where(far, member - 100.0 * np.sign(true_auc - 0.5), member)
+
     return estimates(member, control)
 
 
@@ -74,9 +76,11 @@ def estimates(member: Floats, control: Floats) -> Estimates:
     rows = 1.0 - (np.sort(ranks[:, :n], axis=1) - np.arange(n)) / n
     columns = (np.sort(ranks[:, n:], axis=1) - np.arange(n)) / n
     auc = rows.mean(axis=1)
-    by_row, by_column = rows.var(axis=1), columns.var(axis=1)
+    by_row = rows.var(axis=1)
+    by_column = columns.var(axis=1)
     rest = auc * (1 - auc) - by_row - by_column
     variance = (by_row / n + by_column / n + rest / n**2) * n / (n - 1)
+
     return Estimates(auc, np.sqrt(np.maximum(variance, least_variance(auc, n, n))), n)
 
 
@@ -86,14 +90,18 @@ def smallest_detected(patients: int, draws: int, rng: np.random.Generator, margi
     The same draws are used for every difference, so that the share rises with it and halving the range finds it.
     """
     seed = int(rng.integers(2**32))
-    low, high = 0.0, 0.499
+    low = 0.0
+    high = 0.499
+
     for _ in range(12):
         middle = (low + high) / 2
         drawn = simulate(0.5 + middle, patients, "shift", draws, np.random.default_rng(seed))
+
         if drawn.outside(0.95, 0.5 - margin, 0.5 + margin).mean() >= POWER:
             high = middle
         else:
             low = middle
+
     return None if high == 0.499 else high
 
 
@@ -109,6 +117,7 @@ def least_half_width(groups: Sequence[tuple[int, int]]) -> float | None:
     variance = sum((n / forget) ** 2 * least_variance(0.5, n, m) for n, m in groups)
     freedom = min(forget, sum(m for _, m in groups)) - 1
     half: float = float(stats.t.ppf(0.95, freedom)) * variance**0.5
+
     return half
 
 
@@ -120,6 +129,7 @@ def power_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = S
         "| Forgotten: rejected |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
+
     for n in sizes:
         fair = simulate(0.5, n, "shift", draws, rng)
         told = [smallest_detected(n, draws // 4, rng, width) for width in (0.0, margin)]
@@ -128,6 +138,7 @@ def power_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = S
         rejected = fair.outside(0.95, 0.5 - margin, 0.5 + margin).mean()
         half = fair.half_width(0.90).mean()
         lines.append(f"| {n} | {half:.2f} | {shown} | {accepted:.1%} | {rejected:.1%} |")
+
     return "\n".join(lines)
 
 
@@ -140,6 +151,7 @@ def margin_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = 
         f"| Patients per group | {' | '.join(heads)} | Coverage, 90 % at .50 | Coverage, 90 % at {0.5 + margin:.2f} |",
         "|---:|" + "---:|" * (len(cases) + 2),
     ]
+
     for n in sizes:
         shares = [
             simulate(auc, n, shape, draws, rng).within(0.90, 0.5 - margin, 0.5 + margin).mean() for auc, shape in cases
@@ -148,6 +160,7 @@ def margin_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = 
             1 - simulate(auc, n, "shift", draws, rng).outside(0.90, auc, auc).mean() for auc in (0.5, cases[0][0])
         ]
         lines.append(f"| {n} | " + " | ".join(f"{value:.1%}" for value in (*shares, *covered)) + " |")
+
     return "\n".join(lines)
 
 

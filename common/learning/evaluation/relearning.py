@@ -49,6 +49,7 @@ def relearn(
     rng = np.random.default_rng(derive_seed(seed, "relearning"))
     curve = [measure(model)]
     on_step(0, curve[0])
+
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "dropout"))
         while len(curve) <= steps:
@@ -63,6 +64,7 @@ def relearn(
                 micro.step(optimizer, [batch], loss_of, config.clip)
                 curve.append(measure(model))
                 on_step(len(curve) - 1, curve[-1])
+
     return tuple(curve)
 
 
@@ -77,5 +79,6 @@ def anamnesis(unlearned: Sequence[float], retrained: Sequence[float], level: flo
     Each counts one step more than it took, so that a model that never forgot has not 0. None where either does not
     get there.
     """
-    ours, theirs = steps_to(unlearned, level), steps_to(retrained, level)
+    ours = steps_to(unlearned, level)
+    theirs = steps_to(retrained, level)
     return None if ours is None or theirs is None else (ours + 1) / (theirs + 1)

@@ -26,7 +26,8 @@ _SETS: dict[Group, str] = {
     "test": "test",
 }
 """Where the count of a group stands in the registration of a site."""
-_GROWTH, _SPARE = 1.1, 5
+_GROWTH = 1.1
+_SPARE = 5
 """A hospital may import patients while a campaign runs."""
 _REASON = re.compile(
     r"no patients to forget here|needs \d{1,9} patients in each group"
@@ -66,6 +67,7 @@ class Known:
             return None
         train = self.registered.get("train", 0)
         count = train + self.registered.get("forget", 0) if group == "forget" else self.registered.get(_SETS[group], 0)
+
         return int(count * _GROWTH) + _SPARE
 
 
@@ -86,6 +88,7 @@ def check_audit(figures: SiteFigures, known: Known) -> None:
         problems += _of_branches(group, branches)
         for branch, utility in branches.items():
             problems += [f"{group}, {branch}: {why}" for why in _of_utility(utility, known, group)]
+
     _refuse(problems or [*_of_memberships(figures.membership, known, "never_seen")])
 
 
@@ -100,7 +103,8 @@ def _of_branches(what: str, found: Mapping[Branch, object]) -> Iterator[str]:
 
 
 def _of_utility(utility: Utility, known: Known, group: Group) -> Iterator[str]:
-    classes, most = known.classes, known.most(group)
+    classes = known.classes
+    most = known.most(group)
     rows = [sum(row) for row in utility.confusion]
     units = sum(rows)
     if classes is not None and len(rows) != classes:
@@ -108,6 +112,7 @@ def _of_utility(utility: Utility, known: Known, group: Group) -> Iterator[str]:
     if any(len(row) != len(rows) for row in utility.confusion) or len(utility.auc) != len(rows):
         yield "confusion matrix and AUC differ in their classes"
         return
+
     if most is not None and utility.patients > most:
         yield f"{utility.patients} patients, more than are registered"
     if not utility.patients <= units <= utility.patients * max(1, len(rows)):
@@ -118,6 +123,7 @@ def _of_utility(utility: Utility, known: Known, group: Group) -> Iterator[str]:
             yield f"AUC of class {label} counts others than the confusion matrix"
         elif auc.wins > pairs or not (2 * auc.wins).is_integer():
             yield f"AUC of class {label} has {auc.wins:g} wins of {pairs} pairs"
+
     if (utility.loss_median is None) != (not utility.patients) or utility.median_is != "exact":
         yield "no exact median of the loss"
     if not utility.patients and utility.loss_sum:
@@ -126,11 +132,14 @@ def _of_utility(utility: Utility, known: Known, group: Group) -> Iterator[str]:
 
 
 def _of_histogram(losses: LossHistogram, patients: int) -> Iterator[str]:
-    edges, counts = losses.edges, losses.counts
+    edges = losses.edges
+    counts = losses.counts
+
     if patients < SMALLEST_CELL:
         if edges or counts:
             yield f"a histogram of {patients} patients"
         return
+
     agreed = len(edges) == len(counts) + 1 and {*edges} <= {*EDGES} and all(a < b for a, b in pairwise(edges))
     if not agreed or (edges[0], edges[-1]) != (EDGES[0], EDGES[-1]):
         yield "a histogram on other edges than agreed"
@@ -152,12 +161,14 @@ def _of_membership(member: Membership, most: int | None, most_control: int | Non
         yield f"{member.control_patients} never-seen patients, more than are registered"
     together = {value is None for value in (member.auc, member.variance, member.ks, member.ks_p)}
     accuracies = {v is None for v in (member.accuracy_forget, member.accuracy_control, member.accuracy_variance)}
+
     if len(together | accuracies) > 1:
         yield "some of the figures that go together are missing"
     elif member.auc is not None and min(member.forget_patients, member.control_patients) < MIN_PATIENTS:
         yield f"measured on fewer than {MIN_PATIENTS} patients"
     elif member.auc is None and any(v is not None for v in (member.rmia_auc, member.svc, member.tpr_at_1pct_fpr)):
         yield "attacks on nobody"
+
     if member.ks_p == 0.0 or (member.accuracy_variance or 0.0) > _LARGEST_SPREAD:
         yield "a p-value of 0, or accuracies with more spread than two patients give"
     if not member.missing.keys() <= _MISSING or not all(map(_REASON.fullmatch, member.missing.values())):

@@ -59,4 +59,5 @@ class Scores:
         others[:, rows, self.labels] = -np.inf
         top = others.max(axis=2, keepdims=True)
         rest = np.log(np.exp(others - top).sum(axis=2)) + top[:, :, 0]
+
         return np.asarray(self.logits[:, rows, self.labels] - rest)

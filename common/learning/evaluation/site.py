@@ -39,10 +39,12 @@ def select_figures(sets: SelectionSets, classes: int, rng: np.random.Generator) 
     """Validation utility, and forget against *calibration* patients."""
     validation: dict[Branch, Utility] = {}
     members: dict[Branch, Membership] = {}
+
     for at, name in enumerate(BRANCHES):
         branch = cast(Branch, name)
         validation[branch] = utility(sets.validation, at, classes)
         members[branch] = membership(sets.forget, sets.calibration, at, draws=SELECTION_DRAWS, rng=rng)
+
     return SelectionFigures(validation=validation, membership=members)
 
 
@@ -57,15 +59,18 @@ def audit_figures(
         "never_seen": sets.never_seen,
         "test": sets.test,
     }
+
     for group, scores in named.items():
         groups[group] = {
             cast(Branch, name): utility(scores if scores is None else scores.of(scores.rows_on(at)), at, classes)
             for at, name in enumerate(BRANCHES)
         }
+
     members = {
         cast(Branch, name): audited_membership(
             sets.forget, sets.retain, sets.calibration, sets.never_seen, at, references, draws=draws, rng=rng
         )
         for at, name in enumerate(BRANCHES)
     }
+
     return SiteFigures(groups=groups, membership=members)

@@ -24,8 +24,10 @@ def last_blocks(model: ImageTextModel, count: int) -> frozenset[str]:
     for name in names:
         if found := _NUMBERED.match(name):
             numbers.setdefault(found[1], set()).add(int(found[2]))
+
     order = {kind: sorted(there, reverse=True) for kind, there in numbers.items()}
     first = _PROJECTIONS + max(map(len, order.values()), default=0) + 1
+
     return frozenset(name for name in names if _block(name, order, first) <= count)
 
 
@@ -37,6 +39,7 @@ def _block(name: str, order: dict[str, list[int]], first: int) -> int:
     if ".project." in name:
         return _PROJECTIONS
     found = _NUMBERED.match(name)
+
     return _PROJECTIONS + 1 + order[found[1]].index(int(found[2])) if found else first
 
 
@@ -46,6 +49,7 @@ def reset(model: nn.Module, names: frozenset[str], seed: int) -> None:
     A layer is drawn as a whole.
     """
     device = next(model.parameters()).device
+
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for prefix, module in model.named_modules():

@@ -32,12 +32,14 @@ class ModelCard(Settings):
         from common.learning.model.image_text import build_model  # noqa: PLC0415 - torch
 
         model = build_model(self.model, self.data, len(self.classes), self.vocab_size, seed)
+
         if self.frozen and self._digest(model) != self.frozen:
             raise CheckpointError(
                 "the frozen layers here are not the federation's",
                 where="model.text_folder",
                 remedy="use the same pretrained model",
             )
+
         return model
 
     def pinned(self) -> ModelCard:

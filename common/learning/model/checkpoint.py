@@ -28,16 +28,20 @@ State = dict[str, Tensor]
 def state_digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes in order of names; the same weights give the same digest."""
     total = hashlib.sha256()
+
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+
     return total.hexdigest()
 
 
 def check_state(state: Mapping[str, Tensor], like: Mapping[str, Tensor], where: str) -> None:
     """Raise a `CheckpointError` unless `state` has the names and shapes of `like` and is finite throughout."""
-    missing, extra = sorted(like.keys() - state.keys()), sorted(state.keys() - like.keys())
+    missing = sorted(like.keys() - state.keys())
+    extra = sorted(state.keys() - like.keys())
+
     if missing or extra:
         name = (missing or extra)[0]
         raise CheckpointError(
@@ -45,6 +49,7 @@ def check_state(state: Mapping[str, Tensor], like: Mapping[str, Tensor], where: 
             where=where,
             remedy="use the config that the checkpoint was saved with",
         )
+
     for name, tensor in state.items():
         if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:
             raise CheckpointError(
@@ -52,6 +57,7 @@ def check_state(state: Mapping[str, Tensor], like: Mapping[str, Tensor], where: 
                 where=where,
                 remedy="use the config that the checkpoint was saved with",
             )
+
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{name} holds NaN or infinity", where=where, remedy="take an earlier checkpoint")
 
@@ -64,17 +70,21 @@ def save_checkpoint(folder: Path, state: Mapping[str, Tensor], card: ModelCard) 
     """
     digest = state_digest(state)
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".model.{os.getpid()}.part"
+
         try:
             save_file(weights, part, metadata={"digest": digest})
             os.replace(part, folder / "model.safetensors")
         finally:
             part.unlink(missing_ok=True)
+
         write_text(folder / "model.json", card.model_dump_json(indent=2) + "\n")
     except (OSError, SafetensorError) as err:
         raise unwritable(err, folder, what="the checkpoint") from err
+
     return digest
 
 
@@ -85,6 +95,7 @@ def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State,
         CheckpointError: missing, damaged, not finite, or of another config.
     """
     where = str(folder)
+
     try:
         found = ModelCard.model_validate_json((folder / "model.json").read_bytes())
         state = load_file(folder / "model.safetensors")
@@ -94,20 +105,25 @@ def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State,
         raise CheckpointError("no checkpoint here", where=where, remedy="check the path") from err
     except (OSError, ValidationError, SafetensorError) as err:
         raise CheckpointError("damaged checkpoint", where=where, remedy="take another copy") from err
+
     if card is not None and card != found:
         raise CheckpointError(
             f"checkpoint of another config: {_first_difference(found, card)}",
             where=where,
             remedy="use the config that the checkpoint was saved with",
         )
+
     if written != state_digest(state):
         raise CheckpointError("damaged checkpoint: its digest does not fit", where=where, remedy="take another copy")
     check_state(state, found.build().state_dict(), where)
+
     return state, found
 
 
 def _first_difference(found: ModelCard, wanted: ModelCard) -> str:
-    left, right = json.loads(found.model_dump_json()), json.loads(wanted.model_dump_json())
+    left = json.loads(found.model_dump_json())
+    right = json.loads(wanted.model_dump_json())
+
     for part in left:
         if left[part] == right[part]:
             continue
@@ -116,4 +132,5 @@ def _first_difference(found: ModelCard, wanted: ModelCard) -> str:
         for key in left[part]:
             if left[part][key] != right[part].get(key):
                 return f"{part}.{key} is {left[part][key]}, expected {right[part].get(key)}"
+
     return "differs"

@@ -66,6 +66,7 @@ class SmallEncoder(nn.Module):
         widths = (width, 2 * width, 4 * width, 4 * width)
         layers: list[nn.Module] = []
         inside = 1
+
         for position, outside in enumerate(widths):
             size = 5 if position == 0 else 3
             layers += [
@@ -74,6 +75,7 @@ class SmallEncoder(nn.Module):
                 nn.ReLU(),
             ]
             inside = outside
+
         self.stages = nn.Sequential(*layers)
         self.project = nn.Linear(2 * inside, embedding)
 
@@ -96,16 +98,19 @@ class TransformersImageEncoder(nn.Module):
         self.channels = int(getattr(config, "num_channels", None) or 3)
         sizes = getattr(config, "hidden_sizes", None)
         hidden = sizes[-1] if sizes else getattr(config, "hidden_size", None)
+
         if not isinstance(hidden, int):
             raise ConfigError(
                 f"not a transformers image model that is known here: {config.model_type}",
                 where=str(folder),
                 remedy="give a folder of e.g. ViT, DINOv2 or ConvNeXt",
             )
+
         self.has_class_token = any(
             name.endswith(("cls_token", "class_embedding")) for name, _ in self.backbone.named_parameters()
         )
         self.project = nn.Linear(hidden, embedding)
+
         if image_size is not None:
             own = getattr(config, "image_size", None)
             reads = f"; it is made for {own}" if isinstance(own, int) and own != image_size else ""
@@ -120,10 +125,12 @@ class TransformersImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """`[batch, 1, h, w]` in [0, 1] to `[batch, embedding]`."""
         hidden = self.backbone(pixel_values=(images * 2.0 - 1.0).expand(-1, self.channels, -1, -1)).last_hidden_state
+
         if hidden.ndim == 4:
             pooled = hidden.mean(dim=(2, 3))
         else:
             pooled = hidden[:, 0] if self.has_class_token else hidden.mean(dim=1)
+
         return cast(Tensor, self.project(pooled))
 
 

@@ -40,9 +40,11 @@ class ImageTextModel(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Outputs:
         """Images `[batch, 1, h, w]` in [0, 1], ids and mask `[batch, tokens]`."""
-        image, text = self.image_encoder(images), self.text_encoder(tokens, mask)
+        image = self.image_encoder(images)
+        text = self.text_encoder(tokens, mask)
         embeddings = torch.stack([image, text, self.fusion(image, text)])
         logits = torch.stack([head(self.dropout(e)) for head, e in zip(self.classifiers, embeddings, strict=True)])
+
         return Outputs(embeddings, logits)
 
 
@@ -54,6 +56,7 @@ def build_model(config: ModelConfig, data: DataConfig, classes: int, vocab_size:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ImageTextModel(config, data, classes, vocab_size)
+
     if config.frozen_text_layers:
         _freeze(model, model if seed == 0 else build_model(config, data, classes, vocab_size, 0), config)
     return model

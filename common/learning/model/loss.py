@@ -31,6 +31,7 @@ def ranking_loss(image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     by_image = (scores - matched[:, None] + margin).clamp_min(0.0)
     by_text = (scores - matched[None, :] + margin).clamp_min(0.0)
     loss: Tensor = (by_image[other].mean() + by_text[other].mean()) / 2
+
     return loss
 
 

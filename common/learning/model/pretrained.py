@@ -54,6 +54,7 @@ def load_backbone(folder: Path, kind: str, **options: Any) -> nn.Module:
                 where=where,
                 remedy=f"save its part: AutoModel.from_pretrained(folder).{part}.save_pretrained(new_folder)",
             )
+
         backbone: nn.Module = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, **options
         )
@@ -72,6 +73,7 @@ def load_backbone(folder: Path, kind: str, **options: Any) -> nn.Module:
             where=where,
             remedy="give a local folder with config.json and model.safetensors",
         ) from err
+
     return backbone
 
 
@@ -83,6 +85,7 @@ def try_once(
         return
     training = encoder.training
     encoder.eval()
+
     try:
         with torch.no_grad():
             encoder(*inputs())
@@ -90,4 +93,5 @@ def try_once(
         raise error from err
     finally:
         encoder.train(training)
+
     _tried.add(key)

@@ -51,6 +51,7 @@ def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) ->
             add_pooling_layer=False,
         )
         return BertEncoder(bert, config.text_hidden, config.embedding)
+
     return _from_folder(config, vocab_size, max_tokens)
 
 
@@ -58,12 +59,14 @@ def _from_folder(config: ModelConfig, vocab_size: int, max_tokens: int) -> BertE
     folder = Path(config.text_folder)
     bert: Any = load_backbone(folder, TEXT, add_pooling_layer=False)
     layers = getattr(getattr(bert, "encoder", None), "layer", None)
+
     if layers is None:
         raise ConfigError(
             f"not a BERT-like transformers model: {bert.config.model_type}",
             where=str(folder),
             remedy="give a folder of a BERT, e.g. SciBERT",
         )
+
     for name, wanted in (("text_layers", config.text_layers), ("frozen_text_layers", config.frozen_text_layers)):
         if wanted > len(layers):
             raise ConfigError(
@@ -71,6 +74,7 @@ def _from_folder(config: ModelConfig, vocab_size: int, max_tokens: int) -> BertE
                 where=str(folder),
                 remedy=f"lower model.{name}; model.text_layers = 0 keeps all",
             )
+
     rows = int(getattr(bert.config, "vocab_size", None) or 0)
     if rows < vocab_size:
         raise ConfigError(
@@ -78,6 +82,7 @@ def _from_folder(config: ModelConfig, vocab_size: int, max_tokens: int) -> BertE
             where=str(folder),
             remedy=f"set data.tokenizer = {str(folder)!r}",
         )
+
     bert.encoder.layer = layers[: config.text_layers or len(layers)]
     encoder = BertEncoder(bert, int(bert.config.hidden_size), config.embedding)
     positions = getattr(bert.config, "max_position_embeddings", None)
@@ -88,4 +93,5 @@ def _from_folder(config: ModelConfig, vocab_size: int, max_tokens: int) -> BertE
     )
     ones = torch.ones(1, max_tokens, dtype=torch.long)
     try_once(encoder, lambda: (torch.full_like(ones, vocab_size - 1), ones), (str(folder), str(max_tokens)), error)
+
     return encoder

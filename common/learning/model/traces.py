@@ -60,6 +60,7 @@ def _pieces(tensor: Tensor) -> Iterator[bytes]:
     """From the start, the middle and the end: a database may cut at any place."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     count = _PIECE // flat.element_size()
+
     for at in {0, max(0, len(flat) // 2 - count // 2), max(0, len(flat) - count)}:
         part = flat[at : at + count]
         if len(torch.unique(part)) == count:

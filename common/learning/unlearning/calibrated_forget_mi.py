@@ -70,16 +70,21 @@ def calibrated(
     micro = MicroBatches(model, config.micro_batch)
     targets = torch.zeros(3, count)
     trace: list[Pass] = []
+
     for number in range(1, config.passes + 1):
         if (number - 1) % config.renew == 0:
             level = score(model, sets.calibration)
             targets = torch.from_numpy(margin_targets(ranking, forget_labels, level)).float().to(device)
             cost += FORWARD * len(sets.calibration)
+
         model.eval()
-        total, gaps = 0.0, torch.zeros(3)
+        total = 0.0
+        gaps = torch.zeros(3)
+
         for chosen in _whole_patients(owners, config.batch, rng):
             rows = np.flatnonzero(np.isin(owners, chosen)).astype(np.int64)
-            forget, kept = sets.forget.batch(rows, device), next(retain)
+            forget = sets.forget.batch(rows, device)
+            kept = next(retain)
             where = torch.from_numpy(np.searchsorted(chosen, owners[rows])).to(device)
             wanted = targets[:, torch.from_numpy(chosen).to(device)]
             step = _Loss(
@@ -98,11 +103,13 @@ def calibrated(
             total += done.loss * len(chosen)
             gaps += ((step.margins(done.outputs[0]) - wanted).abs() * step.owed).sum(dim=1).cpu()
             cost += done.cost
+
         gap = gaps / owed.sum(dim=1).cpu().clamp_min(1)
         trace.append(Pass(total / count, (float(gap[0]), float(gap[1]), float(gap[2]))))
         on_pass(number, trace[-1])
         if float(gap.max()) < config.tolerance:
             break
+
     return Unlearned(tuple(trace), cost)
 
 
@@ -138,11 +145,13 @@ class _Loss:
         loss = config.forget_weight * off_target.mean(dim=1).sum()
         loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
         loss = loss + config.task_weight * task_loss(right, self.retain.labels, self.ranking_weight) / 3
+
         if config.push > 0:
             above = (margins.detach() > self.wanted) if config.push_bounded else torch.ones_like(self.wanted)
             above = (above * self.owed)[:, self.where]
             uu = (terms.uu * above[:2].amax(dim=0)).mean()
             loss = loss - config.push * (weights.uu * uu + weights.mu * (terms.mu * above[2]).mean())
+
         return loss
 
     def margins(self, outputs: Outputs) -> Tensor:
@@ -155,4 +164,5 @@ def _whole_patients(owners: np.ndarray, studies: int, rng: np.random.Generator) 
     patients = rng.permutation(np.unique(owners))
     sizes = np.bincount(owners)[patients]
     group = (np.cumsum(sizes) - sizes) // studies
+
     return [np.sort(patients[group == g]) for g in np.unique(group)]

@@ -35,6 +35,7 @@ def weighted_quantile(
     order = np.argsort(values, kind="stable")
     order = order[weights[order] > 0]  # a value without weight would still be a point to interpolate to
     share = weights[order] / weights.sum()
+
     return np.interp(levels, np.cumsum(share) - share / 2, values[order])
 
 
@@ -50,4 +51,5 @@ def margin_targets(
     weights = control_weights(forget_labels, majority_labels(calibration))
     count = ranking.shape[1]
     levels = (np.argsort(np.argsort(ranking, axis=1, kind="stable"), axis=1, kind="stable") + 0.5) / count
+
     return np.stack([weighted_quantile(m, weights, q) for m, q in zip(margins, levels, strict=True)])

@@ -60,7 +60,9 @@ def forget_mi_terms(
 
     `branches`, `[3, forget]` of zeros and ones, takes out of UU and MU the branches that a study is not forgotten on.
     """
-    left, right = forget * branches[..., None], forget_frozen * branches[..., None]
+    left = forget * branches[..., None]
+    right = forget_frozen * branches[..., None]
+
     return Terms(
         uu=distance(_unimodal(left), _unimodal(right)),
         mu=distance(left[2], right[2]),
@@ -75,15 +77,20 @@ def _unimodal(embeddings: Tensor) -> Tensor:
 
 def noisy_copy(batch: Batch, studies: StudyTensors, config: UnlearnConfig, seed: int) -> Batch:
     """The batch with noise on images, text, both or neither (`config.noise`); without noise, the very same tensors."""
-    images, tokens, mask = batch.images, batch.tokens, batch.mask
+    images = batch.images
+    tokens = batch.tokens
+    mask = batch.mask
     if config.noise in {"image", "both"}:
         generator = torch.Generator(device=images.device).manual_seed(derive_seed(seed, "pixels"))
         images = noisy_images(images, config.image_noise, generator)
+
     if config.noise in {"text", "both"}:
         rng = np.random.default_rng(derive_seed(seed, "words"))
         reports = [noisy_report(studies.studies[row].report, config.text_noise, rng) for row in batch.rows]
         ids, there = studies.tokenizer.encode(reports)
-        tokens, mask = torch.from_numpy(ids).to(tokens.device), torch.from_numpy(there).to(mask.device)
+        tokens = torch.from_numpy(ids).to(tokens.device)
+        mask = torch.from_numpy(there).to(mask.device)
+
     return Batch(images, tokens, mask, batch.labels, batch.rows)
 
 
@@ -94,10 +101,12 @@ def frozen_outputs(
     """Embeddings `[3, n, d]` and logits of all `studies` from the model in eval mode; noisy on request."""
     model.eval()
     device = next(model.parameters()).device
-    micro, parts = MicroBatches(model, config.micro_batch), []
+    micro = MicroBatches(model, config.micro_batch)
+    parts = []
     for number, batch in enumerate(studies.in_order(config.batch, device)):
         seen = batch if noise_seed is None else noisy_copy(batch, studies, config, derive_seed(noise_seed, number))
         parts.append(micro.outputs(seen))
+
     return Outputs(torch.cat([p.embeddings for p in parts], dim=1), torch.cat([p.logits for p in parts], dim=1))
 
 
@@ -126,6 +135,7 @@ def paper(
     branches = torch.from_numpy(sets.forget.branches).float().to(device)
     trace = []
     model.eval()
+
     for number in range(1, config.passes + 1):
         total = 0.0
         for forget in sets.forget.shuffled(config.batch, device, rng):
@@ -140,8 +150,10 @@ def paper(
             done = micro.step(optimizer, [forget, kept], loss_of, config.clip)
             total += done.loss * len(forget)
             cost += done.cost
+
         trace.append(Pass(total / len(sets.forget)))
         on_pass(number, trace[-1])
+
     return Unlearned(tuple(trace), cost)
 
 
@@ -156,5 +168,6 @@ def endless(studies: StudyTensors, size: int, device: torch.device, rng: np.rand
         for batch in studies.shuffled(size, device, rng):
             count += 1
             yield batch
+
         if not count:
             raise CohortError("nobody is left to retain")

@@ -43,11 +43,16 @@ class Run:
         self.device = next(model.parameters()).device
         self.rng = np.random.default_rng(derive_seed(seed, "order"))
         self.cost = 0.0
-        self._model, self._sets, self._config, self._seed, self._on_pass = model, sets, config, seed, on_pass
+        self._model = model
+        self._sets = sets
+        self._config = config
+        self._seed = seed
+        self._on_pass = on_pass
         self._optimizer = adamw(trainable(model), config) if optimizer is None else optimizer
         self._micro = MicroBatches(model, config.micro_batch)
         self._trace: list[Pass] = []
-        self._loss, self._studies = 0.0, 0
+        self._loss = 0.0
+        self._studies = 0
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -79,6 +84,7 @@ class Run:
         for batch in self._sets.retain.shuffled(self._config.retain_batch, self.device, self.rng):
             empty = False
             yield batch
+
         if empty:
             raise CohortError("nobody is left to retain")
 
@@ -92,7 +98,8 @@ class Run:
     def end_pass(self) -> None:
         """Note the pass and tell of it."""
         self._trace.append(Pass(self._loss / max(self._studies, 1)))
-        self._loss, self._studies = 0.0, 0
+        self._loss = 0.0
+        self._studies = 0
         self._on_pass(len(self._trace), self._trace[-1])
 
     def charge(self, *sets: StudyTensors) -> None:

@@ -21,20 +21,27 @@ from common.platform.event_log.store import KEY, OWNER, EventLog, only
 
 def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
     """What does not hold, in plain words; empty when all does."""
-    leaves, found = log.leaves(session), []
-    roots, edge = [merkle.EMPTY_ROOT.hex()], merkle.Frontier()
+    leaves = log.leaves(session)
+    found = []
+    roots = [merkle.EMPTY_ROOT.hex()]
+    edge = merkle.Frontier()
     for leaf in leaves:
         edge = edge.append(leaf)
         roots.append(edge.root.hex())
-    signed, keys = 0, _keys(log, session, owner)
+
+    signed = 0
+    keys = _keys(log, session, owner)
     rows = log.tables.checkpoints
+
     for size, text in session.execute(select(rows.c.size, rows.c.envelope).order_by(rows.c.size)).all():
         checkpoint, names = _checkpoint(text.encode(), keys)
         if checkpoint is None:
             found.append(f"the checkpoint of {size} leaves is not one that the owner of the log signed")
             continue
+
         signed = checkpoint.size if OWNER in names else signed
         found += _against(checkpoint, roots, log.origin)
+
     if signed < edge.size:
         found.append(f"{edge.size - signed} leaves stand after the last checkpoint signed with the key of today")
     head = log.tables.head

@@ -72,7 +72,8 @@ def log_commands(side: Side) -> typer.Typer:
     def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
         with clear_errors(), side.opened(folder) as (log, session, key):
             refused = [f"{peer.origin}: {peer.trouble}" for peer in log.peers(session) if peer.trouble]
-            found, size = [*side.problems(log, session, key), *refused], len(log.leaves(session))
+            found = [*side.problems(log, session, key), *refused]
+            size = len(log.leaves(session))
             show({"size": size, "problems": found}, "\n".join(found) or f"all {size} leaves hold", as_json=as_json)
             if found:
                 raise EvidenceError(f"the log does not hold: keep the folder as it is, and {side.advice}")

@@ -29,13 +29,17 @@ _WIDEST = 120
 
 def report(log: EventLog, session: Session, owner: PublicKey, last: int) -> dict[str, Any]:
     """The newest `last` leaves, the newest checkpoint, and the other logs that were co-signed here."""
-    leaves, opened = log.leaves(session), {item.position: item for item in log.vault(session)}
+    leaves = log.leaves(session)
+    opened = {item.position: item for item in log.vault(session)}
     newest = log.newest(session)
     rows: list[dict[str, Any]] = []
+
     for position in range(max(0, len(leaves) - last), len(leaves)):
-        entry, item = decode(Entry, leaves[position]), opened.get(position)
+        entry = decode(Entry, leaves[position])
+        item = opened.get(position)
         what: Json = "erased" if item is None else parse_canonical(item.document)
         rows.append({"position": position, "time": entry.time, "kind": entry.kind, "what": what})
+
     return {
         "origin": log.origin,
         "size": len(leaves),
@@ -55,6 +59,7 @@ def _cosigned(log: EventLog, session: Session, owner: PublicKey) -> int:
     for envelope in log.checkpoints(session):
         if signed_by(envelope, owner) and len(envelope.signatures) > 1:
             return decode(Checkpoint, envelope.body).size
+
     return 0
 
 
@@ -63,6 +68,7 @@ def drawn(found: dict[str, Any]) -> Group:
     fields = {name: found[name] for name in ("origin", "size", "root", "key", "cosigned")}
     leaves = ((row["position"], row["time"], row["kind"], brief(row["what"])) for row in found["leaves"])
     peers = (row.values() for row in found["peers"])
+
     return Group(
         fields_table(fields),
         rows_table(("leaf", "time", "kind", "what"), leaves),
@@ -77,6 +83,7 @@ def brief(what: Json) -> str:
     if "_type" in what:
         return "a signed statement"
     shown = {name: value for name, value in what.items() if name not in {"at", "kind", "event"} and value}
+
     return ", ".join(f"{name} {_short(value)}" for name, value in shown.items())
 
 
@@ -92,6 +99,7 @@ def _short(value: Json) -> str:
 def key_history(log: EventLog, session: Session, name: str) -> KeyHistory:
     """Under which keys the log was signed, each from its first use there until the next one's."""
     records: list[KeyRecord] = []
+
     for item in log.vault(session):
         value = parse_canonical(item.document)
         if item.source.startswith(f"{KEY}:") and isinstance(value, dict):
@@ -99,7 +107,9 @@ def key_history(log: EventLog, session: Session, name: str) -> KeyHistory:
             if records:
                 # Times are in whole seconds: in the one in which the next key began, this one may have signed still.
                 records[-1] = replace(records[-1], valid_until=_second_after(start))
+
             records.append(KeyRecord(name, str(value["key"]), start))
+
     return KeyHistory(tuple(records))
 
 
@@ -114,6 +124,7 @@ def export(log: EventLog, session: Session, owner: PublicKey, name: str, folder:
         OutputError: the folder has content, or cannot be written.
     """
     newest = log.newest(session)
+
     with new_folder(folder) as part:
         write_bytes(part / f"{name}.pub", owner.pem)
         write_bytes(part / "keys.json", encode(key_history(log, session, name)))
@@ -123,4 +134,5 @@ def export(log: EventLog, session: Session, owner: PublicKey, name: str, folder:
         for peer in log.peers(session):
             file = f"checkpoint-of-{peer.origin.replace(':', '-')}.json"
             write_bytes(part / file, dsse.encode_envelope(peer.envelope))
+
         return sorted(path.name for path in part.iterdir())

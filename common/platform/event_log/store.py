@@ -27,7 +27,8 @@ from common.evidence.log.tree_log import Entry, Log, append
 from common.evidence.schema import decode, time_text
 from common.platform.event_log.tables import LogTables
 
-OWNER, PEER = "owner", "peer"
+OWNER = "owner"
+PEER = "peer"
 KEY = "key"
 """Kind of leaf that names a key under which the log is signed from there on."""
 AT_ONCE = 500
@@ -103,6 +104,7 @@ class EventLog:
         grown = log.frontier
         session.execute(update(head).values(size=grown.size, peaks=self.peaks(grown)))
         self._keep(session, sign_checkpoint(log.checkpoint, key), grown.size)
+
         return True
 
     @staticmethod
@@ -111,12 +113,14 @@ class EventLog:
         return " ".join(peak.hex() for peak in edge.peaks)
 
     def _add(self, session: Session, log: Log, record: Record) -> Log:
-        salt, position = self.random(SALT_BYTES), log.frontier.size
+        salt = self.random(SALT_BYTES)
+        position = log.frontier.size
         entry = Entry(commitment(record.document, salt), record.kind, time_text(self.clock()))
         grown, leaf = append(log, entry)
         session.execute(insert(self.tables.leaves).values(position=position, leaf=leaf.decode()))
         row = {"source": record.source, "position": position, "document": record.document.decode(), "salt": salt.hex()}
         session.execute(insert(self.tables.vault).values(row))
+
         return grown
 
     def _keep(self, session: Session, envelope: dsse.Envelope, size: int) -> None:
@@ -130,6 +134,7 @@ class EventLog:
         if found is None:
             found = self.random(SALT_BYTES).hex()
             session.execute(insert(vault).values(source=source, position=None, document="", salt=found))
+
         return bytes.fromhex(found)
 
     def erase(self, session: Session, source: str) -> bool:
@@ -140,11 +145,13 @@ class EventLog:
 
     def known(self, session: Session, sources: Iterable[str]) -> frozenset[str]:
         """Which of these were logged, erased or not."""
-        vault, asked = self.tables.vault, sorted(sources)
+        vault = self.tables.vault
+        asked = sorted(sources)
         found: set[str] = set()
         for start in range(0, len(asked), AT_ONCE):
             some = vault.c.source.in_(asked[start : start + AT_ONCE])
             found.update(session.scalars(select(vault.c.source).where(some, vault.c.position.is_not(None))))
+
         return frozenset(found)
 
     def opened(self, session: Session, source: str) -> Opened | None:
@@ -152,6 +159,7 @@ class EventLog:
         vault = self.tables.vault
         there = (vault.c.source == source, vault.c.position.is_not(None), vault.c.salt != "")
         found = session.execute(select(vault).where(*there)).first()
+
         return None if found is None else _opened(found)
 
     def vault(self, session: Session) -> list[Opened]:
@@ -159,6 +167,7 @@ class EventLog:
         vault = self.tables.vault
         there = (vault.c.position.is_not(None), vault.c.salt != "")
         rows = session.execute(select(vault).where(*there).order_by(vault.c.position))
+
         return [_opened(row) for row in rows]
 
     def leaves(self, session: Session) -> list[bytes]:
@@ -204,6 +213,7 @@ class EventLog:
         signatures = tuple(merged[keyid] for keyid in sorted(merged))
         whole = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, signatures)).decode()
         session.execute(update(rows).where(rows.c.size == checkpoint.size).values(envelope=whole))
+
         return checkpoint
 
     def peer(self, session: Session, origin: str) -> Peer | None:
@@ -235,9 +245,11 @@ class EventLog:
         if checkpoint.origin != origin:
             raise EvidenceError(f"a checkpoint of log {checkpoint.origin!r}, not of {origin!r}")
         signed = cosign(envelope, key, pinned, OWNER, known.checkpoint if known else None, proof)
-        rows, text = self.tables.peers, dsse.encode_envelope(signed).decode()
+        rows = self.tables.peers
+        text = dsse.encode_envelope(signed).decode()
         session.execute(delete(rows).where(rows.c.origin == origin))
         session.execute(insert(rows).values(origin=origin, envelope=text, seen=self.clock(), trouble=""))
+
         return signed
 
     def distrust(self, session: Session, origin: str, reason: str) -> bool:

@@ -31,11 +31,9 @@ SITE_LIFETIME = timedelta(days=365)
 _SKEW = timedelta(hours=1)
 """Certificates begin so long before they are made, for machines whose clock is behind."""
 
-SERVER, SITE, SIGNER = (
-    ExtendedKeyUsageOID.SERVER_AUTH,
-    ExtendedKeyUsageOID.CLIENT_AUTH,
-    ExtendedKeyUsageOID.CODE_SIGNING,
-)
+SERVER = ExtendedKeyUsageOID.SERVER_AUTH
+SITE = ExtendedKeyUsageOID.CLIENT_AUTH
+SIGNER = ExtendedKeyUsageOID.CODE_SIGNING
 """Kinds of certificate: a service's for TLS, that of who calls it, the coordinator's for its signing key."""
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", re.ASCII)
@@ -108,6 +106,7 @@ def issue_signer(
     if not isinstance(public, _Key):
         raise InputError("a signing key that is neither Ed25519 nor ECDSA")
     names = [x509.UniformResourceIdentifier("urn:fedforget:coordinator")]
+
     return _issue(ca, ca_key, public, "FedForget coordinator", SIGNER, names, now, AUTHORITY_LIFETIME)
 
 
@@ -179,10 +178,12 @@ def fingerprint(data: bytes) -> str:
 def parse_fingerprint(text: str, where: str) -> str:
     """`text` as `fingerprint` writes it, whatever stands between its digits, or a `ConfigError`."""
     digits = re.sub(r"[\s:-]", "", text).lower()
+
     if not _DIGITS.fullmatch(digits):
         raise ConfigError(
             "a fingerprint has 64 hexadecimal digits", where=where, remedy="have it read out again, all of it"
         )
+
     return _grouped(digits)
 
 
@@ -204,6 +205,7 @@ def _issue(
     if ca.public_key() != ca_key.public_key():
         raise InputError("the authority's key is not that of its certificate", remedy="restore both from one backup")
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+
     return (
         _builder(_name(name), ca.subject, key, now, min(now + lifetime, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -254,6 +256,7 @@ def _host_name(host: str) -> x509.GeneralName:
     except ValueError:
         if _HOST.fullmatch(host) and len(host) <= 253:
             return x509.DNSName(host)
+
     raise ConfigError(
         f"{host!r} is neither a name nor an address", where="--host", remedy="give it without a port or a scheme"
     )
@@ -267,12 +270,14 @@ def _check(certificate: x509.Certificate, ca: x509.Certificate, now: datetime, w
             f"{what} was not issued by the federation's authority: take the bundle that `fedforget-server site "
             "approve` wrote for this request, and no other"
         ) from None
+
     if now > certificate.not_valid_after_utc:
         raise EvidenceError(
             f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: a hospital renews its own by "
             "`fedforget-site rotate`, the coordinator its own by `fedforget-server rotate`; an authority that expired "
             "is replaced by a new federation, in which the hospitals enrol"
         )
+
     if now < certificate.not_valid_before_utc:
         raise EvidenceError(f"{what} begins on {certificate.not_valid_before_utc:%Y-%m-%d}: is the clock right?")
 

@@ -29,6 +29,7 @@ def ask_passphrase(file: Path | None, whose: str, *, new: bool = False) -> bytes
             raise InputError("the two passphrases differ", remedy="type the same one twice")
     else:
         given = sys.stdin.readline().rstrip("\n").encode()
+
     if not given:
         raise InputError(f"no passphrase of {whose}", remedy="type one, or give a file by --passphrase-file")
     return given

@@ -87,6 +87,7 @@ def new_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     write_bytes(path.with_name(f"{path.name}.pub"), public + b"\n")
+
     return key
 
 
@@ -100,6 +101,7 @@ def load_ec_key(path: Path, passphrase: bytes | None = None) -> ec.EllipticCurve
         key = load_pem_private_key(read_private(path), passphrase)
     except (ValueError, TypeError):
         raise InputError("a private key that does not open", where=str(path), remedy="restore the file") from None
+
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError("not an elliptic-curve key", where=str(path), remedy="restore the file")
     return key

@@ -18,7 +18,8 @@ class FrontDoor:
     """
 
     def __init__(self, listener: Listener, inside: str) -> None:
-        self._listener, self._inside = listener, inside
+        self._listener = listener
+        self._inside = inside
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="front-door", daemon=True)
         self._thread.start()

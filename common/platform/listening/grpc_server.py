@@ -63,9 +63,12 @@ def serve(
     checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     credentials = grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
+
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError:
         raise UnavailableError(f"cannot listen at {address}: is another process there?") from None
+
     server.start()
+
     return server, port

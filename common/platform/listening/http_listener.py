@@ -49,6 +49,7 @@ class Connections:
         if not self._is_known(origin) and self._open_strangers() >= self.strangers:
             return False
         self._open[origin] += 1
+
         return True
 
     def leave(self, address: str) -> None:
@@ -79,6 +80,7 @@ def _origin(address: str) -> str:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return address
+
     if parsed.version == 4:
         return str(parsed)
     return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else parsed.exploded[:19]
@@ -100,12 +102,15 @@ class Listener(socket.socket):
         listener = cls(family, socket.SOCK_STREAM)
         listener.connections = connections
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
         try:
             listener.bind((host, port))
         except OSError:
             listener.close()
             raise
+
         listener.setblocking(False)
+
         return listener
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -116,6 +121,7 @@ class Listener(socket.socket):
             if self.connections.admit(address[0]):
                 counted.admitted = (self.connections, address[0])
                 return counted, address
+
             counted.close()
 
 

@@ -26,7 +26,8 @@ class Listener(socket.socket):
 
     def __init__(self, family: socket.AddressFamily, share: int, total: int = TOTAL) -> None:
         super().__init__(family)
-        self._share, self._total = share, total
+        self._share = share
+        self._total = total
         self._open: Counter[str] = Counter()
         self._told = float("-inf")
 
@@ -35,11 +36,14 @@ class Listener(socket.socket):
         while True:
             number, address = self._accept()  # type: ignore[attr-defined]
             host = str(address[0])
+
             if self._open[host] >= self._share or self._open.total() >= self._total:
                 socket.close(number)
                 self._tell()
                 continue
+
             self._open[host] += 1
+
             return _Counted(self, number, self._open, host), address
 
     def _tell(self) -> None:
@@ -66,16 +70,19 @@ class _Counted(socket.socket):
             if not self._counts[self._host]:
                 del self._counts[self._host]
             self._counts = None
+
         super().close()
 
 
 def bound(host: str, port: int, share: int, total: int = TOTAL) -> Listener:
     """A listener that has its address and does not listen yet; raises an `OSError` where the address is taken."""
     listener = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET, share, total)
+
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError:
         listener.close()
         raise
+
     return listener

@@ -10,7 +10,8 @@ class RateLimit:
     """For each key a bucket of `burst` calls, refilled by `per_second`."""
 
     def __init__(self, burst: float = 30.0, per_second: float = 1.0) -> None:
-        self._burst, self._per_second = burst, per_second
+        self._burst = burst
+        self._per_second = per_second
         self._left: dict[str, tuple[float, datetime]] = {}
         self._lock = threading.Lock()
 

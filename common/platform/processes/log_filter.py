@@ -102,6 +102,7 @@ def _read(text: str) -> tuple[str, str, bool]:
         return own[0], plain(own[1]), True
     match = _PREFIX.fullmatch(line)
     level, message = (match[1], match[2] or "") if match else ("INFO", line)
+
     return level, message.strip(), False
 
 
@@ -111,6 +112,7 @@ def _place(message: str, code: Iterable[Path]) -> str | None:
         return None
     path = Path(match[1])
     inside = any(path.is_relative_to(root) for root in code) and ".." not in path.parts
+
     return f"at {path.parent.name}/{path.name}:{match[2]} {match[3]}" if inside else None
 
 

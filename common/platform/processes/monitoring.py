@@ -36,6 +36,7 @@ class ProcessCollector(Collector):
         for status in self._supervisor.statuses():
             up.add_metric([status.name], float(health[status.name] == "up"))
             restarts.add_metric([status.name], status.restarts)
+
         return up, restarts
 
 
@@ -48,10 +49,12 @@ class BeatCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The metrics as they stand; a beat that never came has none."""
         ages = GaugeMetricFamily("fedforget_beat_age_seconds", "Seconds since this was last done.", labels=["beat"])
+
         for beat in self._beats:
             age = beat.age()
             if age is not None:
                 ages.add_metric([beat.name], age)
+
         return (ages,)
 
 
@@ -70,6 +73,7 @@ def monitor_app(supervisor: Supervisor, collectors: Sequence[Collector] = (), be
         healthy = all(state == "up" for state in parts.values()) and all(beat.fresh for beat in beats)
         ages = {beat.name: {"age_seconds": _tenths(beat.age()), "limit_seconds": beat.limit} for beat in beats}
         found = {"healthy": healthy, "processes": parts, "beats": ages}
+
         return JSONResponse(found, status_code=200 if healthy else 503)
 
     def metrics(_: Request) -> Response:
@@ -93,17 +97,20 @@ def monitor(
     """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
     try:
         listener.bind((LOOPBACK, port))
         listener.listen()
     except OSError as err:
         listener.close()
         raise UnavailableError(f"cannot listen at {LOOPBACK}:{port} for health and metrics: {err.strerror}") from None
+
     app = monitor_app(supervisor, collectors, beats)
     config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="monitor", daemon=True)
     thread.start()
+
     try:
         yield listener.getsockname()[1]
     finally:

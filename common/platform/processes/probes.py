@@ -22,8 +22,10 @@ from common.platform.processes.flower import LOOPBACK
 from common.platform.proxy import Proxy, ProxyRefusalError
 
 _SECONDS = 5.0
-_HOSTNAME_MISMATCH, _IP_MISMATCH = 62, 64
-_EXPIRED, _NOT_YET = 10, 9
+_HOSTNAME_MISMATCH = 62
+_IP_MISMATCH = 64
+_EXPIRED = 10
+_NOT_YET = 9
 """X509_V_ERR_* of OpenSSL."""
 _ADDRESS = re.compile(r"\[?([^\]]+)\]?:(\d+)")
 
@@ -51,9 +53,11 @@ def gpu(device: str) -> Check:
         if device == "auto":
             return Check("GPU", "warn", "none: training runs on the CPU", "install a driver and a CUDA build of torch")
         return Check("GPU", "fail", f"device = {device} and torch finds no card", "install a driver, or device = auto")
+
     index = torch.device(device).index or 0 if device != "auto" else 0
     free, total = torch.cuda.mem_get_info(index)
     name = torch.cuda.get_device_name(index)
+
     return checks.ok("GPU", f"{name}, {free / checks.GIB:.0f} of {total / checks.GIB:.0f} GiB free")
 
 
@@ -81,6 +85,7 @@ def service(name: str, address: str, proxy: Proxy | None = None) -> list[Check]:
     except OSError as err:
         remedy = "check the name in site.toml and this machine's DNS; a network with a proxy: set proxy there"
         return [Check(f"{name} name", "fail", f"{host} does not resolve: {err.strerror}", remedy)]
+
     resolved = checks.ok(f"{name} name", f"{host} is {found[0][4][0]}")
     try:
         socket.create_connection((host, port), timeout=_SECONDS).close()
@@ -88,6 +93,7 @@ def service(name: str, address: str, proxy: Proxy | None = None) -> list[Check]:
         reason = "no answer" if isinstance(err, TimeoutError) else (err.strerror or "no answer")
         remedy = "is the coordinator up, and does a firewall here or there let this port out?"
         return [resolved, Check(f"{name} port", "fail", f"{host}:{port}: {reason}", remedy)]
+
     return [resolved, checks.ok(f"{name} port", f"{host}:{port} is open")]
 
 
@@ -101,6 +107,7 @@ def _through(name: str, host: str, port: int, proxy: Proxy) -> Check:
     except OSError as err:
         reason = "no answer" if isinstance(err, TimeoutError) else (err.strerror or "no answer")
         return Check(f"{name} port", "fail", f"the proxy {proxy}: {reason}", "check proxy in site.toml; is it up?")
+
     return checks.ok(f"{name} port", f"{host}:{port} is open through {proxy}")
 
 
@@ -119,10 +126,12 @@ def tls(
     """
     host, port = address
     name = "gateway TLS"
+
     try:
         context = ssl.create_default_context(cafile=str(ca))
     except (OSError, ssl.SSLError):
         return [Check(name, "fail", "the federation's certificate cannot be read", "fedforget-site join BUNDLE")]
+
     try:
         with (
             _dialled(at or host, port, proxy) as plain,
@@ -138,18 +147,22 @@ def tls(
     except (OSError, ValueError, ProxyRefusalError) as err:
         remedy = "does another program answer there, or a proxy in between?"
         return [Check(name, "fail", f"no TLS with {host}:{port} ({type(err).__name__})", remedy)]
+
     renew = "the coordinator: fedforget-server certificate renew"
     found = [
         checks.ok(name, f"{host} shows a certificate of this federation"),
         checks.validity("gateway certificate", until, now, renew),
     ]
+
     return found if skew is None else [*found, checks.clock(skew, allowed_skew)]
 
 
 def _clock_of_anybody(address: tuple[str, int], host: str, allowed_skew: float, proxy: Proxy | None) -> list[Check]:
     """The clock against that of whoever answers: for a certificate that only its dates, or this clock, make invalid."""
     context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
     try:
         with (
             _dialled(*address, proxy) as plain,
@@ -158,6 +171,7 @@ def _clock_of_anybody(address: tuple[str, int], host: str, allowed_skew: float, 
             skew = _skew(secure, host)
     except (OSError, ValueError, ProxyRefusalError):
         return []
+
     return [] if skew is None else [checks.clock(skew, allowed_skew)]
 
 
@@ -176,6 +190,7 @@ def _skew(secure: ssl.SSLSocket, host: str) -> float | None:
         answer += block
     between = (before + time.time()) / 2
     date = re.search(rb"^date:\s*(.+?)\r$", answer, re.IGNORECASE | re.MULTILINE)
+
     return between - parsedate_to_datetime(date[1].decode("ascii")).timestamp() - 0.5 if date else None
 
 
@@ -187,9 +202,11 @@ def _certificate_problem(name: str, err: ssl.SSLCertVerificationError, host: str
             f"the certificate does not name {host}",
             "dial a name that it has, or the coordinator adds this one to `hosts` and runs certificate renew",
         )
+
     if err.verify_code in {_EXPIRED, _NOT_YET}:
         when = "has expired" if err.verify_code == _EXPIRED else "is not valid yet"
         return Check(name, "fail", f"the certificate {when}", "is this clock right? else: certificate renew there")
+
     return Check(
         name,
         "fail",
@@ -205,6 +222,7 @@ def processes(port: int) -> list[Check]:
         states = {str(name): str(state) for name, state in answer.json()["processes"].items()}
     except (httpx.HTTPError, ValueError, KeyError, AttributeError):
         return [Check("up", "fail", "runs, and its health does not answer", "is [ports] monitor as when it started?")]
+
     return [
         checks.ok(f"process {name}", state)
         if state == "up"

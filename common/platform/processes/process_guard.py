@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 _AFTER_THE_COMMAND = 2.0
 """Seconds that descendants have to end after a command that ended by itself."""
 _POLL = 0.05
@@ -42,6 +43,7 @@ def main(watched: int, grace: float, command: list[str]) -> int:
     child = _start(command)
     status: int | None = None
     deadline = float("inf")
+
     while status is None and time.monotonic() < deadline:
         wait = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
         watching = [inlet] if deadline < float("inf") else [inlet, watched]
@@ -51,9 +53,12 @@ def main(watched: int, grace: float, command: list[str]) -> int:
         if deadline == float("inf") and (asked or watched in readable):
             deadline = time.monotonic() + grace
             _signal(child, signal.SIGTERM)
+
         status = _reap(child)
+
     left = _end_descendants(min(deadline, time.monotonic() + _AFTER_THE_COMMAND), child)
     code = os.waitstatus_to_exitcode(status if status is not None else left)
+
     return code if code >= 0 else 128 - code
 
 
@@ -75,24 +80,29 @@ def _become(command: list[str], guard: int) -> NoReturn:
             os.execvp(command[0], command)  # noqa: S606 - a command of ours, no shell
     except OSError as err:
         os.write(2, f"cannot start: {err.strerror}\n".encode())
+
     os._exit(127)
 
 
 def _reap(child: int) -> int | None:
     """Collect every descendant that ended; the wait status of `child` if it was among them."""
     status: int | None = None
+
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, ended = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
             status = ended if pid == child else status
+
     return status
 
 
 def _end_descendants(deadline: float, child: int) -> int:
     """SIGTERM, and SIGKILL from `deadline` on, until none is left; the wait status of `child` if it ended here."""
-    status, told = int(signal.SIGKILL), set[int]()
+    status = int(signal.SIGKILL)
+    told = set[int]()
+
     while True:
         ended = _reap(child)
         status = status if ended is None else ended
@@ -115,10 +125,13 @@ def _descendants(ancestor: int) -> set[int]:
                 parents[int(entry.name)] = int(
                     (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
                 )
-    found, fringe = set[int](), {ancestor}
+
+    found = set[int]()
+    fringe = {ancestor}
     while fringe:
         fringe = {pid for pid, parent in parents.items() if parent in fringe} - found
         found |= fringe
+
     return found
 
 

@@ -13,7 +13,8 @@ from common.disk import unwritable
 from common.platform.processes.structured_log import Entry
 from common.printable import printable
 
-_FILE_BYTES, _KEPT = 10 * 2**20, 5
+_FILE_BYTES = 10 * 2**20
+_KEPT = 5
 _TERMINAL_WIDTH = 160
 
 
@@ -61,9 +62,11 @@ class ProcessLog:
             file = logging.handlers.RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_KEPT, encoding="utf-8")
         except OSError as err:
             raise unwritable(err, path, remedy="check its owner") from None
+
         # A disk that takes no more must not end in a traceback for every line; the terminal still shows them.
         file.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005 - as it is called
         self._files[process] = file
+
         return file
 
 

@@ -29,11 +29,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def refuse_exposed(secrets: Iterable[Path]) -> None:
     """Raise an `InputError` that names every secret that is missing or that others can read."""
     problems = []
+
     for path in secrets:
         try:
             read_private(path)
         except InputError as err:
             problems.append(err)
+
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -53,6 +55,7 @@ def accepts(host: str, port: int) -> Callable[[], bool]:
             socket.create_connection((dialled(host), port), timeout=0.5).close()
         except OSError:
             return False
+
         return True
 
     return ask
@@ -76,6 +79,7 @@ class Port:
 def refuse_taken(ports: Iterable[Port]) -> None:
     """Raise an `UnavailableError` that names every port on which something listens already, or that is not ours."""
     problems = []
+
     for port in ports:
         family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
         with socket.socket(family) as trial:
@@ -89,6 +93,7 @@ def refuse_taken(ports: Iterable[Port]) -> None:
                 reason = "another process listens there" if taken else (err.strerror or "cannot be used")
                 at = f"port {port.number} ({port.name}) at {port.host or LOOPBACK}"
                 problems.append(f"{at}: {reason}; {port.setting}")
+
     if problems:
         raise UnavailableError(f"{', and '.join(problems)}: stop that process, or set another port")
 
@@ -126,6 +131,7 @@ def keep_up(
     log = ProcessLog(logs, select, show, lambda: datetime.now(UTC))
     supervisor = Supervisor(children, log)
     before = {number: signal.signal(number, lambda *_: supervisor.stop()) for number in _SIGNALS}
+
     try:
         with monitor(supervisor, monitor_port, collectors, beats):
             supervisor.run()

@@ -49,10 +49,12 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+
         if record.exc_info and record.exc_info[0] is not None:
             frames = traceback.extract_tb(record.exc_info[2])
             fields["error"] = record.exc_info[0].__name__
             fields["at"] = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+
         return json.dumps(fields)
 
 
@@ -76,12 +78,15 @@ def parse_own(line: str) -> tuple[str, str] | None:
         fields = json.loads(line)
     except (ValueError, RecursionError):
         return None
+
     if not isinstance(fields, dict) or fields.get("level") not in _LEVELS:
         return None
-    logger, message = fields.get("logger"), fields.get("message")
+    logger = fields.get("logger")
+    message = fields.get("message")
     if not isinstance(logger, str) or not isinstance(message, str) or not _LOGGER.fullmatch(logger):
         return None
-    error, places = fields.get("error"), fields.get("at")
+    error = fields.get("error")
+    places = fields.get("at")
     if isinstance(error, str) and error.isidentifier() and isinstance(places, list):
         message += f" [{error} at {' > '.join(str(place) for place in places[-4:])}]"
     return str(fields["level"]), message

@@ -165,6 +165,7 @@ class Supervisor:
     def run(self) -> None:
         """Start all, keep all alive, and after `stop` leave none."""
         woken, self._waker = socket.socketpair()
+
         with woken, self._waker, selectors.DefaultSelector() as self._selector:
             for end in (woken, self._waker):
                 end.setblocking(False)
@@ -178,12 +179,15 @@ class Supervisor:
 
     def _advance(self) -> None:
         """Start what is due, look whether what was started is ready, in the order of the list."""
-        now, blocked = self.clock(), False
+        now = self.clock()
+        blocked = False
+
         for slot in self._slots:
             if slot.explanation != slot.said:
                 slot.said = slot.explanation
                 if slot.said:
                     self.log.event(slot.child.name, "explained", slot.said, "ERROR")
+
             if (slot.state == "waiting" and not blocked) or (slot.state == "backoff" and now >= slot.due):
                 self._start(slot)
             running = slot.running
@@ -193,6 +197,7 @@ class Supervisor:
                 self._look(slot, running)
             if slot.state == "starting" and now - running.started < slot.child.ready_within:
                 blocked = True  # those after it may need it
+
         if not self._announced and all(slot.state == "up" for slot in self._slots):
             self._announced = True
             self.log.event("up", "ready", f"ready: {', '.join(slot.child.name for slot in self._slots)}")
@@ -221,12 +226,16 @@ class Supervisor:
         running = _Running(guard, os.pidfd_open(guard.pid), output, lifeline, now)
         self._selector.register(running.pidfd, selectors.EVENT_READ, slot)
         self._selector.register(running.output, selectors.EVENT_READ, slot)
-        slot.running, slot.state, slot.due = running, "starting", now
+        slot.running = running
+        slot.state = "starting"
+        slot.due = now
         self.log.event(child.name, "started", "started")
 
     def _look(self, slot: _Slot, running: _Running) -> None:
-        now, child = self.clock(), slot.child
+        now = self.clock()
+        child = slot.child
         ready = child.ready() if child.ready is not None else now - running.started >= child.settle
+
         if ready and (child.ready_line is None or running.said_ready):
             slot.state = "up"
             self.log.event(child.name, "up", "up")
@@ -262,20 +271,24 @@ class Supervisor:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(fd)
             os.close(fd)
+
         os.close(running.lifeline)
         now = self.clock()
         slot.running = None
+
         if self._stopping:
             slot.state = "stopped"
             self.log.event(slot.child.name, "stopped", "stopped")
             return
+
         steady = now - running.started >= self.backoff.steady
         slot.failures = 1 if steady else slot.failures + 1
         if steady:
             slot.explanation = slot.said = ""  # it is another story now
         slot.restarts += 1
         delay = self.backoff.delay(slot.failures, self.rng)
-        slot.state, slot.due = "backoff", now + delay
+        slot.state = "backoff"
+        slot.due = now + delay
         self.log.event(slot.child.name, "ended", f"ended with {code}, restarted in {delay:.1f} s", "ERROR")
         if slot.child.explain is not None and not slot.explaining:
             slot.explaining = True
@@ -290,12 +303,15 @@ class Supervisor:
     def _stop_all(self) -> None:
         """In reverse order, one after the other; each guard ends what its command leaves behind."""
         self._stopping = True
+
         for slot in reversed(self._slots):
             if slot.running is None:
                 slot.state = "stopped"
                 continue
+
             slot.running.kill_at = self.clock() + slot.child.stop_grace + _GUARD_MARGIN
             slot.running.guard.send_signal(signal.SIGTERM)
+
             while slot.running is not None:
                 if self.clock() >= slot.running.kill_at:
                     slot.running.guard.kill()
@@ -309,11 +325,13 @@ def _lines(running: _Running, blocks: int) -> Iterator[str]:
             block = os.read(running.output, 65_536)
         except BlockingIOError:
             return
+
         if not block:
             return
         *whole, running.partial = (running.partial + block).split(b"\n")
         for line in whole:
             yield line.decode("utf-8", "replace")
         while len(running.partial) > _LONGEST_LINE:
-            head, running.partial = running.partial[:_LONGEST_LINE], running.partial[_LONGEST_LINE:]
+            head = running.partial[:_LONGEST_LINE]
+            running.partial = running.partial[_LONGEST_LINE:]
             yield head.decode("utf-8", "replace")

@@ -25,15 +25,18 @@ def only_one(folder: Path) -> Iterator[None]:
         OutputError: the folder cannot be written.
     """
     path = folder / _LOCK_FILE
+
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as err:
         raise unwritable(err, path, remedy="check --dir and its owner") from None
+
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RefusedError(f"{folder}: another `up` runs in this folder: stop that one first") from None
+
         yield
     finally:
         os.close(handle)
@@ -46,6 +49,7 @@ def is_up(folder: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+
     return False
 
 

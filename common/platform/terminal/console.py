@@ -60,6 +60,7 @@ def clear_errors(stopped: str = "stopped", *, as_json: bool = False) -> Iterator
     Further bad rows of a table follow the line. With `as_json` what was given wrongly is printed as JSON too.
     """
     before = signal.signal(signal.SIGTERM, _interrupt)
+
     try:
         yield
     except FedForgetError as error:
@@ -138,7 +139,8 @@ def rows_table(
     Args:
         empty: what is shown in the place of a table without rows.
     """
-    names, cells = [*columns], [[_cell(value) for value in row] for row in rows]
+    names = [*columns]
+    cells = [[_cell(value) for value in row] for row in rows]
     return WholeWords(names, cells) if cells else empty
 
 
@@ -153,6 +155,7 @@ class WholeWords:
         """As a table if its longest words fit, else row by row."""
         columns = [[name, *(row[index] for row in self.cells)] for index, name in enumerate(self.names)]
         least = [max(_longest_word(cell) for cell in column) for column in columns]
+
         if sum(least) + 3 * len(least) + 1 <= options.max_width:
             table = Table()
             for name, width in zip(self.names, least, strict=True):
@@ -160,7 +163,9 @@ class WholeWords:
             for row in self.cells:
                 table.add_row(*map(Text, row))
             yield table
+
             return
+
         for number, row in enumerate(self.cells):
             if number:
                 yield Text("")
@@ -174,12 +179,14 @@ def _longest_word(text: str) -> int:
 def _lines(fields: Mapping[str, str], width: int) -> Iterator[RenderableType]:
     """A name and a value a line; a value that does not fit beside its name begins on the next line, unbroken."""
     room = max(map(cell_len, fields), default=0) + 2
+
     for name, value in fields.items():
         if _longest_word(value) > width - room:
             yield Text(f"{name}\n  {value}", no_wrap=True, overflow="ignore")
         else:
             table = Table("", "", show_header=False, box=None, padding=(0, 2, 0, 0))
-            table.columns[0].min_width, table.columns[0].no_wrap = room - 2, True
+            table.columns[0].min_width = room - 2
+            table.columns[0].no_wrap = True
             table.columns[1].overflow = "fold"
             table.add_row(Text(name), Text(value))
             yield table

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-WIDTH_OF_A_GROUP, MOST_GROUPS = 4, 8
+WIDTH_OF_A_GROUP = 4
+MOST_GROUPS = 8
 BERT_EPSILON = 1e-12
 
 
@@ -20,7 +21,8 @@ class Network:
         kinds = (shape["image_encoder"], shape["text_encoder"])
         if kinds[0] not in {"small_cnn", "resnet7"} or kinds[1] != "small_bert":
             raise SystemExit(f"encoders {kinds[0]} and {kinds[1]} need transformers and FedForget: see README.md")
-        self.weights, self.shape = weights, shape
+        self.weights = weights
+        self.shape = shape
 
     @torch.inference_mode()
     def logits(self, images: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -28,6 +30,7 @@ class Network:
         image = self._image(images * 2.0 - 1.0)
         text = self._linear("text_encoder.project", self._bert(tokens, mask)[:, 0])
         branches = (image, text, self._fused(image, text))
+
         return torch.stack([self._linear(f"classifiers.{n}", branch) for n, branch in enumerate(branches)])
 
     def _image(self, maps: Tensor) -> Tensor:
@@ -35,6 +38,7 @@ class Network:
             for at in range(4):
                 maps = self._convolved(f"image_encoder.stages.{3 * at}", maps, stride=2)
                 maps = self._normed(f"image_encoder.stages.{3 * at + 1}", maps).relu()
+
             pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
         else:
             for at in range(7):
@@ -43,7 +47,9 @@ class Network:
                 inner = self._normed(f"{name}.body.4", self._convolved(f"{name}.body.3", inner, stride=1))
                 skipped = self._normed(f"{name}.skip.1", self._convolved(f"{name}.skip.0", maps, stride=2))
                 maps = (inner + skipped).relu()
+
             pooled = maps.mean(dim=(2, 3))
+
         return self._linear("image_encoder.project", pooled)
 
     def _bert(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -53,6 +59,7 @@ class Network:
         places = self.weights[f"{name}.position_embeddings.weight"][: tokens.shape[1]]
         kinds = self.weights[f"{name}.token_type_embeddings.weight"][0]
         hidden = self._layer_normed(f"{name}.LayerNorm", words + places + kinds)
+
         for at in range(self.shape["text_layers"]):
             name = f"text_encoder.bert.encoder.layer.{at}"
             attended = self._linear(f"{name}.attention.output.dense", self._attention(name, hidden, mask))
@@ -61,6 +68,7 @@ class Network:
             hidden = self._layer_normed(
                 f"{name}.output.LayerNorm", self._linear(f"{name}.output.dense", inner) + hidden
             )
+
         return hidden
 
     def _attention(self, name: str, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -72,6 +80,7 @@ class Network:
         )
         seen = mask[:, None, None, :].bool()
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+
         return attended.transpose(1, 2).reshape(batch, length, width)
 
     def _fused(self, image: Tensor, text: Tensor) -> Tensor:
@@ -80,6 +89,7 @@ class Network:
         shift = gate * self._linear("fusion.shift", image)
         ratio = text.norm(dim=1, keepdim=True) / shift.norm(dim=1, keepdim=True).clamp_min(1e-6)
         fused = text + (ratio * self.shape["fusion_beta"]).clamp(max=1.0) * shift
+
         return self._layer_normed("fusion.norm", fused, epsilon=1e-5)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
@@ -94,9 +104,14 @@ class Network:
         return functional.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
 
     def _normed(self, name: str, x: Tensor) -> Tensor:
-        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        weight = self.weights[f"{name}.weight"]
+        bias = self.weights[f"{name}.bias"]
+
         if self.shape["norm"] == "batch":
-            mean, variance = self.weights[f"{name}.running_mean"], self.weights[f"{name}.running_var"]
+            mean = self.weights[f"{name}.running_mean"]
+            variance = self.weights[f"{name}.running_var"]
             return functional.batch_norm(x, mean, variance, weight, bias)
+
         groups = max(1, min(MOST_GROUPS, x.shape[1] // WIDTH_OF_A_GROUP))
+
         return functional.group_norm(x, groups, weight, bias)

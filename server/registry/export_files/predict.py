@@ -26,6 +26,7 @@ def predict(image: str, report: str) -> dict[str, dict[str, float]]:
     logits = network.logits(read_image(image, card["data"]["image_size"]), tokens, mask)
     names = ("image", "report", "both")
     rows = logits[:, 0].softmax(dim=1).tolist()
+
     return {name: dict(zip(card["classes"], row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 

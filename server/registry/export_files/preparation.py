@@ -19,17 +19,20 @@ def read_image(path: str | Path, size: int) -> Tensor:
     from PIL import Image, ImageOps  # noqa: PLC0415 - not for those who bring tensors
 
     image: Image.Image = ImageOps.exif_transpose(Image.open(path))
+
     if image.mode.startswith(("I", "F")):  # deeper than 8 bits: scaled from its least to its greatest value
         deep = image.convert("F")
         low, high = (float(value) for value in deep.getextrema())  # type: ignore[arg-type] # one channel
         scale = 255.0 / ((high - low) or 1.0)
         image = deep.point(lambda value: value * scale - low * scale + 0.5)
+
     grey = image.convert("L") if image.mode in {"F", "L"} else image.convert("RGB").convert("L")
     longest = max(grey.size)
     width, height = (max(1, round(side * (size / longest))) for side in grey.size)
     square = Image.new("L", (size, size))
     square.paste(grey.resize((width, height), Image.Resampling.BOX), ((size - width) // 2, (size - height) // 2))
     pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
+
     return pixels.view(1, 1, size, size).float() / 255.0
 
 
@@ -40,6 +43,7 @@ def tokenize(text: str, vocabulary: Path, length: int) -> tuple[Tensor, Tensor]:
     row = [ids["[CLS]"], *pieces[: length - 2], ids["[SEP]"]]
     padding = length - len(row)
     tokens = torch.tensor([row + [ids["[PAD]"]] * padding])
+
     return tokens, torch.tensor([[1] * len(row) + [0] * padding])
 
 
@@ -48,6 +52,7 @@ def _words(text: str) -> Iterator[str]:
     cleaned = "".join(_cleaned(char) for char in text)
     plain = (char for char in unicodedata.normalize("NFD", cleaned) if unicodedata.category(char) != "Mn")
     word = ""
+
     for char in "".join(plain).lower() + " ":
         alone = _is_punctuation(char)
         if char == " " or alone:
@@ -76,6 +81,7 @@ def _pieces(word: str, ids: dict[str, int]) -> list[str]:
     """The longest pieces that are in the vocabulary, from the left."""
     pieces: list[str] = []
     begin = 0
+
     while begin < len(word):
         prefix = "##" if begin else ""
         ends = range(len(word), begin, -1)
@@ -84,4 +90,5 @@ def _pieces(word: str, ids: dict[str, int]) -> list[str]:
             return ["[UNK]"]
         pieces.append(prefix + word[begin:end])
         begin = end
+
     return pieces

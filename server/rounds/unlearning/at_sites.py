@@ -42,22 +42,26 @@ def at_sites(task: Task) -> State:
     """
     forgetting = task.collected.forgetting
     how = chosen_aggregation(task.config.campaign.aggregation, len(forgetting))
+
     if how == "replace" and len(forgetting) > 1:
         raise ConfigError(
             f"replace takes one forgetting site, {len(forgetting)} have revocations",
             where="campaign.aggregation",
             remedy="use auto, relay or scaled",
         )
+
     if how in {"replace", "relay"}:
         state: State = dict(task.parent)
         for name in forgetting:
             ((_, state),) = _unlearn(task, state, [name])
         return state
+
     if how == "scaled":
         spool = DeltaSpool(task.folder / "spool")
         for name, after in _unlearn(task, task.parent, forgetting):
             spool.add(name, task.parent, after)
         return spool.apply(task.parent)
+
     return _naive(task)
 
 
@@ -78,20 +82,26 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
     Raises:
         NotUnlearnedError: a site did not unlearn.
     """
-    federation, journal, meter, config = task.federation, task.journal, task.meter, task.config
+    federation = task.federation
+    journal = task.journal
+    meter = task.meter
+    config = task.config
     missing = set(sites)
+
     for name in sorted(sites):
         found = journal.get(f"unlearn:{name}", Unlearned)
         if found is not None:
             missing.discard(name)
             meter.add(Meter.of(found[0].cost))
             yield name, found[1]
+
     if not missing:
         return
     federation.meter = Meter()
     federation.begin(UNLEARN)
     begin = time.monotonic()
     request = UnlearnRequest(config=config.unlearn, seed=config.seed)
+
     for name, records in _answers(federation.ask(UNLEARN, request, state, sorted(missing)), missing):
         reply = federation.read(name, UNLEARN, records, UnlearnReply)
         decoded = None if reply is None else federation.weights(name, UNLEARN, records, state)
@@ -115,6 +125,7 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
         federation.meter = Meter()
         missing.discard(name)
         yield name, weights
+
     if missing:
         raise NotUnlearnedError(f"{', '.join(sorted(missing))} did not unlearn", missing)
 

@@ -121,6 +121,7 @@ class Task:
                 where="unlearn.method",
                 remedy="use another method",
             )
+
         return self.past
 
 
@@ -153,7 +154,8 @@ def others_round(task: Task) -> tuple[State, float] | None:
     others = {name: share for name, share in registered.items() if name not in task.collected.forgetting}
     if not others:
         return None
-    federation, config = task.federation, task.config
+    federation = task.federation
+    config = task.config
 
     def work() -> tuple[Stage, State]:
         federation.meter = Meter()
@@ -172,4 +174,5 @@ def others_round(task: Task) -> tuple[State, float] | None:
 
     stage, rest = step(task.journal, "others", Stage, work)
     task.meter.add(Meter.of(stage.cost))
+
     return rest, sum(others.values())

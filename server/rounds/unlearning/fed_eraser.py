@@ -36,6 +36,7 @@ def replay(task: Task) -> State:
     past = task.known_past()
     rounds = _rounds(past, task.config.unlearn.fed_eraser.interval)
     state: State = dict(past.initial)
+
     for record in rounds:
 
         def work(record: Round = record, current: State = state) -> tuple[Stage, State]:
@@ -45,6 +46,7 @@ def replay(task: Task) -> State:
 
         stage, state = step(task.journal, f"replay:{record.round}", Stage, work)
         task.meter.add(Meter.of(stage.cost))
+
     return state
 
 
@@ -52,21 +54,26 @@ def _rounds(past: Past, interval: int) -> list[Round]:
     """Those to replay: the kept record is of the model that its round began with, so the rounds before it count."""
     kept = next((record.round for record in past.rounds if record.kept), 0)
     led = [record for record in past.rounds if record.round < kept]
+
     if not all(record.norms for record in led):
         raise ConfigError(
             "the training kept no norms of its steps", where="train.keep_norms", remedy="train with keep_norms = true"
         )
+
     return led[::interval]
 
 
 def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
-    federation, config = task.federation, task.config
+    federation = task.federation
+    config = task.config
     registered = task.federation.shares(task.collected.retain_studies)
     request = TrainRequest(
         config=config.train, epochs=config.unlearn.fed_eraser.epochs, round=past.round, seed=config.seed
     )
     federation.begin("replay", past.round)
-    mean, taken = RunningMean(federation.downlink.frozen), set()
+    mean = RunningMean(federation.downlink.frozen)
+    taken = set()
+
     for name, records in federation.ask(RETAIN, request, state, registered):
         reply = federation.read(name, RETAIN, records, TrainReply)
         after = federation.weights(name, RETAIN, records, state)
@@ -77,10 +84,12 @@ def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
         mean.add(Rescaled(state, after, past.norms[name] / moved if moved else 0.0), registered[name])
         taken.add(name)
         federation.meter.forward_units += reply.cost
+
     share = sum(registered[name] for name in taken) / sum(registered.values())
     if not taken or share < task.quorum:
         raise UnavailableError(f"sites with {share:.0%} of the studies took part in the replay, {task.quorum:.0%} must")
     missing = tuple(sorted(registered.keys() - taken))
+
     return federation.downlink.advance(state, mean.means(state)), Round(
         phase="unlearn", round=past.round, missing=missing
     )
@@ -90,10 +99,13 @@ class Rescaled(Mapping[str, Tensor]):
     """`before` plus `factor` times the step to `after`, one tensor at a time; what is no float is as it is after."""
 
     def __init__(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], factor: float) -> None:
-        self._before, self._after, self._factor = before, after, factor
+        self._before = before
+        self._after = after
+        self._factor = factor
 
     def __getitem__(self, name: str) -> Tensor:
-        before, after = self._before[name], self._after[name]
+        before = self._before[name]
+        after = self._after[name]
         return before + (after - before) * self._factor if before.is_floating_point() else after
 
     def __iter__(self) -> Iterator[str]:

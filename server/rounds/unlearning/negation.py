@@ -29,4 +29,5 @@ def negated(state: Mapping[str, Tensor], frozen: Collection[str] = ()) -> State:
     for encoder in ENCODERS:
         first = next(n for n, t in state.items() if n.startswith(encoder) and n not in frozen and t.ndim >= 2)
         turned |= {first, first.removesuffix("weight") + "bias"}
+
     return {name: -tensor if name in turned else tensor.clone() for name, tensor in state.items()}

@@ -11,7 +11,8 @@ from server.rounds.unlearning.base import Task
 
 def retrain(task: Task) -> State:
     """Train anew as the parent was trained, from the same initial weights, to the same validation patience."""
-    past, federation = task.known_past(), task.federation
+    past = task.known_past()
+    federation = task.federation
     federation.meter = Meter()
     done = train(
         federation,
@@ -24,4 +25,5 @@ def retrain(task: Task) -> State:
         quorum=task.quorum,
     )
     task.meter.add(federation.meter)
+
     return done.state

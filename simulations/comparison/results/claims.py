@@ -52,12 +52,14 @@ def claims(found: Sequence[Row]) -> list[Claim]:
             nearer = _over_seeds(row, others, lambda seen, metric=metric: _distance(seen, metric))  # type: ignore[misc]  # as above
             if less is not None and nearer is not None:
                 result.append(Claim(row, metric, less, nearer, within(row), len(others)))
+
     return result
 
 
 def _over_seeds(row: Row, others: Sequence[Row], read: Callable[[Seen], float | None]) -> Mean | None:
     """Mean over seeds of `read` less the mean of the others' in the same seed."""
     values = []
+
     for seen in row.seen:
         ours = read(seen)
         theirs = [
@@ -68,11 +70,13 @@ def _over_seeds(row: Row, others: Sequence[Row], read: Callable[[Seen], float | 
         ]
         if ours is not None and theirs:
             values.append(ours - sum(theirs) / len(theirs))
+
     return mean_of(values, len(row.seen))
 
 
 def _distance(seen: Seen, metric: Metric) -> float | None:
-    ours, theirs = metric.read(seen), metric.read(Seen(seen.retrained, seen.retrained))
+    ours = metric.read(seen)
+    theirs = metric.read(Seen(seen.retrained, seen.retrained))
     return None if ours is None or theirs is None else abs(ours - theirs)
 
 
@@ -107,6 +111,7 @@ def claims_markdown(found: Sequence[Row]) -> list[str]:
         lines.append(
             f"| {name} | {one.metric.title} | {_shown(one.less)} | {claimed} | {_shown(one.nearer)} | {said} |"
         )
+
     return lines
 
 

@@ -32,26 +32,33 @@ def write_output(out: Path, command: str) -> list[Row]:
     write_text(out / "table.csv", to_csv(found))
     write_text(out / "table.md", to_markdown(found, results, command))
     write_text(out / "table.tex", to_latex(found))
+
     for size in summary.sizes(found):
         for name, draw in CHARTS.items():
             with style():
                 write_bytes(out / f"{name}-{size_name(size)}.png", to_png(draw(summary.drawn(summary.at(found, size)))))
+
     write_text(out / PAGE_FILE, render(found, results, command))
+
     return found
 
 
 def render(found: Sequence[Row], results: Sequence[CellResult], command: str) -> str:
     """One page that needs nothing else."""
     sections = []
+
     for size in summary.sizes(found):
         here = summary.at(found, size)
         charts = {}
+
         for name, draw in CHARTS.items():
             with style(salt=f"{name}-{size_name(size)}"):
                 label = f"{name} of all methods, {size_name(size)} % forgotten; the figures are in the tables"
                 charts[name] = Markup(to_svg(draw(summary.drawn(here)), label))  # noqa: S704 - drawn by us, texts escaped by matplotlib
+
         tables = [table for table in tables_of(found, size) if table.head]
         sections.append((size_name(size), summary.verdict(here), charts, tables))
+
     return fill(
         "compare.html.j2",
         sections=sections,

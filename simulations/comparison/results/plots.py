@@ -28,13 +28,17 @@ def draw_trade_off(found: Sequence[Row]) -> Figure:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.axes[0].set_ylabel("MIA loss AUC, fused (.5 cannot tell)")
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
     return figure
 
 
 def _scatter(axes: Axes, found: Sequence[Row], across: Metric) -> None:
-    xs, ys = [], []
+    xs = []
+    ys = []
+
     for number, row in enumerate(found):
-        x, y = row.mean(across.read), row.mean(_BY_KEY["mia_auc"].read)
+        x = row.mean(across.read)
+        y = row.mean(_BY_KEY["mia_auc"].read)
         if x is None or y is None:
             continue
         xs.append(x.value)
@@ -43,13 +47,16 @@ def _scatter(axes: Axes, found: Sequence[Row], across: Metric) -> None:
         if row.method == RETRAINED:
             axes.axvline(x.value, color=LIGHT[colour], linewidth=0.8, linestyle=(0, (3, 2)))
             axes.axhline(y.value, color=LIGHT[colour], linewidth=0.8, linestyle=(0, (3, 2)))
+
         axes.errorbar(
             x.value, y.value, xerr=_bars(x), yerr=_bars(y), color=LIGHT[colour], marker=marker, markersize=6,
             linestyle="none", elinewidth=0.8, label=row.name,
         )  # fmt: skip
+
     if xs:
         axes.set_xlim(_limits(xs))
         axes.set_ylim(_limits(ys))
+
     name_axes(axes, f"Forgetting against {across.title}", f"{across.title}, fused ({across.aim})")
 
 
@@ -73,6 +80,7 @@ def draw_log_roc(found: Sequence[Row]) -> Figure:
     least = 1 / max((len(seen.cell.roc.fpr) for row in found for seen in row.seen), default=100)
     across = np.geomspace(least, 1, 100)
     axes.plot(across, across, color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)), label="cannot tell")
+
     for number, row in enumerate(found):
         colour, _ = look(row, number)
         curve = np.mean([found_at(seen.cell.roc, across) for seen in row.seen], axis=0)
@@ -80,12 +88,14 @@ def draw_log_roc(found: Sequence[Row]) -> Figure:
             across, np.maximum(curve, least), color=LIGHT[colour], linewidth=1.3,
             linestyle=_LINES[number % len(_LINES)], label=f"{row.name}: {_said(row)}",
         )  # fmt: skip
+
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(least, 1.1)
     axes.set_ylim(least, 1.1)
     name_axes(axes, "The attack’s curve", "never-seen taken for members (share)", "forget patients found (share)")
     figure.legend(loc="outside lower center", ncols=2)
+
     return figure
 
 

@@ -24,6 +24,7 @@ def roc_of(members: Floats, others: Floats) -> Roc:
     levels = np.unique(np.concatenate([members, others]))[::-1]
     fpr = [float((others >= level).mean()) for level in levels]
     tpr = [float((members >= level).mean()) for level in levels]
+
     return Roc(fpr=(0.0, *fpr), tpr=(0.0, *tpr))
 
 
@@ -33,9 +34,11 @@ def attack_roc(
     """Forget against audit patients at the hospitals where somebody revoked."""
     members: list[Floats] = []
     others: list[Floats] = []
+
     for name, patients in forget.items():
         site = Site(sites[name])
         for chosen, into in ((patients, members), (site.patients(Subset.AUDIT), others)):
             studies = StudyTensors(tuple(site.cohort.of(chosen).studies), site.cache, site.tokenizer)
             into.append(pooled_confidence(card, [studies], state, device)[2])
+
     return roc_of(np.concatenate(members), np.concatenate(others))

@@ -46,9 +46,11 @@ class Metric:
 
 def gap(seen: Seen) -> float | None:
     """Distance to retrained in what forgetting is about: mean of |MIA loss AUC| and |forget AUC| differences, fused."""
-    ours, theirs = seen.cell.model, seen.retrained.model
+    ours = seen.cell.model
+    theirs = seen.retrained.model
     pairs = ((ours.mia["fused"].auc, theirs.mia["fused"].auc), (ours.forget.auc, theirs.forget.auc))
     known = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+
     return sum(known) / 2 if len(known) == 2 else None
 
 
@@ -135,6 +137,7 @@ def rows(results: Iterable[CellResult]) -> list[Row]:
     found = list(results)
     gold = {(r.cell.seed, r.cell.size): r for r in found if r.cell.method == RETRAINED}
     grouped: dict[tuple[float, int, str, str, str], list[Seen]] = defaultdict(list)
+
     for result in found:
         cell = result.cell
         if (cell.seed, cell.size) in gold:
@@ -142,6 +145,7 @@ def rows(results: Iterable[CellResult]) -> list[Row]:
             grouped[cell.size, rank, cell.method, cell.aggregation, cell.variant].append(
                 Seen(result, gold[cell.seed, cell.size])
             )
+
     return [
         Row(method, aggregation, size, tuple(seen), variant)
         for (size, _, method, aggregation, variant), seen in sorted(grouped.items(), key=lambda item: item[0])
@@ -175,15 +179,20 @@ class Place:
 
 def ranking(found: Sequence[Row]) -> tuple[list[Place], list[str]]:
     """Methods that kept test AUC by the smallest gap, and the names of those that did not keep it, or have no gap."""
-    placed, others = [], []
+    placed = []
+    others = []
+
     for row in found:
         if not row.aggregation or row.variant:
             continue
-        lost, distance = row.mean(_lost), row.mean(gap)
+        lost = row.mean(_lost)
+        distance = row.mean(gap)
+
         if lost is None or distance is None or not within(row):
             others.append(row.name)
         else:
             placed.append(Place(row, distance, lost.value))
+
     return sorted(placed, key=lambda place: place.gap.value), others
 
 
@@ -194,7 +203,8 @@ def within(row: Row) -> bool:
 
 
 def _lost(seen: Seen) -> float | None:
-    ours, theirs = seen.cell.model.test.auc, seen.retrained.model.test.auc
+    ours = seen.cell.model.test.auc
+    theirs = seen.retrained.model.test.auc
     return None if ours is None or theirs is None else theirs - ours
 
 
@@ -211,11 +221,13 @@ def verdict(found: Sequence[Row]) -> str:
     first = placed[0]
     said = f"Smallest gap to retrained among methods within {TOLERANCE} of its test AUC: "
     said += f"{first.row.name}, {first.gap.value:.3f}."
+
     for number, place in enumerate(placed[1:], start=2):
         if place.row.method == CALIBRATED:
             inside = first.gap.interval is not None and place.gap.value <= first.gap.interval[1]
             said += f" {place.row.name} is number {number} with {place.gap.value:.3f}, "
             said += "within the interval of the first." if inside else "beyond the interval of the first."
+
     return said + out
 
 

@@ -30,6 +30,7 @@ def tables_of(found: Sequence[Row], size: float) -> list[Table]:
     """All tables of one size: the paper's, branches, cost, collateral damage by class and by other hospital."""
     here = summary.at(found, size)
     per = f"{size_name(size)} % forgotten"
+
     return [
         _metrics(f"Forgetting and utility, {per}", here, summary.MEASURED),
         _metrics(f"Each branch, and the attack that no method sees, {per}", here, summary.BRANCHES),
@@ -81,6 +82,7 @@ def to_csv(found: Sequence[Row]) -> str:
     writer.writerow(
         ["method", "variant", "aggregation", "forgotten", *(f"{m.key}_{end}" for m in metrics for end in ends)]
     )
+
     for row in found:
         line: list[str | float] = [row.method, row.variant, row.aggregation, row.size]
         for metric in metrics:
@@ -89,7 +91,9 @@ def to_csv(found: Sequence[Row]) -> str:
                 line += ["", "", "", 0]
             else:
                 line += [mean.value, *(mean.interval or ("", "")), mean.seeds]
+
         writer.writerow(line)
+
     return text.getvalue()
 
 
@@ -106,13 +110,16 @@ def to_markdown(found: Sequence[Row], results: Sequence[CellResult], command: st
         "retrained model of the same seed in MIA loss AUC and forget AUC. A destroyed model has not forgotten: MIA is",
         "to be read with cross-entropy and test AUC.",
     ]
+
     for size in summary.sizes(found):
         lines += ["", f"## {size_name(size)} % forgotten", "", summary.verdict(summary.at(found, size))]
         for table in tables_of(found, size):
             if table.head:
                 lines += ["", f"### {table.caption}", "", *markdown(table)]
+
         if claimed := claims_markdown(summary.at(found, size)):
             lines += ["", f"### What the Forget-MI paper claims, {size_name(size)} % forgotten", "", *claimed]
+
     return "\n".join(lines) + "\n"
 
 
@@ -125,6 +132,7 @@ def markdown(table: Table, first: str = "method") -> list[str]:
 def to_latex(found: Sequence[Row]) -> str:
     """Tables for `booktabs`, to be included in a paper."""
     parts = []
+
     for size in summary.sizes(found):
         for table in tables_of(found, size):
             if not table.head:
@@ -138,6 +146,7 @@ def to_latex(found: Sequence[Row]) -> str:
                 f"\\begin{{tabular}}{{l{'r' * len(table.head)}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\n"
                 "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
             )
+
     return "\n".join(parts)
 
 

@@ -63,18 +63,21 @@ def federated(training: Sequence[Labelled], classes: int, strength: float, seed:
 
     coefficients = np.zeros_like(sites[0].coef_)
     intercepts = np.zeros_like(sites[0].intercept_)
+
     for _ in range(_ROUNDS):
         for site, part in zip(sites, filled, strict=True):
             site.coef_ = coefficients.copy()
             site.intercept_ = intercepts.copy()
             for _ in range(_LOCAL_EPOCHS):
                 site.partial_fit(part.features, part.labels)
+
         coefficients = np.einsum("s,scf->cf", weights, np.stack([site.coef_ for site in sites]))
         intercepts = weights @ np.stack([site.intercept_ for site in sites])
 
     common = sites[0]
     common.coef_ = coefficients
     common.intercept_ = intercepts
+
     return cast(Classifier, common.predict_proba)
 
 

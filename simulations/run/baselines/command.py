@@ -32,6 +32,7 @@ def run_command(
     """
     require_writable(out)
     runs = []
+
     for seed in range(seeds):
         on_progress("seeds", seed, seeds)
         wanted = config.model_copy(update={"experiment": config.experiment.model_copy(update={"seed": seed})})
@@ -41,6 +42,8 @@ def run_command(
                 prepared, seed, encoders, on_progress=lambda done, total: on_progress("baselines", done, total)
             )
         )
+
     on_progress("seeds", seeds, seeds)
     write_text(out / RESULT_FILE, _RUNS.dump_json(runs, indent=2).decode() + "\n")
+
     return rows(runs), runs

@@ -38,10 +38,12 @@ def tf_idf(training: Sequence[Sequence[Study]]) -> Features:
     hashing = HashingVectorizer(n_features=_HASHED, ngram_range=(1, 2), alternate_sign=False, norm=None)
     reports = sum(map(len, training))
     occurrences = np.zeros(_HASHED)
+
     for studies in training:
         if studies:
             counts = hashing.transform([study.report for study in studies])
             occurrences += np.asarray((counts > 0).sum(axis=0)).ravel()
+
     idf = np.log((1 + reports) / (1 + occurrences)) + 1
 
     def features(studies: Sequence[Study]) -> Matrix:
@@ -61,6 +63,7 @@ def frozen_text(folder: Path) -> Features:
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds of import, only where a folder is given
 
     encoder = load_backbone(folder, TEXT).eval()
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError):
@@ -75,6 +78,7 @@ def frozen_text(folder: Path) -> Features:
             hidden = encoder(**tokens).last_hidden_state
             mask = tokens["attention_mask"][..., None].to(hidden.dtype)
             rows.append((hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1))
+
         return _array(rows)
 
     return features
@@ -99,6 +103,7 @@ def frozen_image(folder: Path) -> Features:
             pixels = torch.from_numpy(np.stack(images))[:, None].to(torch.float32) / 127.5 - 1.0
             hidden = encoder(pixel_values=pixels.expand(-1, channels, -1, -1)).last_hidden_state
             rows.append(hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden.mean(dim=1))
+
         return _array(rows)
 
     return features

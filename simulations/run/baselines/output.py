@@ -31,6 +31,7 @@ def rows(runs: Sequence[Sequence[BaselineResult]]) -> list[Row]:
     The interval is Student's t over seeds: how much the split and the draw of patients matter, not more.
     """
     table = []
+
     for first in runs[0] if runs else []:
         same = [one for run in runs for one in run if (one.name, one.training) == (first.name, first.training)]
         aucs = [one.auc for one in same if one.auc is not None]
@@ -45,6 +46,7 @@ def rows(runs: Sequence[Sequence[BaselineResult]]) -> list[Row]:
                 len(aucs),
             )
         )
+
     return table
 
 
@@ -66,6 +68,7 @@ def markdown(table: Sequence[Row], *, title: str, command: str, patients: int) -
     for row in table:
         cells = (row.name, TRAINED[row.training], _shown(row.auc, row.half), _shown(row.across, None), str(row.seeds))
         lines.append(f"| {' | '.join(cells)} |")
+
     return "\n".join(lines) + "\n"
 
 

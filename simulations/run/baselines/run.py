@@ -50,7 +50,9 @@ def run_baselines(
     for number, (name, branch, features) in enumerate(kinds):
         on_progress(number, len(kinds))
         results += _baseline(name, branch, features, sites, len(prepared.card.classes), seed)
+
     on_progress(len(kinds), len(kinds))
+
     return results
 
 
@@ -82,6 +84,7 @@ def _scaled(features: Features, training: Sequence[Sequence[Study]]) -> Features
     for studies in training:
         if studies:
             scaler.partial_fit(features(studies))
+
     return lambda studies: scaler.transform(features(studies))
 
 
@@ -111,6 +114,7 @@ def _baseline(
     }
 
     results = []
+
     for training_kind, classifier_of in ways.items():
         scores = {
             site: _scores(classifier, part, sites[site][Subset.TEST])
@@ -129,6 +133,7 @@ def _baseline(
                 patients=within.patients,
             )
         )
+
     return results
 
 

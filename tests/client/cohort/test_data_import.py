@@ -44,10 +44,13 @@ def write_manifest(tmp_path: Path) -> WriteManifest:
             if not image.exists():
                 pixels = np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)
                 Image.fromarray(pixels).save(image)
+
             label = ("clear", "opacity")[number % 2]
             rows.append(f"{SECRET}-{number},s{number},{image.name},{SECRET} report {number},{label}")
+
         manifest = tmp_path / "cohort.csv"
         manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
         return manifest
 
     return write
@@ -59,6 +62,7 @@ def folder(tmp_path: Path, card: ModelCard) -> Path:
     place = tmp_path / "north"
     (place / "federation").mkdir(parents=True)
     (place / "federation" / "experiment.json").write_text(card.model_dump_json(), encoding="utf-8")
+
     return place
 
 
@@ -71,6 +75,7 @@ def imported(manifest: Path, folder: Path, *more: str) -> dict[str, object]:
     assert done.exit_code == 0, done.output
     assert SECRET not in done.output
     found: dict[str, object] = json.loads(done.stdout)
+
     return found
 
 
@@ -249,15 +254,19 @@ def test_look_alikes_may_be_told_to_be_different_persons(write_manifest: WriteMa
 
 
 def test_a_mimic_folder_is_imported_with_its_folds(tmp_path: Path, folder: Path, card: ModelCard) -> None:
-    root, rows = tmp_path / "mimic", ["subject_id,study_id,dicom_id,edeme_severity,fold"]
+    root = tmp_path / "mimic"
+    rows = ["subject_id,study_id,dicom_id,edeme_severity,fold"]
+
     for number in range(10):
-        subject, study = f"1000{number:04}", f"5000{number:04}"
+        subject = f"1000{number:04}"
+        study = f"5000{number:04}"
         place = root / "files" / "p10" / f"p{subject}" / f"s{study}"
         place.mkdir(parents=True)
         pixels = np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)
         Image.fromarray(pixels).save(place / f"d{number}.jpg")
         place.with_suffix(".txt").write_text("FINDINGS: clear lungs", encoding="utf-8")
         rows.append(f"{subject},{study},d{number},{number % 4},{(number % 5) + 1}")
+
     split = tmp_path / "split.csv"
     split.write_text("\n".join(rows), encoding="utf-8")
     assert "give --split" in run("data", "import", root, "--dir", folder).output

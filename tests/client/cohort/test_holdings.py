@@ -61,6 +61,7 @@ def test_the_oldest_goes_when_there_is_one_too_many(versions: HeldVersions) -> N
         digest, state = weights(number)
         versions.keep(digest, state, f"v{number}")
         digests.append(digest)
+
     assert versions.held() == tuple(digests[2:])
     assert files(versions) == {f"{digest}.safetensors" for digest in digests[2:]}
     assert [rows(versions)[d].purged is not None for d in digests] == [True, True, False, False, False]
@@ -87,6 +88,7 @@ def test_what_was_retired_is_never_kept_again_even_if_it_was_never_here(versions
     for digest, weights_of_it in ((first, state), (never, other)):
         with pytest.raises(RefusedError, match="forgotten since"):
             versions.keep(digest, weights_of_it, "again")
+
     assert not files(versions)
 
 

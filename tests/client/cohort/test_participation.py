@@ -68,6 +68,7 @@ def test_a_hospital_of_twenty_thousand_patients_and_years_of_rounds_answers_with
     for cohort in range(2):
         for number in range(50):
             record(engine, patients[cohort:], used(cohort, "train", "train", f"w{cohort}-{number}"))
+
     begin = time.process_time()
     found = versions_that_saw(engine, patients[:1000])
     assert time.process_time() - begin < 1

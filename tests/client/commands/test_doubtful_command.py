@@ -28,6 +28,7 @@ def site(tmp_path: Path) -> SiteFolder:
     create_site(root, Asked("north", "localhost", "0" * 64))
     subsets = {SECRET: "train", "2": "train", "3": "test"}
     (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
+
     return SiteFolder(root)
 
 

@@ -37,6 +37,7 @@ def site(tmp_path: Path) -> SiteFolder:
     create_site(root, Asked("north", "localhost", "0" * 64))
     subsets = {f"{SECRET}-{n}": "train" if n < 6 else "test" for n in range(8)}
     (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
+
     return SiteFolder(root)
 
 
@@ -108,6 +109,7 @@ def test_what_cannot_be_recorded_leaves_nothing(
     with open_ledger(site) as ledger:
         assert ledger.standing() == ()
         assert ledger.stopped() == frozenset()
+
     assert not site.vault.exists() or list(site.vault.iterdir()) == []
 
 
@@ -154,12 +156,14 @@ def test_an_answer_is_put_off_with_a_reason_and_within_the_law(site: SiteFolder)
     receipt = revoked(site, 0)
     now = datetime.now(UTC)
     until, too_far = ((now + timedelta(days=days)).date().isoformat() for days in (60, 120))
+
     for options, says, code in (
         (("--until", until), "needs a reason", 2),
         (("--until", too_far, "--reason", "no campaign"), "at most two further months", 4),
         (("--until", now.date().isoformat(), "--reason", "no campaign"), "not later", 2),
     ):
         assert says in run(site, "revocations", "extend", receipt, *options, code=code)
+
     run(site, "revocations", "extend", receipt, "--until", until, "--reason", "no campaign before spring")
     shown = run(site, "revocations", "show", receipt)
     assert shown["due"][:10] == until
@@ -167,7 +171,8 @@ def test_an_answer_is_put_off_with_a_reason_and_within_the_law(site: SiteFolder)
 
 
 def test_what_is_on_hold_waits_for_the_steward(site: SiteFolder) -> None:
-    held, refused = revoked(site, 0), revoked(site, 1)
+    held = revoked(site, 0)
+    refused = revoked(site, 1)
     assert "only with a reason" in run(site, "revocations", "hold", held, code=4)
     for receipt in (held, refused):
         assert run(site, "revocations", "hold", receipt, "--reason", "wrong form")["state"] == "on-hold"
@@ -180,7 +185,8 @@ def test_what_is_on_hold_waits_for_the_steward(site: SiteFolder) -> None:
 
 
 def test_the_list_begins_with_the_most_urgent_and_can_leave_out_what_is_done(site: SiteFolder) -> None:
-    done, later = revoked(site, 7), revoked(site, 0)
+    done = revoked(site, 7)
+    later = revoked(site, 0)
     urgent = revoked(site, 1, options=("--received", (datetime.now(UTC) - timedelta(days=20)).isoformat()))
     assert [row["receipt"] for row in run(site, "revocations", "list")] == [urgent, later, done]
     assert [row["receipt"] for row in run(site, "revocations", "list", "--open")] == [urgent, later]
@@ -188,12 +194,15 @@ def test_the_list_begins_with_the_most_urgent_and_can_leave_out_what_is_done(sit
 
 def test_the_exported_record_has_every_revocation_and_nobodys_name(site: SiteFolder, tmp_path: Path) -> None:
     receipt = revoked(site, 0, 1, options=("--identity-check", '=HYPERLINK("x")'))
-    table, tree = tmp_path / "record.csv", tmp_path / "record.json"
+    table = tmp_path / "record.csv"
+    tree = tmp_path / "record.json"
+
     for file in (table, tree):
         said = run(site, "revocations", "export", str(file))
         assert (said["receipts"], said["rows"]) == (1, 2)
         assert SECRET not in file.read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
     with open_ledger(site) as ledger:
         pseudonyms = [s.pseudonym for s in ledger.standing()]
     assert not any(pseudonym in tree.read_text() for pseudonym in pseudonyms)
@@ -212,6 +221,7 @@ def test_where_the_record_says_nothing_it_says_why(site: SiteFolder, tmp_path: P
     run(site, "revoke", "--also-unknown", stdin="stranger\n")
     run(site, "revocations", "hold", held, "--reason", "wrong form")
     run(site, "steward", "resolve", held, "--permit", "--by", "weber", "--reason", "asked again")
+
     with open_ledger(site) as ledger:
         one, two = (ledger.pseudonyms.of(f"{SECRET}-{number}") for number in (1, 2))
         with ledger.writing() as writing:
@@ -219,6 +229,7 @@ def test_where_the_record_says_nothing_it_says_why(site: SiteFolder, tmp_path: P
         record(ledger.engine, [one], Participation(1, "train", "train", "ab" * 32, ledger.clock()))
         close(ledger, [two], State.UNLEARNED, campaign=4, model="cd" * 32)
         escalate(ledger, 4, "inconclusive")
+
     file = tmp_path / "record.json"
     run(site, "revocations", "export", str(file))
     rows = json.loads(file.read_text())

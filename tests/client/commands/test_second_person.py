@@ -32,6 +32,7 @@ def site(tmp_path: Path) -> SiteFolder:
     create_site(root, Asked("north", "localhost", "0" * 64))
     subsets = {f"p-{n}": "train" for n in range(4)}
     (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
+
     return SiteFolder(root)
 
 
@@ -39,6 +40,7 @@ def run(site: SiteFolder, *arguments: str, stdin: str = "", code: int = 0, as_js
     more = ["--json"] if as_json else []
     result = CliRunner().invoke(app, [*arguments, "--dir", str(site.root), *more], input=stdin, env={"COLUMNS": "80"})
     assert result.exit_code == code, result.output
+
     return (
         json.loads(result.stdout)
         if as_json and not code

@@ -39,6 +39,7 @@ def folder(tmp_path: Path) -> SiteFolder:
     root = tmp_path / "site"
     root.mkdir()
     (root / "site.json").write_text(json.dumps({"name": "north", "subsets": SETS}), encoding="utf-8")
+
     return SiteFolder(root)
 
 

@@ -57,6 +57,7 @@ def changed(consents: list[Any], path: Path, *, remove: bool) -> list[Any]:
         del place[path[-1]]
     else:
         place[path[-1]] = "unknown"
+
     return made
 
 
@@ -75,6 +76,7 @@ def denies(consent: Any) -> bool:
         if rule.get("type") == "deny" and (THIS.search(names) or not (names or rule.get("provision"))):
             return True
         rules += [inner for inner in rule.get("provision", []) if isinstance(inner, dict)]
+
     return False
 
 
@@ -87,6 +89,7 @@ def a_change(draw: st.DrawFn) -> tuple[Form, list[Any], list[Any]]:
     for _ in range(draw(st.integers(1, 2))):
         if places := changeable(made):
             made = changed(made, draw(st.sampled_from(places)), remove=draw(st.booleans()))
+
     return form, whole, made
 
 

@@ -98,6 +98,7 @@ def test_of_several_who_may_be_meant_one_is_and_the_others_are_used_again(
 ) -> None:
     sets = {"0003": "train", "003": "train", "4": "train"}
     (folder.root / "site.json").write_text(json.dumps({"name": "north", "subsets": sets}), encoding="utf-8")
+
     with opening() as ledger:
         ledger.record(asked(), ["3"], also_unknown=True)
         (doubt,) = doubts(ledger)
@@ -120,6 +121,7 @@ def test_an_answer_that_fits_no_doubt_changes_nothing(site: Ledger, asked: Ask) 
     for said in (Said(Actor(" "), "x"), Said(Actor("lee"), " ")):
         with pytest.raises(RefusedError, match="a name and a reason"):
             answer(site, doubt.number, [], said)
+
     assert site.standing() == before
 
 
@@ -127,10 +129,12 @@ def test_no_other_decision_closes_a_doubt(site: Ledger, asked: Ask) -> None:
     site.record(asked(), ["3"], also_unknown=True)
     (doubt,) = doubts(site)
     before = site.standing()
+
     for receipt in ("r-1", doubt.number):
         for decide in (refuse, release, hold):
             with pytest.raises(RefusedError, match="who is meant"):
                 decide(site, receipt, "lee", "x")
+
     assert site.standing() == before
 
 

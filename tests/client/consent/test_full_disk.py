@@ -29,11 +29,14 @@ COUNT = 64
 def fill(disk: Path, keep: int = 0) -> Path:
     """Take all space of a disk but so many bytes."""
     ballast = disk / "ballast"
+
     with ballast.open("wb", buffering=0) as file:
         with suppress(OSError):
             while True:
                 file.write(b"x" * 4096)
+
         file.truncate(max(file.tell() - keep, 0))
+
     return ballast
 
 
@@ -73,9 +76,11 @@ def command(site: SiteFolder, *patients: str) -> subprocess.CompletedProcess[str
 
 
 def test_on_a_real_full_disk_every_attempt_says_so_and_the_same_again_is_one_receipt(disk: Path) -> None:
-    site, patients = site_on(disk), [f"p-{number}" for number in range(COUNT)]
+    site = site_on(disk)
+    patients = [f"p-{number}" for number in range(COUNT)]
     codes = set()
     ballast = fill(disk)
+
     for keep in (0, 32_768):
         ballast.unlink()
         ballast = fill(disk, keep)
@@ -86,9 +91,11 @@ def test_on_a_real_full_disk_every_attempt_says_so_and_the_same_again_is_one_rec
         assert "damaged" not in found.stderr
         if found.returncode == 5:
             assert "the disk is full" in found.stderr
+
     assert 5 in codes
     ballast.unlink()
-    last, again = command(site, *patients), command(site, *patients)
+    last = command(site, *patients)
+    again = command(site, *patients)
     assert (last.returncode, again.returncode) == (0, 0)
     assert json.loads(last.stdout)["receipt"] == json.loads(again.stdout)["receipt"]
     with open_ledger(site) as ledger:
@@ -97,9 +104,11 @@ def test_on_a_real_full_disk_every_attempt_says_so_and_the_same_again_is_one_rec
 
 
 def test_a_database_that_takes_no_more_leaves_the_tombstones_and_gives_the_same_receipt_later(tmp_path: Path) -> None:
-    site, patients = site_on(tmp_path), [f"p-{number}" for number in range(COUNT)]
+    site = site_on(tmp_path)
+    patients = [f"p-{number}" for number in range(COUNT)]
     vault = Vault(site.vault, os.urandom)
     form = Form(received=START, kind="opt-out", steward="lee", identity="user:1000:lee", document=b"signed")
+
     with open_ledger(site) as ledger:
         real = ledger.stones.append
 
@@ -112,9 +121,11 @@ def test_a_database_that_takes_no_more_leaves_the_tombstones_and_gives_the_same_
             patch.setattr("client.revocations.tombstones.file.TombstoneFile.append", lambda _, stones: full(stones))
             with pytest.raises(DiskFullError, match="the disk is full"):
                 hand_in(ledger, None, vault, patients, form, "aa" * 8)
+
         assert not any(site.vault.iterdir())
         assert ledger.standing() == ()
         assert len(ledger.stopped()) == COUNT
+
     with open_ledger(site) as ledger:
         made = hand_in(ledger, None, vault, patients, form, "bb" * 8)
         assert (made.receipt, made.patients, made.earlier) == ("aa" * 8, COUNT, COUNT)
@@ -160,5 +171,6 @@ def test_tombstones_that_do_not_fit_leave_nothing_of_themselves(tmp_path: Path) 
             patch.setattr("client.revocations.tombstones.file.os.pwrite", short)
             with pytest.raises(DiskFullError, match=r"nothing was recorded, and use of 1 patient"):
                 hand_in(ledger, None, Vault(site.vault, os.urandom), ["p-1"], Form(received=START), "bb" * 8)
+
         assert site.tombstones.read_bytes() == before
         assert not ledger.is_stopped("p-1")

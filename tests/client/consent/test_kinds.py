@@ -116,6 +116,7 @@ def test_nobody_is_readmitted_without_a_name_or_a_reason_twice_or_while_a_campai
     for actor, reason in ((Actor(" "), "why"), (LEE, " ")):
         with pytest.raises(RefusedError):
             again(ledger, "r-1", actor, reason)
+
     with ledger.writing() as writing:
         take_up(ledger, writing, 1, [ledger.pseudonyms.of("p-1")])
     with pytest.raises(RefusedError):
@@ -135,6 +136,7 @@ def test_a_readmission_is_not_undone_by_a_restored_tombstone_file(
         ledger.record(asked(kind="opt-out"), ["p-0"])
         before = folder.tombstones.read_bytes()
         again(ledger)
+
     folder.tombstones.write_bytes(before)
     with opening() as ledger:
         assert not ledger.is_stopped("p-0")
@@ -148,6 +150,7 @@ def test_what_is_restored_from_its_tombstone_keeps_its_kind_its_basis_and_its_re
         ledger.record(asked(**said), ["p-0"])
         (stone,) = (ledger.stones.read() or {}).values()
         assert said_in(stone)["steward"] == said["steward"]
+
     for path in folder.root.glob("revocations.db*"):
         path.unlink()
     with opening() as ledger:
@@ -165,6 +168,7 @@ def test_a_tombstone_of_an_earlier_release_is_a_withdrawal(
         (stone,) = (ledger.stones.read() or {}).values()
         folder.tombstones.unlink()
         ledger.stones.append([stone.__class__(stone.kind, stone.pseudonym, stone.receipt, stone.received)])
+
     for path in folder.root.glob("revocations.db*"):
         path.unlink()
     with opening() as ledger:

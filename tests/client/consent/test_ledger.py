@@ -127,6 +127,7 @@ def test_no_identifier_is_readable_in_the_files_of_the_ledger(
     with opening() as ledger:
         ledger.record(asked(), ["MRN-0815"], also_unknown=True)
         assert ledger.identifiers()[ledger.pseudonyms.of("MRN-0815")] == "MRN-0815"
+
     for path in folder.root.rglob("*"):
         if path.is_file():
             assert b"MRN-0815" not in path.read_bytes(), path

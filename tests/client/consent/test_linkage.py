@@ -32,7 +32,8 @@ from server.database import LinkageTokenRow, SiteRow, migrate
 from server.membership import linkage as desk
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-OLD, NEW = secrets.token_bytes(32), secrets.token_bytes(32)
+OLD = secrets.token_bytes(32)
+NEW = secrets.token_bytes(32)
 
 
 def make_hospital(root: Path, keys: dict[str, bytes], **settings: object) -> SiteFolder:
@@ -43,6 +44,7 @@ def make_hospital(root: Path, keys: dict[str, bytes], **settings: object) -> Sit
     rows = "".join(f"{root.name}-{n},Kv {n}\n" for n in range(9))
     (root / "identifiers.csv").write_text(f"patient_id,identifier\n{rows}", encoding="utf-8")
     use(SiteFolder(root), keys, **settings)
+
     return SiteFolder(root)
 
 
@@ -52,6 +54,7 @@ def use(folder: SiteFolder, keys: dict[str, bytes], **settings: object) -> None:
         path = folder.root / "secrets" / f"linkage-{key}"
         path.unlink(missing_ok=True)
         write_private(path, content)
+
     fixed = {"name": folder.root.name, "gateway": "a:1", "coordination": "a:2", "ca_fingerprint": "0"}
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in {**fixed, **settings}.items()]
     paths = ", ".join(f'{key} = "secrets/linkage-{key}"' for key in keys)
@@ -63,7 +66,10 @@ class Stub:
     """The coordinator's answer to one site, without the wire."""
 
     def __init__(self, engine: Engine, site: str, most: int = 1000) -> None:
-        self.engine, self.site, self.most, self.calls = engine, site, most, 0
+        self.engine = engine
+        self.site = site
+        self.most = most
+        self.calls = 0
 
     def ExchangeTokens(self, request: messages.ExchangeTokensRequest, timeout: float) -> Any:
         self.calls += 1
@@ -81,6 +87,7 @@ def coordinator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engi
     with transaction(engine) as session:
         for name in ("north", "south", "east"):
             session.add(SiteRow(name=name, state="active", node_key="", signing_key="", certificate="", enrolled=NOW))
+
     yield engine
     engine.dispose()
 
@@ -107,7 +114,8 @@ def linking(ledger: Ledger) -> Linking:
 def test_a_patient_known_at_two_hospitals_is_stopped_at_both(
     coordinator: Engine, hospital: Callable[..., Ledger], caplog: pytest.LogCaptureFixture
 ) -> None:
-    north, south = hospital("north", {"a": OLD}), hospital("south", {"b": OLD})
+    north = hospital("north", {"a": OLD})
+    south = hospital("south", {"b": OLD})
     assert revoke(north, "north-1").others == 0
     for ledger in (north, south, south):
         linking(ledger).exchange(Stub(coordinator, ledger.folder.root.name))  # type: ignore[arg-type]  # one of its calls
@@ -169,7 +177,8 @@ def test_no_site_can_fill_the_coordinators_database(coordinator: Engine, monkeyp
 
 
 def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:
-    north, south = hospital("north", {"a": OLD}), hospital("south", {"a": OLD})
+    north = hospital("north", {"a": OLD})
+    south = hospital("south", {"a": OLD})
 
     def told(ledger: Ledger, number: str) -> Told:
         (found,) = told_of(ledger, read_linkage(ledger.folder), ledger.standing(number))
@@ -194,13 +203,15 @@ def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospi
     with transaction(coordinator) as session:
         for row in session.scalars(select(SiteRow).where(SiteRow.name != "north")):
             row.state = "revoked"
+
     revoke(north, "north-3", "r-4")
     talk(north)
     assert told(north, "r-4") == Told("nobody")
 
 
 def test_who_is_imported_later_is_stopped_too(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:
-    north, south = hospital("north", {"a": OLD}), hospital("south", {"a": OLD})
+    north = hospital("north", {"a": OLD})
+    south = hospital("south", {"a": OLD})
     revoke(north, "north-8")
     for ledger in (north, south):
         linking(ledger).exchange(Stub(coordinator, ledger.folder.root.name))  # type: ignore[arg-type]  # as above
@@ -213,7 +224,8 @@ def test_who_is_imported_later_is_stopped_too(coordinator: Engine, hospital: Cal
 
 
 def test_a_rotation_loses_no_revocation(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:
-    north, south = hospital("north", {"a": OLD}), hospital("south", {"b": NEW})
+    north = hospital("north", {"a": OLD})
+    south = hospital("south", {"b": NEW})
     revoke(north, "north-1")
     for ledger in (north, south):
         linking(ledger).exchange(Stub(coordinator, ledger.folder.root.name))  # type: ignore[arg-type]  # as above
@@ -225,7 +237,8 @@ def test_a_rotation_loses_no_revocation(coordinator: Engine, hospital: Callable[
 
 
 def test_with_another_key_nobody_is_found(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:
-    north, south = hospital("north", {"a": OLD}), hospital("south", {"a": NEW})
+    north = hospital("north", {"a": OLD})
+    south = hospital("south", {"a": NEW})
     revoke(north, "north-1")
     for ledger in (north, south):
         linking(ledger).exchange(Stub(coordinator, ledger.folder.root.name))  # type: ignore[arg-type]  # as above
@@ -252,6 +265,7 @@ def test_many_tokens_go_in_parts_and_all_arrive(coordinator: Engine, hospital: C
     for stub in stubs[:2]:
         stub.ExchangeTokens(messages.ExchangeTokensRequest(tokens=tokens), 1.0)
         stub.ExchangeTokens(messages.ExchangeTokensRequest(tokens=tokens), 1.0)
+
     linking(south).exchange(stubs[2])  # type: ignore[arg-type]  # as above
     with transaction(south.engine) as session:
         assert set(session.scalars(select(LinkReceivedRow.token))) == {token.hex() for token in tokens}

@@ -71,6 +71,7 @@ def _white_space() -> Iterator[tuple[str, Change]]:
         yield f"{name} before", lambda t, s=sign: s + t
         yield f"{name} after", lambda t, s=sign: t + s
         yield f"{name} around", lambda t, s=sign: s * 2 + t + s * 2
+
     yield "zero-width space inside", lambda t: f"{t[:2]}\u200b{t[2:]}"
     yield "soft hyphen inside", lambda t: f"{t[:2]}\u00ad{t[2:]}"
     yield "joiner inside", lambda t: f"{t[:2]}\u200d{t[2:]}"
@@ -82,11 +83,13 @@ def _quotes() -> Iterator[tuple[str, Change]]:
     yield "quoted", lambda t: f'"{t}"'
     yield "single quotes", lambda t: f"'{t}'"
     yield "quoted formula", lambda t: '"=""' + t + '"""'
+
     for name, (left, right) in {
         "typographic": "\u201c\u201d", "German": "\u201e\u201c", "French": "\u00ab\u00bb", "brackets": "[]",
         "round brackets": "()", "braces": "{}", "angles": "<>", "backticks": "``", "stars": "**",
     }.items():  # fmt: skip
         yield f"{name} quotes", lambda t, a=left, b=right: f"{a}{t}{b}"
+
     for label in ("MRN ", "MRN: ", "ID ", "ID:", "Patient ", "Patient-ID: ", "Nr. ", "#", "No. ", "PID-", "urn:uuid:"):
         yield f"label {label!r}", lambda t, s=label: s + t
     yield "remark", lambda t: f"{t} (withdrawn)"
@@ -102,12 +105,14 @@ def _unicode() -> Iterator[tuple[str, Change]]:
     yield "Devanagari digits", lambda t: t.translate({ord("0") + n: 0x0966 + n for n in range(10)})
     yield "bold digits", lambda t: t.translate({ord("0") + n: 0x1D7CE + n for n in range(10)})
     yield "fullwidth", lambda t: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in t)
+
     for name, sign in {
         "non-breaking": "\u2011", "en": "\u2013", "em": "\u2014", "minus": "\u2212", "hyphen": "\u2010",
         "fullwidth": "\uff0d", "underscore": "_", "dot": ".", "slash": "/", "space": " ", "nothing": "",
         "no-break space": "\u00a0", "soft": "\u00ad", "figure": "\u2012", "colon": ":",
     }.items():  # fmt: skip
         yield f"{name} for hyphens", lambda t, s=sign: t.replace("-", s)
+
     for name, sign in {"nothing": "", "hyphen": "-", "slash": "/", "underscore": "_", "space": " "}.items():
         yield f"{name} for points", lambda t, s=sign: t.replace(".", s)
     yield "Cyrillic M", lambda t: t.replace("M", "\u041c")
@@ -132,6 +137,7 @@ def _encodings() -> Iterator[tuple[str, Change]]:
         ("cp1251", "cp1252"), ("cp1252", "cp1251"), ("utf-8", "cp1250"), ("cp437", "latin-1"), ("utf-8", "iso8859-15"),
     ):  # fmt: skip
         yield f"{written} read as {read}", lambda t, w=written, r=read: _misread(t, w, r)
+
     yield "UTF-8 misread twice", lambda t: _misread(_misread(t, "utf-8", "cp1252"), "utf-8", "cp1252")
     yield "question marks", lambda t: t.encode("ascii", "replace").decode()
     yield "two question marks", lambda t: t.encode("ascii", "replace").decode().replace("?", "??")
@@ -150,6 +156,7 @@ def _files() -> Iterator[tuple[str, Callable[[str], bytes]]]:
         "trailing": ("patient_id;\n", ";\n"),
     }.items():  # fmt: skip
         yield name, lambda t, a=start, b=end: (a + t + b).encode()
+
     for encoding in ("utf-8-sig", "utf-16", "utf-32", "cp1252"):
         yield encoding, lambda t, e=encoding: f"patient_id\n{t}\n".encode(e, "replace")
     yield "gzip", lambda t: gzip.compress(f"patient_id\n{t}\n".encode())
@@ -185,6 +192,7 @@ def variants() -> Iterator[tuple[str, Change]]:
         for second in TWO:
             if first not in (second, "formula") and (first, second) != ("fullwidth digits", "question marks"):
                 yield f"{first}, then {second}", lambda t, a=first, b=second: CHANGES[b](CHANGES[a](t))
+
     for name in ("quoted", "apostrophe", "label 'MRN '", "space around", "en for hyphens", "O for 0"):
         for second in ("zeros stripped", "lower case", "NFD"):
             yield f"{second}, then {name}", lambda t, a=second, b=name: CHANGES[b](CHANGES[a](t))
@@ -197,9 +205,11 @@ def outcome(site: KnownPatients, patient: str, content: bytes) -> str:
         named = site.named(identifier)
     except InputError:
         return "refused"
+
     if named.known:
         assert named.identifier == patient
         return "known"
+
     return "doubtful" if patient in named.alike else "unknown"
 
 
@@ -213,14 +223,18 @@ def site_of(folder: Path, patients: list[str]) -> KnownPatients:
 def test_no_variant_that_a_person_would_call_the_same_patient_is_unknown(tmp_path: Path, cohort: str) -> None:
     made = dict(variants())
     assert len(made) + len(FILES) >= 200
-    site, wrong = site_of(tmp_path / "site", COHORTS[cohort]), []
+    site = site_of(tmp_path / "site", COHORTS[cohort])
+    wrong = []
+
     for patient in COHORTS[cohort]:
         for name, change in made.items():
             if outcome(site, patient, f"patient_id\n{change(patient)}\n".encode()) == "unknown":
                 wrong.append((name, patient, change(patient)))
+
         for name, write in FILES.items():
             if outcome(site, patient, write(patient)) == "unknown":
                 wrong.append((name, patient, repr(write(patient))))
+
     assert wrong == []
 
 
@@ -244,6 +258,7 @@ def test_another_patient_is_never_taken_for_one_who_is_known(tmp_path: Path, coh
                 named = site.named(change(patient))
             except IdentifierError:
                 continue
+
             assert not named.known, (name, patient, change(patient))
 
 

@@ -32,6 +32,7 @@ def ask(consents, at=NOW, purpose=None) -> Answer:
 def test_a_case_of_the_table_is_answered_as_written(case):
     at = datetime.fromisoformat(case["at"]) if "at" in case else NOW
     purpose = Coding(**case["purpose"]) if "purpose" in case else None
+
     for consents in (case["consents"], case["consents"][::-1], case["consents"] * 2):
         answer = ask(consents, at, purpose)
         assert type(answer) is KINDS[case["answer"]], answer
@@ -79,6 +80,7 @@ def denies(resource) -> bool:
     if resource["status"] in ("inactive", "rejected"):
         return True
     inner = [provision["type"] for provision in resource["provision"].get("provision", [])]
+
     return resource["status"] == "active" and (
         "deny" in inner or (not inner and resource["provision"]["type"] == "deny")
     )
@@ -170,6 +172,7 @@ def test_no_reason_repeats_what_a_consent_holds():
         {"meta": {"versionId": secret, "lastUpdated": secret}},
         {"provision": {"type": "permit", "actor": [secret]}},
     ]
+
     for change in wrong:
         answer = ask([{**resource, **change}])
         assert isinstance(answer, Unknown)

@@ -24,7 +24,9 @@ from common.errors import CohortError, InputError, OutputError
 Opening = Callable[[], AbstractContextManager[Ledger]]
 Asked = Callable[..., Request]
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+A = "a" * 64
+B = "b" * 64
+C = "c" * 64
 
 
 def stone(pseudonym: str, receipt: str = "r", kind: str = "stop") -> Tombstone:
@@ -49,6 +51,7 @@ def test_wherever_a_write_is_cut_short_what_was_acknowledged_is_there(file: Tomb
     before = file.path.stat().st_size
     file.append([stone(B)])
     whole = file.path.read_bytes()
+
     for end in range(len(whole)):
         file.path.write_bytes(whole[:end])
         found = file.read()
@@ -63,6 +66,7 @@ def test_wherever_a_write_is_cut_short_what_was_acknowledged_is_there(file: Tomb
 def test_every_changed_byte_of_a_whole_file_is_found(file: TombstoneFile) -> None:
     file.append([stone(A), stone(B)])
     whole = file.path.read_bytes()
+
     for place in range(len(whole) - 1):
         for changed in (whole[place] ^ 1, ord("\n"), 0):
             if changed == whole[place]:
@@ -95,12 +99,15 @@ def test_a_watch_sees_what_the_file_says_whenever_it_looks(
     file: TombstoneFile, steps: list[tuple[str, str, bool]], data: st.DataObject
 ) -> None:
     file.path.unlink(missing_ok=True)
-    watch, expected = TombstoneWatch(file), set[tuple[str, str]]()
+    watch = TombstoneWatch(file)
+    expected = set[tuple[str, str]]()
+
     for letter, receipt, stops in steps:
         file.append([stone(letter * 64, receipt, "stop" if stops else "lift")])
         (expected.add if stops else expected.discard)((letter * 64, receipt))
         if data.draw(st.booleans()):
             assert watch.now() == {pseudonym for pseudonym, _ in expected}
+
     assert watch.now() == {pseudonym for pseudonym, _ in expected}
 
 
@@ -144,6 +151,7 @@ def test_a_watch_keeps_one_file_open_however_often_it_looks_and_none_when_it_is_
     for receipt in ("r1", "r2", "r3"):
         file.append([stone(A, receipt)])
         watch.now()
+
     assert handles() == 1
     del watch
     assert handles() == 0
@@ -167,6 +175,7 @@ def test_what_an_older_backup_of_the_database_lacks_is_put_back(
     with opening() as ledger:
         received = NOW + timedelta(days=1)
         ledger.record(asked("r-2", received=received), ["p-1", "p-5", "MRN-7"], also_unknown=True)
+
     for path in folder.root.glob("revocations.db*"):
         path.unlink()
     shutil.copy(tmp_path / "backup" / "revocations.db", folder.root)
@@ -179,6 +188,7 @@ def test_what_an_older_backup_of_the_database_lacks_is_put_back(
         assert sorted(s.state for s in restored) == sorted([State.PENDING, State.EVALUATION_ONLY, State.EXCLUDED])
         assert ledger.waiting().number == 2
         count = len(ledger.standing())
+
     assert "3 revocation(s) that the database lacked were restored" in caplog.text
     with opening() as ledger:
         assert len(ledger.standing()) == count
@@ -212,8 +222,10 @@ def test_a_crash_between_tombstone_and_database_leaves_the_patient_out_and_one_r
             patch.setattr(TombstoneFile, "append", lambda file, stones: (real(file, stones), crash()))
             with pytest.raises(KeyboardInterrupt):
                 ledger.record(asked(), ["p-0"])
+
         assert ledger.is_stopped("p-0")
         assert ledger.standing() == ()
+
     with opening() as ledger:
         ledger.record(asked(), ["p-0"])
         (found,) = ledger.standing()

@@ -46,10 +46,12 @@ def test_every_end_says_what_was_done_and_every_other_state_leads_to_one() -> No
 
 
 def test_after_the_model_may_have_begun_to_forget_nothing_leads_to_a_refusal() -> None:
-    found, grown = set[State](), {State.IN_CAMPAIGN}
+    found = set[State]()
+    grown = {State.IN_CAMPAIGN}
     while grown:
         found |= grown
         grown = {after for state in grown for after in TRANSITIONS[state]} - found
+
     assert State.REFUSED not in found
     assert State.ON_HOLD not in found
 
@@ -84,8 +86,11 @@ def test_a_promise_of_days_makes_the_month_shorter_and_never_longer(received: da
 
 @given(MOMENTS, st.timedeltas(timedelta(0), timedelta(days=120)), st.timedeltas(timedelta(0), timedelta(days=120)))
 def test_an_extension_holds_exactly_within_the_law(received: datetime, after: timedelta, by: timedelta) -> None:
-    month, due, now = months_after(received, 1), first_due(received), received + after
+    month = months_after(received, 1)
+    due = first_due(received)
+    now = received + after
     allowed = now <= month and due < due + by <= months_after(received, 3)
+
     try:
         check_extension(received, due, due + by, now, "many requests at once")
     except (InputError, RefusedError):

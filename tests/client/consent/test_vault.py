@@ -91,7 +91,8 @@ app()
 def test_what_a_killed_command_left_goes_at_the_next_one_unless_it_was_recorded(
     site_folder: Path, secret: str, tmp_path: Path, at: str, revoked: bool
 ) -> None:
-    form, vault = tmp_path / "form.pdf", Vault(site_folder / "vault", secrets.token_bytes)
+    form = tmp_path / "form.pdf"
+    vault = Vault(site_folder / "vault", secrets.token_bytes)
     form.write_bytes(b"I revoke.")
     with open_ledger(SiteFolder(site_folder)):
         pass
@@ -105,8 +106,10 @@ def test_what_a_killed_command_left_goes_at_the_next_one_unless_it_was_recorded(
     with open_ledger(SiteFolder(site_folder)) as ledger:
         found = ledger.standing()
         assert ledger.is_stopped(f"{secret}-0") == revoked
+
     assert [path.name for path in vault.folder.iterdir()] == [standing.receipt for standing in found]
     assert len(found) == int(revoked)
+
     for standing in found:
         kept = vault.opened(standing.receipt)
         assert kept is not None

@@ -48,6 +48,7 @@ def test_where_two_persons_are_asked_for_a_second_one_must_approve(
         for nobody in ("", "Mueller"):
             with pytest.raises(RefusedError):
                 approve(ledger, "r-1", by(nobody))
+
         assert approve(ledger, "r-1", by("schmidt")) == 1
         assert ledger.waiting() == (1, DUE)
         assert ledger.history("r-1")[-1].actor == "schmidt"
@@ -115,6 +116,7 @@ def test_once_a_campaign_has_begun_nothing_is_refused_or_put_on_hold(ledger: Led
     for step in (refuse, hold):
         with pytest.raises(RefusedError, match="cannot become"):
             step(ledger, "r-1", "mueller", "a reason")
+
     assert ledger.is_stopped("p-0")
 
 

@@ -22,7 +22,8 @@ from client.settings import SiteFolder
 from common.evidence.keys import PublicKey, SigningKey
 from common.files import write_durable
 
-KEY, OTHER = SigningKey.generate(), SigningKey.generate()
+KEY = SigningKey.generate()
+OTHER = SigningKey.generate()
 NOW = datetime(2026, 11, 1, 8, tzinfo=UTC)
 
 
@@ -82,6 +83,7 @@ def test_a_list_that_was_taken_is_refused_when_it_comes_again(
     if newer:
         put(inbox, "b.txt", b"p-2\n")
         inbox.look(NOW)
+
     (receipt,) = {entry.receipt for entry in inbox.ledger.of_patient("p-1")}
     before = everything_of(inbox)
     caplog.clear()
@@ -129,6 +131,7 @@ def test_a_list_that_a_killed_process_left_after_it_was_recorded_is_no_replay(
         patch.setattr("client.intake.taken_files.os.replace", killed(os.replace))
         with pytest.raises(KilledError):
             inbox.look(NOW)
+
     assert revoked(inbox) == {"p-1": "use-stopped"}
     before = everything_of(inbox)
     inbox.look(NOW)
@@ -158,6 +161,7 @@ def refused(inbox: Inbox, name: str) -> str:
     assert revoked(inbox) == {}
     reason = (inbox.folder / "refused" / f"{name}.reason.txt").read_text()
     assert "secret" not in reason
+
     return reason
 
 
@@ -240,14 +244,17 @@ def test_a_list_that_is_replaced_between_reading_and_moving_stays_and_is_read_an
     def put_second(*_: object) -> None:
         monkeypatch.undo()
         new = inbox.folder / "new"
+
         if replaced == "in place":
             (inbox.folder / "a.txt").write_bytes(second)
         else:
             new.write_bytes(second)
             os.replace(new, inbox.folder / "a.txt")
+
         if replaced != "list":
             new.write_bytes(KEY.sign(second))
             os.replace(new, inbox.folder / "a.txt.sig")
+
         write_durable(*_)  # type: ignore[arg-type]  # as it was called
 
     monkeypatch.setattr("client.intake.inbox.write_durable", put_second)
@@ -258,6 +265,7 @@ def test_a_list_that_is_replaced_between_reading_and_moving_stays_and_is_read_an
     if replaced == "list":
         assert not (inbox.folder / "a.txt.sig").exists()
         (inbox.folder / "a.txt.sig").write_bytes(KEY.sign(second))
+
     assert inbox.look(datetime.now(UTC)) == 1
     assert revoked(inbox).keys() == {"p-1", "p-2"}
     assert (inbox.folder / "done" / "a-2.txt").read_bytes() == second

@@ -10,7 +10,9 @@ from client.settings import SiteFolder
 from common.errors import ConfigError, InputError
 from common.protocol.bundle import installed_bundle
 
-A, B, C = "aa" * 32, "bb" * 32, "cc" * 32
+A = "aa" * 32
+B = "bb" * 32
+C = "cc" * 32
 HEAD = '# North hospital\nname = "north"  # agreed\ngateway = "g:1"\ncoordination = "g:2"\nca_fingerprint = "f"\n'
 TAIL = "\n[bounds]\nmax_epochs = 3  # less than usual\n"
 ONE_LINE = f'approved_bundles = ["{A}", "{B}"]\n'

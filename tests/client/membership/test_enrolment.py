@@ -190,7 +190,8 @@ def test_a_coordinator_that_the_authority_does_not_vouch_for_is_refused(
     """All of the bundle is public, so anybody can sign it again: the key must come from the authority."""
     create_server(tmp_path / "other", ["fed.example.org"], NOW, ["no", "yes"])
     rogue = open_authority(ServerFolder(tmp_path / "other"))
-    thief, bundle = rogue.signing, approved(north)
+    thief = rogue.signing
+    bundle = approved(north)
     refuses(north, resigned(bundle, thief), "not among the pinned keys")
     own = issue_signer(rogue.ca, rogue.ca_key, thief.public, NOW)
     refuses(north, resigned(bundle, thief, coordinator=certificate_pem(own).decode()), "not issued by")
@@ -199,7 +200,8 @@ def test_a_coordinator_that_the_authority_does_not_vouch_for_is_refused(
 def test_another_hospital_cannot_pass_for_the_coordinator(
     north: SiteFolder, approved: Approve, authority: Authority
 ) -> None:
-    bundle, thief = approved(north), SigningKey.generate("ecdsa-p256")
+    bundle = approved(north)
+    thief = SigningKey.generate("ecdsa-p256")
     key = load_ec_key(north.tls_key).public_key()
     wrong = [
         issue_site(authority.ca, authority.ca_key, key, "south", NOW),
@@ -337,7 +339,8 @@ def invoke(*arguments: str | Path) -> tuple[int, str, str]:
 def test_the_commands_from_init_to_rotation(
     tmp_path: Path, server: ServerFolder, authority: Authority, approved: Approve
 ) -> None:
-    site, bundle = SiteFolder(tmp_path / "north"), tmp_path / "north-join.json"
+    site = SiteFolder(tmp_path / "north")
+    bundle = tmp_path / "north-join.json"
     given = ("--server", "fed.example.org", "--name", "north", "--ca-fingerprint")
     code, out, _ = invoke("init", site.root, *given, certificate_fingerprint(authority.ca), "--json")
     printed = json.loads(out)

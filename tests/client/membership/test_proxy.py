@@ -74,6 +74,7 @@ class Network:
         self.site.certificate.write_bytes(certificate)
         self.engine = open_database(f"sqlite:///{root / 'server.db'}")
         migrate(self.engine)
+
         with transaction(self.engine) as session:
             row = SiteRow(
                 name="north",
@@ -84,6 +85,7 @@ class Network:
                 enrolled=NOW,
             )
             session.add(row)
+
         service = Coordination(self.engine, lambda: NOW, Registry(root / "models", self.engine, lambda: NOW))
         self.server, self.port = serve(
             service, "127.0.0.1:0", certificate=certificate_pem(issued), key=pem(key), ca=certificate_pem(self.ca)
@@ -190,6 +192,7 @@ def test_a_wrong_password_of_the_proxy_is_never_shown(network: Network, fhir: Fh
         network.settings(address(strict))
         found = examine(network.site, NOW)
         assert strict.refused[407] > 1
+
     told = f"{caught.value}{found}{proxy}{proxy!r}{network.site.settings()!r}"
     assert "s3cret" not in told
     assert "north:" not in told
@@ -201,7 +204,8 @@ def test_a_wrong_password_of_the_proxy_is_never_shown(network: Network, fhir: Fh
 
 def test_the_supernode_connects_through_the_proxy(network: Network, proxy: ConnectProxy, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as free:
-        gateway, port = listener.getsockname()[1], free.getsockname()[1]
+        gateway = listener.getsockname()[1]
+        port = free.getsockname()[1]
         free.close()
         settings = network.settings(address(proxy), f"[ports]\nsupernode = {port}\n", gateway)
         (child,) = (child for child in children(network.site, settings) if child.name == "supernode")
@@ -216,6 +220,7 @@ def test_the_supernode_connects_through_the_proxy(network: Network, proxy: Conne
         finally:
             process.kill()
             process.wait(30)
+
     assert set(proxy.asked) == {f"{HOST}:{gateway}"}, log.read_text()
     assert "s3cret" not in log.read_text()
 
@@ -226,6 +231,7 @@ def test_no_process_of_a_site_without_a_proxy_sees_one(network: Network, monkeyp
     for child in children(network.site, network.settings()):
         values = {name: text for name, text in (child.env or {}).items() if "proxy" in name.lower()}
         assert "surprise" not in str(values)
+
     for child in children(network.site, network.settings("http://proxy.example:3128")):
         values = {name: text for name, text in (child.env or {}).items() if "proxy" in name.lower()}
         assert ("proxy.example" in str(values)) == (child.name == "supernode")

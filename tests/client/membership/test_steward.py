@@ -50,6 +50,7 @@ def with_steward(hospital: Path) -> Path:
     assert made["setting"] == 'steward_key = "steward/steward.pub"'
     settings = hospital / "site.toml"
     settings.write_text(f"{made['setting']}\n{settings.read_text()}")
+
     return hospital
 
 
@@ -64,13 +65,15 @@ def signers(hospital: Path, file: Path) -> tuple[str, ...]:
     site = load_signing_key(folder.signing_key, folder.passphrase).public
     steward = PublicKey.from_pem((hospital / "steward" / "steward.pub").read_bytes())
     pinned = PinnedKeys.of([("site", site), ("steward", steward)])
+
     return dsse.verify(dsse.decode_envelope(file.read_bytes()), PAYLOAD_TYPE, pinned, {})
 
 
 def test_a_statement_carries_the_signatures_of_site_and_steward(
     with_steward: Path, secret: str, tmp_path: Path
 ) -> None:
-    place, file = ("--dir", with_steward), tmp_path / "revocation.json"
+    place = ("--dir", with_steward)
+    file = tmp_path / "revocation.json"
     revoke(with_steward, f"{secret}-0", "aa")
     revoke(with_steward, f"{secret}-1", "bb")
     code, written = run("log", "statement", "aa", file, *place)
@@ -112,6 +115,7 @@ def test_what_is_no_stewards_key_signs_nothing(with_steward: Path, secret: str, 
     open_to_all = tmp_path / "passphrase"
     open_to_all.write_text(SECRET)
     open_to_all.chmod(0o644)
+
     for more, typed, says in (
         ((), "wrong", "does not open"),
         ((), "", "no passphrase"),
@@ -122,6 +126,7 @@ def test_what_is_no_stewards_key_signs_nothing(with_steward: Path, secret: str, 
         code, output = run("steward", "sign", *more, *place, typed=typed)
         assert code == 2, output
         assert says in output
+
     assert run("steward", "show", *place)[1]["waiting"] == ["aa"]
 
 
@@ -172,6 +177,7 @@ def _salts(hospital: Path, receipt: str) -> list[bytes]:
     with engine.connect() as connection:
         query = "select source, salt from log_vault"
         found = {row.source: row.salt for row in connection.exec_driver_sql(query)}
+
     engine.dispose()
     return [salt.encode() for source, salt in found.items() if source.endswith(f":{receipt}")]
 
@@ -197,17 +203,21 @@ def test_the_vault_keeps_the_stewards_signature_with_the_statement(with_steward:
 def test_a_statement_commits_to_the_form_that_came_and_erasing_forgets_the_form(
     hospital: Path, secret: str, tmp_path: Path
 ) -> None:
-    place, folder, form = ("--dir", hospital), SiteFolder(hospital), b"signed form of " + secret.encode()
+    place = ("--dir", hospital)
+    folder = SiteFolder(hospital)
+    form = b"signed form of " + secret.encode()
     vault = Vault(folder.vault, token_bytes)
     committed = vault.keep("aaaaaaaa", form)
     vault.settle("aaaaaaaa")
     revoke(hospital, f"{secret}-0", "aaaaaaaa")
     revoke(hospital, f"{secret}-1", "bbbbbbbb")
     documents = []
+
     for receipt in ("aaaaaaaa", "bbbbbbbb"):
         assert run("log", "statement", receipt, tmp_path / receipt, *place)[0] == 0
         envelope = dsse.decode_envelope((tmp_path / receipt).read_bytes())
         documents.append(read_revocation(envelope.body).document)
+
     assert documents[0] == committed
     assert documents[1] != committed
     kept = vault.opened("aaaaaaaa")

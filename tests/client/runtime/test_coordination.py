@@ -47,7 +47,8 @@ from server.registry.registry import Registry
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DUE = months_after(NOW, 1)
 ROOT = Path(__file__).parents[3]
-OLD, NEW = "a" * 64, "b" * 64
+OLD = "a" * 64
+NEW = "b" * 64
 
 
 class Federation:
@@ -67,9 +68,11 @@ class Federation:
         with transaction(self.engine) as session:
             row = SiteRow(name="north", state="active", node_key="", signing_key="", certificate="", enrolled=NOW)
             session.add(row)
+
         self.certify()
         self.versions = Registry(root / "models", self.engine, lambda: NOW)
-        self.port, self.server = 0, None
+        self.port = 0
+        self.server = None
         self.start()
         self.site.settings_file.write_text(
             f'name = "north"\ngateway = "localhost:1"\ncoordination = "127.0.0.1:{self.port}"\n'
@@ -116,6 +119,7 @@ class Federation:
             files={},
             provenance=Provenance(round=0, run=None, code="", config="", sites=()),
         )
+
         with transaction(self.engine) as session:
             version = VersionRow(
                 name=name,
@@ -229,6 +233,7 @@ def test_tokens_of_linkage_go_with_the_announcement_and_those_of_others_come_bac
         session.add(SiteRow(name="south", state="active", node_key="", signing_key="", certificate="", enrolled=NOW))
         session.flush()
         exchange(session, "south", [b"\x07" * 32], 0, 1)
+
     linkage = Linkage((b"k" * 32,), lambda patient: patient)
     with open_ledger(federation.site) as ledger:
         announcer = announcer_of()
@@ -236,6 +241,7 @@ def test_tokens_of_linkage_go_with_the_announcement_and_those_of_others_come_bac
         announcer.step(0.0)
         revoke(federation, "p-1")
         announcer.step(1.0)
+
     with transaction(federation.engine) as session:
         row = session.scalars(select(LinkageTokenRow).where(LinkageTokenRow.site == "north")).one()
     assert {row.token} == linkage.tokens("p-1")
@@ -248,9 +254,12 @@ def test_nothing_is_sent_between_two_heartbeats_while_nothing_changes(
 ) -> None:
     announcer = announcer_of()
     announcer.step(0.0)
+
     with transaction(federation.engine) as session:
         row = session.get_one(SiteRow, "north")
-        row.seen, row.pending = None, 7
+        row.seen = None
+        row.pending = 7
+
     announcer.step(59.9)
     assert (federation.row().seen, federation.row().pending) == (None, 7)
     announcer.step(60.0)
@@ -287,6 +296,7 @@ def test_an_unreachable_coordinator_is_tried_again_ever_more_rarely_and_then_hea
     for _ in range(30):
         announcer.step(now)
         now += 1.0
+
     gaps = [after - before for before, after in pairwise(tries)]
     assert 4 <= len(tries) <= 6
     assert gaps == sorted(gaps)
@@ -319,10 +329,12 @@ def test_a_revoked_site_says_so_in_its_log_and_takes_up_a_new_certificate_withou
 ) -> None:
     announcer = announcer_of()
     announcer.step(0.0)
+
     with transaction(federation.engine) as session:
         row = session.get_one(SiteRow, "north")
         row.certificate = federation.certificate.decode()
         row.seen = None
+
     announcer.step(60.0)
     assert "does not approve this site's certificate" in caplog.text
     federation.certify()
@@ -437,6 +449,7 @@ def test_sigterm_ends_the_process_while_a_coordinator_keeps_it_waiting(
         silent.settimeout(30)
         process = process_of()
         connection, _ = silent.accept()
+
         with connection:
             connection.settimeout(30)
             assert connection.recv(1)  # the TLS handshake has begun and gets no answer

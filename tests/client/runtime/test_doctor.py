@@ -45,10 +45,12 @@ def folder(
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
         gateway, coordination, supernode, monitor = (listener.getsockname()[1] for listener in listeners)
+
     text = re.sub(r"^gateway = .*$", f'gateway = "localhost:{gateway}"', site.settings_file.read_text(), flags=re.M)
     text = re.sub(r"^coordination = .*$", f'coordination = "localhost:{coordination}"', text, flags=re.M)
     ports = f'device = "cpu"\n[ports]\nsupernode = {supernode}\nmonitor = {monitor}\n'
     site.settings_file.write_text(f"{text}\n{ports}")
+
     return site
 
 

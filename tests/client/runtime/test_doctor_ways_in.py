@@ -28,18 +28,21 @@ def folder(tmp_path: Path) -> SiteFolder:
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         fhir, grpc = (listener.getsockname()[1] for listener in listeners)
+
     with site.settings_file.open("a") as file:
         file.write(f'[fhir]\nenabled = true\nport = {fhir}\npatient_map = "map.csv"\n')
         file.write('certificate = "consent-service/server.crt"\nkey = "consent-service/server.key"\n')
         file.write(
             f'[consent_service]\nenabled = true\nport = {grpc}\n[inbox]\nenabled = true\nkeys = ["office.pem"]\n'
         )
+
     make_authority(site, ["localhost"], NOW)
     add_client(site, "desk", "steward", NOW)
     make_keys(site)
     (site.root / "map.csv").write_text("fhir_patient,patient_id\np-1,MRN-1\n")
     (site.root / "office.pem").write_bytes(SigningKey.generate().public.pem)
     site.inbox.mkdir()
+
     return site
 
 
@@ -124,4 +127,5 @@ def test_a_fhir_server_that_does_not_answer_fails(folder: SiteFolder) -> None:
         text = folder.settings_file.read_text().replace("[fhir]", f'[fhir]\nserver = "http://127.0.0.1:{port}/fhir"')
         folder.settings_file.write_text(text)
         assert examined(folder)["FHIR server port"].result == "ok"
+
     assert examined(folder)["FHIR server port"].result == "fail"

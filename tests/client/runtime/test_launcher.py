@@ -70,14 +70,16 @@ def probe_of(out, seconds=0):
     return pack({"pyproject.toml": MANIFEST.encode(), "probe_app.py": code.encode()})
 
 
-RUN, NODE = 7, 9
+RUN = 7
+NODE = 9
 
 
 class SuperNode:
     """Flower's state and Runtime API of a SuperNode at one port."""
 
     def __init__(self, secret, port):
-        self.secret, self.port = secret, port
+        self.secret = secret
+        self.port = port
         self.address = f"127.0.0.1:{port}"
         self.reset()
 
@@ -94,11 +96,15 @@ class SuperNode:
 
     def receive(self, bundle):
         """A message of a run of `bundle` arrives; answers the message's id."""
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN, 1
+        TaskIdentity.task_id = 1
+        TaskIdentity.run_id = RUN
+        TaskIdentity.node_id = 1
         message = Message(RecordDict({"config": ConfigRecord({"x": 1})}), dst_node_id=NODE, message_type="query")
         identity = message.metadata.__dict__["_message_id"] = message.object_id
         run = Run.create_empty(RUN)
-        run.fab_id, run.fab_version, run.fab_hash = "someone/probe", "1.0.0", bundle.digest
+        run.fab_id = "someone/probe"
+        run.fab_version = "1.0.0"
+        run.fab_hash = bundle.digest
         self.state.store_fab(Fab(bundle.digest, bundle.content, {}))
         self.state.store_run(run)
         self.state.set_run_series_context(run.series_id, Context(RUN, NODE, {}, RecordDict(), {}))
@@ -110,26 +116,32 @@ class SuperNode:
         bare = remove_content_from_message(message)
         bare.metadata.__dict__["_message_id"] = identity
         self.state.store_message(bare)
+
         return identity
 
     def reply(self, identity, seconds=60.0):
         """The reply to a message: code and reason of its error, None when it is an answer."""
         end = time.monotonic() + seconds
+
         while time.monotonic() < end:
             for message in self.state.get_messages_legacy(run_ids=[RUN], is_reply=True):
                 assert message.metadata.reply_to_message_id == identity
                 return (message.error.code, message.error.reason) if message.has_error() else None
+
             time.sleep(0.05)
+
         pytest.fail("no reply came")
 
     @contextmanager
     def serving(self):
         """The API, until the block ends."""
         app = create_app(self.factory, self.secret)
+
         with socket.create_server(("127.0.0.1", self.port)) as listener:
             server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
+
             try:
                 while not server.started:
                     time.sleep(0.01)
@@ -149,6 +161,7 @@ def folder(tmp_path):
     site.settings_file.write_text(
         f'name = "north"\ngateway = "g:1"\ncoordination = "g:2"\nca_fingerprint = "f"\n[ports]\nsupernode = {port}\n'
     )
+
     return site
 
 
@@ -163,6 +176,7 @@ def launching(folder, supernode):
     stop = threading.Event()
     thread = threading.Thread(target=Launcher(folder, supernode.address, stop).run)
     thread.start()
+
     try:
         yield stop
     finally:
@@ -176,6 +190,7 @@ def test_approvals_are_read_for_each_task_and_refusals_run_nothing(folder, super
     out = tmp_path / "out.json"
     bundle = probe_of(out)
     caplog.set_level(logging.INFO, "fedforget.launcher")
+
     with supernode.serving(), launching(folder, supernode):
         assert supernode.reply(supernode.receive(bundle)) == (7, REFUSAL)
         assert not out.exists()
@@ -194,6 +209,7 @@ def test_approvals_are_read_for_each_task_and_refusals_run_nothing(folder, super
         withdraw(folder.settings_file, bundle.digest)
         assert supernode.reply(supernode.receive(bundle)) == (7, REFUSAL)
         assert not out.exists()
+
     assert not list(folder.flower_home.iterdir()), "neither code nor token is left lying"
 
 
@@ -215,6 +231,7 @@ def test_nothing_is_approved_while_site_toml_cannot_be_read(folder, supernode, t
     with supernode.serving(), launching(folder, supernode):
         folder.settings_file.write_text(folder.settings_file.read_text() + "oops")
         assert supernode.reply(supernode.receive(bundle)) == (7, REFUSAL)
+
     assert not (tmp_path / "out.json").exists()
 
 
@@ -235,17 +252,20 @@ def test_an_app_that_hangs_is_killed_when_its_instruction_expires_and_the_supern
     out = tmp_path / "out.json"
     hanging = probe_of(out, seconds=600)
     approve(folder.settings_file, hanging.digest)
+
     with supernode.serving(), launching(folder, supernode):
         asked = supernode.receive(hanging)
         _until(out.exists)
         _until(lambda: "pid" in out.read_text())
         facts = json.loads(out.read_text())
+
         with pytest.MonkeyPatch.context() as of_the_app:
             of_the_app.setenv("FEDFORGET_TASK", facts["home"])
             clientapp.note_expiry(datetime.now(UTC) + timedelta(hours=1))
             time.sleep(2.0)
             assert os.path.exists(f"/proc/{facts['pid']}")
             clientapp.note_expiry(datetime.now(UTC))
+
         _until(lambda: not os.path.exists(f"/proc/{facts['pid']}"))
         # The SuperNode gives a silent ClientApp a minute.
         for record in supernode.state.task_token_store.values():
@@ -259,11 +279,13 @@ def test_a_stopped_launcher_takes_the_running_app_with_it(folder, supernode, tmp
     out = tmp_path / "out.json"
     bundle = probe_of(out, seconds=600)
     approve(folder.settings_file, bundle.digest)
+
     with supernode.serving():
         with launching(folder, supernode):
             supernode.receive(bundle)
             _until(out.exists)
             _until(lambda: "pid" in out.read_text())
+
         pid = json.loads(out.read_text())["pid"]
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -274,6 +296,7 @@ def test_a_killed_launcher_leaves_no_app_running_and_the_next_clears_what_was_un
     out = tmp_path / "out.json"
     bundle = probe_of(out, seconds=600)
     approve(folder.settings_file, bundle.digest)
+
     with supernode.serving():
         launcher = subprocess.Popen([sys.executable, "-m", "client.runtime.launcher", "--dir", str(folder.root)])
         supernode.receive(bundle)

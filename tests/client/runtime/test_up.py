@@ -34,6 +34,7 @@ def test_children_get_whole_paths_and_an_environment_that_calls_nobody(
     monkeypatch.setenv("FLWR_HOME", "/home/of/somebody")
     started = children(SiteFolder(Path("north")), folder.settings())
     assert [child.name for child in started] == ["supernode", "launcher", "coordination"]
+
     for child in started:
         named = [word for word in child.argv if "north" in word]
         assert named
@@ -43,6 +44,7 @@ def test_children_get_whole_paths_and_an_environment_that_calls_nobody(
         assert child.env["FLWR_TELEMETRY_ENABLED"] == "0"
         assert child.env["FLWR_DISABLE_UPDATE_CHECK"] == "1"
         assert child.env["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
+
     assert sum(child.stop_grace for child in started) < 15
 
 

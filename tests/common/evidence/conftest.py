@@ -84,7 +84,8 @@ def an_unlearning(**changes: object) -> statements.Unlearning:
 def make_evidence(site: SigningKey, server: SigningKey, more_leaves: int = 4) -> Evidence:
     pinned = PinnedKeys.of([("site", site.public), ("server", server.public)])
     revocation = statements.revocation_statement(a_revocation())
-    log, leaves = Log("site-1"), []
+    log = Log("site-1")
+    leaves = []
 
     def add(document: bytes, kind: str) -> None:
         nonlocal log
@@ -102,6 +103,7 @@ def make_evidence(site: SigningKey, server: SigningKey, more_leaves: int = 4) ->
     for number in range(more_leaves):
         add(b"later %d" % number, "revocation")
     checkpoint = cosign(sign_checkpoint(log.checkpoint, site), server, pinned, "site", None, ())
+
     return Evidence(
         site,
         server,

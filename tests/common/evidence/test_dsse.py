@@ -12,7 +12,9 @@ from common.evidence.canonical import canonical
 from common.evidence.keys import PinnedKeys, SigningKey
 
 TYPE = "application/example"
-SITE, SERVER, STRANGER = SigningKey.generate(), SigningKey.generate("ecdsa-p256"), SigningKey.generate()
+SITE = SigningKey.generate()
+SERVER = SigningKey.generate("ecdsa-p256")
+STRANGER = SigningKey.generate()
 PINNED = PinnedKeys.of([("site", SITE.public), ("server", SERVER.public)])
 BOTH = {"site": 1, "server": 1}
 
@@ -60,12 +62,14 @@ def test_a_payload_of_another_type_is_refused():
 def test_a_signature_under_another_keyid_or_type_does_not_hold():
     first, second = signed(SITE, SERVER).signatures
     swapped = (dsse.Signature(first.keyid, second.sig), dsse.Signature(second.keyid, first.sig))
+
     for changed in (
         dataclasses.replace(signed(SITE, SERVER), signatures=swapped),
         dataclasses.replace(signed(SITE, SERVER), payload=base64.b64encode(b"Payload").decode()),
     ):
         with pytest.raises(EvidenceError, match="does not fit"):
             dsse.verify(changed, TYPE, PINNED, BOTH)
+
     relabelled = dataclasses.replace(signed(SITE, SERVER), payload_type="application/other")
     with pytest.raises(EvidenceError, match="does not fit"):
         dsse.verify(relabelled, "application/other", PINNED, BOTH)

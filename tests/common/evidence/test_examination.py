@@ -50,9 +50,11 @@ def damaged(data: bytes):
     for position in range(len(data)):
         for change in (0x20, chosen.randrange(1, 256)):
             yield with_another_value(data, position, change)
+
     for position in range(0, len(data), 5):
         yield data[:position] + data[position + 1 :]
         yield data[:position] + data[position : position + 1] + data[position:]
+
     yield from (data + b"\n", data + b"\0", b" " + data, b"\xef\xbb\xbf" + data, b"")
 
 
@@ -120,9 +122,11 @@ def test_every_byte_of_every_file_changed_to_every_other_value_is_caught(evidenc
     for position in range(len(evidence.attestation)):
         for change in range(1, 256):
             assert not examine(with_another_value(evidence.attestation, position, change), evidence.pinned).holds
+
     for position in range(len(peer_checkpoint)):
         changed = [with_another_value(peer_checkpoint, position, change) for change in range(1, 256)]
         assert len(fails_in_log(evidence, evidence.bundle, *changed)) == len(changed)
+
     for bundle in (evidence.bundle, evidence.whole_log):
         for position in range(len(bundle)):
             for change in range(1, 256):
@@ -251,7 +255,8 @@ def test_a_history_answers_with_the_keys_of_the_time_of_issue(evidence):
 
 
 def test_what_is_signed_after_the_time_in_it_may_be_signed_with_a_newer_key(evidence):
-    newer, older = SigningKey.generate(), SigningKey.generate()
+    newer = SigningKey.generate()
+    older = SigningKey.generate()
     history = KeyHistory().add("server", evidence.server.public, "2026-01-01T00:00:00Z")
     history = history.add("site", newer.public, "2026-12-01T00:00:00Z")
     by_newer = dsse.sign(statements.PAYLOAD_TYPE, evidence.statement, newer, evidence.server)

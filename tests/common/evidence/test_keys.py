@@ -26,6 +26,7 @@ def test_a_signature_holds_for_its_message_and_key_alone(key):
     for wrong in (b"", b"messagf", b"message "):
         with pytest.raises(EvidenceError):
             key.public.verify(signature, wrong)
+
     with pytest.raises(EvidenceError):
         SigningKey.generate().public.verify(signature, b"message")
     for damaged in (b"", signature[:-1], signature + b"\0"):
@@ -96,6 +97,7 @@ def test_the_second_ecdsa_signature_that_anyone_can_make_is_refused():
     for _ in range(8):
         r, s = decode_dss_signature(key.sign(b"message"))
         assert s <= P256_ORDER // 2
+
     with pytest.raises(EvidenceError, match="low s"):
         key.public.verify(encode_dss_signature(r, P256_ORDER - s), b"message")
 
@@ -117,8 +119,11 @@ def test_a_published_ed25519_vector_verifies():
     PublicKey(der).verify(signature, b"\x72")
 
 
-OLD, NEW = SigningKey.generate().public, SigningKey.generate("ecdsa-p256").public
-START, MIDDLE, END = "2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z", "2026-12-01T00:00:00Z"
+OLD = SigningKey.generate().public
+NEW = SigningKey.generate("ecdsa-p256").public
+START = "2026-01-01T00:00:00Z"
+MIDDLE = "2026-06-01T00:00:00Z"
+END = "2026-12-01T00:00:00Z"
 
 
 def test_a_rotated_key_is_good_for_what_it_signed_before():

@@ -16,7 +16,8 @@ from common.evidence.schema import decode, encode
 
 SALT = bytes(32)
 TIME = "2026-11-20T09:00:00Z"
-OWNER, PEER = SigningKey.generate(), SigningKey.generate()
+OWNER = SigningKey.generate()
+PEER = SigningKey.generate()
 PINNED = PinnedKeys.of([("site", OWNER.public), ("peer", PEER.public)])
 
 
@@ -25,10 +26,12 @@ def entries(count: int, tag: bytes = b"") -> list[Entry]:
 
 
 def filled(items: list[Entry]) -> tuple[Log, list[bytes]]:
-    log, leaves = Log("site-1"), []
+    log = Log("site-1")
+    leaves = []
     for entry in items:
         log, leaf = append(log, entry)
         leaves.append(leaf)
+
     return log, leaves
 
 
@@ -66,7 +69,8 @@ def test_stored_leaves_are_held_against_what_was_signed():
 
 def test_a_peer_cosigns_a_log_that_grew():
     _, leaves = filled(entries(9))
-    old, new = replay("site-1", leaves[:4]).checkpoint, replay("site-1", leaves).checkpoint
+    old = replay("site-1", leaves[:4]).checkpoint
+    new = replay("site-1", leaves).checkpoint
     first = cosign(sign_checkpoint(old, OWNER), PEER, PINNED, "site", None, ())
     assert read_checkpoint(first, PINNED, {"site": 1, "peer": 1}) == (old, ("peer", "site"))
     second = cosign(sign_checkpoint(new, OWNER), PEER, PINNED, "site", old, merkle.consistency_proof(leaves, 4))
@@ -119,7 +123,8 @@ def test_both_kinds_of_bundle_find_the_attestation_in_the_log(evidence):
 
 
 def test_a_bundle_with_one_wrong_part_is_refused(evidence):
-    checkpoint, proofs = decode(Checkpoint, evidence.checkpoint.body), evidence.proofs
+    checkpoint = decode(Checkpoint, evidence.checkpoint.body)
+    proofs = evidence.proofs
     wrong = [
         dataclasses.replace(proofs, salt="00" * 32),
         dataclasses.replace(proofs, leaf=dataclasses.replace(proofs.leaf, kind="tombstone")),
@@ -132,11 +137,13 @@ def test_a_bundle_with_one_wrong_part_is_refused(evidence):
     for bundle in wrong:
         with pytest.raises(EvidenceError):
             check_bundle(bundle, checkpoint, evidence.statement, evidence.since)
+
     whole = decode_bundle(evidence.whole_log)
     with pytest.raises(EvidenceError, match="9 leaves, the checkpoint was signed over 10"):
         check_bundle(
             dataclasses.replace(whole, leaves=whole.leaves[:-1]), checkpoint, evidence.statement, evidence.since
         )
+
     for leaves in (whole.leaves[:-1], whole.leaves[1:], (*whole.leaves[:5], whole.leaves[6], *whole.leaves[6:])):
         with pytest.raises(EvidenceError):
             check_bundle(dataclasses.replace(whole, leaves=leaves), checkpoint, evidence.statement, evidence.since)

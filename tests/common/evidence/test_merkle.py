@@ -59,6 +59,7 @@ def spans(size: int) -> dict[bytes, tuple[int, int]]:
     while start < size:
         table[grow(LEAVES[start:size]).root] = (start, size)
         start += 1 << ((size - start).bit_length() - 1)
+
     return table
 
 
@@ -71,9 +72,12 @@ def full_subtrees() -> dict[bytes, tuple[int, int]]:
 
 def test_consistency_proofs_hold_and_are_pymerkles_for_every_size_up_to_300(peer):
     for second in range(1, LARGEST + 1):
-        span_of, new = spans(second), peer.get_root(second)
+        span_of = spans(second)
+        new = peer.get_root(second)
+
         for first in range(1, second + 1) if second <= 24 else sorted({1, second * 2 // 5, second // 2, second - 1}):
-            proof, old = consistency_proof(LEAVES[:second], first), peer.get_root(first)
+            proof = consistency_proof(LEAVES[:second], first)
+            old = peer.get_root(first)
             verify_consistency(first, second, proof, old, new)
             theirs = peer.prove_consistency(first, second)
             pymerkle.verify_consistency(grow(LEAVES[:first]).root, grow(LEAVES[:second]).root, theirs)
@@ -106,7 +110,8 @@ def test_a_frontier_holds_no_more_than_the_logarithm_of_its_size():
 def test_a_proof_holds_for_its_leaf_and_place_alone(leaves, data):
     size = len(leaves)
     index = data.draw(st.integers(0, size - 1))
-    root, proof = grow(leaves).root, inclusion_proof(leaves, index)
+    root = grow(leaves).root
+    proof = inclusion_proof(leaves, index)
     verify_inclusion(leaves[index], index, size, proof, root)
     with pytest.raises(EvidenceError):
         verify_inclusion(leaves[index] + b"x", index, size, proof, root)
@@ -114,6 +119,7 @@ def test_a_proof_holds_for_its_leaf_and_place_alone(leaves, data):
         if leaves[elsewhere] != leaves[index] and elsewhere != index:
             with pytest.raises(EvidenceError):
                 verify_inclusion(leaves[index], elsewhere, size, proof, root)
+
     for damaged in (proof[:-1] if proof else (root,), (*proof, root), tuple(reversed(proof))):
         if damaged != proof:
             with pytest.raises(EvidenceError):
@@ -125,7 +131,8 @@ def test_a_log_that_was_rewritten_has_no_consistency_proof(leaves, data):
     first = data.draw(st.integers(1, len(leaves) - 1))
     changed = data.draw(st.integers(0, first - 1))
     rewritten = [*leaves[:changed], leaves[changed] + b"x", *leaves[changed + 1 :]]
-    old, new = grow(leaves[:first]).root, grow(rewritten).root
+    old = grow(leaves[:first]).root
+    new = grow(rewritten).root
     for proof in (consistency_proof(rewritten, first), consistency_proof(leaves, first)):
         with pytest.raises(EvidenceError):
             verify_consistency(first, len(leaves), proof, old, new)
@@ -134,7 +141,9 @@ def test_a_log_that_was_rewritten_has_no_consistency_proof(leaves, data):
 @given(st.lists(st.binary(max_size=8), max_size=40), st.data())
 def test_every_prefix_of_a_log_is_consistent_with_it_and_every_damage_shows(leaves, data):
     first = data.draw(st.integers(0, len(leaves)))
-    old, new, proof = grow(leaves[:first]).root, grow(leaves).root, consistency_proof(leaves, first)
+    old = grow(leaves[:first]).root
+    new = grow(leaves).root
+    proof = consistency_proof(leaves, first)
     verify_consistency(first, len(leaves), proof, old, new)
     damaged = [(*proof, new), *((*proof[:i], bytes(32), *proof[i + 1 :]) for i in range(len(proof)))]
     if proof:
@@ -145,8 +154,10 @@ def test_every_prefix_of_a_log_is_consistent_with_it_and_every_damage_shows(leav
 
 
 def test_a_tree_does_not_pass_for_a_larger_one_with_the_same_root():
-    root, proof = grow(LEAVES[:4]).root, consistency_proof(LEAVES[:4], 2)
+    root = grow(LEAVES[:4]).root
+    proof = consistency_proof(LEAVES[:4], 2)
     verify_consistency(2, 4, proof, grow(LEAVES[:2]).root, root)
+
     for larger in (5, 8, 64):
         with pytest.raises(EvidenceError, match="too short"):
             verify_consistency(2, larger, proof, grow(LEAVES[:2]).root, root)
@@ -159,9 +170,11 @@ def test_sizes_that_make_no_sense_are_refused():
     for index, size in ((-1, 3), (3, 3), (0, 0)):
         with pytest.raises(EvidenceError):
             verify_inclusion(LEAVES[0], index, size, (), root)
+
     for first, second in ((-1, 3), (4, 3)):
         with pytest.raises(EvidenceError):
             verify_consistency(first, second, (), root, root)
+
     with pytest.raises(EvidenceError):
         verify_consistency(3, 3, (), root, bytes(32))
     with pytest.raises(EvidenceError):

@@ -21,11 +21,15 @@ CLOSED: Json = {"access": "closed", "campaign": 7, "purged": PURGED}
 
 
 def opened(site: SigningKey, server: SigningKey | None, document: Json) -> bytes:
-    data, log, leaves = canonical(document), Log("site:north"), []
+    data = canonical(document)
+    log = Log("site:north")
+    leaves = []
+
     for number in range(5):
         text, kind = (data, "access-closed") if number == 2 else (b"%d" % number, "audited")
         log, leaf = append(log, Entry(commitment(text, SALT), kind, "2026-11-20T09:00:00Z"))
         leaves.append(leaf)
+
     checkpoint = sign_checkpoint(log.checkpoint, site)
     if server is not None:
         checkpoint = cosign(checkpoint, server, PinnedKeys.of([("site", site.public)]), "site", None, ())

@@ -30,12 +30,14 @@ def packages(tmp_path) -> Path:
     """A folder in which only `cryptography` and what it is built on can be found."""
     folder = tmp_path / "packages"
     folder.mkdir()
+
     for name in ("cryptography", "cffi", "_cffi_backend"):
         spec = find_spec(name)
         assert spec
         assert spec.origin
         place = Path(spec.origin) if spec.submodule_search_locations is None else Path(spec.origin).parent
         (folder / place.name).symlink_to(place)
+
     return folder
 
 
@@ -54,6 +56,7 @@ def test_an_auditor_runs_the_one_file_with_cryptography_alone(evidence, file, pa
         "server.pub": evidence.server.public.pem,
     }.items():
         (tmp_path / name).write_bytes(data)
+
     keys = (f"--key=site={tmp_path}/site.pub", f"--key=server={tmp_path}/server.pub")
     arguments = (f"{tmp_path}/attestation.json", *keys, f"--log={tmp_path}/bundle.json")
     done = run(file, packages, *arguments)

@@ -142,6 +142,7 @@ def test_a_statement_with_an_unknown_or_missing_field_is_refused(make):
         for value in wrong:
             with pytest.raises(EvidenceError):
                 read(canonical(value))
+
     with pytest.raises(EvidenceError):
         statements.read_revocation(b"[]")
 
@@ -166,5 +167,6 @@ def test_a_commitment_opens_with_its_document_and_salt_alone():
     for document, other in ((b"consenT", salt), (b"consent", bytes(31) + b"\1")):
         with pytest.raises(EvidenceError, match="do not open"):
             check_commitment(document, other, expected)
+
     with pytest.raises(EvidenceError, match="31 bytes"):
         commitment(b"consent", bytes(31))

@@ -45,6 +45,7 @@ def written(evidence, make, folder: Path) -> Path:
         "model.safetensors": make.model,
     }.items():
         (folder / name).write_bytes(data)
+
     return folder
 
 
@@ -110,7 +111,8 @@ def test_several_histories_and_single_keys_are_taken_together(evidence, folder):
     of_server = KeyHistory().add("server", evidence.server.public, "2026-01-01T00:00:00Z")
     (folder / "of-site.json").write_bytes(encode(of_site))
     (folder / "of-server.json").write_bytes(encode(of_server))
-    attestation, site = str(folder / "attestation.json"), f"--history={folder}/of-site.json"
+    attestation = str(folder / "attestation.json")
+    site = f"--history={folder}/of-site.json"
     assert main([attestation, site, f"--history={folder}/of-server.json"]) == 0
     assert main([attestation, site, f"--key=server={folder}/server.pub"]) == 0
     assert main([attestation, site, site, f"--key=server={folder}/server.pub"]) == 0

@@ -52,4 +52,5 @@ def test_every_generated_key_is_taken() -> None:
         assert is_sound_point(raw)
         y = int.from_bytes(raw, "little") & ~(1 << 255)
         assert y < PRIME
+
     assert SigningKey.generate().public.pem

@@ -78,6 +78,7 @@ def test_the_gradient_in_pieces_is_that_of_the_whole_batch(
     for rows in np.array_split(np.arange(len(batch)), 3):
         part = studies.batch(rows.astype(np.int64), CPU)
         (loss_of(part.labels)([forward(model, part)]) * len(rows) / len(batch)).backward()
+
     assert differ(gradient(model), whole) > 100 * ROUNDING
 
 
@@ -89,6 +90,7 @@ def test_a_batch_that_fits_is_not_cut(model: ImageTextModel, studies: StudyTenso
 def test_dropout_drops_the_same_in_both_forwards_of_a_piece(model: ImageTextModel, studies: StudyTensors) -> None:
     model.train()
     batch = batch_of(studies)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         pieces, _, _ = stepped(model, batch, 3)
@@ -125,6 +127,7 @@ def test_a_memory_that_is_too_small_halves_the_pieces_until_they_fit(
     with caplog.at_level(logging.WARNING, logger="fedforget.training"):
         pieces, micro, _ = stepped(model, batch, 0)
         micro.step(torch.optim.SGD(model.parameters(), lr=0.0), [batch], loss_of(batch.labels), NO_CLIP)
+
     assert differ(pieces, whole) < ROUNDING
     assert micro.size == 2
     assert [r.getMessage() for r in caplog.records] == [
@@ -153,11 +156,13 @@ def moved(before: ImageTextModel, after: ImageTextModel) -> Tensor:
 def test_training_in_pieces_leads_where_training_on_whole_batches_does(card: ModelCard, studies: StudyTensors) -> None:
     plain = card.model_copy(update={"model": card.model.model_copy(update={"dropout": 0.0})}).build(1)
     ends = []
+
     for micro in (0, 3):
         trained = copy.deepcopy(plain)
         config = TrainConfig(batch=8, micro_batch=micro)
         told = fit(trained, studies, config, ranking_weight=0.5, epochs=2, seed=0)
         ends.append((moved(plain, trained), told))
+
     # AdamW divides by the gradient's own size, so rounding is not small where a gradient is nearly zero.
     assert differ(ends[1][0], ends[0][0]) < 0.02
     assert ends[1][1].loss == pytest.approx(ends[0][1].loss, rel=1e-4)
@@ -175,12 +180,15 @@ def test_unlearning_in_pieces_leads_where_unlearning_whole_does(
         retain=tensors_of(cohort_of(3, name="r", seed=2)),
         calibration=tensors_of(cohort_of(4, name="c", seed=3)),
     )
-    start, ends = card.build(1), []
+    start = card.build(1)
+    ends = []
+
     for micro in (0, 2):
         model = copy.deepcopy(start)
         config = UnlearnConfig(passes=2, batch=4, retain_batch=4, push=0.5, micro_batch=micro)
         done = method_named(method)(model, sets, config, ranking_weight=0.5, seed=0, on_pass=lambda *_: None)
         ends.append((moved(start, model), done))
+
     assert differ(ends[1][0], ends[0][0]) < 0.02
     for one, other in zip(ends[0][1].passes, ends[1][1].passes, strict=True):
         assert one.loss == pytest.approx(other.loss, abs=1e-3)

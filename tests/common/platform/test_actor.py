@@ -7,7 +7,8 @@ import pytest
 from common.errors import RefusedError
 from common.platform.actor import Actor, by_certificate, by_key, by_user, check_second, in_words
 
-LEE, WEBER = Actor("lee", by_user(1000, "lee", shared=False)), Actor("weber", by_user(1001, "weber", shared=False))
+LEE = Actor("lee", by_user(1000, "lee", shared=False))
+WEBER = Actor("weber", by_user(1001, "weber", shared=False))
 ROOT = Actor("kim", by_user(0, "root", shared=True))
 SIGNED = Actor("weber", f"{by_user(0, 'root', shared=True)} {by_key('k1')}")
 

@@ -65,6 +65,7 @@ def test_each_secret_that_is_missing_empty_or_readable_by_others_is_a_row(tmp_pa
     for path, content, mode in ((good, "x", 0o600), (empty, "", 0o600), (shared, "x", 0o604)):
         path.write_text(content)
         path.chmod(mode)
+
     found = checks.secrets([good, empty, shared, tmp_path / "missing"])
     assert [(check.name.rpartition("/")[2], check.result) for check in found] == [
         ("empty", "fail"),

@@ -28,7 +28,9 @@ def proc(root: Path, users: Sequence[int], loginuid: int = 2**32 - 1) -> Path:
     for parent, process, user in zip(parents, parents[1:], users, strict=False):
         (root / process).mkdir(parents=True)
         (root / process / "status").write_text(f"Name:\tx\nPPid:\t{parent}\nUid:\t{user}\t{user}\t{user}\t{user}\n")
+
     (root / "self" / "loginuid").write_text(str(loginuid))
+
     return root
 
 
@@ -68,10 +70,12 @@ def test_a_real_process_of_a_person_is_that_persons() -> None:
     """Without PAM, as in a container; with it the kernel's login number is the same all along."""
     reads, writes = os.pipe()
     child = os.fork()
+
     if child == 0:
         os.setuid(1001)
         os.write(writes, login().encode())
         os._exit(0)
+
     os.waitpid(child, 0)
     kernel = int(Path("/proc/self/loginuid").read_text())
     assert (

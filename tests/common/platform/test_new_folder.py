@@ -16,6 +16,7 @@ def test_a_folder_appears_at_the_end_and_only_its_owner_can_enter(tmp_path: Path
     with new_folder(path) as part:
         (part / "file").write_text("x")
         assert not path.exists()
+
     assert (path / "file").read_text() == "x"
     assert path.stat().st_mode & 0o077 == 0
     assert [p.name for p in path.parent.iterdir()] == ["b"]

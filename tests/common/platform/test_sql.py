@@ -41,6 +41,7 @@ def test_moments_come_back_in_utc_whatever_zone_they_were_given_in(url):
         (row,) = session.query(server_database.EventRow)
         assert row.at == noon
         assert row.at.tzinfo is UTC
+
     engine.dispose()
 
 
@@ -64,11 +65,13 @@ def test_a_transaction_that_fails_leaves_nothing(url):
 def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(url):
     engine = open_database(url)
     server_database.migrate(engine)
+
     with transaction(engine) as writer:
         writer.add(server_database.EventRow(at=datetime.now(UTC), kind="state", detail=""))
         writer.flush()
         with reading(engine) as session:
             assert session.query(server_database.EventRow).count() == 0
+
     with reading(engine) as session:
         assert session.query(server_database.EventRow).count() == 1
     engine.dispose()

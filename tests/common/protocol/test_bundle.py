@@ -64,7 +64,8 @@ def test_flower_refuses_a_bundle_whose_bytes_are_not_those_of_its_digest():
     from flwr.supernode.nodestate import NodeStateFactory
 
     state = NodeStateFactory(objectstore_factory=ObjectStoreFactory()).state()
-    good, other = installed_bundle(), bundle_of("6.6.6")
+    good = installed_bundle()
+    other = bundle_of("6.6.6")
     with pytest.raises(ValueError, match="mismatch"):
         state.store_fab(Fab(good.digest, other.content, {}))
     state.store_fab(Fab("", other.content, {}))

@@ -70,8 +70,11 @@ def test_the_error_is_at_most_half_a_unit_and_is_carried_on_in_full(
 @pytest.mark.parametrize("precision", SHORT)
 def test_fed_back_errors_do_not_build_up_over_rounds(precision: Precision) -> None:
     truth = model()
-    exact, fed, bare = truth, truth, truth
+    exact = truth
+    fed = truth
+    bare = truth
     carried: dict[str, Tensor] = {}
+
     for number in range(60):
         step = moved({n: torch.zeros_like(t) for n, t in truth.items()}, 1e-3, number)
         step["w"] = step["w"] + 1e-3
@@ -80,6 +83,7 @@ def test_fed_back_errors_do_not_build_up_over_rounds(precision: Precision) -> No
         fed = carried_over(arrays, fed)
         arrays, _ = encode({n: t + step[n] for n, t in bare.items()}, bare, precision)
         bare = carried_over(arrays, bare)
+
     assert float((fed["w"] - exact["w"]).abs().mean()) < 0.5 * float((bare["w"] - exact["w"]).abs().mean())
 
 

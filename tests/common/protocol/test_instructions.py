@@ -83,7 +83,8 @@ def flip(data: bytes, at: int, bit: int) -> bytes:
     return bytes(changed)
 
 
-places, bits = st.integers(0, 10_000), st.integers(0, 7)
+places = st.integers(0, 10_000)
+bits = st.integers(0, 7)
 
 
 @given(places, bits)

@@ -82,6 +82,7 @@ def damaged() -> st.SearchStrategy[bytes]:
     good = Array(np.arange(6, dtype=np.float32)).data
     changes = st.dictionaries(st.integers(0, len(good) - 1), st.integers(0, 255), min_size=1, max_size=5)
     replaced = changes.map(lambda at: bytes(at.get(i, byte) for i, byte in enumerate(good)))
+
     return replaced | st.integers(0, len(good) - 1).map(lambda end: good[:end])
 
 

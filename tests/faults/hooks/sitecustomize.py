@@ -21,6 +21,7 @@ FAULTS = Path(os.environ.get("FEDFORGET_TEST_FAULTS", "/nowhere"))
 def take(name, where, hows):
     """How to fail here, None for not at all; the file is gone then."""
     path = FAULTS / name
+
     try:
         how, _, at = path.read_text().strip().partition(":")
         if at != where or how not in hows:
@@ -28,6 +29,7 @@ def take(name, where, hows):
         path.rename(path.with_suffix(".struck"))
     except OSError:
         return None
+
     return how
 
 
@@ -50,6 +52,7 @@ def hospital(module):
         if how == "examples":
             reply = claiming(reply)
         signed = sign(self, reply, instruction)
+
         return changed(signed) if how == "forged" else signed
 
     module.Trust.sign = faulty_sign
@@ -64,13 +67,16 @@ def poisoned(reply, how):
 
     state = weights_of(reply)
     name = next(n for n, tensor in state.items() if tensor.is_floating_point() and tensor.ndim > 1)
+
     if how == "nan":
         state[name] = torch.full_like(state[name], float("nan"))
     elif how == "shapes":
         state[name] = state[name].flatten()[:1].clone()
     else:
         state = {n: t * 50 if t.is_floating_point() else t for n, t in state.items()}
+
     reply["arrays"] = group(to_record(state.items()))
+
     return reply
 
 
@@ -80,6 +86,7 @@ def claiming(reply):
     body = dict(reply["body"])
     body["json"] = json.dumps({**json.loads(body["json"]), "num_examples": 10**9})
     reply["body"] = type(reply["body"])(body)
+
     return reply
 
 
@@ -93,6 +100,7 @@ def changed(reply):
     name = next(n for n, tensor in state.items() if tensor.is_floating_point())
     state[name] = state[name] + 1e-3
     reply["arrays"] = group(to_record(state.items()))
+
     return reply
 
 
@@ -119,6 +127,7 @@ def registry(module):
         if full:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+
         try:
             return save(*arguments)
         finally:
@@ -146,10 +155,14 @@ def twice(forward):
         if scope.get("raw_path") != b"/v1/fleet/push-messages" or not take("server", "push", {"twice"}):
             await forward(scope, receive, send)
             return
-        body, more = b"", True
+
+        body = b""
+        more = True
+
         while more:
             part = await receive()
-            body, more = body + part.get("body", b""), part.get("more_body", False)
+            body = body + part.get("body", b"")
+            more = part.get("more_body", False)
 
         def again():
             parts = [{"type": "http.request", "body": body, "more_body": False}]
@@ -180,7 +193,8 @@ class Wrapped(Loader):
     """A module's own loader, and then the change."""
 
     def __init__(self, loader, change):
-        self.loader, self.change = loader, change
+        self.loader = loader
+        self.change = change
 
     def create_module(self, spec):
         return self.loader.create_module(spec)

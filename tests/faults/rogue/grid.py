@@ -17,12 +17,14 @@ Play = Callable[[str, RecordDict], RecordDict]
 def key_of(message: Message) -> str:
     """The same for the same question to the same node."""
     total = hashlib.sha256(f"{message.metadata.dst_node_id}/{message.metadata.message_type}".encode())
+
     for name, record in sorted(message.content.items()):
         if name == "body" and isinstance(record, ConfigRecord):
             total.update(str(record["json"]).encode())
         elif isinstance(record, ArrayRecord):
             for array_name, array in record.items():
                 total.update(array_name.encode() + array.data)
+
     return total.hexdigest()
 
 
@@ -33,7 +35,9 @@ class RogueGrid(LocalGrid):
         self, app: Any, nodes: dict[int, dict[str, Any]], rogue: int, play: Play, remembered: dict[str, RecordDict]
     ) -> None:
         super().__init__(app, nodes)
-        self.rogue, self.play, self.remembered = rogue, play, remembered
+        self.rogue = rogue
+        self.play = play
+        self.remembered = remembered
 
     def _handle(self, message: Message) -> Message:
         key = key_of(message)
@@ -44,6 +48,7 @@ class RogueGrid(LocalGrid):
             self.remembered[key] = RecordDict(
                 {name: type(record)(dict(record)) for name, record in answered.content.items()}  # type: ignore[arg-type]
             )
+
         # Whoever reads arrays may take them out of their record.
         kept = self.remembered[key].items()
         content = RecordDict({name: type(record)(dict(record)) for name, record in kept})  # type: ignore[arg-type]

@@ -31,11 +31,13 @@ def write_hospitals(
     """A folder for each hospital, with so many patients in each set."""
     subsets = [subset for subset, count in sizes.items() for _ in range(count)]
     folders = {}
+
     for seed, name in enumerate(names):
         cohort = _cohort(root / "images", name, len(subsets), seed)
         split = Split(dict(zip(cohort.patients, subsets, strict=True)))
         folders[name] = root / "sites" / name
         write_site(folders[name], cohort, split, card, name=name, seed=0, device="cpu", cache=root / "cache")
+
     return folders
 
 
@@ -43,6 +45,7 @@ def _cohort(root: Path, name: str, patients: int, seed: int) -> Cohort:
     root.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(seed)
     studies = []
+
     for number in range(patients):
         label = number % 2
         path = root / f"{name}-{number:03}.png"
@@ -50,4 +53,5 @@ def _cohort(root: Path, name: str, patients: int, seed: int) -> Cohort:
         finding = ("normal", "opacity")[label if draw.random() < 0.8 else 1 - label]
         report = f"{draw.choice(['heart', 'lungs', 'base'])} {finding}"
         studies.append(Study(f"{name}-{number:03}", f"{name}-{number:03}-0", path, report, label, site=name))
+
     return Cohort(tuple(studies), CLASSES)

@@ -35,6 +35,7 @@ ODD: list[Any] = [
 def paths(value: Json, at: Path = ()) -> Iterator[Path]:
     """Every place in a JSON value."""
     yield at
+
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from paths(inner, (*at, key))
@@ -49,10 +50,12 @@ def put(value: Json, path: Path, new: Json) -> Json:
         return {} if new is MISSING else new
     first, *rest = path
     copied = dict(value) if isinstance(value, dict) else list(value)
+
     if not rest and new is MISSING:
         del copied[first]
     else:
         copied[first] = put(value[first], tuple(rest), new)
+
     return copied
 
 
@@ -75,10 +78,12 @@ def odd_json(value: Json, draw: Draw) -> Json:
     if how == "named" and isinstance(here, dict) and here:
         name = draw.choice(sorted(here))
         return put(value, place, {**here, draw.choice(["extra", "\x1b]0;", "x" * 2000]): here[name]})
+
     if how == "exchanged":
         other = draw.choice(list(paths(value)))
         if place and place[: len(other)] != other and other[: len(place)] != place:
             return put(put(value, place, at(value, other)), other, here)
+
     return put(value, place, draw.choice(ODD))
 
 
@@ -87,6 +92,7 @@ def with_body(records: RecordDict, change: Callable[[Json], Json]) -> RecordDict
     body = records["body"]
     assert isinstance(body, ConfigRecord)
     text = json.dumps(change(json.loads(str(body["json"]))))
+
     return _with(records, body=ConfigRecord({"type": str(body["type"]), "json": text}))
 
 
@@ -105,7 +111,8 @@ def odd_record(records: RecordDict, draw: Draw) -> RecordDict:
     """A message whose form is not that of a reply."""
     body = records["body"]
     assert isinstance(body, ConfigRecord)
-    text, kind = str(body["json"]), str(body["type"])
+    text = str(body["json"])
+    kind = str(body["type"])
     forms: list[Callable[[], RecordDict]] = [
         RecordDict,
         lambda: RecordDict({name: record for name, record in records.items() if name != "body"}),
@@ -123,6 +130,7 @@ def odd_record(records: RecordDict, draw: Draw) -> RecordDict:
         lambda: _with(records, note=ConfigRecord({"type": "HeldNote", "json": '{"held": ["../.."]}'})),
         lambda: _with(records, note=ConfigRecord({"type": "HeldNote", "json": '{"held": 3}'})),
     ]
+
     return draw.choice(forms)()
 
 
@@ -152,6 +160,7 @@ def odd_weights(records: RecordDict, draw: Draw) -> RecordDict:
                  for key, value in state.items()},
         lambda: {**state, name: -tensor},
     ]  # fmt: skip
+
     return _with(records, arrays=group(to_record(draw.choice(forms)().items())))
 
 
@@ -171,6 +180,7 @@ def odd_arrays(records: RecordDict, draw: Draw) -> RecordDict:
         "stype": ["pickle", "", "numpy.ndarray"],
     }
     setattr(changed, how, draw.choice(options[how]))
+
     return _with(records, arrays=ArrayRecord({**arrays, name: changed}))
 
 

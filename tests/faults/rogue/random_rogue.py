@@ -107,6 +107,7 @@ def scored(world: World, state: dict[str, torch.Tensor]) -> tuple[float, float]:
     scores = world.judge.scores(state, Subset.TEST)
     assert scores is not None
     auc = utility(scores, 2, 2).auc[1]
+
     return float(auc.auc or 0.0), float(auc.variance or 0.0)
 
 
@@ -117,11 +118,14 @@ def one(world: World, seed: int, before: tuple[float, float]) -> Outcome:
     way, play = rogue_play(draw)
     folder = world.root / f"play-{seed}"
     played = world.played(folder, rogue, play)
-    raised, ticks = "", 0
+    raised = ""
+    ticks = 0
+
     try:
         ticks = played.run()
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         raised = f"{type(error).__name__}: {str(error)[:100]}"
+
     try:
         return _outcome(world, played, seed, rogue, way, raised, ticks, before)
     finally:
@@ -139,6 +143,7 @@ def _outcome(
         assert active is not None
         after = scored(world, house.registry.load(active.name)) if active.name != "v0001" else before
         still_open = house.store.open() is not None
+
     named = {e.campaign for e in events if e.kind in NAMED and (e.site == rogue or rogue in e.detail)}
     bad = [
         f"{row.number} {row.state}: {row.reason[:90]}"
@@ -148,6 +153,7 @@ def _outcome(
     others = {name for name in PENDING if name != rogue}
     times = played.pending.forgotten
     spread = (before[1] + after[1]) ** 0.5
+
     return Outcome(
         seed=seed,
         rogue=rogue,
@@ -177,17 +183,20 @@ def study(
         before = scored(world, house.registry.load("v0001"))
     outcomes = []
     end = time.monotonic() + 60.0 * minutes
+
     for number, seed in enumerate(seeds):
         if time.monotonic() > end:
             break
         outcomes.append(one(world, seed, before))
         tell(number, outcomes[-1])
+
     return outcomes
 
 
 def violations(outcomes: Sequence[Outcome]) -> list[str]:
     """What must never be."""
     found = []
+
     for o in outcomes:
         where = f"seed {o.seed}, {o.rogue}, {o.way}"
         if o.raised:
@@ -200,6 +209,7 @@ def violations(outcomes: Sequence[Outcome]) -> list[str]:
             found.append(f"{where}: utility fell by {o.fall:.2f}")
         if o.campaigns > MOST_CAMPAIGNS or o.open_at_end:
             found.append(f"{where}: {o.campaigns} campaigns{', one still open' if o.open_at_end else ''}")
+
     return found
 
 
@@ -220,11 +230,13 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> str:
         "| how it answers | plays | named | suspended | others forgotten in time | campaigns a play, mean / most |",
         "|---|---|---|---|---|---|",
     ]
+
     for way in ways:
         of = [o for o in outcomes if o.way.split(" at ")[0] == way]
         counts = [len(of), sum(o.named for o in of), sum(o.suspended for o in of), sum(o.in_time for o in of)]
         campaigns = f"{np.mean([o.campaigns for o in of]):.1f} / {max(o.campaigns for o in of)}"
         lines.append(f"| {way} | {' | '.join(map(str, counts))} | {campaigns} |")
+
     lines += [
         "",
         f"- Ends of a run by an exception: {sum(bool(o.raised) for o in outcomes)}.",
@@ -238,10 +250,12 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> str:
         f"- Others' patients not forgotten in time: {sum(not o.in_time for o in outcomes)}.",
     ]
     found = violations(outcomes)
+
     if found:
         kinds = Counter(text.split(": ", 1)[1].split(":")[0][:60] for text in found)
         lines += ["", "Violations:", "", *(f"- {count} x {kind}" for kind, count in kinds.most_common(20))]
         lines += ["", "First of them:", "", *(f"- {text}" for text in found[:20])]
+
     return "\n".join(lines) + "\n"
 
 
@@ -257,6 +271,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     shm = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own in it
     root = Path(tempfile.mkdtemp(dir=shm))
+
     try:
         begin = time.monotonic()
         world = World(root)

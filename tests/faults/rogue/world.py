@@ -103,7 +103,8 @@ class WorldGrid(RogueGrid):
 
     def __init__(self, *arguments: Any, pending: Pending, clock: Clock) -> None:
         super().__init__(*arguments)
-        self.pending, self.clock = pending, clock
+        self.pending = pending
+        self.clock = clock
 
     def push_messages(self, messages: Any) -> Any:
         ids = []
@@ -111,15 +112,19 @@ class WorldGrid(RogueGrid):
             ids += super().push_messages([message])
             if self._silent:
                 self._done.pop(ids[-1])
+
         return ids
 
     def _handle(self, message: Message) -> Message:
-        self._silent, kind = False, message.metadata.message_type
+        self._silent = False
+        kind = message.metadata.message_type
         name = SITES[message.metadata.dst_node_id - 1]
+
         if kind in {STATUS, ADOPT}:
             answered = self._status(name, message) if kind == STATUS else self._adopted(name, message)
             if message.metadata.dst_node_id != self.rogue:
                 return Message(answered, reply_to=message)
+
         try:
             if kind in {STATUS, ADOPT}:
                 return Message(self.play(kind, answered), reply_to=message)
@@ -128,6 +133,7 @@ class WorldGrid(RogueGrid):
             self._silent = True
         except RuntimeError:
             pass
+
         return Message(Error(code=2, reason="RuntimeError"), reply_to=message)
 
     def _status(self, name: str, message: Message) -> RecordDict:
@@ -140,6 +146,7 @@ class WorldGrid(RogueGrid):
         if not waiting:
             nobody = {"registered": registered, "pending": 0, "first_due": None, "train_studies": told.retain_studies}
             return pack(told.model_copy(update=nobody))
+
         return pack(told.model_copy(update={"registered": registered, "first_due": DUE}))
 
     def _adopted(self, name: str, message: Message) -> RecordDict:
@@ -150,6 +157,7 @@ class WorldGrid(RogueGrid):
         if request.how != "trained" and self.pending.left.get(name):
             closed = self.pending.left.pop(name)
             self.pending.forgotten[name] = self.clock()
+
         return pack(AdoptReply(site=name, purged=request.retired, closed=closed))
 
 
@@ -194,6 +202,7 @@ class Played:
     def house(self) -> Iterator[House]:
         """The coordinator's folder, opened."""
         house = open_house(self.folder, self.clock)
+
         try:
             yield house
         finally:
@@ -203,6 +212,7 @@ class Played:
         """Tick until nobody waits, or the time is over; how many ticks it took."""
         ticks = 0
         end = self.clock.now + timedelta(days=days)
+
         with self.house() as house, self._in_process():
             coordinator = Coordinator(house, LocalRuns(self), installed_bundle())
             while ticks < most and self.clock.now < end:
@@ -216,6 +226,7 @@ class Played:
                 if row is not None and row.retry_at is not None:
                     wait = max(row.retry_at - self.clock.now, timedelta(minutes=1))
                 self.clock.now += wait
+
         return ticks
 
     def _announce(self, house: House) -> None:
@@ -272,6 +283,7 @@ class World:
         for name, count in PENDING.items():
             site = Site(folders[name])
             site.revoke(sorted(site.patients(Subset.TRAIN))[:count])
+
         self.remembered.clear()
         open_site.cache_clear()
 
@@ -281,6 +293,7 @@ class World:
         folder = ServerFolder(self.start)
         engine = open_database(folder.database_url(folder.settings()))
         migrate(engine)
+
         with transaction(engine) as session:
             for name in SITES:
                 session.add(
@@ -297,6 +310,7 @@ class World:
                         envelope="",
                     )
                 )
+
         engine.dispose()
 
     def _grid(self, rogue: int, play: Play, pending: Pending, clock: Clock) -> WorldGrid:
@@ -305,5 +319,7 @@ class World:
     def played(self, folder: Path, rogue: str, play: Play) -> Played:
         """A copy of the coordinator, with one rogue hospital."""
         shutil.copytree(self.start, folder)
-        pending, clock = Pending(), Clock()
+        pending = Pending()
+        clock = Clock()
+
         return Played(folder, clock, self._grid(1 + SITES.index(rogue), play, pending, clock), pending)

@@ -91,16 +91,19 @@ class World:
     def carry(self, kind: str, decision: DecisionConfig = EXPERIMENT.decision) -> int:
         experiment = EXPERIMENT.model_copy(update={"decision": decision})
         terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4), gate=GateConfig())
-        active, store = self.house.registry.active(), self.house.store
+        active = self.house.registry.active()
+        store = self.house.store
         parent = active.name if active else None
         number = store.plan(kind, terms.model_dump(mode="json"), parent=parent, due=None, reason="test")
         assert self.carrier.carry_on(number, store.take_up(number)) == "published"
+
         return number
 
     def forget(self, *names: str, decision: DecisionConfig = EXPERIMENT.decision) -> int:
         for name in names:
             site = Site(self.folders[name].root)
             site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
+
         return self.carry("unlearning", decision)
 
     def talk(self, *names: str) -> None:
@@ -139,12 +142,14 @@ def world(
         )
         stack.callback(lambda: serving.stop(None).wait())
         logs = {}
+
         for name, folder in folders.items():
             settings = folder.settings_file.read_text()
             folder.settings_file.write_text(settings.replace("localhost:8444", f"localhost:{port}"))
             engine = open_database(f"sqlite:///{folder.database}")
             stack.callback(engine.dispose)
             logs[name] = SiteLog(folder, engine, lambda: datetime.now(UTC))
+
         nodes = {name: number for number, name in enumerate(folders, start=1)}
         grid = LocalGrid(app, {nodes[name]: {"site-dir": str(folder.root)} for name, folder in folders.items()})
         federation = connect_registered(grid, nodes, house.signer())
@@ -158,7 +163,8 @@ def test_a_campaign_ends_in_an_attestation_that_the_forgetting_hospital_signed(w
     assert world.said(number) == "waits for north to say which revocations are answered"
     world.talk("north")
     assert world.said(number) == "signed by server, north"
-    said, parent = world.statement(number), world.house.registry.get("v0001")
+    said = world.statement(number)
+    parent = world.house.registry.get("v0001")
     assert said.parent == parent.manifest.files["model.safetensors"]
     assert said.method.name == "retrained"
     assert [figures.site for figures in said.figures] == ["north", "south"]
@@ -166,6 +172,7 @@ def test_a_campaign_ends_in_an_attestation_that_the_forgetting_hospital_signed(w
     with transaction(world.house.engine) as session:
         assert examine(session, world.desk.log, world.desk.key.public) == []
         kinds = [item.source.split(":")[0] for item in world.desk.log.vault(session)]
+
     assert kinds.count("attestation") == 1
     for name, log in world.logs.items():
         with log.session() as session:
@@ -178,10 +185,13 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
     number = world.forget("north")
     world.talk("north")
     world.talk("north")
+
     with transaction(world.house.engine) as session:
-        server, log = world.desk.key.public, world.desk.log
+        server = world.desk.key.public
+        log = world.desk.log
         export(session, log, standing(session, number), server, tmp_path / "audit")
         export_log(log, session, server, "server", tmp_path / "server")
+
     counter_signed_by_the_evaluator(world.house.folder, tmp_path)
     hospital = world.logs["north"]
     steward = SigningKey.generate("ecdsa-p256")
@@ -193,6 +203,7 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
     (tmp_path / "audit" / "revocation.json").write_bytes(hospital.statement(receipt))
     deleted = write_leaf_about_the_end_of_access(hospital, number, tmp_path / "closed.json")
     model = world.house.folder.models / "v0002" / "model.safetensors"
+
     for path in (
         tmp_path / "server" / "server.pub",
         tmp_path / "server" / "leaves.jsonl",
@@ -201,6 +212,7 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
         model,
     ):
         (tmp_path / "audit" / path.name).write_bytes(path.read_bytes())
+
     document = Path(__file__).parents[3] / "docs" / "verify-with-openssl.md"
     commands = "".join(re.findall(r"```bash\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL))
     done = subprocess.run(
@@ -230,6 +242,7 @@ def write_leaf_about_the_end_of_access(site: SiteLog, campaign: int, file: Path)
         row = session.scalars(select(AccessRow).where(AccessRow.campaign == campaign, AccessRow.what == "closed")).one()
         purged = row.purged
         kinds = [decode(Entry, line).kind for line in site.log.leaves(session)]
+
     assert kinds.count("access-closed") == 1
     assert purged["pixels"] >= 1
     assert purged["studies"] >= 1
@@ -237,6 +250,7 @@ def write_leaf_about_the_end_of_access(site: SiteLog, campaign: int, file: Path)
     assert CliRunner().invoke(site_app, arguments).exit_code == 0
     absent = CliRunner().invoke(site_app, ["log", "open", "9999", str(file), "--dir", str(site.folder.root)])
     assert absent.exit_code == 2
+
     return (
         f"{purged['pixels']} decoded images, {purged['studies']} studies with their reports and tokens, "
         f"{purged['references']} files of scores of reference models, {purged['working']} sets of weights"
@@ -245,13 +259,15 @@ def write_leaf_about_the_end_of_access(site: SiteLog, campaign: int, file: Path)
 
 def counter_signed_by_the_evaluator(folder: ServerFolder, tmp_path: Path) -> None:
     """Signs the exported attestation, hands it back, and leaves the public key beside it."""
-    evaluator, stranger = SigningKey.generate(), SigningKey.generate()
+    evaluator = SigningKey.generate()
+    stranger = SigningKey.generate()
     for name, key in (("evaluator", evaluator), ("stranger", stranger)):
         write_private(tmp_path / f"{name}.pem", key.to_pem(b"secret"))
     write_private(tmp_path / "secret", b"secret\n")
     (folder.root / "evaluator.pub").write_bytes(evaluator.public.pem)
     (tmp_path / "audit" / "evaluator.pub").write_bytes(evaluator.public.pem)
-    exported, place = tmp_path / "audit" / "attestation.json", ("--dir", str(folder.root))
+    exported = tmp_path / "audit" / "attestation.json"
+    place = ("--dir", str(folder.root))
     data = exported.read_bytes()
     assert attestation("accept", str(exported), *place) == (2, "no evaluator is named")
     folder.settings_file.write_text(f'evaluator_key = "evaluator.pub"\n{folder.settings_file.read_text()}')
@@ -265,6 +281,7 @@ def counter_signed_by_the_evaluator(folder: ServerFolder, tmp_path: Path) -> Non
     for broken in (changed(signed, signed.index(evaluator.public.keyid.encode()) + 75), changed(signed, 30)):
         exported.write_bytes(broken)
         assert attestation("accept", str(exported), *place)[0] == 6
+
     exported.write_bytes(signed)
     assert attestation("show", "2", *place) == (0, "has not signed yet")
     for _ in range(2):
@@ -290,8 +307,10 @@ def attestation(*arguments: str) -> tuple[int, str]:
 
 def test_a_coordinator_changes_its_key_and_what_waits_is_signed_with_the_new_one(world: World, tmp_path: Path) -> None:
     world.carry("training")
-    number, folder = world.forget("north"), world.house.folder
-    north, server = world.logs["north"], world.desk.key.public
+    number = world.forget("north")
+    folder = world.house.folder
+    north = world.logs["north"]
+    server = world.desk.key.public
     with north.session() as session:
         ended = north.ended(session, number)
     assert ended is not None
@@ -315,13 +334,16 @@ def test_a_coordinator_changes_its_key_and_what_waits_is_signed_with_the_new_one
         settings = place.settings_file.read_text()
         join(place, (tmp_path / "bundles" / f"{name}-join.json").read_bytes(), datetime.now(UTC))
         place.settings_file.write_text(settings)  # with the port of this test
+
     world.talk()
     world.talk()
     assert world.said(number) == "signed by server, north"
+
     with transaction(world.house.engine) as session:
         assert examine(session, world.desk.log, newer) == []
         export(session, world.desk.log, standing(session, number), newer, tmp_path / "audit")
         export_log(world.desk.log, session, newer, "server", tmp_path / "server")
+
     (tmp_path / "site.pub").write_bytes(north.key().public.pem)
     site = f"--key=site={tmp_path / 'site.pub'}"
     said = verified(tmp_path / "audit", site, f"--history={tmp_path / 'server' / 'keys.json'}")
@@ -342,18 +364,22 @@ def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(worl
     assert len(unlearned.revocations) == 2
     assert world.said(number) == "signed by server, north, south"
     check_the_record_of_a_hospital(world, number, unlearned, tmp_path)
+
     with transaction(world.house.engine) as session:
         found = standing(session, number)
         written = export(session, world.desk.log, found, world.desk.key.public, tmp_path / "audit")
         export(session, world.desk.log, found, world.desk.key.public, tmp_path / "whole", whole=True)
+
     assert written == ["attestation.json", "bundle.json"]
     (tmp_path / "server.pub").write_bytes(world.desk.key.public.pem)
+
     for name, log in world.logs.items():
         (tmp_path / f"{name}.pub").write_bytes(log.key().public.pem)
         with log.session() as session:
             peer = log.log.peer(session, SERVER_ORIGIN)
         assert peer is not None
         (tmp_path / f"{name}.json").write_bytes(dsse.encode_envelope(peer.envelope))
+
     model = world.house.folder.models / "v0002" / "model.safetensors"
     keys = [f"--key=server={tmp_path / 'server.pub'}"]
     keys += [f"--key=site={tmp_path / f'{name}.pub'}" for name in world.logs]
@@ -388,10 +414,12 @@ def check_the_record_of_a_hospital(world: World, number: int, said: statements.U
     """What it hands to those who supervise has the rounds, the versions and the figures that the attestation has."""
     folder = world.folders["north"]
     names = [*Site(folder.root).patients(Subset.TRAIN), *read_revocations(folder.root).patients]
+
     for kind in ("json", "csv"):
         arguments = ["revocations", "export", str(tmp_path / f"record.{kind}"), "--dir", str(folder.root)]
         assert CliRunner().invoke(site_app, arguments).exit_code == 0
         assert not any(name in (tmp_path / f"record.{kind}").read_text() for name in names)
+
     first, second = json.loads((tmp_path / "record.json").read_text())
     with transaction(world.house.engine) as session:
         envelope = standing(session, number).envelope
@@ -411,6 +439,7 @@ def check_the_record_of_a_hospital(world: World, number: int, said: statements.U
         assert len({metric["name"] for metric in audit["metrics"]}) > 2
         assert row["told"] == {"how": "not-linked", "hospitals": 0, "names": None, "at": None}
         assert (row["recipients"], row["missing"].keys()) == (None, {"recipients"})
+
     (table, _) = csv.DictReader((tmp_path / "record.csv").read_text().splitlines())
     assert (table["outcome"], table["versions"]) == ("accepted", "v0001")
     assert table["rounds"] == str(len(first["rounds"]))
@@ -433,6 +462,7 @@ def test_an_attestation_that_cannot_be_written_is_said_once_and_holds_nothing_up
     with transaction(world.house.engine) as session:
         settings = session.get_one(CampaignRow, number).settings
         session.get_one(CampaignRow, number).settings = {"experiment": "of long ago"}
+
     world.talk()
     world.talk()
     assert world.said(number) == "cannot be written: see the events of the campaign"
@@ -456,6 +486,7 @@ def test_a_hospital_signs_nothing_that_differs_from_what_it_did(world: World) ->
     other = "0" * 64
     mine = tuple(f if f.site != "north" else replace(f, sha256=other) for f in said.figures)
     weights = tuple(f if f.name != "weights" else replace(f, sha256=other) for f in files)
+
     for says, statement in {
         "did not report": statements.unlearning_statement(files, replace(said, figures=mine)),
         "leaves out revocations": statements.unlearning_statement(files, replace(said, revocations=(other,))),
@@ -468,6 +499,7 @@ def test_a_hospital_signs_nothing_that_differs_from_what_it_did(world: World) ->
         forged = dsse.sign(statements.PAYLOAD_TYPE, statement, world.desk.key)
         with pytest.raises(EvidenceError, match=says):
             sign(world.logs["north"], dsse.encode_envelope(forged))
+
     stranger = dsse.sign(statements.PAYLOAD_TYPE, envelope.body, SigningKey.generate())
     with pytest.raises(EvidenceError, match="not among the pinned keys"):
         sign(world.logs["north"], dsse.encode_envelope(stranger))
@@ -477,7 +509,9 @@ def test_a_hospital_signs_nothing_that_differs_from_what_it_did(world: World) ->
 
 def test_a_rewritten_row_of_the_log_is_found(world: World) -> None:
     world.talk("north")
-    log, key = world.desk.log, world.desk.key.public
+    log = world.desk.log
+    key = world.desk.key.public
+
     for statement, says in {
         "update log_leaves set leaf = replace(leaf, 'enrolled', 'revoked') where position = 1": "the log was changed",
         "delete from log_leaves where position = 2": "the log was cut short",
@@ -494,14 +528,18 @@ def test_a_rewritten_row_of_the_log_is_found(world: World) -> None:
                 found = examine(session, log, key)
             except EvidenceError as err:
                 found = [str(err)]
+
             session.rollback()
+
         assert any(says in problem for problem in found), (statement, found)
+
     with transaction(world.house.engine) as session:
         assert examine(session, log, key) == []
 
 
 def test_a_hospital_that_forks_or_cuts_its_log_gets_no_signature_and_that_stands_in_the_log(world: World) -> None:
-    north, key = world.logs["north"], world.logs["north"].key()
+    north = world.logs["north"]
+    key = world.logs["north"].key()
     Site(world.folders["north"].root).revoke(sorted(Site(world.folders["north"].root).patients(Subset.TRAIN))[:1])
     world.talk("north")
     with north.session() as session:
@@ -514,11 +552,13 @@ def test_a_hospital_that_forks_or_cuts_its_log_gets_no_signature_and_that_stands
             with pytest.raises(grpc.RpcError) as caught:
                 stub.ExchangeCheckpoint(request, timeout=10)
             assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
+
     with transaction(world.house.engine) as session:
         kinds = [item.source for item in world.desk.log.vault(session)]
         refused = [e for e in session.scalars(select(EventRow)) if e.kind == "log-refused"]
         peer = world.desk.log.peer(session, "site:north")
         assert examine(session, world.desk.log, world.desk.key.public) == []
+
     assert [("forked" in e.detail, "cut short" in e.detail) for e in refused] == [(True, False), (False, True)]
     assert all(f"event:{e.id}" in kinds for e in refused)
     assert peer is not None
@@ -530,17 +570,20 @@ def test_a_hospital_that_forks_or_cuts_its_log_gets_no_signature_and_that_stands
 def test_a_coordinator_whose_log_went_back_gets_no_signature_and_the_hospital_says_so(world: World) -> None:
     north = world.logs["north"]
     world.talk("north")
+
     with transaction(world.house.engine) as session:
         for table in ("log_leaves", "log_vault", "log_checkpoints", "log_peers"):
             session.execute(text(f"delete from {table}"))  # noqa: S608 - names of our own tables
         session.execute(text("update log_head set size = 0, peaks = ''"))
         session.execute(text("delete from events where id > 1"))
+
     with connect(world.folders["north"]) as stub, pytest.raises(EvidenceError, match="cut short"):
         exchange_checkpoints(north, stub)
     with north.session() as session:
         peer = north.log.peer(session, SERVER_ORIGIN)
         leaves = [decode(Entry, leaf).kind for leaf in north.log.leaves(session)]
         assert problems(north.log, session, north.key().public) == []
+
     assert peer is not None
     assert "cut short" in peer.trouble
     assert leaves.count("log-refused") == 1
@@ -549,8 +592,10 @@ def test_a_coordinator_whose_log_went_back_gets_no_signature_and_the_hospital_sa
 
 
 def test_a_signature_that_was_lost_on_the_way_is_given_again(world: World) -> None:
-    north, key = world.logs["north"], world.logs["north"].key().public
+    north = world.logs["north"]
+    key = world.logs["north"].key().public
     world.talk("north")
+
     with transaction(world.house.engine) as session:
         newest = world.desk.log.newest(session)
         assert newest is not None
@@ -558,6 +603,7 @@ def test_a_signature_that_was_lost_on_the_way_is_given_again(world: World) -> No
         text_of = dsse.encode_envelope(only(newest, world.desk.key.public)).decode()
         forgotten = update(LOG.checkpoints).values(envelope=text_of).where(LOG.checkpoints.c.size == 3)
         assert session.execute(forgotten).rowcount == 1
+
     with connect(world.folders["north"]) as stub:
         exchange_checkpoints(north, stub)
     with transaction(world.house.engine) as session:
@@ -572,6 +618,7 @@ def test_leaves_of_a_hospital_name_no_patient(world: World) -> None:
     site.revoke([patient])
     world.talk("north")
     north = world.logs["north"]
+
     with north.session() as session:
         kinds = [decode(Entry, leaf).kind for leaf in north.log.leaves(session)]
         stored = [leaf.decode() for leaf in north.log.leaves(session)]
@@ -579,6 +626,7 @@ def test_leaves_of_a_hospital_name_no_patient(world: World) -> None:
         receipt = next(item.source for item in north.log.vault(session) if item.source.startswith("revocation:"))
         north.log.erase(session, receipt)
         assert problems(north.log, session, north.key().public) == []
+
     assert kinds == ["key", "revocation", "tombstone"]
     assert patient not in " ".join(stored)
 
@@ -587,14 +635,17 @@ def test_an_inspector_replays_an_attested_unlearning_on_site_bit_for_bit(world: 
     world.carry("training")
     parent = world.house.registry.active()
     assert parent is not None
-    weights, manifest = tmp_path / "parent.safetensors", tmp_path / "records.csv"
+    weights = tmp_path / "parent.safetensors"
+    manifest = tmp_path / "records.csv"
     save_file(dict(world.house.registry.load(parent.name)), weights)
+
     with manifest.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["patient_id", "study_id", "image", "report", "label"])
         classes = read_site(world.folders["north"].root).card.classes
         for study in Site(world.folders["north"].root).cohort.studies:
             rows.writerow([study.patient, study.study, study.image, study.report, classes[study.label]])
+
     number = world.forget("north", decision=LENIENT)
     world.talk()
     world.talk()
@@ -652,6 +703,7 @@ def test_the_log_has_the_permission_to_read_patients_before_what_was_read(world:
     world.carry("training")
     number = world.forget("north", decision=LENIENT)
     log = world.logs["north"]
+
     with log.session() as session:
         positions = {item.source: item.position for item in log.log.vault(session) if item.position is not None}
         audits = [at for source, at in positions.items() if source.startswith(f"audited:{number}:")]

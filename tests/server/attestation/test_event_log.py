@@ -75,9 +75,11 @@ def test_every_checkpoint_has_the_root_of_the_leaves_that_it_counts(engine: Engi
     for size in (1, 2, 5, 8):
         happen(engine, *["purged"] * size)
         follow(engine, log, KEY)
+
     with transaction(engine) as session:
         leaves = log.leaves(session)
         found = [decode(Checkpoint, envelope.body) for envelope in log.checkpoints(session)]
+
     assert [c.size for c in found] == [17, 9, 4, 2]
     assert all(c.root == merkle.grow(leaves[: c.size]).root.hex() for c in found)
 
@@ -89,6 +91,7 @@ def test_after_a_rotation_the_log_names_the_new_key_and_what_the_old_one_signed_
     follow(engine, log, KEY)
     new = SigningKey.generate()
     assert follow(engine, log, new)
+
     with transaction(engine) as session:
         assert examine(session, log, new.public) == []
         assert [decode(Entry, leaf).kind for leaf in log.leaves(session)] == ["key", "enrolled", "key"]
@@ -97,9 +100,11 @@ def test_after_a_rotation_the_log_names_the_new_key_and_what_the_old_one_signed_
 
 
 def test_a_peers_signature_is_kept_below_the_owners_and_no_other(engine: Engine, log: EventLog) -> None:
-    north, south = SigningKey.generate(), SigningKey.generate()
+    north = SigningKey.generate()
+    south = SigningKey.generate()
     happen(engine, "enrolled")
     follow(engine, log, KEY)
+
     with transaction(engine) as session:
         own = log.newest(session)
         assert own is not None

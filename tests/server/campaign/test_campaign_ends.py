@@ -100,25 +100,31 @@ def test_settings_that_do_not_fit_end_a_campaign_and_it_is_not_planned_again_for
     here = world().trained()
     here.revoke("north", 2)
     policy = PolicyConfig()
-    planned, waits = 0, []
+    planned = 0
+    waits = []
+
     for _ in range(40):
         sites = list(states_of(here, policy).values())
         found = decide(here.clock.now, sites, policy, False, {})
+
         if isinstance(found, Wait):
             if found.until is None:
                 break
             waits.append(found.until - here.clock.now)
             here.clock.now = found.until
             continue
+
         planned += 1
         number = here.plan(method="not", sites=found.sites)
         assert here.carry(number) == "failed"
+
     assert planned == policy.max_failures
     assert waits == [timedelta(minutes=10 * 2**n) for n in range(policy.max_failures - 1)]
     assert "needs a person" in found.reason
     with transaction(here.engine) as session:
         for _ in range(2):
             report_escalated(session, site_states(session, policy), policy, here.clock.now)
+
     with transaction(here.engine) as session:
         escalated = session.scalars(select(EventRow).where(EventRow.kind == "escalated")).all()
     assert [event.site for event in escalated] == ["north"]
@@ -131,11 +137,13 @@ def test_a_campaign_that_waits_for_somebody_waits_longer_each_time_and_then_ends
     here.revoke("north", 2)
     number = here.plan(decision=LENIENT, max_tries=3, unlearn_tries=5)
     gaps = []
+
     with away(monkeypatch, "north"):
         while here.store.open() is not None:
             here.carry(number)
             if here.store.open() is not None:
                 gaps.append(here.store.get(number).retry_at - here.clock.now)
+
     assert gaps == [timedelta(minutes=10), timedelta(minutes=20)]
     row = here.store.get(number)
     assert row.state == "failed"
@@ -148,11 +156,13 @@ def test_a_refuser_is_set_aside_and_suspended_and_the_other_hospital_is_forgotte
     here.revoke("south", 2)
     number = here.plan(decision=LENIENT, sites=["north", "south"])
     nodes = dict(here.federation.nodes)
+
     with refusing(monkeypatch, "north"):
         assert here.carry(number) == "unlearning"
         assert here.carry(number) == "unlearning"
         assert failed_before(here.store, number) == 2
         assert here.carry(number) == "published"
+
     here.federation.nodes = nodes
     assert {("set-aside", "north"), ("suspended", "north")} <= set(here.kinds(number))
     assert here.site("north").state == "suspended"
@@ -170,6 +180,7 @@ def test_a_hospital_that_is_away_is_set_aside_and_not_suspended(world, monkeypat
     with monkeypatch.context() as patched, away(monkeypatch, "north"):
         patched.setattr(Site, "unlearn", unlearn)
         assert here.carry(number) == "failed"
+
     assert here.site("north").state == "active"
     assert here.site("north").aside_until == NOW + timedelta(hours=24)
     assert states_of(here)["north"].free_at == NOW + timedelta(hours=24)
@@ -180,12 +191,14 @@ def test_somebody_elses_near_date_ends_the_waiting_for_a_refuser(world, monkeypa
     here.revoke("north", 2)
     number = here.plan(decision=LENIENT, sites=["north"])
     nodes = dict(here.federation.nodes)
+
     with refusing(monkeypatch, "north"):
         assert here.carry(number) == "unlearning"
         # Announced after the plan, and due tomorrow.
         here.revoke("south", 2)
         here.announce("south", 2, due=NOW + timedelta(days=1))
         assert here.carry(number) == "published"
+
     here.federation.nodes = nodes
     assert "retrained" in here.store.get(number).reason
     assert here.site("north").state == "suspended"
@@ -272,6 +285,7 @@ def test_a_rejected_candidate_is_deleted_after_its_time_or_when_another_version_
     with monkeypatch.context() as patched:
         patched.setattr(lifecycle, "judge_training", lambda *_: worse)
         assert here.carry(number) == "rejected"
+
     here.store.drop_candidates(1, NOW - timedelta(days=30))
     assert here.store.folder(number).exists()
     here.store.drop_candidates(number + 1, NOW - timedelta(days=30))

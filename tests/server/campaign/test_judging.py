@@ -19,7 +19,9 @@ CONFIG = DecisionConfig(utility_tolerance=0.05)
 
 def measured(auc: float, of: int, right: float = 0.8) -> Utility:
     """Two classes of `of` patients each."""
-    pairs, called = of * of, round(right * of)
+    pairs = of * of
+    called = round(right * of)
+
     return Utility(
         patients=2 * of,
         confusion=((called, of - called), (of - called, called)),
@@ -106,6 +108,7 @@ def test_an_average_and_a_candidate_are_gated_as_replies_are():
     gate = GateConfig()
     check_aggregate({"w": torch.full((100,), 1.4)}, before, "train", gate)
     check_candidate({"w": torch.full((100,), 1.4)}, before, gate)
+
     for bad in (torch.full((100,), 1.6), torch.full((100,), -1.0), torch.full((100,), float("nan")), torch.ones(99)):
         with pytest.raises(AggregateRefusedError):
             check_aggregate({"w": bad}, before, "train", gate)

@@ -135,6 +135,7 @@ def test_a_policy_that_was_cut_short_is_carried_out_and_says_why(world, monkeypa
         patched.setattr(DatabaseJournal, "enter", cut)
         with pytest.raises(Cut):
             here.carry(number)
+
     assert here.carry(number) == end
     assert f"inconclusive, policy {policy}" in here.store.get(number).reason
 
@@ -197,6 +198,7 @@ def test_a_campaign_waits_visibly_for_its_forgetting_hospital_and_retrains_befor
         type(collected).exchange = exchange
         here.federation.nodes = nodes
         here.clock.now = NOW
+
     assert "due date is near" in here.store.get(number).reason
     assert [e.kind for e in here.store.events(number)].count("escalated") == 1
     assert here.registry.active().manifest.provenance.sites == ("south",)
@@ -218,6 +220,7 @@ def test_lost_weights_between_two_steps_are_made_again(world, monkeypatch):
         patched.setattr(DatabaseJournal, "enter", cut_at_retaining)
         with pytest.raises(Cut):
             here.carry(number)
+
     path = here.store.folder(number) / "unlearn-north.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     assert here.carry(number) == "published"

@@ -9,7 +9,8 @@ from server.campaign.policy import SiteState, Start, Wait, decide
 from server.settings import PolicyConfig
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 POLICY = PolicyConfig(min_batch=5, window_hours=72, lead_hours=168, campaigns_per_day=2)
 
 moments = st.timedeltas(-60 * DAY, 60 * DAY).map(lambda off: NOW + off)
@@ -112,6 +113,7 @@ def test_whatever_is_due_within_the_lead_starts_unless_its_site_had_its_campaign
 ) -> None:
     lead = timedelta(hours=policy.lead_hours)
     found = decide(now, sites, policy, False, past)
+
     for site in sites:
         urgent = site.first_due is not None and now >= site.first_due - lead
         free = site.active and site.pending > 0 and not used_up(past.get(site.name, []), now, policy)

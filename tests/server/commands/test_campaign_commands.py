@@ -72,7 +72,8 @@ def test_train_says_that_no_up_runs_here_and_what_to_type(coordinator: ServerFol
 def test_following_says_at_once_that_no_up_runs_here_and_ends_after_a_while(
     house: House, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    number, begun = planned(house), clock.now
+    number = planned(house)
+    begun = clock.now
     with pytest.raises(UnavailableError, match=f"campaign {number} is planned, and no `up` runs here"):
         follower(house, clock).follow(number)
     assert (clock.now - begun).total_seconds() == UP_SECONDS
@@ -147,9 +148,11 @@ def test_what_a_site_wrote_gives_the_terminal_no_command_and_no_line_of_its_own(
     house.store.end(number, CampaignState.CANCELLED, hostile)
     arguments = [str(number)] if command == "show" else []
     said = CliRunner().invoke(app, ["campaign", command, *arguments, "--dir", str(coordinator.root)])
+
     for output in (said.stdout_bytes, said.stderr_bytes):
         assert not [
             mark for mark in (b"\x1b", b"\x07", b"\xe2\x80\xae", b"\xc2\x9b", b"\nresult: pub") if mark in output
         ]
+
     if command == "show":
         assert b"\\x1b[2J" in said.stdout_bytes

@@ -37,6 +37,7 @@ def hospital(
     cohort = cohort_of(2, name="MRN", studies=1)
     split = Split(dict.fromkeys(cohort.patients, Subset.TRAIN))
     write_site(tmp_path / "plain", cohort, split, card, name="north", seed=0, device="cpu", cache=tmp_path / "cache")
+
     return enrol(tmp_path / "plain", "north")
 
 
@@ -78,6 +79,7 @@ def test_a_campaign_without_an_attestation_is_said_so(coordinator: ServerFolder,
         result = CliRunner().invoke(server_app, ["attestation", *map(str, command), "--dir", str(coordinator.root)])
         assert result.exit_code == 2
         assert "campaign 1 has no attestation" in result.output
+
     assert not (tmp_path / "out").exists()
 
 
@@ -107,7 +109,8 @@ def test_a_hospitals_log_follows_a_revocation_and_names_nobody(hospital: Path, t
 
 
 def test_an_exported_log_names_the_keys_before_the_one_of_today(hospital: Path, tmp_path: Path) -> None:
-    place, folder = ("--dir", hospital), SiteFolder(hospital)
+    place = ("--dir", hospital)
+    folder = SiteFolder(hospital)
     first = load_signing_key(folder.signing_key, folder.passphrase)
     run(site_app, "log", "show", *place)
     second = SigningKey.generate("ecdsa-p256")

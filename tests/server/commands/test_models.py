@@ -35,6 +35,7 @@ def federation(tmp_path: Path, card: ModelCard) -> Path:
     for seed, parent in enumerate([None, "v0001"]):
         house.registry.publish(card.build(seed).state_dict(), card, parent=parent, campaign=None, provenance=FACTS)
     house.engine.dispose()
+
     return root
 
 

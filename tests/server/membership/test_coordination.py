@@ -30,7 +30,8 @@ from server.registry.manifest import Manifest, Provenance
 from server.registry.registry import Registry
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-OLD, NEW = "a" * 64, "b" * 64
+OLD = "a" * 64
+NEW = "b" * 64
 
 on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
@@ -111,10 +112,12 @@ def service(
 ) -> Iterator[Service]:
     engine = open_database(database("server"))
     migrate(engine)
+
     with transaction(engine) as session:
         for name, state in {"north": "active", "south": "suspended", "gone": "revoked"}.items():
             pem = identities[name][0].decode()
             session.add(SiteRow(name=name, state=state, node_key="", signing_key="", certificate=pem, enrolled=START))
+
     clock = Clock()
     coordination = Coordination(engine, clock, Registry(tmp_path / "models", engine, clock), RateLimit(20, 1))
     certificate, key = authority.server()
@@ -155,6 +158,7 @@ def deliver(engine: Engine, name: str, digest: str, state: str, site: str = "nor
         files={},
         provenance=Provenance(round=0, run=None, code="", config="", sites=()),
     )
+
     with transaction(engine) as session:
         session.add(
             VersionRow(
@@ -172,7 +176,8 @@ def deliver(engine: Engine, name: str, digest: str, state: str, site: str = "nor
 
 @on_both
 def test_an_announcement_is_taken_down_with_when_waiting_began(service: Service) -> None:
-    stub, due = service.stub(), START + timedelta(days=20)
+    stub = service.stub()
+    due = START + timedelta(days=20)
     stub.Announce(announce(3, due))
     site = service.site()
     assert (site.pending, site.first_due, site.announced) == (3, due, START)
@@ -236,6 +241,7 @@ def test_status_shows_the_standing_and_the_campaign_that_runs(service: Service) 
             session.add(
                 CampaignRow(kind="unlearning", state=state, open=running, created=START, changed=START, settings={})
             )
+
     status = service.stub().Status(messages.StatusRequest())
     assert (status.standing, status.pending, status.campaign) == (messages.StatusReply.STANDING_ACTIVE, 2, "retaining")
     assert status.version == version("fedforget")
@@ -262,6 +268,7 @@ def test_a_revoked_and_an_unknown_site_are_denied_every_method_and_leave_nothing
         code, details = refused(call)
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert details == "this certificate is not that of an approved site"
+
     assert service.events() == []
 
 
@@ -287,6 +294,7 @@ def test_a_client_without_a_certificate_does_not_get_past_the_handshake(service:
     for identity in (None, Authority().site("north")):
         stub = CoordinationStub(service.channel(identity))
         assert refused(lambda stub=stub: stub.Announce(announce(1), timeout=5))[0] is grpc.StatusCode.UNAVAILABLE
+
     assert service.site().pending == 0
 
 
@@ -297,7 +305,9 @@ def test_a_site_does_not_speak_to_a_server_of_another_authority(service: Service
 
 def test_values_that_no_site_can_mean_are_refused_and_change_nothing(service: Service) -> None:
     stub = service.stub()
-    far, broken = START + timedelta(days=4000), Timestamp(seconds=2**60)
+    far = START + timedelta(days=4000)
+    broken = Timestamp(seconds=2**60)
+
     for call in (
         lambda: stub.Announce(announce(MAX_PENDING + 1)),
         lambda: stub.Announce(announce(1, far)),
@@ -313,6 +323,7 @@ def test_values_that_no_site_can_mean_are_refused_and_change_nothing(service: Se
         lambda: stub.ExchangeTokens(messages.ExchangeTokensRequest(after=2**40)),
     ):
         assert refused(call)[0] is grpc.StatusCode.INVALID_ARGUMENT
+
     assert (service.site().pending, service.site().seen, service.events()) == (0, None, [])
 
 
@@ -323,7 +334,8 @@ def test_tokens_are_neither_kept_nor_handed_on_while_linkage_is_off(
     certificate, key = authority.server()
     off = Coordination(service.engine, service.clock, registry, linkage=False)
     server, port = serve(off, "localhost:0", certificate=certificate, key=key, ca=authority.pem)
-    stub, request = replace(service, port=port).stub(), messages.ExchangeTokensRequest(tokens=[b"t" * 32])
+    stub = replace(service, port=port).stub()
+    request = messages.ExchangeTokensRequest(tokens=[b"t" * 32])
     refusal = refused(lambda: stub.ExchangeTokens(request))
     with transaction(service.engine) as session:
         assert not linkage.in_use(session)
@@ -357,6 +369,7 @@ def test_a_database_that_fails_reads_as_try_again_without_a_word_about_it(servic
     with transaction(service.engine) as session:
         session.execute(select(1))
         session.connection().exec_driver_sql("alter table sites rename to hidden")
+
     assert refused(lambda: service.stub().Announce(announce(1))) == (grpc.StatusCode.UNAVAILABLE, "try again later")
 
 
@@ -420,10 +433,12 @@ def test_an_odd_call_is_refused_in_one_line_and_changes_nothing_of_another_site(
 ) -> None:
     service.clock.now += timedelta(minutes=1)
     code = grpc.StatusCode.OK
+
     try:
         getattr(service.stub(), call)(data.draw(ODD_CALLS[call]))
     except grpc.RpcError as error:
         code = error.code()
+
     assert code in REFUSALS | {grpc.StatusCode.OK}
     assert service.site("south").pending == 0
     assert {site for site, _, _ in service.events()} <= {"north"}

@@ -139,9 +139,11 @@ def test_a_request_that_was_changed_after_signing_is_refused(
 def test_every_key_in_a_request_must_be_the_senders(
     engine: Engine, enrol: Enrol, keys: Callable[[str], SiteKeys]
 ) -> None:
-    north, thief = keys("north"), keys("thief")
+    north = keys("north")
+    thief = keys("thief")
     theirs = decode(EnrolmentRequest, dsse.decode_envelope(request_for("north", north, None)).body)
     mine = request_for("thief", thief, None)
+
     for fields, message in (
         ({"certificate_request": theirs.certificate_request}, "names another site"),
         ({"node_key": theirs.node_key}, "does not hold the node key"),
@@ -150,6 +152,7 @@ def test_every_key_in_a_request_must_be_the_senders(
     ):
         with pytest.raises(EvidenceError, match=message):
             enrol(signed_again(mine, thief, **fields))
+
     assert rows(engine) == {}
 
 
@@ -172,6 +175,7 @@ def test_a_name_that_is_taken_goes_to_nobody_else(
     for old in (None, keys("thief-before").signing):
         with pytest.raises(RefusedError, match="north is taken"):
             enrol(request_for("north", thief, old))
+
     assert rows(engine) == before
 
 
@@ -186,7 +190,8 @@ def test_two_hospitals_never_share_a_key(engine: Engine, enrol: Enrol, keys: Cal
 def test_a_rotation_replaces_the_keys_and_forgets_the_node(
     engine: Engine, enrol: Enrol, keys: Callable[[str], SiteKeys]
 ) -> None:
-    old, new = keys("old"), keys("new")
+    old = keys("old")
+    new = keys("new")
     enrol(request_for("south", keys("south"), None))
     enrol(request_for("north", old, None))
     with transaction(engine) as session:
@@ -205,8 +210,10 @@ def test_a_rotation_replaces_the_keys_and_forgets_the_node(
 def test_a_rotation_whose_bundle_was_lost_is_approved_again_but_an_older_request_is_not(
     engine: Engine, enrol: Enrol, keys: Callable[[str], SiteKeys]
 ) -> None:
-    old, new = keys("old"), keys("new")
-    first, rotation = request_for("north", old, None), request_for("north", new, old.signing)
+    old = keys("old")
+    new = keys("new")
+    first = request_for("north", old, None)
+    rotation = request_for("north", new, old.signing)
     enrol(first)
     assert [enrol(rotation), enrol(rotation)] == ["rotated", "renewed"]
     with pytest.raises(RefusedError, match="north is taken"):
@@ -228,11 +235,13 @@ def test_a_revoked_hospital_stays_out(engine: Engine, enrol: Enrol, keys: Callab
     for data in (request_for("north", north, None), request_for("north", keys("new"), north.signing)):
         with pytest.raises(RefusedError, match="is revoked"):
             enrol(data)
+
     with transaction(engine) as session:
         with pytest.raises(RefusedError, match="revoked already"):
             revoke(session, "north", "left", NOW)
         with pytest.raises(RefusedError, match="is revoked"):
             readmit(session, "north", NOW)
+
     assert events(engine) == [("north", "enrolled"), ("north", "revoked")]
 
 
@@ -242,7 +251,9 @@ def test_only_a_suspended_hospital_is_readmitted(engine: Engine, enrol: Enrol, k
         readmit(session, "north", NOW)
     with transaction(engine) as session:
         row = session.get_one(SiteRow, "north")
-        row.state, row.bad_replies = "suspended", 3
+        row.state = "suspended"
+        row.bad_replies = 3
+
     with transaction(engine) as session:
         readmit(session, "north", NOW)
     assert (rows(engine)["north"]["state"], rows(engine)["north"]["bad_replies"]) == ("active", 0)
@@ -266,7 +277,8 @@ def request_file(tmp_path: Path, keys: Callable[[str], SiteKeys]) -> Path:
 
 
 def test_the_commands_from_approval_to_revocation(folder: ServerFolder, request_file: Path, tmp_path: Path) -> None:
-    out, here = tmp_path / "north-join.json", ("--dir", folder.root)
+    out = tmp_path / "north-join.json"
+    here = ("--dir", folder.root)
     read_out = fingerprint(request_file.read_bytes())
     code, printed, _ = invoke("site", "approve", request_file, "--fingerprint", read_out, "--out", out, "--json", *here)
     assert (code, json.loads(printed)) == (0, {"site": "north", "kind": "enrolled", "bundle": str(out)})
@@ -286,7 +298,9 @@ def test_the_commands_from_approval_to_revocation(folder: ServerFolder, request_
 def test_nobody_is_approved_whose_fingerprint_was_not_compared(
     folder: ServerFolder, request_file: Path, tmp_path: Path, engine: Engine
 ) -> None:
-    out, here = tmp_path / "north-join.json", ("--dir", folder.root)
+    out = tmp_path / "north-join.json"
+    here = ("--dir", folder.root)
+
     for given, code, message in (
         ((), 2, "nobody compared"),
         (("--fingerprint", "ab12"), 2, "64 hexadecimal digits"),
@@ -294,6 +308,7 @@ def test_nobody_is_approved_whose_fingerprint_was_not_compared(
     ):
         found, _, err = invoke("site", "approve", request_file, "--out", out, *given, *here)
         assert (found, message in err) == (code, True)
+
     assert not out.exists()
     assert rows(engine) == {}
 
@@ -308,6 +323,7 @@ def test_on_a_terminal_the_fingerprint_is_asked_about(
     with subprocess.Popen([*command, *where], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         os.write(ours, f"{answer}\n".encode())
         _, asked = process.communicate(timeout=30)
+
     os.close(ours)
     os.close(theirs)
     assert fingerprint(request_file.read_bytes()) in asked.decode()

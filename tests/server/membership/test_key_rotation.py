@@ -65,11 +65,13 @@ def test_every_hospital_gets_a_bundle_with_the_new_key(
     code, done = rotate(coordinator, tmp_path / "bundles")
     new = key_of(coordinator).public
     assert (code, done["old"], done["new"], done["sites"]) == (0, old.keyid, new.keyid, ["north", "south"])
+
     for name, folder in hospitals.items():
         data = (tmp_path / "bundles" / f"{name}-join.json").read_bytes()
         checked = check_bundle(data, folder.settings(), datetime.now(UTC))
         assert checked.coordinator == new
         assert checked.bundle.certificate.encode() == folder.certificate.read_bytes()
+
     assert rotations(coordinator) == [f"signing key {new.keyid} takes over from {old.keyid}"]
     assert not coordinator.signing_key.with_name("signing-next.pem").exists()
 
@@ -77,7 +79,8 @@ def test_every_hospital_gets_a_bundle_with_the_new_key(
 def test_an_interrupted_rotation_goes_on_with_the_key_that_it_made(
     coordinator: ServerFolder, hospitals: dict[str, SiteFolder], tmp_path: Path
 ) -> None:
-    made, old = SigningKey.generate(), key_of(coordinator)
+    made = SigningKey.generate()
+    old = key_of(coordinator)
     passphrase = coordinator.passphrase.read_bytes().rstrip()
     write_private(coordinator.signing_key.with_name("signing-next.pem"), made.to_pem(passphrase))
     (tmp_path / "bundles").write_text("a file where the folder should be")

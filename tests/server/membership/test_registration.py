@@ -32,10 +32,12 @@ def session(tmp_path):
     engine = open_database(f"sqlite:///{tmp_path / 'server.db'}")
     migrate(engine)
     pem = KEY.public.pem.decode()
+
     with Session(engine) as opened, opened.begin():
         opened.add(SiteRow(name="north", state="active", node_key="", signing_key=pem, certificate="", enrolled=NOW))
         opened.flush()
         yield opened
+
     engine.dispose()
 
 
@@ -96,6 +98,7 @@ def test_what_another_key_or_site_says_or_what_is_older_is_refused(session):
         arguments = {"count": 100, "sequence": 6} | refused
         with pytest.raises(EvidenceError):
             say(session, **arguments)
+
     assert say(session, 100, 5) == "approved"
     assert len(history(session, "north")) == 1
 

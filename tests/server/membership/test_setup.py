@@ -50,7 +50,8 @@ def test_init_makes_all_that_the_coordinator_needs(folder: ServerFolder) -> None
     engine = open_database(folder.database_url(settings))
     assert pending_migration(engine) is None
     engine.dispose()
-    ca, passphrase = load_certificate(folder.ca_certificate), read_passphrase(folder.passphrase)
+    ca = load_certificate(folder.ca_certificate)
+    passphrase = read_passphrase(folder.passphrase)
     assert ca.public_key() == load_ec_key(folder.ca_key, passphrase).public_key()
     assert load_certificate(folder.certificate).public_key() == load_ec_key(folder.key).public_key()
     assert load_signing_key(folder.signing_key, folder.passphrase).public != public_key(ca)
@@ -106,7 +107,8 @@ def test_the_certificate_is_renewed_for_the_same_key_and_the_hosts_in_the_settin
     before = content(folder.root)
     text = folder.settings_file.read_text().replace('"192.0.2.7"', '"new.example.org"')
     folder.settings_file.write_text(text)
-    old, later = load_certificate(folder.certificate), NOW + timedelta(days=500)
+    old = load_certificate(folder.certificate)
+    later = NOW + timedelta(days=500)
     new = renew_certificate(folder, later)
     assert load_certificate(folder.certificate) == new
     assert new.public_key() == old.public_key()

@@ -24,6 +24,7 @@ def quarantine(tmp_path: Path) -> Iterator[Quarantine]:
     with transaction(engine) as session:
         for name, state in (("north", "active"), ("south", "revoked")):
             session.add(SiteRow(name=name, state=state, node_key="", signing_key="", certificate="", enrolled=NOON))
+
     yield Quarantine(engine, lambda: NOON, 3)
     engine.dispose()
 
@@ -59,6 +60,7 @@ def test_a_good_reply_ends_the_row(quarantine: Quarantine) -> None:
         assert not quarantine.bad("north", "train", "bad")
         assert not quarantine.bad("north", "train", "bad")
         quarantine.good("north")
+
     assert site(quarantine, "north") == ("active", 0)
 
 

@@ -55,12 +55,14 @@ def clock() -> Clock:
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = open_database(f"sqlite:///{tmp_path / 'server.db'}")
     migrate(engine)
+
     with transaction(engine) as session:
         for name in ("north", "south"):
             session.add(SiteRow(name=name, state="active", node_key="", signing_key="", certificate="", enrolled=NOON))
         session.add(
             CampaignRow(number=1, kind="unlearning", state="published", created=NOON, changed=NOON, settings={})
         )
+
     yield engine
     engine.dispose()
 
@@ -155,6 +157,7 @@ def test_versions_that_saw_a_revoked_patient_never_come_back(registry: Registry,
     registry.quarantine([v.name for v in registry.lineage("v0002")], "campaign 1")
     registry.quarantine(["v0001", "v0002"], "campaign 1")
     assert states(registry) == {"v0001": "quarantined", "v0002": "quarantined", "v0003": "active"}
+
     for refused in (
         lambda: registry.deliver("v0001", "north"),
         lambda: registry.withdraw("v0001", "late"),
@@ -162,6 +165,7 @@ def test_versions_that_saw_a_revoked_patient_never_come_back(registry: Registry,
     ):
         with pytest.raises(RefusedError, match="v0001 is quarantined"):
             refused()
+
     assert not (registry.folder.parent / "out").exists()
     with transaction(registry.engine) as session:
         details = session.scalars(select(EventRow.detail).where(EventRow.kind == "version-quarantined")).all()
@@ -189,7 +193,8 @@ def test_quarantine_of_an_unknown_version_changes_nothing(registry: Registry, pu
 
 
 def test_a_site_owes_what_it_got_and_has_not_said_to_be_gone(registry: Registry, publish: Publish) -> None:
-    first, second = publish(0), publish(1, parent="v0001")
+    first = publish(0)
+    second = publish(1, parent="v0001")
     registry.deliver("v0001", "north"), registry.deliver("v0001", "south"), registry.deliver("v0002", "north")
     assert registry.owed("north") == ()
     registry.quarantine(["v0001"], "campaign 1")
@@ -205,7 +210,8 @@ def test_a_site_owes_what_it_got_and_has_not_said_to_be_gone(registry: Registry,
 def test_a_copy_that_was_said_to_be_gone_and_is_there_again_is_owed_again(
     registry: Registry, publish: Publish, engine: Engine
 ) -> None:
-    first, second = publish(0), publish(1, parent="v0001")
+    first = publish(0)
+    second = publish(1, parent="v0001")
     registry.deliver("v0001", "north")
     registry.quarantine(["v0001"], "campaign 1")
     registry.purged("north", [first.weights])
@@ -247,6 +253,7 @@ def test_old_weights_go_after_their_time_and_the_record_stays(
 def files_of_at_most(size: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
     try:
         yield
     finally:

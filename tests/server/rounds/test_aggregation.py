@@ -15,11 +15,13 @@ def test_the_mean_is_weighted_and_the_same_bits_in_any_order() -> None:
     states = [{"w": torch.randn(1000, generator=generator)} for _ in range(4)]
     weights = [0.1, 0.2, 0.3, 0.4]
     results = []
+
     for order in itertools.permutations(range(4)):
         mean = RunningMean()
         for at in order:
             mean.add(states[at], weights[at])
         results.append(mean.result(states[0])["w"])
+
     expected = sum(w * s["w"].double() for w, s in zip(weights, states, strict=True))
     assert torch.allclose(results[0].double(), expected, atol=1e-6)  # type: ignore[arg-type]
     assert all(torch.equal(results[0], other) for other in results)
@@ -63,7 +65,8 @@ def test_deltas_that_agree_are_added_in_full_and_the_spool_is_emptied(tmp_path: 
 
 
 def test_conflicting_deltas_lose_their_part_along_each_other() -> None:
-    left, right = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
+    left = torch.tensor([1.0, 0.0])
+    right = torch.tensor([-1.0, 1.0])
     # left . right = -1: left becomes (1, 0) + (-1, 1)/2 = (.5, .5), right becomes (-1, 1) + (1, 0) = (0, 1).
     assert project_conflicts([left, right]).tolist() == pytest.approx([0.5, 1.5])
 

@@ -83,11 +83,13 @@ def test_a_site_that_has_the_model_is_sent_nothing_of_it(federation_of, card: Mo
     with_databases(sites)
     state = federation.downlink.start(card.build().state_dict())
     down = []
+
     for _ in range(2):
         before = federation.meter.bytes_down
         request = EvaluateRequest(purpose="selection", seed=0)
         assert len(list(federation.ask(EVALUATE, request, state, ["north"]))) == 1
         down.append(federation.meter.bytes_down - before)
+
     assert down[0] >= size_of(state)
     assert down[1] == 0
 

@@ -61,6 +61,7 @@ def test_a_round_is_the_mean_of_the_sites_weighted_by_their_studies(federation_o
     for name, site in sites.items():
         model, _ = site.train(state, request)
         alone[name] = {n: t.clone() for n, t in model.state_dict().items()}
+
     registered = shares({"north": 2, "south": 6})
     found, record = average_round(federation, TRAIN, state, registered, CONFIG, epochs=1, number=0, seed=0)
     for name, tensor in found.items():
@@ -159,13 +160,15 @@ def test_a_silent_site_costs_two_deadlines_of_a_run_and_not_one_in_each_round(fe
             return [m for m in pull(self, message_ids) if m.metadata.src_node_id != silent]
 
     federation.grid.__class__ = Silent
-    now, waits = [0.0], []
+    now = [0.0]
+    waits = []
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
         now[0] += 100.0
 
-    federation.clock, federation.wait = lambda: now[0], wait
+    federation.clock = lambda: now[0]
+    federation.wait = wait
     for answered in (["south"], ["south"], ["south"]):
         assert sorted(federation.status(deadline=150.0)) == answered
     assert len(waits) == 4, "two looks in each of the first two exchanges, none in the third"

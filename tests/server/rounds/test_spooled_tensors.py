@@ -30,10 +30,12 @@ def test_tensors_come_back_from_the_disk_as_they_were_also_when_put_again(on_dis
     for factor in (1.0, -2.0):
         for name, tensor in tensors().items():
             spooled.put(name, factor * tensor)
+
     for name, tensor in tensors().items():
         found = spooled.get(name)
         assert found is not None
         assert torch.equal(found, -2.0 * tensor)
+
     assert spooled.get("another") is None
 
 
@@ -45,6 +47,7 @@ def test_a_mean_on_disk_has_the_bits_of_one_in_memory(monkeypatch: pytest.Monkey
         for share in (0.2, 0.3, 0.5):
             mean.add({name: share * tensor for name, tensor in tensors().items()}, share)
         found.append(mean.result(tensors()))
+
     assert all(torch.equal(found[0][name], found[1][name]) for name in tensors())
     torch.testing.assert_close(found[0]["large"], tensors()["large"] * 0.38)
 

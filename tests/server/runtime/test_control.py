@@ -33,6 +33,7 @@ def test_a_superlink_that_is_away_is_unavailable_for_every_call(ca):
     for call in calls.values():
         with pytest.raises(UnavailableError, match="does not answer"):
             call()
+
     control.close()
 
 
@@ -53,6 +54,7 @@ def test_somebody_else_on_the_port_gets_nothing_readable(ca):
         with pytest.raises(UnavailableError):
             control.nodes()
         thread.join()
+
     assert seen[:1] == b"\x16", "a TLS handshake record (RFC 8446, section 5.1)"
     assert b"control" not in seen
 

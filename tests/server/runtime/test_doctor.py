@@ -49,6 +49,7 @@ def folder(tmp_path: Path) -> ServerFolder:
         flags=re.MULTILINE,
     )
     folder.settings_file.write_text(text)
+
     return folder
 
 
@@ -61,6 +62,7 @@ def site(folder: ServerFolder, name: str, **fields: object) -> None:
     with transaction(engine) as session:
         values = {"state": "active", "node_key": "", "signing_key": "", "certificate": "", "enrolled": NOW} | fields
         session.add(SiteRow(name=name, **values))
+
     engine.dispose()
 
 
@@ -175,6 +177,7 @@ def test_a_coordinator_that_runs_and_does_nothing_fails(folder: ServerFolder) ->
         old = time.time() - 600
         os.utime(folder.tick.path, (old, old))
         result, detail = tick()
+
     assert result == "fail"
     assert re.fullmatch(r"60\d s ago, 60 s are allowed", detail)
 
@@ -191,7 +194,8 @@ def test_the_command_ends_with_1_when_a_check_fails_and_prints_json(folder: Serv
 
 
 def test_a_certificate_for_another_key_fails(folder: ServerFolder) -> None:
-    ca, ca_key = load_certificate(folder.ca_certificate), load_ec_key(folder.ca_key, read_passphrase(folder.passphrase))
+    ca = load_certificate(folder.ca_certificate)
+    ca_key = load_ec_key(folder.ca_key, read_passphrase(folder.passphrase))
     another = ec.generate_private_key(ec.SECP256R1()).public_key()
     folder.certificate.write_bytes(certificate_pem(issue_server(ca, ca_key, another, ["localhost"], NOW)))
     assert set(failures(folder)) == {"certificate chain"}
@@ -200,6 +204,7 @@ def test_a_certificate_for_another_key_fails(folder: ServerFolder) -> None:
 def test_a_hospital_that_vetoes_or_sends_bad_replies_again_and_again_is_named(folder: ServerFolder) -> None:
     site(folder, "north", state="active", node=1, seen=NOW, version=own_version())
     engine = open_database(folder.database_url(folder.settings()))
+
     with transaction(engine) as session:
         plain = {"kind": "unlearning", "state": "rejected", "created": NOW, "changed": NOW, "settings": {}}
         session.add_all([CampaignRow(number=number, **plain) for number in (1, 2)])
@@ -207,8 +212,10 @@ def test_a_hospital_that_vetoes_or_sends_bad_replies_again_and_again_is_named(fo
         for number in (1, 2):
             body = {"outcome": "accepted", "reasons": [], "vetoes": ["north: test AUC fell", "north: another class"]}
             session.add(PhaseRow(campaign=number, step="verdict", finished=NOW, body=body))
+
         session.add(EventRow(at=NOW, site="north", kind="quarantined", detail="evaluate: NaN"))
         session.add(EventRow(at=NOW - timedelta(days=100), site="north", kind="quarantined", detail="evaluate: NaN"))
+
     engine.dispose()
     found = {check.name: check for check in examine(folder, NOW)}
     assert found["conduct of north"].result == "warn"

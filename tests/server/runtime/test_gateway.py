@@ -34,7 +34,9 @@ class Upstream:
         self.seen.append((scope["method"], scope["raw_path"].decode(), dict(scope["headers"])))
         self.started.set()
         await asyncio.sleep(self.delay)
-        digest, more = hashlib.sha256(), True
+        digest = hashlib.sha256()
+        more = True
+
         while more:
             part = await receive()
             if part["type"] == "http.disconnect":
@@ -43,6 +45,7 @@ class Upstream:
             if part["body"]:
                 self.arriving.set()
             more = part["more_body"]
+
         headers = [(b"content-length", b"64"), (b"x-kept", b"1"), (b"connection", b"x-private"), (b"x-private", b"1")]
         await send({"type": "http.response.start", "status": 209, "headers": headers})
         await send({"type": "http.response.body", "body": digest.hexdigest().encode()})
@@ -63,6 +66,7 @@ def serving(app, pki):
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
+
         try:
             while not server.started:
                 time.sleep(0.01)
@@ -75,14 +79,18 @@ def serving(app, pki):
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
     """A CA and a server certificate, and a second CA that issued nothing here."""
-    folder, now = tmp_path_factory.mktemp("pki"), datetime.now(UTC) - timedelta(minutes=1)
+    folder = tmp_path_factory.mktemp("pki")
+    now = datetime.now(UTC) - timedelta(minutes=1)
+
     for name in ("other", "ca"):
         ca_key = ec.generate_private_key(ec.SECP256R1())
         ca = new_authority(ca_key, now)
         (folder / f"{name}.crt").write_bytes(certificate_pem(ca))
+
     key = ec.generate_private_key(ec.SECP256R1())
     (folder / "server.crt").write_bytes(certificate_pem(issue_server(ca, ca_key, key.public_key(), ["127.0.0.1"], now)))
     (folder / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
     return folder
 
 
@@ -113,6 +121,7 @@ def raw(gateway, pki, request):
     """Send bytes as they are and read the answer to its end."""
     trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
     host, port = gateway.split(":")
+
     with (
         socket.create_connection((host, int(port)), 10) as plain,
         trust.wrap_socket(plain, server_hostname=host) as tls,
@@ -121,6 +130,7 @@ def raw(gateway, pki, request):
         answer = b""
         while piece := tls.recv(65536):
             answer += piece
+
     return answer
 
 
@@ -270,6 +280,7 @@ def test_a_superlink_under_another_authority_gets_nothing(pki, client, upstream)
         app = gateway_app(f"https://{behind}", pki / "other.crt", LIMITS)
         with serving(app, pki) as gateway:
             assert httpx.post(f"https://{gateway}{ROUTE}", verify=trust, trust_env=False).status_code == 503
+
     assert not upstream.seen
 
 
@@ -277,6 +288,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_running(g
     for _ in range(2 * LIMITS.concurrent):
         trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         host, port = gateway.split(":")
+
         with (
             socket.create_connection((host, int(port))) as plain,
             trust.wrap_socket(plain, server_hostname=host) as tls,
@@ -284,5 +296,6 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_running(g
             tls.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nabc".encode())
             assert upstream.started.wait(5)
             upstream.started.clear()
+
     time.sleep(0.2)
     assert client.post(ROUTE, content=b"x").status_code == 209

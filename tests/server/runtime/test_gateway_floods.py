@@ -47,12 +47,14 @@ def signed(key=NODE, at=None):
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
-    folder, now = tmp_path_factory.mktemp("pki"), datetime.now(UTC) - timedelta(minutes=1)
+    folder = tmp_path_factory.mktemp("pki")
+    now = datetime.now(UTC) - timedelta(minutes=1)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = new_authority(ca_key, now)
     (folder / "ca.crt").write_bytes(certificate_pem(ca))
     (folder / "server.crt").write_bytes(certificate_pem(issue_server(ca, ca_key, key.public_key(), ["127.0.0.1"], now)))
     (folder / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
     return folder
 
 
@@ -72,6 +74,7 @@ def serving(app, pki, connections):
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
+
         try:
             while not server.started:
                 time.sleep(0.01)
@@ -108,6 +111,7 @@ def gateway(pki, upstream, connections, monkeypatch):
     monkeypatch.setattr(http_listener, "HANDSHAKE_SECONDS", 0.5)
     monkeypatch.setattr(http_listener, "HEAD_SECONDS", 0.5)
     sign_in = NodeSignIn(lambda: frozenset({PUBLIC}))
+
     with ExitStack() as stack:
         behind = stack.enter_context(serving(upstream, pki, Connections()))
         app = gateway_app(f"https://127.0.0.1:{behind[1]}", pki / "ca.crt", LIMITS, sign_in, connections)
@@ -127,11 +131,13 @@ def ends_after(connection):
     """Seconds until the other side ends a connection."""
     connection.settimeout(5)
     begin = time.monotonic()
+
     try:
         while connection.recv(4096):
             pass
     except (ConnectionError, ssl.SSLError):
         pass
+
     return time.monotonic() - begin
 
 
@@ -152,6 +158,7 @@ def test_the_headers_are_those_that_flower_signs():
 def test_what_flowers_own_client_sends_is_let_through_on_every_route(gateway, pki, upstream):
     node = {"node": Node(node_id=1)}
     interceptors = [NodeAuthHttpInterceptor(NODE, NODE.public_key())]
+
     with FleetHttpClient(f"https://127.0.0.1:{gateway[1]}", interceptors=interceptors, verify=trust(pki)) as fleet:
         calls = [
             lambda: fleet.ActivateNode(ActivateNodeRequest(public_key=PUBLIC, heartbeat_interval=30)),
@@ -162,6 +169,7 @@ def test_what_flowers_own_client_sends_is_let_through_on_every_route(gateway, pk
             # The server behind answers with something else than Flower does.
             with suppress(DecodeError, ValueError):
                 call()
+
     assert upstream.seen == len(calls)
 
 
@@ -187,10 +195,12 @@ def test_an_enrolled_node_is_let_through(gateway, pki, upstream):
 def test_nothing_of_a_stranger_is_read(gateway, pki, upstream, headers):
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: {LIMITS.body_bytes}\r\n\r\n"
+
     with secure(gateway, pki) as connection:
         connection.sendall(head.encode())
         connection.settimeout(5)
         assert connection.recv(4096).split()[1] == b"401"
+
     assert upstream.seen == 0
 
 
@@ -222,6 +232,7 @@ def test_half_open_connections_of_one_address_leave_room_for_others_and_end_soon
     finally:
         for connection in flood:
             connection.close()
+
     assert post(gateway, pki, signed()) == 200
 
 
@@ -261,6 +272,7 @@ def test_a_body_that_stops_is_ended_and_leaves_nothing_running(gateway, pki):
         connection.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: 1000\r\n\r\nabc".encode())
         connection.settimeout(5)
         assert connection.recv(4096).split()[1] == b"408"
+
     assert post(gateway, pki, signed()) == 200
 
 

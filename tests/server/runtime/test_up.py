@@ -33,12 +33,14 @@ def test_children_get_whole_paths_and_an_environment_that_calls_nobody(
     monkeypatch.chdir(coordinator.root.parent)
     started = children(ServerFolder(Path(coordinator.root.name)), coordinator.settings())
     assert [child.name for child in started] == ["superlink", "superexec", "gateway", "coordinator"]
+
     for child in started:
         assert any(word.startswith(str(coordinator.root)) for word in child.argv)
         assert not any(word.startswith(coordinator.root.name) for word in child.argv)
         assert child.env["FEDFORGET_SERVER"] == str(coordinator.root)
         assert child.env["FLWR_TELEMETRY_ENABLED"] == "0"
         assert child.env["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
+
     assert sum(child.stop_grace for child in started) < 15
 
 
@@ -74,6 +76,7 @@ def test_a_port_that_is_taken_stops_it_once_and_before_anything_is_started(
         text = text.replace("[ports]\n", f"[ports]\n{name} = {port}\n")
         coordinator.settings_file.write_text(text)
         code, printed = refused(coordinator)
+
     assert code == 5
     assert re.search(rf"port {port} \({name}\) at \S+: another process listens there; \[ports\] {name}", printed)
     assert printed.count("error:") == 1
@@ -83,10 +86,12 @@ def test_a_port_that_is_taken_stops_it_once_and_before_anything_is_started(
 def test_metrics_name_sites_and_states_with_what_waits_there(coordinator: ServerFolder) -> None:
     engine = open_database(coordinator.database_url(coordinator.settings()))
     keys = {"node_key": "", "signing_key": "", "certificate": "", "enrolled": NOON}
+
     with transaction(engine) as session:
         session.add(SiteRow(name="north", state="active", pending=3, first_due=NOON, seen=NOON, **keys))
         session.add(SiteRow(name="south", state="suspended", **keys))
         session.add(CampaignRow(kind="training", state="published", created=NOON, changed=NOON, settings={}))
+
     registry = CollectorRegistry()
     registry.register(FederationCollector(engine))
     text = generate_latest(registry).decode()

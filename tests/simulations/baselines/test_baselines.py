@@ -28,6 +28,7 @@ def part(seed: int, count: int = 60, *, classes: tuple[int, ...] = (0, 1, 2), sh
     labels = rng.choice(classes, count)
     features = rng.normal(size=(count, 5))
     features[np.arange(count), labels] += shift
+
     return Labelled(features, labels.astype(np.int64))
 
 

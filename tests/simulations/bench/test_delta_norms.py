@@ -35,7 +35,8 @@ def test_it_prints_a_step_for_every_round_method_and_weighting_and_the_gate_lets
 ) -> None:
     main(preset="demo", rounds=2, seeds=1, assignments=SMALL)
     lines = capsys.readouterr().out.splitlines()
-    trained, unlearned = lines[:2], lines[2:]
+    trained = lines[:2]
+    unlearned = lines[2:]
     assert len(unlearned) == len(METHODS) + 6
     assert all(0 < relative(line) < GateConfig().train_weights for line in trained)
     refused = {line.split()[2] for line in unlearned if relative(line) >= GateConfig().unlearn_norm}

@@ -24,12 +24,15 @@ def test_the_relay_passes_on_what_comes_and_counts_both_ways() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
+
         with socket.create_connection(("127.0.0.1", relay.port)) as site:
             site.sendall(bytes(300_000))
             site.shutdown(socket.SHUT_WR)
             assert b"".join(iter(lambda: site.recv(65536), b"")) == bytes(1000)
+
         thread.join()
         relay.close()
+
     assert (relay.up, relay.down) == (300_000, 1000)
 
 

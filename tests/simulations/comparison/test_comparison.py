@@ -63,6 +63,7 @@ def done(config: ComparisonConfig, tmp_path_factory: pytest.TempPathFactory) -> 
     for method in METHODS:
         jobs.tune(method)
     jobs.cells(0, 0.15)
+
     return out
 
 
@@ -70,11 +71,13 @@ def test_each_cell_leaves_a_result_with_its_cost_and_its_distance_to_one_retrain
     found = {result.cell.variant or result.cell.method: result for result in load_cells(done)}
     assert sorted(found) == sorted(("original", "retrained", *METHODS, "no-noise", "again"))
     assert found["retrained"].model.distance_to_retrained == pytest.approx(0.0, abs=1e-6)
+
     for method in METHODS:
         assert found[method].cost.forward_units > 0
         assert found[method].model.distance_to_retrained != 0
         assert found[method].model.mia["fused"].rmia_auc is not None
         assert found[method].roc.tpr[-1] == 1
+
     assert len({result.model.digest for result in found.values()}) == 6
     assert found["again"].cost.forward_units > 1.5 * found["forget_mi_calibrated"].cost.forward_units
 
@@ -104,6 +107,7 @@ def test_patients_who_were_tuned_on_are_in_no_comparison(done: Path, config: Com
         files = [read_site(path.parent) for path in (done / "worlds" / f"seed-{seed}" / "sites").glob("*/site.json")]
         here[seed] = {patient for file in files for patient in file.cohort.patients}
         assert all(set(Subset) == set(file.subsets.values()) for file in files)
+
     assert here[0]
     assert here[config.tuning.seed]
     assert not here[0] & here[config.tuning.seed]
@@ -123,7 +127,8 @@ def test_what_was_cut_short_goes_on_from_the_last_result_and_trains_nothing_agai
     paths = {r.cell.variant or r.cell.method: Jobs(config, done).path(r.cell) for r in load_cells(done)}
     before = {method: path.stat().st_mtime_ns for method, path in paths.items()}
     gold = done / "work" / "seed-0-15" / RETRAINED / "progress.json"
-    trained, kept = gold.stat().st_mtime_ns, paths["fine_tune"].read_text()
+    trained = gold.stat().st_mtime_ns
+    kept = paths["fine_tune"].read_text()
     paths["fine_tune"].unlink()
     assert [cell.name for cell in Jobs(config, done).cells(0, 0.15)] == ["fine_tune--replace"]
     assert gold.stat().st_mtime_ns == trained
@@ -172,4 +177,5 @@ def toml(config: ComparisonConfig) -> str:
     for name, values in experiment.items():
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
         tables.append(f"[run.experiment.{name}]\n{lines}")
+
     return "\n".join(tables)

@@ -38,6 +38,7 @@ def cell(result: Result, method: str, seed: int, size: float = 0.1, variant: str
         setattr(model.test, name, value)
     model.mia["fused"].auc = model.mia["fused"].auc + 0.02 * seed  # type: ignore[operator]  # it is a number there
     baseline = method in ("original", "retrained")
+
     return CellResult(
         cell=Cell(method=method, aggregation="" if baseline else "replace", size=size, seed=seed, variant=variant),
         digest="",
@@ -59,6 +60,7 @@ def stored(make_result: Make, tmp_path: Path) -> Path:
         for seed in (0, 1):
             found = cell(result, method, seed)
             write_cell(cell_path(tmp_path, found.cell, size_name(0.1)), found)
+
     return tmp_path
 
 
@@ -87,10 +89,12 @@ def test_everything_is_drawn_from_the_stored_results_without_torch_or_flower(sto
 def test_mia_never_stands_without_cross_entropy_and_test_auc(stored: Path) -> None:
     found = summary.rows(load_cells(stored))
     seen = 0
+
     for table in tables_of(found, 0.1):
         if any("MIA" in name for name in table.head):
             seen += 1
             assert {"test AUC", "test cross-entropy"} <= set(table.head)
+
     assert seen == 2
 
 
@@ -139,10 +143,12 @@ def test_a_variant_stands_in_the_tables_but_in_no_ranking_and_no_chart(make_resu
 def test_the_claims_of_the_paper_are_asked_seed_by_seed_of_methods_that_kept_test_auc(make_result: Make) -> None:
     result = make_result()
     found = [cell(result, m, s) for m in ("retrained", "forget_mi_calibrated", "scrub", "ssd") for s in (0, 1)]
+
     for one in found:
         svc = {"retrained": 0.4, "forget_mi_calibrated": 0.3, "scrub": 0.6, "ssd": 0.0}[one.cell.method]
         one.model.mia["fused"].svc = svc + 0.1 * one.cell.seed
         one.model.test.auc = 0.5 if one.cell.method == "ssd" else 0.8
+
     told = {claim.metric.key: claim for claim in claims(summary.rows(found))}
     assert sorted(told) == ["forget_auc", "forget_f1", "mia_svc"]
     svc = told["mia_svc"]
@@ -154,6 +160,7 @@ def test_the_claims_of_the_paper_are_asked_seed_by_seed_of_methods_that_kept_tes
     for one in found:
         if one.cell.method == "scrub":
             one.model.mia["fused"].svc = 0.45 - 0.3 * one.cell.seed
+
     svc = claims(summary.rows(found))[0]
     assert verdict(svc) == "not told apart (higher), not told apart (nearer)"
     assert "-0.202" in "\n".join(claims_markdown(summary.rows(found)))

@@ -62,11 +62,13 @@ def test_a_comparison_on_ray_has_the_figures_of_one_in_processes(tmp_path: Path)
     (tmp_path / "mine.toml").write_text(PRESET, encoding="utf-8")
     sim = ("-c", "from simulations.cli import app; app()", "compare", "--preset", "mine.toml")
     tables = []
+
     for where in (("--ray", "local"), ("--jobs", "1")):
         done = run(tmp_path, *sim, *where, "--out", where[0].strip("-"))
         assert done.returncode == 0, done.stderr
         with (tmp_path / where[0].strip("-") / "table.csv").open(encoding="utf-8") as file:
             tables.append([{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)])
+
     assert [row["method"] for row in tables[0]] == ["original", "retrained", "fine_tune"]
     assert tables[0] == tables[1]
 

@@ -116,6 +116,7 @@ def test_every_figure_of_the_page_is_the_one_in_the_result(shape: dict[str, Any]
     result, _, page = drawn(**shape)
     values = json.loads(result.model_dump_json())
     assert len(page.figures) > 200
+
     for path, value, shown in page.figures:
         assert value == at(values, path)
         if re.fullmatch(r"[\d.]+", shown):
@@ -125,6 +126,7 @@ def test_every_figure_of_the_page_is_the_one_in_the_result(shape: dict[str, Any]
 def test_every_membership_and_utility_figure_is_on_the_page(drawn: Drawn) -> None:
     result, _, page = drawn(forgetting=3, outcome="inconclusive")
     shown = {path for path, _, _ in page.figures}
+
     for name, model in result.models.items():
         for branch in model.mia:
             for field in ("auc", "ci90.0", "ci95.1", "ks", "ks_p", "rmia_auc", "svc"):
@@ -132,6 +134,7 @@ def test_every_membership_and_utility_figure_is_on_the_page(drawn: Drawn) -> Non
             for group in model.branches[branch].groups:
                 for field in ("auc", "f1", "accuracy", "ce_mean", "ce_median", "patients"):
                     assert f"models.{name}.branches.{branch}.groups.{group}.{field}" in shown
+
         for site in ("site-1", "site-2", "site-3"):
             assert f"models.{name}.mia_by_site.{site}.fused.auc" in shown
 
@@ -235,7 +238,11 @@ def test_a_null_is_a_dash_with_its_reason(make_result: Make, tmp_path: Path) -> 
 def test_a_result_without_histograms_history_or_attacks_still_makes_a_page(make_result: Make, tmp_path: Path) -> None:
     result = make_result().model_copy(update={"history": [], "cost": {}})
     for model in result.models.values():
-        model.loss_histograms, model.mia, model.mia_by_site, model.missing = {}, {}, {}, []
+        model.loss_histograms = {}
+        model.mia = {}
+        model.mia_by_site = {}
+        model.missing = []
+
     text, _ = page_of(result, tmp_path)
     assert text.count("This run recorded nothing to draw here.") == 4
     assert draw_summary(result).startswith(b"\x89PNG")
@@ -363,6 +370,7 @@ def test_colours_keep_their_contrast_on_both_pages() -> None:
                 for ground in (page, card):
                     high, low = sorted((light(mine), light(ground)), reverse=True)
                     assert (high + 0.05) / (low + 0.05) >= (4.5 if name in text else 3.0), name
+
     assert len({colour.light for colour in COLOURS.values()}) == len(COLOURS)
 
 

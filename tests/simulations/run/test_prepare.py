@@ -27,10 +27,12 @@ def known_at_two_sites(manifest: Path) -> tuple[Path, str]:
         rows = list(csv.DictReader(file))
     first, second = (next(r["patient_id"] for r in rows if r["site"] == site) for site in ("site-1", "site-2"))
     path = manifest.parent / "shared.csv"
+
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows({**r, "patient_id": first if r["patient_id"] == second else r["patient_id"]} for r in rows)
+
     return path, first
 
 

@@ -76,7 +76,9 @@ def test_every_message_is_counted_and_progress_ends_with_the_last(
 
 
 def test_bytes_are_those_of_all_weights_that_passed(found: Size) -> None:
-    weights, stages = 4 * found.parameters, {str(name): stage for name, stage in found.stages.items()}
+    weights = 4 * found.parameters
+    stages = {str(name): stage for name, stage in found.stages.items()}
+
     for name, up, down in (("round", 2, 2), ("audit", 0, 2), ("unlearning", 1, 1), ("retention", 2, 4)):
         stage = stages[name]
         assert up * weights <= stage.up < up * weights + 80_000
@@ -95,6 +97,7 @@ def test_work_of_hospitals_and_server_is_told_apart(found: Size) -> None:
         assert 0 < stage.slowest < stage.hospitals
         assert stage.server > 0
         assert stage.at_once == stage.server + stage.slowest
+
     assert found.memory
     assert found.peak is not None
 

@@ -144,7 +144,9 @@ def test_a_share_is_written_as_a_fraction() -> None:
 
 def made_up(models: int, patients: int, left: float) -> list[ShadowFile]:
     """Shadows whose confidence is 3 higher for whom they were trained on, and `left` of that after unlearning."""
-    rng, shadows = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    shadows = []
+
     for number in range(models):
         members = np.array(
             [p in halves([str(n) for n in range(patients)], number, 0) for p in map(str, range(patients))]
@@ -159,6 +161,7 @@ def made_up(models: int, patients: int, left: float) -> list[ShadowFile]:
                 {TRAINED: noise + memory, "some": noise + after},
             )
         )  # fmt: skip
+
     return shadows
 
 

@@ -30,6 +30,7 @@ def test_every_revocation_is_in_one_batch_that_starts_before_its_due_date(
     arrived = [at(day, site, f"{n}") for n, (day, site) in enumerate(drawn)]
     found = batches(arrived, BatchingConfig(min_batch=least, lead_days=lead).policy())
     assert sorted(a.patient for b in found for a in b.arrivals) == sorted(a.patient for a in arrived)
+
     for batch in found:
         assert batch.due == min(first_due(a.at) for a in batch.arrivals)
         assert batch.at <= batch.due - timedelta(days=lead)

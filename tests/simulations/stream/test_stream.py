@@ -58,6 +58,7 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = write_federation(folder / "made-up", sites=3, patients=26, seed=1, image_size=32)
     path = folder / "tiny.toml"
     path.write_text(PRESET.format(manifest=manifest), encoding="utf-8")
+
     return path
 
 
@@ -82,12 +83,14 @@ def test_every_batch_has_a_campaign_a_model_and_figures_of_all_who_were_forgotte
     assert said["finished"]
     assert said["seeds"][0]["campaigns"] == seed.planned == len(seed.campaigns) >= 3
     gone = 0
+
     for campaign in seed.campaigns:
         gone += sum(campaign.patients.values())
         assert sum(cohort.patients for cohort in campaign.audited.cohorts) <= gone
         assert campaign.audited.forgotten.patients == gone
         assert campaign.days_left >= 7
         assert campaign.cost.forward_units > 0
+
     assert said["seeds"][0]["forgotten"] == gone
     digests = [
         seed.original.digest,
@@ -115,12 +118,14 @@ def test_a_hospital_that_leaves_is_answered_by_a_retraining_and_tests_no_model(
 def test_the_hospitals_have_deleted_whom_they_forgot_and_only_those(done: tuple[Path, dict[str, Any]]) -> None:
     out, _ = done
     (seed,) = read_record(out).seeds
+
     for name in seed.training:
         world, here = (read_site(out / "seed-0" / part / name) for part in ("world/sites", "sites"))
         gone = set(world.cohort.patients) - set(here.cohort.patients)
         forgotten = sum(c.patients.get(name, 0) for c in seed.campaigns)
         trained = {p for p, subset in world.subsets.items() if subset is Subset.TRAIN}
         assert len(gone & trained) == forgotten > 0
+
         if name in seed.staying:
             assert gone <= trained
         else:
@@ -210,7 +215,9 @@ def test_creep_is_the_growth_of_the_gap_to_models_retrained_at_the_same_time_sin
     done: tuple[Path, dict[str, Any]],
 ) -> None:
     (seed,) = read_record(done[0]).seeds
-    own, control, figure = seed.campaigns[-1], seed.retrained[-1], summary.TEST_AUC
+    own = seed.campaigns[-1]
+    control = seed.retrained[-1]
+    figure = summary.TEST_AUC
 
     def with_auc(audited: Audited, auc: float) -> Audited:
         return audited.model_copy(update={"test": audited.test.model_copy(update={"auc": auc})})

@@ -24,7 +24,9 @@ from simulations.synthetic.anatomy import draw_radiograph
 from simulations.synthetic.federation import write_federation
 from simulations.synthetic.patients import make_hospital, make_patient, study_severities
 
-SITES, PATIENTS, SIZE = 3, 40, 64
+SITES = 3
+PATIENTS = 40
+SIZE = 64
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,8 @@ def test_reports_fit_the_default_length_and_the_builtin_vocabulary(cohort: Cohor
 
 
 def test_severity_is_above_chance_from_image_and_from_text(cohort: Cohort, pixels: np.ndarray) -> None:
-    labels, groups = [s.label for s in cohort.studies], [s.patient for s in cohort.studies]
+    labels = [s.label for s in cohort.studies]
+    groups = [s.patient for s in cohort.studies]
     words = CountVectorizer(binary=True).fit_transform([s.report for s in cohort.studies])
     from_image = make_pipeline(PCA(30, random_state=0), LogisticRegression(C=1.0, max_iter=2000))
     from_text = LogisticRegression(C=0.3, max_iter=2000)
@@ -124,16 +127,20 @@ def test_some_patients_have_a_label_that_cannot_be_seen() -> None:
         hospital = make_hospital(1, rng)
         people = [make_patient(n, hospital, rng) for n in range(60)]
         shares += [all(p.label(v) != v for v in study_severities(p, rng)) for p in people]
+
     assert 0.15 < np.mean(shares) < 0.21
 
 
 def test_a_patient_looks_more_like_himself_than_like_others(cohort: Cohort, pixels: np.ndarray) -> None:
-    own, others = [], []
+    own = []
+    others = []
+
     for site in cohort.sites:
         at = [i for i, s in enumerate(cohort.studies) if s.site == site]
         for i, j in combinations(at, 2):
             same = cohort.studies[i].patient == cohort.studies[j].patient
             (own if same else others).append(float(np.abs(pixels[i] - pixels[j]).mean()))
+
     assert np.mean(own) < 0.75 * np.mean(others)
 
 
@@ -151,6 +158,7 @@ def test_a_patient_keeps_his_history_in_all_reports(root: Path, cohort: Cohort) 
     for study in cohort.studies:
         age = int(str(dcmread(study.image, stop_before_pixels=True).PatientAge)[:3])
         reports[study.patient].append(f"{age} year old" in study.report)
+
     assert all(all(kept) for kept in reports.values())
 
 

@@ -27,6 +27,7 @@ def check_address(url: str, where: str) -> str:
     if parts is None or not parts.host or not (parts.scheme == "https" or local):
         raise ConfigError("not an https address", where=where, remedy="plain http is for this machine's own only")
     _check_plain(parts, where)
+
     return url.rstrip("/")
 
 
@@ -40,6 +41,7 @@ def check_alias(url: str, where: str) -> str:
     if parts is None or not parts.host or parts.scheme not in ("http", "https"):
         raise ConfigError("not an address", where=where, remedy="e.g. http://fhir.svc.cluster.local/fhir")
     _check_plain(parts, where)
+
     return url.rstrip("/")
 
 
@@ -55,10 +57,12 @@ def own(target: str, here: httpx.URL, base: str, aliases: Sequence[str]) -> http
         url = httpx.URL(urljoin(str(here), target))
     except (httpx.InvalidURL, ValueError):
         raise WireError(f"{base}: a link that is not an address") from None
+
     for address in (base, *aliases):
         rest = _below(url, httpx.URL(address))
         if rest is not None:
             return url if address == base else httpx.URL(f"{base}{rest}")
+
     shown = _suggested(url)
     raise WireError(
         f"{base}: a link leads to another server, {shown}; if the server calls itself so behind a proxy, set"
@@ -73,8 +77,10 @@ def _below(url: httpx.URL, base: httpx.URL) -> str | None:
     # Dots could lead out of the base, and a user's name would become a header.
     if url.userinfo or _DOTS.search(url.raw_path.decode("ascii").partition("?")[0]):
         return None
-    path, root = url.raw_path.decode("ascii"), base.raw_path.decode("ascii").rstrip("/")
+    path = url.raw_path.decode("ascii")
+    root = base.raw_path.decode("ascii").rstrip("/")
     rest = path[len(root) :]
+
     return rest if path.startswith(root) and (not rest or rest[0] in "/?") else None
 
 

@@ -59,7 +59,10 @@ def read_page(content: bytes, charset: str = "") -> Page:
     entries = bundle.get("entry", [])
     if not isinstance(entries, list):
         raise UnusableResourceError("the entries of a Bundle are not a list")
-    consents, unclear, others = [], [], []
+    consents = []
+    unclear = []
+    others = []
+
     for entry in entries:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         if not isinstance(resource, dict):
@@ -70,7 +73,9 @@ def read_page(content: bytes, charset: str = "") -> Page:
             unclear.append(resource)
         else:
             consents.append(resource)
+
     problems = sum(map(_is_problem, others))
+
     return Page(tuple(consents), tuple(unclear), len(others), problems, tuple(_links(bundle)))
 
 
@@ -80,6 +85,7 @@ def _text(content: bytes, charset: str) -> str:
         name = codecs.lookup(charset).name if charset else "utf-8"
     except LookupError:
         name = "utf-8"
+
     return content.decode(name, "surrogateescape" if name == "utf-8" else "replace").removeprefix("\ufeff")
 
 
@@ -93,6 +99,7 @@ def _parsed(text: str) -> dict[str, Any]:
             value = None
     except ValueError:
         value = None
+
     if not isinstance(value, dict):
         raise UnusableResourceError("the answer to a search is not a JSON object")
     return value
@@ -114,7 +121,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _without_depths(text: str) -> str:
     """The text with everything left out that is nested too deeply for any parser."""
-    parts, depth, end = [], 0, 0
+    parts = []
+    depth = 0
+    end = 0
+
     for match in _BRACKETS.finditer(text):
         if match[0] in "[{":
             depth += 1
@@ -124,6 +134,7 @@ def _without_depths(text: str) -> str:
             depth -= 1
             if depth == _DEEPEST_PAGE:
                 end = match.end()
+
     return "".join([*parts, text[end:]])
 
 
@@ -142,6 +153,7 @@ def _inside(value: object) -> Iterator[object]:
     while waiting:
         value = waiting.pop()
         yield value
+
         if isinstance(value, dict):
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, list):

@@ -71,9 +71,11 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
         WireError: its answer is not what FHIR says.
         InputError: the patient map, or a file of the site.
     """
-    before, begun = intake.store.progress(server.base), intake.clock()
+    before = intake.store.progress(server.base)
+    begun = intake.clock()
     since = {} if before.cursor is None else {"_lastUpdated": f"ge{_instant(before.cursor - overlap)}"}
     reading = _Reading(server, intake, before.baseline)
+
     try:
         reading.whole(since)
     except (FedForgetError, SQLAlchemyError):
@@ -81,12 +83,14 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
         if before.baseline is not None:
             intake.settle()
         raise
+
     # Not beyond now: one version with a date in the future would hide all that follow.
     now = min(begun, reading.date or begun)
     seen = [min(moment, begun) for moment in (before.cursor, reading.latest) if moment is not None]
     baseline = before.baseline or reading.latest or now
     reconciled = before.reconciled if since else begun
     intake.store.set_progress(server.base, Progress(max(seen, default=None), baseline, begun, reconciled))
+
     # After the baseline: in a first pull nobody is judged by what one consent said before another was written.
     return reading.found(intake.settle())
 
@@ -94,14 +98,18 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
 def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differences:
     """Pull, then read everything: what was missed is taken in, and what is gone is counted. Raises as `pull`."""
     pull(server, intake, overlap)
-    known, begun = intake.store.resources(), intake.clock()
+    known = intake.store.resources()
+    begun = intake.clock()
     progress = intake.store.progress(server.base)
     reading = _Reading(server, intake, progress.baseline)
+
     try:
         reading.whole({})
     finally:
         revoked = intake.settle()
+
     intake.store.set_progress(server.base, dataclasses.replace(progress, reconciled=begun))
+
     return Differences(reading.found(revoked), len(known - reading.resources))
 
 
@@ -109,7 +117,9 @@ class _Reading:
     """One walk through a server's pages, and what it found."""
 
     def __init__(self, server: FhirServer, intake: Intake, baseline: datetime | None) -> None:
-        self._server, self._intake, self._baseline = server, intake, baseline
+        self._server = server
+        self._intake = intake
+        self._baseline = baseline
         self.read = self.new = self.unusable = self.others = 0
         self.latest: datetime | None = None
         self.date: datetime | None = None
@@ -137,12 +147,14 @@ class _Reading:
     def _all_pages(self, parameters: dict[str, str]) -> int:
         """Returns how many pages there were."""
         pages = problems = self.unusable = self.others = 0
+
         for page in self._server.search({"_sort": "_lastUpdated", "_count": str(PAGE), **parameters}):
             self._look_at_clock(page.date)
             self._keep(page)
             problems += page.problems
             self.others += page.others
             pages += 1
+
         if problems:
             raise WireError(f"{self._server.base}: says of its own answer that it is not whole; see its log")
         return pages
@@ -170,11 +182,10 @@ class _Reading:
 
     def _sorted(self, page: Page) -> tuple[list[IncomingConsent], list[IncomingConsent]]:
         """What can be read, and stand-ins for what cannot: one consent must not cost the others."""
-        found, aside, base = (
-            [],
-            [set_aside(resource, self._server.base) for resource in page.unclear],
-            self._server.base,
-        )
+        found = []
+        aside = [set_aside(resource, self._server.base) for resource in page.unclear]
+        base = self._server.base
+
         for resource in page.consents:
             try:
                 found.append(read_incoming(resource, base))
@@ -183,6 +194,7 @@ class _Reading:
             except Exception as error:  # noqa: BLE001 - whatever one of them provokes
                 _log.error("a consent of the server cannot be read (%s): set aside", type(error).__name__)
                 aside.append(set_aside(resource, base))
+
         return found, aside
 
     def _has_gap(self, last: IncomingConsent) -> bool:
@@ -197,6 +209,7 @@ class _Reading:
                 return True
             if written <= self._baseline:
                 return False
+
         return False
 
     def _history(self, consent: str) -> list[IncomingConsent]:

@@ -69,20 +69,25 @@ class Puller:
             # A database's own text may quote what was to be written.
             reason = str(err) if isinstance(err, FedForgetError) else f"the database failed ({type(err).__name__})"
             _log.warning("%s; next try in %.0f s", reason, delay)
+
             return delay
+
         self._failures = 0
         return min(self.every, self._again.pop(0)) if self._again else self.every
 
     def _read(self, server: FhirServer) -> None:
-        now, progress = self.intake.clock(), self.intake.store.progress(server.base)
+        now = self.intake.clock()
+        progress = self.intake.store.progress(server.base)
         # Not since the last pull: a night's reading that was cut short has pulled too, and is still to be done.
         last = progress.reconciled or progress.baseline
+
         if last is not None and is_night_due(last, now.astimezone(), self.hour):
             found = reconcile(server, self.intake, self.overlap)
             _log.info("reconciled: %d read, %d missed before, %d gone", found.pulled.read, found.pulled.new, found.gone)
             pulled = found.pulled
         else:
             pulled = pull(server, self.intake, self.overlap)
+
         if pulled.new:
             self._again = []
         _tell(pulled)

@@ -40,12 +40,14 @@ def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
     if not is_id(identity):
         named = f"id:{identity}" if identity and isinstance(identity, str | int) else f"content:{digest}"
         identity = f"unusable-{hashlib.sha256(named.encode('utf-8', 'replace')).hexdigest()[:32]}"
+
     meta = resource.get("meta")
     parts = {name: text for name, text in meta.items() if isinstance(text, str)} if isinstance(meta, dict) else {}
     found = read_incoming({"resourceType": "Consent", "id": identity, "meta": parts})
     patients: tuple[str, ...] = _or(lambda: persons_of(resource, base), ())
     scope = _or(lambda: _scope(resource), _RESEARCH)
     document = {**_document(found.resource, found.version, found.updated), "scope": scope}
+
     return IncomingConsent(found.resource, found.version, found.updated, "", digest, document, patients)
 
 

@@ -44,6 +44,7 @@ def public_jwk(key: ec.EllipticCurvePublicKey) -> dict[str, object]:
         "y": _base64url(numbers.y.to_bytes(_COORDINATE_BYTES)),
     }
     kid = _base64url(hashlib.sha256(json.dumps(named, separators=(",", ":"), sort_keys=True).encode()).digest())
+
     return {**named, "kid": kid, "alg": "ES384", "use": "sig", "key_ops": ["verify"]}
 
 
@@ -60,6 +61,7 @@ def assertion(key: ec.EllipticCurvePrivateKey, client_id: str, audience: str, at
     }
     signed = ".".join(_base64url(json.dumps(part).encode()) for part in (header, claims))
     r, s = decode_dss_signature(key.sign(signed.encode("ascii"), ec.ECDSA(hashes.SHA384())))
+
     return f"{signed}.{_base64url(r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES))}"
 
 
@@ -85,10 +87,12 @@ class SignIn:
             WireError: its answer is no token.
         """
         now = self.clock()
+
         if self._until is None or now >= self._until:
             self._token, lifetime = self._ask(now)
             # A short life is halved: a token must not end on its way.
             self._until = now + max(lifetime - _EARLY, lifetime / 2)
+
         return self._token
 
     def forget(self) -> None:
@@ -106,13 +110,16 @@ class SignIn:
             answer = self.http.post(self.token_url, data=form, headers={"accept": "application/json"})
         except httpx.HTTPError as err:
             raise UnavailableError(f"{self.token_url}: no answer ({type(err).__name__})") from None
+
         if answer.is_redirect:
             # Not followed: what is sent is good for one address, and another host must not have it.
             raise WireError(f"{self.token_url}: the sign-in was moved: set token_url in site.toml to where it is now")
+
         if 400 <= answer.status_code < 500 and answer.status_code != 429:
             raise RefusedError(
                 f"{self.token_url}: sign-in refused ({answer.status_code}): is the key in jwks.json registered there?"
             )
+
         if answer.status_code != 200:
             raise UnavailableError(f"{self.token_url}: sign-in failed ({answer.status_code})")
         return _read_token(answer, self.token_url)
@@ -123,6 +130,7 @@ def _read_token(answer: httpx.Response, place: str) -> tuple[str, timedelta]:
         values = answer.json()
     except (ValueError, RecursionError):
         values = None
+
     if not isinstance(values, dict):
         raise WireError(f"{place}: the answer to the sign-in is not a JSON object")
     token = values.get("access_token")
@@ -141,6 +149,7 @@ def _lifetime(seconds: object) -> timedelta:
         number = float(str(seconds)) if is_number else math.nan
     except ValueError:
         number = math.nan
+
     return _UNLESS_SAID if math.isnan(number) else timedelta(seconds=min(max(number, 0.0), _LONGEST.total_seconds()))
 
 

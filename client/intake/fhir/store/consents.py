@@ -118,6 +118,7 @@ class ConsentStore:
                 return None
             row = max(rows, key=_age)
             kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
+
             return Newest(kept, row.document, max(each.updated or each.received for each in rows))
 
     def known_versions(self, resource: str) -> dict[str, datetime]:
@@ -216,6 +217,7 @@ class ConsentStore:
                 .where(or_(DecisionRow.answer == "unknown", again, unmapped))
                 .order_by(DecisionRow.at, DecisionRow.resource)
             )
+
             return tuple(
                 StewardItem(row.resource, row.version, _why(row), row.at, self.identifier(session, row.patient))
                 for row in rows
@@ -226,7 +228,9 @@ class ConsentStore:
         with transaction(self.engine) as session:
             versions = session.scalar(select(func.count()).select_from(ConsentRow)) or 0
             rows = [*session.scalars(select(DecisionRow))]
+
         answers = Counter(row.answer for row in rows)
+
         return Tally(
             versions,
             len(rows),
@@ -241,6 +245,7 @@ class ConsentStore:
         key = (incoming.resource, incoming.version, incoming.digest)
         row = session.get(ConsentRow, key)
         is_new = row is None
+
         if row is None:
             first, *others = incoming.patients or (None,)
             patient = self.pseudonyms.of(f"Consent/{incoming.resource}" if first is None else first)
@@ -263,7 +268,9 @@ class ConsentStore:
             session.flush()
         elif _but_meta(row.document) != _but_meta(incoming.document):
             # Kept by an earlier version, which read less of it.
-            row.document, row.weighed = {**incoming.document, "meta": row.document.get("meta")}, None
+            row.document = {**incoming.document, "meta": row.document.get("meta")}
+            row.weighed = None
+
         return Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new)
 
 

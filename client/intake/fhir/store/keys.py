@@ -27,6 +27,7 @@ def add_other_keys(session: Session, pseudonyms: Pseudonyms, patient: str, other
 def move_to_known(session: Session, known: Collection[str]) -> None:
     """Move consents from names that nobody knows to one of their other names that is `known` now, by pseudonym."""
     rows = session.scalars(select(OtherKeyRow).order_by(OtherKeyRow.patient, OtherKeyRow.other)).all()
+
     for row in rows:
         if row.other not in known or row.patient in known:
             continue

@@ -18,6 +18,7 @@ def set_silent(session: Session, patient: str, silent: Mapping[str, int]) -> Map
     if before != dict(silent):
         session.execute(delete(SilenceRow).where(SilenceRow.patient == patient))
         session.add_all(SilenceRow(patient=patient, reason=reason, number=n) for reason, n in silent.items())
+
     return {reason: n - before.get(reason, 0) for reason, n in silent.items() if n > before.get(reason, 0)}
 
 

@@ -62,6 +62,7 @@ def normal(text: str, *, shortened: bool = False) -> str:
     else:
         _check_characters(trimmed)
         found = unicodedata.normalize("NFC", trimmed)
+
     if len(found) > LONGEST or len(found.encode()) > _LONGEST_BYTES:
         raise IdentifierError(f"an identifier of more than {LONGEST} characters", remedy="check the file")
     if not shortened and is_scientific(found):
@@ -69,6 +70,7 @@ def normal(text: str, *, shortened: bool = False) -> str:
             "an identifier in scientific notation, which has lost its digits",
             remedy="export it again with the column as text",
         )
+
     return found
 
 
@@ -104,7 +106,8 @@ def is_heading(text: str, *, alone: bool = True) -> bool:
 
 
 def _trimmed(text: str) -> str:
-    start, end = 0, len(text)
+    start = 0
+    end = len(text)
     while start < end and (text[start].isspace() or text[start] in _INVISIBLE):
         start += 1
     while end > start and (text[end - 1].isspace() or text[end - 1] in _INVISIBLE):
@@ -117,11 +120,13 @@ def _without_marks(text: str) -> str:
     if formula is not None:
         quoted, number = formula.groups()
         return str(number) if quoted is None else str(quoted).replace('""', '"')
+
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1].replace('""', '"')
     if len(text) > 1 and text[0] == text[-1] == "'":
         return text[1:-1]
     mark = _TEXT_MARK.match(text)
+
     return text if mark is None else text[mark.end() :]
 
 
@@ -129,6 +134,7 @@ def _check_characters(text: str) -> None:
     for character in text:
         category = unicodedata.category(character)
         problem = ""
+
         if character in _BIDI:
             problem = "a control character of writing direction"
         elif category in ("Cc", "Zl", "Zp"):
@@ -137,5 +143,6 @@ def _check_characters(text: str) -> None:
             problem = "a character that was lost in another encoding"
         elif category in ("Co", "Cn"):
             problem = "a character that Unicode does not define"
+
         if problem:
             raise IdentifierError(f"an identifier with {problem}", remedy="export the file again")

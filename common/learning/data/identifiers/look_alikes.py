@@ -57,6 +57,7 @@ class LookAlikes:
         self._precisions = set[int]()
         """How many digits the identifiers in scientific notation have kept."""
         self._all = tuple(identifiers)
+
         for identifier in self._all:
             for key in _keys(identifier):
                 self._add(key, identifier)
@@ -83,6 +84,7 @@ class LookAlikes:
             there = self._by_key.get(key)
             if there is not None:
                 found.update([there] if isinstance(there, str) else there)
+
         return found
 
     def _single(self, text: str) -> frozenset[str]:
@@ -104,6 +106,7 @@ class LookAlikes:
             if not near:
                 return frozenset()
             found.append(near)
+
         return frozenset[str]().union(*found)
 
 
@@ -122,15 +125,18 @@ def _keys(text: str) -> set[str]:
     if text.isascii() and text.isdigit():
         keys = {text, text.lstrip("0") or "0"}
         return keys | long_keys(text) if is_long(text) else keys
+
     keys = set[str]()
     for reading in _readings(text):
         joined = _joined(reading)
         keys |= {_without_zeros(joined), _joined(_without_zeros(reading)), joined.translate(_READ_AS_DIGITS)}
+
     if is_long(text):
         keys |= long_keys(_folded(text))
     if "?" in text or not text.isascii():
         keys |= _lossy(text)
     keys.discard("")
+
     return keys
 
 
@@ -143,6 +149,7 @@ def _readings(text: str) -> Iterator[str]:
     if text.isascii() and text.isdigit():
         yield text
         return
+
     for folded in _foldings(text):
         yield folded
         if (decimals := _DECIMALS.fullmatch(folded)) is not None:
@@ -170,6 +177,7 @@ def _foldings(text: str) -> Iterator[str]:
         if (spelled := composed.translate(_UMLAUTS)) != composed:
             yield _folded(spelled)
         yield from map(_folded, _repaired(text))
+
     if (decoded := unquote(html.unescape(text))) != text:
         yield _folded(decoded)
 
@@ -190,13 +198,16 @@ def _plain(letter: str) -> str:
 def _days(folded: str) -> Iterator[str]:
     """A spreadsheet takes `1-3`, `3/1` and `MAR1` for a day, and shows it as one; month first or day first."""
     if (named := _DAY_AND_MONTH.fullmatch(folded)) is not None:
-        day, month = named[1], str(_MONTH_OF[named[2]])
+        day = named[1]
+        month = str(_MONTH_OF[named[2]])
     elif (named := _MONTH_AND_DAY.fullmatch(folded)) is not None:
-        day, month = named[2], str(_MONTH_OF[named[1]])
+        day = named[2]
+        month = str(_MONTH_OF[named[1]])
     elif (date := _DATE.fullmatch(folded) or _ISO_DATE.fullmatch(folded)) is not None:
         day, month = date.groups()
     else:
         return
+
     yield f"{day}-{month}"
     yield f"{month}-{day}"
 
@@ -219,25 +230,32 @@ def _without_zeros(text: str) -> str:
 
 def _equal_but_for_separators(one: str, other: str) -> bool:
     """Separators may be others or lacking, but not elsewhere: `12-3` is not `1-23`."""
-    parts, others = _SEPARATORS.split(one.strip()), _SEPARATORS.split(other.strip())
+    parts = _SEPARATORS.split(one.strip())
+    others = _SEPARATORS.split(other.strip())
     if not (joined := "".join(parts)) or joined != "".join(others):
         return False
-    places, other_places = _places(parts), _places(others)
+    places = _places(parts)
+    other_places = _places(others)
+
     return places <= other_places or other_places <= places
 
 
 def _equal_without_separators(one: str, other: str) -> bool:
     """One was written without separators, so that zeros in the middle of the other were kept."""
-    joined, other_joined = _joined(one), _joined(other)
+    joined = _joined(one)
+    other_joined = _joined(other)
     bare = joined == one or other_joined == other
+
     return bare and joined != "" and _without_zeros(joined) == _without_zeros(other_joined)
 
 
 def _places(parts: list[str]) -> set[int]:
-    places, place = set[int](), 0
+    places = set[int]()
+    place = 0
     for part in parts[:-1]:
         place += len(part)
         places.add(place)
+
     return places - {0, place + len(parts[-1])}
 
 

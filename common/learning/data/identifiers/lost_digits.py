@@ -56,10 +56,12 @@ def _shortens(short: str, number_text: str) -> bool:
     if is_scientific(short):
         value, precision = _expanded(short)
         return precision <= len(number) and value == _rounded(number, precision)
+
     kept = _number(short)
     if kept is None or len(number) <= _EXACT:
         return False
     ends = {_rounded(number, most) for most in _KEPT} | {number[:most].ljust(len(number), "0") for most in _KEPT}
+
     return kept != number and (kept in ends or kept == str(int(float(number))))
 
 
@@ -75,9 +77,11 @@ def _expanded(text: str) -> tuple[str, int]:
     match = _PARTS.fullmatch(text.lower())
     if match is None:
         return "", 0
-    whole, fraction = match[1], match[2] or ""
+    whole = match[1]
+    fraction = match[2] or ""
     digits = (whole + fraction).lstrip("0")
     length = len(whole) + int(match[3])
+
     return digits.ljust(length, "0"), len(digits)
 
 

@@ -40,6 +40,7 @@ def read_codestream(frame: bytes) -> Codestream:
     # ITU-T T.800 A.5.1: the size of the reference grid, and where the image begins on it.
     right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
     precision = (frame[start + 42] & 0x7F) + 1
+
     return Codestream(bottom - top, right - left, precision)
 
 
@@ -52,9 +53,11 @@ def _jpeg(frame: bytes) -> Codestream:
         if kind == 0xFF:  # fill byte
             position += 1
             continue
+
         if kind in _SIZES:
             precision, rows, columns = struct.unpack_from(">BHH", frame, position + 4)
             return Codestream(rows, columns, precision)
+
         position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
 
 
@@ -75,12 +78,14 @@ def check_rle(frame: bytes, expected_bytes: int) -> None:
         while position < end and unpacked <= 2 * expected_bytes:
             control = frame[position]
             position += 1
+
             if control < 128:
                 unpacked += control + 1
                 position += control + 1
             elif control > 128:
                 unpacked += 257 - control
                 position += 1
+
     if unpacked > 2 * expected_bytes:
         check_growth(unpacked, 0)
         raise ValueError("RLE segments longer than the picture")

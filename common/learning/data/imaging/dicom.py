@@ -97,6 +97,7 @@ def _parse(data: bytes) -> Dataset:
         body = data[_end_of_meta(data, start) :]
         most = most_bytes(len(data))
         check_growth(len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, most + 1)), len(data))
+
     # From memory, since pydicom's warnings name the file it reads.
     dataset = dcmread(io.BytesIO(data), force=not start, specific_tags=list(_TAGS))
     if "TransferSyntaxUID" not in dataset.file_meta:
@@ -106,6 +107,7 @@ def _parse(data: bytes) -> Dataset:
             ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         )
         dataset.file_meta = meta
+
     return dataset
 
 
@@ -116,11 +118,13 @@ def _is_deflated(data: bytes, start: int) -> bool:
 def _end_of_meta(data: bytes, start: int) -> int:
     """Where group 0002 ends; it is always in explicit VR little endian (PS3.10 7.1)."""
     position = start
+
     while data[position : position + 2] == b"\x02\x00":
         if data[position + 4 : position + 6] in _LONG:
             position += 12 + int.from_bytes(data[position + 8 : position + 12], "little")
         else:
             position += 8 + int.from_bytes(data[position + 6 : position + 8], "little")
+
     return position
 
 
@@ -131,11 +135,14 @@ def _check(dataset: Dataset, file_bytes: int) -> None:
         raise ImageError("DICOM file with several frames", remedy="give one radiograph per file")
     if dataset.PhotometricInterpretation == "PALETTE COLOR" or dataset.SamplesPerPixel not in (1, 3):
         raise ImageError("DICOM file with palette colours", remedy="export the radiograph in greyscale")
-    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    allocated = int(dataset.BitsAllocated)
+    stored = int(dataset.BitsStored)
+
     if not 1 <= stored <= allocated:
         raise ImageError(
             f"the header says {stored} bits stored of {allocated} allocated", remedy="export the image again"
         )
+
     sample_bytes = max(1, allocated // 8) * int(dataset.SamplesPerPixel)
     check_size(int(dataset.Columns), int(dataset.Rows), sample_bytes, file_bytes)
     _check_codec(dataset)
@@ -157,6 +164,7 @@ def _check_codec(dataset: Dataset) -> None:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise ImageError(f"{syntax.name} is not an image compression we read", remedy="export it again") from None
+
     if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
         raise ImageError("12-bit lossy JPEG is not read", remedy="export it as JPEG lossless or uncompressed")
     if not decoder.is_available:
@@ -175,6 +183,7 @@ def _check_frame(dataset: Dataset, unpacked_bytes: int) -> None:
     if dataset.file_meta.TransferSyntaxUID == RLELossless:
         check_rle(frame, unpacked_bytes)
         return
+
     found = read_codestream(frame)
     if (found.rows, found.columns) != (int(dataset.Rows), int(dataset.Columns)):
         raise ImageError(
@@ -187,17 +196,21 @@ def _stored_values(pixels: NDArray[Any], dataset: Dataset) -> tuple[NDArray[Any]
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     bits = 8 * native.dtype.itemsize
     codes: NDArray[Any] = native.view(f"u{native.dtype.itemsize}")
+
     if _holds_whole_words(dataset):
         # Bits above High Bit may hold an overlay, those below the values anything (PS3.5 8.1.1). A High Bit below the
         # stored bits cannot be; DCMTK and GDCM take the lowest bits then.
         bits = int(dataset.BitsStored)
         shift = max(0, min(int(dataset.HighBit), int(dataset.BitsAllocated) - 1) + 1 - bits)
         codes = (codes >> shift) & (2**bits - 1)
+
     if bits <= 16:
         values = np.arange(2**bits, dtype=np.int64)
     else:
         distinct, inverse = np.unique(codes, return_inverse=True)
-        codes, values = inverse.reshape(codes.shape), distinct.astype(np.int64)
+        codes = inverse.reshape(codes.shape)
+        values = distinct.astype(np.int64)
+
     if dataset.PixelRepresentation == 1:
         values[values >= 2 ** (bits - 1)] -= 2**bits
     return codes, values

@@ -35,6 +35,7 @@ def display(codes: NDArray[Any], values: NDArray[np.int64], dataset: Dataset) ->
     padding = _padding(values, dataset)
     shown = _modality(values, dataset)
     window = None
+
     if dataset.get("VOILUTSequence"):
         grey = _voi_lut(shown, dataset)
     elif (window := _window(dataset)) is not None:
@@ -42,9 +43,11 @@ def display(codes: NDArray[Any], values: NDArray[np.int64], dataset: Dataset) ->
     else:
         occurring = np.bincount(codes.ravel(), minlength=len(values)) > 0
         grey = _full_range(shown, occurring & ~padding)
+
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         grey = 255 - grey
     grey[padding] = 0
+
     return np.asarray(grey[codes])
 
 
@@ -72,17 +75,21 @@ def _padding(values: NDArray[np.int64], dataset: Dataset) -> NDArray[np.bool_]:
     if dataset.PixelRepresentation == 1:
         # The same 16 bits, read as unsigned.
         ends = [end - 2**16 if 2**15 <= end < 2**16 else end for end in ends]
+
     return np.asarray((values >= min(ends)) & (values <= max(ends)))
 
 
 def _modality(values: NDArray[np.int64], dataset: Dataset) -> Values:
     if dataset.get("ModalityLUTSequence"):
         return _look_up(values, dataset.ModalityLUTSequence[0], dataset)
-    slope, intercept = _rescale(dataset, "RescaleSlope", 1.0), _rescale(dataset, "RescaleIntercept", 0.0)
+    slope = _rescale(dataset, "RescaleSlope", 1.0)
+    intercept = _rescale(dataset, "RescaleIntercept", 0.0)
+
     if slope == 0.0:
         raise ImageError(
             "the rescale slope is 0: the image would be blank", remedy="export the image again, or remove its row"
         )
+
     return values.astype(np.float64) * slope + intercept
 
 
@@ -91,6 +98,7 @@ def _rescale(dataset: Dataset, keyword: str, otherwise: float) -> float:
         values = decimals(dataset, keyword)
     except ValueError:
         raise ImageError(f"{keyword} is not a number", remedy="correct the header, or remove the row") from None
+
     return values[0] if values else otherwise
 
 
@@ -105,6 +113,7 @@ def _look_up(values: NDArray[Any], item: Dataset, dataset: Dataset) -> Values:
     entries = _entries(item, dataset)
     first = int(item.LUTDescriptor[1])
     index = np.clip(np.rint(values) - first, 0, len(entries) - 1).astype(np.int64)
+
     return np.asarray(entries[index])
 
 
@@ -114,6 +123,7 @@ def _entries(item: Dataset, dataset: Dataset) -> Values:
     if isinstance(data, bytes):
         order = "<" if dataset.original_encoding[1] else ">"
         data = np.frombuffer(data, dtype=np.uint8 if len(data) < 2 * count else f"{order}u2")
+
     entries = np.asarray(data, dtype=np.float64)[:count]
     if not entries.size:
         raise ValueError("a lookup table without entries")
@@ -128,10 +138,12 @@ def _window(dataset: Dataset) -> tuple[str, float, float] | None:
     """
     # Some devices write `linear` or `LINEAR EXACT`.
     name = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper().replace(" ", "_").replace("-", "_")
-    centre, width = first_decimal(dataset, "WindowCenter"), first_decimal(dataset, "WindowWidth")
+    centre = first_decimal(dataset, "WindowCenter")
+    width = first_decimal(dataset, "WindowWidth")
     if centre is None or width is None or name not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         return None
     least = 1.0 if name == "LINEAR" else 1e-6
+
     return (name, centre, width) if width >= least else None
 
 
@@ -140,8 +152,11 @@ def _windowed(shown: Values, name: str, centre: float, width: float) -> NDArray[
     if name == "SIGMOID":
         with np.errstate(over="ignore"):
             return to_uint8(1.0 / (1.0 + np.exp(-4.0 * (shown - centre) / width)), 0.0, 1.0)
+
     if name == "LINEAR":
-        centre, width = centre - 0.5, width - 1.0
+        centre = centre - 0.5
+        width = width - 1.0
+
     if width == 0.0:
         return np.asarray(np.where(shown > centre, 255, 0), dtype=np.uint8)
     return to_uint8(shown, centre - width / 2.0, centre + width / 2.0)

@@ -24,6 +24,7 @@ def decimals(dataset: Dataset, keyword: str) -> list[float]:
         parts = [str(part) for part in value]
     else:
         parts = [] if value is None else [str(value)]
+
     return [_number(part) for part in parts if part.strip()]
 
 
@@ -32,6 +33,7 @@ def _number(text: str) -> float:
         number = float(text.strip().replace(",", ".", 1))
     except ValueError:
         raise ValueError("not a decimal number") from None
+
     if not math.isfinite(number) or "_" in text:
         raise ValueError("not a finite decimal number")
     return number
@@ -43,4 +45,5 @@ def first_decimal(dataset: Dataset, keyword: str) -> float | None:
         values = decimals(dataset, keyword)
     except ValueError:
         return None
+
     return values[0] if values else None

@@ -85,6 +85,7 @@ def find_duplicates(cohort: Cohort, cache: ImageCache) -> DuplicateReport:
     near = near_pairs(fingerprints(cache.fetch(images[row]) for row in distinct))
     near = [(distinct[i], distinct[j]) for i, j in near]
     two_ids = sorted(pair for pair in [*exact, *near] if patients[pair[0]] != patients[pair[1]])
+
     return DuplicateReport(tuple(exact), tuple(near), tuple(two_ids))
 
 
@@ -99,6 +100,7 @@ def patient_groups(cohort: Cohort, report: DuplicateReport) -> dict[str, str]:
     for patient, group in zip(cohort.patients, component, strict=True):
         first.setdefault(int(group), patient)
     linked = {patient for pair in links for patient in pair}
+
     return {p: first[int(component[number[p]])] for p in cohort.patients if number[p] in linked}
 
 
@@ -111,7 +113,9 @@ def exact_pairs(digests: Sequence[str]) -> list[Pair]:
 
 def fingerprints(images: Iterable[NDArray[np.uint8]]) -> Fingerprints:
     """Fingerprints of greyscale images `[height, width]` of any size; a blank one is like no other."""
-    bits, thumbnails = [], []
+    bits = []
+    thumbnails = []
+
     for image in images:
         inside = Image.fromarray(_without_border(image))
         across = _shrunk(inside, _HASH + 1, _HASH)
@@ -121,6 +125,7 @@ def fingerprints(images: Iterable[NDArray[np.uint8]]) -> Fingerprints:
         thumbnail = _shrunk(inside, _THUMBNAIL, _THUMBNAIL).ravel()
         thumbnail -= thumbnail.mean()
         thumbnails.append(thumbnail / max(float(np.linalg.norm(thumbnail)), 1e-6))
+
     return Fingerprints(
         np.array(bits, dtype=np.float32).reshape(-1, 2 * _HASH**2),
         np.array(thumbnails, dtype=np.float32).reshape(-1, _THUMBNAIL**2),
@@ -129,22 +134,27 @@ def fingerprints(images: Iterable[NDArray[np.uint8]]) -> Fingerprints:
 
 def near_pairs(prints: Fingerprints) -> list[Pair]:
     """Pairs of near-duplicates, sorted. Distances come from matrix products, a block of rows at a time."""
-    bits, thumbnails = prints.bits, prints.thumbnails
+    bits = prints.bits
+    thumbnails = prints.thumbnails
     agreement = bits.shape[1] - 2 * MAX_BITS  # the product of two hashes of -1 and +1 that differ in MAX_BITS
     block = max(1, _BLOCK // max(1, len(bits)))
     pairs: list[Pair] = []
+
     for start in range(0, len(bits), block):
         rows, columns = np.nonzero(bits[start : start + block] @ bits[start:].T >= agreement)
         keep = rows < columns
-        left, right = rows[keep] + start, columns[keep] + start
+        left = rows[keep] + start
+        right = columns[keep] + start
         alike = np.einsum("ij,ij->i", thumbnails[left], thumbnails[right]) >= MIN_CORRELATION
         pairs += zip(left[alike].tolist(), right[alike].tolist(), strict=True)
+
     return sorted(pairs)
 
 
 def _without_border(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     bright = image > _BORDER
-    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    rows = np.flatnonzero(bright.any(axis=1))
+    columns = np.flatnonzero(bright.any(axis=0))
     if not rows.size:
         return image
     return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

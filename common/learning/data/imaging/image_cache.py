@@ -53,7 +53,10 @@ class ImageCache:
                 where="data.cache_bytes",
                 remedy="raise it, or lower data.image_size",
             )
-        self.root, self.size, self.max_bytes = root, size, max_bytes
+
+        self.root = root
+        self.size = size
+        self.max_bytes = max_bytes
         self._digests: dict[tuple[str, int, int], str] = {}
         self._lock = root / ".lock"
         with _on_disk(root):
@@ -72,9 +75,11 @@ class ImageCache:
         if pixels is None:
             self._write(entry, fit(read_image(image), self.size))
             pixels = self._map(entry)
+
         if pixels is None:  # another process evicted it at once, or removes it because a patient is forgotten
             pixels = fit(read_image(image), self.size)
             pixels.flags.writeable = False
+
         return pixels
 
     def warm(
@@ -98,6 +103,7 @@ class ImageCache:
             OutputError: an entry cannot be written.
         """
         problems = Problems()
+
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             pending = [pool.submit(self._ensure, image) for image in images]
             try:
@@ -106,11 +112,13 @@ class ImageCache:
                         future.result()
                     except ImageError as err:
                         problems.add(ImageError(err.problem, where=place(index), remedy=err.remedy))
+
                     if on_image is not None:
                         on_image(index + 1)
             finally:
                 for future in pending:
                     future.cancel()
+
         problems.raise_any()
 
     def discard(self, images: Iterable[Path]) -> int:
@@ -132,11 +140,13 @@ class ImageCache:
         """
         self._digests = {key: digest for key, digest in self._digests.items() if digest not in digests}
         removed = 0
+
         with self._locked() as total:
             for entry in list(self.root.iterdir()):
                 if entry.name.removeprefix(_HALF).partition("-")[0] in digests:
                     total.add(-_remove(entry))
                     removed += 1
+
         return removed
 
     def digest(self, image: Path) -> str:
@@ -147,6 +157,7 @@ class ImageCache:
             if key not in self._digests:
                 with image.open("rb") as file:
                     self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+
             return self._digests[key]
         except FileNotFoundError:
             raise ImageError("missing image file", remedy="check the path") from None
@@ -171,15 +182,18 @@ class ImageCache:
                 with entry.open("rb") as file:
                     checksum = file.read(_CHECKSUM)
                     pixels = np.memmap(file, np.uint8, mode="r", offset=_CHECKSUM, shape=(self.size, self.size))
+
                 os.utime(entry)  # its time of change is its last use, by which entries are evicted
             except (FileNotFoundError, ValueError):
                 return None
+
         return pixels if hashlib.sha256(pixels.data).digest() == checksum else None
 
     def _write(self, entry: Path, pixels: NDArray[np.uint8]) -> None:
         values = pixels.tobytes()
         data = hashlib.sha256(values).digest() + values
         half = entry.with_name(_HALF + entry.name)
+
         with self._locked() as total:
             if self._map(entry) is not None:
                 return
@@ -200,12 +214,14 @@ class ImageCache:
     def _evict(self, room: int) -> int:
         """Remove the least recently used entries until `room` bytes are free; returns the bytes that are left."""
         entries = []
+
         for entry in self.root.glob("*-v*"):
             if entry.name.startswith(_HALF):
                 entry.unlink()  # of a process that was killed: nobody else writes under the lock
             else:
                 status = entry.stat()
                 entries.append((status.st_mtime_ns, status.st_size, entry))
+
         used = sum(size for _, size, _ in entries)
         if used + room <= self.max_bytes:
             return used
@@ -214,6 +230,7 @@ class ImageCache:
                 break
             entry.unlink()
             used -= size
+
         return used
 
     @contextmanager
@@ -249,6 +266,7 @@ def _remove(entry: Path) -> int:
         entry.unlink()
     except FileNotFoundError:
         return 0
+
     return size
 
 

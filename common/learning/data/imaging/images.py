@@ -46,20 +46,25 @@ def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Resize `[height, width]` to `[size, size]` by area averaging, aspect kept, centred on black."""
     height, width = image.shape
     scale = size / max(height, width)
-    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    new_height = max(1, round(height * scale))
+    new_width = max(1, round(width * scale))
     resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BOX)
     square = np.zeros((size, size), dtype=np.uint8)
-    top, left = (size - new_height) // 2, (size - new_width) // 2
+    top = (size - new_height) // 2
+    left = (size - new_width) // 2
     square[top : top + new_height, left : left + new_width] = np.asarray(resized)
+
     return square
 
 
 def is_blank(pixels: NDArray[np.uint8]) -> bool:
     """Does a picture show nothing: one grey value in at least 99 % of it, black borders left out?"""
-    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    rows = np.flatnonzero(pixels.any(axis=1))
+    columns = np.flatnonzero(pixels.any(axis=0))
     if not rows.size:
         return True
     inside = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
     return bool(np.bincount(inside.ravel(), minlength=256).max() >= _BLANK * inside.size)
 
 
@@ -98,7 +103,9 @@ def _deep_luminance(data: bytes, modes: tuple[str, ...]) -> NDArray[np.float32]:
     if len(parts) == 1:
         grey_and_alpha = parts[0].astype(np.float32)
         return grey_and_alpha[..., 0] * 256.0 + grey_and_alpha[..., 1]
+
     high, low = (part[..., :3].astype(np.float32) @ np.array(_BT_601, dtype=np.float32) for part in parts)
+
     return np.asarray(high * 256.0 + low)
 
 

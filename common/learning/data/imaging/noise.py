@@ -82,6 +82,7 @@ def noisy_report(report: str, level: float, rng: np.random.Generator, key_words:
     words = report.split()
     words = _without_key_words(words, level, rng, key_words)
     words = _word_edits(words, level * WORD_RATE, rng)
+
     return " ".join(_character_edit(word, rng) if rng.random() < level * CHARACTER_RATE else word for word in words)
 
 
@@ -93,6 +94,7 @@ def _without_key_words(
     if count <= 0:
         return words
     lost = {int(i) for i in rng.choice(at, size=count, replace=False)}
+
     return [word for i, word in enumerate(words) if i not in lost]
 
 
@@ -101,18 +103,22 @@ def _word_edits(words: list[str], rate: float, rng: np.random.Generator) -> list
     for word in words:
         if rng.random() >= rate or word not in edited:
             continue
-        at, kind = edited.index(word), int(rng.integers(3))
+        at = edited.index(word)
+        kind = int(rng.integers(3))
+
         if kind == 0 and at + 1 < len(edited):
             edited[at], edited[at + 1] = edited[at + 1], edited[at]
         elif kind == 1 and len(edited) > 1:
             del edited[at]
         else:
             edited.insert(at, word)
+
     return edited
 
 
 def _character_edit(word: str, rng: np.random.Generator) -> str:
-    at, letter = int(rng.integers(len(word))), _LETTERS[int(rng.integers(len(_LETTERS)))]
+    at = int(rng.integers(len(word)))
+    letter = _LETTERS[int(rng.integers(len(_LETTERS)))]
     edits: tuple[Callable[[], str], ...] = (
         lambda: word[: at + 1] + letter + word[at + 1 :],
         lambda: word[:at] + letter + word[at + 1 :],

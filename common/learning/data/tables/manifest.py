@@ -61,6 +61,7 @@ def read_manifest(path: Path, classes: Sequence[str] | None = None) -> Manifest:
     first_line: dict[tuple[str, Path], int] = {}
     subset_of: dict[str, Subset] = {}
     studies = []
+
     for line, values in table:
         row = {**values, **{name: problems.identifier(values[name], name, table.place(line)) for name in _IDENTIFIERS}}
         image = path.parent / row["image"]
@@ -75,6 +76,7 @@ def read_manifest(path: Path, classes: Sequence[str] | None = None) -> Manifest:
                     remedy="remove one of the rows",
                 )
             )
+
         if has_split:
             _assign(table, line, row, subset_of, problems)
         if row["label"] in names:
@@ -89,7 +91,9 @@ def read_manifest(path: Path, classes: Sequence[str] | None = None) -> Manifest:
                     view=row.get("view", ""),
                 )
             )
+
     problems.raise_any()
+
     return Manifest(Cohort(tuple(studies), names), Split(subset_of) if has_split else None, path, table.lines)
 
 
@@ -106,6 +110,7 @@ def _wrong(row: Mapping[str, str], image: Path, names: Sequence[str]) -> Iterato
     for name in COLUMNS:
         if not row[name]:
             yield f"empty {name}", "give the study's report, or remove the row" if name == "report" else "fill it in"
+
     if row["label"] not in names:
         yield "unknown label", f"use one of {', '.join(names)}"
     if not image.is_file():

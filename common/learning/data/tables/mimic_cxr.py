@@ -61,15 +61,18 @@ def read_mimic_cxr(
     """
     table = read_table(split_csv, _COLUMNS)
     severity = next((name for name in _SEVERITY if name in table.columns), None)
+
     if severity is None:
         raise ManifestError(
             "missing column edema_severity", where=table.place(1), remedy=f"name it {' or '.join(_SEVERITY)}"
         )
+
     problems = Problems()
     subset_of: dict[str, Subset] = {}
     first_line: dict[tuple[str, str], int] = {}
     texts: dict[Path, str] = {}
     studies = []
+
     for line, row in table:
         try:
             _check_unique(first_line, line, row)
@@ -77,7 +80,9 @@ def read_mimic_cxr(
             _assign(row, folds, subset_of)
         except InputError as err:
             problems.add(type(err)(err.problem, where=table.place(line), remedy=err.remedy))
+
     problems.raise_any()
+
     return Manifest(Cohort(_of_one_kind(studies, split_csv), SEVERITIES), Split(subset_of), split_csv, table.lines)
 
 
@@ -87,6 +92,7 @@ def _of_one_kind(studies: list[Study], split_csv: Path) -> tuple[Study, ...]:
         images = [study.image.with_suffix(kind) for study in studies]
         if all(image.is_file() for image in images):
             return tuple(replace(study, image=image) for study, image in zip(studies, images, strict=True))
+
     dicom = sum(study.image.suffix == ".dcm" for study in studies)
     raise ManifestError(
         f"{dicom} rows have a DICOM file and {len(studies) - dicom} only a JPG, which is histogram-equalised",
@@ -96,7 +102,9 @@ def _of_one_kind(studies: list[Study], split_csv: Path) -> tuple[Study, ...]:
 
 
 def _study(root: Path, reports: Path, row: Mapping[str, str], severity: str, texts: dict[Path, str]) -> Study:
-    subject, study, dicom = row["subject_id"], row["study_id"], row["dicom_id"]
+    subject = row["subject_id"]
+    study = row["study_id"]
+    dicom = row["dicom_id"]
     if not (subject.isdecimal() and study.isdecimal()):
         raise ManifestError("subject_id and study_id must be numbers", remedy="use the ids of MIMIC-CXR")
     if not re.fullmatch(r"[0-9A-Za-z-]+", dicom):
@@ -124,6 +132,7 @@ def _read_report(path: Path) -> str:
         ) from None
     except UnicodeDecodeError:
         raise ManifestError("the report is not UTF-8 text", remedy="unpack the reports again") from None
+
     if not report:
         raise ManifestError("empty report", remedy="remove the row")
     return report

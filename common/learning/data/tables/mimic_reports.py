@@ -44,6 +44,7 @@ def report_text(text: str) -> str:
         if _is_taken(heading[heading.lastgroup or 0])
     ]
     taken = " ".join(" ".join(sections).split())
+
     return taken or " ".join(final.split())
 
 

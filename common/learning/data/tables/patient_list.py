@@ -60,40 +60,50 @@ def parse_patients(text: str, source: str, is_patient: IsPatient = nobody) -> tu
         raise ManifestError(
             f"{len(columns)} columns that may hold the patients", where=place, remedy="name one of them patient_id"
         )
+
     (column,) = columns
     heading = records.rows[0][column]
     if is_patient(heading):
         problem = "the heading is, or looks like, an identifier of the cohort"
         raise ManifestError(problem, where=place, remedy="write patient_id into the first line")
+
     if not records.rows[1:]:
         raise ManifestError("no rows below the header", where=source, remedy="add a row per patient")
     records = _without_empty_ends(records)
     if len(records.rows[0]) == 1:
         _check_one_each(text, source, records.separator)
     check_lengths(source, records)
+
     return _identifiers(records, column, heading, source)
 
 
 def _without_heading(text: str, source: str, is_patient: IsPatient) -> tuple[str, ...]:
     _check_one_each(text, source)
     records = records_of(text, source, lambda _: False, ",;\t")
+
     for line, row in zip(records.lines, records.rows, strict=True):
         value = _only(row)
         if is_heading(value) and not is_patient(value):
             remedy = "put it into the first line that is not empty"
             raise ManifestError("a heading below other lines", where=f"{source} row {line}", remedy=remedy)
+
     return _identifiers(records, None, "identifier", source)
 
 
 def _identifiers(records: Records, column: int | None, heading: str, source: str) -> tuple[str, ...]:
-    problems, found, first = Problems(), dict[str, None](), 0 if column is None else 1
+    problems = Problems()
+    found = dict[str, None]()
+    first = 0 if column is None else 1
+
     for line, row in zip(records.lines[first:], records.rows[first:], strict=True):
         place = f"{source} row {line}"
         value = _only(row) if column is None or len(row) == 1 else row[column]
+
         if not value:
             problems.add(ManifestError(f"empty {heading}", where=place, remedy="fill it in"))
         elif column is None or value != heading:  # lists that were put together repeat it
             found[problems.identifier(value, heading, place)] = None
+
     problems.raise_any()
     if not found:
         raise CohortError("the list names no patient", where=source, remedy="give one id a line")
@@ -127,6 +137,7 @@ def _columns(row: Sequence[str]) -> list[int]:
     for preferred in PREFERRED_COLUMNS:
         if keys.count(preferred) == 1:
             return [keys.index(preferred)]
+
     return [number for number, name in enumerate(row) if name and is_heading(name, alone=alone)]
 
 
@@ -137,4 +148,5 @@ def _without_empty_ends(records: Records) -> Records:
     for row in rows:
         while len(row) > width and not row[-1]:
             row.pop()
+
     return Records(records.separator, records.lines, tuple(map(tuple, rows)))

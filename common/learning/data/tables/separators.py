@@ -46,6 +46,7 @@ def records_of(
         return _read(text[stated.end() :], source, stated[1], 1)
     heads = {separator: _first_row(text, separator) for separator in separators}
     known = [separator for separator, head in heads.items() if is_header(head)]
+
     return _read(text, source, max(known or heads, key=lambda separator: len(heads[separator])), 0)
 
 
@@ -65,6 +66,7 @@ def several_in_a_row(text: str, apart_from: str = "") -> tuple[int, str] | None:
             for line, row in zip(records.lines, records.rows, strict=True):
                 if sum(map(bool, row)) > 1:
                     return line, name
+
     return None
 
 
@@ -78,16 +80,21 @@ def _first_row(text: str, separator: str) -> tuple[str, ...]:
 
 def _read(text: str, source: str, separator: str, skipped: int, *, strict: bool = True) -> Records:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
-    lines, rows, start = [], [], skipped + 1
+    lines = []
+    rows = []
+    start = skipped + 1
+
     try:
         for record in reader:
             if any(map(str.strip, record)):
                 rows.append(_cells(record))
                 lines.append(start)
+
             start = reader.line_num + skipped + 1
     except csv.Error as err:
         where = f"{source} row {start}"
         raise ManifestError(f"not valid CSV: {err}", where=where, remedy="check the quotes") from None
+
     return Records(separator, tuple(lines), tuple(rows))
 
 

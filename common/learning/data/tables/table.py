@@ -80,17 +80,22 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
     records = records_of(text, source, is_header)
     if not records.rows:
         raise ManifestError("the file is empty", where=source, remedy=f"needs the columns {', '.join(required)}")
-    header, rows, lines = records.rows[0], records.rows[1:], records.lines[1:]
+    header = records.rows[0]
+    rows = records.rows[1:]
+    lines = records.lines[1:]
     _check_header(source, records, required)
     if not rows:
         raise ManifestError("no rows below the header", where=source, remedy="add a row per image")
     check_lengths(source, records)
+
     return Table(path, header, tuple(dict(zip(header, row, strict=True)) for row in rows), lines)
 
 
 def check_lengths(source: str, records: Records) -> None:
     """Raise a `ManifestError` about all rows that have more or fewer values than the first one."""
-    problems, columns = Problems(), len(records.rows[0])
+    problems = Problems()
+    columns = len(records.rows[0])
+
     for line, row in zip(records.lines[1:], records.rows[1:], strict=True):
         if len(row) != columns:
             problems.add(
@@ -100,12 +105,15 @@ def check_lengths(source: str, records: Records) -> None:
                     remedy=f"columns are separated by {records.between}: quote values that hold one or a line break",
                 )
             )
+
     problems.raise_any()
 
 
 def _check_header(source: str, records: Records, required: Sequence[str]) -> None:
-    header, place = records.rows[0], f"{source} row {records.lines[0]}"
+    header = records.rows[0]
+    place = f"{source} row {records.lines[0]}"
     missing = [name for name in required if name not in header]
+
     if missing:
         plural = "s" if len(missing) > 1 else ""
         read_as = f"its columns are separated by {records.between}" if len(header) > 1 else _apart(header[0], required)
@@ -114,6 +122,7 @@ def _check_header(source: str, records: Records, required: Sequence[str]) -> Non
             where=place,
             remedy=f"the header needs {', '.join(required)}; {read_as}",
         )
+
     twice = [name for name in required if header.count(name) > 1]
     if twice:
         raise ManifestError(f"column {twice[0]} is there twice", where=place, remedy="keep one of them")

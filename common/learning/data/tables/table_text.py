@@ -70,17 +70,21 @@ def decoded(content: bytes, source: str, is_table: IsTable, *, most: int = MOST_
     for start, kind in _OTHER_FILES:
         if content.startswith(start):
             raise ManifestError(kind, where=source, remedy=_SAVE_AS)
+
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return _strictly(content, encoding, source)
+
     if b"\0" in content[:4096]:
         halves = content[:4096:2].count(0), content[1:4096:2].count(0)
         kind = "UTF-16 text without a byte-order mark" if max(halves) > len(content[:4096]) // 4 else "not text"
         raise ManifestError(kind, where=source, remedy=_SAVE_AS)
+
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as err:
         row = err.object.count(b"\n", 0, err.start) + 1
+
     return _western(content, f"{source} row {row}", is_table)
 
 
@@ -100,6 +104,7 @@ def _western(content: bytes, place: str, is_table: IsTable) -> str:
     except UnicodeDecodeError:
         problem = "not UTF-8 text, but an encoding that cannot be told, such as Mac OS Roman or code page 850"
         raise ManifestError(problem, where=place, remedy=_SAVE_AS) from None
+
     if is_table(text) and _is_western(text):
         return text
     raise ManifestError("not UTF-8 text, but probably Windows-1252", where=place, remedy=_SAVE_AS)
@@ -125,6 +130,7 @@ def _unpacked(content: bytes, source: str, most: int) -> bytes:
             found = file.read(most + 1)
     except (OSError, EOFError, zlib.error):
         raise ManifestError("a damaged gzip file", where=source, remedy="compress it again") from None
+
     if len(found) > most:
         raise ManifestError(f"more than {most} bytes when unpacked", where=source, remedy="divide it")
     return found

@@ -38,8 +38,10 @@ class ForgettingEpsilon:
     @property
     def text(self) -> str:
         """In one line."""
-        least, most = np.nanmin(self.caps), np.nanmax(self.caps)
+        least = np.nanmin(self.caps)
+        most = np.nanmax(self.caps)
         reached = np.nanmean(np.where(np.isnan(self.patients), np.nan, self.patients >= self.caps))
+
         return (
             f"forgetting epsilon: median {np.nanmedian(self.patients):.2f}, score {self.score:.3f}; so many models "
             f"resolve no more than {least:.2f} to {most:.2f}, which {reached:.0%} of patients reach"
@@ -63,12 +65,16 @@ def forgetting_epsilon(confidence: Floats, unlearned: Bools, never: Bools, delta
         delta: of (epsilon, delta)-unlearning.
     """
     patients = confidence.shape[1]
-    found, caps = np.full(patients, np.nan), np.full(patients, np.nan)
+    found = np.full(patients, np.nan)
+    caps = np.full(patients, np.nan)
+
     for n in range(patients):
-        ours, theirs = confidence[unlearned[:, n], n], confidence[never[:, n], n]
+        ours = confidence[unlearned[:, n], n]
+        theirs = confidence[never[:, n], n]
         if len(ours) and len(theirs):
             caps[n] = resolvable_epsilon(len(ours), len(theirs), delta)
             found[n] = np.clip(_epsilon(ours, theirs, delta), 0.0, caps[n])
+
     return ForgettingEpsilon(found, caps)
 
 
@@ -83,18 +89,23 @@ def _epsilon(ours: Floats, theirs: Floats, delta: float) -> float:
     below = np.concatenate([[0.0], np.searchsorted(np.sort(ours), values, side="right") / len(ours)])
     below_theirs = np.concatenate([[0.0], np.searchsorted(np.sort(theirs), values, side="right") / len(theirs)])
     start, end = np.triu_indices(len(below), k=1)
-    hit, false = below[end] - below[start], below_theirs[end] - below_theirs[start]
+    hit = below[end] - below[start]
+    false = below_theirs[end] - below_theirs[start]
     found = np.concatenate([_of_rates(false, 1 - hit, delta), _of_rates(1 - false, hit, delta)])
+
     return float(found.max())
 
 
 def _of_rates(fpr: Floats, fnr: Floats, delta: float) -> Floats:
     """Epsilon of rules with these rates; infinite where both are 0, and 0 where one is."""
-    fpr, fnr = np.where(fpr < 1e-12, 0.0, fpr), np.where(fnr < 1e-12, 0.0, fnr)
+    fpr = np.where(fpr < 1e-12, 0.0, fpr)
+    fnr = np.where(fnr < 1e-12, 0.0, fnr)
     usable = (fpr > 0) & (fnr > 0)
-    a, b = np.where(usable, fpr, 0.5), np.where(usable, fnr, 0.5)
+    a = np.where(usable, fpr, 0.5)
+    b = np.where(usable, fnr, 0.5)
     tiny = np.finfo(float).tiny
     one = np.log(np.maximum(1 - delta - a, tiny)) - np.log(b)
     other = np.log(np.maximum(1 - delta - b, tiny)) - np.log(a)
     best = np.where(usable, np.maximum(one, other), 0.0)
+
     return np.where((fpr == 0) & (fnr == 0), np.inf, best)

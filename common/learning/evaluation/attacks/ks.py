@@ -16,6 +16,7 @@ def ks_distance(member: Floats, control: Floats, weights: Floats) -> float:
     points = np.concatenate([member, control])
     left = (member[None, :] <= points[:, None]).mean(axis=1)
     right = (control[None, :] <= points[:, None]) @ weights / weights.sum()
+
     return float(np.abs(left - right).max())
 
 
@@ -39,13 +40,16 @@ def ks_p_value(
     order = np.argsort(values, kind="stable")
     last = np.append(np.diff(values[order]) > 0, True)
     hits = 0
+
     for _ in range(draws):
         shuffled = values.copy()
         for label in np.unique(labels):
             at = np.flatnonzero(labels == label)
             shuffled[at] = values[rng.permutation(at)]
+
         place = np.argsort(shuffled, kind="stable")
         signed = np.where(place < count, 1.0 / count, 0.0)
         signed[place >= count] -= weights[place[place >= count] - count]
         hits += float(np.abs(np.cumsum(signed)[last]).max()) >= observed - 1e-12
+
     return (hits + 1) / (draws + 1)

@@ -45,6 +45,7 @@ def fit_gaussians(confidence: Floats, chosen: Bools) -> Gaussians:
     squares = np.where(chosen, (confidence - means) ** 2, 0.0).sum()
     freedom = np.maximum(counts - 1, 0).sum()
     deviation = float(np.sqrt(squares / freedom)) if freedom else 0.0
+
     return Gaussians(means, max(deviation, LEAST_DEVIATION))
 
 
@@ -68,5 +69,6 @@ def lira_online(target: Floats, shadows: Floats, member: Bools) -> Floats:
 
     Arguments as of `lira_offline`.
     """
-    seen, unseen = fit_gaussians(shadows, member), fit_gaussians(shadows, ~member)
+    seen = fit_gaussians(shadows, member)
+    unseen = fit_gaussians(shadows, ~member)
     return seen.log_density(target) - unseen.log_density(target)

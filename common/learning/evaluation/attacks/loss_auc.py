@@ -25,6 +25,7 @@ def loss_auc(member: Floats, control: Floats, member_weights: Floats, control_we
     wins = (member[:, None] < control[None, :]) + 0.5 * (member[:, None] == control[None, :])
     left = member_weights / member_weights.sum(axis=-1, keepdims=True)
     right = control_weights / control_weights.sum(axis=-1, keepdims=True)
+
     return np.asarray(np.einsum("...m,mc,...c->...", left, wins, right, optimize=True))
 
 
@@ -41,6 +42,7 @@ def score_auc(
     below = np.concatenate([[0.0], np.cumsum(right[order])])
     low = below[np.searchsorted(control[order], member, side="left")]
     upto = below[np.searchsorted(control[order], member, side="right")]
+
     return float(left @ (low + upto) / 2 / (left.sum() * right.sum()))
 
 
@@ -51,7 +53,8 @@ def bootstrap_variance(
 
     Never under `least_variance`, in which the weighted controls count as their effective number, 1 / sum of w^2.
     """
-    m, c = len(member), len(control)
+    m = len(member)
+    c = len(control)
     left = rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(float)
     right = rng.multinomial(c, np.full(c, 1.0 / c), size=draws) * control_weights
     right[right.sum(axis=1) == 0] = control_weights
@@ -60,4 +63,5 @@ def bootstrap_variance(
     smaller = max(2, min(m, c))
     auc = float(loss_auc(member, control, np.ones(m), control_weights))
     effective = float(control_weights.sum() ** 2 / (control_weights**2).sum())
+
     return max(spread * smaller / (smaller - 1), least_variance(auc, m, effective))

@@ -28,6 +28,7 @@ def rmia_scores(
     ratio = target - _log_mean(target_references)
     background = population - _log_mean(population_references) + np.log(gamma)
     wins = (ratio[:, None] > background[None, :]) + 0.5 * (ratio[:, None] == background[None, :])
+
     return np.asarray(wins.mean(axis=1))
 
 

@@ -28,4 +28,5 @@ def svc_member_share(forget: Floats, retain: Floats, never_seen: Floats) -> floa
         return None
     members = np.concatenate([np.ones(len(retain)), np.zeros(len(never_seen))])
     fitted = SVC(C=3.0, kernel="rbf", class_weight="balanced").fit(values[:, None], members)
+
     return float(fitted.predict(forget[:, None]).mean())

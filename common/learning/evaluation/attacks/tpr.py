@@ -20,8 +20,10 @@ def tpr_at_1pct_fpr(member: Floats, control: Floats, weights: Floats) -> float |
     if round(float(weights.sum() ** 2 / (weights**2).sum()), 6) < MIN_CONTROLS:
         return None
     order = np.argsort(control, kind="stable")
-    values, total = control[order], np.cumsum(weights[order])
+    values = control[order]
+    total = np.cumsum(weights[order])
     first = np.searchsorted(values, values, side="left")
     below = np.where(first > 0, total[first - 1], 0.0) / total[-1]
     threshold = values[below <= RATE + 1e-9].max()
+
     return float((member < threshold).mean())

@@ -27,7 +27,8 @@ def u_lira(target: Floats, confidence: Floats, unlearned: Bools, never: Bools) -
         unlearned: `[models, n]`, where the patient was trained on and then unlearned.
         never: `[models, n]`, where the patient was never trained on. A model may be neither, for patients it retains.
     """
-    left, right = fit_gaussians(confidence, unlearned), fit_gaussians(confidence, never)
+    left = fit_gaussians(confidence, unlearned)
+    right = fit_gaussians(confidence, never)
     return left.log_density(target) - right.log_density(target)
 
 
@@ -75,6 +76,7 @@ def u_lira_held_out(
     for k in range(folds):
         rest = (fold != k)[:, None]
         scores[fold == k] = u_lira(confidence[fold == k], confidence, unlearned & rest, never & rest)
+
     scores[~(unlearned | never)] = np.nan
     known = ~np.isnan(scores)
     by_patient = np.array(
@@ -85,12 +87,15 @@ def u_lira_held_out(
         raise ValueError("no patient has models of both worlds in any fold")
     again = rng.choice(compared, (draws, len(compared))).mean(axis=1)
     low, high = np.quantile(again, [0.025, 0.975])
+
     return HeldOut(scores, by_patient, float(compared.mean()), (float(low), float(high)), int(known.sum()))
 
 
 def _wins(scores: Floats, ours: Bools, theirs: Bools, fold: NDArray[np.int64]) -> float:
     """Share of pairs within a fold in which ours is higher, ties one half; NaN without pairs."""
     same = fold[ours][:, None] == fold[theirs][None, :]
-    left, right = scores[ours][:, None], scores[theirs][None, :]
+    left = scores[ours][:, None]
+    right = scores[theirs][None, :]
     won = (left > right) + 0.5 * (left == right)
+
     return float(won[same].mean()) if same.any() else float("nan")

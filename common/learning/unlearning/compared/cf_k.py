@@ -29,6 +29,7 @@ def cf_k(
     last = last_blocks(model, config.cf_k.layers)
     run = Run(model, sets, config, seed, on_pass, adamw(named(model, last), config))
     learn_retain(run, ranking_weight)
+
     return run.done()
 
 

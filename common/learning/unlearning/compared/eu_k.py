@@ -30,4 +30,5 @@ def eu_k(
     reset(model, last, derive_seed(seed, "reset"))
     run = Run(model, sets, config, seed, on_pass, optimizer)
     learn_retain(run, ranking_weight)
+
     return run.done()

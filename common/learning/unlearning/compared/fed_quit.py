@@ -32,6 +32,7 @@ def fed_quit(
     run = Run(model, sets, config, seed, on_pass)
     teacher = without_true_class(frozen_outputs(model, sets.forget, config).logits, sets.forget.labels.to(run.device))
     run.charge(sets.forget)
+
     with run.training():
         for _ in run.passes():
             for gone in run.forget():
@@ -40,7 +41,9 @@ def fed_quit(
                     return divergence(teacher[:, gone.rows], outputs[0].logits)
 
                 run.step([gone], loss_of)
+
             run.end_pass()
+
     return run.done()
 
 

@@ -42,4 +42,5 @@ def learn_retain(run: Run, ranking_weight: float) -> None:
                     return task_loss(outputs[0], kept.labels, ranking_weight)
 
                 run.step([kept], loss_of)
+
             run.end_pass()

@@ -44,6 +44,7 @@ def multi_delete(
     unpaired = unpaired_embeddings(model, sets.retain, config, run.rng)
     run.charge(sets.retain, sets.retain)
     forget = run.forget_again_and_again()
+
     with run.training():
         for _ in run.passes():
             for kept in run.retain():
@@ -55,7 +56,9 @@ def multi_delete(
                     return decoupling_loss(left, frozen[:, kept.rows], right, aim, config)
 
                 run.step([kept, gone], loss_of)
+
             run.end_pass()
+
     return run.done()
 
 
@@ -81,13 +84,17 @@ def unpaired_embeddings(
         raise CohortError("one retained study cannot be unpaired", remedy="use another method")
     model.eval()
     device = next(model.parameters()).device
-    micro, parts = MicroBatches(model, config.micro_batch), []
+    micro = MicroBatches(model, config.micro_batch)
+    parts = []
     # Along one cycle through all studies nobody meets the own report.
     cycle = rng.permutation(len(studies)).astype(np.int64)
     other = np.empty_like(cycle)
     other[cycle] = np.roll(cycle, 1)
+
     for batch in studies.in_order(config.batch, device):
         report = torch.from_numpy(other[batch.rows])
-        tokens, mask = studies.tokens[report].to(device), studies.mask[report].to(device)
+        tokens = studies.tokens[report].to(device)
+        mask = studies.mask[report].to(device)
         parts.append(micro.outputs(Batch(batch.images, tokens, mask, batch.labels, batch.rows)).embeddings[2])
+
     return torch.cat(parts)

@@ -30,6 +30,7 @@ def neg_grad_plus(
     share = config.neg_grad_plus.retain_share
     run = Run(model, sets, config, seed, on_pass)
     forget = run.forget_again_and_again()
+
     with run.training():
         for _ in run.passes():
             for kept in run.retain():
@@ -41,5 +42,7 @@ def neg_grad_plus(
                     return share * task_loss(left, kept.labels, ranking_weight) - (1 - share) * up
 
                 run.step([kept, gone], loss_of)
+
             run.end_pass()
+
     return run.done()

@@ -40,6 +40,7 @@ def pga(
     radius = config.pga.radius * _distance_to_random(model, seed)
     optimizer = torch.optim.SGD(weights, lr=config.lr)
     run = Run(model, sets, config, seed, on_pass, optimizer)
+
     with run.training():
         for _ in run.passes():
             for gone in run.forget():
@@ -49,7 +50,9 @@ def pga(
 
                 run.step([gone], loss_of)
                 project(weights, centre, radius)
+
             run.end_pass()
+
     return run.done()
 
 
@@ -72,6 +75,7 @@ def _distance_to_random(model: ImageTextModel, seed: int) -> float:
     for draw in range(DRAWS):
         reset(model, names, derive_seed(seed, "random", draw))
         total += _length([w - c for w, c in zip(weights, here, strict=True)])
+
     for weight, old in zip(weights, here, strict=True):
         weight.copy_(old)
     for buffer, kept in buffers:  # statistics of a BatchNorm are drawn anew with its weights

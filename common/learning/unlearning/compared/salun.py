@@ -39,6 +39,7 @@ def salun(
     gradient, classes = _forget_gradient(model, sets, config, run)
     masks = salient([g.abs() for g in gradient], config.salun.share)
     forget = run.forget_again_and_again()
+
     with run.training():
         for _ in run.passes():
             for kept in run.retain():
@@ -52,7 +53,9 @@ def salun(
 
                 run.step([kept, gone], loss_of)
                 _restore(weights, before, masks)
+
             run.end_pass()
+
     return run.done()
 
 
@@ -63,6 +66,7 @@ def salient(sizes: Sequence[Tensor], share: float) -> list[Tensor]:
     if not count:
         return [torch.zeros_like(size, dtype=torch.bool) for size in sizes]
     least = flat.kthvalue(len(flat) - count + 1).values
+
     return [(size >= least) & (size > 0) for size in sizes]
 
 
@@ -79,14 +83,17 @@ def _forget_gradient(
     classes = 0
     model.eval()
     model.zero_grad(set_to_none=True)
+
     for batch in sets.forget.in_order(config.micro_batch or config.batch, run.device):
         logits = forward(model, batch).logits
         classes = logits.shape[2]
         loss = cross_entropy(logits.flatten(0, 1), batch.labels.repeat(3), reduction="sum")
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
     run.cost += (FORWARD + BACKWARD) * len(sets.forget)
     found = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in trainable(model)]
     model.zero_grad(set_to_none=True)
+
     return found, classes
 
 

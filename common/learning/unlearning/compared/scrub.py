@@ -41,7 +41,9 @@ def scrub(
     forget_teacher = frozen_outputs(model, sets.forget, config).logits
     retain_teacher = frozen_outputs(model, sets.retain, config).logits
     run.charge(sets.forget, sets.retain)
-    errors, way = list[float](), list[dict[str, Tensor]]()
+    errors = list[float]()
+    way = list[dict[str, Tensor]]()
+
     with run.training():
         for number in run.passes():
             model.train()
@@ -51,6 +53,7 @@ def scrub(
                     return -divergence(forget_teacher[:, gone.rows], outputs[0].logits)
 
                 run.step([gone], away)
+
             for kept in run.retain():
 
                 def close(outputs: Sequence[Outputs], kept: Batch = kept) -> Tensor:
@@ -59,22 +62,26 @@ def scrub(
                     return settings.teacher_weight * near + settings.task_weight * task
 
                 run.step([kept], close)
+
             run.end_pass()
             if settings.rewind:
                 found = score(model, sets.forget)
                 run.charge(sets.forget)
                 errors.append(float(patient_errors(found).mean()))
                 way.append(_copy(model))
+
     if way:
         level = never_seen_error(majority_labels(found), score(model, sets.calibration))
         run.charge(sets.calibration)
         model.load_state_dict(way[rewind_to(errors, level)])
+
     return run.done()
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
     """`KL(teacher || student)` of logits `[3, batch, classes]`, summed over branches, mean over the batch; nats."""
-    left, right = log_softmax(teacher, dim=2), log_softmax(student, dim=2)
+    left = log_softmax(teacher, dim=2)
+    right = log_softmax(student, dim=2)
     return (left.exp() * (left - right)).sum(dim=2).mean(dim=1).sum()
 
 

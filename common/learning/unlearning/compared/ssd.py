@@ -38,8 +38,10 @@ def ssd(
     with torch.no_grad():
         for weight, gone, kept in zip(trainable(model), forget, retain, strict=True):
             weight.mul_(factors(gone, kept, config.ssd.selection, config.ssd.dampening))
+
     record = Pass(loss)
     on_pass(1, record)
+
     return Unlearned((record,), (FORWARD + BACKWARD) * (f + r))
 
 
@@ -59,8 +61,11 @@ def importance(
     """
     device = next(model.parameters()).device
     weights = trainable(model)
-    total, losses, count = [torch.zeros_like(weight) for weight in weights], 0.0, 0
+    total = [torch.zeros_like(weight) for weight in weights]
+    losses = 0.0
+    count = 0
     model.eval()
+
     # One study at a time: the square of a batch's mean gradient is not the mean of squares.
     for batch in studies.shuffled(1, device, rng):
         model.zero_grad(set_to_none=True)
@@ -71,6 +76,7 @@ def importance(
         for place, weight in zip(total, weights, strict=True):
             if weight.grad is not None:
                 place.add_(weight.grad.square())
+
     model.zero_grad(set_to_none=True)
     if not count:
         raise CohortError("nobody is left to retain")

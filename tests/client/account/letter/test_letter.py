@@ -110,7 +110,8 @@ def test_a_letter_has_no_gap_and_names_nobody(language, state):
 
 
 def test_both_languages_say_the_same_things_with_the_same_blanks():
-    english, german = texts_of("en"), texts_of("de")
+    english = texts_of("en")
+    german = texts_of("de")
     assert blanks(english) == blanks(german)
     assert len(english["months"]) == len(german["months"]) == 12
 
@@ -122,6 +123,7 @@ def blanks(texts: dict[str, Any], prefix: str = "") -> dict[str, set[str]]:
             found |= blanks(value, f"{prefix}{name}.")
         elif isinstance(value, str):
             found[prefix + name] = {field for _, field, _, _ in string.Formatter().parse(value) if field}
+
     return found
 
 
@@ -189,6 +191,7 @@ def test_a_scope_is_named():
 def test_a_letter_says_how_few_were_tested_and_what_the_test_could_not_see(language: Language) -> None:
     """The rule of a real campaign: .15 to .85, with an interval of .25 to .72, on 16 patients."""
     figures = [Figure("image", 0.48, 0.25, 0.72, 0.95, 16)]
+
     for margin, rule in ((0.35, "rule-wide"), (0.10, "rule")):
         seen = acceptance(figures, margin)
         page = html.unescape(compose(Subject(STANDING, (), ALONE, seen), SENDER, language, TODAY, UTC))
@@ -197,6 +200,7 @@ def test_a_letter_says_how_few_were_tested_and_what_the_test_could_not_see(langu
         assert texts["tested"].format(**values) in page
         for name in ("rule", "rule-wide"):
             assert (texts[name].format(**values) in page) == (name == rule)
+
     assert texts_of(language)["done"]["not-stated"] in written(language)
 
 
@@ -212,7 +216,8 @@ def test_a_letter_says_until_when_a_copy_stays_under_lock() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("language", get_args(Language))
 def test_every_kind_is_called_what_it_is(language: Language, kind: Kind) -> None:
-    page, texts = written(language, kind=kind), texts_of(language)
+    page = written(language, kind=kind)
+    texts = texts_of(language)
     for other in KINDS:
         assert (f">{texts['subject'][other].format(received=day(language))}</h1>" in page) == (other == kind)
     assert texts["opening"][kind] in page

@@ -24,6 +24,7 @@ def hospital(site_folder: Path, enrol: Callable[[Path, str], Path], secret: str)
         for receipt, numbers in {"aaaaaaaa": (0,), "bbbbbbbb": (1, 6)}.items():
             request = Request(Source("cli", receipt), receipt, now_utc())
             ledger.record(request, [f"{secret}-{number}" for number in numbers])
+
     return folder
 
 
@@ -59,7 +60,8 @@ def test_the_settings_say_who_writes_and_in_which_language(hospital: Path, tmp_p
 def test_patients_of_a_receipt_who_stand_differently_are_told_apart_by_one_id(
     hospital: Path, secret: str, tmp_path: Path
 ) -> None:
-    out, ids = tmp_path / "letter.html", tmp_path / "ids"
+    out = tmp_path / "letter.html"
+    ids = tmp_path / "ids"
     code, output = run(hospital, "bbbbbbbb", "--out", out)
     assert (code, "stand differently" in output) == (2, True)
     assert not out.exists()
@@ -68,12 +70,14 @@ def test_patients_of_a_receipt_who_stand_differently_are_told_apart_by_one_id(
     ids.write_text(f"{secret}-0\n")
     assert run(hospital, "bbbbbbbb", "--out", out, "--patient-file", ids)[0] == 2
     states = []
+
     for number in (1, 6):
         ids.write_text(f"{secret}-{number}\n")
         code, said = run(hospital, "bbbbbbbb", "--out", out, "--patient-file", ids)
         assert code == 0
         states.append(said["state"])
         assert secret not in json.dumps(said) + out.read_text()
+
     assert states == ["pending", "evaluation-only"]
 
 
@@ -94,5 +98,6 @@ def test_a_letter_says_what_other_hospitals_were_told(hospital: Path, tmp_path: 
     with open_ledger(SiteFolder(hospital)) as ledger:
         make_tokens(ledger, read_linkage(SiteFolder(hospital)))  # type: ignore[arg-type]  # it has a key
         mark_told(ledger, untold(ledger, 10), others=3)
+
     assert run(hospital, "aaaaaaaa", "--out", out)[0] == 0
     assert "(3 at present)" in out.read_text()

@@ -64,6 +64,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine = open_database(f"sqlite:///{path}")
     migrate(engine)
     engine.dispose()
+
     return path
 
 
@@ -85,12 +86,16 @@ def make_intake(empty_database: Path) -> Iterator[Callable[..., Intake]]:
     def make(folder: Path, patients: PatientMap | None = None, base: str = "", now: datetime = BEGIN) -> Intake:
         folder.mkdir(parents=True, exist_ok=True)
         subsets = {f"p-{n}": "train" for n in range(10)} | {"e-0": "test", "e-1": "validation"}
-        place, clock = SiteFolder(folder), Clock(now)
+        place = SiteFolder(folder)
+        clock = Clock(now)
+
         if not place.database.exists():
             (folder / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
             shutil.copy(empty_database, place.database)
             write_private(place.pseudonym_secret, SECRET)
+
         ledger = opened.enter_context(open_ledger(place, clock))
+
         return Intake(
             ledger,
             ConsentStore(ledger.engine, ledger.pseudonyms),
@@ -114,6 +119,7 @@ class Hospital:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+
         with self.folder.settings_file.open("a") as file:
             file.write(f"\n[fhir]\nenabled = true\nport = {port}\n{settings}\n")
         make_keys(self.folder)
@@ -135,6 +141,7 @@ class Hospital:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.05)
+
         raise AssertionError(self.log.read_text())
 
     def put(self, resource: dict[str, Any]) -> httpx.Response:

@@ -105,11 +105,13 @@ def check(event: dict[str, Any]) -> None:
     assert event["outcome"] in {"0", "4", "8", "12"}
     client, server = event["agent"]
     assert [agent["type"]["coding"][0]["code"] for agent in (client, server)] == ["110153", "110152"]
+
     for agent in (client, server):
         assert agent["who"]["identifier"]["value"]
         assert agent["network"]["address"]
         assert agent["network"]["type"] in set("12345")
         assert "media" not in agent
+
     data = [entity for entity in event["entity"] if entity["type"]["code"] == "2"]
     assert len(data) == 1
     assert data[0]["what"]
@@ -150,11 +152,13 @@ def test_a_refused_log_is_a_failure_and_a_deletion_is_a_deletion():
 def test_patients_are_named_only_where_they_are_given_each_in_an_event_of_its_own():
     assert not any(entity["type"]["code"] == "1" for e in audit_events(LEAVES, PARTIES) for entity in e["entity"])
     named = [*audit_events(LEAVES, PARTIES, {"aa": ["p-1", "p-2"]})][:2]
+
     for event, patient in zip(named, ("p-1", "p-2"), strict=True):
         check(event)
         assert event["meta"]["profile"][0].endswith("IHE.BasicAudit.PatientUpdate")
         assert event["entity"][-1]["what"] == {"type": "Patient", "identifier": {"value": patient}}
         assert event["entity"][-1]["role"]["code"] == "1"
+
     assert named[0]["id"] != named[1]["id"]
 
 
@@ -175,6 +179,7 @@ def test_a_hospitals_events_are_written_and_name_nobody_unasked(hospital: Path, 
         pseudonyms = ledger.stopped()
         with ledger.writing() as writing:
             write_opened(writing.session, 7, 2, ledger.clock())
+
     engine = open_database(f"sqlite:///{hospital / 'site.db'}")
     site = SiteLog(SiteFolder(hospital), engine, lambda: datetime.now(UTC) + timedelta(days=1))
     site.follow()

@@ -29,6 +29,7 @@ def is_hung_up(connection: socket.socket) -> bool:
     with contextlib.suppress(OSError):
         while connection.recv(2**16):
             pass
+
     return True
 
 
@@ -46,6 +47,7 @@ def answered(connection: socket.socket) -> bytes:
     with contextlib.suppress(OSError):
         while block := connection.recv(2**16):
             content += block
+
     return content
 
 
@@ -56,9 +58,11 @@ def test_who_sends_nothing_or_half_a_head_is_hung_up_on(hospital: Any) -> None:
         for _ in range(5):
             slow.sendall(b"X")
             time.sleep(0.05)
+
         assert is_hung_up(idle)
         assert is_hung_up(half)
         assert is_hung_up(slow)
+
     assert connections.HEAD_SECONDS - 2 < time.monotonic() - begun < connections.HEAD_SECONDS + 15
 
 
@@ -68,11 +72,14 @@ def test_a_head_without_end_and_a_body_of_a_stranger_are_not_read(hospital: Any)
         with contextlib.suppress(OSError):
             for _ in range(100):
                 connection.sendall(b"x" * 2**14)
+
         assert is_hung_up(connection)
+
     head = b"POST /fhir/Consent HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     with dialled(hospital) as connection:
         connection.sendall(head)
         assert b" 401 " in answered(connection)
+
     sent = 0
     with dialled(hospital) as connection:
         connection.sendall(head)
@@ -80,6 +87,7 @@ def test_a_head_without_end_and_a_body_of_a_stranger_are_not_read(hospital: Any)
             for _ in range(1000):
                 connection.sendall(b"4000\r\n" + b"x" * 2**14 + b"\r\n")
                 sent += 2**14
+
     assert sent < 1000 * 2**14
 
 
@@ -89,11 +97,13 @@ def test_one_address_holds_its_share_of_connections_and_is_served_again_when_it_
         for connection in opened[16:]:  # those before are all that it may hold, and as many again
             connection.settimeout(connections.HEAD_SECONDS / 2)
             assert is_hung_up_at_once(connection)
+
     until = time.monotonic() + 20
     while True:
         with contextlib.suppress(httpx.HTTPError):
             answer = httpx.get(f"http://127.0.0.1:{hospital.port}/fhir/metadata", trust_env=False)
             assert answer.status_code == 401
             return
+
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -168,6 +168,7 @@ def kinds(intake: Intake) -> list[str]:
         folder.settings_file.write_text(
             f'name = "north"\ngateway = "a:1"\ncoordination = "a:2"\nca_fingerprint = "{"0" * 64}"\n'
         )
+
     with log_of(intake) as site:
         site.follow()
         with site.session() as session:

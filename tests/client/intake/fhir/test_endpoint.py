@@ -42,6 +42,7 @@ def test_nobody_gets_in_without_the_token(hospital: Any, running_stub: Any) -> N
         for method, path in (("GET", "/metadata"), ("PUT", "/Consent/c-x"), ("POST", "/hook"), ("POST", "/Consent")):
             answer = hospital.http.request(method, path, content=body, headers={**JSON, "authorization": shown})
             assert (answer.status_code, answer.json()["resourceType"]) == (401, "OperationOutcome")
+
     assert "p-9" not in hospital.revoked()
 
 
@@ -108,6 +109,7 @@ def test_revoke_consent_revokes_once_and_only_the_patients_own(hospital: Any, ru
 def test_a_hook_makes_the_site_pull_whatever_it_carries(hospital: Any, ehr: Any, kind: str) -> None:
     number = 5 + ["empty", "r4", "r5", "garbage"].index(kind)
     ehr.write(ehr.consent(f"h-{number}", f"p-{number}", "inactive"))
+
     if kind == "empty":
         answer = hospital.http.post("/hook")
     elif kind == "garbage":
@@ -118,6 +120,7 @@ def test_a_hook_makes_the_site_pull_whatever_it_carries(hospital: Any, ehr: Any,
         bundle = {"type": "history" if kind == "r4" else "subscription-notification", "entry": carried}
         answer = hospital.http.post("/hook", json={"resourceType": "Bundle", **bundle})
         assert f"carried-{kind}" in hospital.revoked()
+
     assert answer.status_code == (422 if kind == "garbage" else 200)
     hospital.until(lambda: f"p-{number}" in hospital.revoked())
 
@@ -183,10 +186,12 @@ def test_what_the_statement_says_of_versions_is_what_the_endpoint_does(hospital:
     sent = versioned(running_stub.consent("c-11", "p-11"), 1)
     taken = hospital.put(sent)
     other = hospital.http.put("/Consent/c-11", json=versioned(sent, 2), headers={"if-match": 'W/"7"'})
+
     for answer in (taken, other):
         receipt(answer)
         assert "etag" not in answer.headers
         assert "location" not in answer.headers
+
     for path in ("", "/_history", "/_history/1"):
         assert hospital.http.get(f"/Consent/c-11{path}").status_code in (404, 405)
 
@@ -253,6 +258,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_exactly_once(hospital: Any
                 answer = hospital.put(versioned(running_stub.consent(f"k-{n}", f"kill-{n}", "inactive"), 1))
             except httpx.HTTPError:
                 return
+
             acknowledged.append(f"kill-{n}" if answer.status_code == 200 else "")
             began.set()
 

@@ -71,6 +71,7 @@ def test_what_was_kept_before_a_crash_is_acted_on_after_it(
         patch.setattr(Ledger, "add", crash)
         with pytest.raises(SystemExit):
             intake.take(ehr.consent("c-1", "p-1", "inactive"))
+
     assert revoked(intake) == set()
     again = make_intake(tmp_path / "site")
     Puller(again, None, 300.0, timedelta(), 2, random.Random(0)).step()
@@ -104,7 +105,8 @@ def test_who_revoked_before_any_import_is_left_out_of_it(
 
 
 def test_who_was_readmitted_and_withdraws_again_is_heard(make_intake: Make, tmp_path: Path, ehr: Any) -> None:
-    intake, lee = make_intake(tmp_path / "site"), Actor("lee", "user:1000:lee")
+    intake = make_intake(tmp_path / "site")
+    lee = Actor("lee", "user:1000:lee")
     clock: Any = intake.clock
     first = intake.take(ehr.consent("c-1", "p-1", "inactive"))
     with intake.ledger.writing() as writing:
@@ -116,6 +118,7 @@ def test_who_was_readmitted_and_withdraws_again_is_heard(make_intake: Make, tmp_
         said = {"versionId": str(10 + number), "lastUpdated": signed}
         last = intake.take({**ehr.consent("c-2", "p-1", status), "meta": said, "dateTime": signed})
         assert intake.ledger.is_stopped("p-1") == stopped
+
     assert {s.receipt for s in intake.ledger.of_patient("p-1")} == {first.receipt, last.receipt}
 
 

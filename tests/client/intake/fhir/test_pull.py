@@ -143,7 +143,8 @@ def test_faults_are_tried_again_and_the_cursor_waits_for_the_whole(
         ehr.write(ehr.consent(f"c-{n}", f"p-{n}", "inactive"))
 
     def fail() -> None:
-        ehr.faults, ehr.after_page = [500] * 5, lambda: None
+        ehr.faults = [500] * 5
+        ehr.after_page = lambda: None
 
     ehr.after_page = fail
     with pytest.raises(UnavailableError, match="after 5 tries"):
@@ -163,7 +164,8 @@ def test_a_first_pull_that_breaks_off_judges_nobody_by_half_of_the_consents(
     ehr.write(ehr.consent("c-2", "p-1"))
 
     def fail() -> None:
-        ehr.faults, ehr.after_page = [500] * 5, lambda: None
+        ehr.faults = [500] * 5
+        ehr.after_page = lambda: None
 
     ehr.after_page = fail
     with pytest.raises(UnavailableError):
@@ -219,6 +221,7 @@ def test_a_reconciliation_finds_what_slips_between_two_pages_too(ehr: Any, serve
     for n in range(5):
         ehr.now += timedelta(hours=1)
         ehr.write(ehr.consent(f"c-{n}", f"p-{n}"))
+
     pull(server, intake, OVERLAP)
     behind = ehr.versions["c-2"][-1]["meta"]["lastUpdated"]
     ehr.write(ehr.consent("c-2", "p-2", "inactive"))["meta"]["lastUpdated"] = behind
@@ -239,7 +242,8 @@ def test_a_reconciliation_finds_what_slips_between_two_pages_too(ehr: Any, serve
 def test_pages_that_lead_astray_are_not_followed(
     ehr: Any, server: FhirServer, intake: Intake, link: str, message: str
 ) -> None:
-    ehr.page, ehr.next_link = 1, f"{ehr.base}/Consent?a=b" if link == "same" else link
+    ehr.page = 1
+    ehr.next_link = f"{ehr.base}/Consent?a=b" if link == "same" else link
     for n in range(3):
         ehr.write(ehr.consent(f"c-{n}", f"p-{n}"))
     with pytest.raises(WireError, match=message):
@@ -269,7 +273,8 @@ def test_a_failure_is_waited_out_and_a_night_that_was_missed_is_made_up_for(
     puller = Puller(intake, lambda: contextlib.nullcontext(server), 300.0, OVERLAP, 2, random.Random(0))
     ehr.write(ehr.consent("c-1", "p-1"))
     ehr.faults = [500] * 10
-    first, second = puller.step(), puller.step()
+    first = puller.step()
+    second = puller.step()
     assert 0 < first < second < 300
     assert puller.step() == 300
     first_time = intake.store.progress(ehr.base).reconciled
@@ -280,7 +285,8 @@ def test_a_failure_is_waited_out_and_a_night_that_was_missed_is_made_up_for(
     intake.clock.now += timedelta(days=2)
 
     def fail() -> None:
-        ehr.faults, ehr.after_page = [500] * 5, lambda: None
+        ehr.faults = [500] * 5
+        ehr.after_page = lambda: None
 
     ehr.after_page = fail  # the pull of that night succeeds, and what follows it does not
     assert puller.step() < 300
@@ -303,17 +309,21 @@ def test_whatever_hooks_are_lost_late_or_repeated_the_revocations_are_the_same(
     ehr.reset()
     ehr.page = 2
     folder = Path(tempfile.mkdtemp())
+
     with http_client(None) as http:
         server = FhirServer(http, ehr.base, pause=lambda _: None)
         intake = make_intake(folder / "site", base=ehr.base)
         for n in range(5):
             ehr.write(ehr.consent(f"c-{n}", f"p-{n}"))
         pull(server, intake, OVERLAP)
-        late, withdrawn = [], set()
+        late = []
+        withdrawn = set()
+
         for n, status, delivery, breaks in changes:
             version = ehr.write(ehr.consent(f"c-{n}", f"p-{n}", status))
             withdrawn |= {f"p-{n}"} if status == "inactive" else set()
             ehr.faults = [500] * 5 if breaks else []
+
             if delivery in ("payload", "twice"):
                 receipts = {intake.notice([version])[0].receipt for _ in range(1 + (delivery == "twice"))}
                 assert len(receipts) == 1
@@ -322,10 +332,12 @@ def test_whatever_hooks_are_lost_late_or_repeated_the_revocations_are_the_same(
             elif delivery == "poke":
                 with contextlib.suppress(UnavailableError):
                     pull(server, intake, OVERLAP)
+
         shuffle.shuffle(late)
         for version in late:
             intake.notice([version])
         ehr.faults = []
         pull(server, intake, OVERLAP)
         assert revoked(intake) == withdrawn
+
     shutil.rmtree(folder)

@@ -72,7 +72,8 @@ def test_a_patient_map_joins_records_that_were_merged(tmp_path: Path) -> None:
 
 
 def test_a_sealed_identifier_opens_with_the_sites_secret_and_for_its_own_pseudonym_only() -> None:
-    ours, other = Pseudonyms(b"a" * 32), Pseudonyms(b"b" * 32)
+    ours = Pseudonyms(b"a" * 32)
+    other = Pseudonyms(b"b" * 32)
     sealed = ours.seal("MRN-1")
     assert ours.unseal(ours.of("MRN-1"), sealed) == "MRN-1"
     assert ours.seal("MRN-1") != sealed
@@ -80,6 +81,7 @@ def test_a_sealed_identifier_opens_with_the_sites_secret_and_for_its_own_pseudon
     for pseudonyms, name in ((other, ours.of("MRN-1")), (ours, ours.of("MRN-2"))):
         with pytest.raises(InputError, match="does not open"):
             pseudonyms.unseal(name, sealed)
+
     assert ours.receipt("a", "bc") != ours.receipt("ab", "c")
 
 

@@ -139,6 +139,7 @@ def test_links_elsewhere_are_refused_in_one_printable_line(link: str) -> None:
     if not link:  # which is the page itself, and ends as a circle
         assert str(own(link, httpx.URL(f"{BASE}/Consent"), BASE, (INNER,))) == f"{BASE}/Consent"
         return
+
     with pytest.raises(WireError) as caught:
         own(link, httpx.URL(f"{BASE}/Consent?_count=1"), BASE, (INNER,))
     assert str(caught.value).isprintable()
@@ -209,11 +210,14 @@ def test_a_page_is_read_whatever_its_encoding(ehr: Any, intake: Intake, encoding
     bundle = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": consent}]}
     text = json.dumps(bundle, ensure_ascii=False)
     headers = {"content-type": "application/fhir+json"}
+
     if encoding == "gzip":
-        content, headers["content-encoding"] = gzip.compress(text.encode()), "gzip"
+        content = gzip.compress(text.encode())
+        headers["content-encoding"] = "gzip"
     else:
         content = text.encode(encoding)
         headers["content-type"] += "" if encoding == "utf-8-sig" else f"; charset={encoding}"
+
     answer = httpx.Response(200, content=content, headers=headers)
     with httpx.Client(transport=httpx.MockTransport(lambda _: answer)) as http:
         assert pull(FhirServer(http, ehr.base, pause=lambda _: None), intake, OVERLAP).revoked == 1
@@ -307,7 +311,8 @@ def test_a_withdrawal_that_was_taken_back_is_seen_whatever_the_servers_clock_say
     ],
 )
 def test_a_token_is_used_for_as_long_as_its_server_can_have_meant(said: dict[str, Any], seconds: float) -> None:
-    clock, asked = [NOW], []
+    clock = [NOW]
+    asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request)
@@ -321,6 +326,7 @@ def test_a_token_is_used_for_as_long_as_its_server_can_have_meant(said: dict[str
         assert len(asked) == (1 if seconds else 2)
         clock[0] += timedelta(seconds=seconds)
         sign_in.token()
+
     assert len(asked) == (2 if seconds else 3)
 
 

@@ -36,6 +36,7 @@ def site(tmp_path: Path) -> SiteFolder:
     folder = SiteFolder(tmp_path / "north")
     subsets = {f"p-{n}": "train" for n in range(3)}
     (folder.root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
+
     return folder
 
 
@@ -54,7 +55,8 @@ def test_the_commands_set_up_pull_reconcile_and_say_how_it_stands(site: SiteFold
     configure(site, f'\n[fhir]\nserver = "{ehr.base}"\nclient_id = "north"\noverlap_seconds = 1\n')
     assert "fhir init" in command(site, "status", code=2)
     assert command(site, "init")["made"] == ["fhir/token", "fhir/smart.pem"]
-    key, jwks = site.fhir_key.read_bytes(), site.fhir_jwks.read_bytes()
+    key = site.fhir_key.read_bytes()
+    jwks = site.fhir_jwks.read_bytes()
     assert command(site, "init")["made"] == []
     assert (site.fhir_key.read_bytes(), site.fhir_jwks.read_bytes()) == (key, jwks)
     assert b"ENCRYPTED" in key
@@ -110,13 +112,15 @@ def certificate(
     name: str, signer: Any = None, lasts: timedelta = timedelta(days=1)
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A key and its certificate for loopback, its own authority without a signer."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signing_key, issuer = (signer[0], signer[1].subject) if signer else (key, subject)
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + lasts)
     builder = builder.add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+
     return key, builder.add_extension(names, critical=False).sign(signing_key, hashes.SHA256())
 
 
@@ -126,13 +130,15 @@ def pem(path: Path, found: tuple[ec.EllipticCurvePrivateKey, x509.Certificate]) 
     for suffix, content in ((".crt", found[1].public_bytes(Encoding.PEM)), (".key", key)):
         path.with_suffix(suffix).write_bytes(content)
         path.with_suffix(suffix).chmod(0o600)
+
     return str(path.with_suffix(".crt")), str(path.with_suffix(".key"))
 
 
 def test_with_mutual_tls_only_certificates_of_the_authority_come_in(
     start_hospital: Callable[..., Any], tmp_path: Path, running_stub: Any
 ) -> None:
-    authority, foreign = certificate("authority"), certificate("foreign")
+    authority = certificate("authority")
+    foreign = certificate("foreign")
     ca, _ = pem(tmp_path / "ca", authority)
     own, key = pem(tmp_path / "endpoint", certificate("endpoint", authority))
     client = pem(tmp_path / "client", certificate("ehr", authority))
@@ -148,6 +154,7 @@ def test_with_mutual_tls_only_certificates_of_the_authority_come_in(
     hospital = start_hospital(settings, scheme="https", verify=context(client))
     assert hospital.put(running_stub.consent("c-1", "p-1", "inactive")).status_code == 200
     assert hospital.revoked() == {"p-1"}
+
     for pair in (None, stranger):
         with (
             httpx.Client(verify=context(pair), trust_env=False) as http,
@@ -173,6 +180,7 @@ def test_tls_that_is_not_finished_or_whose_certificate_has_expired_is_hung_up_on
     hospital = start_hospital(settings, scheme="https")
     # Made last: it is good for some seconds only.
     trust.load_cert_chain(*pem(tmp_path / "client", certificate("ehr", authority, timedelta(seconds=6))))
+
     with (
         socket.create_connection(("127.0.0.1", hospital.port), timeout=40) as silent,
         httpx.Client(verify=trust, trust_env=False, base_url=hospital.http.base_url) as http,

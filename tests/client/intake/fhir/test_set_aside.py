@@ -53,10 +53,12 @@ def test_a_date_that_no_calendar_has_in_utc_blocks_no_other_withdrawal(
     (odd["meta"] if name == "lastUpdated" else odd)[name] = date
     ehr.write(ehr.consent("c-2", "p-2", "inactive"))
     ehr.sort = False
+
     for _ in range(2):
         pull(server, intake, OVERLAP)
         assert "p-2" in revoked(intake)
         assert intake.ledger.is_stopped("p-1")
+
     due = [standing.due for standing in intake.ledger.of_patient("p-1")]
     assert all(moment.year < 3000 for moment in due)
     ehr.write(ehr.consent("c-3", "p-3", "inactive"))
@@ -86,6 +88,7 @@ def test_a_consent_that_the_database_does_not_take_is_held_and_the_others_are_ke
         pull(server, intake, OVERLAP)
     finally:
         event.remove(ConsentRow, "before_insert", refuse)
+
     assert revoked(intake) == {"p-0", "p-1", "p-3"}
     assert [found.state for found in intake.ledger.of_patient("p-2")] == [State.ON_HOLD]
     assert "c-2" in {item.consent for item in intake.steward_list()}
@@ -206,8 +209,10 @@ def put(value: Any, path: tuple[Any, ...], garbage: object) -> None:
 
 def check_garbage(ehr: Any, make_intake: Make, path: tuple[Any, ...], garbage: object) -> None:
     ehr.reset()
-    ehr.rewrite, ehr.sort = with_raw, False
+    ehr.rewrite = with_raw
+    ehr.sort = False
     folder = Path(tempfile.mkdtemp())
+
     try:
         intake = make_intake(folder / "site", base=ehr.base)
         for n in range(20):
@@ -217,6 +222,7 @@ def check_garbage(ehr: Any, make_intake: Make, path: tuple[Any, ...], garbage: o
             server = FhirServer(http, ehr.base, pause=lambda _: None)
             for _ in range(2):
                 pull(server, intake, OVERLAP)
+
         assert {f"p-{n}" for n in range(20) if n != 7} <= revoked(intake)
         if path[0] in ("meta", "id", "status", "dateTime"):
             assert intake.ledger.is_stopped("p-7")

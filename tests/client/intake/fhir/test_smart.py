@@ -63,6 +63,7 @@ def test_one_token_serves_until_the_server_wants_another(
         assert len(ehr.tokens_asked) == 1
         ehr.token = "rotated"
         pull(server, intake, intake.clock() - intake.clock())
+
     assert len(ehr.tokens_asked) == 2
     asked = ehr.tokens_asked[0]
     assert asked["grant_type"] == ["client_credentials"]

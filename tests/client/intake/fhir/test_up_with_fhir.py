@@ -40,17 +40,20 @@ def free_ports(count: int) -> list[int]:
 def test_up_takes_consents_lists_and_calls_and_logs_no_identifier(
     tmp_path: Path, enrol: Callable[[Path, str], Path], running_stub: Any
 ) -> None:
-    simulated, office = tmp_path / "simulated", SigningKey.generate()
+    simulated = tmp_path / "simulated"
+    office = SigningKey.generate()
     simulated.mkdir()
     subsets = {f"MRN-{n}": "train" for n in (1, 2, 3)}
     (simulated / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
     folder = SiteFolder(enrol(simulated, "north"))
     fhir, supernode, monitor, grpc = free_ports(4)
     (folder.root / "office.pem").write_bytes(office.public.pem)
+
     with folder.settings_file.open("a") as file:
         file.write(f"\n[ports]\nsupernode = {supernode}\nmonitor = {monitor}\n[fhir]\nenabled = true\nport = {fhir}\n")
         file.write('[inbox]\nenabled = true\nkeys = ["office.pem"]\n')
         file.write(f"[consent_service]\nenabled = true\nport = {grpc}\n")
+
     make_keys(folder)
     make_authority(folder, ["localhost"], datetime.now(UTC))
     client = add_client(folder, "ehr-1", "ehr", datetime.now(UTC))
@@ -63,23 +66,29 @@ def test_up_takes_consents_lists_and_calls_and_logs_no_identifier(
     try:
         headers = {"authorization": f"Bearer {(folder.root / 'fhir' / 'token').read_text()}"}
         with httpx.Client(base_url=f"http://127.0.0.1:{fhir}/fhir", headers=headers, trust_env=False) as http:
-            until, status = time.monotonic() + 120, 0
+            until = time.monotonic() + 120
+            status = 0
+
             while status != 200 and time.monotonic() < until and process.poll() is None:
                 with contextlib.suppress(httpx.TransportError):
                     status = http.put("/Consent/c-1", json=running_stub.consent("c-1", "MRN-1", "inactive")).status_code
                 time.sleep(0.2)
+
             assert http.put("/Consent/c-9", content=b"MRN-1", headers={"content-type": "text/plain"}).status_code == 415
+
         while not accepts("127.0.0.1", grpc)() and time.monotonic() < until:
             time.sleep(0.1)
         with ConsentClient.open(f"localhost:{grpc}", client) as service:
             receipt = service.revoke("MRN-3", source_id="of-MRN-3").revocation.receipt
             with pytest.raises(InputError):
                 service.revoke("MRN-of-nowhere", source_id="of-MRN-of-nowhere")
+
         while len(read_revocations(folder.root).pending) < 3 and time.monotonic() < until:
             time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=60)
+
     lines = "".join(path.read_text() for path in (tmp_path / "up.log", *folder.logs.iterdir()))
     assert read_revocations(folder.root).pending == {"MRN-1", "MRN-2", "MRN-3"}, lines
     assert code == 0, lines

@@ -88,12 +88,14 @@ def test_a_request_to_revoke_names_the_patient_by_any_of_their_names(make_intake
     (consent,) = given("reference-and-identifier")
     intake.take({**consent, "policy": [{"uri": "urn:a:b"}], "provision": {"type": "permit"}})
     subject = {"reference": "Patient/9b4a702d", "identifier": {"system": "urn:mrn", "value": "M2"}}
+
     for patient in (subject, {"identifier": subject["identifier"]}):
         parameters = [
             {"name": "consent", "valueReference": {"reference": f"Consent/{consent['id']}"}},
             {"name": "patient", "valueReference": patient},
         ]
         intake.revoke(read_revoke_request({"resourceType": "Parameters", "parameter": parameters}))
+
     assert states(intake, "p-2") == [State.PENDING]
     with pytest.raises(OtherPatientError):
         revoke(intake, consent["id"], "p-3")
@@ -222,10 +224,12 @@ def test_status_and_log_count_consents_that_say_nothing_by_what_they_are_about(
     )
     folder.fhir_jwks.parent.mkdir(exist_ok=True)
     folder.fhir_jwks.write_text("{}")
+
     for more in ([], ["--json"]):
         shown = CliRunner().invoke(app, ["fhir", "status", "--dir", str(folder.root), *more])
         assert shown.exit_code == 0, shown.output
         assert "about treatment or another matter" in shown.output
+
     assert json.loads(shown.stdout)["silent"] == expected
 
 
@@ -237,6 +241,7 @@ def test_what_an_earlier_version_kept_less_of_is_read_again_when_it_comes_again(
     with transaction(intake.store.engine) as session:
         session.execute(text("update consents set document = :document"), {"document": json.dumps(shorter)})
         session.execute(text("update consent_decisions set answer = 'permit'"))
+
     assert intake.notice([consent]) == tuple(replace(one, is_new=False) for one in kept)
     assert intake.store.tally().deny == 1
 
@@ -256,9 +261,11 @@ def test_pushed_one_by_one_in_any_order_or_pulled_at_once_the_answer_is_the_same
     ]
     consents = [{**c, ("subject" if "subject" in c else "patient"): {"reference": "Patient/p-1"}} for c in consents]
     found = []
+
     for _ in range(2):
         folder = Path(tempfile.mkdtemp())
-        pulled, pushed = make_intake(folder / "pulled"), make_intake(folder / "pushed")
+        pulled = make_intake(folder / "pulled")
+        pushed = make_intake(folder / "pushed")
         pulled.notice(consents)
         shuffle.shuffle(consents)
         for consent in consents:
@@ -268,4 +275,5 @@ def test_pushed_one_by_one_in_any_order_or_pulled_at_once_the_answer_is_the_same
         pulled.ledger.engine.dispose()
         pushed.ledger.engine.dispose()
         shutil.rmtree(folder)
+
     assert len({*found}) == 1

@@ -42,7 +42,8 @@ def test_a_client_gets_a_key_of_its_own_and_a_certificate_with_its_role(site: Si
     made = Path(run(site, "add", "ehr-1", "--role", "ehr")["folder"])
     assert sorted(path.name for path in made.iterdir()) == ["ca.crt", "client.crt", "client.key"]
     assert stat.S_IMODE((made / "client.key").stat().st_mode) == 0o600
-    ca, certificate = load_certificate(made / "ca.crt"), load_certificate(made / "client.crt")
+    ca = load_certificate(made / "ca.crt")
+    certificate = load_certificate(made / "client.crt")
     verifier = PolicyBuilder().store(Store([ca])).time(datetime.now(UTC))
     verifier.build_client_verifier().verify(certificate, [])
     server = load_certificate(site.consent_service / "server.crt")
@@ -100,8 +101,10 @@ def test_nobody_gets_a_certificate_before_the_authority_is_there(site: SiteFolde
 def test_a_certificate_has_the_one_role_that_the_settings_give_to_its_names(
     roles: dict[str, Role], role: Role | None
 ) -> None:
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
     pem = certificate_pem(issue_role(new_authority(key, now), key, key.public_key(), "desk", "ehr", now))
+
     if role is not None:
         assert caller_of(pem, roles, frozenset(), datetime.now(UTC)).role == role
     else:

@@ -32,7 +32,8 @@ from common.platform.listening.rate_limit import RateLimit
 
 Code = grpc.StatusCode
 NOW = datetime.now(UTC)
-KNOWN, CONSENTED = "MRN-0815-MUELLER-0", "MRN-0815-MUELLER-1"
+KNOWN = "MRN-0815-MUELLER-0"
+CONSENTED = "MRN-0815-MUELLER-1"
 METHOD = "/fedforget.consent.v1.ConsentService/RevokeConsent"
 
 
@@ -118,6 +119,7 @@ def test_a_revocation_from_before_the_first_consent_is_refused(hospital: Any) ->
         permissions_of(ledger).store.keep([read_incoming(consent)], NOW)
     before = written(hospital.folder)
     early = request(patient=CONSENTED, received=datetime(2024, 2, 29, tzinfo=UTC))
+
     with hospital.channel("ehr-1") as channel:
         stub = ConsentServiceStub(channel)
         code, text = refused(lambda: stub.RevokeConsent(early, timeout=20))
@@ -135,6 +137,7 @@ def test_a_name_and_version_that_stand_for_another_revocation_are_refused(hospit
         stub.RevokeConsent(request(**sent), timeout=20)
         before = written(hospital.folder)
         code, text = refused(lambda: stub.RevokeConsent(request(**{**sent, **changed}), timeout=20))
+
     assert (code, text[:18]) == (Code.FAILED_PRECONDITION, "another revocation")
     assert written(hospital.folder) == before
 
@@ -156,12 +159,14 @@ def test_a_role_that_may_not_is_told_so(hospital: Any, client: str, method: str)
         code, text = refused(
             lambda: list(answer(asked, timeout=20)) if method.startswith("Watch") else answer(asked, timeout=20)
         )
+
     role = {"audit": "auditor"}.get(client, "ehr")
     assert (code, text) == (Code.PERMISSION_DENIED, f"the role {role} may not call {method}")
 
 
 def other_authority(folder: SiteFolder, into: Path) -> None:
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
     own = new_tls_key(into / "client.key")
     issued = issue_role(new_authority(key, now), key, own.public_key(), "desk", "steward", now)
     (into / "client.crt").write_bytes(certificate_pem(issued))
@@ -204,6 +209,7 @@ def test_a_certificate_that_does_not_count_opens_nothing(
     make(hospital.folder, tmp_path)
     ca = (hospital.handed_to("desk") / "ca.crt").read_bytes()
     key, certificate = ((tmp_path / name).read_bytes() for name in ("client.key", "client.crt"))
+
     with grpc.secure_channel(hospital.address, grpc.ssl_channel_credentials(ca, key, certificate)) as channel:
         found, _ = refused(lambda: ConsentServiceStub(channel).RevokeConsent(request(), timeout=20))
         assert found is code
@@ -222,12 +228,14 @@ def test_a_certificate_that_does_not_count_opens_nothing(
 def test_nobody_gets_in_without_a_certificate_or_without_tls(hospital: Any, secure: bool) -> None:
     credentials = grpc.ssl_channel_credentials((hospital.handed_to("desk") / "ca.crt").read_bytes())
     address = hospital.address
+
     with grpc.secure_channel(address, credentials) if secure else grpc.insecure_channel(address) as channel:
         code, _ = refused(lambda: ConsentServiceStub(channel).RevokeConsent(request(), timeout=20))
         listing = ServerReflectionRequest(list_services="")
         listed, _ = refused(
             lambda: list(ServerReflectionStub(channel).ServerReflectionInfo(iter([listing]), timeout=20))
         )
+
     assert listed is code is Code.UNAVAILABLE
 
 
@@ -237,10 +245,12 @@ def test_a_server_that_asked_for_no_certificate_would_let_nobody_through_the_gat
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         code, _ = refused(
             lambda: health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
         )
+
     server.stop(0).wait()
     assert code is Code.UNAUTHENTICATED
 
@@ -257,6 +267,7 @@ def test_a_call_without_a_deadline_or_with_a_long_one_is_refused(hospital: Any, 
 def test_a_client_that_calls_too_often_is_told_so_and_others_are_not(new_hospital: Callable[..., Any]) -> None:
     one = new_hospital("calls_per_second = 0.001\nburst = 3")
     one.start()
+
     with one.client("ehr-1") as eager, one.client("ehr-2") as other:
         for _ in range(3):
             eager.check(KNOWN)

@@ -32,7 +32,9 @@ def served(tmp_path: Path) -> Iterator[Any]:
     """A consent service in this process, and its clock."""
     hospital = ConsentHospital(tmp_path / "north", prefix="p", patients=3)
     time = SimpleNamespace(now=datetime.now(UTC))
-    config, stopping = hospital.folder.settings().consent_service, threading.Event()
+    config = hospital.folder.settings().consent_service
+    stopping = threading.Event()
+
     with open_ledger(hospital.folder) as ledger:
         gate = Gate(config.roles, frozenset, RateLimit(1000, 1000), lambda: time.now)
         vault = Vault(hospital.folder.vault, lambda size: b"s" * size)
@@ -48,6 +50,7 @@ def served(tmp_path: Path) -> Iterator[Any]:
 def without_collector() -> Iterator[None]:
     """What is only freed by the garbage collector stays."""
     gc.disable()
+
     try:
         yield
     finally:
@@ -70,7 +73,9 @@ def test_fifty_refused_calls_leave_the_connection_as_it_was(served: Any) -> None
                 code = code_of(lambda: stub.ListRevocations(messages.ListRevocationsRequest(), timeout=5))
             else:
                 code = code_of(lambda: list(stub.WatchRevocation(messages.WatchRevocationRequest(), timeout=5)))
+
             assert code is grpc.StatusCode.PERMISSION_DENIED
+
         assert stub.CheckPermission(asked, timeout=5).permission
 
 

@@ -26,6 +26,7 @@ def test_who_asks_for_many_in_vain_gets_no_answer_until_its_budget_has_grown(tmp
     for number in range(3):
         lookups.check(EHR)
         lookups.in_vain(EHR, f"p{number}")
+
     with pytest.raises(Refusal, match="too many questions"):
         lookups.check(EHR)
     lookups.check(OTHER)
@@ -51,21 +52,26 @@ def test_names_tried_out_at_the_service_are_cut_off_noted_and_hinder_no_revocati
 ) -> None:
     one = new_hospital("unknown_per_hour = 1\nunknown_burst = 5")
     one.start()
-    known, other = f"{one.prefix}-1", f"{one.prefix}-2"
+    known = f"{one.prefix}-1"
+    other = f"{one.prefix}-2"
+
     with one.client("ehr-1") as ehr, one.client("ehr-2") as second:
         ehr.revoke(other, source_id="before")
         reasons = {ehr.check(f"{one.prefix}-guess-{number}").reason for number in range(5)}
         assert reasons == {"nothing here permits it"}
         refusals = set()
+
         for patient in (known, other, f"{one.prefix}-guess-0", "never asked for"):
             with pytest.raises(UnavailableError) as caught:
                 ehr.check(patient)
             refusals.add(str(caught.value))
+
         assert len(refusals) == 1
         with pytest.raises(UnavailableError, match="too many questions"):
             ehr.revoke(f"{one.prefix}-guess-9", source_id="guess")
         assert ehr.revoke(known, source_id="real").created
         assert second.check(known).reason == "revoked"
+
     noted = read_enumerations(one.folder.consent_service / ENUMERATION_FILE).last
     assert set(noted) == {"ehr-1"}
     found: list[Any] = [check for check in examine(one.folder, datetime.now(UTC)) if "questions" in check.name]

@@ -41,11 +41,13 @@ def test_a_revocation_is_recorded_before_the_answer_and_once_however_often_it_is
         with open_ledger(hospital.folder) as ledger:
             assert ledger.is_stopped(who)
             (standing,) = ledger.standing(first.revocation.receipt)
+
         assert (standing.source.kind, standing.source.id, standing.source.version) == ("grpc", "ehr-1/form-1", "1")
         assert (standing.requester, standing.identity_check, standing.steward) == ("guardian", "passport", "ehr-1")
         again = ehr.revoke(who, source_id="form-1")
         assert not again.created
         assert again.revocation == first.revocation
+
     with open_ledger(hospital.folder) as ledger:
         assert len(ledger.of_patient(who)) == 1
 
@@ -53,7 +55,9 @@ def test_a_revocation_is_recorded_before_the_answer_and_once_however_often_it_is
 def test_who_has_revoked_before_gets_the_first_receipt_whichever_way_it_came(
     hospital: ConsentHospital, patient: Callable[[], str]
 ) -> None:
-    who, before = patient(), kept_forms(hospital)
+    who = patient()
+    before = kept_forms(hospital)
+
     with hospital.client("desk") as desk, hospital.client("ehr-1") as ehr:
         first = desk.revoke(who, source_id="desk-1")
         second = ehr.revoke(who, source_id="ehr-1", document=b"form")
@@ -61,6 +65,7 @@ def test_who_has_revoked_before_gets_the_first_receipt_whichever_way_it_came(
         with pytest.raises(InputError, match="no such receipt"):
             ehr.get(first.revocation.receipt)
         again = ehr.revoke(who, source_id="ehr-1", document=b"form")
+
     assert first.revocation == second.revocation == again.revocation
     assert not second.created
     assert kept_forms(hospital) == before
@@ -75,6 +80,7 @@ def test_the_form_is_kept_in_the_vault_and_the_ledger_has_a_salted_commitment_to
         with pytest.raises(InputError, match=r"another document .* \(FAILED_PRECONDITION\)"):
             desk.revoke(who, source_id="scan-1", document=b"%PDF I consent")
         assert not desk.revoke(who, source_id="scan-1", document=b"%PDF I revoke").created
+
     content = (hospital.folder.vault / receipt).read_bytes()
     assert content[32:] == b"%PDF I revoke"
     with open_ledger(hospital.folder) as ledger:
@@ -104,7 +110,9 @@ def test_every_receipt_is_on_exactly_one_page_in_the_order_of_arrival(
         sent = [desk.revoke(patient(), source_id=f"page-{n}").revocation.receipt for n in range(5)]
         everything = [revocation.receipt for revocation in desk.list()]
         assert [receipt for receipt in everything if receipt in sent] == sent
-        found, token = [], ""
+        found = []
+        token = ""
+
         while True:
             page = desk.stub.ListRevocations(messages.ListRevocationsRequest(page_size=2, page_token=token), timeout=20)
             assert len(page.revocations) <= 2
@@ -112,6 +120,7 @@ def test_every_receipt_is_on_exactly_one_page_in_the_order_of_arrival(
             token = page.next_page_token
             if not token:
                 break
+
     assert found == everything
 
 
@@ -120,6 +129,7 @@ def test_a_watch_tells_what_was_and_what_comes_and_goes_on_where_it_stopped(
 ) -> None:
     one = new_hospital(site="two_person_approval = true")
     one.start()
+
     with one.client("desk") as desk, one.client("audit") as auditor:
         receipt = desk.revoke(patient(), source_id="w-1").revocation.receipt
         changes = auditor.watch()
@@ -175,11 +185,13 @@ def test_health_and_reflection_answer_clients_and_name_the_service(hospital: Con
         assert name in [service.name for service in listed.list_services_response.service]
         described = map(FileDescriptorProto.FromString, file.file_descriptor_response.file_descriptor_proto)
         methods = [method.name for each in described for service in each.service for method in service.method]
+
     assert "RevokeConsent" in methods
 
 
 def test_eight_clients_at_once_have_one_receipt_each(hospital: ConsentHospital, patient: Callable[[], str]) -> None:
-    patients, receipts = [patient() for _ in range(8)], list[str]()
+    patients = [patient() for _ in range(8)]
+    receipts = list[str]()
 
     def send(number: int) -> None:
         with hospital.client("ehr-2") as ehr:
@@ -198,6 +210,7 @@ def test_it_starts_without_torch_and_ends_with_sigterm_though_somebody_watches(
 ) -> None:
     one = new_hospital()
     one.start()
+
     with one.client("audit") as auditor:
         changes = auditor.stub.WatchRevocation(messages.WatchRevocationRequest(), timeout=600)
         assert list(auditor.list()) == []
@@ -228,5 +241,6 @@ def test_a_look_alike_is_on_hold_and_the_answer_counts_it(
         assert (reply.revocation.known, reply.revocation.unknown, reply.revocation.doubtful) == (0, 0, 1)
         known = ehr.revoke(f"\ufeff{patient()} ", source_id="with-a-mark")
         assert (known.revocation.known, known.revocation.unknown, known.revocation.doubtful) == (1, 0, 0)
+
     with open_ledger(hospital.folder) as ledger:
         assert ledger.is_stopped(who)

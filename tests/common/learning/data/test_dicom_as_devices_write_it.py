@@ -86,6 +86,7 @@ def with_text(dataset: FileDataset, keyword: str, text: str) -> bytes:
     data = written(dataset)
     marker = b"1" * (len(text) + len(text) % 2)
     assert data.count(marker) == 1
+
     return data.replace(marker, text.ljust(len(marker)).encode())
 
 
@@ -185,6 +186,7 @@ def deflated(dataset: FileDataset, tail: bytes = b"") -> bytes:
     meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     head = written(dataset)
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+
     return head[: 144 + struct.unpack_from("<I", head, 140)[0]] + deflate.compress(data[end:] + tail) + deflate.flush()
 
 
@@ -250,6 +252,7 @@ def test_a_damaged_file_is_an_image_error_wherever_it_is_damaged(tmp_path: Path)
     rng = np.random.default_rng(0)
     tags = {"WindowCenter": 2048, "WindowWidth": 1024, "PixelPaddingValue": 7, "RescaleSlope": 1, "NumberOfFrames": 1}
     whole = written(radiograph(STEPS, **tags))
+
     for _ in range(2000):
         data = bytearray(whole)
         for position in rng.integers(132, 700, size=rng.integers(1, 6)):

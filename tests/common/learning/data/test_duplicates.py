@@ -39,6 +39,7 @@ def cohort_of(folder: Path, files: dict[str, bytes], patients: list[str]) -> Coh
     for (name, content), patient in zip(files.items(), patients, strict=True):
         (folder / name).write_bytes(content)
         studies.append(Study(patient, name, folder / name, "Clear.", 0))
+
     return Cohort(tuple(studies), ("0",))
 
 

@@ -66,6 +66,7 @@ def test_an_image_is_decoded_once_also_by_another_cache_object(
         cache.fetch(images[0])
         cache.fetch(images[0])
         ImageCache(cache.root, SIZE, 100 * ENTRY).fetch(images[0])
+
     assert decoded == [images[0]]
 
 
@@ -103,6 +104,7 @@ def test_names_hold_a_digest_and_no_patient_and_only_the_owner_may_read(cache: I
         digest, size, version = path.name.split("-")
         assert (len(bytes.fromhex(digest)), size, version) == (32, "16", "v2")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
     assert stat.S_IMODE(cache.root.stat().st_mode) == 0o700
 
 
@@ -126,11 +128,13 @@ def test_the_bound_holds_and_the_least_recently_used_go(tmp_path: Path, images: 
     for age, image in enumerate([images[2], images[0], images[1], images[3], images[4]]):
         [entry] = cache.root.glob(f"{cache.digest(image)}-*")
         os.utime(entry, ns=(0, age))
+
     cache.fetch(images[2])  # used now: the oldest no more
     cache.fetch(images[5])
     kept = {path.name.split("-")[0] for path in entries(cache)}
     assert cache.digest(images[0]) not in kept
     assert {cache.digest(images[i]) for i in (2, 4, 5)} <= kept
+
     for image in images:
         cache.fetch(image)
         assert used(cache) <= 5 * ENTRY
@@ -212,11 +216,13 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing_half_written(cache: I
     cache.fetch(images[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # the kernel stops writes at 100 bytes
+
     try:
         with pytest.raises(OutputError, match=r"the disk is full.*the image cache was not written"):
             cache.fetch(images[1])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
     assert len(entries(cache)) == 1
     assert stored_total(cache) == ENTRY
     assert cache.fetch(images[1]).shape == (SIZE, SIZE)
@@ -257,6 +263,7 @@ def test_a_writer_killed_at_work_does_no_harm(tmp_path: Path, images: list[Path]
     )
     repository = Path(image_cache.__file__).parents[2]
     command = [sys.executable, "-c", code, str(root), *map(str, images)]
+
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=repository) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -264,6 +271,7 @@ def test_a_writer_killed_at_work_does_no_harm(tmp_path: Path, images: list[Path]
         for image in images * 5:
             assert (cache.fetch(image) == fit(read_image(image), SIZE)).all()
         process.kill()
+
     for image in images:
         assert (cache.fetch(image) == fit(read_image(image), SIZE)).all()
     assert used(cache) <= 3 * ENTRY

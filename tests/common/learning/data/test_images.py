@@ -60,6 +60,7 @@ def deep_png(samples: np.ndarray, colour: int, tail: bytes = b"") -> bytes:
     height, width = samples.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+
     return b"\x89PNG\r\n\x1a\n" + header + tail + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
@@ -224,7 +225,9 @@ def test_fit_keeps_the_aspect_and_centres(height: int, width: int, size: int) ->
     square = fit(np.full((height, width), 200, dtype=np.uint8), size)
     assert square.shape == (size, size)
     assert set(np.unique(square)) <= {0, 200}
-    rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
+    rows = np.flatnonzero(square.any(axis=1))
+    columns = np.flatnonzero(square.any(axis=0))
+
     for found, side in ((rows, height), (columns, width)):
         exact = side * size / max(height, width)
         assert max(1.0, exact - 0.5) <= len(found) <= max(1.0, exact + 0.5)

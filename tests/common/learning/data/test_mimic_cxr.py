@@ -38,10 +38,12 @@ def add(root: Path, row: tuple[str, ...], suffix: str = ".dcm", report: str | No
     (folder / f"s{study}").mkdir(parents=True, exist_ok=True)
     pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
     path = folder / f"s{study}" / f"{image}{suffix}"
+
     if suffix == ".jpg":
         Image.fromarray(pixels.astype(np.uint8)).save(path)
     else:
         save_dicom(path, pixels)
+
     if report is not None:
         (folder / f"s{study}.txt").write_text(report, encoding="utf-8")
 

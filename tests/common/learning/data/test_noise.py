@@ -59,5 +59,6 @@ def test_key_words_are_lost_but_never_more_than_two() -> None:
     for seed in range(300):
         words = noisy_report("red blue green", 0.02, np.random.default_rng(seed), keys).split()
         lost.append(3 - len(words))
+
     assert 0 < np.mean(lost) < 0.2
     assert all(noisy_report("red", 1.0, np.random.default_rng(seed), keys) for seed in range(20))

@@ -17,11 +17,13 @@ def cohort_of(patients: int, seed: int = 0, site: str = "a") -> Cohort:
     """Patients of 1 to 3 studies each, most with one label for all of them."""
     rng = np.random.default_rng(seed)
     studies = []
+
     for number in range(patients):
         label = int(rng.integers(4))
         for count in range(int(rng.integers(1, 4))):
             name = f"p{number}"
             studies.append(Study(name, f"{name}-{count}", Path(f"{name}-{count}.png"), "clear", label, site))
+
     return Cohort(tuple(studies), ("0", "1", "2", "3"))
 
 

@@ -115,6 +115,7 @@ def test_all_bad_rows_are_listed_up_to_twenty_and_then_counted(tmp_path: Path) -
         read_manifest(path)
     assert [int(other.where.rpartition(" ")[2]) for other in caught.value.others] == [*range(5, 43, 2)]
     assert caught.value.unlisted == 10
+
     for line in map(str, (caught.value, *caught.value.others)):
         assert "secret" not in line
         assert "1.2346" not in line

@@ -8,7 +8,9 @@ from common.errors import ConfigError
 from common.learning.data.tokenizer import VOCABULARY, load_tokenizer
 from simulations.synthetic.vocabulary import build, write_vocabulary
 
-CLS, PAD, UNK = 2, 0, 1
+CLS = 2
+PAD = 0
+UNK = 1
 
 
 def test_the_shipped_vocabulary_is_what_the_generator_writes(tmp_path: Path) -> None:
@@ -67,7 +69,8 @@ def write_folder(folder: Path, settings: dict[str, str]) -> Path:
 def test_a_local_folder_gives_the_same_tokens(tmp_path: Path) -> None:
     special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]"}
     folder = write_folder(tmp_path / "bert", {"tokenizer_class": "PreTrainedTokenizerFast", **special})
-    mine, builtin = load_tokenizer(str(folder), 16), load_tokenizer("builtin", 16)
+    mine = load_tokenizer(str(folder), 16)
+    builtin = load_tokenizer("builtin", 16)
     texts = ["Perihilar haze.", "The heart is enlarged"]
     assert mine.encode(texts)[0].tolist() == builtin.encode(texts)[0].tolist()
     assert mine.vocab_size == builtin.vocab_size

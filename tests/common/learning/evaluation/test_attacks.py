@@ -14,7 +14,8 @@ from common.learning.evaluation.power import estimates
 
 
 def test_loss_auc_counts_pairs_in_which_the_member_has_the_lower_loss_and_ties_as_half() -> None:
-    member, control = np.array([1.0, 2.0]), np.array([1.0, 3.0])
+    member = np.array([1.0, 2.0])
+    control = np.array([1.0, 3.0])
     # 1 ties with 1 (.5) and beats 3 (1); 2 loses to 1 (0) and beats 3 (1): 2.5 of 4.
     assert loss_auc(member, control, np.ones(2), np.ones(2)) == pytest.approx(0.625)
 
@@ -27,7 +28,8 @@ def test_loss_auc_weighs_controls() -> None:
 
 def test_the_bootstrap_variance_tends_to_its_closed_form() -> None:
     rng = np.random.default_rng(3)
-    member, control = rng.normal(-0.4, 2.0, 30), rng.normal(0.0, 1.0, 30)
+    member = rng.normal(-0.4, 2.0, 30)
+    control = rng.normal(0.0, 1.0, 30)
     drawn = bootstrap_variance(member, control, np.full(30, 1 / 30), 10_000, rng)
     assert drawn == pytest.approx(float(estimates(member[None], control[None]).error[0]) ** 2, rel=0.06)
 
@@ -40,7 +42,8 @@ def test_tied_losses_of_five_patients_are_not_certain() -> None:
 
 
 def test_ks_is_the_largest_gap_of_the_distribution_functions() -> None:
-    member, control = np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.0, 4.0, 5.0, 6.0])
+    member = np.array([1.0, 2.0, 3.0, 4.0])
+    control = np.array([3.0, 4.0, 5.0, 6.0])
     assert ks_distance(member, control, np.ones(4)) == pytest.approx(0.5)
     # With all the weight on 6 the gap at 4 is that of 1 and 0.
     assert ks_distance(member, control, np.array([0.0, 0.0, 0.0, 1.0])) == pytest.approx(1.0)
@@ -48,7 +51,8 @@ def test_ks_is_the_largest_gap_of_the_distribution_functions() -> None:
 
 def test_ks_p_is_the_share_of_permutations_at_least_as_far_apart() -> None:
     labels = np.zeros(3, dtype=np.int64)
-    member, control = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    member = np.array([1.0, 2.0, 3.0])
+    control = np.array([4.0, 5.0, 6.0])
     # Of the 20 ways to split six values, two are fully apart.
     p = ks_p_value(member, control, labels, labels, 4000, np.random.default_rng(0))
     assert p == pytest.approx(0.1, abs=0.02)
@@ -56,9 +60,11 @@ def test_ks_p_is_the_share_of_permutations_at_least_as_far_apart() -> None:
 
 def test_ks_p_does_not_take_a_difference_of_labels_for_membership() -> None:
     rng = np.random.default_rng(1)
-    ours, theirs = np.repeat([0, 1], [5, 25]), np.repeat([0, 1], [25, 5])
+    ours = np.repeat([0, 1], [5, 25])
+    theirs = np.repeat([0, 1], [25, 5])
     # The loss depends on the label only, and within a label it is noise.
-    member, control = ours * 10 + rng.random(30), theirs * 10 + rng.random(30)
+    member = ours * 10 + rng.random(30)
+    control = theirs * 10 + rng.random(30)
     assert ks_p_value(member, control, ours, theirs, 400, rng) > 0.05
 
 
@@ -70,7 +76,8 @@ def test_ks_p_values_of_equal_groups_are_below_five_percent_about_as_often_as_th
 
 
 def test_rmia_divides_by_what_models_that_never_saw_the_study_say() -> None:
-    target, population = np.log([0.8, 0.21]), np.log([0.5, 0.2])
+    target = np.log([0.8, 0.21])
+    population = np.log([0.5, 0.2])
     # Means of the references: .4 and .3; .5 and .4. Ratios: 2 and .7 against 1 and .5.
     target_refs = np.log([[0.3, 0.2], [0.5, 0.4]])
     population_refs = np.log([[0.4, 0.3], [0.6, 0.5]])
@@ -85,7 +92,8 @@ def test_rmia_counts_a_tie_as_half() -> None:
 
 def test_svc_calls_low_losses_members_and_high_ones_not() -> None:
     rng = np.random.default_rng(0)
-    retain, unseen = rng.normal(0.1, 0.02, 60), rng.normal(2.0, 0.2, 40)
+    retain = rng.normal(0.1, 0.02, 60)
+    unseen = rng.normal(2.0, 0.2, 40)
     assert svc_member_share(rng.normal(0.1, 0.02, 20), retain, unseen) == 1.0
     assert svc_member_share(rng.normal(2.0, 0.1, 20), retain, unseen) == 0.0
     assert svc_member_share(np.array([0.1, 2.0, 2.0, 2.0]), retain, unseen) == 0.25
@@ -105,7 +113,8 @@ def test_tpr_counts_members_below_all_but_one_percent_of_the_controls() -> None:
 def test_tpr_does_not_take_a_difference_of_labels_for_membership() -> None:
     # Half of 400 controls have a label with low losses, which no member has: unweighted they would set the threshold.
     control = np.concatenate([np.linspace(0, 1, 200), np.linspace(10, 20, 200)])
-    member, weights = np.linspace(10, 20, 50), np.repeat([0.0, 1 / 200], 200)
+    member = np.linspace(10, 20, 50)
+    weights = np.repeat([0.0, 1 / 200], 200)
     found = tpr_at_1pct_fpr(member, control, weights)
     assert found is not None
     assert found <= 0.02

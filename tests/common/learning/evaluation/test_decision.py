@@ -90,7 +90,8 @@ def test_the_two_classes_of_a_binary_task_are_one_drop_and_of_three_each_counts(
 
 
 def test_a_drop_that_few_test_patients_cannot_prove_is_a_doubt() -> None:
-    before, after = _figures(a=_test_set(0.8, each=10)), _figures(a=_test_set(0.7, each=10))
+    before = _figures(a=_test_set(0.8, each=10))
+    after = _figures(a=_test_set(0.7, each=10))
     decision = decide(before, after, CONFIG)
     assert decision.outcome == "inconclusive"
     assert "class 0 dropped by 0.10 (its standard error" in decision.reasons[0]
@@ -125,6 +126,7 @@ def test_five_patients_are_never_accepted_however_even_they_look(controls: int) 
     rng = np.random.default_rng(0)
     spread = np.linspace(-1, 1, controls)
     cases = [np.zeros(5), np.linspace(-1, 1, 5), *rng.normal(size=(20, 5))]
+
     for control in (spread, np.zeros(controls)):
         for values in cases:
             found = membership(_losses(values), _losses(control), 0, draws=60, rng=rng)

@@ -20,7 +20,8 @@ def _references(forget: Scores, never_seen: Scores, calibration: Scores) -> Refe
 def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(make_scores) -> None:
     rng = np.random.default_rng(0)
     forget, retain = (make_scores(rng, 40, confidence=9.0) for _ in range(2))
-    control, calibration = make_scores(rng, 120), make_scores(rng, 40)
+    control = make_scores(rng, 120)
+    calibration = make_scores(rng, 40)
     refs = _references(forget, control, calibration)
     found = audited_membership(forget, retain, calibration, control, 2, refs, draws=99, rng=rng)
     assert found.auc is not None
@@ -38,7 +39,8 @@ def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(mak
 def test_patients_who_are_not_to_be_forgotten_on_a_branch_do_not_count_there(make_scores) -> None:
     rng = np.random.default_rng(0)
     forget, retain = (make_scores(rng, 40, confidence=9.0) for _ in range(2))
-    control, calibration = make_scores(rng, 120), make_scores(rng, 40)
+    control = make_scores(rng, 120)
+    calibration = make_scores(rng, 40)
     refs = _references(forget, control, calibration)
     images_alone = np.arange(len(forget)) < len(forget) // 4
     branches = np.stack([np.ones(len(forget), bool), ~images_alone, np.ones(len(forget), bool)])
@@ -76,7 +78,9 @@ def test_a_constant_model_with_another_label_mix_still_gives_one_half() -> None:
 
 def test_every_null_has_its_reason(make_scores) -> None:
     rng = np.random.default_rng(0)
-    few, some = make_scores(rng, 1), make_scores(rng, 8)
+    few = make_scores(rng, 1)
+    some = make_scores(rng, 8)
+
     for forget, retain, calibration, control in (
         (None, some, some, some),
         (few, some, some, some),
@@ -92,7 +96,8 @@ def test_every_null_has_its_reason(make_scores) -> None:
 
 def test_a_label_without_a_control_is_named(make_scores) -> None:
     rng = np.random.default_rng(0)
-    forget, control = make_scores(rng, 9, classes=3), make_scores(rng, 9, classes=1)
+    forget = make_scores(rng, 9, classes=3)
+    control = make_scores(rng, 9, classes=1)
     control = Scores(np.zeros((3, 9, 3)), control.labels, control.patients)
     found = membership(forget, control, 0, draws=50, rng=rng)
     assert "label" in found.missing["matching"]

@@ -38,19 +38,24 @@ def test_merged_utility_is_pooled_utility_stratified_by_site(sizes: list[int], s
     rng = np.random.default_rng(seed)
     sites = [_site(rng, n) for n in sizes]
     merged = merge_utility([utility(site, 1, 3) for site in sites])
-    wins, pairs = np.zeros(3), np.zeros(3)
-    offset, pooled = 0, []
+    wins = np.zeros(3)
+    pairs = np.zeros(3)
+    offset = 0
+    pooled = []
+
     for site in sites:
         pooled.append(Scores(site.logits, site.labels, site.patients + offset))
         offset += 100
         probs = np.exp(site.log_probs[1])
         units = sorted(set(zip(site.patients.tolist(), site.labels.tolist(), strict=True)))
         unit = {u: probs[(site.patients == u[0]) & (site.labels == u[1])].mean(axis=0) for u in units}
+
         for c in range(3):
             for a in (u for u in units if u[1] == c):
                 for b in (u for u in units if u[1] != c):
                     pairs[c] += 1
                     wins[c] += (unit[a][c] > unit[b][c]) + 0.5 * (unit[a][c] == unit[b][c])
+
     assert [auc.pairs for auc in merged.auc] == pairs.tolist()
     assert [auc.wins for auc in merged.auc] == wins.tolist()
     logits = np.concatenate([site.logits for site in pooled], axis=1)
@@ -69,12 +74,14 @@ def test_no_cell_of_a_histogram_is_under_five_and_the_median_is_in_its_bin(
     rng = np.random.default_rng(seed)
     losses = [rng.exponential(scale, n) for n in sizes]
     parts = [histogram(values) for values in losses]
+
     for part, values in zip(parts, losses, strict=True):
         assert sum(part.counts) == (len(values) if len(values) >= SMALLEST_CELL else 0)
         assert all(count >= SMALLEST_CELL for count in part.counts)
         assert set(part.edges) <= set(EDGES)
         for low, high, count in zip(part.edges, part.edges[1:], part.counts, strict=False):
             assert count == ((values >= low) & (values < high)).sum()
+
     merged = merge_histograms(parts)
     assert all(count >= SMALLEST_CELL for count in merged.counts)
     told = np.sort(np.concatenate([v for v in losses if len(v) >= SMALLEST_CELL] or [np.empty(0)]))
@@ -94,7 +101,8 @@ def _utility(losses: list[float]) -> Utility:
 
 
 def test_a_merged_median_is_the_middle_of_its_bin_and_off_by_half_of_it_at_most() -> None:
-    left, right = _utility([0.3] * 8 + [2.0] * 5), _utility([0.3] * 9 + [2.0] * 5)
+    left = _utility([0.3] * 8 + [2.0] * 5)
+    right = _utility([0.3] * 9 + [2.0] * 5)
     bounds = binned_median(merge_histograms([left.losses, right.losses]))
     assert bounds is not None
     merged = merge_utility([left, right])
@@ -168,13 +176,15 @@ def _audits(count: int) -> dict[str, SiteFigures]:
 
 def test_audits_merge_to_the_same_bits_in_whatever_order_they_come_and_however_often_they_are_added_up() -> None:
     parts = _audits(150)
-    merged, backwards = merge(parts), AuditMerge()
+    merged = merge(parts)
+    backwards = AuditMerge()
     for name in reversed(parts):
         backwards.add(name, parts[name])
     assert backwards.result().model_dump_json() == merged.model_dump_json()
     for group in ("test", "never_seen", "retain"):
         at_once = merge_utility([parts[name].groups[group]["text"] for name in sorted(parts)])
         assert merged.groups[group]["text"] == at_once
+
     assert list(merged.membership_by_site) == ["site-1", "site-2"]
     assert merged.membership["fused"] == merge_membership([parts[f"site-{n}"].membership["fused"] for n in (1, 2)])
     assert merged.test_by_site == {name: parts[name].groups["test"]["fused"] for name in sorted(parts)}
@@ -196,6 +206,7 @@ def test_merging_holds_less_than_a_fifth_of_what_the_audits_are() -> None:
             keep(f"site-{number}", SiteFigures.model_validate_json(text))
         found, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
+
         return found
 
     everything: dict[str, SiteFigures] = {}

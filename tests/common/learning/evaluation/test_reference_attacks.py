@@ -13,7 +13,8 @@ from common.learning.evaluation.attacks.loss_auc import loss_auc, score_auc
 from common.learning.evaluation.attacks.rmia import rmia_scores
 from common.learning.evaluation.attacks.u_lira import u_lira, u_lira_held_out
 
-PATIENTS, SHADOWS = 200, 32
+PATIENTS = 200
+SHADOWS = 32
 YES = np.array([True, True, True])
 
 
@@ -27,7 +28,8 @@ def memory(rng: np.random.Generator, seen: np.ndarray, *, remembers: bool) -> np
 
 def test_the_auc_of_scores_is_that_of_losses_turned_round() -> None:
     rng = np.random.default_rng(0)
-    member, control = rng.integers(0, 9, 30).astype(float), rng.integers(0, 9, 40).astype(float)
+    member = rng.integers(0, 9, 30).astype(float)
+    control = rng.integers(0, 9, 40).astype(float)
     weights = rng.random(40)
     turned = float(loss_auc(-member, -control, np.ones(30), weights))
     assert score_auc(member, control, control_weights=weights) == pytest.approx(turned)
@@ -64,7 +66,8 @@ def test_online_lira_is_the_log_ratio_of_two_densities() -> None:
 
 def test_u_lira_is_the_same_ratio_between_unlearned_and_never_trained_on() -> None:
     confidence = np.array([[4.0], [6.0], [0.0], [4.0], [999.0]])
-    unlearned, never = np.array([[1], [1], [0], [0], [0]], dtype=bool), np.array([[0], [0], [1], [1], [0]], dtype=bool)
+    unlearned = np.array([[1], [1], [0], [0], [0]], dtype=bool)
+    never = np.array([[0], [0], [1], [1], [0]], dtype=bool)
     assert u_lira(np.array([[4.0], [5.0]]), confidence, unlearned, never)[0, 0] == pytest.approx(math.log(2))
 
 
@@ -92,13 +95,16 @@ def test_every_attack_finds_a_lookup_table_and_cannot_tell_a_constant(remembers:
 
 
 def test_held_out_u_lira_of_a_perfect_unlearning_is_one_half_on_average() -> None:
-    rng, found = np.random.default_rng(2), []
+    rng = np.random.default_rng(2)
+    found = []
+
     for _ in range(250):
         confidence = rng.normal(0, 1, (8, 40)) + rng.normal(0, 3, 40)
         unlearned = np.zeros((8, 40), dtype=bool)
         for column in range(40):
             unlearned[rng.permutation(8)[:4], column] = True
         found.append(u_lira_held_out(confidence, unlearned, ~unlearned, folds=4, draws=2, rng=rng).auc)
+
     assert np.mean(found) == pytest.approx(0.5, abs=3 * np.std(found) / 250**0.5)
     assert np.std(found) / 250**0.5 < 0.005
 
@@ -119,7 +125,8 @@ def test_held_out_u_lira_counts_its_pairs_and_names_who_leaks() -> None:
 
 
 def test_held_out_u_lira_needs_both_worlds() -> None:
-    everybody, nobody = np.ones((4, 3), dtype=bool), np.zeros((4, 3), dtype=bool)
+    everybody = np.ones((4, 3), dtype=bool)
+    nobody = np.zeros((4, 3), dtype=bool)
     with pytest.raises(ValueError, match="both worlds"):
         u_lira_held_out(np.zeros((4, 3)), everybody, nobody, folds=2, draws=2, rng=np.random.default_rng(0))
 
@@ -132,7 +139,8 @@ def two_worlds(unlearned: np.ndarray, never: np.ndarray, delta: float = 0.0):  #
 
 
 def test_epsilon_by_hand() -> None:
-    unlearned, never = np.repeat([1.0, 0.0], 5)[:, None], np.repeat([1.0, 0.0], [2, 8])[:, None]
+    unlearned = np.repeat([1.0, 0.0], 5)[:, None]
+    never = np.repeat([1.0, 0.0], [2, 8])[:, None]
     found = two_worlds(unlearned, never)
     # Called unlearned above 0: FNR .5, FPR .2, so log(.5 / .2); the other way round is below 0. Second bin of .5.
     assert found.patients.tolist() == pytest.approx([math.log(2.5)])

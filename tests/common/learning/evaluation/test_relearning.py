@@ -33,7 +33,8 @@ def test_the_steps_of_two_models_by_hand(toy, toy_studies) -> None:  # type: ign
             steps=8, ranking_weight=0.0, seed=0, on_step=lambda n, v: told.append((n, v)),
         )  # fmt: skip
 
-    hidden, never = curve(-0.25), curve(-0.65)
+    hidden = curve(-0.25)
+    never = curve(-0.65)
     assert hidden == pytest.approx([0.25 - 0.1 * k for k in range(9)], abs=1e-4)
     assert told == [*enumerate(hidden), *enumerate(never)]
     # At 0 or below after three steps and after seven.

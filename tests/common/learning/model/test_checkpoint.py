@@ -34,7 +34,8 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path, card: ModelCard) ->
 
 
 def test_the_digest_depends_on_names_shapes_types_and_values_and_not_on_order() -> None:
-    a, b = torch.arange(4.0), torch.tensor(True)
+    a = torch.arange(4.0)
+    b = torch.tensor(True)
     digest = state_digest({"a": a, "b": b})
     assert state_digest({"b": b, "a": a.clone()}) == digest
     others = [
@@ -120,6 +121,7 @@ def test_a_tensor_too_few_too_many_or_of_another_shape_is_named(tmp_path: Path, 
         r"fusion.gate.bias is torch.float32 \[9\], expected": {**state, "fusion.gate.bias": torch.zeros(9)},
         "fusion.gate.bias is torch.float64": {**state, "fusion.gate.bias": torch.zeros(8).double()},
     }
+
     for number, (message, weights) in enumerate(cases.items()):
         save_checkpoint(tmp_path / str(number), weights, card)
         with pytest.raises(CheckpointError, match=message):
@@ -131,6 +133,7 @@ def full_disk(room: int) -> Iterator[None]:
     """No file may grow beyond `room` bytes, which fails in the middle of a write as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+
     try:
         yield
     finally:
@@ -160,11 +163,13 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, card: ModelCard) -
         lambda: save_checkpoint(tmp_path / "file" / "model", card.build().state_dict(), card),
         lambda: write_text(tmp_path / "file" / "a.json", "text"),
     ]
+
     for write in tries:
         with pytest.raises(OutputError) as caught:
             write()
         assert isinstance(caught.value, InputError)
         assert "\n" not in str(caught.value)
+
     assert files(tmp_path) == ["file"]
 
 

@@ -26,7 +26,8 @@ def test_image_encoders_take_any_size(kind: str, norm: str, size: tuple[int, int
 
 
 def test_the_model_gives_three_branches(card: ModelCard) -> None:
-    images, tokens = torch.rand(5, 1, 32, 32), torch.randint(card.vocab_size, (5, 16))
+    images = torch.rand(5, 1, 32, 32)
+    tokens = torch.randint(card.vocab_size, (5, 16))
     outputs = card.build()(images, tokens, torch.ones_like(tokens))
     assert outputs.embeddings.shape == (3, 5, 8)
     assert outputs.logits.shape == (3, 5, 2)
@@ -34,21 +35,26 @@ def test_the_model_gives_three_branches(card: ModelCard) -> None:
 
 def test_padding_does_not_change_an_embedding(card: ModelCard) -> None:
     model = card.build().eval()
-    images, tokens = torch.rand(1, 1, 32, 32), torch.randint(card.vocab_size, (1, 16))
+    images = torch.rand(1, 1, 32, 32)
+    tokens = torch.randint(card.vocab_size, (1, 16))
     mask = (torch.arange(16) < 7).long()[None]
     other = torch.where(mask == 1, tokens, (tokens + 1) % card.vocab_size)
-    first, second = model(images, tokens, mask), model(images, other, mask)
+    first = model(images, tokens, mask)
+    second = model(images, other, mask)
     torch.testing.assert_close(first.embeddings, second.embeddings)
 
 
 def test_the_image_branch_does_not_see_the_report_and_the_fused_one_sees_both(card: ModelCard) -> None:
     model = card.build().eval()
-    images, tokens = torch.rand(2, 1, 32, 32), torch.randint(5, card.vocab_size, (2, 16))
+    images = torch.rand(2, 1, 32, 32)
+    tokens = torch.randint(5, card.vocab_size, (2, 16))
     mask = torch.ones_like(tokens)
+
     with torch.no_grad():
         base = model(images, tokens, mask)
         text = model(images, tokens.flip(0), mask)
         image = model(images.flip(0), tokens, mask)
+
     assert torch.equal(base.logits[0], text.logits[0])
     assert not torch.equal(base.logits[2], text.logits[2])
     assert torch.equal(base.logits[1], image.logits[1])
@@ -69,6 +75,7 @@ def test_the_gate_shifts_a_text_by_no_more_than_its_length() -> None:
     gate = AdaptationGate(8, beta=0.5, dropout=0.0)
     gate.norm = nn.Identity()  # type: ignore[assignment]  # to see the shift itself
     text = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+
     with torch.no_grad():
         shift = gate(1000 * torch.ones(4, 8), text) - text
         assert bool((shift.norm(dim=1) <= 0.5 * text.norm(dim=1) * 1.0001).all())
@@ -79,7 +86,8 @@ def test_a_closed_gate_has_no_nan_gradient() -> None:
     gate = AdaptationGate(8, beta=1.0, dropout=0.0)
     nn.init.constant_(gate.gate.weight, 0.0)
     nn.init.constant_(gate.gate.bias, -1.0)
-    image, text = torch.randn(3, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
+    image = torch.randn(3, 8, requires_grad=True)
+    text = torch.randn(3, 8, requires_grad=True)
     gate(image, text).sum().backward()
     found = [image.grad, text.grad, *(p.grad for p in gate.parameters())]
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in found)

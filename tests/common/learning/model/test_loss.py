@@ -39,7 +39,8 @@ def test_pairs_far_enough_apart_cost_nothing() -> None:
 def test_the_task_loss_sums_the_branches_and_weighs_the_ranking() -> None:
     logits = torch.zeros(3, 3, 4)
     logits[1, :, 0] = 1.0
-    outputs, labels = Outputs(torch.stack([IMAGE, TEXT, TEXT]), logits), torch.tensor([0, 0, 3])
+    outputs = Outputs(torch.stack([IMAGE, TEXT, TEXT]), logits)
+    labels = torch.tensor([0, 0, 3])
     even = math.log(4)
     text = math.log(math.e + 3) - 2 / 3
     assert float(task_loss(outputs, labels, 0.0)) == pytest.approx(2 * even + text, rel=1e-6)

@@ -128,6 +128,7 @@ def save_folder(folder: Path, kind: str) -> None:
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     vision = {**shape, "image_size": 32, "patch_size": 16}
     folder.mkdir(exist_ok=True)
+
     match kind:
         case "bert":
             save_bert(folder)

@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "short").write_bytes(b"ab")
     (tmp_path / "like.json").write_bytes((20).to_bytes(8, "little") + b"{no header at all, and more")
     (tmp_path / "log.jsonl").write_text('{"event": "published"}\n' * 50)
+
     return tmp_path
 
 
@@ -53,6 +54,7 @@ def test_bytes_of_weights_are_found_in_a_database_and_in_half_a_file(folder: Pat
     with sqlite3.connect(folder / "messages.db") as database:
         database.execute("create table message (body blob)")
         database.execute("insert into message values (?)", (content,))
+
     database.close()
     assert find_pieces(folder, weights(0)) == [folder / "half.part", folder / "messages.db"]
     assert find_pieces(folder, {"zeros": torch.zeros(64)}) == []

@@ -38,6 +38,7 @@ def by_heart(card: ModelCard, sets: UnlearnSets, init: int) -> ImageTextModel:
     for _ in range(2):
         for studies in (sets.retain, sets.forget, sets.retain, sets.forget):
             fit(model, studies, TrainConfig(lr=5e-3, batch=8), ranking_weight=0.1, epochs=8, seed=0)
+
     return model
 
 
@@ -64,8 +65,10 @@ def targets(model: ImageTextModel, before: ImageTextModel, sets: UnlearnSets) ->
 def test_a_report_whose_use_was_not_withdrawn_has_no_target(
     trained: ImageTextModel, sets: UnlearnSets, withdrawn: bool
 ) -> None:
-    cpu, config = torch.device("cpu"), CONFIG.model_copy(update={"push": 1.0})
-    forget, retain = sets.forget.batch(np.arange(4), cpu), sets.retain.batch(np.arange(4), cpu)
+    cpu = torch.device("cpu")
+    config = CONFIG.model_copy(update={"push": 1.0})
+    forget = sets.forget.batch(np.arange(4), cpu)
+    retain = sets.retain.batch(np.arange(4), cpu)
     outputs = [trained(part.images, part.tokens, part.mask) for part in (forget, retain)]
     owed = torch.tensor([[1.0], [float(withdrawn)], [1.0]])
 
@@ -92,7 +95,8 @@ def test_a_patient_below_the_target_is_pushed_on_only_where_the_push_has_no_boun
     trained: ImageTextModel, sets: UnlearnSets, bounded: bool
 ) -> None:
     cpu = torch.device("cpu")
-    forget, retain = sets.forget.batch(np.arange(4), cpu), sets.retain.batch(np.arange(4), cpu)
+    forget = sets.forget.batch(np.arange(4), cpu)
+    retain = sets.retain.batch(np.arange(4), cpu)
     outputs = [trained(part.images, part.tokens, part.mask) for part in (forget, retain)]
 
     def loss(push: float) -> float:
@@ -119,6 +123,7 @@ def test_with_targets_on_the_fused_branch_alone_the_others_have_none(
     alone = CONFIG.model_copy(update={"targets": "fused", "passes": 2})
     done = calibrated(copy.deepcopy(trained), sets, alone, ranking_weight=0.1, seed=SEED)
     each = calibrated(trained, sets, CONFIG.model_copy(update={"passes": 2}), ranking_weight=0.1, seed=SEED)
+
     for ours, theirs in zip(done.passes, each.passes, strict=True):
         assert ours.gap is not None
         assert theirs.gap is not None
@@ -159,11 +164,13 @@ def test_patients_at_their_targets_end_the_run_at_once(trained: ImageTextModel, 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(card: ModelCard, sets: UnlearnSets, push: float) -> None:
     digests = []
     config = CONFIG.model_copy(update={"passes": 2, "noise": "both", "push": push, "tolerance": 0.0})
+
     for seed in (5, 5, 6):
         model = card.build(1)
         torch.manual_seed(seed + len(digests))
         calibrated(model, sets, config, ranking_weight=0.1, seed=seed)
         digests.append(state_digest(model.state_dict()))
+
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -180,6 +187,7 @@ def test_no_set_but_the_three_and_no_study_is_changed(card: ModelCard, sets: Unl
 def test_batches_take_whole_patients_each_once(studies: int) -> None:
     owners = np.array([0, 1, 1, 1, 1, 1, 2, 3, 3, 0, 4], dtype=np.int64)
     sizes = np.bincount(owners)
+
     for seed in range(20):
         groups = _whole_patients(owners, studies, np.random.default_rng(seed))
         assert sorted(np.concatenate(groups).tolist()) == [0, 1, 2, 3, 4]

@@ -28,7 +28,8 @@ def test_a_margin_is_the_true_logit_over_all_others() -> None:
 
 def test_the_margin_is_that_of_the_scores() -> None:
     rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(3, 6, 4)), rng.integers(0, 4, 6)
+    logits = rng.normal(size=(3, 6, 4))
+    labels = rng.integers(0, 4, 6)
     found = true_margin(torch.from_numpy(logits), torch.from_numpy(labels)).numpy()
     np.testing.assert_allclose(found, Scores(logits, labels, np.arange(6)).margin, atol=1e-12)
 
@@ -46,7 +47,8 @@ def test_a_patient_counts_by_the_mean_of_the_studies() -> None:
 
 
 def test_a_quantile_of_equal_weights_lies_between_the_midpoints_of_the_steps() -> None:
-    values, weights = np.array([3.0, 0.0, 2.0, 1.0]), np.ones(4)
+    values = np.array([3.0, 0.0, 2.0, 1.0])
+    weights = np.ones(4)
     found = weighted_quantile(values, weights, np.array([0.01, 0.125, 0.25, 0.5, 0.99]))
     assert found.tolist() == pytest.approx([0.0, 0.0, 0.5, 1.5, 3.0])
 

@@ -33,7 +33,9 @@ LN2 = math.log(2)
 ONE = UnlearnConfig(passes=1, lr=0.01, weight_decay=0.0, clip=10.0)
 STEP = pytest.approx(0.01, rel=1e-4)
 BACK = pytest.approx(-0.01, rel=1e-4)
-IMAGE, TEXT, BOTH = (1, 0, 0), (0, 1, 0), (1, 1, 0)
+IMAGE = (1, 0, 0)
+TEXT = (0, 1, 0)
+BOTH = (1, 1, 0)
 
 
 def settings(**tables: object) -> UnlearnConfig:
@@ -59,7 +61,8 @@ def test_neg_grad_plus_weighs_descent_on_retain_against_ascent_on_forget(toy, to
 
 def test_the_divergence_by_hand() -> None:
     # p = (3/4, 1/4) against q = (1/2, 1/2), on each of the three branches.
-    teacher, student = torch.tensor([[[math.log(3), 0.0]]]).expand(3, -1, -1), torch.zeros(3, 1, 2)
+    teacher = torch.tensor([[[math.log(3), 0.0]]]).expand(3, -1, -1)
+    student = torch.zeros(3, 1, 2)
     assert divergence(teacher, student).item() == pytest.approx(3 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)))
     assert divergence(teacher, teacher).item() == 0.0
 
@@ -82,7 +85,9 @@ def test_scrub_leaves_the_teacher_on_forget_and_keeps_to_it_on_retain(toy, toy_s
 def test_two_passes_of_scrub_step_by_step(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
     # Text and fused branch have the logits [b, 0]; the teacher's are [0, 0]; the image branch sees nothing.
     b = torch.zeros((), requires_grad=True)
-    optimizer, losses = torch.optim.AdamW([b], lr=0.5, weight_decay=0.0), []
+    optimizer = torch.optim.AdamW([b], lr=0.5, weight_decay=0.0)
+    losses = []
+
     for number in range(4):
         divergence = -(logsigmoid(b) + logsigmoid(-b)) - 2 * LN2
         loss = -divergence if number % 2 == 0 else 0.25 * divergence + LN2 - 2 * logsigmoid(b)
@@ -90,6 +95,7 @@ def test_two_passes_of_scrub_step_by_step(toy, toy_sets) -> None:  # type: ignor
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+
     config = settings(lr=0.5, passes=2, scrub={"rewind": False, "max_passes": 2, "teacher_weight": 0.25})
     model = toy(0.0, 0.0)
     done = scrub(model, toy_sets([TEXT], [TEXT]), config, ranking_weight=0.0, seed=0)
@@ -112,11 +118,13 @@ def test_the_never_seen_error_is_weighted_to_the_forget_patients_labels() -> Non
 def test_scrub_ends_with_the_weights_of_the_pass_it_rewinds_to(card: ModelCard, real_sets: UnlearnSets) -> None:
     def at_the_end(**scrub_settings: object):  # type: ignore[no-untyped-def]
         config = UnlearnConfig.model_validate({"passes": 5, "lr": 5e-3, "batch": 6, "scrub": scrub_settings})
-        model, way = card.build(1), []
+        model = card.build(1)
+        way = []
         scrub(
             model, real_sets, config, ranking_weight=0.1, seed=2,
             on_pass=lambda *_: way.append({n: t.clone() for n, t in model.state_dict().items()}),
         )  # fmt: skip
+
         return model.state_dict(), way
 
     rewound, way = at_the_end(max_passes=4)
@@ -139,7 +147,8 @@ def test_blocks_are_counted_from_the_output(card: ModelCard) -> None:
 
 @pytest.mark.parametrize("method", [cf_k, eu_k])
 def test_only_the_last_layers_change(method, card: ModelCard, real_sets: UnlearnSets) -> None:  # type: ignore[no-untyped-def]
-    model, before = card.build(1), card.build(1).state_dict()
+    model = card.build(1)
+    before = card.build(1).state_dict()
     config = settings(cf_k={"layers": 2}, eu_k={"layers": 2})
     method(model, real_sets, config, ranking_weight=0.1, seed=0)
     changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
@@ -157,17 +166,21 @@ def test_of_what_the_last_layers_knew_nothing_is_left_by_eu_k(  # type: ignore[n
             model.classifiers[2].weight.mul_(scale)
         method(model, real_sets, settings(cf_k={"layers": 1}, eu_k={"layers": 1}), ranking_weight=0.1, seed=0)
         ends.append(model.classifiers[2].weight.detach().clone())
+
     assert torch.equal(*ends) == forgotten
 
 
 def test_what_eu_k_draws_anew_does_not_depend_on_what_was_there(card: ModelCard, real_sets: UnlearnSets) -> None:
-    names, ends = last_blocks(card.build(), 1), []
+    names = last_blocks(card.build(), 1)
+    ends = []
+
     for scale in (1.0, 5.0):
         model = card.build(1)
         with torch.no_grad():
             model.classifiers[0].weight.mul_(scale)
         reset(model, names, seed=7)
         ends.append(model.classifiers[0].weight.clone())
+
     assert torch.equal(*ends)
     assert not torch.equal(ends[0], card.build(1).classifiers[0].weight)
 
@@ -202,7 +215,8 @@ def test_salun_learns_wrong_labels_with_the_weights_that_forget_depends_on(toy, 
 
 
 def test_dampening_factors_by_hand() -> None:
-    forget, retain = torch.tensor([8.0, 8.0, 8.0, 0.0]), torch.tensor([1.0, 2.0, 4.0, 0.0])
+    forget = torch.tensor([8.0, 8.0, 8.0, 0.0])
+    retain = torch.tensor([1.0, 2.0, 4.0, 0.0])
     assert factors(forget, retain, 3.0, 1.0).tolist() == [0.125, 0.25, 1.0, 1.0]
     assert factors(forget, retain, 3.0, 0.5).tolist() == [0.0625, 0.125, 1.0, 1.0]
 
@@ -221,8 +235,10 @@ def test_ssd_shrinks_the_weight_that_matters_more_to_forget(toy, toy_sets) -> No
 
 
 def test_the_decoupling_loss_by_hand() -> None:
-    retain, frozen = torch.tensor([[[1.0]], [[2.0]], [[3.0]]]), torch.tensor([[[0.0]], [[0.0]], [[1.0]]])
-    forget, unpaired = torch.tensor([[[9.0]], [[9.0]], [[5.0]]]), torch.tensor([[2.0]])
+    retain = torch.tensor([[[1.0]], [[2.0]], [[3.0]]])
+    frozen = torch.tensor([[[0.0]], [[0.0]], [[1.0]]])
+    forget = torch.tensor([[[9.0]], [[9.0]], [[5.0]]])
+    unpaired = torch.tensor([[2.0]])
     config = settings(multi_delete={"decoupling": 1.0, "unimodal": 10.0, "multimodal": 100.0})
     # 3^2, the mean of 1 and 4, 2^2.
     assert decoupling_loss(retain, frozen, forget, unpaired, config).item() == pytest.approx(9 + 25 + 400)
@@ -254,13 +270,15 @@ def test_fed_quit_learns_from_it(toy, toy_sets) -> None:  # type: ignore[no-unty
     model = toy(2.0, 2.0)
     done = fed_quit(model, toy_sets([IMAGE], [TEXT]), ONE, ranking_weight=0.0, seed=0)
     assert model.weights == (pytest.approx(1.99, abs=1e-4), 2.0)
-    sure, other = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))
+    sure = 1 / (1 + math.exp(-2))
+    other = 1 / (1 + math.exp(2))
     assert done.passes[0].loss == pytest.approx(2 * (-LN2 - 0.5 * math.log(sure * other)), rel=1e-5)
 
 
 def test_pga_ascends_and_stays_in_the_ball(toy, toy_sets) -> None:  # type: ignore[no-untyped-def]
     # Slope of -CE along a: 1, so one step of SGD goes .01 down. A random toy is (3, 4): 5 away.
-    free, bound = toy(0.0, 0.0), toy(0.0, 0.0)
+    free = toy(0.0, 0.0)
+    bound = toy(0.0, 0.0)
     pga(free, toy_sets([IMAGE], [TEXT]), ONE, ranking_weight=0.0, seed=0)
     assert free.weights == (BACK, 0.0)
     pga(bound, toy_sets([IMAGE], [TEXT]), settings(pga={"radius": 0.001}), ranking_weight=0.0, seed=0)
@@ -268,7 +286,8 @@ def test_pga_ascends_and_stays_in_the_ball(toy, toy_sets) -> None:  # type: igno
 
 
 def test_projection_is_on_the_nearest_point_of_the_ball_over_all_weights() -> None:
-    weights, centre = [torch.tensor([3.0]), torch.tensor([5.0])], [torch.tensor([0.0]), torch.tensor([1.0])]
+    weights = [torch.tensor([3.0]), torch.tensor([5.0])]
+    centre = [torch.tensor([0.0]), torch.tensor([1.0])]
     project(weights, centre, radius=10.0)
     assert [w.item() for w in weights] == [3.0, 5.0]
     project(weights, centre, radius=2.5)

@@ -32,8 +32,10 @@ def embeddings(*values: tuple[float, float]) -> torch.Tensor:
 
 
 def test_the_four_terms_by_hand() -> None:
-    forget, frozen = embeddings((3, 0), (0, 4), (1, 1)), embeddings((0, 0), (0, 0), (1, 3))
-    retain, kept = embeddings((1, 0), (0, 0), (0, 0)), embeddings((0, 0), (0, 0), (0, 0.5))
+    forget = embeddings((3, 0), (0, 4), (1, 1))
+    frozen = embeddings((0, 0), (0, 0), (1, 3))
+    retain = embeddings((1, 0), (0, 0), (0, 0))
+    kept = embeddings((0, 0), (0, 0), (0, 0.5))
     terms = forget_mi_terms(forget, frozen, retain, kept, torch.ones(3, 1))
     # Unimodal: the length of the concatenation (3, 0, 0, 4) is 5; multimodal: of (0, -2) is 2.
     assert terms.uu.item() == pytest.approx(5.0)
@@ -46,7 +48,8 @@ def test_the_four_terms_by_hand() -> None:
 
 def test_a_branch_that_a_study_is_not_forgotten_on_is_not_pushed() -> None:
     forget = embeddings((3.0, 0), (0, 4), (1, 1)).requires_grad_()
-    frozen, images = embeddings((0, 0), (0, 0), (1, 3)), torch.tensor([[1.0], [0.0], [1.0]])
+    frozen = embeddings((0, 0), (0, 0), (1, 3))
+    images = torch.tensor([[1.0], [0.0], [1.0]])
     terms = forget_mi_terms(forget, frozen, frozen, frozen, images)
     # Of the concatenation (3, 0, 0, 4) only the image's half counts.
     assert terms.uu.item() == pytest.approx(3.0)
@@ -71,19 +74,22 @@ def test_the_gradient_at_distance_zero_is_zero_and_not_nan() -> None:
 
 
 def test_each_term_reaches_what_it_should_and_never_the_teacher(card, make_studies) -> None:  # type: ignore[no-untyped-def]
-    student, teacher = card.build(1), card.build(2)
+    student = card.build(1)
+    teacher = card.build(2)
     batch = next(make_studies(4).in_order(4, torch.device("cpu")))
     frozen = frozen_outputs(teacher, make_studies(4), UnlearnConfig()).embeddings
     student.eval()
     found = student(batch.images, batch.tokens, batch.mask).embeddings
     terms = forget_mi_terms(found, frozen, found, frozen, torch.ones(3, len(batch)))
     reached = {}
+
     for name in ("uu", "mu", "ur", "mr"):
         student.zero_grad()
         getattr(terms, name).mean().backward(retain_graph=True)
         reached[name] = {
             n.split(".")[0] for n, p in student.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
         }
+
     assert reached["uu"] == reached["ur"] == {"image_encoder", "text_encoder"}
     assert reached["mu"] == reached["mr"] == {"image_encoder", "text_encoder", "fusion"}
     assert all(p.grad is None for p in teacher.parameters())

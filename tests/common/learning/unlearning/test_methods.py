@@ -14,7 +14,9 @@ from common.learning.unlearning.methods import METHODS
 
 CONFIG = UnlearnConfig(passes=2, batch=6, retain_batch=4, lr=1e-3, tolerance=0.0, noise="none")
 NAMES = sorted(METHODS)
-F, R, C = 12, 16, 16
+F = 12
+R = 16
+C = 16
 """Studies of the three sets; 4 steps of retain batches, 2 of forget batches."""
 BESIDE = 2 * 4 * (4 + 6) * 3
 COSTS = {
@@ -52,6 +54,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_generator_alone(
         run(name, model, real_sets)
         assert torch.equal(torch.get_rng_state(), before)
         digests.append(state_digest(model.state_dict()))
+
     assert digests[0] == digests[1] != state_digest(card.build(1).state_dict())
 
 
@@ -96,13 +99,15 @@ def test_a_pass_walks_the_whole_retain_set(
 def test_steps_are_taken_with_dropout_and_all_else_is_looked_at_without(
     name: str, card: ModelCard, real_sets: UnlearnSets
 ) -> None:
-    model, modes = card.build(1), []
+    model = card.build(1)
+    modes = []
     model.register_forward_pre_hook(lambda module, _: modes.append((torch.is_grad_enabled(), module.training)))
     run(name, model, real_sets)
     learnt = [training for graph, training in modes if graph]
     if name == "salun":  # the gradient that chooses the weights, of two batches
         assert learnt[:2] == [False, False]
         learnt = learnt[2:]
+
     assert all(learnt)
     assert not any(training for graph, training in modes if not graph)
 

@@ -59,7 +59,8 @@ def test_a_distance_is_per_study_and_batches_may_differ_in_size() -> None:
 
 
 def test_noise_repeats_with_its_seed(sets: UnlearnSets) -> None:
-    batch, config = next(sets.forget.in_order(99, CPU)), UnlearnConfig(noise="both")
+    batch = next(sets.forget.in_order(99, CPU))
+    config = UnlearnConfig(noise="both")
     first, again, other = (noisy_copy(batch, sets.forget, config, seed) for seed in (3, 3, 4))
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.tokens, again.tokens)
@@ -86,7 +87,8 @@ def test_retain_batches_walk_the_whole_set_before_any_study_comes_again(sets: Un
 
 def drift(model: ImageTextModel, before: ImageTextModel, studies: StudyTensors) -> float:
     config = UnlearnConfig(noise="none")
-    left, right = frozen_outputs(model, studies, config), frozen_outputs(before, studies, config)
+    left = frozen_outputs(model, studies, config)
+    right = frozen_outputs(before, studies, config)
     return sum(float(distance(a, b).mean()) for a, b in zip(left.embeddings, right.embeddings, strict=True))
 
 
@@ -114,4 +116,5 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(card: ModelCard, sets:
         model = card.build(1)
         paper(model, sets, UnlearnConfig(passes=2, batch=4), ranking_weight=0.1, seed=seed)
         digests.append(state_digest(model.state_dict()))
+
     assert digests[0] == digests[1] != digests[2]

@@ -38,10 +38,12 @@ class Made:
     site_key: ec.EllipticCurvePrivateKey
 
     def write(self, folder: Path, which: str) -> tuple[Path, Path]:
-        certificate, key = folder / f"{which}.crt", folder / f"{which}.key"
+        certificate = folder / f"{which}.crt"
+        key = folder / f"{which}.key"
         certificate.write_bytes(getattr(self, which).public_bytes(Encoding.PEM))
         private = getattr(self, f"{which}_key")
         key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
         return certificate, key
 
 
@@ -50,10 +52,13 @@ def p256() -> ec.EllipticCurvePrivateKey:
 
 
 def made(now: datetime = NOW) -> Made:
-    ca_key, server_key, site_key = p256(), p256(), p256()
+    ca_key = p256()
+    server_key = p256()
+    site_key = p256()
     ca = certificates.new_authority(ca_key, now)
     server = certificates.issue_server(ca, ca_key, server_key.public_key(), ["fed.example.org", "192.0.2.7"], now)
     site = certificates.issue_site(ca, ca_key, site_key.public_key(), "north", now)
+
     return Made(ca, ca_key, server, server_key, site, site_key)
 
 
@@ -91,7 +96,8 @@ def test_a_site_is_verified_as_a_client_and_never_as_the_server() -> None:
 
 
 def test_a_site_cannot_issue_certificates() -> None:
-    federation, key = made(), p256()
+    federation = made()
+    key = p256()
     forged = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "south")]))
@@ -118,9 +124,11 @@ def test_lifetimes_are_ten_years_825_days_and_a_year() -> None:
 
 
 def test_no_certificate_outlives_its_authority() -> None:
-    federation, late = made(), NOW + timedelta(days=3600)
+    federation = made()
+    late = NOW + timedelta(days=3600)
     site = certificates.issue_site(federation.ca, federation.ca_key, p256().public_key(), "north", late)
     assert site.not_valid_after_utc == federation.ca.not_valid_after_utc
+
     with pytest.raises(EvidenceError, match="expired"):
         certificates.issue_site(
             federation.ca, federation.ca_key, p256().public_key(), "north", NOW + timedelta(days=3700)
@@ -134,7 +142,8 @@ def test_a_key_of_another_authority_issues_nothing() -> None:
 
 
 def test_the_right_certificate_passes_and_each_wrong_one_is_told_apart() -> None:
-    federation, other = made(), made()
+    federation = made()
+    other = made()
     certificates.check_issued(federation.site, federation.ca, SITE, NOW, "it")
     wrong: list[tuple[x509.Certificate, x509.ObjectIdentifier, datetime, str]] = [
         (federation.site, SERVER, NOW, "another purpose"),
@@ -157,7 +166,8 @@ def test_a_sites_certificate_is_no_authority() -> None:
 
 
 def test_the_authority_vouches_for_the_coordinators_signing_key() -> None:
-    federation, key = made(), SigningKey.generate()
+    federation = made()
+    key = SigningKey.generate()
     signer = certificates.issue_signer(federation.ca, federation.ca_key, key.public, NOW)
     certificates.check_issued(signer, federation.ca, SIGNER, NOW, "it")
     assert certificates.public_key(signer) == key.public
@@ -227,6 +237,7 @@ def tls(tmp_path: Path) -> tuple[Made, ssl.SSLContext, Path]:
     context.load_cert_chain(*federation.write(tmp_path, "server"))
     context.load_verify_locations(authority)
     context.verify_mode = ssl.CERT_REQUIRED
+
     return federation, context, authority
 
 
@@ -251,6 +262,7 @@ def test_a_stranger_gets_no_tls_connection(tls: tuple[Made, ssl.SSLContext, Path
     _, context, authority = tls
     (elsewhere := tmp_path / "elsewhere").mkdir()
     other = made(datetime.now(UTC).replace(microsecond=0)).write(elsewhere, "site")
+
     for chain in (None, other):
         port, came = serve(context)
         with pytest.raises((ssl.SSLError, ConnectionError)):

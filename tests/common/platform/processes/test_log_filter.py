@@ -69,6 +69,7 @@ def test_of_a_traceback_the_places_and_the_exception_are_kept_and_no_text() -> N
         config.parse(config.TrainConfig, {"rounds": "Anna Berg"}, "anna-berg.toml")
     except config.ConfigError:
         text = traceback.format_exc()
+
     kept = [selected[1] for line in text.splitlines() if (selected := withhold_unknown(line)) is not None]
     assert any(line.startswith("at common/learning/config.py:") and line.endswith(" parse") for line in kept)
     assert any(line.startswith("ConfigError <text withheld: ") for line in kept)
@@ -88,6 +89,7 @@ def test_our_own_loggers_never_write_the_text_of_an_exception(own_line: io.Strin
         raise ValueError("Anna Berg, 10003412")
     except ValueError:
         logging.getLogger("fedforget.site").exception("a request failed")
+
     assert "Berg" not in own_line.getvalue()
     selected = withhold_unknown(own_line.getvalue())
     assert selected is not None

@@ -25,7 +25,8 @@ NOW = datetime.now(UTC)
 
 class Authority:
     def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+        self.folder = folder
+        self.name = name
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.certificate = new_authority(self.key, NOW - timedelta(days=1000))
         self.path = folder / f"{name}.crt"
@@ -54,10 +55,12 @@ class Authority:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(both)
+
         with HTTPServer(("127.0.0.1", 0), Handler) as server:
             server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
             thread = threading.Thread(target=server.serve_forever, args=(0.02,))
             thread.start()
+
             try:
                 yield server.server_port
             finally:
@@ -143,6 +146,7 @@ def test_a_server_without_tls_is_told(authority: Authority) -> None:
         thread.start()
         found = probes.tls(("127.0.0.1", server.server_port), authority.path, NOW, 300)
         thread.join(5)
+
     assert [(check.name, check.result) for check in found] == [("gateway TLS", "fail")]
 
 
@@ -178,6 +182,7 @@ def test_disk_and_memory_are_measured(tmp_path: Path) -> None:
     for check in (probes.disk(tmp_path, 1), probes.memory(1)):
         assert check.result == "ok"
         assert float(check.detail.split()[0]) > 0
+
     assert probes.disk(tmp_path, 2**80).result == "fail"
 
 

@@ -123,7 +123,8 @@ def test_a_command_that_ignores_sigterm_is_killed_after_its_grace(guarded: Calla
 def test_nothing_is_left_when_whoever_holds_the_lifeline_is_gone(guarded: Callable[..., Guarded]) -> None:
     one = guarded(GRANDCHILDREN + "time.sleep(60)")
     pids = one.noted(3)
-    held, one.lifeline = one.lifeline, os.open(os.devnull, os.O_RDONLY)
+    held = one.lifeline
+    one.lifeline = os.open(os.devnull, os.O_RDONLY)
     os.close(held)
     one.process.wait(10)
     assert all(gone(pid) for pid in pids)

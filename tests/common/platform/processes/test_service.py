@@ -29,6 +29,7 @@ def test_a_second_up_in_the_same_folder_is_refused_and_the_first_is_seen(tmp_pat
         assert is_up(tmp_path)
         with pytest.raises(RefusedError, match="another `up` runs"), only_one(tmp_path):
             pass
+
     assert not is_up(tmp_path)
     with only_one(tmp_path):
         pass
@@ -37,11 +38,13 @@ def test_a_second_up_in_the_same_folder_is_refused_and_the_first_is_seen(tmp_pat
 def test_the_lock_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None:
     script = "import sys, time; from pathlib import Path; from common.platform.processes.up_lock import only_one\n"
     script += f"with only_one(Path({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
+
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         assert is_up(tmp_path)
         holder.kill()
+
     assert not is_up(tmp_path)
 
 
@@ -55,6 +58,7 @@ def test_every_secret_that_others_can_read_is_named_and_none_is_quoted(tmp_path:
     for path, mode in ((good, 0o600), (open_, 0o644), (group, 0o640)):
         path.write_text("hush")
         path.chmod(mode)
+
     refuse_exposed([good])
     with pytest.raises(InputError) as caught:
         refuse_exposed([good, open_, group, tmp_path / "missing"])
@@ -71,6 +75,7 @@ def test_a_listening_port_is_told_from_a_free_one() -> None:
         port = listener.getsockname()[1]
         listener.listen()
         assert accepts("0.0.0.0", port)()  # noqa: S104 - dialled, not bound
+
     assert not accepts("127.0.0.1", port)()
 
 
@@ -87,6 +92,7 @@ def test_health_is_503_until_every_process_is_up_and_metrics_name_processes() ->
     with monitor(Supervisor(children, Silence()), 0) as port:
         health = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
         metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+
     assert health.status_code == 503
     states = {"superlink": "waiting", "superexec": "waiting"}
     assert health.json() == {"healthy": False, "processes": states, "beats": {}}
@@ -97,6 +103,7 @@ def test_health_is_503_until_every_process_is_up_and_metrics_name_processes() ->
 def test_health_is_503_until_what_must_happen_again_and_again_has_happened_lately(tmp_path: Path) -> None:
     now = [1000.0]
     beat = Beat("last tick", tmp_path / "tick", 60.0, lambda: now[0])
+
     with monitor(Supervisor([], Silence()), 0, beats=[beat]) as port:
 
         def health() -> tuple[int, float | None]:
@@ -111,6 +118,7 @@ def test_health_is_503_until_what_must_happen_again_and_again_has_happened_latel
         now[0] = 1061.0
         assert health() == (503, 61.0)
         metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+
     assert 'fedforget_beat_age_seconds{beat="last tick"} 61.0' in metrics
 
 
@@ -123,6 +131,7 @@ def test_every_taken_port_is_named_with_its_setting_and_none_that_is_free(listen
         ports = [Port(f"p{n}", listen, number, f"[ports] p{n}") for n, number in enumerate([*taken, free])]
         with pytest.raises(UnavailableError) as caught:
             refuse_taken(ports)
+
     text = str(caught.value)
     assert all(f"port {number} (p{n}) at {listen}: another process listens" in text for n, number in enumerate(taken))
     assert "[ports] p1" in text
@@ -135,6 +144,7 @@ def test_a_taken_monitor_port_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
+
         with (
             pytest.raises(UnavailableError, match=f"127.0.0.1:{port}"),
             monitor(Supervisor([], Silence()), port),
@@ -147,6 +157,7 @@ def test_up_says_ready_serves_its_health_and_ends_with_0_on_a_signal(tmp_path: P
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+
     program = tmp_path / "up.py"
     program.write_text(
         textwrap.dedent(f"""
@@ -162,6 +173,7 @@ def test_up_says_ready_serves_its_health_and_ends_with_0_on_a_signal(tmp_path: P
             keep_up([child], Path({str(tmp_path / "logs")!r}), withhold_unknown, {port}, as_json=True)
         """)
     )
+
     with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         entries = []
@@ -171,6 +183,7 @@ def test_up_says_ready_serves_its_health_and_ends_with_0_on_a_signal(tmp_path: P
         process.send_signal(number)
         rest = process.stdout.read()
         assert process.wait(10) == 0
+
     assert (health.status_code, health.json()["processes"]) == (200, {"app": "up"})
     assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
     written = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())

@@ -72,6 +72,7 @@ def start() -> Iterator[Start]:
         thread = threading.Thread(target=supervisor.run)
         thread.start()
         running.append((supervisor, thread))
+
         return supervisor, log, thread
 
     yield begin
@@ -169,7 +170,8 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace_with_what_it_sta
 def test_a_guard_that_is_killed_leaves_nothing_behind_and_its_child_is_started_again(start: Start) -> None:
     supervisor, log, _ = start([child("a", SLEEP)])
     log.wait("up", "ready")
-    guard, command = supervisor.statuses()[0].pid, pid_of(supervisor, "a")
+    guard = supervisor.statuses()[0].pid
+    command = pid_of(supervisor, "a")
     assert guard is not None
     os.kill(guard, signal.SIGKILL)
     log.wait("a", "up", 2)
@@ -235,11 +237,13 @@ def test_the_pause_does_not_grow_after_a_steady_time() -> None:
     supervisor = Supervisor([child("a", "import time; time.sleep(0.5)")], log, rng=random.Random(0), backoff=backoff)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
+
     try:
         ended = log.wait("a", "ended", 3)
     finally:
         supervisor.stop()
         thread.join(10)
+
     assert all(float(message.split()[-2]) <= 0.4 for message in ended), ended
 
 

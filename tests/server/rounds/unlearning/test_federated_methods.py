@@ -227,11 +227,13 @@ def test_an_orthogonal_retention_round_takes_no_tensor_back_along_the_unlearning
             past=past,
         ).state  # fmt: skip
 
-    unlearned, plain = after("none", retention_rounds=0), after("plain")
+    unlearned = after("none", retention_rounds=0)
+    plain = after("plain")
     bent = after("bent", retention_orthogonal=True)
     moved = {name: (tensor - parent[name]).double() for name, tensor in unlearned.items()}
     back = {name: float(((plain[name] - unlearned[name]) * step).sum()) < 0 for name, step in moved.items()}
     assert any(back.values())
+
     for name, step in moved.items():
         if back[name]:
             # Weights are rounded to 24 bits.
