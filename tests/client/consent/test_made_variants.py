@@ -159,7 +159,7 @@ def _files() -> Iterator[tuple[str, Callable[[str], bytes]]]:
 
     for encoding in ("utf-8-sig", "utf-16", "utf-32", "cp1252"):
         yield encoding, lambda t, e=encoding: f"patient_id\n{t}\n".encode(e, "replace")
-    yield "gzip", lambda t: gzip.compress(f"patient_id\n{t}\n".encode())
+    yield "gzip", lambda t: gzip.compress(f"patient_id\n{t}\n".encode(), mtime=0)
 
 
 def _rounded(text: str, digits: int) -> str:
