@@ -1,6 +1,6 @@
 """Draws the rooms of the code and the imports between them as a Mermaid chart for `docs/architecture.md`.
 
-`python -m simulations.bench.bench.rooms --write docs/architecture.md` replaces the chart between the page's two marks;
+`python -m simulations.bench.rooms --write docs/architecture.md` replaces the chart between the page's two marks;
 `--check` fails where the page shows another chart than the code has.
 """
 
@@ -137,7 +137,7 @@ def replaced(page: str, new: str) -> str:
 
 def main() -> None:
     """Print the chart, write it into a page, or compare."""
-    parser = argparse.ArgumentParser(prog="python -m simulations.bench.bench.rooms", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m simulations.bench.rooms", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: the current folder)")
     parser.add_argument("--write", type=Path, help="the page whose chart is replaced")
     parser.add_argument("--check", type=Path, help="the page whose chart is compared")
