@@ -151,7 +151,9 @@ def _forgetting(
 
     if not collected.forgetting:
         if chosen is None or away:
-            raise NotUnlearnedError("no site that answers has a pending revocation", away)
+            silent = f"{', '.join(away)} did not answer; " if away else ""
+            raise NotUnlearnedError(f"{silent}no site that answers has a pending revocation", away)
+
         raise NobodyWaitsError(f"no revocation waits any more at {', '.join(dropped)}")
 
     for name in dropped:
