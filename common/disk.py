@@ -48,11 +48,11 @@ def _left(path: Path) -> str:
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
-        found = os.statvfs(path)
+        status = os.statvfs(path)
     except OSError:
         return ""
 
-    left, whole = (blocks * found.f_frsize / 2**20 for blocks in (found.f_bavail, found.f_blocks))
-    if left > _MUCH:
-        return f" for this account ({left:.0f} MB are free: look for a quota, or a limit of this process)"
-    return f" ({left:.1f} of {whole:.0f} MB left)"
+    free, whole = (blocks * status.f_frsize / 2**20 for blocks in (status.f_bavail, status.f_blocks))
+    if free > _MUCH:
+        return f" for this account ({free:.0f} MB are free: look for a quota, or a limit of this process)"
+    return f" ({free:.1f} of {whole:.0f} MB left)"

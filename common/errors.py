@@ -41,11 +41,11 @@ class ExitCode(IntEnum):
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:
         """A code with what it means."""
-        found = int.__new__(cls, code)
-        found._value_ = code
-        found.meaning = meaning
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
 
-        return found
+        return member
 
 
 class FedForgetError(Exception):

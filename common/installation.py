@@ -40,15 +40,15 @@ def own_version() -> str:
 def check() -> None:
     """Raise a `FedForgetError` unless the four packages are those of the installed FedForget, file by file."""
     try:
-        installed = distribution(DISTRIBUTION)
+        package = distribution(DISTRIBUTION)
     except PackageNotFoundError:
         raise FedForgetError("FedForget is not installed here: pip install it") from None
 
-    tree = _source_tree(installed)
-    base = tree or Path(str(installed.locate_file(""))).resolve()
+    tree = _source_tree(package)
+    base = tree or Path(str(package.locate_file(""))).resolve()
     _check_origins(base)
     if tree is None:
-        record = Path(str(installed.locate_file(""))) / _record_of(installed)
+        record = Path(str(package.locate_file(""))) / _record_of(package)
         _check_files(base, record, base.stat().st_mtime_ns, record.stat().st_mtime_ns if record.is_file() else 0)
 
     _check_loaded(base)
@@ -60,12 +60,12 @@ def _source_tree(installed: Distribution) -> Path | None:
     if not direct.get("dir_info", {}).get("editable"):
         return None
     here = Path(__file__).resolve().parent.parent
-    recorded = Path(url2pathname(urlsplit(str(direct.get("url", ""))).path)).resolve()
+    recorded_tree = Path(url2pathname(urlsplit(str(direct.get("url", ""))).path)).resolve()
     project = here / "pyproject.toml"
     # A second tree of a developer's, run from within it, is as good as the recorded one.
-    if here == recorded or (project.is_file() and _NAMED.search(project.read_text(encoding="utf-8"))):
+    if here == recorded_tree or (project.is_file() and _NAMED.search(project.read_text(encoding="utf-8"))):
         return here
-    return recorded
+    return recorded_tree
 
 
 def _check_origins(base: Path) -> None:
@@ -91,10 +91,10 @@ def _check_loaded(base: Path) -> None:
 @lru_cache(maxsize=1)
 def _check_files(base: Path, record: Path, *_changed: int) -> None:
     """Compare the files with the RECORD; the further arguments change whenever something is installed or removed."""
-    expected = _recorded(record)
-    if not expected:
+    digests = _recorded(record)
+    if not digests:
         raise FedForgetError(f"the installation of FedForget has no RECORD: {_REINSTALL}")
-    for name, digest in expected.items():
+    for name, digest in digests.items():
         try:
             content = (base / name).read_bytes()
         except OSError:
@@ -132,8 +132,8 @@ def _record_of(installed: Distribution) -> str:
 
 def _others(base: Path, record: Path, name: str = "") -> list[str]:
     """Distributions beside ours whose RECORD lists the file `name`, or any file in our packages."""
-    wanted = [name.encode()] if name else [f"{package}/".encode() for package in PACKAGES]
-    found = []
+    prefixes = [name.encode()] if name else [f"{package}/".encode() for package in PACKAGES]
+    distributions = []
     with os.scandir(base) as entries:
         folders = [entry for entry in entries if entry.name.endswith(".dist-info")]
     for folder in folders:
@@ -141,10 +141,10 @@ def _others(base: Path, record: Path, name: str = "") -> list[str]:
         if path == record or not path.is_file():
             continue
         content = path.read_bytes()
-        if any(content.startswith(part) or b"\n" + part in content for part in wanted):
-            found.append(folder.name.removesuffix(".dist-info").rpartition("-")[0])
+        if any(content.startswith(part) or b"\n" + part in content for part in prefixes):
+            distributions.append(folder.name.removesuffix(".dist-info").rpartition("-")[0])
 
-    return found
+    return distributions
 
 
 def _blamed(problem: str, name: str, base: Path, record: Path) -> str:

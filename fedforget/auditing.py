@@ -95,13 +95,13 @@ def audit(
     if not 0.0 < margin < 0.5:
         raise ConfigError("the margin must lie between 0 and .5", where="margin")
 
-    left = score(cast(ImageTextModel, model), forget)
-    right = score(cast(ImageTextModel, model), never_seen)
+    forget_scores = score(cast(ImageTextModel, model), forget)
+    never_seen_scores = score(cast(ImageTextModel, model), never_seen)
     rng = np.random.default_rng(seed)
     branches = []
 
     for number, name in enumerate(BRANCHES):
-        figures = membership(left, right, number, draws=draws, rng=rng)
+        figures = membership(forget_scores, never_seen_scores, number, draws=draws, rng=rng)
         within = interval(figures, _CONFIDENCE)
         branches.append(
             BranchAudit(
@@ -114,7 +114,9 @@ def audit(
             )
         )
 
-    return Audit(tuple(branches), margin, len(np.unique(left.patients)), len(np.unique(right.patients)))
+    return Audit(
+        tuple(branches), margin, len(np.unique(forget_scores.patients)), len(np.unique(never_seen_scores.patients))
+    )
 
 
 def as_table(rows: list[dict[str, Any]]) -> Any:

@@ -73,12 +73,12 @@ class Patients(StudyTensors):
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """The studies at `rows`, on `device`."""
-        picked = torch.from_numpy(rows)
+        index = torch.from_numpy(rows)
         return Batch(
-            images=self.images[picked][:, None].to(device),
-            tokens=self.tokens[picked].to(device),
-            mask=self.mask[picked].to(device),
-            labels=self.labels[picked].to(device),
+            images=self.images[index][:, None].to(device),
+            tokens=self.tokens[index].to(device),
+            mask=self.mask[index].to(device),
+            labels=self.labels[index].to(device),
             rows=rows,
         )
 

@@ -114,8 +114,8 @@ def simulate(
     Raises:
         FedForgetError: a setting, the data, or the folder.
     """
-    given = {"manifest": manifest and str(manifest), "sites": sites, "forget": forget}
-    values = {name: value for name, value in given.items() if value is not None}
+    options = {"manifest": manifest and str(manifest), "sites": sites, "forget": forget}
+    values = {name: value for name, value in options.items() if value is not None}
     assignments = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
     if seed is not None:
         assignments.append(f"experiment.seed={seed}")

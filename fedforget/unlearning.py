@@ -80,15 +80,15 @@ def unlearn(
         remedy = 'give Patients(reports=..., encode=...), or settings={"noise": "image"}'
         raise ConfigError("noisy reports need texts and a tokenizer", where="forget", remedy=remedy)
 
-    unlearned = copy.deepcopy(model)
+    new_model = copy.deepcopy(model)
     trace = method_named(method)(
-        cast(ImageTextModel, unlearned),
+        cast(ImageTextModel, new_model),
         UnlearnSets(forget=forget, retain=retain, calibration=calibration),
         config,
         ranking_weight=0.0,
         seed=seed,
         on_pass=on_pass,
     )
-    unlearned.eval()
+    new_model.eval()
 
-    return Unlearning(unlearned, trace, trace.cost)
+    return Unlearning(new_model, trace, trace.cost)

@@ -102,8 +102,8 @@ def accepted_by(statement: Unlearning) -> Acceptance | None:
 def _margin(statement: Unlearning) -> float | None:
     if statement.decision.margin:
         return float(statement.decision.margin)
-    found = next((band for reason in statement.decision.reasons if (band := _BAND.search(reason))), None)
-    return None if found is None else round((float(found[2]) - float(found[1])) / 2, 6)
+    match = next((band for reason in statement.decision.reasons if (band := _BAND.search(reason))), None)
+    return None if match is None else round((float(match[2]) - float(match[1])) / 2, 6)
 
 
 def _rule(margin: float | None) -> str:

@@ -14,9 +14,9 @@ def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple
     if isinstance(statement, statements.Revocation):
         return _of_revocation(statement)
     until = statement.locked_until
-    locked = [f"weights of earlier models are under lock until {until}"] if until else []
-    said = statement.decision
-    seen = accepted_by(statement)
+    lock = [f"weights of earlier models are under lock until {until}"] if until else []
+    decision = statement.decision
+    acceptance = accepted_by(statement)
     figures = (
         f"{metric.name} = {rounded(metric.value)}, {metric.level} interval {rounded(metric.low)} to "
         f"{rounded(metric.high)}, "
@@ -28,15 +28,10 @@ def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple
         f"campaign {statement.campaign}, issued {statement.issued}, answers {len(statement.revocations)} revocation(s)",
         f"method {statement.method.name}, seed {statement.method.seed}; then {statement.retention.rounds} "
         f"retention round(s) with {len(statement.retention.sites)} site(s)",
-        f"decision: {said.outcome} ({'; '.join(said.reasons)})",
-        *(
-            [f"weights of earlier models are under lock until {statement.locked_until}"]
-            if statement.locked_until
-            else []
-        ),
-        *locked,
+        f"decision: {decision.outcome} ({'; '.join(decision.reasons)})",
+        *lock,
         *figures,
-        *(() if seen is None else (*([seen.warning] if seen.warning else []), *seen.lines)),
+        *(() if acceptance is None else (*([acceptance.warning] if acceptance.warning else []), *acceptance.lines)),
     )
 
 
@@ -78,14 +73,14 @@ def with_signature_of(ours: dsse.Envelope, theirs: dsse.Envelope, key: PublicKey
     Raises:
         EvidenceError: it bears none, the signature does not hold, or it is below something else.
     """
-    found = next((signature for signature in theirs.signatures if signature.keyid == key.keyid), None)
-    if found is None:
+    addition = next((signature for signature in theirs.signatures if signature.keyid == key.keyid), None)
+    if addition is None:
         raise EvidenceError(f"not signed by key {key.keyid}")
     if (theirs.payload, theirs.payload_type) != (ours.payload, ours.payload_type):
         raise EvidenceError("another statement than the one that was handed out")
-    signatures = {signature.keyid: signature for signature in (*ours.signatures, found)}
-    merged = tuple(signatures[keyid] for keyid in sorted(signatures))
-    alone = dsse.Envelope(ours.payload, ours.payload_type, (found,))
+    signatures = {signature.keyid: signature for signature in (*ours.signatures, addition)}
+    all_signatures = tuple(signatures[keyid] for keyid in sorted(signatures))
+    alone = dsse.Envelope(ours.payload, ours.payload_type, (addition,))
     dsse.verify(alone, ours.payload_type, PinnedKeys.of([("signer", key)]), {})
 
-    return dsse.Envelope(ours.payload, ours.payload_type, merged)
+    return dsse.Envelope(ours.payload, ours.payload_type, all_signatures)

@@ -65,8 +65,8 @@ def sign(payload_type: str, payload: bytes, *keys: SigningKey) -> Envelope:
 
 def add_signature(envelope: Envelope, key: SigningKey) -> Envelope:
     """Sign the same payload with a further key; a key that has signed already is refused."""
-    (added,) = sign(envelope.payload_type, envelope.body, key).signatures
-    signatures = sorted((*envelope.signatures, added), key=lambda s: s.keyid)
+    (signature,) = sign(envelope.payload_type, envelope.body, key).signatures
+    signatures = sorted((*envelope.signatures, signature), key=lambda s: s.keyid)
     return Envelope(envelope.payload, envelope.payload_type, tuple(signatures))
 
 
@@ -99,10 +99,10 @@ def verify(envelope: Envelope, payload_type: str, pinned: PinnedKeys, required: 
     names = []
 
     for signature in envelope.signatures:
-        found = pinned.find(signature.keyid)
-        if found is None:
+        entry = pinned.find(signature.keyid)
+        if entry is None:
             raise EvidenceError(f"signed by key {signature.keyid}, which is not among the pinned keys")
-        name, key = found
+        name, key = entry
         key.verify(_unbase64(signature.sig, "sig"), message)
         names.append(name)
 

@@ -71,9 +71,9 @@ def examine(
     try:
         envelope = dsse.decode_envelope(attestation)
         files, unlearning = statements.read_unlearning(envelope.body)
-        pinned = keys.signing_after(unlearning.issued) if isinstance(keys, KeyHistory) else keys
+        valid_keys = keys.signing_after(unlearning.issued) if isinstance(keys, KeyHistory) else keys
         of_attestation = {name: least for name, least in required.items() if name != STEWARD}
-        signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, of_attestation)
+        signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, valid_keys, of_attestation)
     except EvidenceError as err:
         return Examination(
             (fails("signatures and encoding", err), not_checked("everything else", "see above")), (), LIMITS
@@ -91,8 +91,8 @@ def examine(
             for number, data in enumerate(leaves, 1)
         ),
     ]
-    seen = accepted_by(unlearning)
-    warnings = (seen.warning,) if seen is not None and seen.warning else ()
+    acceptance = accepted_by(unlearning)
+    warnings = (acceptance.warning,) if acceptance is not None and acceptance.warning else ()
 
     return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits), warnings)
 
@@ -121,10 +121,10 @@ def _evaluator(signers: tuple[str, ...]) -> Finding:
 def _models(files: Sequence[statements.ModelFile], models: Mapping[str, str]) -> list[Finding]:
     if not models:
         return [not_checked("model files", "none given")]
-    named = {file.sha256: file.name for file in files}
+    name_of = {file.sha256: file.name for file in files}
     return [
-        holds(f"model file {name}", f"is {named[digest]!r} of the attestation, bit by bit")
-        if digest in named
+        holds(f"model file {name}", f"is {name_of[digest]!r} of the attestation, bit by bit")
+        if digest in name_of
         else fails(f"model file {name}", "is not among the files that were attested")
         for name, digest in models.items()
     ]
@@ -147,15 +147,15 @@ def _revocations(
         try:
             envelope = dsse.decode_envelope(data)
             revocation = statements.read_revocation(envelope.body)
-            pinned = keys.signing_after(revocation.received) if isinstance(keys, KeyHistory) else keys
+            valid_keys = keys.signing_after(revocation.received) if isinstance(keys, KeyHistory) else keys
             of_revocation = {name: least for name, least in required.items() if name == STEWARD}
-            signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {"site": 1, **of_revocation})
+            signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, valid_keys, {"site": 1, **of_revocation})
             if hashlib.sha256(envelope.body).hexdigest() not in unlearning.revocations:
                 raise EvidenceError("is not among those that the attestation answers")
         except EvidenceError as err:
             findings.append(fails(subject, err))
         else:
-            said = f"signed by {', '.join(signers)}, received {revocation.received}, and answered here"
-            findings.append(holds(subject, said))
+            reason = f"signed by {', '.join(signers)}, received {revocation.received}, and answered here"
+            findings.append(holds(subject, reason))
 
     return findings

@@ -80,8 +80,8 @@ def _read_fields(model: Any, value: Json, where: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(where, "an object")
     fields = _fields(model)
-    given = dataclasses.fields(model)
-    later = {_camel(field.name) for field in given if field.default is not dataclasses.MISSING}
+    all_fields = dataclasses.fields(model)
+    later = {_camel(field.name) for field in all_fields if field.default is not dataclasses.MISSING}
     if missing := sorted(fields.keys() - later - value.keys()):
         raise EvidenceError(f"{where or 'document'}: no field {missing[0]!r}")
     if unknown := value.keys() - fields.keys():
@@ -94,7 +94,7 @@ def _read_fields(model: Any, value: Json, where: str) -> Any:
     except EvidenceError as err:
         raise EvidenceError(f"{where}: {err}" if where else str(err)) from None
 
-    if any(not _is_written(field, getattr(result, field.name)) and _camel(field.name) in value for field in given):
+    if any(not _is_written(field, getattr(result, field.name)) and _camel(field.name) in value for field in all_fields):
         raise EvidenceError(f"{where or 'document'}: a field says what it says when it is left out")
     return result
 
@@ -134,7 +134,7 @@ def check_text(text: str, name: str) -> None:
 
 def check_sorted(items: tuple[str, ...], name: str) -> None:
     """Raise unless `items` are in order and without repetition, so that one set has one encoding."""
-    if any(left >= right for left, right in pairwise(items)):
+    if any(earlier >= later for earlier, later in pairwise(items)):
         raise EvidenceError(f"{name} is not sorted, or holds something twice")
 
 

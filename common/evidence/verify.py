@@ -109,10 +109,10 @@ def _digest(path: str) -> str:
 def _keys(given: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHistory:
     if not given and not histories:
         raise InputError("give public keys by --key or --history", where="--key")
-    pinned = PinnedKeys.of(map(_named, given))
+    named_keys = PinnedKeys.of(map(_named, given))
     if not histories:
-        return pinned
-    always = tuple(KeyRecord(name, key.pem.decode(), _ALWAYS) for name, key in pinned.named)
+        return named_keys
+    always = tuple(KeyRecord(name, key.pem.decode(), _ALWAYS) for name, key in named_keys.named)
 
     return reduce(KeyHistory.with_all, (KeyHistory(always), *map(_history, histories)))
 

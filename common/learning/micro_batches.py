@@ -70,11 +70,11 @@ class MicroBatches:
 
     def step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], loss_of: LossOf, clip: float) -> Step:
         """One optimizer step on `loss_of` the outputs of `batches`; `clip` bounds the norm of what it steps along."""
-        done = self._retried(sum(map(len, batches)), lambda: self._gradients(batches, loss_of))
+        step = self._retried(sum(map(len, batches)), lambda: self._gradients(batches, loss_of))
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
 
-        return done
+        return step
 
     def _gradients(self, batches: Sequence[Batch], loss_of: LossOf) -> Step:
         studies = sum(map(len, batches))
@@ -88,19 +88,19 @@ class MicroBatches:
         return Step(float(loss.detach()), tuple(map(_detached, outputs)), (FORWARD + BACKWARD) * studies)
 
     def _in_pieces(self, batches: Sequence[Batch], loss_of: LossOf) -> Step:
-        played = []
+        replays = []
         outputs = []
 
         for batch in batches:
             plan = [(piece, *_without_graph(self._model, piece)) for piece in self._pieces(batch)]
-            played.append([(piece, random) for piece, random, _ in plan])
-            outputs.append(_leaf(_joined([found for _, _, found in plan])))
+            replays.append([(piece, random) for piece, random, _ in plan])
+            outputs.append(_leaf(_joined([output for _, _, output in plan])))
 
         loss = loss_of(outputs)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._model.zero_grad(set_to_none=True)
 
-        for pieces, whole in zip(played, outputs, strict=True):
+        for pieces, whole in zip(replays, outputs, strict=True):
             start = 0
             for piece, random in pieces:
                 random.restore()
@@ -120,21 +120,21 @@ class MicroBatches:
 
     def _retried(self, studies: int, work: Callable[[], T]) -> T:
         while True:
-            held = min(self.size or studies, studies)
+            count = min(self.size or studies, studies)
             try:
                 return work()
             except torch.OutOfMemoryError:
-                if held == 1:
+                if count == 1:
                     raise UnavailableError(
                         "the memory does not suffice for one study: lower data.image_size, or set device = cpu"
                     ) from None
 
             # Outside the handler: until it ends, the exception holds what did not fit.
             self._model.zero_grad(set_to_none=True)
-            self.size = (held + 1) // 2
+            self.size = (count + 1) // 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            log.warning("out of memory with %d studies at once, going on with %d", held, self.size)
+            log.warning("out of memory with %d studies at once, going on with %d", count, self.size)
 
 
 @dataclass(frozen=True, slots=True)

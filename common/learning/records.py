@@ -61,8 +61,8 @@ class Cohort:
 
     def of(self, patients: Collection[str]) -> Cohort:
         """The studies of `patients`."""
-        wanted = frozenset(patients)
-        return self.where(lambda s: s.patient in wanted)
+        members = frozenset(patients)
+        return self.where(lambda s: s.patient in members)
 
 
 @dataclass(frozen=True, slots=True)

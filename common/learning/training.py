@@ -48,7 +48,7 @@ def fit(
     micro = MicroBatches(model, config.micro_batch)
     rng = np.random.default_rng(seed)
     loss_sum = 0.0
-    seen = 0
+    count = 0
     cost = 0.0
     model.train()
 
@@ -56,22 +56,22 @@ def fit(
         torch.manual_seed(derive_seed(seed, "dropout"))
         for _ in range(epochs):
             loss_sum = 0.0
-            seen = 0
+            count = 0
 
             for batch in studies.shuffled(config.batch, device, rng):
 
                 def loss_of(outputs: Sequence[Outputs], labels: Tensor = batch.labels) -> Tensor:
                     return task_loss(outputs[0], labels, ranking_weight)
 
-                done = micro.step(optimizer, [batch], loss_of, config.clip)
-                loss_sum += done.loss * len(batch)
-                seen += len(batch)
-                cost += done.cost
+                step = micro.step(optimizer, [batch], loss_of, config.clip)
+                loss_sum += step.loss * len(batch)
+                count += len(batch)
+                cost += step.cost
 
-            if not seen:
+            if not count:
                 raise CohortError("nobody is left to train on")
 
-    return Fit(loss_sum / max(seen, 1), cost)
+    return Fit(loss_sum / max(count, 1), cost)
 
 
 @torch.inference_mode()
@@ -81,7 +81,7 @@ def score(model: ImageTextModel, studies: StudyTensors, batch: int = 64) -> Scor
     model.eval()
     micro = MicroBatches(model)
     parts = [(micro.outputs(part).logits.double().cpu(), part.rows) for part in studies.to_score(batch, device)]
-    logits = torch.cat([found for found, _ in parts], dim=1) if parts else torch.zeros(3, 0, 1, dtype=torch.float64)
+    logits = torch.cat([piece for piece, _ in parts], dim=1) if parts else torch.zeros(3, 0, 1, dtype=torch.float64)
     rows = np.concatenate([rows for _, rows in parts]) if parts else np.zeros(0, dtype=np.int64)
 
     return Scores(logits.numpy(), studies.labels.numpy()[rows], studies.patients[rows], studies.branches[:, rows])

@@ -91,9 +91,9 @@ def check_second(
             + (hint if what == _WORDS["user"] else "")
         )
 
-    signed = any(word.startswith("key:") for word in theirs)
+    has_key = any(word.startswith("key:") for word in theirs)
     apart = not first.name.strip() or bool(ours)
-    if not signed and not (apart and theirs):
+    if not has_key and not (apart and theirs):
         why = f"approved from {in_words(second.identity)}" if apart else f"recorded from {in_words(first.identity)}"
         raise RefusedError(f"a second person must approve, and nobody can tell who that is ({why}): {otherwise}")
 

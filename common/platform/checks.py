@@ -65,17 +65,17 @@ def clock(skew_seconds: float, allowed_seconds: float) -> Check:
 
 def secrets(paths: Sequence[Path]) -> list[Check]:
     """Are keys and secrets there, and readable by their owner alone? A row for each that is not."""
-    found = []
+    rows = []
 
     for path in paths:
         name = f"secret {path.parent.name}/{path.name}"
         try:
             if not read_private(path).strip():
-                found.append(Check(name, "fail", "is empty", "restore the file"))
+                rows.append(Check(name, "fail", "is empty", "restore the file"))
         except InputError as err:
-            found.append(Check(name, "fail", err.problem, err.remedy))
+            rows.append(Check(name, "fail", err.problem, err.remedy))
 
-    return found or [ok("secrets", f"{len(paths)}, all private")]
+    return rows or [ok("secrets", f"{len(paths)}, all private")]
 
 
 def space(name: str, free: int, needed: int, remedy: str) -> Check:

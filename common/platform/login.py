@@ -66,16 +66,16 @@ def _kernel(proc: Path) -> int:
 
 def _ancestors(proc: Path) -> list[int]:
     """Real user numbers of this process and of those that it descends from, the outermost first."""
-    found: list[int] = []
+    numbers: list[int] = []
     process = "self"
 
     while process != "0":
         try:
             lines = (proc / process / "status").read_text(encoding="utf-8", errors="replace").splitlines()
             fields = dict(line.split(":", 1) for line in lines if ":" in line)
-            found.insert(0, int(fields["Uid"].split()[0]))
+            numbers.insert(0, int(fields["Uid"].split()[0]))
             process = fields["PPid"].strip()
         except (OSError, KeyError, ValueError):
             break
 
-    return found
+    return numbers

@@ -73,8 +73,8 @@ class Proxy:
             connection.connect()
         except OSError as err:
             connection.close()
-            if found := _STATUS.match(str(err)):
-                status = int(found[1])
+            if match := _STATUS.match(str(err)):
+                status = int(match[1])
                 raise ProxyRefusalError(_HINTS.get(status, f"the proxy answers {status}")) from None
 
             raise
@@ -151,10 +151,10 @@ def _matches(pattern: str, host: str, address: ipaddress.IPv4Address | ipaddress
 
 def _split(pattern: str) -> tuple[str, int | None]:
     """Host and port of a pattern; the colons of an IPv6 address are none before a port."""
-    found = re.fullmatch(r"\[?([^\]]*?)\]?:(\d{1,5})", pattern)
-    if found is None or (":" in found[1] and not pattern.startswith("[")):
+    match = re.fullmatch(r"\[?([^\]]*?)\]?:(\d{1,5})", pattern)
+    if match is None or (":" in match[1] and not pattern.startswith("[")):
         return pattern.strip("[]"), None
-    return found[1], int(found[2])
+    return match[1], int(match[2])
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

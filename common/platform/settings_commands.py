@@ -62,10 +62,12 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
             path = folder / file.name
             settings = parse(file.model(), read_toml(path), str(path))
             values = flattened(settings.model_dump(mode="json"))
-            chosen = {name: value for name, value in values.items() if not under or f"{name}.".startswith(f"{under}.")}
-            if not chosen:
+            selection = {
+                name: value for name, value in values.items() if not under or f"{name}.".startswith(f"{under}.")
+            }
+            if not selection:
                 raise InputError(f"there is no setting {under}", where=file.name, remedy="leave it out to see all")
-            _show(chosen, as_json=as_json)
+            _show(values, as_json=as_json)
 
     @app.command(
         "set",
@@ -87,8 +89,8 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
                     f"{pairs[-1]} has no value", remedy="give a value after each key; quote one with spaces"
                 )
 
-            wanted = dict(zip(pairs[::2], pairs[1::2], strict=True))
-            _show(set_values(folder / file.name, file.model(), wanted), as_json=as_json)
+            changes = dict(zip(pairs[::2], pairs[1::2], strict=True))
+            _show(set_values(folder / file.name, file.model(), changes), as_json=as_json)
             _say_restart(file, folder)
 
     @app.command(
@@ -109,8 +111,8 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
 
 
 def _show(values: dict[str, Any], *, as_json: bool) -> None:
-    shown = {name: _without_password(value) for name, value in values.items()}
-    show(shown, fields_table(shown), as_json=as_json)
+    public = {name: _without_password(value) for name, value in values.items()}
+    show(public, fields_table(public), as_json=as_json)
 
 
 def _without_password(value: Any) -> Any:

@@ -33,15 +33,15 @@ def unset_values(path: Path, model: type[Settings], keys: Sequence[str]) -> dict
 
 def flattened(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     """Nested settings by dotted keys."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
 
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            found |= flattened(value, f"{under}{name}.")
+            flat |= flattened(value, f"{under}{name}.")
         else:
-            found[f"{under}{name}"] = value
+            flat[f"{under}{name}"] = value
 
-    return found
+    return flat
 
 
 def _change(path: Path, model: type[Settings], values: Mapping[str, str], unset: Sequence[str]) -> dict[str, Any]:
@@ -53,9 +53,9 @@ def _change(path: Path, model: type[Settings], values: Mapping[str, str], unset:
         _unset(document, _parts(key))
 
     _as_text(model, document, values, str(path))
-    changed = tomlkit.dumps(document)
-    settings = parse(model, tomllib.loads(changed), str(path))
-    _write(path, changed)
+    content = tomlkit.dumps(document)
+    settings = parse(model, tomllib.loads(content), str(path))
+    _write(path, content)
 
     return {key: _at(settings.model_dump(mode="json"), _parts(key)) for key in (*values, *unset)}
 
@@ -65,8 +65,8 @@ def _as_text(model: type[Settings], document: tomlkit.TOMLDocument, values: Mapp
     try:
         model.model_validate(tomllib.loads(tomlkit.dumps(document)))
     except ValidationError as err:
-        wanted = {".".join(map(str, e["loc"])) for e in err.errors() if e["type"] == "string_type"}
-        for key in values.keys() & wanted:
+        names = {".".join(map(str, e["loc"])) for e in err.errors() if e["type"] == "string_type"}
+        for key in values.keys() & names:
             _set(document, _parts(key), values[key], where)
 
 

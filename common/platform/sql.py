@@ -161,12 +161,12 @@ def _disk_full(engine: Engine, err: DatabaseError) -> DiskFullError | None:
 def _no_room(path: Path) -> bool:
     """Whether not even a page fits; or the process may not make files as large, which shows nowhere else."""
     try:
-        left = os.statvfs(path.parent)
+        status = os.statvfs(path.parent)
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     except OSError:
         return False
 
-    return left.f_bavail * left.f_frsize < _PAGES or most != resource.RLIM_INFINITY
+    return status.f_bavail * status.f_frsize < _PAGES or most != resource.RLIM_INFINITY
 
 
 def migrate(engine: Engine, migrations: Path) -> None:
@@ -197,21 +197,21 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
     Raises:
         NewerSchemaError: it has one that these migrations do not know.
     """
-    known = revisions(migrations)
-    head = max(known, default=None)
+    versions = revisions(migrations)
+    head = max(versions, default=None)
     with engine.connect() as connection:
         there = inspect(connection).has_table(_VERSION_TABLE)
-        found = connection.scalar(select(column("version_num")).select_from(table(_VERSION_TABLE))) if there else None
+        current = connection.scalar(select(column("version_num")).select_from(table(_VERSION_TABLE))) if there else None
 
-    if found is not None and found not in known and found > (head or ""):
+    if current is not None and current not in versions and current > (head or ""):
         raise NewerSchemaError(
-            f"this database was written by a newer FedForget: schema {found}, this is FedForget {own_version()} "
+            f"this database was written by a newer FedForget: schema {current}, this is FedForget {own_version()} "
             f"with schema {head}",
             where=_shown(engine),
             remedy="install the version that wrote it, or a later one; nothing is damaged, and nothing was changed",
         )
 
-    return None if found == head else found or "empty"
+    return None if current == head else current or "empty"
 
 
 @cache

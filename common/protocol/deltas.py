@@ -43,13 +43,13 @@ def shorten(
     """
     if precision == "fp32" or after.dtype != torch.float32:
         return (None if same(after, base) else after), None
-    wanted = after - base
+    difference = after - base
     if carried is not None:
-        wanted += carried
-    short = wanted.to(_SHORT[precision])
+        difference += carried
+    short = difference.to(_SHORT[precision])
     if not bool(torch.isfinite(short).all()):
         return after, None
-    error = wanted.sub_(short)
+    error = difference.sub_(short)
 
     return (short if bool(short.any()) else None), (error if bool(error.any()) else None)
 
@@ -78,9 +78,9 @@ def encode(
     errors: State = {}
 
     for name, tensor in after.items():
-        sent, error = shorten(tensor, base[name], precision, (carried or {}).get(name))
-        if sent is not None:
-            arrays[name] = sent
+        array, error = shorten(tensor, base[name], precision, (carried or {}).get(name))
+        if array is not None:
+            arrays[name] = array
         if error is not None:
             errors[name] = error
 
@@ -112,8 +112,8 @@ class Decoded(Mapping[str, Tensor]):
         """One tensor."""
         if name not in self._arrays:
             return self._base[name]
-        sent = from_array(self._arrays[name])
-        return restore(sent, self._base[name]) if name in self._base else sent
+        array = from_array(self._arrays[name])
+        return restore(array, self._base[name]) if name in self._base else array
 
     def __iter__(self) -> Iterator[str]:
         """Names, the base's first."""

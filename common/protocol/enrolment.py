@@ -111,11 +111,11 @@ def check_request(data: bytes) -> CheckedRequest:
     request = decode(EnrolmentRequest, envelope.body)
     signing = _public_key(request.signing_key)
     keys = [signing] if request.replaces is None else [signing, _public_key(request.replaces)]
-    named = {key.keyid: (key.keyid, key) for key in keys}
-    dsse.verify(envelope, REQUEST_TYPE, PinnedKeys.of(named.values()), dict.fromkeys(named, 1))
+    pins = {key.keyid: (key.keyid, key) for key in keys}
+    dsse.verify(envelope, REQUEST_TYPE, PinnedKeys.of(pins.values()), dict.fromkeys(pins, 1))
     _check_node_key(request, signing)
 
-    return CheckedRequest(request, _certificate_key(request), signing, frozenset(named))
+    return CheckedRequest(request, _certificate_key(request), signing, frozenset(pins))
 
 
 def _public_key(pem: str) -> PublicKey:
@@ -127,15 +127,15 @@ def _public_key(pem: str) -> PublicKey:
 
 def _certificate_key(request: EnrolmentRequest) -> ec.EllipticCurvePublicKey:
     try:
-        asked = x509.load_pem_x509_csr(request.certificate_request.encode())
-        valid = asked.is_signature_valid
+        csr = x509.load_pem_x509_csr(request.certificate_request.encode())
+        valid = csr.is_signature_valid
     except (ValueError, UnsupportedAlgorithm):
         raise EvidenceError("the request's certificate request cannot be read") from None
 
-    key = asked.public_key()
+    key = csr.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise EvidenceError("the request's TLS key is not on P-256")
-    if not valid or common_name(asked) != request.name:
+    if not valid or common_name(csr) != request.name:
         raise EvidenceError("the request's certificate request is not signed with its key, or names another site")
     return key
 

@@ -122,8 +122,8 @@ def _digest_arrays(records: dict[str, ArrayRecord]) -> str:
     digest = hashlib.sha256()
 
     def add(*head: Json) -> None:
-        encoded = canonical(list(head))
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+        data = canonical(list(head))
+        digest.update(len(data).to_bytes(8, "big") + data)
 
     for record_name in sorted(records):
         record = records[record_name]
@@ -184,11 +184,11 @@ def check_instruction(
     context = instruction.context
     if (context.federation, context.site, context.kind) != (federation, site, kind):
         raise RefusedError("an instruction for another federation, site or kind of request")
-    issued = datetime.fromisoformat(instruction.issued)
-    if instruction.end - issued > max_lifetime:
+    start = datetime.fromisoformat(instruction.issued)
+    if instruction.end - start > max_lifetime:
         raise RefusedError(f"an instruction in force for longer than {max_lifetime}")
-    if now < issued - skew:
-        raise RefusedError(f"an instruction issued {issued - now} ahead of this site's clock; check both clocks")
+    if now < start - skew:
+        raise RefusedError(f"an instruction issued {start - now} ahead of this site's clock; check both clocks")
     if now > instruction.end + skew:
         raise RefusedError(f"an instruction that expired {now - instruction.end} ago; check both clocks")
     if content_of(records) != instruction.content:

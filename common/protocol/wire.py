@@ -226,14 +226,14 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
 def _read(record: object, kind: type[B]) -> B:
     if not isinstance(record, ConfigRecord):
         raise WireError("message without a body")
-    found = record.get("type")
+    name = record.get("type")
     text = record.get("json")
-    if found not in {kind.__name__, ErrorReply.__name__}:
-        raise WireError(f"expected {kind.__name__}, got {shown(found, 40)}")
+    if name not in {kind.__name__, ErrorReply.__name__}:
+        raise WireError(f"expected {kind.__name__}, got {shown(name, 40)}")
     if not isinstance(text, str) or len(text) > _MOST_TEXT:
         raise WireError(f"{kind.__name__} is no text of at most {_MOST_TEXT} characters")
     try:
-        if found == ErrorReply.__name__:
+        if name == ErrorReply.__name__:
             raise WireError(f"the site answered with error {ErrorReply.model_validate_json(text).code!r}, see its log")
         return kind.model_validate_json(text, strict=True)
     except ValidationError as err:

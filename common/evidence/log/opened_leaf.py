@@ -48,11 +48,11 @@ def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> 
         subject: what the file is called in the finding.
     """
     try:
-        opened = decode(OpenedLeaf, data)
-        checkpoint, signers = read_checkpoint(opened.proof.checkpoint, keys, {})
-        document = opened.document.encode()
+        evidence = decode(OpenedLeaf, data)
+        checkpoint, signers = read_checkpoint(evidence.proof.checkpoint, keys, {})
+        document = evidence.document.encode()
         since = _empty(checkpoint.origin)
-        index = check_bundle(opened.proof, checkpoint, document, since)
+        index = check_bundle(evidence.proof, checkpoint, document, since)
         value = parse_canonical(document)
         if len(set(signers)) == 1:
             raise EvidenceError(f"its checkpoint is signed by {signers[0]} alone, who could show others another log")
@@ -61,7 +61,7 @@ def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> 
     except EvidenceError as err:
         return fails(subject, err)
 
-    leaf = opened.proof.leaf
+    leaf = evidence.proof.leaf
     where = f"leaf {index} of log {checkpoint.origin!r}, written {leaf.time}, signed by {', '.join(signers)}"
 
     return holds(subject, f"{where}: {in_words(leaf.kind, value)}")
@@ -80,9 +80,9 @@ def in_words(kind: str, value: Json) -> str:
 def _deleted(purged: Json) -> str:
     if not isinstance(purged, dict):
         return "what was deleted is not said, as in logs of earlier releases"
-    named = [f"{purged[name]} {words}" for name, words in _DELETED.items() if name in purged]
+    parts = [f"{purged[name]} {words}" for name, words in _DELETED.items() if name in purged]
     others = [f"{count} {name}" for name, count in sorted(purged.items()) if name not in _DELETED]
-    return f"deleted: {', '.join([*named, *others]) or 'nothing'}"
+    return f"deleted: {', '.join([*parts, *others]) or 'nothing'}"
 
 
 def _empty(origin: str) -> Checkpoint:

@@ -118,9 +118,9 @@ def choose_forget(cohort: Cohort, split: Split, count: int, seed: int) -> tuple[
             remedy=f"choose 1 to {most}" if most >= 1 else "the site needs more patients",
         )
 
-    chosen, _ = _deal(_strata(train, None), [count, most + 1 - count], np.random.default_rng([seed, 3]))
+    hand, _ = _deal(_strata(train, None), [count, most + 1 - count], np.random.default_rng([seed, 3]))
 
-    return tuple(sorted(chain(*chosen)))
+    return tuple(sorted(chain(*hand)))
 
 
 def _shares(config: SplitConfig) -> dict[Subset, float]:

@@ -76,8 +76,8 @@ class StudyTensors:
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """The studies at `rows`, on `device`; the copy overlaps with compute where memory can be pinned."""
         images = torch.from_numpy(np.stack([self._pixels[row] for row in rows]))[:, None]
-        picked = torch.from_numpy(rows)
-        parts = [images, self.tokens[picked], self.mask[picked], self.labels[picked]]
+        index = torch.from_numpy(rows)
+        parts = [images, self.tokens[index], self.mask[index], self.labels[index]]
         if device.type == "cuda":
             parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
         pixels = parts[0].to(torch.float32).div_(255.0)
@@ -109,12 +109,12 @@ class StudyTensors:
     def _still_in(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         if self._withdrawn is None:
             return rows
-        gone = self._withdrawn()
-        known, kept = self._kept
+        withdrawn = self._withdrawn()
+        previous, mask = self._kept
 
-        if gone is not known:
-            still = np.array([study.patient not in gone for study in self.studies], dtype=np.bool_)
-            kept = None if still.all() else still
-            self._kept = gone, kept
+        if withdrawn is not previous:
+            still = np.array([study.patient not in withdrawn for study in self.studies], dtype=np.bool_)
+            mask = None if still.all() else still
+            self._kept = withdrawn, mask
 
-        return rows if kept is None else rows[kept[rows]]
+        return rows if mask is None else rows[mask[rows]]

@@ -63,15 +63,15 @@ def _from_folder(folder: Path, max_tokens: int) -> Tokenizer:
     from transformers import AutoTokenizer  # noqa: PLC0415 (see above)
 
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise ConfigError(f"not a tokenizer ({type(err).__name__})", where=where, remedy=remedy) from None
 
-    if not getattr(loaded, "is_fast", False):
+    if not getattr(tokenizer, "is_fast", False):
         raise ConfigError("the tokenizer has no tokenizer.json", where=where, remedy=remedy)
-    if loaded.cls_token is None or loaded.pad_token is None:
+    if tokenizer.cls_token is None or tokenizer.pad_token is None:
         raise ConfigError("the tokenizer has no [CLS] or no padding token", where=where, remedy=remedy)
-    return _ready(loaded.backend_tokenizer, max_tokens, loaded.pad_token)
+    return _ready(tokenizer.backend_tokenizer, max_tokens, tokenizer.pad_token)
 
 
 def _ready(backend: tokenizers.Tokenizer, max_tokens: int, pad: str) -> Tokenizer:

@@ -34,18 +34,18 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
     band, or a drop exceeds the tolerance beyond its interval. Inconclusive otherwise. A branch that nobody is to be
     forgotten on is not judged.
     """
-    rejected: list[str] = []
+    failures: list[str] = []
     doubts: list[str] = []
-    found = {name: after.membership[cast(Branch, name)] for name in BRANCHES}
+    by_branch = {name: after.membership[cast(Branch, name)] for name in BRANCHES}
 
-    for name, member in found.items():
+    for name, member in by_branch.items():
         # A branch on which nobody's consent was withdrawn has nothing to forget.
-        if member.forget_patients or not any(m.forget_patients for m in found.values()):
-            _judge_membership(name, member, config, rejected, doubts)
+        if member.forget_patients or not any(m.forget_patients for m in by_branch.values()):
+            _judge_membership(name, member, config, failures, doubts)
 
-    _judge_utility(before, after, config, rejected, doubts)
-    if rejected:
-        return Decision("rejected", tuple(rejected + doubts))
+    _judge_utility(before, after, config, failures, doubts)
+    if failures:
+        return Decision("rejected", tuple(failures + doubts))
     if doubts:
         return Decision("inconclusive", tuple(doubts))
     band = f"{0.5 - config.auc_margin:.2f} to {0.5 + config.auc_margin:.2f}"
@@ -54,7 +54,7 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
 
 
 def _judge_membership(
-    name: str, member: Membership, config: DecisionConfig, rejected: list[str], doubts: list[str]
+    name: str, member: Membership, config: DecisionConfig, failures: list[str], doubts: list[str]
 ) -> None:
     if member.auc is not None and UNMEASURED in member.missing:
         doubts.append(f"{name}: {member.missing[UNMEASURED]}")
@@ -70,15 +70,15 @@ def _judge_membership(
 
     low = 0.5 - config.auc_margin
     high = 0.5 + config.auc_margin
-    shown = f"{name}: membership AUC {member.auc:.2f}"
+    text = f"{name}: membership AUC {member.auc:.2f}"
 
     if wide[0] > high or wide[1] < low:
         kind = "still remembers" if wide[0] > high else "over-forgot"
-        rejected.append(f"{shown}, 95 % interval {wide[0]:.2f} to {wide[1]:.2f}, {kind}")
+        failures.append(f"{text}, 95 % interval {wide[0]:.2f} to {wide[1]:.2f}, {kind}")
     elif narrow[0] < low or narrow[1] > high:
         few = f" with {member.forget_patients} against {member.control_patients} patients"
         how = "is wider than" if narrow[1] - narrow[0] > high - low else "reaches out of"
-        doubts.append(f"{shown}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} {how} the band{few}")
+        doubts.append(f"{text}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} {how} the band{few}")
 
     if member.ks_p is not None and member.ks_p < config.ks_alpha:
         doubts.append(f"{name}: losses are distributed otherwise than never-seen ones (KS p = {member.ks_p:.3f})")
@@ -89,19 +89,19 @@ def _judge_membership(
 
 
 def _judge_utility(
-    before: FederationFigures, after: FederationFigures, config: DecisionConfig, rejected: list[str], doubts: list[str]
+    before: FederationFigures, after: FederationFigures, config: DecisionConfig, failures: list[str], doubts: list[str]
 ) -> None:
     for site in sorted(before.test_by_site.keys() ^ after.test_by_site.keys()):
         doubts.append(f"{site}: no test figures from {'after' if site in before.test_by_site else 'before'}")
-    compared = drops(before.test_by_site, after.test_by_site)
-    for found in compared:
-        text = f"{found.site}: test AUC of class {found.label} dropped by {found.drop:.2f}"
-        if found.certain(config.utility_tolerance):
-            rejected.append(text)
-        elif found.drop > config.utility_tolerance:
-            doubts.append(f"{text} (its standard error is {found.spread:.2f})")
+    all_drops = drops(before.test_by_site, after.test_by_site)
+    for fall in all_drops:
+        text = f"{fall.site}: test AUC of class {fall.label} dropped by {fall.drop:.2f}"
+        if fall.certain(config.utility_tolerance):
+            failures.append(text)
+        elif fall.drop > config.utility_tolerance:
+            doubts.append(f"{text} (its standard error is {fall.spread:.2f})")
 
-    if not compared:
+    if not all_drops:
         doubts.append("utility could not be measured: no site has test patients of a class and of another")
 
 

@@ -123,6 +123,6 @@ def reported_digest(membership: Mapping[Branch, Membership], test: Utility) -> s
 
     A site where nobody is to be forgotten has no membership figures.
     """
-    forgetting = {name: found.model_dump(mode="json") for name, found in membership.items() if found.forget_patients}
+    forgetting = {name: member.model_dump(mode="json") for name, member in membership.items() if member.forget_patients}
     value = {"membership": forgetting, "test": test.model_dump(mode="json")}
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

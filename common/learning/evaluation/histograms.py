@@ -29,16 +29,16 @@ def histogram(losses: NDArray[np.float64]) -> LossHistogram:
     raw, _ = np.histogram(np.clip(losses, 0.0, EDGES[-1]), bins=np.asarray(EDGES))
     edges = [EDGES[0]]
     counts = []
-    held = 0
+    cell = 0
 
     for count, upper in zip(raw.tolist(), EDGES[1:], strict=True):
-        held += count
-        if held >= SMALLEST_CELL:
-            counts.append(held)
+        cell += count
+        if cell >= SMALLEST_CELL:
+            counts.append(cell)
             edges.append(upper)
-            held = 0
+            cell = 0
 
-    counts[-1] += held
+    counts[-1] += cell
     edges[-1] = EDGES[-1]
 
     return LossHistogram(edges=tuple(edges), counts=tuple(counts))

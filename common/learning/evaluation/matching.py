@@ -35,9 +35,9 @@ def control_weights(forget: Ints, control: Ints) -> Floats:
     controls weigh the same.
     """
     classes = int(max(forget.max(initial=0), control.max(initial=0))) + 1
-    wanted = np.bincount(forget, minlength=classes).astype(float)
+    target = np.bincount(forget, minlength=classes).astype(float)
     there = np.bincount(control, minlength=classes)
-    per_patient = np.divide(wanted, there, out=np.zeros(classes), where=there > 0)
+    per_patient = np.divide(target, there, out=np.zeros(classes), where=there > 0)
     weights: Floats = per_patient[control]
     total = weights.sum()
 

@@ -48,14 +48,14 @@ def membership(
 
     ours = majority_labels(forget)
     theirs = majority_labels(control)
-    unmatched = unmatched_labels(ours, theirs)
-    if unmatched:
+    missing_labels = unmatched_labels(ours, theirs)
+    if missing_labels:
         # A patient whom no control resembles would be compared with those of another label, and look like a leak.
-        return _without_labels(forget, ours, unmatched, control, branch, draws=draws, rng=rng)
+        return _without_labels(forget, ours, missing_labels, control, branch, draws=draws, rng=rng)
 
     weights = control_weights(ours, theirs)
-    left = patient_means(forget.loss, forget.patients)[branch]
-    right = patient_means(control.loss, control.patients)[branch]
+    forget_losses = patient_means(forget.loss, forget.patients)[branch]
+    control_losses = patient_means(control.loss, control.patients)[branch]
     correct = patient_means(_correct(forget), forget.patients)[branch]
     control_correct = patient_means(_correct(control), control.patients)[branch]
     control_mean = float(control_correct @ weights)
@@ -64,10 +64,10 @@ def membership(
     return Membership(
         forget_patients=m,
         control_patients=c,
-        auc=float(loss_auc(left, right, np.ones(m), weights)),
-        variance=bootstrap_variance(left, right, weights, draws, rng),
-        ks=ks_distance(left, right, weights),
-        ks_p=ks_p_value(left, right, ours, theirs, draws, rng),
+        auc=float(loss_auc(forget_losses, control_losses, np.ones(m), weights)),
+        variance=bootstrap_variance(forget_losses, control_losses, weights, draws, rng),
+        ks=ks_distance(forget_losses, control_losses, weights),
+        ks_p=ks_p_value(forget_losses, control_losses, ours, theirs, draws, rng),
         accuracy_forget=float(correct.mean()),
         accuracy_control=control_mean,
         accuracy_variance=float(_share_variance(correct.mean(), m) + _share_variance(control_mean, effective)),
@@ -88,10 +88,10 @@ def _without_labels(
     out = np.isin(labels, unmatched)
     keep = ~np.isin(forget.patients, np.unique(forget.patients)[out])
     rest = forget.of(keep) if keep.any() else None
-    found = membership(rest, control, branch, draws=draws, rng=rng)
+    figures = membership(rest, control, branch, draws=draws, rng=rng)
     reason = f"{out.sum()} patients have a label ({', '.join(map(str, unmatched))}) that no control has"
 
-    return found.model_copy(update={"missing": found.missing | {"matching": reason}})
+    return figures.model_copy(update={"missing": figures.missing | {"matching": reason}})
 
 
 def audited_membership(
@@ -137,9 +137,9 @@ def audited_membership(
         reason = f"needs {MIN_CONTROLS} never-seen patients of the forget patients' labels"
         missing["tpr_at_1pct_fpr"] = f"{reason}, {base.control_patients} are here"
 
-    found = {"rmia_auc": rmia, "svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
+    attacks = {"rmia_auc": rmia, "svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
 
-    return base.model_copy(update=found)
+    return base.model_copy(update=attacks)
 
 
 def _rmia_auc(forget: Scores, control: Scores, population: Scores, references: References, branch: int) -> float:
@@ -162,5 +162,5 @@ def _correct(scores: Scores) -> Floats:
 
 def _share_variance(share: float, count: float) -> float:
     # Agresti & Coull: two right and two wrong are added, or a share of 1 would claim to be certain.
-    padded = (share * count + 2) / (count + 4)
-    return padded * (1 - padded) / (count + 4)
+    estimate = (share * count + 2) / (count + 4)
+    return estimate * (1 - estimate) / (count + 4)

@@ -61,8 +61,8 @@ class AuditMerge:
     def add(self, name: str, part: SiteFigures) -> None:
         """The audit of one site."""
         for group, branches in part.groups.items():
-            for branch, found in branches.items():
-                self._groups[group, branch].add(name, found)
+            for branch, figures in branches.items():
+                self._groups[group, branch].add(name, figures)
 
         self._memberships.add(name, part.membership)
         self._tests[name] = part.groups["test"]["fused"]
@@ -70,8 +70,8 @@ class AuditMerge:
     def result(self) -> FederationFigures:
         """The same figures, bit for bit, in whatever order the sites came."""
         groups: dict[Group, dict[Branch, Utility]] = defaultdict(dict)
-        for (group, branch), folded in self._groups.items():
-            groups[group][branch] = folded.result()
+        for (group, branch), total in self._groups.items():
+            groups[group][branch] = total.result()
         return FederationFigures(
             groups=dict(groups),
             membership=self._memberships.result(),
@@ -93,14 +93,14 @@ class SelectionMerge:
 
     def add(self, name: str, part: SelectionFigures) -> None:
         """The figures of one site."""
-        for branch, found in part.validation.items():
-            self._validation[branch].add(name, found)
+        for branch, figures in part.validation.items():
+            self._validation[branch].add(name, figures)
         self._memberships.add(name, part.membership)
         self._count += 1
 
     def result(self) -> SelectionFigures:
         """See `AuditMerge.result`."""
-        validation = {branch: folded.result() for branch, folded in self._validation.items()}
+        validation = {branch: total.result() for branch, total in self._validation.items()}
         return SelectionFigures(validation=validation, membership=self._memberships.result())
 
 
@@ -145,7 +145,7 @@ class _Memberships:
     def add(self, name: str, part: dict[Branch, Membership]) -> None:
         if self._eligible is not None and name not in self._eligible:
             part = dict.fromkeys(part, _NOBODY)
-        if any(found.forget_patients for found in part.values()) or name in (self._eligible or {}):
+        if any(member.forget_patients for member in part.values()) or name in (self._eligible or {}):
             self._by_site[name] = part
         if self._first is None or name < self._first[0]:
             self._first = (name, part)
@@ -155,22 +155,22 @@ class _Memberships:
         return {name: part for name, part in sorted(self._by_site.items()) if part["fused"].forget_patients}
 
     def result(self) -> dict[Branch, Membership]:
-        kept = dict([self._first] if self._first else []) | self._by_site
-        parts = [self._bounded(name, part) for name, part in sorted(kept.items())]
+        by_site = dict([self._first] if self._first else []) | self._by_site
+        parts = [self._bounded(name, part) for name, part in sorted(by_site.items())]
         return {cast(Branch, b): merge_membership([part[cast(Branch, b)] for part in parts]) for b in BRANCHES}
 
     def _bounded(self, name: str, part: dict[Branch, Membership]) -> dict[Branch, Membership]:
         limits = (self._eligible or {}).get(name)
         if limits is None:
             return part
-        found = {branch: bounded(member, limits) for branch, member in part.items()}
-        fused = found["fused"]
-        unmeasured = limits.forget - fused.forget_patients
-        if unmeasured > 0 and "matching" not in fused.missing:
-            why = {UNMEASURED: f"{unmeasured} patients to forget were not measured"}
-            found["fused"] = fused.model_copy(update={"missing": fused.missing | why})
+        members = {branch: bounded(member, limits) for branch, member in part.items()}
+        fused = members["fused"]
+        gap = limits.forget - fused.forget_patients
+        if gap > 0 and "matching" not in fused.missing:
+            why = {UNMEASURED: f"{gap} patients to forget were not measured"}
+            members["fused"] = fused.model_copy(update={"missing": fused.missing | why})
 
-        return found
+        return members
 
 
 def merge(parts: Mapping[str, SiteFigures]) -> FederationFigures:
@@ -206,43 +206,43 @@ def merge_membership(parts: list[Membership]) -> Membership:
 
     SVC is a share of studies, so for it a site weighs by its forget studies.
     """
-    known = [part for part in parts if part.auc is not None]
+    usable = [part for part in parts if part.auc is not None]
     left_out = sum(part.forget_patients for part in parts if part.auc is None)
     reasons = [f"{left_out} patients to forget at sites with too few to measure"] if left_out else []
     reasons += [part.missing[UNMEASURED] for part in parts if UNMEASURED in part.missing]
-    unmeasured = {UNMEASURED: "; ".join(dict.fromkeys(reasons))[:200]} if reasons else {}
-    if not known:
+    warning = {UNMEASURED: "; ".join(dict.fromkeys(reasons))[:200]} if reasons else {}
+    if not usable:
         return max(parts, key=lambda part: part.forget_patients)
-    if len(known) == 1:
-        return known[0].model_copy(update={"missing": known[0].missing | unmeasured})
-    counts = np.array([part.forget_patients for part in known], dtype=float)
+    if len(usable) == 1:
+        return usable[0].model_copy(update={"missing": usable[0].missing | warning})
+    counts = np.array([part.forget_patients for part in usable], dtype=float)
     weights = counts / counts.sum()
 
     def mean(name: str) -> float | None:
-        values = [getattr(part, name) for part in known]
+        values = [getattr(part, name) for part in usable]
         return None if any(v is None for v in values) else float(weights @ np.asarray(values, dtype=float))
 
-    studies = sum(part.forget_studies for part in known)
-    called = [None if part.svc is None else part.svc * part.forget_studies for part in known]
+    studies = sum(part.forget_studies for part in usable)
+    calls = [None if part.svc is None else part.svc * part.forget_studies for part in usable]
     missing: dict[str, str] = {}
-    for part in known:
+    for part in usable:
         missing |= part.missing
-    missing |= unmeasured
+    missing |= warning
 
     return Membership(
         forget_patients=int(counts.sum()),
-        control_patients=sum(part.control_patients for part in known),
+        control_patients=sum(part.control_patients for part in usable),
         auc=mean("auc"),
-        variance=float(weights**2 @ np.array([part.variance for part in known], dtype=float)),
+        variance=float(weights**2 @ np.array([part.variance for part in usable], dtype=float)),
         ks=mean("ks"),
-        ks_p=float(stats.combine_pvalues([float(part.ks_p or 1.0) for part in known]).pvalue),
+        ks_p=float(stats.combine_pvalues([float(part.ks_p or 1.0) for part in usable]).pvalue),
         rmia_auc=mean("rmia_auc"),
-        svc=None if None in called or not studies else sum(c for c in called if c is not None) / studies,
+        svc=None if None in calls or not studies else sum(c for c in calls if c is not None) / studies,
         forget_studies=studies,
         tpr_at_1pct_fpr=mean("tpr_at_1pct_fpr"),
         accuracy_forget=mean("accuracy_forget"),
         accuracy_control=mean("accuracy_control"),
-        accuracy_variance=float(weights**2 @ np.array([part.accuracy_variance or 0.0 for part in known])),
+        accuracy_variance=float(weights**2 @ np.array([part.accuracy_variance or 0.0 for part in usable])),
         missing=missing,
     )
 

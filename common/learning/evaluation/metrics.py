@@ -55,15 +55,15 @@ def _class_auc(values: Floats, positive: NDArray[np.bool_]) -> ClassAuc:
 
 def merge_utility(parts: list[Utility]) -> Utility:
     """Add the parts; AUC then is stratified by site, as only pairs of one site are ever compared."""
-    filled = [part for part in parts if part.patients]
-    if len(filled) < 2:
-        return filled[0] if filled else parts[0]
-    losses = merge_histograms([part.losses for part in filled])
+    groups = [part for part in parts if part.patients]
+    if len(groups) < 2:
+        return groups[0] if groups else parts[0]
+    losses = merge_histograms([part.losses for part in groups])
     middle = binned_median(losses)
 
     return Utility(
-        patients=sum(part.patients for part in filled),
-        confusion=tuple(map(tuple, np.sum([part.confusion for part in filled], axis=0).tolist())),
+        patients=sum(part.patients for part in groups),
+        confusion=tuple(map(tuple, np.sum([part.confusion for part in groups], axis=0).tolist())),
         auc=tuple(
             ClassAuc(
                 wins=sum(a.wins for a in column),
@@ -71,9 +71,9 @@ def merge_utility(parts: list[Utility]) -> Utility:
                 positives=sum(a.positives for a in column),
                 negatives=sum(a.negatives for a in column),
             )
-            for column in zip(*(part.auc for part in filled), strict=True)
+            for column in zip(*(part.auc for part in groups), strict=True)
         ),
-        loss_sum=sum(part.loss_sum for part in filled),
+        loss_sum=sum(part.loss_sum for part in groups),
         loss_median=None if middle is None or middle[1] == EDGES[-1] else (middle[0] + middle[1]) / 2,
         median_is="binned",
         losses=losses,
@@ -82,8 +82,8 @@ def merge_utility(parts: list[Utility]) -> Utility:
 
 def macro_auc(group: Utility) -> float | None:
     """Mean one-vs-rest AUC of the classes that have pairs; None when none has. Higher is better."""
-    known = [a.auc for a in group.auc if a.auc is not None]
-    return float(np.mean(known)) if known else None
+    aucs = [a.auc for a in group.auc if a.auc is not None]
+    return float(np.mean(aucs)) if aucs else None
 
 
 def macro_f1(group: Utility) -> float | None:

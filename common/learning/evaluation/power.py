@@ -95,9 +95,9 @@ def smallest_detected(patients: int, draws: int, rng: np.random.Generator, margi
 
     for _ in range(12):
         middle = (low + high) / 2
-        drawn = simulate(0.5 + middle, patients, "shift", draws, np.random.default_rng(seed))
+        audits = simulate(0.5 + middle, patients, "shift", draws, np.random.default_rng(seed))
 
-        if drawn.outside(0.95, 0.5 - margin, 0.5 + margin).mean() >= POWER:
+        if audits.outside(0.95, 0.5 - margin, 0.5 + margin).mean() >= POWER:
             high = middle
         else:
             low = middle
@@ -132,12 +132,12 @@ def power_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = S
 
     for n in sizes:
         fair = simulate(0.5, n, "shift", draws, rng)
-        told = [smallest_detected(n, draws // 4, rng, width) for width in (0.0, margin)]
-        shown = " | ".join("none" if value is None else f"{value:.2f}" for value in told)
-        accepted = fair.within(0.90, 0.5 - margin, 0.5 + margin).mean()
-        rejected = fair.outside(0.95, 0.5 - margin, 0.5 + margin).mean()
+        differences = [smallest_detected(n, draws // 4, rng, width) for width in (0.0, margin)]
+        cells = " | ".join("none" if value is None else f"{value:.2f}" for value in differences)
+        acceptance = fair.within(0.90, 0.5 - margin, 0.5 + margin).mean()
+        rejection = fair.outside(0.95, 0.5 - margin, 0.5 + margin).mean()
         half = fair.half_width(0.90).mean()
-        lines.append(f"| {n} | {half:.2f} | {shown} | {accepted:.1%} | {rejected:.1%} |")
+        lines.append(f"| {n} | {half:.2f} | {cells} | {acceptance:.1%} | {rejection:.1%} |")
 
     return "\n".join(lines)
 
@@ -156,10 +156,10 @@ def margin_table(draws: int, rng: np.random.Generator, sizes: tuple[int, ...] = 
         shares = [
             simulate(auc, n, shape, draws, rng).within(0.90, 0.5 - margin, 0.5 + margin).mean() for auc, shape in cases
         ]
-        covered = [
+        coverage = [
             1 - simulate(auc, n, "shift", draws, rng).outside(0.90, auc, auc).mean() for auc in (0.5, cases[0][0])
         ]
-        lines.append(f"| {n} | " + " | ".join(f"{value:.1%}" for value in (*shares, *covered)) + " |")
+        lines.append(f"| {n} | " + " | ".join(f"{value:.1%}" for value in (*shares, *coverage)) + " |")
 
     return "\n".join(lines)
 

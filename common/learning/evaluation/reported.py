@@ -140,8 +140,8 @@ def _of_histogram(losses: LossHistogram, patients: int) -> Iterator[str]:
             yield f"a histogram of {patients} patients"
         return
 
-    agreed = len(edges) == len(counts) + 1 and {*edges} <= {*EDGES} and all(a < b for a, b in pairwise(edges))
-    if not agreed or (edges[0], edges[-1]) != (EDGES[0], EDGES[-1]):
+    on_grid = len(edges) == len(counts) + 1 and {*edges} <= {*EDGES} and all(a < b for a, b in pairwise(edges))
+    if not on_grid or (edges[0], edges[-1]) != (EDGES[0], EDGES[-1]):
         yield "a histogram on other edges than agreed"
     elif min(counts) < SMALLEST_CELL or sum(counts) != patients:
         yield f"a histogram with a cell under {SMALLEST_CELL}, or of others than the {patients} patients"

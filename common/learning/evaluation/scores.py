@@ -43,8 +43,8 @@ class Scores:
     def log_probs(self) -> NDArray[np.float64]:
         """Log-softmax of the logits, `[3, n, classes]`."""
         top = self.logits.max(axis=2, keepdims=True)
-        shifted = self.logits - top
-        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=2, keepdims=True)))
+        below_top = self.logits - top
+        return np.asarray(below_top - np.log(np.exp(below_top).sum(axis=2, keepdims=True)))
 
     @property
     def loss(self) -> NDArray[np.float64]:

@@ -53,14 +53,14 @@ def audit_figures(
 ) -> SiteFigures:
     """Utility of each group and membership against the audit patients, on each branch."""
     groups: dict[Group, dict[Branch, Utility]] = {}
-    named: dict[Group, Scores | None] = {
+    sets_by_group: dict[Group, Scores | None] = {
         "forget": sets.forget,
         "retain": sets.retain,
         "never_seen": sets.never_seen,
         "test": sets.test,
     }
 
-    for group, scores in named.items():
+    for group, scores in sets_by_group.items():
         groups[group] = {
             cast(Branch, name): utility(scores if scores is None else scores.of(scores.rows_on(at)), at, classes)
             for at, name in enumerate(BRANCHES)

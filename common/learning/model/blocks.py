@@ -22,8 +22,8 @@ def last_blocks(model: ImageTextModel, count: int) -> frozenset[str]:
     names = [name for name, _ in model.named_parameters()]
     numbers: dict[str, set[int]] = {}
     for name in names:
-        if found := _NUMBERED.match(name):
-            numbers.setdefault(found[1], set()).add(int(found[2]))
+        if match := _NUMBERED.match(name):
+            numbers.setdefault(match[1], set()).add(int(match[2]))
 
     order = {kind: sorted(there, reverse=True) for kind, there in numbers.items()}
     first = _PROJECTIONS + max(map(len, order.values()), default=0) + 1
@@ -38,9 +38,9 @@ def _block(name: str, order: dict[str, list[int]], first: int) -> int:
         return 2
     if ".project." in name:
         return _PROJECTIONS
-    found = _NUMBERED.match(name)
+    match = _NUMBERED.match(name)
 
-    return _PROJECTIONS + 1 + order[found[1]].index(int(found[2])) if found else first
+    return _PROJECTIONS + 1 + order[match[1]].index(int(match[2])) if match else first
 
 
 def reset(model: nn.Module, names: frozenset[str], seed: int) -> None:

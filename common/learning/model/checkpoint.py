@@ -97,40 +97,40 @@ def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State,
     where = str(folder)
 
     try:
-        found = ModelCard.model_validate_json((folder / "model.json").read_bytes())
+        saved_card = ModelCard.model_validate_json((folder / "model.json").read_bytes())
         state = load_file(folder / "model.safetensors")
         with safe_open(folder / "model.safetensors", framework="pt") as file:
-            written = (file.metadata() or {}).get("digest")
+            saved_digest = (file.metadata() or {}).get("digest")
     except FileNotFoundError as err:
         raise CheckpointError("no checkpoint here", where=where, remedy="check the path") from err
     except (OSError, ValidationError, SafetensorError) as err:
         raise CheckpointError("damaged checkpoint", where=where, remedy="take another copy") from err
 
-    if card is not None and card != found:
+    if card is not None and card != saved_card:
         raise CheckpointError(
-            f"checkpoint of another config: {_first_difference(found, card)}",
+            f"checkpoint of another config: {_first_difference(saved_card, card)}",
             where=where,
             remedy="use the config that the checkpoint was saved with",
         )
 
-    if written != state_digest(state):
+    if saved_digest != state_digest(state):
         raise CheckpointError("damaged checkpoint: its digest does not fit", where=where, remedy="take another copy")
-    check_state(state, found.build().state_dict(), where)
+    check_state(state, saved_card.build().state_dict(), where)
 
-    return state, found
+    return state, saved_card
 
 
 def _first_difference(found: ModelCard, wanted: ModelCard) -> str:
-    left = json.loads(found.model_dump_json())
-    right = json.loads(wanted.model_dump_json())
+    actual = json.loads(found.model_dump_json())
+    target = json.loads(wanted.model_dump_json())
 
-    for part in left:
-        if left[part] == right[part]:
+    for part in actual:
+        if actual[part] == target[part]:
             continue
-        if not isinstance(left[part], dict):
-            return f"{part} is {left[part]}, expected {right[part]}"
-        for key in left[part]:
-            if left[part][key] != right[part].get(key):
-                return f"{part}.{key} is {left[part][key]}, expected {right[part].get(key)}"
+        if not isinstance(actual[part], dict):
+            return f"{part} is {actual[part]}, expected {target[part]}"
+        for key in actual[part]:
+            if actual[part][key] != target[part].get(key):
+                return f"{part}.{key} is {actual[part][key]}, expected {target[part].get(key)}"
 
     return "differs"

@@ -18,5 +18,5 @@ def frozen_names(names: Iterable[str], config: ModelConfig) -> frozenset[str]:
 
 
 def _is_below(name: str, first: int) -> bool:
-    found = _LAYER.match(name)
-    return name.startswith(_EMBEDDINGS) or (found is not None and int(found[1]) < first)
+    match = _LAYER.match(name)
+    return name.startswith(_EMBEDDINGS) or (match is not None and int(match[1]) < first)

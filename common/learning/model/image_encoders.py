@@ -127,11 +127,11 @@ class TransformersImageEncoder(nn.Module):
         hidden = self.backbone(pixel_values=(images * 2.0 - 1.0).expand(-1, self.channels, -1, -1)).last_hidden_state
 
         if hidden.ndim == 4:
-            pooled = hidden.mean(dim=(2, 3))
+            features = hidden.mean(dim=(2, 3))
         else:
-            pooled = hidden[:, 0] if self.has_class_token else hidden.mean(dim=1)
+            features = hidden[:, 0] if self.has_class_token else hidden.mean(dim=1)
 
-        return cast(Tensor, self.project(pooled))
+        return cast(Tensor, self.project(features))
 
 
 def build_image_encoder(config: ModelConfig, image_size: int | None = None) -> nn.Module:

@@ -25,11 +25,11 @@ def ranking_loss(image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     if batch < 2:
         return image.sum() * 0.0
     scores = image @ text.T / image.shape[1] ** 0.5
-    matched = scores.diagonal()
+    pair_scores = scores.diagonal()
     margin = (labels[:, None] - labels[None, :]).abs().to(scores.dtype).clamp_min(0.5)
     other = ~torch.eye(batch, dtype=torch.bool, device=scores.device)
-    by_image = (scores - matched[:, None] + margin).clamp_min(0.0)
-    by_text = (scores - matched[None, :] + margin).clamp_min(0.0)
+    by_image = (scores - pair_scores[:, None] + margin).clamp_min(0.0)
+    by_text = (scores - pair_scores[None, :] + margin).clamp_min(0.0)
     loss: Tensor = (by_image[other].mean() + by_text[other].mean()) / 2
 
     return loss

@@ -24,7 +24,7 @@ _UNFIT = (
 IMAGE = "transformers image"
 TEXT = "BERT-like transformers"
 
-_tried: set[tuple[str, ...]] = set()
+_successes: set[tuple[str, ...]] = set()
 
 
 def load_backbone(folder: Path, kind: str, **options: Any) -> nn.Module:
@@ -81,7 +81,7 @@ def try_once(
     encoder: nn.Module, inputs: Callable[[], tuple[Tensor, ...]], key: tuple[str, ...], error: ConfigError
 ) -> None:
     """Run an encoder on one made-up input, once for each `key` in a process; raises `error` if it cannot."""
-    if key in _tried:
+    if key in _successes:
         return
     training = encoder.training
     encoder.eval()
@@ -94,4 +94,4 @@ def try_once(
     finally:
         encoder.train(training)
 
-    _tried.add(key)
+    _successes.add(key)

@@ -67,10 +67,10 @@ def _from_folder(config: ModelConfig, vocab_size: int, max_tokens: int) -> BertE
             remedy="give a folder of a BERT, e.g. SciBERT",
         )
 
-    for name, wanted in (("text_layers", config.text_layers), ("frozen_text_layers", config.frozen_text_layers)):
-        if wanted > len(layers):
+    for name, count in (("text_layers", config.text_layers), ("frozen_text_layers", config.frozen_text_layers)):
+        if count > len(layers):
             raise ConfigError(
-                f"the encoder has {len(layers)} layers, model.{name} is {wanted}",
+                f"the encoder has {len(layers)} layers, model.{name} is {count}",
                 where=str(folder),
                 remedy=f"lower model.{name}; model.text_layers = 0 keeps all",
             )

@@ -20,8 +20,8 @@ _PIECE = 64
 
 def find_weights(folder: Path, digests: Collection[str]) -> list[Path]:
     """Files below `folder` whose SHA-256, or whose weights' `state_digest`, is one of `digests`; links not followed."""
-    wanted = frozenset(digests)
-    return [path for path in _files(folder) if _sha256(path) in wanted or _weights_digest(path) in wanted]
+    targets = frozenset(digests)
+    return [path for path in _files(folder) if _sha256(path) in targets or _weights_digest(path) in targets]
 
 
 def find_pieces(folder: Path, state: Mapping[str, Tensor]) -> list[Path]:

@@ -66,7 +66,7 @@ def calibrated(
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
-    retain = endless(sets.retain, config.retain_batch, device, rng)
+    retain_batches = endless(sets.retain, config.retain_batch, device, rng)
     micro = MicroBatches(model, config.micro_batch)
     targets = torch.zeros(3, count)
     trace: list[Pass] = []
@@ -81,28 +81,28 @@ def calibrated(
         total = 0.0
         gaps = torch.zeros(3)
 
-        for chosen in _whole_patients(owners, config.batch, rng):
-            rows = np.flatnonzero(np.isin(owners, chosen)).astype(np.int64)
+        for group in _whole_patients(owners, config.batch, rng):
+            rows = np.flatnonzero(np.isin(owners, group)).astype(np.int64)
             forget = sets.forget.batch(rows, device)
-            kept = next(retain)
-            where = torch.from_numpy(np.searchsorted(chosen, owners[rows])).to(device)
-            wanted = targets[:, torch.from_numpy(chosen).to(device)]
-            step = _Loss(
+            retain = next(retain_batches)
+            where = torch.from_numpy(np.searchsorted(group, owners[rows])).to(device)
+            goals = targets[:, torch.from_numpy(group).to(device)]
+            loss = _Loss(
                 config,
                 ranking_weight,
                 forget=forget,
-                retain=kept,
+                retain=retain,
                 where=where,
-                wanted=wanted,
-                owed=owed[:, torch.from_numpy(chosen).to(device)],
+                goals=goals,
+                owed=owed[:, torch.from_numpy(group).to(device)],
                 branches=branches[:, rows],
                 noisy=noisy.embeddings[:, rows],
-                frozen=frozen_retain[:, kept.rows],
+                frozen=frozen_retain[:, retain.rows],
             )
-            done = micro.step(optimizer, [forget, kept], step, config.clip)
-            total += done.loss * len(chosen)
-            gaps += ((step.margins(done.outputs[0]) - wanted).abs() * step.owed).sum(dim=1).cpu()
-            cost += done.cost
+            step = micro.step(optimizer, [forget, retain], loss, config.clip)
+            total += step.loss * len(group)
+            gaps += ((loss.margins(step.outputs[0]) - goals).abs() * loss.owed).sum(dim=1).cpu()
+            cost += step.cost
 
         gap = gaps / owed.sum(dim=1).cpu().clamp_min(1)
         trace.append(Pass(total / count, (float(gap[0]), float(gap[1]), float(gap[2]))))
@@ -119,7 +119,7 @@ class _Loss:
 
     Attributes:
         where: `[forget]`, which of the step's patients each forget study is of.
-        wanted: `[3, patients]`, their target margins.
+        goals: `[3, patients]`, their target margins.
         owed: `[3, patients]`, 1 on the branches that a patient is to be forgotten on, else 0.
         branches: `[3, forget]`, the same of each study.
         noisy: `[3, forget, embedding]`, the frozen model's embeddings of their noisy copies.
@@ -131,23 +131,25 @@ class _Loss:
     forget: Batch
     retain: Batch
     where: Tensor
-    wanted: Tensor
+    goals: Tensor
     owed: Tensor
     branches: Tensor
     noisy: Tensor
     frozen: Tensor
 
     def __call__(self, outputs: Sequence[Outputs]) -> Tensor:
-        (left, right), config, weights = outputs, self.config, WEIGHTINGS[self.config.weighting]
-        margins = self.margins(left)
-        terms = forget_mi_terms(left.embeddings, self.noisy, right.embeddings, self.frozen, self.branches)
-        off_target = huber_loss(margins, self.wanted, reduction="none") * self.owed
+        forget, retain = outputs
+        config = self.config
+        weights = WEIGHTINGS[config.weighting]
+        margins = self.margins(forget)
+        terms = forget_mi_terms(forget.embeddings, self.noisy, retain.embeddings, self.frozen, self.branches)
+        off_target = huber_loss(margins, self.goals, reduction="none") * self.owed
         loss = config.forget_weight * off_target.mean(dim=1).sum()
         loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
-        loss = loss + config.task_weight * task_loss(right, self.retain.labels, self.ranking_weight) / 3
+        loss = loss + config.task_weight * task_loss(retain, self.retain.labels, self.ranking_weight) / 3
 
         if config.push > 0:
-            above = (margins.detach() > self.wanted) if config.push_bounded else torch.ones_like(self.wanted)
+            above = (margins.detach() > self.goals) if config.push_bounded else torch.ones_like(self.goals)
             above = (above * self.owed)[:, self.where]
             uu = (terms.uu * above[:2].amax(dim=0)).mean()
             loss = loss - config.push * (weights.uu * uu + weights.mu * (terms.mu * above[2]).mean())
@@ -156,7 +158,7 @@ class _Loss:
 
     def margins(self, outputs: Outputs) -> Tensor:
         """`[3, patients]`, of the step's patients now."""
-        return patient_mean(true_margin(outputs.logits, self.forget.labels), self.where, self.wanted.shape[1])
+        return patient_mean(true_margin(outputs.logits, self.forget.labels), self.where, self.goals.shape[1])
 
 
 def _whole_patients(owners: np.ndarray, studies: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -16,9 +16,9 @@ def true_margin(logits: Tensor, labels: Tensor) -> Tensor:
 
     Its gradient does not vanish where the model is sure, which that of the cross-entropy does.
     """
-    picked = labels[None, :, None].expand(len(logits), -1, 1)
-    others = logits.scatter(2, picked, float("-inf")).logsumexp(dim=2)
-    return logits.gather(2, picked)[..., 0] - others
+    index = labels[None, :, None].expand(len(logits), -1, 1)
+    others = logits.scatter(2, index, float("-inf")).logsumexp(dim=2)
+    return logits.gather(2, index)[..., 0] - others
 
 
 def patient_mean(values: Tensor, patients: Tensor, count: int) -> Tensor:

@@ -60,12 +60,12 @@ def forget_mi_terms(
 
     `branches`, `[3, forget]` of zeros and ones, takes out of UU and MU the branches that a study is not forgotten on.
     """
-    left = forget * branches[..., None]
-    right = forget_frozen * branches[..., None]
+    now = forget * branches[..., None]
+    before = forget_frozen * branches[..., None]
 
     return Terms(
-        uu=distance(_unimodal(left), _unimodal(right)),
-        mu=distance(left[2], right[2]),
+        uu=distance(_unimodal(now), _unimodal(before)),
+        mu=distance(now[2], before[2]),
         ur=distance(_unimodal(retain), _unimodal(retain_frozen)),
         mr=distance(retain[2], retain_frozen[2]),
     )
@@ -104,8 +104,8 @@ def frozen_outputs(
     micro = MicroBatches(model, config.micro_batch)
     parts = []
     for number, batch in enumerate(studies.in_order(config.batch, device)):
-        seen = batch if noise_seed is None else noisy_copy(batch, studies, config, derive_seed(noise_seed, number))
-        parts.append(micro.outputs(seen))
+        view = batch if noise_seed is None else noisy_copy(batch, studies, config, derive_seed(noise_seed, number))
+        parts.append(micro.outputs(view))
 
     return Outputs(torch.cat([p.embeddings for p in parts], dim=1), torch.cat([p.logits for p in parts], dim=1))
 
@@ -130,7 +130,7 @@ def paper(
     cost = FORWARD * (len(sets.forget) + len(sets.retain))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
-    retain = endless(sets.retain, config.retain_batch, device, rng)
+    retain_batches = endless(sets.retain, config.retain_batch, device, rng)
     micro = MicroBatches(model, config.micro_batch)
     branches = torch.from_numpy(sets.forget.branches).float().to(device)
     trace = []
@@ -139,17 +139,19 @@ def paper(
     for number in range(1, config.passes + 1):
         total = 0.0
         for forget in sets.forget.shuffled(config.batch, device, rng):
-            kept = next(retain)
+            retain = next(retain_batches)
 
-            def loss_of(outputs: Sequence[Outputs], forget: Batch = forget, kept: Batch = kept) -> Tensor:
-                left, right = (one.embeddings for one in outputs)
-                frozen = frozen_forget[:, forget.rows], frozen_retain[:, kept.rows]
-                terms = forget_mi_terms(left, frozen[0], right, frozen[1], branches[:, forget.rows])
+            def loss_of(outputs: Sequence[Outputs], forget: Batch = forget, retain: Batch = retain) -> Tensor:
+                forget_embeddings, retain_embeddings = (one.embeddings for one in outputs)
+                frozen = frozen_forget[:, forget.rows], frozen_retain[:, retain.rows]
+                terms = forget_mi_terms(
+                    forget_embeddings, frozen[0], retain_embeddings, frozen[1], branches[:, forget.rows]
+                )
                 return terms.loss(WEIGHTINGS[config.weighting])
 
-            done = micro.step(optimizer, [forget, kept], loss_of, config.clip)
-            total += done.loss * len(forget)
-            cost += done.cost
+            step = micro.step(optimizer, [forget, retain], loss_of, config.clip)
+            total += step.loss * len(forget)
+            cost += step.cost
 
         trace.append(Pass(total / len(sets.forget)))
         on_pass(number, trace[-1])

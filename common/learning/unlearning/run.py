@@ -90,9 +90,9 @@ class Run:
 
     def step(self, batches: Sequence[Batch], loss_of: LossOf) -> None:
         """One optimizer step; its loss counts in the pass by the studies of the first batch."""
-        done = self._micro.step(self._optimizer, batches, loss_of, self._config.clip)
-        self.cost += done.cost
-        self._loss += done.loss * len(batches[0])
+        step = self._micro.step(self._optimizer, batches, loss_of, self._config.clip)
+        self.cost += step.cost
+        self._loss += step.loss * len(batches[0])
         self._studies += len(batches[0])
 
     def end_pass(self) -> None:

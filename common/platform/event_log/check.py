@@ -22,39 +22,41 @@ from common.platform.event_log.store import KEY, OWNER, EventLog, only
 def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
     """What does not hold, in plain words; empty when all does."""
     leaves = log.leaves(session)
-    found = []
+    faults = []
     roots = [merkle.EMPTY_ROOT.hex()]
     edge = merkle.Frontier()
     for leaf in leaves:
         edge = edge.append(leaf)
         roots.append(edge.root.hex())
 
-    signed = 0
+    signed_size = 0
     keys = _keys(log, session, owner)
     rows = log.tables.checkpoints
 
     for size, text in session.execute(select(rows.c.size, rows.c.envelope).order_by(rows.c.size)).all():
         checkpoint, names = _checkpoint(text.encode(), keys)
         if checkpoint is None:
-            found.append(f"the checkpoint of {size} leaves is not one that the owner of the log signed")
+            faults.append(f"the checkpoint of {size} leaves is not one that the owner of the log signed")
             continue
 
-        signed = checkpoint.size if OWNER in names else signed
-        found += _against(checkpoint, roots, log.origin)
+        signed_size = checkpoint.size if OWNER in names else signed_size
+        faults += _against(checkpoint, roots, log.origin)
 
-    if signed < edge.size:
-        found.append(f"{edge.size - signed} leaves stand after the last checkpoint signed with the key of today")
+    if signed_size < edge.size:
+        faults.append(f"{edge.size - signed_size} leaves stand after the last checkpoint signed with the key of today")
     head = log.tables.head
     if session.execute(select(head.c.size, head.c.peaks)).one() != (edge.size, log.peaks(edge)):
-        found.append("the growing edge is not that of the leaves")
-    return [*found, *_vault(log, session, leaves)]
+        faults.append("the growing edge is not that of the leaves")
+    return [*faults, *_vault(log, session, leaves)]
 
 
 def _keys(log: EventLog, session: Session, owner: PublicKey) -> dict[str, PublicKey]:
     """The owner's of today, and those before it that the log names; a peer who saw them knows whether they were."""
     documents = (parse_canonical(item.document) for item in log.vault(session) if item.source.startswith(f"{KEY}:"))
-    named = [PublicKey.from_pem(str(found["key"]).encode()) for found in documents if isinstance(found, dict)]
-    return {OWNER: owner, **{key.keyid: key for key in named if key != owner}}
+    known_keys = [
+        PublicKey.from_pem(str(document["key"]).encode()) for document in documents if isinstance(document, dict)
+    ]
+    return {OWNER: owner, **{key.keyid: key for key in known_keys if key != owner}}
 
 
 def _checkpoint(data: bytes, keys: dict[str, PublicKey]) -> tuple[Checkpoint | None, tuple[str, ...]]:

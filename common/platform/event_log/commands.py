@@ -63,19 +63,21 @@ def log_commands(side: Side) -> typer.Typer:
         from common.platform.event_log.report import drawn, report  # noqa: PLC0415 - the database, for commands that need it
 
         with clear_errors(), side.opened(folder) as (log, session, key):
-            found = report(log, session, key, last)
-            show(found, drawn(found), as_json=as_json)
+            summary = report(log, session, key, last)
+            show(summary, drawn(summary), as_json=as_json)
 
     @app.command(
         help=f"Compare {side.compared} with what was signed; exit code 6 when one differs.", epilog=example("verify")
     )
     def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
         with clear_errors(), side.opened(folder) as (log, session, key):
-            refused = [f"{peer.origin}: {peer.trouble}" for peer in log.peers(session) if peer.trouble]
-            found = [*side.problems(log, session, key), *refused]
+            refusals = [f"{peer.origin}: {peer.trouble}" for peer in log.peers(session) if peer.trouble]
+            problems = [*side.problems(log, session, key), *refusals]
             size = len(log.leaves(session))
-            show({"size": size, "problems": found}, "\n".join(found) or f"all {size} leaves hold", as_json=as_json)
-            if found:
+            show(
+                {"size": size, "problems": problems}, "\n".join(problems) or f"all {size} leaves hold", as_json=as_json
+            )
+            if problems:
                 raise EvidenceError(f"the log does not hold: keep the folder as it is, and {side.advice}")
 
     @app.command(

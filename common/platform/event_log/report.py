@@ -30,13 +30,13 @@ _WIDEST = 120
 def report(log: EventLog, session: Session, owner: PublicKey, last: int) -> dict[str, Any]:
     """The newest `last` leaves, the newest checkpoint, and the other logs that were co-signed here."""
     leaves = log.leaves(session)
-    opened = {item.position: item for item in log.vault(session)}
+    vault = {item.position: item for item in log.vault(session)}
     newest = log.newest(session)
     rows: list[dict[str, Any]] = []
 
     for position in range(max(0, len(leaves) - last), len(leaves)):
         entry = decode(Entry, leaves[position])
-        item = opened.get(position)
+        item = vault.get(position)
         what: Json = "erased" if item is None else parse_canonical(item.document)
         rows.append({"position": position, "time": entry.time, "kind": entry.kind, "what": what})
 
@@ -82,9 +82,9 @@ def brief(what: Json) -> str:
         return str(what)
     if "_type" in what:
         return "a signed statement"
-    shown = {name: value for name, value in what.items() if name not in {"at", "kind", "event"} and value}
+    fields = {name: value for name, value in what.items() if name not in {"at", "kind", "event"} and value}
 
-    return ", ".join(f"{name} {_short(value)}" for name, value in shown.items())
+    return ", ".join(f"{name} {_short(value)}" for name, value in fields.items())
 
 
 def _short(value: Json) -> str:

@@ -91,19 +91,19 @@ class EventLog:
 
         A key that signs here for the first time comes before them, so that after a rotation the log says whose it was.
         """
-        wanted = {record.source: record for record in (_first_use(key.public), *records)}
+        by_source = {record.source: record for record in (_first_use(key.public), *records)}
         head = self.tables.head
         size, peaks = session.execute(select(head.c.size, head.c.peaks).with_for_update()).one()
         edge = merkle.Frontier(size, tuple(bytes.fromhex(peak) for peak in peaks.split()))
         log = Log(self.origin, edge)
-        known = self.known(session, wanted)
-        for record in (wanted[source] for source in wanted if source not in known):
+        present = self.known(session, by_source)
+        for record in (by_source[source] for source in by_source if source not in present):
             log = self._add(session, log, record)
         if log.frontier.size == size:
             return False
-        grown = log.frontier
-        session.execute(update(head).values(size=grown.size, peaks=self.peaks(grown)))
-        self._keep(session, sign_checkpoint(log.checkpoint, key), grown.size)
+        frontier = log.frontier
+        session.execute(update(head).values(size=frontier.size, peaks=self.peaks(frontier)))
+        self._keep(session, sign_checkpoint(log.checkpoint, key), frontier.size)
 
         return True
 
@@ -116,12 +116,12 @@ class EventLog:
         salt = self.random(SALT_BYTES)
         position = log.frontier.size
         entry = Entry(commitment(record.document, salt), record.kind, time_text(self.clock()))
-        grown, leaf = append(log, entry)
+        longer, leaf = append(log, entry)
         session.execute(insert(self.tables.leaves).values(position=position, leaf=leaf.decode()))
         row = {"source": record.source, "position": position, "document": record.document.decode(), "salt": salt.hex()}
         session.execute(insert(self.tables.vault).values(row))
 
-        return grown
+        return longer
 
     def _keep(self, session: Session, envelope: dsse.Envelope, size: int) -> None:
         text = dsse.encode_envelope(envelope).decode()
@@ -130,12 +130,12 @@ class EventLog:
     def salt_of(self, session: Session, source: str) -> bytes:
         """A salt that the vault keeps under a name without a leaf, made at the first call."""
         vault = self.tables.vault
-        found = session.scalar(select(vault.c.salt).where(vault.c.source == source))
-        if found is None:
-            found = self.random(SALT_BYTES).hex()
-            session.execute(insert(vault).values(source=source, position=None, document="", salt=found))
+        salt = session.scalar(select(vault.c.salt).where(vault.c.source == source))
+        if salt is None:
+            salt = self.random(SALT_BYTES).hex()
+            session.execute(insert(vault).values(source=source, position=None, document="", salt=salt))
 
-        return bytes.fromhex(found)
+        return bytes.fromhex(salt)
 
     def erase(self, session: Session, source: str) -> bool:
         """Forget what a leaf commits to, or a salt: the leaf stays and means nothing any more; whether it was there."""
@@ -146,21 +146,21 @@ class EventLog:
     def known(self, session: Session, sources: Iterable[str]) -> frozenset[str]:
         """Which of these were logged, erased or not."""
         vault = self.tables.vault
-        asked = sorted(sources)
-        found: set[str] = set()
-        for start in range(0, len(asked), AT_ONCE):
-            some = vault.c.source.in_(asked[start : start + AT_ONCE])
-            found.update(session.scalars(select(vault.c.source).where(some, vault.c.position.is_not(None))))
+        names = sorted(sources)
+        result: set[str] = set()
+        for start in range(0, len(names), AT_ONCE):
+            some = vault.c.source.in_(names[start : start + AT_ONCE])
+            result.update(session.scalars(select(vault.c.source).where(some, vault.c.position.is_not(None))))
 
-        return frozenset(found)
+        return frozenset(result)
 
     def opened(self, session: Session, source: str) -> Opened | None:
         """What is in the log under a name; None if nothing is, or it was erased."""
         vault = self.tables.vault
         there = (vault.c.source == source, vault.c.position.is_not(None), vault.c.salt != "")
-        found = session.execute(select(vault).where(*there)).first()
+        row = session.execute(select(vault).where(*there)).first()
 
-        return None if found is None else _opened(found)
+        return None if row is None else _opened(row)
 
     def vault(self, session: Session) -> list[Opened]:
         """Everything that was not erased, in the order of the log."""
@@ -202,15 +202,15 @@ class EventLog:
         Raises:
             EvidenceError: a signature does not hold, or it is no checkpoint of this log.
         """
-        pinned = PinnedKeys.of([(OWNER, owner), (PEER, peer)])
-        checkpoint, _ = read_checkpoint(envelope, pinned, {OWNER: 1, PEER: 1})
+        keys = PinnedKeys.of([(OWNER, owner), (PEER, peer)])
+        checkpoint, _ = read_checkpoint(envelope, keys, {OWNER: 1, PEER: 1})
         rows = self.tables.checkpoints
         text = session.scalar(select(rows.c.envelope).where(rows.c.size == checkpoint.size).with_for_update())
         ours = None if text is None else dsse.decode_envelope(text.encode())
         if ours is None or ours.payload != envelope.payload:
             raise EvidenceError("a co-signed checkpoint that is not of this log")
-        merged = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
-        signatures = tuple(merged[keyid] for keyid in sorted(merged))
+        by_key = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
+        signatures = tuple(by_key[keyid] for keyid in sorted(by_key))
         whole = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, signatures)).decode()
         session.execute(update(rows).where(rows.c.size == checkpoint.size).values(envelope=whole))
 
@@ -239,24 +239,24 @@ class EventLog:
         Raises:
             EvidenceError: it is not: cut short, forked, of another log, or not signed by its owner.
         """
-        known = self.peer(session, origin)
-        pinned = PinnedKeys.of([(OWNER, owner)])
-        checkpoint, _ = read_checkpoint(envelope, pinned, {OWNER: 1})
+        peer = self.peer(session, origin)
+        keys = PinnedKeys.of([(OWNER, owner)])
+        checkpoint, _ = read_checkpoint(envelope, keys, {OWNER: 1})
         if checkpoint.origin != origin:
             raise EvidenceError(f"a checkpoint of log {checkpoint.origin!r}, not of {origin!r}")
-        signed = cosign(envelope, key, pinned, OWNER, known.checkpoint if known else None, proof)
+        result = cosign(envelope, key, keys, OWNER, peer.checkpoint if peer else None, proof)
         rows = self.tables.peers
-        text = dsse.encode_envelope(signed).decode()
+        text = dsse.encode_envelope(result).decode()
         session.execute(delete(rows).where(rows.c.origin == origin))
         session.execute(insert(rows).values(origin=origin, envelope=text, seen=self.clock(), trouble=""))
 
-        return signed
+        return result
 
     def distrust(self, session: Session, origin: str, reason: str) -> bool:
         """Take down why a peer's checkpoint was refused; whether that is news."""
         rows = self.tables.peers
-        changed = update(rows).where(rows.c.origin == origin, rows.c.trouble != reason).values(trouble=reason)
-        return bool(session.execute(changed).rowcount)  # type: ignore[attr-defined]  # of an update it has one
+        statement = update(rows).where(rows.c.origin == origin, rows.c.trouble != reason).values(trouble=reason)
+        return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # of an update it has one
 
 
 def _first_use(key: PublicKey) -> Record:

@@ -22,14 +22,14 @@ def ask_passphrase(file: Path | None, whose: str, *, new: bool = False) -> bytes
         InputError: the file cannot be read or is open to others, nothing was given, or the two differ.
     """
     if file is not None:
-        given = read_private(file).rstrip(b"\n")
+        passphrase = read_private(file).rstrip(b"\n")
     elif sys.stdin.isatty():
-        given = getpass.getpass(f"passphrase of {whose} (not shown): ").encode()
-        if new and getpass.getpass("once more: ").encode() != given:
+        passphrase = getpass.getpass(f"passphrase of {whose} (not shown): ").encode()
+        if new and getpass.getpass("once more: ").encode() != passphrase:
             raise InputError("the two passphrases differ", remedy="type the same one twice")
     else:
-        given = sys.stdin.readline().rstrip("\n").encode()
+        passphrase = sys.stdin.readline().rstrip("\n").encode()
 
-    if not given:
+    if not passphrase:
         raise InputError(f"no passphrase of {whose}", remedy="type one, or give a file by --passphrase-file")
-    return given
+    return passphrase

@@ -39,7 +39,7 @@ class Connections:
     strangers: int = 512
     clock: Callable[[], float] = time.monotonic
     _open: Counter[str] = field(init=False, default_factory=Counter)
-    _known: dict[str, float] = field(init=False, default_factory=dict)
+    _welcome_until: dict[str, float] = field(init=False, default_factory=dict)
 
     def admit(self, address: str) -> bool:
         """Count a new connection, if there is room for it."""
@@ -62,13 +62,13 @@ class Connections:
     def welcome(self, address: str) -> None:
         """Somebody signed in from there."""
         origin = _origin(address)
-        self._known.pop(origin, None)
-        self._known[origin] = self.clock() + _KNOWN_SECONDS
-        if len(self._known) > _MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+        self._welcome_until.pop(origin, None)
+        self._welcome_until[origin] = self.clock() + _KNOWN_SECONDS
+        if len(self._welcome_until) > _MOST_KNOWN:
+            del self._welcome_until[next(iter(self._welcome_until))]
 
     def _is_known(self, origin: str) -> bool:
-        return self._known.get(origin, 0.0) > self.clock()
+        return self._welcome_until.get(origin, 0.0) > self.clock()
 
     def _open_strangers(self) -> int:
         return sum(count for origin, count in self._open.items() if not self._is_known(origin))
@@ -77,13 +77,13 @@ class Connections:
 def _origin(address: str) -> str:
     """What one party can be expected to have: an IPv4 address, a /64 network of IPv6."""
     try:
-        parsed = ip_address(address.partition("%")[0])
+        ip = ip_address(address.partition("%")[0])
     except ValueError:
         return address
 
-    if parsed.version == 4:
-        return str(parsed)
-    return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else parsed.exploded[:19]
+    if ip.version == 4:
+        return str(ip)
+    return str(ip.ipv4_mapped) if ip.ipv4_mapped else ip.exploded[:19]
 
 
 class Listener(socket.socket):
@@ -117,12 +117,12 @@ class Listener(socket.socket):
         """The next connection that is admitted."""
         while True:
             handle, address = self._accept()  # type: ignore[attr-defined]  # as socket.socket.accept does
-            counted = _Counted(self.family, self.type, self.proto, fileno=handle)
+            connection = _Counted(self.family, self.type, self.proto, fileno=handle)
             if self.connections.admit(address[0]):
-                counted.admitted = (self.connections, address[0])
-                return counted, address
+                connection.admitted = (self.connections, address[0])
+                return connection, address
 
-            counted.close()
+            connection.close()
 
 
 class _Counted(socket.socket):

@@ -18,10 +18,10 @@ class RateLimit:
     def allows(self, key: str, now: datetime) -> bool:
         """Take one call of `key` out of its bucket, if one is left."""
         with self._lock:
-            left = self._now_left(key, now)
-            allowed = left >= 1.0
-            self._left[key] = (left - 1.0 if allowed else left, now)
-            return allowed
+            calls = self._now_left(key, now)
+            has_call = calls >= 1.0
+            self._left[key] = (calls - 1.0 if has_call else calls, now)
+            return has_call
 
     def has_left(self, key: str, now: datetime) -> bool:
         """Would one be allowed? Takes none."""
@@ -29,5 +29,5 @@ class RateLimit:
             return self._now_left(key, now) >= 1.0
 
     def _now_left(self, key: str, now: datetime) -> float:
-        left, at = self._left.get(key, (self._burst, now))
-        return min(self._burst, left + max(0.0, (now - at).total_seconds()) * self._per_second)
+        calls, at = self._left.get(key, (self._burst, now))
+        return min(self._burst, calls + max(0.0, (now - at).total_seconds()) * self._per_second)

@@ -72,9 +72,9 @@ def monitor_app(supervisor: Supervisor, collectors: Sequence[Collector] = (), be
         parts = supervisor.health()
         healthy = all(state == "up" for state in parts.values()) and all(beat.fresh for beat in beats)
         ages = {beat.name: {"age_seconds": _tenths(beat.age()), "limit_seconds": beat.limit} for beat in beats}
-        found = {"healthy": healthy, "processes": parts, "beats": ages}
+        report = {"healthy": healthy, "processes": parts, "beats": ages}
 
-        return JSONResponse(found, status_code=200 if healthy else 503)
+        return JSONResponse(report, status_code=200 if healthy else 503)
 
     def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -37,10 +37,10 @@ def disk(folder: Path, needed: int) -> Check:
 
 def memory(needed: int) -> Check:
     """Memory that can be had without swapping (proc_meminfo(5))."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    if found is None:
+    match = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    if match is None:
         return Check("memory", "warn", "unknown")
-    return checks.space("memory", int(found[1]) * 1024, needed, "stop other programs, or use a larger machine")
+    return checks.space("memory", int(match[1]) * 1024, needed, "stop other programs, or use a larger machine")
 
 
 def gpu(device: str) -> Check:
@@ -64,8 +64,8 @@ def gpu(device: str) -> Check:
 def software() -> Check:
     """Which versions run here."""
     names = ("fedforget", "flwr", "torch")
-    found = [f"Python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in names)]
-    return checks.ok("software", ", ".join(found))
+    parts = [f"Python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in names)]
+    return checks.ok("software", ", ".join(parts))
 
 
 def writable(folder: Path) -> Check:
@@ -81,20 +81,20 @@ def service(name: str, address: str, proxy: Proxy | None = None) -> list[Check]:
     if proxy is not None and proxy.serves(host, port):
         return [_through(name, host, port, proxy)]
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as err:
         remedy = "check the name in site.toml and this machine's DNS; a network with a proxy: set proxy there"
         return [Check(f"{name} name", "fail", f"{host} does not resolve: {err.strerror}", remedy)]
 
-    resolved = checks.ok(f"{name} name", f"{host} is {found[0][4][0]}")
+    name_check = checks.ok(f"{name} name", f"{host} is {addresses[0][4][0]}")
     try:
         socket.create_connection((host, port), timeout=_SECONDS).close()
     except OSError as err:
         reason = "no answer" if isinstance(err, TimeoutError) else (err.strerror or "no answer")
         remedy = "is the coordinator up, and does a firewall here or there let this port out?"
-        return [resolved, Check(f"{name} port", "fail", f"{host}:{port}: {reason}", remedy)]
+        return [name_check, Check(f"{name} port", "fail", f"{host}:{port}: {reason}", remedy)]
 
-    return [resolved, checks.ok(f"{name} port", f"{host}:{port} is open")]
+    return [name_check, checks.ok(f"{name} port", f"{host}:{port} is open")]
 
 
 def _through(name: str, host: str, port: int, proxy: Proxy) -> Check:
@@ -140,21 +140,21 @@ def tls(
             until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"])), UTC)
             skew = _skew(secure, host)
     except ssl.SSLCertVerificationError as err:
-        found = [_certificate_problem(name, err, host)]
+        rows = [_certificate_problem(name, err, host)]
         if err.verify_code in {_EXPIRED, _NOT_YET}:
-            found += _clock_of_anybody((at or host, port), host, allowed_skew, proxy)
-        return found
+            rows += _clock_of_anybody((at or host, port), host, allowed_skew, proxy)
+        return rows
     except (OSError, ValueError, ProxyRefusalError) as err:
         remedy = "does another program answer there, or a proxy in between?"
         return [Check(name, "fail", f"no TLS with {host}:{port} ({type(err).__name__})", remedy)]
 
     renew = "the coordinator: fedforget-server certificate renew"
-    found = [
+    rows = [
         checks.ok(name, f"{host} shows a certificate of this federation"),
         checks.validity("gateway certificate", until, now, renew),
     ]
 
-    return found if skew is None else [*found, checks.clock(skew, allowed_skew)]
+    return rows if skew is None else [*rows, checks.clock(skew, allowed_skew)]
 
 
 def _clock_of_anybody(address: tuple[str, int], host: str, allowed_skew: float, proxy: Proxy | None) -> list[Check]:
@@ -233,5 +233,5 @@ def processes(port: int) -> list[Check]:
 
 def split(address: str) -> tuple[str, int]:
     """Host and port of `host:port`, an IPv6 host without its brackets."""
-    found = _ADDRESS.fullmatch(address)
-    return (found[1], int(found[2])) if found else (address, 0)
+    match = _ADDRESS.fullmatch(address)
+    return (match[1], int(match[2])) if match else (address, 0)

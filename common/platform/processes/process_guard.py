@@ -33,11 +33,11 @@ _POLL = 0.05
 def main(watched: int, grace: float, command: list[str]) -> int:
     """Run `command` until it ends, SIGTERM arrives or `watched` reaches its end; then end what is left of it."""
     os.set_inheritable(watched, False)
-    asked: list[int] = []
+    signals: list[int] = []
     inlet, outlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: asked.append(received))
+        signal.signal(number, lambda received, _: signals.append(received))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = _start(command)
@@ -50,14 +50,14 @@ def main(watched: int, grace: float, command: list[str]) -> int:
         readable, _, _ = select.select(watching, [], [], wait)
         with contextlib.suppress(BlockingIOError):
             os.read(inlet, 4096)
-        if deadline == float("inf") and (asked or watched in readable):
+        if deadline == float("inf") and (signals or watched in readable):
             deadline = time.monotonic() + grace
             _signal(child, signal.SIGTERM)
 
         status = _reap(child)
 
-    left = _end_descendants(min(deadline, time.monotonic() + _AFTER_THE_COMMAND), child)
-    code = os.waitstatus_to_exitcode(status if status is not None else left)
+    late_status = _end_descendants(min(deadline, time.monotonic() + _AFTER_THE_COMMAND), child)
+    code = os.waitstatus_to_exitcode(status if status is not None else late_status)
 
     return code if code >= 0 else 128 - code
 
@@ -90,10 +90,10 @@ def _reap(child: int) -> int | None:
 
     with contextlib.suppress(ChildProcessError):
         while True:
-            pid, ended = os.waitpid(-1, os.WNOHANG)
+            pid, code = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
-            status = ended if pid == child else status
+            status = code if pid == child else status
 
     return status
 
@@ -101,18 +101,18 @@ def _reap(child: int) -> int | None:
 def _end_descendants(deadline: float, child: int) -> int:
     """SIGTERM, and SIGKILL from `deadline` on, until none is left; the wait status of `child` if it ended here."""
     status = int(signal.SIGKILL)
-    told = set[int]()
+    targets = set[int]()
 
     while True:
-        ended = _reap(child)
-        status = status if ended is None else ended
-        left = _descendants(os.getpid())
-        if not left:
+        code = _reap(child)
+        status = status if code is None else code
+        alive = _descendants(os.getpid())
+        if not alive:
             return status
         late = time.monotonic() >= deadline
-        for pid in left if late else left - told:
+        for pid in alive if late else alive - targets:
             _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
-        told |= left
+        targets |= alive
         time.sleep(_POLL)
 
 
@@ -126,13 +126,13 @@ def _descendants(ancestor: int) -> set[int]:
                     (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
                 )
 
-    found = set[int]()
+    family = set[int]()
     fringe = {ancestor}
     while fringe:
-        fringe = {pid for pid, parent in parents.items() if parent in fringe} - found
-        found |= fringe
+        fringe = {pid for pid, parent in parents.items() if parent in fringe} - family
+        family |= fringe
 
-    return found
+    return family
 
 
 def _signal(pid: int, number: int) -> None:

@@ -37,9 +37,9 @@ class ProcessLog:
 
     def output(self, process: str, text: str) -> None:
         """A line that a child printed."""
-        selected = self.select(text)
-        if selected is not None:
-            self._write(Entry(self.now(), process, *selected))
+        line = self.select(text)
+        if line is not None:
+            self._write(Entry(self.now(), process, *line))
 
     def event(self, process: str, event: str, message: str, level: str = "INFO") -> None:
         """Something that the supervisor did or saw."""

@@ -89,8 +89,8 @@ def refuse_taken(ports: Iterable[Port]) -> None:
                 trial.bind((port.host, port.number))
                 trial.listen()
             except OSError as err:
-                taken = err.errno == errno.EADDRINUSE
-                reason = "another process listens there" if taken else (err.strerror or "cannot be used")
+                in_use = err.errno == errno.EADDRINUSE
+                reason = "another process listens there" if in_use else (err.strerror or "cannot be used")
                 at = f"port {port.number} ({port.name}) at {port.host or LOOPBACK}"
                 problems.append(f"{at}: {reason}; {port.setting}")
 

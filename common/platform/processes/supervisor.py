@@ -64,8 +64,8 @@ class Backoff:
 
     def delay(self, failures: int, rng: random.Random) -> float:
         """Pause after the `failures`-th end in a row, drawn from [.75, 1.25] of the doubling and kept in its range."""
-        doubled = self.first * 2.0 ** min(failures - 1, 30)
-        return max(self.first, min(self.most, doubled * rng.uniform(0.75, 1.25)))
+        base = self.first * 2.0 ** min(failures - 1, 30)
+        return max(self.first, min(self.most, base * rng.uniform(0.75, 1.25)))
 
 
 class Log(Protocol):
@@ -131,7 +131,7 @@ class Supervisor:
     _selector: selectors.BaseSelector = field(init=False)
     _waker: socket.socket | None = field(init=False, default=None)
     _stopping: bool = field(init=False, default=False)
-    _announced: bool = field(init=False, default=False)
+    _is_announced: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._slots = [_Slot(child) for child in self.children]
@@ -180,7 +180,7 @@ class Supervisor:
     def _advance(self) -> None:
         """Start what is due, look whether what was started is ready, in the order of the list."""
         now = self.clock()
-        blocked = False
+        must_wait = False
 
         for slot in self._slots:
             if slot.explanation != slot.said:
@@ -188,7 +188,7 @@ class Supervisor:
                 if slot.said:
                     self.log.event(slot.child.name, "explained", slot.said, "ERROR")
 
-            if (slot.state == "waiting" and not blocked) or (slot.state == "backoff" and now >= slot.due):
+            if (slot.state == "waiting" and not must_wait) or (slot.state == "backoff" and now >= slot.due):
                 self._start(slot)
             running = slot.running
             if running is None:
@@ -196,10 +196,10 @@ class Supervisor:
             if slot.state == "starting" and now >= slot.due:
                 self._look(slot, running)
             if slot.state == "starting" and now - running.started < slot.child.ready_within:
-                blocked = True  # those after it may need it
+                must_wait = True  # those after it may need it
 
-        if not self._announced and all(slot.state == "up" for slot in self._slots):
-            self._announced = True
+        if not self._is_announced and all(slot.state == "up" for slot in self._slots):
+            self._is_announced = True
             self.log.event("up", "ready", f"ready: {', '.join(slot.child.name for slot in self._slots)}")
 
     def _until_next(self) -> float | None:
@@ -208,19 +208,19 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         child = slot.child
-        watched, lifeline = os.pipe()
+        watch_end, lifeline = os.pipe()
         output, write_end = os.pipe()
         os.set_blocking(output, False)
         guard = subprocess.Popen(
-            [sys.executable, "-I", process_guard.__file__, str(watched), str(child.stop_grace), *child.argv],
+            [sys.executable, "-I", process_guard.__file__, str(watch_end), str(child.stop_grace), *child.argv],
             env=dict(child.env),
             stdin=subprocess.DEVNULL,
             stdout=write_end,
             stderr=write_end,
-            pass_fds=(watched,),
+            pass_fds=(watch_end,),
             start_new_session=True,
         )
-        os.close(watched)
+        os.close(watch_end)
         os.close(write_end)
         now = self.clock()
         running = _Running(guard, os.pidfd_open(guard.pid), output, lifeline, now)

@@ -29,16 +29,16 @@ class ProgressLines:
     clock: Callable[[], float] = time.monotonic
     write: Callable[[str], None] = _to_standard_error
     _began: float = field(init=False)
-    _said: float = field(init=False)
+    _last: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._began = self._said = self.clock()
+        self._began = self._last = self.clock()
 
     def __call__(self, done: int, total: int) -> None:
         """So many of `total` are done."""
         now = self.clock()
-        if now - self._said < self.every:
+        if now - self._last < self.every:
             return
-        self._said = now
-        left = f", {(now - self._began) / done * (total - done):.0f} s left" if done else ""
-        self.write(f"{self.what} {done} of {total}{left}")
+        self._last = now
+        rest = f", {(now - self._began) / done * (total - done):.0f} s left" if done else ""
+        self.write(f"{self.what} {done} of {total}{rest}")

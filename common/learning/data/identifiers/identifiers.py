@@ -54,24 +54,24 @@ def normal(text: str, *, shortened: bool = False) -> str:
     Raises:
         IdentifierError: empty, too long, in scientific notation, or with a character that no identifier has.
     """
-    trimmed = _trimmed(text)
-    if not trimmed:
+    bare = _trimmed(text)
+    if not bare:
         raise IdentifierError("an empty identifier", remedy="fill it in, or remove the row")
-    if trimmed.isascii() and trimmed.isprintable():
-        found = trimmed
+    if bare.isascii() and bare.isprintable():
+        identifier = bare
     else:
-        _check_characters(trimmed)
-        found = unicodedata.normalize("NFC", trimmed)
+        _check_characters(bare)
+        identifier = unicodedata.normalize("NFC", bare)
 
-    if len(found) > LONGEST or len(found.encode()) > _LONGEST_BYTES:
+    if len(identifier) > LONGEST or len(identifier.encode()) > _LONGEST_BYTES:
         raise IdentifierError(f"an identifier of more than {LONGEST} characters", remedy="check the file")
-    if not shortened and is_scientific(found):
+    if not shortened and is_scientific(identifier):
         raise IdentifierError(
             "an identifier in scientific notation, which has lost its digits",
             remedy="export it again with the column as text",
         )
 
-    return found
+    return identifier
 
 
 def from_cell(text: str) -> str:
@@ -82,10 +82,10 @@ def from_cell(text: str) -> str:
     Raises:
         IdentifierError: see `normal`.
     """
-    found = _trimmed(text)
-    while (bare := _trimmed(_without_marks(found))) != found:
-        found = bare
-    return normal(found)
+    value = _trimmed(text)
+    while (bare := _trimmed(_without_marks(value))) != value:
+        value = bare
+    return normal(value)
 
 
 def is_scientific(text: str) -> bool:
@@ -95,8 +95,8 @@ def is_scientific(text: str) -> bool:
 
 def heading_key(text: str) -> str:
     """A column's name without case, spaces and punctuation, so that `Patient ID` and `patient_id` are one."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(character for character in folded if character.isalnum())
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(character for character in plain if character.isalnum())
 
 
 def is_heading(text: str, *, alone: bool = True) -> bool:
@@ -118,8 +118,8 @@ def _trimmed(text: str) -> str:
 def _without_marks(text: str) -> str:
     formula = _FORMULA.fullmatch(text)
     if formula is not None:
-        quoted, number = formula.groups()
-        return str(number) if quoted is None else str(quoted).replace('""', '"')
+        string, number = formula.groups()
+        return str(number) if string is None else str(string).replace('""', '"')
 
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1].replace('""', '"')

@@ -79,13 +79,13 @@ class LookAlikes:
             self._by_key[key] = [there, identifier]
 
     def _under(self, keys: Iterable[str]) -> set[str]:
-        found = set[str]()
+        matches = set[str]()
         for key in keys:
             there = self._by_key.get(key)
             if there is not None:
-                found.update([there] if isinstance(there, str) else there)
+                matches.update([there] if isinstance(there, str) else there)
 
-        return found
+        return matches
 
     def _single(self, text: str) -> frozenset[str]:
         if is_scientific(text):
@@ -100,14 +100,14 @@ class LookAlikes:
         parts = [part for part in _PARTS.split(text) if any(map(str.isdigit, part))]
         if not parts or len(parts) > _MOST_PARTS or parts == [text]:
             return frozenset()
-        found = []
+        groups = []
         for part in parts:
             near = {other for other in self._under(_keys(part)) if part == other or alike(part, other)}
             if not near:
                 return frozenset()
-            found.append(near)
+            groups.append(near)
 
-        return frozenset[str]().union(*found)
+        return frozenset[str]().union(*groups)
 
 
 def alike(one: str, other: str) -> bool:
@@ -128,8 +128,8 @@ def _keys(text: str) -> set[str]:
 
     keys = set[str]()
     for reading in _readings(text):
-        joined = _joined(reading)
-        keys |= {_without_zeros(joined), _joined(_without_zeros(reading)), joined.translate(_READ_AS_DIGITS)}
+        bare = _joined(reading)
+        keys |= {_without_zeros(bare), _joined(_without_zeros(reading)), bare.translate(_READ_AS_DIGITS)}
 
     if is_long(text):
         keys |= long_keys(_folded(text))
@@ -150,17 +150,17 @@ def _readings(text: str) -> Iterator[str]:
         yield text
         return
 
-    for folded in _foldings(text):
-        yield folded
-        if (decimals := _DECIMALS.fullmatch(folded)) is not None:
+    for form in _foldings(text):
+        yield form
+        if (decimals := _DECIMALS.fullmatch(form)) is not None:
             yield decimals[1]
-        if (label := _LABEL.match(folded)) is not None:
-            yield folded[label.end() :]
-        if (remark := _REMARK.fullmatch(folded)) is not None:
+        if (label := _LABEL.match(form)) is not None:
+            yield form[label.end() :]
+        if (remark := _REMARK.fullmatch(form)) is not None:
             yield remark[1]
-        if (typed := _TYPED_IN_NUMBERS.sub(_as_digits, folded)) != folded:
-            yield typed
-        yield from _days(folded)
+        if (as_number := _TYPED_IN_NUMBERS.sub(_as_digits, form)) != form:
+            yield as_number
+        yield from _days(form)
 
 
 def _as_digits(letters: re.Match[str]) -> str:
@@ -173,13 +173,13 @@ def _foldings(text: str) -> Iterator[str]:
         if "&" not in text and "%" not in text:
             return
     else:
-        composed = unicodedata.normalize("NFC", text).casefold()
-        if (spelled := composed.translate(_UMLAUTS)) != composed:
-            yield _folded(spelled)
+        base = unicodedata.normalize("NFC", text).casefold()
+        if (spelling := base.translate(_UMLAUTS)) != base:
+            yield _folded(spelling)
         yield from map(_folded, _repaired(text))
 
-    if (decoded := unquote(html.unescape(text))) != text:
-        yield _folded(decoded)
+    if (plain_text := unquote(html.unescape(text))) != text:
+        yield _folded(plain_text)
 
 
 def _folded(text: str) -> str:
@@ -197,12 +197,12 @@ def _plain(letter: str) -> str:
 
 def _days(folded: str) -> Iterator[str]:
     """A spreadsheet takes `1-3`, `3/1` and `MAR1` for a day, and shows it as one; month first or day first."""
-    if (named := _DAY_AND_MONTH.fullmatch(folded)) is not None:
-        day = named[1]
-        month = str(_MONTH_OF[named[2]])
-    elif (named := _MONTH_AND_DAY.fullmatch(folded)) is not None:
-        day = named[2]
-        month = str(_MONTH_OF[named[1]])
+    if (match := _DAY_AND_MONTH.fullmatch(folded)) is not None:
+        day = match[1]
+        month = str(_MONTH_OF[match[2]])
+    elif (match := _MONTH_AND_DAY.fullmatch(folded)) is not None:
+        day = match[2]
+        month = str(_MONTH_OF[match[1]])
     elif (date := _DATE.fullmatch(folded) or _ISO_DATE.fullmatch(folded)) is not None:
         day, month = date.groups()
     else:
@@ -232,7 +232,7 @@ def _equal_but_for_separators(one: str, other: str) -> bool:
     """Separators may be others or lacking, but not elsewhere: `12-3` is not `1-23`."""
     parts = _SEPARATORS.split(one.strip())
     others = _SEPARATORS.split(other.strip())
-    if not (joined := "".join(parts)) or joined != "".join(others):
+    if not (letters := "".join(parts)) or letters != "".join(others):
         return False
     places = _places(parts)
     other_places = _places(others)
@@ -242,11 +242,11 @@ def _equal_but_for_separators(one: str, other: str) -> bool:
 
 def _equal_without_separators(one: str, other: str) -> bool:
     """One was written without separators, so that zeros in the middle of the other were kept."""
-    joined = _joined(one)
-    other_joined = _joined(other)
-    bare = joined == one or other_joined == other
+    one_bare = _joined(one)
+    other_bare = _joined(other)
+    bare = one_bare == one or other_bare == other
 
-    return bare and joined != "" and _without_zeros(joined) == _without_zeros(other_joined)
+    return bare and one_bare != "" and _without_zeros(one_bare) == _without_zeros(other_bare)
 
 
 def _places(parts: list[str]) -> set[int]:
@@ -276,8 +276,8 @@ def _lossy(text: str) -> set[str]:
     Letters with accents are one such sign, or a letter and one.
     """
     digits = "".join(_digit(sign) for sign in text)
-    marked = {_LOST.sub("?", unicodedata.normalize(form, digits).lower()) for form in ("NFC", "NFD")}
-    return {_without_zeros(re.sub(r"\?+", "?", _SEPARATORS_BUT_MARKS.sub("", one))) for one in marked}
+    forms = {_LOST.sub("?", unicodedata.normalize(form, digits).lower()) for form in ("NFC", "NFD")}
+    return {_without_zeros(re.sub(r"\?+", "?", _SEPARATORS_BUT_MARKS.sub("", one))) for one in forms}
 
 
 def _digit(sign: str) -> str:
@@ -300,20 +300,20 @@ def _misreadings(text: str) -> Iterator[str]:
     """What a text becomes, or was, if it is read in another encoding than it was written in."""
     if text.isascii():
         return
-    seen = {text}
-    for written, read in _WRONGLY_READ:
-        if (found := _recoded(text, written, read)) is not None and found not in seen:
-            seen.add(found)
-            yield found
+    variants = {text}
+    for source, read in _WRONGLY_READ:
+        if (variant := _recoded(text, source, read)) is not None and variant not in variants:
+            variants.add(variant)
+            yield variant
 
 
 def _repaired(text: str) -> Iterator[str]:
     """UTF-8 that was read as Windows-1252 once or several times, set right step by step."""
     for _ in range(_DEEPEST_REPAIR):
-        found = _recoded(text, "cp1252", "utf-8") or _recoded(text, "latin-1", "utf-8")
-        if found is None or found == text:
+        repair = _recoded(text, "cp1252", "utf-8") or _recoded(text, "latin-1", "utf-8")
+        if repair is None or repair == text:
             return
-        yield (text := found)
+        yield (text := repair)
 
 
 def _recoded(text: str, written: str, read: str) -> str | None:

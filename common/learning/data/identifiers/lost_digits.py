@@ -57,12 +57,12 @@ def _shortens(short: str, number_text: str) -> bool:
         value, precision = _expanded(short)
         return precision <= len(number) and value == _rounded(number, precision)
 
-    kept = _number(short)
-    if kept is None or len(number) <= _EXACT:
+    digits = _number(short)
+    if digits is None or len(number) <= _EXACT:
         return False
     ends = {_rounded(number, most) for most in _KEPT} | {number[:most].ljust(len(number), "0") for most in _KEPT}
 
-    return kept != number and (kept in ends or kept == str(int(float(number))))
+    return digits != number and (digits in ends or digits == str(int(float(number))))
 
 
 def _number(text: str) -> str | None:

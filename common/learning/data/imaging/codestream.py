@@ -72,20 +72,20 @@ def check_rle(frame: bytes, expected_bytes: int) -> None:
     starts = offsets[:count]
     if not starts or any(start < _RLE_HEADER or start > len(frame) for start in starts):
         raise ValueError("RLE offsets outside the frame")
-    unpacked = 0
+    unpacked_bytes = 0
     for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
         position = start
-        while position < end and unpacked <= 2 * expected_bytes:
+        while position < end and unpacked_bytes <= 2 * expected_bytes:
             control = frame[position]
             position += 1
 
             if control < 128:
-                unpacked += control + 1
+                unpacked_bytes += control + 1
                 position += control + 1
             elif control > 128:
-                unpacked += 257 - control
+                unpacked_bytes += 257 - control
                 position += 1
 
-    if unpacked > 2 * expected_bytes:
-        check_growth(unpacked, 0)
+    if unpacked_bytes > 2 * expected_bytes:
+        check_growth(unpacked_bytes, 0)
         raise ValueError("RLE segments longer than the picture")

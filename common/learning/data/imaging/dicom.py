@@ -135,15 +135,15 @@ def _check(dataset: Dataset, file_bytes: int) -> None:
         raise ImageError("DICOM file with several frames", remedy="give one radiograph per file")
     if dataset.PhotometricInterpretation == "PALETTE COLOR" or dataset.SamplesPerPixel not in (1, 3):
         raise ImageError("DICOM file with palette colours", remedy="export the radiograph in greyscale")
-    allocated = int(dataset.BitsAllocated)
-    stored = int(dataset.BitsStored)
+    bits_allocated = int(dataset.BitsAllocated)
+    bits_stored = int(dataset.BitsStored)
 
-    if not 1 <= stored <= allocated:
+    if not 1 <= bits_stored <= bits_allocated:
         raise ImageError(
-            f"the header says {stored} bits stored of {allocated} allocated", remedy="export the image again"
+            f"the header says {bits_stored} bits stored of {bits_allocated} allocated", remedy="export the image again"
         )
 
-    sample_bytes = max(1, allocated // 8) * int(dataset.SamplesPerPixel)
+    sample_bytes = max(1, bits_allocated // 8) * int(dataset.SamplesPerPixel)
     check_size(int(dataset.Columns), int(dataset.Rows), sample_bytes, file_bytes)
     _check_codec(dataset)
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
@@ -184,8 +184,8 @@ def _check_frame(dataset: Dataset, unpacked_bytes: int) -> None:
         check_rle(frame, unpacked_bytes)
         return
 
-    found = read_codestream(frame)
-    if (found.rows, found.columns) != (int(dataset.Rows), int(dataset.Columns)):
+    picture = read_codestream(frame)
+    if (picture.rows, picture.columns) != (int(dataset.Rows), int(dataset.Columns)):
         raise ImageError(
             "the compressed picture has another size than the DICOM header says", remedy="export the image again"
         )

@@ -33,16 +33,16 @@ def display(codes: NDArray[Any], values: NDArray[np.int64], dataset: Dataset) ->
         ImageError: the rescale cannot be read, or is 0.
     """
     padding = _padding(values, dataset)
-    shown = _modality(values, dataset)
+    modality_values = _modality(values, dataset)
     window = None
 
     if dataset.get("VOILUTSequence"):
-        grey = _voi_lut(shown, dataset)
+        grey = _voi_lut(modality_values, dataset)
     elif (window := _window(dataset)) is not None:
-        grey = _windowed(shown, *window)
+        grey = _windowed(modality_values, *window)
     else:
         occurring = np.bincount(codes.ravel(), minlength=len(values)) > 0
-        grey = _full_range(shown, occurring & ~padding)
+        grey = _full_range(modality_values, occurring & ~padding)
 
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         grey = 255 - grey

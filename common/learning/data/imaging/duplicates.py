@@ -99,9 +99,9 @@ def patient_groups(cohort: Cohort, report: DuplicateReport) -> dict[str, str]:
     first: dict[int, str] = {}
     for patient, group in zip(cohort.patients, component, strict=True):
         first.setdefault(int(group), patient)
-    linked = {patient for pair in links for patient in pair}
+    in_links = {patient for pair in links for patient in pair}
 
-    return {p: first[int(component[number[p]])] for p in cohort.patients if number[p] in linked}
+    return {p: first[int(component[number[p]])] for p in cohort.patients if number[p] in in_links}
 
 
 def exact_pairs(digests: Sequence[str]) -> list[Pair]:
@@ -143,10 +143,10 @@ def near_pairs(prints: Fingerprints) -> list[Pair]:
     for start in range(0, len(bits), block):
         rows, columns = np.nonzero(bits[start : start + block] @ bits[start:].T >= agreement)
         keep = rows < columns
-        left = rows[keep] + start
-        right = columns[keep] + start
-        alike = np.einsum("ij,ij->i", thumbnails[left], thumbnails[right]) >= MIN_CORRELATION
-        pairs += zip(left[alike].tolist(), right[alike].tolist(), strict=True)
+        earlier = rows[keep] + start
+        later = columns[keep] + start
+        alike = np.einsum("ij,ij->i", thumbnails[earlier], thumbnails[later]) >= MIN_CORRELATION
+        pairs += zip(earlier[alike].tolist(), later[alike].tolist(), strict=True)
 
     return sorted(pairs)
 

@@ -139,15 +139,15 @@ class ImageCache:
             OutputError: an entry cannot be removed.
         """
         self._digests = {key: digest for key, digest in self._digests.items() if digest not in digests}
-        removed = 0
+        count = 0
 
         with self._locked() as total:
             for entry in list(self.root.iterdir()):
                 if entry.name.removeprefix(_HALF).partition("-")[0] in digests:
                     total.add(-_remove(entry))
-                    removed += 1
+                    count += 1
 
-        return removed
+        return count
 
     def digest(self, image: Path) -> str:
         """SHA-256 of a file, remembered while its path, size and time of change stay the same."""
@@ -238,9 +238,9 @@ class ImageCache:
         """Hold the folder against other writers, be they threads or processes."""
         with _on_disk(self.root), self._lock.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            stored = file.read()
+            text = file.read()
             total = _Total(file)
-            total.set(int(stored) if stored.isdigit() else self._evict(0))
+            total.set(int(text) if text.isdigit() else self._evict(0))
             yield total
 
 

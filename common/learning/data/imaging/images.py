@@ -48,11 +48,11 @@ def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     scale = size / max(height, width)
     new_height = max(1, round(height * scale))
     new_width = max(1, round(width * scale))
-    resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BOX)
+    picture = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BOX)
     square = np.zeros((size, size), dtype=np.uint8)
     top = (size - new_height) // 2
     left = (size - new_width) // 2
-    square[top : top + new_height, left : left + new_width] = np.asarray(resized)
+    square[top : top + new_height, left : left + new_width] = np.asarray(picture)
 
     return square
 

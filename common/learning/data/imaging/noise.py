@@ -93,27 +93,27 @@ def _without_key_words(
     count = min(int(rng.binomial(MOST_KEY_WORDS, level)), len(at), len(words) - 1)
     if count <= 0:
         return words
-    lost = {int(i) for i in rng.choice(at, size=count, replace=False)}
+    removals = {int(i) for i in rng.choice(at, size=count, replace=False)}
 
-    return [word for i, word in enumerate(words) if i not in lost]
+    return [word for i, word in enumerate(words) if i not in removals]
 
 
 def _word_edits(words: list[str], rate: float, rng: np.random.Generator) -> list[str]:
-    edited = list(words)
+    result = list(words)
     for word in words:
-        if rng.random() >= rate or word not in edited:
+        if rng.random() >= rate or word not in result:
             continue
-        at = edited.index(word)
+        at = result.index(word)
         kind = int(rng.integers(3))
 
-        if kind == 0 and at + 1 < len(edited):
-            edited[at], edited[at + 1] = edited[at + 1], edited[at]
-        elif kind == 1 and len(edited) > 1:
-            del edited[at]
+        if kind == 0 and at + 1 < len(result):
+            result[at], result[at + 1] = result[at + 1], result[at]
+        elif kind == 1 and len(result) > 1:
+            del result[at]
         else:
-            edited.insert(at, word)
+            result.insert(at, word)
 
-    return edited
+    return result
 
 
 def _character_edit(word: str, rng: np.random.Generator) -> str:

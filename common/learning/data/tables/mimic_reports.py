@@ -43,9 +43,9 @@ def report_text(text: str) -> str:
         for heading, end in zip(headings, ends, strict=True)
         if _is_taken(heading[heading.lastgroup or 0])
     ]
-    taken = " ".join(" ".join(sections).split())
+    content = " ".join(" ".join(sections).split())
 
-    return taken or " ".join(final.split())
+    return content or " ".join(final.split())
 
 
 def _is_taken(heading: str) -> bool:

@@ -92,7 +92,7 @@ def _without_heading(text: str, source: str, is_patient: IsPatient) -> tuple[str
 
 def _identifiers(records: Records, column: int | None, heading: str, source: str) -> tuple[str, ...]:
     problems = Problems()
-    found = dict[str, None]()
+    identifiers = dict[str, None]()
     first = 0 if column is None else 1
 
     for line, row in zip(records.lines[first:], records.rows[first:], strict=True):
@@ -102,12 +102,12 @@ def _identifiers(records: Records, column: int | None, heading: str, source: str
         if not value:
             problems.add(ManifestError(f"empty {heading}", where=place, remedy="fill it in"))
         elif column is None or value != heading:  # lists that were put together repeat it
-            found[problems.identifier(value, heading, place)] = None
+            identifiers[problems.identifier(value, heading, place)] = None
 
     problems.raise_any()
-    if not found:
+    if not identifiers:
         raise CohortError("the list names no patient", where=source, remedy="give one id a line")
-    return tuple(found)
+    return tuple(identifiers)
 
 
 def _only(row: Sequence[str]) -> str:
@@ -134,9 +134,9 @@ def _columns(row: Sequence[str]) -> list[int]:
     """Which columns of a header may hold the patients: one where it is clear."""
     alone = sum(map(bool, row)) == 1
     keys = [heading_key(name) for name in row]
-    for preferred in PREFERRED_COLUMNS:
-        if keys.count(preferred) == 1:
-            return [keys.index(preferred)]
+    for column in PREFERRED_COLUMNS:
+        if keys.count(column) == 1:
+            return [keys.index(column)]
 
     return [number for number, name in enumerate(row) if name and is_heading(name, alone=alone)]
 

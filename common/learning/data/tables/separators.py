@@ -41,20 +41,20 @@ def records_of(
         ManifestError: it is not CSV.
     """
     text = text.removeprefix("\ufeff")
-    stated = _STATED.match(text)
-    if stated is not None:
-        return _read(text[stated.end() :], source, stated[1], 1)
+    statement = _STATED.match(text)
+    if statement is not None:
+        return _read(text[statement.end() :], source, statement[1], 1)
     heads = {separator: _first_row(text, separator) for separator in separators}
-    known = [separator for separator, head in heads.items() if is_header(head)]
+    candidates = [separator for separator, head in heads.items() if is_header(head)]
 
-    return _read(text, source, max(known or heads, key=lambda separator: len(heads[separator])), 0)
+    return _read(text, source, max(candidates or heads, key=lambda separator: len(heads[separator])), 0)
 
 
 def has_header(text: str, is_header: Callable[[Sequence[str]], bool]) -> bool:
     """Whether a text begins with a header that is known, whatever its separator."""
-    stated = _STATED.match(text)
-    if stated is not None:
-        return is_header(_first_row(text[stated.end() :], stated[1]))
+    statement = _STATED.match(text)
+    if statement is not None:
+        return is_header(_first_row(text[statement.end() :], statement[1]))
     return any(is_header(_first_row(text, separator)) for separator in SEPARATORS)
 
 

@@ -127,10 +127,10 @@ def _is_western(text: str) -> bool:
 def _unpacked(content: bytes, source: str, most: int) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            found = file.read(most + 1)
+            data = file.read(most + 1)
     except (OSError, EOFError, zlib.error):
         raise ManifestError("a damaged gzip file", where=source, remedy="compress it again") from None
 
-    if len(found) > most:
+    if len(data) > most:
         raise ManifestError(f"more than {most} bytes when unpacked", where=source, remedy="divide it")
-    return found
+    return data

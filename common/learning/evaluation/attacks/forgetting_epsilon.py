@@ -40,11 +40,11 @@ class ForgettingEpsilon:
         """In one line."""
         least = np.nanmin(self.caps)
         most = np.nanmax(self.caps)
-        reached = np.nanmean(np.where(np.isnan(self.patients), np.nan, self.patients >= self.caps))
+        share = np.nanmean(np.where(np.isnan(self.patients), np.nan, self.patients >= self.caps))
 
         return (
             f"forgetting epsilon: median {np.nanmedian(self.patients):.2f}, score {self.score:.3f}; so many models "
-            f"resolve no more than {least:.2f} to {most:.2f}, which {reached:.0%} of patients reach"
+            f"resolve no more than {least:.2f} to {most:.2f}, which {share:.0%} of patients reach"
         )
 
 
@@ -65,7 +65,7 @@ def forgetting_epsilon(confidence: Floats, unlearned: Bools, never: Bools, delta
         delta: of (epsilon, delta)-unlearning.
     """
     patients = confidence.shape[1]
-    found = np.full(patients, np.nan)
+    epsilons = np.full(patients, np.nan)
     caps = np.full(patients, np.nan)
 
     for n in range(patients):
@@ -73,9 +73,9 @@ def forgetting_epsilon(confidence: Floats, unlearned: Bools, never: Bools, delta
         theirs = confidence[never[:, n], n]
         if len(ours) and len(theirs):
             caps[n] = resolvable_epsilon(len(ours), len(theirs), delta)
-            found[n] = np.clip(_epsilon(ours, theirs, delta), 0.0, caps[n])
+            epsilons[n] = np.clip(_epsilon(ours, theirs, delta), 0.0, caps[n])
 
-    return ForgettingEpsilon(found, caps)
+    return ForgettingEpsilon(epsilons, caps)
 
 
 def resolvable_epsilon(unlearned: int, never: int, delta: float = 1e-5) -> float:
@@ -91,9 +91,9 @@ def _epsilon(ours: Floats, theirs: Floats, delta: float) -> float:
     start, end = np.triu_indices(len(below), k=1)
     hit = below[end] - below[start]
     false = below_theirs[end] - below_theirs[start]
-    found = np.concatenate([_of_rates(false, 1 - hit, delta), _of_rates(1 - false, hit, delta)])
+    epsilons = np.concatenate([_of_rates(false, 1 - hit, delta), _of_rates(1 - false, hit, delta)])
 
-    return float(found.max())
+    return float(epsilons.max())
 
 
 def _of_rates(fpr: Floats, fnr: Floats, delta: float) -> Floats:

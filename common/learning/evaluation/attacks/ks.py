@@ -14,10 +14,10 @@ Ints = NDArray[np.int64]
 def ks_distance(member: Floats, control: Floats, weights: Floats) -> float:
     """Largest difference of the two (weighted) distribution functions: 0 the same, 1 apart. Lower is better."""
     points = np.concatenate([member, control])
-    left = (member[None, :] <= points[:, None]).mean(axis=1)
-    right = (control[None, :] <= points[:, None]) @ weights / weights.sum()
+    member_cdf = (member[None, :] <= points[:, None]).mean(axis=1)
+    control_cdf = (control[None, :] <= points[:, None]) @ weights / weights.sum()
 
-    return float(np.abs(left - right).max())
+    return float(np.abs(member_cdf - control_cdf).max())
 
 
 def ks_p_value(
@@ -36,20 +36,20 @@ def ks_p_value(
     labels = np.concatenate([member_labels, control_labels])
     weights = control_weights(member_labels, control_labels)
     count = len(member)
-    observed = ks_distance(member, control, weights)
+    distance = ks_distance(member, control, weights)
     order = np.argsort(values, kind="stable")
     last = np.append(np.diff(values[order]) > 0, True)
     hits = 0
 
     for _ in range(draws):
-        shuffled = values.copy()
+        permutation = values.copy()
         for label in np.unique(labels):
             at = np.flatnonzero(labels == label)
-            shuffled[at] = values[rng.permutation(at)]
+            permutation[at] = values[rng.permutation(at)]
 
-        place = np.argsort(shuffled, kind="stable")
-        signed = np.where(place < count, 1.0 / count, 0.0)
-        signed[place >= count] -= weights[place[place >= count] - count]
-        hits += float(np.abs(np.cumsum(signed)[last]).max()) >= observed - 1e-12
+        place = np.argsort(permutation, kind="stable")
+        steps = np.where(place < count, 1.0 / count, 0.0)
+        steps[place >= count] -= weights[place[place >= count] - count]
+        hits += float(np.abs(np.cumsum(steps)[last]).max()) >= distance - 1e-12
 
     return (hits + 1) / (draws + 1)

@@ -69,6 +69,6 @@ def lira_online(target: Floats, shadows: Floats, member: Bools) -> Floats:
 
     Arguments as of `lira_offline`.
     """
-    seen = fit_gaussians(shadows, member)
-    unseen = fit_gaussians(shadows, ~member)
-    return seen.log_density(target) - unseen.log_density(target)
+    inside = fit_gaussians(shadows, member)
+    outside = fit_gaussians(shadows, ~member)
+    return inside.log_density(target) - outside.log_density(target)

@@ -23,10 +23,10 @@ def loss_auc(member: Floats, control: Floats, member_weights: Floats, control_we
         `[...]` in [0, 1].
     """
     wins = (member[:, None] < control[None, :]) + 0.5 * (member[:, None] == control[None, :])
-    left = member_weights / member_weights.sum(axis=-1, keepdims=True)
-    right = control_weights / control_weights.sum(axis=-1, keepdims=True)
+    member_shares = member_weights / member_weights.sum(axis=-1, keepdims=True)
+    control_shares = control_weights / control_weights.sum(axis=-1, keepdims=True)
 
-    return np.asarray(np.einsum("...m,mc,...c->...", left, wins, right, optimize=True))
+    return np.asarray(np.einsum("...m,mc,...c->...", member_shares, wins, control_shares, optimize=True))
 
 
 def score_auc(
@@ -36,14 +36,14 @@ def score_auc(
 
     By ranks, so that it takes tens of thousands of scores; without weights all count the same.
     """
-    left = np.ones(len(member)) if member_weights is None else member_weights
-    right = np.ones(len(control)) if control_weights is None else control_weights
+    ours = np.ones(len(member)) if member_weights is None else member_weights
+    theirs = np.ones(len(control)) if control_weights is None else control_weights
     order = np.argsort(control, kind="stable")
-    below = np.concatenate([[0.0], np.cumsum(right[order])])
+    below = np.concatenate([[0.0], np.cumsum(theirs[order])])
     low = below[np.searchsorted(control[order], member, side="left")]
     upto = below[np.searchsorted(control[order], member, side="right")]
 
-    return float(left @ (low + upto) / 2 / (left.sum() * right.sum()))
+    return float(ours @ (low + upto) / 2 / (ours.sum() * theirs.sum()))
 
 
 def bootstrap_variance(
@@ -55,10 +55,10 @@ def bootstrap_variance(
     """
     m = len(member)
     c = len(control)
-    left = rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(float)
-    right = rng.multinomial(c, np.full(c, 1.0 / c), size=draws) * control_weights
-    right[right.sum(axis=1) == 0] = control_weights
-    spread = float(np.var(loss_auc(member, control, left, right), ddof=1))
+    member_draws = rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(float)
+    control_draws = rng.multinomial(c, np.full(c, 1.0 / c), size=draws) * control_weights
+    control_draws[control_draws.sum(axis=1) == 0] = control_weights
+    spread = float(np.var(loss_auc(member, control, member_draws, control_draws), ddof=1))
     # Resampling n values understates a variance by (n - 1)/n; with five patients that is a fifth.
     smaller = max(2, min(m, c))
     auc = float(loss_auc(member, control, np.ones(m), control_weights))

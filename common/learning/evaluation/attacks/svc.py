@@ -27,6 +27,6 @@ def svc_member_share(forget: Floats, retain: Floats, never_seen: Floats) -> floa
     if np.ptp(values) == 0.0:
         return None
     members = np.concatenate([np.ones(len(retain)), np.zeros(len(never_seen))])
-    fitted = SVC(C=3.0, kernel="rbf", class_weight="balanced").fit(values[:, None], members)
+    classifier = SVC(C=3.0, kernel="rbf", class_weight="balanced").fit(values[:, None], members)
 
-    return float(fitted.predict(forget[:, None]).mean())
+    return float(classifier.predict(forget[:, None]).mean())

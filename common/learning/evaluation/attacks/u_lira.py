@@ -27,9 +27,9 @@ def u_lira(target: Floats, confidence: Floats, unlearned: Bools, never: Bools) -
         unlearned: `[models, n]`, where the patient was trained on and then unlearned.
         never: `[models, n]`, where the patient was never trained on. A model may be neither, for patients it retains.
     """
-    left = fit_gaussians(confidence, unlearned)
-    right = fit_gaussians(confidence, never)
-    return left.log_density(target) - right.log_density(target)
+    unlearned_fit = fit_gaussians(confidence, unlearned)
+    never_fit = fit_gaussians(confidence, never)
+    return unlearned_fit.log_density(target) - never_fit.log_density(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class HeldOut:
 
     def most_leaking(self, count: int) -> NDArray[np.int64]:
         """Positions of the patients that are told best, best first."""
-        known = np.flatnonzero(~np.isnan(self.by_patient))
-        return known[np.argsort(-self.by_patient[known], kind="stable")][:count].astype(np.int64)
+        rows = np.flatnonzero(~np.isnan(self.by_patient))
+        return rows[np.argsort(-self.by_patient[rows], kind="stable")][:count].astype(np.int64)
 
 
 def u_lira_held_out(
@@ -78,24 +78,27 @@ def u_lira_held_out(
         scores[fold == k] = u_lira(confidence[fold == k], confidence, unlearned & rest, never & rest)
 
     scores[~(unlearned | never)] = np.nan
-    known = ~np.isnan(scores)
+    has_score = ~np.isnan(scores)
     by_patient = np.array(
-        [_wins(scores[:, n], unlearned[:, n] & known[:, n], never[:, n] & known[:, n], fold) for n in range(patients)]
+        [
+            _wins(scores[:, n], unlearned[:, n] & has_score[:, n], never[:, n] & has_score[:, n], fold)
+            for n in range(patients)
+        ]
     )
-    compared = by_patient[~np.isnan(by_patient)]
-    if not len(compared):
+    aucs = by_patient[~np.isnan(by_patient)]
+    if not len(aucs):
         raise ValueError("no patient has models of both worlds in any fold")
-    again = rng.choice(compared, (draws, len(compared))).mean(axis=1)
+    again = rng.choice(aucs, (draws, len(aucs))).mean(axis=1)
     low, high = np.quantile(again, [0.025, 0.975])
 
-    return HeldOut(scores, by_patient, float(compared.mean()), (float(low), float(high)), int(known.sum()))
+    return HeldOut(scores, by_patient, float(aucs.mean()), (float(low), float(high)), int(has_score.sum()))
 
 
 def _wins(scores: Floats, ours: Bools, theirs: Bools, fold: NDArray[np.int64]) -> float:
     """Share of pairs within a fold in which ours is higher, ties one half; NaN without pairs."""
     same = fold[ours][:, None] == fold[theirs][None, :]
-    left = scores[ours][:, None]
-    right = scores[theirs][None, :]
-    won = (left > right) + 0.5 * (left == right)
+    our_scores = scores[ours][:, None]
+    their_scores = scores[theirs][None, :]
+    wins = (our_scores > their_scores) + 0.5 * (our_scores == their_scores)
 
-    return float(won[same].mean()) if same.any() else float("nan")
+    return float(wins[same].mean()) if same.any() else float("nan")

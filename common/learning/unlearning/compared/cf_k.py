@@ -39,7 +39,7 @@ def named(model: ImageTextModel, names: frozenset[str]) -> list[nn.Parameter]:
     Raises:
         ConfigError: all of them are.
     """
-    found = [p for name, p in model.named_parameters() if name in names and p.requires_grad]
-    if not found:
+    weights = [p for name, p in model.named_parameters() if name in names and p.requires_grad]
+    if not weights:
         raise ConfigError("the last layers are all frozen", where="unlearn", remedy="raise the number of layers")
-    return found
+    return weights

@@ -35,12 +35,12 @@ def fed_quit(
 
     with run.training():
         for _ in run.passes():
-            for gone in run.forget():
+            for forget in run.forget():
 
-                def loss_of(outputs: Sequence[Outputs], gone: Batch = gone) -> Tensor:
-                    return divergence(teacher[:, gone.rows], outputs[0].logits)
+                def loss_of(outputs: Sequence[Outputs], forget: Batch = forget) -> Tensor:
+                    return divergence(teacher[:, forget.rows], outputs[0].logits)
 
-                run.step([gone], loss_of)
+                run.step([forget], loss_of)
 
             run.end_pass()
 
@@ -49,5 +49,5 @@ def fed_quit(
 
 def without_true_class(logits: Tensor, labels: Tensor) -> Tensor:
     """Logits `[3, n, classes]` with that of the true class as low as the lowest; the others keep their order."""
-    picked = labels[None, :, None].expand(len(logits), -1, 1)
-    return logits.scatter(2, picked, logits.min(dim=2, keepdim=True).values)
+    index = labels[None, :, None].expand(len(logits), -1, 1)
+    return logits.scatter(2, index, logits.min(dim=2, keepdim=True).values)

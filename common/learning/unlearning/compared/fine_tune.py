@@ -36,11 +36,11 @@ def learn_retain(run: Run, ranking_weight: float) -> None:
     """All passes of `run` over the retain set, on the training loss."""
     with run.training():
         for _ in run.passes():
-            for kept in run.retain():
+            for retain in run.retain():
 
-                def loss_of(outputs: Sequence[Outputs], kept: Batch = kept) -> Tensor:
-                    return task_loss(outputs[0], kept.labels, ranking_weight)
+                def loss_of(outputs: Sequence[Outputs], retain: Batch = retain) -> Tensor:
+                    return task_loss(outputs[0], retain.labels, ranking_weight)
 
-                run.step([kept], loss_of)
+                run.step([retain], loss_of)
 
             run.end_pass()

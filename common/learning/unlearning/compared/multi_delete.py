@@ -41,21 +41,21 @@ def multi_delete(
     """
     run = Run(model, sets, config, seed, on_pass)
     frozen = frozen_outputs(model, sets.retain, config).embeddings
-    unpaired = unpaired_embeddings(model, sets.retain, config, run.rng)
+    mismatches = unpaired_embeddings(model, sets.retain, config, run.rng)
     run.charge(sets.retain, sets.retain)
-    forget = run.forget_again_and_again()
+    forget_batches = run.forget_again_and_again()
 
     with run.training():
         for _ in run.passes():
-            for kept in run.retain():
-                gone = next(forget)
-                aim = unpaired[torch.from_numpy(run.rng.integers(0, len(unpaired), len(gone)))]
+            for retain in run.retain():
+                forget = next(forget_batches)
+                aim = mismatches[torch.from_numpy(run.rng.integers(0, len(mismatches), len(forget)))]
 
-                def loss_of(outputs: Sequence[Outputs], kept: Batch = kept, aim: Tensor = aim) -> Tensor:
-                    left, right = (one.embeddings for one in outputs)
-                    return decoupling_loss(left, frozen[:, kept.rows], right, aim, config)
+                def loss_of(outputs: Sequence[Outputs], retain: Batch = retain, aim: Tensor = aim) -> Tensor:
+                    retain_embeddings, forget_embeddings = (one.embeddings for one in outputs)
+                    return decoupling_loss(retain_embeddings, frozen[:, retain.rows], forget_embeddings, aim, config)
 
-                run.step([kept, gone], loss_of)
+                run.step([retain, forget], loss_of)
 
             run.end_pass()
 

@@ -29,19 +29,19 @@ def neg_grad_plus(
     """
     share = config.neg_grad_plus.retain_share
     run = Run(model, sets, config, seed, on_pass)
-    forget = run.forget_again_and_again()
+    forget_batches = run.forget_again_and_again()
 
     with run.training():
         for _ in run.passes():
-            for kept in run.retain():
-                gone = next(forget)
+            for retain in run.retain():
+                forget = next(forget_batches)
 
-                def loss_of(outputs: Sequence[Outputs], kept: Batch = kept, gone: Batch = gone) -> Tensor:
-                    left, right = outputs
-                    up = task_loss(right, gone.labels, 0.0)
-                    return share * task_loss(left, kept.labels, ranking_weight) - (1 - share) * up
+                def loss_of(outputs: Sequence[Outputs], retain: Batch = retain, forget: Batch = forget) -> Tensor:
+                    retain_outputs, forget_outputs = outputs
+                    up = task_loss(forget_outputs, forget.labels, 0.0)
+                    return share * task_loss(retain_outputs, retain.labels, ranking_weight) - (1 - share) * up
 
-                run.step([kept, gone], loss_of)
+                run.step([retain, forget], loss_of)
 
             run.end_pass()
 

@@ -43,12 +43,12 @@ def pga(
 
     with run.training():
         for _ in run.passes():
-            for gone in run.forget():
+            for forget in run.forget():
 
-                def loss_of(outputs: Sequence[Outputs], gone: Batch = gone) -> Tensor:
-                    return -task_loss(outputs[0], gone.labels, 0.0)
+                def loss_of(outputs: Sequence[Outputs], forget: Batch = forget) -> Tensor:
+                    return -task_loss(outputs[0], forget.labels, 0.0)
 
-                run.step([gone], loss_of)
+                run.step([forget], loss_of)
                 project(weights, centre, radius)
 
             run.end_pass()
@@ -78,8 +78,8 @@ def _distance_to_random(model: ImageTextModel, seed: int) -> float:
 
     for weight, old in zip(weights, here, strict=True):
         weight.copy_(old)
-    for buffer, kept in buffers:  # statistics of a BatchNorm are drawn anew with its weights
-        buffer.copy_(kept)
+    for buffer, value in buffers:  # statistics of a BatchNorm are drawn anew with its weights
+        buffer.copy_(value)
     return total / DRAWS
 
 

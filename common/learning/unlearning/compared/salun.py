@@ -38,20 +38,20 @@ def salun(
     before = [parameter.detach().clone() for parameter in weights]
     gradient, classes = _forget_gradient(model, sets, config, run)
     masks = salient([g.abs() for g in gradient], config.salun.share)
-    forget = run.forget_again_and_again()
+    forget_batches = run.forget_again_and_again()
 
     with run.training():
         for _ in run.passes():
-            for kept in run.retain():
-                gone = next(forget)
-                wrong = wrong_labels(gone.labels, classes, run.rng)
+            for retain in run.retain():
+                forget = next(forget_batches)
+                wrong = wrong_labels(forget.labels, classes, run.rng)
 
-                def loss_of(outputs: Sequence[Outputs], kept: Batch = kept, wrong: Tensor = wrong) -> Tensor:
-                    left, right = outputs
-                    keep = config.salun.retain_weight * task_loss(left, kept.labels, ranking_weight)
-                    return task_loss(right, wrong, 0.0) + keep
+                def loss_of(outputs: Sequence[Outputs], retain: Batch = retain, wrong: Tensor = wrong) -> Tensor:
+                    retain_outputs, forget_outputs = outputs
+                    keep = config.salun.retain_weight * task_loss(retain_outputs, retain.labels, ranking_weight)
+                    return task_loss(forget_outputs, wrong, 0.0) + keep
 
-                run.step([kept, gone], loss_of)
+                run.step([retain, forget], loss_of)
                 _restore(weights, before, masks)
 
             run.end_pass()
@@ -91,10 +91,10 @@ def _forget_gradient(
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     run.cost += (FORWARD + BACKWARD) * len(sets.forget)
-    found = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in trainable(model)]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in trainable(model)]
     model.zero_grad(set_to_none=True)
 
-    return found, classes
+    return gradients, classes
 
 
 @torch.no_grad()

@@ -47,31 +47,31 @@ def scrub(
     with run.training():
         for number in run.passes():
             model.train()
-            for gone in run.forget() if number <= settings.max_passes else ():
+            for forget in run.forget() if number <= settings.max_passes else ():
 
-                def away(outputs: Sequence[Outputs], gone: Batch = gone) -> Tensor:
-                    return -divergence(forget_teacher[:, gone.rows], outputs[0].logits)
+                def away(outputs: Sequence[Outputs], forget: Batch = forget) -> Tensor:
+                    return -divergence(forget_teacher[:, forget.rows], outputs[0].logits)
 
-                run.step([gone], away)
+                run.step([forget], away)
 
-            for kept in run.retain():
+            for retain in run.retain():
 
-                def close(outputs: Sequence[Outputs], kept: Batch = kept) -> Tensor:
-                    near = divergence(retain_teacher[:, kept.rows], outputs[0].logits)
-                    task = task_loss(outputs[0], kept.labels, ranking_weight)
+                def close(outputs: Sequence[Outputs], retain: Batch = retain) -> Tensor:
+                    near = divergence(retain_teacher[:, retain.rows], outputs[0].logits)
+                    task = task_loss(outputs[0], retain.labels, ranking_weight)
                     return settings.teacher_weight * near + settings.task_weight * task
 
-                run.step([kept], close)
+                run.step([retain], close)
 
             run.end_pass()
             if settings.rewind:
-                found = score(model, sets.forget)
+                forget_scores = score(model, sets.forget)
                 run.charge(sets.forget)
-                errors.append(float(patient_errors(found).mean()))
+                errors.append(float(patient_errors(forget_scores).mean()))
                 way.append(_copy(model))
 
     if way:
-        level = never_seen_error(majority_labels(found), score(model, sets.calibration))
+        level = never_seen_error(majority_labels(forget_scores), score(model, sets.calibration))
         run.charge(sets.calibration)
         model.load_state_dict(way[rewind_to(errors, level)])
 
@@ -80,9 +80,9 @@ def scrub(
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
     """`KL(teacher || student)` of logits `[3, batch, classes]`, summed over branches, mean over the batch; nats."""
-    left = log_softmax(teacher, dim=2)
-    right = log_softmax(student, dim=2)
-    return (left.exp() * (left - right)).sum(dim=2).mean(dim=1).sum()
+    log_teacher = log_softmax(teacher, dim=2)
+    log_student = log_softmax(student, dim=2)
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(dim=2).mean(dim=1).sum()
 
 
 def rewind_to(errors: Sequence[float], level: float) -> int:

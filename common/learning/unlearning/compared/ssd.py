@@ -36,8 +36,8 @@ def ssd(
     forget, loss, f = importance(model, sets.forget, rng)
     retain, _, r = importance(model, sets.retain, rng)
     with torch.no_grad():
-        for weight, gone, kept in zip(trainable(model), forget, retain, strict=True):
-            weight.mul_(factors(gone, kept, config.ssd.selection, config.ssd.dampening))
+        for weight, in_forget, in_retain in zip(trainable(model), forget, retain, strict=True):
+            weight.mul_(factors(in_forget, in_retain, config.ssd.selection, config.ssd.dampening))
 
     record = Pass(loss)
     on_pass(1, record)
