@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo docs check lint test soak bench bench-consent bench-wire proto study-covid study-hospitals study-natural clean
+.PHONY: help setup demo docs check lint house test soak bench bench-consent bench-wire proto study-covid study-hospitals study-natural clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -26,6 +26,9 @@ lint: setup ## ruff, mypy --strict, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+house: setup ## figures of how the code is laid out and how it reads
+	$(BIN)/python -m simulations.bench.house
 
 docs: setup ## the documentation site, into build/docs; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -1,4 +1,4 @@
-"""How the code base is laid out and how it reads, as figures: `python -m simulations.bench.bench.house`.
+"""How the code base is laid out and how it reads, as figures: `python -m simulations.bench.house`.
 
 The figures say where a reader may stumble: folders that hold too much, functions without paragraphs, code without a
 word of why, variables named by what happened to them. They are counted over the tracked sources of the packages,
@@ -163,7 +163,7 @@ def _assigned(tree: ast.Module) -> Iterator[str]:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m simulations.bench.bench.house", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m simulations.bench.house", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: the current folder)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()

@@ -43,7 +43,7 @@ CASES = (
     Case(name="FedForget, bf16, nothing frozen", app="lean", precision="bf16"),
 )
 
-_MANIFEST = """\
+MANIFEST = """\
 [project]
 name = "wire-bench"
 version = "1.0.0"
@@ -54,8 +54,8 @@ license = "Apache-2.0"
 publisher = "fedforget"
 
 [tool.flwr.app.components]
-serverapp = "simulations.wire_{app}:server"
-clientapp = "simulations.wire_{app}:client"
+serverapp = "simulations.bench.wire_{app}:server"
+clientapp = "simulations.bench.wire_{app}:client"
 """
 
 
@@ -193,7 +193,7 @@ class Bench:
         control = Control(f"{LOOPBACK}:{superlink}", folder.ca_certificate.read_bytes())
         relay = Relay(superlink)
         peaks = Peaks(link.pid)
-        bundle = pack({"pyproject.toml": _MANIFEST.format(app=self._case.app).encode()})
+        bundle = pack({"pyproject.toml": MANIFEST.format(app=self._case.app).encode()})
 
         try:
             _wait(lambda: _answers(control), "SuperLink", 120)

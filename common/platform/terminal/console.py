@@ -20,13 +20,31 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import ExitCode, FedForgetError, InputError
-from common.installation import check
+from common.installation import DISTRIBUTION, check, own_version
 from common.printable import printable
 
 EXIT_CODES = f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
 
 Folder = Annotated[Path, typer.Option("--dir", help="The folder that `init` made.", file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+
+
+def _print_version(asked: bool) -> None:
+    """Print the version of the installed FedForget and end, once the installation is known to be whole."""
+    if not asked:
+        return
+
+    with clear_errors():
+        check()
+
+    sys.stdout.write(f"{DISTRIBUTION} {own_version()}\n")
+    raise typer.Exit
+
+
+# Eager: no command needs to follow it.
+_Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+]
 
 
 def root_app(purpose: str) -> typer.Typer:
@@ -41,7 +59,7 @@ def root_app(purpose: str) -> typer.Typer:
     )
 
     @app.callback()
-    def start() -> None:
+    def start(version: _Version = False) -> None:  # noqa: ARG001 - its own callback answers it
         with clear_errors():
             check()
 

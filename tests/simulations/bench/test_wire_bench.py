@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import threading
+import tomllib
+from pathlib import Path
 
+import pytest
 import torch
 
 from common.learning.model.frozen import frozen_names
-from simulations.bench.wire_bench import CASES, Figures, Relay, report
+from simulations.bench.wire_bench import CASES, MANIFEST, Figures, Relay, report
 from simulations.bench.wire_case import shapes
 
 
@@ -42,6 +46,14 @@ def test_the_model_has_110_million_parameters_most_of_them_in_the_text_encoder()
     assert 109e6 < sum(count.values()) < 111e6
     frozen = frozen_names(found, CASES[2].model)
     assert 0.7 < sum(count[name] for name in frozen) / sum(count.values()) < 0.75
+
+
+@pytest.mark.parametrize("app", ["baseline", "lean"])
+def test_the_bundle_names_apps_that_are_there(app: str) -> None:
+    components = tomllib.loads(MANIFEST.format(app=app))["tool"]["flwr"]["app"]["components"]
+    for place in components.values():
+        module, _, name = place.partition(":")
+        assert f"\n{name} = " in Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
 
 
 def test_shares_are_of_the_first_case() -> None:
