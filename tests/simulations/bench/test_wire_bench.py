@@ -53,7 +53,9 @@ def test_the_bundle_names_apps_that_are_there(app: str) -> None:
     components = tomllib.loads(MANIFEST.format(app=app))["tool"]["flwr"]["app"]["components"]
     for place in components.values():
         module, _, name = place.partition(":")
-        assert f"\n{name} = " in Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, module
+        assert f"\n{name} = " in Path(str(spec.origin)).read_text(encoding="utf-8")
 
 
 def test_shares_are_of_the_first_case() -> None:
