@@ -18,11 +18,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from client.app import app
+from common.learning.model import checkpoint
 from common.protocol.bundle import installed_bundle
 from server.app import carry_on
 from server.campaign.context import open_house, utc_now
 from server.campaign.store import DatabaseJournal
-from server.registry import version_folder
 from server.runtime.control import RunStatus
 from server.runtime.coordinator import Coordinator
 
@@ -86,7 +86,8 @@ def main() -> None:
 
     DatabaseJournal.put = faulty_put
     if how == "disk":
-        save = version_folder.save_checkpoint
+        # The registry imports it when it writes; the rounds of training have imported the real one already.
+        save = checkpoint.save_checkpoint
         full = [True]
 
         def save_checkpoint(*arguments):
@@ -98,7 +99,7 @@ def main() -> None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        version_folder.save_checkpoint = save_checkpoint
+        checkpoint.save_checkpoint = save_checkpoint
 
     late = [timedelta()]
     house = open_house(folder, lambda: utc_now() + late[0])

@@ -169,7 +169,7 @@ def test_weights_for_all_sites_are_read_once(
         read.append(records)
         return content_of(records)
 
-    monkeypatch.setattr(server.signer, "content_of", counted)
+    monkeypatch.setattr(server.rounds.signer, "content_of", counted)
     request = pack(TRAINING, card.build().state_dict())
     signed = hospitals.signer.sign(dict.fromkeys(NAMES, request), TRAIN, Scope(), timedelta(hours=1))
     assert len(read) == 1

@@ -12,7 +12,7 @@ from server.rounds.spooled_tensors import PIECE, SpooledTensors
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor is small enough for memory."""
-    monkeypatch.setattr(server.spooled_tensors, "MEMORY", 1)
+    monkeypatch.setattr(server.rounds.spooled_tensors, "MEMORY", 1)
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -42,7 +42,7 @@ def test_tensors_come_back_from_the_disk_as_they_were_also_when_put_again(on_dis
 def test_a_mean_on_disk_has_the_bits_of_one_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for memory in (2**30, 1):
-        monkeypatch.setattr(server.spooled_tensors, "MEMORY", memory)
+        monkeypatch.setattr(server.rounds.spooled_tensors, "MEMORY", memory)
         mean = RunningMean()
         for share in (0.2, 0.3, 0.5):
             mean.add({name: share * tensor for name, tensor in tensors().items()}, share)
@@ -59,5 +59,5 @@ def test_a_full_disk_is_said_in_one_line(on_disk: None, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(spooled._file, "write", full)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="the disk is full"):
         spooled.put("w", torch.ones(3))

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.learning import config
+from common.errors import ConfigError
+from common.learning.config import TrainConfig
 from common.platform.processes import structured_log
 from common.platform.processes.log_filter import keep_all, plain, withhold_unknown
+from common.settings import parse
 
 
 @pytest.fixture
@@ -66,12 +68,12 @@ def test_anything_else_leaves_only_its_length(line: str) -> None:
 
 def test_of_a_traceback_the_places_and_the_exception_are_kept_and_no_text() -> None:
     try:
-        config.parse(config.TrainConfig, {"rounds": "Anna Berg"}, "anna-berg.toml")
-    except config.ConfigError:
+        parse(TrainConfig, {"rounds": "Anna Berg"}, "anna-berg.toml")
+    except ConfigError:
         text = traceback.format_exc()
 
     kept = [selected[1] for line in text.splitlines() if (selected := withhold_unknown(line)) is not None]
-    assert any(line.startswith("at common/learning/config.py:") and line.endswith(" parse") for line in kept)
+    assert any(line.startswith("at common/settings.py:") and line.endswith(" parse") for line in kept)
     assert any(line.startswith("ConfigError <text withheld: ") for line in kept)
     assert "Berg" not in "".join(kept)
     assert "berg" not in "".join(kept)
