@@ -13,8 +13,8 @@ from common.learning.evaluation.figures import FederationFigures, Utility
 from common.learning.evaluation.metrics import merge_utility
 from common.learning.evaluation.power import least_half_width
 from server.rounds.unlearning.base import Collected
-from server.rounds.update_gate import veto
 from server.rounds.utility_test import certainly_worse
+from server.rounds.veto import veto
 
 WORTH_SHOWING = 0.70
 """Test AUC of a first model that is worth something; none is asked of too few test patients to tell it from chance."""

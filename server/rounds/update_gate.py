@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median_high
 
@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from common.errors import CheckpointError, FedForgetError, WireError
-from common.learning.config import DecisionConfig, UnlearnConfig
-from common.learning.evaluation.decision import Z95, drops
-from common.learning.evaluation.figures import FederationFigures, Utility
-from common.learning.evaluation.metrics import merge_utility
+from common.learning.config import UnlearnConfig
 from common.learning.model.checkpoint import check_state, state_digest
 from common.protocol.wire import UNLEARN
 from server.rounds.aggregation import LARGEST, summable
@@ -200,56 +197,3 @@ class UpdateGate:
         self.on_accepted(site)
 
         return True
-
-
-def veto(
-    before: FederationFigures, after: FederationFigures, forgetting: Collection[str], config: DecisionConfig
-) -> list[str]:
-    """Why sites that forget nobody refuse a candidate, nothing if none does; one reason for each site and class.
-
-    A site refuses when the 95 % interval of a loss at one of its classes lies beyond `utility_tolerance`: of the test
-    AUC, or of the share of the class that is called right, which a shifted output can ruin while the order stays. So
-    do all these sites together, whose patients may show what is too few at each. A site that was measured before and
-    sends no figures now refuses as well.
-    """
-    then = {site: found for site, found in before.test_by_site.items() if site not in forgetting}
-    now = {site: found for site, found in after.test_by_site.items() if site not in forgetting}
-    reasons = [f"{site}: sent no test figures of the candidate" for site in sorted(then.keys() - now.keys())]
-    common = sorted(then.keys() & now.keys())
-    pairs = {site: (then[site], now[site]) for site in common}
-
-    if len(common) > 1:
-        pairs["other sites together"] = (
-            merge_utility([then[site] for site in common]),
-            merge_utility([now[site] for site in common]),
-        )
-
-    for site, (old, new) in pairs.items():
-        reasons += [
-            f"{site}: test AUC of class {found.label} dropped by {found.drop:.2f}"
-            for found in drops({site: old}, {site: new})
-            if found.certain(config.utility_tolerance)
-        ]
-        reasons += _fewer_right(site, old, new, config.utility_tolerance)
-
-    return reasons
-
-
-def _fewer_right(site: str, old: Utility, new: Utility, tolerance: float) -> list[str]:
-    """Classes of which certainly fewer are called right: interval of a difference after Agresti and Caffo (2000)."""
-    reasons = []
-
-    for label, (was, now) in enumerate(zip(old.confusion, new.confusion, strict=True)):
-        if not sum(was) or not sum(now):
-            continue
-        # One right and one wrong are added to each: of few patients, none right does not mean that none can be.
-        then = (was[label] + 1) / (sum(was) + 2)
-        after = (now[label] + 1) / (sum(now) + 2)
-        variance = then * (1 - then) / (sum(was) + 2) + after * (1 - after) / (sum(now) + 2)
-
-        if then - after - Z95 * variance**0.5 > tolerance:
-            share = now[label] / sum(now)
-            before = was[label] / sum(was)
-            reasons.append(f"{site}: {share:.0%} of class {label} are called right, {before:.0%} before")
-
-    return reasons

@@ -27,7 +27,7 @@ def certainly_worse(before: Mapping[str, Utility], after: Mapping[str, Utility],
     """One reason for each drop beyond `tolerance` that is no chance: of a class's AUC, or of the balanced accuracy."""
     sites = sorted(before.keys() & after.keys())
     pairs = {site: (before[site], after[site]) for site in sites}
-    changes = [*_auc_drops(pairs), *_accuracy_drops(pairs)]
+    changes = [*auc_drops(pairs), *_accuracy_drops(pairs)]
     if not changes:
         return []
     beyond = NormalDist().inv_cdf(1 - _ERROR / len(changes))
@@ -39,19 +39,22 @@ def certainly_worse(before: Mapping[str, Utility], after: Mapping[str, Utility],
     ]
 
 
-def _auc_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]:
+def auc_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]:
+    """Drops of each class's AUC: at each site with `FEWEST` patients of the class and of the rest, then together."""
     classes = max((len(new.auc) for _, new in pairs.values()), default=0)
     # Of two classes each one's AUC against the rest is the other's.
     for label in range(1 if classes == 2 else 0, classes):
-        known = [
+        comparable = [
             (site, old.auc[label], new.auc[label])
             for site, (old, new) in pairs.items()
             if min(_smaller(old.auc[label]), _smaller(new.auc[label])) >= FEWEST
         ]
         what = f"test AUC of class {label}"
-        changes = [(site, what, _auc(old) - _auc(new), _variance(old) + _variance(new)) for site, old, new in known]
+        changes = [
+            (site, what, _auc(old) - _auc(new), _variance(old) + _variance(new)) for site, old, new in comparable
+        ]
         yield from changes
-        yield from _pooled(changes, [float(new.pairs) for _, _, new in known])
+        yield from _pooled(changes, [float(new.pairs) for _, _, new in comparable])
 
 
 def _accuracy_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Change]:
@@ -80,18 +83,18 @@ def _pooled(changes: list[Change], weights: list[float]) -> Iterator[Change]:
     yield _TOGETHER, changes[0][1], drop, variance
 
 
-def _smaller(found: ClassAuc) -> int:
-    return min(found.positives, found.negatives)
+def _smaller(figure: ClassAuc) -> int:
+    return min(figure.positives, figure.negatives)
 
 
-def _auc(found: ClassAuc) -> float:
-    return found.wins / found.pairs
+def _auc(figure: ClassAuc) -> float:
+    return figure.wins / figure.pairs
 
 
-def _variance(found: ClassAuc) -> float:
-    positives = max(found.positives, 1)
-    negatives = max(found.negatives, 1)
-    return max(found.variance or 0.0, least_variance(_auc(found), positives, negatives))
+def _variance(figure: ClassAuc) -> float:
+    positives = max(figure.positives, 1)
+    negatives = max(figure.negatives, 1)
+    return max(figure.variance or 0.0, least_variance(_auc(figure), positives, negatives))
 
 
 def _balanced(group: Utility) -> tuple[float, float] | None:

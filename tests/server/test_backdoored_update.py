@@ -36,7 +36,8 @@ from server.rounds.journal import MemoryJournal
 from server.rounds.training import train
 from server.rounds.unlearning.at_sites import at_sites
 from server.rounds.unlearning.base import Task
-from server.rounds.update_gate import UpdateGate, measure, veto
+from server.rounds.update_gate import UpdateGate, measure
+from server.rounds.veto import veto
 from server.settings import GateConfig
 from simulations.run.local_grid import LocalGrid
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.figures import ClassAuc, FederationFigures, Utility
-from server.rounds.update_gate import veto
+from server.rounds.veto import veto
 
 CONFIG = DecisionConfig(utility_tolerance=0.05)
 
@@ -76,3 +78,43 @@ def test_what_is_too_little_at_each_site_is_enough_at_all_of_them_together() -> 
 def test_a_site_that_sends_no_figures_of_the_candidate_refuses() -> None:
     before = {"north": measured((30, 32), 40), "south": measured((30, 32), 40)}
     assert vetoes(before, {"north": before["north"]}) == ["south: sent no test figures of the candidate"]
+
+
+@pytest.mark.parametrize("right", [(13, 14), (14, 14), (9, 18)])
+def test_a_fall_of_one_class_from_90_to_68_percent_at_two_sites_of_20_patients_is_seen(right: tuple[int, int]) -> None:
+    before = {"north": measured((18, 18), 20), "south": measured((18, 18), 20)}
+    after = {"north": measured((18, right[0]), 20), "south": measured((18, right[1]), 20)}
+    (reason,) = [text for text in vetoes(before, after) if text.startswith("other sites together")]
+    assert reason == f"other sites together: {sum(right) / 40:.0%} of class 1 are called right, 90% before"
+
+
+def test_a_smaller_fall_of_all_classes_is_seen_though_no_class_alone_shows_it() -> None:
+    before = {"north": measured((18, 18), 20), "south": measured((18, 18), 20)}
+    after = {"north": measured((15, 15), 20), "south": measured((14, 14), 20)}
+    assert vetoes(before, after) == ["other sites together: balanced accuracy on test patients dropped by 0.18"]
+
+
+def test_a_single_other_site_is_judged_as_all_sites_together() -> None:
+    assert vetoes({"north": measured((36, 36), 40)}, {"north": measured((36, 27), 40)}) == [
+        "north: 68% of class 1 are called right, 90% before"
+    ]
+
+
+def test_a_loss_of_auc_that_no_site_alone_shows_is_seen_at_all_of_them_together() -> None:
+    sites = [f"site-{number}" for number in range(4)]
+    before = dict.fromkeys(sites, measured((16, 16), 20, auc=0.9))
+    after = dict.fromkeys(sites, measured((16, 16), 20, auc=0.74))
+    assert vetoes(before, after) == ["other sites together: test AUC of class 1 dropped by 0.16"]
+
+
+def test_the_same_figures_are_judged_alike_whatever_the_share_of_a_site_that_imported_patients() -> None:
+    before = {"north": measured((36, 36), 40), "south": measured((10, 10), 20)}
+    after = {"north": measured((36, 36), 40), "south": measured((100, 100), 200)}
+    assert vetoes(before, after) == []
+
+
+def test_many_sites_make_a_chance_veto_of_one_of_them_no_likelier() -> None:
+    lost = {"site-0": measured((16, 10), 20)}
+    pair = {"site-1": measured((16, 16), 20)}
+    assert vetoes({**pair, "site-0": measured((16, 16), 20)}, {**pair, **lost}) == []
+    assert vetoes({**pair, "site-0": measured((16, 16), 20)}, {**pair, "site-0": measured((16, 2), 20)}) != []
