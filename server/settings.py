@@ -42,6 +42,11 @@ class PolicyConfig(Settings):
     """After so long a smaller batch starts too."""
     lead_hours: float = Field(default=168.0, ge=0.0, le=8784.0)
     """A campaign starts at the latest so long before the first due date."""
+    single_writer: Literal["accept", "retain", "retrain"] = "retain"
+    """What follows where the unlearned weights are one hospital's alone, and may hide a backdoor in a step of honest
+    size: nothing, `single_writer_rounds` retention rounds at all hospitals, or retraining instead."""
+    single_writer_rounds: int = Field(default=3, ge=1, le=100)
+    """Fewest retention rounds then, if `campaign.retention_rounds` is smaller."""
     undecided: Literal["wait", "retrain", "withdraw"] = "retrain"
     """What is done when the evaluator cannot decide or rejects."""
     escalate_hours: float = Field(default=48.0, ge=0.0)

@@ -175,11 +175,13 @@ def run_campaign(
     past: Past | None = None,
     chosen: Collection[str] | None = None,
     undecidable: Callable[[Collected], str | None] = lambda _: None,
+    least_retention: Callable[[Collected], int] = lambda _: 0,
 ) -> Campaign:
     """Unlearn by the method that is set, run retention rounds at all sites, audit once, decide.
 
     `past` is how the parent was trained, for the methods that need it. The `chosen` sites forget, without it all that
     have revocations. `undecidable` says why unlearning what was collected could not be accepted in any case.
+    `least_retention` returns the fewest retention rounds for what was collected.
     Of the retention rounds the one is kept whose worst branch is nearest to .5 on the *calibration* patients.
 
     Raises:
@@ -204,6 +206,7 @@ def run_campaign(
         raise NobodyRetainedError(f"nobody is left to retain at {', '.join(emptied)}")
     if (why := undecidable(collected)) is not None:
         raise UndecidableError(why)
+    fewest_rounds = least_retention(collected)
     before, _ = step(
         journal,
         "before",
@@ -220,6 +223,7 @@ def run_campaign(
         on_round=on_round,
         quorum=quorum,
         past=past,
+        fewest_rounds=fewest_rounds,
     )
     journal.enter(CampaignState.EVALUATING)
     figures, _ = step(
@@ -253,8 +257,11 @@ def make_candidate(
     on_round: OnRound,
     quorum: float = 0.0,
     past: Past | None = None,
+    fewest_rounds: int = 0,
 ) -> Candidate:
     """Unlearn and run the retention rounds; no audit or test patient is looked at.
+
+    There are `fewest_rounds` retention rounds at least, and no earlier one can be the candidate.
 
     Raises:
         UnavailableError: a forgetting site did not answer, or too few did.
@@ -272,9 +279,9 @@ def make_candidate(
     retaining = Meter()
     candidates, records = _retain(
         federation, state, parent, collected, config,
-        journal=journal, meter=retaining, on_round=on_round, quorum=quorum,
+        journal=journal, meter=retaining, on_round=on_round, quorum=quorum, fewest_rounds=fewest_rounds,
     )  # fmt: skip
-    chosen = choose_round([r.selection for r in records])
+    chosen = choose_round([r.selection for r in records], fewest_rounds)
     rounds += [r.model_copy(update={"kept": r.round == chosen}) for r in records]
 
     return Candidate(candidates[chosen], tuple(rounds), unlearning, retaining)
@@ -291,10 +298,16 @@ def _retain(
     meter: Meter,
     on_round: OnRound,
     quorum: float,
+    fewest_rounds: int,
 ) -> tuple[list[State], list[Round]]:
     """The model after unlearning and after each retention round, with a record of each."""
     journal.enter(CampaignState.AGGREGATING)
-    if config.campaign.retention_rounds:
+    rounds = max(config.campaign.retention_rounds, fewest_rounds)
+    if (selected := journal.get("select", Stage)) is not None:
+        # A campaign that an earlier version began, with fewer rounds, keeps what it chose from.
+        rounds = selected[0].record.round
+
+    if rounds:
         journal.enter(CampaignState.RETAINING)
     states = [state]
     records = []
@@ -302,7 +315,7 @@ def _retain(
     def bend(name: str, after: Tensor) -> Tensor:
         return without_return(after, states[-1][name], state[name] - parent[name])
 
-    for number in range(config.campaign.retention_rounds):
+    for number in range(rounds):
         current = states[-1]
 
         def work(number: int = number, current: State = current) -> tuple[Stage, State]:
@@ -345,12 +358,13 @@ def _retain(
     return states, [*records, stage.record]
 
 
-def choose_round(figures: list[SelectionFigures | None]) -> int:
+def choose_round(figures: list[SelectionFigures | None], fewest_rounds: int = 0) -> int:
     """Position of the candidate whose worst branch is nearest to .5 on calibration patients; the later one if equal.
 
-    The model straight after unlearning (position 0) only counts when there was no retention round.
+    The model straight after unlearning (position 0) only counts when there was no retention round; none counts
+    before `fewest_rounds`.
     """
-    start = 1 if len(figures) > 1 else 0
+    start = min(max(1, fewest_rounds), len(figures) - 1)
     worst = {}
 
     for at in range(start, len(figures)):

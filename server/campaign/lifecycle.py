@@ -10,7 +10,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from common.errors import ConfigError, FedForgetError, OutputError, UnavailableError, WireError
+from common.errors import ConfigError, FedForgetError, OutputError, RefusedError, UnavailableError, WireError
 from common.learning.device import derive_seed
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard
@@ -38,12 +38,16 @@ from server.rounds.journal import step
 from server.rounds.signer import Scope
 from server.rounds.states import CampaignState
 from server.rounds.training import Round, train
-from server.rounds.unlearning.base import Collected, NotUnlearnedError
-from server.rounds.unlearning.methods import SIMULATED
+from server.rounds.unlearning.base import Collected, NotUnlearnedError, Stage, single_writer
+from server.rounds.unlearning.methods import FEDERATED, SIMULATED
 from server.rounds.update_gate import AggregateRefusedError, check_candidate
 from server.settings import Terms
 
 log = logging.getLogger("fedforget.server")
+
+
+class SingleWriterError(RefusedError):
+    """One hospital alone would write the model, and the policy asks for retraining then."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ class Carrier:
         while done is None:
             try:
                 done = self._candidate(row, parent, journal, terms)
-            except NobodyRetainedError as error:
+            except (NobodyRetainedError, SingleWriterError) as error:
                 self._train(number, journal, terms, "retrained", str(error))
                 return
             except UndecidableError as error:
@@ -187,6 +191,7 @@ class Carrier:
             quorum=terms.policy.quorum,
             chosen=row.sites,
             undecidable=lambda collected: why_undecidable(collected, terms.experiment.decision),
+            least_retention=lambda collected: _least_retention(collected, journal, terms),
         )
 
     def _due_soon(self, row: CampaignRow, terms: Terms) -> bool:
@@ -321,6 +326,25 @@ class Carrier:
             FederationFigures,
             lambda: (audit(self.federation, state, config.decision, config.seed, self._collected(journal)), None),
         )[0]
+
+
+def _least_retention(collected: Collected, journal: DatabaseJournal, terms: Terms) -> int:
+    """Fewest retention rounds of a candidate, as the policy for a single writer says.
+
+    Raises:
+        SingleWriterError: the policy does not let one hospital write the model.
+    """
+    writer = single_writer(terms.experiment.campaign.aggregation, collected.forgetting)
+    # The other methods average over several hospitals whatever the aggregation is.
+    if writer is None or terms.experiment.unlearn.method in FEDERATED or terms.policy.single_writer == "accept":
+        return 0
+    if terms.policy.single_writer == "retrain":
+        raise SingleWriterError(f"{writer} alone would write the model, policy.single_writer is retrain")
+    rounds = terms.policy.single_writer_rounds
+    if terms.experiment.campaign.retention_rounds < rounds and journal.get("select", Stage) is None:
+        journal.note("retention", f"{writer} alone writes the unlearned model: {rounds} retention rounds at least")
+
+    return rounds
 
 
 def log_round(record: Round) -> None:

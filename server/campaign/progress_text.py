@@ -59,7 +59,7 @@ def seconds_left(progress: Progress, terms: Terms, now: datetime) -> float | Non
     """Until the last round of this kind, from the pace of the round before; None where nothing is known of that."""
     if progress.kind not in _ROUNDS or progress.round_seconds is None:
         return None
-    rounds = terms.experiment.train.rounds if progress.kind == "train" else terms.experiment.campaign.retention_rounds
+    rounds = terms.experiment.train.rounds if progress.kind == "train" else _retention_rounds(progress, terms)
     left = max(1, rounds - progress.round) * progress.round_seconds
 
     return left - (now - progress.since).total_seconds()
@@ -76,4 +76,12 @@ def span(seconds: float) -> str:
 def _rounds(progress: Progress, terms: Terms) -> str:
     if progress.kind == "train":
         return f"at most {terms.experiment.train.rounds}"
-    return str(terms.experiment.campaign.retention_rounds)
+    return str(_retention_rounds(progress, terms))
+
+
+def _retention_rounds(progress: Progress, terms: Terms) -> int:
+    """As planned, or more where a round beyond that runs: one hospital alone wrote the model."""
+    planned = terms.experiment.campaign.retention_rounds
+    if progress.round < planned or terms.policy.single_writer != "retain":
+        return planned
+    return max(planned, terms.policy.single_writer_rounds)

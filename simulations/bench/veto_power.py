@@ -40,7 +40,7 @@ is the edge of the tolerance: a veto there is a false alarm.
 """
 _NOTES = """Sites send counts and not patients, so the veto cannot pair what both models say of one patient. Its
 variance is that of two independent measurements, as if the models were right about unrelated patients; the last two
-columns simulate that worst case. Elsewhere half of the patients are as hard for the candidate as for the version in use.
+columns simulate that worst case. Elsewhere half of the patients are as hard for both models.
 
 At the edge of the tolerance each test of all sites together errs in 5 % of cases; the tests of single sites share
 2.5 %. Three such tests run on the same patients, so the worst case exceeds 5 %.

@@ -36,6 +36,7 @@ from server.settings import GateConfig, ServerFolder
 NAMES = ("north", "south")
 SETTINGS = """
 [policy]
+single_writer = "accept"
 automatic = false
 quorum = 0.4
 phase_hours = 0.05

@@ -71,7 +71,9 @@ def world(tmp_path, database, federation_of, card):
         ) -> int:
             unlearn = EXPERIMENT.unlearn.model_copy(update={"method": method})
             experiment = EXPERIMENT.model_copy(update={"unlearn": unlearn, "decision": decision or EXPERIMENT.decision})
-            terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4, **policy), gate=GateConfig())
+            # One retention round unless a test asks for more: they are most of a small campaign's time.
+            chosen = {"quorum": 0.4, "single_writer": "accept", **policy}
+            terms = Terms(experiment=experiment, policy=PolicyConfig(**chosen), gate=GateConfig())
             active = self.registry.active()
             parent = active.name if active and kind == "unlearning" else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +57,16 @@ def chosen_aggregation(wanted: str, forgetting: int) -> str:
     if wanted != "auto":
         return wanted
     return "relay" if forgetting > 1 else "replace"
+
+
+def single_writer(aggregation: str, forgetting: Sequence[str]) -> str | None:
+    """The hospital whose weights become the whole model, None where several are averaged.
+
+    Under `relay` it is the last one: it receives the others' weights and returns what it likes.
+    """
+    if not forgetting or chosen_aggregation(aggregation, len(forgetting)) not in {"replace", "relay"}:
+        return None
+    return forgetting[-1]
 
 
 class NotUnlearnedError(UnavailableError):

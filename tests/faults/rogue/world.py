@@ -40,6 +40,7 @@ START = datetime(2026, 3, 2, 8, tzinfo=UTC)
 DUE = START + timedelta(days=30)
 SETTINGS = """
 [policy]
+single_writer = "accept"
 quorum = 0.4
 min_batch = 1
 

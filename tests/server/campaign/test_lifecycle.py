@@ -232,3 +232,25 @@ def test_a_campaign_without_a_model_fails_with_the_remedy(world):
     number = here.plan()
     assert here.carry(number) == "failed"
     assert "fedforget-server train" in here.store.get(number).reason
+
+
+def test_where_one_hospital_writes_the_model_three_retention_rounds_follow_and_the_last_is_the_candidate(world):
+    here = world().trained()
+    here.revoke(count=2)
+    number = here.plan(decision=LENIENT, single_writer="retain")
+    assert here.carry(number) == "published"
+    steps = [row.step for row in here.store.phases(number)]
+    assert [step for step in steps if step.startswith("retain:")] == ["retain:0", "retain:1", "retain:2"]
+    assert here.registry.active().manifest.provenance.round == 3
+    events = [event.detail for event in here.store.events(number) if event.kind == "retention"]
+    assert events == ["north alone writes the unlearned model: 3 retention rounds at least"]
+
+
+def test_a_policy_that_lets_no_hospital_write_the_model_alone_retrains(world):
+    here = world().trained()
+    here.revoke(count=2)
+    number = here.plan(decision=LENIENT, single_writer="retrain")
+    assert here.carry(number) == "published"
+    assert "unlearning" not in states(here, number)
+    assert "north alone would write the model" in here.store.get(number).reason
+    assert here.registry.active().parent is None
