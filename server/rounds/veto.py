@@ -7,6 +7,7 @@ twice: a test at 5 % makes fewer errors than that. `python -m simulations.bench.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -35,7 +36,7 @@ class Loss:
 
     def certain(self, error: float, tolerance: float) -> bool:
         """Whether the drop exceeds the tolerance at this one-sided error."""
-        return self.drop - NormalDist().inv_cdf(1 - error) * self.variance**0.5 > tolerance
+        return self.drop - NormalDist().inv_cdf(1 - error) * math.sqrt(self.variance) > tolerance
 
 
 @dataclass(frozen=True, slots=True)
