@@ -48,7 +48,7 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
     micro = MicroBatches(model)
     rng = np.random.default_rng(0)
     device = torch.device("cpu")
-    seen = 0
+    row_count = 0
     kept_rows = rng.permutation(len(sets.retain)).astype(np.int64)
 
     for at, forget in enumerate(sets.forget.shuffled(config.batch, device, rng)):
@@ -71,9 +71,9 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
             return terms.loss(WEIGHTINGS[config.weighting])
 
         micro.step(optimizer, [left, right], loss_of, config.clip)
-        seen += len(left) + len(right)
+        row_count += len(left) + len(right)
 
-    return seen
+    return row_count
 
 
 def _decoded(studies: StudyTensors, rows: np.ndarray, size: int) -> Batch:
@@ -86,14 +86,14 @@ def bench_epoch(folder: Path) -> list[str]:
     """Studies per second of a Forget-MI epoch, ours against the published loop, on full-size DICOM files."""
     settings = ["data.image_size=64", "model.width=4", "model.text_layers=1"]
     config = load_settings(None, settings, {"forget": 6, "hospitals": {"sites": 2, "patients": 24, "image_size": 1024}})
-    prepared = prepare(config, folder, lambda *_: None)
-    site = Site(prepared.site_folder(prepared.sites[0]))
-    site.revoke(prepared.forget[prepared.sites[0]])
+    preparation = prepare(config, folder, lambda *_: None)
+    site = Site(preparation.site_folder(preparation.sites[0]))
+    site.revoke(preparation.forget[preparation.sites[0]])
     sets = UnlearnSets(
         *(StudyTensors(site.cohort.of(p).studies, site.cache, site.tokenizer)
           for p in (site.forget, site.patients(Subset.TRAIN), site.patients(Subset.CALIBRATION)))
     )  # fmt: skip
-    model = prepared.card.build()
+    model = preparation.card.build()
     passes = 10
     ours = config.experiment.unlearn.model_copy(update={"passes": passes, "batch": 16, "retain_batch": 16})
     steps = -(-len(sets.forget) // 16)
@@ -128,8 +128,8 @@ def bench_epoch(folder: Path) -> list[str]:
 
 def _per_second(work: Callable[[], int]) -> float:
     begin = time.monotonic()
-    done = work()
-    return done / (time.monotonic() - begin)
+    answer = work()
+    return answer / (time.monotonic() - begin)
 
 
 def bench_merge() -> list[str]:
@@ -168,11 +168,11 @@ def bench_memory() -> list[str]:
     lines = []
 
     for replies in (4, 16, 64):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "simulations.bench.bench", "--server-peak", str(replies)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        peak = json.loads(done.stdout)
+        peak = json.loads(process.stdout)
         lines.append(f"| server, peak above the first reply, {replies} replies of 40 MB | {peak} MiB |")
 
     return lines

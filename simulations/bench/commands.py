@@ -62,8 +62,8 @@ def main() -> None:
             argv = [str(programs / f"fedforget-{side}"), *words]
             cpu_seconds(argv)
             seconds = statistics.median(cpu_seconds(argv) for _ in range(RUNS))
-            shown = " ".join(word for word in words if not word.startswith(str(root)) and word != "--dir")
-            lines.append(f"| `fedforget-{side} {shown}` | {seconds:.2f} |")
+            title = " ".join(word for word in words if not word.startswith(str(root)) and word != "--dir")
+            lines.append(f"| `fedforget-{side} {title}` | {seconds:.2f} |")
 
     sys.stdout.write("\n".join(lines) + "\n")
 

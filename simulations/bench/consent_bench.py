@@ -139,17 +139,17 @@ def bench_permissions(folder: Path, consents: int, calls: int) -> list[str]:
     sys.stderr.write(f"{consents} consents on file after {time.monotonic() - begin:.0f} s\n")
     hospital.start()
     rng = random.Random(0)  # noqa: S311 - keeps no secret
-    asked = [f"{_PREFIX}-{rng.randrange(consents)}" for _ in range(calls)]
-    permitted = messages.CheckPermissionReply.PERMISSION_PERMITTED
+    patients = [f"{_PREFIX}-{rng.randrange(consents)}" for _ in range(calls)]
+    permission = messages.CheckPermissionReply.PERMISSION_PERMITTED
 
     def check(client: ConsentClient, number: int) -> None:
-        if client.check(asked[number]).permission != permitted:
+        if client.check(patients[number]).permission != permission:
             raise ValueError("a patient who consented is not permitted")
 
-    found = [timed(hospital, check, clients, calls).row("CheckPermission") for clients in (1, CLIENTS)]
+    rates = [timed(hospital, check, clients, calls).row("CheckPermission") for clients in (1, CLIENTS)]
     hospital.stop()
 
-    return found
+    return rates
 
 
 def _consents(number: int, pseudonyms: Pseudonyms) -> Iterator[dict[str, object]]:
@@ -223,23 +223,23 @@ def bench_loader(folder: Path, epochs: int) -> str:
     settings = ["data.image_size=224"]
     hospitals = {"sites": 2, "patients": 96, "image_size": 256}
     config = load_settings(None, settings, {"forget": 6, "hospitals": hospitals})
-    prepared = prepare(config, folder, lambda *_: None)
-    place = prepared.site_folder(prepared.sites[0])
+    preparation = prepare(config, folder, lambda *_: None)
+    place = preparation.site_folder(preparation.sites[0])
     site = Site(place)
 
     with open_ledger(SiteFolder(place)) as ledger:
         request = Request(Source("list", "many"), "many", ledger.clock())
         # One of them is in the cohort, so that every batch is compared with who must not be in it.
-        revoked = [min(site.patients(Subset.VALIDATION)), *(f"stranger-{number}" for number in range(1000))]
-        ledger.record(request, revoked, also_unknown=True)
+        patients = [min(site.patients(Subset.VALIDATION)), *(f"stranger-{number}" for number in range(1000))]
+        ledger.record(request, patients, also_unknown=True)
 
     studies = site.cohort.of(site.patients(Subset.TRAIN)).studies
     asks = (None, SiteConsent(SiteFolder(place), site.cohort.patients).stopped, None)
     without, with_ledger, again = _in_turns(
         [StudyTensors(studies, site.cache, site.tokenizer, each) for each in asks], epochs
     )
-    training = _training_epoch(prepared.card.build(), StudyTensors(studies, site.cache, site.tokenizer))
-    added = paired(without, with_ledger)
+    training = _training_epoch(preparation.card.build(), StudyTensors(studies, site.cache, site.tokenizer))
+    overhead = paired(without, with_ledger)
     itself = paired(without, again)
     whole = statistics.median(without)
 
@@ -249,9 +249,9 @@ without, in turns; time of one core, medians of the paired differences with inte
 
 | what the ledger adds | |
 |---|---|
-| to an epoch | {1e6 * added.median:.0f} us ({1e6 * added.low:.0f} to {1e6 * added.high:.0f}) |
-| of what the loader alone takes to copy it from the image cache ({1000 * whole:.1f} ms) | {added.share(whole)} |
-| of an epoch of training the smallest model ({training:.1f} s) | {added.share(training)} |
+| to an epoch | {1e6 * overhead.median:.0f} us ({1e6 * overhead.low:.0f} to {1e6 * overhead.high:.0f}) |
+| of what the loader alone takes to copy it from the image cache ({1000 * whole:.1f} ms) | {overhead.share(whole)} |
+| of an epoch of training the smallest model ({training:.1f} s) | {overhead.share(training)} |
 | the measure itself: the loader without the ledger, against the same once more | {itself.share(whole)} |
 """
 

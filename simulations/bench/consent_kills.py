@@ -74,33 +74,33 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
     hospital = ConsentHospital(
         root, prefix=_PREFIX, patients=200 * (kills + 1), service="calls_per_second = 1e6\nburst = 1e6"
     )
-    sent = Sent()
-    ended = threading.Event()
+    log = Sent()
+    stop = threading.Event()
     lock = threading.Lock()
     numbers = iter(range(200 * (kills + 1)))
 
     def next_number() -> int:
         with lock:
             number = next(numbers)
-            sent.begun.add(number)
+            log.begun.add(number)
             return number
 
     def send() -> None:
         number = next_number()
-        while not ended.is_set():
+        while not stop.is_set():
             # A channel that has failed waits before it connects again; a new one does not.
             with contextlib.suppress(UnavailableError), hospital.client("ehr-1") as client:
-                while not ended.is_set():
+                while not stop.is_set():
                     with lock:
-                        sent.tries += 1
+                        log.tries += 1
                     receipt = _send(client, number)
                     with lock:
-                        sent.acknowledged[number] = receipt
+                        log.acknowledged[number] = receipt
                     number = next_number()
 
     hospital.start()
     threads = [threading.Thread(target=send, name=f"client-{number}") for number in range(CLIENTS)]
-    threads.append(threading.Thread(target=_follow, args=(hospital, ended), name="log"))
+    threads.append(threading.Thread(target=_follow, args=(hospital, stop), name="log"))
     for thread in threads:
         thread.start()
     try:
@@ -110,20 +110,20 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
             hospital.kill()
             hospital.start()
     finally:
-        ended.set()
+        stop.set()
         for thread in threads:
             thread.join()
         hospital.stop()
 
-    found, leaves = _examined(hospital, sent)
-    done = len(sent.acknowledged)
+    problem_texts, leaves = _examined(hospital, log)
+    count = len(log.acknowledged)
 
-    return Outcome(kills, done, sent.tries - done, leaves, time.monotonic() - begin, tuple(found))
+    return Outcome(kills, count, log.tries - count, leaves, time.monotonic() - begin, tuple(problem_texts))
 
 
 def _send(client: ConsentClient, number: int) -> str:
-    made = client.revoke(f"{_PREFIX}-{number}", source_id=f"form-{number}", document=_document(number))
-    return made.revocation.receipt
+    answer = client.revoke(f"{_PREFIX}-{number}", source_id=f"form-{number}", document=_document(number))
+    return answer.revocation.receipt
 
 
 def _follow(hospital: ConsentHospital, ended: threading.Event) -> None:
@@ -138,17 +138,17 @@ def _examined(hospital: ConsentHospital, sent: Sent) -> tuple[list[str], int]:
         log = _log_of(hospital, ledger)
         log.follow()
         with log.session() as session:
-            found = problems(log.log, session, log.key().public)
+            problem_texts = problems(log.log, session, log.key().public)
             leaves = len(log.log.leaves(session))
 
         with ledger.engine.connect() as connection:
             sound = connection.execute(text("pragma integrity_check")).scalar()
-        found += [] if sound == "ok" else [f"the database: {sound}"]
+        problem_texts += [] if sound == "ok" else [f"the database: {sound}"]
         standing = ledger.standing()
-        found += _recorded_once(ledger, standing, sent)
-        found += _whole(hospital, ledger, standing)
+        problem_texts += _recorded_once(ledger, standing, sent)
+        problem_texts += _whole(hospital, ledger, standing)
 
-    return found, leaves
+    return problem_texts, leaves
 
 
 def _log_of(hospital: ConsentHospital, ledger: Ledger) -> SiteLog:
@@ -169,9 +169,9 @@ def _recorded_once(ledger: Ledger, standing: Sequence[Standing], sent: Sent) -> 
         if not ledger.is_stopped(f"{_PREFIX}-{number}"):
             yield "an acknowledged revocation has no tombstone"
 
-    begun = {f"ehr-1/form-{number}" for number in sent.begun}
+    sources = {f"ehr-1/form-{number}" for number in sent.begun}
     yield from (f"{count} times one that was not acknowledged" for count in times.values() if count > 1)
-    yield from ("one that nobody sent" for source in times if source not in begun)
+    yield from ("one that nobody sent" for source in times if source not in sources)
 
 
 def _whole(hospital: ConsentHospital, ledger: Ledger, standing: Sequence[Standing]) -> Iterator[str]:
@@ -180,22 +180,22 @@ def _whole(hospital: ConsentHospital, ledger: Ledger, standing: Sequence[Standin
     vault = Vault(hospital.folder.vault, random.randbytes)
     if {path.name for path in vault.folder.iterdir()} - {s.receipt for s in standing}:
         yield "a document without a record"
-    stopped = ledger.stopped()
+    patients = ledger.stopped()
     for s in standing:
         if s.source.kind == "restored":
             continue  # killed between tombstone and commit, and not sent again before the end: it has no details
         number = int(s.source.id.rpartition("-")[2])
-        if names.get(s.pseudonym) != f"{_PREFIX}-{number}" or s.pseudonym not in stopped:
+        if names.get(s.pseudonym) != f"{_PREFIX}-{number}" or s.pseudonym not in patients:
             yield "a record whose patient does not open, or has no tombstone"
         if [event.seq for event in ledger.history(s.receipt) if event.revocation == s.number] != [1, 2]:
             yield "a record without its steps"
-        kept = vault.opened(s.receipt)
+        stored_form = vault.opened(s.receipt)
         document = _document(number)
 
         try:
-            if document and kept is not None:
-                check_commitment(document, kept.salt, s.source.digest)
-            elif document or kept is not None or s.source.digest:
+            if document and stored_form is not None:
+                check_commitment(document, stored_form.salt, s.source.digest)
+            elif document or stored_form is not None or s.source.digest:
                 yield "a record without its document"
         except EvidenceError:
             yield "a document that does not open its commitment"
@@ -207,7 +207,7 @@ def _document(number: int) -> bytes:
 
 def report(outcome: Outcome) -> str:
     """As Markdown."""
-    held = "none" if not outcome.problems else f"{len(outcome.problems)}: {outcome.problems[0]}"
+    verdict = "none" if not outcome.problems else f"{len(outcome.problems)}: {outcome.problems[0]}"
     return f"""# A consent service that is killed
 
 Command: `python -m simulations.bench.consent_kills --kills {outcome.kills} --write docs/results/kill-consent.md`,
@@ -222,7 +222,7 @@ coming up, and is started again.
 | sent without an answer, and sent again | {outcome.unanswered} |
 | leaves of the log | {outcome.leaves} |
 | seconds | {outcome.seconds:.0f} |
-| **problems** | **{held}** |
+| **problems** | **{verdict}** |
 
 A problem would be: an acknowledged revocation that is not there exactly once and under its receipt, or has no
 tombstone; one that is there twice; a record without its steps, whose patient's sealed identifier does not open, or

@@ -32,7 +32,7 @@ WEIGHTED = ("forget_mi_calibrated", "forget_mi_paper")
 
 def train(sites: list[Site], state: State, config: SimulationConfig, rounds: int) -> Iterator[tuple[State, list[Step]]]:
     """Rounds of FedAvg; after each the new weights and the sites' steps."""
-    registered = shares({site.name: site.status().retain_studies for site in sites})
+    weights = shares({site.name: site.status().retain_studies for site in sites})
     settings = config.experiment.train
 
     for number in range(rounds):
@@ -45,7 +45,7 @@ def train(sites: list[Site], state: State, config: SimulationConfig, rounds: int
             )
             after = site.train(state, request)[0].state_dict()
             steps.append(measure(after, state))
-            mean.add(after, registered[site.name])
+            mean.add(after, weights[site.name])
 
         state = mean.result(state)
         yield state, steps
@@ -69,9 +69,9 @@ def main(
     for seed in range(seeds):
         config = load_settings(preset, [*(assignments or []), f"seed={seed}"], {})
         with tempfile.TemporaryDirectory() as folder:
-            prepared = prepare(config, Path(folder), lambda *_: None)
-            sites = [Site(prepared.site_folder(name)) for name in prepared.sites]
-            state = prepared.card.build(seed).state_dict()
+            preparation = prepare(config, Path(folder), lambda *_: None)
+            sites = [Site(preparation.site_folder(name)) for name in preparation.sites]
+            state = preparation.card.build(seed).state_dict()
 
             for number, (after, steps) in enumerate(train(sites, state, config, rounds)):
                 largest = max(step.moved for step in steps)
@@ -81,14 +81,16 @@ def main(
                 )
                 state = after
 
-            for name, patients in prepared.forget.items():
-                site = Site(prepared.site_folder(name))
+            for name, patients in preparation.forget.items():
+                site = Site(preparation.site_folder(name))
                 site.revoke(patients)
 
                 for method in METHODS:
                     for weighting in WEIGHTINGS if method in WEIGHTED else ("equal",):
-                        chosen = config.experiment.unlearn.model_copy(update={"method": method, "weighting": weighting})
-                        step = unlearn(site, state, chosen, seed)
+                        settings = config.experiment.unlearn.model_copy(
+                            update={"method": method, "weighting": weighting}
+                        )
+                        step = unlearn(site, state, settings, seed)
                         typer.echo(
                             f"seed {seed} {method} {weighting}: {len(patients)} patients, relative {step.relative:.3g}"
                         )

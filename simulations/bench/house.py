@@ -174,8 +174,8 @@ def main() -> None:
         return
 
     for name, value in figures.items():
-        shown = f"{value:.1f}" if isinstance(value, float) else " ".join(map(str, value))
-        print(f"{name.replace('_', ' '):<20} {shown}")  # noqa: T201
+        text = f"{value:.1f}" if isinstance(value, float) else " ".join(map(str, value))
+        print(f"{name.replace('_', ' '):<20} {text}")  # noqa: T201
 
 
 if __name__ == "__main__":

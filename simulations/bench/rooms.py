@@ -34,12 +34,12 @@ def arrows(root: Path) -> Arrows:
     for package in LAYERS:
         for path in sorted((root / package).rglob("*.py")):
             here = _room(path.relative_to(root).with_suffix("").parts)
-            reached = rooms.setdefault(here, set())
+            targets = rooms.setdefault(here, set())
 
             for module in _imports(ast.parse(path.read_text(encoding="utf-8"))):
                 there = _room(tuple(module.split(".")))
                 if there.split(".")[0] in LAYERS and there != here:
-                    reached.add(there)
+                    targets.add(there)
 
     return rooms
 
@@ -50,18 +50,18 @@ def chart(rooms: Arrows) -> str:
 
     for package in LAYERS:
         inside = {
-            room: {there for there in reached if there.startswith(f"{package}.")}
-            for room, reached in rooms.items()
+            room: {there for there in targets if there.startswith(f"{package}.")}
+            for room, targets in rooms.items()
             if _is_folder(room) and room.startswith(f"{package}.")
         }
-        inside = {room: {there for there in reached if there in inside} for room, reached in inside.items()}
+        inside = {room: {there for there in targets if there in inside} for room, targets in inside.items()}
 
         lines.append(f"  subgraph {package}")
         lines += [f"    {_node(room)}[{room.split('.')[1]}]" for room in sorted(inside)]
         lines += [
             f"    {_node(room)} --> {_node(there)}"
-            for room, reached in sorted(_reduced(inside).items())
-            for there in sorted(reached)
+            for room, targets in sorted(_reduced(inside).items())
+            for there in sorted(targets)
         ]
         lines.append("  end")
 
@@ -84,23 +84,23 @@ def _reduced(rooms: Mapping[str, set[str]]) -> Arrows:
     return {
         room: {
             there
-            for there in reached
-            if not any(there in _reachable(rooms, between) for between in reached if between != there)
+            for there in targets
+            if not any(there in _reachable(rooms, between) for between in targets if between != there)
         }
-        for room, reached in rooms.items()
+        for room, targets in rooms.items()
     }
 
 
 def _reachable(rooms: Mapping[str, set[str]], start: str) -> set[str]:
-    seen: set[str] = set()
+    rooms_below: set[str] = set()
     waiting = [start]
 
     while waiting:
-        for there in rooms.get(waiting.pop(), set()) - seen:
-            seen.add(there)
+        for there in rooms.get(waiting.pop(), set()) - rooms_below:
+            rooms_below.add(there)
             waiting.append(there)
 
-    return seen
+    return rooms_below
 
 
 def _room(parts: tuple[str, ...]) -> str:

@@ -216,8 +216,8 @@ class Bench:
         run, _ = control.start(bundle, {}, None)
         _wait(lambda: control.status(run).status == "finished", "the end of the run", 3600)
         seconds = time.monotonic() - begin
-        done = self._note.with_suffix(".done")
-        if not done.exists():
+        marker = self._note.with_suffix(".done")
+        if not marker.exists():
             raise UnavailableError(f"{self._case.name}: the run ended as {control.status(run)}, see its log")
         return Figures(
             up=relay.up - up,
@@ -225,7 +225,7 @@ class Bench:
             superlink=peaks.found["SuperLink"],
             serverapp=peaks.found["ServerApp"],
             seconds=seconds,
-            moved=float(done.read_text().split()[0]),
+            moved=float(marker.read_text().split()[0]),
         )
 
     def _site(self, name: str, server: ServerFolder, gateway: int, control: Control, bundle: Bundle) -> None:
@@ -340,14 +340,14 @@ def main() -> None:
     arguments = parser.parse_args()
     # As Ctrl-C does: what was started is ended, and its folder deleted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    chosen = arguments.case or list(range(len(CASES)))
-    cases = [CASES[number].model_copy(update={"scale": arguments.scale}) for number in chosen]
-    found = []
+    numbers = arguments.case or list(range(len(CASES)))
+    cases = [CASES[number].model_copy(update={"scale": arguments.scale}) for number in numbers]
+    rows = []
     for case in cases:
-        found.append((case, measure(case, arguments.logs)))
-        sys.stderr.write(f"{case.name}: {found[-1][1]}\n")
+        rows.append((case, measure(case, arguments.logs)))
+        sys.stderr.write(f"{case.name}: {rows[-1][1]}\n")
 
-    text = report(found, arguments.scale)
+    text = report(rows, arguments.scale)
     sys.stdout.write(text)
     if arguments.write:
         write_text(arguments.write, text)

@@ -59,7 +59,7 @@ def seed_of(node: int) -> int:
 def shapes(scale: float) -> dict[str, tuple[int, ...]]:
     """A BERT of 12 layers and 768 channels beside a small image encoder: 110 M floats at `scale` 1."""
     text = "text_encoder.bert"
-    found: dict[str, tuple[int, ...]] = {
+    sizes: dict[str, tuple[int, ...]] = {
         f"{text}.embeddings.word_embeddings.weight": (30522, 768),
         f"{text}.embeddings.position_embeddings.weight": (512, 768),
     }
@@ -67,17 +67,17 @@ def shapes(scale: float) -> dict[str, tuple[int, ...]]:
     for layer in range(LAYERS):
         name = f"{text}.encoder.layer.{layer}"
         for part in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            found[f"{name}.{part}.weight"] = (768, 768)
-            found[f"{name}.{part}.bias"] = (768,)
+            sizes[f"{name}.{part}.weight"] = (768, 768)
+            sizes[f"{name}.{part}.bias"] = (768,)
 
-        found[f"{name}.intermediate.dense.weight"] = (3072, 768)
-        found[f"{name}.intermediate.dense.bias"] = (3072,)
-        found[f"{name}.output.dense.weight"] = (768, 3072)
-        found[f"{name}.output.dense.bias"] = (768,)
+        sizes[f"{name}.intermediate.dense.weight"] = (3072, 768)
+        sizes[f"{name}.intermediate.dense.bias"] = (3072,)
+        sizes[f"{name}.output.dense.weight"] = (768, 3072)
+        sizes[f"{name}.output.dense.bias"] = (768,)
 
-    found["image_encoder.stages.weight"] = (1200, 1000)
+    sizes["image_encoder.stages.weight"] = (1200, 1000)
 
-    return {name: (max(1, round(first * scale)), *rest) for name, (first, *rest) in found.items()}
+    return {name: (max(1, round(first * scale)), *rest) for name, (first, *rest) in sizes.items()}
 
 
 def initial(scale: float) -> dict[str, Tensor]:
@@ -103,5 +103,5 @@ def trained(state: Mapping[str, Tensor], seed: int, frozen: frozenset[str]) -> d
 def finish(state: Mapping[str, Tensor]) -> None:
     """Leave how far the model went, for the bench to see that it was trained at all."""
     # One at a time: what the bench itself needs must not be its peak.
-    moved = sum(float((state[name] - tensor).square().sum()) for name, tensor in _initial(case().scale)) ** 0.5
-    write_text(note().with_suffix(".done"), f"{moved:.6g}\n")
+    distance = sum(float((state[name] - tensor).square().sum()) for name, tensor in _initial(case().scale)) ** 0.5
+    write_text(note().with_suffix(".done"), f"{distance:.6g}\n")

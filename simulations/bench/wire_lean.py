@@ -28,11 +28,11 @@ def train(message: Message, context: Context) -> Message:
     now = case()
     request = unpack(message.content, TrainRequest)
     bases = Bases(note().parent / f"node-{context.node_id}", lambda: initial(now.scale), now.model)
-    received = bases.receive(message.content)
-    after = trained(received.state, seed_of(context.node_id), frozen_names(received.state, now.model))
+    model = bases.receive(message.content)
+    after = trained(model.state, seed_of(context.node_id), frozen_names(model.state, now.model))
     reply = TrainReply(site=str(context.node_id), loss=float(request.round), cost=0.0, seconds=0.0)
 
-    return Message(bases.answer(reply, received, after), reply_to=message)
+    return Message(bases.answer(reply, model, after), reply_to=message)
 
 
 @server.main()

@@ -35,23 +35,23 @@ def config_of(precision: Precision) -> SimulationConfig:
 
 def _pairs(exact: list[Result], short: list[Result], model: ModelName) -> dict[str, list[float]]:
     """Differences short - exact by figure, one value a seed."""
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
 
-    for left, right in zip(exact, short, strict=True):
-        old = left.models[model]
-        new = right.models[model]
+    for exact_result, short_result in zip(exact, short, strict=True):
+        old = exact_result.models[model]
+        new = short_result.models[model]
 
         for branch in BRANCHES:
             then = old.branches[branch].groups["test"].auc
             now = new.branches[branch].groups["test"].auc
             if then is not None and now is not None:
-                found.setdefault(f"{branch}: test AUC", []).append(now - then)
+                figures.setdefault(f"{branch}: test AUC", []).append(now - then)
             then = old.mia[branch].auc
             now = new.mia[branch].auc
             if then is not None and now is not None:
-                found.setdefault(f"{branch}: loss AUC (MIA)", []).append(now - then)
+                figures.setdefault(f"{branch}: loss AUC (MIA)", []).append(now - then)
 
-    return found
+    return figures
 
 
 def table(results: dict[Precision, list[Result]]) -> str:

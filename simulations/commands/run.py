@@ -55,7 +55,7 @@ def run(
         # Quoted, so that a device such as `1` is not read as a number.
         "device": json.dumps(device) if device else None,
     }
-    flagged = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    flag_settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
 
     values: dict[str, Any] = {"retrain": retrain} if not retrain else {}
     if manifest is not None:
@@ -70,7 +70,7 @@ def run(
         values["engine"] = engine
 
     with errors():
-        _run(preset, method, [*flagged, *(assignments or [])], values, out, resume=resume, as_json=as_json)
+        _run(preset, method, [*flag_settings, *(assignments or [])], values, out, resume=resume, as_json=as_json)
 
 
 def _run(

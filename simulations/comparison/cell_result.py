@@ -92,7 +92,7 @@ def load_cells(out: Path) -> list[CellResult]:
         ResultError: there is none, or one is damaged.
     """
     paths: Iterable[Path] = sorted((out / "cells").glob(f"seed-*/forget-*/*/{RESULT_FILE}"))
-    found = [read_cell(path) for path in paths]
-    if not found:
+    results = [read_cell(path) for path in paths]
+    if not results:
         raise ResultError("no results of a comparison here", where=str(out), remedy="run fedforget-sim compare")
-    return found
+    return results

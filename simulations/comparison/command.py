@@ -63,21 +63,21 @@ def run_compare(
     say(projected_text(projection, request.jobs, config.sizes, len(grid(config))))
     if only == "projection":
         return {"projected_hours": projection.total / request.jobs / 3600, "models": len(grid(config))}
-    finished = run_comparison(config, out, order, on_progress)
-    if not finished:
+    is_complete = run_comparison(config, out, order, on_progress)
+    if not is_complete:
         say("the budget is spent; the same command goes on")
         if not any((out / "cells").glob("*/*/*/result.json")):
             return {"finished": False, "models": 0}
 
-    return _drawn(out, request.command, finished, say)
+    return _drawn(out, request.command, is_complete, say)
 
 
 def _drawn(out: Path, command: str, finished: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    found = write_output(out, command)
-    for size in summary.sizes(found):
-        say(f"{size_name(size)} % forgotten: {summary.verdict(summary.at(found, size))}")
+    rows = write_output(out, command)
+    for size in summary.sizes(rows):
+        say(f"{size_name(size)} % forgotten: {summary.verdict(summary.at(rows, size))}")
     say(f"report: {out / PAGE_FILE}; tables: {out / 'table.csv'}, table.md, table.tex")
-    return {"finished": finished, "models": len(load_cells(out)), "rows": [_row(row) for row in found]}
+    return {"finished": finished, "models": len(load_cells(out)), "rows": [_row(row) for row in rows]}
 
 
 def _row(row: Row) -> dict[str, Any]:

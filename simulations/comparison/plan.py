@@ -44,17 +44,17 @@ def cells(config: ComparisonConfig, size: float, seed: int) -> tuple[Cell, ...]:
 
     Variants come last.
     """
-    found = [Cell(method=name, aggregation="", size=size, seed=seed) for name in BASELINES]
+    plan = [Cell(method=name, aggregation="", size=size, seed=seed) for name in BASELINES]
     for method in config.methods:
-        crossed = config.aggregations if method.startswith("forget_mi") else config.aggregations[:1]
-        found += [Cell(method=method, aggregation=how, size=size, seed=seed) for how in crossed]
+        aggregations = config.aggregations if method.startswith("forget_mi") else config.aggregations[:1]
+        plan += [Cell(method=method, aggregation=how, size=size, seed=seed) for how in aggregations]
 
-    found += [
+    plan += [
         Cell(method=variant.method, aggregation=config.aggregations[0], size=size, seed=seed, variant=name)
         for name, variant in config.variants.items()
     ]
 
-    return tuple(found)
+    return tuple(plan)
 
 
 def grid(config: ComparisonConfig) -> tuple[Cell, ...]:
@@ -85,30 +85,30 @@ def forget_sets(
     unknown = sorted(set(sites) - set(cohorts))
     if unknown:
         raise ConfigError(f"no site {unknown[0]!r}", where="run.forget_sites", remedy=f"use one of {sorted(cohorts)}")
-    trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
-    found: ForgetSets = {}
-    taken: frozenset[str] = frozenset()
+    training_patients = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
+    forget_sets: ForgetSets = {}
+    used: frozenset[str] = frozenset()
 
     for size in sorted(sizes):
         if len(sizes) > 1 and size == max(sizes):
-            taken = frozenset()
-        total = round(size * trained)
+            used = frozenset()
+        total = round(size * training_patients)
         counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
 
         if not min(counts):
             raise CohortError(
-                f"{size_name(size)} % of {trained} training patients cannot revoke at {len(sites)} sites",
+                f"{size_name(size)} % of {training_patients} training patients cannot revoke at {len(sites)} sites",
                 remedy="more patients, or larger sizes",
             )
 
-        found[size] = {}
+        forget_sets[size] = {}
         for name, count in zip(sites, counts, strict=True):
-            left = cohorts[name].where(lambda study: study.patient not in taken)  # noqa: B023 - called at once
-            found[size][name] = choose_forget(left, splits[name], count, seed)
+            remaining = cohorts[name].where(lambda study: study.patient not in used)  # noqa: B023 - called at once
+            forget_sets[size][name] = choose_forget(remaining, splits[name], count, seed)
 
-        taken |= {patient for patients in found[size].values() for patient in patients}
+        used |= {patient for patients in forget_sets[size].values() for patient in patients}
 
-    return found
+    return forget_sets
 
 
 def compared(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = frozenset()) -> Cohort:

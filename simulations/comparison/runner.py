@@ -57,13 +57,13 @@ def prepare_folder(config: ComparisonConfig, out: Path) -> None:
 
     if file.exists():
         # Read with the defaults of today: a setting that came later is no change.
-        known = parse(ComparisonConfig, json.loads(file.read_text(encoding="utf-8")), str(file))
+        earlier = parse(ComparisonConfig, json.loads(file.read_text(encoding="utf-8")), str(file))
         names = ("run", "sizes", "forget_lists", "tuning")
-        changed = [name for name in names if getattr(known, name) != getattr(config, name)]
+        changes = [name for name in names if getattr(earlier, name) != getattr(config, name)]
 
-        if changed:
+        if changes:
             raise OutputError(
-                f"holds a comparison with another {changed[0]}", where=str(out), remedy="choose another --out"
+                f"holds a comparison with another {changes[0]}", where=str(out), remedy="choose another --out"
             )
 
     write_text(file, config.model_dump_json(indent=2) + "\n")
@@ -173,10 +173,10 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 def projected_text(projection: Projection, jobs: int, sizes: Sequence[float], count: int) -> str:
     """What is said before the start."""
     hours = projection.total / jobs / 3600
-    shown = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
-    named = ", ".join(size_name(size) for size in sizes)
+    duration = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
+    names = ", ".join(size_name(size) for size in sizes)
 
     return (
-        f"projected: at most {shown} in {jobs} process{'es' if jobs > 1 else ''} for {count} models at {named} % "
+        f"projected: at most {duration} in {jobs} process{'es' if jobs > 1 else ''} for {count} models at {names} % "
         f"forgotten (a round takes {projection.measured.round:.1f} s, a cell {projection.measured.cell:.1f} s)"
     )

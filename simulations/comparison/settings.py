@@ -81,15 +81,15 @@ class ComparisonConfig(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        known = method_preset_names()
-        unknown = sorted({*self.methods, *self.tuning.factors} - {*known, EVERY})
+        methods = method_preset_names()
+        unknown = sorted({*self.methods, *self.tuning.factors} - {*methods, EVERY})
         if unknown:
-            raise ValueError(f"unknown method {unknown[0]!r}; one of {', '.join(known)}")
+            raise ValueError(f"unknown method {unknown[0]!r}; one of {', '.join(methods)}")
         strange = sorted({variant.method for variant in self.variants.values()} - set(self.methods))
         if strange:
             raise ValueError(f"a variant of {strange[0]!r}, which is not one of methods")
-        if taken := sorted({*known, *RESERVED} & set(self.variants)):
-            raise ValueError(f"a variant may not be called {taken[0]!r}")
+        if clashes := sorted({*methods, *RESERVED} & set(self.variants)):
+            raise ValueError(f"a variant may not be called {clashes[0]!r}")
         if "retrain" in self.methods:
             raise ValueError("retrain is what all are compared with, and always there")
         for values, name in ((self.methods, "methods"), (self.aggregations, "aggregations"), (self.sizes, "sizes")):

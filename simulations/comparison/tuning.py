@@ -82,8 +82,8 @@ def judges(split: Split) -> Split:
     tested in that federation, and nobody of it is in a comparison.
     """
     judging = {Subset.AUDIT, Subset.TEST}
-    kept = {p: s for p, s in split.subset_of.items() if s is not Subset.CALIBRATION}
-    return Split({p: Subset.CALIBRATION if s in judging else s for p, s in kept.items()})
+    subsets = {p: s for p, s in split.subset_of.items() if s is not Subset.CALIBRATION}
+    return Split({p: Subset.CALIBRATION if s in judging else s for p, s in subsets.items()})
 
 
 def tuning_score(after: SelectionFigures, before: SelectionFigures) -> float:
@@ -92,8 +92,8 @@ def tuning_score(after: SelectionFigures, before: SelectionFigures) -> float:
     The mean over branches of |AUC - .5| of forget patients against the `judges`, and what validation AUC (fused) was
     lost. The retrained model is not in it.
     """
-    gaps = [abs(found.auc - 0.5) for found in after.membership.values() if found.auc is not None]
-    was, now = (macro_auc(found.validation["fused"]) for found in (before, after))
-    lost = max(0.0, was - now) if was is not None and now is not None else 0.0
+    gaps = [abs(branch.auc - 0.5) for branch in after.membership.values() if branch.auc is not None]
+    was, now = (macro_auc(figures.validation["fused"]) for figures in (before, after))
+    loss = max(0.0, was - now) if was is not None and now is not None else 0.0
 
-    return (sum(gaps) / len(gaps) if gaps else 0.5) + lost
+    return (sum(gaps) / len(gaps) if gaps else 0.5) + loss

@@ -79,7 +79,7 @@ def _draw(
     def unlearn(federation: Federation) -> None:
         original, cost = context.train_original(world, federation)
         draw.budget = tuning.budget * cost.forward_units / tuning.draws
-        bases = collect(federation)
+        counts = collect(federation)
         past = Past(world.card, world.initial(), original.rounds)
 
         for at, setting in enumerate(settings):
@@ -91,7 +91,7 @@ def _draw(
             candidate = make_candidate(
                 federation,
                 original.state,
-                bases,
+                counts,
                 context.experiment(world, method, context.config.aggregations[0], setting),
                 journal=MemoryJournal(),
                 folder=folder / f"trial-{at}",

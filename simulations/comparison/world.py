@@ -77,7 +77,7 @@ class World:
         if rounds is not None:
             config = config.model_copy(update={"rounds": rounds})
         federation.meter = Meter()
-        done = train(
+        result = train(
             federation,
             self.initial(),
             config,
@@ -87,7 +87,7 @@ class World:
             on_round=on_round,
         )
 
-        return done, federation.meter
+        return result, federation.meter
 
 
 def make_world(
@@ -105,10 +105,10 @@ def make_world(
     """
     own = config.experiment.model_copy(update={"seed": seed})
     # Who forgets is chosen by size, later; what `prepare` asks for must only be possible.
-    wanted = config.model_copy(update={"experiment": own, "forget": max(1, len(config.forget_sites))})
-    prepared = prepare(wanted, folder, on_image, among, trained)
+    own_config = config.model_copy(update={"experiment": own, "forget": max(1, len(config.forget_sites))})
+    preparation = prepare(own_config, folder, on_image, among, trained)
 
-    return World(folder, wanted, prepared.card, prepared.sites)
+    return World(folder, own_config, preparation.card, preparation.sites)
 
 
 def open_world(config: SimulationConfig, seed: int, folder: Path) -> World:

@@ -78,7 +78,7 @@ def worth(result: Result) -> str | None:
 def limits(result: Result) -> list[str]:
     """What this report does not show."""
     forgotten = sum(counts.get("forget", 0) for counts in result.data.values())
-    said = [
+    sentences = [
         "An audit is a test, not a proof. It shows that these attacks cannot tell; a stronger one, or one with other "
         "knowledge, might.",
         f"The intervals rest on {forgotten} forgotten patients. Few patients mean wide intervals: that an interval "
@@ -93,13 +93,13 @@ def limits(result: Result) -> list[str]:
     ]
 
     if "retrained" not in result.models:
-        said.insert(
+        sentences.insert(
             1,
             "Retraining was left out of this run, so the gold standard that the unlearned model should come "
             "near is missing; only never-seen patients serve as the aim.",
         )
 
-    return said
+    return sentences
 
 
 def _listed(names: list[str]) -> str:

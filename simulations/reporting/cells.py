@@ -116,8 +116,8 @@ class Lookup:
 
     def cell(self, *path: str | int, form: Callable[[float], str] = score) -> Cell:
         """The figure at `path`, or a dash with a note."""
-        shown = self._shown(path, form)
-        return Cell((shown,)) if shown else self.dash(path)
+        text = self._shown(path, form)
+        return Cell((text,)) if text else self.dash(path)
 
     def interval(self, *path: str | int) -> Cell:
         """The pair at `path` as `0.41 to 0.57`."""
@@ -142,15 +142,15 @@ class Lookup:
 
         An interval is missing for the reason of its AUC, and a hospital's figure for that of all hospitals.
         """
-        known = {
+        values = {
             missing.path.replace(".groups.", "."): missing.reason
             for name, model in self.result.models.items()
             if path[:2] == ("models", name)
             for missing in model.missing
         }
         for tail in _holders(path[2:]):
-            if tail in known:
-                return known[tail]
+            if tail in values:
+                return values[tail]
 
         return "not computed in this run; no reason was recorded"
 

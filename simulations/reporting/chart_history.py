@@ -56,15 +56,15 @@ def draw_history(result: Result) -> Figure:
 
     for row, label in enumerate(("nats (lower is better)", "AUC (higher is better)", "loss AUC (.5 is the aim)")):
         grid[row][0].set_ylabel(label)
-    shown = [name for name in MODELS if any(r.model == name for r in result.history)]
-    figure.legend(handles=_legend(shown, margin(result)), loc="outside lower center", ncols=6)
+    names = [name for name in MODELS if any(r.model == name for r in result.history)]
+    figure.legend(handles=_legend(names, margin(result)), loc="outside lower center", ncols=6)
 
     return figure
 
 
 def _measured(record: RoundRecord) -> bool:
-    found = (record.train_loss, record.validation_auc, record.validation_ce, *record.calibration_auc.values())
-    return any(value is not None for value in found)
+    values = (record.train_loss, record.validation_auc, record.validation_ce, *record.calibration_auc.values())
+    return any(value is not None for value in values)
 
 
 def _panel(axes: Axes, records: Sequence[RoundRecord], row: int, half: float) -> None:
@@ -79,8 +79,8 @@ def _panel(axes: Axes, records: Sequence[RoundRecord], row: int, half: float) ->
             _line(axes, name, [(r.round, r.validation_auc) for r in own], own, "-")
         else:
             for branch, line in _BRANCH_LINES.items():
-                kept = own if branch == "fused" else []
-                _line(axes, name, [(r.round, r.calibration_auc.get(branch)) for r in own], kept, line)
+                best = own if branch == "fused" else []
+                _line(axes, name, [(r.round, r.calibration_auc.get(branch)) for r in own], best, line)
 
 
 def _line(
@@ -96,8 +96,8 @@ def _line(
     xs, ys = zip(*points, strict=True)
     few = len(points) <= 12
     axes.plot(xs, ys, color=LIGHT[name], linestyle=line, marker=MARKERS[name] if few else "", markersize=3.5)
-    kept = {r.round for r in marked if r.kept}
-    rings = [(x, y) for x, y in points if x in kept]
+    best = {r.round for r in marked if r.kept}
+    rings = [(x, y) for x, y in points if x in best]
     if rings:
         axes.plot(*zip(*rings, strict=True), "o", color="none", markeredgecolor=LIGHT["ink"], markersize=9)
 

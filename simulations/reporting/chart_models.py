@@ -110,11 +110,11 @@ def _utility(
         axes.plot(value, row, MARKERS[name], color=LIGHT[name], markersize=6.5, markeredgecolor=LIGHT["page"])
         _print_value(axes, row, value)
 
-    known = [v for v in (*values, *unseen) if v is not None]
+    numbers = [v for v in (*values, *unseen) if v is not None]
     if field == "auc":
-        axes.set_xlim(min([0.5, *(v - 0.05 for v in known)]), 1.0)
+        axes.set_xlim(min([0.5, *(v - 0.05 for v in numbers)]), 1.0)
     else:
-        axes.set_xlim(0.0, 1.15 * max(known, default=1.0))
+        axes.set_xlim(0.0, 1.15 * max(numbers, default=1.0))
 
     _rows(axes, names)
     name_axes(axes, title, unit)

@@ -22,10 +22,10 @@ def log_density(histogram: Histogram) -> tuple[Floats, Floats]:
     edges = np.clip(np.asarray(histogram.edges, dtype=np.float64), *LOSS_RANGE)
     counts = np.asarray(histogram.counts, dtype=np.float64)
     widths = np.diff(np.log10(edges))
-    shown = widths > 0
-    heights = counts[shown] / (max(counts.sum(), 1.0) * widths[shown])
+    visible = widths > 0
+    heights = counts[visible] / (max(counts.sum(), 1.0) * widths[visible])
 
-    return np.concatenate([edges[:-1][shown], edges[-1:]]), np.asarray(heights)
+    return np.concatenate([edges[:-1][visible], edges[-1:]]), np.asarray(heights)
 
 
 def binned_roc(forget: Histogram | None, never_seen: Histogram | None) -> tuple[Floats, Floats] | None:
@@ -36,11 +36,11 @@ def binned_roc(forget: Histogram | None, never_seen: Histogram | None) -> tuple[
     """
     if forget is None or never_seen is None:
         return None
-    shared = np.intersect1d(forget.edges, never_seen.edges)
-    if len(shared) < 3:
+    edges = np.intersect1d(forget.edges, never_seen.edges)
+    if len(edges) < 3:
         return None
-    tpr = _share_below(forget, shared)
-    fpr = _share_below(never_seen, shared)
+    tpr = _share_below(forget, edges)
+    fpr = _share_below(never_seen, edges)
 
     return np.concatenate([[0.0], fpr, [1.0]]), np.concatenate([[0.0], tpr, [1.0]])
 

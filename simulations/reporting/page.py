@@ -75,7 +75,7 @@ def _tiles(lookup: Lookup) -> list[Tile]:
 
 
 def _charts(result: Result) -> dict[str, Markup]:
-    wanted: dict[str, tuple[bool, Callable[[Result], Figure], str]] = {
+    figures_of: dict[str, tuple[bool, Callable[[Result], Figure], str]] = {
         "models": (True, draw_models, _models_label(result)),
         "losses": (
             has_histograms(result),
@@ -100,7 +100,7 @@ def _charts(result: Result) -> dict[str, Markup]:
     }
     charts = {}
 
-    for name, (present, draw, label) in wanted.items():
+    for name, (present, draw, label) in figures_of.items():
         if present:
             with style(salt=name):
                 charts[name] = Markup(to_svg(draw(result), label))  # noqa: S704  # drawn by us, texts escaped by matplotlib
@@ -109,13 +109,13 @@ def _charts(result: Result) -> dict[str, Markup]:
 
 
 def _models_label(result: Result) -> str:
-    said = []
+    paragraphs = []
     for name in models_of(result):
         mia = {b: m.auc for b, m in result.models[name].mia.items() if m.auc is not None}
         values = ", ".join(f"{BRANCHES[b].lower()} {auc:.2f}" for b, auc in mia.items())
-        said.append(f"{MODELS[name]}: {values or 'not available'}.")
+        paragraphs.append(f"{MODELS[name]}: {values or 'not available'}.")
 
-    return "Membership inference AUC by model and branch, with intervals. " + " ".join(said)
+    return "Membership inference AUC by model and branch, with intervals. " + " ".join(paragraphs)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -152,7 +152,7 @@ def site_table(lookup: Lookup) -> Table | None:
     """Membership inference at each hospital that forgot, and test AUC at each hospital; None where nothing is known."""
     models = lookup.result.models
     forgetting = sorted({site for model in models.values() for site in model.mia_by_site}, key=natural)
-    tested = sorted({site for model in models.values() for site in model.test_auc_by_site}, key=natural)
+    sites = sorted({site for model in models.values() for site in model.test_auc_by_site}, key=natural)
     sections = []
 
     for site in forgetting:
@@ -172,7 +172,7 @@ def site_table(lookup: Lookup) -> Table | None:
         rows.append(_row(lookup, "Cross-entropy on forget (nats)", "over all hospitals", "forget", "ce_mean"))
         sections.append(Section(f"{site}, where patients were forgotten", tuple(rows), _AUC_HINT))
 
-    others = [site for site in tested if site not in forgetting]
+    others = [site for site in sites if site not in forgetting]
     if others:
         rows = [_row(lookup, f"Test AUC, {site}", "", "test_auc_by_site", site) for site in others]
         sections.append(Section("The other hospitals", tuple(rows), "higher is better"))
@@ -184,10 +184,10 @@ def data_table(lookup: Lookup) -> Table:
     """Patients per hospital and group, with the sum."""
     data = lookup.result.data
     order = ["train", "retain", "forget", "validation", "never_seen_calibration", "never_seen_audit", "test"]
-    found = {group for counts in data.values() for group in counts}
-    if "retain" in found:
-        found.discard("train")
-    groups = [g for g in order if g in found] + sorted(found - set(order))
+    group_names = {group for counts in data.values() for group in counts}
+    if "retain" in group_names:
+        group_names.discard("train")
+    groups = [g for g in order if g in group_names] + sorted(group_names - set(order))
     rows = [
         Row(site, "", tuple(lookup.cell("data", site, g, form=count) if g in counts else Cell(("0",)) for g in groups))
         for site, counts in data.items()

@@ -26,9 +26,9 @@ def print_table(result: Result, console: Console) -> None:
     for name in models_of(result):
         model = result.models[name]
         attacks = [_attack(model.mia.get(branch)) for branch in BRANCHES]
-        fused = model.mia.get("fused")
+        attack = model.mia.get("fused")
         rest = (
-            fused.ks if fused else None,
+            attack.ks if attack else None,
             model.forget.accuracy,
             model.never_seen.accuracy,
             model.forget.ce_mean,

@@ -116,16 +116,16 @@ class Experiment:
         return self._result(data, states, outcomes, references).model_copy(update={"baselines": baselines})
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
-        chosen = self.config.experiment.campaign
-        if chosen.aggregation == "replace" and len(self.prepared.forget) > 1:
-            chosen = chosen.model_copy(update={"aggregation": "relay"})
-        return {"naive": chosen.model_copy(update={"aggregation": "naive"}), "unlearned": chosen}
+        campaign = self.config.experiment.campaign
+        if campaign.aggregation == "replace" and len(self.prepared.forget) > 1:
+            campaign = campaign.model_copy(update={"aggregation": "relay"})
+        return {"naive": campaign.model_copy(update={"aggregation": "naive"}), "unlearned": campaign}
 
     def _trained(
         self, federation: Federation, name: ModelName, initial: State, config: TrainConfig
     ) -> tuple[State, Outcome]:
         federation.meter = Meter()
-        done: Trained = train(
+        result: Trained = train(
             federation,
             initial,
             config,
@@ -135,13 +135,13 @@ class Experiment:
             on_round=lambda record: self.on_progress(name, record.round + 1, config.rounds),
         )
         self.on_progress(name, config.rounds, config.rounds)
-        return done.state, Outcome(rounds=list(done.rounds), costs={"train": asdict(federation.meter)})
+        return result.state, Outcome(rounds=list(result.rounds), costs={"train": asdict(federation.meter)})
 
     def _references(self, federation: Federation, initial: State, original: Outcome) -> Meter:
         campaign = self.config.experiment.campaign
         rounds = max(1, next(r.round for r in original.rounds if r.kept))
         folder = self._folder("references")
-        stored = folder / "cost.json"
+        cost_file = folder / "cost.json"
         federation.meter = Meter()
         train_references(
             federation,
@@ -153,9 +153,9 @@ class Experiment:
             folder=folder,
             on_round=lambda k, n: self.on_progress("references", k * rounds + n + 1, campaign.references * rounds),
         )
-        if stored.exists():
-            return Meter.of(Outcome.model_validate_json(stored.read_bytes()).costs["references"])
-        write_text(stored, Outcome(costs={"references": asdict(federation.meter)}).model_dump_json())
+        if cost_file.exists():
+            return Meter.of(Outcome.model_validate_json(cost_file.read_bytes()).costs["references"])
+        write_text(cost_file, Outcome(costs={"references": asdict(federation.meter)}).model_dump_json())
 
         return federation.meter
 
@@ -188,13 +188,13 @@ class Experiment:
             return state, Outcome.model_validate_json(file.read_bytes())
 
         steps = campaign.retention_rounds + 2
-        seen = [0]
+        count = [0]
 
         def on_round(_: Round) -> None:
-            seen[0] += 1
-            self.on_progress(name, seen[0], steps)
+            count[0] += 1
+            self.on_progress(name, count[0], steps)
 
-        done = run_campaign(
+        result = run_campaign(
             federation,
             parent,
             self.config.experiment.model_copy(update={"campaign": campaign}),
@@ -203,15 +203,15 @@ class Experiment:
             on_round=on_round,
             past=past,
         )
-        save_checkpoint(folder / "best", done.state, self.prepared.card)
+        save_checkpoint(folder / "best", result.state, self.prepared.card)
         outcome = Outcome(
-            rounds=list(done.rounds),
-            costs={"unlearn": asdict(done.unlearn_cost), "retain": asdict(done.retain_cost)},
-            figures=done.figures,
+            rounds=list(result.rounds),
+            costs={"unlearn": asdict(result.unlearn_cost), "retain": asdict(result.retain_cost)},
+            figures=result.figures,
         )
         write_text(file, outcome.model_dump_json())
 
-        return done.state, outcome
+        return result.state, outcome
 
     def _result(
         self,
@@ -264,9 +264,9 @@ class Experiment:
 
         for name, state in states.items():
             pairs = [
-                (found, aim)
+                (scores, aim)
                 for site, aim in zip(sites, gold, strict=True)
-                if aim and (found := site.scores(state, Subset.TRAIN))
+                if aim and (scores := site.scores(state, Subset.TRAIN))
             ]
             studies = [len(aim) for _, aim in pairs]
             result[name] = float(np.average([logit_distance(a, b) for a, b in pairs], weights=studies))

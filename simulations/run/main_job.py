@@ -34,8 +34,8 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     pick_device(config.experiment.device)
     require_writable(out)
     claim(config, out, resume=resume)
-    prepared = prepare(config, out, lambda done, total: on_progress("images", done, total))
-    result = Experiment(config, prepared, on_progress).run()
+    preparation = prepare(config, out, lambda done, total: on_progress("images", done, total))
+    result = Experiment(config, preparation, on_progress).run()
     write_text(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     write_report(result, out)
 
@@ -48,17 +48,17 @@ def prepare_for_flwr(config: SimulationConfig, out: Path, on_image: Callable[[in
     Raises:
         InputError: settings, data or folder.
     """
-    prepared = prepare(config, out, on_image)
+    preparation = prepare(config, out, on_image)
     experiment = config.experiment
-    if len(prepared.forget) > 1 and experiment.campaign.aggregation == "replace":
+    if len(preparation.forget) > 1 and experiment.campaign.aggregation == "replace":
         campaign = experiment.campaign.model_copy(update={"aggregation": "relay"})
         experiment = experiment.model_copy(update={"campaign": campaign})
 
-    server = SimulatedServer(experiment=experiment, card=prepared.card, sites=len(prepared.sites))
+    server = SimulatedServer(experiment=experiment, card=preparation.card, sites=len(preparation.sites))
     write_text(out / "server.json", server.model_dump_json(indent=2) + "\n")
-    write_text(out / FORGET_FILE, json.dumps(prepared.forget))
+    write_text(out / FORGET_FILE, json.dumps(preparation.forget))
 
-    return prepared
+    return preparation
 
 
 def revoke_prepared(out: Path) -> dict[str, int]:

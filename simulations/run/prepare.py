@@ -90,8 +90,8 @@ def prepare(
         for name, part in per_site.items()
     }
     if config.forget_shared:
-        shared = _shared(per_site)
-        splits = {name: _in_training(split, shared) for name, split in splits.items()}
+        at_several_sites = _shared(per_site)
+        splits = {name: _in_training(split, at_several_sites) for name, split in splits.items()}
 
     forget = _forget(config, per_site, splits)
     if isinstance(config.forget, str):
@@ -132,16 +132,16 @@ def require_writable(out: Path) -> None:
 def _manifest(config: SimulationConfig, out: Path) -> Manifest:
     if config.manifest:
         return _given(Path(config.manifest))
-    made = config.hospitals
+    hospitals = config.hospitals
     path = out / "hospitals" / "manifest.csv"
 
     if not path.exists():
         path = write_federation(
             out / "hospitals",
-            sites=made.sites,
-            patients=made.patients,
+            sites=hospitals.sites,
+            patients=hospitals.patients,
             seed=config.experiment.seed,
-            image_size=made.image_size,
+            image_size=hospitals.image_size,
         )
 
     return read_manifest(path)
@@ -168,21 +168,21 @@ def _forget(
             f"no site {unknown[0]!r}", where="forget_sites", remedy=f"use one of {', '.join(sorted(cohorts))}"
         )
 
-    trained = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
-    total = round(config.forget * trained) if config.forget < 1 else int(config.forget)
+    training_patients = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
+    total = round(config.forget * training_patients) if config.forget < 1 else int(config.forget)
     counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
     if not min(counts):
         raise CohortError(f"{total} patients cannot revoke at {len(sites)} sites", remedy="raise --forget")
-    shared = _shared(cohorts) if config.forget_shared else frozenset()
-    chosen = set(shared)
+    at_several_sites = _shared(cohorts) if config.forget_shared else frozenset()
+    forget = set(at_several_sites)
 
     for name, count in zip(sites, counts, strict=True):
-        alone = cohorts[name].where(lambda s: s.patient not in shared)
+        alone = cohorts[name].where(lambda s: s.patient not in at_several_sites)
         more = count - (len(cohorts[name].patients) - len(alone.patients))
         if more > 0:
-            chosen |= {*choose_forget(alone, splits[name], more, config.experiment.seed)}
+            forget |= {*choose_forget(alone, splits[name], more, config.experiment.seed)}
 
-    everywhere = {name: tuple(p for p in part.patients if p in chosen) for name, part in cohorts.items()}
+    everywhere = {name: tuple(p for p in part.patients if p in forget) for name, part in cohorts.items()}
 
     return {name: patients for name, patients in everywhere.items() if patients}
 
@@ -193,11 +193,11 @@ def _shared(cohorts: dict[str, Cohort]) -> frozenset[str]:
     Raises:
         CohortError: there is none.
     """
-    known = Counter(p for part in cohorts.values() for p in part.patients)
-    shared = frozenset(p for p, sites in known.items() if sites > 1)
-    if not shared:
+    site_counts = Counter(p for part in cohorts.values() for p in part.patients)
+    patients = frozenset(p for p, sites in site_counts.items() if sites > 1)
+    if not patients:
         raise CohortError("no patient is known at several sites", where="forget_shared", remedy="leave it out")
-    return shared
+    return patients
 
 
 def _in_training(split: Split, patients: frozenset[str]) -> Split:
@@ -211,16 +211,18 @@ def listed_patients(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[s
         ManifestError: the file cannot be read.
         CohortError: one of them is at no site.
     """
-    wanted = read_patient_list(path)
-    known = {p for part in cohorts.values() for p in part.patients}
-    unknown = sum(p not in known for p in wanted)
+    identifiers = read_patient_list(path)
+    all_patients = {p for part in cohorts.values() for p in part.patients}
+    unknown = sum(p not in all_patients for p in identifiers)
 
     if unknown:
         raise CohortError(
-            f"{unknown} of {len(wanted)} patients are in no site", where=str(path), remedy="correct the forget list"
+            f"{unknown} of {len(identifiers)} patients are in no site",
+            where=str(path),
+            remedy="correct the forget list",
         )
 
-    listed = frozenset(wanted)
-    found = {name: tuple(p for p in part.patients if p in listed) for name, part in cohorts.items()}
+    on_list = frozenset(identifiers)
+    forget = {name: tuple(p for p in part.patients if p in on_list) for name, part in cohorts.items()}
 
-    return {name: patients for name, patients in found.items() if patients}
+    return {name: patients for name, patients in forget.items() if patients}

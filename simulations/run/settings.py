@@ -84,7 +84,7 @@ def load_settings(
     Raises:
         ConfigError: an unknown preset, method or setting.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     where = "settings"
 
     if preset is not None:
@@ -96,16 +96,16 @@ def load_settings(
                     f"unknown preset {preset!r}", where="--preset", remedy=f"use one of {', '.join(preset_names())}"
                 )
 
-        found = read_toml(path)
+        settings = read_toml(path)
         where = str(path.name)
 
     if method is not None:
-        found = merged(found, _method_preset(method))
-    found = {**found, **values}
+        settings = merged(settings, _method_preset(method))
+    settings = {**settings, **values}
     short = tuple(ExperimentConfig.model_fields)
     full = [f"experiment.{text}" if text.split(".")[0].split("=")[0] in short else text for text in assignments]
 
-    return parse(SimulationConfig, override(found, full), where)
+    return parse(SimulationConfig, override(settings, full), where)
 
 
 def with_method(config: SimulationConfig, name: str) -> SimulationConfig:

@@ -39,14 +39,14 @@ def run_study(
         FedForgetError: a seed failed.
     """
     lock = threading.Lock()
-    done = [0]
+    finished_count = [0]
 
     def one(seed: int) -> Result:
         folder = out / f"seed-{seed}"
         result = _run_seed(config, seed, folder, rotate=rotate)
         with lock:
-            done[0] += 1
-            on_progress("seeds", done[0], seeds)
+            finished_count[0] += 1
+            on_progress("seeds", finished_count[0], seeds)
 
         return result
 
@@ -62,18 +62,18 @@ def _run_seed(config: SimulationConfig, seed: int, folder: Path, *, rotate: bool
         values["forget_sites"] = [f"site-{seed % config.sites + 1}"]
     if rotate and not config.manifest and config.sites == "natural" and len(config.forget_sites) < 2:
         values["forget_sites"] = [f"site-{seed % config.hospitals.sites + 1}"]
-    wanted = SimulationConfig.model_validate(values)
+    own_config = SimulationConfig.model_validate(values)
     result_file = folder / "result.json"
     config_file = folder / "config.json"
 
     if result_file.exists():
-        found = Result.model_validate_json(result_file.read_bytes())
-        if found.config == wanted.model_dump(mode="json"):
-            return found
+        result = Result.model_validate_json(result_file.read_bytes())
+        if result.config == own_config.model_dump(mode="json"):
+            return result
 
     write_text(folder / "settings.json", json.dumps(values))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    resume = config_file.exists() and SimulationConfig.model_validate_json(config_file.read_bytes()) == wanted
+    resume = config_file.exists() and SimulationConfig.model_validate_json(config_file.read_bytes()) == own_config
     code = subprocess.run(
         [sys.executable, "-m", "simulations.run.study", str(folder), "--resume" if resume else "--anew"],
         env=environment,
@@ -122,9 +122,9 @@ AIMS = {"loss AUC (MIA)": 0.05, "KS": 0.05, "RMIA AUC": 0.05, "forget accuracy":
 
 def mean_interval(values: list[float]) -> tuple[float, float, float]:
     """Mean and its 95 % interval by Student's t; each value is one seed, so seeds are the clusters."""
-    found = np.asarray(values)
-    half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5) if len(found) > 1 else 0.0
-    mean = float(found.mean())
+    array = np.asarray(values)
+    half = float(stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5) if len(array) > 1 else 0.0
+    mean = float(array.mean())
 
     return mean, mean - half, mean + half
 
@@ -153,14 +153,14 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         "| figure | original | naive | retrained | unlearned | unlearned - retrained [95 %] | aim | within |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    missed = []
+    gaps = []
 
     for name, read in _figures().items():
         cells = []
         pairs = []
         for model in MODELS:
-            found = [v for r in results if (v := read(r.models[model])) is not None]
-            cells.append(f"{np.mean(found):.3f}" if found else "—")
+            values = [v for r in results if (v := read(r.models[model])) is not None]
+            cells.append(f"{np.mean(values):.3f}" if values else "—")
 
         for r in results:
             ours = read(r.models["unlearned"])
@@ -176,9 +176,9 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         d, lo, hi = mean_interval(pairs)
         verdict = "" if bound is None else ("yes" if abs(d) <= bound else "**no**")
         if verdict == "**no**":
-            missed.append(f"{name} ({d:+.3f}, aim {bound})")
-        shown = "" if bound is None else f"{bound:.2f}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {d:+.3f} [{lo:+.3f}, {hi:+.3f}] | {shown} | {verdict} |")
+            gaps.append(f"{name} ({d:+.3f}, aim {bound})")
+        text = "" if bound is None else f"{bound:.2f}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {d:+.3f} [{lo:+.3f}, {hi:+.3f}] | {text} | {verdict} |")
 
     lines += [
         "",
@@ -187,7 +187,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         "",
         "Decisions: " + ", ".join(f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes))) + ".",
         "",
-        "Aims missed: " + ("; ".join(missed) if missed else "none") + ".",
+        "Aims missed: " + ("; ".join(gaps) if gaps else "none") + ".",
         "",
         *_by_site(results),
     ]
@@ -214,8 +214,8 @@ def _by_site(results: list[Result]) -> list[str]:
                 parts = [
                     r.models[model].mia_by_site[site][branch] for r in results if site in r.models[model].mia_by_site
                 ]
-                found = [part.auc for part in parts if part.auc is not None]
-                cells.append(f"{np.mean(found):.3f}" if found else "—")
+                aucs = [part.auc for part in parts if part.auc is not None]
+                cells.append(f"{np.mean(aucs):.3f}" if aucs else "—")
 
             lines.append(f"| {site} | {branch} | {' | '.join(cells)} |")
 

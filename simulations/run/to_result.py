@@ -25,7 +25,7 @@ BRANCHES: tuple[Branch, ...] = ("image", "text", "fused")
 def model_result(figures: FederationFigures, digest: str, distance: float | None) -> ModelResult:
     """All figures of one model; a null keeps its reason in `missing`."""
     branches = {b: BranchMetrics(groups={g: group_metrics(figures.groups[g][b]) for g in GROUPS}) for b in BRANCHES}
-    fused = branches["fused"].groups
+    groups = branches["fused"].groups
     missing = [
         Missing(path=f"mia.{b}.{name}", reason=reason)
         for b in BRANCHES
@@ -42,14 +42,14 @@ def model_result(figures: FederationFigures, digest: str, distance: float | None
     ]
 
     return ModelResult(
-        forget=fused["forget"],
-        retain=fused["retain"],
-        never_seen=fused["never_seen"],
-        test=fused["test"],
+        forget=groups["forget"],
+        retain=groups["retain"],
+        never_seen=groups["never_seen"],
+        test=groups["test"],
         branches=branches,
         mia={b: branch_mia(figures.membership[b]) for b in BRANCHES},
         mia_by_site={
-            site: {b: branch_mia(found[b]) for b in BRANCHES} for site, found in figures.membership_by_site.items()
+            site: {b: branch_mia(attacks[b]) for b in BRANCHES} for site, attacks in figures.membership_by_site.items()
         },
         loss_histograms={
             b: {
@@ -59,7 +59,7 @@ def model_result(figures: FederationFigures, digest: str, distance: float | None
             }
             for b in BRANCHES
         },
-        test_auc_by_site={site: macro_auc(found) for site, found in figures.test_by_site.items()},
+        test_auc_by_site={site: macro_auc(aucs) for site, aucs in figures.test_by_site.items()},
         distance_to_retrained=distance,
         missing=missing,
         digest=digest,
@@ -102,7 +102,7 @@ def branch_mia(found: Membership) -> BranchMia:
 
 def round_record(model: ModelName, record: Round) -> RoundRecord:
     """One line of the history."""
-    seen = {} if record.selection is None else record.selection.membership
+    membership = {} if record.selection is None else record.selection.membership
     return RoundRecord(
         model=model,
         phase=record.phase,  # type: ignore[arg-type]  # pydantic checks it
@@ -110,7 +110,7 @@ def round_record(model: ModelName, record: Round) -> RoundRecord:
         train_loss=record.train_loss,
         validation_auc=record.validation_auc,
         validation_ce=record.validation_loss,
-        calibration_auc={b: m.auc for b, m in seen.items() if m.forget_patients},
+        calibration_auc={b: m.auc for b, m in membership.items() if m.forget_patients},
         seconds=record.seconds,
         kept=record.kept,
     )

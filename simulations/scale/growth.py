@@ -53,8 +53,8 @@ def figures() -> tuple[tuple[str, str, Read], ...]:
     def server(stage: StageName) -> Read:
         return lambda size: size.stages[stage].server
 
-    found: list[tuple[str, str, Read]] = [(f"Server: {STAGES[stage]}", "s", server(stage)) for stage in STAGES]
-    found += [
+    measures: list[tuple[str, str, Read]] = [(f"Server: {STAGES[stage]}", "s", server(stage)) for stage in STAGES]
+    measures += [
         ("Server: merging all audits", "s", lambda size: size.merge),
         ("Server: peak memory above the start", "MiB", lambda size: size.peak),
         ("Up: a round", "MB", lambda size: size.stages["round"].up / 1e6),
@@ -65,7 +65,7 @@ def figures() -> tuple[tuple[str, str, Read], ...]:
         ("To forget, hospitals at once", "s", lambda size: size.forget),
     ]
 
-    return tuple(found)
+    return tuple(measures)
 
 
 def growth(sizes: Sequence[Size]) -> tuple[Growth, ...]:
@@ -75,12 +75,12 @@ def growth(sizes: Sequence[Size]) -> tuple[Growth, ...]:
 
 
 def _growth(name: str, unit: str, counts: Sequence[int], values: Sequence[float | None]) -> Growth:
-    known = [(n, y) for n, y in zip(counts, values, strict=True) if y is not None and y > 0]
+    points = [(n, y) for n, y in zip(counts, values, strict=True) if y is not None and y > 0]
     exponent = last = each = None
 
-    if len(known) > 1:
-        exponent = float(np.polyfit([math.log(n) for n, _ in known], [math.log(y) for _, y in known], 1)[0])
-        (n, y), (more, above) = known[-2:]
+    if len(points) > 1:
+        exponent = float(np.polyfit([math.log(n) for n, _ in points], [math.log(y) for _, y in points], 1)[0])
+        (n, y), (more, above) = points[-2:]
         last = math.log(above / y) / math.log(more / n)
         each = (above - y) / (more - n)
 

@@ -68,22 +68,22 @@ class PipedGrid(BareGrid):
         return [self._answer(*self._waiting.pop(one)) for one in list(message_ids) if one in self._waiting]
 
     def _answer(self, exchange: int, message: Message) -> Message:
-        sent = message_to_proto(message).SerializeToString()
+        request = message_to_proto(message).SerializeToString()
         try:
-            self._pipe.send_bytes(sent)
+            self._pipe.send_bytes(request)
             (seconds,) = _SECONDS.unpack(self._pipe.recv_bytes())
-            received = self._pipe.recv_bytes()
+            answer = self._pipe.recv_bytes()
         except (EOFError, OSError):
             raise UnavailableError("the hospitals' process ended") from None
 
         now = self.traffic
         now.hospitals += seconds
         now.slowest[exchange] = max(seconds, now.slowest.get(exchange, 0.0))
-        now.up, now.down, now.messages = now.up + len(received), now.down + len(sent), now.messages + 1
+        now.up, now.down, now.messages = now.up + len(answer), now.down + len(request), now.messages + 1
         self._answers += 1
         self._on_answer(self._answers)
 
-        return message_from_proto(MessageBytes.FromString(received))
+        return message_from_proto(MessageBytes.FromString(answer))
 
     def revoke(self) -> None:
         """Have the patients revoke at their hospitals."""
@@ -133,15 +133,15 @@ def answer(pipe: Connection, grid: LocalGrid, revoke: Callable[[], None]) -> Non
     """Answer what comes from a `PipedGrid` until it is closed, each reply with the core seconds that it took."""
     with suppress(EOFError, OSError):
         while True:
-            received = pipe.recv_bytes()
-            if received == _REVOKE:
+            request = pipe.recv_bytes()
+            if request == _REVOKE:
                 revoke()
                 pipe.send_bytes(_REVOKE)
                 continue
 
             begin = time.process_time()
-            message = message_from_proto(MessageBytes.FromString(received))
+            message = message_from_proto(MessageBytes.FromString(request))
             (reply,) = grid.send_and_receive([message])
-            sent = message_to_proto(reply).SerializeToString()
+            answer = message_to_proto(reply).SerializeToString()
             pipe.send_bytes(_SECONDS.pack(time.process_time() - begin))
-            pipe.send_bytes(sent)
+            pipe.send_bytes(answer)

@@ -41,15 +41,15 @@ class StopWatch:
         """The stage since the last call."""
         cpu = time.process_time()
         wall = time.monotonic()
-        seen = self._grid.traffic
+        traffic = self._grid.traffic
         stage = Stage(
             server=cpu - self._cpu,
-            hospitals=seen.hospitals,
-            slowest=sum(seen.slowest.values()),
+            hospitals=traffic.hospitals,
+            slowest=sum(traffic.slowest.values()),
             wall=wall - self._wall,
-            up=seen.up,
-            down=seen.down,
-            messages=seen.messages,
+            up=traffic.up,
+            down=traffic.down,
+            messages=traffic.messages,
         )
         self._cpu, self._wall, self._grid.traffic = cpu, wall, Traffic()
 
@@ -67,12 +67,12 @@ class TimedJournal(MemoryJournal):
     def enter(self, state: CampaignState, reason: str = "") -> None:
         """See `Journal`."""
         super().enter(state, reason)
-        ended: dict[CampaignState, StageName] = {
+        stage_of: dict[CampaignState, StageName] = {
             CampaignState.AGGREGATING: "unlearning",
             CampaignState.EVALUATING: "retention",
         }
-        if state in ended:
-            self.stages[ended[state]] = self._watch.lap()
+        if state in stage_of:
+            self.stages[stage_of[state]] = self._watch.lap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +138,14 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         federation.downlink = Downlink(experiment.wire.precision, order.card.frozen_names())
         state = federation.downlink.start(initial)
         statuses = federation.status()
-        registered = shares({name: found.retain_studies for name, found in statuses.items()})
+        weights = shares({name: status.retain_studies for name, status in statuses.items()})
         watch = StopWatch(grid)
         watch.lap()
         rounds = []
 
         for number in range(order.config.rounds):
             state, _ = average_round(
-                federation, TRAIN, state, registered, experiment.train,
+                federation, TRAIN, state, weights, experiment.train,
                 epochs=experiment.train.local_epochs, number=number, seed=experiment.seed,
             )  # fmt: skip
             rounds.append(watch.lap())
@@ -155,7 +155,7 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         before, merging = _audit(federation, state, order.config)
         audit = watch.lap()
         journal = TimedJournal(watch, before)
-        done = run_campaign(
+        campaign = run_campaign(
             federation, state, experiment, journal=journal, folder=order.out, on_round=lambda _: None
         )  # fmt: skip
         last = watch.lap()
@@ -172,14 +172,14 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
     return Size(
         digest=order.digest,
         hospitals=len(order.folders),
-        patients=sum(found.registered["train"] for found in statuses.values()),
-        forgotten=done.collected.patients,
+        patients=sum(status.registered["train"] for status in statuses.values()),
+        forgotten=campaign.collected.patients,
         parameters=sum(tensor.numel() for tensor in state.values()),
         stages=stages,
         merge=merging,
         memory=None if memory is None else memory / 2**20,
         peak=None if memory is None or peak is None else (peak - memory) / 2**20,
-        decision=done.decision.outcome,
+        decision=campaign.decision.outcome,
         machine=order.machine,
         versions=dict(order.versions),
         seconds=time.monotonic() - begin,
@@ -197,19 +197,19 @@ def _audit(federation: Federation, state: State, config: ScaleConfig) -> tuple[F
     """As `server.campaign.campaign.audit`, with the core seconds that merging takes."""
     experiment = config.run.experiment
     merging = AuditMerge()
-    taken = 0.0
+    seconds = 0.0
     request = EvaluateRequest(purpose="audit", seed=experiment.seed, decision=experiment.decision)
 
     for name, reply in evaluate(federation, state, request):
         begin = time.process_time()
         if reply.audit is not None:
             merging.add(name, reply.audit)
-        taken += time.process_time() - begin
+        seconds += time.process_time() - begin
 
     begin = time.process_time()
     figures = merging.result()
 
-    return figures, taken + time.process_time() - begin
+    return figures, seconds + time.process_time() - begin
 
 
 def _mean(laps: Sequence[Stage]) -> Stage:

@@ -111,8 +111,8 @@ def draw(report: Report) -> Figure:
     _line(until, counts, [size.stages["round"].at_once for size in sizes], "a round of training", 0)
     _line(until, counts, [size.stages["round"].slowest for size in sizes], "of it: the slowest hospital", 1)
     _line(until, counts, [size.forget for size in sizes], "to forget", 2)
-    waited = [sum(size.stages[name].slowest for name in FORGETTING) for size in sizes]
-    _line(until, counts, waited, "of it: the slowest hospitals", 3)
+    waits = [sum(size.stages[name].slowest for name in FORGETTING) for size in sizes]
+    _line(until, counts, waits, "of it: the slowest hospitals", 3)
     peaks = [(size.hospitals, size.peak) for size in sizes if size.peak is not None]
     _line(memory, [n for n, _ in peaks], [peak for _, peak in peaks], "server’s peak above its start", 0)
     model = sizes[0].parameters * 4 / 2**20

@@ -49,30 +49,30 @@ def run_sizes(config: ScaleConfig, out: Path, on_progress: OnProgress) -> list[S
         FedForgetError: a process died, or a hospital did not answer.
     """
     require_writable(out)
-    known = {count: _known(config, out, count) for count in config.sizes}
+    results = {count: _known(config, out, count) for count in config.sizes}
 
-    if missing := [count for count, found in known.items() if found is None]:
+    if missing := [count for count, result in results.items() if result is None]:
         world = made(config, out / "world", on_progress)
         for count in missing:
-            known[count] = measured(config, world, out, count, on_progress)
+            results[count] = measured(config, world, out, count, on_progress)
             shutil.rmtree(out / "work", ignore_errors=True)
 
-    return [found for found in known.values() if found is not None]
+    return [result for result in results.values() if result is not None]
 
 
 def _known(config: ScaleConfig, out: Path, count: int) -> Size | None:
     path = size_path(out, count)
     if not path.exists():
         return None
-    found = read_size(path)
-    return found if found.digest == digest(config, count) else None
+    result = read_size(path)
+    return result if result.digest == digest(config, count) else None
 
 
 def digest(config: ScaleConfig, count: int) -> str:
     """Of all that the result of a size depends on."""
     # A smaller federation is the first hospitals of the largest, whatever that is.
-    said = config.model_dump(mode="json", exclude={"sizes": True, "run": {"hospitals": {"sites"}}})
-    return hashlib.sha256(json.dumps([said, count], sort_keys=True).encode()).hexdigest()
+    settings = config.model_dump(mode="json", exclude={"sizes": True, "run": {"hospitals": {"sites"}}})
+    return hashlib.sha256(json.dumps([settings, count], sort_keys=True).encode()).hexdigest()
 
 
 def made(config: ScaleConfig, folder: Path, on_progress: OnProgress) -> World:
@@ -83,14 +83,16 @@ def made(config: ScaleConfig, folder: Path, on_progress: OnProgress) -> World:
     """
     count = max(config.sizes)
     file = folder / WORLD_FILE
-    wanted = digest(config, count)
-    if file.exists() and (known := World.model_validate_json(file.read_bytes())).digest == wanted:
-        return known
+    own_digest = digest(config, count)
+    if file.exists() and (earlier := World.model_validate_json(file.read_bytes())).digest == own_digest:
+        return earlier
     shutil.rmtree(folder, ignore_errors=True)
-    enlarged = config.run.hospitals.model_copy(update={"sites": count})
-    run: SimulationConfig = config.run.model_copy(update={"hospitals": enlarged})
-    prepared = prepare(run, folder, lambda done, total: on_progress("images", done, total))
-    world = World(digest=wanted, card=prepared.card, sites=_by_number(prepared.sites), forget=prepared.forget)
+    hospitals = config.run.hospitals.model_copy(update={"sites": count})
+    run: SimulationConfig = config.run.model_copy(update={"hospitals": hospitals})
+    preparation = prepare(run, folder, lambda done, total: on_progress("images", done, total))
+    world = World(
+        digest=own_digest, card=preparation.card, sites=_by_number(preparation.sites), forget=preparation.forget
+    )
     write_text(file, world.model_dump_json() + "\n")
 
     return world
@@ -131,10 +133,10 @@ def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progre
         process.start()
     theirs.close()
     try:
-        while (said := _next(ours)) is not None:
-            if isinstance(said, str):
-                raise FedForgetError(f"{stage}: {said}")
-            on_progress(stage, said, order.messages)
+        while (answer := _next(ours)) is not None:
+            if isinstance(answer, str):
+                raise FedForgetError(f"{stage}: {answer}")
+            on_progress(stage, answer, order.messages)
     except BaseException:
         process.terminate()
         raise
@@ -157,11 +159,11 @@ def _machine() -> str:
 def _next(pipe: Connection) -> int | str | None:
     """How many messages were answered, why it cannot go on, or None at the end."""
     try:
-        said: int | str = json.loads(pipe.recv_bytes())
+        answer: int | str = json.loads(pipe.recv_bytes())
     except EOFError:
         return None
 
-    return said
+    return answer
 
 
 @contextmanager

@@ -96,9 +96,9 @@ def table(counts: Sequence[int]) -> str:
 
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(count, Path(folder))
-        cells = [f"{count}", f"{found.look * 1e3:.2f}", f"{found.busy(count, found.look):.0%}"]
-        cells += [f"{found.look_in_round * 1e3:.2f}", f"{found.busy(count, found.look_in_round):.0%}"]
+            figures = measure(count, Path(folder))
+        cells = [f"{count}", f"{figures.look * 1e3:.2f}", f"{figures.busy(count, figures.look):.0%}"]
+        cells += [f"{figures.look_in_round * 1e3:.2f}", f"{figures.busy(count, figures.look_in_round):.0%}"]
         lines.append(f"| {' | '.join(cells)} |")
 
     return "\n".join(lines) + "\n"

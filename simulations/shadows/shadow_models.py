@@ -101,16 +101,16 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
     """
     numbers = order.numbers()
     claim(config, out, resume=True)
-    prepared = prepare(config, out, lambda done, total: on_progress("images", done, total))
-    pools = {name: _pool(prepared, name) for name in prepared.sites}
+    preparation = prepare(config, out, lambda done, total: on_progress("images", done, total))
+    pools = {name: _pool(preparation, name) for name in preparation.sites}
 
     for done, number in enumerate(numbers):
         on_progress("shadows", done, len(numbers))
         path = shadow_path(out, number)
-        found = read_shadow(path) if path.exists() else None
-        missing = [m for m in (TRAINED, *order.methods) if found is None or m not in found.confidence]
+        earlier = read_shadow(path) if path.exists() else None
+        missing = [m for m in (TRAINED, *order.methods) if earlier is None or m not in earlier.confidence]
         if missing:
-            write_shadow(path, _Shadow(config, prepared, pools, number, on_progress).run(order.methods, found))
+            write_shadow(path, _Shadow(config, preparation, pools, number, on_progress).run(order.methods, earlier))
 
     on_progress("shadows", len(numbers), len(numbers))
 
@@ -180,10 +180,10 @@ class _Shadow:
 
     def _forgotten(self, trained: int, forgetting: Collection[str]) -> int:
         """As many at a site as there, in proportion to the half that is trained on."""
-        wanted = self.config.forget
-        if isinstance(wanted, str):
+        count = self.config.forget
+        if isinstance(count, str):
             raise ConfigError("shadows forget patients of their own", where="forget", remedy="give a number or a share")
-        total = round(wanted * trained * len(self.prepared.sites)) if wanted < 1 else int(wanted)
+        total = round(count * trained * len(self.prepared.sites)) if count < 1 else int(count)
 
         return max(1, min(total // len(forgetting), trained - 1))
 
@@ -198,7 +198,7 @@ class _Shadow:
         experiment = self._experiment()
         federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
         initial = self.prepared.card.build(self._seed).state_dict()
-        done = train(
+        result = train(
             federation,
             initial,
             experiment.train,
@@ -210,23 +210,23 @@ class _Shadow:
         self._told(experiment.train.rounds)
         tensors = pooled_tensors(self.prepared, self.pools)
         confidence = {} if known is None else dict(known.confidence)
-        confidence[TRAINED] = pooled_confidence(self.prepared.card, tensors, done.state, experiment.device)
-        wanted = [name for name in methods if name not in confidence]
+        confidence[TRAINED] = pooled_confidence(self.prepared.card, tensors, result.state, experiment.device)
+        todo = [name for name in methods if name not in confidence]
 
-        if wanted:
+        if todo:
             for name, patients in forget.items():
                 Site(self._folder / "sites" / name).revoke(patients)
-            before = audit(federation, done.state, experiment.decision, experiment.seed)
+            before = audit(federation, result.state, experiment.decision, experiment.seed)
 
-        for name in wanted:
+        for name in todo:
             after = run_campaign(
                 federation,
-                done.state,
+                result.state,
                 self._with_method(name, len(forget)),
                 journal=MemoryJournal(before=before),
                 folder=self._folder / name,
                 on_round=lambda _: None,
-                past=Past(self.prepared.card, initial, done.rounds),
+                past=Past(self.prepared.card, initial, result.rounds),
             )
             confidence[name] = pooled_confidence(self.prepared.card, tensors, after.state, experiment.device)
 
@@ -246,17 +246,17 @@ class _Shadow:
     def _experiment(self) -> ExperimentConfig:
         experiment = self.config.experiment
         decision = experiment.decision.model_copy(update={"bootstrap": 50})  # nobody decides on a shadow
-        kept = experiment.train.model_copy(update={"keep_norms": True})
-        return experiment.model_copy(update={"decision": decision, "train": kept, "seed": self._seed})
+        train_config = experiment.train.model_copy(update={"keep_norms": True})
+        return experiment.model_copy(update={"decision": decision, "train": train_config, "seed": self._seed})
 
     def _with_method(self, name: str, forgetting: int) -> ExperimentConfig:
         """The shadow's settings with the method's preset over them."""
         own = name == self.config.experiment.unlearn.method
-        chosen = (self.config if own else with_method(self.config, name)).experiment
-        campaign = chosen.campaign
+        settings = (self.config if own else with_method(self.config, name)).experiment
+        campaign = settings.campaign
         if campaign.aggregation == "replace" and forgetting > 1:
             campaign = campaign.model_copy(update={"aggregation": "relay"})
-        return self._experiment().model_copy(update={"unlearn": chosen.unlearn, "campaign": campaign})
+        return self._experiment().model_copy(update={"unlearn": settings.unlearn, "campaign": campaign})
 
 
 def _pool(prepared: Prepared, site: str) -> tuple[str, ...]:
@@ -272,15 +272,15 @@ def _marked(rows: Iterable[tuple[str, str]], chosen: Mapping[str, Collection[str
 
 def pooled_tensors(prepared: Prepared, pools: Mapping[str, Sequence[str]]) -> list[StudyTensors]:
     """Studies of the patients of each site, in the order of their ids."""
-    found = []
+    scores = []
 
     for name in sorted(pools):
         site = Site(prepared.site_folder(name))
         rank = {patient: at for at, patient in enumerate(pools[name])}
         studies = sorted(site.cohort.of(pools[name]).studies, key=lambda study: rank[study.patient])
-        found.append(StudyTensors(tuple(studies), site.cache, site.tokenizer))
+        scores.append(StudyTensors(tuple(studies), site.cache, site.tokenizer))
 
-    return found
+    return scores
 
 
 def pooled_confidence(
@@ -291,4 +291,4 @@ def pooled_confidence(
     model.load_state_dict(dict(state))
     scores = [score(model, studies) for studies in tensors]
 
-    return np.concatenate([patient_means(found.margin, found.patients) for found in scores], axis=1)
+    return np.concatenate([patient_means(part.margin, part.patients) for part in scores], axis=1)

@@ -72,13 +72,13 @@ def write_shadow(path: Path, shadow: ShadowFile) -> None:
 
 def read_shadow(path: Path) -> ShadowFile:
     """Read one back."""
-    with np.load(path, allow_pickle=False) as found:
-        confidence = {name.removeprefix("by_"): found[name] for name in found.files if name.startswith("by_")}
+    with np.load(path, allow_pickle=False) as arrays:
+        confidence = {name.removeprefix("by_"): arrays[name] for name in arrays.files if name.startswith("by_")}
         return ShadowFile(
-            tuple(found["sites"].tolist()),
-            tuple(found["patients"].tolist()),
-            found["members"],
-            found["forgotten"],
+            tuple(arrays["sites"].tolist()),
+            tuple(arrays["patients"].tolist()),
+            arrays["members"],
+            arrays["forgotten"],
             confidence,
         )
 
@@ -107,20 +107,20 @@ def load_pool(out: Path) -> ShadowPool:
     Raises:
         CohortError: there is none, or they are of different patients.
     """
-    found = [read_shadow(path) for path in sorted((out / "shadows").glob("[0-9]*.npz"))]
-    if not found:
+    members = [read_shadow(path) for path in sorted((out / "shadows").glob("[0-9]*.npz"))]
+    if not members:
         raise CohortError("no shadow models here", where=str(out), remedy="run fedforget-sim shadows")
-    first = found[0]
-    if any((one.sites, one.patients) != (first.sites, first.patients) for one in found):
+    first = members[0]
+    if any((one.sites, one.patients) != (first.sites, first.patients) for one in members):
         raise CohortError("shadow models of different patients", where=str(out), remedy="train them in another folder")
-    names = [name for name in first.confidence if all(name in one.confidence for one in found)]
+    names = [name for name in first.confidence if all(name in one.confidence for one in members)]
 
     return ShadowPool(
         first.sites,
         first.patients,
-        np.stack([one.members for one in found]),
-        np.stack([one.forgotten for one in found]),
-        {name: np.stack([one.confidence[name] for one in found]) for name in names},
+        np.stack([one.members for one in members]),
+        np.stack([one.forgotten for one in members]),
+        {name: np.stack([one.confidence[name] for one in members]) for name in names},
     )
 
 
@@ -157,7 +157,7 @@ def attack_pool(pool: ShadowPool, seed: int) -> list[ShadowAttack]:
     """
     here = np.flatnonzero(pool.forgotten.any(axis=0)) if pool.forgotten.any() else np.arange(len(pool.patients))
     never = ~pool.members[:, here]
-    found = []
+    attacks = []
 
     for name, values in pool.confidence.items():
         inside = (pool.members if name == TRAINED else pool.forgotten)[:, here]
@@ -165,9 +165,9 @@ def attack_pool(pool: ShadowPool, seed: int) -> list[ShadowAttack]:
             attack: Literal["lira", "u-lira"] = "lira" if name == TRAINED else "u-lira"
             row = ShadowAttack(model=name, attack=attack, branch=branch)
             rng = np.random.default_rng([seed, at])
-            found.append(row.model_copy(update=_attacked(pool, here, values[:, at, here], inside, never, rng)))
+            attacks.append(row.model_copy(update=_attacked(pool, here, values[:, at, here], inside, never, rng)))
 
-    return found
+    return attacks
 
 
 def _attacked(
@@ -180,19 +180,20 @@ def _attacked(
 ) -> dict[str, object]:
     folds = min(FOLDS, max(2, len(confidence) // 4))
     try:
-        told = u_lira_held_out(confidence, inside, never, folds=folds, draws=DRAWS, rng=rng)
+        attack = u_lira_held_out(confidence, inside, never, folds=folds, draws=DRAWS, rng=rng)
     except ValueError:
         return {"missing": f"{len(confidence)} shadow models are too few"}
 
     epsilon = forgetting_epsilon(confidence, inside, never)
     leaks = [
-        Leak(row=int(here[n]), site=pool.sites[here[n]], auc=float(told.by_patient[n])) for n in told.most_leaking(5)
+        Leak(row=int(here[n]), site=pool.sites[here[n]], auc=float(attack.by_patient[n]))
+        for n in attack.most_leaking(5)
     ]
 
     return {
-        "auc": told.auc,
-        "ci95": told.interval,
-        "pairs": told.pairs,
+        "auc": attack.auc,
+        "ci95": attack.interval,
+        "pairs": attack.pairs,
         "epsilon_median": float(np.nanmedian(epsilon.patients)),
         "epsilon_score": epsilon.score,
         "epsilon_cap": (float(np.nanmin(epsilon.caps)), float(np.nanmax(epsilon.caps))),

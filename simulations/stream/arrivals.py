@@ -53,29 +53,29 @@ def arrivals(training: Mapping[str, Sequence[str]], config: ArrivalsConfig, seed
             f"no hospital {config.leaving!r}", where="arrivals.leaving", remedy=f"use one of {sorted(training)}"
         )
 
-    left = {site: sorted(patients) for site, patients in sorted(training.items())}
+    staying = {site: sorted(patients) for site, patients in sorted(training.items())}
     draw = np.random.default_rng(derive_seed(seed, "arrivals", "patients"))
     places: dict[int, str] = {}
-    found: list[Arrival] = []
+    sequence: list[Arrival] = []
 
     for event in _events(config, seed):
         at = config.start + timedelta(days=event.day)
         if event.kind == "leave":
-            found += [Arrival(at, config.leaving, patient, "leave") for patient in left.pop(config.leaving, [])]
+            sequence += [Arrival(at, config.leaving, patient, "leave") for patient in staying.pop(config.leaving, [])]
             continue
 
-        site = places.get(event.burst) or _site(left, draw)
+        site = places.get(event.burst) or _site(staying, draw)
         if event.burst >= 0:
             places[event.burst] = site
         # A burst may meet a hospital that has nobody left, or has left meanwhile.
-        if patients := left.get(site):
-            found.append(Arrival(at, site, patients.pop(int(draw.integers(len(patients)))), event.kind))
-        if not any(left.values()):
+        if patients := staying.get(site):
+            sequence.append(Arrival(at, site, patients.pop(int(draw.integers(len(patients)))), event.kind))
+        if not any(staying.values()):
             raise ConfigError(
                 "all training patients would revoke", where="arrivals", remedy="lower the rate, or add patients"
             )
 
-    return tuple(found)
+    return tuple(sequence)
 
 
 def days(found: Sequence[Arrival]) -> list[float]:
@@ -85,24 +85,24 @@ def days(found: Sequence[Arrival]) -> list[float]:
 
 def _events(config: ArrivalsConfig, seed: int) -> list[_Event]:
     single = np.random.default_rng(derive_seed(seed, "arrivals", "single"))
-    found: list[_Event] = []
+    events: list[_Event] = []
     day = 0.0
 
     while config.per_month > 0:
         day += float(single.exponential(DAYS_A_MONTH / config.per_month))
         if day >= config.days:
             break
-        found.append(_Event(day, "single"))
+        events.append(_Event(day, "single"))
 
     bursts = np.random.default_rng(derive_seed(seed, "arrivals", "bursts"))
     for number in range(config.bursts):
         begin = float(bursts.uniform(0, max(0.0, config.days - config.burst_days)))
         within = bursts.uniform(0, config.burst_days, config.burst_patients)
-        found += [_Event(begin + float(after), "burst", number) for after in within]
+        events += [_Event(begin + float(after), "burst", number) for after in within]
 
     if config.leaving:
-        found.append(_Event(config.leaves_on_day, "leave"))
-    return sorted(found, key=lambda event: event.day)
+        events.append(_Event(config.leaves_on_day, "leave"))
+    return sorted(events, key=lambda event: event.day)
 
 
 def _site(left: Mapping[str, Sequence[str]], draw: np.random.Generator) -> str:

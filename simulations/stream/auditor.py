@@ -53,10 +53,10 @@ class Auditor:
 
         for name in self.world.sites:
             campaigns = {number: by[name] for number, by in enumerate(forgotten, 1) if name in by}
-            gone = self._of_patients(model, name, [p for patients in campaigns.values() for p in patients])
-            never_seen = self._of(model, name, Subset.AUDIT) if gone else None
+            forgotten_scores = self._of_patients(model, name, [p for patients in campaigns.values() for p in patients])
+            never_seen = self._of(model, name, Subset.AUDIT) if forgotten_scores else None
             sets = AuditSets(
-                forget=gone,
+                forget=forgotten_scores,
                 retain=None,
                 calibration=None,
                 never_seen=never_seen,
@@ -71,20 +71,20 @@ class Auditor:
                 rng=np.random.default_rng(seed),
             )
 
-            if gone is not None and never_seen is not None:
-                found = member_ranks(gone, never_seen)
+            if forgotten_scores is not None and never_seen is not None:
+                mia_ranks = member_ranks(forgotten_scores, never_seen)
                 first = 0
                 for number, patients in campaigns.items():
-                    ranks[number].append(found[:, first : first + len(patients)])
+                    ranks[number].append(mia_ranks[:, first : first + len(patients)])
                     first += len(patients)
 
-        merged = merge(parts)
+        scores = merge(parts)
 
         return Audited(
             digest=state_digest(state),
-            test=group_metrics(merged.groups["test"]["fused"]),
-            forgotten=group_metrics(merged.groups["forget"]["fused"]),
-            mia={branch: branch_mia(merged.membership[branch]) for branch in BRANCHES},
+            test=group_metrics(scores.groups["test"]["fused"]),
+            forgotten=group_metrics(scores.groups["forget"]["fused"]),
+            mia={branch: branch_mia(scores.membership[branch]) for branch in BRANCHES},
             cohorts=tuple(
                 cohort for number in sorted(ranks) if (cohort := _cohort(number, np.concatenate(ranks[number], axis=1)))
             ),
@@ -120,23 +120,23 @@ def member_ranks(forgotten: Scores, never_seen: Scores) -> Floats:
     """
     ours = majority_labels(forgotten)
     theirs = majority_labels(never_seen)
-    known = np.isin(ours, theirs)
-    weights = control_weights(ours[known], theirs)
-    left = patient_means(forgotten.loss, forgotten.patients)
+    common = np.isin(ours, theirs)
+    weights = control_weights(ours[common], theirs)
+    forgotten_loss = patient_means(forgotten.loss, forgotten.patients)
     right = patient_means(never_seen.loss, never_seen.patients)
-    higher = (left[:, :, None] < right[:, None, :]) + 0.5 * (left[:, :, None] == right[:, None, :])
+    higher = (forgotten_loss[:, :, None] < right[:, None, :]) + 0.5 * (forgotten_loss[:, :, None] == right[:, None, :])
     ranks = np.asarray(higher @ weights, dtype=np.float64)
-    ranks[:, ~known] = np.nan
+    ranks[:, ~common] = np.nan
 
     return ranks
 
 
 def _cohort(number: int, ranks: Floats) -> ForgottenCohort | None:
-    known = ranks[:, ~np.isnan(ranks[0])]
-    if not known.shape[1]:
+    complete = ranks[:, ~np.isnan(ranks[0])]
+    if not complete.shape[1]:
         return None
-    means = known.mean(axis=1)
+    means = complete.mean(axis=1)
     # The rows of scores are image, text, fused, as BRANCHES.
     rank = {branch: float(mean) for branch, mean in zip(BRANCHES, means, strict=True)}
 
-    return ForgottenCohort(campaign=number, patients=known.shape[1], rank=rank)
+    return ForgottenCohort(campaign=number, patients=complete.shape[1], rank=rank)

@@ -32,25 +32,25 @@ def batches(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ..
     coming = sorted(arrived, key=lambda arrival: arrival.at)
     waiting: list[Arrival] = []
     starts: dict[str, list[datetime]] = defaultdict(list)
-    found: list[Batch] = []
+    result: list[Batch] = []
     now = coming[0].at if coming else None
 
     while now is not None:
         while coming and coming[0].at <= now:
             waiting.append(coming.pop(0))
-        said = decide(now, _sites(waiting), policy, running=False, recent=starts)
-        if isinstance(said, Start):
-            taken = tuple(a for a in waiting if a.site in said.sites)
-            waiting = [a for a in waiting if a.site not in said.sites]
-            found.append(Batch(now, said.reason, taken, min(first_due(a.at) for a in taken)))
-            for site in said.sites:
+        decision = decide(now, _sites(waiting), policy, running=False, recent=starts)
+        if isinstance(decision, Start):
+            batch = tuple(a for a in waiting if a.site in decision.sites)
+            waiting = [a for a in waiting if a.site not in decision.sites]
+            result.append(Batch(now, decision.reason, batch, min(first_due(a.at) for a in batch)))
+            for site in decision.sites:
                 starts[site].append(now)
             continue
 
         moments = [coming[0].at] if coming else []
-        now = min([*moments, said.until] if said.until is not None else moments, default=None)
+        now = min([*moments, decision.until] if decision.until is not None else moments, default=None)
 
-    return tuple(found)
+    return tuple(result)
 
 
 def _sites(waiting: Sequence[Arrival]) -> list[SiteState]:

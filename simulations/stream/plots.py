@@ -40,12 +40,12 @@ def draw_time(record: StreamRecord) -> Figure:
     for at, seed in enumerate(record.seeds):
         _cost(panels[5], seed, at)
     name_axes(panels[5], "Cumulative cost", "months", "million forward units")
-    named: dict[str, Artist] = {}
+    artists: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
+            artists.setdefault(label, handle)
 
-    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5)
+    figure.legend(list(artists.values()), list(artists), loc="outside lower center", ncols=5)
 
     return figure
 
@@ -99,9 +99,9 @@ def draw_memory(record: StreamRecord) -> Figure:
     """MIA less that of the same patients in the retrained model: by campaigns since forgotten, and over time."""
     figure = Figure(figsize=(10.4, 4.0), layout="constrained")
     since, over = figure.subplots(1, 2, sharey=True)
-    found = summary.later(record)
+    cohorts = summary.later(record)
     for at, (branch, marker) in enumerate(zip(BRANCHES, "os^", strict=True)):
-        groups = [[one for one in found if least <= one.lag <= most] for _, least, most in LAGS]
+        groups = [[one for one in cohorts if least <= one.lag <= most] for _, least, most in LAGS]
         _bars(since, groups, branch, LIGHT[_BRANCH_COLOURS[branch]], marker, 0.18 * (at - 1), branch)
 
     names = [name.replace(" their campaign", "").replace(" campaigns later", "") for name, *_ in LAGS]
@@ -114,7 +114,7 @@ def draw_memory(record: StreamRecord) -> Figure:
         ("after it, fused", 0, "unlearned", "^", 0.1),
     ):
         groups = [
-            [one for one in found if first <= one.campaign <= last and one.lag == lag] for first, last in stretches
+            [one for one in cohorts if first <= one.campaign <= last and one.lag == lag] for first, last in stretches
         ]
         _bars(over, groups, "fused", LIGHT[colour], marker, aside, name)
 
@@ -124,9 +124,9 @@ def draw_memory(record: StreamRecord) -> Figure:
     for axes in (since, over):
         axes.axhline(0, color=LIGHT["retrained"], linewidth=0.9, linestyle=_DASHED)
         handles, labels = axes.get_legend_handles_labels()
-        named = dict(zip(labels, handles, strict=True))
-        if named:
-            axes.legend(list(named.values()), list(named), loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+        artists = dict(zip(labels, handles, strict=True))
+        if artists:
+            axes.legend(list(artists.values()), list(artists), loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
 
     return figure
 

@@ -64,15 +64,15 @@ def prepare_folder(config: StreamConfig, out: Path, command: str = "") -> Stream
     now = config.model_dump(mode="json")
 
     if (out / RECORD_FILE).exists():
-        known = read_record(out)
-        changed = sorted(name for name in now if name != "seeds" and known.config.get(name) != now[name])
+        earlier = read_record(out)
+        changes = sorted(name for name in now if name != "seeds" and earlier.config.get(name) != now[name])
 
-        if changed:
+        if changes:
             raise OutputError(
-                f"holds a stream with another {changed[0]}", where=str(out), remedy="choose another --out"
+                f"holds a stream with another {changes[0]}", where=str(out), remedy="choose another --out"
             )
 
-        return known.model_copy(update={"config": now, "command": command})
+        return earlier.model_copy(update={"config": now, "command": command})
 
     return StreamRecord(command=command, config=now, versions=versions())
 
@@ -89,8 +89,8 @@ def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgres
     record = prepare_folder(config, out, command)
 
     for seed in range(config.seeds):
-        known = record.of(seed)
-        if known is not None and known.finished:
+        earlier = record.of(seed)
+        if earlier is not None and earlier.finished:
             continue
 
         def keep(found: SeedRecord) -> None:
@@ -100,7 +100,7 @@ def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgres
 
         folder = out / f"seed-{seed}"
         world = make_world(config.run, seed, folder / "world", None, lambda *at: on_progress("images", *at))
-        stream = Stream(config, world, folder, keep, say, on_progress, known)
+        stream = Stream(config, world, folder, keep, say, on_progress, earlier)
         # Hospitals of their own: what revokes here is deleted there, and the auditor reads the world's.
         forgetting_copy(world, stream.folder, {})
         in_federation(world, stream.folder / "sites", stream.run)
@@ -132,8 +132,8 @@ class Stream:
 
     def run(self, federation: Federation) -> None:
         """Train, then campaign after campaign; each is on disk before the hospitals adopt its model."""
-        planned = batches(self._arrivals(), self.config.batching.policy())
-        forgotten = [_by_site(batch) for batch in planned]
+        plan = batches(self._arrivals(), self.config.batching.policy())
+        forgotten = [_by_site(batch) for batch in plan]
         auditor = Auditor(self.world, frozenset(self.world.sites) - {self.config.arrivals.leaving})
         record = self.known or self._begun(federation, auditor, forgotten)
         state = self._weights(len(record.campaigns))
@@ -141,27 +141,27 @@ class Stream:
             # Perhaps it was stopped before all had adopted it; to do so twice changes nothing.
             self._adopt(federation, state, record.campaigns[-1])
 
-        for number, batch in enumerate(planned, 1):
-            self.on_progress(f"seed {record.seed}", number - 1, len(planned))
+        for number, batch in enumerate(plan, 1):
+            self.on_progress(f"seed {record.seed}", number - 1, len(plan))
             if number > len(record.campaigns):
                 begin = time.monotonic()
                 before = auditor.audit(state, forgotten[:number])
-                done = self._campaign(federation, state, number, forgotten[number - 1])
-                state = done.state
-                after = auditor.audit(done.state, forgotten[:number])
+                outcome = self._campaign(federation, state, number, forgotten[number - 1])
+                state = outcome.state
+                after = auditor.audit(outcome.state, forgotten[:number])
                 save_checkpoint(self._model(number), state, self.world.card)
-                campaign = self._noted(record, batch, done, before, after, time.monotonic() - begin)
+                campaign = self._noted(record, batch, outcome, before, after, time.monotonic() - begin)
                 record = record.model_copy(update={"campaigns": (*record.campaigns, campaign)})
                 self.keep(record)
                 self._adopt(federation, state, campaign)
                 self._tell(record)
 
-            if self._is_control(number, len(planned)) and all(one.after != number for one in record.retrained):
+            if self._is_control(number, len(plan)) and all(one.after != number for one in record.retrained):
                 control = self._retrained(federation, number, auditor, forgotten[:number])
                 record = record.model_copy(update={"retrained": (*record.retrained, control)})
                 self.keep(record)
 
-        self.on_progress(f"seed {record.seed}", len(planned), len(planned))
+        self.on_progress(f"seed {record.seed}", len(plan), len(plan))
 
     def _is_control(self, number: int, planned: int) -> bool:
         every = self.config.retrain_every
@@ -172,7 +172,7 @@ class Stream:
     ) -> CampaignRecord:
         number = len(record.campaigns) + 1
         patients = dict(sorted(Counter(arrival.site for arrival in batch.arrivals).items()))
-        gone = sum(patients.values()) + sum(sum(before.patients.values()) for before in record.campaigns)
+        revocations = sum(patients.values()) + sum(sum(before.patients.values()) for before in record.campaigns)
 
         return CampaignRecord(
             number=number,
@@ -184,7 +184,7 @@ class Stream:
             how=done.how,
             decision=done.decision,
             cost=Cost(**asdict(done.cost)),
-            retraining_units=record.original_cost.forward_units * (1 - gone / sum(record.training.values())),
+            retraining_units=record.original_cost.forward_units * (1 - revocations / sum(record.training.values())),
             before=before.cohort(number),
             audited=after,
             seconds=seconds,
@@ -192,9 +192,9 @@ class Stream:
 
     def _arrivals(self) -> tuple[Arrival, ...]:
         cohorts, splits = self.world.parts()
-        known = Counter(patient for cohort in cohorts.values() for patient in cohort.patients)
+        site_counts = Counter(patient for cohort in cohorts.values() for patient in cohort.patients)
 
-        if max(known.values()) > 1:
+        if max(site_counts.values()) > 1:
             raise ConfigError(
                 "some patients are known at several hospitals", where="run.sites", remedy="deal them with run.sites=N"
             )
@@ -242,7 +242,7 @@ class Stream:
             experiment = experiment.model_copy(update={"campaign": relay})
 
         try:
-            done = run_campaign(
+            campaign = run_campaign(
                 federation,
                 parent,
                 experiment,
@@ -253,7 +253,7 @@ class Stream:
         except NobodyRetainedError:
             seed = derive_seed(experiment.seed, "retrained", number) % 2**31
             federation.meter = Meter()
-            trained = train(
+            result = train(
                 federation,
                 self.world.card.build(seed).state_dict(),
                 experiment.train,
@@ -262,13 +262,13 @@ class Stream:
                 folder=self.folder / "leave" / str(number),
                 on_round=lambda _: None,
             )
-            return _Done(trained.state, "retrained", None, federation.meter)
+            return _Done(result.state, "retrained", None, federation.meter)
 
-        cost = done.unlearn_cost
-        cost.add(done.retain_cost)
-        decision = DecisionResult(outcome=done.decision.outcome, reasons=list(done.decision.reasons))
+        cost = campaign.unlearn_cost
+        cost.add(campaign.retain_cost)
+        decision = DecisionResult(outcome=campaign.decision.outcome, reasons=list(campaign.decision.reasons))
 
-        return _Done(done.state, "unlearned", decision, cost)
+        return _Done(campaign.state, "unlearned", decision, cost)
 
     def _adopt(self, federation: Federation, state: State, campaign: CampaignRecord) -> None:
         """Every hospital takes the model as its base, closes its revocations, and deletes those patients.
@@ -279,8 +279,8 @@ class Stream:
         request = AdoptRequest(
             version=f"campaign-{campaign.number}", digest=state_digest(state), campaign=0, how=campaign.how
         )
-        packed = dict.fromkeys(federation.sites, federation.downlink.whole(request, state))
-        answers = {n: federation.read(n, ADOPT, reply, AdoptReply) for n, reply in federation.exchange(ADOPT, packed)}
+        requests = dict.fromkeys(federation.sites, federation.downlink.whole(request, state))
+        answers = {n: federation.read(n, ADOPT, reply, AdoptReply) for n, reply in federation.exchange(ADOPT, requests)}
         missing = [name for name in federation.sites if answers.get(name) is None]
         if missing:
             raise UnavailableError(f"{', '.join(missing)} did not adopt the model of campaign {campaign.number}")
@@ -290,7 +290,7 @@ class Stream:
     ) -> Retrained:
         """The control, on those who are left now, from the weights that the original began with."""
         rounds = self.world.experiment.train.rounds
-        trained, cost = self.world.train(
+        control, cost = self.world.train(
             federation,
             "retrained",
             self.folder / "retrained" / str(number),
@@ -299,22 +299,22 @@ class Stream:
 
         return Retrained(
             after=number,
-            audited=auditor.audit(trained.state, forgotten),
+            audited=auditor.audit(control.state, forgotten),
             cost=Cost(**asdict(cost)),
-            rounds=kept_round(trained.rounds),
+            rounds=kept_round(control.rounds),
         )
 
     def _tell(self, record: SeedRecord) -> None:
         """A line with the time left, without the model that is retrained at the end."""
         last = record.campaigns[-1]
         mean = sum(one.seconds for one in record.campaigns) / len(record.campaigns)
-        left = mean * (record.planned - last.number)
-        fused = last.audited.mia["fused"].auc
-        figures = [("test AUC", last.audited.test.auc), ("MIA of all forgotten", fused)]
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
+        remaining = mean * (record.planned - last.number)
+        mia = last.audited.mia["fused"].auc
+        figures = [("test AUC", last.audited.test.auc), ("MIA of all forgotten", mia)]
+        text = ", ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
         self.say(
             f"seed {record.seed}: campaign {last.number} of {record.planned}, day {last.day:.0f}, "
-            f"{sum(last.patients.values())} patients {last.how}, {shown}; {left / 60:.0f} min left"
+            f"{sum(last.patients.values())} patients {last.how}, {text}; {remaining / 60:.0f} min left"
         )
 
     def _weights(self, number: int) -> State:
@@ -330,10 +330,10 @@ def kept_round(rounds: Sequence[Round]) -> int:
 
 
 def _by_site(batch: Batch) -> Forgotten:
-    found: dict[str, list[str]] = {}
+    patients_of: dict[str, list[str]] = {}
     for arrival in batch.arrivals:
-        found.setdefault(arrival.site, []).append(arrival.patient)
-    return {name: tuple(sorted(patients)) for name, patients in sorted(found.items())}
+        patients_of.setdefault(arrival.site, []).append(arrival.patient)
+    return {name: tuple(sorted(patients)) for name, patients in sorted(patients_of.items())}
 
 
 def _days(span: timedelta) -> float:

@@ -63,9 +63,9 @@ class End:
 
 def less(figure: Figure, ours: Audited, theirs: Audited) -> float | None:
     """The figure of one model less that of another."""
-    left = figure.read(ours)
-    right = figure.read(theirs)
-    return None if left is None or right is None else left - right
+    own = figure.read(ours)
+    other = figure.read(theirs)
+    return None if own is None or other is None else own - other
 
 
 def ends(record: StreamRecord) -> list[End]:
@@ -86,29 +86,29 @@ def ends(record: StreamRecord) -> list[End]:
 
 def mean_of(values: Sequence[float | None]) -> Mean | None:
     """Over those that are known; the interval needs two."""
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return None
-    mean, low, high = mean_interval(known)
+    mean, low, high = mean_interval(numbers)
 
-    return Mean(mean, (low, high) if len(known) > 1 else None, len(known), len(values))
+    return Mean(mean, (low, high) if len(numbers) > 1 else None, len(numbers), len(values))
 
 
 def verdict(record: StreamRecord) -> list[str]:
     """A sentence for each seed, and one for all."""
     aims = {TEST_AUC.title: float(record.config["auc_aim"]), MIA.title: float(record.config["mia_aim"])}
-    found = ends(record)
+    end_figures = ends(record)
     lines = []
 
-    for end in found:
+    for end in end_figures:
         parts = []
         for figure in (TEST_AUC, MIA):
             ours = figure.read(end.last)
             theirs = figure.read(end.retrained)
             off = end.difference(figure)
             if ours is not None and theirs is not None and off is not None:
-                met = "within" if abs(off) <= aims[figure.title] else "not within"
-                parts.append(f"{figure.title} {ours:.3f} beside {theirs:.3f} ({met} {aims[figure.title]:g})")
+                verdict = "within" if abs(off) <= aims[figure.title] else "not within"
+                parts.append(f"{figure.title} {ours:.3f} beside {theirs:.3f} ({verdict} {aims[figure.title]:g})")
 
         lines.append(
             f"Seed {end.seed}: after {end.campaigns} campaigns and {end.forgotten} patients {' and '.join(parts)}."
@@ -117,13 +117,14 @@ def verdict(record: StreamRecord) -> list[str]:
     waiting = [seed for seed in record.seeds if not seed.finished]
     lines += [f"Seed {s.seed}: {len(s.campaigns)} of {s.planned} campaigns so far." for s in waiting]
 
-    if len(found) > 1:
+    if len(end_figures) > 1:
         means = [
             f"{figure.title} {mean.value:+.3f} [{mean.interval[0]:+.3f}, {mean.interval[1]:+.3f}]"
             for figure in (TEST_AUC, MIA)
-            if (mean := mean_of([end.difference(figure) for end in found])) is not None and mean.interval is not None
+            if (mean := mean_of([end.difference(figure) for end in end_figures])) is not None
+            and mean.interval is not None
         ]
-        lines.append(f"Mean difference to retrained over {len(found)} seeds: {', '.join(means)}.")
+        lines.append(f"Mean difference to retrained over {len(end_figures)} seeds: {', '.join(means)}.")
 
     crept = [
         f"{figure.title} {shift.value:+.3f}"
@@ -146,25 +147,27 @@ def anew(seed: SeedRecord) -> int:
 
 def gaps(seed: SeedRecord, figure: Figure) -> dict[int, float]:
     """A figure less that of the model retrained at the same time, by campaign, since the last model trained anew."""
-    found = {one.after: less(figure, seed.campaigns[one.after - 1].audited, one.audited) for one in seed.retrained}
-    return {after: gap for after, gap in found.items() if after > anew(seed) and gap is not None}
+    differences = {
+        one.after: less(figure, seed.campaigns[one.after - 1].audited, one.audited) for one in seed.retrained
+    }
+    return {after: gap for after, gap in differences.items() if after > anew(seed) and gap is not None}
 
 
 def creep(seed: SeedRecord, figure: Figure) -> float | None:
     """The last of `gaps` less the first; None if there is but one, or the stream has not come to its end."""
-    found = gaps(seed, figure)
-    if seed.at_end is None or len(found) < 2:
+    differences = gaps(seed, figure)
+    if seed.at_end is None or len(differences) < 2:
         return None
-    return found[max(found)] - found[min(found)]
+    return differences[max(differences)] - differences[min(differences)]
 
 
 def trend(seed: SeedRecord, figure: Figure) -> float | None:
     """Change over ten campaigns, by least squares over the models since the last one trained anew; needs three."""
     models = seed.models[anew(seed) :]
-    known = [(at, value) for at, model in enumerate(models) if (value := figure.read(model)) is not None]
-    if not seed.finished or len(known) < 3:
+    points = [(at, value) for at, model in enumerate(models) if (value := figure.read(model)) is not None]
+    if not seed.finished or len(points) < 3:
         return None
-    numbers, values = zip(*known, strict=True)
+    numbers, values = zip(*points, strict=True)
 
     return 10 * linear_regression(numbers, values).slope
 
@@ -197,7 +200,7 @@ def terms(record: StreamRecord, width: int) -> list[tuple[int, int]]:
 
 def later(record: StreamRecord) -> list[Later]:
     """Of every unlearned group and every later model; none beyond a retraining, which forgets by itself."""
-    return [found for seed in record.seeds for found in _later(seed)]
+    return [later_cohort for seed in record.seeds for later_cohort in _later(seed)]
 
 
 def _later(seed: SeedRecord) -> Iterator[Later]:
@@ -231,9 +234,9 @@ def by_group(found: Sequence[Later], read: Callable[[Later], float | None]) -> M
 
 def only_unlearned(seed: SeedRecord, audited: Audited, branch: Branch) -> float | None:
     """MIA of those whom no retraining helped to forget: patients unlearned after the last hospital left."""
-    found = [one for one in audited.cohorts if one.campaign > anew(seed)]
-    total = sum(one.patients for one in found)
-    return sum(one.patients * one.rank[branch] for one in found) / total if total else None
+    cohorts = [one for one in audited.cohorts if one.campaign > anew(seed)]
+    total = sum(one.patients for one in cohorts)
+    return sum(one.patients * one.rank[branch] for one in cohorts) / total if total else None
 
 
 def spent(seed: SeedRecord) -> tuple[list[float], list[float]]:

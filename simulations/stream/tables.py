@@ -36,7 +36,7 @@ class Named(Table):
 
 def tables_of(record: StreamRecord) -> list[Named]:
     """All but the histories."""
-    found = [
+    tables = [
         _ends(record),
         _creep(record),
         _unlearned(record),
@@ -46,7 +46,7 @@ def tables_of(record: StreamRecord) -> list[Named]:
         _waiting(record),
         _cost(record),
     ]
-    return [table for table in found if table.rows]
+    return [table for table in tables if table.rows]
 
 
 def histories(record: StreamRecord) -> list[Named]:
@@ -60,17 +60,17 @@ def number(value: float | None, form: str = "{:.3f}") -> str:
 
 
 def _ends(record: StreamRecord) -> Named:
-    found = summary.ends(record)
+    ends = summary.ends(record)
     rows: list[tuple[str, ...]] = []
 
-    for end in found:
+    for end in ends:
         rows.append((f"seed {end.seed}: original", *(number(f.read(end.original)) for f in FIGURES)))
         rows.append((f"seed {end.seed}: stream", *(number(f.read(end.last)) for f in FIGURES)))
         rows.append((f"seed {end.seed}: retrained", *(number(f.read(end.retrained)) for f in FIGURES)))
 
-    if found:
-        since = (_shift([summary.less(f, end.last, end.original) for end in found]) for f in FIGURES)
-        beside = (_shift([end.difference(f) for end in found]) for f in FIGURES)
+    if ends:
+        since = (_shift([summary.less(f, end.last, end.original) for end in ends]) for f in FIGURES)
+        beside = (_shift([end.difference(f) for end in ends]) for f in FIGURES)
         rows += [("mean, less original", *since), ("mean, less retrained", *beside)]
 
     titles, aims = (tuple(getattr(f, name) for f in FIGURES) for name in ("title", "aim"))
@@ -85,19 +85,19 @@ def _ends(record: StreamRecord) -> Named:
 
 
 def _creep(record: StreamRecord) -> Named:
-    found = [seed for seed in record.seeds if seed.finished and len(summary.gaps(seed, FIGURES[0])) > 1]
-    gaps = [[summary.gaps(seed, figure) for seed in found] for figure in FIGURES]
-    inner = sorted({after for seed, by in zip(found, gaps[0], strict=True) for after in by if after < seed.planned})
+    seeds = [seed for seed in record.seeds if seed.finished and len(summary.gaps(seed, FIGURES[0])) > 1]
+    gaps = [[summary.gaps(seed, figure) for seed in seeds] for figure in FIGURES]
+    inner = sorted({after for seed, by in zip(seeds, gaps[0], strict=True) for after in by if after < seed.planned})
     rows: list[tuple[str, ...]] = []
 
-    if found:
+    if seeds:
         rows = [(f"after {after}", *(_shift([by.get(after) for by in of]) for of in gaps)) for after in inner]
         for name, read in (
             ("at the end", lambda seed, figure: summary.gaps(seed, figure).get(seed.planned)),
             ("the end less the first", summary.creep),
             ("the stream alone, in ten campaigns", summary.trend),
         ):
-            rows.append((name, *(_shift([read(seed, figure) for seed in found]) for figure in FIGURES)))
+            rows.append((name, *(_shift([read(seed, figure) for seed in seeds]) for figure in FIGURES)))
 
     return Named(
         "Does the model creep away? Less the model that was retrained at the same time, mean over seeds [95 %]; last "
@@ -143,11 +143,11 @@ def _unlearned(record: StreamRecord) -> Named:
 
 
 def _memory(record: StreamRecord) -> Named:
-    found = summary.later(record)
+    cohorts = summary.later(record)
     rows: list[tuple[str, ...]] = []
 
     for name, least, most in LAGS:
-        here = [one for one in found if least <= one.lag <= most]
+        here = [one for one in cohorts if least <= one.lag <= most]
         if here:
             change = summary.by_group(here, lambda one: one.now.rank["fused"] - one.after.rank["fused"])
             rows.append((name, str(_groups(here)), *_ranks(here), shown(change, "{:+.3f}")))
@@ -163,12 +163,12 @@ def _memory(record: StreamRecord) -> Named:
 
 
 def _over_time(record: StreamRecord) -> Named:
-    found = summary.later(record)
+    cohorts = summary.later(record)
     rows: list[tuple[str, ...]] = []
 
     for first, last in summary.terms(record, TERM):
         for name, lag in (("before", BEFORE), ("after", 0)):
-            here = [one for one in found if first <= one.campaign <= last and one.lag == lag]
+            here = [one for one in cohorts if first <= one.campaign <= last and one.lag == lag]
             if here:
                 rows.append((f"{first} to {last}: {name}", str(_groups(here)), *_ranks(here)))
 
@@ -222,12 +222,13 @@ def _waiting(record: StreamRecord) -> Named:
     rows = []
     for seed in record.seeds:
         if seed.campaigns:
-            left = [c.days_left for c in seed.campaigns]
+            days_left = [c.days_left for c in seed.campaigns]
             why = Counter(c.reason for c in seed.campaigns)
             rows.append((
-                f"seed {seed.seed}", str(len(left)), str(sum(sum(c.patients.values()) for c in seed.campaigns)),
+                f"seed {seed.seed}", str(len(days_left)), str(sum(sum(c.patients.values()) for c in seed.campaigns)),
                 ", ".join(f"{reason}: {times}" for reason, times in why.items()),
-                f"{sum(left) / len(left):.0f}", f"{min(left):.0f}", str(sum(days < 0 for days in left)),
+                f"{sum(days_left) / len(days_left):.0f}", f"{min(days_left):.0f}",
+                str(sum(days < 0 for days in days_left)),
             ))  # fmt: skip
 
     head = (
@@ -249,19 +250,17 @@ def _cost(record: StreamRecord) -> Named:
         if not seed.campaigns:
             continue
         ours, instead = (values[-1] for values in summary.spent(seed))
-        unlearned = [c for c in seed.campaigns if c.how == "unlearned"]
+        campaigns = [c for c in seed.campaigns if c.how == "unlearned"]
         per = (
-            sum(c.cost.forward_units for c in unlearned) / sum(c.retraining_units for c in unlearned)
-            if unlearned
+            sum(c.cost.forward_units for c in campaigns) / sum(c.retraining_units for c in campaigns)
+            if campaigns
             else None
         )
         control = seed.at_end
-        measured = (
-            f"{control.cost.forward_units / summary.reckoned(seed, control):.2f}" if control is not None else DASH
-        )
+        ratio = f"{control.cost.forward_units / summary.reckoned(seed, control):.2f}" if control is not None else DASH
         rows.append((
             f"seed {seed.seed}", f"{ours:,.0f}", f"{instead:,.0f}", f"{100 * ours / instead:.0f} %",
-            DASH if per is None else f"{100 * per:.0f} %", measured,
+            DASH if per is None else f"{100 * per:.0f} %", ratio,
             f"{sum(c.seconds for c in seed.campaigns) / len(seed.campaigns):.0f} s",
         ))  # fmt: skip
 
@@ -281,9 +280,9 @@ def _history(seed: SeedRecord) -> Named:
         (
             str(c.number), f"{c.day:.0f}", str(sum(c.patients.values())), str(len(c.patients)), f"{c.days_left:.0f}",
             f"{c.how}, {c.leaving} left" if c.leaving else c.how, c.decision.outcome if c.decision else DASH,
-            *(number(f.read(c.audited)) for f in FIGURES[:1] + FIGURES[2:6]), f"{100 * paid / whole:.0f} %",
+            *(number(f.read(c.audited)) for f in FIGURES[:1] + FIGURES[2:6]), f"{100 * units / whole:.0f} %",
         )
-        for c, paid, whole in zip(seed.campaigns, ours, instead, strict=True)
+        for c, units, whole in zip(seed.campaigns, ours, instead, strict=True)
     ]  # fmt: skip
     head = (
         "day", "patients", "hospitals", "days left", "how", "the evaluator",
@@ -294,7 +293,7 @@ def _history(seed: SeedRecord) -> Named:
 
 def to_markdown(record: StreamRecord) -> str:
     """The whole page, without the histories."""
-    versions = ", ".join(f"{name} {found}" for name, found in record.versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     seeds = ", ".join(str(seed.seed) for seed in record.seeds)
     lines = ["# Stream", "", f"Command: `{record.command}`. Seeds {seeds}. Versions: {versions}.", ""]
     lines += [f"- {line}" for line in summary.verdict(record)]

@@ -85,9 +85,9 @@ def _tube(grid: Grid, start: tuple[float, float], end: tuple[float, float], radi
     dy = end[1] - start[1]
     along = np.clip(((grid.x - start[0]) * dx + (grid.y - start[1]) * dy) / (dx * dx + dy * dy), 0.0, 1.0)
     square = (grid.x - start[0] - along * dx) ** 2 + (grid.y - start[1] - along * dy) ** 2
-    shown = max(radius, 0.6 * grid.pixel)
+    width = max(radius, 0.6 * grid.pixel)
 
-    return np.asarray(radius / shown * np.exp(-square / (2.0 * shown * shown)))
+    return np.asarray(radius / width * np.exp(-square / (2.0 * width * width)))
 
 
 def _body(grid: Grid, patient: Patient) -> Image:
@@ -269,6 +269,6 @@ def _framed(image: Image, hospital: Hospital, size: int) -> Image:
 
 
 def _scanned(image: Image, hospital: Hospital, rng: np.random.Generator) -> Image:
-    blurred = gaussian_filter(np.clip(image, 0.0, 1.0), hospital.blur * image.shape[0])
-    noisy = blurred**hospital.gamma + hospital.noise * rng.standard_normal(image.shape, dtype=np.float32)
+    smooth = gaussian_filter(np.clip(image, 0.0, 1.0), hospital.blur * image.shape[0])
+    noisy = smooth**hospital.gamma + hospital.noise * rng.standard_normal(image.shape, dtype=np.float32)
     return np.asarray(np.clip(noisy, 0.0, 1.0))

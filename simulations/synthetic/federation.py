@@ -48,12 +48,12 @@ def write_federation(
 
         for number in range(1, sites + 1):
             hospital = make_hospital(number, np.random.default_rng([seed, number]))
-            written: set[str] = set()
+            names: set[str] = set()
 
             for row in _write_hospital(root, hospital, number, patients, seed, image_size):
                 rows.append(row)
-                written.add(str(row["patient_id"]))
-                on_patient((number - 1) * patients + len(written), sites * patients)
+                names.add(str(row["patient_id"]))
+                on_patient((number - 1) * patients + len(names), sites * patients)
 
         # Last and at once: where there is a manifest, all its images are there.
         part = manifest.with_suffix(".part")

@@ -60,13 +60,13 @@ def _over_seeds(row: Row, others: Sequence[Row], read: Callable[[Seen], float | 
     """Mean over seeds of `read` less the mean of the others' in the same seed."""
     values = []
 
-    for seen in row.seen:
-        ours = read(seen)
+    for entry in row.seen:
+        ours = read(entry)
         theirs = [
             value
             for other in others
             for one in other.seen
-            if one.cell.cell.seed == seen.cell.cell.seed and (value := read(one)) is not None
+            if one.cell.cell.seed == entry.cell.cell.seed and (value := read(one)) is not None
         ]
         if ours is not None and theirs:
             values.append(ours - sum(theirs) / len(theirs))
@@ -106,10 +106,10 @@ def claims_markdown(found: Sequence[Row]) -> list[str]:
     ]
     for one in rows:
         name = one.row.name if one.kept else f"{one.row.name}, test AUC not kept"
-        claimed = f"{CLAIMED[one.metric.key]:+.3f}"
-        said = verdict(one)
+        claim_text = f"{CLAIMED[one.metric.key]:+.3f}"
+        answer = verdict(one)
         lines.append(
-            f"| {name} | {one.metric.title} | {_shown(one.less)} | {claimed} | {_shown(one.nearer)} | {said} |"
+            f"| {name} | {one.metric.title} | {_shown(one.less)} | {claim_text} | {_shown(one.nearer)} | {answer} |"
         )
 
     return lines

@@ -28,19 +28,19 @@ def write_output(out: Path, command: str) -> list[Row]:
         OutputError: the folder cannot be written.
     """
     results = load_cells(out)
-    found = summary.rows(results)
-    write_text(out / "table.csv", to_csv(found))
-    write_text(out / "table.md", to_markdown(found, results, command))
-    write_text(out / "table.tex", to_latex(found))
+    rows = summary.rows(results)
+    write_text(out / "table.csv", to_csv(rows))
+    write_text(out / "table.md", to_markdown(rows, results, command))
+    write_text(out / "table.tex", to_latex(rows))
 
-    for size in summary.sizes(found):
+    for size in summary.sizes(rows):
         for name, draw in CHARTS.items():
             with style():
-                write_bytes(out / f"{name}-{size_name(size)}.png", to_png(draw(summary.drawn(summary.at(found, size)))))
+                write_bytes(out / f"{name}-{size_name(size)}.png", to_png(draw(summary.drawn(summary.at(rows, size)))))
 
-    write_text(out / PAGE_FILE, render(found, results, command))
+    write_text(out / PAGE_FILE, render(rows, results, command))
 
-    return found
+    return rows
 
 
 def render(found: Sequence[Row], results: Sequence[CellResult], command: str) -> str:

@@ -77,13 +77,13 @@ def draw_log_roc(found: Sequence[Row]) -> Figure:
     """ROC of the membership attack on log axes, fused: mean over seeds of the share found by share of false alarms."""
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     axes = figure.subplots()
-    least = 1 / max((len(seen.cell.roc.fpr) for row in found for seen in row.seen), default=100)
+    least = 1 / max((len(entry.cell.roc.fpr) for row in found for entry in row.seen), default=100)
     across = np.geomspace(least, 1, 100)
     axes.plot(across, across, color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)), label="cannot tell")
 
     for number, row in enumerate(found):
         colour, _ = look(row, number)
-        curve = np.mean([found_at(seen.cell.roc, across) for seen in row.seen], axis=0)
+        curve = np.mean([found_at(entry.cell.roc, across) for entry in row.seen], axis=0)
         axes.plot(
             across, np.maximum(curve, least), color=LIGHT[colour], linewidth=1.3,
             linestyle=_LINES[number % len(_LINES)], label=f"{row.name}: {_said(row)}",

@@ -37,8 +37,8 @@ def attack_roc(
 
     for name, patients in forget.items():
         site = Site(sites[name])
-        for chosen, into in ((patients, members), (site.patients(Subset.AUDIT), others)):
-            studies = StudyTensors(tuple(site.cohort.of(chosen).studies), site.cache, site.tokenizer)
+        for group, into in ((patients, members), (site.patients(Subset.AUDIT), others)):
+            studies = StudyTensors(tuple(site.cohort.of(group).studies), site.cache, site.tokenizer)
             into.append(pooled_confidence(card, [studies], state, device)[2])
 
     return roc_of(np.concatenate(members), np.concatenate(others))

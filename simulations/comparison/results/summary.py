@@ -49,9 +49,9 @@ def gap(seen: Seen) -> float | None:
     ours = seen.cell.model
     theirs = seen.retrained.model
     pairs = ((ours.mia["fused"].auc, theirs.mia["fused"].auc), (ours.forget.auc, theirs.forget.auc))
-    known = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    differences = [abs(a - b) for a, b in pairs if a is not None and b is not None]
 
-    return sum(known) / 2 if len(known) == 2 else None
+    return sum(differences) / 2 if len(differences) == 2 else None
 
 
 def share(name: str) -> Callable[[Seen], float | None]:
@@ -118,7 +118,7 @@ class Row:
 
     def mean(self, read: Callable[[Seen], float | None]) -> Mean | None:
         """Over the seeds in which it could be computed."""
-        return mean_of([value for seen in self.seen if (value := read(seen)) is not None], len(self.seen))
+        return mean_of([value for entry in self.seen if (value := read(entry)) is not None], len(self.seen))
 
 
 def mean_of(values: Sequence[float], of: int) -> Mean | None:
@@ -134,21 +134,21 @@ def rows(results: Iterable[CellResult]) -> list[Row]:
 
     Cells without a retrained model of their seed and size are left out: they wait for it.
     """
-    found = list(results)
-    gold = {(r.cell.seed, r.cell.size): r for r in found if r.cell.method == RETRAINED}
-    grouped: dict[tuple[float, int, str, str, str], list[Seen]] = defaultdict(list)
+    cell_results = list(results)
+    gold = {(r.cell.seed, r.cell.size): r for r in cell_results if r.cell.method == RETRAINED}
+    groups: dict[tuple[float, int, str, str, str], list[Seen]] = defaultdict(list)
 
-    for result in found:
+    for result in cell_results:
         cell = result.cell
         if (cell.seed, cell.size) in gold:
             rank = {ORIGINAL: 0, RETRAINED: 1}.get(cell.method, 3 if cell.variant else 2)
-            grouped[cell.size, rank, cell.method, cell.aggregation, cell.variant].append(
+            groups[cell.size, rank, cell.method, cell.aggregation, cell.variant].append(
                 Seen(result, gold[cell.seed, cell.size])
             )
 
     return [
-        Row(method, aggregation, size, tuple(seen), variant)
-        for (size, _, method, aggregation, variant), seen in sorted(grouped.items(), key=lambda item: item[0])
+        Row(method, aggregation, size, tuple(entries), variant)
+        for (size, _, method, aggregation, variant), entries in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
@@ -179,27 +179,27 @@ class Place:
 
 def ranking(found: Sequence[Row]) -> tuple[list[Place], list[str]]:
     """Methods that kept test AUC by the smallest gap, and the names of those that did not keep it, or have no gap."""
-    placed = []
+    places = []
     others = []
 
     for row in found:
         if not row.aggregation or row.variant:
             continue
-        lost = row.mean(_lost)
+        loss = row.mean(_lost)
         distance = row.mean(gap)
 
-        if lost is None or distance is None or not within(row):
+        if loss is None or distance is None or not within(row):
             others.append(row.name)
         else:
-            placed.append(Place(row, distance, lost.value))
+            places.append(Place(row, distance, loss.value))
 
-    return sorted(placed, key=lambda place: place.gap.value), others
+    return sorted(places, key=lambda place: place.gap.value), others
 
 
 def within(row: Row) -> bool:
     """Whether mean test AUC is no more than `TOLERANCE` below that of retrained."""
-    lost = row.mean(_lost)
-    return lost is not None and lost.value <= TOLERANCE
+    loss = row.mean(_lost)
+    return loss is not None and loss.value <= TOLERANCE
 
 
 def _lost(seen: Seen) -> float | None:
@@ -210,25 +210,25 @@ def _lost(seen: Seen) -> float | None:
 
 def verdict(found: Sequence[Row]) -> str:
     """Whether calibrated Forget-MI is first, in a sentence."""
-    placed, others = ranking(found)
+    places, others = ranking(found)
     out = (
         f" Not ranked, as test AUC fell by more than {TOLERANCE} or no gap is known: {', '.join(others)}."
         if others
         else ""
     )
-    if not placed:
+    if not places:
         return f"No method kept test AUC within {TOLERANCE} of retrained.{out}"
-    first = placed[0]
-    said = f"Smallest gap to retrained among methods within {TOLERANCE} of its test AUC: "
-    said += f"{first.row.name}, {first.gap.value:.3f}."
+    first = places[0]
+    text = f"Smallest gap to retrained among methods within {TOLERANCE} of its test AUC: "
+    text += f"{first.row.name}, {first.gap.value:.3f}."
 
-    for number, place in enumerate(placed[1:], start=2):
+    for number, place in enumerate(places[1:], start=2):
         if place.row.method == CALIBRATED:
             inside = first.gap.interval is not None and place.gap.value <= first.gap.interval[1]
-            said += f" {place.row.name} is number {number} with {place.gap.value:.3f}, "
-            said += "within the interval of the first." if inside else "beyond the interval of the first."
+            text += f" {place.row.name} is number {number} with {place.gap.value:.3f}, "
+            text += "within the interval of the first." if inside else "beyond the interval of the first."
 
-    return said + out
+    return text + out
 
 
 def by_class(row: Row) -> dict[str, Mean | None]:

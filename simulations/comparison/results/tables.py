@@ -117,8 +117,8 @@ def to_markdown(found: Sequence[Row], results: Sequence[CellResult], command: st
             if table.head:
                 lines += ["", f"### {table.caption}", "", *markdown(table)]
 
-        if claimed := claims_markdown(summary.at(found, size)):
-            lines += ["", f"### What the Forget-MI paper claims, {size_name(size)} % forgotten", "", *claimed]
+        if claims := claims_markdown(summary.at(found, size)):
+            lines += ["", f"### What the Forget-MI paper claims, {size_name(size)} % forgotten", "", *claims]
 
     return "\n".join(lines) + "\n"
 

@@ -56,16 +56,16 @@ def federated(training: Sequence[Labelled], classes: int, strength: float, seed:
     Hospitals take `_LOCAL_EPOCHS` epochs of stochastic gradient descent from the common coefficients in each round;
     these are averaged by numbers of studies (McMahan et al. 2017, arXiv 1602.05629).
     """
-    filled = [part for part in training if len(part.labels)]
-    total = sum(len(part.labels) for part in filled)
-    sites = [_local(part, total, classes, strength, seed) for part in filled]
-    weights = np.array([len(part.labels) / total for part in filled])
+    parts = [part for part in training if len(part.labels)]
+    total = sum(len(part.labels) for part in parts)
+    sites = [_local(part, total, classes, strength, seed) for part in parts]
+    weights = np.array([len(part.labels) / total for part in parts])
 
     coefficients = np.zeros_like(sites[0].coef_)
     intercepts = np.zeros_like(sites[0].intercept_)
 
     for _ in range(_ROUNDS):
-        for site, part in zip(sites, filled, strict=True):
+        for site, part in zip(sites, parts, strict=True):
             site.coef_ = coefficients.copy()
             site.intercept_ = intercepts.copy()
             for _ in range(_LOCAL_EPOCHS):

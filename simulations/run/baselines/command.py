@@ -35,11 +35,11 @@ def run_command(
 
     for seed in range(seeds):
         on_progress("seeds", seed, seeds)
-        wanted = config.model_copy(update={"experiment": config.experiment.model_copy(update={"seed": seed})})
-        prepared = prepare(wanted, out / f"seed-{seed}", lambda done, total: on_progress("images", done, total))
+        own_config = config.model_copy(update={"experiment": config.experiment.model_copy(update={"seed": seed})})
+        preparation = prepare(own_config, out / f"seed-{seed}", lambda done, total: on_progress("images", done, total))
         runs.append(
             run_baselines(
-                prepared, seed, encoders, on_progress=lambda done, total: on_progress("baselines", done, total)
+                preparation, seed, encoders, on_progress=lambda done, total: on_progress("baselines", done, total)
             )
         )
 
