@@ -2,7 +2,9 @@
 
 They have the shape of IHE's Basic Audit Log Patterns (https://profiles.ihe.net/ITI/BALP/): a client agent, a server
 agent, the data as an entity, and the patient as another one only where the steward asks for it. The profile is claimed
-where it is met, which is for consents that came by FHIR; the rest uses ISO 21089 lifecycle events.
+where it is met: for consents that a system of the hospital has put or posted here. What this site read from the FHIR
+server, was notified of or was asked to revoke is neither `Create` nor `Update`; it uses ISO 21089 lifecycle events, as
+does the rest.
 """
 
 from __future__ import annotations
@@ -80,7 +82,10 @@ _PATTERNS: Mapping[str, _Pattern] = {
 
 
 def audit_events(
-    leaves: Sequence[Leaf], parties: Parties, patients: Mapping[str, Sequence[str]] | None = None
+    leaves: Sequence[Leaf],
+    parties: Parties,
+    patients: Mapping[str, Sequence[str]] | None = None,
+    interactions: Mapping[str, str] | None = None,
 ) -> Iterator[Resource]:
     """AuditEvents about those leaves that concern patients' data or a model's, in the order of the log.
 
@@ -88,6 +93,7 @@ def audit_events(
         leaves: of the site's log.
         parties: whom they name.
         patients: identifiers by receipt, to be written into the events; None: nobody is named.
+        interactions: `create` or `update` by receipt, of consents that were handed in so.
     """
     for leaf in leaves:
         pattern = _PATTERNS.get(leaf.entry.kind)
@@ -95,30 +101,33 @@ def audit_events(
             continue
         revocation = _revocation(leaf)
         named = patients.get(revocation.request, ()) if patients and revocation else ()
-        event = _event(leaf, pattern, parties, revocation)
+        is_fhir = revocation is not None and revocation.source == "fhir"
+        interaction = (interactions or {}).get(revocation.request, "") if revocation and is_fhir else ""
+        event = _event(leaf, pattern, parties, revocation, interaction)
         if not named:
             yield event
         for number, patient in enumerate(named):
-            yield _about(event, number, patient)
+            yield _about(event, number, patient, interaction)
 
 
-def _event(leaf: Leaf, pattern: _Pattern, parties: Parties, revocation: Revocation | None) -> Resource:
-    by_fhir = revocation is not None and revocation.source == "fhir"
+def _event(
+    leaf: Leaf, pattern: _Pattern, parties: Parties, revocation: Revocation | None, interaction: str
+) -> Resource:
     kind = {"system": pattern.system, "code": pattern.code, "display": pattern.display}
-    if by_fhir:
+    if interaction:
         kind = {"system": _EVENT_TYPE, "code": "rest", "display": "Restful Operation"}
     event: Resource = {"resourceType": "AuditEvent", "id": str(uuid.uuid5(_NAMESPACE, _name(leaf, parties)))}
-    if by_fhir:
-        event["meta"] = {"profile": [f"{_PROFILE}Update"]}
+    if interaction:
+        event["meta"] = {"profile": [f"{_PROFILE}{interaction.capitalize()}"]}
     event["type"] = kind
-    if by_fhir:
-        event["subtype"] = [{"system": _INTERACTION, "code": "update", "display": "update"}]
+    if interaction:
+        event["subtype"] = [{"system": _INTERACTION, "code": interaction, "display": interaction}]
     coordinator = _agent(parties.coordinator, "urn:fedforget:coordinator", f"https://{parties.coordinator}")
     site = _agent(parties.site, "urn:fedforget:site", f"urn:fedforget:site:{parties.site}")
     client, server = (coordinator, site) if pattern.from_coordinator else (site, site)
 
     return event | {
-        "action": pattern.action,
+        "action": "C" if interaction == "create" else pattern.action,
         "recorded": leaf.entry.time,
         "outcome": pattern.outcome,
         "outcomeDesc": leaf.entry.kind,
@@ -135,7 +144,7 @@ def _event(leaf: Leaf, pattern: _Pattern, parties: Parties, revocation: Revocati
     }
 
 
-def _about(event: Resource, number: int, patient: str) -> Resource:
+def _about(event: Resource, number: int, patient: str, interaction: str) -> Resource:
     """An event of its own about one patient of several."""
     entity = {
         "what": {"type": "Patient", "identifier": {"value": patient}},
@@ -143,8 +152,8 @@ def _about(event: Resource, number: int, patient: str) -> Resource:
         "role": _coding(_ROLE, "1", "Patient"),
     }
     named = {**event, "id": str(uuid.uuid5(_NAMESPACE, f"{event['id']}/{number}"))}
-    if "meta" in event:
-        named["meta"] = {"profile": [f"{_PROFILE}PatientUpdate"]}
+    if interaction:
+        named["meta"] = {"profile": [f"{_PROFILE}Patient{interaction.capitalize()}"]}
     return named | {"entity": [*event["entity"], entity]}
 
 

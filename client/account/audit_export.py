@@ -7,6 +7,7 @@ from pathlib import Path
 
 from client.account.audit_events import Leaf, Parties, audit_events
 from client.evidence.event_log import SiteLog
+from client.intake.fhir.store.consents import ConsentStore
 from client.revocations.opening import open_ledger
 from common.errors import OutputError
 from common.evidence.log.tree_log import Entry
@@ -28,7 +29,8 @@ def export_audit_events(site: SiteLog, path: Path, *, with_patients: bool = Fals
 
     leaves = [Leaf(place, decode(Entry, leaf), opened.get(place)) for place, leaf in enumerate(stored)]
     parties = Parties(site.name, site.folder.settings().coordination)
-    events = [*audit_events(leaves, parties, _patients(site) if with_patients else None)]
+    patients, interactions = _of_receipts(site)
+    events = [*audit_events(leaves, parties, patients if with_patients else None, interactions)]
     lines = "".join(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in events)
 
     if not with_patients:
@@ -41,14 +43,15 @@ def export_audit_events(site: SiteLog, path: Path, *, with_patients: bool = Fals
     return len(events)
 
 
-def _patients(site: SiteLog) -> dict[str, list[str]]:
-    """Identifiers by receipt."""
-    found: dict[str, list[str]] = {}
+def _of_receipts(site: SiteLog) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """By receipt, identifiers, and how a consent was handed in."""
+    patients: dict[str, list[str]] = {}
 
     with open_ledger(site.folder) as ledger:
         names = ledger.identifiers()
         for standing in ledger.standing():
             if standing.pseudonym in names:
-                found.setdefault(standing.receipt, []).append(names[standing.pseudonym])
+                patients.setdefault(standing.receipt, []).append(names[standing.pseudonym])
+        interactions = ConsentStore(ledger.engine, ledger.pseudonyms).interactions()
 
-    return found
+    return patients, interactions

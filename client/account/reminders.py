@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import OPEN, Standing, State
+from client.revocations.revocation import OPEN, Standing, State, nobody_asked
 from common.errors import FedForgetError
 
 DAYS = (14, 7, 3, 1, 0)
@@ -23,16 +23,20 @@ _EVERY = timedelta(hours=1)
 _log = logging.getLogger("fedforget.ledger")
 
 
-def nearly_due(found: Iterable[Standing], now: datetime) -> dict[int, int]:
+def nearly_due(revocations: Iterable[Standing], now: datetime) -> dict[int, int]:
     """How many patients' answers are due within so many of `DAYS`, each counted where the least are left."""
     first: dict[str, datetime] = {}
-    for standing in found:
-        if standing.state in OPEN:
-            first[standing.pseudonym] = min(standing.due, first.get(standing.pseudonym, standing.due))
+    for standing in filter(_is_due, revocations):
+        first[standing.pseudonym] = min(standing.due, first.get(standing.pseudonym, standing.due))
 
     within = (min((days for days in DAYS if due <= now + timedelta(days=days)), default=None) for due in first.values())
 
     return {days: number for days, number in Counter(within).items() if days is not None}
+
+
+def _is_due(standing: Standing) -> bool:
+    """Whether an answer is owed: nobody waits for one to a hold that no patient has asked for."""
+    return standing.state in OPEN and not (standing.state is State.ON_HOLD and nobody_asked(standing.receipt))
 
 
 @dataclass(slots=True)
@@ -95,7 +99,7 @@ class LedgerCollector(Collector):
         for state in State:
             states.add_metric([state], counts[state])
         due = GaugeMetricFamily("fedforget_first_due_seconds", "First due date of those that are open, Unix time.")
-        if dates := [one.due for one in standing if one.state in OPEN]:
+        if dates := [one.due for one in standing if _is_due(one)]:
             due.add_metric([], min(dates).timestamp())
         near = GaugeMetricFamily("fedforget_nearly_due", "Patients whose answer is due so soon.", labels=["days"])
         found = nearly_due(standing, now)

@@ -34,8 +34,9 @@ def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
 @fhir.command("status", epilog="Example: fedforget-site fhir status --dir hospital")
 def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """How many consents are known, how far the FHIR server was read, and which consents a steward must look at."""
+    from client.intake.fhir.doubts import counts_of_all  # noqa: PLC0415 - the database
     from client.intake.fhir.service import open_intake  # noqa: PLC0415
-    from client.intake.fhir.store.silence import count_silent  # noqa: PLC0415 - the database
+    from client.intake.fhir.store.silence import count_silent  # noqa: PLC0415
 
     with clear_errors():
         config = SiteFolder(folder).settings().fhir
@@ -46,6 +47,7 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
                 "server": intake.base,
                 **{name: value for name, value in asdict(progress).items() if name != "baseline"},
                 **asdict(intake.store.tally()),
+                **asdict(counts_of_all(intake.ledger)),
             }
             silent = count_silent(intake.store.engine)
             steward = [{name: getattr(item, name) for name in _COLUMNS} for item in intake.steward_list()]

@@ -62,6 +62,7 @@ Answer: TypeAlias = Permit | Deny | Unknown
 Said: TypeAlias = Answer | Lapsed | Perhaps | None
 """None: nothing is said about what was asked."""
 
+_DENIED_BELOW = Unknown("an exception to something else denies this by name")
 NOT_KNOWN = Unknown("a provision names a code or a purpose that may or may not be this one")
 BASE_DENIES = Unknown("a base rule denies what the consent does not name, and it does not name this")
 """Patients who consent have a base rule that denies, too, with exceptions: alone it is no decision of theirs."""
@@ -73,7 +74,7 @@ def weigh(provision: Provision, question: Question) -> Said:
     """What a provision and its exceptions say."""
     reach = _reach(provision, question)
     if reach is Reach.NO:
-        return None
+        return _denied_below(provision, question)
     is_named_here = bool(provision.codes or provision.purposes)
     if question.at is not None and not provision.period.holds(question.at):
         # What ended is a permission, not the patient's will: the base rule's denial must not pass for a withdrawal.
@@ -118,6 +119,13 @@ def permits_anything(provision: Provision) -> bool:
 def is_empty(provision: Provision) -> bool:
     """Whether it says nothing at all."""
     return provision.permits is None and not (provision.nested or provision.codes or provision.purposes)
+
+
+def _denied_below(provision: Provision, question: Question) -> Said:
+    """What is no answer by itself may still hold a no: `treatment is permitted, but no training on it`."""
+    named = replace(question, by_name=True)
+    is_denied = any(isinstance(weigh(inner, named), Deny) or _denied_below(inner, named) for inner in provision.nested)
+    return _DENIED_BELOW if is_denied else None
 
 
 def _with_exceptions(provision: Provision, deeper: Said, reach: Reach) -> Said:

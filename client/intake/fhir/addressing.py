@@ -88,9 +88,9 @@ def dated(version: IncomingConsent, now: datetime) -> IncomingConsent:
 
 
 def _can_be(key: str) -> bool:
-    """Whether a name can be an identifier of a patient at all."""
+    """Whether a name can be an identifier; a shortened number is one, as somebody may be meant by it."""
     try:
-        normal(key)
+        normal(key, shortened=True)
     except IdentifierError:
         return False
 

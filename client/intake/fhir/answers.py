@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from client.intake.fhir.doubts import Counts
 from client.intake.fhir.store.consents import Kept
 from common.installation import own_version
 
@@ -17,13 +19,19 @@ def outcome(code: str, text: str) -> dict[str, Any]:
     }
 
 
-def receipt(kept: Kept) -> dict[str, Any]:
-    """The receipt of a version that is on the disk; the same for whatever patient and whatever it led to."""
+def receipt(kept: Kept, counts: Counts | None = None) -> dict[str, Any]:
+    """The receipt of a version that is on the disk.
+
+    A withdrawal's says whether its patient is known here. That of any other version is the same for every patient, so
+    that nobody can ask who takes part without stopping their use, which is on the record.
+    """
+    numbers = {} if counts is None else asdict(counts)
     return {
         "resourceType": "Parameters",
         "parameter": [
             {"name": "receipt", "valueString": kept.receipt},
             {"name": "received", "valueInstant": _instant(kept.received)},
+            *({"name": name, "valueInteger": number} for name, number in numbers.items()),
         ],
     }
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -18,12 +19,14 @@ from starlette.requests import ClientDisconnect
 
 from client.intake.fhir.answers import capability_statement, outcome, receipt
 from client.intake.fhir.intake import Intake, OtherPatientError
+from client.intake.fhir.pull.page import read_unclear
 from client.intake.fhir.resources import (
+    Interaction,
     Resource,
+    RevokeRequest,
     UnusableResourceError,
     notified,
     parse_json,
-    read_incoming,
     read_revoke_request,
     with_id,
 )
@@ -79,21 +82,32 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
         return FhirResponse(capability_statement(clock()))
 
     async def consent(request: Request) -> FhirResponse:
-        resource = await _resource(request)
+        resource = await _consent(request, intake)
         number = request.path_params.get("number")
-        if number is not None and read_incoming(resource).resource != number:
+        if number is not None and resource.get("id") != number:
             raise HTTPException(400, "the id in the address is not the id of the Consent")
         async with _even_time():
-            return FhirResponse(receipt(await run_in_threadpool(intake.take, resource)))
+            return FhirResponse(await run_in_threadpool(take, resource, "update"))
 
     async def create(request: Request) -> FhirResponse:
-        resource = await _resource(request)
-        if resource.get("id") is not None:
-            return FhirResponse(receipt(await run_in_threadpool(intake.take, resource)))
-        kept = await run_in_threadpool(intake.take, with_id(resource))
+        resource = await _consent(request, intake)
+        async with _even_time():
+            if resource.get("id") is not None:
+                return FhirResponse(await run_in_threadpool(take, resource, "create"))
+            kept = await run_in_threadpool(intake.take, with_id(resource), "create")
+            counts = await run_in_threadpool(intake.counts, kept)
+
         place = {"location": f"{request.url.scheme}://{request.url.netloc}/fhir/Consent/{kept.resource}"}
 
-        return FhirResponse(receipt(kept), 201 if kept.is_new else 200, headers=place)
+        return FhirResponse(receipt(kept, counts), 201 if kept.is_new else 200, headers=place)
+
+    def take(resource: Resource, interaction: Interaction) -> dict[str, Any]:
+        kept = intake.take(resource, interaction)
+        return receipt(kept, intake.counts(kept))
+
+    def take_request(asked: RevokeRequest) -> dict[str, Any]:
+        kept = intake.revoke(asked)
+        return receipt(kept, intake.counts(kept))
 
     app.add_api_route("/fhir/Consent", create, methods=["POST"])
     app.add_api_route("/fhir/Consent", consent, methods=["PUT"])
@@ -103,7 +117,7 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
     async def revoke(request: Request) -> FhirResponse:
         asked = read_revoke_request(await _resource(request), intake.base)
         async with _even_time():
-            return FhirResponse(receipt(await run_in_threadpool(intake.revoke, asked)))
+            return FhirResponse(await run_in_threadpool(take_request, asked))
 
     async def hook(request: Request) -> FhirResponse:
         body = await _body(request)
@@ -135,11 +149,30 @@ async def _even_time() -> AsyncIterator[None]:
         await asyncio.sleep(-(time.monotonic() - begun) % ANSWER_SECONDS)
 
 
+async def _consent(request: Request, intake: Intake) -> Resource:
+    """A Consent; one of which two readers would read different things is refused, and set aside as in a pull."""
+    body = await _fhir_body(request)
+    try:
+        return parse_json(body)
+    except UnusableResourceError as err:
+        problem = err
+
+    async with _even_time():
+        resource = await run_in_threadpool(read_unclear, body)
+        if resource is not None:
+            problem = await run_in_threadpool(lambda: intake.set_aside(resource, problem, is_clear=False))
+        raise problem
+
+
 async def _resource(request: Request) -> Resource:
+    return parse_json(await _fhir_body(request))
+
+
+async def _fhir_body(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in _TAKEN:
         raise HTTPException(415, "send application/fhir+json")
-    return parse_json(await _body(request))
+    return await _body(request)
 
 
 async def _body(request: Request) -> bytes:

@@ -24,10 +24,18 @@ from client.consent.rule import SILENT, Answer, Deny, Permit, Unknown
 from client.consent.statement import state
 from client.consent.verdicts import Silent, Verdict
 from client.intake.fhir.addressing import Addressing, dated
+from client.intake.fhir.doubts import Counts, counts_of, hold_alike
 from client.intake.fhir.kinds import kind_of
 from client.intake.fhir.patients import PatientMap
-from client.intake.fhir.pull.set_aside import stripped
-from client.intake.fhir.resources import IncomingConsent, Resource, RevokeRequest, UnusableResourceError, read_incoming
+from client.intake.fhir.pull.set_aside import set_aside, stripped
+from client.intake.fhir.resources import (
+    IncomingConsent,
+    Interaction,
+    Resource,
+    RevokeRequest,
+    UnusableResourceError,
+    read_incoming,
+)
 from client.intake.fhir.store.consents import AnswerName, ConsentStore, Kept, StewardItem
 from client.intake.fhir.store.keys import move_to_known
 from client.intake.fhir.store.silence import in_words, set_silent
@@ -51,6 +59,9 @@ _UNWEIGHED = "a consent cannot be handled: look at it in the hospital's own syst
 _DISAGREE = "the reference and the identifier of the patient are two patients of the cohort"
 
 _log = logging.getLogger("fedforget.fhir")
+
+
+_HELD = "it is kept, and where the patient takes part here use of their data is on hold until a person has read it"
 
 
 class OtherPatientError(InputError):
@@ -80,15 +91,58 @@ class Intake:
     _asked_of: list[PatientMap] = field(default_factory=list, init=False, repr=False)
     """The map in which those who wait were looked up last."""
 
-    def take(self, resource: Resource) -> Kept:
+    def take(self, resource: Resource, interaction: Interaction = "") -> Kept:
         """Keep one version and act on it; it is on the disk when this returns.
 
         Raises:
-            UnusableResourceError: it cannot be read, or names no patient; nothing is kept.
+            UnusableResourceError: it cannot be read, or names no patient or two. Whoever can be meant is on hold.
             InputError: the patient map, or a file of the site.
         """
-        incoming = read_incoming(resource, self.base)
+        try:
+            incoming = read_incoming(resource, self.base)
+            self._check_readable(resource, incoming)
+        except UnusableResourceError as err:
+            raise self.set_aside(resource, err) from None
 
+        (kept,) = self.keep([dataclasses.replace(incoming, interaction=interaction)])
+        self._act_on([kept])
+
+        return kept
+
+    def set_aside(
+        self, resource: Resource, problem: UnusableResourceError, *, is_clear: bool = True
+    ) -> UnusableResourceError:
+        """Keep what a sender gets a refusal for, as a pull keeps it; returns the refusal, which says so.
+
+        A refusal alone could be lost in the log of the sender, and with it a withdrawal.
+
+        Args:
+            is_clear: whether every reader reads the same in it, so that the rule may.
+        """
+        if resource.get("resourceType") != "Consent":
+            return problem
+        version = self._readable(resource) if is_clear else None
+        version = version or set_aside(resource, self.base)
+        if not version.patients:
+            return problem
+
+        kept = self.keep_each([version])
+        self._act_on(kept)
+        is_silent = isinstance(self._verdict(version.document), Silent)
+
+        return problem if is_silent else UnusableResourceError(f"{problem.problem}; {_HELD}")
+
+    def _readable(self, resource: Resource) -> IncomingConsent | None:
+        try:
+            return read_incoming(resource, self.base)
+        except UnusableResourceError:
+            return None
+
+    def counts(self, kept: Kept) -> Counts | None:
+        """Who is meant by a version that withdrew, in numbers; None of any other, which tells the sender nothing."""
+        return counts_of(self.ledger, kept.receipt) if self.store.has_withdrawn(kept) else None
+
+    def _check_readable(self, resource: Resource, incoming: IncomingConsent) -> None:
         try:
             read_consent(resource)
         except UnreadableConsentError as err:
@@ -99,10 +153,6 @@ class Intake:
             raise UnusableResourceError("a Consent without a reference to a patient of this server, or an identifier")
         if len(self._addressing().named(incoming.patients)) > 1:
             raise UnusableResourceError(_DISAGREE)
-        (kept,) = self.keep([incoming])
-        self._act_on([kept])
-
-        return kept
 
     def notice(self, resources: Sequence[Resource]) -> tuple[Kept, ...]:
         """Keep what a hook carried and act on it; what has no id is left to the pull, what cannot be read to a steward.
@@ -154,11 +204,9 @@ class Intake:
 
         Raises:
             OtherPatientError: the consent is another patient's; nothing is kept.
-            UnusableResourceError: the patient is named as two.
+            UnusableResourceError: the patient is named as two, who are both on hold.
             InputError: see `take`.
         """
-        if len(self._addressing().named(request.patients)) > 1:
-            raise UnusableResourceError(_DISAGREE)
         known = self.store.newest(request.consent)
         now = self.clock()
         number = ""
@@ -188,10 +236,12 @@ class Intake:
             REVOKED: True,
         }
         incoming = dataclasses.replace(read_incoming(changed), patients=request.patients)
-        (made,) = self.keep([incoming])
-        self._act_on([made])
+        made = self.keep([incoming])
+        self._act_on(made)
+        if len(made) > 1:
+            raise UnusableResourceError(f"{_DISAGREE}; {_HELD}")
 
-        return made
+        return made[0]
 
     def _addressing(self) -> Addressing:
         def looks_alike(key: str) -> bool:
@@ -223,7 +273,8 @@ class Intake:
             named = set[str]()
         else:
             # Many of a hospital's patients may be in no cohort: they are looked up again only in another map.
-            named = {p for p, key in self.store.waiting().items() if patients.cohort_id(key) is not None}
+            waiting = self.store.waiting().items()
+            named = {p for p, key in waiting if patients.cohort_id(key) is not None or patients.alike(key)}
 
         everybody = sorted(found | named | self._in_doubt(patients))
         revoked = sum(
@@ -251,6 +302,26 @@ class Intake:
 
         return {pseudonym for key in keys if (pseudonym := self.store.pseudonyms.of(key)) in unknown}
 
+    def weigh_again(self) -> int:
+        """Ask again about patients whose consents permitted use, or were silent: a period may have begun or ended.
+
+        Returns how many denials became revocations; they count as received now.
+
+        Raises:
+            InputError: the patient map, or a file of the site.
+        """
+        patients = self.patients()
+        relying = self.store.relying()
+        cohort = self.ledger.known_patients() if relying else frozenset()
+        keys = {key for cohort_id in cohort for key in patients.keys(cohort_id)}
+        everybody = sorted({self.store.pseudonyms.of(key) for key in keys} & relying)
+        since = self.store.baseline()
+
+        return sum(
+            self._settle(everybody[start : start + _AT_ONCE], patients, since, by_time=True)
+            for start in range(0, len(everybody), _AT_ONCE)
+        )
+
     def steward_list(self) -> tuple[StewardItem, ...]:
         """What a person must look at: of all that the rule left open, what concerns patients of the site.
 
@@ -266,23 +337,26 @@ class Intake:
             if is_doubt(s.receipt) and s.state is not State.ON_HOLD
         }
 
-        return tuple(
-            item
-            for item in self.store.steward_list()
-            if (item.consent, item.version) not in decided
-            if item.patient is None or patients.cohort_id(item.patient) in known
-        )
+        items = [item for item in self.store.steward_list() if (item.consent, item.version) not in decided]
+        items += self.store.gone()
 
-    def _settle(self, pseudonyms: Collection[str], patients: PatientMap, since: datetime | None) -> int:
+        return tuple(item for item in items if item.patient is None or patients.cohort_id(item.patient) in known)
+
+    def _settle(
+        self, pseudonyms: Collection[str], patients: PatientMap, since: datetime | None, *, by_time: bool = False
+    ) -> int:
         """Weigh what some patients have, in one transaction; returns how many withdrawals became revocations.
 
-        Where that fails each is weighed alone, and who cannot be weighed is on hold.
+        Where that fails each is weighed alone, and who cannot be weighed is on hold. With `by_time` no version is new.
         """
         silent: Counter[str] = Counter()
 
         try:
             with self.ledger.writing() as writing:
-                revoked = sum(self._settle_one(writing, patient, patients, since, silent) for patient in pseudonyms)
+                revoked = sum(
+                    self._settle_one(writing, patient, patients, since, silent, by_time=by_time)
+                    for patient in pseudonyms
+                )
         except Exception as error:  # noqa: BLE001 - whatever one consent provokes must not cost the others
             _log.error("consents cannot be weighed together (%s): one patient after another", type(error).__name__)
             silent.clear()
@@ -320,7 +394,14 @@ class Intake:
             self._hold_in_doubt(writing, cohort_id, answer, max(versions, key=lambda version: version.moment))
 
     def _settle_one(
-        self, writing: Writing, patient: str, patients: PatientMap, since: datetime | None, silent: Counter[str]
+        self,
+        writing: Writing,
+        patient: str,
+        patients: PatientMap,
+        since: datetime | None,
+        silent: Counter[str],
+        *,
+        by_time: bool = False,
     ) -> bool:
         now = self.clock()
         session = writing.session
@@ -331,20 +412,29 @@ class Intake:
             everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}
         versions = self.store.versions(session, everybody)
         found = weigh(versions, self.policy, self.purpose, since=since, at=now)
+        if by_time and found.withdrawal is None and isinstance(found.answer, Deny):
+            # A denial that was known, and whose period has begun.
+            last = max(versions, key=lambda version: version.moment)
+            found = Weighed(found.answer, dataclasses.replace(last, updated=now, received=now))
         own = versions if everybody == {patient} else self.store.versions(session, [patient])
         silent.update(set_silent(session, patient, silent_of(own, self.policy, self.purpose, at=now)))
         decision = _brought_up_to_date(session, patient, versions, found, now)
         if cohort_id is not None:
             self._hear_again(writing, decision, found.withdrawal)
         # Where the consent names nobody, or nobody whom the map knows, there is nobody to exclude yet.
-        recording = decision.receipt is not None and decision.recorded is None and cohort_id is not None
-        if recording:
+        is_due = decision.receipt is not None and decision.recorded is None
+        recording = is_due and cohort_id is not None
+        if is_due:
             receipt = str(decision.receipt)
             source = self.store.source(session, receipt)
             kind = kind_of(next((v.document for v in versions if v.receipt == receipt), {}))
             request = Request(source, receipt, decision.received or now, kind=kind)
-            self.ledger.add(writing, request, [str(cohort_id)], also_unknown=True)
-            decision.recorded = now
+            if cohort_id is not None:
+                self.ledger.add(writing, request, [cohort_id], also_unknown=True)
+                decision.recorded = now
+            elif key is not None:
+                # Not recorded: the map may still name the patient themselves.
+                hold_alike(self.ledger, writing, request, key, patients.alike(key))
 
         self.store.mark_weighed(session, [patient], now)
         if cohort_id is not None:

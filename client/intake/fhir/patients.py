@@ -1,4 +1,4 @@
-"""Whom the hospital's FHIR server means: its patients' ids against those of the cohort."""
+"""Which patients of the cohort the ids of the hospital's FHIR server mean."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import ManifestError
+from common.learning.data.identifiers.identifiers import IdentifierError, normal
+from common.learning.data.identifiers.look_alikes import LookAlikes
 from common.learning.data.tables.table import Problems, read_table
 
 COLUMNS = ("fhir_patient", "patient_id")
@@ -19,6 +21,10 @@ class PatientMap:
 
     by_key: Mapping[str, str] | None = field(default=None, repr=False)
     _keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    _alike: dict[str, tuple[LookAlikes, Mapping[str, list[str]]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By system; made when first asked, as it takes a while for a large hospital."""
 
     def normal(self, key: str) -> str:
         """The key under which a patient's consents are gathered; without a map, an identifier's system is left out."""
@@ -31,6 +37,22 @@ class PatientMap:
     def keys(self, cohort_id: str) -> tuple[str, ...]:
         """All keys of one patient: records that were merged are rows of the map with one `patient_id`."""
         return (cohort_id,) if self.by_key is None else self._keys.get(cohort_id, ())
+
+    def alike(self, key: str) -> frozenset[str]:
+        """Patients of the cohort whose key in the map looks like `key` and is not the same: a person has to say.
+
+        Only numbers of one system are compared: two systems may give the same number to two patients.
+        """
+        if self.by_key is None or key in self.by_key:
+            return frozenset()
+        if not self._alike:
+            self._alike.update(_by_system(self.by_key))
+        system, value = _split(key)
+        if system not in self._alike:
+            return frozenset()
+        values, patients = self._alike[system]
+
+        return frozenset(patient for one in (value, *values.of(value)) for patient in patients.get(one, ()))
 
 
 def read_patient_map(path: Path) -> PatientMap:
@@ -45,7 +67,7 @@ def read_patient_map(path: Path) -> PatientMap:
     keys = defaultdict[str, list[str]](list)
 
     for line, row in table:
-        key = row["fhir_patient"]
+        key = _normal_key(row["fhir_patient"])
         patient = problems.identifier(row["patient_id"], "patient_id", table.place(line))
 
         if not key or not patient:
@@ -64,6 +86,31 @@ def read_patient_map(path: Path) -> PatientMap:
     problems.raise_any()
 
     return PatientMap(by_key, {patient: tuple(found) for patient, found in keys.items()})
+
+
+def _normal_key(key: str) -> str:
+    """With the value in the form in which that of a consent arrives."""
+    system, bar, value = key.rpartition("|")
+    try:
+        return f"{system.strip()}{bar}{normal(value, shortened=True)}"
+    except IdentifierError:
+        return key
+
+
+def _split(key: str) -> tuple[str, str]:
+    """The system, however it is spelled, and the value; a logical id and a value without a system have none."""
+    system, _, value = key.rpartition("|")
+    spelled = system.strip().casefold().rstrip("/").replace("https://", "http://", 1)
+    return spelled.removeprefix("urn:oid:"), value
+
+
+def _by_system(by_key: Mapping[str, str]) -> dict[str, tuple[LookAlikes, Mapping[str, list[str]]]]:
+    systems = defaultdict[str, dict[str, list[str]]](dict)
+    for key, patient in by_key.items():
+        system, value = _split(key)
+        systems[system].setdefault(value, []).append(patient)
+
+    return {system: (LookAlikes(patients), patients) for system, patients in systems.items()}
 
 
 class PatientMapFile:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from client.consent.documents import UnreadableConsentError, VersionId, read_version
 from common.errors import InputError
 from common.learning.data.identifiers.identifiers import IdentifierError, normal
 
 Resource: TypeAlias = Mapping[str, Any]
+Interaction: TypeAlias = Literal["create", "update", ""]
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 """https://hl7.org/fhir/R5/datatypes.html#id"""
@@ -46,6 +47,7 @@ class IncomingConsent:
         digest: SHA-256 of all of it.
         patients: names of the one patient, as the FHIR server knows them: a logical id, then `system|value` of each
             identifier; empty if nobody can tell.
+        interaction: by which a system handed it in; empty where this site read it itself, or was notified.
     """
 
     resource: str
@@ -55,6 +57,7 @@ class IncomingConsent:
     digest: str
     document: dict[str, Any] = field(repr=False)
     patients: tuple[str, ...] = field(repr=False)
+    interaction: Interaction = ""
 
 
 @dataclass(frozen=True, slots=True)

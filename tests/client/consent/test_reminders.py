@@ -33,6 +33,21 @@ def test_a_patient_counts_where_the_least_days_are_left(
         assert nearly_due(ledger.standing(), due + timedelta(days=5)) == {}
 
 
+def test_a_hold_that_no_patient_asked_for_is_not_due(
+    opening: Opening, asked: Callable[..., Request], clock: Any
+) -> None:
+    with opening() as ledger:
+        assert ledger.record(asked("r-1"), ["P_0"], also_unknown=True).doubtful == 1
+        found = ledger.standing()
+        assert len(found) == 2
+        due = found[0].due
+        assert nearly_due(found, due + timedelta(days=5)) == {0: 1}
+        registry = CollectorRegistry()
+        registry.register(LedgerCollector(ledger))
+        ledger.clock = lambda: due
+        assert 'fedforget_nearly_due{days="0"} 1.0' in generate_latest(registry).decode()
+
+
 def test_reminders_come_once_a_day_and_when_something_changes(
     opening: Opening, asked: Callable[..., Request], clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

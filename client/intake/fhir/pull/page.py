@@ -79,6 +79,14 @@ def read_page(content: bytes, charset: str = "") -> Page:
     return Page(tuple(consents), tuple(unclear), len(others), problems, tuple(_links(bundle)))
 
 
+def read_unclear(content: bytes) -> Resource | None:
+    """What can be made out of one resource that two readers would read differently; None if nothing can."""
+    try:
+        return _parsed(_text(content, ""))
+    except UnusableResourceError:
+        return None
+
+
 def _text(content: bytes, charset: str) -> str:
     """In the charset that the answer names, else UTF-8; bytes that are none are kept as lone surrogates."""
     try:

@@ -15,6 +15,7 @@ from client.intake.fhir.pull.set_aside import set_aside
 from client.intake.fhir.resources import IncomingConsent, UnusableResourceError, read_incoming
 from client.intake.fhir.server import FhirServer
 from client.intake.fhir.store.consents import Progress
+from client.intake.fhir.store.listings import note_gone, note_listed
 from common.errors import FedForgetError, WireError
 
 PAGE = 200
@@ -90,13 +91,14 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
     baseline = before.baseline or reading.latest or now
     reconciled = before.reconciled if since else begun
     intake.store.set_progress(server.base, Progress(max(seen, default=None), baseline, begun, reconciled))
+    note_listed(intake.store.engine, reading.resources)
 
     # After the baseline: in a first pull nobody is judged by what one consent said before another was written.
     return reading.found(intake.settle())
 
 
 def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differences:
-    """Pull, then read everything: what was missed is taken in, and what is gone is counted. Raises as `pull`."""
+    """Pull, then read everything: what was missed is taken in, what is gone is noted. Raises as `pull`."""
     pull(server, intake, overlap)
     known = intake.store.resources()
     begun = intake.clock()
@@ -109,6 +111,8 @@ def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differe
         revoked = intake.settle()
 
     intake.store.set_progress(server.base, dataclasses.replace(progress, reconciled=begun))
+    note_listed(intake.store.engine, reading.resources)
+    note_gone(intake.store.engine, reading.resources, begun)
 
     return Differences(reading.found(revoked), len(known - reading.resources))
 

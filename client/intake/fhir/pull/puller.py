@@ -45,6 +45,7 @@ class Puller:
     rng: random.Random
     _failures: int = field(init=False, default=0)
     _again: list[float] = field(init=False, default_factory=list)
+    _weighed: datetime | None = field(init=False, default=None)
 
     def run(self, poked: threading.Event, stopped: threading.Event) -> None:
         """Step after step until `stopped`; `poked` ends a pause early."""
@@ -63,6 +64,7 @@ class Puller:
             if self.connect is not None:
                 with self.connect() as server:
                     self._read(server)
+            self._weigh_again()
         except (FedForgetError, SQLAlchemyError) as err:
             self._failures += 1
             delay = _BACKOFF.delay(self._failures, self.rng)
@@ -74,6 +76,15 @@ class Puller:
 
         self._failures = 0
         return min(self.every, self._again.pop(0)) if self._again else self.every
+
+    def _weigh_again(self) -> None:
+        """Once a night, and when the process begins: no message comes when the period of a consent ends."""
+        now = self.intake.clock()
+        if self._weighed is None or is_night_due(self._weighed, now.astimezone(), self.hour):
+            revoked = self.intake.weigh_again()
+            self._weighed = now
+            if revoked:
+                _log.info("weighed again: %d denials have begun", revoked)
 
     def _read(self, server: FhirServer) -> None:
         now = self.intake.clock()

@@ -15,9 +15,11 @@ from typing import Any, Literal
 from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from client.consent.rule import SILENT
 from client.database import PatientRow
 from client.intake.fhir.resources import IncomingConsent
 from client.intake.fhir.store.keys import add_other_keys
+from client.intake.fhir.store.listings import REASON, gone_since
 from client.intake.fhir.store.tables import ConsentRow, DecisionRow, OtherKeyRow, ServerRow
 from client.intake.fhir.weighing import KnownVersion
 from client.revocations.revocation import Source
@@ -132,6 +134,14 @@ class ConsentStore:
         with transaction(self.engine) as session:
             return frozenset(session.scalars(select(ConsentRow.resource).distinct()))
 
+    def interactions(self) -> dict[str, str]:
+        """By receipt, how the versions came that other systems handed in."""
+        with transaction(self.engine) as session:
+            rows = session.execute(
+                select(ConsentRow.receipt, ConsentRow.interaction).where(ConsentRow.interaction != "")
+            )
+            return dict(rows.tuples())
+
     def has_other_keys(self) -> bool:
         """Whether some patients lie under one of several names, as none of them was known."""
         with transaction(self.engine) as session:
@@ -141,6 +151,12 @@ class ConsentStore:
         """Pseudonyms of those with a version that was not weighed."""
         with transaction(self.engine) as session:
             return tuple(session.scalars(select(ConsentRow.patient).where(ConsentRow.weighed.is_(None)).distinct()))
+
+    def has_withdrawn(self, kept: Kept) -> bool:
+        """Whether it is the version for which a patient's withdrawal is recorded, or is to be."""
+        with transaction(self.engine) as session:
+            row = session.get(DecisionRow, kept.patient)
+            return row is not None and row.receipt == kept.receipt
 
     def waiting(self) -> dict[str, str]:
         """Pseudonyms and identifiers of those whose withdrawal is no revocation yet, as the map did not name them."""
@@ -207,6 +223,23 @@ class ConsentStore:
                 )
             )
 
+    def relying(self) -> frozenset[str]:
+        """Pseudonyms of those whose consents permit use, or say nothing: what may be used on the word of a date."""
+        with transaction(self.engine) as session:
+            is_silent = (DecisionRow.answer == "unknown") & (DecisionRow.reason == SILENT.reason)
+            rows = session.scalars(select(DecisionRow.patient).where(or_(DecisionRow.answer == "permit", is_silent)))
+            return frozenset(rows)
+
+    def gone(self) -> list[StewardItem]:
+        """Consents that the FHIR server lists no more, of patients whose use they may have permitted."""
+        with transaction(self.engine) as session:
+            denied = frozenset(session.scalars(select(DecisionRow.patient).where(DecisionRow.answer == "deny")))
+            return [
+                StewardItem(resource, "", REASON, since, self.identifier(session, patient))
+                for resource, patient, since in gone_since(session)
+                if patient not in denied
+            ]
+
     def steward_list(self) -> tuple[StewardItem, ...]:
         """Everything that only a person can decide, the oldest first, also of patients of no cohort."""
         with transaction(self.engine) as session:
@@ -263,6 +296,7 @@ class ConsentStore:
                 receipt=self.pseudonyms.receipt(*key),
                 document=incoming.document,
                 weighed=None,
+                interaction=incoming.interaction,
             )
             session.add(row)
             session.flush()

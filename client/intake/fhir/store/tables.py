@@ -25,6 +25,8 @@ class ConsentRow(Base):
     receipt: Mapped[str]
     document: Mapped[dict[str, Any]]
     weighed: Mapped[datetime | None] = mapped_column(index=True)
+    interaction: Mapped[str] = mapped_column(default="")
+    """By which a system handed it in; empty where the site read it, or an earlier release kept it."""
 
 
 _WAITS = text("receipt is not null and recorded is null")
@@ -78,3 +80,11 @@ class SilenceRow(Base):
     patient: Mapped[str] = mapped_column(primary_key=True)
     reason: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int]
+
+
+class ListingRow(Base):
+    """A consent that the FHIR server has listed, and since when it does no more."""
+
+    __tablename__ = "consent_listings"
+    resource: Mapped[str] = mapped_column(primary_key=True)
+    gone: Mapped[datetime | None] = mapped_column(index=True)

@@ -128,12 +128,21 @@ def test_every_event_is_valid_and_has_the_shape_of_the_patterns():
     assert [event["id"] for event in events] == [event["id"] for event in audit_events(LEAVES, PARTIES)]
 
 
-def test_only_a_consent_that_came_by_fhir_claims_the_profile_of_a_restful_update():
-    by_fhir, by_form, *rest = audit_events(LEAVES, PARTIES)
-    assert by_fhir["meta"]["profile"] == ["https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.Update"]
-    assert (by_fhir["type"]["code"], by_fhir["subtype"][0]["code"], by_fhir["action"]) == ("rest", "update", "U")
+@pytest.mark.parametrize(("interaction", "action"), [("update", "U"), ("create", "C")])
+def test_only_a_consent_that_was_put_or_posted_claims_the_profile_of_that(interaction: str, action: str):
+    by_fhir, by_form, *rest = audit_events(LEAVES, PARTIES, None, {"aa": interaction})
+    check(by_fhir)
+    profile = f"https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.{interaction.capitalize()}"
+    assert by_fhir["meta"]["profile"] == [profile]
+    assert (by_fhir["type"]["code"], by_fhir["subtype"][0]["code"], by_fhir["action"]) == ("rest", interaction, action)
     assert all("meta" not in event for event in (by_form, *rest))
     assert by_form["type"]["code"] == "receive"
+
+
+def test_a_consent_that_the_site_read_itself_claims_no_profile():
+    pulled, *_ = audit_events(LEAVES, PARTIES, None, {"another": "update"})
+    check(pulled)
+    assert ("meta" in pulled, pulled["type"]["code"], pulled["action"]) == (False, "receive", "U")
 
 
 def test_what_was_erased_leaves_an_event_that_points_at_its_leaf():
@@ -151,7 +160,7 @@ def test_a_refused_log_is_a_failure_and_a_deletion_is_a_deletion():
 
 def test_patients_are_named_only_where_they_are_given_each_in_an_event_of_its_own():
     assert not any(entity["type"]["code"] == "1" for e in audit_events(LEAVES, PARTIES) for entity in e["entity"])
-    named = [*audit_events(LEAVES, PARTIES, {"aa": ["p-1", "p-2"]})][:2]
+    named = [*audit_events(LEAVES, PARTIES, {"aa": ["p-1", "p-2"]}, {"aa": "update"})][:2]
 
     for event, patient in zip(named, ("p-1", "p-2"), strict=True):
         check(event)

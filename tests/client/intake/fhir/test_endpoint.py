@@ -32,7 +32,9 @@ def versioned(resource: dict[str, Any], number: int) -> dict[str, Any]:
 def receipt(answer: httpx.Response) -> str:
     assert answer.status_code == 200, answer.text
     values = {p["name"]: p for p in answer.json()["parameter"]}
-    assert values.keys() == {"receipt", "received"}
+    counts = [values[name]["valueInteger"] for name in ("known", "unknown", "doubtful") if name in values]
+    assert values.keys() - {"known", "unknown", "doubtful"} == {"receipt", "received"}
+    assert sum(counts) == (1 if counts else 0)
     return str(values["receipt"]["valueString"])
 
 
@@ -81,6 +83,17 @@ def test_a_consent_without_an_id_is_given_one_and_the_same_content_is_taken_once
     for wrong in ("", 7, "a b"):
         assert hospital.http.post("/Consent", json={**consent, "id": wrong}).status_code == 422
     assert hospital.http.put("/Consent", json=consent).status_code == 422
+
+
+def test_a_push_of_what_two_readers_would_read_differently_is_refused_and_holds(
+    hospital: Any, running_stub: Any
+) -> None:
+    body = json.dumps(running_stub.consent("c-12", "p-12-held"))
+    twice = body.replace('"status": "active"', '"status": "inactive", "status": "active"')
+    for content in (twice, body.replace('"status"', '"x": NaN, "status"')):
+        for method, path in (("PUT", "/Consent/c-12"), ("POST", "/Consent")):
+            answer = hospital.http.request(method, path, content=content, headers=JSON)
+            assert (answer.status_code, "is on hold" in answer.text, "p-12" in answer.text) == (422, True, False)
 
 
 def test_an_unknown_patient_is_answered_like_any_other_and_recorded(hospital: Any, running_stub: Any) -> None:
@@ -167,7 +180,9 @@ def test_a_consent_that_says_nothing_fhir_knows_is_refused_without_quoting_it(
         {**resource, changed: "secret-10" if changed in ("status", "dateTime") else {"a": "secret-10"}}
     )
     assert (answer.status_code, "secret-10" in answer.text) == (422, False)
-    assert "p-0" not in hospital.revoked()
+    assert ("is on hold" in answer.text) == (changed != "patient")
+    entry = read_revocations(hospital.folder.root).patients.get("p-0")
+    assert entry is None or entry.state == "on-hold"
 
 
 def test_the_statement_of_capabilities_names_what_is_served(hospital: Any) -> None:

@@ -21,6 +21,7 @@ from client.intake.fhir.intake import Intake
 from client.intake.fhir.pull.pull import pull, reconcile
 from client.intake.fhir.pull.puller import Puller
 from client.intake.fhir.server import FhirServer, http_client
+from client.intake.fhir.store.listings import REASON
 from client.revocations.deadline import months_after
 from client.revocations.revocation import State, is_doubt
 from client.revocations.tombstones.overview import read_revocations
@@ -213,6 +214,28 @@ def test_a_reconciliation_finds_what_was_written_behind_the_cursor(
     found = reconcile(server, intake, OVERLAP)
     assert (found.pulled.new, found.pulled.revoked, found.gone) == (1, 1, 1)
     assert reconcile(server, intake, OVERLAP).pulled.new == 0
+
+
+def test_a_consent_that_the_server_lists_no_more_is_on_the_stewards_list_until_it_is_back(
+    ehr: Any, server: FhirServer, intake: Intake
+) -> None:
+    for n in (1, 2, 3):
+        ehr.write(ehr.consent(f"c-{n}", f"p-{n}", "inactive" if n == 3 else "active"))
+    ehr.write(ehr.consent("c-4", "of-no-cohort"))
+    intake.take(ehr.consent("pushed", "p-4"))
+    reconcile(server, intake, OVERLAP)
+    assert intake.steward_list() == ()
+    deleted = {number: ehr.versions.pop(number) for number in ("c-1", "c-3", "c-4")}
+    assert reconcile(server, intake, OVERLAP).gone == 4
+
+    for _ in range(2):
+        (item,) = intake.steward_list()
+        assert (item.consent, item.patient, item.reason) == ("c-1", "p-1", REASON)
+        reconcile(server, intake, OVERLAP)
+
+    ehr.versions |= deleted
+    reconcile(server, intake, OVERLAP)
+    assert intake.steward_list() == ()
 
 
 def test_a_reconciliation_finds_what_slips_between_two_pages_too(ehr: Any, server: FhirServer, intake: Intake) -> None:

@@ -7,7 +7,8 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.intake.fhir.answers import receipt
+from client.intake.fhir.doubts import Counts, counts_of_all
 from client.intake.fhir.intake import Intake, OtherPatientError
 from client.intake.fhir.patients import PatientMap, PatientMapFile
 from client.intake.fhir.resources import UnusableResourceError, read_revoke_request
 from client.intake.fhir.store.silence import count_silent
+from client.revocations.look_alikes.doubtful import answer, doubts
 from client.revocations.revocation import State
+from client.revocations.workflow import Said
+from common.platform.actor import Actor
 from common.platform.sql import transaction
 
 Make = Callable[..., Intake]
@@ -164,14 +170,19 @@ def test_an_identifier_that_looks_like_a_patients_is_not_lost_behind_a_reference
     assert intake.ledger.is_stopped("p-3")
 
 
-def test_two_patients_in_one_consent_are_refused_to_a_sender_and_both_on_hold_when_pulled(intake: Intake) -> None:
+@pytest.mark.parametrize("way", ["push", "pull", "request"])
+def test_two_patients_in_one_consent_are_both_on_hold_and_a_sender_is_told(intake: Intake, way: str) -> None:
     (consent,) = given("reference-and-identifier")
     both = {"reference": "Patient/p-4", "identifier": {"system": "urn:mrn", "value": "p-5"}}
-    with pytest.raises(UnusableResourceError, match="two patients") as refused:
-        intake.take({**consent, "patient": both})
-    assert "p-4" not in str(refused.value)
-    assert states(intake, "p-4") == states(intake, "p-5") == []
-    intake.notice([{**consent, "patient": both}])
+    if way == "pull":
+        intake.notice([{**consent, "patient": both}])
+    else:
+        values = {"consent": {"reference": "Consent/never-seen"}, "patient": both}
+        parameters = [{"name": name, "valueReference": value} for name, value in values.items()]
+        request = read_revoke_request({"resourceType": "Parameters", "parameter": parameters})
+        with pytest.raises(UnusableResourceError, match=r"two patients .* is on hold") as refused:
+            intake.take({**consent, "patient": both}) if way == "push" else intake.revoke(request)
+        assert "p-4" not in str(refused.value)
     assert states(intake, "p-4") == states(intake, "p-5") == [State.ON_HOLD]
     treatment = {"coding": [{"system": SCOPES, "code": "treatment"}]}
     both = {"reference": "Patient/p-6", "identifier": {"system": "urn:mrn", "value": "p-7"}}
@@ -198,8 +209,9 @@ def test_an_unreadable_consent_about_another_matter_is_taken_and_holds_nobody(in
     withdrawal, other = given("withdrawal-and-unreadable-other")
     intake.take({**other, "patient": {"reference": "Patient/p-2"}})
     assert states(intake, "p-2") == []
-    with pytest.raises(UnusableResourceError, match="cannot be read"):
-        intake.take({**other, "scope": withdrawal["scope"]})
+    with pytest.raises(UnusableResourceError, match=r"cannot be read.* is on hold"):
+        intake.take({**other, "id": "u", "scope": withdrawal["scope"], "patient": {"reference": "Patient/p-3"}})
+    assert states(intake, "p-3") == [State.ON_HOLD]
     intake.notice([withdrawal, other])
     assert states(intake) == [State.PENDING]
 
@@ -244,6 +256,133 @@ def test_what_an_earlier_version_kept_less_of_is_read_again_when_it_comes_again(
 
     assert intake.notice([consent]) == tuple(replace(one, is_new=False) for one in kept)
     assert intake.store.tally().deny == 1
+
+
+@pytest.mark.parametrize("identifier", ["P-3", "p-03", "p–3", "MRN:p-3", "ｐ-3", "p_3", '"p-3"'])
+@pytest.mark.parametrize("way", ["take", "notice"])
+def test_a_withdrawal_of_a_look_alike_stops_use_and_a_person_is_asked_who_is_meant(
+    intake: Intake, ehr: Any, identifier: str, way: str
+) -> None:
+    patient = {"identifier": {"system": "urn:mrn", "value": identifier}}
+    resource = ehr.write({**ehr.consent("c-1", "x", "inactive"), "patient": patient})
+    intake.take(resource) if way == "take" else intake.notice([resource])
+    assert intake.ledger.is_stopped("p-3")
+    (doubt,) = doubts(intake.ledger)
+    assert [one.pseudonym for one in doubt.candidates] == [intake.ledger.pseudonyms.of("p-3")]
+    assert states(intake, "p-3") == [State.ON_HOLD]
+    assert asdict(counts_of_all(intake.ledger)) == {"known": 0, "unknown": 0, "doubtful": 1}
+
+
+def mapped(make: Make, folder: Path, rows: str) -> tuple[Intake, Path]:
+    path = folder / "map.csv"
+    path.write_text(f"fhir_patient,patient_id\n{rows}")
+    return replace(make(folder / "site"), patients=PatientMapFile(path).now), path
+
+
+@pytest.mark.parametrize(
+    ("system", "value"),
+    [
+        ("urn:mrn", "123"),
+        ("urn:mrn", "0000123"),
+        ("urn:mrn", "000123.0"),
+        ("urn:mrn", "MRN 000123"),
+        ("URN:MRN", "000123"),
+        ("urn:mrn", "٠٠٠١٢٣"),
+        ("urn:mrn", "1,23E+02"),
+    ],
+)
+def test_a_withdrawal_of_a_name_that_looks_like_one_of_the_map_stops_use_until_a_person_says_who_is_meant(
+    make_intake: Make, tmp_path: Path, ehr: Any, system: str, value: str
+) -> None:
+    intake, _ = mapped(make_intake, tmp_path, "urn:mrn|000123,p-2\nurn:case|123,p-3\n")
+    patient = {"identifier": {"system": system, "value": value}}
+    kept = intake.take(ehr.write({**ehr.consent("c-1", "x", "inactive"), "patient": patient}))
+    assert states(intake, "p-2") == [State.ON_HOLD]
+    assert states(intake, "p-3") == []
+    (doubt,) = doubts(intake.ledger)
+    assert doubt.asked.receipt == kept.receipt
+    assert intake.counts(kept) == Counts(doubtful=1)
+    intake.settle()
+    assert states(intake, "p-2") == [State.ON_HOLD]
+
+    (candidate,) = doubt.candidates
+    answer(intake.ledger, doubt.number, [candidate.number], Said(Actor("Lee"), "the same patient"))
+    assert State.PENDING in states(intake, "p-2")
+    assert doubts(intake.ledger) == ()
+
+
+def test_a_name_of_the_map_is_found_however_the_map_spells_its_letters(
+    make_intake: Make, tmp_path: Path, ehr: Any
+) -> None:
+    intake, _ = mapped(make_intake, tmp_path, "urn:mrn| Mu\u0308ller-1,p-2\n")
+    patient = {"identifier": {"system": "urn:mrn", "value": "Müller-1 "}}
+    intake.take(ehr.write({**ehr.consent("c-1", "x", "inactive"), "patient": patient}))
+    assert states(intake, "p-2") == [State.PENDING]
+
+
+def test_a_longer_map_holds_those_whose_names_look_alike_and_revokes_whom_it_names(
+    make_intake: Make, tmp_path: Path, ehr: Any
+) -> None:
+    intake, path = mapped(make_intake, tmp_path, "urn:mrn|7,p-1\n")
+    patient = {"identifier": {"system": "urn:mrn", "value": "123"}}
+    intake.take(ehr.write({**ehr.consent("c-1", "x", "inactive"), "patient": patient}))
+    assert doubts(intake.ledger) == ()
+    path.write_text("fhir_patient,patient_id\nurn:mrn|7,p-1\nurn:mrn|000123,p-2\n")
+    intake.settle()
+    assert states(intake, "p-2") == [State.ON_HOLD]
+    path.write_text("fhir_patient,patient_id\nurn:mrn|7,p-1\nurn:mrn|000123,p-2\nurn:mrn|123,p-4\n")
+    intake.settle()
+    assert (states(intake, "p-2"), states(intake, "p-4")) == ([State.ON_HOLD], [State.PENDING])
+
+
+def test_a_number_in_scientific_notation_is_kept_holds_whoever_may_be_meant_and_is_shown(
+    intake: Intake, ehr: Any
+) -> None:
+    file = intake.ledger.folder.root / "site.json"
+    site = json.loads(file.read_text())
+    numbers = {"123456789012": "train", "123460000001": "train", "998877665544": "train"}
+    file.write_text(json.dumps({**site, "subsets": {**site["subsets"], **numbers}}))
+    for number, value in enumerate(("1.2346E+11", "5,5E+11")):
+        patient = {"identifier": {"system": "urn:mrn", "value": value}}
+        intake.take(ehr.write({**ehr.consent(f"c-{number}", "x", "inactive"), "patient": patient}))
+    (doubt,) = doubts(intake.ledger)
+    held = {one.pseudonym for one in doubt.candidates}
+    assert held == {intake.ledger.pseudonyms.of(one) for one in ("123456789012", "123460000001")}
+    assert not intake.ledger.is_stopped("998877665544")
+    assert counts_of_all(intake.ledger) == Counts(unknown=1, doubtful=1)
+
+
+def test_a_sender_is_told_the_counts_of_a_withdrawal_and_nothing_of_other_consents(intake: Intake, ehr: Any) -> None:
+    permission = intake.take(ehr.write(ehr.consent("c-1", "p-1")))
+    assert intake.counts(permission) is None
+    withdrawal = intake.take(ehr.write(ehr.consent("c-1", "p-1", "inactive")))
+    assert intake.counts(withdrawal) == Counts(known=1)
+    stranger = intake.take(ehr.write(ehr.consent("c-2", "stranger", "inactive")))
+    assert intake.counts(stranger) == Counts(unknown=1)
+    assert intake.counts(revoke(intake, "c-3", "p-4")) == Counts(known=1)
+    later = intake.take(ehr.write(ehr.consent("c-1", "p-1", "draft")))
+    assert intake.counts(later) is None
+    names = [parameter["name"] for parameter in receipt(withdrawal, intake.counts(withdrawal))["parameter"]]
+    assert names == ["receipt", "received", "known", "unknown", "doubtful"]
+
+
+def test_a_period_that_ends_holds_and_a_denial_that_begins_revokes_without_any_message(
+    intake: Intake, ehr: Any
+) -> None:
+    code = ehr.consent("x", "x")["provision"]["code"]
+    ends = {"type": "permit", "code": code, "period": {"end": "2026-12-31"}}
+    begins = {"type": "deny", "code": code, "period": {"start": "2027-01-01"}}
+    intake.take(ehr.write({**ehr.consent("c-1", "p-1"), "provision": ends}))
+    intake.take(ehr.write({**ehr.consent("c-2", "p-2"), "provision": {"type": "permit", "provision": [begins]}}))
+    intake.take(ehr.write(ehr.consent("c-3", "p-3")))
+    assert (intake.weigh_again(), intake.ledger.stopped()) == (0, frozenset())
+    intake.clock.now += timedelta(days=90)  # type: ignore[attr-defined]  # the clock of the tests
+    assert intake.weigh_again() == 1
+    assert (states(intake, "p-1"), states(intake, "p-2"), states(intake, "p-3")) == (
+        [State.ON_HOLD], [State.PENDING], [],
+    )  # fmt: skip
+    assert intake.ledger.of_patient("p-2")[0].received == intake.clock()
+    assert intake.weigh_again() == 0
 
 
 DATED = [form for form in forms() if not form.purpose]
