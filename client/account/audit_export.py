@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from client.account.audit_events import Leaf, Parties, audit_events
 from client.evidence.event_log import SiteLog
-from client.intake.fhir.store.consents import ConsentStore
 from client.revocations.opening import open_ledger
 from common.errors import OutputError
 from common.evidence.log.tree_log import Entry
@@ -15,10 +15,13 @@ from common.evidence.schema import decode
 from common.files import write_bytes, write_private
 
 
-def export_audit_events(site: SiteLog, path: Path, *, with_patients: bool = False) -> int:
+def export_audit_events(
+    site: SiteLog, path: Path, interactions: Mapping[str, str] | None = None, *, with_patients: bool = False
+) -> int:
     """Write one AuditEvent a line (NDJSON) and return their number.
 
-    A file that names patients is readable by its owner alone and takes the place of none.
+    A file that names patients is readable by its owner alone and takes the place of none. `interactions` says by
+    receipt how consents were handed in.
 
     Raises:
         OutputError: the file cannot be written, or names patients and is there already.
@@ -29,8 +32,7 @@ def export_audit_events(site: SiteLog, path: Path, *, with_patients: bool = Fals
 
     leaves = [Leaf(place, decode(Entry, leaf), opened.get(place)) for place, leaf in enumerate(stored)]
     parties = Parties(site.name, site.folder.settings().coordination)
-    patients, interactions = _of_receipts(site)
-    events = [*audit_events(leaves, parties, patients if with_patients else None, interactions)]
+    events = [*audit_events(leaves, parties, _patients(site) if with_patients else None, interactions)]
     lines = "".join(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in events)
 
     if not with_patients:
@@ -43,8 +45,8 @@ def export_audit_events(site: SiteLog, path: Path, *, with_patients: bool = Fals
     return len(events)
 
 
-def _of_receipts(site: SiteLog) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """By receipt, identifiers, and how a consent was handed in."""
+def _patients(site: SiteLog) -> dict[str, list[str]]:
+    """Identifiers by receipt."""
     patients: dict[str, list[str]] = {}
 
     with open_ledger(site.folder) as ledger:
@@ -52,6 +54,5 @@ def _of_receipts(site: SiteLog) -> tuple[dict[str, list[str]], dict[str, str]]:
         for standing in ledger.standing():
             if standing.pseudonym in names:
                 patients.setdefault(standing.receipt, []).append(names[standing.pseudonym])
-        interactions = ConsentStore(ledger.engine, ledger.pseudonyms).interactions()
 
-    return patients, interactions
+    return patients

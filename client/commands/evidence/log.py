@@ -108,9 +108,10 @@ def audit_events(
 ) -> None:
     """Write FHIR R4 AuditEvents about revocations, access and unlearning, for the hospital's audit store."""
     from client.account.audit_export import export_audit_events  # noqa: PLC0415 - for this command alone
+    from client.intake.fhir.store.listings import interactions  # noqa: PLC0415 - the database
 
     with clear_errors(), opened_site(folder) as site:
-        number = export_audit_events(site, to, with_patients=with_patients)
+        number = export_audit_events(site, to, interactions(site.engine), with_patients=with_patients)
         named = "they name patients" if with_patients else "they name nobody"
         show({"file": str(to), "events": number}, f"{to}: {number} AuditEvents; {named}", as_json=as_json)
 

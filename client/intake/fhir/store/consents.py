@@ -134,14 +134,6 @@ class ConsentStore:
         with transaction(self.engine) as session:
             return frozenset(session.scalars(select(ConsentRow.resource).distinct()))
 
-    def interactions(self) -> dict[str, str]:
-        """By receipt, how the versions came that other systems handed in."""
-        with transaction(self.engine) as session:
-            rows = session.execute(
-                select(ConsentRow.receipt, ConsentRow.interaction).where(ConsentRow.interaction != "")
-            )
-            return dict(rows.tuples())
-
     def has_other_keys(self) -> bool:
         """Whether some patients lie under one of several names, as none of them was known."""
         with transaction(self.engine) as session:

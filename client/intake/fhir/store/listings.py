@@ -1,4 +1,4 @@
-"""Which consents the FHIR server has listed, and which of them it lists no more: somebody has deleted them there."""
+"""How consents came here, which ones the FHIR server has listed, and which of these it lists no more."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from client.revocations.ledger_rows import chunks
 from common.platform.sql import transaction
 
 REASON = "the FHIR server lists this consent no more: was it deleted, or withdrawn?"
+
+
+def interactions(engine: Engine) -> dict[str, str]:
+    """By receipt, how the versions came that other systems handed in."""
+    with transaction(engine) as session:
+        rows = session.execute(select(ConsentRow.receipt, ConsentRow.interaction).where(ConsentRow.interaction != ""))
+        return {receipt: str(interaction) for receipt, interaction in rows}
 
 
 def note_listed(engine: Engine, resources: Collection[str]) -> None:
