@@ -1,7 +1,7 @@
-"""What the rule that accepted a model could have seen: group, interval and margin, in words. Pure.
+"""What the rule that accepted a model was able to detect: group size, interval and margin, in words. Pure.
 
-An AUC of membership is the share of pairs, of a forgotten and a never-seen patient, of which an attack picks the
-forgotten one: 50 of 100 is chance. Every surface that says `accepted` says this too, from here.
+The membership AUC is the share of pairs, each of a forgotten and a never-seen patient, in which an attack picks the
+forgotten one; 50 of 100 is chance. Every output that says `accepted` shows these lines too.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from common.evidence.statements import Unlearning
 
 USUAL_MARGIN = 0.10
-"""Of `DecisionConfig.auc_margin`, where nobody sets another."""
+"""Default of `DecisionConfig.auc_margin`."""
 MEMBERSHIP = "membership AUC, "
-"""How the names of figures begin that are about membership; the branch follows."""
+"""Prefix of the names of membership figures; the branch follows."""
 RETRAINED = "retrained"
 _BAND = re.compile(r"every branch within (0\.\d+) to (0\.\d+)")
-"""How statements from before the margin was a field of its own say it."""
+"""The margin in the reasons of older statements, which had no field for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An AUC of membership on one branch, with its interval at `level`, from so many forgotten patients."""
+    """The membership AUC of one branch, its interval at `level`, and the number of forgotten patients behind it."""
 
     branch: str
     value: float
@@ -35,14 +35,15 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What the rule could have seen.
+    """What the rule was able to detect.
 
     Attributes:
-        lines: the rule, then every branch.
-        warning: where the margin is wider than usual; empty otherwise.
-        patients: the fewest behind a figure; 0 without figures.
-        most: pairs of 100 in which an attack may tell who was forgotten, by the widest interval; None without figures.
-        allowed: pairs of 100 that the rule allows; None where the margin is not known.
+        lines: the rule, then one line per branch.
+        warning: a sentence if the margin is wider than the default; empty otherwise.
+        patients: the smallest number of forgotten patients behind a figure; 0 without figures.
+        most: pairs of 100 in which an attack may pick the forgotten patient, by the widest interval; None without
+            figures.
+        allowed: pairs of 100 that the rule allows; None if the margin is unknown.
     """
 
     lines: tuple[str, ...]
@@ -53,11 +54,11 @@ class Acceptance:
 
 
 def acceptance(figures: Sequence[Figure], margin: float | None) -> Acceptance:
-    """In words.
+    """Describe figures and margin in words.
 
     Args:
-        figures: of all branches that were judged.
-        margin: half-width of the band around .5 that is accepted; None where it is not known.
+        figures: one for each branch that was judged.
+        margin: half-width of the accepted band around .5; None if it is unknown.
     """
     lines = [_rule(margin)]
 
@@ -65,12 +66,12 @@ def acceptance(figures: Sequence[Figure], margin: float | None) -> Acceptance:
         people = f"{one.patients} forgotten patient{'' if one.patients == 1 else 's'}"
         lines.append(
             f"{one.branch}: {_pairs(one.value)} of 100 pairs, {one.level * 100:.0f} % interval {_pairs(one.low)} to "
-            f"{_pairs(one.high)}, from {people}: it cannot be excluded that a model gives them away in up to "
-            f"{_most(one)} of 100 pairs"
+            f"{_pairs(one.high)}, from {people}: an attack that picks the forgotten patient in up to {_most(one)} "
+            "of 100 pairs is not ruled out"
         )
 
     if not figures:
-        lines.append("membership was not measured: nobody can say whether an attack tells who was forgotten")
+        lines.append("membership was not measured: it is unknown whether an attack can tell who was forgotten")
     return Acceptance(
         tuple(lines),
         _warning(margin),
@@ -81,7 +82,7 @@ def acceptance(figures: Sequence[Figure], margin: float | None) -> Acceptance:
 
 
 def accepted_by(statement: Unlearning) -> Acceptance | None:
-    """What an attestation says of it; None of a model that was trained anew, which no such rule accepted."""
+    """The acceptance that an attestation states; None for a retrained model, which no such rule accepted."""
     if statement.method.name == RETRAINED:
         return None
     figures = [
@@ -110,18 +111,20 @@ def _rule(margin: float | None) -> str:
     if margin is None:
         return "what the rule allowed is not stated"
     return (
-        f"the rule accepts a model of which an attack picks the forgotten patient in {_pairs(0.5 - margin)} to "
-        f"{_pairs(0.5 + margin)} of 100 pairs with a never-seen one, each with a 90 % interval; 50 is chance"
+        "the rule accepts a model if an attack picks the forgotten patient, paired with a never-seen one, in "
+        f"{_pairs(0.5 - margin)} to {_pairs(0.5 + margin)} of 100 pairs, by the whole 90 % interval of each branch; "
+        "50 is chance"
     )
 
 
 def _warning(margin: float | None) -> str:
+    # The margin is a rounded decimal in a statement: the default itself must not warn.
     if margin is None or margin <= USUAL_MARGIN + 1e-9:
         return ""
     return (
         f"WIDE MARGIN: the rule of this campaign allows up to {_pairs(0.5 + margin)} of 100 pairs (margin {margin:g}), "
-        f"where FedForget's default allows {_pairs(0.5 + USUAL_MARGIN)} (margin {USUAL_MARGIN:g}): "
-        "`accepted` says less here than usual"
+        f"while FedForget's default allows {_pairs(0.5 + USUAL_MARGIN)} (margin {USUAL_MARGIN:g}): "
+        "`accepted` means less here than usual"
     )
 
 
@@ -130,5 +133,5 @@ def _pairs(share: float) -> int:
 
 
 def _most(figure: Figure) -> int:
-    """Of 100 pairs: an AUC far below .5 tells as much as one above it, by the opposite guess."""
+    """Of 100 pairs; an AUC far below .5 reveals as much as one above it, as the attacker can guess the opposite."""
     return _pairs(max(figure.high, 1 - figure.low))

@@ -15,7 +15,7 @@ Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
 
 LARGEST_INTEGER = 2**53 - 1
 DEEPEST = 32
-"""Most nested lists and objects; nothing we sign comes near, and a hostile file must not exhaust the stack."""
+"""Levels of nesting. Nothing we sign comes near it, and a hostile file must not exhaust the stack."""
 
 
 def canonical(value: Json) -> bytes:
@@ -31,7 +31,7 @@ def canonical(value: Json) -> bytes:
 
 
 def parse_canonical(data: bytes) -> Json:
-    """Parse `data`, refusing every byte string that `canonical` would not have written.
+    """Parse `data` and refuse every byte string that `canonical` would not have written.
 
     Raises:
         EvidenceError: not JSON, or JSON in another encoding (spaces, order, escapes, repeated keys, fractions).

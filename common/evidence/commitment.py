@@ -1,4 +1,4 @@
-"""Salted commitments: a document can be pointed at without being guessable, until its holder opens it."""
+"""Salted commitments: they refer to a document that nobody can guess until its holder opens it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ SALT_BYTES = 32
 def commitment(document: bytes, salt: bytes) -> str:
     """HMAC-SHA256 of `document` under `salt`, in hexadecimal.
 
-    Hiding: who lacks the salt cannot try likely documents. Binding: of a salt of fixed length no second pair is known.
-    Erasing the salt makes the commitment mean nothing any more, which is how a log that cannot shrink honours erasure.
+    Hiding: without the salt nobody can try likely documents. Binding: for a salt of fixed length no second pair of
+    document and salt is known. Once the salt is erased, the commitment means nothing: this is how a log that cannot
+    shrink honours a right to erasure.
 
     Args:
-        document: what is committed to.
+        document: the bytes to commit to.
         salt: 32 bytes, fresh for every commitment, from the operating system's randomness.
     """
     if len(salt) != SALT_BYTES:
-        raise EvidenceError(f"a salt of {len(salt)} bytes, {SALT_BYTES} needed")
+        raise EvidenceError(f"the salt has {len(salt)} bytes, {SALT_BYTES} are needed")
     return hmac.digest(salt, document, "sha256").hex()
 
 

@@ -1,4 +1,4 @@
-"""Further signatures below a statement, given offline by a person: a data steward, an evaluator."""
+"""Further signatures on a statement, made offline by a person: a data steward or an evaluator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.evidence.statements import rounded
 
 
 def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple[str, ...]:
-    """What a statement says, in plain words, for who is about to sign or to rely on it."""
+    """What a statement says, in plain words, for a person who is about to sign it or to rely on it."""
     if isinstance(statement, statements.Revocation):
         return _of_revocation(statement)
     until = statement.locked_until
@@ -37,16 +37,16 @@ def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple
 
 def _of_revocation(statement: statements.Revocation) -> tuple[str, ...]:
     return (
-        f"{statement.kind} {statement.request} at {statement.site}, by {statement.source}; "
+        f"{statement.kind} {statement.request} at {statement.site}, received by {statement.source}; "
         f"legal basis: {statement.legal_basis}",
         f"received {statement.received}, in force {statement.effective}, due {statement.due}",
-        f"no longer to be used: {', '.join(statement.modalities)}; policies: {', '.join(statement.policies) or 'all'}",
-        f"asked for by: {statement.requester}; identity checked: {statement.identity_check}",
+        f"no longer usable: {', '.join(statement.modalities)}; policies: {', '.join(statement.policies) or 'all'}",
+        f"requested by: {statement.requester}; identity check: {statement.identity_check}",
     )
 
 
 def read_statement(envelope: dsse.Envelope) -> statements.Unlearning | statements.Revocation:
-    """The statement in an envelope, whichever it is, or an `EvidenceError`. No signature is verified."""
+    """The statement in an envelope, of either type, or an `EvidenceError`. No signature is verified."""
     if envelope.payload_type != statements.PAYLOAD_TYPE:
         raise EvidenceError(f"payload type is {envelope.payload_type!r}, expected {statements.PAYLOAD_TYPE!r}")
     if f'"predicateType":"{statements.REVOCATION_TYPE}"'.encode() in envelope.body:
@@ -55,10 +55,10 @@ def read_statement(envelope: dsse.Envelope) -> statements.Unlearning | statement
 
 
 def countersign(data: bytes, key: SigningKey) -> bytes:
-    """The file of a statement with a signature of `key` added; a key that has signed already changes nothing.
+    """The file of a statement with a signature by `key` added; a key that has already signed changes nothing.
 
     Raises:
-        EvidenceError: not a statement in the one encoding that it has.
+        EvidenceError: this is not a statement in its canonical encoding.
     """
     envelope = dsse.decode_envelope(data)
     read_statement(envelope)
@@ -68,16 +68,16 @@ def countersign(data: bytes, key: SigningKey) -> bytes:
 
 
 def with_signature_of(ours: dsse.Envelope, theirs: dsse.Envelope, key: PublicKey) -> dsse.Envelope:
-    """`ours` with the signature that `theirs` bears of `key`, once that was verified.
+    """`ours` with the signature by `key` from `theirs`, once that signature is verified.
 
     Raises:
-        EvidenceError: it bears none, the signature does not hold, or it is below something else.
+        EvidenceError: `theirs` has no such signature, the signature does not hold, or it is on another statement.
     """
     addition = next((signature for signature in theirs.signatures if signature.keyid == key.keyid), None)
     if addition is None:
         raise EvidenceError(f"not signed by key {key.keyid}")
     if (theirs.payload, theirs.payload_type) != (ours.payload, ours.payload_type):
-        raise EvidenceError("another statement than the one that was handed out")
+        raise EvidenceError("another statement than the one that was exported")
     signatures = {signature.keyid: signature for signature in (*ours.signatures, addition)}
     all_signatures = tuple(signatures[keyid] for keyid in sorted(signatures))
     alone = dsse.Envelope(ours.payload, ours.payload_type, (addition,))

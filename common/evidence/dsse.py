@@ -1,7 +1,7 @@
-"""DSSE envelopes (https://github.com/secure-systems-lab/dsse, protocol 1.0.2): exact bytes, signed by several.
+"""DSSE envelopes (https://github.com/secure-systems-lab/dsse, protocol 1.0.2): exact bytes with several signatures.
 
-Stricter than the protocol asks, so that evidence has one encoding: the envelope is canonical JSON, base64 is the
-standard alphabet with padding, a `keyid` is a must and is the key's fingerprint, signatures are sorted by it.
+Stricter than the protocol, so that evidence has one encoding: the envelope is canonical JSON, base64 uses the standard
+alphabet with padding, `keyid` is mandatory and is the key's fingerprint, and signatures are sorted by it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A payload in base64, its type, and who signed it."""
+    """A payload in base64, its type, and its signatures."""
 
     payload: str
     payload_type: str
@@ -42,7 +42,7 @@ class Envelope:
         _unbase64(self.payload, "payload")
         check_sorted(tuple(signature.keyid for signature in self.signatures), "signatures")
         if not self.signatures:
-            raise EvidenceError("an envelope without a signature")
+            raise EvidenceError("the envelope has no signature")
 
     @property
     def body(self) -> bytes:
@@ -64,7 +64,7 @@ def sign(payload_type: str, payload: bytes, *keys: SigningKey) -> Envelope:
 
 
 def add_signature(envelope: Envelope, key: SigningKey) -> Envelope:
-    """Sign the same payload with a further key; a key that has signed already is refused."""
+    """Sign the same payload with a further key; refuse a key that has already signed."""
     (signature,) = sign(envelope.payload_type, envelope.body, key).signatures
     signatures = sorted((*envelope.signatures, signature), key=lambda s: s.keyid)
     return Envelope(envelope.payload, envelope.payload_type, tuple(signatures))
@@ -81,17 +81,17 @@ def decode_envelope(data: bytes) -> Envelope:
 
 
 def verify(envelope: Envelope, payload_type: str, pinned: PinnedKeys, required: Mapping[str, int]) -> tuple[str, ...]:
-    """Check every signature and return the names of who signed, sorted, a name once per key.
+    """Check every signature and return the names of the signers, sorted, once for each of their keys.
 
     Args:
-        envelope: what was decoded.
+        envelope: a decoded envelope.
         payload_type: the only type accepted.
-        pinned: keys known from elsewhere.
-        required: least number of keys that must have signed, by name: `{"site": 1, "server": 1}`.
+        pinned: keys obtained from elsewhere.
+        required: minimum number of keys that must have signed, by name: `{"site": 1, "server": 1}`.
 
     Raises:
-        EvidenceError: another type, a signature that does not hold or whose key is not pinned (a byte that nobody
-            can check must not pass), or too few signers.
+        EvidenceError: the type differs, a signature does not hold or its key is not pinned (no unchecked byte may
+            pass), or there are too few signers.
     """
     if envelope.payload_type != payload_type:
         raise EvidenceError(f"payload type is {envelope.payload_type!r}, expected {payload_type!r}")
@@ -125,5 +125,5 @@ def _unbase64(text: str, name: str) -> bytes:
         raise EvidenceError(f"{name} is not base64") from None
 
     if _base64(data) != text:
-        raise EvidenceError(f"{name} is base64 in a second spelling of the same bytes")
+        raise EvidenceError(f"{name} is not the canonical base64 of its bytes")
     return data

@@ -1,7 +1,7 @@
-"""Ed25519 public keys that no honest key generation gives, refused wherever a key is read (RFC 8032, 5.1.3 and 8.4).
+"""Refuse Ed25519 public keys that no honest key generation produces (RFC 8032, 5.1.3 and 8.4).
 
-A key of small order verifies one signature over almost every message, so whoever pins it pins nothing. A point written
-in a second way would be the same key under a second fingerprint. Libraries check neither when they load a key.
+With a key of small order one signature verifies for almost every message, so pinning it protects nothing. A second
+encoding of a point would give the same key a second fingerprint. Libraries check neither when they load a key.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _D = -121665 * pow(121666, -1, PRIME) % PRIME
 _SIGN = 1 << 255
 _ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER = frozenset({0, 1, PRIME - 1, _ORDER_8, PRIME - _ORDER_8})
-"""The y of all eight points whose order divides the cofactor 8."""
+"""The y coordinates of all eight points whose order divides the cofactor 8."""
 
 
 def is_sound_point(encoded: bytes) -> bool:

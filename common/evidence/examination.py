@@ -1,4 +1,4 @@
-"""Everything that can be checked about an attestation, as findings in plain words. Bytes in, findings out."""
+"""Check everything that can be checked about an attestation: bytes in, findings in plain words out."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from common.evidence.log.log_findings import log_findings, timeless
 from common.evidence.log.opened_leaf import leaf_finding
 
 REQUIRED = {"site": 1, "server": 1}
-"""Who must have signed an attestation, unless the auditor asks for others."""
+"""The parties that must have signed an attestation, unless the auditor names others."""
 STEWARD = "steward"
-"""Pinned name of a hospital's data steward, who signs statements about revocations and no attestation."""
+"""Pinned name of a hospital's data steward, who signs revocation statements but no attestation."""
 
 LIMITS = (
-    "Each figure was measured by who is named with it. Site figures are self-reported: nobody else can recompute them.",
-    "A signature shows who said something and that nobody changed it since. It does not show that it is true.",
-    "This is evidence of what was done and measured. It is not a proof that nothing of a patient is left in the model.",
-    "An interval that includes 'cannot tell' does not exclude that a stronger attack could tell.",
-    "Times are those the signers wrote. The log shows order, not the hour.",
+    "Each figure was measured by the party named with it. Site figures are self-reported: no one else can check them.",
+    "A signature shows who stated something and that it has not been changed since. It does not show that it is true.",
+    "This is evidence of what was done and measured. It is not a proof that no trace of a patient is in the model.",
+    "An interval that includes 'cannot tell' does not rule out that a stronger attack could tell.",
+    "Times are as stated by the signers. The log shows the order of events, not their time.",
 )
-"""What no attestation shows, whatever holds."""
+"""What no attestation shows, even if every check holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All findings; what the attestation says, empty unless it is signed; what it does not show; and warnings."""
+    """All findings, the claims of the attestation (empty unless its signatures hold), its limits, and warnings."""
 
     findings: tuple[Finding, ...]
     claims: tuple[str, ...]
@@ -56,17 +56,18 @@ def examine(
     revocations: Sequence[bytes] = (),
     leaves: Sequence[bytes] = (),
 ) -> Examination:
-    """Check an attestation; never raises for what is wrong with the evidence.
+    """Check an attestation. Never raises for a fault in the evidence: the fault becomes a finding.
 
     Args:
         attestation: the signed file.
-        keys: public keys from outside of what is checked; of a history those that had not ended when it was issued.
-        required: least number of keys that must have signed, by name; `steward` must have signed the revocations.
+        keys: public keys that were not obtained with the evidence; of a key history, the keys that had not ended when
+            the attestation was issued.
+        required: minimum number of keys that must have signed, by name; `steward` applies to the revocations.
         bundle: the log bundle's file.
-        peer_checkpoints: checkpoint files that peers hold, got from them and not with the bundle.
-        models: SHA-256 of model files at hand, by the name to show.
-        revocations: signed revocation statements that the auditor knows of.
-        leaves: opened leaves of hospitals' logs.
+        peer_checkpoints: checkpoint files obtained from the peers that hold them, not with the bundle.
+        models: SHA-256 of the available model files, by the name to show.
+        revocations: signed revocation statements that the auditor has.
+        leaves: opened leaves of the hospitals' logs.
     """
     try:
         envelope = dsse.decode_envelope(attestation)
@@ -80,7 +81,7 @@ def examine(
         )
 
     findings = [
-        holds("signatures and encoding", f"signed by {', '.join(signers)}; every byte is covered"),
+        holds("signatures and encoding", f"signed by {', '.join(signers)}; the signatures cover every byte"),
         *_revoked(keys, envelope),
         _evaluator(signers),
         *_models(files, models or {}),
@@ -104,8 +105,8 @@ def _revoked(keys: PinnedKeys | KeyHistory, envelope: dsse.Envelope) -> list[Fin
     return [
         not_checked(
             f"key of {record.name}",
-            f"revoked at {record.revoked_at}, after the time of issue; whoever took the key could have written an "
-            "earlier time, so rely on this signature only if a log shows that the attestation is older",
+            f"revoked at {record.revoked_at}, after the stated time of issue; whoever stole the key could have written "
+            "an earlier time, so rely on this signature only if a log shows that the attestation is older",
         )
         for record in keys.keys
         if record.revoked_at is not None and record.key.keyid in ids
@@ -114,18 +115,18 @@ def _revoked(keys: PinnedKeys | KeyHistory, envelope: dsse.Envelope) -> list[Fin
 
 def _evaluator(signers: tuple[str, ...]) -> Finding:
     if "evaluator" in signers:
-        return holds("evaluator", "the holder of the evaluator key signed too")
-    return not_checked("evaluator", "no evaluator signed: nobody but the parties themselves vouches for the figures")
+        return holds("evaluator", "the holder of the evaluator key has signed as well")
+    return not_checked("evaluator", "no evaluator signed: only the parties themselves vouch for the figures")
 
 
 def _models(files: Sequence[statements.ModelFile], models: Mapping[str, str]) -> list[Finding]:
     if not models:
-        return [not_checked("model files", "none given")]
+        return [not_checked("model files", "no file given")]
     name_of = {file.sha256: file.name for file in files}
     return [
-        holds(f"model file {name}", f"is {name_of[digest]!r} of the attestation, bit by bit")
+        holds(f"model file {name}", f"is identical, bit for bit, to {name_of[digest]!r} in the attestation")
         if digest in name_of
-        else fails(f"model file {name}", "is not among the files that were attested")
+        else fails(f"model file {name}", "is not among the attested files")
         for name, digest in models.items()
     ]
 
@@ -138,7 +139,9 @@ def _revocations(
 ) -> list[Finding]:
     if not revocations:
         return [
-            not_checked("revocations", f"none given; the attestation names {len(unlearning.revocations)} by digest")
+            not_checked(
+                "revocations", f"no statement given; the attestation names {len(unlearning.revocations)} by digest"
+            )
         ]
 
     findings = []
@@ -151,11 +154,11 @@ def _revocations(
             of_revocation = {name: least for name, least in required.items() if name == STEWARD}
             signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, valid_keys, {"site": 1, **of_revocation})
             if hashlib.sha256(envelope.body).hexdigest() not in unlearning.revocations:
-                raise EvidenceError("is not among those that the attestation answers")
+                raise EvidenceError("is not among the revocations that the attestation answers")
         except EvidenceError as err:
             findings.append(fails(subject, err))
         else:
-            reason = f"signed by {', '.join(signers)}, received {revocation.received}, and answered here"
+            reason = f"signed by {', '.join(signers)}, received {revocation.received}, and answered by this attestation"
             findings.append(holds(subject, reason))
 
     return findings

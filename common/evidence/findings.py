@@ -1,4 +1,4 @@
-"""What a check found, in plain words."""
+"""Findings: the result of each check, in plain words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of one check."""
+    """Result of one check."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
@@ -16,7 +16,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was looked at, the outcome, and why."""
+    """One check: its subject, the outcome, and the reason."""
 
     subject: str
     outcome: Outcome
@@ -24,12 +24,12 @@ class Finding:
 
 
 def holds(subject: str, reason: str) -> Finding:
-    """The check was made and holds."""
+    """The check was made, and its subject holds."""
     return Finding(subject, Outcome.HOLDS, reason)
 
 
 def fails(subject: str, reason: object) -> Finding:
-    """The check was made and does not hold."""
+    """The check was made, and its subject does not hold."""
     return Finding(subject, Outcome.FAILS, str(reason))
 
 

@@ -1,4 +1,4 @@
-"""Which key spoke for whom, from when until when; rotation and revocation keep the record."""
+"""Which key signed for which party, from when until when; rotation and revocation keep earlier records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common.evidence.schema import check_text, check_time
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One key of `name`. It holds from `valid_from` until `valid_until`, or until `revoked_at` if that is earlier."""
+    """One key of `name`, valid from `valid_from` until `valid_until`, or until `revoked_at` if that is earlier."""
 
     name: str
     pem: str
@@ -46,34 +46,34 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class KeyHistory:
-    """All keys of a federation, as one file that its members hand each other outside any bundle.
+    """All keys of a federation, in one file that its members exchange outside any bundle.
 
-    The time of a signature is what the signer says. A stolen key can say an earlier one: for a revoked key rely on
-    the log, where a co-signed checkpoint shows what was there before the theft.
+    The time of a signature is the signer's own statement, and a thief can state an earlier time. For a revoked key
+    rely on the log, where a co-signed checkpoint shows what existed before the theft.
     """
 
     keys: tuple[KeyRecord, ...] = ()
 
     def __post_init__(self) -> None:
         if len({record.key.keyid for record in self.keys}) != len(self.keys):
-            raise EvidenceError("one key stands twice in the key history")
+            raise EvidenceError("a key appears twice in the key history")
 
     def at(self, time: str) -> PinnedKeys:
-        """The keys that held at `time`."""
+        """The keys that were valid at `time`."""
         check_time(time, "time")
         return PinnedKeys.of((record.name, record.key) for record in self.keys if record.holds_at(time))
 
     def signing_after(self, time: str) -> PinnedKeys:
-        """The keys that had not ended by `time`: for what is signed at some later time that it does not say."""
+        """The keys that had not ended by `time`: for a document that is signed later, at a time it does not state."""
         check_time(time, "time")
         return PinnedKeys.of((record.name, record.key) for record in self.keys if record.ends_after(time))
 
     def unrevoked(self) -> PinnedKeys:
-        """The keys that were never revoked, whether or not in use: for checkpoints, which carry no time."""
+        """The keys that were never revoked, in use or not: for checkpoints, which carry no time."""
         return PinnedKeys.of((record.name, record.key) for record in self.keys if record.revoked_at is None)
 
     def with_all(self, other: KeyHistory) -> KeyHistory:
-        """Both histories in one; a key that is in both stands as this one has it."""
+        """Both histories in one; for a key in both, the record of this history counts."""
         mine = {record.key.keyid for record in self.keys}
         return KeyHistory((*self.keys, *(record for record in other.keys if record.key.keyid not in mine)))
 
@@ -82,14 +82,14 @@ class KeyHistory:
         return KeyHistory((*self.keys, KeyRecord(name, key.pem.decode(), valid_from)))
 
     def rotate(self, old: PublicKey, new: PublicKey, at: str) -> KeyHistory:
-        """The history in which `new` takes over from `old` at `at`; what `old` signed before stays good."""
+        """The history in which `new` replaces `old` at `at`; earlier signatures by `old` stay valid."""
         record = self._record(old)
         if not record.holds_at(at):
-            raise EvidenceError(f"key {old.keyid} does not hold at {at}, so it cannot be rotated then")
+            raise EvidenceError(f"key {old.keyid} is not valid at {at}, so it cannot be rotated at that time")
         return self._with(replace(record, valid_until=at)).add(record.name, new, at)
 
     def revoke(self, key: PublicKey, at: str) -> KeyHistory:
-        """The history in which `key` may not be trusted from `at` on; an earlier revocation stands."""
+        """The history in which `key` is not trusted from `at` on; an earlier revocation stays in force."""
         record = self._record(key)
         check_time(at, "time")
         return self._with(replace(record, revoked_at=min(at, record.revoked_at or at)))

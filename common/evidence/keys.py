@@ -41,7 +41,7 @@ class PublicKey:
     der: bytes
 
     def __post_init__(self) -> None:
-        """Refuse other algorithms, and a second encoding of the same key, which would have a second `keyid`."""
+        """Refuse other algorithms, and a second encoding of the same key, which would give it a second `keyid`."""
         try:
             key = load_der_public_key(self.der)
         except (ValueError, UnsupportedAlgorithm):
@@ -51,11 +51,11 @@ class PublicKey:
 
         curve = key.curve if isinstance(key, ec.EllipticCurvePublicKey) else None
         if not isinstance(key, Ed25519PublicKey) and not isinstance(curve, ec.SECP256R1):
-            raise InputError("a public key that is neither Ed25519 nor ECDSA P-256")
+            raise InputError("the public key is neither Ed25519 nor ECDSA P-256")
         if isinstance(key, Ed25519PublicKey) and not is_sound_point(key.public_bytes_raw()):
             raise InputError(
-                "an Ed25519 key of small order or in a second encoding, by which anybody could sign",
-                remedy="ask its holder how it was made, and for a new one",
+                "an Ed25519 key of small order or in a second encoding, with which anybody could sign",
+                remedy="ask its holder how it was generated, and for a new key",
             )
 
         if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != self.der:
@@ -78,7 +78,7 @@ class PublicKey:
         try:
             der = base64.b64decode(text[len(_HEAD) : -len(_FOOT)].replace(b" ", b""), validate=True)
         except binascii.Error:
-            raise InputError("a public key whose base64 is damaged") from None
+            raise InputError("the base64 of the public key is damaged") from None
 
         return cls(der)
 
@@ -93,7 +93,7 @@ class PublicKey:
         return hashlib.sha256(self.der).hexdigest()
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Raise an `EvidenceError` unless `signature` over `message` is this key's."""
+        """Raise an `EvidenceError` unless `signature` is this key's signature of `message`."""
         key = load_der_public_key(self.der)
 
         try:
@@ -102,15 +102,15 @@ class PublicKey:
                 return
 
             if isinstance(key, ec.EllipticCurvePublicKey):
-                # s and order - s both verify: only the low one is taken, or anyone could make a second signature.
+                # s and order - s both verify: only the low one is accepted, or anyone could make a second signature.
                 if decode_dss_signature(signature)[1] > P256_ORDER // 2:
-                    raise EvidenceError(f"signature of key {self.keyid} is not in its one canonical form (low s)")
+                    raise EvidenceError(f"the signature of key {self.keyid} is not in its canonical form (low s)")
                 key.verify(signature, message, _ECDSA)
                 return
         except (InvalidSignature, ValueError):
             pass
 
-        raise EvidenceError(f"signature of key {self.keyid} does not fit what it is said to sign")
+        raise EvidenceError(f"the signature of key {self.keyid} does not fit the signed content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,31 +124,31 @@ class SigningKey:
 
     @classmethod
     def generate(cls, algorithm: Algorithm = "ed25519") -> SigningKey:
-        """A fresh key from the operating system's randomness; a seeded key would be no secret."""
+        """A new key from the operating system's randomness; a seeded key would not be secret."""
         return cls(Ed25519PrivateKey.generate() if algorithm == "ed25519" else ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
     def from_pem(cls, pem: bytes, passphrase: bytes) -> SigningKey:
-        """Read a PEM file encrypted with `passphrase`, or raise an `InputError`; a key in the clear is refused."""
+        """Read a PEM file encrypted with `passphrase`, or raise an `InputError`; refuse an unencrypted key."""
         try:
             key = load_pem_private_key(pem, passphrase)
         except TypeError:
             raise InputError(
-                "a signing key that is not encrypted", remedy="encrypt it with `openssl pkey -aes256`"
+                "the signing key is not encrypted", remedy="encrypt it with `openssl pkey -aes256`"
             ) from None
         except (ValueError, UnsupportedAlgorithm):
-            raise InputError("a signing key that does not open", remedy="check the passphrase and the file") from None
+            raise InputError("the signing key does not open", remedy="check the passphrase and the file") from None
 
         if isinstance(key, Ed25519PrivateKey):
             return cls(key)
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
             return cls(key)
-        raise InputError("a signing key that is neither Ed25519 nor ECDSA P-256")
+        raise InputError("the signing key is neither Ed25519 nor ECDSA P-256")
 
     def to_pem(self, passphrase: bytes) -> bytes:
         """The key as PKCS #8 in PEM, encrypted with `passphrase`."""
         if not passphrase:
-            raise InputError("an empty passphrase", remedy="signing keys are stored encrypted; choose a passphrase")
+            raise InputError("the passphrase is empty", remedy="signing keys are stored encrypted; choose a passphrase")
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
 
     @property
@@ -157,7 +157,7 @@ class SigningKey:
         return PublicKey(self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
     def sign(self, message: bytes) -> bytes:
-        """Signature over `message`: 64 bytes for Ed25519, DER with the low s for ECDSA."""
+        """Signature of `message`: 64 bytes for Ed25519, DER with the low s for ECDSA."""
         if isinstance(self._key, Ed25519PrivateKey):
             return self._key.sign(message)
         r, s = decode_dss_signature(self._key.sign(message, _ECDSA))
@@ -166,7 +166,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class PinnedKeys:
-    """Public keys that the verifier trusts, each with its holder's name; they never come from what is verified."""
+    """Public keys that the verifier trusts, each with its holder's name; never taken from the verified files."""
 
     named: tuple[tuple[str, PublicKey], ...]
 
@@ -182,5 +182,5 @@ class PinnedKeys:
         return cls(tuple(named))
 
     def find(self, keyid: str) -> tuple[str, PublicKey] | None:
-        """Name and key of the fingerprint, if pinned."""
+        """Name and key for a fingerprint; None if it is not pinned."""
         return next(((name, key) for name, key in self.named if key.keyid == keyid), None)

@@ -1,7 +1,7 @@
 """Frozen dataclasses <-> canonical JSON, strictly: no unknown, missing or mistyped field.
 
-Not pydantic, because the same types are read by the verifier, which must run with the standard library and
-`cryptography` alone. Field names become lowerCamelCase, as in-toto predicates have them.
+Not pydantic, because the verifier reads the same types and must run with the standard library and `cryptography` alone.
+Field names become lowerCamelCase, as in in-toto predicates.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def to_json(value: Any) -> Json:
 
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
-    return value  # type: ignore[no-any-return]  # `canonical` refuses whatever is not JSON
+    return value  # type: ignore[no-any-return]  # `canonical` refuses everything that is not JSON
 
 
 def from_json(model: type[T], value: Json, where: str = "") -> T:
@@ -85,7 +85,7 @@ def _read_fields(model: Any, value: Json, where: str) -> Any:
     if missing := sorted(fields.keys() - later - value.keys()):
         raise EvidenceError(f"{where or 'document'}: no field {missing[0]!r}")
     if unknown := value.keys() - fields.keys():
-        raise EvidenceError(f"{where or 'document'}: {len(unknown)} fields that are not in the format")
+        raise EvidenceError(f"{where or 'document'}: {len(unknown)} unknown field(s)")
     there = {key: field for key, field in fields.items() if key in value}
     values = {name: _read(kind, value[key], f"{where}.{key}".lstrip(".")) for key, (name, kind) in there.items()}
 
@@ -95,18 +95,18 @@ def _read_fields(model: Any, value: Json, where: str) -> Any:
         raise EvidenceError(f"{where}: {err}" if where else str(err)) from None
 
     if any(not _is_written(field, getattr(result, field.name)) and _camel(field.name) in value for field in all_fields):
-        raise EvidenceError(f"{where or 'document'}: a field says what it says when it is left out")
+        raise EvidenceError(f"{where or 'document'}: a field holds its default and must be left out")
     return result
 
 
 def _is_written(field: dataclasses.Field[Any], value: Any) -> bool:
-    """A field with a default was added later; left out where it has that value, so that one value has one encoding."""
+    """Fields with a default were added later; at their default they are left out, so that a value has one encoding."""
     return field.default is dataclasses.MISSING or value != field.default
 
 
 @functools.cache
 def _fields(model: type[Any]) -> dict[str, tuple[str, Any]]:
-    """JSON name -> name and type of the field; resolving the annotations is slow, a log has many entries."""
+    """JSON name -> name and type of the field; cached, as resolving annotations is slow and a log has many entries."""
     hints = get_type_hints(model)
     return {_camel(field.name): (field.name, hints[field.name]) for field in dataclasses.fields(model)}
 
@@ -133,9 +133,9 @@ def check_text(text: str, name: str) -> None:
 
 
 def check_sorted(items: tuple[str, ...], name: str) -> None:
-    """Raise unless `items` are in order and without repetition, so that one set has one encoding."""
+    """Raise unless `items` are sorted and distinct, so that a set has one encoding."""
     if any(earlier >= later for earlier, later in pairwise(items)):
-        raise EvidenceError(f"{name} is not sorted, or holds something twice")
+        raise EvidenceError(f"{name} is not sorted, or holds an item twice")
 
 
 def check_decimal(text: str, name: str) -> None:
@@ -148,12 +148,13 @@ def decimal_text(number: float) -> str:
     """Shortest decimal digits that read back as the same float64, without an exponent."""
     exact = Decimal(repr(float(number)))
     if not exact.is_finite():
-        raise EvidenceError(f"a figure is {number}; only finite numbers can be attested")
+        raise EvidenceError(f"a figure is {number}, but only finite numbers can be attested")
     return f"{exact:f}"
 
 
 def check_time(text: str, name: str) -> None:
-    """Raise unless `text` is a UTC time such as 2026-11-02T08:14:00Z; this form sorts as time does."""
+    """Raise unless `text` is a UTC time such as 2026-11-02T08:14:00Z; such texts sort in order of time."""
+    # strptime accepts single digits and other spellings: only the text that it would write counts.
     try:
         if datetime.strptime(text, _TIME_FORMAT).strftime(_TIME_FORMAT) == text and text.isascii():
             return
@@ -164,7 +165,7 @@ def check_time(text: str, name: str) -> None:
 
 
 def time_text(moment: datetime) -> str:
-    """`moment`, which must know its zone, as a UTC time in whole seconds (RFC 3339)."""
+    """`moment`, which must have a time zone, as a UTC time in whole seconds (RFC 3339)."""
     if moment.tzinfo is None:
         raise EvidenceError("a time without a zone cannot be attested")
     return moment.astimezone(UTC).strftime(_TIME_FORMAT)

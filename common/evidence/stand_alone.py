@@ -1,4 +1,4 @@
-"""The verifier as one file, to be handed to an auditor: runs with Python and `cryptography`, and can be read whole."""
+"""The verifier as one file for an auditor: it runs with Python and `cryptography`, and holds readable source."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from common.evidence.verify import main
 
 sys.exit(main())
 """
+# A fixed date, the first that ZIP can hold: the archive must not depend on when it was built.
 _PACKED_AT = (1980, 1, 1, 0, 0, 0)
 
 
 def verifier_archive() -> bytes:
     """A zip archive that Python runs (https://docs.python.org/3/library/zipapp.html), for `python verify.pyz`.
 
-    The same release makes the same bytes everywhere, so hospital, coordinator and auditor can compare digests.
+    The same release makes the same bytes on every machine, so hospital, coordinator and auditor can compare digests.
     """
     buffer = io.BytesIO(_START)
     buffer.seek(len(_START))
@@ -32,13 +33,19 @@ def verifier_archive() -> bytes:
 
 
 def _sources() -> dict[str, str]:
-    """Text of every module that the verifier imports, by its path in the archive."""
+    """Source of every module that the verifier imports, by its path in the archive."""
     common = files("common")
-    evidence = [item for item in common.joinpath("evidence").iterdir() if item.name.endswith(".py")]
+    evidence = common.joinpath("evidence")
+    packages = {"common/evidence": evidence, "common/evidence/log": evidence.joinpath("log")}
 
     return {
         "__main__.py": _MAIN,
         "common/__init__.py": common.joinpath("__init__.py").read_text("utf-8"),
         **{f"common/{name}": common.joinpath(name).read_text("utf-8") for name in ("errors.py", "printable.py")},
-        **{f"common/evidence/{item.name}": item.read_text("utf-8") for item in evidence},
+        **{
+            f"{path}/{item.name}": item.read_text("utf-8")
+            for path, package in packages.items()
+            for item in package.iterdir()
+            if item.name.endswith(".py")
+        },
     }

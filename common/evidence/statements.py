@@ -1,6 +1,6 @@
-"""What is signed: in-toto Statements (https://github.com/in-toto/attestation, v1) about a revocation and an unlearning.
+"""Signed documents: in-toto Statements (https://github.com/in-toto/attestation, v1) of a revocation or an unlearning.
 
-The predicate types are names, compared letter by letter and never fetched.
+The predicate types are names: they are compared letter by letter and never fetched.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Party = Literal["site", "server", "evaluator"]
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """That a consent was revoked, without saying whose: the subject is a salted commitment to the consent document.
+    """A consent was revoked. Nobody is named: the subject is a salted commitment to the consent document.
 
     Attributes:
         document: commitment to the consent document; document and salt stay in the site's erasable vault.
-        request: random id of the request; never derived from the patient.
-        site: who took it in.
-        source: how it came.
-        legal_basis: as in `GDPR 7(3)`.
-        requester: role of who asked, e.g. `patient` or `guardian`.
-        identity_check: how that was established.
-        modalities: what may no longer be used, sorted: `images`, `reports`.
-        policies: codes of the consent policies withdrawn, sorted; empty means all.
+        request: random id of the request, never derived from the patient.
+        site: the hospital that received it.
+        source: the channel by which it arrived.
+        legal_basis: e.g. `GDPR 7(3)`.
+        requester: role of the requester, e.g. `patient` or `guardian`.
+        identity_check: how the requester's identity was established.
+        modalities: what must no longer be used, sorted: `images`, `reports`.
+        policies: codes of the withdrawn consent policies, sorted; empty means all.
         received, effective, due: UTC times.
-        kind: what was asked for; a withdrawal is not written, as statements from before there were kinds are such.
+        kind: the kind of request; `withdrawal` is the default and not written, as all statements before kinds were.
     """
 
     document: str
@@ -70,7 +70,7 @@ class Revocation:
         check_sorted(self.modalities, "modalities")
         check_sorted(self.policies, "policies")
         if not self.modalities or not {"images", "reports"}.issuperset(self.modalities):
-            raise EvidenceError("modalities are not images, reports or both")
+            raise EvidenceError("modalities must be images, reports or both")
         if self.due <= self.received:
             raise EvidenceError("due is not after received")
 
@@ -89,7 +89,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How it was unlearned: method, digest of its settings, seed."""
+    """How the model was unlearned: method, digest of the settings, seed."""
 
     name: str
     config: str
@@ -102,7 +102,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Rounds of ordinary training after the unlearning, and who took part (sorted)."""
+    """Rounds of ordinary training after unlearning, and the sites that took part (sorted)."""
 
     rounds: int
     sites: tuple[str, ...]
@@ -110,12 +110,12 @@ class Retention:
     def __post_init__(self) -> None:
         check_sorted(self.sites, "sites")
         if self.rounds < 0 or (self.rounds > 0) != bool(self.sites):
-            raise EvidenceError("rounds and sites of the retention do not go together")
+            raise EvidenceError("retention rounds need sites, and sites need rounds")
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure with its interval: decimal strings, `level` as in `0.90`, `n` patients behind it, who measured it."""
+    """One figure with its interval: decimal strings, `level` such as `0.90`, `n` patients, and who measured it."""
 
     name: str
     value: str
@@ -130,17 +130,17 @@ class Metric:
         for name in ("value", "low", "high", "level"):
             check_decimal(getattr(self, name), name)
         if float(self.low) > float(self.high) or not 0 < float(self.level) < 1 or self.n < 1:
-            raise EvidenceError("an interval that is turned round, a level outside (0, 1) or no patients")
+            raise EvidenceError("the interval is reversed, the level is outside (0, 1), or there are no patients")
 
 
 def rounded(text: str) -> str:
-    """A decimal of a statement for people, with three digits; the file has all of them."""
+    """A decimal of a statement rounded to three digits for people; the file has all digits."""
     return f"{round(float(text), 3):g}"
 
 
 @dataclass(frozen=True, slots=True)
 class SiteFigures:
-    """SHA-256 of all figures that a site reported of the new model; the site checks it before it signs."""
+    """SHA-256 of all figures that a site reported for the new model; the site checks it before it signs."""
 
     site: str
     sha256: str
@@ -152,15 +152,15 @@ class SiteFigures:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One site's unlearning, such that somebody on site can carry it out again and compare.
+    """One site's unlearning, in enough detail that someone on site can repeat it and compare.
 
     Attributes:
-        site: where.
-        parent: digest of the weights that the campaign began from.
-        received: of those that the site began from; another where sites unlearn in turn.
-        seed: of the request.
-        cohort: salted commitment to the patients and studies that it worked on; the salt stays at the site.
-        unlearned: digest of the weights that came back.
+        site: the hospital.
+        parent: digest of the weights that the campaign started from.
+        received: digest of the weights that the site started from; it differs from `parent` if sites unlearn in turn.
+        seed: seed of the request.
+        cohort: salted commitment to the patients and studies involved; the salt stays at the site.
+        unlearned: digest of the weights that the site returned.
         norm: L2 norm of the step from `received` to `unlearned`, a decimal.
     """
 
@@ -181,7 +181,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome, and why, in plain words; `margin` is half the width of the band around .5 that is accepted."""
+    """The outcome and its reasons in plain words; `margin` is half the width of the accepted band around .5."""
 
     outcome: Literal["accepted", "rejected", "inconclusive"]
     reasons: tuple[str, ...]
@@ -191,25 +191,26 @@ class Decision:
         if self.margin:
             check_decimal(self.margin, "margin")
         if not self.reasons:
-            raise EvidenceError("a decision without a reason")
+            raise EvidenceError("the decision has no reason")
 
 
 @dataclass(frozen=True, slots=True)
 class Unlearning:
-    """What was done for which revocations, measured how, with what limits.
+    """An unlearning: what was done, for which revocations, with what results and limits.
 
     Attributes:
         campaign: id of the campaign.
         issued: UTC time.
         revocations: SHA-256 of the payloads of the revocation statements, sorted.
         lineage: SHA-256 of earlier models, oldest first; the last is the parent of the new model.
-        figures: what each site reported in full, by digest, sorted by site.
+        figures: digests of each site's full report, sorted by site.
         code: SHA-256 of the approved app.
         limits: what the figures do not show; never empty.
-        log: checkpoint of the log in which the revocations and the campaign's events stand.
-        locked_until: UTC time until which weights of earlier models are kept under lock; empty: none, or not stated.
-        replays: what each site unlearned from and to, sorted by site; empty in statements of earlier versions, and
-            where the model was trained anew.
+        log: checkpoint of the log that holds the revocations and the events of the campaign.
+        locked_until: UTC time until which weights of earlier models are kept under lock; empty if there are none or the
+            statement does not say.
+        replays: the weights each site started from and returned, sorted by site; empty in statements of earlier
+            versions, and for a retrained model.
     """
 
     campaign: str
@@ -265,7 +266,7 @@ def read_revocation(payload: bytes) -> Revocation:
             if revocation_statement(revocation) == payload:
                 return revocation
 
-    raise EvidenceError("subject is not one commitment to a consent document")
+    raise EvidenceError("the subject must be one commitment to a consent document")
 
 
 def unlearning_statement(models: tuple[ModelFile, ...], unlearning: Unlearning) -> bytes:
@@ -288,11 +289,11 @@ def read_unlearning(payload: bytes) -> tuple[tuple[ModelFile, ...], Unlearning]:
             case {"name": str(name), "digest": {"sha256": str(digest)}}:
                 models.append(ModelFile(name, digest))
             case _:
-                raise EvidenceError(f"subject[{index}] is not a file with a SHA-256")
+                raise EvidenceError(f"subject[{index}] must be a file name with its SHA-256")
 
     unlearning = from_json(Unlearning, predicate, "predicate")
     if unlearning_statement(tuple(models), unlearning) != payload:
-        raise EvidenceError("subject has fields that are not in the format")
+        raise EvidenceError("subject has unknown fields")
     return tuple(models), unlearning
 
 
@@ -311,4 +312,4 @@ def _open(payload: bytes, predicate_type: str) -> tuple[list[Json], Json]:
                 raise EvidenceError(f"not a statement of type {predicate_type}")
             return subjects, predicate
 
-    raise EvidenceError("not an in-toto Statement of the four fields that it has")
+    raise EvidenceError("not an in-toto Statement with exactly its four fields")

@@ -1,6 +1,6 @@
 """Stand-alone verifier, `python -m common.evidence.verify` or one file of `stand_alone`.
 
-Needs Python and `cryptography`, nothing else.
+It needs Python and `cryptography` only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from common.evidence.keys import PinnedKeys, PublicKey
 from common.evidence.schema import decode
 from common.printable import printable
 
+# A key given with --key has no dates: it counts as valid from the start.
 _ALWAYS = "1970-01-01T00:00:00Z"
 _MODULE = "python -m common.evidence.verify"
 EPILOG = """\
@@ -28,12 +29,12 @@ example:
   {program} attestation.json --key site=site.pub --key server=server.pub \\
       --log bundle.json --checkpoint peer-checkpoint.json --model model.safetensors
 
-Get the public keys from the hospital and the coordinator themselves, never from who sent the attestation.
-Every signature must be by a key that you give. A name stands for one party; give it again for its other keys.
+Get the public keys from the hospital and the coordinator themselves, never from the sender of the attestation.
+Every signature must be by a key that you give. A name stands for one party; repeat it for further keys of that party.
 
 exit codes:
   0  everything that could be checked holds; read what was not checked
-  2  the command or one of the files given with it cannot be used
+  2  the command, or a file given with it, cannot be used
   6  something does not hold
 """
 
@@ -71,21 +72,23 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("attestation", metavar="ATTESTATION", help="the signed attestation")
-    add("--key", action="append", default=[], metavar="NAME=FILE", help="public key (PEM) of site, server, ...")
-    add("--history", action="append", default=[], metavar="FILE", help="key history, for parties with several keys")
+    add("attestation", metavar="ATTESTATION", help="signed attestation")
+    add(
+        "--key", action="append", default=[], metavar="NAME=FILE", help="public key (PEM) of a party: site, server, ..."
+    )
+    add("--history", action="append", default=[], metavar="FILE", help="key history of parties whose keys have changed")
     add(
         "--require",
         action="append",
         default=[],
         metavar="NAME",
-        help="who must have signed (default: site, server); steward: the revocations",
+        help="party that must have signed (default: site and server); steward must have signed the revocations",
     )
-    add("--log", metavar="BUNDLE", help="log bundle: proofs or all leaves, with a checkpoint")
-    add("--checkpoint", action="append", default=[], metavar="FILE", help="checkpoint that a peer co-signed")
+    add("--log", metavar="BUNDLE", help="log bundle: a checkpoint with proofs or with all leaves")
+    add("--checkpoint", action="append", default=[], metavar="FILE", help="checkpoint co-signed by a peer")
     add("--model", action="append", default=[], metavar="FILE", help="file of the model in use")
     add("--revocation", action="append", default=[], metavar="FILE", help="signed revocation statement")
-    add("--leaf", action="append", default=[], metavar="FILE", help="leaf of a hospital's log, with what it says")
+    add("--leaf", action="append", default=[], metavar="FILE", help="opened leaf of a hospital's log")
     add("--json", action="store_true", help="print JSON")
 
     return parser
@@ -108,7 +111,7 @@ def _digest(path: str) -> str:
 
 def _keys(given: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHistory:
     if not given and not histories:
-        raise InputError("give public keys by --key or --history", where="--key")
+        raise InputError("no public key given", where="--key", remedy="give public keys with --key or --history")
     named_keys = PinnedKeys.of(map(_named, given))
     if not histories:
         return named_keys

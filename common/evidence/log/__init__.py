@@ -1,1 +1,1 @@
-"""The Merkle log: tree, checkpoints, bundles, opened leaves, and what a verifier finds."""
+"""The Merkle log: tree, checkpoints, bundles, opened leaves, and the verifier's findings about them."""

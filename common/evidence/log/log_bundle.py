@@ -1,4 +1,4 @@
-"""What is handed to an auditor of a log: a checkpoint, and either proofs about one leaf or all leaves."""
+"""Files for an auditor of a log: a checkpoint with either proofs about one leaf or all leaves."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from common.evidence.schema import check_digest, encode, from_json
 
 @dataclass(frozen=True, slots=True)
 class ProofBundle:
-    """Shows one leaf and nothing of the others.
+    """Shows one leaf and reveals nothing of the others.
 
     Attributes:
-        checkpoint: of the log, co-signed.
+        checkpoint: checkpoint of the log, co-signed.
         salt: opens the leaf's commitment (hexadecimal).
         leaf: the entry.
-        index: where it stands.
+        index: position of the leaf in the log.
         inclusion: hashes from the leaf to the root (hexadecimal).
         consistency: hashes from the checkpoint named in the attestation to this one.
     """
@@ -43,7 +43,7 @@ class ProofBundle:
 
 @dataclass(frozen=True, slots=True)
 class LeavesBundle:
-    """Shows the log whole; the only way to compare it with any earlier checkpoint."""
+    """Shows the whole log: the only way to compare it with any earlier checkpoint."""
 
     checkpoint: Envelope
     salt: str
@@ -61,7 +61,10 @@ class LeavesBundle:
 def make_proof_bundle(
     checkpoint: Envelope, leaves: Sequence[bytes], index: int, salt: bytes, since: Checkpoint
 ) -> ProofBundle:
-    """Proofs about the leaf at `index` of exactly the `leaves` that `checkpoint` covers, grown from `since`."""
+    """Proofs that the leaf at `index` is in the log, and that the log grew from `since`.
+
+    `leaves` are exactly those that `checkpoint` covers.
+    """
     return ProofBundle(
         checkpoint,
         salt.hex(),
@@ -81,19 +84,21 @@ def decode_bundle(data: bytes) -> ProofBundle | LeavesBundle:
 
 
 def check_bundle(bundle: ProofBundle | LeavesBundle, checkpoint: Checkpoint, document: bytes, since: Checkpoint) -> int:
-    """Raise unless the log of `checkpoint` holds `document` after growing from `since`; its leaf's index.
+    """Return the index of the leaf that commits to `document`; raise unless it is in the log, added after `since`.
 
     Args:
-        bundle: what was handed over.
-        checkpoint: read from the bundle's envelope after its signatures were verified.
-        document: what the leaf commits to.
+        bundle: the bundle to check.
+        checkpoint: checkpoint read from the bundle's envelope after its signatures were verified.
+        document: the document that the leaf commits to.
         since: the earlier checkpoint that the document itself names.
     """
     if isinstance(bundle, LeavesBundle):
         bundle = _proofs(bundle, checkpoint, document, since)
     check_commitment(document, bytes.fromhex(bundle.salt), bundle.leaf.commitment)
     if bundle.index < since.size:
-        raise EvidenceError(f"leaf {bundle.index} is older than the checkpoint of {since.size} leaves it refers to")
+        raise EvidenceError(
+            f"leaf {bundle.index} is older than the checkpoint of {since.size} leaves that the document names"
+        )
     inclusion = [bytes.fromhex(item) for item in bundle.inclusion]
     root = bytes.fromhex(checkpoint.root)
     merkle.verify_inclusion(encode(bundle.leaf), bundle.index, checkpoint.size, inclusion, root)
@@ -115,4 +120,4 @@ def _proofs(bundle: LeavesBundle, checkpoint: Checkpoint, document: bytes, since
 
         return make_proof_bundle(bundle.checkpoint, leaves, index, salt, since)
 
-    raise EvidenceError("no leaf is a commitment to this document")
+    raise EvidenceError("no leaf commits to this document")

@@ -1,7 +1,7 @@
-"""Checkpoints: how long a log is and what its root is, signed by its owner, co-signed by peers who saw it grow.
+"""Checkpoints: the size and root of a log, signed by its owner and co-signed by peers who saw it grow.
 
-A log's owner can show two people two logs. Peers who co-sign only what extends the last checkpoint that they signed
-make that visible: see `check_consistency`.
+The owner of a log could show two people two different logs. Peers prevent this: they co-sign only a log that extends
+the last checkpoint they signed, see `check_consistency`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Checkpoint:
         if self.size < 0:
             raise EvidenceError("size is negative")
         if self.size == 0 and self.root != merkle.EMPTY_ROOT.hex():
-            raise EvidenceError("root is not that of an empty log")
+            raise EvidenceError("root is not the root of an empty log")
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> dsse.Envelope:
@@ -43,21 +43,21 @@ def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> dsse.Envelope:
 def read_checkpoint(
     envelope: dsse.Envelope, pinned: PinnedKeys, required: Mapping[str, int]
 ) -> tuple[Checkpoint, tuple[str, ...]]:
-    """The checkpoint and the names of who signed it; raises as `dsse.verify` does."""
+    """The checkpoint and the names of its signers; raises as `dsse.verify` does."""
     signers = dsse.verify(envelope, PAYLOAD_TYPE, pinned, required)
     return decode(Checkpoint, envelope.body), signers
 
 
 def check_consistency(old: Checkpoint, new: Checkpoint, proof: Sequence[bytes]) -> None:
-    """Raise unless `new` is `old` grown, or the same.
+    """Raise unless `new` extends `old` or equals it.
 
     Args:
-        old: one that the owner and a peer have signed.
-        new: what the owner shows now.
+        old: a checkpoint that the owner and a peer have signed.
+        new: the checkpoint that the owner shows now.
         proof: `merkle.consistency_proof` from `old.size` to `new.size`.
     """
     if old.origin != new.origin:
-        raise EvidenceError(f"checkpoints of two logs: {old.origin!r} and {new.origin!r}")
+        raise EvidenceError(f"the checkpoints are of two logs: {old.origin!r} and {new.origin!r}")
     if new.size < old.size:
         raise EvidenceError(f"the log was cut short: {new.size} leaves now, {old.size} were signed before")
     if new.size == old.size and new.root != old.root:
@@ -76,21 +76,21 @@ def cosign(
     last: Checkpoint | None,
     proof: Sequence[bytes],
 ) -> dsse.Envelope:
-    """A peer's signature below the owner's, given only if the log extends `last`, the one it signed before.
+    """Add a peer's signature to the owner's, only if the log extends `last`.
 
     Args:
         envelope: the checkpoint, signed by its owner.
         key: the peer's key.
         pinned: public keys that the peer knows.
-        owner: pinned name that must have signed.
-        last: the checkpoint of this log that the peer co-signed last; None the first time.
-        proof: consistency proof from `last`, empty the first time.
+        owner: pinned name of the owner, who must have signed.
+        last: the last checkpoint of this log that the peer co-signed; None the first time.
+        proof: consistency proof from `last`; empty the first time.
     """
     checkpoint, _ = read_checkpoint(envelope, pinned, {owner: 1})
 
     if last is not None:
         check_consistency(last, checkpoint, proof)
     elif proof:
-        raise EvidenceError("a consistency proof where no earlier checkpoint is known")
+        raise EvidenceError("a consistency proof was given, but no earlier checkpoint is known")
 
     return dsse.add_signature(envelope, key)

@@ -1,4 +1,4 @@
-"""Findings about the log: is the attestation in it, did it only grow, do the peers know the same one."""
+"""Findings about the log: does it hold the attestation, did it only grow, do the peers know the same log?"""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def log_findings(
     data: bytes | None,
     peer_checkpoints: Sequence[bytes],
 ) -> list[Finding]:
-    """Whether the attestation stands in the log that it names, and whether the peers know the same log.
+    """Check that the log named by the attestation holds it, and that the peers know the same log.
 
     Args:
-        document: payload of the attestation, as committed to in the log.
-        unlearning: what the attestation says.
-        keys: public keys from outside.
+        document: payload of the attestation, to which the log commits.
+        unlearning: the statement in the attestation.
+        keys: public keys that were not obtained with the evidence.
         data: the log bundle's file, or None.
         peer_checkpoints: checkpoint files of peers.
     """
@@ -40,13 +40,15 @@ def log_findings(
     except EvidenceError as err:
         return [fails("log", err)]
 
-    where = f"leaf {index} of the {checkpoint.size} in log {checkpoint.origin!r}, which grew from the one attested"
-    findings = [holds("log", where)]
+    place = f"leaf {index} of {checkpoint.size} in log {checkpoint.origin!r}"
+    findings = [holds("log", f"{place}, which extends the checkpoint in the attestation")]
 
     if len(set(signers)) > 1:
         findings.append(holds("log checkpoint", f"signed by {', '.join(signers)}"))
     else:
-        findings.append(fails("log checkpoint", f"signed by {signers[0]} alone, who could show others another log"))
+        findings.append(
+            fails("log checkpoint", f"signed by {signers[0]} alone, who could show a different log to others")
+        )
 
     return [*findings, *_peer_findings(bundle, checkpoint, unlearning.log, keys, peer_checkpoints)]
 
@@ -59,28 +61,30 @@ def _peer_findings(
     peer_checkpoints: Sequence[bytes],
 ) -> list[Finding]:
     if not peer_checkpoints:
-        return [not_checked("peers' checkpoints", "none given: ask another site for the checkpoint it last co-signed")]
+        return [not_checked("peers' checkpoints", "none given: ask another site for the last checkpoint it co-signed")]
     findings = []
     for number, data in enumerate(peer_checkpoints, 1):
         subject = f"peer's checkpoint {number}"
         try:
             peer, signers = read_checkpoint(dsse.decode_envelope(data), timeless(keys), {})
             if set(signers) <= {owner_of(peer.origin)}:
-                # Made for the occasion, maybe: it shows nothing that the bundle does not.
-                raise EvidenceError(f"signed by {signers[0]} alone, whose own log it is: that is no peer")
+                # The owner may have signed it for this check: it adds nothing to the bundle.
+                raise EvidenceError(f"signed only by {signers[0]}, the owner of the log, who is not a peer")
 
             if isinstance(bundle, LeavesBundle):
                 check_leaves(shown.origin, bundle.encoded, peer)
             elif peer.size > shown.size and peer.origin == shown.origin:
                 raise EvidenceError(
-                    f"the log shown ends at {shown.size} leaves, a peer signed {peer.size}: it was cut short, or the "
-                    "bundle is old; ask for one of today"
+                    f"the log shown ends at {shown.size} leaves, but a peer signed {peer.size}: it was cut short, "
+                    "or the bundle is old; ask for a current one"
                 )
             elif peer.size == shown.size or peer.origin != shown.origin:
                 check_consistency(peer, shown, ())
             elif peer.size != attested.size:
                 findings.append(
-                    not_checked(subject, f"of {peer.size} leaves: to compare it, ask for the bundle with all leaves")
+                    not_checked(
+                        subject, f"it has {peer.size} leaves; to compare it, ask for the bundle with all leaves"
+                    )
                 )
                 continue
             elif peer != attested:
@@ -96,10 +100,10 @@ def _peer_findings(
 
 
 def owner_of(origin: str) -> str:
-    """The pinned name of a log's owner: a hospital's log is named `site:...`, any other is the server's."""
+    """Pinned name of a log's owner: a hospital's log is named `site:...`, any other log is the server's."""
     return "site" if origin.startswith("site") else "server"
 
 
 def timeless(keys: PinnedKeys | KeyHistory) -> PinnedKeys:
-    """Keys for a checkpoint, which carries no time: of a history, those never revoked."""
+    """Keys for a checkpoint, which carries no time: in a key history, those that were never revoked."""
     return keys.unrevoked() if isinstance(keys, KeyHistory) else keys

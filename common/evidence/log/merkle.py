@@ -1,4 +1,4 @@
-"""Merkle tree of RFC 6962: roots, proofs that a leaf is in it, proofs that it only grew.
+"""Merkle tree of RFC 6962: roots, proofs that it holds a leaf, proofs that it only grew.
 
 Leaves are bytes; hashes are 32 bytes. Verification follows RFC 9162, 2.1.3.2 and 2.1.4.2.
 """
@@ -26,7 +26,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """What a growing tree must remember: `peaks`, the roots of its full subtrees, largest first; O(log size)."""
+    """The state of a growing tree: `peaks` are the roots of its full subtrees, largest first; O(log size)."""
 
     size: int = 0
     peaks: tuple[bytes, ...] = ()
@@ -69,7 +69,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
 
 
 def consistency_proof(leaves: Sequence[bytes], first: int) -> tuple[bytes, ...]:
-    """Hashes that show the tree of the `first` leaves to be a prefix of the tree of all (RFC 6962, 2.1.2)."""
+    """Hashes that prove that the tree of the `first` leaves is a prefix of the whole tree (RFC 6962, 2.1.2)."""
     if not 0 <= first <= len(leaves):
         raise EvidenceError(f"a tree of {len(leaves)} leaves never had {first}")
     if first in (0, len(leaves)):
@@ -113,7 +113,7 @@ def verify_consistency(first: int, second: int, proof: Sequence[bytes], first_ro
         _verify_without_proof(first, second, proof, first_root, second_root)
         return
 
-    # A full first tree is a node of the second: its own root starts the path and the prover leaves it out.
+    # A full first tree is a node of the second: its own root starts the path, and the prover leaves it out.
     path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
     if not path:
         raise EvidenceError("consistency proof is empty")
@@ -150,11 +150,11 @@ def verify_consistency(first: int, second: int, proof: Sequence[bytes], first_ro
 def _verify_without_proof(
     first: int, second: int, proof: Sequence[bytes], first_root: bytes, second_root: bytes
 ) -> None:
-    """Trees of which one is empty, or both have one size: the roots say it all."""
+    """Compare trees of equal size, or with an empty one: the roots alone decide."""
     if proof:
         raise EvidenceError("consistency proof holds hashes where none are needed")
     if first == 0 and first_root != EMPTY_ROOT:
-        raise EvidenceError("the root of the empty tree is not SHA-256 of nothing")
+        raise EvidenceError("the root of the empty tree is not the SHA-256 of no bytes")
     if first == second and first_root != second_root:
         raise EvidenceError(f"two roots for one tree of {first} leaves")
 

@@ -1,4 +1,4 @@
-"""One leaf of a log with what it commits to, handed to an auditor, and what it says in plain words."""
+"""One leaf of a log together with the document it commits to, for an auditor, described in plain words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DELETED = {
     "references": "files of scores of reference models",
     "working": "sets of weights between two steps",
 }
-"""What is counted when an access is closed, in the order in which it is said."""
+"""Counts in a closing record, in the order in which they are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ def open_leaf(checkpoint: Envelope, leaves: Sequence[bytes], index: int, documen
 
 
 def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> Finding:
-    """Whether an opened leaf stands in a log that two parties signed, and what it says.
+    """Check that an opened leaf is in a log that two parties signed, and say what it records.
 
     Args:
         data: the file.
-        keys: public keys from outside.
-        campaign: what the attestation is about; a leaf about another one fails.
-        subject: what the file is called in the finding.
+        keys: public keys that were not obtained with the evidence.
+        campaign: campaign of the attestation; a leaf about another campaign fails.
+        subject: name of the file in the finding.
     """
     try:
         evidence = decode(OpenedLeaf, data)
@@ -55,9 +55,11 @@ def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> 
         index = check_bundle(evidence.proof, checkpoint, document, since)
         value = parse_canonical(document)
         if len(set(signers)) == 1:
-            raise EvidenceError(f"its checkpoint is signed by {signers[0]} alone, who could show others another log")
+            raise EvidenceError(
+                f"its checkpoint is signed by {signers[0]} alone, who could show a different log to others"
+            )
         if isinstance(value, dict) and str(value.get("campaign", campaign)) != campaign:
-            raise EvidenceError(f"is about campaign {value['campaign']}, the attestation about {campaign}")
+            raise EvidenceError(f"is about campaign {value['campaign']}, but the attestation is about {campaign}")
     except EvidenceError as err:
         return fails(subject, err)
 
@@ -68,18 +70,20 @@ def leaf_finding(data: bytes, keys: PinnedKeys, campaign: str, subject: str) -> 
 
 
 def in_words(kind: str, value: Json) -> str:
-    """What a leaf of a kind says by its document."""
+    """What a leaf of this kind records, from its document."""
     if not isinstance(value, dict) or kind not in ("access-opened", "access-closed"):
         return kind
     campaign = value.get("campaign")
     if kind == "access-opened":
-        return f"campaign {campaign} may read {value.get('patients')} patient(s) who have revoked, to forget them"
-    return f"campaign {campaign} may no longer read who has revoked; {_deleted(value.get('purged'))}"
+        return (
+            f"campaign {campaign} may read {value.get('patients')} patient(s) who have revoked, in order to forget them"
+        )
+    return f"campaign {campaign} may no longer read patients who have revoked; {_deleted(value.get('purged'))}"
 
 
 def _deleted(purged: Json) -> str:
     if not isinstance(purged, dict):
-        return "what was deleted is not said, as in logs of earlier releases"
+        return "deletions are not recorded, as in logs of earlier releases"
     parts = [f"{purged[name]} {words}" for name, words in _DELETED.items() if name in purged]
     others = [f"{count} {name}" for name, count in sorted(purged.items()) if name not in _DELETED]
     return f"deleted: {', '.join([*parts, *others]) or 'nothing'}"

@@ -1,6 +1,6 @@
-"""The append-only log as a value: entries go in, leaves to store and a checkpoint to sign come out.
+"""The append-only log as a value: it turns entries into leaves to store and a checkpoint to sign.
 
-Where the leaves are kept is the caller's: any `Sequence[bytes]`, such as a table of the ledger, will do.
+The caller stores the leaves, in any `Sequence[bytes]` such as a table of the ledger.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from common.evidence.schema import check_digest, check_text, check_time, decode,
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One leaf: that something of a `kind` was recorded, as a salted commitment. Nothing readable is in a log.
+    """One leaf: a salted commitment to a record of some `kind`. A log holds no readable content.
 
     Attributes:
         commitment: `commitment.commitment` of the recorded document.
-        kind: the event, as in `revocation`, `tombstone` or `attestation`.
+        kind: the event, e.g. `revocation`, `tombstone` or `attestation`.
         time: when it was recorded (UTC).
     """
 
@@ -54,7 +54,7 @@ def append(log: Log, entry: Entry) -> tuple[Log, bytes]:
 
 
 def replay(origin: str, leaves: Iterable[bytes]) -> Log:
-    """The log that `leaves` make, as after a restart; a leaf that is no canonical `Entry` raises."""
+    """Rebuild the log from `leaves`, e.g. after a restart; raise for a leaf that is not a canonical `Entry`."""
     log = Log(origin)
 
     for index, leaf in enumerate(leaves):
@@ -71,7 +71,7 @@ def replay(origin: str, leaves: Iterable[bytes]) -> Log:
 def check_leaves(origin: str, leaves: Sequence[bytes], signed: Checkpoint) -> None:
     """Raise unless the stored `leaves` begin with exactly what `signed` describes."""
     if signed.origin != origin:
-        raise EvidenceError(f"checkpoint of log {signed.origin!r}, the leaves are of {origin!r}")
+        raise EvidenceError(f"checkpoint of log {signed.origin!r}, but the leaves are of {origin!r}")
     if len(leaves) < signed.size:
         raise EvidenceError(f"the log was cut short: {len(leaves)} leaves, {signed.size} were signed")
     if replay(origin, leaves[: signed.size]).checkpoint != signed:

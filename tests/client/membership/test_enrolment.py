@@ -216,7 +216,7 @@ def test_a_bundle_that_was_changed_after_signing_is_refused(north: SiteFolder, a
     envelope = dsse.decode_envelope(approved(north))
     body = envelope.body.replace(b"fed.example.org:8443", b"bad.example.org:8443")
     forged = replace(envelope, payload=base64.b64encode(body).decode())
-    refuses(north, dsse.encode_envelope(forged), "does not fit what it is said to sign")
+    refuses(north, dsse.encode_envelope(forged), "does not fit the signed content")
 
 
 def test_a_bundle_for_another_hospital_is_refused(

@@ -28,10 +28,10 @@ def test_a_wide_rule_and_a_small_group_are_said_with_what_they_cannot_exclude(ma
     seen = accepted_by(statement)
     assert seen is not None
     assert seen.lines == (
-        "the rule accepts a model of which an attack picks the forgotten patient in 15 to 85 of 100 pairs with a "
-        "never-seen one, each with a 90 % interval; 50 is chance",
-        "image: 48 of 100 pairs, 95 % interval 25 to 72, from 16 forgotten patients: it cannot be excluded that a "
-        "model gives them away in up to 75 of 100 pairs",
+        "the rule accepts a model if an attack picks the forgotten patient, paired with a never-seen one, in 15 to 85 "
+        "of 100 pairs, by the whole 90 % interval of each branch; 50 is chance",
+        "image: 48 of 100 pairs, 95 % interval 25 to 72, from 16 forgotten patients: an attack that "
+        "picks the forgotten patient in up to 75 of 100 pairs is not ruled out",
     )
     assert seen.warning.startswith("WIDE MARGIN: the rule of this campaign allows up to 85 of 100 pairs (margin 0.35)")
     assert (seen.patients, seen.most, seen.allowed) == (16, 75, 85)

@@ -34,7 +34,7 @@ def test_nothing_but_a_statement_is_signed(evidence):
 def test_what_is_about_to_be_signed_is_said_in_plain_words(evidence, make):
     claims = " ".join(claims_of(read_statement(dsse.decode_envelope(evidence.revocation))))
     for words in (
-        "at site-1, by fhir; legal basis: GDPR 7(3)",
+        "at site-1, received by fhir; legal basis: GDPR 7(3)",
         "received 2026-11-02T08:14:00Z",
         "images, reports",
         "policies: all",

@@ -45,15 +45,15 @@ def test_an_opened_leaf_says_in_plain_words_what_was_deleted(evidence: Any) -> N
     assert found.outcome is Outcome.HOLDS
     assert found.reason == (
         "leaf 2 of log 'site:north', written 2026-11-20T09:00:00Z, signed by server, site: campaign 7 may no longer "
-        "read who has revoked; deleted: 12 decoded images, 6 studies with their reports and tokens, 3 files of scores "
-        "of reference models, 0 sets of weights between two steps"
+        "read patients who have revoked; deleted: 12 decoded images, 6 studies with their reports and tokens, 3 files "
+        "of scores of reference models, 0 sets of weights between two steps"
     )
 
 
 def test_a_leaf_that_was_written_before_counts_were_kept_still_holds_and_says_that_it_lacks_them(evidence: Any) -> None:
     found = examined(evidence, opened(evidence.site, evidence.server, {"access": "closed", "campaign": 7}))
     assert found.outcome is Outcome.HOLDS
-    assert found.reason.endswith("what was deleted is not said, as in logs of earlier releases")
+    assert found.reason.endswith("deletions are not recorded, as in logs of earlier releases")
 
 
 def test_other_leaves_are_said_by_their_kind_and_counts_of_later_releases_by_their_name() -> None:
@@ -66,7 +66,7 @@ def test_other_leaves_are_said_by_their_kind_and_counts_of_later_releases_by_the
 
 @pytest.mark.parametrize(
     ("campaign", "alone", "says"),
-    [("8", False, "about campaign 7, the attestation about 8"), ("7", True, "signed by site alone")],
+    [("8", False, "about campaign 7, but the attestation is about 8"), ("7", True, "signed by site alone")],
 )
 def test_a_leaf_of_another_campaign_or_under_one_partys_checkpoint_does_not_hold(
     evidence: Any, campaign: str, alone: bool, says: str

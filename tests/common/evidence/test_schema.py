@@ -44,7 +44,7 @@ def test_a_dataclass_survives_the_way_to_bytes_and_back():
         (b'"name":"n",', b"", "no field 'name'"),
         (b'"note":null', b'"note":0', "note is not str"),
         (b'"on":true', b'"on":1', "on is not bool"),
-        (b'"parts":[', b'"more":0,"parts":[', "1 fields that are not"),
+        (b'"parts":[', b'"more":0,"parts":[', "1 unknown field"),
         (b'{"someCount":1}', b'{"someCount":true}', r"parts\[0\].someCount is not int"),
         (b'{"someCount":1}', b'{"some_count":1}', r"parts\[0\]: no field 'someCount'"),
         (b'{"someCount":1}', b"[]", r"parts\[0\] is not an object"),

@@ -231,7 +231,7 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
     assert said.returncode == 0, said.stdout + said.stderr
     assert "signed by evaluator, server, site; every byte" in said.stdout
     assert "signed by site, steward, received" in said.stdout
-    assert f"campaign {number} may no longer read who has revoked; deleted: {deleted}" in said.stdout
+    assert f"campaign {number} may no longer read patients who have revoked; deleted: {deleted}" in said.stdout
     assert verified(tmp_path / "later", *keys, "--require=other").returncode == 6
 
 
@@ -388,8 +388,8 @@ def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(worl
     said = verified(tmp_path / "audit", *keys, f"--model={model}", f"--revocation={tmp_path / 'revocation.json'}")
     assert said.returncode == 0, said.stdout
     assert "signed by server, site, site" in said.stdout
-    assert "bit by bit" in said.stdout
-    assert "and answered here" in said.stdout
+    assert "bit for bit" in said.stdout
+    assert "and answered by this attestation" in said.stdout
     # North's checkpoint is older than the bundle's: only the log as a whole can be compared with it.
     said = verified(tmp_path / "whole", *keys, f"--checkpoint={tmp_path / 'north.json'}")
     assert said.returncode == 0, said.stdout
@@ -444,7 +444,7 @@ def check_the_record_of_a_hospital(world: World, number: int, said: statements.U
     assert (table["outcome"], table["versions"]) == ("accepted", "v0001")
     assert table["rounds"] == str(len(first["rounds"]))
     assert f"{said.metrics[1].name}: {rounded(said.metrics[1].value)} (" in table["metrics"]
-    assert table["acceptance"].startswith("the rule accepts a model of which an attack picks")
+    assert table["acceptance"].startswith("the rule accepts a model if an attack picks")
 
 
 def changed(data: bytes, at: int) -> bytes:
