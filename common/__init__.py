@@ -1,1 +1,1 @@
-"""What sites and coordinator share. `errors`, `files`, `settings`, `disk` and `printable` stand below all rooms."""
+"""Code shared by sites and coordinator. All packages may import `errors`, `files`, `settings`, `disk`, `printable`."""

@@ -1,4 +1,4 @@
-"""A disk that takes no more: one error for every writer, apart from all other reasons why something is not written."""
+"""A full disk: one error for every writer, kept apart from all other reasons why a write fails."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from pathlib import Path
 from common.errors import DiskFullError, OutputError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""No space, no quota, and a limit of the process or of the file system."""
+"""No space, no quota, or a limit of the process or the file system."""
 _TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
-"""Of libraries that hand on no number, such as safetensors."""
+"""Messages of libraries that pass no error number on, such as safetensors."""
 _MUCH = 64.0
-"""MB."""
-AGAIN = "free space there, then do the same again: it goes on where it stopped"
+"""MB of free space above which the cause is a quota or a limit, not the size of the disk."""
+AGAIN = "free space there, then run the same command again: it continues where it stopped"
 
 
 def is_full(err: BaseException) -> bool:
-    """Whether it was for want of space."""
+    """Whether an error means that there is no space left."""
     return (isinstance(err, OSError) and err.errno in _FULL) or any(text in str(err) for text in _TEXTS)
 
 
 def unwritable(
     err: Exception, where: Path | str, *, remedy: str = "free space, or choose another folder", what: str = ""
 ) -> OutputError:
-    """The error for what a disk refuses: of its own kind where the disk is full.
+    """The error for a failed write; a `DiskFullError` if the disk is full.
 
     Args:
-        remedy: where it is not full.
-        what: was to be written, where the place does not say it.
+        err: the cause.
+        where: the path that was to be written.
+        remedy: what to do if the disk is not full.
+        what: what was to be written, if the path does not say it.
     """
     if is_full(err):
         return disk_full(where, what)
@@ -38,13 +40,13 @@ def unwritable(
 
 
 def disk_full(where: Path | str, what: str = "", *, remedy: str = AGAIN) -> DiskFullError:
-    """The disk that holds `where` is full; says how much of it is left."""
+    """The error for a full disk at `where`; says how much space is left."""
     problem = f"the disk is full{_left(Path(where))}: {what or 'this'} was not written"
     return DiskFullError(problem, where=str(where), remedy=remedy)
 
 
 def _left(path: Path) -> str:
-    """How much of it is left, in words; where there is much, the limit is another one than the disk's size."""
+    """How much space is left, in words; if there is plenty, the limit is not the size of the disk."""
     while not path.exists() and path != path.parent:
         path = path.parent
     try:

@@ -1,6 +1,6 @@
-"""Where the three commands start: the installation is checked before any command is imported.
+"""Entry points of the three commands: they check the installation before they import a command.
 
-A command line whose own module another package took away or overwrote could not say so itself.
+A command line whose own module was removed or overwritten by another package could not report that itself.
 """
 
 from __future__ import annotations

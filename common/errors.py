@@ -1,20 +1,20 @@
 """Every error that FedForget raises on purpose.
 
     FedForgetError                  exit code 1
-    ├── InputError                  exit code 2: what the user gave is wrong, and how to fix it
+    ├── InputError                  exit code 2: invalid input, and how to fix it
     │   ├── ConfigError             a setting
     │   ├── ManifestError           a row or a column of a table of studies
     │   ├── ImageError              an image that cannot be read
     │   ├── CohortError             patients: too few, unknown, in two splits
     │   ├── CheckpointError         weights: damaged, not finite, of another model
-    │   ├── NewerSchemaError        a database that a later release wrote
+    │   ├── NewerSchemaError        a database written by a later release
     │   ├── ResultError             a result.json: missing, damaged, of another version
     │   └── OutputError             a folder that cannot be written
-    │       └── DiskFullError       exit code 5: a disk that is full; the same again goes on where it stopped
-    ├── WireError                   exit code 3: a message from the other side does not fit
-    │   └── MissingBaseError        changes of weights that are not here: the whole model is asked for
-    ├── RefusedError                exit code 4: allowed by nobody: no consent, no approval
-    ├── UnavailableError            exit code 5: a site or a service did not answer, or what was waited for did not come
+    │       └── DiskFullError       exit code 5: the disk is full; the same command continues where it stopped
+    ├── WireError                   exit code 3: an invalid message from the other side
+    │   └── MissingBaseError        changes to weights that are not here: the whole model is requested
+    ├── RefusedError                exit code 4: nobody allowed it: no consent, no approval
+    ├── UnavailableError            exit code 5: a site or service did not answer, or an awaited event did not happen
     └── EvidenceError               exit code 6: a signature, a digest or a proof does not hold
 
 Messages never hold a patient's id, name, report or path: they point at a file of the user's and a row in it.
@@ -26,21 +26,21 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How every command ends; `docs/reference/commands.md` says what each means for a command, and a test compares."""
+    """Exit codes of all commands; `docs/reference/commands.md` explains them for each command, and a test compares."""
 
     meaning: str
 
     DONE = 0, "done"
-    FAILED = 1, "unforeseen; of doctor, a check failed; of a study, a part of it"
-    INPUT = 2, "what was given is wrong"
-    MESSAGE = 3, "a message from the other side does not fit"
+    FAILED = 1, "unexpected error; for doctor, a failed check; for a study, a failed part"
+    INPUT = 2, "invalid input"
+    MESSAGE = 3, "invalid message from the other side"
     REFUSED = 4, "refused"
-    UNAVAILABLE = 5, "a site or a service did not answer, what was waited for did not come, or a disk is full"
-    EVIDENCE = 6, "a signature, a digest or a proof does not hold"
+    UNAVAILABLE = 5, "a site or service did not answer, an awaited event did not happen, or a disk is full"
+    EVIDENCE = 6, "a signature, digest or proof does not hold"
     STOPPED = 130, "stopped"
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:
-        """A code with what it means."""
+        """A code with its meaning."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -49,25 +49,25 @@ class ExitCode(IntEnum):
 
 
 class FedForgetError(Exception):
-    """Base of the tree."""
+    """Base of all errors."""
 
     exit_code: ExitCode = ExitCode.FAILED
 
 
 class InputError(FedForgetError):
-    """The user gave something that cannot be used.
+    """Invalid input from the user.
 
     Args:
         problem: what is wrong, in a few words.
-        where: the file (and row or setting) it was found in.
-        remedy: what to do about it.
+        where: the file, with row or setting.
+        remedy: how to fix it.
     """
 
     exit_code = ExitCode.INPUT
     others: tuple[InputError, ...] = ()
-    """Of a table: what is wrong with further rows, as far as it is listed."""
+    """Problems with further rows of a table, as far as they are listed."""
     unlisted: int = 0
-    """How many more rows are wrong than are listed."""
+    """Number of invalid rows that are not listed."""
 
     def __init__(self, problem: str, *, where: str = "", remedy: str = "") -> None:
         self.problem = problem
@@ -125,11 +125,11 @@ class WireError(FedForgetError):
 
 
 class MissingBaseError(WireError):
-    """Changes came of weights that are not here, or not as they should be; the whole model helps."""
+    """A message changes weights that are missing or damaged here; sending the whole model helps."""
 
 
 class RefusedError(FedForgetError):
-    """Something was asked for that nobody allowed."""
+    """A request that nobody allowed."""
 
     exit_code = ExitCode.REFUSED
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files that only their owner may read."""
+"""Write files whole or not at all, and files that only their owner may read."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the folder cannot be written or the disk is full.
     """
+    # In the same folder, as a rename is atomic only within one file system.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
 
     try:
@@ -54,6 +55,7 @@ def write_durable(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
 
+            # The rename itself is on disk only once the folder is.
             os.replace(part, path)
             sync_folder(path.parent)
         finally:
@@ -63,7 +65,7 @@ def write_durable(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put names that were added to or removed from a folder on the disk.
+    """Flush a folder to disk, so that added and removed names survive a power loss.
 
     Raises:
         OSError: the folder is gone.
@@ -77,10 +79,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read; an existing one is never replaced.
+    """Write a new file that only its owner can read; never replace an existing one.
 
     Raises:
-        OutputError: it exists, or the folder cannot be written.
+        OutputError: the file exists, or the folder cannot be written.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def write_private(path: Path, content: bytes) -> None:
             file.write(content)
     except FileExistsError:
         raise OutputError(
-            "exists already", where=str(path), remedy="keys are never overwritten: move it away"
+            "exists already", where=str(path), remedy="keys are never overwritten: move the file away"
         ) from None
     except OSError as err:
         raise unwritable(err, path) from err
@@ -98,7 +100,7 @@ def read_private(path: Path) -> bytes:
     """Read a key or a secret.
 
     Raises:
-        InputError: it is missing, or others than its owner can read it.
+        InputError: the file is missing, or users other than its owner can read it.
     """
     try:
         mode = path.stat().st_mode

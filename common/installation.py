@@ -1,7 +1,7 @@
-"""Is every module of ours the one that was installed? The names of our four packages are general enough to collide.
+"""Check that every module of ours is the installed one: the names of our packages are general enough to collide.
 
-Another Flower app that ships a `client/` too overwrites our files when it is installed later, and takes them away when
-it is uninstalled. So the RECORD of the distribution decides
+Another Flower app that also ships a `client/` overwrites our files when it is installed later, and removes them when it
+is uninstalled. So the RECORD of the distribution decides
 (https://packaging.python.org/en/latest/specifications/recording-installed-packages/): each file of the four packages
 must be there with the recorded digest, no other distribution may list files in them, and no module may be loaded from
 elsewhere. An editable installation records no digests: there all four must come from one source tree of FedForget.
@@ -62,7 +62,7 @@ def _source_tree(installed: Distribution) -> Path | None:
     here = Path(__file__).resolve().parent.parent
     recorded_tree = Path(url2pathname(urlsplit(str(direct.get("url", ""))).path)).resolve()
     project = here / "pyproject.toml"
-    # A second tree of a developer's, run from within it, is as good as the recorded one.
+    # A developer may run a second working tree from within it: it is as good as the recorded one.
     if here == recorded_tree or (project.is_file() and _NAMED.search(project.read_text(encoding="utf-8"))):
         return here
     return recorded_tree
@@ -76,9 +76,7 @@ def _check_origins(base: Path) -> None:
         for place in places:
             folder = Path(place).resolve()
             if (folder.parent if folder.suffix else folder).parent != base:
-                raise FedForgetError(
-                    f"another package named {name!r} stands in front of FedForget's: {_OWN_ENVIRONMENT}"
-                )
+                raise FedForgetError(f"another package named {name!r} hides FedForget's: {_OWN_ENVIRONMENT}")
 
 
 def _check_loaded(base: Path) -> None:
@@ -90,7 +88,7 @@ def _check_loaded(base: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _check_files(base: Path, record: Path, *_changed: int) -> None:
-    """Compare the files with the RECORD; the further arguments change whenever something is installed or removed."""
+    """Compare the files with the RECORD; `_changed` varies with every installation, so that the cache is not stale."""
     digests = _recorded(record)
     if not digests:
         raise FedForgetError(f"the installation of FedForget has no RECORD: {_REINSTALL}")
@@ -105,13 +103,13 @@ def _check_files(base: Path, record: Path, *_changed: int) -> None:
 
     for other in _others(base, record):
         raise FedForgetError(
-            f"{other} installs files into a package of FedForget's, and removes them when it is uninstalled: "
+            f"{other} installs files into a package of FedForget, and removes them when it is uninstalled: "
             f"uninstall it, then {_REINSTALL}"
         )
 
 
 def _recorded(record: Path) -> dict[str, str]:
-    """Digests of the files of our packages by name."""
+    """Recorded digests of our packages' files, by name."""
     try:
         rows = list(csv.reader(record.read_text(encoding="utf-8").splitlines()))
     except OSError:
@@ -131,7 +129,7 @@ def _record_of(installed: Distribution) -> str:
 
 
 def _others(base: Path, record: Path, name: str = "") -> list[str]:
-    """Distributions beside ours whose RECORD lists the file `name`, or any file in our packages."""
+    """Other distributions whose RECORD lists the file `name`, or any file in our packages."""
     prefixes = [name.encode()] if name else [f"{package}/".encode() for package in PACKAGES]
     distributions = []
     with os.scandir(base) as entries:

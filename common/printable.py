@@ -1,8 +1,8 @@
-"""Text of others on a terminal: what a site, a file or a server wrote is shown, and commands the terminal nothing.
+"""Safe output of untrusted text: what a site, a file or a server wrote is shown, but cannot control the terminal.
 
-Escape sequences, line breaks and marks that turn the writing direction could rewrite what was printed before them
-(https://unicode.org/reports/tr36/, https://trojansource.codes/). Everything that is printed goes through here: by
-`common.platform.terminal.console`, the logs of `up`, and the stand-alone verifier, which holds this file too.
+Escape sequences, line breaks and marks that change the writing direction could rewrite what was printed before them
+(https://unicode.org/reports/tr36/, https://trojansource.codes/). All output goes through here: that of
+`common.platform.terminal.console`, the logs of `up`, and the stand-alone verifier, which includes this file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ def printable(text: str, *, lines: bool = False) -> str:
     r"""`text` with all but letters, marks, numbers, symbols and spaces escaped as Python writes it, such as `\x1b`.
 
     Escaped are control characters (C0, C1), format characters (bidirectional, zero width, tags), line and paragraph
-    separators, surrogates, and code points that are private or not assigned.
+    separators, surrogates, and code points that are private or unassigned.
 
     Args:
-        text: one line, of whoever wrote it.
-        lines: `text` is several lines of ours: their ends stay.
+        text: one line, from any author.
+        lines: `text` is several lines of our own; their line breaks stay.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""What all settings have in common: their base, and how they are read from TOML and from `--set`."""
+"""The base of all settings, and how they are read from TOML and from `--set`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Settings)
 
 
 def parse(model: type[T], values: dict[str, Any], where: str) -> T:
-    """Validate `values`, or raise a `ConfigError` that names the first wrong setting."""
+    """Validate `values`, or raise a `ConfigError` that names the first invalid setting."""
     try:
         return model.model_validate(values)
     except ValidationError as err:
@@ -49,7 +49,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """Apply `a.b=c` assignments (as of `--set`) to nested `values`; the right side is TOML, else a string."""
+    """Apply `a.b=c` assignments (from `--set`) to nested `values`; the right side is TOML, otherwise a string."""
     result = {**values}
 
     for text in assignments:
@@ -69,6 +69,7 @@ def override(values: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 
         for part in parents:
             child = node.get(part)
+            # A copy, so that the caller's tables stay as they are.
             node[part] = dict(child) if isinstance(child, dict) else {}
             node = node[part]
 

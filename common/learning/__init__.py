@@ -1,1 +1,1 @@
-"""What sites and coordinator compute with: settings, records, data, model, training, unlearning, evaluation."""
+"""Machine learning for sites and coordinator: settings, records, data, model, training, unlearning, evaluation."""

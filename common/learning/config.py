@@ -1,4 +1,4 @@
-"""Every setting of an experiment, as pydantic models; those of unlearning are in `unlearning/settings.py`."""
+"""All settings of an experiment, as pydantic models; those of unlearning are in `unlearning/settings.py`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class SplitConfig(Settings):
-    """Shares of a site's patients in the five sets; `train` takes what the others leave."""
+    """Shares of a site's patients in the five sets; `train` gets the rest."""
 
     validation: Fraction = 0.10
     calibration: Fraction = 0.15
@@ -39,10 +39,10 @@ class SplitConfig(Settings):
 
 
 class DataConfig(Settings):
-    """How studies become tensors."""
+    """Conversion of studies to tensors."""
 
     image_size: int = Field(default=96, ge=16, le=4096)
-    """Side of the square image in pixels, aspect kept and padded."""
+    """Side of the square image in pixels; the aspect ratio is kept, with padding."""
     max_tokens: int = Field(default=64, ge=4, le=512)
     tokenizer: str = "builtin"
     """`builtin` (the vocabulary shipped with the package) or a local `transformers` folder."""
@@ -56,12 +56,12 @@ class ModelConfig(Settings):
     image_encoder: Literal["small_cnn", "resnet7", "transformers"] = "small_cnn"
     text_encoder: Literal["small_bert", "transformers"] = "small_bert"
     image_folder: str = ""
-    """Local `transformers` image backbone; its weights are read from this folder."""
+    """Folder of a local `transformers` image backbone, with its weights."""
     text_folder: str = ""
     text_layers: int = Field(default=0, ge=0, le=48)
-    """Layers of the small BERT (0: two), or how many first layers of the local folder are kept (0: all)."""
+    """Layers of the small BERT (0: two), or the number of first layers kept of the local model (0: all)."""
     frozen_text_layers: int = Field(default=0, ge=0, le=48)
-    """First layers of the text encoder, its embeddings with them, that are never trained and never travel."""
+    """First layers of the text encoder, with its embeddings, that are never trained and never sent."""
     width: int = Field(default=16, ge=4, le=256)
     """Channels of the first image stage."""
     embedding: int = Field(default=64, ge=8, le=4096)
@@ -75,7 +75,7 @@ class ModelConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _two_layers(cls, given: Any) -> Any:
-        """The small BERT has 2 layers unless told otherwise; cards of earlier versions say so in numbers."""
+        """Resolve 0 to 2 layers for the small BERT: model cards of earlier versions state the number."""
         if isinstance(given, Mapping) and given.get("text_encoder", "small_bert") == "small_bert":
             return {**given, "text_layers": given.get("text_layers") or SMALL_BERT_LAYERS}
         return given
@@ -93,54 +93,54 @@ class TrainConfig(Settings):
     """Supervised federated training."""
 
     rounds: int = Field(default=40, ge=1)
-    """Most rounds; the validation patience may stop earlier."""
+    """Maximum number of rounds; the validation patience may stop training earlier."""
     patience: int = Field(default=10, ge=1)
     """Rounds without a lower validation cross-entropy before training stops."""
     min_rounds: int = Field(default=1, ge=1)
     local_epochs: int = Field(default=2, ge=1)
     batch: int = Field(default=16, ge=1)
     micro_batch: int = Field(default=0, ge=0)
-    """Most studies of a batch in memory at once, see `common/learning/micro_batches.py`; 0 is the whole batch."""
+    """Maximum studies of a batch in memory at once, see `common/learning/micro_batches.py`; 0 is the whole batch."""
     lr: Positive = 1e-3
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
-    """Bound of the gradient's norm."""
+    """Maximum norm of the gradient."""
     keep_norms: bool = False
-    """Record the norm of each site's step: one number a site and round, which `fed_eraser` replays."""
+    """Record the norm of each site's step, one number per site and round, for `fed_eraser`."""
 
 
 class CampaignConfig(Settings):
-    """From pending revocations to a new global model."""
+    """A campaign: from pending revocations to a new global model."""
 
     aggregation: Literal["auto", "replace", "relay", "scaled", "naive"] = "auto"
-    """`auto` is `replace` where one hospital forgets, and `relay` where several do."""
+    """`auto` means `replace` if one hospital forgets, and `relay` if several do."""
     retention_rounds: int = Field(default=1, ge=0)
     retention_epochs: int = Field(default=1, ge=1)
     retention_lr_scale: Positive = 1.0
     """Learning rate of retention rounds, as a multiple of `train.lr`."""
     retention_orthogonal: bool = False
-    """No retention round goes back along the unlearning step: that part of it is left out, tensor by tensor."""
+    """Remove from each retention round, tensor by tensor, the part that would undo the unlearning step."""
     references: int = Field(default=4, ge=0)
-    """Reference models of offline RMIA, an attack that no stop rule uses."""
+    """Number of reference models for offline RMIA, an attack that no stop rule uses."""
 
 
 class DecisionConfig(Settings):
-    """The rule by which a campaign is accepted; fixed before it starts. See `docs/explanation/evaluation.md`."""
+    """The rule that accepts a campaign, fixed before it starts. See `docs/explanation/evaluation.md`."""
 
     auc_margin: Positive = 0.10
-    """Half-width of the band around .5 in which the 90 % interval of the matched AUC must lie."""
+    """Half-width of the band around .5 that must contain the 90 % interval of the matched AUC."""
     ks_alpha: Fraction = 0.05
     accuracy_margin: Fraction = 0.10
     utility_tolerance: Fraction = 0.05
-    """Largest drop of test AUC at any site and class."""
+    """Largest allowed drop of the test AUC at any site and class."""
     bootstrap: int = Field(default=1000, ge=50)
 
 
 class WireConfig(Settings):
-    """How weights travel. See `docs/results/wire.md`."""
+    """How weights are sent. See `docs/results/wire.md`."""
 
     precision: Precision = "fp32"
-    """Of differences: `fp32` loses nothing; the error of the others is fed back into the next difference."""
+    """Precision of differences: `fp32` is exact; the others carry rounding errors over to the next difference."""
 
 
 class ExperimentConfig(Settings):

@@ -1,4 +1,4 @@
-"""Where tensors are computed, and seeds for what is drawn there."""
+"""The device for tensors, and seeds for random numbers on it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from common.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU when there is one, else the CPU.
+    """Pick a device; `auto` is the GPU if there is one, otherwise the CPU.
 
     Raises:
-        ConfigError: the device is unknown or not there.
+        ConfigError: the device is unknown or not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -24,7 +24,7 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"unknown device {name!r}", where="device", remedy="use auto, cpu or cuda") from None
 
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device here", where="device", remedy="use device = auto or cpu")
+        raise ConfigError("no CUDA device available", where="device", remedy="use device = auto or cpu")
     return device
 
 
@@ -34,5 +34,5 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from what it is for, as in `derive_seed(seed, "train", site, round)`; equal on every machine."""
+    """A 63-bit seed for a purpose, e.g. `derive_seed(seed, "train", site, round)`; equal on every machine."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1

@@ -1,11 +1,11 @@
-"""Steps on whole batches, in pieces that fit the memory.
+"""Steps on whole batches, in pieces that fit into memory.
 
-A loss that couples studies is no sum over pieces: the ranking loss pairs every image with every report, the calibrated
-method averages over a patient's studies. So a step in pieces goes as in Gao et al. 2021 (arXiv 2101.06983): forward all
-pieces without a graph, take the loss and its gradient at the outputs of the whole batch, then forward each piece again,
-with the same random numbers, and hand it its rows of that gradient. The gradient is that of the whole batch for every
-loss of the outputs, up to rounding, as long as the model treats each study for itself. BatchNorm in training does not:
-it takes its statistics from a piece.
+A loss that couples studies is not a sum over pieces: the ranking loss pairs every image with every report, and the
+calibrated method averages over a patient's studies. A step in pieces therefore follows Gao et al. 2021 (arXiv
+2101.06983): forward all pieces without a graph, compute the loss and its gradient at the outputs of the whole batch,
+then forward each piece again with the same random numbers and backpropagate its rows of that gradient. Up to rounding,
+this is the gradient of the whole batch for any loss of the outputs, provided that the model treats each study
+independently. BatchNorm in training does not: it takes its statistics from a piece.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LossOf = Callable[[Sequence[Outputs]], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The loss that a step was taken on, the outputs of each of its batches without a graph, its cost."""
+    """One step: its loss, the outputs of each of its batches without a graph, and its cost."""
 
     loss: float
     outputs: tuple[Outputs, ...]
@@ -44,17 +44,17 @@ class Step:
 
 
 def forward(model: ImageTextModel, batch: Batch) -> Outputs:
-    """One forward; outputs in float32 whatever the device computes in."""
+    """One forward pass; outputs are float32 whatever precision the device computes in."""
     with autocast(batch.images.device):
         outputs = model(batch.images, batch.tokens, batch.mask)
     return Outputs(outputs.embeddings.float(), outputs.logits.float())
 
 
 class MicroBatches:
-    """Forwards and steps of `model` with at most `size` studies at once; 0 is as many as there are.
+    """Forward passes and steps of `model` with at most `size` studies at once; 0 means no limit.
 
-    Where the memory does not suffice `size` is halved, for the steps to come as well, and the step is begun again. All
-    methods raise an `UnavailableError` when it does not suffice for one study.
+    If memory runs out, `size` is halved, for all later steps too, and the step starts again. All methods raise an
+    `UnavailableError` if memory does not suffice for one study.
     """
 
     def __init__(self, model: ImageTextModel, size: int = 0) -> None:
@@ -62,14 +62,14 @@ class MicroBatches:
         self.size = size
 
     def outputs(self, batch: Batch) -> Outputs:
-        """One forward without a graph."""
+        """One forward pass without a graph."""
         with torch.no_grad():
             return self._retried(
                 len(batch), lambda: _joined([forward(self._model, piece) for piece in self._pieces(batch)])
             )
 
     def step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], loss_of: LossOf, clip: float) -> Step:
-        """One optimizer step on `loss_of` the outputs of `batches`; `clip` bounds the norm of what it steps along."""
+        """One optimizer step on `loss_of` the outputs of `batches`; `clip` bounds the norm of the gradient."""
         step = self._retried(sum(map(len, batches)), lambda: self._gradients(batches, loss_of))
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
@@ -103,6 +103,7 @@ class MicroBatches:
         for pieces, whole in zip(replays, outputs, strict=True):
             start = 0
             for piece, random in pieces:
+                # The same dropout masks as in the first forward, or this gradient belongs to another model.
                 random.restore()
                 again = forward(self._model, piece)
                 rows = slice(start, start := start + len(piece))
@@ -126,10 +127,10 @@ class MicroBatches:
             except torch.OutOfMemoryError:
                 if count == 1:
                     raise UnavailableError(
-                        "the memory does not suffice for one study: lower data.image_size, or set device = cpu"
+                        "not enough memory for one study: lower data.image_size, or set device = cpu"
                     ) from None
 
-            # Outside the handler: until it ends, the exception holds what did not fit.
+            # Outside the handler: until it ends, the exception keeps the tensors that did not fit alive.
             self._model.zero_grad(set_to_none=True)
             self.size = (count + 1) // 2
             if torch.cuda.is_available():
@@ -139,7 +140,7 @@ class MicroBatches:
 
 @dataclass(frozen=True, slots=True)
 class _Random:
-    """The state of the generators that dropout draws from."""
+    """State of the random number generators that dropout uses."""
 
     device: torch.device
     cpu: Tensor
@@ -162,7 +163,7 @@ def _without_graph(model: ImageTextModel, piece: Batch) -> tuple[_Random, Output
 
 
 def _backward(again: Outputs, whole: Outputs, rows: slice) -> None:
-    """Hand a piece its `rows` of the gradient at the whole batch's outputs; a loss may leave one kind of them out."""
+    """Backpropagate a piece's `rows` of the whole batch's gradient; a loss may use only one kind of output."""
     pairs = ((again.embeddings, whole.embeddings.grad), (again.logits, whole.logits.grad))
     used = [(output, gradient[:, rows]) for output, gradient in pairs if gradient is not None]
     torch.autograd.backward([output for output, _ in used], [gradient for _, gradient in used])

@@ -1,4 +1,4 @@
-"""The values everything else is about: studies, cohorts, and the five sets of a site."""
+"""Basic values: studies, cohorts, and the five sets of a site."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 class Subset(StrEnum):
     """The five sets of a site, disjoint by patient.
 
-    Only TRAIN changes weights. VALIDATION sets the length of training, CALIBRATION stops unlearning and picks the
-    retention round, AUDIT is opened once per campaign for the decision, TEST is reported and never selected on.
+    Only TRAIN changes weights. VALIDATION sets the length of training. CALIBRATION stops unlearning and selects the
+    retention round. AUDIT is used once per campaign, for the decision. TEST is reported and never used for selection.
     """
 
     TRAIN = "train"
@@ -24,7 +24,7 @@ class Subset(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One radiograph with its report and label. What identifies a patient stays out of its `repr`."""
+    """One radiograph with its report and label. The `repr` omits everything that identifies a patient."""
 
     patient: str = field(repr=False)
     study: str = field(repr=False)
@@ -67,7 +67,7 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which patient is in which of the five sets at one site."""
+    """The set of each patient of one site."""
 
     subset_of: Mapping[str, Subset] = field(repr=False)
 

@@ -23,7 +23,7 @@ __all__ = ["FORWARD", "Fit", "fit", "score"]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What local training tells: mean loss per study of the last epoch, and its cost in forward units."""
+    """Result of local training: mean loss per study in the last epoch, and the cost in forward units."""
 
     loss: float
     cost: float
@@ -41,7 +41,7 @@ def fit(
     """Train `model` in place with AdamW on all of `studies`, `epochs` times, in an order drawn from `seed`.
 
     Raises:
-        CohortError: all patients withdrew meanwhile.
+        CohortError: all patients have withdrawn in the meantime.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -76,7 +76,7 @@ def fit(
 
 @torch.inference_mode()
 def score(model: ImageTextModel, studies: StudyTensors, batch: int = 64) -> Scores:
-    """Logits of all `studies` in eval mode, in order, at one forward a study. Who withdraws meanwhile is left out."""
+    """Logits of all `studies` in eval mode, in order. Patients who withdraw in the meantime are left out."""
     device = next(model.parameters()).device
     model.eval()
     micro = MicroBatches(model)

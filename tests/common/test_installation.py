@@ -20,7 +20,7 @@ OURS = {
     **{f"{package}/__init__.py": '"""Ours."""\n' for package in installation.PACKAGES},
     **{
         f"common/{name}.py": (ROOT / "common" / f"{name}.py").read_text()
-        for name in ("entry", "errors", "installation")
+        for name in ("entry", "errors", "installation", "printable")
     },
     "client/cli.py": COMMAND,
     "client/app.py": "from common.installation import check\ncheck()\nprint('our app')\n",

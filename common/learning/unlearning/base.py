@@ -1,4 +1,4 @@
-"""What an unlearning method is: a function that changes a model in place and says what it cost."""
+"""The interface of unlearning methods: a function that changes a model in place and reports its cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.learning.model.image_text import ImageTextModel
 
 @dataclass(frozen=True, slots=True)
 class UnlearnSets:
-    """What a method may read. The audit and test sets have no place here, so nothing can be chosen on them."""
+    """The sets that a method may read. Audit and test sets are absent, so that nothing can be selected on them."""
 
     forget: StudyTensors
     retain: StudyTensors
@@ -24,7 +24,7 @@ class UnlearnSets:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One pass over the forget set: its mean loss, and per branch the mean distance of margins to their targets."""
+    """One pass over the forget set: the mean loss, and per branch the mean distance of margins from their targets."""
 
     loss: float
     gap: tuple[float, float, float] | None = None
@@ -43,7 +43,7 @@ OnPass = Callable[[int, Pass], None]
 
 
 class Unlearner(Protocol):
-    """Changes `model` in place so that it forgets `sets.forget`; the same seed gives the same weights on a CPU."""
+    """Change `model` in place so that it forgets `sets.forget`; the same seed gives the same weights on a CPU."""
 
     def __call__(
         self,
@@ -55,13 +55,13 @@ class Unlearner(Protocol):
         seed: int,
         on_pass: OnPass,
     ) -> Unlearned:
-        """Run to the end of `config.passes` or to the method's own stop."""
+        """Run until `config.passes` or the method's own stop rule."""
 
 
 def nothing(number: int, record: Pass) -> None:
-    """The `OnPass` of those who do not listen."""
+    """An `OnPass` that does nothing."""
 
 
 def distance(left: Tensor, right: Tensor) -> Tensor:
-    """Euclidean distance per row: `[batch, d]` twice to `[batch]`; the gradient at distance 0 is 0, not NaN."""
+    """Euclidean distance per row, two `[batch, d]` to `[batch]`; the gradient at distance 0 is 0, not NaN."""
     return (left - right).square().sum(dim=1).clamp_min(1e-12).sqrt()

@@ -1,4 +1,4 @@
-"""Calibrated Forget-MI: each branch of each forget patient is led to the never-seen level, and no further."""
+"""Calibrated Forget-MI: move each branch of each forget patient to the never-seen level, and no further."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def calibrated(
     seed: int,
     on_pass: OnPass = nothing,
 ) -> Unlearned:
-    """Margin quantile matching on forget, the paper's retention terms and a task loss on retain.
+    """Match margin quantiles on forget; keep the paper's retention terms and a task loss on retain.
 
         L = forget_weight * sum over branches of Huber(margin, target) + w_ur UR + w_mr MR
             - push * (w_uu UU + w_mu MU over patients still above their target) + task_weight * task(retain)
 
-    `targets = "fused"` leaves image and text without targets, `push_bounded = False` pushes all patients: ablations.
+    Ablations: `targets = "fused"` gives image and text no targets; `push_bounded = False` pushes all patients.
 
-    Targets follow the *current* model's margins on the site's calibration patients, renewed every `renew` passes.
-    They are two-sided, so that a patient can neither stay remembered nor be over-forgotten. A branch on which a patient
-    is not to be forgotten has no part in it.
-    Stops when every branch is within `tolerance` of its targets on average. A step takes whole patients.
+    Targets are the *current* model's margins on the site's calibration patients, renewed every `renew` passes. They are
+    two-sided, so that a patient is neither remembered nor over-forgotten. Branches on which a patient is not to be
+    forgotten are left out. The method stops when every branch is on average within `tolerance` of its targets. A step
+    takes all studies of its patients.
     """
     device = next(model.parameters()).device
     teacher = copy.deepcopy(model)
@@ -59,7 +59,7 @@ def calibrated(
     branches = torch.from_numpy(sets.forget.branches).float().to(device)
     if config.targets == "fused":
         branches[:2] = 0
-    # A patient's studies are all of one consent.
+    # One consent covers all studies of a patient, so that this mean is 0 or 1.
     owed = patient_mean(branches, everyone, count)
     ranking = patient_mean(true_margin(noisy.logits, labels), everyone, count).double().cpu().numpy()
     forget_labels = majority_labels(Scores(noisy.logits.double().cpu().numpy(), sets.forget.labels.numpy(), owners))
@@ -77,6 +77,7 @@ def calibrated(
             targets = torch.from_numpy(margin_targets(ranking, forget_labels, level)).float().to(device)
             cost += FORWARD * len(sets.calibration)
 
+        # Without dropout, as the targets were measured: its noise would hide a margin's distance from them.
         model.eval()
         total = 0.0
         gaps = torch.zeros(3)
@@ -115,15 +116,15 @@ def calibrated(
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """The loss of one step, of the outputs for its forget and its retain studies.
+    """The loss of one step, computed from the outputs for its forget and retain studies.
 
     Attributes:
-        where: `[forget]`, which of the step's patients each forget study is of.
-        goals: `[3, patients]`, their target margins.
-        owed: `[3, patients]`, 1 on the branches that a patient is to be forgotten on, else 0.
-        branches: `[3, forget]`, the same of each study.
-        noisy: `[3, forget, embedding]`, the frozen model's embeddings of their noisy copies.
-        frozen: `[3, retain, embedding]`, its embeddings of the retain studies.
+        where: `[forget]`, index of each forget study's patient among the step's patients.
+        goals: `[3, patients]`, target margins.
+        owed: `[3, patients]`, 1 on the branches on which a patient is to be forgotten, otherwise 0.
+        branches: `[3, forget]`, the same for each study.
+        noisy: `[3, forget, embedding]`, the frozen model's embeddings of noisy copies.
+        frozen: `[3, retain, embedding]`, the frozen model's embeddings of the retain studies.
     """
 
     config: UnlearnConfig
@@ -157,7 +158,7 @@ class _Loss:
         return loss
 
     def margins(self, outputs: Outputs) -> Tensor:
-        """`[3, patients]`, of the step's patients now."""
+        """Current margins of the step's patients, `[3, patients]`."""
         return patient_mean(true_margin(outputs.logits, self.forget.labels), self.where, self.goals.shape[1])
 
 

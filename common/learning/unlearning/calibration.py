@@ -1,4 +1,4 @@
-"""The never-seen level: what a forget patient should look like, from the site's own calibration patients."""
+"""The never-seen level: how a forget patient should look to the model, by the site's own calibration patients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.learning.evaluation.scores import Scores
 def true_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Logit-scaled confidence `[3, batch]`: true logit minus logsumexp of the others (Carlini et al. 2022, eq. 3).
 
-    Its gradient does not vanish where the model is sure, which that of the cross-entropy does.
+    Unlike that of the cross-entropy, its gradient does not vanish where the model is confident.
     """
     index = labels[None, :, None].expand(len(logits), -1, 1)
     others = logits.scatter(2, index, float("-inf")).logsumexp(dim=2)
@@ -33,7 +33,7 @@ def weighted_quantile(
 ) -> NDArray[np.float64]:
     """Quantiles of a weighted sample at `levels` in (0, 1), linear between the midpoints of the steps."""
     order = np.argsort(values, kind="stable")
-    order = order[weights[order] > 0]  # a value without weight would still be a point to interpolate to
+    order = order[weights[order] > 0]  # a value without weight would still be an interpolation point
     share = weights[order] / weights.sum()
 
     return np.interp(levels, np.cumsum(share) - share / 2, values[order])

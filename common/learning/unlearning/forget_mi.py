@@ -1,6 +1,6 @@
 """Forget-MI (arXiv 2506.23145, MICCAI 2025): its four terms, and the method as published.
 
-`calibrated_forget_mi.py` holds the variant that stops at the never-seen level.
+`calibrated_forget_mi.py` has the variant that stops at the never-seen level.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WEIGHTINGS = {
     "multimodal": Weights(uu=0.1, ur=0.1, mu=0.4, mr=0.4),
     "retention": Weights(uu=0.1, ur=0.4, mu=0.1, mr=0.4),
 }
-"""The weightings of the paper, by its names."""
+"""The weightings of the paper, under its names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def forget_mi_terms(
 ) -> Terms:
     """The four terms from embeddings `[3, batch, d]` of the trained copy and of the frozen model.
 
-    `branches`, `[3, forget]` of zeros and ones, takes out of UU and MU the branches that a study is not forgotten on.
+    `branches`, `[3, forget]` of zeros and ones, removes from UU and MU the branches on which a study is not forgotten.
     """
     now = forget * branches[..., None]
     before = forget_frozen * branches[..., None]
@@ -98,7 +98,7 @@ def noisy_copy(batch: Batch, studies: StudyTensors, config: UnlearnConfig, seed:
 def frozen_outputs(
     model: ImageTextModel, studies: StudyTensors, config: UnlearnConfig, noise_seed: int | None = None
 ) -> Outputs:
-    """Embeddings `[3, n, d]` and logits of all `studies` from the model in eval mode; noisy on request."""
+    """Embeddings `[3, n, d]` and logits of all `studies` in eval mode; of noisy copies if there is a `noise_seed`."""
     model.eval()
     device = next(model.parameters()).device
     micro = MicroBatches(model, config.micro_batch)
@@ -115,13 +115,13 @@ def paper(
     sets: UnlearnSets,
     config: UnlearnConfig,
     *,
-    ranking_weight: float,  # noqa: ARG001 - the paper has no task loss; the interface hands it to all
+    ranking_weight: float,  # noqa: ARG001 - the paper has no task loss; all methods share one interface
     seed: int,
     on_pass: OnPass = nothing,
 ) -> Unlearned:
-    """Forget-MI as published: unbounded push, a step per batch, a fixed number of passes over the forget set.
+    """Forget-MI as published: unbounded push, one step per batch, a fixed number of passes over the forget set.
 
-    Retain batches walk the whole retain set in turn. The frozen model is in eval mode and runs once per study.
+    Retain batches cycle through the whole retain set. The frozen model is in eval mode and runs once per study.
     """
     device = next(model.parameters()).device
     teacher = copy.deepcopy(model)
@@ -160,12 +160,13 @@ def paper(
 
 
 def endless(studies: StudyTensors, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
-    """Batches of all studies, again and again, each time in a new order.
+    """Batches of all studies, without end, in a new order each time.
 
     Raises:
         CohortError: all patients have withdrawn.
     """
     while True:
+        # An empty walk would loop for ever: patients may withdraw between two batches.
         count = 0
         for batch in studies.shuffled(size, device, rng):
             count += 1

@@ -1,6 +1,6 @@
-"""The closed list of methods that a hospital runs: a setting can name one of these, nothing is imported by name.
+"""The closed list of methods that a hospital runs: a setting can only name one of these; nothing is imported by name.
 
-`server/rounds/unlearning/methods.py` has those that the coordinator runs, and the list of all.
+`server/rounds/unlearning/methods.py` lists the methods that the coordinator runs, and all of them together.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def method_named(name: str) -> Unlearner:
     """The method called `name`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such method.
     """
     try:
         return METHODS[name]

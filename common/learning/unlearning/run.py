@@ -1,4 +1,4 @@
-"""What the methods share: batches in a drawn order, optimizer steps, the count of their cost, the trace."""
+"""Shared parts of the methods: batches in random order, optimizer steps, their cost, and the trace."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Run:
     """One run of a method: it walks sets, takes steps, and ends passes.
 
     Args:
-        model: changed in place, in what mode it is.
+        model: changed in place, in its current mode.
         sets: see `UnlearnSets`.
         config: batch sizes, learning rate, number of passes.
-        seed: of the order of studies and of dropout.
-        on_pass: told of each pass.
-        optimizer: AdamW over all weights that are not frozen if left out.
+        seed: determines the order of studies and dropout.
+        on_pass: called after each pass.
+        optimizer: by default AdamW over all weights that are not frozen.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Run:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Dropout on, drawn from the seed; what others draw is left as it was."""
+        """Training mode, with dropout drawn from the seed; the global random state is restored afterwards."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(self._seed, "dropout"))
             self._model.train()
@@ -71,7 +71,7 @@ class Run:
         return self._sets.forget.shuffled(self._config.batch, self.device, self.rng)
 
     def forget_again_and_again(self) -> Iterator[Batch]:
-        """Beside a walk of the retain set, which is longer."""
+        """Endless forget batches, to pair with a walk of the longer retain set."""
         return endless(self._sets.forget, self._config.batch, self.device, self.rng)
 
     def retain(self) -> Iterator[Batch]:
@@ -89,21 +89,21 @@ class Run:
             raise CohortError("nobody is left to retain")
 
     def step(self, batches: Sequence[Batch], loss_of: LossOf) -> None:
-        """One optimizer step; its loss counts in the pass by the studies of the first batch."""
+        """One optimizer step; in the pass's mean its loss is weighted by the studies of the first batch."""
         step = self._micro.step(self._optimizer, batches, loss_of, self._config.clip)
         self.cost += step.cost
         self._loss += step.loss * len(batches[0])
         self._studies += len(batches[0])
 
     def end_pass(self) -> None:
-        """Note the pass and tell of it."""
+        """Record the pass and report it."""
         self._trace.append(Pass(self._loss / max(self._studies, 1)))
         self._loss = 0.0
         self._studies = 0
         self._on_pass(len(self._trace), self._trace[-1])
 
     def charge(self, *sets: StudyTensors) -> None:
-        """A forward of all these studies."""
+        """Add the cost of one forward pass of all these studies."""
         self.cost += FORWARD * sum(map(len, sets))
 
     def done(self) -> Unlearned:
@@ -112,7 +112,7 @@ class Run:
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: UnlearnConfig) -> torch.optim.AdamW:
-    """The optimizer that the models were trained with."""
+    """The kind of optimizer that trained the models."""
     return torch.optim.AdamW(list(parameters), lr=config.lr, weight_decay=config.weight_decay)
 
 

@@ -1,6 +1,6 @@
-"""Settings of unlearning: what all methods share, and a table for each method that has settings of its own.
+"""Settings of unlearning: those shared by all methods, and a table for each method with settings of its own.
 
-The table is called as the method is. Nothing here imports torch: a hospital reads these before it decides to run them.
+Each table has the name of its method. Nothing here imports torch: a hospital reads the settings before it accepts them.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ class NegGradPlusConfig(Settings):
     """See `common/learning/unlearning/compared/neg_grad_plus.py`."""
 
     retain_share: Fraction = 0.95
-    """Weight of the retain loss; the rest is that of the forget loss, which is driven up."""
+    """Weight of the retain loss; the rest is the weight of the forget loss, which is maximised."""
 
 
 class ScrubConfig(Settings):
     """See `common/learning/unlearning/compared/scrub.py`."""
 
     max_passes: int = Field(default=2, ge=0)
-    """First so many passes also walk the forget set, away from the teacher."""
+    """Number of first passes that also walk the forget set, away from the teacher."""
     teacher_weight: float = Field(default=0.5, ge=0.0)
-    """Of the divergence from the teacher on retain."""
+    """Weight of the divergence from the teacher on retain."""
     task_weight: float = Field(default=1.0, ge=0.0)
     rewind: bool = True
-    """Go back to the pass at which forget patients are as often wrong as never-seen ones are at the end."""
+    """Go back to the pass at which the error on forget patients equals the final error on never-seen patients."""
 
 
 class LastLayersConfig(Settings):
     """See `common/learning/unlearning/compared/cf_k.py` and `eu_k.py`."""
 
     layers: int = Field(default=3, ge=1, le=64)
-    """How many blocks, counted from the output: classifiers, fusion, projections, then the encoders' own layers."""
+    """Number of blocks, counted from the output: classifiers, fusion, projections, then the encoders' own layers."""
 
 
 class SalunConfig(Settings):
@@ -59,9 +59,9 @@ class SsdConfig(Settings):
     """See `common/learning/unlearning/compared/ssd.py`. Weights only ever shrink."""
 
     selection: float = Field(default=10.0, ge=1.0)
-    """Weights are dampened that matter so many times more to forget than to retain (alpha in the paper)."""
+    """Dampen weights that matter this many times more to forget than to retain (alpha in the paper)."""
     dampening: Fraction = 1.0
-    """Lambda in the paper; the smaller, the more they shrink."""
+    """Lambda in the paper; the smaller it is, the more weights shrink."""
 
 
 class MultiDeleteConfig(Settings):
@@ -76,16 +76,16 @@ class PgaConfig(Settings):
     """See `common/learning/unlearning/compared/pga.py`."""
 
     radius: Fraction = 1 / 3
-    """Of the ball around the reference model that is never left, in distances from it to a random model."""
+    """Radius of the ball around the reference model, as a multiple of its distance to a random model."""
 
 
 class FedEraserConfig(Settings):
     """See `server/rounds/unlearning/fed_eraser.py`."""
 
     interval: int = Field(default=2, ge=1)
-    """Every so manieth training round is replayed."""
+    """Replay every n-th training round."""
     epochs: int = Field(default=1, ge=1)
-    """Local epochs of a replayed round; training had `train.local_epochs`."""
+    """Local epochs of a replayed round; training uses `train.local_epochs`."""
 
 
 class UnlearnConfig(Settings):
@@ -98,13 +98,13 @@ class UnlearnConfig(Settings):
     """Standard deviation of the Gaussian noise on pixels in [0, 1]."""
     text_noise: Fraction = 0.5
     passes: int = Field(default=6, ge=1)
-    """Most passes: over the forget set, or over the retain set where a method walks that."""
+    """Maximum number of passes over the forget set, or over the retain set for methods that walk that."""
     batch: int = Field(default=32, ge=1)
-    """Forget studies a step."""
+    """Forget studies per step."""
     retain_batch: int = Field(default=8, ge=1)
-    """Retain studies a step, beside them or alone."""
+    """Retain studies per step, with forget studies or alone."""
     micro_batch: int = Field(default=0, ge=0)
-    """Most studies of a step in memory at once, forget and retain together; 0 is all."""
+    """Maximum studies of a step in memory at once, forget and retain together; 0 is all."""
     lr: Positive = 1e-3
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
@@ -113,13 +113,13 @@ class UnlearnConfig(Settings):
     push: float = Field(default=0.0, ge=0.0)
     """Calibrated only: scale of the paper's two push terms, for patients still above their target."""
     push_bounded: bool = True
-    """Calibrated only: off, the push goes on below the target."""
+    """Calibrated only: if off, the push continues below the target."""
     targets: Literal["each", "fused"] = "each"
-    """Calibrated only: every branch has targets and a stop of its own, or the fused one alone has."""
+    """Calibrated only: targets and a stop for each branch, or for the fused branch alone."""
     renew: int = Field(default=3, ge=1)
-    """Calibrated only: passes between two looks at the calibration patients."""
+    """Calibrated only: passes between two updates of the targets."""
     tolerance: float = Field(default=0.1, ge=0.0)
-    """Calibrated only: stop when the mean distance of margins (nats) to their targets is below it in every branch."""
+    """Calibrated only: stop when margins are on average (nats) closer than this to their targets in every branch."""
     neg_grad_plus: NegGradPlusConfig = NegGradPlusConfig()
     scrub: ScrubConfig = ScrubConfig()
     cf_k: LastLayersConfig = LastLayersConfig()

@@ -138,7 +138,7 @@ def test_a_memory_that_is_too_small_halves_the_pieces_until_they_fit(
 
 def test_a_memory_that_holds_no_study_is_said_so(model: ImageTextModel, studies: StudyTensors) -> None:
     too_small(model, 0, "forward")
-    with pytest.raises(UnavailableError, match=r"does not suffice for one study: lower data\.image_size"):
+    with pytest.raises(UnavailableError, match=r"not enough memory for one study: lower data\.image_size"):
         stepped(model, batch_of(studies), 0)
 
 

@@ -1,1 +1,1 @@
-"""Methods that Forget-MI is compared with, one file each."""
+"""Methods to compare Forget-MI with, one file each."""

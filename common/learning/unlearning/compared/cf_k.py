@@ -1,4 +1,4 @@
-"""CF-k: fine-tuning of the last k layers alone, catastrophic forgetting (Goel et al. 2022, arXiv 2201.06640)."""
+"""CF-k: fine-tune the last k layers alone, for catastrophic forgetting (Goel et al. 2022, arXiv 2201.06640)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cf_k(
 ) -> Unlearned:
     """`L = task(retain)` over the weights of the last `cf_k.layers` blocks; a pass walks the retain set.
 
-    What the layers before them know of the forget patients stays.
+    The earlier layers keep what they learned from the forget patients.
     """
     last = last_blocks(model, config.cf_k.layers)
     run = Run(model, sets, config, seed, on_pass, adamw(named(model, last), config))
@@ -37,7 +37,7 @@ def named(model: ImageTextModel, names: frozenset[str]) -> list[nn.Parameter]:
     """The weights in `names` that are not frozen.
 
     Raises:
-        ConfigError: all of them are.
+        ConfigError: all of them are frozen.
     """
     weights = [p for name, p in model.named_parameters() if name in names and p.requires_grad]
     if not weights:

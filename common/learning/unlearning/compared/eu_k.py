@@ -1,4 +1,4 @@
-"""EU-k: the last k layers are drawn anew and trained again (Goel et al. 2022, arXiv 2201.06640, exact unlearning)."""
+"""EU-k: reinitialise the last k layers and train them again (Goel et al. 2022, arXiv 2201.06640, exact unlearning)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def eu_k(
 ) -> Unlearned:
     """`L = task(retain)` over the last `eu_k.layers` blocks, from new weights; a pass walks the retain set.
 
-    These layers then know nothing of the forget patients; the ones before them are as they were.
+    These layers then hold nothing of the forget patients; the earlier layers are unchanged.
     """
     last = last_blocks(model, config.eu_k.layers)
     optimizer = adamw(named(model, last), config)

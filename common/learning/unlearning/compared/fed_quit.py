@@ -20,14 +20,14 @@ def fed_quit(
     sets: UnlearnSets,
     config: UnlearnConfig,
     *,
-    ranking_weight: float,  # noqa: ARG001 - distillation alone; the interface hands it to all
+    ranking_weight: float,  # noqa: ARG001 - distillation alone; all methods share one interface
     seed: int,
     on_pass: OnPass = nothing,
 ) -> Unlearned:
     """`L = KL(virtual teacher || student)` on forget, at the forgetting site; a pass walks the forget set.
 
-    The teacher is the global model with the true class's logit lowered to the least of its logits. What the student
-    loses is brought back by the retention rounds.
+    The teacher is the global model with the logit of the true class lowered to its smallest logit. The retention rounds
+    restore the utility that the student loses.
     """
     run = Run(model, sets, config, seed, on_pass)
     teacher = without_true_class(frozen_outputs(model, sets.forget, config).logits, sets.forget.labels.to(run.device))

@@ -1,6 +1,6 @@
-"""Fine-tuning: training goes on without the forget patients, in the hope that the model forgets by itself.
+"""Fine-tuning: continue training without the forget patients, hoping that the model forgets by itself.
 
-The weakest baseline of the field, as in Golatkar et al. 2020 (arXiv 1911.04933).
+The weakest baseline in the field, e.g. in Golatkar et al. 2020 (arXiv 1911.04933).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MultiDelete: forget pairs look like pairs that do not belong together (Cheng & Amiri 2023, arXiv 2311.12047)."""
+"""MultiDelete: make forget pairs look like mismatched pairs (Cheng & Amiri 2023, arXiv 2311.12047)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def multi_delete(
     sets: UnlearnSets,
     config: UnlearnConfig,
     *,
-    ranking_weight: float,  # noqa: ARG001 - the paper has no task loss; the interface hands it to all
+    ranking_weight: float,  # noqa: ARG001 - the paper has no task loss; all methods share one interface
     seed: int,
     on_pass: OnPass = nothing,
 ) -> Unlearned:
@@ -33,11 +33,11 @@ def multi_delete(
         L = a MSE(F(I_f, T_f), F_og(I_p, T_q)) + b MSE([F(I_r), F(T_r)], [F_og(I_r), F_og(T_r)])
             + c MSE(F(I_r, T_r), F_og(I_r, T_r))
 
-    with p and q two retain studies drawn anew for each forget study. A pass walks the retain set, with a forget batch
+    with p and q two retain studies, drawn anew for each forget study. A pass walks the retain set, with a forget batch
     at each step.
 
     Raises:
-        CohortError: there is one retain study, with nothing to unpair it from.
+        CohortError: there is only one retain study, so no other report to pair it with.
     """
     run = Run(model, sets, config, seed, on_pass)
     frozen = frozen_outputs(model, sets.retain, config).embeddings
@@ -78,15 +78,15 @@ def unpaired_embeddings(
     """Fused embeddings `[n, d]` of each image with the report of another study.
 
     Raises:
-        CohortError: there is one study.
+        CohortError: there is only one study.
     """
     if len(studies) < 2:
-        raise CohortError("one retained study cannot be unpaired", remedy="use another method")
+        raise CohortError("a single retained study cannot be unpaired", remedy="use another method")
     model.eval()
     device = next(model.parameters()).device
     micro = MicroBatches(model, config.micro_batch)
     parts = []
-    # Along one cycle through all studies nobody meets the own report.
+    # Along one cycle through all studies no image meets its own report.
     cycle = rng.permutation(len(studies)).astype(np.int64)
     other = np.empty_like(cycle)
     other[cycle] = np.roll(cycle, 1)

@@ -25,7 +25,7 @@ def neg_grad_plus(
 ) -> Unlearned:
     """`L = a task(retain) - (1 - a) CE(forget)` with a = `neg_grad_plus.retain_share`.
 
-    A pass walks the retain set, with a forget batch at each step. The ascent has no end of its own.
+    A pass walks the retain set, with a forget batch at each step. The ascent has no bound of its own.
     """
     share = config.neg_grad_plus.retain_share
     run = Run(model, sets, config, seed, on_pass)

@@ -17,7 +17,7 @@ from common.learning.unlearning.base import OnPass, Unlearned, UnlearnSets, noth
 from common.learning.unlearning.run import Run, trainable
 
 DRAWS = 3
-"""Random models whose mean distance the radius is measured in."""
+"""Random models whose mean distance is the unit of the radius."""
 
 
 def pga(
@@ -25,15 +25,14 @@ def pga(
     sets: UnlearnSets,
     config: UnlearnConfig,
     *,
-    ranking_weight: float,  # noqa: ARG001 - ascent is on the cross-entropy; the interface hands it to all
+    ranking_weight: float,  # noqa: ARG001 - ascent is on the cross-entropy; all methods share one interface
     seed: int,
     on_pass: OnPass = nothing,
 ) -> Unlearned:
     """`L = -CE(forget)` by SGD, each step projected on a ball around the received model; a pass walks the forget set.
 
-    The received model is the reference: the mean of what the other sites have learnt, from
-    `server/rounds/unlearning/pga.py`.
-    The radius is `pga.radius` times the mean distance from it to random models, a third of that in the paper.
+    The received model is the reference: the mean of the other sites' models, see `server/rounds/unlearning/pga.py`. The
+    radius is `pga.radius` times the mean distance from it to random models; the paper uses a third.
     """
     weights = trainable(model)
     centre = [weight.detach().clone() for weight in weights]
@@ -78,7 +77,7 @@ def _distance_to_random(model: ImageTextModel, seed: int) -> float:
 
     for weight, old in zip(weights, here, strict=True):
         weight.copy_(old)
-    for buffer, value in buffers:  # statistics of a BatchNorm are drawn anew with its weights
+    for buffer, value in buffers:  # resetting a BatchNorm resets its statistics too
         buffer.copy_(value)
     return total / DRAWS
 

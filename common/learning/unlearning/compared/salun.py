@@ -29,9 +29,9 @@ def salun(
 ) -> Unlearned:
     """`L = CE(forget, random wrong label) + salun.retain_weight task(retain)` on the salient weights alone.
 
-    Salient is the share `salun.share` of weights with the largest absolute gradient of the forget loss before the run;
-    all others have their old value after each step. A pass walks the retain set, with a forget batch at
-    each step; the wrong labels are drawn anew for each of these.
+    Salient are the share `salun.share` of weights with the largest absolute gradient of the forget loss before the run;
+    all others keep their old value. A pass walks the retain set, with a forget batch at each step; wrong labels are
+    drawn anew for each forget batch.
     """
     run = Run(model, sets, config, seed, on_pass)
     weights = trainable(model)
@@ -52,6 +52,7 @@ def salun(
                     return task_loss(forget_outputs, wrong, 0.0) + keep
 
                 run.step([retain, forget], loss_of)
+                # AdamW moves weights without a gradient too, by decay and momentum: put them back.
                 _restore(weights, before, masks)
 
             run.end_pass()
@@ -60,7 +61,7 @@ def salun(
 
 
 def salient(sizes: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Masks over tensors of absolute gradients: true for the largest `share` of all values, never for a zero."""
+    """Masks of tensors of absolute gradients: true for the largest `share` of all values, never for a zero."""
     flat = torch.cat([size.reshape(-1) for size in sizes])
     count = round(share * len(flat))
     if not count:
@@ -71,7 +72,7 @@ def salient(sizes: Sequence[Tensor], share: float) -> list[Tensor]:
 
 
 def wrong_labels(labels: Tensor, classes: int, rng: np.random.Generator) -> Tensor:
-    """Another label than the true one for each study, uniform: `[batch]` to `[batch]`."""
+    """A uniformly drawn wrong label for each study: `[batch]` to `[batch]`."""
     shift = torch.from_numpy(rng.integers(1, classes, len(labels))).to(labels.device)
     return (labels + shift) % classes
 
@@ -79,7 +80,7 @@ def wrong_labels(labels: Tensor, classes: int, rng: np.random.Generator) -> Tens
 def _forget_gradient(
     model: ImageTextModel, sets: UnlearnSets, config: UnlearnConfig, run: Run
 ) -> tuple[list[Tensor], int]:
-    """Of the summed cross-entropy of all forget studies, 0 for a weight that it does not reach; number of classes."""
+    """Gradient of the summed cross-entropy of all forget studies (0 for unused weights), and the number of classes."""
     classes = 0
     model.eval()
     model.zero_grad(set_to_none=True)

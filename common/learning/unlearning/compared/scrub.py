@@ -32,9 +32,9 @@ def scrub(
 ) -> Unlearned:
     """Alternate `max KL(teacher || student)` on forget and `min b KL(teacher || student) + c task` on retain.
 
-    A pass walks the forget set (the first `scrub.max_passes` of them only), then the retain set. With `scrub.rewind`
-    the result is the pass at which forget patients are as often wrong as never-seen calibration patients are with
-    the last one. Holds a copy of the weights for each pass.
+    A pass walks the forget set (only in the first `scrub.max_passes` passes), then the retain set. With `scrub.rewind`
+    the result is the pass whose error on forget patients is closest to the final error on never-seen calibration
+    patients. Keeps a copy of the weights for each pass.
     """
     settings = config.scrub
     run = Run(model, sets, config, seed, on_pass)
@@ -86,19 +86,19 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def rewind_to(errors: Sequence[float], level: float) -> int:
-    """Which of `errors` is nearest to `level`; the last of equals, as training went on longest."""
+    """Index of the error nearest to `level`; the last of equals, which was trained longest."""
     gaps = np.abs(np.asarray(errors) - level)
     return len(gaps) - 1 - int(np.argmin(gaps[::-1]))
 
 
 def never_seen_error(forget_labels: NDArray[np.int64], never_seen: Scores) -> float:
-    """Share of never-seen patients called wrong, weighted to the forget patients' label mix; mean of the branches."""
+    """Error rate on never-seen patients, weighted to the forget patients' label mix; mean of the branches."""
     weights = control_weights(forget_labels, majority_labels(never_seen))
     return float((patient_errors(never_seen) @ weights).mean())
 
 
 def patient_errors(scores: Scores) -> NDArray[np.float64]:
-    """Share of each patient's studies called wrong, `[3, patients]`."""
+    """Share of each patient's studies that are misclassified, `[3, patients]`."""
     return patient_means((scores.logits.argmax(axis=2) != scores.labels).astype(float), scores.patients)
 
 

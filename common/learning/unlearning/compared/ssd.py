@@ -1,4 +1,4 @@
-"""SSD: weights that matter to forget far more than to the rest are shrunk (Foster et al. 2023, arXiv 2308.07707)."""
+"""SSD: shrink weights that matter far more to forget than to the rest (Foster et al. 2023, arXiv 2308.07707)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def ssd(
     sets: UnlearnSets,
     config: UnlearnConfig,
     *,
-    ranking_weight: float,  # noqa: ARG001 - importance is that of the likelihood; the interface hands it to all
+    ranking_weight: float,  # noqa: ARG001 - importance is of the likelihood; all methods share one interface
     seed: int,
     on_pass: OnPass = nothing,
 ) -> Unlearned:
     """Shrink each weight by `min(lambda I_r / I_f, 1)` where `I_f > alpha I_r`; no training, one pass, no optimizer.
 
     `I` is the diagonal of the Fisher information, the mean over studies of the squared gradient of their
-    log-likelihood (over the three branches), on forget and on retain. The paper compares with all of the training
-    data; where a tenth of it is forgotten, no weight could then exceed its alpha of 10.
+    log-likelihood (over the three branches), on forget and on retain. The paper compares with all training
+    data; if a tenth of it is forgotten, no weight can then exceed its alpha of 10.
     """
     rng = np.random.default_rng(derive_seed(seed, "order"))
     forget, loss, f = importance(model, sets.forget, rng)
@@ -46,7 +46,7 @@ def ssd(
 
 
 def factors(forget: Tensor, retain: Tensor, selection: float, dampening: float) -> Tensor:
-    """What to multiply weights of these importances with, in [0, 1]."""
+    """Factors in [0, 1] for weights of these importances."""
     shrunk = (dampening * retain / forget.clamp_min(torch.finfo(forget.dtype).tiny)).clamp(max=1.0)
     return torch.where(forget > selection * retain, shrunk, torch.ones_like(forget))
 
