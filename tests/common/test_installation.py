@@ -108,7 +108,7 @@ def test_an_app_that_is_installed_later_is_named_and_its_removal_is_noticed(envi
 def test_an_app_that_was_installed_before_is_named_before_its_removal_does_harm(environment: Environment) -> None:
     environment.install(environment.other())
     environment.install(environment.ours)
-    refused(environment, "chestnet installs files into a package of FedForget's")
+    refused(environment, "chestnet installs files into a package of FedForget")
     environment.pip("uninstall", "-y", "chestnet")
     refused(environment, "is missing")
 
