@@ -110,6 +110,7 @@ def _audit(digest: str, said: Unlearning) -> dict[str, Any]:
         "acceptance": None if seen is None else {"says": seen.lines, "warning": seen.warning or None},
         "metrics": [asdict(metric) for metric in said.metrics],
         "limits": said.limits,
+        "overruled": None if said.overruled is None else asdict(said.overruled),
     }
 
 

@@ -29,6 +29,7 @@ def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple
         f"method {statement.method.name}, seed {statement.method.seed}; then {statement.retention.rounds} "
         f"retention round(s) with {len(statement.retention.sites)} site(s)",
         f"decision: {decision.outcome} ({'; '.join(decision.reasons)})",
+        *([] if statement.overruled is None else [statement.overruled.text]),
         *lock,
         *figures,
         *(() if acceptance is None else (*([acceptance.warning] if acceptance.warning else []), *acceptance.lines)),

@@ -93,9 +93,11 @@ def examine(
         ),
     ]
     acceptance = accepted_by(unlearning)
-    warnings = (acceptance.warning,) if acceptance is not None and acceptance.warning else ()
+    warnings = [acceptance.warning] if acceptance is not None and acceptance.warning else []
+    if unlearning.overruled is not None:
+        warnings.append(unlearning.overruled.text)
 
-    return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits), warnings)
+    return Examination(tuple(findings), claims_of(unlearning), (*LIMITS, *unlearning.limits), tuple(warnings))
 
 
 def _revoked(keys: PinnedKeys | KeyHistory, envelope: dsse.Envelope) -> list[Finding]:

@@ -195,6 +195,32 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Overruled:
+    """That a person published the model although a verdict or a veto had stopped it.
+
+    Attributes:
+        at: UTC time of the decision.
+        reason: the person's own words.
+        findings: what had stopped it; never empty.
+    """
+
+    at: str
+    reason: str
+    findings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_time(self.at, "at")
+        check_text(self.reason, "reason")
+        if not self.findings:
+            raise EvidenceError("findings is empty")
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        return f"OVERRULED BY A PERSON on {self.at}: {self.reason} (stopped before by: {'; '.join(self.findings)})"
+
+
+@dataclass(frozen=True, slots=True)
 class Unlearning:
     """An unlearning: what was done, for which revocations, with what results and limits.
 
@@ -211,6 +237,7 @@ class Unlearning:
             statement does not say.
         replays: the weights each site started from and returned, sorted by site; empty in statements of earlier
             versions, and for a retrained model.
+        overruled: that a person published the model against a verdict or a veto; None if nobody did.
     """
 
     campaign: str
@@ -227,6 +254,7 @@ class Unlearning:
     log: Checkpoint
     locked_until: str = ""
     replays: tuple[Replay, ...] = ()
+    overruled: Overruled | None = None
 
     def __post_init__(self) -> None:
         if self.locked_until:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,6 +14,7 @@ from common.evidence.log.log_checkpoint import Checkpoint
 from common.evidence.schema import decimal_text, time_text
 from common.learning.evaluation.figures import FederationFigures, reported_digest
 from common.protocol.bundle import bundle_of
+from server.attestation.overruling import overruled
 from server.database import AttestationRow, CampaignRow, PhaseRow, VersionRow
 from server.registry.manifest import MANIFEST_FILE, Manifest, Metric
 from server.settings import Terms
@@ -58,6 +60,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         log=log,
         locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
         replays=() if retrained else _replays(session, campaign, terms.experiment.seed),
+        overruled=overruled(session, campaign.number),
     )
 
     return statements.unlearning_statement(
@@ -161,7 +164,12 @@ def _decision(
     first = f"trained from new weights by {sites}, on patients who had not revoked"
     tried = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
 
-    return statements.Decision("accepted", (first, *(reason for reason in tried if reason)))
+    judged = _body(session, campaign.number, "verdict:retrained")
+    # Published all the same, a rejected model is not called accepted.
+    rejected = [str(reason) for reason in judged.get("reasons", ())] if judged.get("outcome") == "rejected" else []
+    decided: Literal["accepted", "rejected"] = "rejected" if rejected else "accepted"
+
+    return statements.Decision(decided, (first, *(reason for reason in (*rejected, *tried) if reason)))
 
 
 def _limits(manifest: Manifest, *, retrained: bool) -> Iterator[str]:

@@ -202,7 +202,9 @@ class CampaignStore:
             InputError: there is no such campaign, or no reason.
             RefusedError: it was not rejected, its candidate is gone or was not kept, or another campaign is open.
         """
-        if not reason.strip():
+        # It becomes a line of a signed statement.
+        reason = " ".join(reason.split())
+        if not reason:
             raise InputError("no reason", where="--reason", remedy="say why; it stands in the record")
         row = self.get(number)
         now = self.clock()

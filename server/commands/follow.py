@@ -188,16 +188,19 @@ def details(house: House, number: int) -> dict[str, Any]:
     """All about a campaign."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation.attestation import find  # noqa: PLC0415
+    from server.attestation.overruling import overruled  # noqa: PLC0415
 
     row = house.store.get(number)
     with transaction(house.engine) as session:
         attested = find(session, number)
+        against = overruled(session, number)
     seen = acceptance_of(house.store, number)
     progress = None if CampaignState(row.state).ended else read_progress(house.store.work, number, row.attempt)
 
     return {
         **summary(row),
         "attestation": None if attested is None else attested.text,
+        "overruled": None if against is None else against.text,
         "warning": seen.warning or None if seen else None,
         "acceptance": list(seen.lines) if seen else None,
         "attempt": row.attempt,
@@ -217,7 +220,8 @@ def details(house: House, number: int) -> dict[str, Any]:
 
 def drawn(found: dict[str, Any]) -> Group:
     """`details` for people."""
-    hidden = {"steps", "events", "progress", "now", *(name for name in ("warning", "acceptance") if not found[name])}
+    empty = {name for name in ("overruled", "warning", "acceptance") if not found[name]}
+    hidden = {"steps", "events", "progress", "now", *empty}
     fields = {name: value for name, value in found.items() if name not in hidden}
     if found["acceptance"]:
         fields["acceptance"] = found["acceptance"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common.errors import EvidenceError
+from common.errors import EvidenceError, RefusedError
 from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
@@ -33,10 +33,15 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
     """Show one version: its record, its figures, and which sites hold a copy."""
     from rich.console import Group  # noqa: PLC0415 - only for this drawing
 
+    from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
+    from server.attestation.overruling import overruled  # noqa: PLC0415
+
     with clear_errors():
         registry = _open(folder)
         version = registry.get(name)
         copies = [{"site": row.site, "sent": row.sent, "purged": row.purged} for row in registry.recipients(name)]
+        with transaction(registry.engine) as session:
+            against = overruled(session, version.campaign)
         facts = version.manifest.provenance
         figures = [metric.model_dump() for metric in facts.metrics]
         fields = {
@@ -48,9 +53,11 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
             "code": facts.code,
             "config": facts.config,
             "sites": list(facts.sites),
+            "overruled": None if against is None else against.text,
         }
+        hidden = () if fields["overruled"] else ("overruled",)
         drawn = Group(
-            fields_table({**fields, "sites": ", ".join(facts.sites)}),
+            fields_table({k: v for k, v in {**fields, "sites": ", ".join(facts.sites)}.items() if k not in hidden}),
             rows_table(("figure", "value", "95 % from", "to", "patients"), map(_figure, figures)),
             rows_table(("site", "sent", "copy gone"), (row.values() for row in copies)),
         )
@@ -105,6 +112,34 @@ def export(
             add_to(session, registry.get(name).campaign, out)
         written = sorted(path.name for path in out.iterdir())
         show({"folder": str(out), "files": written}, f"{name} is in {out}; read README.md first", as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server models withdraw v0003 --reason 'may hold a backdoor' --dir federation")
+def withdraw(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the record and the log.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Take a version out of use for good; hospitals delete their copies at their next call."""
+    from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
+
+    with clear_errors():
+        house = open_house(folder)
+        version = house.registry.get(name)
+        campaign = house.store.open()
+
+        if campaign is not None and campaign.parent == name:
+            raise RefusedError(
+                f"campaign {campaign.number} is open and builds on {name}: run `fedforget-server campaign cancel` first"
+            )
+
+        house.registry.withdraw(name, reason)
+        copies = [row.site for row in house.registry.recipients(name) if row.purged is None]
+        text = f"{name} is withdrawn; copies to be deleted: {', '.join(copies) or 'none'}"
+        if version.state == "active":
+            text += "\nno version is in use now: `fedforget-server train` makes a new one"
+        show({"version": name, "state": "withdrawn", "was": version.state, "copies": copies}, text, as_json=as_json)
 
 
 _DELETED = "weights deleted, the record is left"

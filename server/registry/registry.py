@@ -216,11 +216,17 @@ class Registry:
                     self._change(session, name, "quarantined", reason)
 
     def withdraw(self, name: str, reason: str) -> None:
-        """Take a version out of use without having another.
+        """Take a version out of use without having another; its hospitals delete their copies at their next call.
 
         Raises:
+            InputError: there is no such version, or no reason.
             RefusedError: it is quarantined or withdrawn already.
         """
+        # It becomes a line of the log.
+        reason = " ".join(reason.split())
+        if not reason:
+            raise InputError("no reason", where="--reason", remedy="say why; it stands in the record")
+
         with transaction(self.engine) as session:
             self._change(session, name, "withdrawn", reason)
 

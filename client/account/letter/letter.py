@@ -41,6 +41,7 @@ class Subject:
         told: what other hospitals were told.
         seen: what the rule that accepted the model could have seen; None while no signed statement says it.
         locked_until: until when copies of earlier versions are kept under lock; None where there are none.
+        overruled: whether a person published the model although a verdict or a veto had stopped it.
     """
 
     standing: Standing
@@ -48,6 +49,7 @@ class Subject:
     told: Told
     seen: Acceptance | None = None
     locked_until: datetime | None = None
+    overruled: bool = False
 
 
 def texts_of(language: Language) -> dict[str, Any]:
@@ -141,6 +143,8 @@ def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any])
 
     if state is State.UNLEARNED:
         yield from _tested(subject.seen, texts, values)
+    if subject.overruled and state in _FORGOTTEN:
+        yield texts["overruled"]
     if why and subject.standing.closed is None:
         yield texts["extended"].format(reason=why)
 

@@ -96,4 +96,4 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
     _, said = attested
     until = datetime.fromisoformat(said.locked_until) if said.locked_until else None
 
-    return Subject(first, history, told.pop(), accepted_by(said), until)
+    return Subject(first, history, told.pop(), accepted_by(said), until, said.overruled is not None)

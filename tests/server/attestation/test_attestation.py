@@ -59,7 +59,9 @@ from server.attestation.attestation import answer, standing
 from server.attestation.event_log import examine, server_log
 from server.attestation.evidence_desk import EvidenceDesk
 from server.attestation.export import export
+from server.campaign import lifecycle
 from server.campaign.context import House, open_house
+from server.campaign.judging import Verdict
 from server.campaign.lifecycle import Carrier
 from server.cli import app as server_app
 from server.database import LOG, CampaignRow, EventRow
@@ -715,3 +717,26 @@ def test_the_log_has_the_permission_to_read_patients_before_what_was_read(world:
 def test_figures_of_patients_without_an_access_on_record_are_not_reported(world: World) -> None:
     with pytest.raises(EvidenceError, match="without an access"):
         world.logs["north"].audited(7, "0" * 64, read_patients=True)
+
+
+def test_an_attestation_names_the_person_s_decision_against_a_veto(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.carry("training")
+    site = Site(world.folders["north"].root)
+    site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
+    worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=("south: test AUC dropped",))
+    monkeypatch.setattr(lifecycle, "judge_training", lambda *_: worse)
+    store = world.house.store
+    terms = Terms(experiment=EXPERIMENT, policy=PolicyConfig(quorum=0.4), gate=GateConfig())
+    number = store.plan("unlearning", terms.model_dump(mode="json"), parent="v0001", due=None, reason="test")
+    assert world.carrier.carry_on(number, store.take_up(number)) == "rejected"
+    store.overrule(number, "the test set of south is broken", 1)
+    assert world.carrier.carry_on(number, store.take_up(number)) == "published"
+    world.talk()
+    said = world.statement(number)
+    assert said.overruled is not None
+    assert said.overruled.reason == "the test set of south is broken"
+    assert said.overruled.findings == ("veto: south: test AUC dropped", "rejected: certainly worse")
+    assert said.decision.outcome == "rejected"
+    assert world.said(number) == "signed by server, north"

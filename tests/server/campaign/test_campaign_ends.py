@@ -13,6 +13,7 @@ from client.cohort.site import Site
 from common.errors import InputError, RefusedError
 from common.platform.sql import transaction
 from server.attestation.attestation import begin, find
+from server.attestation.overruling import overruled
 from server.campaign import lifecycle
 from server.campaign.judging import Verdict
 from server.campaign.policy import Start, Wait, decide, overdue
@@ -269,11 +270,16 @@ def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(wo
         here.store.overrule(number, " ", 1)
     with pytest.raises(RefusedError, match="no candidate"):
         here.store.overrule(number, "too late", number + 1)
-    here.store.overrule(number, "south's test set is broken", 1)
+    here.store.overrule(number, "south's test set\nis broken", 1)
     assert here.carry(number) == "published"
     assert "published by a person: south's test set is broken" in here.store.get(number).reason
     assert here.registry.get("v0001").state == "quarantined"
     assert ("overruled", None) in here.kinds(number)
+    with transaction(here.engine) as session:
+        against = overruled(session, number)
+    assert against.findings == ("veto: south: worse", "rejected: certainly worse")
+    assert "OVERRULED BY A PERSON" in against.text
+    assert "south's test set is broken" in against.text
     assert not here.sites["north"].forget
     assert not here.store.folder(number).exists()
 

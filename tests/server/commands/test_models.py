@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from common.learning.model.checkpoint import ModelCard
+from common.platform.sql import transaction
 from server.campaign.context import open_house
 from server.commands.models import app
+from server.database import EventRow, SiteRow
 from server.membership.setup import create_server
 from server.registry.manifest import Metric, Provenance
 
@@ -90,13 +93,51 @@ def test_export_writes_a_folder_and_refuses_one_that_exists(federation: Path, tm
     assert "exists already" in again.stderr
 
 
+def test_withdraw_takes_a_version_out_of_use_and_says_who_must_delete_a_copy(federation: Path) -> None:
+    house = open_house(federation, lambda: NOON)
+    with transaction(house.engine) as session:
+        session.add(SiteRow(name="north", state="active", node_key="", signing_key="", certificate="", enrolled=NOON))
+    house.registry.deliver("v0002", "north")
+    assert run(federation, "withdraw", "v0002", "--reason", " ").exit_code == 2
+    done = run(federation, "withdraw", "v0002", "--reason", "a\nbackdoor", "--json")
+    assert json.loads(done.stdout) == {
+        "version": "v0002", "state": "withdrawn", "was": "active", "copies": ["north"],
+    }  # fmt: skip
+    assert house.registry.active() is None
+    assert len(house.registry.owed("north")) == 1
+    with transaction(house.engine) as session:
+        details = [row.detail for row in session.scalars(select(EventRow)) if row.kind == "version-withdrawn"]
+    assert details == ["v0002: a backdoor"]
+    again = run(federation, "withdraw", "v0002", "--reason", "a backdoor")
+    assert again.exit_code == 4
+    assert run(federation, "export", "v0002", str(federation / "out")).exit_code == 4
+    house.engine.dispose()
+
+
+def test_a_version_that_an_open_campaign_builds_on_is_not_withdrawn(federation: Path) -> None:
+    house = open_house(federation, lambda: NOON)
+    terms = house.terms.model_dump(mode="json")
+    number = house.store.plan("unlearning", terms, parent="v0002", due=None, reason="test")
+    refused = run(federation, "withdraw", "v0002", "--reason", "a backdoor")
+    assert refused.exit_code == 4
+    assert f"campaign {number} is open and builds on v0002" in refused.stderr
+    assert run(federation, "withdraw", "v0001", "--reason", "a backdoor").exit_code == 0
+    house.engine.dispose()
+
+
 def test_an_unknown_version_is_an_input_error(federation: Path) -> None:
-    for command in (["show", "v9"], ["lineage", "v9"], ["verify", "v9"], ["export", "v9", "out"]):
+    for command in (
+        ["show", "v9"],
+        ["lineage", "v9"],
+        ["verify", "v9"],
+        ["export", "v9", "out"],
+        ["withdraw", "v9", "--reason", "x"],
+    ):
         done = run(federation, *command)
         assert done.exit_code == 2
         assert "there is no version 'v9'" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["list", "show", "lineage", "verify", "export"])
+@pytest.mark.parametrize("command", ["list", "show", "lineage", "verify", "withdraw", "export"])
 def test_every_command_shows_an_example_in_its_help(command: str) -> None:
     assert f"fedforget-server models {command}" in CliRunner().invoke(app, [command, "--help"]).stdout

@@ -204,6 +204,17 @@ def test_a_letter_says_how_few_were_tested_and_what_the_test_could_not_see(langu
     assert texts_of(language)["done"]["not-stated"] in written(language)
 
 
+@pytest.mark.parametrize("language", get_args(Language))
+def test_a_letter_says_that_a_person_overruled_a_test(language: Language) -> None:
+    text = texts_of(language)["done"]["overruled"]
+
+    for state in (State.UNLEARNED, State.RETRAINED):
+        subject = Subject(replace(STANDING, state=state), (), ALONE, overruled=True)
+        assert text in html.unescape(compose(subject, SENDER, language, TODAY, UTC))
+
+    assert text not in written(language)
+
+
 def test_a_letter_says_until_when_a_copy_stays_under_lock() -> None:
     until = datetime(2026, 12, 20, tzinfo=UTC)
     page = html.unescape(compose(Subject(STANDING, (), ALONE, None, until), SENDER, "en", TODAY, UTC))
