@@ -165,8 +165,10 @@ def _decision(
     tried = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
 
     judged = _body(session, campaign.number, "verdict:retrained")
+    causes = judged.get("reasons")
     # Published all the same, a rejected model is not called accepted.
-    rejected = [str(reason) for reason in judged.get("reasons", ())] if judged.get("outcome") == "rejected" else []
+    is_rejected = judged.get("outcome") == "rejected"
+    rejected = [str(cause) for cause in causes] if is_rejected and isinstance(causes, list | tuple) else []
     decided: Literal["accepted", "rejected"] = "rejected" if rejected else "accepted"
 
     return statements.Decision(decided, (first, *(reason for reason in (*rejected, *tried) if reason)))
