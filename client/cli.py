@@ -1,4 +1,4 @@
-"""`fedforget-site`: everything a hospital does."""
+"""`fedforget-site`: the command line of a hospital."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from client.commands.evidence import log, replay, verifier, verify
 from client.commands.rights import leave, letter, revocations, revoke, steward
 from common.platform.terminal.console import root_app
 
-app = root_app("Take part in a federation as a hospital, and let patients be forgotten.")
+app = root_app("Take part in a federation as a hospital, and remove the influence of patients who revoke.")
 app.command(
     epilog="Example: fedforget-site init hospital --server fed.example.org --name north --ca-fingerprint 3f2a-90bc-..."
 )(setup.init)

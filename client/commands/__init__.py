@@ -1,1 +1,1 @@
-"""Commands of `fedforget-site`: what each prints and how it ends; the work is in the rooms beside."""
+"""Commands of `fedforget-site`: their output and exit codes. The work is done by the neighbouring packages."""

@@ -1,4 +1,4 @@
-"""`fedforget-site bundle`: which app bundles may run here."""
+"""`fedforget-site bundle`: approve app bundles that may run at this site."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from client.settings import SiteFolder
 from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, show, sub_app
 from common.protocol.bundle import installed_bundle, parse_digest
 
-app = sub_app("App bundles that may run at this site, by the SHA-256 of their bytes.")
+app = sub_app("Show, approve and withdraw the app bundles that may run at this site.")
 
-Digest = Annotated[str, typer.Argument(help="SHA-256 of the bundle, 64 hexadecimal digits.")]
+Digest = Annotated[str, typer.Argument(help="SHA-256 of the bundle (64 hexadecimal digits).")]
 
 
 @app.command("show", epilog="Example: fedforget-site bundle show --dir north")
 def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """The installed FedForget's own bundle, which needs no approval, and those approved beside it."""
+    """Show the bundle of the installed FedForget, which needs no approval, and the other approved bundles."""
     with clear_errors():
         others = [parse_digest(digest) for digest in SiteFolder(folder).settings().approved_bundles]
         own = installed_bundle().digest
@@ -29,15 +29,15 @@ def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
 
 @app.command("approve", epilog=f"Example: fedforget-site bundle approve {'9f' * 32} --dir north")
 def approve_(digest: Digest, folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Let a bundle run here, from its next message on: it is code with all the rights of the site's client."""
+    """Allow a bundle to run here, starting with its next message. It has all the rights of the site's client."""
     with clear_errors():
         changed = approve(SiteFolder(folder).settings_file, digest)
-        _report(digest, changed, "approved" if changed else "was approved already", as_json)
+        _report(digest, changed, "approved" if changed else "is already approved", as_json)
 
 
 @app.command("withdraw", epilog=f"Example: fedforget-site bundle withdraw {'9f' * 32} --dir north")
 def withdraw_(digest: Digest, folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Let a bundle run here no more, from its next message on; a handler that runs is not ended."""
+    """Stop a bundle from running here, starting with its next message. A handler that is already running finishes."""
     with clear_errors():
         changed = withdraw(SiteFolder(folder).settings_file, digest)
         _report(digest, changed, "withdrawn" if changed else "was not approved", as_json)

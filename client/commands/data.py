@@ -1,4 +1,4 @@
-"""`fedforget-site data`: register the hospital's own patients, and count them."""
+"""`fedforget-site data`: import the hospital's studies and count them."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ from client.settings import CONFIG_FILE, SiteFolder
 from common.platform.terminal.console import AsJson, Folder, Terminal, clear_errors, counted, rows_table, show, sub_app
 from common.platform.terminal.progress_lines import ProgressLines
 
-data = sub_app("The hospital's own patients; nothing of them leaves it.")
+data = sub_app("Import and count the hospital's own studies, which never leave it.")
 
 
 @data.command("import", epilog="Example: fedforget-site data import cohort.csv --dir north")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A manifest (CSV), or a MIMIC-CXR folder.", exists=True)],
+    source: Annotated[Path, typer.Argument(help="Manifest (CSV) or MIMIC-CXR folder.", exists=True)],
     folder: Folder = Path(),
-    split: Annotated[Path | None, typer.Option(help="The folds of a MIMIC-CXR folder (CSV).")] = None,
-    reports: Annotated[Path | None, typer.Option(help="Reports of MIMIC-CXR-JPG, where they lie elsewhere.")] = None,
-    only_site: Annotated[str | None, typer.Option(help="Of a manifest of several sites, the rows of this one.")] = None,
-    card: Annotated[
-        Path | None, typer.Option(help="Model, data settings and classes; the join bundle's without it.")
+    split: Annotated[Path | None, typer.Option(help="Folds of a MIMIC-CXR folder (CSV).")] = None,
+    reports: Annotated[
+        Path | None, typer.Option(help="Folder with the reports of MIMIC-CXR-JPG, if it is a different one.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split at the first import; later ones go on with it.")] = 0,
+    only_site: Annotated[
+        str | None, typer.Option(help="Name of the site whose rows to import from a manifest of several sites.")
+    ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="File with the model, data settings and classes.  [from the join bundle]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split at the first import; later imports keep it.")] = 0,
     distinct_ids: Annotated[
         bool,
-        typer.Option("--distinct-ids", help="Look-alikes under different ids are two persons: only count them."),
+        typer.Option(
+            "--distinct-ids", help="Treat similar images under different ids as different patients; only count them."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check and register the data: counts, duplicates, patients under two ids, the five sets, decoded images.
+    """Check and register the data: count studies, find duplicates, assign patients to the five sets, decode images.
 
-    To be repeated when the data change: no patient moves to another set, and who has revoked stays out.
+    Run it again when the data change. No patient moves to another set, and patients who have revoked stay excluded.
     """
     from client.cohort.data_import import SiteOptions, import_data, read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
 
-    with clear_errors(
-        "stopped; nothing was registered, and decoded images are kept for the next import", as_json=as_json
-    ):
+    with clear_errors("stopped; nothing was registered. Decoded images are kept for the next import", as_json=as_json):
         place = SiteFolder(folder)
         settings = place.settings() if (folder / CONFIG_FILE).exists() else None
         options = SiteOptions(
@@ -50,10 +54,10 @@ def import_(
             seed=seed,
             distinct_ids=distinct_ids,
         )
-        found = read_card(card or place.experiment_file)
+        model_card = read_card(card or place.experiment_file)
         if card is None:
-            refuse_paths(found, str(place.experiment_file))
-        manifest = read_source(source, found, split=split, reports=reports, only_site=only_site)
+            refuse_paths(model_card, str(place.experiment_file))
+        manifest = read_source(source, model_card, split=split, reports=reports, only_site=only_site)
         console = Terminal(stderr=True)
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         lines = ProgressLines("images")
@@ -69,7 +73,7 @@ def import_(
             report = import_data(
                 folder,
                 manifest,
-                found,
+                model_card,
                 options,
                 decoded,
             )
@@ -92,25 +96,25 @@ def import_(
 
 @data.command("show", epilog="Example: fedforget-site data show --dir north")
 def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Studies by set and label, and how many patients must not be used, whether their studies are still here or not."""
+    """Show studies by set and label, and the number of patients who must not be used."""
     from client.cohort.set_counts import count_sets  # noqa: PLC0415
     from client.cohort.site_files import read_site  # noqa: PLC0415
     from client.revocations.tombstones.overview import read_revocations  # noqa: PLC0415 - the database
 
     with clear_errors():
         file = read_site(folder)
-        stopped = read_revocations(folder, file.subsets).tombstones
-        sets = count_sets(file.cohort, file.subsets, stopped)
-        here = len(stopped & frozenset(file.cohort.patients))
-        patients = {"stopped": len(stopped), "stopped_and_here": here}
+        revoked = read_revocations(folder, file.subsets).tombstones
+        sets = count_sets(file.cohort, file.subsets, revoked)
+        present = len(revoked & frozenset(file.cohort.patients))
+        patients = {"stopped": len(revoked), "stopped_and_here": present}
         show({**sets, "patients": patients}, _sets_table(sets), as_json=as_json)
         if not as_json:
-            gone = f"{len(stopped) - here} of them have no studies here any more"
-            show(None, f"{counted(len(stopped), 'patient')} must not be used; {gone}", as_json=False)
+            removed = f"{len(revoked) - present} of them no longer have studies here"
+            show(None, f"{counted(len(revoked), 'patient')} must not be used; {removed}", as_json=False)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group to the command line of a site."""
+    """Add the command group to the site's command line."""
     app.add_typer(data, name="data")
 
 

@@ -1,4 +1,4 @@
-"""`fedforget-site doctor`."""
+"""`fedforget-site doctor`: check the installation of a site."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 
 
 def doctor(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Check everything that fails in practice, with how to fix it; exit code 1 when a check fails."""
+    """Check for the problems that occur in practice and say how to fix them. Exit with code 1 if a check fails."""
     from client.runtime.doctor import examine  # noqa: PLC0415 - Flower and the database, for commands that need them
     from client.settings import SiteFolder  # noqa: PLC0415
     from common.platform.checks import as_rows, as_table, failed  # noqa: PLC0415
 
     with clear_errors():
-        found = examine(SiteFolder(folder), datetime.now(UTC))
-        show(as_rows(found), as_table(found), as_json=as_json)
-        if failed(found):
+        rows = examine(SiteFolder(folder), datetime.now(UTC))
+        show(as_rows(rows), as_table(rows), as_json=as_json)
+        if failed(rows):
             raise typer.Exit(ExitCode.FAILED)

@@ -1,4 +1,4 @@
-"""`fedforget-site fhir`: set it up, see how it stands, read the hospital's FHIR server now."""
+"""`fedforget-site fhir`: set up the FHIR interface, show its status, read the hospital's FHIR server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, field
 
 _COLUMNS = ("consent", "version", "reason", "since")
 
-fhir = sub_app("Consents by HL7 FHIR: numbers, and what a steward must look at; never identities of patients.")
+fhir = sub_app("Receive consents over HL7 FHIR. The output never identifies a patient.")
 
 
 @fhir.command("init", epilog="Example: fedforget-site fhir init --dir hospital")
 def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Make what is missing: the bearer token, the key that signs in, the secret of the pseudonyms."""
+    """Create what is missing: the bearer token, the sign-in key and the secret for pseudonyms."""
     from client.intake.fhir.setup import make_keys  # noqa: PLC0415 - cryptography, for the command that needs it
 
     with clear_errors():
         place = SiteFolder(folder)
-        made = make_keys(place)
+        new_files = make_keys(place)
         fields = {
-            "made": [str(path.relative_to(folder)) for path in made],
+            "made": [str(path.relative_to(folder)) for path in new_files],
             "to_register": str(place.fhir_jwks.relative_to(folder)),
         }
         show(fields, fields_table({**fields, "made": ", ".join(fields["made"])}), as_json=as_json)
@@ -33,7 +33,7 @@ def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
 
 @fhir.command("status", epilog="Example: fedforget-site fhir status --dir hospital")
 def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """How many consents are known, how far the FHIR server was read, and which consents a steward must look at."""
+    """Show the number of consents, how far the FHIR server was read, and the consents that a steward must review."""
     from client.intake.fhir.doubts import counts_of_all  # noqa: PLC0415 - the database
     from client.intake.fhir.service import open_intake  # noqa: PLC0415
     from client.intake.fhir.store.silence import count_silent  # noqa: PLC0415
@@ -57,17 +57,17 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
             return
 
         show(fields, fields_table(fields), as_json=False)
-        show(silent, rows_table(("consents that say nothing of this use", "number"), [*silent.items()]), as_json=False)
+        show(silent, rows_table(("consents that do not mention this use", "number"), [*silent.items()]), as_json=False)
         show(steward, rows_table(_COLUMNS, [[*item.values()] for item in steward]), as_json=False)
 
 
 @fhir.command("pull", epilog="Example: fedforget-site fhir pull --dir hospital")
 def pull(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Read from the FHIR server what changed since the last time."""
+    """Read the changes since the last pull from the FHIR server."""
     from client.intake.fhir.pull.pull import pull as read_changes  # noqa: PLC0415 - the database
     from client.intake.fhir.service import open_intake, open_server  # noqa: PLC0415
 
-    with clear_errors("stopped; what was read is kept, and read again the next time"):
+    with clear_errors("stopped; what was read is kept and will be read again next time"):
         place = SiteFolder(folder)
         overlap = timedelta(seconds=place.settings().fhir.overlap_seconds)
 
@@ -81,26 +81,26 @@ def pull(folder: Folder = Path(), as_json: AsJson = False) -> None:
 
 @fhir.command("reconcile", epilog="Example: fedforget-site fhir reconcile --dir hospital")
 def reconcile(folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """Read everything from the FHIR server and say what hooks and pulls had missed; it is taken in as well."""
+    """Read everything from the FHIR server, process what hooks and pulls missed, and report it."""
     from client.intake.fhir.pull.pull import reconcile as read_all  # noqa: PLC0415 - the database
     from client.intake.fhir.service import open_intake, open_server  # noqa: PLC0415
 
-    with clear_errors("stopped; what was read is kept, and read again the next time"):
+    with clear_errors("stopped; what was read is kept and will be read again next time"):
         place = SiteFolder(folder)
         overlap = timedelta(seconds=place.settings().fhir.overlap_seconds)
         with open_intake(place) as intake, open_server(place) as server:
-            found = read_all(server, intake, overlap)
-        pulled = found.pulled
+            differences = read_all(server, intake, overlap)
+        changes = differences.pulled
         fields = {
-            "read": pulled.read,
-            "missed": pulled.new,
-            "gone": found.gone,
-            "unusable": pulled.unusable,
-            "revoked": pulled.revoked,
+            "read": changes.read,
+            "missed": changes.new,
+            "gone": differences.gone,
+            "unusable": changes.unusable,
+            "revoked": changes.revoked,
         }
         show(fields, fields_table(fields), as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group to the command line of a site."""
+    """Add the command group to the site's command line."""
     app.add_typer(fhir, name="fhir")

@@ -1,4 +1,4 @@
-"""`fedforget-site up`."""
+"""`fedforget-site up`: run a site."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from common.platform.terminal.console import Folder, clear_errors
 
 def up(
     folder: Folder = Path("."),
-    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
-    """Run the SuperNode and what stands around it, and keep them alive; SIGTERM stops them, with exit code 0."""
+    """Run the SuperNode and its companion processes, and restart those that fail. SIGTERM stops all (exit code 0)."""
     from client.runtime.up import up as keep_site_up  # noqa: PLC0415 - Flower and the database, for commands that need them
     from client.settings import SiteFolder  # noqa: PLC0415
 

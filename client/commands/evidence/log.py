@@ -1,4 +1,4 @@
-"""`fedforget-site log`: the site's tamper-evident log. It names nobody."""
+"""`fedforget-site log`: the site's tamper-evident log, which identifies nobody."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ if TYPE_CHECKING:
 
 _DAYS_OF_A_YEAR = 365.25
 
-Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")]
+Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, as `revocations list` shows it.")]
 
 
 @contextmanager
 def opened_site(folder: Path) -> Iterator[SiteLog]:
-    """The site's log, up to now."""
+    """The site's log, brought up to date."""
     from client.database import opened, pending_migration  # noqa: PLC0415 - for commands that need the database
     from client.evidence.event_log import SiteLog  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
 
     place = SiteFolder(folder)
     if not place.has_database:
-        raise InputError("no database here", where=str(folder), remedy="give the folder of `fedforget-site init`")
+        raise InputError(
+            "there is no database here", where=str(folder), remedy="give the folder that `fedforget-site init` created"
+        )
     with opened(place.database_url) as engine:
         if (schema := pending_migration(engine)) is not None:
             remedy = "`fedforget-site up` migrates it, after a backup"
@@ -48,7 +50,7 @@ def opened_site(folder: Path) -> Iterator[SiteLog]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[Opened]:
-    """The log up to now, within a transaction."""
+    """The log, brought up to date, within a transaction."""
     with opened_site(folder) as site, site.session() as session:
         yield site.log, session, site.key().public
 
@@ -63,7 +65,7 @@ app = log_commands(
     Side(
         owner="site",
         folder="hospital",
-        about="The site's log of revocations and what became of them, which cannot be rewritten unseen.",
+        about="Show, verify and export the site's tamper-evident log of revocations and their outcomes.",
         shown="the newest leaves, how far the coordinator has co-signed, and whether its log was refused",
         compared="every leaf and checkpoint",
         advice="ask the coordinator for its copy",
@@ -75,55 +77,57 @@ app = log_commands(
 
 @app.command("restart", epilog="Example: fedforget-site log restart --reason 'restored from 1 March' --dir hospital")
 def restart(
-    reason: Annotated[str, typer.Option("--reason", help="Why this log is another one; must name nobody.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why the log has changed; must not identify anybody.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write down that this log goes on from a backup, so that the coordinator begins anew with it."""
+    """Record that the log was restored from a backup, so that the coordinator can accept it again."""
     from common.evidence.canonical import canonical  # noqa: PLC0415
     from common.platform.event_log.store import Record  # noqa: PLC0415 - the database, for commands that need it
 
     with clear_errors():
         if not reason.strip():
-            raise InputError("a reason is needed", where="--reason", remedy="say what was restored, and from when")
+            raise InputError("the reason is empty", where="--reason", remedy="say what was restored, and from when")
         with opened_site(folder) as site, site.session() as session:
             size = len(site.log.leaves(session))
             document = canonical({"leaves": size, "reason": reason.strip()})
             record = Record(f"restarted:{site.log.random(8).hex()}", "log-restarted", document)
             site.log.append(session, [record], site.key())
 
-        human = f"written down after {size} leaves; ask the coordinator for `fedforget-server site restart-log`"
+        human = f"recorded after {size} leaves; ask the coordinator to run `fedforget-server site restart-log`"
         show({"leaves": size}, human, as_json=as_json)
 
 
 @app.command("audit-events", epilog="Example: fedforget-site log audit-events audit.ndjson --dir hospital")
 def audit_events(
-    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write them, one AuditEvent a line (NDJSON).")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, one AuditEvent per line (NDJSON).")],
     with_patients: Annotated[
         bool,
-        typer.Option("--with-patients", help="Name the patients of revocations: for the hospital's own store only."),
+        typer.Option(
+            "--with-patients", help="Identify the patients of revocations; for the hospital's own store only."
+        ),
     ] = False,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write FHIR R4 AuditEvents about revocations, access and unlearning, for the hospital's audit store."""
+    """Export FHIR R4 AuditEvents about revocations, access and unlearning for the hospital's audit store."""
     from client.account.audit_export import export_audit_events  # noqa: PLC0415 - for this command alone
     from client.intake.fhir.store.listings import interactions  # noqa: PLC0415 - the database
 
     with clear_errors(), opened_site(folder) as site:
         number = export_audit_events(site, to, interactions(site.engine), with_patients=with_patients)
-        named = "they name patients" if with_patients else "they name nobody"
-        show({"file": str(to), "events": number}, f"{to}: {number} AuditEvents; {named}", as_json=as_json)
+        privacy_note = "they name patients" if with_patients else "they name nobody"
+        show({"file": str(to), "events": number}, f"{to}: {number} AuditEvents; {privacy_note}", as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-site log statement 3f9c1a5b7d2e4860 revocation.json --dir hospital")
 def statement(
     receipt: Receipt,
-    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write the signed statement about a receipt, to see whether an attestation answers it; it names nobody."""
+    """Write the signed statement about a receipt, to check whether an attestation covers it. It identifies nobody."""
     from client.membership.steward import steward_key  # noqa: PLC0415 - for this command alone
     from common.evidence.dsse import decode_envelope  # noqa: PLC0415
     from common.files import write_bytes  # noqa: PLC0415
@@ -139,12 +143,12 @@ def statement(
 
 @app.command("open", epilog="Example: fedforget-site log open 17 access-closed.json --dir hospital")
 def open_leaf(
-    leaf: Annotated[int, typer.Argument(metavar="LEAF", min=0, help="Its number, as `log show` prints it.")],
-    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    leaf: Annotated[int, typer.Argument(metavar="LEAF", min=0, help="Number of the leaf, as `log show` prints it.")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write a leaf with what it commits to and the proof, for `verify --leaf`; as what was deleted after a campaign."""
+    """Write a leaf, the record that it commits to and the proof, for `verify --leaf`; e.g. what a campaign deleted."""
     from common.files import write_bytes  # noqa: PLC0415 - for this command alone
 
     with clear_errors(), opened_site(folder) as site:
@@ -155,18 +159,22 @@ def open_leaf(
 @app.command(epilog="Example: fedforget-site log erase --older-than 6 --dir hospital")
 def erase(
     receipt: Annotated[
-        str | None, typer.Argument(metavar="[RECEIPT]", help="As `revocations list` shows it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[RECEIPT]", help="Receipt, as `revocations list` shows it.", show_default=False),
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="YEARS", min=1, help="All settled ones that came in before.")
+        float | None,
+        typer.Option("--older-than", metavar="YEARS", min=1, help="Erase all settled receipts older than this."),
     ] = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Forget what the log commits to about a receipt, for good; that something was revoked then stays in it."""
+    """Permanently erase the records behind a receipt's leaves. The leaves stay and show that something was revoked."""
     with clear_errors(), opened_site(folder) as site:
         if (receipt is None) == (older_than is None):
-            raise InputError("give one receipt, or --older-than YEARS", remedy="records are kept six years")
+            raise InputError(
+                "give either one receipt or --older-than YEARS", remedy="records are usually kept for six years"
+            )
         if older_than is not None:
             receipts = site.settled_before(site.clock() - timedelta(days=older_than * _DAYS_OF_A_YEAR))
         else:
@@ -174,5 +182,5 @@ def erase(
 
         for name in receipts:
             site.erase(name)
-        human = f"nobody can open the leaves of {', '.join(receipts)} any more" if receipts else "nothing is that old"
+        human = f"the leaves of {', '.join(receipts)} can no longer be opened" if receipts else "no receipt is that old"
         show({"erased": [*receipts]}, human, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`fedforget-site replay`: carry an attested unlearning out again on site and compare, bit for bit."""
+"""`fedforget-site replay`: repeat an attested unlearning on site and compare the weights bit for bit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, field
 
 
 def replay(
-    attestation: Annotated[Path, typer.Argument(metavar="ATTESTATION", help="The signed attestation.")],
+    attestation: Annotated[Path, typer.Argument(metavar="ATTESTATION", help="Signed attestation.")],
     weights: Annotated[
         Path,
-        typer.Option("--weights", metavar="FILE", help="The weights that the unlearning began from (safetensors)."),
+        typer.Option("--weights", metavar="FILE", help="Weights that the unlearning started from (safetensors)."),
     ],
     source: Annotated[
         Path | None,
-        typer.Option("--source", metavar="MANIFEST", help="The hospital's own records, for studies that were purged."),
+        typer.Option(
+            "--source", metavar="MANIFEST", help="Manifest of the hospital's own records, for studies that were purged."
+        ),
     ] = None,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Carry an attested unlearning out again from the same weights, patients and seed, and compare the digests.
+    """Repeat an attested unlearning with the same weights, patients and seed, and compare the digests.
 
-    On the CPU of the kind of machine it ran on. The access to the patients is opened, closed and logged. What was
-    purged and is in no record of the hospital any more cannot be replayed: the command says so.
+    Run it on the CPU of the same kind of machine. The command logs its access to the patients' data. It cannot replay
+    studies that were purged and are no longer in the hospital's records, and says so.
     """
     import torch  # noqa: PLC0415 - with what follows, for this command alone
     from safetensors import SafetensorError  # noqa: PLC0415
@@ -52,12 +54,14 @@ def replay(
         envelope = only(dsse.decode_envelope(_read(attestation)), coordinator)
         dsse.verify(envelope, statements.PAYLOAD_TYPE, PinnedKeys.of([(OWNER, coordinator)]), {OWNER: 1})
         _, unlearning = statements.read_unlearning(envelope.body)
-        said = bound(unlearning, log.name)
+        record = bound(unlearning, log.name)
 
         try:
             state = load_file(weights)
         except (OSError, SafetensorError):
-            raise InputError("no readable weights", where=str(weights), remedy="ask the coordinator for them") from None
+            raise InputError(
+                "cannot read the weights", where=str(weights), remedy="ask the coordinator for them"
+            ) from None
 
         site = Site(folder)
         studies = [*site.cohort.studies, *(read_source(source, site.card).cohort.studies if source else ())]
@@ -77,17 +81,22 @@ def replay(
             log.follow()
 
         torch.set_num_threads(1)
-        done = Replayer(place, site.card, state, studies, site.stopped, access).run(said)
-        fields = {"campaign": number, "studies": done.studies, "attested": said.unlearned, "replayed": done.unlearned}
-        same = done.same(said)
+        outcome = Replayer(place, site.card, state, studies, site.stopped, access).run(record)
+        fields = {
+            "campaign": number,
+            "studies": outcome.studies,
+            "attested": record.unlearned,
+            "replayed": outcome.unlearned,
+        }
+        same = outcome.same(record)
         human = fields_table({**fields, "same weights": "yes" if same else "NO"})
         show({**fields, "same": same}, human, as_json=as_json)
         if not same:
-            raise EvidenceError("other weights came out than were attested")
+            raise EvidenceError("the replayed weights differ from the attested weights")
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as err:
-        raise InputError(f"cannot be read: {err.strerror}", where=str(path), remedy="check the path") from None
+        raise InputError(f"cannot read: {err.strerror}", where=str(path), remedy="check the path") from None

@@ -1,4 +1,4 @@
-"""`fedforget-site verifier`: the verifier as one file, for an auditor who installs none of ours."""
+"""`fedforget-site verifier`: the verifier as one file, for an auditor who does not install FedForget."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from common.platform.terminal.console import AsJson, clear_errors, show
 
 
 def verifier(
-    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it, as verify.pyz.")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, e.g. verify.pyz.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the verifier as one file, which needs Python and its package cryptography alone; print its SHA-256."""
+    """Write the verifier as one file, which needs only Python and the cryptography package. Print its SHA-256."""
     from common.evidence.stand_alone import verifier_archive  # noqa: PLC0415 - for this command alone
     from common.files import write_bytes  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`fedforget-site verify`: check an attestation offline, with public keys alone."""
+"""`fedforget-site verify`: check an attestation offline, with public keys only."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ BUNDLE_FILE = "bundle.json"
 def verify(
     bundle: Annotated[
         Path,
-        typer.Argument(metavar="BUNDLE", help="Folder of `attestation export`, or the file of an attestation."),
+        typer.Argument(metavar="BUNDLE", help="Folder that `attestation export` wrote, or an attestation file."),
     ],
     key: Annotated[
         list[str] | None,
-        typer.Option("--key", metavar="NAME=FILE", help="Public key (PEM) of site, server, ...; got from them alone."),
+        typer.Option(
+            "--key",
+            metavar="NAME=FILE",
+            help="Public key (PEM) of site, server, ...; obtain it directly from that party.",
+        ),
     ] = None,
-    history: Annotated[Files, typer.Option("--history", help="Key history, for parties with several keys.")] = None,
+    history: Annotated[Files, typer.Option("--history", help="Key history of a party with several keys.")] = None,
     require: Annotated[
-        list[str] | None, typer.Option("--require", metavar="NAME", help="Who must have signed.  [site, server]")
+        list[str] | None, typer.Option("--require", metavar="NAME", help="Party that must have signed.  [site, server]")
     ] = None,
-    log: Annotated[Path | None, typer.Option("--log", help="Log bundle, if not in the folder.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Log bundle, if it is not in the folder.")] = None,
     checkpoint: Annotated[Files, typer.Option("--checkpoint", help="Checkpoint that another hospital holds.")] = None,
     model: Annotated[Files, typer.Option("--model", help="File of the model in use.")] = None,
     revocation: Annotated[Files, typer.Option("--revocation", help="Signed statement about a revocation.")] = None,
-    leaf: Annotated[Files, typer.Option("--leaf", help="Leaf of a hospital's log, by its `log open`.")] = None,
+    leaf: Annotated[Files, typer.Option("--leaf", help="Leaf of a hospital's log, as `log open` wrote it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what of an attestation holds and what it does not show; exit code 6 when something does not hold."""
+    """Verify an attestation and say what it does not show. Exit with code 6 if a check fails."""
     from common.evidence.verify import main  # noqa: PLC0415 - cryptography, for this command alone
 
-    found = bundle / BUNDLE_FILE
+    log_bundle = bundle / BUNDLE_FILE
     arguments = [str(bundle / ATTESTATION_FILE if bundle.is_dir() else bundle), *(["--json"] if as_json else [])]
-    if log is not None or (bundle.is_dir() and found.exists()):
-        arguments.append(f"--log={log or found}")
+    if log is not None or (bundle.is_dir() and log_bundle.exists()):
+        arguments.append(f"--log={log or log_bundle}")
     many: dict[str, Sequence[object] | None] = {
         "key": key,
         "history": history,

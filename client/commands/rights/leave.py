@@ -1,4 +1,4 @@
-"""`fedforget-site leave`: a whole hospital goes, and the model is to forget it."""
+"""`fedforget-site leave`: a hospital leaves, and the model must forget all its patients."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, field
 
 
 def leave(
-    confirm: Annotated[str, typer.Option("--confirm", metavar="NAME", help="The hospital's name, to be sure.")],
+    confirm: Annotated[str, typer.Option("--confirm", metavar="NAME", help="Name of the hospital, as a confirmation.")],
     steward: Who = None,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw all patients of this hospital: none is used again, and a model without them is trained.
+    """Withdraw all patients of this hospital: none is used again, and a model is trained without them.
 
-    Keep `fedforget-site up` running until `revocations list` shows the end; then the coordinator revokes the site.
+    Keep `fedforget-site up` running until `revocations list` shows that all are settled. Then the coordinator revokes
+    the site.
     """
     from secrets import token_hex  # noqa: PLC0415 - with what follows, for the command that needs it
 
@@ -31,7 +32,7 @@ def leave(
     with clear_errors("stopped; nothing was recorded unless a receipt was printed"), opened(folder) as ledger:
         name = SiteFolder(folder).settings().name
         if confirm != name:
-            raise InputError(f"this hospital is {name}", where="--confirm", remedy="repeat its name to withdraw it")
+            raise InputError(f"this hospital is {name}", where="--confirm", remedy="repeat its name to confirm")
         number = token_hex(8)
         actor = acting(steward)
         request = Request(
@@ -47,7 +48,12 @@ def leave(
         )
         patients = [*known_patients(folder)]
         with ledger.writing() as writing:
-            made = ledger.add(writing, ledger.begun_before(writing, request, patients), patients)
-        fields = {"receipt": made.receipt, "patients": made.patients, "revoked_before": made.earlier, "due": made.due}
+            receipt = ledger.add(writing, ledger.begun_before(writing, request, patients), patients)
+        fields = {
+            "receipt": receipt.receipt,
+            "patients": receipt.patients,
+            "revoked_before": receipt.earlier,
+            "due": receipt.due,
+        }
         show(fields, fields_table(fields), as_json=as_json)
         say_if_down(folder, as_json=as_json)

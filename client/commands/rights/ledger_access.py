@@ -1,4 +1,4 @@
-"""What the commands about revocations share: the open ledger, who acts, moments."""
+"""What the commands about revocations share: the open ledger, the acting person, dates."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from client.revocations.ledger import Ledger
     from common.platform.actor import Actor
 
-Who = Annotated[str | None, typer.Option("--steward", help="Who does this.  [default: the login name]")]
+Who = Annotated[str | None, typer.Option("--steward", help="Name of the person who does this.  [the login name]")]
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Ledger]:
-    """The ledger of the site in `folder`; raises as `open_ledger`, or an `InputError` where there is no such folder."""
+    """The ledger of the site in `folder`; raises like `open_ledger`, or `InputError` if it does not exist."""
     from client.revocations.opening import open_ledger  # noqa: PLC0415 - the database
     from client.settings import SiteFolder  # noqa: PLC0415
 
     if not folder.is_dir():
-        raise InputError("there is no such folder", where=str(folder), remedy="check --dir, or fedforget-site init")
+        raise InputError("there is no such folder", where=str(folder), remedy="check --dir, or run fedforget-site init")
     with open_ledger(SiteFolder(folder)) as ledger:
         yield ledger
 
 
 def acting(steward: str | None) -> Actor:
-    """Who acts: the name as given, else the login name; bound to the login that the operating system knows."""
+    """The acting person: the name as given, else the login name, with the login that the operating system reports."""
     from common.platform.actor import Actor  # noqa: PLC0415 - small, with what follows
     from common.platform.login import login, login_name  # noqa: PLC0415
 
@@ -42,7 +42,7 @@ def acting(steward: str | None) -> Actor:
 def signing_as(
     ledger: Ledger, actor: Actor, what: str, receipt: str, key: Path, passphrase_file: Path | None
 ) -> tuple[Actor, str]:
-    """Somebody who signs a decision with a steward's key, bound to it too, and the envelope with the signature."""
+    """Sign a decision with a steward's key; return the actor, bound to that key, and the signed envelope."""
     from client.membership.steward import open_key, sign_decision  # noqa: PLC0415 - cryptography, for commands that need it
     from common.platform.keys.passphrase import ask_passphrase  # noqa: PLC0415
 
@@ -52,20 +52,20 @@ def signing_as(
 
 
 def say_if_down(folder: Path, *, as_json: bool) -> None:
-    """For people, one line on standard error where no `up` runs that could tell the coordinator."""
+    """Warn on standard error if no `up` is running that could tell the coordinator."""
     from client.settings import CONFIG_FILE  # noqa: PLC0415 - as above
     from common.platform.processes.up_lock import is_up, start_command  # noqa: PLC0415
 
     if not as_json and (folder / CONFIG_FILE).exists() and not is_up(folder):
         advice = start_command("site", folder)
-        typer.echo(f"no `up` runs here: the coordinator hears of this once one does: {advice}", err=True)
+        typer.echo(f"`up` is not running here; the coordinator is told once it runs: {advice}", err=True)
 
 
 def moment(text: str, option: str) -> datetime:
-    """A date or a moment; a plain date begins at 00:00 UTC."""
+    """Parse a date, or a date and time; a plain date means 00:00 UTC."""
     try:
-        found = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError("not a date", where=option, remedy="write it as 2026-03-01") from None
+        raise InputError("not a date", where=option, remedy="write it like 2026-03-01") from None
 
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""`fedforget-site letter`: the page that tells a patient what became of the revocation."""
+"""`fedforget-site letter`: a page that tells a patient the outcome of their revocation."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ if TYPE_CHECKING:
 
 
 def letter(
-    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revocations list` shows it.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it: one page, to print.")],
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, as `revocations list` shows it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write: one page, ready to print.")],
     form: Annotated[
-        Literal["html", "text"], typer.Option("--format", help="HTML, or plain text for a mail or a word processor.")
+        Literal["html", "text"],
+        typer.Option("--format", help="Format: HTML, or plain text for an e-mail or a word processor."),
     ] = "html",
     language: Annotated[
-        Literal["en", "de"] | None, typer.Option("--language", help="Of the letter.  [as site.toml says, else en]")
+        Literal["en", "de"] | None, typer.Option("--language", help="Language of the letter.  [site.toml, else en]")
     ] = None,
     patient_file: Annotated[
-        Path | None, typer.Option("--patient-file", help="Holds one id, where a receipt's patients stand differently.")
+        Path | None,
+        typer.Option(
+            "--patient-file", help="File with one patient id, if the receipt's patients are in different states."
+        ),
     ] = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write a patient's letter: what was done and when, what remains, whom to ask, how to check; it names nobody."""
+    """Write a letter to a patient: what was done and when, what remains, the contact, how to check. It names nobody."""
     from datetime import UTC, datetime  # noqa: PLC0415 - the database, for commands that need it
 
     from client.account.letter.letter import Sender, compose  # noqa: PLC0415
@@ -45,14 +49,14 @@ def letter(
         config = place.settings().letter
         with open_ledger(place) as ledger:
             subject = _subject(ledger, read_linkage(place), receipt, patient_file)
-        chosen = language or config.language
-        page = compose(subject, Sender(config.sender, config.contact), chosen, datetime.now(UTC), form=form)
+        letter_language = language or config.language
+        page = compose(subject, Sender(config.sender, config.contact), letter_language, datetime.now(UTC), form=form)
         write_text(out, page)
         state = str(subject.standing.state)
         contact = bool(config.contact.strip())
-        missing = "" if contact else "\nWARNING: no contact in site.toml ([letter]): fill in whom to ask by hand"
+        missing = "" if contact else "\nWARNING: site.toml has no contact under [letter]: fill it in by hand"
         show(
-            {"file": str(out), "state": state, "language": chosen, "contact": contact},
+            {"file": str(out), "state": state, "language": letter_language, "contact": contact},
             f"{out}: {state}; print and sign it{missing}",
             as_json=as_json,
         )
@@ -69,31 +73,40 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
     from common.learning.data.tables.patient_list import read_patient_list  # noqa: PLC0415
     from common.platform.sql import reading  # noqa: PLC0415
 
-    found = ledger.standing(receipt)
+    revocations = ledger.standing(receipt)
 
     if patient_file is not None:
         names = [ledger.pseudonyms.of(ledger.spelled(patient)) for patient in read_patient_list(patient_file)]
         if len(names) != 1:
-            raise InputError("a letter is for one patient", where=str(patient_file), remedy="put one id into it")
-        found = tuple(standing for standing in found if standing.pseudonym == names[0])
+            raise InputError(
+                "a letter is for one patient", where=str(patient_file), remedy="put exactly one id in the file"
+            )
+        revocations = tuple(standing for standing in revocations if standing.pseudonym == names[0])
 
-    if not found:
-        raise InputError("no such receipt, or not this patient's", remedy="fedforget-site revocations list")
-    told = set(told_of(ledger, linkage, found))
-    if len(told) > 1 or len({(standing.state, standing.due, standing.campaign) for standing in found}) > 1:
-        raise InputError("this receipt's patients stand differently", remedy="give the one by --patient-file")
-    history = [event for event in ledger.history(receipt) if event.revocation == found[0].number]
-    first = found[0]
-    attested = None
+    if not revocations:
+        raise InputError("no such receipt, or it is not this patient's", remedy="fedforget-site revocations list")
+    answers_elsewhere = set(told_of(ledger, linkage, revocations))
+    if (
+        len(answers_elsewhere) > 1
+        or len({(standing.state, standing.due, standing.campaign) for standing in revocations}) > 1
+    ):
+        raise InputError(
+            "the receipt's patients are in different states", remedy="name one of them with --patient-file"
+        )
+    history = [event for event in ledger.history(receipt) if event.revocation == revocations[0].number]
+    first = revocations[0]
+    attestation = None
 
     if first.state in (State.UNLEARNED, State.RETRAINED) and first.campaign is not None:
         with reading(ledger.engine) as session:
             log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
-            attested = log.attestations(session).get(first.campaign)
+            attestation = log.attestations(session).get(first.campaign)
 
-    if attested is None:
-        return Subject(first, history, told.pop())
-    _, said = attested
-    until = datetime.fromisoformat(said.locked_until) if said.locked_until else None
+    if attestation is None:
+        return Subject(first, history, answers_elsewhere.pop())
+    _, unlearning = attestation
+    until = datetime.fromisoformat(unlearning.locked_until) if unlearning.locked_until else None
 
-    return Subject(first, history, told.pop(), accepted_by(said), until, said.overruled is not None)
+    return Subject(
+        first, history, answers_elsewhere.pop(), accepted_by(unlearning), until, unlearning.overruled is not None
+    )

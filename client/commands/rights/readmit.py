@@ -1,4 +1,4 @@
-"""`fedforget-site revocations readmit`: a patient takes part again, as somebody new."""
+"""`fedforget-site revocations readmit`: let a patient take part again, as a new patient."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 
 
 def readmit(
-    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Of the revocation that is taken back.")],
-    reason: Annotated[str, typer.Option("--reason", help="Goes into the record; must name nobody.")],
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt of the revocation that is taken back.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason, kept in the record; must not identify anybody.")],
     document: Annotated[
-        Path, typer.Option("--document", help="The signed form by which they take part again: kept in vault/.")
+        Path, typer.Option("--document", help="Signed form by which they take part again; kept in vault/.")
     ],
     steward: Who = None,
     key: KeyFile = None,
@@ -25,9 +25,9 @@ def readmit(
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Let a receipt's patients take part again, from the next campaign on.
+    """Let a receipt's patients take part again, starting with the next campaign.
 
-    What the model has forgotten stays forgotten until a new training; data that were deleted must be imported again.
+    What the model has forgotten stays forgotten until the next training. Import deleted data again.
     """
     from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
 
@@ -41,30 +41,30 @@ def readmit(
             raise InputError(f"cannot read: {err.strerror}", where="--document", remedy="check the path") from None
 
         if not content:
-            raise InputError("empty", where="--document", remedy="give the signed form")
+            raise InputError("the file is empty", where="--document", remedy="give the signed form")
         actor = acting(steward)
         signature = ""
         if key is not None:
             actor, signature = signing_as(ledger, actor, "readmit", receipt, key, passphrase_file)
         vault = Vault(ledger.folder.vault, token_bytes)
         number = token_hex(8)
-        recorded = False
+        is_recorded = False
 
         try:
             with ledger.writing() as writing:
-                committed = vault.keep(number, content)
+                commitment = vault.keep(number, content)
                 count, still = workflow.readmit(
-                    ledger, writing, receipt, actor, reason, form=(number, committed), signature=signature
+                    ledger, writing, receipt, actor, reason, form=(number, commitment), signature=signature
                 )
 
-            recorded = True
+            is_recorded = True
         finally:
-            if recorded:
+            if is_recorded:
                 vault.settle(number)
             else:
                 vault.erase(number)
 
         fields = {"receipt": receipt, "patients": count, "state": "readmitted", "form": number, "still_stopped": still}
-        also = f"; {still} of them stay out, by another receipt" if still else ""
-        human = f"{receipt}: {count} patient(s) take part from the next campaign on{also}; import their data again"
+        also = f"; {still} of them stay excluded by another receipt" if still else ""
+        human = f"{receipt}: {count} patient(s) take part again from the next campaign{also}; import their data again"
         show(fields, human, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`fedforget-site revocations`: what became of each, and what a steward decides about it."""
+"""`fedforget-site revocations`: list, inspect and decide about revocations."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from client.account.summary import Summary
     from client.revocations.ledger import Ledger
 
-app = sub_app("Revocations of this site: numbers, states and dates; identities only where they are asked for.")
+app = sub_app("List, inspect and decide about revocations. Identities are shown only on request.")
 
 app.command("doubtful", epilog="Example: fedforget-site revocations doubtful --dir north")(doubtful)
 
-Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="As `revoke` printed it.")]
-Why = Annotated[str, typer.Option("--reason", help="Goes into the record; must name nobody.")]
+Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, as `revoke` printed it.")]
+Why = Annotated[str, typer.Option("--reason", help="Reason, kept in the record; must not identify anybody.")]
 
 
 @app.command("list", epilog="Example: fedforget-site revocations list --open --dir north")
 def list_(
-    only_open: Annotated[bool, typer.Option("--open", help="Only those that still wait for their end.")] = False,
+    only_open: Annotated[bool, typer.Option("--open", help="List only receipts that are not settled.")] = False,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Receipts with their state and the days that are left, the most urgent first."""
+    """List receipts with their state and the days left, most urgent first."""
     with clear_errors(), opened(folder) as ledger:
         now = ledger.clock()
-        found = _summaries(ledger)
-        rows = [_row(summary, now) for summary in found if summary.is_open or not only_open]
+        summaries = _summaries(ledger)
+        rows = [_row(summary, now) for summary in summaries if summary.is_open or not only_open]
         rows.sort(key=lambda row: (row["days_left"] is None, row["due"], row["receipt"]))
         columns = (
             "receipt",
@@ -63,13 +63,13 @@ def list_(
             "due",
             "days_left",
         )
-        human = rows_table(columns, [[row[c] for c in columns] for row in rows], empty="no revocation waits")
+        human = rows_table(columns, [[row[c] for c in columns] for row in rows], empty="no revocations")
         show(rows, human, as_json=as_json)
 
 
 @app.command("show", epilog="Example: fedforget-site revocations show 6f1e0c5ab2d94e37 --dir north")
 def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) -> None:
-    """One receipt and every step since it came in; patients who took it at once are one row."""
+    """Show one receipt and its history. Patients who took a step at the same time share a row."""
     from common.platform.actor import in_words  # noqa: PLC0415 - with the ledger
 
     with clear_errors(), opened(folder) as ledger:
@@ -94,15 +94,15 @@ def approve(
     steward: Who = None,
     reason: Why = "",
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="A steward's private key that signs the approval.")
+        Path | None, typer.Option("--key", metavar="FILE", help="Private key of a steward, which signs the approval.")
     ] = None,
     passphrase_file: PassphraseFile = None,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Let campaigns take up a receipt, as the second person: another login, or another key, than recorded it.
+    """Approve a receipt as the second person, so that campaigns can take it up.
 
-    From an account that several people share, only with --key.
+    The login or key must differ from the one that recorded it. A shared account needs --key.
     """
     from client.revocations import workflow  # noqa: PLC0415 - the database
 
@@ -122,7 +122,7 @@ def approve(
 def hold(
     receipt: Receipt, reason: Why = "", steward: Who = None, folder: Folder = Path(), as_json: AsJson = False
 ) -> None:
-    """Keep campaigns from taking a receipt up until `steward resolve`; use stays stopped, and the due date stays."""
+    """Keep campaigns from taking up a receipt until `steward resolve`. Use stays stopped; the due date stays."""
     from client.revocations import workflow  # noqa: PLC0415 - the database
 
     with clear_errors(), opened(folder) as ledger:
@@ -136,13 +136,13 @@ def hold(
 )
 def extend(
     receipt: Receipt,
-    until: Annotated[str, typer.Option("--until", help="New due date, as 2026-05-01.")],
+    until: Annotated[str, typer.Option("--until", help="New due date, e.g. 2026-05-01.")],
     reason: Why = "",
     steward: Who = None,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Put off the answer, by two further months at most and within the first: the patient is told the reason."""
+    """Extend the due date by at most two months, within the first month. The patient is told the reason."""
     from client.revocations import workflow  # noqa: PLC0415 - the database
 
     with clear_errors(), opened(folder) as ledger:
@@ -153,11 +153,11 @@ def extend(
 
 @app.command("export", epilog="Example: fedforget-site revocations export record.csv --dir north")
 def export(
-    to: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, .csv or .json.")],
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="New file, .csv or .json.")],
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Write all that is known of each revocation, without identities, for those who supervise."""
+    """Export everything that is known about each revocation, without identities, e.g. for a supervisory authority."""
     from client.account.account import accounts_of  # noqa: PLC0415 - the database
     from client.account.export import as_csv  # noqa: PLC0415
     from client.account.export import as_json as json_text  # noqa: PLC0415
@@ -167,24 +167,24 @@ def export(
     with clear_errors():
         kinds = {".csv": as_csv, ".json": json_text}
         if to.suffix not in kinds:
-            raise InputError("not a name that ends in .csv or .json", where="FILE", remedy="give one that does")
+            raise InputError("the name must end in .csv or .json", where="FILE", remedy="choose another name")
         with opened(folder) as ledger:
-            found = accounts_of(ledger, read_linkage(ledger.folder))
-        write_private(to, kinds[to.suffix](found).encode("utf-8"))
-        receipts = len({account.standing.receipt for account in found})
-        human = f"{to}: {counted(receipts, 'receipt')}, {counted(len(found), 'row')}, one a patient and receipt"
-        show({"file": str(to), "receipts": receipts, "rows": len(found)}, human, as_json=as_json)
+            accounts = accounts_of(ledger, read_linkage(ledger.folder))
+        write_private(to, kinds[to.suffix](accounts).encode("utf-8"))
+        receipts = len({account.standing.receipt for account in accounts})
+        human = f"{to}: {counted(receipts, 'receipt')}, {counted(len(accounts), 'row')}, one per patient and receipt"
+        show({"file": str(to), "receipts": receipts, "rows": len(accounts)}, human, as_json=as_json)
 
 
 @app.command("patients", epilog="Example: fedforget-site revocations patients 6f1e0c5ab2d94e37 --dir north")
 def patients(
     receipt: Receipt,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="A new file that its owner alone can read.")
+        Path | None, typer.Option("--to", metavar="FILE", help="New file, readable by its owner only.")
     ] = None,
     folder: Folder = Path(),
 ) -> None:
-    """Who they are: on a terminal, or in a new file; never into a pipe, a log or JSON."""
+    """Show who the patients are, on a terminal or in a new file; never in a pipe, a log or JSON."""
     from common.files import write_private  # noqa: PLC0415
 
     with clear_errors(), opened(folder) as ledger:
@@ -192,7 +192,7 @@ def patients(
         if to is None and not sys.stdout.isatty():
             raise InputError("identities are shown on a terminal only", remedy="give --to FILE")
         names = ledger.identifiers()
-        # Without its secret's history a pseudonym may not open; that it is there must not go unsaid.
+        # A pseudonym cannot be opened if its secret was lost; the patient is listed all the same.
         lines = sorted(names.get(s.pseudonym, f"(not known: {s.pseudonym})") for s in ledger.standing(receipt))
         text = "".join(f"{line}\n" for line in dict.fromkeys(lines))
 
@@ -217,23 +217,23 @@ def _done(ledger: Ledger, receipt: str, count: int, as_json: bool) -> None:
 
 
 def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
-    """Every step once, with how many patients took it at that moment."""
+    """Every step once, with the number of patients who took it at that time."""
     from client.membership.steward import signature_holds, steward_keys  # noqa: PLC0415
     from client.revocations.revocation import Event  # noqa: PLC0415
     from common.platform.actor import in_words  # noqa: PLC0415 - with the ledger
 
-    taken: dict[tuple[object, ...], list[Event]] = {}
+    events_by_step: dict[tuple[object, ...], list[Event]] = {}
     for event in ledger.history(receipt):
         same = (event.at, event.state, event.actor, event.identity, event.reason, event.due, event.campaign)
-        taken.setdefault(same, []).append(event)
+        events_by_step.setdefault(same, []).append(event)
 
     steps = []
-    for events in taken.values():
+    for events in events_by_step.values():
         event = events[0]
-        signed = None
+        signature_status = None
         if event.signature:
             holds = signature_holds(event.signature, receipt, steward_keys(ledger.folder))
-            signed = "signature holds" if holds else "signature does not hold by the keys of site.toml"
+            signature_status = "signature holds" if holds else "signature does not hold by the keys of site.toml"
 
         by_software = event.actor == "fedforget" and not event.identity
         identity = "software" if by_software else in_words(event.identity)
@@ -243,11 +243,11 @@ def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
                 "state": str(event.state),
                 "patients": len({one.revocation for one in events}),
                 "by": event.actor,
-                "identity": f"{identity}; {signed}" if signed else identity,
+                "identity": f"{identity}; {signature_status}" if signature_status else identity,
                 "reason": event.reason,
                 "due": event.due,
                 "campaign": event.campaign,
-                "signed": signed,
+                "signed": signature_status,
             }
         )
 
@@ -257,10 +257,10 @@ def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
 def _summaries(ledger: Ledger, receipt: str | None = None) -> tuple[Summary, ...]:
     from client.account.summary import summarised  # noqa: PLC0415 - with the ledger
 
-    found = summarised(ledger.standing(receipt))
-    if receipt is not None and not found:
+    summaries = summarised(ledger.standing(receipt))
+    if receipt is not None and not summaries:
         raise InputError("no such receipt", where=str(ledger.folder.root), remedy="see fedforget-site revocations list")
-    return found
+    return summaries
 
 
 def _row(summary: Summary, now: datetime) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`fedforget-site revoke`: an identifier never stands on a command line."""
+"""`fedforget-site revoke`: record revocations. Identifiers are never part of a command line."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, field
 
 def revoke(
     patient_file: Annotated[
-        Path | None, typer.Option("--patient-file", help="One id a line, or a CSV with a column patient_id.")
+        Path | None,
+        typer.Option("--patient-file", help="File with one id per line, or a CSV with a column patient_id."),
     ] = None,
     scope: Annotated[
         Literal["all", "images", "reports"],
-        typer.Option("--scope", help="What the model must forget; with any of them all use of the patient stops."),
+        typer.Option("--scope", help="What the model must forget. All use of the patient stops in any case."),
     ] = "all",
     document: Annotated[
-        Path | None, typer.Option("--document", help="The signed form: kept in vault/, and committed to in the record.")
+        Path | None, typer.Option("--document", help="Signed form; kept in vault/, with a commitment in the record.")
     ] = None,
-    received: Annotated[
-        str | None, typer.Option("--received", help="Day or moment it came in, as 2026-03-01; now without it.")
-    ] = None,
-    requester: Annotated[str, typer.Option("--requester", help="Role of who asked, e.g. guardian.")] = "patient",
+    received: Annotated[str | None, typer.Option("--received", help="Date of receipt, e.g. 2026-03-01.  [now]")] = None,
+    requester: Annotated[
+        str, typer.Option("--requester", help="Role of the person who asked, e.g. guardian.")
+    ] = "patient",
     identity_check: Annotated[
-        str, typer.Option("--identity-check", help="How that was checked, in words that name nobody.")
+        str, typer.Option("--identity-check", help="How their identity was checked; must not identify anybody.")
     ] = "not recorded",
     kind: Annotated[
         Literal["withdrawal", "objection", "erasure", "opt-out"],
-        typer.Option("--kind", help="What is asked for; an opt-out of secondary use can be taken back."),
+        typer.Option("--kind", help="Kind of request; an opt-out of secondary use can be taken back."),
     ] = "withdrawal",
     legal_basis: Annotated[
-        str | None, typer.Option("--legal-basis", help="What entitles them.  [the usual one of the kind]")
+        str | None, typer.Option("--legal-basis", help="Legal basis.  [the usual one for the kind]")
     ] = None,
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="Code of a consent policy withdrawn; all without it.")
+        list[str] | None, typer.Option("--policy", help="Code of a withdrawn consent policy; may be repeated.  [all]")
     ] = None,
     steward: Who = None,
     also_unknown: Annotated[
-        bool, typer.Option("--also-unknown", help="Record unknown patients too, so that no later import lets them in.")
+        bool, typer.Option("--also-unknown", help="Also record unknown patients, so that later imports exclude them.")
     ] = False,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Record that patients have revoked: from now on nothing is trained on them, and the model is to forget them.
+    """Record that patients have revoked: use stops at once, and the model is to forget them.
 
-    Without --patient-file the ids are asked for, unseen, on a terminal; otherwise they are read from standard input.
+    Without --patient-file, the command prompts for the ids without showing them, or reads them from standard input.
     """
     from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
 
@@ -78,7 +79,7 @@ def revoke(
             identity=actor.identity,
             document=_document(document) if document else b"",
         )
-        made = hand_in(
+        receipt = hand_in(
             ledger,
             permissions_of(ledger) if place.settings_file.exists() else None,
             Vault(place.vault, token_bytes),
@@ -88,28 +89,28 @@ def revoke(
             also_unknown=also_unknown,
         )
         fields = {
-            "receipt": made.receipt,
+            "receipt": receipt.receipt,
             "kind": kind,
             "legal_basis": form.legal_basis or usual_basis(kind),
-            "patients": made.patients,
-            "known": made.known,
-            "unknown": made.unknown,
-            "doubtful": made.doubtful,
-            "note": made.note,
-            "revoked_before": made.earlier,
-            "received": made.received,
-            "due": made.due,
+            "patients": receipt.patients,
+            "known": receipt.known,
+            "unknown": receipt.unknown,
+            "doubtful": receipt.doubtful,
+            "note": receipt.note,
+            "revoked_before": receipt.earlier,
+            "received": receipt.received,
+            "due": receipt.due,
             "recorded": now,
-            "other_hospitals": made.others,
+            "other_hospitals": receipt.others,
         }
-        reached = f"{made.others}, told while `fedforget-site up` runs"
-        told = reached if made.others is not None else "not reached: no linkage is configured"
-        show(fields, fields_table({**fields, "other_hospitals": told}), as_json=as_json)
+        linkage_note = f"{receipt.others}, informed while `fedforget-site up` runs"
+        other_hospitals = linkage_note if receipt.others is not None else "not reached: no linkage is configured"
+        show(fields, fields_table({**fields, "other_hospitals": other_hospitals}), as_json=as_json)
         say_if_down(folder, as_json=as_json)
 
 
 def _from_input(is_patient: Callable[[str], bool]) -> tuple[str, ...]:
-    """Ids from standard input, or typed without being shown."""
+    """Ids from standard input, or typed without echo."""
     from common.learning.data.tables.patient_list import parse_patient_list, parse_patients  # noqa: PLC0415
 
     if not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""`fedforget-site steward`: what a hospital's data steward decides, and signs with a key of their own."""
+"""`fedforget-site steward`: decisions of a hospital's data steward, and their signatures."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from common.errors import InputError
 from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 from common.printable import printable
 
-app = sub_app(
-    "The data steward: what is on hold until they decide, and their signature below statements about revocations."
-)
+app = sub_app("Decide about revocations on hold, and sign statements about revocations, as the data steward.")
 
 KeyFile = Annotated[
-    Path | None, typer.Option("--key", metavar="FILE", help="The steward's private key.  [DIR/steward/steward.pem]")
+    Path | None, typer.Option("--key", metavar="FILE", help="Private key of the steward.  [DIR/steward/steward.pem]")
 ]
 PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Holds its passphrase; asked for without it.")
+    Path | None, typer.Option("--passphrase-file", metavar="FILE", help="File with the passphrase.  [prompt]")
 ]
 
 
@@ -31,7 +29,7 @@ def _key_file(folder: Path, given: Path | None) -> Path:
 def init(
     key: KeyFile = None, passphrase_file: PassphraseFile = None, folder: Folder = Path("."), as_json: AsJson = False
 ) -> None:
-    """Make the steward's key, encrypted with a passphrase that no service knows, and say how to name it."""
+    """Create the steward's key, encrypted with a passphrase, and print the line for site.toml."""
     from client.membership.steward import make_key  # noqa: PLC0415 - cryptography, for commands that need it
     from common.platform.keys.passphrase import ask_passphrase  # noqa: PLC0415
 
@@ -41,13 +39,13 @@ def init(
         file = path.with_suffix(".pub")
         name = file.relative_to(folder) if file.is_relative_to(folder) else file.resolve()
         line = f'steward_key = "{name}"'
-        human = f"made {path} and {file}\n\nPut this line into site.toml, above its first [table]:\n  {line}"
+        human = f"created {path} and {file}\n\nAdd this line to site.toml, above the first [table]:\n  {line}"
         show({"key": str(path), "public": str(file), "keyid": public.keyid, "setting": line}, human, as_json=as_json)
 
 
 @app.command("show", epilog="Example: fedforget-site steward show --dir hospital")
 def show_steward(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show the steward's key and which statements wait for its signature."""
+    """Show the steward's key and the statements that are waiting for its signature."""
     from client.commands.evidence.log import opened_site  # noqa: PLC0415 - the database, for commands that need it
     from client.membership.steward import steward_key, unsigned  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
@@ -64,14 +62,14 @@ def show_steward(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 @app.command(epilog="Example: fedforget-site steward sign --dir hospital")
 def sign(
     receipts: Annotated[
-        list[str] | None, typer.Argument(metavar="RECEIPT...", help="Only these.  [all that wait]")
+        list[str] | None, typer.Argument(metavar="RECEIPT...", help="Receipts to sign.  [all that are waiting]")
     ] = None,
     key: KeyFile = None,
     passphrase_file: PassphraseFile = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Sign the statements about revocations that wait; from then on `log statement` gives them with both signatures."""
+    """Sign the waiting statements about revocations; `log statement` then writes them with both signatures."""
     from client.commands.evidence.log import opened_site  # noqa: PLC0415 - the database, for commands that need it
     from client.membership.steward import open_key, unsigned  # noqa: PLC0415
     from client.membership.steward import sign as sign_all  # noqa: PLC0415
@@ -79,35 +77,35 @@ def sign(
     from common.platform.keys.passphrase import ask_passphrase  # noqa: PLC0415
 
     with clear_errors(), opened_site(folder) as site:
-        found = unsigned(site)
-        chosen = [item for item in found if not receipts or item.receipt in receipts]
+        waiting = unsigned(site)
+        selected = [item for item in waiting if not receipts or item.receipt in receipts]
 
-        if missing := set(receipts or ()) - {item.receipt for item in chosen}:
+        if missing := set(receipts or ()) - {item.receipt for item in selected}:
             raise InputError(
-                f"{len(missing)} receipts do not wait for the steward", remedy="fedforget-site steward show"
+                f"{len(missing)} receipt(s) are not waiting for the steward", remedy="fedforget-site steward show"
             )
 
-        if chosen:
-            for item in () if as_json else chosen:
+        if selected:
+            for item in () if as_json else selected:
                 show(None, "\n  ".join((item.receipt, *map(printable, item.says))), as_json=False)
             passphrase = ask_passphrase(passphrase_file, "the steward's key")
             place = SiteFolder(folder)
-            sign_all(site, chosen, open_key(place, _key_file(folder, key), passphrase, may_sign_statements=True))
+            sign_all(site, selected, open_key(place, _key_file(folder, key), passphrase, may_sign_statements=True))
 
-        signed = [item.receipt for item in chosen]
-        show({"signed": signed}, f"signed {len(signed)} statement(s)", as_json=as_json)
+        receipts_signed = [item.receipt for item in selected]
+        show({"signed": receipts_signed}, f"signed {len(receipts_signed)} statement(s)", as_json=as_json)
 
 
 @app.command("list", epilog="Example: fedforget-site steward list --dir hospital")
 def list_(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show what is on hold until the steward decides: which consent, why, since when. It names nobody."""
+    """List what is on hold until the steward decides: which consent, why and since when. It identifies nobody."""
     from client.revocations.opening import open_ledger  # noqa: PLC0415 - the database, for commands that need it
     from client.revocations.revocation import State, consent_of  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
 
     with clear_errors():
         with open_ledger(SiteFolder(folder)) as ledger:
-            held = [standing for standing in ledger.standing() if standing.state is State.ON_HOLD]
+            on_hold = [standing for standing in ledger.standing() if standing.state is State.ON_HOLD]
         rows = [
             {
                 "receipt": standing.receipt,
@@ -117,7 +115,7 @@ def list_(folder: Folder = Path("."), as_json: AsJson = False) -> None:
                 "since": standing.since,
                 "due": standing.due,
             }
-            for standing in held
+            for standing in on_hold
         ]
         columns = ("receipt", "consent", "version", "reason", "since", "due")
         show(rows, rows_table(columns, [[*row.values()] for row in rows]), as_json=as_json)
@@ -127,16 +125,14 @@ def list_(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     epilog="Example: fedforget-site steward resolve doubt-6f1e0c5ab2d94e37 --permit --by Lee --reason 'form is valid'"
 )
 def resolve(
-    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As `steward list` shows it.")],
-    permit: Annotated[
-        bool, typer.Option("--permit/--revoke", help="The data may be used again, or this is a revocation.")
-    ],
-    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides.")],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the record for good.")],
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, as `steward list` shows it.")],
+    permit: Annotated[bool, typer.Option("--permit/--revoke", help="Allow use again, or confirm the revocation.")],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Name of the person who decides.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason; kept in the record permanently.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Decide about what is on hold; who decided, when and why stands in the ledger for good."""
+    """Decide about a receipt on hold. The ledger permanently records who decided, when and why."""
     from client.commands.rights.ledger_access import acting  # noqa: PLC0415 - with what follows
     from client.revocations import workflow  # noqa: PLC0415 - the database, for commands that need it
     from client.revocations.opening import open_ledger  # noqa: PLC0415
@@ -145,10 +141,10 @@ def resolve(
 
     with clear_errors():
         if not by.strip() or not reason.strip():
-            raise InputError("a decision needs a name and a reason", where="--by, --reason")
+            raise InputError("a decision needs a name and a reason", where="--by, --reason", remedy="give both")
         with open_ledger(SiteFolder(folder)) as ledger:
             if not any(standing.state is State.ON_HOLD for standing in ledger.standing(receipt)):
-                raise InputError("nothing of this receipt is on hold", remedy="fedforget-site steward list")
+                raise InputError("nothing under this receipt is on hold", remedy="see fedforget-site steward list")
             decide = workflow.refuse if permit else workflow.release
             number = decide(ledger, receipt, acting(by.strip()), reason.strip())
             states = sorted({str(standing.state) for standing in ledger.standing(receipt)})

@@ -48,9 +48,9 @@ def test_a_doubt_is_listed_without_identities_and_answered(site: SiteFolder) -> 
     (row,) = run(site, "revocations", "doubtful")
     assert (row["receipt"], row["set"]) == (made["receipt"], "train")
     number = row["doubt"]
-    assert "say who is meant" in run(site, "revocations", "doubtful", number, code=2)
+    assert "it is not clear who is meant" in run(site, "revocations", "doubtful", number, code=2)
     both = ("--is", str(row["candidate"]), "--stranger")
-    assert "say who is meant" in run(site, "revocations", "doubtful", number, *both, code=2)
+    assert "it is not clear who is meant" in run(site, "revocations", "doubtful", number, *both, code=2)
     assert "a name and a reason" in run(site, "revocations", "doubtful", number, "--stranger", code=4)
     assert "none of those" in run(site, "revocations", "doubtful", number, "--is", "99", "--reason", "x", code=2)
     meant = ("--is", str(row["candidate"]), "--reason", "same form", "--steward", "lee")

@@ -211,7 +211,7 @@ def test_the_exported_record_has_every_revocation_and_nobodys_name(site: SiteFol
     assert [(row["receipt"], row["identity_check"]) for row in rows] == [(receipt, '\'=HYPERLINK("x")')] * 2
     assert [len(row["steps"]) for row in json.loads(tree.read_text())] == [2, 2]
     assert "exists already" in run(site, "revocations", "export", str(table), code=2)
-    assert "not a name that ends in" in run(site, "revocations", "export", str(tmp_path / "record.txt"), code=2)
+    assert "the name must end in" in run(site, "revocations", "export", str(tmp_path / "record.txt"), code=2)
 
 
 def test_where_the_record_says_nothing_it_says_why(site: SiteFolder, tmp_path: Path) -> None:

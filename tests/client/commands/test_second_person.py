@@ -94,7 +94,7 @@ def test_a_readmission_by_command_keeps_its_form_and_says_who_stays_out(site: Si
 
 
 def test_nothing_waits_is_said_in_words(site: SiteFolder) -> None:
-    assert run(site, "revocations", "list", as_json=False) == "no revocation waits\n"
+    assert run(site, "revocations", "list", as_json=False) == "no revocations\n"
 
 
 def test_a_database_of_a_newer_release_is_called_that(site: SiteFolder) -> None:

@@ -121,7 +121,7 @@ def test_what_is_no_stewards_key_signs_nothing(with_steward: Path, secret: str, 
         ((), "", "no passphrase"),
         (other, "", "not the key that site.toml names"),
         (("--passphrase-file", open_to_all), "", "others can read"),
-        (("zz",), SECRET, "do not wait for the steward"),
+        (("zz",), SECRET, "not waiting for the steward"),
     ):
         code, output = run("steward", "sign", *more, *place, typed=typed)
         assert code == 2, output

@@ -63,7 +63,7 @@ def test_patients_of_a_receipt_who_stand_differently_are_told_apart_by_one_id(
     out = tmp_path / "letter.html"
     ids = tmp_path / "ids"
     code, output = run(hospital, "bbbbbbbb", "--out", out)
-    assert (code, "stand differently" in output) == (2, True)
+    assert (code, "are in different states" in output) == (2, True)
     assert not out.exists()
     ids.write_text(f"{secret}-1\n{secret}-6\n")
     assert run(hospital, "bbbbbbbb", "--out", out, "--patient-file", ids)[0] == 2
