@@ -132,7 +132,9 @@ def _safe(error: Exception) -> str:
 @app.query("status")
 def status(message: Message, context: Context) -> Message:
     """Counts of patients and waiting revocations."""
-    return _answer(message, context, lambda site, *_: pack(site.status(), None, HeldNote(held=site.bases.held())))
+    return _answer(
+        message, context, lambda site, *_: pack(site.status(), None, HeldNote(held=site.received_weights.held()))
+    )
 
 
 @app.query("adopt")
@@ -141,8 +143,8 @@ def adopt(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, _campaign: int, _step: str) -> RecordDict:
         request = unpack(records, AdoptRequest)
-        received = site.bases.receive(records, keep=False)
-        return site.bases.answer(site.adopt(received.state, request), received)
+        received = site.received_weights.receive(records, keep=False)
+        return site.received_weights.answer(site.adopt(received.state, request), received)
 
     return _answer(message, context, handle)
 
@@ -153,9 +155,9 @@ def train(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, TrainRequest)
-        received = site.bases.receive(records)
+        received = site.received_weights.receive(records)
         model, reply = site.train(received.state, request, campaign=campaign, step=step)
-        return site.bases.answer(reply, received, model.state_dict())
+        return site.received_weights.answer(reply, received, model.state_dict())
 
     return _answer(message, context, handle)
 
@@ -172,12 +174,12 @@ def unlearn(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, UnlearnRequest)
-        received = site.bases.receive(records)
+        received = site.received_weights.receive(records)
         precision = received.note.precision if received.note else "fp32"
         model, reply = site.unlearn(received.state, request, campaign=campaign, step=step, precision=precision)
         if reply.cohort:
-            site.sent(campaign, site.bases.as_sent(received, model.state_dict()))
-        return site.bases.answer(reply, received, model.state_dict())
+            site.sent(campaign, site.received_weights.as_sent(received, model.state_dict()))
+        return site.received_weights.answer(reply, received, model.state_dict())
 
     return _answer(message, context, handle)
 
@@ -188,7 +190,9 @@ def evaluate(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, EvaluateRequest)
-        received = site.bases.receive(records)
-        return site.bases.answer(site.evaluate(received.state, request, campaign=campaign, step=step), received)
+        received = site.received_weights.receive(records)
+        return site.received_weights.answer(
+            site.evaluate(received.state, request, campaign=campaign, step=step), received
+        )
 
     return _answer(message, context, handle)

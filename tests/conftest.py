@@ -129,7 +129,7 @@ def enrol(tmp_path: Path, coordinator: ServerFolder) -> Callable[[Path, str], Pa
     """Make a real hospital `name` of a simulated site's folder: keys of its own, approved and joined."""
     from client.cohort.site_files import SITE_FILE
     from client.membership.enrolment import join
-    from client.membership.setup import Asked, create_site
+    from client.membership.setup import SiteRequest, create_site
     from client.settings import SiteFolder
     from common.platform.keys.certificates import certificate_fingerprint, read_certificate
     from common.platform.sql import open_database, transaction
@@ -140,7 +140,7 @@ def enrol(tmp_path: Path, coordinator: ServerFolder) -> Callable[[Path, str], Pa
     def make(simulated: Path, name: str) -> Path:
         folder = tmp_path / "hospitals" / name
         now = datetime.now(UTC)
-        request = create_site(folder, Asked(name, "localhost", ca))
+        request = create_site(folder, SiteRequest(name, "localhost", ca))
         engine = open_database(coordinator.database_url(coordinator.settings()))
 
         try:

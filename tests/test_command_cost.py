@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from common.platform.keys.certificates import certificate_fingerprint, read_certificate
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def cpu_seconds(*argv: object) -> float:
 def hospital(tmp_path: Path, coordinator: ServerFolder) -> Path:
     """A hospital that has asked to enrol."""
     ca = certificate_fingerprint(read_certificate(coordinator.ca_certificate.read_bytes(), "ca"))
-    create_site(tmp_path / "north", Asked("north", "localhost", ca))
+    create_site(tmp_path / "north", SiteRequest("north", "localhost", ca))
     return tmp_path / "north"
 
 

@@ -127,7 +127,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from datetime import UTC, datetime
 
     from client.membership.enrolment import join
-    from client.membership.setup import Asked, create_site
+    from client.membership.setup import SiteRequest, create_site
     from client.settings import SiteFolder
     from common.platform.sql import open_database, transaction
     from server.membership.enrolment import approve, open_authority, read_request
@@ -137,7 +137,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("folders")
     now = datetime.now(UTC)
     ca = create_server(root / "server", ["localhost"], now, ("no", "yes"))
-    request = create_site(root / "site", Asked("north", "localhost", ca))
+    request = create_site(root / "site", SiteRequest("north", "localhost", ca))
     folder = ServerFolder(root / "server")
     engine = open_database(folder.database_url(folder.settings()))
     with transaction(engine) as session:

@@ -16,9 +16,9 @@ from client.cohort.participation import Participation, versions_that_saw
 from client.database import HoldingRow
 from client.evidence.event_log import SiteLog
 from client.revocations.ledger import Ledger
+from client.revocations.linkage.status import LinkageStatus, linkage_statuses
 from client.revocations.linkage.tokens import Linkage
-from client.revocations.linkage.told import Told, told_of
-from client.revocations.revocation import Event, Standing, State
+from client.revocations.revocation import Event, RevocationStatus, State
 from common.evidence.statements import Unlearning
 from common.platform.sql import reading
 
@@ -60,12 +60,12 @@ class Account:
         told: what other hospitals were told.
     """
 
-    standing: Standing
+    standing: RevocationStatus
     steps: Sequence[Event]
     rounds: Sequence[Participation] | None
     versions: Sequence[Version] | None
     attested: tuple[str, Unlearning] | None
-    told: Told
+    told: LinkageStatus
 
     @property
     def missing(self) -> dict[str, str]:
@@ -97,7 +97,7 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
         for event in ledger.history(receipt):
             steps[event.revocation].append(event)
 
-    told = told_of(ledger, linkage, found)
+    told = linkage_statuses(ledger, linkage, found)
     if not ledger.folder.has_database:
         return [Account(s, steps[s.number], None, None, None, t) for s, t in zip(found, told, strict=True)]
     with reading(ledger.engine) as session:
@@ -121,7 +121,7 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
 
 
 def _that_may_remember(
-    standing: Standing, rounds: Sequence[Participation], held: Sequence[Version]
+    standing: RevocationStatus, rounds: Sequence[Participation], held: Sequence[Version]
 ) -> tuple[Version, ...]:
     """Versions that came after the first of these rounds and before the one that has forgotten."""
     if not rounds:
@@ -133,7 +133,7 @@ def _that_may_remember(
     return tuple(version for version in later if until is None or version.received <= until)
 
 
-def _no_audit(standing: Standing) -> str:
+def _no_audit(standing: RevocationStatus) -> str:
     if standing.state in _NO_CAMPAIGN:
         return _NO_CAMPAIGN[standing.state]
     if standing.state in _FORGOTTEN:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import OPEN, Standing, State, nobody_asked
+from client.revocations.revocation import OPEN, RevocationStatus, State, nobody_asked
 from common.errors import FedForgetError
 
 DAYS = (14, 7, 3, 1, 0)
@@ -23,7 +23,7 @@ _EVERY = timedelta(hours=1)
 _log = logging.getLogger("fedforget.ledger")
 
 
-def nearly_due(revocations: Iterable[Standing], now: datetime) -> dict[int, int]:
+def nearly_due(revocations: Iterable[RevocationStatus], now: datetime) -> dict[int, int]:
     """How many patients' answers are due within so many of `DAYS`, each counted where the least are left."""
     first: dict[str, datetime] = {}
     for standing in filter(_is_due, revocations):

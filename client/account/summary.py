@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from client.consent.kinds import Kind
 from client.revocations.look_alikes.alike import DOUBTFUL
-from client.revocations.revocation import OPEN, Remediation, Scope, SourceKind, Standing, State, nobody_asked
+from client.revocations.revocation import OPEN, Remediation, RevocationStatus, Scope, SourceKind, State, nobody_asked
 
 _FURTHEST_FROM_THE_END = (
     State.RECEIVED,
@@ -73,15 +73,15 @@ class Summary:
         return round((self.due - now) / timedelta(days=1), 1) if asked else None
 
 
-def summarised(found: Iterable[Standing]) -> tuple[Summary, ...]:
+def summarised(found: Iterable[RevocationStatus]) -> tuple[Summary, ...]:
     """Receipts in the order in which they were recorded."""
-    by_receipt: dict[str, list[Standing]] = {}
+    by_receipt: dict[str, list[RevocationStatus]] = {}
     for standing in found:
         by_receipt.setdefault(standing.receipt, []).append(standing)
     return tuple(_summary(some) for some in by_receipt.values())
 
 
-def _summary(some: list[Standing]) -> Summary:
+def _summary(some: list[RevocationStatus]) -> Summary:
     first = min(some, key=lambda s: s.number)
     lead = min(some, key=lambda s: _FURTHEST_FROM_THE_END.index(s.state))
     strangers = {s.pseudonym for s in some if s.state is State.EXCLUDED}

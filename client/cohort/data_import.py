@@ -51,7 +51,7 @@ class SiteOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Assigned:
+class SetAssignment:
     """Who is in which set after an import.
 
     Attributes:
@@ -274,7 +274,7 @@ def assign_sets(
     *,
     known: Mapping[str, Subset],
     revoked: Collection[str],
-) -> Assigned:
+) -> SetAssignment:
     """Divide the patients of one site into the five sets; who is `known` stays where they are.
 
     Args:
@@ -307,7 +307,7 @@ def assign_sets(
     seen = {(group, split.subset_of[p]) for p, group in groups.items() if p in split.subset_of}
     straddling = sum(count > 1 for count in Counter(group for group, _ in seen).values())
 
-    return Assigned(split, held_back, straddling)
+    return SetAssignment(split, held_back, straddling)
 
 
 def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revocations: Overview) -> Cohort:

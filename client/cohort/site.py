@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from client.cohort.bases import Bases
+from client.cohort.received_weights import ReceivedWeights
 from client.cohort.reference_scores import ReferenceScores
 from client.cohort.site_consent import SiteConsent
 from client.cohort.site_files import drop_studies, read_site
@@ -20,7 +20,7 @@ from client.cohort.site_records import SiteRecords
 from client.evidence import replay
 from client.revocations.access import Access
 from client.revocations.revocation import Receipt
-from client.revocations.revocation import State as Standing
+from client.revocations.revocation import State as RevocationState
 from client.revocations.tombstones.overview import cohort_lock
 from client.settings import BoundsConfig, SiteFolder
 from common.errors import CohortError, RefusedError, WireError
@@ -71,7 +71,7 @@ class Site:
         self.device = pick_device(settings.device if settings else self._file.device)
         self.tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         self.cache = ImageCache(folder / self._file.cache, self.card.data.image_size, self.card.data.cache_bytes)
-        self.bases = Bases(folder, lambda: self.card.build().state_dict(), self.card.model)
+        self.received_weights = ReceivedWeights(folder, lambda: self.card.build().state_dict(), self.card.model)
         self._model: ImageTextModel | None = None
         # A campaign that crashed or was given up elsewhere says nothing; after so long none of its requests is valid.
         bounds = settings.bounds if settings else BoundsConfig()
@@ -277,7 +277,7 @@ class Site:
         """
         self._load(state)
         purged, settled = self._records.adopt(state, request, self._consent.pending_pseudonyms())
-        after = Standing.UNLEARNED if request.how == "unlearned" else Standing.RETRAINED
+        after = RevocationState.UNLEARNED if request.how == "unlearned" else RevocationState.RETRAINED
         closed = self._consent.settle(settled, after, request.campaign, request.digest, request.reason)
         # Also of those whom an earlier call closed before it was cut short, and of those who were never trained on.
         self._close_access(request.campaign)
@@ -309,7 +309,7 @@ class Site:
         purged = self.purge_patients(self._consent.done())
         purged["pixels"] += again
         purged["references"] = ReferenceScores(self.folder).purge()
-        purged["working"] = self.bases.clear()
+        purged["working"] = self.received_weights.clear()
         self._consent.closed(campaign, purged)
 
     def _select(self, model: ImageTextModel, seed: int, access: Access) -> tuple[SelectionFigures, float]:

@@ -15,7 +15,17 @@ from client.revocations.ledger import Ledger, now_utc
 from client.revocations.ledger_rows import of_patients, standing_of
 from client.revocations.ledger_tables import RevocationEventRow
 from client.revocations.opening import open_ledger
-from client.revocations.revocation import OPEN, TO_FORGET, Receipt, Request, Scope, Source, Standing, State, Waiting
+from client.revocations.revocation import (
+    OPEN,
+    TO_FORGET,
+    Receipt,
+    Request,
+    RevocationStatus,
+    Scope,
+    Source,
+    State,
+    Waiting,
+)
 from client.revocations.tombstones.file import TombstoneFile
 from client.revocations.tombstones.overview import has_ledger
 from client.revocations.tombstones.pseudonyms import Pseudonyms
@@ -188,7 +198,7 @@ class SiteConsent:
         return frozenset(s.pseudonym for s in found if s.state in states)
 
 
-def _scopes(found: Iterable[Standing]) -> dict[str, set[Scope]]:
+def _scopes(found: Iterable[RevocationStatus]) -> dict[str, set[Scope]]:
     """Of each pseudonym's revocations that the model has still to follow."""
     scopes: dict[str, set[Scope]] = defaultdict(set)
     for one in found:

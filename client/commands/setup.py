@@ -26,10 +26,10 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Create the hospital's keys, which never leave it, its settings and the enrolment request."""
-    from client.membership.setup import Asked, create_site  # noqa: PLC0415 - the database's code, for commands that need it
+    from client.membership.setup import SiteRequest, create_site  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
-        request = create_site(folder, Asked(name, server, ca_fingerprint))
+        request = create_site(folder, SiteRequest(name, server, ca_fingerprint))
         _show_request(folder / "enrolment-request.json", request, f"created {folder}", as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from client.consent.broad_consent import is_content, policy_reaches
 from client.consent.consent_topic import Topic, is_basis
 from client.consent.document_kind import Kind
 from client.consent.documents import Coding, ConsentDocument
-from client.consent.provisions import Deny, Permit, Question, Said, Unknown, is_conditional, is_empty, weigh
+from client.consent.provisions import Deny, Permit, ProvisionAnswer, Question, Unknown, is_conditional, is_empty, weigh
 from client.consent.purposes import Reach, denial_reaches
 from client.consent.verdicts import (
     DOUBTFUL_STATUS,
@@ -62,7 +62,7 @@ def _of_names(
     """What provisions say that name the purpose or the policy; None where none does."""
     is_ended = document.status in ("inactive", "rejected")
     at = None if is_ended else question.at
-    said: Said = weigh(document.root, replace(question, by_name=True, at=at))
+    said: ProvisionAnswer = weigh(document.root, replace(question, by_name=True, at=at))
     if not isinstance(said, Deny | Unknown | Permit):
         return None
     if is_ended:

@@ -59,7 +59,7 @@ class Question:
 
 
 Answer: TypeAlias = Permit | Deny | Unknown
-Said: TypeAlias = Answer | Lapsed | Perhaps | None
+ProvisionAnswer: TypeAlias = Answer | Lapsed | Perhaps | None
 """None: nothing is said about what was asked."""
 
 _DENIED_BELOW = Unknown("an exception to something else denies this by name")
@@ -70,7 +70,7 @@ _DEPENDS = "a provision depends on "
 _NAMES_NOTHING = Unknown("an exception that names nothing")
 
 
-def weigh(provision: Provision, question: Question) -> Said:
+def weigh(provision: Provision, question: Question) -> ProvisionAnswer:
     """What a provision and its exceptions say."""
     reach = _reach(provision, question)
     if reach is Reach.NO:
@@ -89,14 +89,14 @@ def weigh(provision: Provision, question: Question) -> Said:
     return _with_exceptions(provision, deeper, reach)
 
 
-def weigh_exception(provision: Provision, question: Question) -> Said:
+def weigh_exception(provision: Provision, question: Question) -> ProvisionAnswer:
     """What an exception says; one that names nothing excepts everything, which nobody means."""
     is_nameless = not (provision.codes or provision.purposes or provision.conditions or provision.nested)
     is_in_force = question.at is None or provision.period.holds(question.at)
     return _NAMES_NOTHING if is_nameless and is_in_force else weigh(provision, question)
 
 
-def strictest(said: Sequence[Said]) -> Said:
+def strictest(said: Sequence[ProvisionAnswer]) -> ProvisionAnswer:
     """A permission in force outweighs a lapsed one, which it renews."""
     for kind in (Deny, Unknown, Permit, Lapsed, Perhaps):
         for one in said:
@@ -106,7 +106,7 @@ def strictest(said: Sequence[Said]) -> Said:
     return None
 
 
-def is_conditional(said: Said) -> bool:
+def is_conditional(said: ProvisionAnswer) -> bool:
     """Whether only limits that are not weighed, such as actors, leave it in doubt."""
     return isinstance(said, Unknown) and said.reason.startswith(_DEPENDS)
 
@@ -121,14 +121,14 @@ def is_empty(provision: Provision) -> bool:
     return provision.permits is None and not (provision.nested or provision.codes or provision.purposes)
 
 
-def _denied_below(provision: Provision, question: Question) -> Said:
+def _denied_below(provision: Provision, question: Question) -> ProvisionAnswer:
     """What is no answer by itself may still hold a no: `treatment is permitted, but no training on it`."""
     named = replace(question, by_name=True)
     is_denied = any(isinstance(weigh(inner, named), Deny) or _denied_below(inner, named) for inner in provision.nested)
     return _DENIED_BELOW if is_denied else None
 
 
-def _with_exceptions(provision: Provision, deeper: Said, reach: Reach) -> Said:
+def _with_exceptions(provision: Provision, deeper: ProvisionAnswer, reach: Reach) -> ProvisionAnswer:
     if deeper is not None and not isinstance(deeper, Perhaps):
         return NOT_KNOWN if reach is Reach.MAYBE and isinstance(deeper, Permit | Deny) else deeper
     is_named_here = bool(provision.codes or provision.purposes)

@@ -29,7 +29,7 @@ _log = logging.getLogger("fedforget.evidence")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvidenceService:
     """Talks with the coordinator about both logs; `open` gives the site's for the length of a call."""
 
     open: Callable[[], AbstractContextManager[SiteLog]]

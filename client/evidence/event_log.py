@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from client.database import LOG, HoldingRow
 from client.revocations.ledger_rows import standing_of
 from client.revocations.ledger_tables import AccessRow
-from client.revocations.revocation import OPEN, STATED_SOURCE, Standing, State, nobody_asked
+from client.revocations.revocation import OPEN, STATED_SOURCE, RevocationStatus, State, nobody_asked
 from client.revocations.vault import Vault
 from client.settings import SiteFolder
 from common.errors import EvidenceError, InputError
@@ -264,14 +264,14 @@ def _not_open() -> InputError:
     return InputError("the log can open nothing about this receipt", remedy="see fedforget-site revocations list")
 
 
-def _receipts(session: Session) -> dict[str, dict[str, Standing]]:
-    found: dict[str, dict[str, Standing]] = {}
+def _receipts(session: Session) -> dict[str, dict[str, RevocationStatus]]:
+    found: dict[str, dict[str, RevocationStatus]] = {}
     for standing in standing_of(session):
         found.setdefault(standing.receipt, {})[standing.pseudonym] = standing
     return found
 
 
-def _statement(site: str, receipt: str, entries: dict[str, Standing], document: str) -> bytes:
+def _statement(site: str, receipt: str, entries: dict[str, RevocationStatus], document: str) -> bytes:
     said = min(entries.values(), key=lambda standing: standing.number)
     received = min(entry.received for entry in entries.values())
     due = max(min(entry.due for entry in entries.values()), _second_after(received))
@@ -295,7 +295,7 @@ def _statement(site: str, receipt: str, entries: dict[str, Standing], document: 
     )
 
 
-def _all_in_doubt(entries: dict[str, Standing]) -> bool:
+def _all_in_doubt(entries: dict[str, RevocationStatus]) -> bool:
     """Whether nobody has revoked under a receipt: it holds use because of a doubt, or did."""
     return all(nobody_asked(s.receipt) and s.state in (State.ON_HOLD, State.REFUSED) for s in entries.values())
 

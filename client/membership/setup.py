@@ -63,7 +63,7 @@ ca_fingerprint = {ca_fingerprint}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SiteRequest:
     """What a new hospital knows before it has joined."""
 
     name: str
@@ -71,7 +71,7 @@ class Asked:
     ca_fingerprint: str
 
 
-def create_site(path: Path, asked: Asked) -> bytes:
+def create_site(path: Path, asked: SiteRequest) -> bytes:
     """Make the folder `path` and return the content of its enrolment request.
 
     Raises:

@@ -25,7 +25,7 @@ DECISION_TYPE = "application/vnd.fedforget.decision+json"
 
 
 @dataclass(frozen=True, slots=True)
-class Unsigned:
+class UnsignedStatement:
     """A statement that the steward has not signed, and what it says."""
 
     receipt: str
@@ -109,7 +109,7 @@ def signature_holds(envelope: str, receipt: str, keys: Sequence[PublicKey]) -> b
     return isinstance(value, dict) and value.get("receipt") == receipt
 
 
-def unsigned(site: SiteLog) -> list[Unsigned]:
+def unsigned(site: SiteLog) -> list[UnsignedStatement]:
     """Statements about revocations that wait for the steward, oldest first; those that were erased do not."""
     with site.session() as session:
         found = [item for item in site.log.vault(session) if item.source.startswith(_REVOCATION)]
@@ -117,13 +117,13 @@ def unsigned(site: SiteLog) -> list[Unsigned]:
         signed = site.log.known(session, map(steward_source, receipts.values()))
 
     return [
-        Unsigned(receipts[item.source], item.document, claims_of(statements.read_revocation(item.document)))
+        UnsignedStatement(receipts[item.source], item.document, claims_of(statements.read_revocation(item.document)))
         for item in found
         if steward_source(receipts[item.source]) not in signed
     ]
 
 
-def sign(site: SiteLog, waiting: Sequence[Unsigned], steward: SigningKey) -> None:
+def sign(site: SiteLog, waiting: Sequence[UnsignedStatement], steward: SigningKey) -> None:
     """Sign statements as the steward; that it was done, and the signature, stand in the site's log."""
     records = []
 

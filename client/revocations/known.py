@@ -22,7 +22,7 @@ class _Known(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedPatient:
     """Whom an identifier names.
 
     Attributes:
@@ -85,7 +85,7 @@ class KnownPatients:
 
         return self._found
 
-    def named(self, identifier: str, *, exact: bool = False) -> Named:
+    def named(self, identifier: str, *, exact: bool = False) -> NamedPatient:
         """Whom an identifier names; with `exact` no look-alikes are sought. A site without data knows nobody.
 
         Raises:
@@ -94,17 +94,17 @@ class KnownPatients:
         """
         found = self.now(nobody_yet=True)
         if identifier in found:  # as it stands there, also where an older version wrote another form
-            return Named(identifier, known=True)
+            return NamedPatient(identifier, known=True)
         form = normal(identifier, shortened=True)
         if self._spelled is None:
             self._spelled = _by_normal_form(found)
         if form in found or form in self._spelled:
-            return Named(self._spelled.get(form, form), known=True)
+            return NamedPatient(self._spelled.get(form, form), known=True)
         if exact:
-            return Named(form, known=False)
+            return NamedPatient(form, known=False)
         if self._alike is None:
             self._alike = LookAlikes(found)
-        return Named(form, known=False, alike=self._alike.of(form))
+        return NamedPatient(form, known=False, alike=self._alike.of(form))
 
 
 def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:

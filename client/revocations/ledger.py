@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from client.consent.kinds import Kind
 from client.database import PatientRow
 from client.revocations.deadline import first_due
-from client.revocations.known import KnownPatients, Named
+from client.revocations.known import KnownPatients, NamedPatient
 from client.revocations.ledger_rows import add_events, add_revocations, chunks, history_of, of_patients, standing_of
 from client.revocations.ledger_tables import LinkPeersRow, RevocationEventRow, RevocationRow
 from client.revocations.look_alikes.alike import DOUBTFUL, alike_request
@@ -31,8 +31,8 @@ from client.revocations.revocation import (
     Event,
     Receipt,
     Request,
+    RevocationStatus,
     Source,
-    Standing,
     State,
     Waiting,
     nobody_asked,
@@ -132,7 +132,7 @@ class Ledger:
         except IdentifierError:
             return patient
 
-    def named(self, patient: str, *, exact: bool = False) -> Named:
+    def named(self, patient: str, *, exact: bool = False) -> NamedPatient:
         """Whom an identifier names: a patient here, one who only looks so, or a stranger; raises as `record`."""
         return self._known.named(patient, exact=exact)
 
@@ -221,7 +221,7 @@ class Ledger:
             )
 
         names = {self.pseudonyms.of(patient): patient for patient in found}
-        before: dict[str, list[Standing]] = defaultdict(list)
+        before: dict[str, list[RevocationStatus]] = defaultdict(list)
         for standing in of_patients(writing.session, names):
             before[standing.pseudonym].append(standing)
         new = {p: known.get(name) for p, name in names.items() if not any(_covers(s, request) for s in before[p])}
@@ -309,12 +309,12 @@ class Ledger:
 
         return request
 
-    def standing(self, receipt: str | None = None) -> tuple[Standing, ...]:
+    def standing(self, receipt: str | None = None) -> tuple[RevocationStatus, ...]:
         """All revocations, or those of a receipt, as they stand; in the order in which they were recorded."""
         with reading(self.engine) as session:
             return tuple(standing_of(session, *([] if receipt is None else [RevocationRow.receipt == receipt])))
 
-    def of_patient(self, patient: str) -> tuple[Standing, ...]:
+    def of_patient(self, patient: str) -> tuple[RevocationStatus, ...]:
         """Those of one patient, by identifier."""
         with reading(self.engine) as session:
             return tuple(of_patients(session, [self.pseudonyms.of(patient)]))
@@ -382,7 +382,7 @@ class Ledger:
             session.execute(insert(PatientRow), sealed)
 
 
-def _covers(standing: Standing, request: Request) -> bool:
+def _covers(standing: RevocationStatus, request: Request) -> bool:
     """Whether a request adds nothing to a revocation that stands."""
     if _same(standing.source, request.source):
         return True
@@ -395,7 +395,7 @@ def _covers(standing: Standing, request: Request) -> bool:
     return standing.source.kind != "restored" and standing.scope in ("all", request.scope)
 
 
-def _waits(found: Collection[Standing]) -> bool:
+def _waits(found: Collection[RevocationStatus]) -> bool:
     """Whether a person has still to say whom an identifier means."""
     return any(s.state is State.ON_HOLD and s.reason == DOUBTFUL for s in found)
 

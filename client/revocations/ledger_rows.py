@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
-from client.revocations.revocation import Event, Request, Source, Standing, State
+from client.revocations.revocation import Event, Request, RevocationStatus, Source, State
 from client.revocations.transitions import remediation_of
 
 _AT_ONCE = 500
@@ -42,12 +42,12 @@ _CURRENT = _current()
 """Made once: it takes longer than to run it."""
 
 
-def standing_of(session: Session, *conditions: ColumnElement[bool]) -> list[Standing]:
+def standing_of(session: Session, *conditions: ColumnElement[bool]) -> list[RevocationStatus]:
     """Revocations as they stand, in the order in which they were recorded."""
     return [_standing(row, step) for row, step in session.execute(_CURRENT.where(*conditions))]
 
 
-def of_patients(session: Session, pseudonyms: Collection[str]) -> list[Standing]:
+def of_patients(session: Session, pseudonyms: Collection[str]) -> list[RevocationStatus]:
     """Those of some patients."""
     return [s for some in chunks(pseudonyms) for s in standing_of(session, RevocationRow.pseudonym.in_(some))]
 
@@ -141,9 +141,9 @@ def chunks(values: Collection[str]) -> Iterator[Sequence[str]]:
     return (ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE))
 
 
-def _standing(row: RevocationRow, step: RevocationEventRow) -> Standing:
+def _standing(row: RevocationRow, step: RevocationEventRow) -> RevocationStatus:
     state = State(step.state)
-    return Standing(
+    return RevocationStatus(
         number=row.id,
         receipt=row.receipt,
         pseudonym=row.pseudonym,

@@ -199,7 +199,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RevocationStatus:
     """One revocation of one patient as it stands.
 
     Attributes:

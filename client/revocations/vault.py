@@ -22,7 +22,7 @@ _MARK = ".new"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class VaultDocument:
     """A document of the vault with its salt."""
 
     document: bytes = field(repr=False)
@@ -59,7 +59,7 @@ class Vault:
         before = self.opened(receipt)
         if before is not None and before.document == document:
             return before.commitment
-        kept = Kept(document, self.random(SALT_BYTES))
+        kept = VaultDocument(document, self.random(SALT_BYTES))
         write_durable(self._marked(receipt), kept.salt + kept.document)
 
         return kept.commitment
@@ -88,7 +88,7 @@ class Vault:
 
         return removed
 
-    def opened(self, receipt: str) -> Kept | None:
+    def opened(self, receipt: str) -> VaultDocument | None:
         """A document and its salt; None where none was kept, or it was erased.
 
         Raises:
@@ -101,11 +101,11 @@ class Vault:
                 if path.exists():
                     raise
             else:
-                return Kept(content[SALT_BYTES:], content[:SALT_BYTES])
+                return VaultDocument(content[SALT_BYTES:], content[:SALT_BYTES])
 
         return None
 
-    def find(self, receipt: str) -> Kept | None:
+    def find(self, receipt: str) -> VaultDocument | None:
         """As `opened`; None where nothing is kept under this receipt, or no longer."""
         return self.opened(receipt) if _NAME.fullmatch(receipt) else None
 

@@ -16,7 +16,7 @@ from client.revocations.revocation import (
     OPEN,
     TO_FORGET,
     Event,
-    Standing,
+    RevocationStatus,
     State,
     alike_receipt,
     is_alike,
@@ -30,7 +30,7 @@ from common.platform.actor import Actor, check_second
 _SOFTWARE = Actor(SOFTWARE)
 
 
-class Said(NamedTuple):
+class PersonDecision(NamedTuple):
     """What a person decides, and why."""
 
     actor: Actor
@@ -203,10 +203,10 @@ def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> 
 def end_alike(
     ledger: Ledger,
     writing: Writing,
-    asked: Standing,
-    candidates: Collection[Standing],
+    asked: RevocationStatus,
+    candidates: Collection[RevocationStatus],
     meant: Collection[int],
-    said: Said,
+    said: PersonDecision,
 ) -> None:
     """A person has said whom the identifier of `asked` means: the holds on all who look like it are over.
 
@@ -270,7 +270,7 @@ def close(
     return len({s.pseudonym for s in found})
 
 
-def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) -> list[Standing]:
+def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) -> list[RevocationStatus]:
     found = standing_of(writing.session, RevocationRow.receipt == receipt)
     if not found:
         raise InputError("no such receipt", where=str(ledger.folder.root), remedy="fedforget-site revocations list")
@@ -282,7 +282,7 @@ def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) 
     return some
 
 
-def _decided(writing: Writing, found: Sequence[Standing]) -> list[Standing]:
+def _decided(writing: Writing, found: Sequence[RevocationStatus]) -> list[RevocationStatus]:
     """Those of whom it is clear who is meant; raises a `RefusedError` if that is so of none."""
     numbers = {alike_receipt(s.receipt, s.pseudonym) for s in found if s.state is State.ON_HOLD}
     undecided = {
@@ -300,7 +300,7 @@ def _decided(writing: Writing, found: Sequence[Standing]) -> list[Standing]:
 def _step(
     ledger: Ledger,
     writing: Writing,
-    found: Sequence[Standing],
+    found: Sequence[RevocationStatus],
     state: State,
     *,
     actor: Actor,

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from client.account.reminders import Reminders
 from client.cohort.holdings import HeldVersions
 from client.cohort.study_counts import Registration
-from client.evidence.attesting import Evidence
+from client.evidence.attesting import EvidenceService
 from client.evidence.event_log import SiteLog
 from client.membership.proxy import channel_options, proxy_of
 from client.process import main
@@ -50,7 +50,7 @@ _BACKOFF = Backoff(first=1.0, most=60.0)
 _log = logging.getLogger("fedforget.coordination")
 
 
-class Holdings(Protocol):
+class ModelCopies(Protocol):
     """The model versions on this site's disk, by the digest of their weights."""
 
     def held(self) -> Collection[str]:
@@ -63,8 +63,8 @@ class Holdings(Protocol):
         """The coordinator has taken down that these are gone."""
 
 
-class Witness(Protocol):
-    """What the announcer needs of `client.evidence.attesting.Evidence`."""
+class EvidenceExchange(Protocol):
+    """What the announcer needs of `client.evidence.attesting.EvidenceService`."""
 
     def record(self) -> None:
         """Bring it up to the site's records."""
@@ -73,14 +73,14 @@ class Witness(Protocol):
         """Co-sign each other's logs, and attestations."""
 
 
-class Counts(Protocol):
+class StudyCounts(Protocol):
     """What the announcer needs of `client.cohort.study_counts.Registration`."""
 
     def register(self, stub: CoordinationStub) -> messages.RegisterCountsReply | None:
         """Register how many studies are trained on here."""
 
 
-class Links(Protocol):
+class LinkageExchange(Protocol):
     """What the announcer needs of `client.revocations.linkage.linking.Linking`."""
 
     def exchange(self, stub: CoordinationStub) -> None:
@@ -101,15 +101,15 @@ class Announcer:
 
     connect: Callable[[], AbstractContextManager[CoordinationStub]]
     waiting: Callable[[], Waiting]
-    holdings: Holdings
+    holdings: ModelCopies
     every: float
     clock: Callable[[], datetime]
     rng: random.Random
     version: str
     max_skew: timedelta = timedelta(minutes=5)
-    evidence: Witness | None = None
-    links: Links | None = None
-    counts: Counts | None = None
+    evidence: EvidenceExchange | None = None
+    links: LinkageExchange | None = None
+    counts: StudyCounts | None = None
     answered: Callable[[], None] = lambda: None
     """Called when the coordinator has answered a heartbeat."""
     _open: ExitStack = field(init=False, default_factory=ExitStack)
@@ -304,7 +304,7 @@ def run(folder: SiteFolder) -> NoReturn:
             rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
             version=own_version(),
             max_skew=timedelta(seconds=settings.bounds.clock_skew_seconds),
-            evidence=Evidence(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
+            evidence=EvidenceService(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
             links=Linking(ledger, lambda: read_linkage(folder)),
             counts=Registration(folder),
             answered=heartbeat(folder, settings).touch,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from server.membership.setup import create_server
 
 RUNS = 3
@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         ca = create_server(root / "server", ["localhost"], datetime.now(UTC), ("no", "yes"))
-        create_site(root / "site", Asked("north", "localhost", ca))
+        create_site(root / "site", SiteRequest("north", "localhost", ca))
         commands = [*HELPS]
         for side, listings in (("server", SERVER), ("site", SITE)):
             commands += [(side, *words, "--dir", str(root / side)) for words in listings]

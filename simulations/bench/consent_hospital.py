@@ -16,7 +16,7 @@ import grpc
 
 from client.intake.grpc.authority import add_client, make_authority
 from client.intake.grpc_client import ConsentClient
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.settings import Role, SiteFolder
 from common.errors import UnavailableError
 
@@ -55,7 +55,7 @@ class ConsentHospital:
         self.folder = SiteFolder(root)
         self.prefix = prefix
         self.log = root / "logs" / "consent.txt"
-        create_site(root, Asked("north", "localhost", "0" * 64))
+        create_site(root, SiteRequest("north", "localhost", "0" * 64))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -28,7 +28,7 @@ from client.evidence.event_log import SiteLog
 from client.intake.grpc_client import ConsentClient
 from client.revocations.ledger import Ledger
 from client.revocations.opening import open_ledger
-from client.revocations.revocation import Standing
+from client.revocations.revocation import RevocationStatus
 from client.revocations.vault import Vault
 from common.errors import EvidenceError, FedForgetError, UnavailableError
 from common.evidence.commitment import check_commitment
@@ -155,7 +155,7 @@ def _log_of(hospital: ConsentHospital, ledger: Ledger) -> SiteLog:
     return SiteLog(hospital.folder, ledger.engine, lambda: datetime.now(UTC))
 
 
-def _recorded_once(ledger: Ledger, standing: Sequence[Standing], sent: Sent) -> Iterator[str]:
+def _recorded_once(ledger: Ledger, standing: Sequence[RevocationStatus], sent: Sent) -> Iterator[str]:
     """Every acknowledged one once and under its receipt; of those without an answer none twice; and no others."""
     whole = [s for s in standing if s.source.kind != "restored"]
     times = Counter(s.source.id for s in whole)
@@ -174,7 +174,7 @@ def _recorded_once(ledger: Ledger, standing: Sequence[Standing], sent: Sent) -> 
     yield from ("one that nobody sent" for source in times if source not in sources)
 
 
-def _whole(hospital: ConsentHospital, ledger: Ledger, standing: Sequence[Standing]) -> Iterator[str]:
+def _whole(hospital: ConsentHospital, ledger: Ledger, standing: Sequence[RevocationStatus]) -> Iterator[str]:
     """No record is torn: its patient opens, its steps are all there, its document opens its commitment."""
     names = ledger.identifiers()
     vault = Vault(hospital.folder.vault, random.randbytes)

@@ -8,7 +8,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from client.cohort.bases import Bases
+from client.cohort.received_weights import ReceivedWeights
 from common.errors import UnavailableError
 from common.learning.config import TrainConfig
 from common.learning.model.frozen import frozen_names
@@ -27,7 +27,7 @@ def train(message: Message, context: Context) -> Message:
     """What a site's handler does, in a folder of its own."""
     now = case()
     request = unpack(message.content, TrainRequest)
-    bases = Bases(note().parent / f"node-{context.node_id}", lambda: initial(now.scale), now.model)
+    bases = ReceivedWeights(note().parent / f"node-{context.node_id}", lambda: initial(now.scale), now.model)
     model = bases.receive(message.content)
     after = trained(model.state, seed_of(context.node_id), frozen_names(model.state, now.model))
     reply = TrainReply(site=str(context.node_id), loss=float(request.round), cost=0.0, seconds=0.0)

@@ -21,7 +21,7 @@ from client.cohort.data_import import SiteOptions, import_data, read_card, read_
 from client.cohort.site import Site
 from client.cohort.study_counts import signed_counts
 from client.membership.enrolment import join
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.settings import SiteFolder
 from common.files import write_text
 from common.learning.records import Subset
@@ -180,7 +180,7 @@ def _enrol(world: Path, settings: str) -> None:
 
     for number, name in enumerate(NAMES):
         folder = SiteFolder(world / "hospitals" / name)
-        request = create_site(folder.root, Asked(name, "localhost", fingerprint))
+        request = create_site(folder.root, SiteRequest(name, "localhost", fingerprint))
         with transaction(engine) as session:
             approval = approve(session, open_authority(server), read_request(session, request), now)
         join(folder, approval.bundle, now)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from client.revocations.linkage.told import Told
-from client.revocations.revocation import LIFTED, Event, Standing, State
+from client.revocations.linkage.status import LinkageStatus
+from client.revocations.revocation import LIFTED, Event, RevocationStatus, State
 from common.evidence.acceptance import Acceptance
 
 Language = Literal["en", "de"]
@@ -44,9 +44,9 @@ class Subject:
         overruled: whether a person published the model although a verdict or a veto had stopped it.
     """
 
-    standing: Standing
+    standing: RevocationStatus
     history: Sequence[Event]
-    told: Told
+    told: LinkageStatus
     seen: Acceptance | None = None
     locked_until: datetime | None = None
     overruled: bool = False

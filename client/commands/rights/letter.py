@@ -67,7 +67,7 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
 
     from client.account.letter.letter import Subject  # noqa: PLC0415
     from client.evidence.event_log import SiteLog  # noqa: PLC0415
-    from client.revocations.linkage.told import told_of  # noqa: PLC0415
+    from client.revocations.linkage.status import linkage_statuses  # noqa: PLC0415
     from client.revocations.revocation import State  # noqa: PLC0415
     from common.evidence.acceptance import accepted_by  # noqa: PLC0415
     from common.learning.data.tables.patient_list import read_patient_list  # noqa: PLC0415
@@ -85,7 +85,7 @@ def _subject(ledger: Ledger, linkage: Linkage | None, receipt: str, patient_file
 
     if not revocations:
         raise InputError("no such receipt, or it is not this patient's", remedy="fedforget-site revocations list")
-    answers_elsewhere = set(told_of(ledger, linkage, revocations))
+    answers_elsewhere = set(linkage_statuses(ledger, linkage, revocations))
     if (
         len(answers_elsewhere) > 1
         or len({(standing.state, standing.due, standing.campaign) for standing in revocations}) > 1

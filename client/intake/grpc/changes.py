@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from client.account.summary import Summary, summarised
 from client.revocations.ledger_rows import standing_of
 from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
-from client.revocations.revocation import Source, Standing
+from client.revocations.revocation import RevocationStatus, Source
 from common.platform.sql import reading
 
 
@@ -57,12 +57,12 @@ def page_after(engine: Engine, number: int, size: int) -> tuple[Summary, ...]:
         return summarised(standing_of(session, RevocationRow.receipt.in_(receipts)))
 
 
-def of_receipt(session: Session, receipt: str) -> list[Standing]:
+def of_receipt(session: Session, receipt: str) -> list[RevocationStatus]:
     """The revocations of a receipt."""
     return standing_of(session, RevocationRow.receipt == receipt)
 
 
-def of_source(session: Session, source: Source) -> list[Standing]:
+def of_source(session: Session, source: Source) -> list[RevocationStatus]:
     """The revocations that came from one source and version."""
     return standing_of(
         session,

@@ -49,7 +49,7 @@ KINDS: Mapping[messages.Kind, Kind] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RevocationCall:
     """A revocation of one patient as it was asked for.
 
     Attributes:
@@ -78,7 +78,7 @@ class Page:
 
 def read_revocation(
     message: messages.RevokeConsentRequest, caller: Caller, pseudonyms: Pseudonyms, now: datetime
-) -> Asked:
+) -> RevocationCall:
     """A `RevokeConsentRequest`, or a `Refusal`."""
     version = message.source_version or "1"
     if not _SOURCE.fullmatch(message.source_id) or not _SOURCE.fullmatch(version):
@@ -108,7 +108,7 @@ def read_revocation(
         identity=by_certificate(caller.fingerprint),
     )
 
-    return Asked(request, read_patient(message.patient), message.document, message.also_unknown)
+    return RevocationCall(request, read_patient(message.patient), message.document, message.also_unknown)
 
 
 def read_patient(text: str) -> str:

@@ -17,11 +17,11 @@ from client.intake.grpc.answers import change_message, permission_message, revoc
 from client.intake.grpc.changes import changes_after, newest_change, of_receipt, of_source, page_after
 from client.intake.grpc.gate import Gate
 from client.intake.grpc.lookups import Lookups
-from client.intake.grpc.requests import Asked, read_page, read_patient, read_receipt, read_revocation
+from client.intake.grpc.requests import RevocationCall, read_page, read_patient, read_receipt, read_revocation
 from client.intake.grpc_api import consent_pb2 as messages
 from client.intake.permission import BeforeConsentError, Permissions
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import Receipt, Request, Standing
+from client.revocations.revocation import Receipt, Request, RevocationStatus
 from client.revocations.vault import Vault
 from common.platform.sql import reading
 
@@ -156,14 +156,14 @@ class Consents:
 
         return permission_message(answer)
 
-    def _with_document(self, asked: Asked) -> Request:
+    def _with_document(self, asked: RevocationCall) -> Request:
         """The request with a commitment to its document, which is in the vault by then."""
         if not asked.document:
             return asked.request
         committed = self.vault.keep(asked.request.receipt, asked.document)
         return replace(asked.request, source=replace(asked.request.source, digest=committed))
 
-    def _check_same(self, asked: Asked, earlier: list[Standing]) -> None:
+    def _check_same(self, asked: RevocationCall, earlier: list[RevocationStatus]) -> None:
         """Raise a `Refusal` unless the same revocation was sent before."""
         pseudonym = self.ledger.pseudonyms.of(asked.patient)
         ours = (pseudonym, asked.request.scope, asked.request.kind)
@@ -177,7 +177,7 @@ class Consents:
             raise _precondition("another document was sent with this source_id and source_version")
 
 
-def _sent_by(caller: Caller, standing: Standing) -> bool:
+def _sent_by(caller: Caller, standing: RevocationStatus) -> bool:
     return standing.source.kind == "grpc" and standing.source.id.rpartition("/")[0] == caller.name
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from client.revocations.revocation import Request, Source, Standing, alike_receipt
+from client.revocations.revocation import Request, RevocationStatus, Source, alike_receipt
 
 DOUBTFUL = "looks like a patient here and is not the same: see fedforget-site revocations doubtful"
 """Why an identifier is on hold."""
@@ -21,6 +21,6 @@ def alike_request(request: Request, pseudonym: str) -> Request:
     return replace(request, source=Source(request.source.kind, number), receipt=number, hold=MAY_BE_MEANT)
 
 
-def request_of(standing: Standing) -> Request:
+def request_of(standing: RevocationStatus) -> Request:
     """The request that a revocation came with."""
     return Request(**{one.name: getattr(standing, one.name) for one in fields(Request) if hasattr(standing, one.name)})

@@ -10,9 +10,9 @@ from client.revocations.ledger import Ledger, Writing
 from client.revocations.ledger_rows import of_patients, standing_of
 from client.revocations.ledger_tables import RevocationRow
 from client.revocations.look_alikes.alike import request_of
-from client.revocations.revocation import LIFTED, Standing, State, alike_receipt, is_alike, nobody_asked
+from client.revocations.revocation import LIFTED, RevocationStatus, State, alike_receipt, is_alike, nobody_asked
 from client.revocations.tombstones.file import stop
-from client.revocations.workflow import Said, end_alike
+from client.revocations.workflow import PersonDecision, end_alike
 from common.errors import InputError, RefusedError
 from common.learning.data.identifiers.look_alikes import LookAlikes
 from common.platform.sql import reading
@@ -29,14 +29,14 @@ class Doubt:
     """
 
     number: str
-    asked: Standing
-    candidates: tuple[Standing, ...]
+    asked: RevocationStatus
+    candidates: tuple[RevocationStatus, ...]
 
 
 def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
     """All that wait for a person, in the order in which they came in."""
     standing = ledger.standing()
-    held: dict[str, list[Standing]] = defaultdict(list)
+    held: dict[str, list[RevocationStatus]] = defaultdict(list)
     for one in standing:
         if is_alike(one.receipt) and one.state is State.ON_HOLD:
             held[one.receipt].append(one)
@@ -48,7 +48,7 @@ def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
     return tuple(Doubt(number, asked[number], tuple(some)) for number, some in held.items() if number in asked)
 
 
-def answer(ledger: Ledger, number: str, meant: Collection[int], said: Said) -> Doubt:
+def answer(ledger: Ledger, number: str, meant: Collection[int], said: PersonDecision) -> Doubt:
     """Do what a person says of a doubt: those who are meant have revoked as of its receipt, the others are used again.
 
     Args:
@@ -77,7 +77,7 @@ def answer(ledger: Ledger, number: str, meant: Collection[int], said: Said) -> D
     return doubt
 
 
-def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Standing, frozenset[str]]]:
+def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[RevocationStatus, frozenset[str]]]:
     """Of `patients`, those who look like somebody who has revoked, where no doubt about it was recorded yet.
 
     Args:
@@ -92,7 +92,7 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Standi
         standing = standing_of(session)
     recorded = {(s.receipt, s.pseudonym) for s in standing}
     names = ledger.identifiers()
-    found = dict[int, tuple[Standing, frozenset[str]]]()
+    found = dict[int, tuple[RevocationStatus, frozenset[str]]]()
 
     for one in standing:
         name = names.get(one.pseudonym)
@@ -123,7 +123,7 @@ def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
     return len(frozenset[str]().union(*(others for _, others in found.values())))
 
 
-def _revoke(ledger: Ledger, writing: Writing, asked: Standing, meant: Collection[Standing]) -> None:
+def _revoke(ledger: Ledger, writing: Writing, asked: RevocationStatus, meant: Collection[RevocationStatus]) -> None:
     """Record the revocation of those who are meant, with its own dates."""
     request = request_of(asked)
     subsets = ledger.subsets()

@@ -44,7 +44,7 @@ class Tombstone:
     """Of what kind the revocation is, and who recorded it: as `said_of` writes it."""
 
 
-Standing = dict[tuple[str, str], Tombstone]
+TombstoneMap = dict[tuple[str, str], Tombstone]
 """What stops whom, by pseudonym and receipt."""
 
 
@@ -129,13 +129,13 @@ class TombstoneFile:
         except OSError as err:
             raise self._unwritable(err) from None
 
-    def read(self) -> Standing | None:
+    def read(self) -> TombstoneMap | None:
         """What stands in the file; None where there is none.
 
         Raises:
             CohortError: damaged, or made with another secret.
         """
-        found: Standing = {}
+        found: TombstoneMap = {}
 
         try:
             _, content = self.lines_since(0)
@@ -160,7 +160,7 @@ class TombstoneFile:
         whole = content[: content.rfind(b"\n") + 1]
         return start + len(whole), whole
 
-    def apply(self, content: bytes, into: Standing, *, with_header: bool) -> None:
+    def apply(self, content: bytes, into: TombstoneMap, *, with_header: bool) -> None:
         """Bring `into` up to whole lines, the first of which is the header with `with_header`; raises as `read`."""
         lines = content.split(b"\n")[:-1]
         if with_header and lines:

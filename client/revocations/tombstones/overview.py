@@ -10,7 +10,7 @@ from pathlib import Path
 
 from client.revocations.ledger import Ledger
 from client.revocations.opening import open_ledger
-from client.revocations.revocation import TERMINAL, TO_FORGET, Standing
+from client.revocations.revocation import TERMINAL, TO_FORGET, RevocationStatus
 from client.revocations.tombstones.earlier_records import REVOCATIONS_FILE
 from client.revocations.tombstones.file import TombstoneFile
 from client.settings import SiteFolder
@@ -25,7 +25,7 @@ class Overview:
         tombstones: who must not be used.
     """
 
-    patients: dict[str, Standing] = field(default_factory=dict, repr=False)
+    patients: dict[str, RevocationStatus] = field(default_factory=dict, repr=False)
     tombstones: frozenset[str] = field(default=frozenset(), repr=False)
 
     @cached_property
@@ -65,7 +65,7 @@ def read_revocations(folder: Path, patients: Collection[str] = ()) -> Overview:
 def overview(ledger: Ledger, patients: Collection[str] = ()) -> Overview:
     """`read_revocations` of an open ledger."""
     names = {**{ledger.pseudonyms.of(patient): patient for patient in patients}, **ledger.identifiers()}
-    found: dict[str, Standing] = {}
+    found: dict[str, RevocationStatus] = {}
     for standing in sorted(ledger.standing(), key=_done):
         if standing.pseudonym in names:
             found.setdefault(names[standing.pseudonym], standing)
@@ -82,6 +82,6 @@ def cohort_lock(folder: SiteFolder) -> AbstractContextManager[None]:
     return TombstoneFile(folder.tombstones, "").locked()
 
 
-def _done(standing: Standing) -> tuple[int, int]:
+def _done(standing: RevocationStatus) -> tuple[int, int]:
     rank = 0 if standing.state in TO_FORGET else 1 if standing.state not in TERMINAL else 2
     return rank, -standing.number

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import NamedTuple
 
-from client.revocations.tombstones.file import Standing, TombstoneFile
+from client.revocations.tombstones.file import TombstoneFile, TombstoneMap
 from common.errors import CohortError
 
 _WALK_AGAIN = 1.0
@@ -59,7 +59,7 @@ class TombstoneWatch:
     def __init__(self, file: TombstoneFile) -> None:
         self._file, self._path, self._lock = file, os.fspath(file.path), threading.Lock()
         self._seen: _Seen | None = None
-        self._standing: Standing = {}
+        self._standing: TombstoneMap = {}
 
     def now(self) -> frozenset[str]:
         """Pseudonyms; the same object for as long as nothing is changed.

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.revocations.opening import open_ledger
 from client.settings import SiteFolder
 
@@ -25,7 +25,7 @@ SECRET = "0008150"
 @pytest.fixture
 def site(tmp_path: Path) -> SiteFolder:
     root = tmp_path / "north"
-    create_site(root, Asked("north", "localhost", "0" * 64))
+    create_site(root, SiteRequest("north", "localhost", "0" * 64))
     subsets = {SECRET: "train", "2": "train", "3": "test"}
     (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.cohort.participation import Participation, record
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import State
 from client.revocations.vault import Vault
@@ -34,7 +34,7 @@ SECRET = "MRN-0815-MUELLER"
 def site(tmp_path: Path) -> SiteFolder:
     """Six patients in the training set, two in the test set."""
     root = tmp_path / "north"
-    create_site(root, Asked("north", "localhost", "0" * 64))
+    create_site(root, SiteRequest("north", "localhost", "0" * 64))
     subsets = {f"{SECRET}-{n}": "train" if n < 6 else "test" for n in range(8)}
     (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
 

@@ -17,7 +17,7 @@ from client.cli import app
 from client.cohort.participation import Participation, record
 from client.cohort.site_consent import SiteConsent
 from client.evidence.event_log import SiteLog
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.revocations.opening import open_ledger
 from client.runtime.doctor import _log_there
 from client.settings import SiteFolder
@@ -29,7 +29,7 @@ SECRET = "correct horse\n"
 @pytest.fixture
 def site(tmp_path: Path) -> SiteFolder:
     root = tmp_path / "north"
-    create_site(root, Asked("north", "localhost", "0" * 64))
+    create_site(root, SiteRequest("north", "localhost", "0" * 64))
     subsets = {f"p-{n}": "train" for n in range(4)}
     (root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))
 

@@ -12,7 +12,7 @@ from client.account.summary import summarised
 from client.revocations.ledger import Ledger
 from client.revocations.look_alikes.doubtful import answer, doubts, hold_unheard
 from client.revocations.revocation import Request, State
-from client.revocations.workflow import Said, hold, refuse, release
+from client.revocations.workflow import PersonDecision, hold, refuse, release
 from client.settings import SiteFolder
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor
@@ -72,7 +72,7 @@ def test_who_is_meant_has_revoked_with_the_dates_of_the_list(site: Ledger, asked
     site.record(request, ["3"], also_unknown=True)
     (doubt,) = doubts(site)
     assert doubt.asked.receipt == "r-1"
-    answer(site, doubt.number, [doubt.candidates[0].number], Said(Actor("lee"), "same birth date"))
+    answer(site, doubt.number, [doubt.candidates[0].number], PersonDecision(Actor("lee"), "same birth date"))
     first, second = site.of_patient("000003")
     assert (first.state, second.state, second.receipt) == (State.REFUSED, State.PENDING, "r-1")
     assert (second.received, second.requester, second.policies) == (request.received, "guardian", ("p-1",))
@@ -85,7 +85,7 @@ def test_who_is_meant_has_revoked_with_the_dates_of_the_list(site: Ledger, asked
 def test_a_stranger_ends_the_hold_and_stays_out_of_later_imports(site: Ledger, asked: Ask) -> None:
     site.record(asked(), ["3"], also_unknown=True)
     (doubt,) = doubts(site)
-    answer(site, doubt.number, [], Said(Actor("lee"), "another birth date"))
+    answer(site, doubt.number, [], PersonDecision(Actor("lee"), "another birth date"))
     assert not site.is_stopped("000003")
     assert site.is_stopped("3")
     assert states(site, "3") == [State.EXCLUDED]
@@ -105,7 +105,7 @@ def test_of_several_who_may_be_meant_one_is_and_the_others_are_used_again(
         assert len(doubt.candidates) == 2
         names = ledger.identifiers()
         meant = next(one for one in doubt.candidates if names[one.pseudonym] == "003")
-        answer(ledger, doubt.number, [meant.number], Said(Actor("lee"), "seen"))
+        answer(ledger, doubt.number, [meant.number], PersonDecision(Actor("lee"), "seen"))
         assert ledger.is_stopped("003")
         assert not ledger.is_stopped("0003")
 
@@ -115,10 +115,10 @@ def test_an_answer_that_fits_no_doubt_changes_nothing(site: Ledger, asked: Ask) 
     (doubt,) = doubts(site)
     before = site.standing()
     with pytest.raises(InputError, match="no such doubt"):
-        answer(site, "alike-r-9", [], Said(Actor("lee"), "x"))
+        answer(site, "alike-r-9", [], PersonDecision(Actor("lee"), "x"))
     with pytest.raises(InputError, match="none of those"):
-        answer(site, doubt.number, [999], Said(Actor("lee"), "x"))
-    for said in (Said(Actor(" "), "x"), Said(Actor("lee"), " ")):
+        answer(site, doubt.number, [999], PersonDecision(Actor("lee"), "x"))
+    for said in (PersonDecision(Actor(" "), "x"), PersonDecision(Actor("lee"), " ")):
         with pytest.raises(RefusedError, match="a name and a reason"):
             answer(site, doubt.number, [], said)
 
@@ -152,7 +152,7 @@ def test_a_database_that_lost_the_doubt_gets_it_back_from_the_tombstones_as_a_do
     with opening() as ledger:
         (doubt,) = doubts(ledger)
         assert states(ledger, "000003") == states(ledger, "3") == [State.ON_HOLD]
-        answer(ledger, doubt.number, [], Said(Actor("lee"), "another"))
+        answer(ledger, doubt.number, [], PersonDecision(Actor("lee"), "another"))
         assert not ledger.is_stopped("000003")
         assert ledger.is_stopped("3")
 
@@ -166,7 +166,7 @@ def test_whom_a_later_import_brings_is_held_when_they_look_like_somebody_recorde
     assert site.is_stopped("815")
     assert hold_unheard(site, ["815", "816"]) == 0
     (doubt,) = doubts(site)
-    answer(site, doubt.number, [], Said(Actor("lee"), "another person"))
+    answer(site, doubt.number, [], PersonDecision(Actor("lee"), "another person"))
     assert not site.is_stopped("815")
     assert hold_unheard(site, ["815"]) == 0
 

@@ -20,7 +20,7 @@ from common.errors import RefusedError
 from common.platform.actor import Actor
 
 Opening = Callable[[], AbstractContextManager[Ledger]]
-Asked = Callable[..., Request]
+RequestFactory = Callable[..., Request]
 LEE = Actor("lee", "user:1000:lee")
 FORM = ("ab" * 8, "cd" * 32)
 
@@ -41,14 +41,14 @@ def again(
     [("withdrawal", "GDPR 7(3)"), ("objection", "GDPR 21"), ("erasure", "GDPR 17"), ("opt-out", "not stated")],
 )
 def test_a_kind_has_its_own_legal_basis_unless_one_is_stated(
-    ledger: Ledger, asked: Asked, kind: Kind, basis: str
+    ledger: Ledger, asked: RequestFactory, kind: Kind, basis: str
 ) -> None:
     ledger.record(asked("r-1", kind=kind), ["p-0"])
     ledger.record(asked("r-2", kind=kind, legal_basis="Gesetz 4"), ["p-1"])
     assert [(s.kind, s.legal_basis) for s in ledger.standing()] == [(kind, basis), (kind, "Gesetz 4")]
 
 
-def test_an_opt_out_stops_use_at_once_and_leaves_the_model_as_it_is(ledger: Ledger, asked: Asked) -> None:
+def test_an_opt_out_stops_use_at_once_and_leaves_the_model_as_it_is(ledger: Ledger, asked: RequestFactory) -> None:
     ledger.record(asked(kind="opt-out"), ["p-0", "p-5", "MRN-1"], also_unknown=True)
     assert states(ledger) == [State.USE_STOPPED, State.EVALUATION_ONLY, State.EXCLUDED]
     assert len(ledger.stopped()) == 3
@@ -59,7 +59,7 @@ def test_an_opt_out_stops_use_at_once_and_leaves_the_model_as_it_is(ledger: Ledg
 
 
 def test_an_opt_out_is_unlearned_only_where_site_toml_says_so(
-    folder: SiteFolder, configure: Callable[..., None], opening: Opening, asked: Asked
+    folder: SiteFolder, configure: Callable[..., None], opening: Opening, asked: RequestFactory
 ) -> None:
     configure()
     with folder.settings_file.open("a") as file:
@@ -70,7 +70,7 @@ def test_an_opt_out_is_unlearned_only_where_site_toml_says_so(
 
 
 def test_a_withdrawal_after_an_opt_out_is_one_and_an_opt_out_after_a_withdrawal_adds_nothing(
-    ledger: Ledger, asked: Asked
+    ledger: Ledger, asked: RequestFactory
 ) -> None:
     ledger.record(asked("r-1", kind="opt-out"), ["p-0"])
     assert ledger.record(asked("r-2"), ["p-0"]).receipt == "r-2"
@@ -84,7 +84,7 @@ def test_a_withdrawal_after_an_opt_out_is_one_and_an_opt_out_after_a_withdrawal_
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", [None, State.UNLEARNED, State.RETRAINED])
 def test_who_is_readmitted_may_be_used_and_what_was_forgotten_is_not_undone(
-    ledger: Ledger, asked: Asked, kind: Kind, end: State | None
+    ledger: Ledger, asked: RequestFactory, kind: Kind, end: State | None
 ) -> None:
     ledger.record(asked(kind=kind), ["p-0"])
     if end is not None and kind != "opt-out":
@@ -101,7 +101,7 @@ def test_who_is_readmitted_may_be_used_and_what_was_forgotten_is_not_undone(
     assert states(ledger, "r-2") == [State.PENDING]
 
 
-def test_a_readmission_lifts_one_receipt_alone(ledger: Ledger, asked: Asked) -> None:
+def test_a_readmission_lifts_one_receipt_alone(ledger: Ledger, asked: RequestFactory) -> None:
     ledger.record(asked("r-1", kind="opt-out"), ["p-0", "p-1"])
     ledger.record(asked("r-2"), ["p-1"])
     assert again(ledger) == (2, 1)
@@ -109,7 +109,7 @@ def test_a_readmission_lifts_one_receipt_alone(ledger: Ledger, asked: Asked) -> 
 
 
 def test_nobody_is_readmitted_without_a_name_or_a_reason_twice_or_while_a_campaign_may_read_them(
-    ledger: Ledger, asked: Asked
+    ledger: Ledger, asked: RequestFactory
 ) -> None:
     ledger.record(asked(kind="opt-out"), ["p-0"])
     ledger.record(asked("r-2"), ["p-1"])
@@ -130,7 +130,7 @@ def test_nobody_is_readmitted_without_a_name_or_a_reason_twice_or_while_a_campai
 
 
 def test_a_readmission_is_not_undone_by_a_restored_tombstone_file(
-    folder: SiteFolder, opening: Opening, asked: Asked
+    folder: SiteFolder, opening: Opening, asked: RequestFactory
 ) -> None:
     with opening() as ledger:
         ledger.record(asked(kind="opt-out"), ["p-0"])
@@ -143,7 +143,7 @@ def test_a_readmission_is_not_undone_by_a_restored_tombstone_file(
 
 
 def test_what_is_restored_from_its_tombstone_keeps_its_kind_its_basis_and_its_recorder(
-    folder: SiteFolder, opening: Opening, asked: Asked
+    folder: SiteFolder, opening: Opening, asked: RequestFactory
 ) -> None:
     said = {"kind": "opt-out", "legal_basis": "Gesetz § 4 & 5", "steward": "Dr. Müller; =x", "identity": LEE.identity}
     with opening() as ledger:
@@ -161,7 +161,7 @@ def test_what_is_restored_from_its_tombstone_keeps_its_kind_its_basis_and_its_re
 
 
 def test_a_tombstone_of_an_earlier_release_is_a_withdrawal(
-    folder: SiteFolder, opening: Opening, asked: Asked, tmp_path: Path
+    folder: SiteFolder, opening: Opening, asked: RequestFactory, tmp_path: Path
 ) -> None:
     with opening() as ledger:
         ledger.record(asked(), ["p-0"])

@@ -24,7 +24,7 @@ from client.settings import SiteFolder
 from common.errors import CohortError, InputError
 from common.platform.sql import transaction
 
-Asked = Callable[..., Request]
+RequestFactory = Callable[..., Request]
 DUE = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
 
@@ -37,7 +37,7 @@ def test_the_migrations_give_exactly_the_tables_of_the_code(ledger: Ledger) -> N
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
-def test_a_revocation_is_classified_by_the_set_that_the_patient_is_in(ledger: Ledger, asked: Asked) -> None:
+def test_a_revocation_is_classified_by_the_set_that_the_patient_is_in(ledger: Ledger, asked: RequestFactory) -> None:
     receipt = ledger.record(asked(), ["p-0", "p-5", "nobody"], also_unknown=True)
     assert (receipt.receipt, receipt.patients, receipt.earlier, receipt.due) == ("r-1", 3, 0, DUE)
     assert states(ledger) == [State.PENDING, State.EVALUATION_ONLY, State.EXCLUDED]
@@ -47,7 +47,7 @@ def test_a_revocation_is_classified_by_the_set_that_the_patient_is_in(ledger: Le
     assert not ledger.is_stopped("p-1")
 
 
-def test_everything_that_a_request_says_is_read_back(ledger: Ledger, asked: Asked) -> None:
+def test_everything_that_a_request_says_is_read_back(ledger: Ledger, asked: RequestFactory) -> None:
     request = asked(
         source=Source("grpc", "request-7", "2", "d" * 64),
         scope="images",
@@ -68,21 +68,23 @@ def test_everything_that_a_request_says_is_read_back(ledger: Ledger, asked: Aske
     ]
 
 
-def test_a_request_that_comes_again_is_recorded_once_and_gets_its_first_receipt(ledger: Ledger, asked: Asked) -> None:
+def test_a_request_that_comes_again_is_recorded_once_and_gets_its_first_receipt(
+    ledger: Ledger, asked: RequestFactory
+) -> None:
     ledger.record(asked(), ["p-0", "p-1"])
     again = ledger.record(replace(asked(), receipt="r-2", received=DUE), ["p-1", "p-0"])
     assert (again.receipt, again.earlier, again.received, again.due) == ("r-1", 2, ledger.clock(), DUE)
     assert len(ledger.standing()) == 2
 
 
-def test_a_wider_scope_is_a_new_revocation_and_a_narrower_one_is_none(ledger: Ledger, asked: Asked) -> None:
+def test_a_wider_scope_is_a_new_revocation_and_a_narrower_one_is_none(ledger: Ledger, asked: RequestFactory) -> None:
     ledger.record(asked("r-1", scope="images"), ["p-0"])
     assert ledger.record(asked("r-2"), ["p-0"]).earlier == 0
     assert ledger.record(asked("r-3", scope="reports"), ["p-0"]).receipt == "r-2"
     assert ledger.waiting().number == 1
 
 
-def test_with_an_unknown_patient_nothing_is_recorded(ledger: Ledger, asked: Asked) -> None:
+def test_with_an_unknown_patient_nothing_is_recorded(ledger: Ledger, asked: RequestFactory) -> None:
     with pytest.raises(CohortError, match="1 of 2 patients of the list are not known") as caught:
         ledger.record(asked(), ["p-0", "MRN-5"])
     assert "MRN-5" not in str(caught.value)
@@ -92,7 +94,7 @@ def test_with_an_unknown_patient_nothing_is_recorded(ledger: Ledger, asked: Aske
 
 @pytest.mark.parametrize("receipt", ["", "a b", "a\n", "x" * 65, "ü"])
 def test_a_receipt_that_could_not_stand_in_the_tombstones_is_refused(
-    ledger: Ledger, asked: Asked, receipt: str
+    ledger: Ledger, asked: RequestFactory, receipt: str
 ) -> None:
     with pytest.raises(InputError, match="not a receipt"):
         ledger.record(replace(asked(), receipt=receipt), ["p-0"])
@@ -101,7 +103,9 @@ def test_a_receipt_that_could_not_stand_in_the_tombstones_is_refused(
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
 @pytest.mark.parametrize("change", ["update {0} set {1} = {1}", "delete from {0}"])
-def test_the_database_refuses_every_change_of_a_row(ledger: Ledger, asked: Asked, table: str, change: str) -> None:
+def test_the_database_refuses_every_change_of_a_row(
+    ledger: Ledger, asked: RequestFactory, table: str, change: str
+) -> None:
     ledger.record(asked(), ["p-0"])
     with transaction(ledger.engine) as session:
         session.add(AccessRow(campaign=1, what="opened", at=ledger.clock(), patients=1, purged={}))
@@ -110,7 +114,7 @@ def test_the_database_refuses_every_change_of_a_row(ledger: Ledger, asked: Asked
         session.execute(text(change.format(table, column)))
 
 
-def test_of_two_steps_at_once_the_database_takes_one(ledger: Ledger, asked: Asked) -> None:
+def test_of_two_steps_at_once_the_database_takes_one(ledger: Ledger, asked: RequestFactory) -> None:
     ledger.record(asked(), ["p-0"])
     (found,) = ledger.standing()
     step = Event(found.number, found.steps + 1, ledger.clock(), State.IN_CAMPAIGN, "a", found.due)
@@ -122,7 +126,7 @@ def test_of_two_steps_at_once_the_database_takes_one(ledger: Ledger, asked: Aske
 
 
 def test_no_identifier_is_readable_in_the_files_of_the_ledger(
-    folder: SiteFolder, opening: Callable[[], AbstractContextManager[Ledger]], asked: Asked
+    folder: SiteFolder, opening: Callable[[], AbstractContextManager[Ledger]], asked: RequestFactory
 ) -> None:
     with opening() as ledger:
         ledger.record(asked(), ["MRN-0815"], also_unknown=True)
@@ -135,7 +139,7 @@ def test_no_identifier_is_readable_in_the_files_of_the_ledger(
 
 
 def test_a_list_of_1500_patients_is_one_transaction_and_one_write_of_the_tombstones(
-    opening: Callable[[], AbstractContextManager[Ledger]], asked: Asked, monkeypatch: pytest.MonkeyPatch
+    opening: Callable[[], AbstractContextManager[Ledger]], asked: RequestFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
     with opening() as ledger:
@@ -153,7 +157,7 @@ def test_a_list_of_1500_patients_is_one_transaction_and_one_write_of_the_tombsto
 
 
 def test_what_was_restored_from_a_tombstone_gives_way_to_the_request_when_it_comes_again(
-    folder: SiteFolder, opening: Callable[[], AbstractContextManager[Ledger]], asked: Asked
+    folder: SiteFolder, opening: Callable[[], AbstractContextManager[Ledger]], asked: RequestFactory
 ) -> None:
     with opening() as ledger:
         ledger.record(asked(requester="guardian"), ["p-0"])

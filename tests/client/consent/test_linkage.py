@@ -17,8 +17,8 @@ from sqlalchemy import Engine, select
 from client.revocations.ledger import Ledger
 from client.revocations.ledger_tables import LinkReceivedRow
 from client.revocations.linkage.linking import Linking
+from client.revocations.linkage.status import LinkageStatus, linkage_statuses
 from client.revocations.linkage.tokens import make_tokens, match, read_linkage, untold
-from client.revocations.linkage.told import Told, told_of
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Receipt, Request, Source, State
 from client.revocations.workflow import approve, refuse
@@ -180,8 +180,8 @@ def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospi
     north = hospital("north", {"a": OLD})
     south = hospital("south", {"a": OLD})
 
-    def told(ledger: Ledger, number: str) -> Told:
-        (found,) = told_of(ledger, read_linkage(ledger.folder), ledger.standing(number))
+    def told(ledger: Ledger, number: str) -> LinkageStatus:
+        (found,) = linkage_statuses(ledger, read_linkage(ledger.folder), ledger.standing(number))
         return found
 
     def talk(*ledgers: Ledger) -> None:
@@ -193,12 +193,12 @@ def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospi
     revoke(north, "nobody-knows", "r-3")
     assert [told(north, number).how for number in ("r-1", "r-2", "r-3")] == ["waiting", "undecided", "no-identifier"]
     talk(north, south)
-    assert told(north, "r-1") == Told("told", 2, NOW)
+    assert told(north, "r-1") == LinkageStatus("told", 2, NOW)
     assert [told(north, number).how for number in ("r-2", "r-3")] == ["undecided", "no-identifier"]
     (came,) = south.standing()
-    assert told(south, came.receipt) == Told("from-another")
-    assert told_of(north, None, [came]) == [Told("not-linked")]
-    every = told_of(north, read_linkage(north.folder), north.standing())
+    assert told(south, came.receipt) == LinkageStatus("from-another")
+    assert linkage_statuses(north, None, [came]) == [LinkageStatus("not-linked")]
+    every = linkage_statuses(north, read_linkage(north.folder), north.standing())
     assert [each.how for each in every] == ["told", "undecided", "no-identifier"]
     with transaction(coordinator) as session:
         for row in session.scalars(select(SiteRow).where(SiteRow.name != "north")):
@@ -206,7 +206,7 @@ def test_what_others_were_told_is_known_at_every_step(coordinator: Engine, hospi
 
     revoke(north, "north-3", "r-4")
     talk(north)
-    assert told(north, "r-4") == Told("nobody")
+    assert told(north, "r-4") == LinkageStatus("nobody")
 
 
 def test_who_is_imported_later_is_stopped_too(coordinator: Engine, hospital: Callable[..., Ledger]) -> None:

@@ -22,7 +22,7 @@ from client.settings import SiteFolder
 from common.errors import CohortError, InputError, OutputError
 
 Opening = Callable[[], AbstractContextManager[Ledger]]
-Asked = Callable[..., Request]
+RequestFactory = Callable[..., Request]
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 A = "a" * 64
 B = "b" * 64
@@ -167,7 +167,7 @@ def test_a_watch_gives_the_same_object_until_something_changes(file: TombstoneFi
 
 
 def test_what_an_older_backup_of_the_database_lacks_is_put_back(
-    folder: SiteFolder, opening: Opening, asked: Asked, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    folder: SiteFolder, opening: Opening, asked: RequestFactory, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     with opening() as ledger:
         ledger.record(asked("r-1"), ["p-0"])
@@ -198,7 +198,7 @@ def test_what_an_older_backup_of_the_database_lacks_is_put_back(
 
 
 def test_tombstones_that_were_lost_are_written_again_only_where_somebody_says_so(
-    folder: SiteFolder, opening: Opening, asked: Asked
+    folder: SiteFolder, opening: Opening, asked: RequestFactory
 ) -> None:
     with opening() as ledger:
         ledger.record(asked(), ["p-0"])
@@ -211,7 +211,7 @@ def test_tombstones_that_were_lost_are_written_again_only_where_somebody_says_so
 
 
 def test_a_crash_between_tombstone_and_database_leaves_the_patient_out_and_one_revocation(
-    opening: Opening, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    opening: Opening, asked: RequestFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
@@ -242,7 +242,7 @@ def test_where_the_disk_of_the_tombstones_is_missing_nothing_is_recorded(
 
 
 def test_tombstones_may_lie_on_another_disk(
-    configure: Callable[..., None], opening: Opening, asked: Asked, tmp_path: Path
+    configure: Callable[..., None], opening: Opening, asked: RequestFactory, tmp_path: Path
 ) -> None:
     (tmp_path / "mounted").mkdir()
     configure(tombstones=str(tmp_path / "mounted" / "stones"))
@@ -251,7 +251,9 @@ def test_tombstones_may_lie_on_another_disk(
     assert (tmp_path / "mounted" / "stones").exists()
 
 
-def test_a_lost_secret_is_never_replaced_by_a_new_one(folder: SiteFolder, opening: Opening, asked: Asked) -> None:
+def test_a_lost_secret_is_never_replaced_by_a_new_one(
+    folder: SiteFolder, opening: Opening, asked: RequestFactory
+) -> None:
     with opening() as ledger:
         ledger.record(asked(), ["p-0"])
     folder.pseudonym_secret.unlink()
@@ -261,7 +263,7 @@ def test_a_lost_secret_is_never_replaced_by_a_new_one(folder: SiteFolder, openin
 
 
 def test_the_secret_may_come_from_the_environment(
-    folder: SiteFolder, opening: Opening, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    folder: SiteFolder, opening: Opening, asked: RequestFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEDFORGET_PSEUDONYMS", "0" * 64)
     with opening() as ledger:

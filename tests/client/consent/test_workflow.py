@@ -15,7 +15,7 @@ from client.revocations.workflow import approve, close, escalate, extend, hold, 
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor
 
-Asked = Callable[..., Request]
+RequestFactory = Callable[..., Request]
 Opening = Callable[[], AbstractContextManager[Ledger]]
 DUE = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ def begin(ledger: Ledger, campaign: int, *patients: str) -> None:
 
 
 def test_where_two_persons_are_asked_for_a_second_one_must_approve(
-    configure: Callable[..., None], opening: Opening, asked: Asked
+    configure: Callable[..., None], opening: Opening, asked: RequestFactory
 ) -> None:
     configure(two_person_approval=True)
     with opening() as ledger:
@@ -57,7 +57,7 @@ def test_where_two_persons_are_asked_for_a_second_one_must_approve(
 
 
 def test_who_makes_a_revocation_of_what_software_held_is_the_first_person_and_not_the_second(
-    configure: Callable[..., None], opening: Opening, asked: Asked
+    configure: Callable[..., None], opening: Opening, asked: RequestFactory
 ) -> None:
     configure(two_person_approval=True)
     with opening() as ledger:
@@ -79,7 +79,9 @@ def test_who_makes_a_revocation_of_what_software_held_is_the_first_person_and_no
         assert approve(ledger, "r-3", by("schmidt")) == 1
 
 
-def test_an_extension_moves_the_due_date_and_keeps_its_reason(ledger: Ledger, asked: Asked, clock: Any) -> None:
+def test_an_extension_moves_the_due_date_and_keeps_its_reason(
+    ledger: Ledger, asked: RequestFactory, clock: Any
+) -> None:
     ledger.record(asked(), ["p-0"])
     new = DUE + timedelta(days=40)
     assert extend(ledger, "r-1", new, by("mueller"), "many requests at once") == 1
@@ -94,7 +96,7 @@ def test_an_extension_moves_the_due_date_and_keeps_its_reason(ledger: Ledger, as
 
 
 def test_a_refusal_lets_the_patient_be_used_again_unless_another_revocation_stands(
-    ledger: Ledger, opening: Opening, asked: Asked
+    ledger: Ledger, opening: Opening, asked: RequestFactory
 ) -> None:
     ledger.record(asked("r-1", scope="images"), ["p-0", "p-1"])
     ledger.record(asked("r-2"), ["p-1"])
@@ -110,7 +112,7 @@ def test_a_refusal_lets_the_patient_be_used_again_unless_another_revocation_stan
     assert ledger.is_stopped("p-0")
 
 
-def test_once_a_campaign_has_begun_nothing_is_refused_or_put_on_hold(ledger: Ledger, asked: Asked) -> None:
+def test_once_a_campaign_has_begun_nothing_is_refused_or_put_on_hold(ledger: Ledger, asked: RequestFactory) -> None:
     ledger.record(asked(), ["p-0"])
     begin(ledger, 1, "p-0")
     for step in (refuse, hold):
@@ -120,7 +122,9 @@ def test_once_a_campaign_has_begun_nothing_is_refused_or_put_on_hold(ledger: Led
     assert ledger.is_stopped("p-0")
 
 
-def test_what_is_on_hold_is_stopped_waits_for_a_steward_and_goes_on_as_classified(ledger: Ledger, asked: Asked) -> None:
+def test_what_is_on_hold_is_stopped_waits_for_a_steward_and_goes_on_as_classified(
+    ledger: Ledger, asked: RequestFactory
+) -> None:
     ledger.record(asked(hold="entered in error"), ["p-0", "p-5"])
     assert states(ledger) == [State.ON_HOLD] * 2
     assert ledger.is_stopped("p-0")
@@ -130,14 +134,14 @@ def test_what_is_on_hold_is_stopped_waits_for_a_steward_and_goes_on_as_classifie
     assert hold(ledger, "r-1", by("mueller"), "asked back") == 1
 
 
-def test_a_plain_revocation_does_not_wait_behind_one_that_is_on_hold(ledger: Ledger, asked: Asked) -> None:
+def test_a_plain_revocation_does_not_wait_behind_one_that_is_on_hold(ledger: Ledger, asked: RequestFactory) -> None:
     ledger.record(asked("r-1", hold="unclear"), ["p-0"])
     assert ledger.record(asked("r-2"), ["p-0"]).receipt == "r-2"
     assert states(ledger, "r-2") == [State.PENDING]
 
 
 def test_a_campaign_that_ends_without_a_version_is_escalated_and_another_takes_up_what_it_left(
-    ledger: Ledger, asked: Asked
+    ledger: Ledger, asked: RequestFactory
 ) -> None:
     ledger.record(asked(), ["p-0", "p-1"])
     begin(ledger, 1, "p-0")
@@ -160,7 +164,9 @@ def test_a_campaign_that_ends_without_a_version_is_escalated_and_another_takes_u
     ]
 
 
-def test_a_version_that_has_forgotten_closes_what_waited_for_it(ledger: Ledger, asked: Asked, clock: Any) -> None:
+def test_a_version_that_has_forgotten_closes_what_waited_for_it(
+    ledger: Ledger, asked: RequestFactory, clock: Any
+) -> None:
     ledger.record(asked(), ["p-0", "p-1", "p-5"])
     begin(ledger, 1, "p-0")
     clock.now += timedelta(hours=5)

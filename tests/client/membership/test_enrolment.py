@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.membership.enrolment import join, rotate
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.settings import SiteFolder
 from common.errors import ConfigError, EvidenceError, InputError, OutputError, RefusedError
 from common.evidence import dsse
@@ -56,7 +56,7 @@ def authority(server: ServerFolder) -> Authority:
 def hospital(tmp_path: Path, authority: Authority) -> Callable[[str], SiteFolder]:
     def make(name: str) -> SiteFolder:
         ca = certificate_fingerprint(authority.ca)
-        create_site(tmp_path / name, Asked(name, "fed.example.org:9443", ca))
+        create_site(tmp_path / name, SiteRequest(name, "fed.example.org:9443", ca))
         return SiteFolder(tmp_path / name)
 
     return make
@@ -319,7 +319,7 @@ def test_old_keys_that_could_not_be_removed_stand_in_nobodys_way(north: SiteFold
 @pytest.mark.parametrize("server", ["", "https://fed", "fed:0", "fed:65536", "fed:x", "fed example", "::1"])
 def test_an_address_that_is_none_is_refused_and_leaves_nothing(tmp_path: Path, server: str) -> None:
     with pytest.raises(ConfigError, match="HOST or HOST:PORT"):
-        create_site(tmp_path / "north", Asked("north", server, "ab" * 32))
+        create_site(tmp_path / "north", SiteRequest("north", server, "ab" * 32))
     assert not list(tmp_path.iterdir())
 
 
@@ -327,7 +327,7 @@ def test_an_address_that_is_none_is_refused_and_leaves_nothing(tmp_path: Path, s
     ("server", "gateway"), [("fed", "fed:8443"), ("[::1]", "[::1]:8443"), ("192.0.2.7:443", "192.0.2.7:443")]
 )
 def test_the_gateways_port_has_a_default(tmp_path: Path, server: str, gateway: str) -> None:
-    create_site(tmp_path / "north", Asked("north", server, "ab" * 32))
+    create_site(tmp_path / "north", SiteRequest("north", server, "ab" * 32))
     assert SiteFolder(tmp_path / "north").settings().gateway == gateway
 
 

@@ -22,7 +22,7 @@ from client.cli import app
 from client.intake.fhir.server import FhirServer, http_client
 from client.intake.fhir.service import open_server
 from client.intake.fhir.setup import make_keys
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.runtime.coordination import ask_status
 from client.runtime.doctor import examine
 from client.runtime.supernode import supernode_argv
@@ -64,7 +64,7 @@ class Network:
         self.pair = root / "server.pem"
         self.pair.write_bytes(certificate_pem(issued) + pem(key))
         self.site = SiteFolder(root / "north")
-        create_site(self.site.root, Asked("north", HOST, certificate_fingerprint(self.ca)))
+        create_site(self.site.root, SiteRequest("north", HOST, certificate_fingerprint(self.ca)))
         self.site.ca_certificate.parent.mkdir(parents=True, exist_ok=True)
         self.site.ca_certificate.write_bytes(certificate_pem(self.ca))
         own = ec.generate_private_key(ec.SECP256R1())

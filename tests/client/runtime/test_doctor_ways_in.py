@@ -12,7 +12,7 @@ import pytest
 
 from client.intake.fhir.setup import make_keys
 from client.intake.grpc.authority import add_client, make_authority
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.runtime.doctor_ways_in import examine_ways_in
 from client.settings import SiteFolder
 from common.evidence.keys import SigningKey
@@ -23,7 +23,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SiteFolder:
-    create_site(tmp_path / "north", Asked("north", "localhost", "0" * 64))
+    create_site(tmp_path / "north", SiteRequest("north", "localhost", "0" * 64))
     site = SiteFolder(tmp_path / "north")
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]

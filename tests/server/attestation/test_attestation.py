@@ -28,7 +28,7 @@ from client.app import app
 from client.cli import app as site_app
 from client.cohort.site import Site
 from client.cohort.site_files import read_site
-from client.evidence.attesting import Evidence, exchange_checkpoints, sign
+from client.evidence.attesting import EvidenceService, exchange_checkpoints, sign
 from client.evidence.event_log import SiteLog
 from client.evidence.replay import keep, kept
 from client.membership.enrolment import join
@@ -111,7 +111,7 @@ class World:
     def talk(self, *names: str) -> None:
         for name in names or sorted(self.folders):
             with connect(self.folders[name]) as stub:
-                Evidence(lambda name=name: nullcontext(self.logs[name])).exchange(stub)
+                EvidenceService(lambda name=name: nullcontext(self.logs[name])).exchange(stub)
 
     def said(self, number: int) -> str:
         with transaction(self.house.engine) as session:

@@ -167,7 +167,7 @@ def test_a_campaign_in_half_precision_ends_with_weights_that_every_site_has(  # 
     )
     done = run_campaign(federation, parent, config, journal=MemoryJournal(), folder=tmp_path, on_round=lambda _: None)
     assert state_digest(done.state) != state_digest(parent)
-    assert all(state_digest(done.state) in site.bases.held() for site in sites.values())
+    assert all(state_digest(done.state) in site.received_weights.held() for site in sites.values())
 
 
 def test_what_is_kept_between_rounds_is_gone_once_a_version_is_adopted(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
@@ -181,7 +181,7 @@ def test_what_is_kept_between_rounds_is_gone_once_a_version_is_adopted(federatio
     request = AdoptRequest(version="v1", digest=digest, campaign=1, how="trained")
     assert len(list(federation.exchange(ADOPT, {"north": federation.downlink.whole(request, state)}))) == 1
     assert not working.exists()
-    assert sites["north"].bases.held() == (digest,)
+    assert sites["north"].received_weights.held() == (digest,)
 
 
 def frozen(card: ModelCard) -> ModelCard:

@@ -13,13 +13,13 @@ import pytest
 
 from client.account.letter.letter import Language, Sender, Subject, compose, texts_of
 from client.consent.kinds import KINDS, Kind
-from client.revocations.linkage.told import How, Told
-from client.revocations.revocation import LIFTED, TERMINAL, Event, Source, Standing, State
+from client.revocations.linkage.status import How, LinkageStatus
+from client.revocations.revocation import LIFTED, TERMINAL, Event, RevocationStatus, Source, State
 from common.evidence.acceptance import Figure, acceptance
 
 RECEIVED = datetime(2026, 11, 2, 8, 14, tzinfo=UTC)
 TODAY = datetime(2026, 11, 28, 9, tzinfo=UTC)
-STANDING = Standing(
+STANDING = RevocationStatus(
     number=1,
     receipt="3f9c1a5b7d2e4860",
     pseudonym="ab" * 32,
@@ -44,7 +44,7 @@ STANDING = Standing(
     model="cd" * 32,
     steps=4,
 )
-ALONE = Told("not-linked")
+ALONE = LinkageStatus("not-linked")
 SENDER = Sender("North Hospital\n1 Main Street", "Ms Example, 0100 55")
 WORDS = {
     State.RECEIVED: "It will be made to forget them",
@@ -63,7 +63,7 @@ WORDS = {
 }
 
 
-def written(language: Language = "en", *, sender: Sender = SENDER, told: Told = ALONE, **changes: Any) -> str:
+def written(language: Language = "en", *, sender: Sender = SENDER, told: LinkageStatus = ALONE, **changes: Any) -> str:
     history = changes.pop("history", ())
     page = compose(Subject(replace(STANDING, **changes), history, told), sender, language, TODAY, UTC)
     return html.unescape(page)
@@ -147,7 +147,7 @@ def test_what_remains_is_said_and_only_where_it_does():
 @pytest.mark.parametrize("how", get_args(How))
 @pytest.mark.parametrize("language", get_args(Language))
 def test_what_other_hospitals_were_told_is_said_as_it_is(language: Language, how: How) -> None:
-    told = Told("told", 2, datetime(2026, 11, 4, tzinfo=UTC)) if how == "told" else Told(how)
+    told = LinkageStatus("told", 2, datetime(2026, 11, 4, tzinfo=UTC)) if how == "told" else LinkageStatus(how)
     page = written(language, told=told)
     sentences = {name: text for name, text in texts_of(language)["remains"].items() if name.startswith("others-")}
     assert sentences.keys() == {f"others-{each}" for each in get_args(How)}

@@ -27,7 +27,7 @@ from client.intake.fhir.patients import PatientMap
 from client.intake.fhir.server import FhirServer, http_client
 from client.intake.fhir.setup import make_keys
 from client.intake.fhir.store.consents import ConsentStore
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.revocations.opening import open_ledger
 from client.revocations.tombstones.overview import read_revocations
 from client.settings import SiteFolder
@@ -115,7 +115,7 @@ class Hospital:
 
     def __init__(self, root: Path, settings: str = "", scheme: str = "http", **tls: Any) -> None:
         self.folder = SiteFolder(root)
-        create_site(root, Asked("north", "localhost", hashlib.sha256(b"a federation").hexdigest()))
+        create_site(root, SiteRequest("north", "localhost", hashlib.sha256(b"a federation").hexdigest()))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

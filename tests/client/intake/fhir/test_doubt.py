@@ -16,7 +16,7 @@ from client.cli import app
 from client.evidence.event_log import SiteLog
 from client.intake.fhir.intake import Intake
 from client.revocations.opening import open_ledger
-from client.revocations.revocation import Request, Source, Standing, State
+from client.revocations.revocation import Request, RevocationStatus, Source, State
 from client.settings import SiteFolder
 from common.evidence.keys import SigningKey
 from common.evidence.log.tree_log import Entry
@@ -33,7 +33,7 @@ def intake(make_intake: Make, tmp_path: Path) -> Intake:
     return make_intake(tmp_path / "site")
 
 
-def standing(intake: Intake, patient: str = "p-1") -> list[Standing]:
+def standing(intake: Intake, patient: str = "p-1") -> list[RevocationStatus]:
     return [*intake.ledger.of_patient(patient)]
 
 

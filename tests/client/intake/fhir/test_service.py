@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.intake.fhir.service import run as serve
 from client.intake.fhir.setup import make_keys
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.runtime.up import children
 from client.settings import SiteFolder
 from common.errors import InputError
@@ -32,7 +32,7 @@ from common.errors import InputError
 
 @pytest.fixture
 def site(tmp_path: Path) -> SiteFolder:
-    create_site(tmp_path / "north", Asked("north", "localhost", "ab" * 32))
+    create_site(tmp_path / "north", SiteRequest("north", "localhost", "ab" * 32))
     folder = SiteFolder(tmp_path / "north")
     subsets = {f"p-{n}": "train" for n in range(3)}
     (folder.root / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}))

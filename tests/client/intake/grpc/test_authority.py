@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.intake.grpc.access import MAY, Caller, Refusal, caller_of, check_may
 from client.intake.grpc.authority import withdrawn
-from client.membership.setup import Asked, create_site
+from client.membership.setup import SiteRequest, create_site
 from client.settings import ConsentServiceConfig, Role, SiteFolder
 from common.platform.keys.certificates import certificate_pem, issue_role, load_certificate, new_authority
 
@@ -27,7 +27,7 @@ ROLES = ConsentServiceConfig().roles
 
 @pytest.fixture
 def site(tmp_path: Path) -> SiteFolder:
-    create_site(tmp_path / "north", Asked("north", "localhost", "0" * 64))
+    create_site(tmp_path / "north", SiteRequest("north", "localhost", "0" * 64))
     return SiteFolder(tmp_path / "north")
 
 

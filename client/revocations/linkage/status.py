@@ -17,14 +17,14 @@ from client.revocations.ledger import Ledger
 from client.revocations.ledger_rows import chunks
 from client.revocations.ledger_tables import LinkPeersRow, LinkTokenRow
 from client.revocations.linkage.tokens import NOT_YET, Linkage
-from client.revocations.revocation import Standing
+from client.revocations.revocation import RevocationStatus
 from common.platform.sql import reading
 
 How = Literal["not-linked", "from-another", "undecided", "no-identifier", "waiting", "nobody", "told"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LinkageStatus:
     """Whether others were told.
 
     Attributes:
@@ -41,14 +41,14 @@ class Told:
     at: datetime | None = None
 
 
-def told_of(ledger: Ledger, linkage: Linkage | None, found: Sequence[Standing]) -> list[Told]:
+def linkage_statuses(ledger: Ledger, linkage: Linkage | None, found: Sequence[RevocationStatus]) -> list[LinkageStatus]:
     """What others were told of the patient of each of these revocations.
 
     Args:
         linkage: as `read_linkage` gives it.
     """
     if linkage is None:
-        return [Told("not-linked")] * len(found)
+        return [LinkageStatus("not-linked")] * len(found)
     moments: dict[str, list[datetime | None]] = {standing.pseudonym: [] for standing in found}
     with reading(ledger.engine) as session:
         for some in chunks(moments):
@@ -65,14 +65,14 @@ def told_of(ledger: Ledger, linkage: Linkage | None, found: Sequence[Standing]) 
 
 
 def _told(
-    standing: Standing, moments: Collection[datetime | None], others: int, linkage: Linkage, name: str | None
-) -> Told:
+    standing: RevocationStatus, moments: Collection[datetime | None], others: int, linkage: Linkage, name: str | None
+) -> LinkageStatus:
     if when := [moment for moment in moments if moment is not None]:
-        return Told("told", others, min(when)) if others else Told("nobody")
+        return LinkageStatus("told", others, min(when)) if others else LinkageStatus("nobody")
     if moments:
-        return Told("waiting")
+        return LinkageStatus("waiting")
     if standing.source.kind == "link":
-        return Told("from-another")
+        return LinkageStatus("from-another")
     if standing.state in NOT_YET:
-        return Told("undecided")
-    return Told("waiting" if name is not None and linkage.tokens(name) else "no-identifier")
+        return LinkageStatus("undecided")
+    return LinkageStatus("waiting" if name is not None and linkage.tokens(name) else "no-identifier")

@@ -39,14 +39,14 @@ _ERRORS = "errors.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class RequestWeights:
     """The weights of a request; without a note the answer's are sent whole."""
 
     state: Mapping[str, Tensor]
     note: WeightsNote | None
 
 
-class Bases:
+class ReceivedWeights:
     """Reads the weights of requests and packs those of answers, for the site in `folder`.
 
     `fresh` gives the weights of a new model of `config`, from which the frozen layers are taken.
@@ -67,7 +67,7 @@ class Bases:
 
         return tuple(sorted(found))
 
-    def receive(self, records: RecordDict, *, keep: bool = True) -> Received:
+    def receive(self, records: RecordDict, *, keep: bool = True) -> RequestWeights:
         """The weights that a request means, kept for the next one.
 
         Raises:
@@ -77,7 +77,7 @@ class Bases:
         """
         note = note_of(records, WeightsNote)
         if note is None:
-            return Received(weights_of(records), None)
+            return RequestWeights(weights_of(records), None)
         state = dict(Decoded(arrays_of(records), self._base(note.base) if note.base else self._nothing))
         if state_digest(state) != note.weights:
             if note.base:
@@ -86,9 +86,9 @@ class Bases:
 
         if keep and (note.precision != "fp32" or self._place.has_database) and note.weights not in self.held():
             self._keep(_WEIGHTS, note.weights, state)
-        return Received(state, note)
+        return RequestWeights(state, note)
 
-    def answer(self, body: Body, received: Received, after: Mapping[str, Tensor] | None = None) -> RecordDict:
+    def answer(self, body: Body, received: RequestWeights, after: Mapping[str, Tensor] | None = None) -> RecordDict:
         """An answer with `after` as changes to what was received, and what is held here.
 
         Raises:
@@ -113,7 +113,7 @@ class Bases:
 
         return pack(body, arrays, HeldNote(held=self.held()))
 
-    def as_sent(self, received: Received, after: Mapping[str, Tensor]) -> str:
+    def as_sent(self, received: RequestWeights, after: Mapping[str, Tensor]) -> str:
         """Digest of the weights that the other side has once `answer` sends `after`; to be asked before."""
         if received.note is None:
             return state_digest({name: tensor.detach().cpu() for name, tensor in after.items()})
