@@ -1,6 +1,6 @@
-"""The Flower ClientApp: one short handler per message, no logic, and no exception that gets out.
+"""The Flower ClientApp: one short handler per message, no logic, and no escaping exceptions.
 
-A real site carries out signed instructions only, and signs what it answers; a simulated one has no keys.
+A real site carries out only signed instructions and signs its answers. A simulated site has no keys.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ SITES_VARIABLE = "FEDFORGET_SITES"
 """Folder with `site-1`, `site-2`, ... for simulations; set where the client runs, never taken from a message."""
 
 Handler: TypeAlias = "Callable[[Site, RecordDict, int, str], RecordDict]"
-"""Takes the site, a request, and the campaign and step that it belongs to: 0 and the kind where nobody signs."""
+"""Takes the site, a request, its campaign and its step; 0 and the kind of message in a simulation."""
 
 log = logging.getLogger("fedforget.client")
 if FOLDER_VARIABLE in os.environ:
-    # A real site's log keeps lines of ours only, and knows them by their form.
+    # A real site's log keeps only FedForget's lines, which it recognizes by their format.
     structured_log.configure()
 installation.check()
 app = ClientApp()
@@ -54,16 +54,16 @@ app = ClientApp()
 @lru_cache(maxsize=1024)
 def open_site(folder: str) -> Site:
     """The site in `folder`, opened once per process."""
-    # Imports torch, which takes a second; deployment starts a process for each message, and refuses without it.
+    # Imports torch, which takes a second. A deployment starts a process per message and refuses without torch.
     from client.cohort.site import Site  # noqa: PLC0415
 
     return Site(Path(folder))
 
 
 def folder_of(context: Context) -> Path:
-    """The folder of the site that this node serves.
+    """The folder of this node's site.
 
-    That is `FEDFORGET_SITE` of a real one; else `site-dir` of its own node config, or its place in a simulation.
+    `FEDFORGET_SITE` at a real site; otherwise `site-dir` of the node config, or the node's place in a simulation.
     """
     if real := os.environ.get(FOLDER_VARIABLE):
         return Path(real)
@@ -78,13 +78,13 @@ def folder_of(context: Context) -> Path:
 
 
 def trust_of(folder: Path) -> Trust | None:
-    """What the site in `folder` demands of a request; None, for a simulated site, demands nothing."""
+    """The trust settings of the site in `folder`; None for a simulated site."""
     real = FOLDER_VARIABLE in os.environ or (folder / CONFIG_FILE).exists()
     return Trust.open(SiteFolder(folder)) if real else None
 
 
 def _answer(message: Message, context: Context, handle: Handler) -> Message:
-    """Verify, run a handler, sign. What went wrong goes to the site's log; only a code leaves the hospital."""
+    """Verify, run a handler, sign. Errors go to the site's log; only a code leaves the hospital."""
     kind = message.metadata.message_type
     trust: Trust | None = None
     instruction: Instruction | None = None
@@ -104,7 +104,7 @@ def _answer(message: Message, context: Context, handle: Handler) -> Message:
         log.error("%s failed: %s", kind, _safe(error))
         reply = pack(ErrorReply(code=_code(error)))
 
-    # A refusal is signed too; only what the coordinator did not sign has nothing that an answer could be bound to.
+    # Refusals are signed too, except for unsigned requests: there is nothing to bind an answer to.
     if trust is not None and instruction is not None:
         reply = trust.sign(reply, instruction)
     return Message(reply, reply_to=message)
@@ -125,7 +125,7 @@ def _code(error: Exception) -> Literal["bad-request", "no-data", "refused", "fai
 
 
 def _safe(error: Exception) -> str:
-    """Our own messages hold nothing of a patient; of any other error only its type is logged."""
+    """FedForget's own messages contain no patient data. Of other errors only the type is logged."""
     return str(error) if isinstance(error, FedForgetError) else type(error).__name__
 
 
@@ -139,7 +139,7 @@ def status(message: Message, context: Context) -> Message:
 
 @app.query("adopt")
 def adopt(message: Message, context: Context) -> Message:
-    """A published version becomes the base here, and the campaign that made it is closed."""
+    """Adopt a published version as the base, and close its campaign."""
 
     def handle(site: Site, records: RecordDict, _campaign: int, _step: str) -> RecordDict:
         request = unpack(records, AdoptRequest)
@@ -151,7 +151,7 @@ def adopt(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Local training on all who have not revoked."""
+    """Train locally on all patients who have not revoked."""
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, TrainRequest)
@@ -164,13 +164,13 @@ def train(message: Message, context: Context) -> Message:
 
 @app.train("retain")
 def retain(message: Message, context: Context) -> Message:
-    """Retention fine-tuning: the same training, by a name that a site can allow or refuse by itself."""
+    """Retention fine-tuning: the same training, under a name that a site can allow or refuse separately."""
     return train(message, context)
 
 
 @app.train("unlearn")
 def unlearn(message: Message, context: Context) -> Message:
-    """Unlearning of the pending patients."""
+    """Unlearn the pending patients."""
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, UnlearnRequest)
@@ -186,7 +186,7 @@ def unlearn(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Selection figures, an audit, or the scores of a reference model."""
+    """Compute selection figures, an audit, or the scores of a reference model."""
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, EvaluateRequest)

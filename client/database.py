@@ -1,7 +1,7 @@
-"""A site's own database: revocations, versions it holds, who was in which round, instructions it has seen, its log.
+"""A site's own database: revocations, model versions, participation in rounds, seen instructions, and the log.
 
-It never leaves the site. SQLite in the site's folder by default, PostgreSQL by URL (`postgresql+pg8000://...`); the
-schema is changed by migrations only.
+It never leaves the site. SQLite in the site's folder by default, PostgreSQL by URL (`postgresql+pg8000://...`). Only
+migrations change the schema.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Base(sql.Tables):
-    """Base of the site's tables."""
+    """Base class of the site's tables."""
 
     __abstract__ = True
     metadata = MetaData()
 
 
 class HoldingRow(Base):
-    """A model version that lies, or lay, on this site's disk."""
+    """A model version that is, or was, on this site's disk."""
 
     __tablename__ = "holdings"
     digest: Mapped[str] = mapped_column(primary_key=True)
@@ -37,11 +37,11 @@ class HoldingRow(Base):
     received: Mapped[datetime]
     purged: Mapped[datetime | None]
     acknowledged: Mapped[datetime | None]
-    """When the coordinator was told that it is gone."""
+    """When the coordinator was told that it is deleted."""
 
 
 class RetiredRow(Base):
-    """Weights that saw a patient who has been forgotten since, held here or not: nothing starts from them again."""
+    """Weights that were trained on a patient who has since been forgotten. Nothing starts from them again."""
 
     __tablename__ = "retired"
     digest: Mapped[str] = mapped_column(primary_key=True)
@@ -49,7 +49,7 @@ class RetiredRow(Base):
 
 
 class MemberRow(Base):
-    """A patient of a cohort. A cohort is named by the digest of its members, so that many rounds share one."""
+    """A patient of a cohort. The digest of its members names a cohort, so that rounds can share it."""
 
     __tablename__ = "members"
     cohort: Mapped[str] = mapped_column(primary_key=True)
@@ -57,22 +57,22 @@ class MemberRow(Base):
 
 
 class ParticipationRow(Base):
-    """A cohort was used in a step of a campaign, starting from some weights."""
+    """Use of a cohort in a step of a campaign, starting from some weights."""
 
     __tablename__ = "participations"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     campaign: Mapped[int] = mapped_column(index=True)
     step: Mapped[str]
     use: Mapped[str]
-    """What the patients were used for, as of `client.cohort.participation.Use`."""
+    """What the patients were used for: a `client.cohort.participation.Use`."""
     weights: Mapped[str]
-    """Digest of the weights that came in."""
+    """Digest of the received weights."""
     cohort: Mapped[str] = mapped_column(index=True)
     at: Mapped[datetime]
 
 
 class SeenRow(Base):
-    """A nonce that was used: the same instruction is not carried out twice."""
+    """A used nonce: no instruction is carried out twice."""
 
     __tablename__ = "seen"
     nonce: Mapped[str] = mapped_column(primary_key=True)
@@ -80,7 +80,7 @@ class SeenRow(Base):
 
 
 class PatientRow(Base):
-    """The identifier behind a pseudonym, sealed: no other table of the site's consents and revocations holds one."""
+    """The encrypted identifier behind a pseudonym. No other table about consents or revocations holds identifiers."""
 
     __tablename__ = "consent_patients"
     patient: Mapped[str] = mapped_column(primary_key=True)
@@ -93,7 +93,7 @@ LOG = log_tables(Base.metadata)
 
 @contextmanager
 def opened(database: Path | str) -> Iterator[Engine]:
-    """An engine for a site's database by its URL, or by its file where it is SQLite's; closed at the end.
+    """An engine for a site's database, by URL or by SQLite file; closed at the end.
 
     Raises:
         UnavailableError: it cannot be opened.
@@ -108,10 +108,10 @@ def opened(database: Path | str) -> Iterator[Engine]:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to this code's."""
+    """Migrate the schema to this version of the code."""
     sql.migrate(engine, MIGRATIONS)
 
 
 def pending_migration(engine: Engine) -> str | None:
-    """Which schema the database has when it is not this code's, None when it is."""
+    """The database's schema if it differs from this version of the code, else None."""
     return sql.pending_migration(engine, MIGRATIONS)

@@ -1,4 +1,4 @@
-"""How the processes start that `fedforget-site up` keeps alive: one argument, a structured log, an exit code."""
+"""Entry point of the processes that `fedforget-site up` runs: one argument, a structured log, an exit code."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from common.platform.processes import structured_log
 
 
 def main(name: str, purpose: str, run: Callable[[SiteFolder], None]) -> None:
-    """`python -m client.NAME --dir DIR`: do `run` for a site's folder; what it raises of ours is logged in a line."""
+    """`python -m client.NAME --dir DIR`: call `run` with a site's folder. FedForget's errors are logged as one line."""
     parser = argparse.ArgumentParser(prog=f"python -m client.{name}", description=purpose)
-    parser.add_argument("--dir", type=Path, required=True, help="the site's folder")
+    parser.add_argument("--dir", type=Path, required=True, help="folder of the site")
     folder = SiteFolder(parser.parse_args().dir.resolve())
     structured_log.configure()
 

@@ -1,4 +1,4 @@
-"""Which app bundles may run at this site: the installed FedForget's own, and those named in `site.toml`."""
+"""App bundles that may run at this site: the one of the installed FedForget, and those in `site.toml`."""
 
 from __future__ import annotations
 
@@ -27,46 +27,46 @@ def approved_digests(settings: SiteSettings) -> frozenset[str]:
 
 
 def approve(path: Path, digest: str) -> bool:
-    """Add a digest to the `site.toml` at `path`, comments kept; False when it was approved already."""
-    wanted = parse_digest(digest)
+    """Add a digest to the `site.toml` at `path`, keeping comments; False if it was already approved."""
+    approved_digests = parse_digest(digest)
     text = _read(path)
     old = _listed(path)
-    if wanted in {parse_digest(entry) for entry in old}:
+    if approved_digests in {parse_digest(entry) for entry in old}:
         return False
     opening = _ARRAY.search(text)
     if opening:
-        changed = f'{text[: opening.end()]}\n    "{wanted}",{text[opening.end() :]}'
+        new_text = f'{text[: opening.end()]}\n    "{approved_digests}",{text[opening.end() :]}'
     else:
         table = _TABLE.search(text)
         at = table.start() if table else len(text)
         before = text[:at] if not text[:at] or text[:at].endswith("\n") else f"{text[:at]}\n"
-        changed = f'{before}{_KEY} = [\n    "{wanted}",\n]\n{text[at:]}'
+        new_text = f'{before}{_KEY} = [\n    "{approved_digests}",\n]\n{text[at:]}'
 
-    _write(path, text, changed, [wanted, *old])
+    _write(path, text, new_text, [approved_digests, *old])
 
     return True
 
 
 def withdraw(path: Path, digest: str) -> bool:
-    """Take a digest out of the `site.toml` at `path`, comments kept; False when it was not there.
+    """Remove a digest from the `site.toml` at `path`, keeping comments; False if it was not there.
 
     Raises:
-        InputError: it is the installed FedForget's own, which needs no entry: a site that does not want it stops.
+        InputError: it is the installed FedForget's own, which needs no entry.
     """
-    unwanted = parse_digest(digest)
+    digest_to_remove = parse_digest(digest)
     text = _read(path)
 
-    if unwanted == installed_bundle().digest:
+    if digest_to_remove == installed_bundle().digest:
         raise InputError(
             "this is the installed FedForget's own bundle", remedy="stop the site, or install another version"
         )
 
     old = _listed(path)
-    left = [entry for entry in old if parse_digest(entry) != unwanted]
-    if left == old:
+    remaining = [entry for entry in old if parse_digest(entry) != digest_to_remove]
+    if remaining == old:
         return False
-    entry = re.compile(rf"""[ \t]*(["'])(sha256:)?{unwanted}\1[ \t]*,?[ \t]*(#[^\n]*)?\n?""", re.IGNORECASE)
-    _write(path, text, entry.sub("", text), left)
+    entry = re.compile(rf"""[ \t]*(["'])(sha256:)?{digest_to_remove}\1[ \t]*,?[ \t]*(#[^\n]*)?\n?""", re.IGNORECASE)
+    _write(path, text, entry.sub("", text), remaining)
 
     return True
 
@@ -81,7 +81,7 @@ def _listed(path: Path) -> list[str]:
 
 
 def _write(path: Path, text: str, changed: str, listed: list[str]) -> None:
-    """Write the changed text if it says exactly what was wanted and nothing else changed."""
+    """Write the changed text if it contains exactly the wanted change."""
     try:
         fits = tomllib.loads(changed) == {**tomllib.loads(text), _KEY: listed}
     except tomllib.TOMLDecodeError:
@@ -89,7 +89,7 @@ def _write(path: Path, text: str, changed: str, listed: list[str]) -> None:
 
     if not fits:
         raise ConfigError(
-            f"{_KEY} is written in a way that is not edited here", where=str(path), remedy="edit it by hand"
+            f"{_KEY} has a format that cannot be edited automatically", where=str(path), remedy="edit it by hand"
         )
 
     write_text(path, changed)

@@ -1,4 +1,4 @@
-"""What an instruction may ask of this site, however well it is signed: the limits in `site.toml`."""
+"""The limits in `site.toml` on what an instruction may ask of this site, even with a valid signature."""
 
 from __future__ import annotations
 

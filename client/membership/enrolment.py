@@ -1,4 +1,4 @@
-"""Joining a federation with the coordinator's bundle, and changing the hospital's keys."""
+"""Join a federation with the coordinator's bundle, and rotate the hospital's keys."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CheckedBundle:
 
 
 def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedBundle:
-    """Follow the trust from the fingerprint in `site.toml` to every byte of the bundle.
+    """Verify the chain of trust from the fingerprint in `site.toml` to every byte of the bundle.
 
     Raises:
         EvidenceError: another authority, an expired certificate, a signature that does not hold, another site.
@@ -65,11 +65,11 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
     except InputError as err:
         raise EvidenceError(str(err)) from None
 
-    found = certificate_fingerprint(ca)
-    if found != parse_fingerprint(settings.ca_fingerprint, "site.toml: ca_fingerprint"):
+    fingerprint = certificate_fingerprint(ca)
+    if fingerprint != parse_fingerprint(settings.ca_fingerprint, "site.toml: ca_fingerprint"):
         raise EvidenceError(
-            f"the bundle is of another federation: the fingerprint of its authority is {found}; ask the coordinator by "
-            "telephone for the fingerprint, and correct ca_fingerprint in site.toml only if they read out this one"
+            f"the bundle is from another federation: the fingerprint of its authority is {fingerprint}; ask the "
+            "coordinator by telephone for the fingerprint, and correct ca_fingerprint in site.toml only if they read out this one"
         )
 
     check_authority(ca, now)
@@ -83,9 +83,9 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
 
 
 def join(folder: SiteFolder, data: bytes, now: datetime) -> CheckedBundle:
-    """Check the bundle, then take its certificates, its addresses and, after a rotation, the new keys into use.
+    """Verify the bundle, then install its certificates and addresses and, after a rotation, the new keys.
 
-    The keys change in one step at the end; a second run, after an interruption or not, ends the same.
+    The keys change in one step at the end. A second run has the same result, also after an interruption.
 
     Raises:
         EvidenceError: as `check_bundle`, or the certificate is for a key that is not here.
@@ -106,18 +106,18 @@ def join(folder: SiteFolder, data: bytes, now: datetime) -> CheckedBundle:
 
 
 def rotate(folder: SiteFolder) -> bytes:
-    """Make new keys beside those in use, and the request for them, signed by both; nothing changes until `join`.
+    """Create new keys beside those in use, and a request signed by both. Nothing changes until `join`.
 
     Raises:
-        RefusedError: an earlier rotation waits for its bundle; if the coordinator approved it, the old keys are dead.
+        RefusedError: an earlier rotation is waiting for its bundle.
     """
     settings = folder.settings()
     used = folder.tls_key.parent.resolve()
 
     if waiting := [room for room in _rooms(folder) if _number(room) > _number(used)]:
         raise RefusedError(
-            f"a rotation waits for its bundle: send {folder.request_file}, "
-            f"or remove {waiting[0]} if the coordinator never got the request"
+            f"a rotation is waiting for its bundle: send {folder.request_file}, "
+            f"or remove {waiting[0]} if the coordinator never received the request"
         )
 
     old = load_signing_key(folder.signing_key, folder.passphrase)
@@ -137,7 +137,9 @@ def _rooms(folder: SiteFolder) -> list[Path]:
 def _number(room: Path) -> int:
     found = _ROOM.fullmatch(room.name)
     if found is None:
-        raise InputError("keys that `fedforget-site init` did not make", where=str(room), remedy="restore the folder")
+        raise InputError(
+            "`fedforget-site init` did not create these keys", where=str(room), remedy="restore the folder"
+        )
     return int(found[1])
 
 
@@ -152,7 +154,7 @@ def _room_of(folder: SiteFolder, certificate: x509.Certificate) -> Path:
 
 
 def _with_addresses(folder: SiteFolder, bundle: JoinBundle) -> str:
-    """`site.toml` with the bundle's addresses; everything else in it stays as it is."""
+    """`site.toml` with the bundle's addresses; nothing else changes."""
     text = folder.settings_file.read_text(encoding="utf-8")
 
     for setting, address in (("gateway", bundle.gateway), ("coordination", bundle.coordination)):

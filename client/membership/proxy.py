@@ -1,4 +1,4 @@
-"""Which of a hospital's outbound connections go through its proxy, as `site.toml` says it."""
+"""Which outbound connections of a hospital use its proxy, as configured in `site.toml`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from common.platform.processes.probes import split
 from common.platform.proxy import VARIABLES, Proxy, read_proxy, without_proxies
 
 FROM_ENVIRONMENT = "env"
-"""`proxy` in `site.toml` for who keeps the proxy's password out of that file."""
+"""Value of `proxy` in `site.toml` that keeps the proxy's password out of the file."""
 _HERE = "localhost,127.0.0.1,::1"
 
 
 def proxy_of(settings: SiteSettings, environment: Mapping[str, str] = os.environ) -> Proxy | None:
-    """The proxy; None where none is set. The environment is read only where `proxy = "env"`.
+    """The proxy, or None. The environment is read only if `proxy = "env"`.
 
     Raises:
-        ConfigError: it is no address of an HTTP proxy.
+        ConfigError: it is not the address of an HTTP proxy.
     """
     url = settings.proxy
     direct = settings.no_proxy
@@ -37,7 +37,7 @@ def proxy_of(settings: SiteSettings, environment: Mapping[str, str] = os.environ
 
 
 def set_and_unused(settings: SiteSettings, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Names of variables that ask for a proxy which the site does not use."""
+    """Environment variables that name a proxy which the site does not use."""
     if settings.proxy:
         return ()
     return tuple(
@@ -46,21 +46,21 @@ def set_and_unused(settings: SiteSettings, environment: Mapping[str, str] = os.e
 
 
 def channel_options(proxy: Proxy | None, address: str) -> list[tuple[str, Any]]:
-    """Options of a gRPC channel to `host:port`; the environment never decides."""
+    """Options of a gRPC channel to `host:port`; the environment has no influence."""
     if proxy is None or not proxy.serves(*split(address)):
         return [("grpc.enable_http_proxy", 0)]
     return [("grpc.http_proxy", proxy.url)]
 
 
 def supernode_environment(proxy: Proxy | None, gateway: str) -> dict[str, str]:
-    """Variables for the SuperNode, whose HTTP client obeys the environment alone."""
+    """Variables for the SuperNode, whose HTTP client only reads the environment."""
     if proxy is None or not proxy.serves(*split(gateway)):
         return {"NO_PROXY": "*", "no_proxy": "*"}
     return {"HTTPS_PROXY": proxy.url, "https_proxy": proxy.url, "NO_PROXY": _HERE, "no_proxy": _HERE}
 
 
 def own_environment(settings: SiteSettings, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the site's own processes: without a proxy that nobody asked for."""
+    """The environment of the site's own processes, without proxies that are not configured."""
     cleared = without_proxies(environment)
     if settings.proxy != FROM_ENVIRONMENT:
         return cleared
@@ -74,7 +74,7 @@ class Routes(httpx.BaseTransport):
     """Sends each request through the proxy or directly, by its host.
 
     Args:
-        verify: of TLS.
+        verify: TLS verification.
     """
 
     def __init__(self, verify: ssl.SSLContext, proxy: Proxy | None) -> None:

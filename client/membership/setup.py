@@ -1,4 +1,4 @@
-"""A hospital's folder from nothing: keys that are made here and stay here, `site.toml`, and the enrolment request."""
+"""Create a hospital's folder: keys, which never leave it, `site.toml` and the enrolment request."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ FIRST_KEYS = "keys-1"
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:(?P<port>[0-9]{1,5}))?", re.ASCII)
 _TOML = """\
-# Settings of this hospital. What is left out has its default; docs/reference/configuration.md lists them all.
+# Settings of this hospital. docs/reference/configuration.md lists all settings and their defaults.
 
 name = {name}
 
-# Where the coordinator is dialled; `fedforget-site join` puts in what its bundle says.
+# Addresses of the coordinator; `fedforget-site join` replaces them by those in its bundle.
 gateway = {gateway}
 coordination = {coordination}
 
-# SHA-256 of the federation's authority, compared by telephone. Whoever has its key is the coordinator.
+# SHA-256 of the federation's authority, compared by telephone. The holder of its key is the coordinator.
 ca_fingerprint = {ca_fingerprint}
 
 # auto, cpu or cuda.
 # device = "auto"
 
-# PostgreSQL by URL, such as postgresql+pg8000://user:password@host/name; empty for the file site.db.
+# URL of a PostgreSQL database, e.g. postgresql+pg8000://user:password@host/name; empty: the file site.db.
 # database = ""
 
-# File of those who must not be used again, best on another disk than the database; empty for one in this folder.
+# File of patients who must not be used again, preferably on another disk; empty: a file in this folder.
 # tombstones = ""
 
 # Whether unlearning waits until a second person has approved a revocation.
 # two_person_approval = false
 
-# Public key of the data steward, who signs statements about revocations too; see fedforget-site steward init.
+# Public key of the data steward, who also signs statements about revocations; see fedforget-site steward init.
 # steward_key = ""
 
-# What an instruction may ask for here, however well it is signed.
+# Limits on what a signed instruction may ask for.
 # [bounds]
 # max_epochs = 20
 # max_passes = 60
@@ -64,7 +64,7 @@ ca_fingerprint = {ca_fingerprint}
 
 @dataclass(frozen=True, slots=True)
 class SiteRequest:
-    """What a new hospital knows before it has joined."""
+    """What a new hospital must know before it joins."""
 
     name: str
     server: str
@@ -72,7 +72,7 @@ class SiteRequest:
 
 
 def create_site(path: Path, asked: SiteRequest) -> bytes:
-    """Make the folder `path` and return the content of its enrolment request.
+    """Create the folder `path` and return its enrolment request.
 
     Raises:
         OutputError: the folder has content, or cannot be written; nothing is left behind.
@@ -110,20 +110,20 @@ def create_site(path: Path, asked: SiteRequest) -> bytes:
 
 
 def make_keys(room: Path, passphrase: bytes) -> SiteKeys:
-    """New keys in the new folder `room`, under the names that `SiteFolder` gives them."""
+    """Create keys in the new folder `room`, under the names that `SiteFolder` expects."""
     signing = SigningKey.generate()
     write_private(room / "signing.pem", signing.to_pem(passphrase))
     return SiteKeys(tls=new_tls_key(room / "tls.key"), node=new_node_key(room / "node"), signing=signing)
 
 
 def request_for(name: str, keys: SiteKeys, old: SigningKey | None) -> bytes:
-    """The enrolment request for `keys`, or the rotation request that the `old` signing key signs too."""
+    """The enrolment request for `keys`, or the rotation request, which the `old` signing key signs too."""
     return make_request(name, keys, certificate_request(keys.tls, name), own_version(), old)
 
 
 def _address(text: str) -> tuple[str, int | None]:
-    found = _ADDRESS.fullmatch(text)
-    port = int(found["port"]) if found and found["port"] else None
-    if found is None or (port is not None and not 0 < port < 65536):
-        raise ConfigError(f"{text!r} is not HOST or HOST:PORT", where="--server", remedy="such as fed.example.org:8443")
-    return found["host"], port
+    match = _ADDRESS.fullmatch(text)
+    port = int(match["port"]) if match and match["port"] else None
+    if match is None or (port is not None and not 0 < port < 65536):
+        raise ConfigError(f"{text!r} is not HOST or HOST:PORT", where="--server", remedy="e.g. fed.example.org:8443")
+    return match["host"], port

@@ -1,4 +1,4 @@
-"""The data steward's own key: no service can open it, and it signs what the hospital states about revocations."""
+"""The data steward's key, which no service can open. It signs the hospital's statements about revocations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DECISION_TYPE = "application/vnd.fedforget.decision+json"
 
 @dataclass(frozen=True, slots=True)
 class UnsignedStatement:
-    """A statement that the steward has not signed, and what it says."""
+    """A statement that the steward has not signed, and its claims."""
 
     receipt: str
     payload: bytes
@@ -47,7 +47,7 @@ def make_key(path: Path, passphrase: bytes) -> PublicKey:
 
 
 def steward_key(folder: SiteFolder) -> PublicKey | None:
-    """Whom `site.toml` names as the steward; None if nobody.
+    """The steward's key that `site.toml` names, or None.
 
     Raises:
         InputError: the file it names is not a public key.
@@ -84,12 +84,14 @@ def open_key(folder: SiteFolder, path: Path, passphrase: bytes, *, may_sign_stat
         raise InputError("no steward_key", where=str(folder.settings_file), remedy="fedforget-site steward init")
     key = SigningKey.from_pem(read_private(path), passphrase)
     if key.public not in named:
-        raise InputError("not the key that site.toml names", where=str(path), remedy="steward_key in site.toml")
+        raise InputError(
+            "the key is not the one that site.toml names", where=str(path), remedy="steward_key in site.toml"
+        )
     return key
 
 
 def sign_decision(actor: Actor, what: str, receipt: str, at: datetime, key: SigningKey) -> tuple[Actor, str]:
-    """Sign a decision about a receipt; returns who decides, bound to the key too, and the envelope for the record."""
+    """Sign a decision about a receipt; returns the actor, bound to the key, and the envelope for the record."""
     document: dict[str, Json] = {"at": time_text(at), "by": actor.name, "decision": what, "receipt": receipt}
     envelope = dsse.encode_envelope(dsse.sign(DECISION_TYPE, canonical(document), key)).decode()
     return Actor(actor.name, f"{actor.identity} {by_key(key.public.keyid)}".strip()), envelope
@@ -110,7 +112,7 @@ def signature_holds(envelope: str, receipt: str, keys: Sequence[PublicKey]) -> b
 
 
 def unsigned(site: SiteLog) -> list[UnsignedStatement]:
-    """Statements about revocations that wait for the steward, oldest first; those that were erased do not."""
+    """Statements about revocations that are waiting for the steward, oldest first, without erased ones."""
     with site.session() as session:
         found = [item for item in site.log.vault(session) if item.source.startswith(_REVOCATION)]
         receipts = {item.source: item.source.removeprefix(_REVOCATION) for item in found}
@@ -124,7 +126,7 @@ def unsigned(site: SiteLog) -> list[UnsignedStatement]:
 
 
 def sign(site: SiteLog, waiting: Sequence[UnsignedStatement], steward: SigningKey) -> None:
-    """Sign statements as the steward; that it was done, and the signature, stand in the site's log."""
+    """Sign statements as the steward, and log the signatures."""
     records = []
 
     for item in waiting:

@@ -1,4 +1,4 @@
-"""Whom a real site obeys, and how it signs: the coordinator's pinned key, its bounds, the nonces it has seen."""
+"""What a real site trusts, and how it signs: the coordinator's pinned key, its bounds, the nonces it has seen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from common.protocol.instructions import Instruction, check_instruction, read_in
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Opened for each message, from files of the site alone."""
+    """Opened for each message, only from the site's own files."""
 
     settings: SiteSettings
     coordinator: PublicKey
@@ -46,7 +46,7 @@ class Trust:
         return read_instruction(records, self.coordinator)
 
     def admit(self, instruction: Instruction, records: RecordDict, kind: str, now: datetime) -> None:
-        """Raise unless the instruction may be carried out now; it may be only once, also after a restart.
+        """Raise unless the instruction may be carried out now; each may be carried out only once, even after a restart.
 
         Raises:
             RefusedError: for another site or time, beyond the bounds, or seen before.
@@ -66,7 +66,7 @@ class Trust:
             skew=skew,
         )
         check_bounds(kind, records, bounds)
-        # Kept for a lifetime longer than it can be used: a clock that is set back must not make it fresh again.
+        # Kept for twice its lifetime: setting back a clock must not make a nonce fresh again.
         self._remember(instruction.nonce, instruction.end + skew + max_lifetime, now)
 
     def sign(self, records: RecordDict, instruction: Instruction) -> RecordDict:
@@ -79,4 +79,4 @@ class Trust:
                 session.execute(delete(SeenRow).where(SeenRow.expires < now))
                 session.add(SeenRow(nonce=nonce, expires=until))
         except IntegrityError:
-            raise RefusedError("an instruction that was carried out before") from None
+            raise RefusedError("this instruction was already carried out") from None

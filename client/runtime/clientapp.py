@@ -1,8 +1,8 @@
-"""ClientApps as processes that are forked from one in which the large libraries are loaded already.
+"""ClientApps as processes forked from one that has already loaded the large libraries.
 
-A hospital's machine would otherwise spend several seconds of a core on imports for every message. The process that is
-forked from is the fork server of `multiprocessing`: it loads nothing of a bundle and nothing of ours, does no work of
-its own, so that no thread and no GPU context is copied, and never sees a task's token.
+Otherwise every message would cost several seconds of CPU time for imports. The parent is the fork server of
+`multiprocessing`: it loads no bundle and no FedForget code, does no work, so that no thread or GPU context is copied,
+and never sees a task's token.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _LIBRARIES = [
     "flwr.clientapp",
     "flwr.supernode.cli.flwr_clientapp",
 ]
-"""Imported before the first fork, as far as they are installed."""
+"""Imported before the first fork, if installed."""
 _HOME = "FEDFORGET_TASK"
-"""Names the folder of the task in the ClientApp's environment."""
+"""Environment variable of a ClientApp that names the folder of its task."""
 _EXPIRY = "expires"
-"""File in that folder: from when on nobody waits for the answer."""
+"""File in that folder: the time after which nobody waits for the answer."""
 _OURS = frozenset({"client", "common"})
 _FORKING = multiprocessing.get_context("forkserver")
 
 
 def prepare() -> None:
-    """Load the libraries now, so that the first ClientApp does not wait for them."""
+    """Load the libraries now, so that the first ClientApp starts quickly."""
     _FORKING.set_forkserver_preload(_LIBRARIES)
     forkserver.ensure_running()
 
@@ -49,7 +49,7 @@ def prepare() -> None:
 def start(address: str, token_file: Path, home: Path, variables: Mapping[str, str]) -> BaseProcess:
     """A ClientApp for one task of the SuperNode at `address`, working in `home` with `variables` in its environment.
 
-    It ends when the process that called this ends.
+    It exits when the calling process exits.
     """
     variables = {**variables, _HOME: str(home)}
     process = _FORKING.Process(target=_become, args=(address, str(token_file), str(home), variables))
@@ -59,13 +59,13 @@ def start(address: str, token_file: Path, home: Path, variables: Mapping[str, st
 
 
 def note_expiry(at: datetime) -> None:
-    """Called in a ClientApp of `start`, elsewhere it does nothing: tell the launcher how long the answer is wanted."""
+    """Tell the launcher how long the answer is wanted. Does nothing outside a ClientApp of `start`."""
     if home := os.environ.get(_HOME):
         write_text(Path(home) / _EXPIRY, at.isoformat())
 
 
 def expiry(home: Path) -> datetime | None:
-    """What the ClientApp that works in `home` noted, None as long as it has not."""
+    """The time that the ClientApp in `home` noted, or None if it has not yet."""
     try:
         return datetime.fromisoformat((home / _EXPIRY).read_text())
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def _become(address: str, token_file: str, home: str, variables: dict[str, str])
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     os.chdir(home)
     os.environ.update(variables)
-    # What brought us here must not stand in for packages of the same names in the bundle.
+    # Modules loaded so far must not shadow packages of the same names in the bundle.
     for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
         del sys.modules[name]
     sys.argv = clientapp_argv(address, token_file)

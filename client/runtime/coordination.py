@@ -1,9 +1,9 @@
-"""Tells the coordinator, outbound, that revocations wait, that the site lives and which model versions it has deleted.
+"""Tells the coordinator about waiting revocations and deleted model versions, and that the site is alive.
 
     python -m client.runtime.coordination --dir DIR
 
-Nothing can start at a site in Flower, so this process announces. It outlives a coordinator that does not answer, and
-sends numbers, moments and digests only.
+In Flower a site cannot start anything, so this process calls the coordinator. It survives a coordinator that does not
+answer, and sends only numbers, times and digests.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from common.protocol.coordination import coordination_pb2 as messages
 from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
 
 POLL_SECONDS = 1.0
-"""Between two looks at the site's folder; an announcement is no later than this."""
+"""Between two checks of the site's folder: the longest delay of an announcement."""
 CALL_SECONDS = 10.0
 _BACKOFF = Backoff(first=1.0, most=60.0)
 
@@ -54,20 +54,20 @@ class ModelCopies(Protocol):
     """The model versions on this site's disk, by the digest of their weights."""
 
     def held(self) -> Collection[str]:
-        """Those that are there."""
+        """Digests of the versions on this disk."""
 
     def retire(self, digests: Collection[str]) -> Collection[str]:
-        """Delete `digests` for good; returns those of which no copy is left."""
+        """Permanently delete `digests`; returns those of which no copy is left."""
 
     def acknowledged(self, digests: Collection[str]) -> None:
-        """The coordinator has taken down that these are gone."""
+        """The coordinator has recorded that these are deleted."""
 
 
 class EvidenceExchange(Protocol):
     """What the announcer needs of `client.evidence.attesting.EvidenceService`."""
 
     def record(self) -> None:
-        """Bring it up to the site's records."""
+        """Bring the log up to date with the site's records."""
 
     def exchange(self, stub: CoordinationStub) -> None:
         """Co-sign each other's logs, and attestations."""
@@ -84,19 +84,19 @@ class LinkageExchange(Protocol):
     """What the announcer needs of `client.revocations.linkage.linking.Linking`."""
 
     def exchange(self, stub: CoordinationStub) -> None:
-        """Tell other hospitals, through the coordinator, and hear from them."""
+        """Exchange tokens with other hospitals through the coordinator."""
 
 
 @dataclass(slots=True)
 class Announcer:
-    """Decides at each `step` what there is to tell, and tells it.
+    """Decides at each `step` what the coordinator needs to be told, and sends it.
 
     Args:
-        connect: opens a connection from what now lies in the site's folder, so that a new certificate is taken up.
-        waiting: how many revocations wait, and when the first is due.
+        connect: opens a connection with the files in the site's folder, so that a new certificate takes effect.
+        waiting: gives the number of waiting revocations and the first due date.
         every: seconds between two heartbeats.
         clock: the site's clock.
-        max_skew: how far it may be off before that is logged.
+        max_skew: largest clock difference that is not logged.
     """
 
     connect: Callable[[], AbstractContextManager[CoordinationStub]]
@@ -122,19 +122,19 @@ class Announcer:
     _next_try: float = field(init=False, default=0.0)
 
     def step(self, now: float) -> None:
-        """Tell what is due at `now` (seconds of a clock that never goes back); a failure is logged and tried again."""
-        found = self._look()
-        beat = now >= self._next_beat
-        if now < self._next_try or not (beat or (found is not None and found != self._told)):
+        """Send what is due at `now` (seconds of a monotonic clock). A failure is logged and retried."""
+        waiting = self._look()
+        heartbeat_due = now >= self._next_beat
+        if now < self._next_try or not (heartbeat_due or (waiting is not None and waiting != self._told)):
             return
         try:
             if self.evidence is not None:
                 self.evidence.record()
             if self._stub is None:
                 self._stub = self._open.enter_context(self.connect())
-            if found is not None:
-                self._announce(self._stub, found)
-            if beat:
+            if waiting is not None:
+                self._announce(self._stub, waiting)
+            if heartbeat_due:
                 self._register(self._stub)
                 self._heartbeat(self._stub)
                 self._next_beat = now + self.every
@@ -153,24 +153,24 @@ class Announcer:
             self.close()
 
     def close(self) -> None:
-        """Hang up; the next step connects again, and announces again."""
+        """Close the connection. The next step connects and announces again."""
         self._open.close()
         self._stub = self._told = None
 
     def _look(self) -> Waiting | None:
         try:
-            found = self.waiting()
+            waiting = self.waiting()
         except (FedForgetError, SQLAlchemyError) as err:
             if not self._unreadable:
-                _log.error("revocations cannot be read, nothing is announced: %s", _reason(err))
+                _log.error("cannot read the revocations, nothing is announced: %s", _reason(err))
             self._unreadable = True
             return None
 
         self._unreadable = False
-        return found
+        return waiting
 
     def _announce(self, stub: CoordinationStub, found: Waiting) -> None:
-        # Also when nothing changed: a coordinator restored from its backup may know less than was told.
+        # Also when nothing changed: a coordinator restored from a backup may have forgotten the last announcement.
         request = messages.AnnounceRequest(pending=found.number)
         if found.first_due is not None:
             request.first_due.FromDatetime(found.first_due)
@@ -180,7 +180,7 @@ class Announcer:
         self._told = found
 
     def _register(self, stub: CoordinationStub) -> None:
-        """What is wrong with the count keeps nothing else from being told."""
+        """Register the number of studies. A failure does not stop the other calls."""
         if self.counts is None:
             return
         try:
@@ -189,39 +189,39 @@ class Announcer:
             _log.error("the number of studies is not registered: %s", err)
             return
         except grpc.RpcError as err:
-            refused = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED}
-            if not isinstance(err, grpc.Call) or err.code() not in refused:
+            refusals = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            if not isinstance(err, grpc.Call) or err.code() not in refusals:
                 raise
             _log.error("the coordinator refuses the registered number of studies: %s", err.details())
             return
 
         if reply is not None and reply.pending and not self._counts_wait:
-            _log.warning(
-                "the coordinator has to approve the new number of studies; %d count until then", reply.in_force
-            )
+            _log.warning("the coordinator must approve the new number of studies; until then %d count", reply.in_force)
 
         self._counts_wait = reply is not None and reply.pending
 
     def _heartbeat(self, stub: CoordinationStub) -> None:
-        sent = self.clock()
+        sent_at = self.clock()
         request = messages.HeartbeatRequest(version=self.version, held=sorted(self.holdings.held()))
-        request.clock.FromDatetime(sent)
+        request.clock.FromDatetime(sent_at)
         reply = stub.Heartbeat(request, timeout=CALL_SECONDS)
-        between = sent + (self.clock() - sent) / 2
+        between = sent_at + (self.clock() - sent_at) / 2
         skew = between - reply.clock.ToDatetime(tzinfo=UTC)
         if abs(skew) > self.max_skew:
-            _log.warning("this clock is off by %.0f s against the coordinator's", skew.total_seconds())
+            _log.warning("this clock differs from the coordinator's by %.0f s", skew.total_seconds())
         if reply.purge:
             self._purge(stub, frozenset(reply.purge))
 
     def _purge(self, stub: CoordinationStub, asked: frozenset[str]) -> None:
-        gone = sorted(asked & frozenset(self.holdings.retire(asked)))
-        if len(gone) < len(asked):
-            _log.warning("%d of %d versions to delete are still here", len(asked) - len(gone), len(asked))
-        if gone:
-            stub.AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=gone), timeout=CALL_SECONDS)
-            self.holdings.acknowledged(gone)
-            _log.info("told that %d versions are gone", len(gone))
+        deleted_digests = sorted(asked & frozenset(self.holdings.retire(asked)))
+        if len(deleted_digests) < len(asked):
+            _log.warning(
+                "%d of %d versions to be deleted are still here", len(asked) - len(deleted_digests), len(asked)
+            )
+        if deleted_digests:
+            stub.AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=deleted_digests), timeout=CALL_SECONDS)
+            self.holdings.acknowledged(deleted_digests)
+            _log.info("reported that %d versions are deleted", len(deleted_digests))
 
 
 @contextmanager
@@ -242,7 +242,7 @@ def connect(folder: SiteFolder) -> Iterator[CoordinationStub]:
 
 
 def ask_status(folder: SiteFolder) -> messages.StatusReply:
-    """How the coordinator sees this site.
+    """The coordinator's view of this site.
 
     Raises:
         InputError: see `connect`.
@@ -268,11 +268,11 @@ def _read(path: Path) -> bytes:
 
 
 def _reason(err: Exception) -> str:
-    """Without the text of a foreign exception, which may quote anything."""
+    """A reason without the text of foreign exceptions, which may quote anything."""
     if isinstance(err, grpc.Call):
         if err.code() is grpc.StatusCode.PERMISSION_DENIED:
-            return "the coordinator does not approve this site's certificate: have it approved, or rotate"
-        return f"the coordination service does not answer as it should ({err.code().name})"
+            return "the coordinator does not accept this site's certificate: have it approved, or rotate"
+        return f"unexpected answer of the coordination service ({err.code().name})"
 
     return str(err) if isinstance(err, FedForgetError) else f"the site's database failed ({type(err).__name__})"
 
@@ -317,7 +317,9 @@ def run(folder: SiteFolder) -> NoReturn:
         try:
             while True:
                 announcer.step(time.monotonic())
-                with suppress(FedForgetError, SQLAlchemyError):  # the announcer has said what is wrong with the ledger
+                with suppress(
+                    FedForgetError, SQLAlchemyError
+                ):  # the announcer has logged what is wrong with the ledger
                     reminders.step(clock())
                 time.sleep(POLL_SECONDS)
         finally:

@@ -1,4 +1,4 @@
-"""`fedforget-site doctor`: what fails in practice at a hospital, each with its remedy. Counts of data, never names."""
+"""`fedforget-site doctor`: problems that occur in practice at a hospital, with remedies. Counts, never names."""
 
 from __future__ import annotations
 
@@ -43,38 +43,38 @@ from common.protocol.coordination import coordination_pb2 as messages
 
 DISK = 10 * GIB
 MEMORY = 4 * GIB
-"""Image cache and one model version; SuperNode and ClientApp beside the training itself."""
+"""Disk for the image cache and one model version; memory for the SuperNode and a ClientApp that trains."""
 _JOIN = "fedforget-site join BUNDLE"
 _ROTATE = "fedforget-site rotate, and send the request to the coordinator"
 
 
 def examine(folder: SiteFolder, now: datetime) -> list[Check]:
-    """Every check, in the order in which a failure of one explains those after it."""
-    found = [probes.writable(folder.root)]
+    """Run every check. An early failure explains the later ones."""
+    rows = [probes.writable(folder.root)]
 
     try:
         settings = folder.settings()
     except ConfigError as err:
-        return [*found, Check("site.toml", "fail", err.problem, err.remedy or "mend the file")]
+        return [*rows, Check("site.toml", "fail", err.problem, err.remedy or "fix the file")]
 
     up_runs = is_up(folder.root)
-    found += [checks.ok("site.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
-    found += [_signing(folder), *_membership(folder, settings, now)]
-    found += _coordinator(folder, settings, now)
+    rows += [checks.ok("site.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
+    rows += [_signing(folder), *_membership(folder, settings, now)]
+    rows += _coordinator(folder, settings, now)
     for name, number in (("supernode", settings.ports.supernode), ("monitor", settings.ports.monitor)):
-        found.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
-    found += examine_ways_in(folder, settings, now, up_runs=up_runs)
+        rows.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
+    rows += examine_ways_in(folder, settings, now, up_runs=up_runs)
     if not up_runs:
-        found.append(checks.up_runs(start_command("site", folder.root)))
+        rows.append(checks.up_runs(start_command("site", folder.root)))
     else:
-        found += probes.processes(settings.ports.monitor)
+        rows += probes.processes(settings.ports.monitor)
         beat = heartbeat(folder, settings)
-        remedy = "look at the rows above; else: does the coordinator's `up` run?"
-        found.append(checks.beat(beat.name, beat.age(), beat.limit, remedy))
+        remedy = "see the rows above; if they are fine, ask whether the coordinator's `up` is running"
+        rows.append(checks.beat(beat.name, beat.age(), beat.limit, remedy))
 
-    found += [*_database(folder, now), *_data(folder)]
+    rows += [*_database(folder, now), *_data(folder)]
 
-    return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
+    return [*rows, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
 
 
 def _signing(folder: SiteFolder) -> Check:
@@ -87,7 +87,7 @@ def _signing(folder: SiteFolder) -> Check:
 
 
 def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
-    """The certificates of the join bundle, against the fingerprint that was compared by telephone and our own key."""
+    """Check the join bundle's certificates against the fingerprint compared by telephone and the site's own key."""
     try:
         ca = load_certificate(folder.ca_certificate)
         certificate = load_certificate(folder.certificate)
@@ -96,7 +96,7 @@ def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> It
         return
 
     if certificate_fingerprint(ca) != parse_fingerprint(settings.ca_fingerprint, "site.toml"):
-        yield Check("membership", "fail", "federation/ca.crt is not the authority in site.toml", _JOIN)
+        yield Check("membership", "fail", "federation/ca.crt does not match ca_fingerprint in site.toml", _JOIN)
         return
 
     try:
@@ -106,9 +106,9 @@ def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> It
         yield Check("membership", "fail", str(err), _ROTATE)
     else:
         if ours and common_name(certificate) == settings.name:
-            yield checks.ok("membership", f"certificate for {settings.name} by this federation")
+            yield checks.ok("membership", f"certificate for {settings.name}, issued by this federation")
         else:
-            yield Check("membership", "fail", "the certificate is for another key or name", _JOIN)
+            yield Check("membership", "fail", "the certificate is for a different key or name", _JOIN)
 
     yield checks.validity("site certificate", certificate.not_valid_after_utc, now, _ROTATE)
     yield checks.validity("authority", ca.not_valid_after_utc, now, "ask the coordinator", 365)
@@ -127,8 +127,8 @@ def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> I
 
     if not checks.failed(gateway):
         address = probes.split(settings.gateway)
-        allowed = settings.bounds.clock_skew_seconds
-        yield from probes.tls(address, folder.ca_certificate, now, allowed, proxy=proxy)
+        max_skew = settings.bounds.clock_skew_seconds
+        yield from probes.tls(address, folder.ca_certificate, now, max_skew, proxy=proxy)
 
     coordination = probes.service("coordination", settings.coordination, proxy)
     yield from coordination
@@ -137,20 +137,22 @@ def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> I
 
 
 def _proxy(proxy: Proxy | None, settings: SiteSettings) -> Check:
-    """Which proxy, and for what; never with its user and password."""
+    """The proxy and what it serves, without its user and password."""
     if proxy is None and settings.proxy:
-        return Check("proxy", "warn", 'proxy = "env", and HTTPS_PROXY is not set', "set it where `up` is started")
+        return Check("proxy", "warn", 'proxy = "env", but HTTPS_PROXY is not set', "set it in the environment of `up`")
     if proxy is None:
-        unused = set_and_unused(settings)
-        if unused:
-            remedy = 'set proxy = "http://HOST:PORT" or proxy = "env" in site.toml, or leave it if none is needed'
-            return Check("proxy", "warn", f"{', '.join(unused)} in this environment: not used", remedy)
+        ignored_variables = set_and_unused(settings)
+        if ignored_variables:
+            remedy = 'set proxy = "http://HOST:PORT" or proxy = "env" in site.toml; ignore this if no proxy is needed'
+            return Check(
+                "proxy", "warn", f"{', '.join(ignored_variables)} set in this environment but not used", remedy
+            )
 
-        return checks.ok("proxy", "none is set")
+        return checks.ok("proxy", "not configured")
 
     addresses = {"gateway": settings.gateway, "coordination": settings.coordination}
     if settings.fhir.enabled and settings.fhir.server:
-        with contextlib.suppress(ConfigError):  # which has a row of its own
+        with contextlib.suppress(ConfigError):  # the FHIR rows report it
             addresses["FHIR server"] = fhir_address(settings.fhir)
 
     through = [name for name, address in addresses.items() if proxy.serves(*probes.split(address))]
@@ -168,14 +170,14 @@ def _approval(folder: SiteFolder) -> Iterator[Check]:
         yield Check("approval", "fail", str(err), "ask the coordinator: fedforget-server site show")
         return
     except (InputError, UnavailableError) as err:
-        yield Check("approval", "fail", str(err), "look at the rows above, then ask the coordinator for its doctor")
+        yield Check("approval", "fail", str(err), "see the rows above, then ask the coordinator to run its doctor")
         return
 
     if status.standing == messages.StatusReply.STANDING_ACTIVE:
         yield checks.ok("approval", "active")
     else:
-        remedy = "ask the coordinator why; fedforget-server site readmit lets it back"
-        yield Check("approval", "warn", "suspended: left out of campaigns", remedy)
+        remedy = "ask the coordinator why; fedforget-server site readmit ends the suspension"
+        yield Check("approval", "warn", "suspended: excluded from campaigns", remedy)
 
     yield checks.versions("version", own_version(), status.version)
 
@@ -191,7 +193,7 @@ def _database(folder: SiteFolder, now: datetime) -> Iterator[Check]:
         yield Check("database", "fail", err.problem, err.remedy)
         return
     except UnavailableError:
-        yield Check("database", "fail", "it does not answer", "check its owner, or that PostgreSQL runs")
+        yield Check("database", "fail", "no answer", "check the owner of the file, or that PostgreSQL is running")
         return
 
     try:
@@ -212,32 +214,32 @@ def _log(site: SiteLog) -> Iterator[Check]:
         return
 
     with site.session() as session:
-        refused = {peer.origin: peer.trouble for peer in site.log.peers(session) if peer.trouble}
+        troubles = {peer.origin: peer.trouble for peer in site.log.peers(session) if peer.trouble}
         size = len(site.log.leaves(session))
-        found = problems(site.log, session, owner)
+        log_problems = problems(site.log, session, owner)
 
-    yield from checks.log(size, found, refused, "fedforget-site log")
+    yield from checks.log(size, log_problems, troubles, "fedforget-site log")
     yield from _log_there(site)
 
 
 def _log_there(site: SiteLog) -> Iterator[Check]:
-    """Does the coordinator still take this log, which a restored backup has cut short?"""
+    """Check that the coordinator still accepts this log: a restored backup may have cut it short."""
     try:
         with connect(site.folder) as stub:
             exchange_checkpoints(site, stub)
     except EvidenceError as err:
         yield Check(
-            "log of server", "fail", str(err), "fedforget-site log show; ask there by telephone before you go on"
+            "log of server", "fail", str(err), "see fedforget-site log show; call the coordinator before you continue"
         )
     except grpc.RpcError as err:
         if isinstance(err, grpc.Call) and err.code() is grpc.StatusCode.FAILED_PRECONDITION:
             remedy = (
-                "after a restore: fedforget-site log restart here, then fedforget-server site restart-log there, see "
-                "docs/how-to/deploy.md; otherwise ask the coordinator before you go on"
+                "after a restore, run fedforget-site log restart here and fedforget-server site restart-log there (see "
+                "docs/how-to/deploy.md); otherwise call the coordinator before you continue"
             )
             yield Check("log at the coordinator", "fail", f"refused: {err.details()}", remedy)
     except FedForgetError:
-        return  # said in the rows about the coordinator
+        return  # reported by the rows about the coordinator
     else:
         yield checks.ok("log at the coordinator", "co-signed")
 
@@ -246,7 +248,7 @@ def _data(folder: SiteFolder) -> Iterator[Check]:
     try:
         site = read_site(folder.root)
     except FedForgetError:
-        yield Check("data", "fail", "no readable cohort here", "fedforget-site data import MANIFEST")
+        yield Check("data", "fail", "no readable cohort", "fedforget-site data import MANIFEST")
     else:
         images = {study.image for study in site.cohort.studies}
         there = sum(path.is_file() for path in images)
@@ -255,14 +257,14 @@ def _data(folder: SiteFolder) -> Iterator[Check]:
         if there == len(images):
             yield checks.ok("data", detail)
         else:
-            yield Check("data", "warn", detail, "mount the archive again, or fedforget-site data import")
+            yield Check("data", "warn", detail, "mount the image archive again, or run fedforget-site data import")
 
     try:
         with open_ledger(folder) as ledger:
             number = ledger.waiting().number
     except FedForgetError as err:
-        remedy = (err.remedy if isinstance(err, InputError) else "") or "nothing is trained before"
+        remedy = (err.remedy if isinstance(err, InputError) else "") or "nothing is trained until this is fixed"
         yield Check("revocations", "fail", "cannot be read", remedy)
     else:
-        waiting = counted(number, "patient waits", "patients wait") if number else "nobody waits"
-        yield checks.ok("revocations", f"{waiting} for the model to forget")
+        waiting = counted(number, "patient is waiting", "patients are waiting") if number else "nobody is waiting"
+        yield checks.ok("revocations", f"{waiting} to be unlearned")

@@ -1,4 +1,4 @@
-"""The doctor's look at the ways in for revocations: what each needs, whether or not it runs. Counts, never names."""
+"""The doctor's checks of the interfaces for revocations, whether or not they are running. Counts only, never names."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from common.platform.keys.certificates import load_certificate
 from common.platform.processes import probes
 from common.platform.processes.service import accepts
 
-_RENEW = "fedforget-site consent-client init --host NAME, and start again"
+_RENEW = "fedforget-site consent-client init --host NAME, then restart"
 _HTTPS = 443
 _REMEMBERED = timedelta(days=30)
 
 
 def examine_ways_in(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs: bool) -> Iterator[Check]:
-    """Checks of those that `site.toml` enables."""
+    """Check the interfaces that `site.toml` enables."""
     if settings.consent_service.enabled:
         yield from _consent_service(folder, settings.consent_service, now, up_runs=up_runs)
     if settings.fhir.enabled:
@@ -46,17 +46,17 @@ def _consent_service(
     yield from _tls(name, folder, config.certificate, config.key, config.client_ca, now, _RENEW)
 
     try:
-        gone = withdrawn(folder)
-        soon = [c for c in clients(folder) if not c.withdrawn]
+        removed = withdrawn(folder)
+        active = [c for c in clients(folder) if not c.withdrawn]
     except InputError as err:
         yield Check(f"{name} clients", "fail", err.problem, err.remedy)
     else:
-        detail = f"{len(soon)} certificates of this site's authority, {len(gone)} withdrawn"
+        detail = f"{len(active)} certificates issued by this site, {len(removed)} withdrawn"
         yield checks.ok(f"{name} clients", detail)
 
-        if soon:
-            first = min(client.until for client in soon)
-            remedy = "fedforget-site consent-client list; remove and add what still is in use"
+        if active:
+            first = min(client.until for client in active)
+            remedy = "see fedforget-site consent-client list; remove and add again the clients in use"
             yield checks.validity(f"{name} clients' first end", first, now, remedy)
 
     yield from _enumerations(folder, now)
@@ -64,38 +64,38 @@ def _consent_service(
 
 
 def _enumerations(folder: SiteFolder, now: datetime) -> Iterator[Check]:
-    found = read_enumerations(folder.consent_service / ENUMERATION_FILE).last
-    for client, last in sorted(found.items()):
+    last_enumerations = read_enumerations(folder.consent_service / ENUMERATION_FILE).last
+    for client, last in sorted(last_enumerations.items()):
         if now - last < _REMEMBERED:
-            detail = f"{client} asked for many people in vain, last on {last:%Y-%m-%d}"
-            remedy = "ask who runs it; consent-client remove ends it; unknown_per_hour allows more"
+            detail = f"{client} asked for many unknown people, last on {last:%Y-%m-%d}"
+            remedy = "ask who runs it; consent-client remove blocks it, unknown_per_hour allows more"
             yield Check("consent service clients' questions", "warn", detail, remedy)
 
 
 def fhir_address(config: FhirConfig) -> str:
-    """`host:port` of the FHIR server that is pulled from; a `ConfigError` where the setting is no address."""
+    """`host:port` of the FHIR server to pull from; raises a `ConfigError` if the setting is not an address."""
     url = httpx.URL(check_address(config.server, "fhir.server"))
     return f"{url.host}:{url.port or _HTTPS}"
 
 
 def _fhir(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs: bool) -> Iterator[Check]:
     config = settings.fhir
-    needed = [folder.pseudonym_secret]
-    needed += [folder.root / config.token_file] if config.token_file else []
-    needed += [folder.fhir_key] if config.client_id else []
-    for check in checks.secrets(needed):
+    secret_files = [folder.pseudonym_secret]
+    secret_files += [folder.root / config.token_file] if config.token_file else []
+    secret_files += [folder.fhir_key] if config.client_id else []
+    for check in checks.secrets(secret_files):
         yield Check(f"FHIR {check.name}", check.result, check.detail, check.remedy)
     if config.certificate or config.key:
-        remedy = "have it issued again, and start again"
+        remedy = "have it issued again, then restart"
         yield from _tls("FHIR", folder, config.certificate, config.key, config.client_ca, now, remedy)
 
     if config.patient_map:
         try:
-            found = read_patient_map(folder.root / config.patient_map)
+            patient_map = read_patient_map(folder.root / config.patient_map)
         except InputError as err:
-            yield Check("FHIR patient map", "fail", "cannot be used", f"mend {config.patient_map}: {err.problem}")
+            yield Check("FHIR patient map", "fail", "unusable", f"fix {config.patient_map}: {err.problem}")
         else:
-            yield checks.ok("FHIR patient map", f"{len(found.by_key or {})} patients")
+            yield checks.ok("FHIR patient map", f"{len(patient_map.by_key or {})} patients")
 
     yield _port("FHIR", config.host, config.port, up_runs=up_runs)
     if config.server:
@@ -111,40 +111,45 @@ def _fhir(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs:
 def _inbox(folder: SiteFolder, keys: tuple[str, ...]) -> Iterator[Check]:
     name = "inbox"
     if not keys:
-        yield Check(f"{name} keys", "fail", "none is named", 'set keys = ["consent-office.pem"] under [inbox]')
+        yield Check(f"{name} keys", "fail", "none configured", 'set keys = ["consent-office.pem"] under [inbox]')
     bad = [number for number, key in enumerate(keys, 1) if not _is_public_key(folder.root / key)]
     if bad:
         numbers = ", ".join(map(str, bad))
         yield Check(f"{name} keys", "fail", f"not a public key: number {numbers}", "check [inbox] keys in site.toml")
     elif keys:
-        yield checks.ok(f"{name} keys", f"{len(keys)} whose lists are taken")
+        yield checks.ok(f"{name} keys", f"{len(keys)} accepted")
 
     if folder.inbox.exists():
-        found = probes.writable(folder.inbox)
-        yield Check(f"{name} {found.name}", found.result, found.detail, found.remedy and "check the owner of inbox/")
+        folder_check = probes.writable(folder.inbox)
+        yield Check(
+            f"{name} {folder_check.name}",
+            folder_check.result,
+            folder_check.detail,
+            folder_check.remedy and "check the owner of inbox/",
+        )
 
 
 def _tls(
     name: str, folder: SiteFolder, certificate: str, key: str, authority: str, now: datetime, renew: str
 ) -> Iterator[Check]:
-    """Can a server start with these: readable, one pair, the key private, and nothing expired?"""
+    """Check that a server can start with these: readable, a matching pair, a private key, nothing expired."""
     try:
         read_private(folder.root / key)
-        found = load_certificate(folder.root / certificate)
+        server_certificate = load_certificate(folder.root / certificate)
         authorities = [load_certificate(folder.root / authority)] if authority else []
-        # Whether a key is that of a certificate is OpenSSL's to say, for any kind of key.
+        # OpenSSL compares key and certificate, whatever the kind of key.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder.root / certificate, folder.root / key)
     except InputError as err:
         yield Check(f"{name} TLS", "fail", err.problem, err.remedy)
         return
     except (ssl.SSLError, OSError):
-        yield Check(f"{name} TLS", "fail", "the key is not that of the certificate, or has a passphrase", renew)
+        yield Check(f"{name} TLS", "fail", "the key does not match the certificate, or has a passphrase", renew)
         return
 
-    yield checks.ok(f"{name} TLS", "certificate and key fit")
-    yield checks.validity(f"{name} certificate", found.not_valid_after_utc, now, renew)
+    yield checks.ok(f"{name} TLS", "certificate and key match")
+    yield checks.validity(f"{name} certificate", server_certificate.not_valid_after_utc, now, renew)
     for ca in authorities:
-        yield checks.validity(f"{name} clients' authority", ca.not_valid_after_utc, now, "make another", 90)
+        yield checks.validity(f"{name} clients' authority", ca.not_valid_after_utc, now, "create a new one", 90)
 
 
 def _port(name: str, host: str, port: int, *, up_runs: bool) -> Check:

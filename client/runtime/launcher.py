@@ -1,7 +1,7 @@
-"""Starts an arriving app only if the site has approved its digest: what stands in place of `flower-superexec` here.
+"""Starts an arriving app only if the site has approved its digest. It replaces `flower-superexec`.
 
-Nothing of a bundle is unpacked or executed before the decision. One task runs at a time, in a process and a folder of
-its own, so that nothing an earlier bundle unpacked is ever loaded. Approvals are read anew for each task.
+Nothing in a bundle is unpacked or executed before the decision. One task runs at a time, in its own process and
+folder, so that files unpacked by an earlier bundle are never loaded. Approvals are read again for each task.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger("fedforget.launcher")
 _POLL = 0.2
 _RETRY = 1.0
 _GRACE = 3.0
-"""Seconds: between two questions for a task, after a failed one, and from SIGTERM to SIGKILL of a ClientApp."""
+"""Seconds between two polls for a task, after a failed poll, and from SIGTERM to SIGKILL of a ClientApp."""
 _OVERLAP = 20.0
-"""Seconds that a ClientApp gets to end once the next task is there: it may just have answered."""
+"""Seconds that a ClientApp has to exit once the next task has arrived: it may just have answered."""
 _TASK_PREFIX = "task-"
 
 
@@ -53,7 +53,7 @@ class Launcher:
         self._tasks = Tasks(address, read_private(folder.supernode_secret))
 
     def run(self) -> None:
-        """Decide on each task as it comes; a SuperNode that is away or restarts is waited for."""
+        """Decide on each task as it arrives. If the SuperNode is down or restarting, wait for it."""
         clientapp.prepare()
         self._folder.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._folder.flower_home.glob(f"{_TASK_PREFIX}*"):
@@ -80,7 +80,7 @@ class Launcher:
             self._tasks.close()
 
     def _decide(self, task: Task) -> Task | None:
-        """Start or refuse a task; the next one, if it came while this one ran."""
+        """Start or refuse a task; returns the next task if it arrived meanwhile."""
         approved = _is_intact() and task.digest in self._approved()
         level, decision = (logging.INFO, "approved") if approved else (logging.WARNING, "refused")
         log.log(level, "decision=%s bundle=%s task=%d", decision, task.digest, task.number)
@@ -110,13 +110,13 @@ class Launcher:
         return following
 
     def _wait(self, process: BaseProcess, home: Path) -> Task | None:
-        """Return when a ClientApp has ended, with the next task if that came first.
+        """Return when a ClientApp has exited, with the next task if that arrived first.
 
-        A server sends a hospital the next message only when it has the answer to the one before or wants it no more.
-        Flower's ClientApp does not notice the latter: when its run has ended it waits for its message for ever. And
-        Flower's SuperNode asks for no other message before it has an answer or misses the ClientApp's heartbeat: one
-        that hangs would shut the hospital out, so it is killed when its instruction expires. After a SIGTERM it would
-        report its end, and the SuperNode wait for the answer for ever.
+        A server sends a hospital the next message only when it has the previous answer or no longer wants it. Flower's
+        ClientApp does not notice the latter: when its run has ended, it waits for its message forever. Flower's
+        SuperNode, in turn, requests no other message until it has an answer or misses the ClientApp's heartbeat, so a
+        hanging ClientApp would block the hospital. It is therefore killed when its instruction expires. SIGTERM would
+        not do: the ClientApp would report its end, and the SuperNode would wait for the answer forever.
         """
         following = None
         latest = datetime.now(UTC) + timedelta(hours=self._folder.settings().bounds.max_lifetime_hours)
@@ -126,7 +126,7 @@ class Launcher:
             if process.exitcode is not None:
                 return None
             if datetime.now(UTC) > (clientapp.expiry(home) or latest):
-                log.warning("a ClientApp is killed whose instruction has expired")
+                log.warning("killing a ClientApp whose instruction has expired")
                 process.kill()
                 process.join()
                 return None
@@ -137,7 +137,7 @@ class Launcher:
             process.join(_OVERLAP)
             if process.exitcode is not None:
                 return following
-            log.warning("a ClientApp whose answer is not waited for is ended")
+            log.warning("stopping a ClientApp whose answer is no longer wanted")
 
         process.terminate()
         process.join(_GRACE)
@@ -160,7 +160,7 @@ def _stop_on_signals(set_stop: Callable[[], None]) -> None:
 
 
 def _is_intact() -> bool:
-    """Whether the installation still is FedForget's: another package may have been installed since the start."""
+    """Whether the installation is still the original one: a package may have been installed since the start."""
     try:
         check()
     except FedForgetError as err:

@@ -1,4 +1,4 @@
-"""The hospital's SuperNode: how it is started, how its tasks are taken or refused. Internals of Flower stay here."""
+"""Start the hospital's SuperNode, and accept or refuse its tasks. Flower's internals stay in this module."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from common.errors import UnavailableError
 from common.platform.processes.flower import LOOPBACK, executable
 
 REFUSAL = "the site has not approved this bundle"
-"""All that the coordinator is told."""
+"""The only text that the coordinator receives."""
 
 _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
 
 def supernode_argv(folder: SiteFolder, settings: SiteSettings) -> list[str]:
-    """The command that runs the SuperNode: node key, the federation's CA, and tasks only for who holds the secret."""
+    """The command that runs the SuperNode, with the node key and the federation's CA. Tasks need the secret."""
     return [
         executable("flower-supernode"),
         *("--superlink", settings.gateway, "--root-certificates", str(folder.ca_certificate)),
@@ -42,7 +42,7 @@ def supernode_argv(folder: SiteFolder, settings: SiteSettings) -> list[str]:
 
 
 def clientapp_argv(address: str, token_file: str) -> list[str]:
-    """The command that carries out one task; a token in arguments would show in `ps`."""
+    """The command that carries out one task. A token among its arguments would show in `ps`."""
     return [
         executable("flwr-clientapp"),
         *("--runtime-api-address", address, "--insecure"),
@@ -52,10 +52,10 @@ def clientapp_argv(address: str, token_file: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A message that waits for a ClientApp; `digest` is the SHA-256 of the bundle it asks for.
+    """A message waiting for a ClientApp; `digest` is the SHA-256 of the bundle that it requires.
 
-    The SuperNode keeps bundles by the digest that it computed over their bytes and hands out the one of this digest, so
-    a coordinator cannot pass one bundle off as another.
+    The SuperNode keeps bundles by the digest that it computed over their bytes and hands out the one with this
+    digest, so a coordinator cannot pass one bundle off as another.
     """
 
     number: int
@@ -64,7 +64,7 @@ class Task:
 
 
 class Tasks:
-    """The SuperNode's tasks, at `address` on loopback, for who holds `secret`.
+    """The SuperNode's tasks, at `address` on loopback, for a holder of `secret`.
 
     Every method raises an `UnavailableError` when the SuperNode does not answer or refuses.
     """
@@ -78,7 +78,7 @@ class Tasks:
         self._client.close()
 
     def acquire(self) -> Task | None:
-        """Take the oldest task, None when there is none. It is lost unless it is begun or refused within a minute."""
+        """Take the oldest task, or None. The task is lost unless it is started or refused within a minute."""
         with _translated():
             answer = self._client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
         if not answer.HasField("task") or not answer.token:
@@ -88,7 +88,7 @@ class Tasks:
     def refuse(self, task: Task) -> None:
         """Answer the task's message with `INVALID_FAB` at once.
 
-        What the message carries is taken from the SuperNode and dropped: it forgets a message only as a whole.
+        The content of the message is fetched and dropped: the SuperNode forgets a message only as a whole.
         """
         client = self._connect(RuntimeTokenHttpInterceptor(task.token))
 

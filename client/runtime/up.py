@@ -1,4 +1,4 @@
-"""`fedforget-site up`: SuperNode, launcher and coordination of a hospital, kept alive."""
+"""`fedforget-site up`: run the SuperNode, the launcher and the coordination process, and restart those that fail."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from common.platform.processes.up_lock import only_one
 from common.platform.proxy import without_proxies
 
 _ADMITTED = re.compile(r"SuperNode ID: \d+")
-"""Printed once the coordinator's SuperLink has taken the node's key; `/health` answers before that."""
+"""Printed once the coordinator's SuperLink has accepted the node's key; `/health` answers earlier."""
 
 
 def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
-    """The hospital's processes, in the order in which they are started; none waits for the coordinator's answer."""
-    folder = SiteFolder(folder.root.resolve())  # a child may work in another folder than this process
+    """The hospital's processes, in the order in which they start. None waits for the coordinator."""
+    folder = SiteFolder(folder.root.resolve())  # children may have another working directory
     here = {FOLDER_VARIABLE: str(folder.root)}
     env = {**own_environment(settings, os.environ), **environment(folder.flower_home), **here}
     outward = {**without_proxies(env), **supernode_environment(proxy_of(settings), settings.gateway)}
@@ -56,25 +56,25 @@ def children(folder: SiteFolder, settings: SiteSettings) -> tuple[Child, ...]:
 
 
 def why_refused(folder: SiteFolder, settings: SiteSettings) -> str | None:
-    """What the doctor finds wrong on the way to the coordinator: names, ports, certificate, clock.
+    """The doctor's findings about the connection to the coordinator: names, ports, certificate, clock.
 
-    A SuperNode whose signatures are too old or not valid yet ends with 0 and says nothing of a clock.
+    A SuperNode whose clock is off exits with 0 and does not mention the clock.
     """
     proxy = proxy_of(settings)
-    found = probes.service("gateway", settings.gateway, proxy)
+    rows = probes.service("gateway", settings.gateway, proxy)
 
-    if not checks.failed(found):
+    if not checks.failed(rows):
         address = probes.split(settings.gateway)
-        allowed = settings.bounds.clock_skew_seconds
-        found += probes.tls(address, folder.ca_certificate, datetime.now(UTC), allowed, proxy=proxy)
+        max_skew = settings.bounds.clock_skew_seconds
+        rows += probes.tls(address, folder.ca_certificate, datetime.now(UTC), max_skew, proxy=proxy)
 
-    wrong = [check for check in found if check.result != "ok"]
+    wrong = [check for check in rows if check.result != "ok"]
 
     return "; ".join(f"{check.name}: {check.detail} ({check.remedy})" for check in wrong) or None
 
 
 def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env: Mapping[str, str]) -> Iterator[Child]:
-    """Further ways for revocations to come in, where the site wants them."""
+    """Processes of the interfaces for revocations that the site has enabled."""
     if settings.fhir.enabled:
         ready = accepts(settings.fhir.host, settings.fhir.port)
         yield Child("fhir", own("client.intake.fhir"), env, ready=ready, stop_grace=4.0)
@@ -89,9 +89,9 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
 
 
 def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
-    """Where the processes are going to listen."""
+    """Ports on which the processes will listen."""
     ports = settings.ports
-    found = [
+    listening = [
         Port("supernode", LOOPBACK, ports.supernode, "[ports] supernode in site.toml"),
         Port("monitor", LOOPBACK, ports.monitor, "[ports] monitor in site.toml"),
     ]
@@ -101,19 +101,19 @@ def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
         ("consent service", "consent_service", settings.consent_service),
     ):
         if config.enabled:
-            found.append(Port(name, config.host, config.port, f"[{table}] port in site.toml"))
+            listening.append(Port(name, config.host, config.port, f"[{table}] port in site.toml"))
 
-    return tuple(found)
+    return tuple(listening)
 
 
 def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:
-    """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
-    needed = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
-    return (*needed, *(path for path in (folder.passphrase, folder.pseudonym_secret) if path.exists()))
+    """Files that the processes need and nobody else may read. The service manager may provide the passphrase."""
+    required = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
+    return (*required, *(path for path in (folder.passphrase, folder.pseudonym_secret) if path.exists()))
 
 
 def up(folder: SiteFolder, *, as_json: bool) -> None:
-    """Migrate the site's database, bring its tombstones into it and keep the hospital's processes alive until SIGTERM.
+    """Migrate the site's database, reconcile it with the tombstones, and run the hospital's processes until SIGTERM.
 
     Raises:
         ConfigError: `site.toml` is missing or wrong.
@@ -123,9 +123,9 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
     """
     settings = folder.settings()
     refuse_exposed(secrets_of(folder))
-    joined = (folder.ca_certificate, folder.certificate, folder.coordinator_key)
+    membership_files = (folder.ca_certificate, folder.certificate, folder.coordinator_key)
 
-    if not all(path.exists() for path in joined):
+    if not all(path.exists() for path in membership_files):
         raise InputError(
             "this site has not joined a federation", where=str(folder.root), remedy="fedforget-site join BUNDLE"
         )

@@ -141,7 +141,7 @@ def test_the_same_instruction_is_carried_out_once(
     open_site.cache_clear()
     again = send(hospital, UNLEARN, request)
     assert error_code(again) == "refused"
-    assert "was carried out before" in caplog.text
+    assert "was already carried out" in caplog.text
     verify_reply(again, instruction, site_key.public)
 
 

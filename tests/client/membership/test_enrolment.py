@@ -181,7 +181,7 @@ def test_a_bundle_of_another_federation_is_refused(
     other = create_server(tmp_path / "other", ["fed.example.org"], NOW, ["no", "yes"])
     text = north.settings_file.read_text().replace(certificate_fingerprint(authority.ca), other)
     north.settings_file.write_text(text)
-    refuses(north, approved(north), "of another federation")
+    refuses(north, approved(north), "from another federation")
 
 
 def test_a_coordinator_that_the_authority_does_not_vouch_for_is_refused(
@@ -296,7 +296,7 @@ def test_a_second_rotation_waits_for_the_first(north: SiteFolder, approved: Appr
     join(north, approved(north), NOW)
     rotate(north)
     before = content(north)
-    with pytest.raises(RefusedError, match="a rotation waits"):
+    with pytest.raises(RefusedError, match="a rotation is waiting"):
         rotate(north)
     assert content(north) == before
     join(north, approved(north), NOW)

@@ -257,7 +257,10 @@ def test_the_doctor_says_that_a_proxy_of_the_environment_is_not_used(
     monkeypatch.setenv("HTTPS_PROXY", "http://u:s3cret@proxy.example:3128")
     network.settings()
     found = {check.name: check for check in examine(network.site, NOW)}
-    assert (found["proxy"].result, found["proxy"].detail) == ("warn", "HTTPS_PROXY in this environment: not used")
+    assert (found["proxy"].result, found["proxy"].detail) == (
+        "warn",
+        "HTTPS_PROXY set in this environment but not used",
+    )
     assert "s3cret" not in str(found)
     monkeypatch.delenv("HTTPS_PROXY")
     network.settings("env")

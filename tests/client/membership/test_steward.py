@@ -119,7 +119,7 @@ def test_what_is_no_stewards_key_signs_nothing(with_steward: Path, secret: str, 
     for more, typed, says in (
         ((), "wrong", "does not open"),
         ((), "", "no passphrase"),
-        (other, "", "not the key that site.toml names"),
+        (other, "", "the key is not the one that site.toml names"),
         (("--passphrase-file", open_to_all), "", "others can read"),
         (("zz",), SECRET, "not waiting for the steward"),
     ):

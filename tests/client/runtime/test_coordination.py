@@ -336,7 +336,7 @@ def test_a_revoked_site_says_so_in_its_log_and_takes_up_a_new_certificate_withou
         row.seen = None
 
     announcer.step(60.0)
-    assert "does not approve this site's certificate" in caplog.text
+    assert "does not accept this site's certificate" in caplog.text
     federation.certify()
     announcer.step(62.0)
     assert federation.row().seen == NOW
@@ -388,7 +388,7 @@ def test_status_tells_approved_from_revoked_from_unreachable(federation: Federat
     assert ask_status(federation.site).standing == messages.StatusReply.STANDING_ACTIVE
     with transaction(federation.engine) as session:
         session.get_one(SiteRow, "north").state = "revoked"
-    with pytest.raises(RefusedError, match="does not approve"):
+    with pytest.raises(RefusedError, match="does not accept"):
         ask_status(federation.site)
     federation.stop()
     with pytest.raises(UnavailableError):

@@ -53,7 +53,7 @@ def examined(folder: SiteFolder, now: datetime = NOW, *, up_runs: bool = False) 
 def test_ways_in_that_are_set_up_pass_and_nobody_is_named(folder: SiteFolder) -> None:
     found = examined(folder)
     assert {check.result for check in found.values()} == {"ok"}
-    assert found["consent service clients"].detail == "1 certificates of this site's authority, 0 withdrawn"
+    assert found["consent service clients"].detail == "1 certificates issued by this site, 0 withdrawn"
     assert found["FHIR patient map"].detail == "1 patients"
     assert "MRN" not in str(found)
 
@@ -86,11 +86,11 @@ def other_key(folder: SiteFolder) -> None:
     [
         (lose("consent-service/server.crt"), {"consent service TLS", "FHIR TLS"}, "cannot read"),
         (expose("consent-service/server.key"), {"consent service TLS", "FHIR TLS"}, "others can read this key"),
-        (other_key, {"consent service TLS", "FHIR TLS"}, "the key is not that of the certificate"),
+        (other_key, {"consent service TLS", "FHIR TLS"}, "the key does not match the certificate"),
         (write("consent-service/ca.crt", "none"), {"consent service TLS"}, "not a certificate"),
         (lose("secrets/pseudonyms"), {"FHIR secret secrets/pseudonyms"}, "cannot read"),
         (expose("fhir/token"), {"FHIR secret fhir/token"}, "others can read this key"),
-        (write("map.csv", "fhir_patient,patient_id\nMRN-2,\n"), {"FHIR patient map"}, "cannot be used"),
+        (write("map.csv", "fhir_patient,patient_id\nMRN-2,\n"), {"FHIR patient map"}, "unusable"),
         (write("office.pem", "none"), {"inbox keys"}, "not a public key: number 1"),
         (lose("office.pem"), {"inbox keys"}, "not a public key: number 1"),
     ],
