@@ -33,8 +33,8 @@ def test_the_example_of_the_consent_service_revokes_once(tmp_path: Path) -> None
     assert first.returncode == again.returncode == 0, first.stderr
     assert "use       PERMISSION_DENIED" in first.stdout
     assert again.stdout == first.stdout.replace("\n", " (recorded before)\n", 1)
-    assert "another revocation was sent with this source_id" in other.stderr
-    assert "nobody of this name is known here" in unknown.stderr
+    assert "a different revocation was sent with this source_id" in other.stderr
+    assert "this patient is not known here" in unknown.stderr
     assert "MRN" not in "".join(done.stdout + done.stderr for done in said)
 
 

@@ -1,1 +1,1 @@
-"""The ways in for revocations and consents: the office, the watched folder, FHIR, and gRPC."""
+"""Interfaces for revocations and consents: the office, the watched folder, FHIR and gRPC."""

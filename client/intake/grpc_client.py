@@ -1,10 +1,10 @@
-"""Calls a hospital's consent service: for its EHR and its consent office, and as an example for other languages.
+"""A client for a hospital's consent service: for its EHR and consent office, and as an example for other languages.
 
     with ConsentClient.open("consent.hospital.example:19096", Path("ehr-1")) as service:
         answer = service.revoke("MRN-1", source_id="form-2026-0042")
         print(answer.revocation.receipt)
 
-`ehr-1` is the folder that `fedforget-site consent-client add ehr-1 --role ehr` made.
+`ehr-1` is the folder that `fedforget-site consent-client add ehr-1 --role ehr` created.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from common.files import read_private
 Scope = Literal["all", "images", "reports"]
 Kind = Literal["withdrawal", "objection", "erasure", "opt-out"]
 SECONDS = 20.0
-"""For one call, with its repetitions."""
+"""Seconds for one call, including retries."""
 _WATCH_SECONDS = 1800.0
 _PAGE = 200
 _SCOPES = {"all": messages.SCOPE_ALL, "images": messages.SCOPE_IMAGES, "reports": messages.SCOPE_REPORTS}
@@ -49,7 +49,7 @@ _RETRIES = {
     "methodConfig": [
         {
             "name": [{"service": "fedforget.consent.v1.ConsentService"}],
-            # Every call may be repeated: a revocation has a name and a version of its sender's.
+            # Every call may be retried: the sender's name and version identify a revocation.
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.2s",
@@ -67,9 +67,9 @@ A = TypeVar("A")
 class ConsentClient:
     """Answers are the messages of `consent.proto`. Every method raises:
 
-    - InputError: what was sent is wrong, or names a patient or a receipt that is not known there; nothing was recorded.
-    - RefusedError: this certificate's role may not, or the certificate was withdrawn.
-    - UnavailableError: no answer, also after repetitions; a revocation may have been recorded: send the same again.
+    - InputError: the request is wrong, or the service does not know the patient or receipt; nothing was recorded.
+    - RefusedError: the certificate's role may not call this method, or the certificate was withdrawn.
+    - UnavailableError: no answer, even after retries; a revocation may have been recorded: send the same one again.
     """
 
     stub: ConsentServiceStub
@@ -77,7 +77,7 @@ class ConsentClient:
     @classmethod
     @contextmanager
     def open(cls, address: str, folder: Path) -> Iterator[ConsentClient]:
-        """A client of the service at `address` (`host:port`), as whom the certificate in `folder` says.
+        """A client of the service at `address` (`host:port`), with the certificate in `folder`.
 
         Raises:
             InputError: a file is missing, or others can read the key.
@@ -86,7 +86,9 @@ class ConsentClient:
             ca, certificate = ((folder / name).read_bytes() for name in ("ca.crt", "client.crt"))
         except OSError as err:
             raise InputError(
-                f"cannot read: {err.strerror}", where=str(folder), remedy="give the folder that consent-client add made"
+                f"cannot read: {err.strerror}",
+                where=str(folder),
+                remedy="give the folder that consent-client add created",
             ) from None
 
         credentials = grpc.ssl_channel_credentials(ca, read_private(folder / "client.key"), certificate)
@@ -106,15 +108,15 @@ class ConsentClient:
         document: bytes = b"",
         **more: Any,
     ) -> messages.RevokeConsentReply:
-        """Revoke a patient's consent: on the disk when this returns, once however often it is sent.
+        """Revoke a patient's consent. It is on the disk when this returns, and recorded once however often it is sent.
 
         Args:
-            patient: as the cohort names them.
+            patient: identifier in the cohort.
             source_id: the sender's own name for this revocation.
-            source_version: of it; a later one is another revocation.
+            source_version: version of `source_id`; a later version is another revocation.
             scope: what is revoked.
-            kind: what the patient asks for; only an opt-out can be taken back.
-            received: when the hospital had it; now without it.
+            kind: kind of request; only an opt-out can be taken back.
+            received: when the hospital received it; now by default.
             document: the signed form.
             more: further fields of `RevokeConsentRequest`.
         """
@@ -132,7 +134,7 @@ class ConsentClient:
         return _asked(lambda: self.stub.RevokeConsent(request, timeout=SECONDS))
 
     def get(self, receipt: str) -> messages.Revocation:
-        """One revocation as it stands."""
+        """The state of one revocation."""
         return _asked(lambda: self.stub.GetRevocation(messages.GetRevocationRequest(receipt=receipt), timeout=SECONDS))
 
     def list(self, states: Collection[str] = ()) -> Iterator[messages.Revocation]:
@@ -148,10 +150,10 @@ class ConsentClient:
                 return
 
     def watch(self, receipt: str = "", after: int = 0) -> Iterator[messages.RevocationChange]:
-        """Changes of one revocation, or of all, after a sequence number; without end, across interruptions.
+        """Changes of one revocation, or of all, after a sequence number. Endless; survives interruptions.
 
         Raises:
-            UnavailableError: five tries in a row brought nothing.
+            UnavailableError: five attempts in a row failed.
         """
         failures = 0
 
@@ -169,7 +171,7 @@ class ConsentClient:
                 time.sleep(0.2 * 2**failures)
 
     def check(self, patient: str) -> messages.CheckPermissionReply:
-        """May the site use a patient's data now? Only PERMISSION_PERMITTED means yes."""
+        """Whether the site may use a patient's data now. Only PERMISSION_PERMITTED means yes."""
         request = messages.CheckPermissionRequest(patient=patient)
         return _asked(lambda: self.stub.CheckPermission(request, timeout=SECONDS))
 

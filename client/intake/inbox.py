@@ -1,13 +1,13 @@
-"""The watched folder: signed lists of patients who opt out, each taken once and moved to `done/` or `refused/`.
+"""The watched folder for signed lists of patients who opt out. Each list is processed once, then moved.
 
     python -m client.intake.inbox --dir DIR
 
-A list counts when `LIST.sig` beside it holds a detached signature over its bytes by a key that `site.toml` names; it
-may be put there in any order and slowly. What was read is what is recorded and moved: a list that takes its place
-meanwhile stays and is read anew. Nothing but its name, counts and reasons is written about it.
+A list is accepted if `LIST.sig` beside it holds a detached signature over its bytes by a key in `site.toml`. The two
+files may arrive in any order and slowly. Exactly the bytes that were read are recorded and moved: a list that replaces
+them meanwhile stays and is read again. Only its name, counts and reasons are written about it.
 
-A list goes to `done/` when a patient of this site is on it, to `doubtful/` while a person must say who is meant, and to
-`unknown/` when nobody of this site is on it.
+A list goes to `done/` if it names a patient of this site, to `doubtful/` while a person must say who is meant, to
+`unknown/` if it names nobody of this site, and to `refused/` if it is invalid.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from common.platform.actor import by_key
 
 POLL_SECONDS = 2.0
 QUIET = timedelta(seconds=10)
-"""A list whose signature does not hold may still be being written for so long after its last change."""
+"""Seconds after its last change in which a list with an invalid signature may still be being written."""
 MOST_BYTES = 64 * 2**20
 _SIGNATURE_BYTES = 128
 _RECEIPT = "receipt.json"
@@ -60,7 +60,7 @@ _log = logging.getLogger("fedforget.inbox")
 
 
 class OptOutList(BaseModel):
-    """A list in JSON: `{"patients": ["...", ...]}`, with `kind` and `legal_basis` where it states them."""
+    """A list in JSON: `{"patients": ["...", ...]}`, optionally with `kind` and `legal_basis`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     patients: tuple[str, ...] = Field(min_length=1)
@@ -75,7 +75,7 @@ class Inbox:
     Attributes:
         ledger: of the site.
         folder: the watched one.
-        keys: whose lists are taken.
+        keys: keys whose lists are accepted.
         kind: of lists that state none.
         legal_basis: of lists that state none; empty: the usual one of the kind.
     """
@@ -87,7 +87,7 @@ class Inbox:
     legal_basis: str = ""
 
     def look(self, now: datetime) -> int:
-        """Take every list that is there with its signature; returns how many were moved away.
+        """Process every list that has a signature; returns the number of lists moved away.
 
         Raises:
             InputError: a file of the site is damaged, or the folder cannot be written: the lists stay where they are.
@@ -104,7 +104,7 @@ class Inbox:
             found = read_file(path, MOST_BYTES)
             signature = read_file(seal, _SIGNATURE_BYTES)
         except FileNotFoundError:
-            return False  # taken away meanwhile
+            return False  # removed meanwhile
         except InputError as err:
             self._refuse(name, err.problem, None)
             return True
@@ -116,10 +116,10 @@ class Inbox:
         if signer is None:
             if timedelta(0) <= now - changed < QUIET:
                 return False
-            self._refuse(name, "the signature is not one of a key that site.toml names, over these bytes", files)
+            self._refuse(name, "the signature is not valid for this list and a key in site.toml", files)
             return True
 
-        # The signature can be made by its signer alone, so the number says nothing about a list of few ids.
+        # Only the signer can make the signature, so the number reveals nothing about a short list.
         number = hashlib.sha256(b"fedforget opt-out list\0" + signature.content).hexdigest()[:16]
         try:
             self._check_new(number)
@@ -142,7 +142,7 @@ class Inbox:
         return True
 
     def _check_new(self, number: str) -> None:
-        """Raise for a list that was taken and moved; one that a killed process left before that is still to be."""
+        """Raise for a list that was already processed and moved; one left by a killed process is still to be moved."""
         notes = (note for room in _TAKEN_ROOMS for note in (self.folder / room).glob(f"*.{_RECEIPT}"))
 
         for note in notes:
@@ -151,7 +151,7 @@ class Inbox:
             said = json.loads(note.read_bytes())
             if number in (said.get("list"), said["receipt"]):
                 before = said["receipt"]
-                raise InputError(f"this very list was taken before, under receipt {before}; nothing was recorded")
+                raise InputError(f"this list was already processed, under receipt {before}; nothing was recorded")
 
     def _done(self, name: str, number: str, files: Files, receipt: Receipt) -> None:
         answer = {
@@ -169,14 +169,14 @@ class Inbox:
         self._move(name, room, _RECEIPT, json.dumps(answer, indent=2).encode() + b"\n", files)
         log = _log.info if room == "done" else _log.warning
         note = f"; {receipt.note}" if receipt.note else ""
-        log("a list was taken: receipt %s, %d patients%s", receipt.receipt, receipt.patients, note)
+        log("list accepted: receipt %s, %d patients%s", receipt.receipt, receipt.patients, note)
 
     def _refuse(self, name: str, reason: str, files: Files | None) -> None:
         self._move(name, "refused", "reason.txt", reason.encode() + b"\n", files)
-        _log.warning("a list was refused: %s", reason)
+        _log.warning("list refused: %s", reason)
 
     def _move(self, name: str, room: str, suffix: str, note: bytes, files: Files | None) -> None:
-        """The note first: a list that was moved has one. A list of the same name that is there already stays."""
+        """Write the note first, so that every moved list has one. An existing list of the same name stays."""
         target = self.folder / room
         target.mkdir(mode=0o700, exist_ok=True)
         moved = name
@@ -188,7 +188,7 @@ class Inbox:
             moved = f"{stem}-{number}{dot}{kind}"
 
         write_durable(target / f"{moved}.{suffix}", note)
-        # The signature last: without it a list that is left after a crash would never be looked at again.
+        # The signature last: without it, a list left behind by a crash would never be processed.
         found, signature = files or (None, None)
         take_away(self.folder / name, target / moved, found)
         take_away(self.folder / f"{name}.sig", target / f"{moved}.sig", signature)
@@ -198,7 +198,7 @@ class Inbox:
 
 @contextmanager
 def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
-    """The site's inbox; its folder is made.
+    """The site's inbox; creates its folder.
 
     Raises:
         InputError: settings, a key that cannot be read, or the ledger.
@@ -206,13 +206,13 @@ def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
     settings = folder.settings()
     where = f"{folder.settings_file} [inbox]"
     if not settings.inbox.keys:
-        raise ConfigError("no key is named", where=where, remedy='set keys = ["consent-office.pem"]')
+        raise ConfigError("no key is configured", where=where, remedy='set keys = ["consent-office.pem"]')
     keys = []
     for name in settings.inbox.keys:
         try:
             keys.append(PublicKey.from_pem((folder.root / name).read_bytes()))
         except OSError as err:
-            raise ConfigError(f"a key cannot be read: {err.strerror}", where=where, remedy="check the path") from None
+            raise ConfigError(f"cannot read a key: {err.strerror}", where=where, remedy="check the path") from None
 
     folder.inbox.mkdir(mode=0o700, exist_ok=True)
     with open_ledger(folder) as ledger:
@@ -229,7 +229,7 @@ def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
 
 
 def _patients(name: str, content: bytes, is_patient: Callable[[str], bool]) -> Sequence[str]:
-    """Those whom a list names, read from the very bytes that were signed."""
+    """The patients on a list, read from the signed bytes."""
     if not name.endswith(".json"):
         return parse_patient_list(content, "", is_patient, most=MOST_BYTES)
     patients = _json_list(content).patients
@@ -252,7 +252,7 @@ def _patients(name: str, content: bytes, is_patient: Callable[[str], bool]) -> S
 
 
 def _json_list(content: bytes) -> OptOutList:
-    """A list of which every reader reads the same: no key twice."""
+    """Refuse duplicate keys, which readers interpret differently."""
     try:
         return OptOutList.model_validate(json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique))
     except (ValueError, RecursionError):  # a ValidationError is one too
@@ -265,12 +265,12 @@ def _json_list(content: bytes) -> OptOutList:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key twice")
+        raise ValueError("duplicate key")
     return found
 
 
 def _reason(err: InputError) -> str:
-    """One line with all rows that are wrong, as far as they are listed."""
+    """One line about all wrong rows, up to a limit."""
     rows = [one.where.strip() for one in (err, *err.others) if one.where.strip()]
     more = f" and {err.unlisted} more" if err.unlisted else ""
     where = f"{', '.join(rows)}{more}: " if rows else ""
@@ -280,7 +280,7 @@ def _reason(err: InputError) -> str:
 
 
 def _stated(name: str, content: bytes) -> tuple[Kind | None, str]:
-    """The kind and the legal basis that a list states for all its patients; a CSV of ids states neither."""
+    """The kind and legal basis that a list states for all its patients; a CSV of ids states neither."""
     if not name.endswith(".json"):
         return None, ""
     stated = _json_list(content)
@@ -311,11 +311,11 @@ def _watch(inbox: Inbox, stopped: threading.Event) -> None:
             reason = f"the folder or the database failed ({type(err).__name__})"
             reason = str(err) if isinstance(err, FedForgetError) else reason
             if reason != said:
-                _log.error("nothing is taken: %s", reason)
+                _log.error("no list is processed: %s", reason)
             said = reason
 
         stopped.wait(POLL_SECONDS)
 
 
 if __name__ == "__main__":
-    main("inbox", "Take signed opt-out lists.", run)
+    main("inbox", "Process signed opt-out lists.", run)

@@ -1,4 +1,4 @@
-"""A revocation as the consent office hands it in, with its form: the form is in the vault before the ledger has it."""
+"""Records a revocation from the consent office. Its form is in the vault before the ledger has the revocation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from common.errors import InputError, RefusedError
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What the office says about a revocation; texts name nobody.
+    """What the office states about a revocation; its texts must identify nobody.
 
     Attributes:
-        received: when the hospital had it.
-        policies: codes of the consent policies withdrawn; none means all.
-        kind: what is asked for.
-        legal_basis: of it; empty: the usual one of the kind.
-        steward: who records it; the second approver must be another.
+        received: when the hospital received it.
+        policies: codes of the withdrawn consent policies; empty: all.
+        kind: kind of request.
+        legal_basis: empty: the usual one for the kind.
+        steward: name of the recording person; the approver must be another person.
         identity: what that name is bound to, see `common.platform.actor`.
-        document: the signed form, empty if there is none.
+        document: the signed form; empty: none.
     """
 
     received: datetime
@@ -53,19 +53,19 @@ def hand_in(
     """Record a revocation of one patient or of a list; everything is on the disk when this returns.
 
     Args:
-        permissions: knows the consents that are on file, where the site has any.
-        receipt: a new number, for a request that has none from an attempt that was cut short.
+        permissions: gives the consents on file, if the site has any.
+        receipt: a new number; an interrupted earlier attempt keeps its own.
 
     Raises:
         DiskFullError: says what was recorded; the same request again gets the same receipt.
         InputError: nothing is recorded: unknown patients, a date in the future or before the first consent, a file.
-        RefusedError: two people must deal with it, and nobody says who the first is.
+        RefusedError: a second person must approve, and the recording person is unknown.
     """
     now = ledger.clock()
     if form.received > now:
-        raise InputError("lies in the future", where="received", remedy="give the day on which it came in")
+        raise InputError("is in the future", where="received", remedy="give the date of receipt")
     if ledger.two_person and not form.steward.strip():
-        raise RefusedError("a second person must approve here: say who records it")
+        raise RefusedError("a second person must approve here: give the name of the recording person")
     if permissions is not None:
         permissions.check_after_consent(patients, form.received)
     request = Request(
@@ -94,7 +94,7 @@ def hand_in(
         recorded = made.receipt
         return made
     finally:
-        # Nothing points at the form where the patients had all revoked before, or nothing was recorded.
+        # Nothing refers to the form if all patients had revoked before or nothing was recorded.
         if form.document and recorded == receipt:
             vault.settle(receipt)
         elif form.document:

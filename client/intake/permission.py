@@ -1,4 +1,4 @@
-"""May a patient's data be used now? The tombstones, the cohort and all consents that are kept, asked by identifier."""
+"""Whether a patient's data may be used now, by tombstones, cohort and all stored consents; asked by identifier."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Permissions:
     """Answers for one site; threads may share it.
 
     Attributes:
-        patients: the map to ids of the FHIR server, as it stands now.
-        policy: what the data are used for, as the rule asks it.
+        patients: gives the current map to ids of the FHIR server.
+        policy: policy code of the use, for the rule.
         purpose: the purpose claimed.
-        needs_consent: whether a patient without any consent on file may not be used. Where the site takes no consents,
-            that the steward registered the patient has to do.
+        needs_consent: whether use requires a consent on file. If the site receives no consents, it suffices that
+            the steward registered the patient.
     """
 
     ledger: Ledger
@@ -41,29 +41,29 @@ class Permissions:
     needs_consent: bool
 
     def of(self, patient: str) -> Answer:
-        """May it be used?
+        """Whether the patient's data may be used.
 
         Raises:
             InputError: a file of the site is damaged; nothing may be used then.
         """
-        # All of it for everybody: an answer that comes early would tell who is known here.
+        # All checks run for everybody: an early answer would reveal who is known here.
         is_stopped = self.ledger.is_stopped(patient)
         is_known = self.ledger.knows(patient)
         versions = self._versions(patient)
         if is_stopped:
             return Deny("revoked")
         if not is_known:
-            return Unknown("nobody of this name is in the cohort")
+            return Unknown("this patient is not in the cohort")
         if not versions:
             return Unknown("no consent is on file") if self.needs_consent else Permit()
         documents = [version.document for version in versions]
         answer = permitted(documents, self.policy, self.purpose, self.ledger.clock())
 
-        # Why stands in the steward's list; a document's own words must not come out here.
-        return Unknown("what is on file says nothing clear") if isinstance(answer, Unknown) else answer
+        # The steward's list gives the reason; a document's own words must not leave here.
+        return Unknown("the consents on file are not clear") if isinstance(answer, Unknown) else answer
 
     def check_after_consent(self, patients: Collection[str], received: datetime) -> None:
-        """Refuse a revocation from before a patient's first consent that is on file.
+        """Refuse a revocation dated before the patient's first consent on file.
 
         Raises:
             BeforeConsentError: it is one.

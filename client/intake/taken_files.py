@@ -1,4 +1,4 @@
-"""Files of a folder that others write to: read once, and moved only if they are still what was read."""
+"""Files in a folder that others write to: read once, and moved only if they have not changed since."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAKEN = re.compile(r"\.(.+)\.taken")
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """A file as it was read, and which one it was."""
+    """The content of a file and its identity."""
 
     content: bytes = field(repr=False)
     device: int
@@ -25,7 +25,7 @@ class ReadFile:
     changed: float
 
     def is_still(self, path: Path) -> bool:
-        """Whether `path` is that very file with that very content."""
+        """Whether `path` is the same file with the same content."""
         try:
             now = read_file(path, len(self.content))
         except (OSError, InputError):
@@ -35,7 +35,7 @@ class ReadFile:
 
 
 def read_file(path: Path, most: int) -> ReadFile:
-    """A regular file of at most so many bytes; a link could lead to one that its sender may not read.
+    """Read a regular file of limited size. Links are refused: they could lead to a file that the sender may not read.
 
     Raises:
         FileNotFoundError: there is none.
@@ -58,9 +58,9 @@ def read_file(path: Path, most: int) -> ReadFile:
 
 
 def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
-    """Move a file that was read to `target`; another one that has taken its place stays. What cannot be read goes.
+    """Move a file that was read to `target`. A file that has replaced it stays; an unreadable one is moved.
 
-    It is compared under a name that nobody else writes to, as it may be replaced until then.
+    It is compared under a private name, since it may be replaced until then.
     """
     taken = file.with_name(f".{file.name}.taken")
 
@@ -79,7 +79,7 @@ def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
 
 
 def give_back(folder: Path) -> None:
-    """Put what was taken, and is not what was read, back into its place; so too what a killed process left."""
+    """Put back a file that was moved but differs from what was read, or that a killed process left."""
     for name in os.listdir(folder):
         if (match := _TAKEN.fullmatch(name)) is not None:
             with suppress(FileExistsError):  # a third file has replaced it

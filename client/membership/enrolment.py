@@ -69,7 +69,8 @@ def check_bundle(data: bytes, settings: SiteSettings, now: datetime) -> CheckedB
     if fingerprint != parse_fingerprint(settings.ca_fingerprint, "site.toml: ca_fingerprint"):
         raise EvidenceError(
             f"the bundle is from another federation: the fingerprint of its authority is {fingerprint}; ask the "
-            "coordinator by telephone for the fingerprint, and correct ca_fingerprint in site.toml only if they read out this one"
+            "coordinator by telephone for the fingerprint, and correct ca_fingerprint in site.toml only if they read "
+            "out this one"
         )
 
     check_authority(ca, now)

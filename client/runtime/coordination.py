@@ -50,7 +50,7 @@ _BACKOFF = Backoff(first=1.0, most=60.0)
 _log = logging.getLogger("fedforget.coordination")
 
 
-class ModelCopies(Protocol):
+class Holdings(Protocol):
     """The model versions on this site's disk, by the digest of their weights."""
 
     def held(self) -> Collection[str]:
@@ -101,7 +101,7 @@ class Announcer:
 
     connect: Callable[[], AbstractContextManager[CoordinationStub]]
     waiting: Callable[[], Waiting]
-    holdings: ModelCopies
+    holdings: Holdings
     every: float
     clock: Callable[[], datetime]
     rng: random.Random

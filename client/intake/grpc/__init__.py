@@ -1,1 +1,1 @@
-"""The consent service of a hospital, by gRPC on its own network: who may call it, what it answers, its process."""
+"""The hospital's gRPC consent service: access control, answers and the process."""

@@ -6,4 +6,4 @@ from client.intake.grpc.process import run
 from client.process import main
 
 if __name__ == "__main__":
-    main("consent_service", "Take revocations by gRPC.", run)
+    main("consent_service", "Receive revocations over gRPC.", run)

@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: the client certificate says it, against the roles in `site.toml`."""
+"""Identifies callers by their client certificate, and checks their role against `site.toml`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAY: Mapping[str, frozenset[Role]] = MappingProxyType(
 
 
 class Refusal(Exception):
-    """An answer other than the one that was hoped for; its text goes to the caller, and names nobody."""
+    """A refused call. Its text goes to the caller and identifies nobody."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -59,19 +59,19 @@ class _Names:
 
 
 def caller_of(pem: bytes, roles: Mapping[str, Role], withdrawn: frozenset[str], now: datetime) -> Caller:
-    """Who shows the certificate `pem`, which TLS has verified when the connection was made.
+    """The caller with the certificate `pem`, which TLS verified when the connection was made.
 
     Raises:
-        Refusal: it was withdrawn or has expired since, or its names have no role or more than one.
+        Refusal: it has been withdrawn or has expired, or its names have no role or several.
     """
     names = _names(pem)
     if not names.first <= now <= names.last:
-        raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "this certificate has expired, or is not valid yet")
+        raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "the certificate has expired or is not valid yet")
     if names.fingerprint in withdrawn:
-        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate was withdrawn")
+        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "the certificate was withdrawn")
     found = {roles[name] for name in names.all if name in roles}
     if len(found) != 1 or not names.common:
-        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate gives no role here, or more than one")
+        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "the certificate has no role here, or several")
     return Caller(names.common, found.pop(), names.fingerprint)
 
 

@@ -1,4 +1,4 @@
-"""The ledger's types as messages of `consent.proto`. None of them can name a patient."""
+"""The ledger's types as messages of `consent.proto`. No message can identify a patient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = {kind: number for number, kind in KINDS.items()}
 
 
 def revocation_message(summary: Summary) -> messages.Revocation:
-    """A receipt as it stands."""
+    """The state of a receipt."""
     message = messages.Revocation(
         receipt=summary.receipt,
         state=str(summary.state),
@@ -40,7 +40,7 @@ def revocation_message(summary: Summary) -> messages.Revocation:
 
 
 def change_message(change: Change) -> messages.RevocationChange:
-    """A step."""
+    """One step of a revocation."""
     message = messages.RevocationChange(
         sequence=change.sequence, receipt=change.receipt, revocation=change.revocation, state=change.state
     )

@@ -1,6 +1,6 @@
-"""The hospital's own authority for its consent service, and the clients to which it gave certificates.
+"""The hospital's certificate authority for its consent service, and the clients with certificates.
 
-It has nothing to do with the federation's: no certificate of one opens anything at the other.
+It is separate from the federation's authority: neither accepts the other's certificates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One client certificate that was given out."""
+    """An issued client certificate."""
 
     name: str
     role: str
@@ -47,7 +47,7 @@ class Client:
 
 
 def make_authority(folder: SiteFolder, hosts: Sequence[str], now: datetime) -> bool:
-    """Make the authority where it is missing, and issue the service's certificate for `hosts`; whether it was made.
+    """Create the authority if missing, and issue the service's certificate for `hosts`; returns whether it was created.
 
     Raises:
         InputError: a host, the passphrase, or half of the authority is missing.
@@ -55,9 +55,9 @@ def make_authority(folder: SiteFolder, hosts: Sequence[str], now: datetime) -> b
     """
     room = folder.consent_service
     passphrase = read_passphrase(folder.passphrase)
-    made = not (room / "ca.crt").exists()
+    is_new = not (room / "ca.crt").exists()
 
-    if made:
+    if is_new:
         with new_folder(room) as part:
             ca_key = new_authority_key(part / "ca.key", passphrase)
             ca = new_authority(ca_key, now, _AUTHORITY)
@@ -78,7 +78,7 @@ def make_authority(folder: SiteFolder, hosts: Sequence[str], now: datetime) -> b
 
 
 def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path:
-    """Give a new client a key and a certificate; returns the folder to be carried to where it runs.
+    """Create a key and a certificate for a new client; returns the folder to copy to the client's machine.
 
     Raises:
         InputError: no `consent-client init` yet, a malformed name, or a client of that name has a certificate.
@@ -87,14 +87,16 @@ def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path
 
     if not _NAME.fullmatch(name):
         raise InputError(
-            "a client's name is of up to 32 small letters, digits and hyphens", where="NAME", remedy="such as ehr-1"
+            "a client's name has up to 32 lower-case letters, digits and hyphens", where="NAME", remedy="e.g. ehr-1"
         )
 
     if not (room / "ca.crt").exists():
-        raise InputError("no authority yet", where=str(room), remedy="fedforget-site consent-client init")
+        raise InputError(
+            "there is there is no authority yet", where=str(room), remedy="fedforget-site consent-client init"
+        )
     if any(client.name == name and not client.withdrawn for client in clients(folder)):
         raise InputError(
-            "this client has a certificate", where=name, remedy="fedforget-site consent-client remove it first"
+            "this client already has a certificate", where=name, remedy="run fedforget-site consent-client remove first"
         )
 
     ca = load_certificate(room / "ca.crt")
@@ -112,7 +114,7 @@ def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path
 
 
 def remove_client(folder: SiteFolder, name: str) -> int:
-    """Refuse every certificate that a client has, from the next call on; returns how many.
+    """Withdraw all certificates of a client, starting with the next call; returns their number.
 
     Raises:
         InputError: it has none.
@@ -129,7 +131,7 @@ def remove_client(folder: SiteFolder, name: str) -> int:
     try:
         shutil.rmtree(folder.consent_service / "handover" / name)
     except FileNotFoundError:
-        pass  # carried away, as it should be
+        pass  # moved to the client's machine, as intended
     except OSError as err:
         raise OutputError(f"cannot delete: {err.strerror}", where=name, remedy="delete its folder by hand") from None
 
@@ -137,7 +139,7 @@ def remove_client(folder: SiteFolder, name: str) -> int:
 
 
 def clients(folder: SiteFolder) -> tuple[Client, ...]:
-    """All certificates that were given out, by name.
+    """All issued certificates, by name.
 
     Raises:
         InputError: a file is damaged.
@@ -151,7 +153,7 @@ def clients(folder: SiteFolder) -> tuple[Client, ...]:
 
 
 def withdrawn(folder: SiteFolder) -> frozenset[str]:
-    """Fingerprints of certificates that open nothing any more.
+    """Fingerprints of withdrawn certificates.
 
     Raises:
         InputError: the file cannot be read.

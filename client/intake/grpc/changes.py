@@ -1,4 +1,4 @@
-"""Reads of the ledger that the service pages and streams: by number, so that nothing is missed or told twice."""
+"""Reads of the ledger for pages and streams: by number, so that nothing is missed or repeated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Change:
 
 
 def changes_after(engine: Engine, sequence: int, receipt: str, at_most: int) -> list[Change]:
-    """The next steps after a number, of one receipt, or of all where it is empty."""
+    """The next steps after a number, of one receipt or, if it is empty, of all."""
     step = RevocationEventRow
     query = (
         select(step.id, RevocationRow.receipt, step.revocation, step.state, step.at, step.due)
@@ -42,7 +42,7 @@ def changes_after(engine: Engine, sequence: int, receipt: str, at_most: int) -> 
 
 
 def newest_change(engine: Engine) -> int:
-    """Number of the newest step; 0 of an empty ledger."""
+    """Number of the newest step; 0 if the ledger is empty."""
     with reading(engine) as session:
         return session.scalar(select(func.max(RevocationEventRow.id))) or 0
 

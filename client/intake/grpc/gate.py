@@ -1,6 +1,6 @@
-"""What stands before every call of the service: a known client, its role, its rate, a deadline; and a clear answer.
+"""Checks before every call of the service: certificate, role, rate and deadline. Turns errors into clear answers.
 
-It stands before the health and the reflection service too, which any client with a role may ask.
+It also guards the health and reflection services, which any client with a role may call.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from common.platform.listening.rate_limit import RateLimit
 SERVICE = "fedforget.consent.v1.ConsentService"
 LONGEST_CALL = 60.0
 LONGEST_WATCH = 3600.0
-"""Seconds that a deadline may be away."""
+"""Longest accepted deadline, in seconds."""
 STREAMS = 16
 STREAMS_OF_ONE = 4
-"""Streams that are open at a time: of all clients, and of one. Each holds a thread."""
+"""Open streams at a time, of all clients and of one. Each occupies a thread."""
 _PREFIX = f"/{SERVICE}/"
 
 _log = logging.getLogger("fedforget.consent")
 
 
-class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing of its types
+class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no type hints
     """Lets calls in.
 
     Args:
         roles: by the names of a certificate, as in `site.toml`.
-        withdrawn: fingerprints of certificates that open nothing, as they stand now.
-        limit: calls by client.
+        withdrawn: gives the fingerprints of withdrawn certificates.
+        limit: rate limit by client.
         clock: the time.
     """
 
@@ -58,10 +58,10 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
         self._lock = threading.Lock()
 
     def caller(self, context: grpc.ServicerContext) -> Caller:
-        """Who calls.
+        """The caller.
 
         Raises:
-            Refusal: no certificate, or one that is withdrawn, out of its time, or without a role.
+            Refusal: no certificate, or it is withdrawn, expired, not valid yet, or has no role.
         """
         found = context.auth_context().get("x509_pem_cert", ())
         if len(found) != 1:
@@ -84,7 +84,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
                 handler.response_serializer,
             )
 
-        # Read here, not by gRPC, which would call an unreadable request an internal error.
+        # Parsed here because gRPC reports an unreadable request as an internal error.
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 lambda data, context: self._stream(method, handler.unary_stream, lambda: read(data), context),
@@ -131,7 +131,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
             name = method.removeprefix(_PREFIX)
             check_may(caller, name)
             longest = LONGEST_WATCH if name == "WatchRevocation" else LONGEST_CALL
-            # Without a deadline gRPC says that it is some 10^18 seconds away.
+            # Without a deadline gRPC reports about 10^18 seconds.
             if context.time_remaining() > longest:
                 raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"a deadline of at most {longest:.0f} s is needed")
 
@@ -153,7 +153,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc says nothing o
 
 
 def answer_to(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
-    """What the caller is told of an error; what it was stays in the log, without what came in.
+    """The status and text for a caller. Details stay in the log, without the request's content.
 
     Plain values, not the exception: a frame that holds an exception whose traceback holds the frame is a cycle, and
     gRPC would count the call as open until the garbage collector happens to run.
@@ -161,10 +161,10 @@ def answer_to(error: Exception, method: str) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, Refusal):
         return error.code, error.message
     if isinstance(error, DecodeError):
-        return grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be read"
+        return grpc.StatusCode.INVALID_ARGUMENT, "unreadable request"
     if isinstance(error, FedForgetError | SQLAlchemyError | OSError):
         _log.error("%s: %s", method, error if isinstance(error, FedForgetError) else type(error).__name__)
-        return grpc.StatusCode.UNAVAILABLE, "this cannot be answered now; send it again later"
+        return grpc.StatusCode.UNAVAILABLE, "temporarily unavailable; retry"
 
     _log.error("%s failed", method, exc_info=error)
 

@@ -1,7 +1,7 @@
-"""Whom a client asks for in vain: a few are mistakes, many are somebody who tries out names.
+"""Limits requests about unknown people: a few are mistakes, many suggest that somebody is guessing names.
 
-Each client may ask for some people who are not known here, or may not be used; then nothing is answered to it about
-anybody, known or not, until its budget has grown again. Revocations of people who are known are always taken.
+Each client has a budget of requests about people who are unknown here or may not be used. When it is spent, the client
+gets no answer about anybody until the budget has grown again. Revocations of known people are always accepted.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _log = logging.getLogger("fedforget.consent")
 
 
 class Enumerations(BaseModel):
-    """When each client, by the name in its certificate, last spent its budget; for the doctor."""
+    """When each client last spent its budget, by the name in its certificate; for the doctor."""
 
     last: dict[str, datetime] = {}
 
 
 def read_enumerations(path: Path) -> Enumerations:
-    """What was noted; nothing where the file is missing or damaged."""
+    """Read the file; empty if it is missing or damaged."""
     try:
         return Enumerations.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -47,8 +47,8 @@ class Lookups:
     """The budgets of all clients; threads may share it.
 
     Args:
-        burst: people whom a client may ask for in vain after a rest.
-        per_hour: and in the long run.
+        burst: size of the full budget.
+        per_hour: growth of the budget per hour.
         clock: the time.
         file: where spent budgets are noted.
     """
@@ -68,16 +68,16 @@ class Lookups:
         self._lock = threading.Lock()
 
     def check(self, caller: Caller) -> None:
-        """Raise a `Refusal` if the caller's budget is spent; it is the same for whomever it asks."""
+        """Raise a `Refusal` if the caller's budget is spent, whoever the request is about."""
         if not self._limit.has_left(caller.fingerprint, self._clock()):
             self._note(caller)
             raise Refusal(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "too many questions about people who are not known or not permitted here; wait, or ask the steward",
+                "too many questions about people who are unknown or not permitted here; wait, or ask the steward",
             )
 
     def in_vain(self, caller: Caller, pseudonym: str) -> None:
-        """The caller was told no about somebody; about the same one again costs nothing."""
+        """Charge the caller for a negative answer about somebody; repeating the same request costs nothing."""
         with self._lock:
             asked = self._asked.setdefault(caller.fingerprint, {})
             if pseudonym in asked:
@@ -95,7 +95,7 @@ class Lookups:
             if now - self._told.get(caller.name, datetime.min.replace(tzinfo=UTC)) < _BETWEEN:
                 return
             self._told[caller.name] = now
-            _log.warning("the client %s asks for many people in vain: does it try out names?", caller.name)
+            _log.warning("the client %s asks for many unknown people: it may be guessing names", caller.name)
 
             if self._file is not None:
                 found = read_enumerations(self._file)

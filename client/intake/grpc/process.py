@@ -1,4 +1,4 @@
-"""The process that `fedforget-site up` keeps alive where `[consent_service]` is enabled. It starts without torch."""
+"""The process of the consent service, which `fedforget-site up` runs if it is enabled. It needs no torch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _log = logging.getLogger("fedforget.consent")
 
 
 class WithdrawnFile:
-    """The withdrawn certificates as they stand on disk; read again only when the file is another one."""
+    """The withdrawn certificates on disk; read again only when the file has changed."""
 
     def __init__(self, folder: SiteFolder) -> None:
         self._folder = folder
@@ -87,7 +87,7 @@ def run(folder: SiteFolder) -> None:
         consents = Consents(ledger, permissions_of(ledger), vault, gate, stopping, lookups)
         server, port = start(folder, config, consents)
         _log.info("listening at %s:%d", config.host, port)
-        # A signal that comes just before a wait without an end would be seen after it alone.
+        # A signal just before an unlimited wait would only be seen after it.
         while not stopping.wait(_LOOK_SECONDS):
             pass
         server.stop(_GRACE_SECONDS)
@@ -95,19 +95,19 @@ def run(folder: SiteFolder) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The service, and what stands in front of it."""
+    """The running service and its front door."""
 
     server: grpc.Server
     door: FrontDoor
 
     def stop(self, grace: float) -> None:
-        """End it; calls under way have so many seconds."""
+        """Stop; calls in progress get some seconds to finish."""
         self.server.stop(grace).wait()
         self.door.close()
 
 
 def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) -> tuple[Served, int]:
-    """Serve; returns what runs and its port.
+    """Start serving; returns the running service and its port.
 
     Raises:
         InputError: a certificate or a key is missing, damaged or does not fit, or others can read the key.
@@ -121,9 +121,9 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
         add_ConsentServiceServicer_to_server(consents, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
-    # gRPC itself counts no addresses: it listens where only this user comes, and the front door passes on to it.
+    # gRPC cannot limit connections per address: it listens on a private socket behind the front door.
     inside = _inside(folder)
-    taken = UnavailableError(f"cannot listen at {config.host}:{config.port}: is another process there?")
+    taken = UnavailableError(f"cannot listen at {config.host}:{config.port}: the port may be in use")
 
     try:
         listener = bound(config.host, config.port, config.connections_per_address)
@@ -146,7 +146,7 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
         undo.callback(server.stop, None)
 
         try:
-            # Last of all: who can connect is served.
+            # Started last: a client that can connect must be served.
             listener.listen()
         except OSError:
             raise taken from None
@@ -159,7 +159,7 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
 
 
 def _inside(folder: SiteFolder) -> str:
-    """Where gRPC listens; a deep folder has no room for the address of a socket, which is of 107 bytes at most."""
+    """Where gRPC listens. The path of a socket has at most 107 bytes, which a deep folder can exceed."""
     path = folder.consent_service.resolve() / "inside.sock"
     if path.parent.is_dir() and len(os.fsencode(path)) <= _LONGEST_SOCKET:
         return str(path)
@@ -174,7 +174,7 @@ def _check_pair(certificate: Path, key: Path, ca: Path) -> None:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError):
         raise InputError(
-            "certificate, key and authority cannot be used together",
+            "certificate, key and authority do not match",
             where=str(certificate.parent),
             remedy="fedforget-site consent-client init",
         ) from None

@@ -1,4 +1,4 @@
-"""What a caller asks, checked: pure functions from messages to the ledger's own types. A refusal quotes nothing."""
+"""Checks requests: pure functions from messages to the ledger's types. A refusal quotes nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ KINDS: Mapping[messages.Kind, Kind] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class RevocationCall:
-    """A revocation of one patient as it was asked for.
+    """A checked request to revoke one patient's consent.
 
     Attributes:
         document: the signed form; empty if none came.
@@ -64,11 +64,11 @@ class RevocationCall:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of the list is asked for.
+    """The requested part of the list.
 
     Attributes:
-        after: number of the last revocation that is not asked for.
-        states: wanted ones; all where empty.
+        after: number of the last revocation before the page.
+        states: requested states; empty: all.
     """
 
     after: int
@@ -82,23 +82,23 @@ def read_revocation(
     """A `RevokeConsentRequest`, or a `Refusal`."""
     version = message.source_version or "1"
     if not _SOURCE.fullmatch(message.source_id) or not _SOURCE.fullmatch(version):
-        _invalid("source_id and source_version are of 1 to 64 letters, digits and . _ : -")
+        _invalid("source_id and source_version must have 1 to 64 letters, digits and . _ : -")
     if message.scope not in _SCOPES:
-        _invalid("scope is none that is known")
+        _invalid("unknown scope")
     if message.kind not in (messages.KIND_UNSPECIFIED, *KINDS):
-        _invalid("kind is none that is known")
+        _invalid("unknown kind")
     if len(message.document) > MOST_BYTES:
-        _invalid(f"document is of more than {MOST_BYTES} bytes")
-    received = _moment(message.received, "received") if message.HasField("received") else now
-    if received > now + _SKEW:
-        _invalid("received lies in the future")
-    if received < now - _OLDEST:
-        _invalid("received lies more than ten years back")
+        _invalid(f"document has more than {MOST_BYTES} bytes")
+    received_at = _moment(message.received, "received") if message.HasField("received") else now
+    if received_at > now + _SKEW:
+        _invalid("received is in the future")
+    if received_at < now - _OLDEST:
+        _invalid("received is more than ten years ago")
     source = Source("grpc", f"{caller.name}/{message.source_id}", version)
     request = Request(
         source=source,
         receipt=pseudonyms.receipt(source.kind, source.id, source.version),
-        received=min(received, now),
+        received=min(received_at, now),
         scope=_SCOPES[message.scope],
         kind=KINDS.get(message.kind, "withdrawal"),
         legal_basis=_text(message.legal_basis, "legal_basis"),
@@ -112,7 +112,7 @@ def read_revocation(
 
 
 def read_patient(text: str) -> str:
-    """An identifier that a cohort could have, or a `Refusal`."""
+    """A well-formed patient identifier, or a `Refusal`."""
     try:
         return normal(text)
     except IdentifierError as err:
@@ -122,7 +122,7 @@ def read_patient(text: str) -> str:
 def read_receipt(text: str) -> str:
     """A receipt, or a `Refusal`."""
     if not _RECEIPT.fullmatch(text):
-        _invalid("receipt is none")
+        _invalid("invalid receipt")
     return text
 
 
@@ -131,7 +131,7 @@ def read_page(message: messages.ListRevocationsRequest) -> Page:
     if message.page_size > MOST_PER_PAGE:
         _invalid(f"page_size is at most {MOST_PER_PAGE}")
     if message.page_token and not _TOKEN.fullmatch(message.page_token):
-        _invalid("page_token is none that was given")
+        _invalid("unknown page_token")
     try:
         states = frozenset(State(state) for state in message.states)
     except ValueError:
@@ -150,7 +150,7 @@ def _moment(stamp: Timestamp, name: str) -> datetime:
     try:
         moment: datetime = stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        _invalid(f"{name} is not a moment")
+        _invalid(f"{name} is not a valid timestamp")
 
     return moment
 

@@ -1,4 +1,4 @@
-"""The methods of `consent.proto`: each reads its request, asks the ledger, and answers. Who may call is the gate's."""
+"""The methods of `consent.proto`: each checks its request and asks the ledger. The gate decides who may call."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from common.platform.sql import reading
 
 WATCH_SECONDS = 600.0
 POLL_SECONDS = 0.5
-"""Between two looks at the ledger, which other processes write too."""
+"""Seconds between two polls of the ledger, which other processes write too."""
 _AT_ONCE = 500
 _NO_SECONDS = 0.02
-"""Answers other than yes go out at multiples of it after the request came."""
+"""Negative answers are sent at multiples of this many seconds after the request, so that their time reveals nothing."""
 
 _log = logging.getLogger("fedforget.consent")
 
@@ -40,9 +40,9 @@ class Consents:
     """The service of one site.
 
     Attributes:
-        gate: says who calls.
-        stopping: set when the process ends, so that watches do.
-        lookups: whom clients ask for in vain.
+        gate: identifies the caller.
+        stopping: set when the process stops, which ends all watches.
+        lookups: budgets for requests about unknown people.
     """
 
     ledger: Ledger
@@ -55,37 +55,37 @@ class Consents:
     def RevokeConsent(
         self, request: messages.RevokeConsentRequest, context: grpc.ServicerContext
     ) -> messages.RevokeConsentReply:
-        """Record a revocation: once, and on the disk when the answer goes out."""
+        """Record a revocation once; it is on the disk before the answer is sent."""
         caller = self.gate.caller(context)
-        asked = read_revocation(request, caller, self.ledger.pseudonyms, self.ledger.clock())
-        is_known = self.ledger.is_near(asked.patient)
+        call = read_revocation(request, caller, self.ledger.pseudonyms, self.ledger.clock())
+        is_known = self.ledger.is_near(call.patient)
         if not is_known:
-            self.lookups.in_vain(caller, self.ledger.pseudonyms.of(asked.patient))
-        if not asked.also_unknown and not is_known:
+            self.lookups.in_vain(caller, self.ledger.pseudonyms.of(call.patient))
+        if not call.also_unknown and not is_known:
             self.lookups.check(caller)
-            raise Refusal(grpc.StatusCode.NOT_FOUND, "nobody of this name is known here; nothing was recorded")
+            raise Refusal(grpc.StatusCode.NOT_FOUND, "this patient is not known here; nothing was recorded")
 
         try:
-            self.permissions.check_after_consent([asked.patient], asked.request.received)
+            self.permissions.check_after_consent([call.patient], call.request.received)
         except BeforeConsentError:
-            raise _precondition("received lies before the patient's first consent; nothing was recorded") from None
+            raise _precondition("received is before the patient's first consent; nothing was recorded") from None
 
         with self.ledger.writing() as writing:
-            earlier = of_source(writing.session, asked.request.source)
+            earlier = of_source(writing.session, call.request.source)
             if earlier:
-                self._check_same(asked, earlier)
+                self._check_same(call, earlier)
                 return messages.RevokeConsentReply(revocation=revocation_message(summarised(earlier)[0]))
 
             receipt = self.ledger.add(
-                writing, self._with_document(asked), [asked.patient], also_unknown=asked.also_unknown
+                writing, self._with_document(call), [call.patient], also_unknown=call.also_unknown
             )
             (summary,) = summarised(of_receipt(writing.session, receipt.receipt))
 
-        created = receipt.receipt == asked.request.receipt
+        created = receipt.receipt == call.request.receipt
         if created:
             self.vault.settle(receipt.receipt)
         else:
-            self.vault.erase(asked.request.receipt)
+            self.vault.erase(call.request.receipt)
 
         _log.info("revocation %s by %s", receipt.receipt, caller.name)
 
@@ -94,14 +94,14 @@ class Consents:
     def GetRevocation(
         self, request: messages.GetRevocationRequest, context: grpc.ServicerContext
     ) -> messages.Revocation:
-        """One receipt as it stands."""
+        """The state of one receipt."""
         caller = self.gate.caller(context)
         receipt = read_receipt(request.receipt)
         with reading(self.ledger.engine) as session:
-            found = of_receipt(session, receipt)
-        if not found or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in found)):
+            statuses = of_receipt(session, receipt)
+        if not statuses or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in statuses)):
             raise Refusal(grpc.StatusCode.NOT_FOUND, "no such receipt")
-        return revocation_message(summarised(found)[0])
+        return revocation_message(summarised(statuses)[0])
 
     def ListRevocations(
         self,
@@ -119,12 +119,14 @@ class Consents:
     def WatchRevocation(
         self, request: messages.WatchRevocationRequest, context: grpc.ServicerContext
     ) -> Iterator[messages.RevocationChange]:
-        """Steps, those that were and those to come."""
+        """Past and future steps."""
         engine = self.ledger.engine
         after = request.after
         receipt = read_receipt(request.receipt) if request.receipt else ""
         if after > newest_change(engine):
-            raise _precondition("after lies beyond the newest change: was the ledger restored? begin again with 0")
+            raise _precondition(
+                "after is beyond the newest change: the ledger may have been restored; start again with 0"
+            )
         if receipt and not changes_after(engine, 0, receipt, 1):
             raise Refusal(grpc.StatusCode.NOT_FOUND, "no such receipt")
         until = time.monotonic() + WATCH_SECONDS
@@ -140,7 +142,7 @@ class Consents:
     def CheckPermission(
         self, request: messages.CheckPermissionRequest, context: grpc.ServicerContext
     ) -> messages.CheckPermissionReply:
-        """May the site use a patient's data?"""
+        """Whether the site may use a patient's data."""
         begun = time.monotonic()
         caller = self.gate.caller(context)
         self.lookups.check(caller)
@@ -150,31 +152,31 @@ class Consents:
             return permission_message(answer)
         self.lookups.in_vain(caller, self.ledger.pseudonyms.of(patient))
         if caller.role == "ehr" and isinstance(answer, Unknown):
-            answer = Unknown("nothing here permits it")
-        # Neither words nor time tell who is known here.
+            answer = Unknown("no permission is known here")
+        # Neither the text nor the timing may reveal who is known here.
         time.sleep(-(time.monotonic() - begun) % _NO_SECONDS)
 
         return permission_message(answer)
 
-    def _with_document(self, asked: RevocationCall) -> Request:
-        """The request with a commitment to its document, which is in the vault by then."""
-        if not asked.document:
-            return asked.request
-        committed = self.vault.keep(asked.request.receipt, asked.document)
-        return replace(asked.request, source=replace(asked.request.source, digest=committed))
+    def _with_document(self, call: RevocationCall) -> Request:
+        """The request with a commitment to its document, which is put in the vault first."""
+        if not call.document:
+            return call.request
+        commitment = self.vault.keep(call.request.receipt, call.document)
+        return replace(call.request, source=replace(call.request.source, digest=commitment))
 
-    def _check_same(self, asked: RevocationCall, earlier: list[RevocationStatus]) -> None:
+    def _check_same(self, call: RevocationCall, earlier: list[RevocationStatus]) -> None:
         """Raise a `Refusal` unless the same revocation was sent before."""
-        pseudonym = self.ledger.pseudonyms.of(asked.patient)
-        ours = (pseudonym, asked.request.scope, asked.request.kind)
+        pseudonym = self.ledger.pseudonyms.of(call.patient)
+        ours = (pseudonym, call.request.scope, call.request.kind)
         if any((s.pseudonym, s.scope, s.kind) != ours for s in earlier):
-            raise _precondition("another revocation was sent with this source_id and source_version")
-        if not asked.document:
+            raise _precondition("a different revocation was sent with this source_id and source_version")
+        if not call.document:
             return
-        kept = self.vault.opened(asked.request.receipt)
+        kept = self.vault.opened(call.request.receipt)
         had_none = not earlier[0].source.digest
-        if had_none or (kept is not None and kept.document != asked.document):
-            raise _precondition("another document was sent with this source_id and source_version")
+        if had_none or (kept is not None and kept.document != call.document):
+            raise _precondition("a different document was sent with this source_id and source_version")
 
 
 def _sent_by(caller: Caller, standing: RevocationStatus) -> bool:

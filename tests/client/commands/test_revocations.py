@@ -93,7 +93,7 @@ def test_a_receipt_says_whether_other_hospitals_were_reached(site: SiteFolder) -
     ("options", "stdin", "says"),
     [
         ((), f"{SECRET}-0\nnobody\n", "1 of 2 patients of the list are not known here; nothing was recorded"),
-        (("--received", "2999-01-01"), f"{SECRET}-0", "lies in the future"),
+        (("--received", "2999-01-01"), f"{SECRET}-0", "is in the future"),
         (("--received", "yesterday"), f"{SECRET}-0", "not a date"),
         (("--document", "nowhere.pdf"), f"{SECRET}-0", "cannot read"),
         ((), "", "names no patient"),
@@ -133,7 +133,7 @@ def test_with_two_people_the_second_must_be_another_and_the_record_says_who(
 
     two_person(site)
     at(1000, "schmidt")
-    assert "say who records it" in run(site, "revoke", "--steward", " ", stdin=f"{SECRET}-0", code=4)
+    assert "give the name of the recording person" in run(site, "revoke", "--steward", " ", stdin=f"{SECRET}-0", code=4)
     receipt = revoked(site, 0, options=("--steward", "schmidt"))
     assert run(site, "revocations", "show", receipt)["state"] == "awaiting-approval"
     assert "a second person" in run(site, "revocations", "approve", receipt, "--steward", "Schmidt", code=4)

@@ -91,8 +91,8 @@ def test_a_list_that_was_taken_is_refused_when_it_comes_again(
     assert inbox.look(NOW + timedelta(days=41)) == 1
     assert everything_of(inbox) == before
     reason = (inbox.folder / "refused" / f"{name}.reason.txt").read_text()
-    assert reason == f"this very list was taken before, under receipt {receipt}; nothing was recorded\n"
-    assert [record.getMessage() for record in caplog.records] == [f"a list was refused: {reason.strip()}"]
+    assert reason == f"this list was already processed, under receipt {receipt}; nothing was recorded\n"
+    assert [record.getMessage() for record in caplog.records] == [f"list refused: {reason.strip()}"]
     assert not (inbox.folder / name).exists()
 
 
@@ -231,7 +231,7 @@ def test_a_list_of_strangers_alone_is_not_called_done(inbox: Inbox, caplog: pyte
     assert "0 of 2 known here" in caplog.text
     put(inbox, "b.csv", b"patient_id\nx\ny\n")
     assert inbox.look(NOW) == 1
-    assert "taken before" in (inbox.folder / "refused" / "b.csv.reason.txt").read_text()
+    assert "already processed" in (inbox.folder / "refused" / "b.csv.reason.txt").read_text()
 
 
 @pytest.mark.parametrize("replaced", ["list", "both", "in place"])

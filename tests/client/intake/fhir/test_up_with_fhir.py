@@ -93,6 +93,6 @@ def test_up_takes_consents_lists_and_calls_and_logs_no_identifier(
     assert read_revocations(folder.root).pending == {"MRN-1", "MRN-2", "MRN-3"}, lines
     assert code == 0, lines
     assert "listening at 127.0.0.1" in lines
-    assert "a list was taken" in lines
+    assert "list accepted" in lines
     assert receipt in lines
     assert "MRN" not in lines

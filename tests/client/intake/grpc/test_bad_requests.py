@@ -74,12 +74,12 @@ def unchanged(hospital: Any) -> Iterator[None]:
         (request(patient=KNOWN + "\x00"), Code.INVALID_ARGUMENT, "patient is an identifier with a control character"),
         (request(patient="1.2346E+11"), Code.INVALID_ARGUMENT, "patient is an identifier in scientific notation"),
         (request(patient="M" * 201), Code.INVALID_ARGUMENT, "patient is an identifier of more than 200 characters"),
-        (request(patient="MRN-0815-MUELLER-unknown"), Code.NOT_FOUND, "nobody of this name"),
+        (request(patient="MRN-0815-MUELLER-unknown"), Code.NOT_FOUND, "this patient is not known"),
         (request(source_id=""), Code.INVALID_ARGUMENT, "source_id"),
         (request(source_id="a/b"), Code.INVALID_ARGUMENT, "source_id"),
         (request(source_version="x" * 65), Code.INVALID_ARGUMENT, "source_version"),
         (request(scope=99), Code.INVALID_ARGUMENT, "scope"),
-        (request(received=NOW + timedelta(days=1)), Code.INVALID_ARGUMENT, "received lies in the future"),
+        (request(received=NOW + timedelta(days=1)), Code.INVALID_ARGUMENT, "received is in the future"),
         (request(received=NOW - timedelta(days=4000)), Code.INVALID_ARGUMENT, "more than ten years back"),
         (request(requester="x" * 201), Code.INVALID_ARGUMENT, "requester"),
         (request(identity_check="pass\nport"), Code.INVALID_ARGUMENT, "identity_check"),
@@ -123,7 +123,7 @@ def test_a_revocation_from_before_the_first_consent_is_refused(hospital: Any) ->
     with hospital.channel("ehr-1") as channel:
         stub = ConsentServiceStub(channel)
         code, text = refused(lambda: stub.RevokeConsent(early, timeout=20))
-        assert (code, text[:42]) == (Code.FAILED_PRECONDITION, "received lies before the patient's first c")
+        assert (code, text[:42]) == (Code.FAILED_PRECONDITION, "received is before the patient's first con")
         assert written(hospital.folder) == before
         on_the_day = request(patient=CONSENTED, received=datetime(2024, 3, 2, tzinfo=UTC))
         assert stub.RevokeConsent(on_the_day, timeout=20).created

@@ -58,7 +58,7 @@ def test_names_tried_out_at_the_service_are_cut_off_noted_and_hinder_no_revocati
     with one.client("ehr-1") as ehr, one.client("ehr-2") as second:
         ehr.revoke(other, source_id="before")
         reasons = {ehr.check(f"{one.prefix}-guess-{number}").reason for number in range(5)}
-        assert reasons == {"nothing here permits it"}
+        assert reasons == {"no permission is known here"}
         refusals = set()
 
         for patient in (known, other, f"{one.prefix}-guess-0", "never asked for"):

@@ -145,7 +145,7 @@ def test_a_watch_tells_what_was_and_what_comes_and_goes_on_where_it_stopped(
         assert [change.receipt == receipt for change in following] == [False, False]
         only = auditor.watch(receipt, after=seen[0].sequence)
         assert [next(only).state, next(only).state] == ["awaiting-approval", "pending"]
-        with pytest.raises(InputError, match="lies beyond the newest change"):
+        with pytest.raises(InputError, match="is beyond the newest change"):
             next(auditor.watch(after=2**63))
 
 
@@ -164,7 +164,7 @@ def test_permission_ends_with_a_revocation_and_is_unknown_for_a_stranger(
 def test_a_stranger_is_recorded_only_when_that_is_asked_for(hospital: ConsentHospital) -> None:
     who = "MRN-0815-MUELLER-to-come"
     with hospital.client("ehr-1") as ehr:
-        with pytest.raises(InputError, match=r"nobody of this name is known here.*\(NOT_FOUND\)"):
+        with pytest.raises(InputError, match=r"this patient is not known here.*\(NOT_FOUND\)"):
             ehr.revoke(who, source_id="early")
         assert ehr.revoke(who, source_id="early", also_unknown=True).revocation.state == State.EXCLUDED
         assert ehr.check(who).permission == Reply.PERMISSION_DENIED
