@@ -108,7 +108,7 @@ def test_a_certificate_has_the_one_role_that_the_settings_give_to_its_names(
     if role is not None:
         assert caller_of(pem, roles, frozenset(), datetime.now(UTC)).role == role
     else:
-        with pytest.raises(Refusal, match="no role here, or more than one"):
+        with pytest.raises(Refusal, match="no role here, or several"):
             caller_of(pem, roles, frozenset(), datetime.now(UTC))
 
 

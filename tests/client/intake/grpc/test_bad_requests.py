@@ -80,7 +80,7 @@ def unchanged(hospital: Any) -> Iterator[None]:
         (request(source_version="x" * 65), Code.INVALID_ARGUMENT, "source_version"),
         (request(scope=99), Code.INVALID_ARGUMENT, "scope"),
         (request(received=NOW + timedelta(days=1)), Code.INVALID_ARGUMENT, "received is in the future"),
-        (request(received=NOW - timedelta(days=4000)), Code.INVALID_ARGUMENT, "more than ten years back"),
+        (request(received=NOW - timedelta(days=4000)), Code.INVALID_ARGUMENT, "more than ten years ago"),
         (request(requester="x" * 201), Code.INVALID_ARGUMENT, "requester"),
         (request(identity_check="pass\nport"), Code.INVALID_ARGUMENT, "identity_check"),
         (request(document=b"x" * (2**20 + 1)), Code.INVALID_ARGUMENT, "document"),
@@ -102,7 +102,7 @@ def test_a_moment_that_no_calendar_has_is_refused(hospital: Any, unchanged: None
     message.received.seconds = 2**60
     with hospital.channel("ehr-1") as channel:
         code, text = refused(lambda: ConsentServiceStub(channel).RevokeConsent(message, timeout=20))
-    assert (code, text) == (Code.INVALID_ARGUMENT, "received is not a moment")
+    assert (code, text) == (Code.INVALID_ARGUMENT, "received is not a valid timestamp")
 
 
 def test_a_revocation_from_before_the_first_consent_is_refused(hospital: Any) -> None:
