@@ -77,7 +77,7 @@ def test_the_form_is_kept_in_the_vault_and_the_ledger_has_a_salted_commitment_to
     who = patient()
     with hospital.client("desk") as desk:
         receipt = desk.revoke(who, source_id="scan-1", document=b"%PDF I revoke").revocation.receipt
-        with pytest.raises(InputError, match=r"another document .* \(FAILED_PRECONDITION\)"):
+        with pytest.raises(InputError, match=r"a different document .* \(FAILED_PRECONDITION\)"):
             desk.revoke(who, source_id="scan-1", document=b"%PDF I consent")
         assert not desk.revoke(who, source_id="scan-1", document=b"%PDF I revoke").created
 
