@@ -106,7 +106,7 @@ def test_an_unlearning_ends_when_nobody_is_left_to_retain(site_folder: Path, car
 def test_no_later_batch_of_an_evaluation_that_runs_holds_the_patient(site_folder: Path, card: ModelCard) -> None:
     site = Site(site_folder)
     other = Site(site_folder)
-    studies = site._to_score(Subset.TRAIN)
+    studies = site._data.to_score(Subset.TRAIN)
     assert studies is not None
     batches = studies.to_score(2, torch.device("cpu"))
     first = {studies.studies[row].patient for row in next(batches).rows}
