@@ -11,7 +11,8 @@ from functools import cached_property
 
 from client.cohort.participation import first_use, fixed_cohort_in, last_uses
 from client.revocations.access import Access, open_campaigns, write_closed, write_opened
-from client.revocations.ledger import Ledger, now_utc
+from client.revocations.ledger import Ledger
+from client.revocations.ledger_queries import now_utc
 from client.revocations.ledger_rows import of_patients, standing_of
 from client.revocations.ledger_tables import RevocationEventRow
 from client.revocations.opening import open_ledger

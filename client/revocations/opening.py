@@ -12,7 +12,8 @@ from sqlalchemy import Engine, select
 
 from client.consent.kinds import KINDS, read_kind
 from client.database import PatientRow, migrate, opened, pending_migration
-from client.revocations.ledger import Clock, Ledger, now_utc
+from client.revocations.ledger import Ledger
+from client.revocations.ledger_queries import Clock, now_utc
 from client.revocations.ledger_rows import standing_of
 from client.revocations.look_alikes.alike import DOUBTFUL, MAY_BE_MEANT, request_of
 from client.revocations.revocation import LIFTED, Request, Scope, Source, alike_receipt, is_alike, is_doubt

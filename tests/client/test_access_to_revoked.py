@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from client.cohort.site import Site
+from client.cohort.site_data import SiteData
 from client.database import migrate, opened
 from client.revocations.access import Access
 from client.revocations.ledger_tables import AccessRow
@@ -104,13 +105,13 @@ def test_who_withdraws_images_alone_is_forgotten_on_the_image_and_fused_branches
 
 
 def test_what_trains_retains_or_scores_ordinarily_takes_no_patients_and_no_access() -> None:
-    for loader in (Site._to_learn, Site._to_score):
+    for loader in (SiteData.to_learn, SiteData.to_score):
         hints = get_type_hints(loader)
         assert hints.pop("return") == StudyTensors | None
-        assert set(hints.values()) <= {Subset, int | None}
+        assert set(hints.values()) <= {Subset, int, int | None}
 
-    assert get_type_hints(Site._to_forget)["access"] is Access
-    calls = [line for line in inspect.getsource(Site).splitlines() if "self._studies(" in line]
+    assert get_type_hints(SiteData.to_forget)["access"] is Access
+    calls = [line for line in inspect.getsource(SiteData).splitlines() if "self._studies(" in line]
     assert len(calls) == 2, "tensors of chosen patients are made for sets alone"
 
 
@@ -143,7 +144,10 @@ def test_whatever_its_state_no_training_and_no_evaluation_reads_who_has_revoked(
     folder = SiteFolder(site.folder)
     with open_ledger(folder) as ledger:
         ledger.two_person = two_person
-        ledger.record(Request(Source("cli", "aa"), "aa", datetime.now(UTC), steward="mueller"), [trained, tested])
+        ledger.record(
+            Request(Source("cli", "aa"), "aa", datetime.now(UTC), steward="mueller", identity="user:1001:mueller"),
+            [trained, tested],
+        )
 
     assert state_of(site, trained) == ("awaiting-approval" if two_person else "pending")
     with batches(monkeypatch) as seen:

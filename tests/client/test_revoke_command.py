@@ -78,7 +78,7 @@ def test_ids_come_from_standard_input_and_a_second_time_changes_no_date(site_fol
 @pytest.mark.parametrize(
     ("more", "stdin", "message"),
     [
-        ((), "{first}\nnobody-1\nnobody-2", "2 of 3 patients of the list are not known here; nothing was recorded"),
+        ((), "{first}\nnobody-1\nnobody-2", "2 of 3 patients on the list are not known here; nothing was recorded"),
         ((), "", "names no patient"),
         (("--received", "2999-01-01"), "{first}", "is in the future"),
         (("--received", "yesterday"), "{first}", "not a date"),

@@ -29,7 +29,7 @@ from client.intake.fhir.question import policy_of, purpose_of
 from client.intake.fhir.server import FhirServer, http_client, token_url
 from client.intake.fhir.store.consents import ConsentStore
 from client.membership.proxy import proxy_of
-from client.revocations.ledger import now_utc
+from client.revocations.ledger_queries import now_utc
 from client.revocations.opening import open_ledger
 from client.settings import FhirConfig, SiteFolder
 from common.errors import ConfigError, UnavailableError

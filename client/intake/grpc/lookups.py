@@ -95,7 +95,7 @@ class Lookups:
             if now - self._told.get(caller.name, datetime.min.replace(tzinfo=UTC)) < _BETWEEN:
                 return
             self._told[caller.name] = now
-            _log.warning("the client %s asks for many unknown people: it may be guessing names", caller.name)
+            _log.warning("the client %s asks for many unknown people: it may be trying out names", caller.name)
 
             if self._file is not None:
                 found = read_enumerations(self._file)

@@ -92,7 +92,7 @@ def test_a_receipt_says_whether_other_hospitals_were_reached(site: SiteFolder) -
 @pytest.mark.parametrize(
     ("options", "stdin", "says"),
     [
-        ((), f"{SECRET}-0\nnobody\n", "1 of 2 patients of the list are not known here; nothing was recorded"),
+        ((), f"{SECRET}-0\nnobody\n", "1 of 2 patients on the list are not known here; nothing was recorded"),
         (("--received", "2999-01-01"), f"{SECRET}-0", "is in the future"),
         (("--received", "yesterday"), f"{SECRET}-0", "not a date"),
         (("--document", "nowhere.pdf"), f"{SECRET}-0", "cannot read"),

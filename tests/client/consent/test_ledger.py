@@ -96,7 +96,7 @@ def test_with_an_unknown_patient_nothing_is_recorded(ledger: Ledger, asked: Requ
 def test_a_receipt_that_could_not_stand_in_the_tombstones_is_refused(
     ledger: Ledger, asked: RequestFactory, receipt: str
 ) -> None:
-    with pytest.raises(InputError, match="not a receipt"):
+    with pytest.raises(InputError, match="invalid receipt"):
         ledger.record(replace(asked(), receipt=receipt), ["p-0"])
     assert ledger.standing() == ()
 

@@ -354,7 +354,7 @@ def test_a_damaged_list_of_revocations_is_reported_once_and_the_site_still_beats
     announcer.step(1.0)
     announcer.step(60.0)
     assert (federation.row().seen, federation.row().pending) == (NOW, 1)
-    assert caplog.text.count("cannot be read") == 1
+    assert caplog.text.count("cannot read the revocations") == 1
     assert "p-1" not in caplog.text
 
 

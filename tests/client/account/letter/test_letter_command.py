@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.revocations.ledger import now_utc
+from client.revocations.ledger_queries import now_utc
 from client.revocations.linkage.tokens import make_tokens, mark_told, read_linkage, untold
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Source

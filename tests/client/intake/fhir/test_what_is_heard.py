@@ -228,7 +228,7 @@ def test_status_and_log_count_consents_that_say_nothing_by_what_they_are_about(
     expected = {"about treatment or another matter": 2, "a draft or a proposal": 1}
     assert count_silent(intake.store.engine) == expected
     lines = [record.getMessage() for record in caplog.records]
-    assert lines.count("consents that do not mention this use: 1 about treatment or another matter") == 2
+    assert lines.count("consents that say nothing of this use: 1 about treatment or another matter") == 2
     assert not any("p-1" in line or "t-1" in line for line in lines)
     folder = intake.ledger.folder
     folder.settings_file.write_text(

@@ -138,7 +138,7 @@ def test_a_name_and_version_that_stand_for_another_revocation_are_refused(hospit
         before = written(hospital.folder)
         code, text = refused(lambda: stub.RevokeConsent(request(**{**sent, **changed}), timeout=20))
 
-    assert (code, text[:18]) == (Code.FAILED_PRECONDITION, "another revocation")
+    assert (code, text[:22]) == (Code.FAILED_PRECONDITION, "a different revocation")
     assert written(hospital.folder) == before
 
 
