@@ -1,7 +1,7 @@
-"""The one way to patients who have revoked: an access, bound to one campaign, that unlearning and its audit ask for.
+"""The only way to patients who have revoked: an access, bound to one campaign, for unlearning and its audit.
 
-The ledger says when it was opened and closed, and what was deleted then. Whatever trains or retains is given sets by
-name and never an access, so that it cannot read these patients.
+The ledger records when it was opened and closed, and what was deleted at its end. Training and retention get sets by
+name and never an access, so that they cannot read these patients.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _BRANCHES: dict[Scope, tuple[bool, bool, bool]] = {
     "images": (True, False, True),
     "reports": (False, True, True),
 }
-"""Image, text, fused: what a fused model has of either goes with it."""
+"""Image, text, fused: the fused branch learns from both, so it is always included."""
 
 
 class Access:
-    """Reads the patients whom `campaign` is to forget, until it ends; outside of any (0), all who are pending.
+    """Reads the patients whom `campaign` must forget, until it ends; outside a campaign (0), all pending patients.
 
     Args:
         campaign: its number.
-        patients: with the scopes of their revocations.
+        patients: the patients, with the scopes of their revocations.
     """
 
     __slots__ = ("_ended", "_scopes", "campaign")
@@ -43,7 +43,7 @@ class Access:
         self._ended = False
 
     def __bool__(self) -> bool:
-        """Whether there is anybody to forget here."""
+        """Whether there are patients to forget here."""
         return bool(self._scopes)
 
     @property
@@ -58,7 +58,7 @@ class Access:
         return frozenset(self._scopes)
 
     def branches(self, studies: Sequence[Study]) -> NDArray[np.bool_]:
-        """On which branches these studies of theirs are to be forgotten: `[3, studies]`, in the order of `BRANCHES`."""
+        """The branches on which to forget these studies: `[3, studies]`, in the order of `BRANCHES`."""
         found = [np.any([_BRANCHES[scope] for scope in self._scopes[study.patient]], axis=0) for study in studies]
         return np.array(found, dtype=np.bool_).reshape(len(studies), 3).T
 
@@ -67,7 +67,7 @@ class Access:
         return cohort.of(self.patients).studies
 
     def end(self) -> None:
-        """Nobody reads them by it any more."""
+        """End the access: it can no longer be used."""
         self._ended = True
 
 
@@ -79,13 +79,13 @@ def open_campaigns(session: Session) -> dict[int, datetime]:
 
 
 def write_opened(session: Session, campaign: int, patients: int, at: datetime) -> None:
-    """Write down that a campaign may read its patients from now on, if it could not."""
+    """Record that a campaign may read its patients from now on, unless its access is open."""
     if campaign not in open_campaigns(session):
         session.add(AccessRow(campaign=campaign, what="opened", at=at, patients=patients, purged={}))
 
 
 def write_closed(session: Session, campaign: int, purged: Mapping[str, int], at: datetime) -> None:
-    """Write down that it may not any more, if it could, and how much of what remembered them was deleted before."""
+    """Record the end of an open access, and how much of the patients' data was deleted before."""
     row = session.scalar(select(AccessRow).where(AccessRow.campaign == campaign).order_by(AccessRow.id.desc()).limit(1))
     if row is not None and row.what == "opened":
         session.add(AccessRow(campaign=campaign, what="closed", at=at, patients=row.patients, purged=dict(purged)))

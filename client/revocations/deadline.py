@@ -1,4 +1,4 @@
-"""When a revocation must be answered, by GDPR 12(3): within one month of receipt, which two more may follow. Pure.
+"""Due dates of revocations by GDPR Art. 12(3): one month from receipt, extensible by two. Pure.
 
 https://eur-lex.europa.eu/eli/reg/2016/679/oj, https://eur-lex.europa.eu/eli/reg/1971/1182/oj: a month ends on the day
 of the same date, or on its last day where it has no such date. The hour of the receipt is kept, which is never later.
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from common.errors import InputError, RefusedError
 
 FURTHER_MONTHS = 2
-"""By which an answer may be put off."""
+"""Longest extension, in months."""
 
 
 def months_after(moment: datetime, months: int) -> datetime:
@@ -25,7 +25,7 @@ def months_after(moment: datetime, months: int) -> datetime:
 
 
 def first_due(received: datetime, days_to_answer: float | None = None) -> datetime:
-    """One month after the receipt; earlier where the site has promised an answer within fewer days."""
+    """One month after receipt, or earlier if the site has promised an answer within fewer days."""
     month = months_after(received, 1)
     return month if days_to_answer is None else min(month, received + timedelta(days=days_to_answer))
 
@@ -35,12 +35,12 @@ def check_extension(received: datetime, due: datetime, new: datetime, now: datet
 
     Raises:
         InputError: no reason, or not later than the present date.
-        RefusedError: after the first month, or by more than two further months.
+        RefusedError: it is after the first month, or the extension exceeds two months.
     """
     if not reason.strip():
         raise InputError("an extension needs a reason, which the patient is told", remedy="give --reason")
     if new <= due:
-        raise InputError("not later than the present due date", remedy="give a later one")
+        raise InputError("the date is not later than the present due date", remedy="give a later date")
     if now > months_after(received, 1):
         raise RefusedError("the patient must be told of an extension within one month of the receipt; it is over")
     if new > months_after(received, 1 + FURTHER_MONTHS):

@@ -1,4 +1,4 @@
-"""Whom a site knows: the part of `site.json` that says who is in which set, and whom an identifier names there."""
+"""The patients whom a site knows: which set they are in, and which patient an identifier names."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class _Known(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NamedPatient:
-    """Whom an identifier names.
+    """The patient that an identifier names.
 
     Attributes:
-        identifier: as the cohort spells it if the patient is known, else its normal form.
-        known: whether a patient of the site is meant.
-        alike: patients of the site who may be meant, where none is known: a person has to say which, or none.
+        identifier: the cohort's spelling if the patient is known, else the normal form.
+        known: whether it names a patient of the site.
+        alike: patients of the site whom it may mean; a person must say which, or none.
     """
 
     identifier: str = field(repr=False)
@@ -37,24 +37,26 @@ class NamedPatient:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether nobody can tell who is meant."""
+        """Whether a person must say who is meant."""
         return bool(self.alike)
 
 
 def known_patients(folder: Path) -> dict[str, Subset]:
-    """Whom the site has, or had, in one of its sets.
+    """Patients whom the site has, or had, in one of its sets.
 
     Raises:
         CohortError: no data was imported, or the file is damaged.
     """
     try:
         return _Known.model_validate_json((folder / _SITE_FILE).read_bytes()).subsets
-    except (OSError, ValidationError):  # its text could quote a report
-        raise CohortError("no imported data here", where=str(folder), remedy="run fedforget-site data import") from None
+    except (OSError, ValidationError):  # do not chain: its text could quote a report
+        raise CohortError(
+            "no data were imported here", where=str(folder), remedy="run fedforget-site data import"
+        ) from None
 
 
 class KnownPatients:
-    """The patients as the file stands now; it is read again only when it is another one."""
+    """The patients in the current file, which is read again only after a change."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -64,7 +66,7 @@ class KnownPatients:
         self._alike: LookAlikes | None = None
 
     def now(self, *, nobody_yet: bool = False) -> Mapping[str, Subset]:
-        """Read anew if need be; with `nobody_yet` a site without data knows nobody.
+        """Read the file again if it has changed; with `nobody_yet` a site without data knows nobody.
 
         Raises:
             CohortError: see `known_patients`.
@@ -86,14 +88,14 @@ class KnownPatients:
         return self._found
 
     def named(self, identifier: str, *, exact: bool = False) -> NamedPatient:
-        """Whom an identifier names; with `exact` no look-alikes are sought. A site without data knows nobody.
+        """The patient that an identifier names; `exact` ignores look-alikes. A site without data knows nobody.
 
         Raises:
-            IdentifierError: it cannot be one.
+            IdentifierError: it is malformed.
             CohortError: see `known_patients`.
         """
         found = self.now(nobody_yet=True)
-        if identifier in found:  # as it stands there, also where an older version wrote another form
+        if identifier in found:  # an exact match, even if an older version wrote another form
             return NamedPatient(identifier, known=True)
         form = normal(identifier, shortened=True)
         if self._spelled is None:
@@ -108,7 +110,7 @@ class KnownPatients:
 
 
 def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:
-    """Those that an older version wrote in another form than the normal one."""
+    """Identifiers that an older version wrote in a form other than the normal one."""
     found = {}
 
     for identifier in identifiers:

@@ -1,4 +1,4 @@
-"""Reads and adds rows of the ledger within a transaction; what they mean is decided elsewhere."""
+"""Reads and adds rows of the ledger within a transaction, without interpreting them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from client.revocations.revocation import Event, Request, RevocationStatus, Sour
 from client.revocations.transitions import remediation_of
 
 _AT_ONCE = 500
-"""Values in one statement, which SQLite bounds."""
+"""Values in one statement; SQLite limits their number."""
 
 
 def _current() -> Select[RevocationRow, RevocationEventRow]:
     """Every revocation with its newest step.
 
-    What was restored from a tombstone counts until the request itself comes again, which says more.
+    A revocation restored from a tombstone counts until the request itself arrives again, which says more.
     """
     later = aliased(RevocationEventRow)
     whole = aliased(RevocationRow)
@@ -39,16 +39,16 @@ def _current() -> Select[RevocationRow, RevocationEventRow]:
 
 
 _CURRENT = _current()
-"""Made once: it takes longer than to run it."""
+"""Built once: building it takes longer than running it."""
 
 
 def standing_of(session: Session, *conditions: ColumnElement[bool]) -> list[RevocationStatus]:
-    """Revocations as they stand, in the order in which they were recorded."""
+    """Revocations in their current state, in the order in which they were recorded."""
     return [_standing(row, step) for row, step in session.execute(_CURRENT.where(*conditions))]
 
 
 def of_patients(session: Session, pseudonyms: Collection[str]) -> list[RevocationStatus]:
-    """Those of some patients."""
+    """Revocations of some patients."""
     return [s for some in chunks(pseudonyms) for s in standing_of(session, RevocationRow.pseudonym.in_(some))]
 
 
@@ -136,7 +136,7 @@ def add_events(session: Session, events: Sequence[Event]) -> None:
 
 
 def chunks(values: Collection[str]) -> Iterator[Sequence[str]]:
-    """Few enough at a time for a statement."""
+    """Split values into chunks that fit in a statement."""
     ordered = [*values]
     return (ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE))
 

@@ -1,4 +1,4 @@
-"""The ledger's tables. Rows are added and never changed: triggers that the migration makes refuse anything else."""
+"""The ledger's tables. Rows are only added: triggers created by the migration refuse any change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from client.database import Base
 
 
 class RevocationRow(Base):
-    """One revocation of one patient, as it came in."""
+    """One revocation of one patient, as received."""
 
     __tablename__ = "revocations"
     __table_args__ = (
@@ -35,19 +35,19 @@ class RevocationRow(Base):
     identity_check: Mapped[str]
     steward: Mapped[str]
     identity: Mapped[str]
-    """What the steward's name was bound to."""
+    """The identity behind the steward's name."""
     received: Mapped[datetime]
     effective: Mapped[datetime]
     recorded: Mapped[datetime]
 
 
 class RevocationEventRow(Base):
-    """A step of a revocation. Its place there is unique: of two that happen at once, one is refused."""
+    """A step of a revocation. Its number is unique: of two concurrent steps, one is refused."""
 
     __tablename__ = "revocation_events"
     __table_args__ = (UniqueConstraint("revocation", "seq", name="uq_revocation_events_seq"),)
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    """Grows in the order in which steps are committed, as the ledger lets one write at a time."""
+    """Grows in the order of commits, since only one process at a time writes the ledger."""
     revocation: Mapped[int] = mapped_column(ForeignKey("revocations.id"))
     seq: Mapped[int]
     at: Mapped[datetime]
@@ -58,15 +58,15 @@ class RevocationEventRow(Base):
     campaign: Mapped[int | None]
     model: Mapped[str]
     due: Mapped[datetime]
-    """As it stands after the step."""
+    """The due date after the step."""
     identity: Mapped[str]
-    """What the actor's name was bound to."""
+    """The identity behind the actor's name."""
     signature: Mapped[str] = mapped_column(Text)
-    """A DSSE envelope, where a steward's key signed the step."""
+    """A DSSE envelope, if a steward's key signed the step."""
 
 
 class AccessRow(Base):
-    """That those whom a campaign is to forget may be read from now on, or no longer, and what was deleted then."""
+    """The start or end of a campaign's access to the patients whom it must forget, and what was deleted at its end."""
 
     __tablename__ = "accesses"
     __table_args__ = (Index("ix_accesses_campaign", "campaign"),)
@@ -81,17 +81,17 @@ class AccessRow(Base):
 
 
 class LinkTokenRow(Base):
-    """A token of one of this site's revocations."""
+    """A linkage token of one of this site's revocations."""
 
     __tablename__ = "link_tokens"
     token: Mapped[str] = mapped_column(primary_key=True)
     pseudonym: Mapped[str]
     told: Mapped[datetime | None]
-    """When the coordinator had it."""
+    """When the coordinator received it."""
 
 
 class LinkReceivedRow(Base):
-    """A token of another hospital's revocation; kept, as its patient may be imported here one day."""
+    """A token of another hospital's revocation; kept because its patient may be imported here later."""
 
     __tablename__ = "link_received"
     token: Mapped[str] = mapped_column(primary_key=True)
@@ -99,7 +99,7 @@ class LinkReceivedRow(Base):
 
 
 class LinkPeersRow(Base):
-    """How many other hospitals the coordinator hands tokens on to."""
+    """The number of other hospitals to which the coordinator forwards tokens."""
 
     __tablename__ = "link_peers"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -1,4 +1,4 @@
-"""Opens a site's ledger: the secret, the schema, and the agreement of database and tombstones."""
+"""Opens a site's ledger: loads the secret, migrates the schema, reconciles database and tombstones."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _log = logging.getLogger("fedforget.ledger")
 
 @contextmanager
 def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = False) -> Iterator[Ledger]:
-    """The ledger of a site, its database migrated and in agreement with the tombstones.
+    """The ledger of a site, with its database migrated and reconciled with the tombstones.
 
-    With `checked` this process has opened it before, and need not compare the two again.
+    `checked` says that this process has reconciled them before.
 
     Raises:
-        InputError: the settings, the secret or a file of the site.
-        CohortError: the tombstones are damaged or gone.
+        InputError: the settings, the secret or a file of the site is wrong.
+        CohortError: the tombstones are damaged or missing.
         UnavailableError: the database does not answer.
     """
     settings = folder.settings() if folder.settings_file.exists() else None
@@ -65,9 +65,9 @@ def open_ledger(folder: SiteFolder, clock: Clock = now_utc, *, checked: bool = F
 
 
 def reconcile(ledger: Ledger) -> None:
-    """Make tombstones and database agree after either was restored, or a process was killed between the two.
+    """Reconcile tombstones and database after either was restored, or a process was killed between the two.
 
-    Forms that a killed process left in the vault go, unless what they belong to was recorded.
+    Forms that a killed process left in the vault are removed, unless their revocation was recorded.
 
     Raises:
         CohortError: the tombstones are damaged, or gone although the database has revocations.
@@ -112,7 +112,7 @@ def reconcile(ledger: Ledger) -> None:
 
 
 def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
-    """Why what a tombstone restores is on hold, if it is: to unlearn cannot be undone, and a doubt stays one."""
+    """Why a restored revocation is on hold, if it is: unlearning cannot be undone, and a doubt stays a doubt."""
     if is_doubt(receipt):
         return "restored: a consent that nobody could judge"
     if is_alike(receipt):
@@ -121,7 +121,7 @@ def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
 
 
 def _restored(stone: Tombstone, hold: str) -> Request:
-    """The request that a tombstone is left of: its kind, its legal basis and who recorded it are those that it had."""
+    """The request behind a tombstone, with its original kind, legal basis and recording person."""
     said = said_in(stone)
     kind = said.get("kind", "withdrawal")
     scopes = dict[str, Scope](images="images", reports="reports")
@@ -140,7 +140,7 @@ def _restored(stone: Tombstone, hold: str) -> Request:
 
 
 def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:
-    """Those of the site's secret, which is made where nothing was made with another."""
+    """Pseudonyms from the site's secret, which is created unless something was made with another secret."""
     if not Pseudonyms.has_secret(folder.pseudonym_secret):
         with TombstoneFile(folder.tombstones, "").locked():
             if not folder.pseudonym_secret.exists():
@@ -148,7 +148,7 @@ def _pseudonyms(folder: SiteFolder, engine: Engine) -> Pseudonyms:
                     used = session.scalar(select(PatientRow.patient).limit(1)) is not None
                 if used or folder.tombstones.exists():
                     raise InputError(
-                        "the secret is gone with which patients' ids were sealed",
+                        "the secret that encrypted the patients' ids is missing",
                         where=str(folder.pseudonym_secret),
                         remedy="restore it from its backup",
                     )

@@ -1,4 +1,4 @@
-"""Revocations as data: what a request says, what stands in the ledger, and what is answered. No identities."""
+"""Revocations as data: requests, records of the ledger, and answers. No identities."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Literal, NamedTuple
 from client.consent.kinds import Kind, usual_basis
 
 SourceKind = Literal["cli", "grpc", "fhir", "list", "link", "restored"]
-"""How a revocation came; `link`: from another hospital; `restored`: from the tombstones, as a backup lacked it."""
+"""How a revocation arrived; `link`: from another hospital; `restored`: from the tombstones."""
 Scope = Literal["all", "images", "reports"]
-"""What must be forgotten. All use of the patient stops with any: the model reads images and reports together."""
+"""What must be forgotten. All use of the patient stops in any case: the model reads images and reports together."""
 
 
 class State(StrEnum):
-    """Where a revocation stands. `client.revocations.transitions` says what may follow what."""
+    """The state of a revocation. `client.revocations.transitions` defines the allowed changes."""
 
     RECEIVED = "received"
     ON_HOLD = "on-hold"
@@ -59,17 +59,17 @@ STATED_SOURCE: Mapping[SourceKind, StatedSource] = MappingProxyType(
         "restored": "tombstone",
     }
 )
-"""How signed statements name where a revocation came from: the one place that maps it."""
+"""The names of sources in signed statements; the only place that maps them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a request stands in the system it came from; the same one is recorded once, however often it comes.
+    """Identifies a request in the system it came from. A repeated request is recorded once.
 
     Attributes:
-        id: such as a Consent's id or the client's request id; never a patient's.
+        id: e.g. a Consent's id or the client's request id; never a patient's.
         version: of the document.
-        digest: SHA-256 of it in hexadecimal; empty if there is none.
+        digest: SHA-256 of the document in hexadecimal; empty if there is none.
     """
 
     kind: SourceKind
@@ -85,54 +85,54 @@ _PSEUDONYM_CHARACTERS = 16
 
 
 def doubt_about(consent: str, version: str, number: str) -> tuple[Source, str]:
-    """Source and receipt of a hold that no withdrawal caused, but a consent of which nobody can tell what it says."""
+    """Source and receipt of a hold caused by an unclear consent instead of a withdrawal."""
     return Source("fhir", f"{_DOUBT}{consent}", version), f"{_DOUBT}{number}"
 
 
 def is_doubt(receipt: str) -> bool:
-    """Whether `doubt_about` made it; the receipt is all that is left of it in the tombstones."""
+    """Whether `doubt_about` made the receipt, which is all that the tombstones keep."""
     return receipt.startswith(_DOUBT)
 
 
 def nobody_asked(receipt: str) -> bool:
-    """Whether it is of a hold that the patient did not ask for, so that no answer to it is due."""
+    """Whether the receipt is of a hold that the patient did not ask for, so that no answer is due."""
     return is_doubt(receipt) or is_alike(receipt)
 
 
 def alike_receipt(receipt: str, pseudonym: str) -> str:
-    """The receipt of the holds on all whom an identifier may mean, by its own receipt and pseudonym.
+    """The receipt of the holds on all patients whom an identifier may mean, by its own receipt and pseudonym.
 
-    The tombstones alone tell by it which revocation waits for a person to say who is meant.
+    Through it the tombstones alone tell which revocation waits for a person to say who is meant.
     """
     return f"{_ALIKE}{receipt[:_RECEIPT_CHARACTERS]}-{pseudonym[:_PSEUDONYM_CHARACTERS]}"
 
 
 def is_alike(receipt: str) -> bool:
-    """Whether `alike_receipt` made it."""
+    """Whether `alike_receipt` made the receipt."""
     return receipt.startswith(_ALIKE)
 
 
 def consent_of(source: Source) -> str:
-    """The consent's id, or what else a source names."""
+    """The consent's id, or whatever else the source names."""
     return source.id.removeprefix(_DOUBT)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A revocation as it comes in, of one patient or of a list of them.
+    """A revocation as received, for one patient or a list of patients.
 
     Attributes:
-        receipt: its number here, of letters, digits and `._-`; says nothing about patients.
-        received: when the hospital had it, from which its deadline runs.
-        effective: from when on use is withdrawn; None: since `received`.
-        policies: codes of the consent policies withdrawn; none means all.
-        kind: what is asked for; only an opt-out is reversible.
-        legal_basis: as in `GDPR 7(3)`; empty: the usual one of the kind.
-        requester: role of who asked, e.g. `patient` or `guardian`.
-        identity_check: how that was established.
-        steward: name of who recorded it; the second approver must be another.
-        identity: what that name was bound to, see `common.platform.actor`.
-        hold: why a steward must look at it before anything else; empty: go on.
+        receipt: its number here, of letters, digits and `._-`; reveals nothing about patients.
+        received: when the hospital received it; the deadline starts then.
+        effective: when the withdrawal takes effect; None: at `received`.
+        policies: codes of the withdrawn consent policies; empty: all.
+        kind: kind of request; only an opt-out is reversible.
+        legal_basis: e.g. `GDPR 7(3)`; empty: the usual one for the kind.
+        requester: role of the person who asked, e.g. `patient` or `guardian`.
+        identity_check: how their identity was checked.
+        steward: name of the recording person; the approver must be another person.
+        identity: the identity behind that name, see `common.platform.actor`.
+        hold: why a steward must review it first; empty: no review.
     """
 
     source: Source
@@ -151,23 +151,23 @@ class Request:
 
     @property
     def basis(self) -> str:
-        """The legal basis that is recorded."""
+        """The legal basis to record."""
         return self.legal_basis or usual_basis(self.kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the one who handed in revocations gets; all of it is on the disk.
+    """The answer to a recorded request; everything is on the disk.
 
     Attributes:
-        receipt: under which they are found; of a request that came before, the one that it got then.
-        patients: in the request.
-        earlier: of these, revoked before; their first dates stay in force.
-        others: of these, how many other hospitals were, or will be, told by linkage; None: no linkage is configured, so
-            other hospitals were not reached.
-        known: of the patients, those who are, or were, in the site's data.
-        unknown: those of whom nobody here has heard; they are kept out of later imports.
-        doubtful: those of whom a person must say who is meant; use of all who may be meant has stopped.
+        receipt: their number; a repeated request gets its first receipt.
+        patients: number in the request.
+        earlier: of these, revoked before; their first dates remain valid.
+        others: how many other hospitals are informed by linkage; None: no linkage is configured, so other hospitals
+            are not reached.
+        known: patients who are, or were, in the site's data.
+        unknown: patients unknown here; later imports exclude them.
+        doubtful: identifiers of which a person must say who is meant; use of all candidates has stopped.
     """
 
     receipt: str
@@ -182,7 +182,7 @@ class Receipt:
 
     @property
     def note(self) -> str:
-        """What whoever handed in the request has to know and may not expect; empty if all are known."""
+        """What the sender of the request must know and may not expect; empty if all patients are known."""
         return "; ".join(self._notes())
 
     def _notes(self) -> Iterator[str]:
@@ -200,16 +200,16 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class RevocationStatus:
-    """One revocation of one patient as it stands.
+    """The current state of one revocation of one patient.
 
     Attributes:
         number: in the ledger.
         pseudonym: of the patient.
-        steps: how many there were.
-        recorded: when it was written down here; use stopped then at the latest.
+        steps: number of steps so far.
+        recorded: when it was recorded here; use stopped then at the latest.
         due: with extensions.
         since: of its state.
-        reason: given with the last event; empty if none was.
+        reason: reason of the last step, or empty.
         campaign: the last that dealt with it.
         model: digest of the weights that closed it.
     """
@@ -240,7 +240,7 @@ class RevocationStatus:
 
     @property
     def closed(self) -> datetime | None:
-        """When it came to its end."""
+        """When it was settled."""
         return self.since if self.state in TERMINAL else None
 
 
@@ -250,10 +250,10 @@ class Event:
 
     Attributes:
         seq: 1, 2, ... within the revocation.
-        actor: who did it: a steward's name, or a part of the software.
-        due: as it stands after the step.
-        identity: what the name was bound to, see `common.platform.actor`; empty for software, and for older steps.
-        signature: a DSSE envelope below an approval, where a steward's key gave it.
+        actor: a steward's name, or a part of the software.
+        due: the due date after the step.
+        identity: the identity behind the name, see `common.platform.actor`; empty for software and older steps.
+        signature: the DSSE envelope of an approval by a steward's key.
     """
 
     revocation: int
@@ -271,11 +271,11 @@ class Event:
 
 
 class Waiting(NamedTuple):
-    """Revocations that the model has still to follow; what leaves the site about them.
+    """Revocations that the model must still follow: all that leaves the site about them.
 
     Attributes:
-        number: of patients whom a campaign can take up now.
-        first_due: the earliest of all that are open, also of those that await an approval.
+        number: patients whom a campaign can take up now.
+        first_due: earliest due date of all open ones, including those that await approval.
     """
 
     number: int
@@ -283,11 +283,11 @@ class Waiting(NamedTuple):
 
 
 LIFTED = frozenset({State.REFUSED, State.READMITTED})
-"""They stop nobody."""
+"""States that do not stop use."""
 TERMINAL = frozenset(
     {State.EXCLUDED, State.EVALUATION_ONLY, State.UNLEARNED, State.RETRAINED, State.USE_STOPPED, *LIFTED}
 )
-"""They were answered: nothing follows them but a re-admission."""
+"""Settled states: only a readmission can follow."""
 TO_FORGET = frozenset({State.PENDING, State.IN_CAMPAIGN, State.ESCALATED})
-"""The model has still to forget, and a campaign may begin."""
+"""States in which the model must still forget and a campaign may begin."""
 OPEN = frozenset(State) - TERMINAL

@@ -1,4 +1,4 @@
-"""What may follow what in the life of a revocation. Pure."""
+"""The allowed state changes of a revocation. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANSITIONS: Mapping[State | None, frozenset[State]] = {
     State.PENDING: frozenset(
         {State.IN_CAMPAIGN, State.UNLEARNED, State.RETRAINED, State.ON_HOLD, State.REFUSED, *_AGAIN}
     ),
-    # From here on the model may have begun to forget, which cannot be undone: no way leads to a refusal any more.
+    # From here on the model may have begun to forget, which cannot be undone: refusal is no longer possible.
     State.IN_CAMPAIGN: frozenset({State.UNLEARNED, State.RETRAINED, State.ESCALATED}),
     State.ESCALATED: frozenset({State.IN_CAMPAIGN, State.UNLEARNED, State.RETRAINED}),
     State.EXCLUDED: _AGAIN,
@@ -46,10 +46,10 @@ _REMEDIATION: Mapping[State, Remediation] = {
 
 
 def check_transition(before: State | None, after: State, reason: str = "") -> Remediation | None:
-    """Refuse a step that the table does not have, or one that needs a reason; else what it says was done.
+    """Refuse a step that is not in the table or lacks a required reason; returns its remediation.
 
     Raises:
-        RefusedError: it may not happen.
+        RefusedError: the step is not allowed.
     """
     if after not in TRANSITIONS[before]:
         raise RefusedError(f"a revocation that is {before or 'new'} cannot become {after}")
@@ -59,15 +59,15 @@ def check_transition(before: State | None, after: State, reason: str = "") -> Re
 
 
 def remediation_of(state: State) -> Remediation | None:
-    """What reaching `state` says was done about the revocation."""
+    """The remediation that `state` stands for."""
     return _REMEDIATION.get(state)
 
 
 def classified(subset: Subset | None, *, two_person: bool, unlearn: bool = True) -> State:
-    """What follows the receipt for a patient who is in `subset` of the site, None: in no set.
+    """The state after receipt for a patient in `subset` of the site; None: in no set.
 
-    Unlearning cannot be undone, so that a site may ask for a second person before it, and before nothing else. Without
-    `unlearn` use stops, and nothing is done to the model.
+    Unlearning cannot be undone, so a site may require a second person before it. Without `unlearn` use stops and the
+    model is not changed.
     """
     if subset is None:
         return State.EXCLUDED

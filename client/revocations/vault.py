@@ -1,7 +1,7 @@
-"""The site's erasable vault: signed forms and the salts under which the record commits to them.
+"""The site's erasable vault: signed forms, and the salts of the commitments to them.
 
-The record and the log keep a commitment alone; without the file here it means nothing to anybody, for good. A form is
-here before the record is; until then it is marked, so that what a killed process left is found and removed.
+The record and the log keep only a commitment, which is meaningless without the file here. A form is stored before the
+record; until then it is marked, so that files left by a killed process are found and removed.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ _MARK = ".new"
 
 @dataclass(frozen=True, slots=True)
 class VaultDocument:
-    """A document of the vault with its salt."""
+    """A document in the vault, with its salt."""
 
     document: bytes = field(repr=False)
     salt: bytes = field(repr=False)
 
     @property
     def commitment(self) -> str:
-        """What the record says of it."""
+        """The commitment that the record keeps."""
         return commitment(self.document, self.salt)
 
 
 @dataclass(frozen=True, slots=True)
 class Vault:
-    """Files in `folder`, one for each receipt, readable by their owner alone.
+    """Files in `folder`, one per receipt, readable by their owner only.
 
     Args:
-        random: bytes that nobody can guess, such as `secrets.token_bytes`.
+        random: gives unpredictable bytes, e.g. `secrets.token_bytes`.
     """
 
     folder: Path
     random: Callable[[int], bytes]
 
     def keep(self, receipt: str, document: bytes) -> str:
-        """Put a document on the disk under a new salt, before the record has the receipt; returns the commitment.
+        """Store a document with a new salt, before the receipt is recorded; returns the commitment.
 
-        To be called within the transaction that records the receipt, and followed by `settle` or `erase`.
+        Call it within the transaction that records the receipt, then call `settle` or `erase`.
 
-        Where an attempt that was not recorded left the same one, its salt stays: the log may have committed to it.
-        Another one is replaced.
+        If an unrecorded attempt left the same document, its salt stays: the log may have committed to it. A different
+        document is replaced.
 
         Raises:
             OutputError: the disk does not take it.
@@ -65,14 +65,14 @@ class Vault:
         return kept.commitment
 
     def settle(self, receipt: str) -> None:
-        """The record has the receipt; where this cannot be done now, `sweep` does it."""
+        """Remove the mark once the receipt is recorded; if that fails, `sweep` does it later."""
         with contextlib.suppress(OSError):
             os.replace(self._marked(receipt), self._path(receipt))
 
     def sweep(self, recorded: Container[str]) -> int:
-        """Settle what killed processes left here if the record has it, remove it otherwise; returns how many went.
+        """Settle the recorded files that killed processes left, and remove the others; returns the number removed.
 
-        To be called while nothing can be recorded.
+        Call it while nothing can be recorded.
 
         Raises:
             OutputError: something cannot be deleted.
@@ -89,7 +89,7 @@ class Vault:
         return removed
 
     def opened(self, receipt: str) -> VaultDocument | None:
-        """A document and its salt; None where none was kept, or it was erased.
+        """A document and its salt, or None if there is none or it was erased.
 
         Raises:
             InputError: others can read it.
@@ -110,7 +110,7 @@ class Vault:
         return self.opened(receipt) if _NAME.fullmatch(receipt) else None
 
     def erase(self, receipt: str) -> bool:
-        """Forget a document and its salt; whether there was one.
+        """Erase a document and its salt; returns whether there was one.
 
         Raises:
             OutputError: it cannot be deleted.
@@ -124,7 +124,7 @@ class Vault:
 
     def _path(self, receipt: str) -> Path:
         if not _NAME.fullmatch(receipt):
-            raise InputError("not a receipt", remedy="see fedforget-site revocations list")
+            raise InputError("invalid receipt", remedy="see fedforget-site revocations list")
         return self.folder / receipt
 
 

@@ -1,4 +1,4 @@
-"""The steps of a revocation after its receipt: approval, extension, refusal, campaigns, and its end."""
+"""The steps of a revocation after receipt: approval, extension, refusal, campaigns and settlement."""
 
 from __future__ import annotations
 
@@ -31,25 +31,24 @@ _SOFTWARE = Actor(SOFTWARE)
 
 
 class PersonDecision(NamedTuple):
-    """What a person decides, and why."""
+    """The person who decides, and the reason."""
 
     actor: Actor
     reason: str
 
 
 def approve(ledger: Ledger, receipt: str, actor: Actor, reason: str = "", signature: str = "") -> int:
-    """Let campaigns take up a receipt's revocations; returns how many awaited it.
+    """Let campaigns take up a receipt's revocations; returns the number approved.
 
-    The first person is who recorded them; where that was software, as with a consent in doubt, who decided that these
-    are revocations.
+    The first person is the one who recorded them or, if software did, e.g. for an unclear consent, the one who decided
+    that these are revocations.
 
     Args:
-        signature: the steward's below the approval, where `actor` is bound to a key.
+        signature: the steward's signature, if `actor` is bound to a key.
 
     Raises:
         InputError: no such receipt.
-        RefusedError: none awaits an approval, or `actor` is that first person, under whatever name, or nobody, or
-            nobody can tell.
+        RefusedError: none awaits approval, or `actor` is the first person, under any name, or is unknown.
     """
     with ledger.writing() as writing:
         found = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
@@ -77,28 +76,27 @@ def readmit(
     form: tuple[str, str],
     signature: str = "",
 ) -> tuple[int, int]:
-    """Let a receipt's patients take part again, from the next campaign on, as if they were new.
+    """Let a receipt's patients take part again from the next campaign, as if they were new.
 
-    What the model has forgotten stays forgotten, weights that were retired stay so, and their data have to be imported
-    again where they were deleted.
+    What the model has forgotten stays forgotten, retired weights stay retired, and deleted data must be imported again.
 
     Args:
-        form: name in the vault of the document by which they take part again, and the commitment to it.
-        signature: the steward's, where `actor` is bound to a key.
+        form: name in the vault of the form by which they take part again, and the commitment to it.
+        signature: the steward's signature, if `actor` is bound to a key.
 
     Returns:
-        How many revocations it concerns, and how many patients another one still stops.
+        The number of revocations, and of patients whom another revocation still stops.
 
     Raises:
         InputError: no such receipt.
-        RefusedError: no reason or no name, nothing of it can be taken back, or a campaign may be under way.
+        RefusedError: no reason or name, nothing can be taken back, or a campaign may be running.
     """
     if not actor.name.strip():
-        raise RefusedError("a re-admission needs the name of who decides it")
+        raise RefusedError("a readmission needs the name of the person who decides")
     if not reason.strip():
-        raise RefusedError("a re-admission needs a reason")
+        raise RefusedError("a readmission needs a reason")
     if running := sorted(open_campaigns(writing.session)):
-        raise RefusedError(f"campaign {running[0]} reads patients who have revoked: readmit after its end")
+        raise RefusedError(f"campaign {running[0]} is reading patients who have revoked: readmit after its end")
     can = (state for state in State if State.READMITTED in TRANSITIONS[state])
     found = _decided(writing, _of_receipt(ledger, writing, receipt, *can))
     said = f"{reason.strip()} (form {form[0]}, commitment {form[1]})"
@@ -110,11 +108,11 @@ def readmit(
 
 
 def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: str) -> int:
-    """Put off the answer to a receipt; the patient is told the reason. Returns how many revocations it concerns.
+    """Extend the due date of a receipt; the patient is told the reason. Returns the number of revocations.
 
     Raises:
         InputError: no such receipt, no reason, or not later than the present date.
-        RefusedError: nothing of it is open, or the law does not allow it: see `check_extension`.
+        RefusedError: none of them is open, or the law does not allow it: see `check_extension`.
     """
     with ledger.writing() as writing:
         found = _of_receipt(ledger, writing, receipt, *OPEN)
@@ -143,11 +141,11 @@ def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: st
 
 
 def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
-    """Refuse a receipt's revocations: the patients may be used again, as far as no other revocation stands.
+    """Refuse a receipt's revocations: the patients may be used again, unless another revocation stops it.
 
     Raises:
         InputError: no such receipt.
-        RefusedError: no reason, nothing of it is open, or the model may have begun to forget.
+        RefusedError: no reason, none of them is open, or the model may have begun to forget.
     """
     with ledger.writing() as writing:
         found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
@@ -162,7 +160,7 @@ def hold(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
 
     Raises:
         InputError: no such receipt.
-        RefusedError: no reason, nothing of it is open, or a campaign has taken it up.
+        RefusedError: no reason, none of them is open, or a campaign has taken it up.
     """
     with ledger.writing() as writing:
         found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
@@ -172,11 +170,11 @@ def hold(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
 
 
 def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int:
-    """Let what is on hold go on as if it came in now; its dates stay.
+    """Release a receipt from hold, as if it were received now; its dates stay.
 
     Raises:
         InputError: no such receipt.
-        RefusedError: nothing of it is on hold.
+        RefusedError: none of them is on hold.
     """
     with ledger.writing() as writing:
         found = _decided(writing, _of_receipt(ledger, writing, receipt, State.ON_HOLD))
@@ -189,9 +187,9 @@ def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int
 
 
 def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> int:
-    """A patient's consents have become clear: what was held because of them is over; returns how many holds it was.
+    """End the holds on a patient whose consents have become clear; returns the number of holds.
 
-    The patient may be used again, as far as no revocation stands.
+    The patient may be used again, unless a revocation stops it.
     """
     held = [s for s in of_patients(writing.session, [pseudonym]) if s.state is State.ON_HOLD and is_doubt(s.receipt)]
     _step(ledger, writing, held, State.REFUSED, actor=_SOFTWARE, reason=reason)
@@ -208,10 +206,10 @@ def end_alike(
     meant: Collection[int],
     said: PersonDecision,
 ) -> None:
-    """A person has said whom the identifier of `asked` means: the holds on all who look like it are over.
+    """End the holds on all candidates, after a person has said whom the identifier of `asked` means.
 
     Args:
-        meant: numbers of those of the `candidates` who are meant, and whose revocation is recorded already.
+        meant: numbers of the `candidates` who are meant and whose revocation is already recorded.
     """
     for one in candidates:
         why = "is meant" if one.number in meant else "is not meant"
@@ -225,7 +223,7 @@ def end_alike(
 
 
 def take_up(ledger: Ledger, writing: Writing, campaign: int, pseudonyms: Collection[str]) -> None:
-    """A campaign begins to make the model forget these; where an earlier one left them, that is escalated first."""
+    """Record that a campaign has begun to make the model forget these patients; escalates an earlier campaign first."""
     stale = [
         s for s in of_patients(writing.session, pseudonyms) if s.state is State.IN_CAMPAIGN and s.campaign != campaign
     ]
@@ -236,7 +234,7 @@ def take_up(ledger: Ledger, writing: Writing, campaign: int, pseudonyms: Collect
 
 
 def escalate(ledger: Ledger, campaign: int, reason: str, actor: Actor = _SOFTWARE) -> int:
-    """A campaign was rejected or inconclusive: what it took up waits for another; returns how many revocations.
+    """Return the revocations of a rejected or inconclusive campaign to the queue; returns their number.
 
     Raises:
         RefusedError: no reason.
@@ -258,10 +256,10 @@ def close(
     model: str = "",
     reason: str = "",
 ) -> int:
-    """The model has forgotten these patients: `unlearned` or `retrained`; returns how many of them had waited for it.
+    """Settle the revocations of patients whom the model has forgotten; returns the number of patients settled.
 
     Raises:
-        RefusedError: `state` is no end of a revocation that waits.
+        RefusedError: `state` does not settle a waiting revocation.
     """
     with ledger.writing() as writing:
         found = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
@@ -277,13 +275,13 @@ def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) 
     some = [s for s in found if s.state in states]
     if not some:
         wanted = states[0] if len(states) == 1 else "open"
-        raise RefusedError(f"no revocation of this receipt is {wanted}")
+        raise RefusedError(f"no revocation under this receipt is {wanted}")
 
     return some
 
 
 def _decided(writing: Writing, found: Sequence[RevocationStatus]) -> list[RevocationStatus]:
-    """Those of whom it is clear who is meant; raises a `RefusedError` if that is so of none."""
+    """The revocations of which it is clear who is meant; raises a `RefusedError` if there are none."""
     numbers = {alike_receipt(s.receipt, s.pseudonym) for s in found if s.state is State.ON_HOLD}
     undecided = {
         s.receipt
@@ -293,7 +291,7 @@ def _decided(writing: Writing, found: Sequence[RevocationStatus]) -> list[Revoca
     }
     clear = [s for s in found if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) not in undecided]
     if not clear:
-        raise RefusedError("a person must say first who is meant: fedforget-site revocations doubtful")
+        raise RefusedError("a person must first say who is meant: fedforget-site revocations doubtful")
     return clear
 
 

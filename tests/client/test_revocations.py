@@ -79,7 +79,7 @@ def test_nobody_to_revoke_changes_nothing(site: Site) -> None:
 def test_an_unknown_patient_leaves_earlier_revocations_as_they_were(site: Site, secret: str) -> None:
     first, second = sorted(site.patients(Subset.TRAIN))[:2]
     site.revoke([first])
-    with pytest.raises(CohortError, match="2 of 3 patients of the list are not known") as caught:
+    with pytest.raises(CohortError, match="2 of 3 patients on the list are not known") as caught:
         site.revoke([second, f"{secret}-x", f"{secret}-y"])
     assert secret not in str(caught.value)
     assert states_of(site) == {first: "pending"}

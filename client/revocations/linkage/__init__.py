@@ -1,1 +1,1 @@
-"""Telling other hospitals of a patient who is known at both, without naming anybody."""
+"""Informing other hospitals about a patient who is known at both, without naming anybody."""

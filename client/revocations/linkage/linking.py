@@ -1,4 +1,4 @@
-"""Exchanges tokens of linkage with the coordinator."""
+"""Exchanges linkage tokens with the coordinator."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _log = logging.getLogger("fedforget.linkage")
 
 @dataclass(slots=True)
 class Linking:
-    """Tells the coordinator what is new here and takes what is new elsewhere, from the start in every process.
+    """Sends new tokens to the coordinator and receives those of other hospitals; a new process starts anew.
 
     Attributes:
-        linkage: as `site.toml` has it now, None where it has no keys.
+        linkage: gives the current settings, None without keys.
     """
 
     ledger: Ledger
@@ -37,11 +37,11 @@ class Linking:
     _said: str = field(init=False, default="")
 
     def exchange(self, stub: CoordinationStub) -> None:
-        """Until neither side has more; may be cut short anywhere and repeated.
+        """Exchange tokens until neither side has more; may be interrupted and repeated.
 
         Raises:
-            WireError: the coordinator answers with something else than tokens.
-            InputError: a key or the identifiers cannot be read.
+            WireError: the coordinator's answer contains no valid tokens.
+            InputError: cannot read a key or the identifiers.
         """
         if (linkage := self.linkage()) is None:
             return
@@ -55,15 +55,15 @@ class Linking:
             except grpc.RpcError as err:
                 if err.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                     raise
-                self._say(f"no hospital is told of revocations here, and none is heard: {printable(err.details())}")
+                self._say(f"revocations are not exchanged with other hospitals: {printable(err.details())}")
                 return
 
             self._said = ""
             if any(len(token) != _TOKEN_BYTES for token in reply.tokens):
-                raise WireError("the coordinator hands on something else than tokens")
+                raise WireError("the coordinator sent invalid tokens")
             mark_told(self.ledger, ours, reply.others)
             if found := receive(self.ledger, linkage, [token.hex() for token in reply.tokens]):
-                _log.warning("%d patients here have revoked at another hospital: they are stopped", found)
+                _log.warning("%d patients here have revoked at another hospital: use of them has stopped", found)
             more = reply.upto > self._after
             self._after = max(reply.upto, self._after)
             if not more and len(ours) < AT_ONCE:

@@ -1,6 +1,6 @@
-"""What other hospitals were told of a patient's revocation by linkage, as far as this site knows.
+"""What other hospitals were told about a patient's revocation by linkage, as far as this site knows.
 
-They are told through the coordinator, and none says back whether it knows the patient: that would tell who is treated
+They are told through the coordinator. None reports whether it knows the patient: that would reveal who is treated
 where.
 """
 
@@ -25,15 +25,15 @@ How = Literal["not-linked", "from-another", "undecided", "no-identifier", "waiti
 
 @dataclass(frozen=True, slots=True)
 class LinkageStatus:
-    """Whether others were told.
+    """Whether other hospitals were told.
 
     Attributes:
         how: `not-linked`: no linkage is configured; `from-another`: it came from another hospital and is not handed
             on; `undecided`: it is not, before it is decided here; `no-identifier`: the patient has none that the
             hospitals agreed on; `waiting`: the coordinator has not been reached yet; `nobody`: there is no other
             hospital; `told`: the coordinator hands it on.
-        others: to how many other hospitals.
-        at: when the coordinator had it.
+        others: number of other hospitals.
+        at: when the coordinator received it.
     """
 
     how: How
@@ -42,7 +42,7 @@ class LinkageStatus:
 
 
 def linkage_statuses(ledger: Ledger, linkage: Linkage | None, found: Sequence[RevocationStatus]) -> list[LinkageStatus]:
-    """What others were told of the patient of each of these revocations.
+    """What other hospitals were told about the patient of each revocation.
 
     Args:
         linkage: as `read_linkage` gives it.

@@ -1,7 +1,7 @@
-"""A patient known at two hospitals: keyed digests of an identifier that these agreed on, told through the coordinator.
+"""Linkage tokens: keyed digests of an agreed identifier, by which hospitals recognize a common patient.
 
-The key is the hospitals' own (HMAC-SHA-256, RFC 2104): the coordinator hands tokens on and can neither make nor guess
-one. Each is made under every key of `site.toml`, so that after a rotation old and new ones are both found.
+Only the hospitals have the key (HMAC-SHA-256, RFC 2104): the coordinator forwards tokens and can neither make nor guess
+one. Each token is made with every key in `site.toml`, so that old and new tokens match after a rotation.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from common.platform.sql import reading, transaction
 _COLUMNS = ("patient_id", "identifier")
 _LEAST_KEY_BYTES = 32
 NOT_YET = frozenset({State.ON_HOLD, State.AWAITING_APPROVAL, *LIFTED})
-"""What is in these states is not handed on."""
+"""States that are not forwarded."""
 _PREFIXES: Mapping[bool, bytes] = MappingProxyType({False: b"fedforget/linkage/", True: b"fedforget/linkage/opt-out/"})
-"""Of what is hashed, by whether it is an opt-out: the token tells hospitals the kind, and the coordinator nothing."""
+"""Prefix of the hashed text, by whether it is an opt-out: the token tells only hospitals the kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ class Linkage:
 
     Attributes:
         keys: all versions.
-        identifier: the agreed one of a patient of the cohort, None where there is none.
+        identifier: gives the agreed identifier of a patient of the cohort, or None.
     """
 
     keys: tuple[bytes, ...] = field(repr=False)
     identifier: Callable[[str], str | None]
 
     def tokens(self, patient: str, *, opt_out: bool = False) -> frozenset[str]:
-        """Of a patient, one for each key, in hexadecimal; letter case and spaces of the identifier do not matter.
+        """Tokens of a patient, one per key, in hexadecimal; letter case and spaces of the identifier do not matter.
 
-        Those of an opt-out are others, so that no hospital takes it for a withdrawal, which cannot be undone.
+        An opt-out has different tokens, so that no hospital takes it for a withdrawal, which cannot be undone.
         """
         if (found := self.identifier(patient)) is None:
             return frozenset()
@@ -57,11 +57,11 @@ class Linkage:
 
 
 def read_linkage(folder: SiteFolder) -> Linkage | None:
-    """What `site.toml` says, None where no key is configured.
+    """The linkage settings of `site.toml`, or None if no key is configured.
 
     Raises:
         ConfigError: a key is too short.
-        InputError: a key or the list of identifiers cannot be read.
+        InputError: cannot read a key or the list of identifiers.
     """
     config = folder.settings().linkage if folder.settings_file.exists() else None
     if config is None or not config.keys:
@@ -71,7 +71,9 @@ def read_linkage(folder: SiteFolder) -> Linkage | None:
         key = read_private(folder.root / path)
         if len(key) < _LEAST_KEY_BYTES:
             where = f"{folder.settings_file} [linkage] keys.{name}"
-            raise ConfigError("a key that is too short", where=where, remedy="the same 32 random bytes everywhere")
+            raise ConfigError(
+                "the key is too short", where=where, remedy="use the same 32 random bytes at every hospital"
+            )
 
         keys.append(key)
 
@@ -90,9 +92,9 @@ def read_linkage(folder: SiteFolder) -> Linkage | None:
 
 
 def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
-    """Make what is missing of the tokens of this site's own revocations, under every key; returns how many.
+    """Create the missing tokens of this site's own revocations, with every key; returns their number.
 
-    What came by linkage is not handed on, and neither is what a steward or a second person has still to look at.
+    Revocations that came by linkage, or await a steward or a second person, are not forwarded.
     """
     names = ledger.identifiers()
     own = {
@@ -112,21 +114,21 @@ def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
 
 
 def untold(ledger: Ledger, most: int) -> tuple[str, ...]:
-    """Tokens that the coordinator has not got, at most so many."""
+    """Tokens that the coordinator does not have yet, up to a limit."""
     with reading(ledger.engine) as session:
         query = select(LinkTokenRow.token).where(LinkTokenRow.told.is_(None)).order_by(LinkTokenRow.token)
         return tuple(session.scalars(query.limit(most)))
 
 
 def mark_told(ledger: Ledger, tokens: Collection[str], others: int) -> None:
-    """The coordinator has got these, and hands them on to so many other hospitals."""
+    """Record that the coordinator has these tokens, and to how many other hospitals it forwards them."""
     with transaction(ledger.engine) as session:
         session.execute(update(LinkTokenRow).where(LinkTokenRow.token.in_(tokens)).values(told=ledger.clock()))
         session.merge(LinkPeersRow(id=1, others=others))
 
 
 def receive(ledger: Ledger, linkage: Linkage, tokens: Collection[str]) -> int:
-    """Keep tokens of other hospitals, and record a revocation of every patient here whom a new one means."""
+    """Keep tokens of other hospitals, and record a revocation of every patient here whom a new token means."""
     with transaction(ledger.engine) as session:
         there = set[str]()
         for some in chunks(tokens):
@@ -139,9 +141,9 @@ def receive(ledger: Ledger, linkage: Linkage, tokens: Collection[str]) -> int:
 
 
 def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
-    """Record a revocation of each of `patients` whom another hospital's token means; returns how many are new.
+    """Record a revocation of each of `patients` whom another hospital's token means; returns the number of new ones.
 
-    May be repeated, as it is for the patients of every import.
+    May be repeated; every import does so for its patients.
     """
     with reading(ledger.engine) as session:
         received = {row.token: row.at for row in session.scalars(select(LinkReceivedRow))}

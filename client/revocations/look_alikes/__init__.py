@@ -1,1 +1,1 @@
-"""Identifiers that look like one we have: on hold until a person says who is meant."""
+"""Identifiers that resemble a known one: on hold until a person says who is meant."""

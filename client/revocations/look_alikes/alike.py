@@ -1,6 +1,6 @@
-"""Holds on patients whom an identifier may mean that is not theirs.
+"""Holds on patients whom a slightly different identifier may mean.
 
-The identifier is on hold under the receipt it came with; those who look like it are on hold under `alike_receipt`.
+The identifier is on hold under its own receipt; the patients who resemble it are on hold under `alike_receipt`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAY_BE_MEANT = "may be meant by a revocation whose identifier looks like this pa
 
 
 def alike_request(request: Request, pseudonym: str) -> Request:
-    """The hold on those whom the identifier behind `pseudonym` may mean, which came with `request`."""
+    """The hold on the patients whom the identifier behind `pseudonym`, received with `request`, may mean."""
     number = alike_receipt(request.receipt, pseudonym)
     return replace(request, source=Source(request.source.kind, number), receipt=number, hold=MAY_BE_MEANT)
 

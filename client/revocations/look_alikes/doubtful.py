@@ -1,4 +1,4 @@
-"""Identifiers that look like a patient's and are not the same: which ones wait, and what a person says of them."""
+"""Identifiers that resemble a patient's but differ: which are waiting, and a person's answers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Doubt:
     """An identifier of which a person must say whom it means.
 
     Attributes:
-        number: of the holds on all who may be meant; names the doubt.
-        asked: the revocation that came with the identifier.
-        candidates: the holds on those who may be meant.
+        number: receipt of the holds on all candidates; names the doubt.
+        asked: the revocation with the identifier.
+        candidates: the holds on the patients who may be meant.
     """
 
     number: str
@@ -34,7 +34,7 @@ class Doubt:
 
 
 def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
-    """All that wait for a person, in the order in which they came in."""
+    """All doubts that wait for a person, in order of arrival."""
     standing = ledger.standing()
     held: dict[str, list[RevocationStatus]] = defaultdict(list)
     for one in standing:
@@ -49,14 +49,14 @@ def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
 
 
 def answer(ledger: Ledger, number: str, meant: Collection[int], said: PersonDecision) -> Doubt:
-    """Do what a person says of a doubt: those who are meant have revoked as of its receipt, the others are used again.
+    """Apply a person's answer: the patients who are meant have revoked under its receipt, use of the others resumes.
 
     Args:
-        meant: numbers of candidates; none: a stranger is meant.
+        meant: numbers of candidates; empty: none of them.
 
     Raises:
-        InputError: no such doubt, or another candidate than it has.
-        RefusedError: nobody says it, or no reason is given.
+        InputError: no such doubt, or it has no such candidate.
+        RefusedError: the name or the reason is missing.
     """
     if not said.actor.name.strip() or not said.reason.strip():
         raise RefusedError("an answer needs a name and a reason")
@@ -64,7 +64,7 @@ def answer(ledger: Ledger, number: str, meant: Collection[int], said: PersonDeci
     if doubt is None:
         raise InputError("no such doubt", where=str(ledger.folder.root), remedy="fedforget-site revocations doubtful")
     if not set(meant) <= {one.number for one in doubt.candidates}:
-        raise InputError("none of those who may be meant", where="--is", remedy="fedforget-site revocations doubtful")
+        raise InputError("no such candidate", where="--is", remedy="fedforget-site revocations doubtful")
     with ledger.writing() as writing:
         candidates = [
             s for s in standing_of(writing.session, RevocationRow.receipt == number) if s.state is State.ON_HOLD
@@ -78,13 +78,13 @@ def answer(ledger: Ledger, number: str, meant: Collection[int], said: PersonDeci
 
 
 def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[RevocationStatus, frozenset[str]]]:
-    """Of `patients`, those who look like somebody who has revoked, where no doubt about it was recorded yet.
+    """Find `patients` who resemble somebody who has revoked, if no doubt was recorded yet.
 
     Args:
-        patients: identifiers of the data, which may be new here. Two whom the site knows under two identifiers are two.
+        patients: identifiers in the data, which may be new here. Two known identifiers mean two patients.
 
     Returns:
-        By the number of the revocation: it, and who looks like its patient.
+        The revocation and the patients who resemble its patient, by number of the revocation.
     """
     alike = LookAlikes(patients)
     known = ledger.known_patients()
@@ -113,7 +113,7 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Revoca
 
 
 def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
-    """Stop use of all whom `unheard` finds, until a person says who is meant; returns how many they are."""
+    """Stop use of all patients whom `unheard` finds until a person says who is meant; returns their number."""
     if not (found := unheard(ledger, patients)):
         return 0
     with ledger.writing() as writing:
@@ -124,7 +124,7 @@ def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
 
 
 def _revoke(ledger: Ledger, writing: Writing, asked: RevocationStatus, meant: Collection[RevocationStatus]) -> None:
-    """Record the revocation of those who are meant, with its own dates."""
+    """Record the revocation of the patients who are meant, with its own dates."""
     request = request_of(asked)
     subsets = ledger.subsets()
     there = {

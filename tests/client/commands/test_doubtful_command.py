@@ -52,7 +52,7 @@ def test_a_doubt_is_listed_without_identities_and_answered(site: SiteFolder) -> 
     both = ("--is", str(row["candidate"]), "--stranger")
     assert "it is not clear who is meant" in run(site, "revocations", "doubtful", number, *both, code=2)
     assert "a name and a reason" in run(site, "revocations", "doubtful", number, "--stranger", code=4)
-    assert "none of those" in run(site, "revocations", "doubtful", number, "--is", "99", "--reason", "x", code=2)
+    assert "no such candidate" in run(site, "revocations", "doubtful", number, "--is", "99", "--reason", "x", code=2)
     meant = ("--is", str(row["candidate"]), "--reason", "same form", "--steward", "lee")
     assert run(site, "revocations", "doubtful", number, *meant)["revoked"] == 1
     assert run(site, "revocations", "doubtful") == []

@@ -141,7 +141,7 @@ def test_with_two_people_the_second_must_be_another_and_the_record_says_who(
     assert "the same operating-system user recorded the revocation, as schmidt" in said
     at(1001, "weber")
     assert run(site, "revocations", "approve", receipt, "--steward", "weber")["state"] == "pending"
-    assert "no revocation of this receipt is awaiting" in run(
+    assert "no revocation under this receipt is awaiting" in run(
         site, "revocations", "approve", receipt, "--steward", "weber", code=4
     )
     steps = run(site, "revocations", "show", receipt)["steps"]

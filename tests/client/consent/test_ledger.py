@@ -85,7 +85,7 @@ def test_a_wider_scope_is_a_new_revocation_and_a_narrower_one_is_none(ledger: Le
 
 
 def test_with_an_unknown_patient_nothing_is_recorded(ledger: Ledger, asked: RequestFactory) -> None:
-    with pytest.raises(CohortError, match="1 of 2 patients of the list are not known") as caught:
+    with pytest.raises(CohortError, match="1 of 2 patients on the list are not known") as caught:
         ledger.record(asked(), ["p-0", "MRN-5"])
     assert "MRN-5" not in str(caught.value)
     assert ledger.standing() == ()

@@ -278,7 +278,7 @@ def test_an_answer_that_holds_no_tokens_is_refused(hospital: Callable[..., Ledge
             return messages.ExchangeTokensReply(tokens=[b"north-1"], upto=1)
 
     south = hospital("south", {"a": OLD})
-    with pytest.raises(WireError, match="something else"):
+    with pytest.raises(WireError, match="invalid tokens"):
         linking(south).exchange(Bad())  # type: ignore[arg-type]  # as above
 
 

@@ -257,7 +257,7 @@ def test_a_lost_secret_is_never_replaced_by_a_new_one(
     with opening() as ledger:
         ledger.record(asked(), ["p-0"])
     folder.pseudonym_secret.unlink()
-    with pytest.raises(InputError, match="secret is gone"), opening():
+    with pytest.raises(InputError, match="secret that encrypted"), opening():
         pass
     assert not folder.pseudonym_secret.exists()
 

@@ -127,5 +127,5 @@ def test_a_form_of_an_earlier_release_or_of_a_lost_record_is_never_removed(site_
 
 @pytest.mark.parametrize("name", ["../site.toml", "", "ABC", "6f1e0c5ab2d94e37/.."])
 def test_only_receipts_are_names_in_the_vault(vault: Vault, name: str) -> None:
-    with pytest.raises(InputError, match="not a receipt"):
+    with pytest.raises(InputError, match="invalid receipt"):
         vault.keep(name, b"I revoke.")
