@@ -34,7 +34,7 @@ def nearly_due(revocations: Iterable[RevocationStatus], now: datetime) -> dict[i
     return {days: number for days, number in Counter(within).items() if days is not None}
 
 
-def _is_due(standing: Standing) -> bool:
+def _is_due(standing: RevocationStatus) -> bool:
     """Whether an answer is owed: nobody waits for one to a hold that no patient has asked for."""
     return standing.state in OPEN and not (standing.state is State.ON_HOLD and nobody_asked(standing.receipt))
 

@@ -29,7 +29,7 @@ from client.intake.fhir.resources import UnusableResourceError, read_revoke_requ
 from client.intake.fhir.store.silence import count_silent
 from client.revocations.look_alikes.doubtful import answer, doubts
 from client.revocations.revocation import State
-from client.revocations.workflow import Said
+from client.revocations.workflow import PersonDecision
 from common.platform.actor import Actor
 from common.platform.sql import transaction
 
@@ -306,7 +306,7 @@ def test_a_withdrawal_of_a_name_that_looks_like_one_of_the_map_stops_use_until_a
     assert states(intake, "p-2") == [State.ON_HOLD]
 
     (candidate,) = doubt.candidates
-    answer(intake.ledger, doubt.number, [candidate.number], Said(Actor("Lee"), "the same patient"))
+    answer(intake.ledger, doubt.number, [candidate.number], PersonDecision(Actor("Lee"), "the same patient"))
     assert State.PENDING in states(intake, "p-2")
     assert doubts(intake.ledger) == ()
 
