@@ -1,1 +1,1 @@
-"""What processes stand on: databases, checks, settings files, who acts."""
+"""Foundations of the processes: databases, checks, settings files, actors."""

@@ -1,8 +1,7 @@
-"""Who acted on a revocation: the name that was typed, and what it was bound to, so that one person is not two. Pure.
+"""Who acted on a revocation: a typed name and the identity it is bound to, so that one person cannot act as two. Pure.
 
-What a name is bound to is a text of words apart: `user:1000:lee` (a login of the operating system), `shared:0:root` (an
-account behind which people cannot be told apart), `key:KEYID` (a steward's key that signed), `certificate:FINGERPRINT`
-(a client of the consent service).
+An identity is a list of words: `user:1000:lee` (a login of the operating system), `shared:0:root` (an account used by
+several people), `key:KEYID` (a steward's key that signed), `certificate:FINGERPRINT` (a client of the consent service).
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ _WORDS = {"user": "operating-system user", "key": "key", "certificate": "certifi
 
 
 class Actor(NamedTuple):
-    """Somebody who does something.
+    """A person or program that acts.
 
     Attributes:
         name: as typed; empty for software.
-        identity: what it is bound to; empty: nobody can tell, as in records from before this was asked.
+        identity: the identity that the name is bound to; empty if unknown, as in older records.
     """
 
     name: str
@@ -44,7 +43,7 @@ def by_certificate(fingerprint: str) -> str:
 
 
 def in_words(identity: str) -> str:
-    """For people; `not recorded` of an older record."""
+    """An identity for people; `not recorded` for an older record."""
     words = []
 
     for word in identity.split():
@@ -65,16 +64,16 @@ def in_words(identity: str) -> str:
 def check_second(
     first: Actor, second: Actor, shared: Collection[str] = (), *, otherwise: str = "approve with a steward's --key"
 ) -> None:
-    """Refuse an approval by nobody, by the first person under whatever name, or where the two cannot be told apart.
+    """Refuse an approval without a name, by the first person under any name, or if the two cannot be told apart.
 
     Args:
-        first: who recorded the revocation, or decided that it is one; without a name: software.
-        second: who approves.
+        first: the actor who recorded the revocation, or decided that it is one; software has no name.
+        second: the actor who approves.
         shared: names and numbers of further accounts that several people use.
-        otherwise: what to do where nobody can tell the two apart.
+        otherwise: what to do if the two cannot be told apart.
 
     Raises:
-        RefusedError: the second person is not a second one, or nobody can tell.
+        RefusedError: the second person is the first one, or this cannot be ruled out.
     """
     if not second.name.strip():
         raise RefusedError("an approval needs the name of who approves")
@@ -99,7 +98,7 @@ def check_second(
 
 
 def _personal(identity: str, shared: Collection[str]) -> frozenset[str]:
-    """What tells one person from another."""
+    """The words that identify a single person."""
     words = set()
 
     for word in identity.split():

@@ -1,4 +1,4 @@
-"""The doctor's checks: each says what it found and how to fix it. Judging is pure; `processes/probes.py` looks."""
+"""The doctor's checks: each states a result and how to fix it. Judging is pure; `processes/probes.py` measures."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from common.printable import printable
 Result = Literal["ok", "warn", "fail"]
 GIB = 2**30
 AHEAD_SECONDS = 5.0
-"""That a node's clock may be ahead: `SYSTEM_TIME_TOLERANCE` of Flower."""
+"""Seconds that a node's clock may be ahead: Flower's `SYSTEM_TIME_TOLERANCE`."""
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row of the doctor's table; `remedy` is empty where nothing needs mending."""
+    """One row of the doctor's table; `remedy` is empty if nothing needs fixing."""
 
     name: str
     result: Result
@@ -48,9 +48,9 @@ def validity(name: str, until: datetime, now: datetime, remedy: str, warn_days: 
 
 
 def clock(skew_seconds: float, allowed_seconds: float) -> Check:
-    """How far this clock is off; positive when it is ahead. Half of what is allowed is a warning.
+    """How far this clock is off; positive if it is ahead. More than half of the allowed difference is a warning.
 
-    Flower takes a node's signature of the last minutes, but none from the future.
+    Flower accepts a node's signatures from the last minutes, but none from the future.
     """
     name = "clock"
     off = abs(skew_seconds)
@@ -64,7 +64,7 @@ def clock(skew_seconds: float, allowed_seconds: float) -> Check:
 
 
 def secrets(paths: Sequence[Path]) -> list[Check]:
-    """Are keys and secrets there, and readable by their owner alone? A row for each that is not."""
+    """Check that keys and secrets exist and only their owner can read them; one row for each that fails."""
     rows = []
 
     for path in paths:
@@ -79,7 +79,7 @@ def secrets(paths: Sequence[Path]) -> list[Check]:
 
 
 def space(name: str, free: int, needed: int, remedy: str) -> Check:
-    """Enough bytes of a kind? Fails below half of `needed`."""
+    """Check free bytes against `needed`; fails below half of it."""
     detail = f"{free / GIB:.1f} GiB free"
     if free >= needed:
         return ok(name, detail)
@@ -87,12 +87,12 @@ def space(name: str, free: int, needed: int, remedy: str) -> Check:
 
 
 def up_runs(command: str) -> Check:
-    """For a doctor in whose folder no `up` runs: everything waits for it."""
+    """The row for a folder in which no `up` runs."""
     return Check("up", "warn", "does not run here: nothing is trained, forgotten or announced", f"start it: {command}")
 
 
 def beat(name: str, age: float | None, limit: float, remedy: str) -> Check:
-    """Was something that must happen again and again done lately?"""
+    """Check that a regular task was done recently."""
     if age is None:
         return Check(name, "fail", "never", remedy)
     detail = f"{age:.0f} s ago"
@@ -116,7 +116,7 @@ def port(name: str, number: int, *, taken: bool, up_runs: bool) -> Check:
 
 
 def versions(name: str, ours: str, theirs: str) -> Check:
-    """FedForget on both sides; another first or second number is another wire format."""
+    """Compare FedForget on both sides; a different first or second number is a different wire format."""
     detail = f"{ours} here, {theirs or 'unknown'} there"
     if ours == theirs:
         return ok(name, f"{ours} on both sides")
@@ -126,12 +126,12 @@ def versions(name: str, ours: str, theirs: str) -> Check:
 
 
 def schema(pending: str | None, remedy: str) -> Check:
-    """Is the database's schema this code's? `pending` is the one it has when it is not."""
+    """Check the database's schema; `pending` is its revision if it is not the current one."""
     return ok("database", "migrated") if pending is None else Check("database", "fail", f"schema {pending}", remedy)
 
 
 def log(size: int, problems: Sequence[str], refused: Mapping[str, str], command: str) -> Iterator[Check]:
-    """Does the tamper-evident log hold, and whose log was refused, by its name and why? `command` shows more."""
+    """Check the tamper-evident log; `refused` holds the reason for each refused log of others; `command` shows more."""
     if problems:
         remedy = f"{command} verify; keep the folder as it is, and ask the other side for its copy"
         yield Check("log", "fail", problems[0], remedy)

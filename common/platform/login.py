@@ -1,4 +1,4 @@
-"""Whose login a command runs under: a person's own, also through `su` and `sudo`, or an account that several share."""
+"""The login behind a command: a person's own, also through `su` and `sudo`, or a shared account."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from common.platform.actor import by_user
 
 _FIRST_PERSON = 1000
 _NOBODY = 65534
-"""Numbers of people's accounts begin here on Linux (UID_MIN of login.defs); `nobody` is none."""
+"""On Linux accounts of people start at this number (UID_MIN of login.defs); `nobody` is not one."""
 _UNSET = 2**32 - 1
 
 
 def login_name() -> str:
-    """The name to act under where nobody types one."""
+    """The default name of the person who acts."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -28,8 +28,8 @@ def login(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.enviro
     """What a name typed in this process is bound to, see `common.platform.actor`.
 
     The kernel's login number counts first (`/proc/self/loginuid`, set by PAM and kept through `sudo`). Without it, the
-    outermost process of a person's account that this one descends from: a variable such as `SUDO_UID` can be set by
-    anybody, so that it is asked only where there is no `/proc`.
+    outermost ancestor process of a person's account counts. Anybody can set a variable such as `SUDO_UID`, so it counts
+    only if there is no `/proc`.
     """
     own = os.getuid() if uid is None else uid
     for number in (_kernel(proc), *_ancestors(proc)):
@@ -46,7 +46,7 @@ def login(proc: Path = Path("/proc"), environment: Mapping[str, str] = os.enviro
 
 
 def _is_person(number: int) -> bool:
-    """Whether it is an account of one person: a system's account, or one without a name as in containers, is not."""
+    """Whether an account belongs to one person; system accounts and nameless ones, as in containers, do not."""
     return number >= _FIRST_PERSON and number not in (_NOBODY, _UNSET) and bool(_name(number))
 
 
@@ -65,7 +65,7 @@ def _kernel(proc: Path) -> int:
 
 
 def _ancestors(proc: Path) -> list[int]:
-    """Real user numbers of this process and of those that it descends from, the outermost first."""
+    """Real user numbers of this process and its ancestors, the outermost first."""
     numbers: list[int] = []
     process = "self"
 

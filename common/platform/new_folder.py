@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all, and never takes the place of another."""
+"""Create a folder whole or not at all, and never replace another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.errors import OutputError
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to fill; it becomes `path` if the block ends well and is removed if it does not.
+    """A temporary folder to fill; it becomes `path` if the block succeeds and is removed otherwise.
 
     Raises:
         OutputError: `path` has content already, or cannot be written.

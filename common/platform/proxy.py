@@ -1,6 +1,6 @@
-"""The HTTP proxy through which a hospital's network lets connections out: which ones, and how (RFC 9110, 9.3.6).
+"""The HTTP proxy of a hospital's network: which connections use it, and how (RFC 9110, 9.3.6).
 
-A proxy's password stands in its address. Nothing here shows it: `str()` and `repr()` give the address without it.
+The address of a proxy may contain its password. Nothing here shows it: `str()` and `repr()` omit it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from common.errors import ConfigError, UnavailableError
 
 VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "grpc_proxy", "no_grpc_proxy"})
-"""Settings of the environment that other programs obey, in small letters."""
+"""Environment variables that other programs obey, in lower case."""
 _STATUS = re.compile(r"Tunnel connection failed: (\d{3})")
 _HINTS = {
     403: "the proxy does not allow this address: have it allowed",
@@ -29,7 +29,7 @@ _HINTS = {
 
 
 class ProxyRefusalError(UnavailableError):
-    """The proxy answers and makes no connection."""
+    """The proxy answers but refuses the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Proxy:
     Attributes:
         url: its address with user and password.
         host, port: of the proxy.
-        direct: what is reached without it: names with their subdomains, addresses, networks, each with or without a
-            port; `*` for everything.
+        direct: destinations reached without it: names with their subdomains, addresses, networks, each with or without
+            a port; `*` for everything.
     """
 
     url: str = field(repr=False)
@@ -52,7 +52,7 @@ class Proxy:
         return f"http://{_bracketed(self.host)}:{self.port}"
 
     def serves(self, host: str, port: int) -> bool:
-        """Is this address reached through the proxy? This machine itself never is."""
+        """Whether this address is reached through the proxy; this machine itself never is."""
         host = host.strip("[]").rstrip(".").lower()
         address = _address(host)
         if host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback):
@@ -63,7 +63,7 @@ class Proxy:
         """A connection through the proxy, which looks the name up itself.
 
         Raises:
-            ProxyRefusalError: it answers, and makes no connection.
+            ProxyRefusalError: it answers but refuses the connection.
             OSError: it does not answer.
         """
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
@@ -93,10 +93,10 @@ class Proxy:
 
 
 def read_proxy(url: str, direct: Sequence[str], where: str) -> Proxy:
-    """Check a proxy's address; a message never quotes it.
+    """Check a proxy's address; error messages never quote it.
 
     Raises:
-        ConfigError: it is none, or one of `direct` is not a name, an address or a network.
+        ConfigError: it is not a proxy's address, or an item of `direct` is not a name, an address or a network.
     """
     try:
         parts = urlsplit(url)
@@ -150,7 +150,7 @@ def _matches(pattern: str, host: str, address: ipaddress.IPv4Address | ipaddress
 
 
 def _split(pattern: str) -> tuple[str, int | None]:
-    """Host and port of a pattern; the colons of an IPv6 address are none before a port."""
+    """Host and port of a pattern; colons within an IPv6 address do not precede a port."""
     match = re.fullmatch(r"\[?([^\]]*?)\]?:(\d{1,5})", pattern)
     if match is None or (":" in match[1] and not pattern.startswith("[")):
         return pattern.strip("[]"), None

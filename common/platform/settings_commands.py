@@ -1,4 +1,4 @@
-"""`settings show|set|unset`, which both sides have: their TOML file, validated, comments kept."""
+"""`settings show|set|unset` of both sides: edit their TOML file with validation; comments are kept."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """Whose settings they are.
+    """The settings file of one side.
 
     Attributes:
         side: `site` or `server`.
-        folder: as the examples call it.
-        name: of the file.
+        folder: name of the folder in the examples.
+        name: name of the file.
         example: a key and a value, for help.
-        model: what the file must be; imported when it is asked for.
+        model: returns the settings model; imported on demand.
     """
 
     side: Literal["server", "site"]
@@ -47,10 +47,10 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
     def example(words: str) -> str:
         return f"Example: fedforget-{file.side} settings {words} --dir {file.folder}"
 
-    @app.command("show", help="Show the settings that hold, with all defaults.", epilog=example(f"show {key}"))
+    @app.command("show", help="Show the effective settings, with all defaults.", epilog=example(f"show {key}"))
     def show_settings(
         under: Annotated[
-            str, typer.Argument(metavar="[KEY]", help="One setting, or all under a table; all without it.")
+            str, typer.Argument(metavar="[KEY]", help="A setting or a table; all settings by default.")
         ] = "",
         folder: Folder = Path("."),
         as_json: AsJson = False,
@@ -62,16 +62,15 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
             path = folder / file.name
             settings = parse(file.model(), read_toml(path), str(path))
             values = flattened(settings.model_dump(mode="json"))
-            selection = {
-                name: value for name, value in values.items() if not under or f"{name}.".startswith(f"{under}.")
-            }
-            if not selection:
+            if under:
+                values = {name: value for name, value in values.items() if f"{name}.".startswith(f"{under}.")}
+            if not values:
                 raise InputError(f"there is no setting {under}", where=file.name, remedy="leave it out to see all")
             _show(values, as_json=as_json)
 
     @app.command(
         "set",
-        help="Set one setting or several at once; nothing is changed unless all are valid. Restart `up` to use them.",
+        help="Set one or several settings; nothing changes unless all are valid. Restart `up` to apply them.",
         epilog=example(f"set {key} {value}"),
     )
     def set_settings(
@@ -94,7 +93,7 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
             _say_restart(file, folder)
 
     @app.command(
-        "unset", help="Take settings out of the file, so that their defaults hold.", epilog=example(f"unset {key}")
+        "unset", help="Remove settings from the file, so that their defaults apply.", epilog=example(f"unset {key}")
     )
     def unset_settings(
         keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Dotted names.", min=1)],

@@ -1,4 +1,4 @@
-"""Change settings in a TOML file: validated as a whole before anything is written, comments and order kept."""
+"""Change settings in a TOML file: validate all before writing anything, keep comments and order."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from common.settings import Settings, parse, read_toml
 
 
 def set_values(path: Path, model: type[Settings], values: Mapping[str, str]) -> dict[str, Any]:
-    """Set dotted keys to values as TOML has them (text needs no quotes); returns what they are now.
+    """Set dotted keys to TOML values (text needs no quotes); return their new values.
 
     Raises:
-        ConfigError: the file, a key or a value is not valid; nothing is changed then.
+        ConfigError: the file, a key or a value is invalid; nothing is changed.
     """
     return _change(path, model, values, ())
 
 
 def unset_values(path: Path, model: type[Settings], keys: Sequence[str]) -> dict[str, Any]:
-    """Take dotted keys out of the file, so that their defaults hold; raises as `set_values`."""
+    """Remove dotted keys from the file, so that their defaults apply; raises as `set_values`."""
     return _change(path, model, {}, keys)
 
 
@@ -61,7 +61,7 @@ def _change(path: Path, model: type[Settings], values: Mapping[str, str], unset:
 
 
 def _as_text(model: type[Settings], document: tomlkit.TOMLDocument, values: Mapping[str, str], where: str) -> None:
-    """Take what looks like a number or a date as text where the setting is text: `name 007`."""
+    """Keep what looks like a number or a date as text if the setting is text: `name 007`."""
     try:
         model.model_validate(tomllib.loads(tomlkit.dumps(document)))
     except ValidationError as err:
@@ -122,7 +122,7 @@ def _at(values: Any, parts: Sequence[str]) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all; who may read it stays as it was, and a link stays a link."""
+    """Write the file whole or not at all; its permissions are kept, and a link stays a link."""
     place = path.resolve()
     mode = place.stat().st_mode & 0o777
     write_text(place, text)

@@ -1,4 +1,4 @@
-"""SQL plumbing of both sides: moments in UTC, engines, transactions, migrations. The tables are theirs."""
+"""SQL for both sides: times in UTC, engines, transactions, migrations. Each side defines its own tables."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from common.installation import own_version
 _READS = "fedforget_reads"
 _VERSION_TABLE = "alembic_version"
 _PAGES = 2**16
-"""Bytes that SQLite needs to begin a write, with the index of its journal."""
+"""Bytes that SQLite needs to start a write, with the index of its journal."""
 _POSTGRESQL_FULL = "53100"
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -47,7 +47,7 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def to_utc(moment: datetime) -> datetime:
-    """The moment in UTC, at the latest the end of the calendar: an hour of its last day may lie beyond it in UTC."""
+    """The moment in UTC, clamped to the calendar: near its ends a local time may have no UTC date."""
     if moment.tzinfo is None:
         return moment.astimezone(UTC)
     return _FIRST if moment <= _FIRST else _LAST if moment >= _LAST else moment.astimezone(UTC)
@@ -69,7 +69,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Tables(DeclarativeBase):
-    """Base of a side's own base: how Python types are stored."""
+    """Base class for a side's tables: how Python types are stored."""
 
     __abstract__ = True
     type_annotation_map: ClassVar[dict[Any, Any]] = {
@@ -81,7 +81,7 @@ class Tables(DeclarativeBase):
 
 
 def drop_erased(engine: Engine) -> None:
-    """Take what was erased out of SQLite's journal too, as far as other processes do not read from it just now."""
+    """Remove erased rows from SQLite's journal too, as far as no other process is reading from it."""
     if engine.dialect.name == "sqlite":
         with contextlib.closing(engine.raw_connection()) as connection:
             connection.cursor().execute("pragma wal_checkpoint(truncate)")
@@ -125,9 +125,9 @@ def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - 
     connection.execute("pragma synchronous = full")
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma busy_timeout = 30000")
-    # What was erased must not be left in free pages of the file.
+    # Erased data must not stay in free pages of the file.
     connection.execute("pragma secure_delete = on")
-    # The driver would begin a transaction only at its first write, and two processes could both act on what they read.
+    # The driver would start a transaction only at the first write, and two processes could act on the same read.
     connection.isolation_level = None
 
 
@@ -146,7 +146,7 @@ def _code(err: DatabaseError) -> int:
 
 
 def _disk_full(engine: Engine, err: DatabaseError) -> DiskFullError | None:
-    """The error for a disk that is full, if it was that; nothing of the transaction is in the database then."""
+    """The error for a full disk, if that is the cause; the transaction then left nothing in the database."""
     if engine.dialect.name == "sqlite":
         path = Path(engine.url.database or ".")
         # SQLite calls it an I/O error where the journal, or its index, cannot grow.
@@ -159,7 +159,7 @@ def _disk_full(engine: Engine, err: DatabaseError) -> DiskFullError | None:
 
 
 def _no_room(path: Path) -> bool:
-    """Whether not even a page fits; or the process may not make files as large, which shows nowhere else."""
+    """Whether not even a page fits, or the process has a limit on file sizes, which shows nowhere else."""
     try:
         status = os.statvfs(path.parent)
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
@@ -173,7 +173,7 @@ def migrate(engine: Engine, migrations: Path) -> None:
     """Bring the schema to the newest revision in the folder `migrations`.
 
     Raises:
-        NewerSchemaError: it is of a later release already.
+        NewerSchemaError: a later release wrote the schema.
         DiskFullError: there is no space for it; the schema stays as it was.
     """
     from alembic import command  # noqa: PLC0415 - a seventh of a second, at each command, for this alone
@@ -216,7 +216,7 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
 
 @cache
 def revisions(migrations: Path) -> frozenset[str]:
-    """Of the schema, by the names of their files: `0002_log.py` is 0002. Importing them all would need Alembic."""
+    """Schema revisions, by file name: `0002_log.py` is 0002. Importing the files would need Alembic."""
     return frozenset(path.name.partition("_")[0] for path in (migrations / "versions").glob("[0-9]*_*.py"))
 
 
@@ -225,7 +225,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
     """A session that is committed at the end, or rolled back whole.
 
     Raises:
-        DiskFullError: the disk takes no more; nothing was written.
+        DiskFullError: the disk is full; nothing was written.
     """
     with _told_of_full_disk(engine), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
@@ -233,7 +233,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """A session that only reads: it sees one moment of the database and waits for no writer."""
+    """A read-only session: it sees one snapshot of the database and waits for no writer."""
     reads = engine.execution_options(**{_READS: True})
     with _told_of_full_disk(engine), Session(reads) as session, session.begin():
         yield session

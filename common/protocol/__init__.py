@@ -1,1 +1,1 @@
-"""What travels between site and coordinator: messages, deltas, arrays, instructions, the bundle, enrolment."""
+"""Data exchanged by site and coordinator: messages, deltas, arrays, instructions, the bundle, enrolment."""

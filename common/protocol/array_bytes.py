@@ -1,7 +1,7 @@
 """Tensors as Flower arrays. Half-precision ones are sent as two planes of bytes, the upper one entropy-coded.
 
-Sign, exponent and first digits of the differences between two models are far from random, the last digits are nothing
-else: Huffman coding of the upper bytes alone takes a fifth to a third off, at some 100 MB/s, and loses nothing.
+In differences between two models sign, exponent and first digits are far from random, while the last digits are random:
+Huffman coding of the upper bytes alone saves a fifth to a third, at about 100 MB/s, without loss.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PLANES = "fedforget.planes"
-"""`stype` of such arrays: length of the coded upper plane in 8 bytes, that plane, the lower plane as it is."""
+"""`stype` of such arrays: length of the coded upper plane in 8 bytes, that plane, then the lower plane unchanged."""
 _LENGTH = 8
 _HALVES = ("float16", "bfloat16")
 
 
 def to_array(tensor: Tensor) -> Array:
-    """One tensor, its values bit for bit."""
-    import torch  # noqa: PLC0415 - a process that refuses a message must not pay for it
+    """One tensor as an array, bit for bit."""
+    import torch  # noqa: PLC0415 - a process that refuses a message must not wait for the import
 
     flat = tensor.detach().cpu().contiguous()
     kind = str(flat.dtype).removeprefix("torch.")
@@ -69,7 +69,7 @@ def _from_planes(array: Array) -> Tensor:
     if end < _LENGTH or int.from_bytes(data[:_LENGTH], "big") != end - _LENGTH:
         raise WireError("weights that cannot be read: planes of another length")
     decoder = zlib.decompressobj()
-    # Bounded: a few bytes may claim to be gigabytes.
+    # Bounded, as a few bytes can unpack to gigabytes.
     upper = decoder.decompress(data[_LENGTH:end], count + 1)
     if len(upper) != count or not decoder.eof:
         raise WireError("weights that cannot be read: planes of another length")
@@ -82,5 +82,5 @@ def _from_planes(array: Array) -> Tensor:
 
 
 def to_record(tensors: Iterable[tuple[str, Tensor]]) -> ArrayRecord:
-    """All of them by name, one at a time."""
+    """All tensors by name, converted one at a time."""
     return ArrayRecord({name: to_array(tensor) for name, tensor in tensors}, keep_input=False)

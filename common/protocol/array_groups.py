@@ -1,6 +1,6 @@
-"""Many small arrays as one: Flower keeps, signs for and sends each array as two objects, two requests at a time.
+"""Group many small arrays into one: Flower stores and sends each array as two objects, with two requests at a time.
 
-A model of a hundred small tensors costs two hundred requests for each site and direction; in a group it costs two.
+A model of a hundred small tensors costs two hundred requests per site and direction; in a group it costs two.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, RootModel, Va
 from common.errors import WireError
 
 LARGE = 2**20
-"""Bytes from which an array travels by itself."""
+"""Bytes from which an array is sent by itself."""
 MOST = 4 * 2**20
-"""Bytes of a group: one piece of those that Flower cuts arrays into."""
+"""Maximum bytes of a group: the size of the pieces into which Flower cuts arrays."""
 _GROUP = "fedforget.group"
-"""`stype` of a group: length of the head in 8 bytes, the head (JSON), the arrays' bytes one after the other."""
+"""`stype` of a group: length of the head in 8 bytes, the head (JSON), then the bytes of all arrays."""
 _LENGTH = 8
 
 

@@ -1,8 +1,8 @@
-"""The Flower app bundle (FAB) of FedForget: two names and no code, so that each side runs what it installed itself.
+"""The Flower app bundle (FAB) of FedForget: two names and no code, so that each side runs its own installation.
 
-Flower puts the unpacked bundle first on the module path; as no code lies in it, `server.app` and `client.app` are
-found in the installation. It is built here rather than by `flwr build`, whose compressed archive depends on the zlib at
-hand: the same version of FedForget gives the same digest on every machine, and a site computes what it approves.
+Flower puts the unpacked bundle first on the module path. As it holds no code, `server.app` and `client.app` are found
+in the installation. It is not built by `flwr build`, whose compressed archive depends on the installed zlib: here the
+same version of FedForget gives the same digest on every machine, and a site can compute the digest that it approves.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ clientapp = "client.app:app"
 campaign = 0
 attempt = 0
 """
-"""`config` declares what a run may be told: Flower refuses a key that is not here."""
+"""`config` declares the settings of a run: Flower refuses a key that is not listed."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A FAB and the SHA-256 that Flower and the sites know it by, in hexadecimal."""
+    """A FAB and its SHA-256 in hexadecimal, by which Flower and the sites identify it."""
 
     content: bytes
     digest: str

@@ -1,7 +1,7 @@
-"""Weights as what changed against a base that the receiver has: differences in half precision, their error fed back.
+"""Weights as changes to a base that the receiver has: differences in half precision, with error feedback.
 
-An array in the dtype of the base's tensor replaces it, one in `float16` or `bfloat16` is added to it. The error that
-rounding leaves is added to the sender's next difference, so it does not build up over rounds (Seide et al. 2014,
+An array in the dtype of the base's tensor replaces it; one in `float16` or `bfloat16` is added to it. The rounding
+error is added to the sender's next difference, so that it does not accumulate over rounds (Seide et al. 2014,
 1-bit SGD; Karimireddy et al. 2019, arXiv 1901.09847).
 """
 
@@ -26,7 +26,7 @@ _SHORT = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def same(left: Tensor, right: Tensor) -> bool:
-    """Whether two tensors are the same bit for bit: 0 and -0 differ, as their digests do."""
+    """Whether two tensors are equal bit for bit: 0 and -0 differ, as do their digests."""
     return left.dtype == right.dtype and left.shape == right.shape and torch.equal(_bits(left), _bits(right))
 
 
@@ -37,9 +37,9 @@ def _bits(tensor: Tensor) -> Tensor:
 def shorten(
     after: Tensor, base: Tensor, precision: Precision, carried: Tensor | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """What to send of one tensor, None for nothing, and the error to carry on, None if there is none.
+    """The array to send for one tensor (None for nothing) and the error to carry over (None if there is none).
 
-    `carried` is the error of the time before. What `precision` cannot hold is sent whole.
+    `carried` is the previous error. A tensor that `precision` cannot hold is sent whole.
     """
     if precision == "fp32" or after.dtype != torch.float32:
         return (None if same(after, base) else after), None
@@ -55,15 +55,15 @@ def shorten(
 
 
 def restore(sent: Tensor, base: Tensor) -> Tensor:
-    """The tensor that `shorten` wanted to send, up to the error it carries on.
+    """The tensor that `shorten` encoded, up to the error that it carries over.
 
     Raises:
-        WireError: a difference of another shape, or to a tensor that takes none.
+        WireError: the difference has another shape, or its tensor accepts no differences.
     """
     if sent.dtype == base.dtype or sent.dtype not in _SHORT.values():
         return sent
     if sent.shape != base.shape or base.dtype != torch.float32:
-        raise WireError("a difference that does not fit the weights it is to")
+        raise WireError("a difference does not fit the weights that it changes")
     return base + sent
 
 
@@ -73,7 +73,7 @@ def encode(
     precision: Precision,
     carried: Mapping[str, Tensor] | None = None,
 ) -> tuple[State, State]:
-    """Arrays that take `base` to `after`, and the errors to carry on; unchanged tensors are in neither."""
+    """Arrays that change `base` to `after`, and the errors to carry over; unchanged tensors are in neither."""
     arrays: State = {}
     errors: State = {}
 
@@ -93,15 +93,15 @@ def decoded(
     precision: Precision,
     carried: Mapping[str, Tensor] | None = None,
 ) -> State:
-    """`after` as it is where `encode` sends it to; tensors are on the CPU."""
+    """`after` as the receiver of `encode` gets it; tensors are on the CPU."""
     arrays, _ = encode({name: tensor.detach().cpu() for name, tensor in after.items()}, base, precision, carried)
     return {name: restore(arrays[name], base[name]) if name in arrays else base[name] for name in base}
 
 
 class Decoded(Mapping[str, Tensor]):
-    """`base` with the arrays of a message applied. A tensor is made when it is asked for, and not kept.
+    """`base` with the arrays of a message applied. Each access computes a tensor and does not keep it.
 
-    Tensors without an array are the base's own. Asking raises a `WireError` for an array that cannot be read.
+    Tensors without an array are the base's own. Access raises a `WireError` for an array that cannot be read.
     """
 
     def __init__(self, arrays: ArrayRecord, base: Mapping[str, Tensor]) -> None:
@@ -126,7 +126,7 @@ class Decoded(Mapping[str, Tensor]):
 
 
 def rounded(state: Mapping[str, Tensor], precision: Precision) -> State:
-    """`state` with every float such that it can be sent whole in `precision`; where that cannot hold it, as it is."""
+    """`state` with every float rounded to `precision`; a tensor that `precision` cannot hold stays unchanged."""
     if precision == "fp32":
         return dict(state)
     return {name: _rounded(tensor, precision) for name, tensor in state.items()}
@@ -140,7 +140,7 @@ def _rounded(tensor: Tensor, precision: Precision) -> Tensor:
 
 
 def whole(state: Mapping[str, Tensor], precision: Precision) -> Iterator[tuple[str, Tensor]]:
-    """Arrays that take zeros to `state`, bit for bit: in half precision where that is exact."""
+    """Arrays that change zeros to `state`, bit for bit; in half precision where that is exact."""
     for name, tensor in state.items():
         zeros = torch.zeros_like(tensor)
         short, _ = shorten(tensor, zeros, precision)

@@ -1,4 +1,4 @@
-"""The two documents of an enrolment: what a hospital asks with, and what it joins with. Both are DSSE envelopes."""
+"""The two documents of an enrolment: a hospital's request, and the bundle to join with. Both are DSSE envelopes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentRequest:
-    """A hospital's public keys; `replaces` is the signing key that a rotation gives up, which signs the request too."""
+    """A hospital's public keys; `replaces` is the old signing key in a rotation, which signs the request too."""
 
     name: str
     certificate_request: str
@@ -44,7 +44,7 @@ class EnrolmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class JoinBundle:
-    """What an approved hospital needs; the authority vouches for the key that signs it.
+    """What an approved hospital needs to join; the authority vouches for the key that signs it.
 
     `experiment` is the JSON of the federation's model, data settings and classes; `node` is Flower's id, if known.
     """
@@ -61,7 +61,7 @@ class JoinBundle:
 
 @dataclass(frozen=True, slots=True)
 class SiteKeys:
-    """A hospital's private keys, for the moment of asking."""
+    """A hospital's private keys, while it makes a request."""
 
     tls: ec.EllipticCurvePrivateKey
     node: ec.EllipticCurvePrivateKey
@@ -70,7 +70,7 @@ class SiteKeys:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRequest:
-    """A request whose sender holds every key in it; `signers` are the fingerprints under it."""
+    """A request whose sender holds every key in it; `signers` are the fingerprints of its signatures."""
 
     request: EnrolmentRequest
     certificate_key: ec.EllipticCurvePublicKey
@@ -102,10 +102,10 @@ def make_request(
 
 
 def check_request(data: bytes) -> CheckedRequest:
-    """Read a request and check that its sender holds all its keys; whether the name is theirs is not known yet.
+    """Read a request and check that its sender holds all its keys; their name is not verified yet.
 
     Raises:
-        EvidenceError: damaged, changed after signing, or without the possession of a key.
+        EvidenceError: damaged, changed after signing, or the sender does not hold a key.
     """
     envelope = dsse.decode_envelope(data)
     request = decode(EnrolmentRequest, envelope.body)

@@ -1,4 +1,4 @@
-"""Signed instructions and replies: who asked whom for what, over exactly which bytes, and until when.
+"""Signed instructions and replies: who requested what from which site, over which exact bytes, and until when.
 
 A request carries an envelope (DSSE, see `common.evidence.dsse`) by the coordinator, a reply one by the site. Each binds
 the context, the digests of all that the message holds and the nonce; a reply also binds the request it answers.
@@ -30,7 +30,7 @@ _COORDINATOR = "coordinator"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an instruction belongs to; `campaign` 0 is outside of any."""
+    """What an instruction belongs to; `campaign` 0 means none."""
 
     federation: str
     """Fingerprint of its CA, as `common.platform.keys.certificates.certificate_fingerprint` writes it."""
@@ -44,7 +44,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Digests that together cover every record of a message but its signature; `weights` is empty without arrays."""
+    """Digests that together cover all records of a message except its signature; `weights` is empty without arrays."""
 
     body: str
     weights: str
@@ -57,7 +57,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What the coordinator signs; times are UTC in whole seconds."""
+    """The statement that the coordinator signs; times are UTC in whole seconds."""
 
     context: Context
     content: Content
@@ -73,7 +73,7 @@ class Instruction:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the signed bytes; a reply names its request by it."""
+        """SHA-256 of the signed bytes, by which a reply names its request."""
         return hashlib.sha256(encode(self)).hexdigest()
 
     @property
@@ -84,7 +84,7 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a site signs."""
+    """The statement that a site signs."""
 
     context: Context
     request: str
@@ -98,10 +98,10 @@ def new_nonce() -> str:
 
 
 def content_of(records: RecordDict) -> Content:
-    """Digests of a message. Reads every byte of its arrays: compute it once where several sites get the same.
+    """Digests of a message. Reads all bytes of its arrays, so compute it once if several sites get the same message.
 
     Raises:
-        EvidenceError: it holds something that neither digest covers.
+        EvidenceError: the message holds a record that neither digest covers.
     """
     bodies: dict[str, Json] = {}
     arrays: dict[str, ArrayRecord] = {}
@@ -153,9 +153,9 @@ def sign_request(
 
 
 def read_instruction(records: RecordDict, coordinator: PublicKey) -> Instruction:
-    """The instruction that a message carries, once its signature is seen to be the coordinator's.
+    """The instruction in a message, after its signature is verified as the coordinator's.
 
-    It need not be for this site, for now, or for these records: that is for `check_instruction` to say.
+    It may be for another site, time or message: `check_instruction` decides that.
 
     Raises:
         RefusedError: the message is not signed.
@@ -202,10 +202,10 @@ def sign_reply(records: RecordDict, instruction: Instruction, key: SigningKey) -
 
 
 def verify_reply(records: RecordDict, instruction: Instruction, key: PublicKey) -> None:
-    """Raise unless `records` are what the holder of `key` answered to `instruction`, and to no other.
+    """Raise unless `records` are the answer of the holder of `key` to `instruction`, and to no other.
 
     Raises:
-        EvidenceError: not signed, signed by another, an answer to another request, or other bytes.
+        EvidenceError: not signed, signed with another key, an answer to another request, or other bytes.
     """
     try:
         reply = decode(Reply, _payload(records, REPLY_TYPE, instruction.context.site, key))
@@ -226,7 +226,7 @@ def _attach(records: RecordDict, envelope: dsse.Envelope) -> RecordDict:
 
 
 def _payload(records: RecordDict, payload_type: str, name: str, key: PublicKey) -> bytes:
-    """What `name` signed with `key`."""
+    """The payload that `name` signed with `key`."""
     record = records.get(_SIGNATURE)
     text = record.get(_ENVELOPE) if isinstance(record, ConfigRecord) and len(record) == 1 else None
     if not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""How many studies a hospital trains on, as it says with its signature: what averages weigh by at most."""
+"""A hospital's signed number of training studies: the upper bound of its weight in averages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common.evidence.schema import decode, encode
 
 COUNTS_TYPE = "application/vnd.fedforget.study-counts+json"
 MOST = 100_000_000
-"""Studies; more are a mistake."""
+"""Maximum number of studies; more must be a mistake."""
 LAST = 2**53 - 1
 """Largest sequence number."""
 _SITE = "site"
@@ -19,7 +19,7 @@ _SITE = "site"
 
 @dataclass(frozen=True, slots=True)
 class StudyCounts:
-    """A later statement has a larger `sequence`; `train_studies` counts those who are still to be forgotten too."""
+    """A later statement has a larger `sequence`; `train_studies` includes studies that are still to be forgotten."""
 
     site: str
     sequence: int
@@ -38,7 +38,7 @@ def sign_counts(counts: StudyCounts, key: SigningKey) -> bytes:
 
 
 def read_counts(data: bytes, key: PublicKey) -> StudyCounts:
-    """What the holder of `key` registers.
+    """The counts that the holder of `key` registers.
 
     Raises:
         EvidenceError: damaged, signed with another key, or out of range.

@@ -27,13 +27,13 @@ ADOPT = "query.adopt"
 """Types of Flower messages."""
 
 REASON_LENGTH = 300
-"""Characters of the reason that travels with a version."""
+"""Maximum characters of the reason sent with a version."""
 
 _BODY = "body"
 _NOTE = "note"
 _WEIGHTS = "arrays"
 _MOST_TEXT = 2**20
-"""Characters of a body; all figures of one site are 55 kB."""
+"""Maximum characters of a body; all figures of one site take 55 kB."""
 _MOST_NAME = 64
 
 Name = Annotated[str, Field(max_length=_MOST_NAME)]
@@ -58,7 +58,7 @@ class Body(BaseModel):
 
 
 class StatusRequest(Body):
-    """How many patients are where, and how many revocations wait? Counts, never identities."""
+    """Ask for the number of patients per set and of pending revocations: counts, never identities."""
 
 
 class StatusReply(Body):
@@ -70,11 +70,11 @@ class StatusReply(Body):
     retain_studies: Count
     pending: Count
     first_due: Moment | None = None
-    """When the first of them must be answered."""
+    """Due date of the first pending revocation."""
 
 
 class TrainRequest(Body):
-    """Train the model that came along; `reference` k asks for training on the k-th random half of the patients."""
+    """Train the model in the message; `reference` k requests training on the k-th random half of the patients."""
 
     config: TrainConfig
     epochs: int
@@ -84,7 +84,7 @@ class TrainRequest(Body):
 
 
 class TrainReply(Body):
-    """Local training; `received` evaluates the model that came along, which saves an exchange."""
+    """Result of local training; `received` evaluates the model in the request, which saves an exchange."""
 
     site: Name
     loss: float = Field(ge=0.0, le=1e9, allow_inf_nan=False)
@@ -101,7 +101,7 @@ class UnlearnRequest(Body):
 
 
 class UnlearnReply(Body):
-    """What unlearning cost; the weights travel beside it."""
+    """Cost of unlearning; the weights are in the same message."""
 
     site: Name
     passes: int = Field(ge=0, le=10**6)
@@ -109,14 +109,14 @@ class UnlearnReply(Body):
     cost: Amount
     seconds: Amount
     cohort: Digest | Literal[""] = ""
-    """Salted commitment to the patients and studies that were worked on; empty at a site that keeps no records."""
+    """Salted commitment to the patients and studies involved; empty at a site that keeps no records."""
 
 
 class EvaluateRequest(Body):
-    """Score the model that came along.
+    """Score the model in the message.
 
-    `selection` sees validation and calibration patients, `audit` is the decision's, `reference` keeps the scores of
-    reference model k at the site, for the audits to come.
+    `selection` uses validation and calibration patients, `audit` serves the decision, and `reference` stores the scores
+    of reference model k at the site, for later audits.
     """
 
     purpose: Literal["selection", "audit", "reference"]
@@ -126,7 +126,7 @@ class EvaluateRequest(Body):
 
 
 class EvaluateReply(Body):
-    """Figures for the purpose that was asked for."""
+    """Figures for the requested purpose."""
 
     site: Name
     cost: Amount
@@ -136,10 +136,10 @@ class EvaluateReply(Body):
 
 
 class AdoptRequest(Body):
-    """Keep the model that came along as the new base, and close the campaign that made it.
+    """Keep the model in the message as the new base, and close the campaign that made it.
 
-    `how` says who is forgotten by it: nobody, those whom this campaign unlearned here, or everybody who had revoked
-    before its training began; the site knows which from its own records. `retired` are weights to delete, by digest.
+    `how` says which patients it forgets: none, those that this campaign unlearned here, or all who had revoked before
+    its training began; the site finds them in its own records. `retired` are digests of weights to delete.
     """
 
     version: str
@@ -152,38 +152,38 @@ class AdoptRequest(Body):
 
 
 class AdoptReply(Body):
-    """The base is in place; `purged` are the retired weights that are not, or no longer, at the site."""
+    """The base is stored; `purged` are the retired weights that the site does not have, or no longer has."""
 
     site: Name
     purged: tuple[Digest, ...] = Field(max_length=10_000)
     closed: Count
-    """Revocations that this campaign brought to their end."""
+    """Number of revocations that this campaign completed."""
 
 
 class ErrorReply(Body):
-    """Something failed at the site; the detail stays in the site's own log."""
+    """An error at the site; its details stay in the site's own log."""
 
     code: Literal["bad-request", "no-data", "refused", "failed", "no-base"]
 
 
 class WeightsNote(Body):
-    """Stands beside the weights of a request: how to read them, and how the answer's are to be sent.
+    """Note with the weights of a request: how to read them, and how to send those of the answer.
 
-    Without it weights are a whole model, and so are the answer's.
+    Without it, request and answer hold whole models.
     """
 
     base: str
-    """Digest of the weights that the arrays change; empty for a whole model, frozen layers left out."""
+    """Digest of the weights that the arrays change; empty for a whole model without its frozen layers."""
     weights: str
-    """Digest of what comes out."""
+    """Digest of the resulting weights."""
     precision: Precision
-    """Of the answer: differences to `weights`."""
+    """Precision of the answer, which holds differences to `weights`."""
     line: str
-    """Errors of rounding are carried on within one line of rounds, and dropped where another begins."""
+    """Rounding errors are carried over within one line of rounds, and dropped when another starts."""
 
 
 class HeldNote(Body):
-    """Stands beside a reply: digests of the weights that the site has, to which changes can be sent."""
+    """Note with a reply: digests of the weights that the site has, as bases for changes."""
 
     held: tuple[Digest, ...] = Field(max_length=64)
 
@@ -209,7 +209,7 @@ def note_of(records: RecordDict, kind: type[B]) -> B | None:
     """The note of a message, None without one.
 
     Raises:
-        WireError: it is no `kind`.
+        WireError: it is not a `kind`.
     """
     return _read(records[_NOTE], kind) if _NOTE in records else None
 
@@ -239,12 +239,12 @@ def _read(record: object, kind: type[B]) -> B:
     except ValidationError as err:
         first = err.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        # The sender chose the names of unknown fields.
+        # The sender chose the names of unknown fields: print them safely.
         raise WireError(shown(f"{kind.__name__}.{place}: {first['msg']}")) from None
 
 
 def shown(text: object, most: int = 200) -> str:
-    """What the other side wrote, in ASCII without control characters, cut to `most` characters."""
+    """Text of the other side in ASCII without control characters, cut to `most` characters."""
     return "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in str(text)[:most])[:most]
 
 
@@ -281,6 +281,6 @@ def weights_of(records: RecordDict) -> dict[str, Tensor]:
 
 
 def size(records: RecordDict) -> int:
-    """Bytes of the arrays in a message, which is nearly all of it."""
+    """Bytes of the arrays in a message, which are nearly all of it."""
     record = records.get(_WEIGHTS)
     return sum(len(a.data) for a in record.values()) if isinstance(record, ArrayRecord) else 0

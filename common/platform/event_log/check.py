@@ -1,4 +1,4 @@
-"""Whether a stored log is still what was signed: every leaf, every checkpoint, everything that is in the vault."""
+"""Check that a stored log is still what was signed: every leaf, every checkpoint, everything in the vault."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from common.platform.event_log.store import KEY, OWNER, EventLog, only
 
 
 def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
-    """What does not hold, in plain words; empty when all does."""
+    """What does not hold, in plain words; empty if everything holds."""
     leaves = log.leaves(session)
     faults = []
     roots = [merkle.EMPTY_ROOT.hex()]
@@ -51,7 +51,7 @@ def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
 
 
 def _keys(log: EventLog, session: Session, owner: PublicKey) -> dict[str, PublicKey]:
-    """The owner's of today, and those before it that the log names; a peer who saw them knows whether they were."""
+    """The owner's current key and the earlier keys that the log names; peers who saw those can confirm them."""
     documents = (parse_canonical(item.document) for item in log.vault(session) if item.source.startswith(f"{KEY}:"))
     known_keys = [
         PublicKey.from_pem(str(document["key"]).encode()) for document in documents if isinstance(document, dict)
@@ -60,7 +60,7 @@ def _keys(log: EventLog, session: Session, owner: PublicKey) -> dict[str, Public
 
 
 def _checkpoint(data: bytes, keys: dict[str, PublicKey]) -> tuple[Checkpoint | None, tuple[str, ...]]:
-    """The checkpoint and whose keys signed it; none where no key of the log did."""
+    """The checkpoint and the names of the keys that signed it; None if no key of the log did."""
     try:
         envelope = only(dsse.decode_envelope(data), *keys.values())
         return read_checkpoint(envelope, PinnedKeys.of(keys.items()), {})

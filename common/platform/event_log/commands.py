@@ -1,4 +1,4 @@
-"""`log show|verify|export`, which both sides have: what of them reads a log that is open."""
+"""`log show|verify|export` of both sides: the part that reads an open log."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Opened = tuple["EventLog", "Session", "PublicKey"]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Whose log it is.
+    """The log of one side.
 
     Attributes:
-        owner: `site` or `server`: of the program, and of the file with the public key.
-        folder: as the examples call it.
-        about: the log, for help.
-        shown: what `show` shows, for help.
-        compared: what `verify` compares, for help.
-        advice: what to do when the log does not hold.
-        opened: the log of a folder up to now, within a transaction.
-        problems: what of it does not hold.
+        owner: `site` or `server`, for the program and the file with the public key.
+        folder: name of the folder in the examples.
+        about: describes the log, for help.
+        shown: describes what `show` shows, for help.
+        compared: describes what `verify` compares, for help.
+        advice: what to do if the log does not hold.
+        opened: opens the log of a folder, up to date, within a transaction.
+        problems: lists what does not hold.
     """
 
     owner: str
@@ -56,7 +56,7 @@ def log_commands(side: Side) -> typer.Typer:
 
     @app.command("show", help=f"Show {side.shown}.", epilog=example("show --last 50"))
     def show_log(
-        last: Annotated[int, typer.Option("--last", min=1, help="So many of the newest leaves.")] = 20,
+        last: Annotated[int, typer.Option("--last", min=1, help="Number of newest leaves to show.")] = 20,
         folder: Folder = Path("."),
         as_json: AsJson = False,
     ) -> None:
@@ -67,7 +67,7 @@ def log_commands(side: Side) -> typer.Typer:
             show(summary, drawn(summary), as_json=as_json)
 
     @app.command(
-        help=f"Compare {side.compared} with what was signed; exit code 6 when one differs.", epilog=example("verify")
+        help=f"Compare {side.compared} with what was signed; exit code 6 if anything differs.", epilog=example("verify")
     )
     def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
         with clear_errors(), side.opened(folder) as (log, session, key):

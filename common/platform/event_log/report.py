@@ -1,4 +1,4 @@
-"""A log for people: its newest leaves with what they commit to, who has co-signed it, and a folder for an auditor."""
+"""A log for people: the newest leaves with their content, its co-signers, and a folder for an auditor."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def report(log: EventLog, session: Session, owner: PublicKey, last: int) -> dict
 
 
 def _cosigned(log: EventLog, session: Session, owner: PublicKey) -> int:
-    """Size of the newest checkpoint that somebody else has signed too."""
+    """Size of the newest checkpoint that a peer has co-signed."""
     for envelope in log.checkpoints(session):
         if signed_by(envelope, owner) and len(envelope.signatures) > 1:
             return decode(Checkpoint, envelope.body).size
@@ -64,7 +64,7 @@ def _cosigned(log: EventLog, session: Session, owner: PublicKey) -> int:
 
 
 def drawn(found: dict[str, Any]) -> Group:
-    """A report on a terminal."""
+    """A report for the terminal."""
     fields = {name: found[name] for name in ("origin", "size", "root", "key", "cosigned")}
     leaves = ((row["position"], row["time"], row["kind"], brief(row["what"])) for row in found["leaves"])
     peers = (row.values() for row in found["peers"])
@@ -77,7 +77,7 @@ def drawn(found: dict[str, Any]) -> Group:
 
 
 def brief(what: Json) -> str:
-    """What a leaf commits to, in a line."""
+    """The content of a leaf in one line."""
     if not isinstance(what, dict):
         return str(what)
     if "_type" in what:
@@ -97,7 +97,7 @@ def _short(value: Json) -> str:
 
 
 def key_history(log: EventLog, session: Session, name: str) -> KeyHistory:
-    """Under which keys the log was signed, each from its first use there until the next one's."""
+    """The keys that signed the log, each from its first use until the first use of the next."""
     records: list[KeyRecord] = []
 
     for item in log.vault(session):
@@ -105,7 +105,7 @@ def key_history(log: EventLog, session: Session, name: str) -> KeyHistory:
         if item.source.startswith(f"{KEY}:") and isinstance(value, dict):
             start = decode(Entry, log.leaf(session, item.position)).time
             if records:
-                # Times are in whole seconds: in the one in which the next key began, this one may have signed still.
+                # Times are whole seconds: the old key may still have signed in the second in which the new one started.
                 records[-1] = replace(records[-1], valid_until=_second_after(start))
 
             records.append(KeyRecord(name, str(value["key"]), start))

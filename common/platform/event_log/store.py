@@ -1,7 +1,7 @@
-"""A tamper-evident log in a database: an RFC 6962 tree of salted commitments, with a checkpoint signed at every growth.
+"""A tamper-evident log in a database: an RFC 6962 tree of salted commitments, with a signed checkpoint at every growth.
 
-Both sides keep one and co-sign the other's, so that neither can rewrite its log alone. A leaf says that something of a
-kind happened and when; what it was stands in the vault, with the salt, and a row of the vault can be erased.
+Each side keeps a log and co-signs the other's, so that neither can rewrite its log alone. A leaf states the kind and
+time of an event. The vault holds the content and the salt, and its rows can be erased.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from common.platform.event_log.tables import LogTables
 OWNER = "owner"
 PEER = "peer"
 KEY = "key"
-"""Kind of leaf that names a key under which the log is signed from there on."""
+"""Kind of leaf that names the key that signs the log from there on."""
 AT_ONCE = 500
-"""Names in one statement of SQL."""
+"""Maximum number of names in one SQL statement."""
 SERVER_ORIGIN = "server"
 """Name of the coordinator's log."""
 Clock = Callable[[], datetime]
@@ -40,7 +40,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Something to log: what it is called here (logged once under that name), its kind, and what is committed to."""
+    """An event to log: its unique name here (logged only once), its kind, and the document to commit to."""
 
     source: str
     kind: str
@@ -49,7 +49,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a leaf commits to, while it is in the vault."""
+    """The content of a leaf, while it is in the vault."""
 
     source: str
     position: int
@@ -64,7 +64,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another log as it was last seen; `trouble` is why a newer checkpoint was refused, empty if none was."""
+    """Another log as last seen; `trouble` says why a newer checkpoint was refused, empty if none was."""
 
     origin: str
     envelope: dsse.Envelope
@@ -73,7 +73,7 @@ class Peer:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Verified when it was taken down."""
+        """The checkpoint, verified when it was stored."""
         return decode(Checkpoint, self.envelope.body)
 
 
@@ -87,11 +87,12 @@ class EventLog:
     random: Callable[[int], bytes] = secrets.token_bytes
 
     def append(self, session: Session, records: Iterable[Record], key: SigningKey) -> bool:
-        """Add those that are not in the log yet and sign where it then stands; whether it grew.
+        """Append records that are not in the log yet and sign the new checkpoint; returns whether the log grew.
 
-        A key that signs here for the first time comes before them, so that after a rotation the log says whose it was.
+        A key that signs here for the first time is logged before them, so that the log records each rotation.
         """
         by_source = {record.source: record for record in (_first_use(key.public), *records)}
+        # The row lock keeps two writers from appending at the same position.
         head = self.tables.head
         size, peaks = session.execute(select(head.c.size, head.c.peaks).with_for_update()).one()
         edge = merkle.Frontier(size, tuple(bytes.fromhex(peak) for peak in peaks.split()))
@@ -109,7 +110,7 @@ class EventLog:
 
     @staticmethod
     def peaks(edge: merkle.Frontier) -> str:
-        """How the growing edge is stored."""
+        """The stored form of the growing edge."""
         return " ".join(peak.hex() for peak in edge.peaks)
 
     def _add(self, session: Session, log: Log, record: Record) -> Log:
@@ -128,7 +129,7 @@ class EventLog:
         session.execute(insert(self.tables.checkpoints).values(size=size, envelope=text))
 
     def salt_of(self, session: Session, source: str) -> bytes:
-        """A salt that the vault keeps under a name without a leaf, made at the first call."""
+        """A salt in the vault under a name without a leaf, generated at the first call."""
         vault = self.tables.vault
         salt = session.scalar(select(vault.c.salt).where(vault.c.source == source))
         if salt is None:
@@ -138,13 +139,13 @@ class EventLog:
         return bytes.fromhex(salt)
 
     def erase(self, session: Session, source: str) -> bool:
-        """Forget what a leaf commits to, or a salt: the leaf stays and means nothing any more; whether it was there."""
+        """Erase the content of a leaf, or a salt; the leaf stays but means nothing. Returns whether it was there."""
         vault = self.tables.vault
         there = update(vault).where(vault.c.source == source, vault.c.salt != "").values(document="", salt="")
         return bool(session.execute(there).rowcount)  # type: ignore[attr-defined]  # of an update it has one
 
     def known(self, session: Session, sources: Iterable[str]) -> frozenset[str]:
-        """Which of these were logged, erased or not."""
+        """Which of these names were logged, erased or not."""
         vault = self.tables.vault
         names = sorted(sources)
         result: set[str] = set()
@@ -155,7 +156,7 @@ class EventLog:
         return frozenset(result)
 
     def opened(self, session: Session, source: str) -> Opened | None:
-        """What is in the log under a name; None if nothing is, or it was erased."""
+        """The content logged under a name; None if there is none, or it was erased."""
         vault = self.tables.vault
         there = (vault.c.source == source, vault.c.position.is_not(None), vault.c.salt != "")
         row = session.execute(select(vault).where(*there)).first()
@@ -163,7 +164,7 @@ class EventLog:
         return None if row is None else _opened(row)
 
     def vault(self, session: Session) -> list[Opened]:
-        """Everything that was not erased, in the order of the log."""
+        """All content that was not erased, in the order of the log."""
         vault = self.tables.vault
         there = (vault.c.position.is_not(None), vault.c.salt != "")
         rows = session.execute(select(vault).where(*there).order_by(vault.c.position))
@@ -181,26 +182,26 @@ class EventLog:
         return str(session.scalars(select(leaves.c.leaf).where(leaves.c.position == position)).one()).encode()
 
     def newest(self, session: Session) -> dsse.Envelope | None:
-        """The newest checkpoint; None of an empty log."""
+        """The newest checkpoint; None if the log is empty."""
         return next(iter(self.checkpoints(session, at_most=1)), None)
 
     def checkpoints(self, session: Session, at_most: int | None = None) -> list[dsse.Envelope]:
-        """Checkpoints with all signatures below them, the newest first."""
+        """Checkpoints with all their signatures, newest first."""
         rows = self.tables.checkpoints
         query = select(rows.c.envelope).order_by(rows.c.size.desc()).limit(at_most)
         return [dsse.decode_envelope(text.encode()) for text in session.scalars(query)]
 
     def grown_since(self, session: Session, size: int) -> tuple[bytes, ...]:
-        """Proof that the log of today begins with its first `size` leaves."""
+        """Proof that the current log extends its first `size` leaves."""
         return merkle.consistency_proof(self.leaves(session), size)
 
     def take_signature(
         self, session: Session, envelope: dsse.Envelope, owner: PublicKey, peer: PublicKey
     ) -> Checkpoint:
-        """Keep a peer's signature below a checkpoint of this log.
+        """Store a peer's signature of a checkpoint of this log.
 
         Raises:
-            EvidenceError: a signature does not hold, or it is no checkpoint of this log.
+            EvidenceError: a signature does not hold, or the checkpoint is not of this log.
         """
         keys = PinnedKeys.of([(OWNER, owner), (PEER, peer)])
         checkpoint, _ = read_checkpoint(envelope, keys, {OWNER: 1, PEER: 1})
@@ -217,11 +218,11 @@ class EventLog:
         return checkpoint
 
     def peer(self, session: Session, origin: str) -> Peer | None:
-        """Another log as last co-signed here."""
+        """Another log, as last co-signed here."""
         return next((peer for peer in self.peers(session) if peer.origin == origin), None)
 
     def peers(self, session: Session) -> list[Peer]:
-        """All other logs that were ever co-signed here."""
+        """All other logs that were co-signed here."""
         rows = session.execute(select(self.tables.peers).order_by(self.tables.peers.c.origin))
         return [Peer(r.origin, dsse.decode_envelope(r.envelope.encode()), r.seen, r.trouble) for r in rows]
 
@@ -234,10 +235,10 @@ class EventLog:
         key: SigningKey,
         proof: Sequence[bytes],
     ) -> dsse.Envelope:
-        """Sign the checkpoint of the log `origin`, if it is the one co-signed here before, grown.
+        """Co-sign the checkpoint of the log `origin`, if it extends the one co-signed here before.
 
         Raises:
-            EvidenceError: it is not: cut short, forked, of another log, or not signed by its owner.
+            EvidenceError: the log was cut short or forked, is another one, or its owner did not sign.
         """
         peer = self.peer(session, origin)
         keys = PinnedKeys.of([(OWNER, owner)])
@@ -253,7 +254,7 @@ class EventLog:
         return result
 
     def distrust(self, session: Session, origin: str, reason: str) -> bool:
-        """Take down why a peer's checkpoint was refused; whether that is news."""
+        """Record why a peer's checkpoint was refused; returns whether the reason is new."""
         rows = self.tables.peers
         statement = update(rows).where(rows.c.origin == origin, rows.c.trouble != reason).values(trouble=reason)
         return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # of an update it has one
@@ -264,19 +265,19 @@ def _first_use(key: PublicKey) -> Record:
 
 
 def origin_of(site: str) -> str:
-    """Name of a site's log; no site can take the coordinator's."""
+    """Name of a site's log; it can never equal the coordinator's."""
     return f"site:{site}"
 
 
 def only(envelope: dsse.Envelope, *keys: PublicKey) -> dsse.Envelope:
-    """The envelope with the signatures of these keys alone, for somebody who knows no others."""
+    """The envelope with only the signatures of these keys, for a reader who knows no others."""
     ids = {key.keyid for key in keys}
     signatures = tuple(signature for signature in envelope.signatures if signature.keyid in ids)
     return dsse.Envelope(envelope.payload, envelope.payload_type, signatures)
 
 
 def signed_by(envelope: dsse.Envelope, key: PublicKey) -> bool:
-    """Whether a signature names the key; whether it holds is not asked."""
+    """Whether a signature names the key; it is not verified."""
     return any(signature.keyid == key.keyid for signature in envelope.signatures)
 
 

@@ -13,8 +13,8 @@ from common.platform.sql import UtcDateTime
 class LogTables:
     """The tables of one side's log.
 
-    `head` is the tree's growing edge in a single row, whose lock keeps writers apart; `checkpoints` are those of this
-    log with all signatures below them; `peers` is for each other log the newest checkpoint that was co-signed here.
+    `head` is the tree's growing edge in a single row, whose lock keeps writers apart. `checkpoints` holds those of this
+    log with all their signatures. `peers` holds, for each other log, the newest checkpoint co-signed here.
     """
 
     head: Table
@@ -25,7 +25,7 @@ class LogTables:
 
 
 def log_tables(metadata: MetaData) -> LogTables:
-    """Declare them; the migrations of the side make them."""
+    """Declare the tables; the migrations of each side create them."""
     return LogTables(
         Table(
             "log_head",

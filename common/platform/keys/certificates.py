@@ -1,8 +1,8 @@
-"""A certificate authority of our own (X.509, RFC 5280) and the kinds of certificate it issues.
+"""A certificate authority (X.509, RFC 5280) and the kinds of certificate it issues.
 
-The federation has one, and so has every hospital for its consent service. One level: the authority signs every
-certificate itself, with path length 0. Which kind a certificate is stands in its extended key usage, which the
-authority sets and no request can choose: a hospital's certificate never passes for the coordinator's.
+The federation has one authority, and each hospital has one for its consent service. There is one level: the authority
+signs every certificate itself, with path length 0. The extended key usage states the kind of a certificate. The
+authority sets it and no request can choose it: a hospital's certificate never passes as the coordinator's.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ AUTHORITY_LIFETIME = timedelta(days=3652)
 SERVER_LIFETIME = timedelta(days=825)
 SITE_LIFETIME = timedelta(days=365)
 _SKEW = timedelta(hours=1)
-"""Certificates begin so long before they are made, for machines whose clock is behind."""
+"""Certificates start this long before they are made, for machines whose clock is behind."""
 
 SERVER = ExtendedKeyUsageOID.SERVER_AUTH
 SITE = ExtendedKeyUsageOID.CLIENT_AUTH
 SIGNER = ExtendedKeyUsageOID.CODE_SIGNING
-"""Kinds of certificate: a service's for TLS, that of who calls it, the coordinator's for its signing key."""
+"""Kinds of certificate: TLS server, TLS client, and the coordinator's signing key."""
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", re.ASCII)
 _DIGITS = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -63,7 +63,7 @@ def issue_server(
     now: datetime,
     common: str = "FedForget coordinator",
 ) -> x509.Certificate:
-    """A service's TLS certificate for `hosts`, and for loopback, where the SuperLink uses the coordinator's.
+    """A service's TLS certificate for `hosts` and for loopback, where the SuperLink uses the coordinator's certificate.
 
     Raises:
         ConfigError: a host is neither a name nor an address.
@@ -94,24 +94,24 @@ def issue_role(
 
 
 def role_name(role: str) -> str:
-    """How a role stands in a certificate."""
+    """The URI of a role in a certificate."""
     return f"urn:fedforget:role:{role}"
 
 
 def issue_signer(
     ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, key: PublicKey, now: datetime
 ) -> x509.Certificate:
-    """The authority's word that `key` signs for the coordinator: who trusts the authority can trust the key."""
+    """A certificate that `key` signs for the coordinator: whoever trusts the authority can trust the key."""
     public = load_der_public_key(key.der)
     if not isinstance(public, _Key):
-        raise InputError("a signing key that is neither Ed25519 nor ECDSA")
+        raise InputError("the signing key is neither Ed25519 nor ECDSA")
     names = [x509.UniformResourceIdentifier("urn:fedforget:coordinator")]
 
     return _issue(ca, ca_key, public, "FedForget coordinator", SIGNER, names, now, AUTHORITY_LIFETIME)
 
 
 def check_authority(ca: x509.Certificate, now: datetime) -> None:
-    """Raise an `EvidenceError` unless `ca` is an authority that signed itself and is valid `now`."""
+    """Raise an `EvidenceError` unless `ca` is a self-signed authority and valid `now`."""
     constraints = _extension(ca, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
         raise EvidenceError("the federation's certificate is not one of an authority")
@@ -129,12 +129,12 @@ def check_issued(
 
 
 def public_key(certificate: x509.Certificate) -> PublicKey:
-    """The key that `certificate` is for."""
+    """The public key in `certificate`."""
     return PublicKey(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def common_name(holder: x509.Certificate | x509.CertificateSigningRequest) -> str:
-    """The one common name of a certificate or a request, empty when there is none or more."""
+    """The common name of a certificate or a request; empty unless there is exactly one."""
     names = holder.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if len(names) == 1 else ""
 
@@ -176,7 +176,7 @@ def fingerprint(data: bytes) -> str:
 
 
 def parse_fingerprint(text: str, where: str) -> str:
-    """`text` as `fingerprint` writes it, whatever stands between its digits, or a `ConfigError`."""
+    """`text` in the form of `fingerprint`, with any separators between its digits, or a `ConfigError`."""
     digits = re.sub(r"[\s:-]", "", text).lower()
 
     if not _DIGITS.fullmatch(digits):

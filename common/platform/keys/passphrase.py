@@ -1,4 +1,4 @@
-"""Asking a person for the passphrase of a key that is his own and lies in no folder of a service."""
+"""Ask a person for the passphrase of their own key, which is stored in no folder of a service."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from common.files import read_private
 
 
 def ask_passphrase(file: Path | None, whose: str, *, new: bool = False) -> bytes:
-    """The passphrase: from `file`, or typed unseen on a terminal, otherwise the first line of standard input.
+    """The passphrase from `file`, typed invisibly on a terminal, or from the first line of standard input.
 
     Args:
-        file: readable by its owner alone.
-        whose: what it opens, for the prompt.
-        new: it is chosen now, so it is asked for twice.
+        file: a file that only its owner can read.
+        whose: the key that it opens, for the prompt.
+        new: the passphrase is new, so ask twice.
 
     Raises:
-        InputError: the file cannot be read or is open to others, nothing was given, or the two differ.
+        InputError: the file cannot be read or is readable by others, no passphrase was given, or the two differ.
     """
     if file is not None:
         passphrase = read_private(file).rstrip(b"\n")

@@ -1,4 +1,4 @@
-"""Keys and secrets of either side: made where they are used, the private ones readable by their owner alone."""
+"""Keys and secrets of both sides: made where they are used; only their owner can read the private ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from common.evidence.keys import PublicKey, SigningKey
 from common.files import read_private, write_bytes, write_private
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what `LoadCredential=` names; a passphrase there need not lie in the folder."""
+"""Variable naming the folder of systemd's `LoadCredential=`; a passphrase there need not be in our folder."""
 
 
 def new_secret(path: Path) -> bytes:
@@ -38,7 +38,7 @@ def read_passphrase(path: Path) -> bytes:
     if not folder or not credential.exists():
         return read_private(path).rstrip(b"\n")
     try:
-        # systemd keeps others out by the folder, and may let the service in by an ACL that shows as group bits.
+        # systemd protects the folder itself; its ACL for the service may show as group bits, so do not check the mode.
         return credential.read_bytes().rstrip(b"\n")
     except OSError as err:
         raise InputError(f"cannot read: {err.strerror}", where=str(credential), remedy="check its owner") from None
@@ -48,7 +48,7 @@ def read_public_key(path: Path, remedy: str) -> PublicKey:
     """The public key (PEM) in a file.
 
     Raises:
-        InputError: it cannot be read, or is none; with `remedy`.
+        InputError: it cannot be read, or is not a public key; with `remedy`.
     """
     try:
         return PublicKey.from_pem(path.read_bytes())
@@ -68,7 +68,7 @@ def load_signing_key(path: Path, passphrase: Path) -> SigningKey:
 
 
 def new_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Write a new P-256 key in the clear: the servers that read it take no passphrase."""
+    """Write a new unencrypted P-256 key: the servers that read it accept no passphrase."""
     key = ec.generate_private_key(ec.SECP256R1())
     write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return key
@@ -82,7 +82,7 @@ def new_authority_key(path: Path, passphrase: bytes) -> ec.EllipticCurvePrivateK
 
 
 def new_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Write a new P-384 key as OpenSSH does, which is what Flower's SuperNode reads, and its public half beside it."""
+    """Write a new P-384 key in OpenSSH format, as Flower's SuperNode expects, and its public half beside it."""
     key = ec.generate_private_key(ec.SECP384R1())
     write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)

@@ -1,1 +1,1 @@
-"""Listening sockets and gRPC servers with limits before anybody has signed in."""
+"""Listening sockets and gRPC servers with limits for unauthenticated clients."""

@@ -1,4 +1,4 @@
-"""What stands in front of a gRPC server, which counts no addresses: it passes bytes on, and the TLS with them."""
+"""A relay in front of a gRPC server, which cannot count addresses: it passes bytes on, TLS included."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BLOCK = 2**16
 
 
 class FrontDoor:
-    """Passes connections of a `Listener` on to a server at a Unix socket, from a thread of its own, until `close`.
+    """Relay connections of a `Listener` to a server at a Unix socket, in its own thread, until `close`.
 
-    The server behind it sets the deadlines: what it hangs up on is hung up on here.
+    The server behind it sets the deadlines: when it closes a connection, so does the relay.
     """
 
     def __init__(self, listener: Listener, inside: str) -> None:
@@ -26,14 +26,14 @@ class FrontDoor:
         self._ready.wait()
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         with suppress(RuntimeError, AttributeError):  # the loop has ended by itself, or never begun
             self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(5)
 
     def _run(self) -> None:
         try:
-            # Not a loop of another library's, which would accept past the listener.
+            # Not another library's loop: it would accept connections without calling the listener.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._serve())
         finally:
@@ -53,7 +53,7 @@ class FrontDoor:
             with closing(outward):
                 both = [asyncio.create_task(_copy(reader, outward)), asyncio.create_task(_copy(inward, writer))]
                 try:
-                    # Neither side of HTTP/2 closes half of a connection.
+                    # HTTP/2 never half-closes a connection: when one direction ends, so does the other.
                     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     for task in both:

@@ -1,4 +1,4 @@
-"""A gRPC server that only clients with a certificate of one authority reach: limits, keep-alive, health."""
+"""A gRPC server for clients with a certificate of one authority: limits, keep-alive, health."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def serve(
 ) -> tuple[grpc.Server, int]:
     """Start a service at `address` (`host:port`, port 0 for a free one); returns the server and its port.
 
-    Only clients with a certificate of the authority `ca` get past the handshake; so it is with the health service too.
+    Only clients with a certificate of the authority `ca` get past the handshake, for the health service too.
 
     Args:
         register: adds the servicer to the server.
-        service: its full name, as whose health this server answers.
+        service: full name of the service whose health is reported.
         certificate: PEM, for TLS.
         key: PEM.
         ca: PEM.
-        max_message_bytes: a larger request is refused unread.
-        workers: calls that are answered at a time; four times as many may wait, the next are refused.
-        interceptors: around every call, of the health service too.
+        max_message_bytes: larger requests are refused unread.
+        workers: concurrent calls; four times as many may be open, further ones are refused.
+        interceptors: applied to every call, those of the health service too.
 
     Raises:
         UnavailableError: the address is taken.

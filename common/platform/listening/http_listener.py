@@ -1,7 +1,7 @@
-"""Connections to an HTTP server before anybody has said who they are: few from one address, and none that only waits.
+"""Limit unauthenticated connections to an HTTP server: few from one address, and none that stays idle.
 
-uvicorn counts connections together, so that one address could take them all, and gives a client that never finishes its
-handshake a minute, and one that never finishes its headers for ever.
+uvicorn only counts connections in total, so that one address could take them all. It gives a client a minute for its
+handshake, and unlimited time for its headers.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HANDSHAKE_SECONDS = 10.0
 HEAD_SECONDS = 10.0
-"""From the first byte, or the connection, to the end of a request's headers."""
+"""From the connection, or the first byte, to the end of a request's headers."""
 _KNOWN_SECONDS = 3600.0
 _MOST_KNOWN = 4096
 
 
 @dataclass(slots=True)
 class Connections:
-    """Who has how many connections open.
+    """Count the open connections of each address.
 
     Args:
-        per_address: at most this many of one address (of one /64 network in IPv6).
-        strangers: at most this many of all addresses together from which nobody signed in during the last hour, so that
-            a flood keeps out strangers alone.
-        clock: seconds that never go back.
+        per_address: maximum for one address (one /64 network in IPv6).
+        strangers: maximum for all addresses together from which nobody signed in during the last hour, so that a flood
+            shuts out strangers only.
+        clock: a monotonic clock in seconds.
     """
 
     per_address: int = 64
@@ -53,14 +53,14 @@ class Connections:
         return True
 
     def leave(self, address: str) -> None:
-        """A connection that was admitted has ended."""
+        """An admitted connection has ended."""
         origin = _origin(address)
         self._open[origin] -= 1
         if self._open[origin] <= 0:
             del self._open[origin]
 
     def welcome(self, address: str) -> None:
-        """Somebody signed in from there."""
+        """A client has signed in from this address."""
         origin = _origin(address)
         self._welcome_until.pop(origin, None)
         self._welcome_until[origin] = self.clock() + _KNOWN_SECONDS
@@ -75,7 +75,7 @@ class Connections:
 
 
 def _origin(address: str) -> str:
-    """What one party can be expected to have: an IPv4 address, a /64 network of IPv6."""
+    """The unit that one party controls: an IPv4 address, or a /64 network of IPv6."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -87,7 +87,7 @@ def _origin(address: str) -> str:
 
 
 class Listener(socket.socket):
-    """A listening socket that closes what `connections` has no room for as soon as it is accepted, before any TLS."""
+    """A listening socket that closes connections above the limits as soon as it accepts them, before any TLS."""
 
     connections: Connections
 
@@ -137,22 +137,22 @@ class _Counted(socket.socket):
 
 
 class PunctualProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, which ends a connection whose request's headers do not come in time."""
+    """uvicorn's HTTP/1.1 with a deadline for the headers of a request."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The first request has to come."""
+        """Start the deadline for the first request."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """A request that has begun has to be completed."""
+        """Start the deadline for the rest of a request."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Cancel the deadline."""
         self._forget()
         super().connection_lost(exc)
 
@@ -174,10 +174,10 @@ class PunctualProtocol(H11Protocol):
 
 
 class PunctualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose servers end a TLS handshake that takes too long."""
+    """An event loop whose servers end slow TLS handshakes."""
 
     async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
-        """As of asyncio."""
+        """As in asyncio, with deadlines for TLS."""
         if options.get("ssl"):
             options = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": 5.0, **options}
         return await super().create_server(*args, **options)

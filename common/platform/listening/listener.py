@@ -1,4 +1,4 @@
-"""A listening socket on which no address holds more than its share of the connections, finished handshakes or not."""
+"""A listening socket that limits the connections of each address, before and after their handshake."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections import Counter
 from typing import Any
 
 TOTAL = 256
-"""Connections at a time, of all addresses."""
+"""Maximum open connections of all addresses."""
 _SECONDS_BETWEEN = 60.0
 
 _log = logging.getLogger("fedforget.listener")
 
 
 class Listener(socket.socket):
-    """Hangs up at once on an address that holds its share. For one thread, or one event loop.
+    """Close new connections of an address that has its share. For one thread, or one event loop.
 
     Args:
-        family: of the address that it will listen at.
+        family: family of the address to listen at.
         share: connections that one address may hold.
-        total: that all may hold.
+        total: connections that all addresses together may hold.
     """
 
     def __init__(self, family: socket.AddressFamily, share: int, total: int = TOTAL) -> None:
@@ -32,7 +32,7 @@ class Listener(socket.socket):
         self._told = float("-inf")
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection that is let in; raises as `socket.accept`."""
+        """The next admitted connection; raises as `socket.accept`."""
         while True:
             number, address = self._accept()  # type: ignore[attr-defined]
             host = str(address[0])
@@ -55,7 +55,7 @@ class Listener(socket.socket):
 
 
 class _Counted(socket.socket):
-    """A connection that says when it is over."""
+    """A connection that reports its end."""
 
     def __init__(self, listener: socket.socket, number: int, counts: Counter[str], host: str) -> None:
         super().__init__(listener.family, listener.type, listener.proto, fileno=number)
@@ -64,7 +64,7 @@ class _Counted(socket.socket):
         self._host = host
 
     def close(self) -> None:
-        """Close, and be counted no more."""
+        """Close, and leave the count."""
         if self._counts is not None:
             self._counts[self._host] -= 1
             if not self._counts[self._host]:
@@ -75,7 +75,7 @@ class _Counted(socket.socket):
 
 
 def bound(host: str, port: int, share: int, total: int = TOTAL) -> Listener:
-    """A listener that has its address and does not listen yet; raises an `OSError` where the address is taken."""
+    """A listener that is bound but does not listen yet; raises an `OSError` if the address is taken."""
     listener = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET, share, total)
 
     try:

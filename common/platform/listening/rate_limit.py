@@ -1,4 +1,4 @@
-"""How often each caller of a service may call."""
+"""Limit the calls of each caller of a service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 
 class RateLimit:
-    """For each key a bucket of `burst` calls, refilled by `per_second`."""
+    """A token bucket per key: `burst` calls, refilled by `per_second`."""
 
     def __init__(self, burst: float = 30.0, per_second: float = 1.0) -> None:
         self._burst = burst
@@ -16,7 +16,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def allows(self, key: str, now: datetime) -> bool:
-        """Take one call of `key` out of its bucket, if one is left."""
+        """Take one call from the bucket of `key`, if one is left."""
         with self._lock:
             calls = self._now_left(key, now)
             has_call = calls >= 1.0
@@ -24,7 +24,7 @@ class RateLimit:
             return has_call
 
     def has_left(self, key: str, now: datetime) -> bool:
-        """Would one be allowed? Takes none."""
+        """Whether a call would be allowed; takes none."""
         with self._lock:
             return self._now_left(key, now) >= 1.0
 

@@ -1,4 +1,4 @@
-"""Files that a process touches whenever it has done what it is for: how old they are tells life from a mere process."""
+"""Files that a process touches after each completed task: their age shows whether it works, not just runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Beat:
     """A sign of life.
 
     Attributes:
-        name: what is done each time, for `/health`.
+        name: name of the task, for `/health`.
         path: the file.
         limit: seconds after which it is too old.
-        clock: seconds since 1970, as the file system counts them.
+        clock: seconds since 1970, as in the file system.
     """
 
     name: str
@@ -26,12 +26,12 @@ class Beat:
     clock: Callable[[], float] = time.time
 
     def touch(self) -> None:
-        """It was done now."""
+        """Record that the task was just done."""
         with suppress(OSError):  # a full or read-only disk shows as an old beat, which is the truth
             self.path.touch(mode=0o600)
 
     def age(self) -> float | None:
-        """Seconds since it was last done; None where it never was."""
+        """Seconds since the task was last done; None if never."""
         try:
             return max(0.0, self.clock() - self.path.stat().st_mtime)
         except OSError:
@@ -39,6 +39,6 @@ class Beat:
 
     @property
     def fresh(self) -> bool:
-        """Was it done lately?"""
+        """Whether the task was done recently."""
         age = self.age()
         return age is not None and age <= self.limit

@@ -1,4 +1,4 @@
-"""How Flower's processes are started on both sides: which executable, and which environment."""
+"""Executables and environment of Flower's processes, for both sides."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _SCRIPTS = Path(sys.executable).parent
 
 
 def executable(name: str) -> str:
-    """Flower's command of that name in the environment that runs now, whatever `PATH` says."""
+    """Path of a Flower command in the current Python environment, whatever `PATH` says."""
     return str(_SCRIPTS / name)
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Variables for a Flower process that keeps its files in `home`: it calls nobody and installs nothing.
+    """Variables for a Flower process with its files in `home`: no telemetry, no update check, no installation.
 
-    `PATH` begins with the environment that runs now, for Flower starts its own commands by name.
+    `PATH` starts with the current Python environment, as Flower starts its own commands by name.
     """
     return {
         "PATH": f"{_SCRIPTS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

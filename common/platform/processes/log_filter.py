@@ -1,7 +1,7 @@
-"""What of a process's free text may be logged at a hospital: an allow-list, for a traceback can quote a patient's data.
+"""An allow-list for the output of processes at a hospital, since a traceback can quote a patient's data.
 
-Kept are the JSON lines of our own loggers, the lines that Flower is known to print (numbers and hexadecimal digests are
-all that varies in them), and of a traceback its places in installed code and the names of well-known exceptions.
+It keeps the JSON lines of our own loggers, known lines of Flower (in which only numbers and hexadecimal digests vary),
+and from tracebacks the places in installed code and the names of well-known exceptions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PREFIX = re.compile(r"(?:\S+Z )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: ?:?(?: +(.*))?)")
 _ROUTINE = re.compile(r'\[uvicorn\.access\] .* HTTP/1\.[01]" 2\d\d|ControlServicer\.List(Runs|Nodes)')
-"""SuperNodes and the coordinator ask every few seconds: what was answered well is not logged."""
+"""SuperNodes and the coordinator poll every few seconds: successful answers are not logged."""
 _FRAME = re.compile(r'File "([^"]+\.py)", line (\d+), in ([A-Za-z_]\w*|<module>|<lambda>)')
 _CLASS = re.compile(r"(?:[a-z_]+\.)*([A-Z]\w+)(?::.*)?")
 _FLOWER = tuple(
@@ -74,18 +74,18 @@ _CODE = (
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without colours; control characters are spaces, other invisible ones are escaped."""
+    """`text` on one line, without colours; control characters become spaces, other invisible ones are escaped."""
     return printable(_CONTROL.sub(" ", _ANSI.sub("", text))).rstrip()
 
 
 def keep_all(text: str) -> tuple[str, str] | None:
-    """Level and message of a printed line as it stands; None for one that says nothing. For the coordinator."""
+    """Level and message of a printed line, unchanged; None for an empty or routine line. For the coordinator."""
     level, message, own = _read(text)
     return None if not message or (not own and _ROUTINE.fullmatch(message)) else (level, message)
 
 
 def withhold_unknown(text: str) -> tuple[str, str] | None:
-    """Level and message of a printed line as far as it is known to be safe; None for an empty one. For hospitals."""
+    """Level and message of a printed line, as far as known to be safe; None for an empty line. For hospitals."""
     level, message, own = _read(text)
     if not message:
         return None

@@ -1,4 +1,4 @@
-"""`/health` and `/metrics` of a supervisor, on loopback. Labels name processes, sites and states, never a patient."""
+"""`/health` and `/metrics` of a supervisor, on loopback. Labels name processes, sites and states, never patients."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from common.platform.processes.supervisor import Supervisor
 
 
 class ProcessCollector(Collector):
-    """Is each process up, and how often was it restarted?"""
+    """Whether each process is up, and how often it was restarted."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics as they stand."""
+        """The current metrics."""
         up = GaugeMetricFamily("fedforget_process_up", "1 when the process runs and serves.", labels=["process"])
         restarts = CounterMetricFamily("fedforget_process_restarts", "Restarts since `up` began.", labels=["process"])
         health = self._supervisor.health()
@@ -41,13 +41,13 @@ class ProcessCollector(Collector):
 
 
 class BeatCollector(Collector):
-    """How old is each sign of life?"""
+    """Age of each beat."""
 
     def __init__(self, beats: Sequence[Beat]) -> None:
         self._beats = beats
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics as they stand; a beat that never came has none."""
+        """The current metrics; a beat that never happened has none."""
         ages = GaugeMetricFamily("fedforget_beat_age_seconds", "Seconds since this was last done.", labels=["beat"])
 
         for beat in self._beats:
@@ -61,8 +61,8 @@ class BeatCollector(Collector):
 def monitor_app(supervisor: Supervisor, collectors: Sequence[Collector] = (), beats: Sequence[Beat] = ()) -> Starlette:
     """`/health` and `/metrics`.
 
-    `/health` is 200 when every process is up and every beat is fresh, else 503, with the state of each process and the
-    age of each beat; `/metrics` is for Prometheus.
+    `/health` returns 200 if every process is up and every beat is fresh, otherwise 503, with the state of each process
+    and the age of each beat. `/metrics` is for Prometheus.
     """
     registry = CollectorRegistry()
     for collector in (ProcessCollector(supervisor), BeatCollector(beats), *collectors):
@@ -90,7 +90,7 @@ def _tenths(age: float | None) -> float | None:
 def monitor(
     supervisor: Supervisor, port: int, collectors: Sequence[Collector] = (), beats: Sequence[Beat] = ()
 ) -> Iterator[int]:
-    """Serve `monitor_app` on loopback from a thread; gives the port, a free one for 0.
+    """Serve `monitor_app` on loopback from a thread; yields the port, a free one for 0.
 
     Raises:
         UnavailableError: the port is taken.

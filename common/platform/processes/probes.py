@@ -1,4 +1,4 @@
-"""What the doctors look at: names, ports, TLS, clocks, disk, memory, GPU. Nothing here raises for what it finds."""
+"""The doctor's probes: names, ports, TLS, clocks, disk, memory, GPU. A bad result never raises."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _ADDRESS = re.compile(r"\[?([^\]]+)\]?:(\d+)")
 
 
 def disk(folder: Path, needed: int) -> Check:
-    """Room on the file system of `folder`."""
+    """Free space on the file system of `folder`."""
     return checks.space("disk", shutil.disk_usage(folder).free, needed, "free space, or move the folder")
 
 
 def memory(needed: int) -> Check:
-    """Memory that can be had without swapping (proc_meminfo(5))."""
+    """Memory available without swapping (proc_meminfo(5))."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     if match is None:
         return Check("memory", "warn", "unknown")
@@ -62,21 +62,21 @@ def gpu(device: str) -> Check:
 
 
 def software() -> Check:
-    """Which versions run here."""
+    """Versions of the software here."""
     names = ("fedforget", "flwr", "torch")
     parts = [f"Python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in names)]
     return checks.ok("software", ", ".join(parts))
 
 
 def writable(folder: Path) -> Check:
-    """May we write there?"""
+    """Whether this user can write to the folder."""
     if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
         return checks.ok("folder", "writable")
     return Check("folder", "fail", "not a folder that this user can write", "check --dir and its owner")
 
 
 def service(name: str, address: str, proxy: Proxy | None = None) -> list[Check]:
-    """Does the name in `host:port` resolve, and does something listen there? Through the proxy where that serves it."""
+    """Check that the name in `host:port` resolves and that the port is open, through the proxy if one serves it."""
     host, port = split(address)
     if proxy is not None and proxy.serves(host, port):
         return [_through(name, host, port, proxy)]
@@ -98,7 +98,7 @@ def service(name: str, address: str, proxy: Proxy | None = None) -> list[Check]:
 
 
 def _through(name: str, host: str, port: int, proxy: Proxy) -> Check:
-    """The proxy looks the name up, so that this machine's DNS need not know it."""
+    """Check the port only: the proxy resolves the name, which this machine's DNS may not know."""
     try:
         proxy.tunnel(host, port, _SECONDS).close()
     except ProxyRefusalError as err:
@@ -122,7 +122,7 @@ def tls(
 ) -> list[Check]:
     """Name, chain and days left of the gateway's certificate, and the clock against its HTTP `Date` (RFC 9110).
 
-    `at` is the host that is dialled where that is not the one the certificate is to name.
+    `at` is the host to connect to, if it differs from the name in the certificate.
     """
     host, port = address
     name = "gateway TLS"
@@ -158,7 +158,7 @@ def tls(
 
 
 def _clock_of_anybody(address: tuple[str, int], host: str, allowed_skew: float, proxy: Proxy | None) -> list[Check]:
-    """The clock against that of whoever answers: for a certificate that only its dates, or this clock, make invalid."""
+    """Compare the clock with any server that answers: for a certificate whose dates, or this clock, may be wrong."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -182,7 +182,7 @@ def _dialled(host: str, port: int, proxy: Proxy | None) -> socket.socket:
 
 
 def _skew(secure: ssl.SSLSocket, host: str) -> float | None:
-    """Seconds that this clock is ahead; the `Date` header has whole seconds, hence the half."""
+    """Seconds that this clock is ahead; half a second is added as the `Date` header has whole seconds."""
     before = time.time()
     secure.sendall(f"HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("ascii"))
     answer = b""
@@ -216,7 +216,7 @@ def _certificate_problem(name: str, err: ssl.SSLCertVerificationError, host: str
 
 
 def processes(port: int) -> list[Check]:
-    """What the running `up` says about each of its processes."""
+    """State of each process of the running `up`."""
     try:
         answer = httpx.get(f"http://{LOOPBACK}:{port}/health", timeout=_SECONDS, trust_env=False)
         states = {str(name): str(state) for name, state in answer.json()["processes"].items()}

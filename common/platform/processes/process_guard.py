@@ -1,14 +1,14 @@
-"""Runs one command and lets nothing that it started outlive it, or the supervisor.
+"""Run one command, and let no descendant of it outlive it or the supervisor.
 
-Every child of the supervisor has a guard of its own between them: a small program without threads, so that it may fork
-and set a parent-death signal soundly, which the supervisor, having threads, may not. As the reaper of orphaned
-descendants (prctl(2), PR_SET_CHILD_SUBREAPER) it also finds those that left the process group; a watched pipe tells it
-that the supervisor is gone, however it ended. Linux only.
+Each child of the supervisor has its own guard as parent: a small program without threads, which can fork and set a
+parent-death signal safely; the supervisor has threads and cannot. As the reaper of orphaned descendants (prctl(2),
+PR_SET_CHILD_SUBREAPER) the guard also finds those that left the process group. A watched pipe tells it that the
+supervisor is gone, however it ended. Linux only.
 
     python process_guard.py WATCHED-FD GRACE-SECONDS COMMAND [ARGUMENT ...]
 
-Ends with the command's exit code, or 128 + the number of the signal that ended it. Imports nothing of ours: it is run
-by path, in isolated mode.
+It exits with the command's exit code, or 128 + the number of the signal that ended it. It imports none of our modules,
+as it is run by path, in isolated mode.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import NoReturn
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 _AFTER_THE_COMMAND = 2.0
-"""Seconds that descendants have to end after a command that ended by itself."""
+"""Seconds that descendants get to end after the command has ended by itself."""
 _POLL = 0.05
 
 
 def main(watched: int, grace: float, command: list[str]) -> int:
-    """Run `command` until it ends, SIGTERM arrives or `watched` reaches its end; then end what is left of it."""
+    """Run `command` until it ends, SIGTERM arrives or `watched` reaches its end; then end its descendants."""
     os.set_inheritable(watched, False)
     signals: list[int] = []
     inlet, outlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -85,7 +85,7 @@ def _become(command: list[str], guard: int) -> NoReturn:
 
 
 def _reap(child: int) -> int | None:
-    """Collect every descendant that ended; the wait status of `child` if it was among them."""
+    """Reap all ended descendants; returns the wait status of `child` if it is among them."""
     status: int | None = None
 
     with contextlib.suppress(ChildProcessError):
@@ -99,7 +99,7 @@ def _reap(child: int) -> int | None:
 
 
 def _end_descendants(deadline: float, child: int) -> int:
-    """SIGTERM, and SIGKILL from `deadline` on, until none is left; the wait status of `child` if it ended here."""
+    """Send SIGTERM, and SIGKILL after `deadline`, until none is left; returns the wait status of `child`."""
     status = int(signal.SIGKILL)
     targets = set[int]()
 

@@ -1,4 +1,4 @@
-"""Where the supervisor's lines go: one rotating file of JSON lines a process, and a short line on the terminal."""
+"""Logs of the supervisor: one rotating file of JSON lines per process, and short lines on the terminal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TERMINAL_WIDTH = 160
 
 @dataclass(slots=True)
 class ProcessLog:
-    """Filters, stamps and writes lines.
+    """Filter, stamp and write lines.
 
     Args:
-        folder: gets `<process>.jsonl`, ten MiB each with five older ones.
-        select: level and message of a printed line as far as it may be kept; see `log_filter.py`.
-        show: prints an entry for whoever started us.
-        now: the time.
+        folder: folder of `<process>.jsonl`, ten MiB each, with five older files.
+        select: level and message of a printed line, as far as they may be kept; see `log_filter.py`.
+        show: prints an entry to the terminal.
+        now: returns the current time.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class ProcessLog:
             self._write(Entry(self.now(), process, *line))
 
     def event(self, process: str, event: str, message: str, level: str = "INFO") -> None:
-        """Something that the supervisor did or saw."""
+        """An event in the supervisor."""
         self._write(Entry(self.now(), process, level, message, event))
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class ProcessLog:
         except OSError as err:
             raise unwritable(err, path, remedy="check its owner") from None
 
-        # A disk that takes no more must not end in a traceback for every line; the terminal still shows them.
+        # A full disk must not cause a traceback for every line; the terminal still shows the lines.
         file.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005 - as it is called
         self._files[process] = file
 

@@ -1,4 +1,4 @@
-"""What `up` does alike on both sides: no key that others can read, free ports, children, a monitor."""
+"""Shared parts of `up` on both sides: private keys, free ports, children, a monitor."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def refuse_exposed(secrets: Iterable[Path]) -> None:
 
 
 def dialled(listen: str) -> str:
-    """The address at which this machine reaches what listens at `listen`: a wildcard is asked on loopback."""
+    """The address at which this machine reaches a listener at `listen`: loopback for a wildcard."""
     return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(listen, listen)  # noqa: S104 - not bound here
 
 
 def accepts(host: str, port: int) -> Callable[[], bool]:
-    """A question that is answered yes when something listens at `host:port`."""
+    """A function that tells whether something listens at `host:port`."""
 
     def ask() -> bool:
         try:
@@ -63,11 +63,11 @@ def accepts(host: str, port: int) -> Callable[[], bool]:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port that a child is going to listen on.
+    """A port for a child to listen on.
 
     Attributes:
-        name: what it is for.
-        setting: where it is set, as `[ports] gateway in server.toml`.
+        name: purpose of the port.
+        setting: where it is set, e.g. `[ports] gateway in server.toml`.
     """
 
     name: str
@@ -77,13 +77,13 @@ class Port:
 
 
 def refuse_taken(ports: Iterable[Port]) -> None:
-    """Raise an `UnavailableError` that names every port on which something listens already, or that is not ours."""
+    """Raise an `UnavailableError` that names every port that is in use or that we may not bind."""
     problems = []
 
     for port in ports:
         family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
         with socket.socket(family) as trial:
-            # As servers do: what a connection that has ended leaves behind is no obstacle.
+            # As servers do: connections in TIME_WAIT are no obstacle.
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 trial.bind((port.host, port.number))
@@ -111,12 +111,12 @@ def keep_up(
     """Run `children` until SIGTERM, SIGINT or SIGHUP, then stop them all.
 
     Args:
-        children: in the order in which they are started.
+        children: processes, in the order of their start.
         logs: folder of their log files.
-        select: what of a printed line may be kept.
-        monitor_port: of `/health` and `/metrics` on loopback.
-        collectors: of further metrics.
-        beats: without which `/health` is not healthy.
+        select: returns the part of a printed line that may be kept.
+        monitor_port: port of `/health` and `/metrics` on loopback.
+        collectors: collectors of further metrics.
+        beats: beats that `/health` requires to be fresh.
         as_json: print entries as JSON lines on standard output, not as text on standard error.
 
     Raises:
@@ -125,7 +125,7 @@ def keep_up(
 
     def show(entry: Entry) -> None:
         stream, line = (sys.stdout, entry.to_json()) if as_json else (sys.stderr, terminal_line(entry))
-        with suppress(BrokenPipeError):  # whoever read it has gone; the files go on
+        with suppress(BrokenPipeError):  # the reader has gone; the files continue
             print(line, file=stream, flush=True)
 
     log = ProcessLog(logs, select, show, lambda: datetime.now(UTC))

@@ -1,7 +1,7 @@
-"""Logs as JSON lines: what our own loggers (`fedforget.*`) write, and how it is read back.
+"""Logs as JSON lines: writing by our own loggers (`fedforget.*`), and reading.
 
-A line never holds an exception's text or a local variable, which may quote a patient's data: of an exception only its
-class and the places it passed through.
+A line never holds the text of an exception or a local variable, which may quote a patient's data; it holds the class of
+the exception and the places it passed through.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Let our loggers write JSON lines to `stream` (standard error): once, at the start of a process of ours."""
+    """Make our loggers write JSON lines to `stream` (default: standard error); call once, at the start of a process."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger(ROOT)

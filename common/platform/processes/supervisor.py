@@ -1,7 +1,7 @@
-"""Keeps a list of processes alive: starts them in order, restarts what ends, stops them in reverse order.
+"""Keep a list of processes alive: start them in order, restart those that end, stop them in reverse order.
 
-One loop in one thread; children's ends arrive as readable file descriptors (pidfd_open(2)). Each child runs under a
-guard (`process_guard.py`), so that no descendant survives the child, the supervisor, or a SIGKILL of either.
+A single loop in one thread: the end of a child arrives as a readable file descriptor (pidfd_open(2)). Each child runs
+under a guard (`process_guard.py`), so that no descendant survives the child, the supervisor, or a SIGKILL of either.
 Linux only.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import selectors
 import signal
 import socket
@@ -18,69 +17,35 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from common.platform.processes import process_guard
+from common.platform.processes.child import Backoff, Child, Running, State, read_lines
 
-State = Literal["waiting", "starting", "up", "backoff", "stopped"]
+__all__ = ["Backoff", "Child", "Log", "Status", "Supervisor"]
+
 _READY_POLL = 0.2
-_LONGEST_LINE = 16_384
-"""Bytes; a longer line is logged in pieces."""
 _BLOCKS_LEFT = 16
-"""Reads of what an ended child left in its pipe, which holds one such block by default."""
+"""Reads of the rest in an ended child's pipe, which by default holds one block."""
 _GUARD_MARGIN = 3.0
-"""Seconds beyond its grace after which a guard itself is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """One process to keep alive."""
-
-    name: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    ready: Callable[[], bool] | None = None
-    """Does it serve? Quick, never raising, from any thread; None where living for `settle` seconds is enough."""
-    ready_line: re.Pattern[str] | None = None
-    """It is ready once it has printed a line with this, where that says more than any question to it."""
-    settle: float = 1.0
-    stop_grace: float = 3.0
-    """Seconds from SIGTERM to SIGKILL."""
-    ready_within: float = 60.0
-    """Seconds after which the next child is started even though this one is not ready."""
-    explain: Callable[[], str | None] | None = None
-    """Says why it may have ended, for the log; may take seconds, is called from a thread of its own, never raises."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Pause before a restart, in seconds: doubles from `first` to `most`, starts again after `steady` seconds up."""
-
-    first: float = 1.0
-    most: float = 60.0
-    steady: float = 60.0
-
-    def delay(self, failures: int, rng: random.Random) -> float:
-        """Pause after the `failures`-th end in a row, drawn from [.75, 1.25] of the doubling and kept in its range."""
-        base = self.first * 2.0 ** min(failures - 1, 30)
-        return max(self.first, min(self.most, base * rng.uniform(0.75, 1.25)))
+"""Seconds after its grace period at which a guard itself is killed."""
 
 
 class Log(Protocol):
-    """Where lines go."""
+    """Destination of log lines."""
 
     def output(self, process: str, text: str) -> None:
         """A line that a child printed: free text that can hold anything."""
 
     def event(self, process: str, event: str, message: str, level: str = "INFO") -> None:
-        """Something that the supervisor did or saw."""
+        """An event in the supervisor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A child as it stands."""
+    """Current state of a child."""
 
     name: str
     state: State
@@ -89,44 +54,30 @@ class Status:
 
 
 @dataclass(slots=True)
-class _Running:
-    """A started child: its guard and our ends of its pipes."""
-
-    guard: subprocess.Popen[bytes]
-    pidfd: int
-    output: int
-    lifeline: int
-    started: float
-    kill_at: float = float("inf")
-    said_ready: bool = False
-    partial: bytes = b""
-
-
-@dataclass(slots=True)
 class _Slot:
     child: Child
     state: State = "waiting"
-    running: _Running | None = None
+    running: Running | None = None
     failures: int = 0
     restarts: int = 0
     explaining: bool = False
     explanation: str = ""
-    """Why it ended, as far as was found out."""
+    """Why it ended, as far as is known."""
     said: str = ""
     """The last explanation that was logged."""
     due: float = 0.0
-    """When it is started again (`backoff`) or looked at again (`starting`)."""
+    """Time of the next start (`backoff`) or the next readiness check (`starting`)."""
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Watches `children`; `run` blocks until `stop` is called, from a signal handler or another thread."""
+    """Watch `children`; `run` blocks until `stop` is called from a signal handler or another thread."""
 
     children: Sequence[Child]
     log: Log
     clock: Callable[[], float] = time.monotonic
     rng: random.Random = field(default_factory=random.Random)
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     _slots: list[_Slot] = field(init=False)
     _selector: selectors.BaseSelector = field(init=False)
     _waker: socket.socket | None = field(init=False, default=None)
@@ -137,14 +88,14 @@ class Supervisor:
         self._slots = [_Slot(child) for child in self.children]
 
     def statuses(self) -> tuple[Status, ...]:
-        """Every child as it stands; may be called from any thread."""
+        """State of every child; may be called from any thread."""
         return tuple(
             Status(slot.child.name, slot.state, slot.restarts, running.guard.pid if (running := slot.running) else None)
             for slot in self._slots
         )
 
     def health(self) -> dict[str, str]:
-        """The state of every child, `silent` for one that is up and no longer serves; may be called from any thread."""
+        """State of every child, `silent` if it is up but does not serve; may be called from any thread."""
         return {
             slot.child.name: "silent"
             if slot.state == "up" and slot.child.ready and not slot.child.ready()
@@ -153,7 +104,7 @@ class Supervisor:
         }
 
     def stop(self) -> None:
-        """Ask for an orderly stop; may be called from any thread and from a signal handler."""
+        """Request an orderly stop; may be called from any thread and from a signal handler."""
         self._stopping = True
         self._wake()
 
@@ -163,7 +114,7 @@ class Supervisor:
                 self._waker.send(b"s")
 
     def run(self) -> None:
-        """Start all, keep all alive, and after `stop` leave none."""
+        """Start all children and keep them alive; after `stop`, end them all."""
         woken, self._waker = socket.socketpair()
 
         with woken, self._waker, selectors.DefaultSelector() as self._selector:
@@ -178,7 +129,7 @@ class Supervisor:
                 self._stop_all()
 
     def _advance(self) -> None:
-        """Start what is due, look whether what was started is ready, in the order of the list."""
+        """Start children that are due and check whether started ones are ready, in the order of the list."""
         now = self.clock()
         must_wait = False
 
@@ -196,7 +147,7 @@ class Supervisor:
             if slot.state == "starting" and now >= slot.due:
                 self._look(slot, running)
             if slot.state == "starting" and now - running.started < slot.child.ready_within:
-                must_wait = True  # those after it may need it
+                must_wait = True  # later children may need it
 
         if not self._is_announced and all(slot.state == "up" for slot in self._slots):
             self._is_announced = True
@@ -223,7 +174,7 @@ class Supervisor:
         os.close(watch_end)
         os.close(write_end)
         now = self.clock()
-        running = _Running(guard, os.pidfd_open(guard.pid), output, lifeline, now)
+        running = Running(guard, os.pidfd_open(guard.pid), output, lifeline, now)
         self._selector.register(running.pidfd, selectors.EVENT_READ, slot)
         self._selector.register(running.output, selectors.EVENT_READ, slot)
         slot.running = running
@@ -231,7 +182,7 @@ class Supervisor:
         slot.due = now
         self.log.event(child.name, "started", "started")
 
-    def _look(self, slot: _Slot, running: _Running) -> None:
+    def _look(self, slot: _Slot, running: Running) -> None:
         now = self.clock()
         child = slot.child
         ready = child.ready() if child.ready is not None else now - running.started >= child.settle
@@ -253,15 +204,15 @@ class Supervisor:
             elif slot.running is not None and key.fd == slot.running.pidfd:
                 self._ended(slot, slot.running)
 
-    def _drain(self, slot: _Slot, running: _Running, blocks: int = 1) -> None:
-        """Log what was printed; no more than `blocks` reads, so that one child's flood holds up nothing else."""
+    def _drain(self, slot: _Slot, running: Running, blocks: int = 1) -> None:
+        """Log printed lines in at most `blocks` reads, so that a flood from one child does not delay the others."""
         sign = slot.child.ready_line
-        for line in _lines(running, blocks):
+        for line in read_lines(running, blocks):
             running.said_ready = running.said_ready or (sign is not None and sign.search(line) is not None)
             self.log.output(slot.child.name, line)
 
-    def _ended(self, slot: _Slot, running: _Running) -> None:
-        with contextlib.suppress(ProcessLookupError):  # what a killed guard may have left; before its pid is free again
+    def _ended(self, slot: _Slot, running: Running) -> None:
+        with contextlib.suppress(ProcessLookupError):  # children of a killed guard; before its pid can be reused
             os.killpg(running.guard.pid, signal.SIGKILL)
         code = running.guard.wait()
         self._drain(slot, running, _BLOCKS_LEFT)
@@ -284,7 +235,7 @@ class Supervisor:
         steady = now - running.started >= self.backoff.steady
         slot.failures = 1 if steady else slot.failures + 1
         if steady:
-            slot.explanation = slot.said = ""  # it is another story now
+            slot.explanation = slot.said = ""  # after steady work, an end has a new cause
         slot.restarts += 1
         delay = self.backoff.delay(slot.failures, self.rng)
         slot.state = "backoff"
@@ -295,13 +246,13 @@ class Supervisor:
             threading.Thread(target=self._explain, args=(slot, slot.child.explain), daemon=True).start()
 
     def _explain(self, slot: _Slot, explain: Callable[[], str | None]) -> None:
-        """Find out why a child ended, and leave it to the loop, which alone writes to the log."""
+        """Find out why a child ended, for the loop to log: only the loop writes to the log."""
         slot.explanation = explain() or ""
         slot.explaining = False
         self._wake()
 
     def _stop_all(self) -> None:
-        """In reverse order, one after the other; each guard ends what its command leaves behind."""
+        """Stop children in reverse order, one after the other; each guard ends the descendants of its command."""
         self._stopping = True
 
         for slot in reversed(self._slots):
@@ -316,22 +267,3 @@ class Supervisor:
                 if self.clock() >= slot.running.kill_at:
                     slot.running.guard.kill()
                 self._wait(_READY_POLL)
-
-
-def _lines(running: _Running, blocks: int) -> Iterator[str]:
-    """Whole lines of what can be read now, in at most `blocks` reads; what follows the last stays in `partial`."""
-    for _ in range(blocks):
-        try:
-            block = os.read(running.output, 65_536)
-        except BlockingIOError:
-            return
-
-        if not block:
-            return
-        *whole, running.partial = (running.partial + block).split(b"\n")
-        for line in whole:
-            yield line.decode("utf-8", "replace")
-        while len(running.partial) > _LONGEST_LINE:
-            head = running.partial[:_LONGEST_LINE]
-            running.partial = running.partial[_LONGEST_LINE:]
-            yield head.decode("utf-8", "replace")

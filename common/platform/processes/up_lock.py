@@ -1,4 +1,4 @@
-"""The lock of a folder's `up`: one at a time, and whether one runs is asked of the kernel, not of a file's content."""
+"""The lock of a folder's `up`: only one runs at a time; the kernel, not a file's content, tells whether one does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOCK_FILE = "up.lock"
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel drops it with the process, however that ends.
+    """Hold the folder's lock; the kernel releases it when the process ends, however it ends.
 
     Raises:
         RefusedError: another `up` holds it.
@@ -43,7 +43,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def is_up(folder: Path) -> bool:
-    """Does an `up` hold the folder's lock?"""
+    """Whether an `up` holds the folder's lock."""
     with suppress(OSError), (folder / _LOCK_FILE).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -54,5 +54,5 @@ def is_up(folder: Path) -> bool:
 
 
 def start_command(side: Literal["server", "site"], folder: Path) -> str:
-    """What to type to start the folder's `up`."""
+    """The command that starts the folder's `up`."""
     return shlex.join([f"fedforget-{side}", "up", "--dir", str(folder)])

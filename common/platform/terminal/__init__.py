@@ -1,1 +1,1 @@
-"""What people see in a terminal: tables, progress, escaped text."""
+"""Terminal output: tables, progress, escaped text."""

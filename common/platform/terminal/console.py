@@ -1,4 +1,4 @@
-"""What every command line of ours does alike: help, errors in one line, exit codes, JSON for programs."""
+"""Shared behaviour of all command lines: help, errors in one line, exit codes, JSON for programs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from common.printable import printable
 
 EXIT_CODES = f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
 
-Folder = Annotated[Path, typer.Option("--dir", help="The folder that `init` made.", file_okay=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+Folder = Annotated[Path, typer.Option("--dir", help="Folder created by `init`.", file_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON only.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -48,7 +48,7 @@ _Version = Annotated[
 
 
 def root_app(purpose: str) -> typer.Typer:
-    """A command line; it refuses to run on somebody else's `common` or `server`."""
+    """A command line; it refuses to run if another package's `common` or `server` is installed over ours."""
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -73,9 +73,9 @@ def sub_app(purpose: str) -> typer.Typer:
 
 @contextmanager
 def clear_errors(stopped: str = "stopped", *, as_json: bool = False) -> Iterator[None]:
-    """One red line for what we foresaw, and its exit code; Ctrl-C and SIGTERM say `stopped` and end with 130.
+    """Print an expected error as one red line, exit with its code; Ctrl-C and SIGTERM print `stopped`, exit code 130.
 
-    Further bad rows of a table follow the line. With `as_json` what was given wrongly is printed as JSON too.
+    Further invalid rows of a table follow the line. With `as_json` invalid input is also printed as JSON.
     """
     before = signal.signal(signal.SIGTERM, _interrupt)
 
@@ -98,13 +98,13 @@ def clear_errors(stopped: str = "stopped", *, as_json: bool = False) -> Iterator
 
 
 class Terminal(Console):
-    """A console that shows control characters instead of obeying them, wherever in a drawing they stand.
+    """A console that shows control characters instead of obeying them, anywhere in its output.
 
-    Line breaks stay: cells and lines that hold text of others escape them by `printable`.
+    Line breaks stay: cells and lines with untrusted text escape them with `printable`.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Segments with their text escaped; those of the console's own control codes as they are."""
+        """Segments with escaped text; the console's own control codes stay."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -113,7 +113,7 @@ class Terminal(Console):
 
 
 def _further(error: FedForgetError) -> Iterator[str]:
-    """Lines about further rows of a table that are wrong."""
+    """Lines about further invalid rows of a table."""
     if isinstance(error, InputError) and error.others:
         yield from (f"  {other}" for other in error.others)
         if error.unlisted:
@@ -149,13 +149,15 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def rows_table(
     columns: Iterable[str], rows: Iterable[Iterable[object]], *, empty: str = "nothing here"
 ) -> RenderableType:
-    """Rows under a heading; a missing value is a dash, a moment is in UTC to the minute.
+    """Rows under a heading; a missing value is a dash, times are in UTC to the minute.
 
-    A value without spaces, such as a receipt or a digest, is never broken: it must be possible to copy it. Where the
-    terminal is too narrow for all columns, each row is shown as lines of its own.
+    A value without spaces, such as a receipt or a digest, is never broken, so that it can be copied. If the terminal
+    is too narrow for all columns, each row becomes several lines.
 
     Args:
-        empty: what is shown in the place of a table without rows.
+        columns: headings.
+        rows: cells of each row.
+        empty: text to show for a table without rows.
     """
     names = [*columns]
     cells = [[_cell(value) for value in row] for row in rows]
@@ -164,13 +166,13 @@ def rows_table(
 
 @dataclass(frozen=True)
 class WholeWords:
-    """A table that breaks lines between words alone."""
+    """A table that breaks lines only between words."""
 
     names: list[str]
     cells: list[list[str]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """As a table if its longest words fit, else row by row."""
+        """Render as a table if the longest words fit, otherwise row by row."""
         columns = [[name, *(row[index] for row in self.cells)] for index, name in enumerate(self.names)]
         least = [max(_longest_word(cell) for cell in column) for column in columns]
 
@@ -195,7 +197,7 @@ def _longest_word(text: str) -> int:
 
 
 def _lines(fields: Mapping[str, str], width: int) -> Iterator[RenderableType]:
-    """A name and a value a line; a value that does not fit beside its name begins on the next line, unbroken."""
+    """One name and value per line; a value that does not fit beside its name goes on the next line, unbroken."""
     room = max(map(cell_len, fields), default=0) + 2
 
     for name, value in fields.items():
@@ -211,23 +213,23 @@ def _lines(fields: Mapping[str, str], width: int) -> Iterator[RenderableType]:
 
 
 def fields_table(fields: Mapping[str, object]) -> RenderableType:
-    """Names and values of one thing; no value without spaces is broken."""
+    """Names and values of one object; values without spaces are never broken."""
     return Fields({name: _cell(value) for name, value in fields.items()})
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Names and values, a line each."""
+    """Names and values, one line each."""
 
     cells: dict[str, str]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Breaks lines between words alone."""
+        """Render; lines break only between words."""
         yield from _lines(self.cells, options.max_width)
 
 
 def _cell(value: object) -> str:
-    """One line: what others wrote cannot begin a row of its own."""
+    """One line per item: untrusted text cannot start a new row."""
     if value is None or value == "":
         return "-"
     if isinstance(value, datetime):

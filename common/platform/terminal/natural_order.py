@@ -1,4 +1,4 @@
-"""The order in which people put names with numbers: site-2 before site-10."""
+"""Natural order of names with numbers: site-2 before site-10."""
 
 from __future__ import annotations
 

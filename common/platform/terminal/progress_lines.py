@@ -1,4 +1,4 @@
-"""Progress for a pipe or a log file, where a bar would be noise: a line every few seconds."""
+"""Progress for a pipe or a log file, where a bar would be noise: one line every few seconds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def _to_standard_error(line: str) -> None:
 
 @dataclass
 class ProgressLines:
-    """Prints how much is done, and how many seconds are left at this pace.
+    """Print how much is done, and how many seconds remain at this pace.
 
     Args:
-        what: is counted.
-        every: seconds between two lines; what takes less prints nothing.
-        clock: seconds that never go back.
-        write: takes a line.
+        what: the items counted.
+        every: seconds between two lines; shorter tasks print nothing.
+        clock: a monotonic clock in seconds.
+        write: receives a line.
     """
 
     what: str
@@ -35,7 +35,7 @@ class ProgressLines:
         self._began = self._last = self.clock()
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of `total` are done."""
+        """Report that `done` of `total` items are done."""
         now = self.clock()
         if now - self._last < self.every:
             return

@@ -9,16 +9,12 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from itertools import permutations
 from urllib.parse import unquote
 
+from common.learning.data.identifiers.encodings import misreadings, repaired
 from common.learning.data.identifiers.identifiers import is_scientific
 from common.learning.data.identifiers.lost_digits import is_long, long_keys, lost_digits, short_key_of, short_keys
 
-_CODECS = ("utf-8", "cp1252", "latin-1", "iso8859-15", "cp1250", "cp1251", "mac-roman", "cp850", "cp437")
-_WRONGLY_READ = tuple(permutations(_CODECS, 2))
-"""In which encoding a text was written, and in which other one it was read."""
-_DEEPEST_REPAIR = 3
 _LABELS = "mrn|pid|patid|patientid|patienten|patient|pat|subject|id|nr|no|urn|uuid"
 _LABEL = re.compile(rf"(?:[\W_]*(?:{_LABELS})(?:[\W_]+(?=\w)|(?=\d)))+")
 _MONTHS = ("jan", "feb", "mar|mär|maer|mrz", "apr", "may|mai", "jun", "jul", "aug", "sep", "oct|okt", "nov", "dec|dez")
@@ -141,7 +137,7 @@ def _keys(text: str) -> set[str]:
 
 
 def _misread_keys(text: str) -> set[str]:
-    return set[str]().union(*map(_keys, _misreadings(text)))
+    return set[str]().union(*map(_keys, misreadings(text)))
 
 
 def _readings(text: str) -> Iterator[str]:
@@ -176,7 +172,7 @@ def _foldings(text: str) -> Iterator[str]:
         base = unicodedata.normalize("NFC", text).casefold()
         if (spelling := base.translate(_UMLAUTS)) != base:
             yield _folded(spelling)
-        yield from map(_folded, _repaired(text))
+        yield from map(_folded, repaired(text))
 
     if (plain_text := unquote(html.unescape(text))) != text:
         yield _folded(plain_text)
@@ -288,36 +284,9 @@ def _digit(sign: str) -> str:
 def _misread(one: str, other: str) -> bool:
     if one.isascii() or other.isascii():
         return False
-    return any(_letters(wrong) == _letters(b) for a, b in ((one, other), (other, one)) for wrong in _misreadings(a))
+    return any(_letters(wrong) == _letters(b) for a, b in ((one, other), (other, one)) for wrong in misreadings(a))
 
 
 def _letters(text: str) -> str:
     """With accents and case: another encoding turns one letter into another, and not into all that resemble it."""
     return _joined(unicodedata.normalize("NFC", text))
-
-
-def _misreadings(text: str) -> Iterator[str]:
-    """What a text becomes, or was, if it is read in another encoding than it was written in."""
-    if text.isascii():
-        return
-    variants = {text}
-    for source, read in _WRONGLY_READ:
-        if (variant := _recoded(text, source, read)) is not None and variant not in variants:
-            variants.add(variant)
-            yield variant
-
-
-def _repaired(text: str) -> Iterator[str]:
-    """UTF-8 that was read as Windows-1252 once or several times, set right step by step."""
-    for _ in range(_DEEPEST_REPAIR):
-        repair = _recoded(text, "cp1252", "utf-8") or _recoded(text, "latin-1", "utf-8")
-        if repair is None or repair == text:
-            return
-        yield (text := repair)
-
-
-def _recoded(text: str, written: str, read: str) -> str | None:
-    try:
-        return text.encode(written).decode(read)
-    except UnicodeError:
-        return None
