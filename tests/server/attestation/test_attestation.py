@@ -92,7 +92,7 @@ class World:
 
     def carry(self, kind: str, decision: DecisionConfig = EXPERIMENT.decision) -> int:
         experiment = EXPERIMENT.model_copy(update={"decision": decision})
-        terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4), gate=GateConfig())
+        terms = Terms(experiment=experiment, policy=PolicyConfig(quorum=0.4, single_writer="accept"), gate=GateConfig())
         active = self.house.registry.active()
         store = self.house.store
         parent = active.name if active else None
@@ -231,7 +231,7 @@ def test_openssl_alone_checks_what_a_campaign_leaves(world: World, tmp_path: Pat
     files = f"--revocation={tmp_path / 'audit' / 'revocation.json'}", f"--leaf={tmp_path / 'closed.json'}"
     said = verified(tmp_path / "later", *keys, *required, *files)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert "signed by evaluator, server, site; every byte" in said.stdout
+    assert "signed by evaluator, server, site; the signatures cover every byte" in said.stdout
     assert "signed by site, steward, received" in said.stdout
     assert f"campaign {number} may no longer read patients who have revoked; deleted: {deleted}" in said.stdout
     assert verified(tmp_path / "later", *keys, "--require=other").returncode == 6
@@ -350,7 +350,7 @@ def test_a_coordinator_changes_its_key_and_what_waits_is_signed_with_the_new_one
     site = f"--key=site={tmp_path / 'site.pub'}"
     said = verified(tmp_path / "audit", site, f"--history={tmp_path / 'server' / 'keys.json'}")
     assert said.returncode == 0, said.stdout
-    assert "signed by server, server, site; every byte" in said.stdout
+    assert "signed by server, server, site; the signatures cover every byte" in said.stdout
     assert "HOLDS          log checkpoint: signed by server, site" in said.stdout
     assert verified(tmp_path / "audit", site, f"--key=server={tmp_path / 'server' / 'server.pub'}").returncode == 6
 
@@ -728,7 +728,7 @@ def test_an_attestation_names_the_person_s_decision_against_a_veto(
     worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=("south: test AUC dropped",))
     monkeypatch.setattr(lifecycle, "judge_training", lambda *_: worse)
     store = world.house.store
-    terms = Terms(experiment=EXPERIMENT, policy=PolicyConfig(quorum=0.4), gate=GateConfig())
+    terms = Terms(experiment=EXPERIMENT, policy=PolicyConfig(quorum=0.4, single_writer="accept"), gate=GateConfig())
     number = store.plan("unlearning", terms.model_dump(mode="json"), parent="v0001", due=None, reason="test")
     assert world.carrier.carry_on(number, store.take_up(number)) == "rejected"
     store.overrule(number, "the test set of south is broken", 1)
