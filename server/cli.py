@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.platform.terminal.console import root_app
 from server.commands import attestation, campaign, doctor, log, models, run, settings, setup, site
 
-app = root_app("Coordinate hospitals that train together and forget a patient.")
+app = root_app("Coordinate hospitals that train a model together and unlearn patients who revoke.")
 app.command(epilog="Example: fedforget-server init federation --host fed.example.org --host 192.0.2.7")(setup.init)
 app.add_typer(setup.certificate, name="certificate")
 app.command(epilog="Example: fedforget-server rotate --out bundles --dir federation")(setup.rotate)

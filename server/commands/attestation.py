@@ -1,4 +1,4 @@
-"""`fedforget-server attestation`: what was attested of a campaign, and the files that an auditor checks."""
+"""`fedforget-server attestation`: show, export and countersign the attestations of campaigns."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 app = sub_app("Attestations: what was done for whom revoked, signed by the coordinator and the forgetting hospitals.")
 
-Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the campaign, as `campaign list` shows it.")]
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Campaign number, from `campaign list`.")]
 
 
 @app.command("show", epilog="Example: fedforget-server attestation show 2 --dir federation")
 def show_attestation(number: Number, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show what the attestation of a campaign says, who has signed it, and whom it waits for."""
+    """Show what the attestation of a campaign says, who has signed it, and which signatures are missing."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation.attestation import standing  # noqa: PLC0415
     from server.attestation.evaluator_signature import evaluator_key, state  # noqa: PLC0415
@@ -40,14 +40,14 @@ def show_attestation(number: Number, folder: Folder = Path("."), as_json: AsJson
 @app.command(epilog="Example: fedforget-server attestation export 2 for-the-auditor --dir federation")
 def export(
     number: Number,
-    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write to.")],
     whole: Annotated[
-        bool, typer.Option("--whole-log", help="All leaves, to compare with any checkpoint of a hospital.")
+        bool, typer.Option("--whole-log", help="Include all leaves, to compare with any checkpoint of a hospital.")
     ] = False,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write the attestation and its proof from the log to a new folder, for `fedforget-site verify`."""
+    """Export the attestation and its log proof to a new folder, for `fedforget-site verify`."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation import export as attestation_export  # noqa: PLC0415
     from server.attestation.attestation import standing  # noqa: PLC0415
@@ -71,15 +71,15 @@ def export(
 @app.command(epilog="Example: fedforget-server attestation sign attestation.json --key evaluator.pem")
 def sign(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An exported attestation; the signature is added to it.")
+        Path, typer.Argument(metavar="FILE", help="Exported attestation, to which the signature is added.")
     ],
     key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key (PEM), encrypted with a passphrase.")],
     passphrase_file: Annotated[
-        Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Holds it; asked for without it.")
+        Path | None, typer.Option("--passphrase-file", metavar="FILE", help="File with the passphrase.  [prompt]")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign an attestation as the evaluator, offline and with no folder of ours; check it before with `verify`."""
+    """Sign an attestation as the evaluator. Works offline; check the attestation with `verify` first."""
     from common.evidence import dsse  # noqa: PLC0415 - cryptography, for commands that need it
     from common.evidence.countersignature import claims_of, countersign, read_statement  # noqa: PLC0415
     from common.evidence.keys import SigningKey  # noqa: PLC0415
@@ -99,11 +99,11 @@ def sign(
 
 @app.command(epilog="Example: fedforget-server attestation accept attestation.json --dir federation")
 def accept(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The attestation, as the evaluator sent it back.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Attestation with the evaluator's signature.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Take the evaluator's signature, so that every later export bears it."""
+    """Store the evaluator's signature, so that every later export includes it."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation.evaluator_signature import accept as take  # noqa: PLC0415
     from server.attestation.evaluator_signature import evaluator_key  # noqa: PLC0415

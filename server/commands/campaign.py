@@ -1,4 +1,4 @@
-"""`fedforget-server train` and `fedforget-server campaign`: the coordinator's process does what they plan."""
+"""`fedforget-server train` and `fedforget-server campaign`: plan campaigns, which the coordinator's process runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from server.campaign.context import House
     from server.commands.follow import Follower
 
-app = sub_app("Campaigns: from waiting revocations to a published model.")
+app = sub_app("Campaigns: from pending revocations to a published model.")
 
-Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the campaign, as `campaign list` shows it.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Stay until it has ended, and show what it does.")]
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Campaign number, from `campaign list`.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the campaign has ended, and show its progress.")]
 
 
 def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = False) -> None:
-    """Train a model with all hospitals and publish it; `fedforget-server up` must be running."""
+    """Train a model with all hospitals and publish it. Requires a running `fedforget-server up`."""
     with clear_errors("the training goes on; `fedforget-server campaign watch` shows it"):
         house = _open(folder)
         house.card  # noqa: B018 - raises when server.toml names no classes
@@ -52,7 +52,7 @@ def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
 
 @app.command(epilog="Example: fedforget-server campaign start --dir federation --wait")
 def start(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = False) -> None:
-    """Forget the patients who wait now, without waiting for the policy to start a campaign."""
+    """Start unlearning all pending revocations now, without waiting for the policy."""
     with clear_errors("the campaign goes on; `fedforget-server campaign watch` shows it"):
         house = _open(folder)
         active = house.registry.active()
@@ -73,7 +73,7 @@ def start(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
 
 @app.command("list", epilog="Example: fedforget-server campaign list --dir federation --json")
 def list_campaigns(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show all campaigns, the newest last."""
+    """List all campaigns, the newest last."""
     with clear_errors():
         from server.commands.follow import summary  # noqa: PLC0415 - the database
 
@@ -85,7 +85,7 @@ def list_campaigns(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 
 @app.command("show", epilog="Example: fedforget-server campaign show 3 --dir federation")
 def show_campaign(number: Number, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show one campaign: its steps and all that happened in it."""
+    """Show one campaign with its steps and events."""
     with clear_errors():
         from server.commands.follow import details, drawn  # noqa: PLC0415 - the database
 
@@ -96,13 +96,13 @@ def show_campaign(number: Number, folder: Folder = Path("."), as_json: AsJson = 
 @app.command(epilog="Example: fedforget-server campaign watch --dir federation")
 def watch(
     number: Annotated[
-        int | None, typer.Argument(metavar="NUMBER", help="The open campaign, or the last one, without it.")
+        int | None, typer.Argument(metavar="NUMBER", help="Campaign number.  [the open campaign, else the last one]")
     ] = None,
-    following: Annotated[bool, typer.Option("--next", help="Wait for one that is not there yet.")] = False,
+    following: Annotated[bool, typer.Option("--next", help="Wait for the next campaign if none is open.")] = False,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Follow a campaign until it has ended; exit code 5 when it published no version or no `up` runs."""
+    """Follow a campaign until it has ended. Exits with 5 if it published no version or no `up` is running."""
     with clear_errors("the campaign goes on"):
         house = _open(folder)
         follower = _follower(house, as_json=as_json)
@@ -120,11 +120,14 @@ def watch(
 @app.command(epilog="Example: fedforget-server campaign publish 3 --reason 'the veto is a fault' --dir federation")
 def publish(
     number: Number,
-    reason: Annotated[str, typer.Option("--reason", help="Stands in the record, the log and the version's history.")],
+    reason: Annotated[
+        str,
+        typer.Option("--reason", help="Reason, for the record and the attestation."),
+    ],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Publish what the utility decision or a veto stopped, on a person's responsibility."""
+    """Publish a candidate that the utility decision or a veto stopped, on a person's responsibility."""
     with clear_errors():
         house = _open(folder)
         if not house.terms.model_validate(house.store.get(number).settings).policy.may_overrule:
@@ -138,11 +141,11 @@ def publish(
 @app.command(epilog="Example: fedforget-server campaign cancel 3 --reason 'sent by mistake' --dir federation")
 def cancel(
     number: Number,
-    reason: Annotated[str, typer.Option("--reason", help="Stands in the record.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """End a campaign; nothing of it is published, and its patients wait for the next one."""
+    """Cancel a campaign. It publishes nothing, and its patients wait for the next campaign."""
     from server.rounds.states import CampaignState  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():

@@ -1,4 +1,4 @@
-"""`fedforget-server models`: versions, where they come from, whether they are whole, and a copy to hand on."""
+"""`fedforget-server models`: list, verify, withdraw and export model versions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from server.registry.registry import Registry, Version
 
-app = sub_app("Model versions: what was published, from what, and by whom it was made.")
+app = sub_app("Model versions: what was published, what it descends from, and which sites made it.")
 
-Name = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, as `models list` shows it.")]
+Name = Annotated[str, typer.Argument(metavar="VERSION", help="Version name, from `models list`.")]
 
 
 @app.command("list", epilog="Example: fedforget-server models list --dir federation --json")
 def list_models(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show all versions, the newest last."""
+    """List all versions, the newest last."""
     with clear_errors():
         rows = [_summary(version) for version in _open(folder).versions()]
         show(rows, _table(rows), as_json=as_json)
@@ -30,7 +30,7 @@ def list_models(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 
 @app.command("show", epilog="Example: fedforget-server models show v0002 --dir federation")
 def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show one version: its record, its figures, and which sites hold a copy."""
+    """Show one version: its record, its figures, which sites hold a copy, and whether a person overruled a veto."""
     from rich.console import Group  # noqa: PLC0415 - only for this drawing
 
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
@@ -66,7 +66,7 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
 
 @app.command(epilog="Example: fedforget-server models lineage v0003 --dir federation")
 def lineage(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show a version and all that it descends from, newest first."""
+    """Show a version and its ancestors, the newest first."""
     with clear_errors():
         rows = [_summary(version) for version in _open(folder).lineage(name)]
         show(rows, _table(rows), as_json=as_json)
@@ -74,11 +74,11 @@ def lineage(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> 
 
 @app.command(epilog="Example: fedforget-server models verify --dir federation")
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="VERSION", help="One version; all without it.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="VERSION", help="Version name.  [all versions]")] = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Compare every byte of the versions with their records; exit code 6 when one differs."""
+    """Compare every byte of the versions with their records. Exits with 6 if one differs."""
     with clear_errors():
         registry = _open(folder)
         if name is not None:
@@ -97,11 +97,11 @@ def verify(
 @app.command(epilog="Example: fedforget-server models export v0003 shared/v0003 --dir federation")
 def export(
     name: Name,
-    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write to.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Write a version to a new folder that torch and safetensors load, with its model card and attestation."""
+    """Export a version, with its model card and attestation, to a new folder that torch and safetensors can load."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation.export import add_to  # noqa: PLC0415
 
@@ -111,7 +111,7 @@ def export(
         with transaction(registry.engine) as session:
             add_to(session, registry.get(name).campaign, out)
         written = sorted(path.name for path in out.iterdir())
-        show({"folder": str(out), "files": written}, f"{name} is in {out}; read README.md first", as_json=as_json)
+        show({"folder": str(out), "files": written}, f"{name} is in {out}; start with README.md", as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server models withdraw v0003 --reason 'may hold a backdoor' --dir federation")

@@ -12,9 +12,9 @@ from common.platform.terminal.console import Folder, clear_errors
 
 def up(
     folder: Folder = Path("."),
-    as_json: Annotated[bool, typer.Option("--json", help="Print what happens as JSON lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
-    """Run SuperLink, the gateway and the coordinator, and keep them alive; SIGTERM stops them, with exit code 0."""
+    """Run the SuperLink, the gateway and the coordinator, and restart them if they fail. SIGTERM stops them."""
     from server.runtime.up import up as keep_server_up  # noqa: PLC0415 - Flower and the database, for commands that need them
     from server.settings import ServerFolder  # noqa: PLC0415
 

@@ -15,14 +15,15 @@ certificate = sub_app("The coordinator's TLS certificate.")
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder of the coordinator.")],
-    hosts: Annotated[list[str], typer.Option("--host", help="Name or address that hospitals dial; may be repeated.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the coordinator.")],
+    hosts: Annotated[list[str], typer.Option("--host", help="Host that hospitals connect to; may be repeated.")],
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Label, in the order of the model's outputs; repeated for each.")
+        list[str] | None,
+        typer.Option("--class", help="Label, in the order of the outputs; repeat for each."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the federation's authority, the coordinator's keys, server.toml and the database."""
+    """Create the federation's certificate authority, the coordinator's keys, server.toml and the database."""
     from server.membership.setup import create_server  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
@@ -37,11 +38,11 @@ def init(
 
 
 def rotate(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write the bundles of all hospitals.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the bundles of all hospitals.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Make a new signing key, and a new bundle for each hospital to join with; stop `up` before."""
+    """Create a new signing key, and a new bundle for each hospital to join with. Stop `up` first."""
     from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
     from server.membership.key_rotation import rotate as rotate_key  # noqa: PLC0415
 
@@ -59,7 +60,7 @@ def rotate(
 
 @certificate.command(epilog="Example: fedforget-server certificate renew --dir federation")
 def renew(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Issue the TLS certificate again, for the hosts in server.toml and 825 days; then restart `up`."""
+    """Issue a new TLS certificate for the hosts in server.toml, valid for 825 days. Restart `up` afterwards."""
     from server.membership.setup import renew_certificate  # noqa: PLC0415 - the database's code, for commands that need it
     from server.settings import ServerFolder  # noqa: PLC0415
 

@@ -26,27 +26,28 @@ if TYPE_CHECKING:
     from common.platform.actor import Actor
     from server.database import SiteRow
 
-app = sub_app("Hospitals: who takes part.")
+app = sub_app("Hospitals: enrol, list, suspend and readmit them.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the site.")]
-By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who decides.  [the login name]")]
+By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Name of the person who decides.  [login name]")]
 
 
 @app.command(epilog="Example: fedforget-server site approve enrolment-request.json --dir federation")
 def approve(
-    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="enrolment-request.json of the hospital.")],
+    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="The hospital's enrolment-request.json.")],
     compare: Annotated[
-        str | None, typer.Option("--fingerprint", help="The request's, as the hospital read it out; asked otherwise.")
+        str | None,
+        typer.Option("--fingerprint", help="Fingerprint as read out by the hospital.  [prompt]"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write the bundle.  [NAME-join.json]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File for the bundle.  [NAME-join.json]")] = None,
     replace_keys: Annotated[
         bool,
-        typer.Option("--replace-keys", help="The hospital lost its keys: two persons run this in turn."),
+        typer.Option("--replace-keys", help="Replace lost keys. Two persons run the command, one after the other."),
     ] = False,
     by: By = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Let a hospital in, or take its new keys, and write the bundle that it joins with."""
+    """Approve a hospital or its new keys, and write the bundle that it joins with."""
     from common.platform.actor import in_words  # noqa: PLC0415
     from server.membership.enrolment import approve as approve_site  # noqa: PLC0415 - the database's code
     from server.membership.enrolment import find, open_authority, read_request  # noqa: PLC0415
@@ -115,7 +116,7 @@ def _compare(name: str, found: str, given: str | None) -> None:
 
 @app.command("list", epilog="Example: fedforget-server site list --dir federation --json")
 def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show all hospitals, and what needs a person."""
+    """List all hospitals, and what a person must do."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
     from server.campaign.waiting import needs  # noqa: PLC0415
@@ -137,7 +138,7 @@ def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 
 @app.command("show", epilog="Example: fedforget-server site show north --dir federation")
 def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show one hospital, its keys' fingerprints and what happened to it."""
+    """Show one hospital with its key fingerprints and events."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
     from server.campaign.waiting import needs  # noqa: PLC0415
@@ -179,11 +180,11 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
 @app.command(epilog="Example: fedforget-server site revoke north --reason 'left the federation' --dir federation")
 def revoke(
     name: Name,
-    reason: Annotated[str, typer.Option("--reason", help="Kept in the record; never a patient.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the record. Never name a patient.")],
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Close the federation to a hospital: its certificate and its node key are taken no more."""
+    """Exclude a hospital: the federation no longer accepts its certificate and node key."""
     from server.membership.enrolment import revoke as revoke_site  # noqa: PLC0415 - the database's code
 
     with clear_errors(), _session(folder) as session:
@@ -193,7 +194,7 @@ def revoke(
 
 @app.command(epilog="Example: fedforget-server site readmit north --dir federation")
 def readmit(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Let a hospital that bad replies suspended take part again."""
+    """Readmit a suspended hospital."""
     from server.membership.enrolment import readmit as readmit_site  # noqa: PLC0415 - the database's code
 
     with clear_errors(), _session(folder) as session:
@@ -204,11 +205,11 @@ def readmit(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> 
 @app.command("approve-counts", epilog="Example: fedforget-server site approve-counts north --dir federation")
 def approve_counts(
     name: Name,
-    reason: Annotated[str, typer.Option("--reason", help="Kept in the record.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")] = "",
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Let a hospital's new number of studies into force, after asking the hospital whether it is right."""
+    """Approve a hospital's new number of studies. Ask the hospital first whether it is right."""
     from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
     from server.membership.registration import approve as approve_count  # noqa: PLC0415
 
@@ -225,12 +226,12 @@ def approve_counts(
 )
 def restart_log(
     name: Name,
-    reason: Annotated[str, typer.Option("--reason", help="Kept in the record; never a patient.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the record. Never name a patient.")],
     by: By = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Begin anew with a hospital's log, e.g. after it restored a backup: two persons run this, one after another."""
+    """Restart a hospital's log, e.g. after it restored a backup. Two persons run the command, one after the other."""
     from server.attestation.event_log import server_log  # noqa: PLC0415
     from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
     from server.membership.log_restart import restart_log as begin_anew  # noqa: PLC0415
