@@ -19,8 +19,8 @@ from common.learning.model.checkpoint import ModelCard, save_checkpoint
 from common.platform.processes import structured_log
 from common.platform.sql import transaction
 from server.campaign.campaign import run_campaign
-from server.campaign.context import House, open_house
-from server.campaign.lifecycle import Carrier, log_round
+from server.campaign.context import CoordinatorContext, open_house
+from server.campaign.lifecycle import CampaignRunner, log_round
 from server.membership.registration import in_force
 from server.registry.quarantine import Quarantine
 from server.rounds.downlink import Downlink
@@ -82,11 +82,11 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     watch(federation, house, terms, number)
     federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names())
     federation.timeout = terms.policy.phase_hours * 3600.0
-    carrier = Carrier(federation, house.store, house.registry, house.card, run)
+    carrier = CampaignRunner(federation, house.store, house.registry, house.card, run)
     carrier.carry_on(number, attempt)
 
 
-def watch(federation: Federation, house: House, terms: Terms, number: int) -> None:
+def watch(federation: Federation, house: CoordinatorContext, terms: Terms, number: int) -> None:
     """Let nothing bad into an aggregate: it is recorded, and a site that is suspended for it is asked no more."""
     quarantine = Quarantine(house.engine, house.store.clock, terms.gate.bad_replies)
 

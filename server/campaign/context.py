@@ -30,7 +30,7 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class CoordinatorContext:
     """What the coordinator's processes share."""
 
     folder: ServerFolder
@@ -91,7 +91,7 @@ class House:
             return open_signer(self.folder, session)
 
 
-def open_house(root: Path, clock: Clock = utc_now) -> House:
+def open_house(root: Path, clock: Clock = utc_now) -> CoordinatorContext:
     """Open the coordinator's folder.
 
     Raises:
@@ -109,6 +109,6 @@ def open_house(root: Path, clock: Clock = utc_now) -> House:
             remedy="after a backup, `fedforget-server up` migrates it",
         )
 
-    return House(
+    return CoordinatorContext(
         folder, settings, engine, CampaignStore(engine, folder.work, clock), Registry(folder.models, engine, clock)
     )

@@ -51,7 +51,7 @@ class SingleWriterError(RefusedError):
 
 
 @dataclass(frozen=True)
-class Carrier:
+class CampaignRunner:
     """Carries a campaign on; what it decides and makes goes through the store, the journal and the registry."""
 
     federation: Federation

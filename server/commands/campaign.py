@@ -12,7 +12,7 @@ from common.platform.processes.up_lock import is_up, start_command
 from common.platform.terminal.console import AsJson, Folder, clear_errors, rows_table, show, sub_app
 
 if TYPE_CHECKING:
-    from server.campaign.context import House
+    from server.campaign.context import CoordinatorContext
     from server.commands.follow import Follower
 
 app = sub_app("Campaigns: from pending revocations to a published model.")
@@ -156,13 +156,13 @@ def cancel(
         show({"number": number, "state": "cancelled"}, f"campaign {number} is cancelled", as_json=as_json)
 
 
-def _open(folder: Path) -> House:
+def _open(folder: Path) -> CoordinatorContext:
     from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need them
 
     return open_house(folder)
 
 
-def _started(house: House, number: int, *, wait: bool, as_json: bool) -> None:
+def _started(house: CoordinatorContext, number: int, *, wait: bool, as_json: bool) -> None:
     if wait:
         _follower(house, as_json=as_json).follow(number)
         return
@@ -175,7 +175,7 @@ def _started(house: House, number: int, *, wait: bool, as_json: bool) -> None:
     show({"number": number, "state": "planned", "up": up}, how, as_json=as_json)
 
 
-def _follower(house: House, *, as_json: bool) -> Follower:
+def _follower(house: CoordinatorContext, *, as_json: bool) -> Follower:
     from server.commands.follow import Follower  # noqa: PLC0415 - the database, for commands that need it
 
     return Follower(house, as_json=as_json)

@@ -24,7 +24,7 @@ from server.rounds.states import CampaignState
 from server.settings import Terms
 
 if TYPE_CHECKING:
-    from server.campaign.context import House
+    from server.campaign.context import CoordinatorContext
     from server.database import CampaignRow
 
 POLL_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Follower:
 
     def __init__(
         self,
-        house: House,
+        house: CoordinatorContext,
         *,
         as_json: bool,
         pause: Callable[[float], None] = time.sleep,
@@ -184,7 +184,7 @@ def summary(row: CampaignRow) -> dict[str, Any]:
     }
 
 
-def details(house: House, number: int) -> dict[str, Any]:
+def details(house: CoordinatorContext, number: int) -> dict[str, Any]:
     """All about a campaign."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation.attestation import find  # noqa: PLC0415

@@ -65,7 +65,7 @@ class Versions(Protocol):
 
 
 class Desk(Protocol):
-    """What the service needs of `server.attestation.evidence_desk.EvidenceDesk`."""
+    """What the service needs of `server.attestation.coordinator_evidence.CoordinatorEvidence`."""
 
     def checkpoint(
         self, site: SiteRow, request: messages.ExchangeCheckpointRequest

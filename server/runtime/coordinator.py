@@ -25,9 +25,9 @@ from common.errors import FedForgetError, RefusedError, WireError
 from common.platform.processes.structured_log import configure
 from common.platform.sql import transaction
 from common.protocol.bundle import Bundle, installed_bundle
+from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import server_log
-from server.attestation.evidence_desk import EvidenceDesk
-from server.campaign.context import House, open_house
+from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.policy import Start, decide, overdue
 from server.campaign.store import GivenUpError
 from server.campaign.tries import put_off
@@ -75,7 +75,7 @@ class Runs(Protocol):
 class Coordinator:
     """One look at everything, every few seconds; all that it knows lies in the database."""
 
-    house: House
+    house: CoordinatorContext
     runs: Runs
     bundle: Bundle
     _compared: datetime | None = None
@@ -277,7 +277,7 @@ def main() -> None:
     found = house.registry.recover()
     if found.missing:
         log.error("versions whose folder is gone: %s", ", ".join(found.missing))
-    desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signing_key())
+    desk = CoordinatorEvidence(house.engine, server_log(house.store.clock), house.signing_key())
     server, _ = serve(
         Coordination(
             house.engine,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from common.files import write_text
-from server.campaign.campaign import collect, make_candidate
+from server.campaign.campaign import collect
+from server.campaign.candidate import make_candidate
 from server.rounds.aggregation import State
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal

@@ -26,7 +26,7 @@ from client.settings import SiteFolder
 from common.files import write_text
 from common.learning.records import Subset
 from common.platform.sql import open_database, transaction
-from server.campaign.context import House, open_house
+from server.campaign.context import CoordinatorContext, open_house
 from server.database import SiteRow
 from server.membership.enrolment import approve, open_authority, read_request
 from server.membership.registration import register
@@ -103,7 +103,7 @@ class World:
             return house.store.plan(kind, terms, parent=parent, due=None, reason="test")
 
     @contextmanager
-    def house(self) -> Iterator[House]:
+    def house(self) -> Iterator[CoordinatorContext]:
         """The coordinator's folder, opened."""
         house = open_house(self.folder / "coordinator")
 

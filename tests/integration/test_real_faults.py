@@ -21,7 +21,7 @@ import pytest
 
 from client.revocations.tombstones.overview import read_revocations
 from common.learning.model.traces import find_weights
-from server.campaign.context import House, open_house
+from server.campaign.context import CoordinatorContext, open_house
 from server.rounds.states import CampaignState
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ class Running:
     forgotten: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
-    def house(self) -> Iterator[House]:
+    def house(self) -> Iterator[CoordinatorContext]:
         house = open_house(self.folder / "server")
         try:
             yield house
@@ -139,7 +139,7 @@ class Running:
         command(BIN / "fedforget-site", "revoke", "--patient-file", letter, "--dir", self.folder / name)
         self.forgotten[name] = count + patients
 
-    def campaign(self, house: House) -> int:
+    def campaign(self, house: CoordinatorContext) -> int:
         """The number of the campaign that the coordinator plans next."""
         end = time.monotonic() + 240
         while (row := house.store.open()) is None:
@@ -148,12 +148,12 @@ class Running:
 
         return row.number
 
-    def reached(self, house: House, number: int, state: str) -> None:
+    def reached(self, house: CoordinatorContext, number: int, state: str) -> None:
         """Wait until a campaign is in `state`, or further."""
         wanted = ORDER.index(CampaignState(state))
         until(house, number, lambda now: ORDER.index(now) >= wanted)
 
-    def check(self, house: House, number: int, forgetting: str) -> list[str]:
+    def check(self, house: CoordinatorContext, number: int, forgetting: str) -> list[str]:
         """The right model, nothing lost, nobody back; answers the kinds of events."""
         row = house.store.get(number)
         assert row.state == "published", row.reason
@@ -179,7 +179,9 @@ def wait_for(holds: Callable[[], bool], what: str, seconds: float = 300.0) -> No
         time.sleep(0.2)
 
 
-def until(house: House, number: int, holds: Callable[[CampaignState], bool], seconds: float = 600.0) -> None:
+def until(
+    house: CoordinatorContext, number: int, holds: Callable[[CampaignState], bool], seconds: float = 600.0
+) -> None:
     end = time.monotonic() + seconds
     while not holds(CampaignState(house.store.get(number).state)):
         assert time.monotonic() < end, f"the campaign is still {house.store.get(number).state}"
@@ -348,7 +350,7 @@ def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(soaked,
         note(log, house, number, soaked.check(house, number, "north"))
 
 
-def note(log: dict[str, str], house: House, number: int, kinds: list[str]) -> None:
+def note(log: dict[str, str], house: CoordinatorContext, number: int, kinds: list[str]) -> None:
     row = house.store.get(number)
     told = sorted({"waiting", "late", "quarantined", "suspended"} & set(kinds))
     log.update(end=f"{row.state}, {row.result}, attempt {row.attempt}", events=", ".join(told) or "-")

@@ -60,7 +60,7 @@ class Clock:
         self.seconds += seconds
 
 
-class Carrier(LocalGrid):
+class CampaignRunner(LocalGrid):
     """A grid whose deliveries pass through `deliver`: what arrives, given the node and its reply."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -93,7 +93,7 @@ class Carrier(LocalGrid):
 class Hospitals:
     """Three enrolled hospitals, their coordinator, and what it was told of bad replies."""
 
-    grid: Carrier
+    grid: CampaignRunner
     folders: dict[str, Path]
     nodes: dict[str, int]
     signer: Signer
@@ -114,7 +114,7 @@ def hospitals(federation_of, enrol: Callable[[Path, str], Path], coordinator: Se
     house = open_house(coordinator.root)
     signer = house.signer()
     house.engine.dispose()
-    grid = Carrier(app, {nodes[name]: {"site-dir": str(folders[name])} for name in NAMES})
+    grid = CampaignRunner(app, {nodes[name]: {"site-dir": str(folders[name])} for name in NAMES})
     clock = Clock()
     federation = connect_registered(grid, nodes, signer, wait=clock.wait)
     found = Hospitals(grid, folders, nodes, signer, federation, clock)

@@ -12,7 +12,7 @@ from client.settings import SiteFolder
 from common.learning.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.learning.records import Subset
 from common.platform.sql import open_database, transaction
-from server.campaign.lifecycle import Carrier
+from server.campaign.lifecycle import CampaignRunner
 from server.campaign.store import CampaignStore
 from server.database import SiteRow, migrate
 from server.registry.registry import Registry
@@ -64,7 +64,7 @@ def world(tmp_path, database, federation_of, card):
             self.registry = Registry(tmp_path / name / "models", self.engine, self.clock)
             self.federation = federation
             self.sites = sites
-            self.carrier = Carrier(federation, self.store, self.registry, card)
+            self.carrier = CampaignRunner(federation, self.store, self.registry, card)
 
         def plan(
             self, kind="unlearning", due=None, method="forget_mi_calibrated", sites=None, decision=None, **policy

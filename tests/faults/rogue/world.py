@@ -25,7 +25,7 @@ from common.protocol.bundle import Bundle, installed_bundle
 from common.protocol.wire import ADOPT, STATUS, AdoptReply, AdoptRequest, StatusReply, pack, unpack
 from rogue.grid import Play, RogueGrid
 from rogue.hospitals import CLASSES, small_card, write_hospitals
-from server.campaign.context import House, open_house
+from server.campaign.context import CoordinatorContext, open_house
 from server.database import SiteRow, StudyCountRow, migrate
 from server.membership.setup import create_server
 from server.rounds.federation import Federation
@@ -200,7 +200,7 @@ class Played:
     pending: Pending
 
     @contextmanager
-    def house(self) -> Iterator[House]:
+    def house(self) -> Iterator[CoordinatorContext]:
         """The coordinator's folder, opened."""
         house = open_house(self.folder, self.clock)
 
@@ -230,7 +230,7 @@ class Played:
 
         return ticks
 
-    def _announce(self, house: House) -> None:
+    def _announce(self, house: CoordinatorContext) -> None:
         """As hospitals announce; the rogue says what it said in the beginning."""
         with transaction(house.engine) as session:
             for name in SITES:
@@ -252,7 +252,7 @@ class Played:
         with (
             patch.object(server.app, "connect_registered", connected),
             patch.object(server.app, "open_house", lambda folder: open_house(folder, self.clock)),
-            patch.object(House, "signer", lambda _: None),
+            patch.object(CoordinatorContext, "signer", lambda _: None),
         ):
             yield
 

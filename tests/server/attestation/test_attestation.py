@@ -56,13 +56,13 @@ from common.platform.keys.private_keys import load_signing_key
 from common.platform.sql import open_database, transaction
 from common.protocol.coordination import coordination_pb2 as messages
 from server.attestation.attestation import answer, standing
+from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import examine, server_log
-from server.attestation.evidence_desk import EvidenceDesk
 from server.attestation.export import export
 from server.campaign import lifecycle
-from server.campaign.context import House, open_house
+from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.judging import Verdict
-from server.campaign.lifecycle import Carrier
+from server.campaign.lifecycle import CampaignRunner
 from server.cli import app as server_app
 from server.database import LOG, CampaignRow, EventRow
 from server.membership.coordination import Coordination, serve
@@ -84,9 +84,9 @@ LENIENT = DecisionConfig(bootstrap=50, auc_margin=0.5, ks_alpha=0.0, accuracy_ma
 class World:
     """A coordinator that serves, and its hospitals."""
 
-    house: House
-    desk: EvidenceDesk
-    carrier: Carrier
+    house: CoordinatorContext
+    desk: CoordinatorEvidence
+    carrier: CampaignRunner
     folders: dict[str, SiteFolder]
     logs: dict[str, SiteLog]
 
@@ -133,7 +133,7 @@ def world(
         folders = {name: SiteFolder(enrol(site.folder, name)) for name, site in sites.items()}
         house = open_house(coordinator.root)
         stack.callback(house.engine.dispose)
-        desk = EvidenceDesk(house.engine, server_log(house.store.clock), house.signer().key)
+        desk = CoordinatorEvidence(house.engine, server_log(house.store.clock), house.signer().key)
         service = Coordination(house.engine, house.store.clock, house.registry, desk=desk)
         serving, port = serve(
             service,
@@ -155,7 +155,7 @@ def world(
         nodes = {name: number for number, name in enumerate(folders, start=1)}
         grid = LocalGrid(app, {nodes[name]: {"site-dir": str(folder.root)} for name, folder in folders.items()})
         federation = connect_registered(grid, nodes, house.signer())
-        yield World(house, desk, Carrier(federation, house.store, house.registry, card), folders, logs)
+        yield World(house, desk, CampaignRunner(federation, house.store, house.registry, card), folders, logs)
 
 
 def test_a_campaign_ends_in_an_attestation_that_the_forgetting_hospital_signed(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.learning.evaluation.figures import Membership, SelectionFigures
-from server.campaign.campaign import choose_round
+from server.campaign.candidate import choose_round
 from server.rounds.unlearning.base import single_writer
 
 

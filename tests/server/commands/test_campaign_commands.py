@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from common.errors import UnavailableError
 from common.platform.processes.up_lock import only_one
-from server.campaign.context import House, open_house
+from server.campaign.context import CoordinatorContext, open_house
 from server.cli import app
 from server.commands.follow import UP_SECONDS, Follower
 from server.rounds.progress import ProgressFile
@@ -45,17 +45,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def house(coordinator: ServerFolder, clock: Clock) -> Iterator[House]:
+def house(coordinator: ServerFolder, clock: Clock) -> Iterator[CoordinatorContext]:
     found = open_house(coordinator.root, clock)
     yield found
     found.engine.dispose()
 
 
-def planned(house: House) -> int:
+def planned(house: CoordinatorContext) -> int:
     return house.store.plan("training", house.terms.model_dump(mode="json"), parent=None, due=None, reason="asked for")
 
 
-def follower(house: House, clock: Clock, *, as_json: bool = False) -> Follower:
+def follower(house: CoordinatorContext, clock: Clock, *, as_json: bool = False) -> Follower:
     return Follower(house, as_json=as_json, pause=clock.pause, console=Console(stderr=True, force_terminal=False))
 
 
@@ -70,7 +70,7 @@ def test_train_says_that_no_up_runs_here_and_what_to_type(coordinator: ServerFol
 
 
 def test_following_says_at_once_that_no_up_runs_here_and_ends_after_a_while(
-    house: House, clock: Clock, capsys: pytest.CaptureFixture[str]
+    house: CoordinatorContext, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = planned(house)
     begun = clock.now
@@ -83,13 +83,15 @@ def test_following_says_at_once_that_no_up_runs_here_and_ends_after_a_while(
     assert more == []
 
 
-def test_waiting_for_the_next_campaign_ends_as_well_where_nobody_could_plan_it(house: House, clock: Clock) -> None:
+def test_waiting_for_the_next_campaign_ends_as_well_where_nobody_could_plan_it(
+    house: CoordinatorContext, clock: Clock
+) -> None:
     with pytest.raises(UnavailableError, match="no campaign is planned yet, and no `up` runs here"):
         follower(house, clock).next_campaign()
 
 
 def test_an_up_that_does_nothing_is_told_with_the_age_of_its_last_tick(
-    house: House, clock: Clock, capsys: pytest.CaptureFixture[str]
+    house: CoordinatorContext, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = planned(house)
     house.folder.tick.touch()
@@ -102,7 +104,7 @@ def test_an_up_that_does_nothing_is_told_with_the_age_of_its_last_tick(
 
 
 def test_a_line_is_printed_for_each_change_and_again_after_half_a_minute(
-    house: House, clock: Clock, capsys: pytest.CaptureFixture[str]
+    house: CoordinatorContext, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = planned(house)
     attempt = house.store.take_up(number)
@@ -125,7 +127,7 @@ def test_a_line_is_printed_for_each_change_and_again_after_half_a_minute(
 
 
 def test_with_json_events_go_to_standard_error_and_the_result_alone_to_standard_output(
-    house: House, clock: Clock, capsys: pytest.CaptureFixture[str]
+    house: CoordinatorContext, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = planned(house)
     clock.happens[2] = lambda: house.store.end(number, CampaignState.CANCELLED, "enough")
@@ -140,7 +142,7 @@ def test_with_json_events_go_to_standard_error_and_the_result_alone_to_standard_
 
 @pytest.mark.parametrize("command", ["show", "list", "watch"])
 def test_what_a_site_wrote_gives_the_terminal_no_command_and_no_line_of_its_own(
-    coordinator: ServerFolder, house: House, command: str
+    coordinator: ServerFolder, house: CoordinatorContext, command: str
 ) -> None:
     hostile = "no patients\x1b[2J\x1b]0;owned\x07\nresult: published\u202e\x9b31m"
     number = planned(house)

@@ -11,7 +11,7 @@ import pytest
 
 from common.platform.sql import transaction
 from common.protocol.bundle import Bundle, installed_bundle
-from server.campaign.context import House, open_house
+from server.campaign.context import CoordinatorContext, open_house
 from server.membership.enrolment import revoke
 from server.runtime.control import Node, RunStatus
 from server.runtime.coordinator import COMPARE_EVERY, Coordinator
@@ -70,7 +70,7 @@ def nodes(register: Register) -> list[str]:
     return sorted(name.rpartition("-")[0] for name in register.known.values())
 
 
-def test_the_nodes_of_all_hospitals_are_let_in_once(house: House) -> None:
+def test_the_nodes_of_all_hospitals_are_let_in_once(house: CoordinatorContext) -> None:
     register = Register()
     loop = Coordinator(house, register, installed_bundle())
     loop.tick()
@@ -79,7 +79,7 @@ def test_the_nodes_of_all_hospitals_are_let_in_once(house: House) -> None:
     assert len(register.known) == 2
 
 
-def test_nodes_that_superlink_has_lost_are_let_in_again_without_anybody_asking(house: House) -> None:
+def test_nodes_that_superlink_has_lost_are_let_in_again_without_anybody_asking(house: CoordinatorContext) -> None:
     register = Register()
     loop = Coordinator(house, register, installed_bundle())
     loop.tick()
@@ -92,13 +92,13 @@ def test_nodes_that_superlink_has_lost_are_let_in_again_without_anybody_asking(h
     assert all(site.node is not None for site in house.sites())
 
 
-def test_a_coordinator_that_starts_anew_shuts_out_whom_its_register_does_not_name(house: House) -> None:
+def test_a_coordinator_that_starts_anew_shuts_out_whom_its_register_does_not_name(house: CoordinatorContext) -> None:
     register = Register({7: "stranger-0000"})
     Coordinator(house, register, installed_bundle()).tick()
     assert nodes(register) == ["north", "south"]
 
 
-def test_a_revoked_hospital_is_shut_out_at_the_next_look(house: House) -> None:
+def test_a_revoked_hospital_is_shut_out_at_the_next_look(house: CoordinatorContext) -> None:
     register = Register()
     loop = Coordinator(house, register, installed_bundle())
     loop.tick()

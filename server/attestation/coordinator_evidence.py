@@ -26,7 +26,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceDesk:
+class CoordinatorEvidence:
     """What the two rpcs do once the caller is known."""
 
     engine: Engine
