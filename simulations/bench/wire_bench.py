@@ -1,7 +1,7 @@
-"""`make bench-wire`: bytes and peak memory of two rounds at four sites, Flower's FedAvg in float32 beside ours.
+"""`make bench-wire`: bytes and peak memory of two rounds at four sites, Flower's FedAvg beside FedForget.
 
 SuperLink, ServerApp, SuperNodes and ClientApps are real processes on loopback, with TLS, node keys and Flower's SQLite
-on disk. Bytes are counted by a relay between SuperNodes and SuperLink, memory is the peak that the kernel noted.
+on disk. A relay between SuperNodes and SuperLink counts the bytes; the kernel reports peak memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 
 from client.runtime.supernode import supernode_argv
@@ -33,8 +33,8 @@ from server.membership.setup import create_server
 from server.runtime.control import Control
 from server.runtime.superlink import flower_environment, superexec_argv, superlink_argv
 from server.settings import ServerFolder
-from simulations.bench.process_memory import resident
 from simulations.bench.wire_case import ROUNDS, SITES, VARIABLE, Case, shapes
+from simulations.bench.wire_meters import Peaks, Relay
 
 CASES = (
     Case(name="Flower's FedAvg, fp32", app="baseline"),
@@ -59,89 +59,9 @@ clientapp = "simulations.bench.wire_{app}:client"
 """
 
 
-class Relay:
-    """Passes connections on to `target` and counts what goes up (from the sites) and down."""
-
-    def __init__(self, target: int) -> None:
-        self.up = self.down = 0
-        self._target = target
-        self._lock = threading.Lock()
-        self._listening = socket.create_server((LOOPBACK, 0))
-        self.port = int(self._listening.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listening.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                site, _ = self._listening.accept()
-                link = socket.create_connection((LOOPBACK, self._target))
-            except OSError:
-                return
-
-            threading.Thread(target=self._carry, args=(site, link), daemon=True).start()
-
-    def _carry(self, site: socket.socket, link: socket.socket) -> None:
-        with site, link:
-            up = threading.Thread(target=self._pass, args=(site, link, "up"), daemon=True)
-            up.start()
-            self._pass(link, site, "down")
-            up.join()
-
-    def _pass(self, source: socket.socket, sink: socket.socket, way: str) -> None:
-        buffer = memoryview(bytearray(2**18))
-        try:
-            while count := source.recv_into(buffer):
-                sink.sendall(buffer[:count])
-                with self._lock:
-                    setattr(self, way, getattr(self, way) + count)
-
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            # One side is gone: the other way ends as well.
-            for end in (source, sink):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-
-@dataclass
-class Peaks:
-    """Peak resident memory in bytes by part, looked at until stopped."""
-
-    superlink: int
-    """Process id."""
-    found: dict[str, int] = field(default_factory=lambda: {"SuperLink": 0, "ServerApp": 0})
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def watch(self) -> None:
-        """Look until `stop`."""
-        while not self._stop.wait(0.1):
-            self._note("SuperLink", self.superlink)
-            for folder in Path("/proc").glob("[0-9]*"):
-                if _is_serverapp(folder):
-                    self._note("ServerApp", int(folder.name))
-
-    def stop(self) -> None:
-        """No more."""
-        self._stop.set()
-
-    def _note(self, part: str, process: int) -> None:
-        self.found[part] = max(self.found[part], resident(process, "peak") or 0)
-
-
-def _is_serverapp(folder: Path) -> bool:
-    try:
-        return b"flwr-serverapp" in (folder / "cmdline").read_bytes()
-    except OSError:
-        return False
-
-
 @dataclass
 class Figures:
-    """What one case took."""
+    """Bytes, peak memory and seconds of one case, and how far its model moved."""
 
     up: int
     down: int
@@ -168,7 +88,7 @@ def _wait(condition: Callable[[], bool], what: str, seconds: float) -> None:
 
 
 class Bench:
-    """One federation for one case, its processes ended and its folder deleted at the end."""
+    """The federation of one case, with all its processes."""
 
     def __init__(self, root: Path, case: Case) -> None:
         self._root = root
@@ -178,7 +98,7 @@ class Bench:
         write_text(self._note, case.model_dump_json())
 
     def run(self) -> Figures:
-        """Start everything, run the app, and measure."""
+        """Start all processes, run the app and measure it."""
         folder = ServerFolder(self._root / "server")
         create_server(folder.root, [LOOPBACK], datetime.now(UTC), ("no", "yes"))
         gateway, coordination, superlink, monitor = _ports(4)
@@ -222,14 +142,15 @@ class Bench:
         return Figures(
             up=relay.up - up,
             down=relay.down - down,
-            superlink=peaks.found["SuperLink"],
-            serverapp=peaks.found["ServerApp"],
+            superlink=peaks.peaks["SuperLink"],
+            serverapp=peaks.peaks["ServerApp"],
             seconds=seconds,
             moved=float(marker.read_text().split()[0]),
         )
 
     def _site(self, name: str, server: ServerFolder, gateway: int, control: Control, bundle: Bundle) -> None:
-        (port, monitor), folder = _ports(2), SiteFolder(self._root / name)
+        port, monitor = _ports(2)
+        folder = SiteFolder(self._root / name)
         new_node_key(folder.node_key)
         new_secret(folder.supernode_secret)
         folder.flower_home.mkdir()
@@ -260,7 +181,7 @@ class Bench:
         return process
 
     def stop(self) -> None:
-        """End all processes, the latest first."""
+        """Stop all processes, the latest first."""
         for process in reversed(self._processes):
             process.send_signal(signal.SIGTERM)
         for process in reversed(self._processes):
@@ -281,7 +202,7 @@ def _answers(control: Control) -> bool:
 
 
 def measure(case: Case, keep: Path | None = None) -> Figures:
-    """One case in a folder of its own; with `keep`, logs of a run that failed are copied there."""
+    """Measure a case in a temporary folder; if it fails, copy its logs to `keep`."""
     root = Path(tempfile.mkdtemp(prefix="wire-bench-"))
     bench = Bench(root, case)
 
@@ -299,10 +220,10 @@ def measure(case: Case, keep: Path | None = None) -> Figures:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def report(found: list[tuple[Case, Figures]], scale: float) -> str:
-    """The table."""
-    floats = sum(_product(shape) for shape in shapes(scale).values()) / 1e6
-    base = found[0][1]
+def report(results: list[tuple[Case, Figures]], scale: float) -> str:
+    """Format the table as Markdown."""
+    floats = sum(prod(shape) for shape in shapes(scale).values()) / 1e6
+    base = results[0][1]
     lines = [
         f"{floats:.1f} M float parameters, {SITES} sites, {ROUNDS} rounds of training, the first whole download"
         " counted; SuperLink with TLS, node keys and SQLite on disk, and the longer lock wait of `superlink.py`,"
@@ -312,7 +233,7 @@ def report(found: list[tuple[Case, Figures]], scale: float) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
 
-    for case, one in found:
+    for case, one in results:
         memory = (one.superlink + one.serverapp) / (base.superlink + base.serverapp)
         lines.append(
             f"| {case.name} | {one.up / 1e6:.1f} | {one.down / 1e6:.1f} "
@@ -323,22 +244,17 @@ def report(found: list[tuple[Case, Figures]], scale: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total
-
-
 def main() -> None:
-    """All cases, as Markdown."""
+    """Measure the cases and print a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m simulations.bench.wire_bench")
     parser.add_argument("--scale", type=float, default=1.0, help="share of 110 M parameters")
-    parser.add_argument("--write", type=Path, help="Markdown file; its part between the marks is replaced")
-    parser.add_argument("--logs", type=Path, help="where the logs of a run that failed go")
-    parser.add_argument("--case", type=int, action="append", help="number of a case, from 0; all without")
+    parser.add_argument("--write", type=Path, help="Markdown file for the table")
+    parser.add_argument("--logs", type=Path, help="folder for the logs of failed runs")
+    parser.add_argument(
+        "--case", type=int, action="append", help="number of a case, from 0; repeat for several (default: all)"
+    )
     arguments = parser.parse_args()
-    # As Ctrl-C does: what was started is ended, and its folder deleted.
+    # Exit as on Ctrl-C, so that all processes stop and the temporary folder is deleted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     numbers = arguments.case or list(range(len(CASES)))
     cases = [CASES[number].model_copy(update={"scale": arguments.scale}) for number in numbers]

@@ -10,10 +10,11 @@ from common.errors import ResultError
 from common.files import write_bytes, write_text
 from simulations.reporting.drawing import style, to_png, to_svg
 from simulations.reporting.template import fill
+from simulations.stream.csv_table import to_csv
 from simulations.stream.plots import CHARTS
 from simulations.stream.record import StreamRecord, read_record
 from simulations.stream.summary import verdict
-from simulations.stream.tables import histories, tables_of, to_csv, to_markdown
+from simulations.stream.tables import histories, tables_of, to_markdown
 
 PAGE_FILE = "report.html"
 CSV_FILE = "stream.csv"

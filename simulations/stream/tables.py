@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 from simulations.comparison.results.tables import DASH, Table, markdown, shown
 from simulations.result import Branch
 from simulations.stream import summary
-from simulations.stream.record import Audited, SeedRecord, StreamRecord
+from simulations.stream.record import SeedRecord, StreamRecord
 from simulations.stream.summary import BEFORE, FIGURES, Later
 
 BRANCHES: tuple[Branch, ...] = ("fused", "image", "text")
@@ -300,38 +298,3 @@ def to_markdown(record: StreamRecord) -> str:
     for table in tables_of(record):
         lines += ["", f"## {table.caption}", "", *markdown(table, table.first)]
     return "\n".join(lines) + "\n"
-
-
-def to_csv(record: StreamRecord) -> str:
-    """A line for every model: the original, after each campaign, and each that was retrained."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    figures = ("test_auc", "test_f1", "test_ce", "mia_fused", "mia_image", "mia_text", "forgotten_auc")
-    writer.writerow([
-        "seed", "model", "campaign", "day", "patients", "hospitals", "days_left", "reason", "leaving", "decision",
-        *figures, "forward_units", "retraining_units",
-    ])  # fmt: skip
-
-    for seed in record.seeds:
-        none = [""] * 6
-        writer.writerow(
-            [seed.seed, "original", 0, 0, *none, *_figures(seed.original), seed.original_cost.forward_units, ""]
-        )
-
-        for c in seed.campaigns:
-            writer.writerow([
-                seed.seed, c.how, c.number, c.day, sum(c.patients.values()), len(c.patients), c.days_left, c.reason,
-                c.leaving, c.decision.outcome if c.decision else "", *_figures(c.audited), c.cost.forward_units,
-                c.retraining_units,
-            ])  # fmt: skip
-
-        for one in seed.retrained:
-            day = seed.campaigns[one.after - 1].day
-            figures_of = _figures(one.audited)
-            writer.writerow([seed.seed, "control", one.after, day, *none, *figures_of, one.cost.forward_units, ""])
-
-    return text.getvalue()
-
-
-def _figures(audited: Audited) -> list[float | str]:
-    return ["" if (value := figure.read(audited)) is None else value for figure in FIGURES]

@@ -22,7 +22,8 @@ from simulations.run.settings import names_in
 from simulations.stream import summary
 from simulations.stream.output import write_output
 from simulations.stream.record import Audited, CampaignRecord, SeedRecord, StreamRecord, read_record, write_record
-from simulations.stream.runner import Stream, prepare_folder, run_stream
+from simulations.stream.runner import prepare_folder, run_stream
+from simulations.stream.seed_stream import Stream
 from simulations.stream.settings import StreamConfig, load_stream
 from simulations.stream.tables import tables_of
 from simulations.synthetic.federation import write_federation

@@ -1,0 +1,93 @@
+"""What the bench of the wire measures with: a relay that counts bytes, and a sampler of peak memory."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.platform.processes.flower import LOOPBACK
+from simulations.bench.process_memory import resident
+
+
+class Relay:
+    """Forwards connections to the port `target` and counts the bytes up (from the sites) and down."""
+
+    def __init__(self, target: int) -> None:
+        self.up = 0
+        self.down = 0
+        self._target = target
+        self._lock = threading.Lock()
+        self._listening = socket.create_server((LOOPBACK, 0))
+        self.port = int(self._listening.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop accepting connections."""
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                site, _ = self._listening.accept()
+                link = socket.create_connection((LOOPBACK, self._target))
+            except OSError:
+                return
+
+            threading.Thread(target=self._carry, args=(site, link), daemon=True).start()
+
+    def _carry(self, site: socket.socket, link: socket.socket) -> None:
+        with site, link:
+            up = threading.Thread(target=self._pass, args=(site, link, "up"), daemon=True)
+            up.start()
+            self._pass(link, site, "down")
+            up.join()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, way: str) -> None:
+        buffer = memoryview(bytearray(2**18))
+        try:
+            while count := source.recv_into(buffer):
+                sink.sendall(buffer[:count])
+                with self._lock:
+                    setattr(self, way, getattr(self, way) + count)
+
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            # One side closed the connection, so the other direction ends as well.
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass
+class Peaks:
+    """Peak resident memory in bytes by part, sampled until stopped."""
+
+    superlink: int
+    """Process id."""
+    peaks: dict[str, int] = field(default_factory=lambda: {"SuperLink": 0, "ServerApp": 0})
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        """Sample until `stop` is called."""
+        while not self._stop.wait(0.1):
+            self._note("SuperLink", self.superlink)
+            for folder in Path("/proc").glob("[0-9]*"):
+                if _is_serverapp(folder):
+                    self._note("ServerApp", int(folder.name))
+
+    def stop(self) -> None:
+        """Stop sampling."""
+        self._stop.set()
+
+    def _note(self, part: str, process: int) -> None:
+        self.peaks[part] = max(self.peaks[part], resident(process, "peak") or 0)
+
+
+def _is_serverapp(folder: Path) -> bool:
+    try:
+        return b"flwr-serverapp" in (folder / "cmdline").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,268 @@
+"""The stream of one seed: trains once, then runs a campaign for each batch, and retrains for comparison."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from client.cohort.site import Site
+from common.errors import ConfigError, UnavailableError
+from common.learning.device import derive_seed
+from common.learning.model.checkpoint import load_checkpoint, save_checkpoint, state_digest
+from common.learning.records import Subset
+from common.protocol.wire import ADOPT, AdoptReply, AdoptRequest
+from server.campaign.campaign import NobodyRetainedError, run_campaign
+from server.rounds.aggregation import State
+from server.rounds.federation import Federation, Meter
+from server.rounds.journal import MemoryJournal
+from server.rounds.training import Round, train
+from simulations.comparison.world import World
+from simulations.result import Cost, DecisionResult
+from simulations.run.experiment import OnProgress
+from simulations.stream.arrivals import Arrival, arrivals
+from simulations.stream.auditor import Auditor, Forgotten
+from simulations.stream.batching import Batch, batches
+from simulations.stream.record import (
+    Audited,
+    CampaignRecord,
+    Retrained,
+    SeedRecord,
+)
+from simulations.stream.settings import StreamConfig
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    state: State
+    how: Literal["unlearned", "retrained"]
+    decision: DecisionResult | None
+    cost: Meter
+
+
+@dataclass
+class Stream:
+    """One seed. What `known` holds of it was done before, and its weights are on disk."""
+
+    config: StreamConfig
+    world: World
+    folder: Path
+    keep: Callable[[SeedRecord], None]
+    say: Say
+    on_progress: OnProgress
+    known: SeedRecord | None
+
+    def run(self, federation: Federation) -> None:
+        """Train, then campaign after campaign; each is on disk before the hospitals adopt its model."""
+        plan = batches(self._arrivals(), self.config.batching.policy())
+        forgotten = [_by_site(batch) for batch in plan]
+        auditor = Auditor(self.world, frozenset(self.world.sites) - {self.config.arrivals.leaving})
+        record = self.known or self._begun(federation, auditor, forgotten)
+        state = self._weights(len(record.campaigns))
+        if record.campaigns:
+            # Perhaps it was stopped before all had adopted it; to do so twice changes nothing.
+            self._adopt(federation, state, record.campaigns[-1])
+
+        for number, batch in enumerate(plan, 1):
+            self.on_progress(f"seed {record.seed}", number - 1, len(plan))
+            if number > len(record.campaigns):
+                begin = time.monotonic()
+                before = auditor.audit(state, forgotten[:number])
+                outcome = self._campaign(federation, state, number, forgotten[number - 1])
+                state = outcome.state
+                after = auditor.audit(outcome.state, forgotten[:number])
+                save_checkpoint(self._model(number), state, self.world.card)
+                campaign = self._noted(record, batch, outcome, before, after, time.monotonic() - begin)
+                record = record.model_copy(update={"campaigns": (*record.campaigns, campaign)})
+                self.keep(record)
+                self._adopt(federation, state, campaign)
+                self._tell(record)
+
+            if self._is_control(number, len(plan)) and all(one.after != number for one in record.retrained):
+                control = self._retrained(federation, number, auditor, forgotten[:number])
+                record = record.model_copy(update={"retrained": (*record.retrained, control)})
+                self.keep(record)
+
+        self.on_progress(f"seed {record.seed}", len(plan), len(plan))
+
+    def _is_control(self, number: int, planned: int) -> bool:
+        every = self.config.retrain_every
+        return number == planned or bool(every and number % every == 0)
+
+    def _noted(
+        self, record: SeedRecord, batch: Batch, done: _Done, before: Audited, after: Audited, seconds: float
+    ) -> CampaignRecord:
+        number = len(record.campaigns) + 1
+        patients = dict(sorted(Counter(arrival.site for arrival in batch.arrivals).items()))
+        revocations = sum(patients.values()) + sum(sum(before.patients.values()) for before in record.campaigns)
+
+        return CampaignRecord(
+            number=number,
+            day=_days(batch.at - self.config.arrivals.start),
+            reason=batch.reason,
+            days_left=_days(batch.due - batch.at),
+            patients=patients,
+            leaving=next((arrival.site for arrival in batch.arrivals if arrival.kind == "leave"), ""),
+            how=done.how,
+            decision=done.decision,
+            cost=Cost(**asdict(done.cost)),
+            retraining_units=record.original_cost.forward_units * (1 - revocations / sum(record.training.values())),
+            before=before.cohort(number),
+            audited=after,
+            seconds=seconds,
+        )
+
+    def _arrivals(self) -> tuple[Arrival, ...]:
+        cohorts, splits = self.world.parts()
+        site_counts = Counter(patient for cohort in cohorts.values() for patient in cohort.patients)
+
+        if max(site_counts.values()) > 1:
+            raise ConfigError(
+                "some patients are known at several hospitals", where="run.sites", remedy="deal them with run.sites=N"
+            )
+
+        training = {name: split.patients(Subset.TRAIN) for name, split in splits.items()}
+
+        return arrivals(training, self.config.arrivals, self.world.experiment.seed)
+
+    def _begun(self, federation: Federation, auditor: Auditor, forgotten: Sequence[Forgotten]) -> SeedRecord:
+        """Train on everybody."""
+        rounds = self.world.experiment.train.rounds
+        original, cost = self.world.train(
+            federation,
+            "original",
+            self.folder / "original",
+            lambda done: self.on_progress("original", done.round, rounds),
+        )
+        save_checkpoint(self._model(0), original.state, self.world.card)
+        record = SeedRecord(
+            seed=self.world.experiment.seed,
+            planned=len(forgotten),
+            training={name: len(split.patients(Subset.TRAIN)) for name, split in self.world.parts()[1].items()},
+            staying=tuple(sorted(auditor.staying)),
+            original=auditor.audit(original.state, forgotten),
+            original_cost=Cost(**asdict(cost)),
+            original_rounds=kept_round(original.rounds),
+        )
+        self.keep(record)
+
+        return record
+
+    def _campaign(self, federation: Federation, parent: State, number: int, patients: Forgotten) -> _Done:
+        """The coordinator's campaign for those who revoke now."""
+        for name, revoking in patients.items():
+            site = Site(self.folder / "sites" / name)
+            # A hospital that leaves withdraws its held-out patients as well.
+            leaves = not site.patients(Subset.TRAIN) - {*revoking}
+            again = {*(site.cohort.patients if leaves else revoking)} - site.stopped
+            if again:
+                site.revoke(again)
+
+        experiment = self.world.experiment
+        if experiment.campaign.aggregation == "replace":
+            relay = experiment.campaign.model_copy(update={"aggregation": "relay"})
+            experiment = experiment.model_copy(update={"campaign": relay})
+
+        try:
+            campaign = run_campaign(
+                federation,
+                parent,
+                experiment,
+                journal=MemoryJournal(),
+                folder=self.folder / "campaign",
+                on_round=lambda _: None,
+            )
+        except NobodyRetainedError:
+            seed = derive_seed(experiment.seed, "retrained", number) % 2**31
+            federation.meter = Meter()
+            result = train(
+                federation,
+                self.world.card.build(seed).state_dict(),
+                experiment.train,
+                self.world.card,
+                seed=seed,
+                folder=self.folder / "leave" / str(number),
+                on_round=lambda _: None,
+            )
+            return _Done(result.state, "retrained", None, federation.meter)
+
+        cost = campaign.unlearn_cost
+        cost.add(campaign.retain_cost)
+        decision = DecisionResult(outcome=campaign.decision.outcome, reasons=list(campaign.decision.reasons))
+
+        return _Done(campaign.state, "unlearned", decision, cost)
+
+    def _adopt(self, federation: Federation, state: State, campaign: CampaignRecord) -> None:
+        """Every hospital takes the model as its base, closes its revocations, and deletes those patients.
+
+        Raises:
+            UnavailableError: one did not.
+        """
+        request = AdoptRequest(
+            version=f"campaign-{campaign.number}", digest=state_digest(state), campaign=0, how=campaign.how
+        )
+        requests = dict.fromkeys(federation.sites, federation.downlink.whole(request, state))
+        answers = {n: federation.read(n, ADOPT, reply, AdoptReply) for n, reply in federation.exchange(ADOPT, requests)}
+        missing = [name for name in federation.sites if answers.get(name) is None]
+        if missing:
+            raise UnavailableError(f"{', '.join(missing)} did not adopt the model of campaign {campaign.number}")
+
+    def _retrained(
+        self, federation: Federation, number: int, auditor: Auditor, forgotten: Sequence[Forgotten]
+    ) -> Retrained:
+        """The control, on those who are left now, from the weights that the original began with."""
+        rounds = self.world.experiment.train.rounds
+        control, cost = self.world.train(
+            federation,
+            "retrained",
+            self.folder / "retrained" / str(number),
+            lambda done: self.on_progress(f"retrained {number}", done.round, rounds),
+        )
+
+        return Retrained(
+            after=number,
+            audited=auditor.audit(control.state, forgotten),
+            cost=Cost(**asdict(cost)),
+            rounds=kept_round(control.rounds),
+        )
+
+    def _tell(self, record: SeedRecord) -> None:
+        """A line with the time left, without the model that is retrained at the end."""
+        last = record.campaigns[-1]
+        mean = sum(one.seconds for one in record.campaigns) / len(record.campaigns)
+        remaining = mean * (record.planned - last.number)
+        mia = last.audited.mia["fused"].auc
+        figures = [("test AUC", last.audited.test.auc), ("MIA of all forgotten", mia)]
+        text = ", ".join(f"{name} {value:.3f}" for name, value in figures if value is not None)
+        self.say(
+            f"seed {record.seed}: campaign {last.number} of {record.planned}, day {last.day:.0f}, "
+            f"{sum(last.patients.values())} patients {last.how}, {text}; {remaining / 60:.0f} min left"
+        )
+
+    def _weights(self, number: int) -> State:
+        return load_checkpoint(self._model(number), self.world.card)[0]
+
+    def _model(self, number: int) -> Path:
+        return self.folder / "models" / f"{number:03d}"
+
+
+def kept_round(rounds: Sequence[Round]) -> int:
+    """Rounds of training in the weights that were kept."""
+    return next(record.round for record in rounds if record.kept)
+
+
+def _by_site(batch: Batch) -> Forgotten:
+    patients_of: dict[str, list[str]] = {}
+    for arrival in batch.arrivals:
+        patients_of.setdefault(arrival.site, []).append(arrival.patient)
+    return {name: tuple(sorted(patients)) for name, patients in sorted(patients_of.items())}
+
+
+def _days(span: timedelta) -> float:
+    return span / timedelta(days=1)
