@@ -32,7 +32,7 @@ SITE = (("revocations", "list"), ("consent-client", "list"), ("settings", "show"
 
 
 def cpu_seconds(argv: Sequence[str]) -> float:
-    """User and system time of one run."""
+    """User and system CPU seconds of one run."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(argv, check=True, capture_output=True, env=environment)
@@ -42,7 +42,7 @@ def cpu_seconds(argv: Sequence[str]) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the commands and print the table."""
     programs = Path(sys.executable).parent
 
     with tempfile.TemporaryDirectory() as name:

@@ -64,7 +64,7 @@ class Rate:
     p99: float
 
     def row(self, what: str) -> str:
-        """A line of the table."""
+        """A row of the table."""
         return f"| {what} | {self.clients} | {self.per_second:.0f} | {self.median:.1f} ms | {self.p99:.1f} ms |"
 
 
@@ -126,7 +126,7 @@ def bench_revocations(folder: Path, calls: int) -> list[str]:
 
 
 def bench_permissions(folder: Path, consents: int, calls: int) -> list[str]:
-    """CheckPermission with so many consents on file, each of another patient of the cohort."""
+    """CheckPermission with `consents` consents on file, each of another patient of the cohort."""
     hospital = ConsentHospital(folder, prefix=_PREFIX, patients=consents, service=_NO_LIMIT)
     begin = time.monotonic()
 
@@ -213,11 +213,11 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Paired:
 
 
 def bench_loader(folder: Path, epochs: int) -> str:
-    """An epoch of the training loader with the ledger asked before every batch, against one that asks nobody.
+    """Compare an epoch of the training loader with and without a look at the ledger before every batch.
 
-    The same studies in the same order by three loaders in turns that rotate, so that whatever else runs on the machine
-    meets all of them: with the ledger, without, and without once more, which shows what the measure itself makes up.
-    Time of the processor, as being kept waiting by others is much longer than what is measured.
+    Three loaders read the same studies in the same order: with the ledger, without, and without again, which shows the
+    error of the measurement. Their order rotates, so that other load on the machine affects all of them. CPU time is
+    measured, because waiting for other processes takes much longer than the difference.
     """
     torch.set_num_threads(1)
     settings = ["data.image_size=224"]
@@ -229,7 +229,7 @@ def bench_loader(folder: Path, epochs: int) -> str:
 
     with open_ledger(SiteFolder(place)) as ledger:
         request = Request(Source("list", "many"), "many", ledger.clock())
-        # One of them is in the cohort, so that every batch is compared with who must not be in it.
+        # One patient is in the cohort, so that every batch is compared with the stopped patients.
         patients = [min(site.patients(Subset.VALIDATION)), *(f"stranger-{number}" for number in range(1000))]
         ledger.record(request, patients, also_unknown=True)
 
@@ -257,7 +257,7 @@ without, in turns; time of one core, medians of the paired differences with inte
 
 
 def _in_turns(loaders: Sequence[StudyTensors], epochs: int) -> list[list[float]]:
-    """Seconds of the processor for every epoch of each loader; who comes first changes."""
+    """CPU seconds of every epoch of each loader; their order rotates."""
     took: list[list[float]] = [[] for _ in loaders]
 
     for epoch in range(-WARM_UP, epochs):
@@ -274,7 +274,7 @@ def _in_turns(loaders: Sequence[StudyTensors], epochs: int) -> list[list[float]]
 
 
 def _training_epoch(model: ImageTextModel, studies: StudyTensors) -> float:
-    """Seconds for one pass forward and back."""
+    """CPU seconds of one epoch of forward and backward passes."""
     begin = time.thread_time()
     for batch in studies.shuffled(16, torch.device("cpu"), np.random.default_rng(0)):
         torch.autograd.backward(forward(model, batch).logits.sum())
@@ -288,7 +288,7 @@ def _machine() -> str:
 
 
 def report(rows: Sequence[str], loader: str, consents: int) -> str:
-    """As Markdown."""
+    """Format the page as Markdown."""
     head = f"""# The consent service in figures
 
 Command: `make bench-consent`. {_machine()};
@@ -303,7 +303,7 @@ those of the patient who is asked about at each call.
 
 
 def main() -> None:
-    """All figures, as Markdown."""
+    """Run the benchmarks and print a page in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m simulations.bench.consent_bench")
     parser.add_argument("--write", type=Path, help="Markdown file")
     parser.add_argument("--consents", type=int, default=1_000_000)

@@ -1,4 +1,4 @@
-"""A made-up hospital without images whose consent service runs in a process, to be used, killed and timed."""
+"""A synthetic hospital without images, whose consent service runs in a process of its own for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ConsentHospital:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs."""
+        """Id of the running process."""
         if self._process is None:
             raise UnavailableError("the consent service was not started")
         return self._process.pid
@@ -102,16 +102,16 @@ class ConsentHospital:
             yield channel
 
     def prepare(self) -> None:
-        """Have the next process load its code while another serves, so that `start` need not wait for that."""
+        """Start the next process while another serves, so that `start` does not wait for imports."""
         command = [sys.executable, "-c", _STANDBY, "--dir", str(self.folder.root)]
         with self.log.open("ab") as log:
             self._next = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
     def start(self) -> None:
-        """Start the service, or let the one that was prepared serve, and wait until it listens.
+        """Start the service, or let the prepared process serve, and wait until it listens.
 
         Raises:
-            UnavailableError: it does not come up; its log says why.
+            UnavailableError: it does not start; its log says why.
         """
         command = [sys.executable, "-m", "client.intake.grpc", "--dir", str(self.folder.root)]
 
@@ -132,13 +132,13 @@ class ConsentHospital:
         raise UnavailableError(f"the consent service did not start:\n{self.logged()}")
 
     def kill(self) -> None:
-        """End the process at once, as a power failure would end it."""
+        """Kill the process, as a power failure would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(timeout=30)
 
     def stop(self) -> int | None:
-        """End it with SIGTERM if it runs; its exit code, None if it was never started."""
+        """Stop it with SIGTERM if it runs; returns its exit code, or None if it was never started."""
         if self._next is not None:
             self._next.communicate()  # whose input ends, and so it does
             self._next = None
@@ -150,5 +150,5 @@ class ConsentHospital:
         return self._process.wait(timeout=30)
 
     def logged(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return self.log.read_text(encoding="utf-8")

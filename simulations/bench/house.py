@@ -1,8 +1,7 @@
-"""How the code base is laid out and how it reads, as figures: `python -m simulations.bench.house`.
+"""Figures about the layout and the readability of the code: `python -m simulations.bench.house`.
 
-The figures say where a reader may stumble: folders that hold too much, functions without paragraphs, code without a
-word of why, variables named by what happened to them. They are counted over the tracked sources of the packages,
-without tests, migrations and generated code.
+They show where a reader may stumble: large folders, functions without paragraphs, code without comments, variables
+named by what happened to them. They cover the packages without tests, migrations and generated code.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _NO_PARTICIPLE = frozenset({"seed", "embed", "need", "speed", "feed"})
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is counted.
+    """Figures of the code base.
 
     Attributes:
         largest_folder: the folder with the most modules, `__init__.py` not counted, and how many it has.
@@ -68,7 +67,7 @@ class Figures:
 
 
 def measure(root: Path) -> Figures:
-    """Count over the packages below `root`."""
+    """Count the figures of the packages below `root`."""
     files = list(_sources(root))
     folders = Counter(path.parent.relative_to(root).as_posix() for path in files if path.name != "__init__.py")
     lengths = {path.relative_to(root).as_posix(): len(path.read_text().splitlines()) for path in files}
@@ -155,7 +154,7 @@ def _assigns_a_tuple(node: ast.AST) -> bool:
 
 
 def _assigned(tree: ast.Module) -> Iterator[str]:
-    """The name of each assignment, loop and `with`."""
+    """Variables that an assignment, a loop or a `with` binds."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -164,7 +163,7 @@ def _assigned(tree: ast.Module) -> Iterator[str]:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m simulations.bench.house", description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: the current folder)")
+    parser.add_argument("--root", type=Path, default=Path(), help="repository (default: the current folder)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""Draws the rooms of the code and the imports between them as a Mermaid chart for `docs/architecture.md`.
+"""Draws the rooms of the code and their imports as a Mermaid chart for `docs/architecture.md`.
 
 `python -m simulations.bench.rooms --write docs/architecture.md` replaces the chart between the page's two marks;
-`--check` fails where the page shows another chart than the code has.
+`--check` fails if the chart on the page is out of date.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Arrows = dict[str, set[str]]
 
 
 def arrows(root: Path) -> Arrows:
-    """Which room imports which, over all packages; a room is a folder of a package, or a module at its top."""
+    """Imports between rooms, over all packages. A room is a folder of a package, or a module at its top level."""
     rooms: Arrows = {}
 
     for package in LAYERS:
@@ -65,7 +65,7 @@ def chart(rooms: Arrows) -> str:
         ]
         lines.append("  end")
 
-    # Between packages one arrow each: which rooms it joins would hide the layers behind a hundred lines.
+    # One arrow between two packages: arrows between all their rooms would hide the layers.
     lines += [f"  {upper} --> {lower}" for upper, lower in _BETWEEN]
 
     return "\n".join([*lines, "```"])
@@ -80,7 +80,7 @@ def _is_folder(room: str) -> bool:
 
 
 def _reduced(rooms: Mapping[str, set[str]]) -> Arrows:
-    """Without the arrows that a longer way implies."""
+    """Drop arrows that a longer path implies."""
     return {
         room: {
             there
@@ -136,11 +136,11 @@ def replaced(page: str, new: str) -> str:
 
 
 def main() -> None:
-    """Print the chart, write it into a page, or compare."""
+    """Print the chart, write it into a page, or compare it with a page."""
     parser = argparse.ArgumentParser(prog="python -m simulations.bench.rooms", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: the current folder)")
-    parser.add_argument("--write", type=Path, help="the page whose chart is replaced")
-    parser.add_argument("--check", type=Path, help="the page whose chart is compared")
+    parser.add_argument("--write", type=Path, help="page whose chart is replaced")
+    parser.add_argument("--check", type=Path, help="page whose chart is compared")
     arguments = parser.parse_args()
 
     new = chart(arrows(arguments.root))
@@ -150,7 +150,7 @@ def main() -> None:
     elif arguments.check:
         page = arguments.check.read_text(encoding="utf-8")
         if replaced(page, new) != page:
-            sys.exit(f"{arguments.check} shows another chart; run with --write")
+            sys.exit(f"{arguments.check}: the chart is out of date; run with --write")
     else:
         print(new)  # noqa: T201 - what the command is for
 

@@ -1,4 +1,4 @@
-"""Flower's own FedAvg, as its examples use it: what `simulations.bench.wire_bench` compares with."""
+"""Flower's own FedAvg, as its examples use it: the baseline of `simulations.bench.wire_bench`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ client = ClientApp()
 
 @client.train()
 def train(message: Message, context: Context) -> Message:
-    """All weights come and go whole."""
+    """Receive and return all weights."""
     state = cast(ArrayRecord, message.content["arrays"]).to_torch_state_dict()
     after = trained(state, seed_of(context.node_id), frozenset())
     content = RecordDict({"arrays": ArrayRecord(after), "metrics": MetricRecord({"num-examples": 100})})
@@ -28,7 +28,7 @@ def train(message: Message, context: Context) -> Message:
 
 @server.main()
 def main(grid: Grid, _context: Context) -> None:
-    """Rounds of training in float32, none of evaluation."""
+    """Run training rounds in float32, without evaluation."""
     strategy = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=SITES, min_available_nodes=SITES)
     result = strategy.start(
         grid=grid, initial_arrays=ArrayRecord(initial(case().scale)), num_rounds=ROUNDS, timeout=3600.0

@@ -33,8 +33,8 @@ from server.membership.setup import create_server
 from server.runtime.control import Control
 from server.runtime.superlink import flower_environment, superexec_argv, superlink_argv
 from server.settings import ServerFolder
+from simulations.bench.meters import Peaks, Relay
 from simulations.bench.wire_case import ROUNDS, SITES, VARIABLE, Case, shapes
-from simulations.bench.wire_meters import Peaks, Relay
 
 CASES = (
     Case(name="Flower's FedAvg, fp32", app="baseline"),

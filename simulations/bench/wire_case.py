@@ -1,6 +1,6 @@
 """What both apps of `simulations.bench.wire_bench` share: the case, the weights, and a 'training' that only adds noise.
 
-It imports nothing that Flower's own app would not: memory is what is compared.
+It imports nothing that Flower's own app would not import, because the bench compares memory.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Case(BaseModel):
 
 
 def note() -> Path:
-    """The case's file; what a process leaves lies beside it."""
+    """File of the case; processes write their results beside it."""
     return Path(os.environ[VARIABLE])
 
 
 def case() -> Case:
-    """The case that runs."""
+    """The current case."""
     return Case.model_validate_json(note().read_bytes())
 
 
 def seed_of(node: int) -> int:
-    """Another noise at each node and time."""
+    """Seed of the noise; differs between nodes and calls."""
     return node % 2**31 + time.monotonic_ns() % 1000
 
 
@@ -81,7 +81,7 @@ def shapes(scale: float) -> dict[str, tuple[int, ...]]:
 
 
 def initial(scale: float) -> dict[str, Tensor]:
-    """Weights as of a new model."""
+    """Initial weights."""
     return dict(_initial(scale))
 
 
@@ -92,7 +92,7 @@ def _initial(scale: float) -> Iterator[tuple[str, Tensor]]:
 
 
 def trained(state: Mapping[str, Tensor], seed: int, frozen: frozenset[str]) -> dict[str, Tensor]:
-    """Every weight a little further, as after an epoch of AdamW."""
+    """Move every weight a little, as an epoch of AdamW does."""
     draw = torch.Generator().manual_seed(seed)
     return {
         name: tensor if name in frozen else tensor + 1e-4 * torch.randn(tensor.shape, generator=draw)
@@ -101,7 +101,7 @@ def trained(state: Mapping[str, Tensor], seed: int, frozen: frozenset[str]) -> d
 
 
 def finish(state: Mapping[str, Tensor]) -> None:
-    """Leave how far the model went, for the bench to see that it was trained at all."""
-    # One at a time: what the bench itself needs must not be its peak.
+    """Write the distance that the model moved, so that the bench can check that it was trained."""
+    # One tensor at a time, so that the check itself does not set the peak of memory.
     distance = sum(float((state[name] - tensor).square().sum()) for name, tensor in _initial(case().scale)) ** 0.5
     write_text(note().with_suffix(".done"), f"{distance:.6g}\n")

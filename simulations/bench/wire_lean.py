@@ -1,4 +1,4 @@
-"""FedForget's rounds over the same weights: what `simulations.bench.wire_bench` measures."""
+"""FedForget's rounds over the same weights: measured by `simulations.bench.wire_bench`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ client = ClientApp()
 
 @client.train()
 def train(message: Message, context: Context) -> Message:
-    """What a site's handler does, in a folder of its own."""
+    """Do the work of a site's handler in a folder of the node."""
     now = case()
     request = unpack(message.content, TrainRequest)
     bases = ReceivedWeights(note().parent / f"node-{context.node_id}", lambda: initial(now.scale), now.model)
@@ -37,7 +37,7 @@ def train(message: Message, context: Context) -> Message:
 
 @server.main()
 def main(grid: Grid, _context: Context) -> None:
-    """The coordinator's own rounds of training."""
+    """Run the coordinator's training rounds."""
     now = case()
     while len(nodes := sorted(grid.get_node_ids())) < SITES:
         time.sleep(0.5)
@@ -51,6 +51,6 @@ def main(grid: Grid, _context: Context) -> None:
             federation, TRAIN, state, dict.fromkeys(sites, 1 / SITES), TrainConfig(), epochs=1, number=number, seed=0
         )
         if record.missing:
-            raise UnavailableError("a site did not answer: the figures would flatter")
+            raise UnavailableError("a site did not answer, so the figures would be too low")
 
     finish(state)

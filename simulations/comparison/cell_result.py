@@ -36,7 +36,7 @@ class CellResult(BaseModel):
     schema_version: Literal[1] = 1
     cell: Cell
     digest: str
-    """Of the settings that the cell was run with; with others it is run again."""
+    """Digest of the cell's settings; with other settings, the cell runs again."""
     settings: dict[str, Any]
     """`unlearn` and `campaign`, after tuning."""
     forget_sites: tuple[str, ...]
@@ -44,19 +44,19 @@ class CellResult(BaseModel):
     test_auc_by_class: dict[str, float | None]
     roc: Roc
     cost: Cost
-    """Of unlearning and retention; of the training, for original and retrained. Audits are not counted."""
+    """Cost of unlearning and retention; for original and retrained, of the training. Audits are not counted."""
     decision: DecisionResult
     versions: dict[str, str]
     seconds: float = 0.0
 
 
 def cell_path(out: Path, cell: Cell, size_name: str) -> Path:
-    """Where the result of a cell is."""
+    """Path of a cell's result."""
     return out / "cells" / f"seed-{cell.seed}" / f"forget-{size_name}" / cell.name / RESULT_FILE
 
 
 def write_cell(path: Path, result: CellResult) -> None:
-    """Whole or not at all.
+    """Write a result atomically.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -65,10 +65,10 @@ def write_cell(path: Path, result: CellResult) -> None:
 
 
 def read_cell(path: Path) -> CellResult:
-    """Read one.
+    """Read a result.
 
     Raises:
-        ResultError: missing, no JSON, or of another version.
+        ResultError: the file is missing, not JSON, or of another version.
     """
     try:
         return CellResult.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -76,12 +76,12 @@ def read_cell(path: Path) -> CellResult:
         raise ResultError(f"cannot be read: {err.strerror}", where=str(path)) from None
     except (ValueError, ValidationError):
         raise ResultError(
-            "no result of a cell of this version", where=str(path), remedy="delete it and run compare again"
+            "not a cell result of this version", where=str(path), remedy="delete it and run compare again"
         ) from None
 
 
 def finished(path: Path, digest: str) -> bool:
-    """Whether a cell was run with these settings."""
+    """Whether a cell has a result with these settings."""
     return path.exists() and read_cell(path).digest == digest
 
 
@@ -89,7 +89,7 @@ def load_cells(out: Path) -> list[CellResult]:
     """All results in the folder of a comparison.
 
     Raises:
-        ResultError: there is none, or one is damaged.
+        ResultError: there are none, or one is damaged.
     """
     paths: Iterable[Path] = sorted((out / "cells").glob(f"seed-*/forget-*/*/{RESULT_FILE}"))
     results = [read_cell(path) for path in paths]

@@ -1,4 +1,4 @@
-"""`fedforget-sim compare`, without its options."""
+"""Runs the work of `fedforget-sim compare`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from simulations.shadows.shadow_models import parse_share
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for; `command` is what stands in the report, for those who run it again."""
+    """Options of the command; `command` is shown in the report for readers who want to repeat it."""
 
     preset: str
     assignments: list[str]
@@ -46,7 +46,7 @@ def run_compare(
     say: Callable[[str], None],
     on_progress: OnProgress,
 ) -> dict[str, Any]:
-    """Project, run, draw; returns what `--json` prints.
+    """Project the duration, run the comparison and write the report; returns the value for `--json`.
 
     Raises:
         InputError: settings, data or folder.
@@ -65,7 +65,7 @@ def run_compare(
         return {"projected_hours": projection.total / request.jobs / 3600, "models": len(grid(config))}
     is_complete = run_comparison(config, out, order, on_progress)
     if not is_complete:
-        say("the budget is spent; the same command goes on")
+        say("the budget is spent; run the same command again to continue")
         if not any((out / "cells").glob("*/*/*/result.json")):
             return {"finished": False, "models": 0}
 

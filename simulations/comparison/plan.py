@@ -15,14 +15,14 @@ ORIGINAL = "original"
 RETRAINED = "retrained"
 BASELINES = (ORIGINAL, RETRAINED)
 _CARVED_BY = 0
-"""Seed of who is set aside for tuning: no setting, so that no choice of seeds mixes the two."""
+"""Seed that draws the patients for tuning. It is no setting, so that no choice of seeds can mix the two groups."""
 
 ForgetSets = dict[float, dict[str, tuple[str, ...]]]
-"""By size, and then by site."""
+"""Forget patients by size, then by site."""
 
 
 class Cell(BaseModel):
-    """One model that is measured."""
+    """One model to measure."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     method: str
@@ -31,16 +31,16 @@ class Cell(BaseModel):
     size: float
     seed: int
     variant: str = ""
-    """Of the method, where it is one."""
+    """Name of the method's variant, or empty."""
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"{self.variant or self.method}--{self.aggregation}" if self.aggregation else self.method
 
 
 def cells(config: ComparisonConfig, size: float, seed: int) -> tuple[Cell, ...]:
-    """Of one size and seed, original and retrained first; Forget-MI with each aggregation, others with the first.
+    """Cells of one size and seed: original and retrained, Forget-MI with each aggregation, others with the first.
 
     Variants come last.
     """
@@ -74,12 +74,12 @@ def forget_sets(
     sites: Sequence[str],
     seed: int,
 ) -> ForgetSets:
-    """Who revokes at which of `sites`, for each share of all training patients; stratified by label.
+    """Patients who revoke at each of `sites`, for each share of all training patients; stratified by label.
 
     All but the largest set are disjoint, so that their figures are independent of one another given the model.
 
     Raises:
-        ConfigError: there is no such site.
+        ConfigError: a site is unknown.
         CohortError: a set would be empty, or nobody would be left to train on.
     """
     unknown = sorted(set(sites) - set(cohorts))
@@ -98,7 +98,7 @@ def forget_sets(
         if not min(counts):
             raise CohortError(
                 f"{size_name(size)} % of {training_patients} training patients cannot revoke at {len(sites)} sites",
-                remedy="more patients, or larger sizes",
+                remedy="use more patients or larger sizes",
             )
 
         forget_sets[size] = {}
@@ -112,7 +112,7 @@ def forget_sets(
 
 
 def compared(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = frozenset()) -> Cohort:
-    """Without the patients who are set aside for tuning; those in `kept` never are."""
+    """Leave out the patients set aside for tuning; those in `kept` always stay."""
     aside = _aside(cohort, groups, parts, kept)
     return cohort.where(lambda study: study.patient not in aside)
 

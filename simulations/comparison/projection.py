@@ -1,4 +1,4 @@
-"""How long a comparison takes, at most: from one round and one cell that were measured on this machine."""
+"""Upper bound of a comparison's duration, from one round and one cell measured on this machine."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Measured(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Seconds of one core, at most: validation patience ends many trainings earlier."""
+    """Upper bounds in seconds on one core; validation patience ends many trainings earlier."""
 
     config: ComparisonConfig
     measured: Measured
 
     @property
     def training(self) -> float:
-        """Of an original or retrained model."""
+        """Seconds to train an original or retrained model."""
         return self.config.run.experiment.train.rounds * self.measured.round
 
     @property
@@ -50,7 +50,7 @@ class Projection:
 
     @property
     def total(self) -> float:
-        """Of all."""
+        """Seconds of the whole comparison."""
         seeds = self.config.seeds
         methods = len(self.config.methods)
         groups = sum(self.group(size) for size in self.config.sizes)

@@ -17,7 +17,7 @@ from common.errors import FedForgetError, UnavailableError
 
 T = TypeVar("T")
 LOCAL = "local"
-"""In place of an address: Ray is started here, and stopped at the end."""
+"""Instead of an address: start Ray here, and stop it at the end."""
 
 
 class RayPool(Executor):
@@ -27,7 +27,7 @@ class RayPool(Executor):
         """Connect to a cluster at `address`, `auto` for the one of this machine, or start `LOCAL`.
 
         Raises:
-            UnavailableError: nothing answers there.
+            UnavailableError: no cluster answers at the address.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Without it Ray warns of what a later version will do by itself.
@@ -46,7 +46,7 @@ class RayPool(Executor):
         self._task: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, runtime_env=threads)(_in_folder)
 
     def submit(self, work: Callable[..., T], /, *arguments: Any, **named: Any) -> Future[T]:
-        """A future with what `work` returns or raises, as of a pool of processes."""
+        """Return a future with the result of `work`, like a process pool."""
         future: Future[T] = Future()
 
         def hand_over(done: Future[T]) -> None:
@@ -63,7 +63,7 @@ class RayPool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - of the interface
-        """Leave Ray; tasks under way end with it."""
+        """Disconnect from Ray; running tasks end."""
         ray.shutdown()
 
 
@@ -74,15 +74,15 @@ def _in_folder(folder: Path, work: Callable[..., T], arguments: tuple[Any, ...],
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What the task raised, without the trace that Ray makes of it."""
+    """The task's own exception, without Ray's trace."""
     if isinstance(error, RayTaskError):
         return error.cause if isinstance(error.cause, Exception) else error
-    return FedForgetError(f"a task of Ray was lost ({type(error).__name__}); the same command goes on")
+    return FedForgetError(f"a task of Ray was lost ({type(error).__name__}); run the same command again to continue")
 
 
 @contextmanager
 def ray_pool(address: str) -> Iterator[RayPool]:
-    """A pool that leaves Ray at the end, whatever happened."""
+    """A pool that always disconnects from Ray at the end."""
     pool = RayPool(address)
 
     try:

@@ -24,7 +24,7 @@ from simulations.run.prepare import require_writable
 SETTINGS_FILE = "settings.json"
 MEASURED_FILE = "measured.json"
 _LOOK = 2.0
-"""Seconds between two looks at what is finished, for the bar."""
+"""Seconds between updates of the progress bar."""
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -36,7 +36,7 @@ class Order:
     Attributes:
         jobs: processes at a time.
         share: `(1, 3)` runs every third seed from the second, for several machines; each tunes for itself.
-        until: seconds since the epoch after which nothing is begun.
+        until: seconds since the epoch after which no new work starts.
         ray: address of a Ray cluster that runs the jobs instead of processes, see `ray_pool`; empty for processes.
     """
 
@@ -47,16 +47,16 @@ class Order:
 
 
 def prepare_folder(config: ComparisonConfig, out: Path) -> None:
-    """Make `out` the folder of a comparison; methods, aggregations and seeds may differ from those that are there.
+    """Make `out` the folder of a comparison; methods, aggregations and seeds may differ from those already there.
 
     Raises:
-        OutputError: it holds a comparison of another federation, or other sizes.
+        OutputError: it holds a comparison with another federation or other sizes.
     """
     require_writable(out)
     file = out / SETTINGS_FILE
 
     if file.exists():
-        # Read with the defaults of today: a setting that came later is no change.
+        # Read with the current defaults, so that a setting added in a later version is no change.
         earlier = parse(ComparisonConfig, json.loads(file.read_text(encoding="utf-8")), str(file))
         names = ("run", "sizes", "forget_lists", "tuning")
         changes = [name for name in names if getattr(earlier, name) != getattr(config, name)]
@@ -70,7 +70,7 @@ def prepare_folder(config: ComparisonConfig, out: Path) -> None:
 
 
 def project(config: ComparisonConfig, out: Path) -> Projection:
-    """Measure a round and a cell, or read back what was measured here.
+    """Measure a round and a cell, or read back the earlier measurement.
 
     Raises:
         InputError: settings or data.
@@ -84,7 +84,7 @@ def project(config: ComparisonConfig, out: Path) -> Projection:
 
 
 def phases(config: ComparisonConfig, projection: Projection, share: tuple[int, int]) -> list[list[Job]]:
-    """Jobs that may run at the same time, phase after phase."""
+    """Jobs by phase; the jobs of one phase may run in parallel."""
     first, of = share
     seeds = range(first, config.seeds, of)
 
@@ -96,10 +96,10 @@ def phases(config: ComparisonConfig, projection: Projection, share: tuple[int, i
 
 
 def run_comparison(config: ComparisonConfig, out: Path, order: Order, on_progress: OnProgress) -> bool:
-    """Run what has no result yet; False where the budget ended before the cells did.
+    """Run all jobs without a result; returns False if the budget is spent before they finish.
 
     Raises:
-        FedForgetError: a job failed; what the others finished stays.
+        FedForgetError: a job failed; results of the others stay.
     """
     plan = phases(config, project(config, out), order.share)
     total = sum(job.weight for jobs in plan for job in jobs)
@@ -123,7 +123,7 @@ def run_comparison(config: ComparisonConfig, out: Path, order: Order, on_progres
 
 
 def _share_done(config: ComparisonConfig, out: Path, job: Job) -> float:
-    """Of a job that is under way, by the results of cells that are there."""
+    """Finished share of a running job, by its results on disk."""
     if job.kind != "cells":
         return 0.0
     mine = cells(config, job.size, job.seed)
@@ -149,20 +149,20 @@ def _executor(order: Order) -> AbstractContextManager[Executor]:
 
 @contextmanager
 def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that keep what they imported from job to job, each with one thread.
+    """A pool of processes with one thread each; they keep their imports from job to job.
 
     Raises:
-        FedForgetError: one died.
+        FedForgetError: a process died.
     """
     before = os.environ.get("OMP_NUM_THREADS")
-    # Read when a process imports torch; sums over several threads would give other bits.
+    # torch reads it on import; sums over several threads would give other bits.
     os.environ["OMP_NUM_THREADS"] = "1"
 
     try:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             yield pool
     except BrokenProcessPool:
-        raise FedForgetError("a process died, perhaps for want of memory; the same command goes on") from None
+        raise FedForgetError("a process died, perhaps out of memory; run the same command again to continue") from None
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
@@ -171,7 +171,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def projected_text(projection: Projection, jobs: int, sizes: Sequence[float], count: int) -> str:
-    """What is said before the start."""
+    """The message before the start."""
     hours = projection.total / jobs / 3600
     duration = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
     names = ", ".join(size_name(size) for size in sizes)

@@ -10,12 +10,12 @@ from common.settings import Positive, Settings, override, parse, read_toml
 from simulations.run.settings import SimulationConfig, method_preset_names, names_in, preset_file
 
 Factors = dict[str, tuple[Positive, ...]]
-"""Of a setting, as `unlearn.lr`: what its value in the method's preset is multiplied by."""
+"""Factors by which the values of a method's preset are multiplied, by setting, e.g. `unlearn.lr`."""
 
 RESERVED = ("original", "retrained")
-"""Names that no variant may have, beside those of methods."""
+"""Names that variants cannot have, in addition to those of methods."""
 EVERY = "every"
-"""The name of the factors of methods that have none of their own."""
+"""Key of the factors for methods without their own."""
 FACTORS: dict[str, Factors] = {
     EVERY: {"unlearn.lr": (1.0, 0.3, 3.0), "unlearn.passes": (1.0, 2.0)},
     "forget_mi_calibrated": {
@@ -30,51 +30,51 @@ FACTORS: dict[str, Factors] = {
 
 
 class TuningConfig(Settings):
-    """How each method is tuned once: the same cost for all, on patients who are in no comparison."""
+    """How methods are tuned: once each, at equal cost, on patients who are in no comparison."""
 
     seed: int = 1000
     size: float = Field(default=0.10, gt=0.0, lt=1.0)
     """Share of the training patients who are forgotten."""
     parts: int = Field(default=3, ge=2)
-    """With a manifest one in so many patients is set aside for tuning; made-up hospitals are drawn anew instead."""
+    """With a manifest, one in `parts` patients is set aside for tuning; synthetic hospitals are generated anew."""
     draws: int = Field(default=3, ge=1)
-    """How many forget sets each setting is tried on; one alone says little."""
+    """Number of forget sets for each setting; a single one is too noisy."""
     budget: float = Field(default=1.0, ge=0.0)
-    """What a method may spend, in trainings of the tuning federation; its preset is always tried."""
+    """Budget of a method, in trainings of the tuning federation; its preset is always tried."""
     trials: int = Field(default=6, ge=1)
-    """Most settings that are tried."""
+    """Maximum number of settings to try."""
     factors: dict[str, Factors] = Field(default_factory=lambda: dict(FACTORS))
-    """By method, or `every`; the preset's own values are always the first that are tried."""
+    """Factors by method, or `every`; the values of the preset are always tried first."""
 
 
 class VariantConfig(Settings):
-    """A method with some settings of its own, as an ablation: set beside the methods, never ranked among them."""
+    """A method with other settings, e.g. an ablation. It is shown beside the methods, and not ranked."""
 
     method: str
-    """It has this one's preset and what was tuned for it: only what stands here differs."""
+    """Base method; the variant has its preset and tuned values, apart from `settings`."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Of the experiment, as `unlearn.noise`."""
+    """Settings of the experiment, e.g. `unlearn.noise`."""
     times: int = Field(default=1, ge=1)
-    """Unlearning and retention in turn, so often: the forget terms then go on after retention."""
+    """Number of turns of unlearning and retention; with several, the forget terms continue after retention."""
 
 
 class ComparisonConfig(Settings):
     """One run of `fedforget-sim compare`."""
 
     run: SimulationConfig = SimulationConfig()
-    """The federation: as a preset of `fedforget-sim run`. How many forget is `sizes`."""
+    """The federation, like a preset of `fedforget-sim run`; `sizes` sets how many patients are forgotten."""
     methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
-    """Original and retrained stand beside them in any case."""
+    """Methods to compare; original and retrained are always included."""
     variants: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")], VariantConfig] = Field(
         default_factory=dict
     )
-    """By name; run with the first aggregation."""
+    """Variants by name; they run with the first aggregation."""
     aggregations: tuple[Literal["replace", "relay", "scaled", "naive"], ...] = Field(default=("replace",), min_length=1)
-    """The first is that of all methods; Forget-MI is run with each."""
+    """All methods run with the first aggregation, Forget-MI with each."""
     sizes: tuple[float, ...] = Field(default=(0.10,), min_length=1)
     """Shares of the training patients who are forgotten; all but the largest set are disjoint."""
     forget_lists: tuple[str, ...] = ()
-    """With a manifest: files that name who is forgotten, one for each of `sizes`, instead of drawing them."""
+    """With a manifest: files of forget patients, one for each of `sizes`, instead of random draws."""
     seeds: int = Field(default=2, ge=1)
     """Seeds 0 to N-1."""
     tuning: TuningConfig = TuningConfig()

@@ -1,4 +1,4 @@
-"""How a method's settings are chosen: which are tried, and what they are judged by."""
+"""Choice of a method's settings: which are tried, and how they are scored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Setting = dict[str, float]
 
 
 class Trial(BaseModel):
-    """One setting that was tried: its mean score over the draws, lower is better, and what it cost in all of them."""
+    """A setting, its mean score over the draws (lower is better), and its total cost."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     setting: Setting
@@ -29,23 +29,23 @@ class Trial(BaseModel):
 
 
 class Tuned(BaseModel):
-    """All of one method's tuning."""
+    """Result of tuning a method."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     method: str
     allowed: float
-    """Forward units that each method could spend: none is begun beyond them."""
+    """Budget of the method in forward units; no trial starts beyond it."""
     trials: tuple[Trial, ...]
     digest: str = ""
 
     @property
     def chosen(self) -> Setting:
-        """Of the lowest score, the first that was tried if equal."""
+        """The setting with the lowest score; the first one on a tie."""
         return min(self.trials, key=lambda trial: trial.score).setting
 
 
 def settings_to_try(config: TuningConfig, method: str) -> list[Setting]:
-    """The preset itself, then others in an order that depends on the tuning seed alone, `trials` at most."""
+    """The preset, then at most `trials - 1` others, in an order that depends on the tuning seed only."""
     factors = config.factors.get(method, config.factors.get(EVERY, {}))
     every = [dict(zip(factors, values, strict=True)) for values in product(*factors.values())]
     preset = dict.fromkeys(factors, 1.0)
@@ -56,10 +56,10 @@ def settings_to_try(config: TuningConfig, method: str) -> list[Setting]:
 
 
 def with_setting(experiment: ExperimentConfig, setting: Mapping[str, float]) -> ExperimentConfig:
-    """Multiply the settings named, as `unlearn.lr`; whole numbers stay whole and at least 1.
+    """Multiply settings, e.g. `unlearn.lr`; whole numbers stay whole and at least 1.
 
     Raises:
-        ConfigError: there is no such setting, or it may not have that value.
+        ConfigError: the setting is unknown, or its value is out of range.
     """
     values = experiment.model_dump(mode="json")
 
@@ -76,10 +76,10 @@ def with_setting(experiment: ExperimentConfig, setting: Mapping[str, float]) -> 
 
 
 def judges(split: Split) -> Split:
-    """The split by which settings are judged: who would be audited or tested in the tuning federation calibrates.
+    """The split that scores settings: audit and test patients of the tuning federation become calibration patients.
 
-    Methods are handed the calibration patients, and would be judged by what they were fitted to. Nothing is audited or
-    tested in that federation, and nobody of it is in a comparison.
+    Methods are fitted on the calibration patients, which therefore cannot score them. Audit and test patients are free:
+    the tuning federation is neither audited nor tested, and its patients are in no comparison.
     """
     judging = {Subset.AUDIT, Subset.TEST}
     subsets = {p: s for p, s in split.subset_of.items() if s is not Subset.CALIBRATION}
@@ -87,10 +87,10 @@ def judges(split: Split) -> Split:
 
 
 def tuning_score(after: SelectionFigures, before: SelectionFigures) -> float:
-    """How far a model is from having forgotten and lost nothing; lower is better.
+    """Distance of a model from perfect forgetting without loss; lower is better.
 
-    The mean over branches of |AUC - .5| of forget patients against the `judges`, and what validation AUC (fused) was
-    lost. The retrained model is not in it.
+    The mean over branches of |AUC - .5| of forget patients against the `judges`, plus the loss of validation AUC
+    (fused). The retrained model has no influence.
     """
     gaps = [abs(branch.auc - 0.5) for branch in after.membership.values() if branch.auc is not None]
     was, now = (macro_auc(figures.validation["fused"]) for figures in (before, after))

@@ -1,4 +1,4 @@
-"""A federation that many cells share: prepared once for a seed, the original trained once, and copies that forget."""
+"""A federation that many cells share: prepared once per seed, with one original and copies that forget."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ FORGET_FILE = "forget.json"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Sites on disk, of which nobody has revoked."""
+    """Sites on disk where nobody has revoked."""
 
     folder: Path
     config: SimulationConfig
-    """With the seed of this world."""
+    """The experiment, with the seed of this world."""
     card: ModelCard
     sites: tuple[str, ...]
 
@@ -46,7 +46,7 @@ class World:
         return self.config.experiment
 
     def initial(self) -> State:
-        """The weights that every training begins with."""
+        """Initial weights of every training."""
         return self.card.build(self.experiment.seed).state_dict()
 
     def parts(self) -> tuple[dict[str, Cohort], dict[str, Split]]:
@@ -55,24 +55,24 @@ class World:
         return {n: f.cohort for n, f in files.items()}, {n: Split(f.subsets) for n, f in files.items()}
 
     def forget_sets(self, sizes: tuple[float, ...], draw: int = 0) -> ForgetSets:
-        """See `plan.forget_sets`; each `draw` is another one."""
+        """See `plan.forget_sets`; each `draw` gives another set."""
         cohorts, splits = self.parts()
         seed = derive_seed(self.experiment.seed, "draw", draw) if draw else self.experiment.seed
         return forget_sets(cohorts, splits, sizes, self.forget_sites, seed)
 
     def forgetting_at(self, sites: tuple[str, ...]) -> World:
-        """The same, where patients of `sites` revoke."""
+        """The same world with revocations at `sites`."""
         return replace(self, config=self.config.model_copy(update={"forget_sites": sites}))
 
     @property
     def forget_sites(self) -> tuple[str, ...]:
-        """Where patients revoke."""
+        """Sites where patients revoke."""
         return self.config.forget_sites or self.sites[:1]
 
     def train(
         self, federation: Federation, name: str, folder: Path, on_round: OnRound, *, rounds: int | None = None
     ) -> tuple[Trained, Meter]:
-        """Train from the initial weights, or read back what `folder` holds; with its cost."""
+        """Train from the initial weights, or read back the result in `folder`; returns it with its cost."""
         config = self.experiment.train.model_copy(update={"keep_norms": True})
         if rounds is not None:
             config = config.model_copy(update={"rounds": rounds})
@@ -98,7 +98,7 @@ def make_world(
     on_image: Callable[[int, int], None],
     trained: frozenset[str] = frozenset(),
 ) -> World:
-    """Write the sites of a seed; those in `trained` are trained on.
+    """Write the sites of a seed; patients in `trained` are always in the training set.
 
     Raises:
         InputError: settings or data.
@@ -112,7 +112,7 @@ def make_world(
 
 
 def open_world(config: SimulationConfig, seed: int, folder: Path) -> World:
-    """A world that was made before."""
+    """Open a world made earlier."""
     own = config.experiment.model_copy(update={"seed": seed})
     sites = tuple(sorted(path.parent.name for path in (folder / "sites").glob("*/site.json")))
     card = read_site(folder / "sites" / sites[0]).card
@@ -123,9 +123,9 @@ def open_world(config: SimulationConfig, seed: int, folder: Path) -> World:
 def forgetting_copy(
     world: World, folder: Path, forget: Mapping[str, tuple[str, ...]], split: Callable[[Split], Split] = lambda s: s
 ) -> None:
-    """Sites in `folder/sites`, with the same patients and images, at which `forget` have revoked.
+    """Copy the sites to `folder/sites`, with the same patients and images, and revoke the patients in `forget`.
 
-    `split` says otherwise who is in which set.
+    `split` changes the sets of patients.
     """
     marker = folder / FORGET_FILE
     if marker.exists():
@@ -144,7 +144,7 @@ def forgetting_copy(
 
 
 def in_federation(world: World, sites: Path, main: Callable[[Federation], None]) -> None:
-    """Call `main` with the federation of the site folders in `sites`, in this process."""
+    """Call `main` with a federation of the site folders in `sites`, in the current process."""
 
     def with_grid(grid: Grid) -> None:
         federation = connect(grid, len(world.sites))

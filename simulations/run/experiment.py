@@ -40,11 +40,11 @@ from simulations.run.settings import SimulationConfig
 from simulations.run.to_result import model_result, round_record
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with a stage, the rounds done and the most rounds it can take."""
+"""Takes a stage, the number of finished rounds, and the maximum number of rounds."""
 
 
 class Outcome(BaseModel):
-    """What one stage leaves on disk beside its weights, so that a run that was cut short goes on from there."""
+    """What a stage stores beside its weights, so that an interrupted run can continue after it."""
 
     rounds: list[Round] = []
     costs: dict[str, dict[str, float]] = {}
@@ -56,7 +56,7 @@ Phase = Literal["train", "retrain", "unlearn", "retain", "references"]
 
 @dataclass
 class Experiment:
-    """One run over a prepared federation; each stage is read back if it was finished before."""
+    """One run over a prepared federation. A stage that finished earlier is read back from disk."""
 
     config: SimulationConfig
     prepared: Prepared
@@ -283,7 +283,7 @@ class Experiment:
             Site(self.prepared.site_folder(name)).revoke(patients)
 
     def _withdraw_revocations(self) -> None:
-        """A simulation that goes on begins before the revocations, as its first stage trains on everybody."""
+        """Delete the revocations of an interrupted attempt: the first stage trains on all patients."""
         for name in self.prepared.sites:
             folder = SiteFolder(self.prepared.site_folder(name))
             for path in (*folder.root.glob(f"{folder.simulated_ledger.name}*"), folder.tombstones):

@@ -1,4 +1,4 @@
-"""Flower Grids without a runtime: no Ray, no sockets. The local one calls the ClientApp in this process."""
+"""Flower Grids without a runtime, Ray or sockets. The local one calls the ClientApp in this process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flwr.supercore.task_identity import TaskIdentity
 
 
 def identify(message: Message) -> str:
-    """Give a message an id, as a runtime does when it takes it; one that it has is kept."""
+    """Give a message an id, as a runtime does; an existing id is kept."""
     identity = message.metadata.message_id or str(uuid.uuid4())
     message.metadata.__dict__["_message_id"] = identity
     return identity
 
 
 class BareGrid(Grid):
-    """What every Grid without a runtime does alike; how a message gets to its node is left open."""
+    """Base of Grids without a runtime. Subclasses say how a message reaches its node."""
 
     def __init__(self, nodes: Iterable[int]) -> None:
         self._nodes = tuple(nodes)
@@ -32,7 +32,7 @@ class BareGrid(Grid):
         TaskIdentity.node_id = 1
 
     def set_run(self, run: Run) -> None:
-        """Keep the run."""
+        """Store the run."""
         self._run = run
 
     @property
@@ -43,15 +43,15 @@ class BareGrid(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """A message, as the runtimes make it."""
+        """Create a message in the same way as the runtimes."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """All nodes; none is ever offline."""
+        """All nodes; they are always online."""
         return list(self._nodes)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002 - part of the interface
-        """Push and pull."""
+        """Push messages and pull the replies."""
         return self.pull_messages(self.push_messages(messages))
 
 
@@ -68,7 +68,7 @@ class LocalGrid(BareGrid):
         self._done: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Handle each message at once and keep the reply."""
+        """Handle each message immediately and store the reply."""
         ids = []
 
         for message in messages:
@@ -90,5 +90,5 @@ class LocalGrid(BareGrid):
             return Message(Error(code=2, reason=type(error).__name__), reply_to=message)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that are there."""
+        """Replies that are available."""
         return [self._done.pop(identity) for identity in list(message_ids) if identity in self._done]

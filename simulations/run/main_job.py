@@ -25,7 +25,7 @@ FORGET_FILE = "forget.json"
 
 
 def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progress: OnProgress) -> Result:
-    """Prepare, run and report; without `resume` a folder that holds another run is refused.
+    """Prepare, run and report; without `resume`, a folder with another run is refused.
 
     Raises:
         InputError: settings, data or folder.
@@ -43,7 +43,7 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
 
 
 def prepare_for_flwr(config: SimulationConfig, out: Path, on_image: Callable[[int, int], None]) -> Prepared:
-    """Write `sites/`, `server.json` and the list of those who will revoke.
+    """Write `sites/`, `server.json` and the list of patients who will revoke.
 
     Raises:
         InputError: settings, data or folder.
@@ -62,7 +62,7 @@ def prepare_for_flwr(config: SimulationConfig, out: Path, on_image: Callable[[in
 
 
 def revoke_prepared(out: Path) -> dict[str, int]:
-    """Record the revocations of a prepared folder; how many at each site.
+    """Record the revocations of a prepared folder; returns their number at each site.
 
     Raises:
         CohortError: the folder was not prepared.
@@ -77,7 +77,7 @@ def revoke_prepared(out: Path) -> dict[str, int]:
 
 
 def claim(config: SimulationConfig, out: Path, *, resume: bool) -> None:
-    """Make `out` the folder of this config; what a run of ours left there goes, unless it is gone on from.
+    """Make `out` the folder of this config; files of an earlier run are deleted, unless `resume`.
 
     Raises:
         OutputError: with `resume`, it holds a run with other settings.

@@ -24,7 +24,7 @@ from simulations.synthetic.federation import write_federation
 
 FOLDS_FILE = "folds.csv"
 REPORTS_FOLDER = "reports"
-"""In a folder of MIMIC-CXR; reports have a folder of their own where they do not lie beside the images."""
+"""Paths in a folder of MIMIC-CXR. Reports are in a folder of their own, or beside the images."""
 
 Among = Callable[[Cohort, Groups], Cohort]
 
@@ -53,8 +53,8 @@ def prepare(
 ) -> Prepared:
     """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
 
-    `among` leaves patients out; it is told who belongs together. Those in `trained`, and those whom a file names to
-    be forgotten, are trained on, whatever set they would be in.
+    `among` leaves patients out; it receives the groups of patients who must stay together. Patients in `trained`,
+    and those listed in a forget file, are always in the training set.
 
     Raises:
         InputError: the manifest, an image, the forget list or the folder.
@@ -113,10 +113,10 @@ def prepare(
 
 
 def require_writable(out: Path) -> None:
-    """Make the folder.
+    """Create the folder.
 
     Raises:
-        OutputError: it cannot be made or written.
+        OutputError: it cannot be created or written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def _given(path: Path) -> Manifest:
 def _forget(
     config: SimulationConfig, cohorts: dict[str, Cohort], splits: dict[str, Split]
 ) -> dict[str, tuple[str, ...]]:
-    """Who revokes at each site. A patient known at several sites revokes at all of them."""
+    """Patients who revoke at each site. Patients known at several sites revoke at all of them."""
     if isinstance(config.forget, str):
         return listed_patients(Path(config.forget), cohorts)
     sites = config.forget_sites or (sorted(cohorts)[0],)
@@ -191,7 +191,7 @@ def _shared(cohorts: dict[str, Cohort]) -> frozenset[str]:
     """Patients known at several sites.
 
     Raises:
-        CohortError: there is none.
+        CohortError: there are none.
     """
     site_counts = Counter(p for part in cohorts.values() for p in part.patients)
     patients = frozenset(p for p, sites in site_counts.items() if sites > 1)
@@ -205,11 +205,11 @@ def _in_training(split: Split, patients: frozenset[str]) -> Split:
 
 
 def listed_patients(path: Path, cohorts: dict[str, Cohort]) -> dict[str, tuple[str, ...]]:
-    """Those whom a file names, by site.
+    """Patients listed in a file, by site.
 
     Raises:
         ManifestError: the file cannot be read.
-        CohortError: one of them is at no site.
+        CohortError: a patient is at no site.
     """
     identifiers = read_patient_list(path)
     all_patients = {p for part in cohorts.values() for p in part.patients}

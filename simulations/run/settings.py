@@ -14,7 +14,7 @@ from common.settings import Positive, Settings, override, parse, read_toml
 
 
 class HospitalsConfig(Settings):
-    """Made-up hospitals, used when no manifest is given."""
+    """Synthetic hospitals, used without a manifest."""
 
     sites: int = Field(default=4, ge=2)
     patients: int = Field(default=60, ge=10)
@@ -27,13 +27,13 @@ class SimulationConfig(Settings):
     experiment: ExperimentConfig = ExperimentConfig()
     hospitals: HospitalsConfig = HospitalsConfig()
     manifest: str = ""
-    """A CSV of studies, or a folder of MIMIC-CXR with `folds.csv` in it; empty for made-up hospitals."""
+    """A CSV of studies, or a folder of MIMIC-CXR with `folds.csv` in it; empty for synthetic hospitals."""
     sites: int | Literal["natural"] = "natural"
     """Deal patients to so many sites, or keep the sites of the manifest."""
     forget: int | Positive | str = 10
-    """How many training patients revoke, which share of them (below 1), or a file of them, who are all trained on."""
+    """Training patients who revoke: a number, a share (below 1), or a file. Patients in the file are all trained on."""
     forget_sites: tuple[str, ...] = ()
-    """Where they revoke, dealt evenly; the first site when empty. A file may name patients of any site."""
+    """Sites where they revoke, in equal parts; empty for the first site. A file may list patients of any site."""
     forget_shared: bool = False
     """Patients known at several sites are trained on at all of them, and are the first to revoke."""
     engine: Literal["flower", "inprocess"] = "flower"
@@ -61,7 +61,7 @@ def preset_file(kind: str, preset: str) -> Path:
     """A preset in `presets/<kind>` by name, or any TOML file by path.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no preset has that name.
     """
     path = Path(preset)
     if path.suffix:
@@ -79,7 +79,7 @@ def load_settings(
 ) -> SimulationConfig:
     """A preset by name or path, then that of a `method`, `values` from flags, `a.b=c` assignments; the last one wins.
 
-    Assignments may leave out the leading `experiment.`, as in `train.rounds=3`.
+    Assignments may omit the leading `experiment.`, e.g. `train.rounds=3`.
 
     Raises:
         ConfigError: an unknown preset, method or setting.
@@ -109,10 +109,10 @@ def load_settings(
 
 
 def with_method(config: SimulationConfig, name: str) -> SimulationConfig:
-    """`config` with the preset of a method over it.
+    """Apply the preset of a method to `config`.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: the method is unknown.
     """
     values = config.model_dump(mode="json", exclude_unset=True)
     return parse(SimulationConfig, merged(values, _method_preset(name)), name)
@@ -128,7 +128,7 @@ def _method_preset(name: str) -> dict[str, Any]:
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Two tables as one, tables in them likewise; where both have a value, `above` wins."""
+    """Merge two tables recursively; where both have a value, `above` wins."""
     result = {**below}
     for name, value in above.items():
         there = result.get(name)

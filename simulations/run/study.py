@@ -33,7 +33,7 @@ def run_study(
     rotate: bool,
     on_progress: Callable[[str, int, int], None],
 ) -> list[Result]:
-    """One process per seed, `jobs` at a time; seeds that have a result are not run again.
+    """One process per seed, `jobs` at a time; seeds with a result are skipped.
 
     Raises:
         FedForgetError: a seed failed.
@@ -100,7 +100,7 @@ Figure = Callable[[ModelResult], float | None]
 
 
 def _figures() -> dict[str, Figure]:
-    """Name to reader of every figure in the table."""
+    """Readers of all figures in the table, by name."""
     rows: dict[str, Figure] = {}
 
     for b in BRANCHES:
@@ -117,7 +117,7 @@ def _figures() -> dict[str, Figure]:
 
 
 AIMS = {"loss AUC (MIA)": 0.05, "KS": 0.05, "RMIA AUC": 0.05, "forget accuracy": 0.05, "test AUC": 0.03}
-"""Largest |mean difference| to retrained that is aimed at."""
+"""Largest acceptable |mean difference| to the retrained model."""
 
 
 def mean_interval(values: list[float]) -> tuple[float, float, float]:
@@ -196,7 +196,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
 
 
 def _by_site(results: list[Result]) -> list[str]:
-    """MIA at each forgetting hospital, where there are several."""
+    """MIA at each forgetting hospital, if there are several."""
     sites = sorted({s for r in results for s in r.models["unlearned"].mia_by_site}, key=natural)
     if max(len(r.models["unlearned"].mia_by_site) for r in results) < 2:
         return []

@@ -1,4 +1,4 @@
-"""`fedforget-sim scale`, without its options."""
+"""Runs the work of `fedforget-sim scale`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simulations.scale.settings import load_scale
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for; `command` is what stands in the report, for those who run it again."""
+    """Options of the command; `command` is shown in the report for readers who want to repeat it."""
 
     preset: str
     assignments: list[str]
@@ -21,7 +21,7 @@ class Request:
 
 
 def run_scale(request: Request, out: Path, *, say: Callable[[str], None], on_progress: OnProgress) -> Report:
-    """Measure what has no result yet, draw, and say where it bends.
+    """Measure the missing sizes, write the report and print where growth is steep.
 
     Raises:
         InputError: settings or folder.

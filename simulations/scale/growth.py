@@ -1,4 +1,4 @@
-"""How each figure grows with the number of hospitals: its exponent, and where it bends."""
+"""Growth of each figure with the number of hospitals, as an exponent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Growth(BaseModel):
     Attributes:
         exponent: b of the least-squares fit y = a * n^b over all sizes; None for less than two.
         last: b between the two largest sizes: what a fixed part hides in `exponent` shows here.
-        each: what a hospital more adds, between the two largest sizes.
+        each: increase per additional hospital, between the two largest sizes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,7 +69,7 @@ def figures() -> tuple[tuple[str, str, Read], ...]:
 
 
 def growth(sizes: Sequence[Size]) -> tuple[Growth, ...]:
-    """Of every figure, over `sizes` in rising order."""
+    """Growth of every figure over `sizes`, which rise."""
     counts = [size.hospitals for size in sizes]
     return tuple(_growth(name, unit, counts, [read(size) for size in sizes]) for name, unit, read in figures())
 

@@ -1,4 +1,4 @@
-"""All hospitals of a federation in one process of their own, so that the server's process holds the server alone."""
+"""Runs all hospitals of a federation in one separate process, so that the server's process holds only the server."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from common.errors import UnavailableError
 from simulations.run.local_grid import BareGrid, LocalGrid, identify
 
 _REVOKE = b""
-"""Sent in place of a message: those who are to revoke do so now."""
+"""Sent instead of a message: the selected patients revoke now."""
 _SECONDS = struct.Struct("<d")
 
 
 @dataclass
 class Traffic:
-    """What passed between the server and the hospitals, until it is cleared.
+    """Traffic between the server and the hospitals since the last reset.
 
     Attributes:
         hospitals: core seconds of all hospitals.
-        slowest: the most that a hospital took, by exchange.
+        slowest: core seconds of the slowest hospital, by exchange.
         up: bytes of the messages to the server.
     """
 
@@ -42,7 +42,7 @@ class Traffic:
 
 
 class PipedGrid(BareGrid):
-    """Sends a message when its reply is asked for, so that no reply waits in the server's memory."""
+    """Sends each message only when its reply is read, so that replies do not fill the server's memory."""
 
     def __init__(self, pipe: Connection, hospitals: int, on_answer: Callable[[int], None]) -> None:
         super().__init__(range(1, hospitals + 1))
@@ -54,7 +54,7 @@ class PipedGrid(BareGrid):
         self._exchange = 0
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Keep the messages; those of one call are one exchange."""
+        """Store the messages; those of one call are one exchange."""
         self._exchange += 1
         ids = []
         for message in messages:
@@ -64,7 +64,7 @@ class PipedGrid(BareGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Have the hospitals answer."""
+        """Let the hospitals answer."""
         return [self._answer(*self._waiting.pop(one)) for one in list(message_ids) if one in self._waiting]
 
     def _answer(self, exchange: int, message: Message) -> Message:
@@ -86,7 +86,7 @@ class PipedGrid(BareGrid):
         return message_from_proto(MessageBytes.FromString(answer))
 
     def revoke(self) -> None:
-        """Have the patients revoke at their hospitals."""
+        """Let the patients revoke at their hospitals."""
         try:
             self._pipe.send_bytes(_REVOKE)
             self._pipe.recv_bytes()
@@ -130,7 +130,7 @@ def _serve(pipe: Connection, folders: dict[int, Path], forget: dict[int, tuple[s
 
 
 def answer(pipe: Connection, grid: LocalGrid, revoke: Callable[[], None]) -> None:
-    """Answer what comes from a `PipedGrid` until it is closed, each reply with the core seconds that it took."""
+    """Answer messages from a `PipedGrid` until it is closed; each reply comes with its core seconds."""
     with suppress(EOFError, OSError):
         while True:
             request = pipe.recv_bytes()

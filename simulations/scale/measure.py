@@ -1,4 +1,4 @@
-"""Measures one federation from its server's process, which holds nothing of the hospitals."""
+"""Measures one federation from its server's process, which contains no hospital."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from server.rounds.federation import Federation, connect
 from server.rounds.journal import MemoryJournal
 from server.rounds.states import CampaignState
 from server.rounds.training import average_round, evaluate
-from simulations.bench.process_memory import resident
+from simulations.bench.meters import resident
 from simulations.scale.hospitals import PipedGrid, Traffic, hospitals
 from simulations.scale.result import Size, Stage, StageName, write_size
 from simulations.scale.settings import ScaleConfig
 
 
 class StopWatch:
-    """Notes what passed since it was last asked."""
+    """Records the traffic of each stage."""
 
     def __init__(self, grid: PipedGrid) -> None:
         self._grid = grid
         self._cpu, self._wall = time.process_time(), time.monotonic()
 
     def lap(self) -> Stage:
-        """The stage since the last call."""
+        """End a stage; returns its figures since the previous call."""
         cpu = time.process_time()
         wall = time.monotonic()
         traffic = self._grid.traffic
@@ -57,7 +57,7 @@ class StopWatch:
 
 
 class TimedJournal(MemoryJournal):
-    """Ends a stage where a campaign moves on."""
+    """Ends a stage when the campaign enters its next state."""
 
     def __init__(self, watch: StopWatch, before: FederationFigures) -> None:
         super().__init__(before=before)
@@ -77,7 +77,7 @@ class TimedJournal(MemoryJournal):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One federation to be measured.
+    """A federation to measure.
 
     Attributes:
         folders: of the hospitals, by node from 1 on.
@@ -99,7 +99,7 @@ class Order:
 
     @property
     def messages(self) -> int:
-        """How many will be answered."""
+        """Expected number of answers."""
         exchanges = 1 + 2 + self.config.rounds + 2 + self.config.run.experiment.campaign.retention_rounds + 1
         return exchanges * len(self.folders) + len(self.forget) + 1
 
@@ -119,9 +119,9 @@ def measure_here(pipe: Connection, order: Order, out: Path) -> None:
 
 
 def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
-    """Train, let patients revoke, audit, and have a campaign forget them.
+    """Train, let patients revoke, audit, and run a campaign.
 
-    `on_answer` is called with how many messages were answered so far.
+    `on_answer` receives the number of answered messages.
 
     Raises:
         FedForgetError: a hospital did not answer.
@@ -187,7 +187,7 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
 
 
 def _warm_up(federation: Federation, order: Order) -> None:
-    """A round of another model at one hospital: what a process loads at its first use is nobody's cost."""
+    """Train another model at one hospital first, so that one-time loading is not measured."""
     experiment = order.config.run.experiment
     other = federation.downlink.start(order.card.build(experiment.seed + 1).state_dict())
     average_round(federation, TRAIN, other, {federation.sites[0]: 1.0}, experiment.train, epochs=1, number=0, seed=1)

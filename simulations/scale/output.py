@@ -1,4 +1,4 @@
-"""Writes `scale.json`, `scale.csv`, `scale.md` and `scale.png` from the results of the sizes. Measures nothing."""
+"""Writes `scale.json`, `scale.csv`, `scale.md` and `scale.png` from the results of the sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scale.json`: what a federation of each size took."""
+"""Schema of `scale.json`: time, memory and bytes of each size."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     server: float
-    """Of the server's process."""
+    """Core seconds of the server's process."""
     hospitals: float
-    """Of all hospitals together."""
+    """Core seconds of all hospitals together."""
     slowest: float
     """Of the slowest hospital of each exchange: how long the step waits when all compute at once."""
     wall: float
-    """By the clock, with the hospitals one after the other."""
+    """Wall-clock seconds, with the hospitals one after the other."""
     up: int
     """Bytes of all messages to the server, as Flower writes them."""
     down: int
@@ -52,7 +52,7 @@ class Size(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     digest: str
-    """Of the settings that it ran with."""
+    """Digest of its settings."""
     hospitals: int
     patients: int
     """In training, over all hospitals."""
@@ -64,7 +64,7 @@ class Size(BaseModel):
     memory: float | None
     """MiB of the server's process before the first round; None where there is no `/proc`."""
     peak: float | None
-    """Most MiB that came on top of it."""
+    """Peak increase in MiB after that."""
     decision: str
     machine: str
     versions: dict[str, str]
@@ -77,12 +77,12 @@ class Size(BaseModel):
 
 
 def size_path(out: Path, hospitals: int) -> Path:
-    """Where the result of a size is."""
+    """Path of the result of a size."""
     return out / "sizes" / f"{hospitals}.json"
 
 
 def write_size(out: Path, result: Size) -> None:
-    """Whole or not at all.
+    """Write a result atomically.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -91,10 +91,10 @@ def write_size(out: Path, result: Size) -> None:
 
 
 def read_size(path: Path) -> Size:
-    """Read one.
+    """Read a result.
 
     Raises:
-        ResultError: missing, or of another version.
+        ResultError: the file is missing, or of another version.
     """
     try:
         return Size.model_validate_json(path.read_bytes())
@@ -102,5 +102,5 @@ def read_size(path: Path) -> Size:
         raise ResultError(f"cannot be read: {err.strerror}", where=str(path)) from None
     except ValidationError:
         raise ResultError(
-            "no result of a size of this version", where=str(path), remedy="delete it and run scale again"
+            "not a size result of this version", where=str(path), remedy="delete it and run scale again"
         ) from None

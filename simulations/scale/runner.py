@@ -1,4 +1,4 @@
-"""Makes the hospitals once, and measures each size in a process of its own that has none of their memory."""
+"""Creates the hospitals once, and measures each size in a fresh process without their memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORLD_FILE = "world.json"
 
 
 class World(BaseModel):
-    """The largest federation, and who will revoke at each hospital."""
+    """The largest federation, and the patients who will revoke at each hospital."""
 
     digest: str
     card: ModelCard
@@ -42,7 +42,7 @@ class World(BaseModel):
 
 
 def run_sizes(config: ScaleConfig, out: Path, on_progress: OnProgress) -> list[Size]:
-    """Measure the sizes that have no result with these settings yet; all of them, smallest first.
+    """Measure the sizes without a result for these settings; returns all sizes, smallest first.
 
     Raises:
         InputError: settings or folder.
@@ -69,7 +69,7 @@ def _known(config: ScaleConfig, out: Path, count: int) -> Size | None:
 
 
 def digest(config: ScaleConfig, count: int) -> str:
-    """Of all that the result of a size depends on."""
+    """Digest of all settings on which the result of a size depends."""
     # A smaller federation is the first hospitals of the largest, whatever that is.
     settings = config.model_dump(mode="json", exclude={"sizes": True, "run": {"hospitals": {"sites"}}})
     return hashlib.sha256(json.dumps([settings, count], sort_keys=True).encode()).hexdigest()
@@ -104,10 +104,10 @@ def _by_number(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progress: OnProgress) -> Size:
-    """One size, in a process whose memory begins with the server.
+    """Measure one size in a process that contains only the server.
 
     Raises:
-        FedForgetError: it died, or a hospital did not answer.
+        FedForgetError: the process died, or a hospital did not answer.
     """
     sites = dict(enumerate(world.sites[:count], start=1))
     folders = {node: out / "work" / "sites" / name for node, name in sites.items()}
@@ -145,7 +145,9 @@ def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progre
         ours.close()
 
     if process.exitcode:
-        raise FedForgetError(f"{stage}: the process died, perhaps for want of memory; the same command goes on")
+        raise FedForgetError(
+            f"{stage}: the process died, perhaps out of memory; run the same command again to continue"
+        )
     on_progress(stage, order.messages, order.messages)
 
     return read_size(size_path(out, count))
@@ -157,7 +159,7 @@ def _machine() -> str:
 
 
 def _next(pipe: Connection) -> int | str | None:
-    """How many messages were answered, why it cannot go on, or None at the end."""
+    """Number of answered messages, the reason of a failure, or None at the end."""
     try:
         answer: int | str = json.loads(pipe.recv_bytes())
     except EOFError:

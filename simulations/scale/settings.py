@@ -14,18 +14,18 @@ class ScaleConfig(Settings):
     """One run of `fedforget-sim scale`."""
 
     run: SimulationConfig = SimulationConfig()
-    """The federation: as a preset of `fedforget-sim run`, with made-up hospitals. How many they are is `sizes`."""
+    """The federation, like a preset of `fedforget-sim run`, with synthetic hospitals; `sizes` sets their number."""
     sizes: tuple[int, ...] = Field(default=(4, 16, 64, 256), min_length=1)
     """Hospitals of each federation; a smaller one is the first hospitals of the largest."""
     rounds: int = Field(default=3, ge=2)
-    """Of training. The first sends whole models, and is told apart from those that send changes."""
+    """Training rounds. The first sends whole models and is reported separately from those that send changes."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if sorted({*self.sizes}) != list(self.sizes) or self.sizes[0] < 2:
-            raise ValueError("sizes rise, from 2 on")
+            raise ValueError("sizes must rise, and start at 2 or more")
         if self.run.manifest:
-            raise ValueError("hospitals are made up here; leave out run.manifest")
+            raise ValueError("scale uses synthetic hospitals; leave out run.manifest")
         return self
 
 

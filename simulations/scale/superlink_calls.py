@@ -1,7 +1,7 @@
-"""`python -m simulations.scale.superlink_calls`: what Flower's SuperLink pays for hospitals that only wait.
+"""`python -m simulations.scale.superlink_calls`: what waiting hospitals cost Flower's SuperLink.
 
-Its database is asked directly, as SuperLink's own handlers ask it: neither HTTP, nor TLS, nor signatures are in the
-figures, so that a real SuperLink carries less. It is Flower 1.41's class for SQLite on a disk, which is not public.
+The bench calls the database as SuperLink's own handlers do. The figures include neither HTTP, TLS nor signatures, so a
+real SuperLink carries less. It is Flower 1.41's class for SQLite on a disk, which is not public.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.superlink.federation import NoOpFederationManager
 
 LOOK_EVERY = 3.0
-"""Seconds between two looks of a SuperNode for messages, `flwr/supernode/start_client_internal.py`."""
+"""Seconds between two polls of a SuperNode for messages, `flwr/supernode/start_client_internal.py`."""
 _CALLS = 300
 _RECORDS_BYTES = 1000
-"""Of a message in the table; weights lie elsewhere."""
+"""Bytes of a message in the table; weights are stored elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _signed(node: int) -> int:
 
 
 def table(counts: Sequence[int]) -> str:
-    """Markdown: a line for each number of hospitals."""
+    """Format the table as Markdown, with a row for each number of hospitals."""
     head = ("hospitals", "a look, ms", "busy, nobody has messages", "a look in a round, ms", "busy in a round")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
 

@@ -67,7 +67,7 @@ class Order:
         """Of the shadows to train here.
 
         Raises:
-            ConfigError: the number is odd, a method is unknown, or there is no such share.
+            ConfigError: the number is odd, or a method or share is invalid.
         """
         first, of = self.share
         if self.count < 2 or self.count % 2:
@@ -80,21 +80,21 @@ class Order:
 
 
 def parse_share(text: str) -> tuple[int, int]:
-    """`2/3`, the second of three shares, as `(1, 3)`.
+    """Parse a share: `2/3`, the second of three, gives `(1, 3)`.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: the text has another form.
     """
     first, _, of = text.partition("/")
     if not (first.isdigit() and of.isdigit()):
-        raise ConfigError(f"{text!r} is no share", where="--share", remedy="use 1/2, 2/2 and so on")
+        raise ConfigError(f"invalid share {text!r}", where="--share", remedy="use 1/2, 2/2 and so on")
     return int(first) - 1, int(of)
 
 
 def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress: OnProgress) -> None:
-    """Train what `out/shadows` does not hold yet; stopped at any point, the same call goes on.
+    """Train the shadows missing in `out/shadows`; after an interruption, the same call continues.
 
-    The same config and number give the same scores, whoever trains them and in whatever order.
+    Scores depend on the config and the number alone, not on the process or the order.
 
     Raises:
         InputError: settings, data or folder.
@@ -116,7 +116,7 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
 
 
 def halves(pool: Sequence[str], number: int, seed: int) -> frozenset[str]:
-    """Who is in shadow `number`: a random half, and in the next (odd) number the other half."""
+    """Patients of shadow `number`: a random half; the next (odd) number has the other half."""
     order = np.random.default_rng(derive_seed(seed, "shadow", number // 2)).permutation(len(pool))
     half = order[: len(pool) // 2] if number % 2 == 0 else order[len(pool) // 2 :]
     return frozenset(pool[at] for at in half)
@@ -131,7 +131,7 @@ class _Shadow:
     on_progress: OnProgress
 
     def run(self, methods: Collection[str], known: ShadowFile | None) -> ShadowFile:
-        """Train it, score it, unlearn by each method, score that; its weights are deleted."""
+        """Train, score, unlearn by each method and score again; the weights are deleted."""
         results: list[ShadowFile] = []
         members, forget = self._write_sites()
 
@@ -179,10 +179,10 @@ class _Shadow:
         return members, forget
 
     def _forgotten(self, trained: int, forgetting: Collection[str]) -> int:
-        """As many at a site as there, in proportion to the half that is trained on."""
+        """Number of forget patients per site, in proportion to the half that is trained on."""
         count = self.config.forget
         if isinstance(count, str):
-            raise ConfigError("shadows forget patients of their own", where="forget", remedy="give a number or a share")
+            raise ConfigError("shadows forget patients of their own", where="forget", remedy="use a number or a share")
         total = round(count * trained * len(self.prepared.sites)) if count < 1 else int(count)
 
         return max(1, min(total // len(forgetting), trained - 1))

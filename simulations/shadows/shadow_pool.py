@@ -1,4 +1,4 @@
-"""What shadow models say of every patient: their files, and the attacks on them."""
+"""Scores of all patients by shadow models: their files, and attacks based on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from common.learning.evaluation.attacks.u_lira import u_lira_held_out
 from common.learning.evaluation.scores import BRANCHES
 
 TRAINED = "trained"
-"""The shadow before it unlearned anything."""
+"""Key of the shadow before unlearning."""
 FOLDS = 4
 DRAWS = 1000
 
@@ -47,12 +47,12 @@ class ShadowFile:
 
 
 def shadow_path(out: Path, number: int) -> Path:
-    """Where the scores of a shadow are."""
+    """Path of a shadow's scores."""
     return out / "shadows" / f"{number:03d}.npz"
 
 
 def write_shadow(path: Path, shadow: ShadowFile) -> None:
-    """Whole or not at all.
+    """Write the scores atomically.
 
     Raises:
         OutputError: the disk is full.
@@ -71,7 +71,7 @@ def write_shadow(path: Path, shadow: ShadowFile) -> None:
 
 
 def read_shadow(path: Path) -> ShadowFile:
-    """Read one back."""
+    """Read the scores of a shadow."""
     with np.load(path, allow_pickle=False) as arrays:
         confidence = {name.removeprefix("by_"): arrays[name] for name in arrays.files if name.startswith("by_")}
         return ShadowFile(
@@ -105,7 +105,7 @@ def load_pool(out: Path) -> ShadowPool:
     """All shadows in a folder.
 
     Raises:
-        CohortError: there is none, or they are of different patients.
+        CohortError: there are none, or they have different patients.
     """
     members = [read_shadow(path) for path in sorted((out / "shadows").glob("[0-9]*.npz"))]
     if not members:
@@ -125,7 +125,7 @@ def load_pool(out: Path) -> ShadowPool:
 
 
 class Leak(BaseModel):
-    """A patient who is told well; a number in the pool, no name."""
+    """A patient whom the attack recognises well; a number in the pool, not an identifier."""
 
     row: int
     site: str
@@ -202,7 +202,7 @@ def _attacked(
 
 
 def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console) -> None:
-    """A table for the terminal, and what it rests on."""
+    """Print a table, and the numbers it is based on."""
     table = Table("model", "attack", "branch", "AUC [95 %]", "pairs", "epsilon", "of at most", "told best (AUC)")
 
     for one in found:

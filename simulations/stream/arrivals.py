@@ -1,4 +1,4 @@
-"""Who revokes when, over simulated months. Pure: patients, settings and seed come in, nothing is looked up."""
+"""Revocations over simulated months, as a pure function of patients, settings and seed."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class _Event:
 def arrivals(training: Mapping[str, Sequence[str]], config: ArrivalsConfig, seed: int) -> tuple[Arrival, ...]:
     """Revocations in order of time; nobody revokes twice.
 
-    Single patients come as a Poisson process, each drawn from all who are left anywhere; those of a burst are drawn
-    from one hospital, larger ones more often; a hospital that leaves takes all it has left.
+    Single patients arrive as a Poisson process, drawn from all remaining patients. Patients of a burst are from one
+    hospital, more often a large one. A hospital that leaves withdraws all its remaining patients.
 
     Args:
         training: patients of each hospital's training set.
 
     Raises:
-        ConfigError: there is no such hospital, or nobody would be left to train on.
+        ConfigError: the hospital is unknown, or no training patients would remain.
     """
     if config.leaving and config.leaving not in training:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The researcher who looks at every model of a stream: on patients whom the hospitals have long deleted."""
+"""Audits every model of a stream, also on patients whom the hospitals have deleted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from simulations.stream.record import Audited, ForgottenCohort
 
 Floats = NDArray[np.float64]
 Forgotten = Mapping[str, tuple[str, ...]]
-"""Whom a campaign forgets, by hospital."""
+"""Patients whom a campaign forgets, by hospital."""
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Auditor:
 def member_ranks(forgotten: Scores, never_seen: Scores) -> Floats:
     """Weighted share of never-seen patients with a higher loss than each forgotten one, `[3, patients]`; ties half.
 
-    The mean of a row is `loss_auc` with the evaluator's weights. NaN for a patient whose label nobody never seen has.
+    The mean of a row is `loss_auc` with the evaluator's weights. NaN if no never-seen patient has the label.
     """
     ours = majority_labels(forgotten)
     theirs = majority_labels(never_seen)

@@ -1,4 +1,4 @@
-"""From arrivals to campaigns, by the coordinator's own policy. Pure: time is what the arrivals say."""
+"""Batches arrivals into campaigns with the coordinator's own policy; a pure function on simulated time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simulations.stream.arrivals import Arrival
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The revocations that one campaign answers; `due` is the first day by which one of them must be."""
+    """The revocations of one campaign; `due` is the earliest due date among them."""
 
     at: datetime
     reason: str
@@ -26,8 +26,8 @@ class Batch:
 def batches(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ...]:
     """Every arrival is in one batch; a campaign takes no simulated time.
 
-    The clock goes from one moment at which the policy could say something new to the next: an arrival, or the time
-    that it names itself.
+    The clock moves to the next moment at which the policy can decide anew: an arrival, or the time that the policy
+    names.
     """
     coming = sorted(arrived, key=lambda arrival: arrival.at)
     waiting: list[Arrival] = []

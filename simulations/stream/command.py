@@ -1,4 +1,4 @@
-"""`fedforget-sim stream`, without its options."""
+"""Runs the work of `fedforget-sim stream`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_streams(
     say: Callable[[str], None],
     on_progress: OnProgress,
 ) -> dict[str, Any]:
-    """Run what is not there yet, and draw; returns what `--json` prints.
+    """Run the missing campaigns and write the report; returns the value for `--json`.
 
     Raises:
         InputError: settings, data or folder.

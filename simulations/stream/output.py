@@ -1,4 +1,4 @@
-"""Writes everything that is drawn from `stream.json`: table, charts, the page. Trains nothing."""
+"""Writes tables, charts and the report from `stream.json`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_output(out: Path) -> StreamRecord:
 
 
 def render(record: StreamRecord) -> str:
-    """One page that needs nothing else."""
+    """Build the report as one self-contained page."""
     charts = {}
 
     for name, draw in CHARTS.items():

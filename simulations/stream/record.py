@@ -1,4 +1,4 @@
-"""The schema of `stream.json`, from which everything is drawn. It holds counts and figures, and nobody's name."""
+"""The schema of `stream.json`, the source of all tables and charts. It holds counts and figures, and no identifiers."""
 
 from __future__ import annotations
 

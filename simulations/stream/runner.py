@@ -21,7 +21,7 @@ from simulations.stream.settings import StreamConfig
 
 
 def prepare_folder(config: StreamConfig, out: Path, command: str = "") -> StreamRecord:
-    """Make `out` the folder of a stream, or read back what is there; the number of seeds may differ.
+    """Make `out` the folder of a stream, or read back its record; the number of seeds may differ.
 
     Raises:
         ConfigError: the method cannot be used in a stream.
@@ -32,7 +32,7 @@ def prepare_folder(config: StreamConfig, out: Path, command: str = "") -> Stream
 
     if method in SIMULATED:
         raise ConfigError(
-            f"{method} replays a training, and there is none of what a campaign made", where="unlearn.method",
+            f"{method} replays the training, and the model of a campaign has none", where="unlearn.method",
             remedy="use another method",
         )  # fmt: skip
 
@@ -54,13 +54,13 @@ def prepare_folder(config: StreamConfig, out: Path, command: str = "") -> Stream
 
 
 def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgress, command: str = "") -> StreamRecord:
-    """Run what is not there yet; `stream.json` is written after every campaign and every retraining.
+    """Run the missing campaigns; write `stream.json` after every campaign and every retraining.
 
-    `command` is what stands in the report, for those who run it again.
+    `command` is shown in the report for readers who want to repeat it.
 
     Raises:
         InputError: settings, data or folder.
-        FedForgetError: a campaign failed; what was finished stays.
+        FedForgetError: a campaign failed; earlier results stay.
     """
     record = prepare_folder(config, out, command)
 
@@ -77,7 +77,7 @@ def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgres
         folder = out / f"seed-{seed}"
         world = make_world(config.run, seed, folder / "world", None, lambda *at: on_progress("images", *at))
         stream = Stream(config, world, folder, keep, say, on_progress, earlier)
-        # Hospitals of their own: what revokes here is deleted there, and the auditor reads the world's.
+        # A copy: hospitals delete patients who revoke, and the auditor still reads all patients of the world.
         forgetting_copy(world, stream.folder, {})
         in_federation(world, stream.folder / "sites", stream.run)
 

@@ -66,7 +66,7 @@ class Stream:
         record = self.known or self._begun(federation, auditor, forgotten)
         state = self._weights(len(record.campaigns))
         if record.campaigns:
-            # Perhaps it was stopped before all had adopted it; to do so twice changes nothing.
+            # The run may have stopped before all hospitals adopted the model. To adopt it twice is harmless.
             self._adopt(federation, state, record.campaigns[-1])
 
         for number, batch in enumerate(plan, 1):
@@ -132,7 +132,7 @@ class Stream:
         return arrivals(training, self.config.arrivals, self.world.experiment.seed)
 
     def _begun(self, federation: Federation, auditor: Auditor, forgotten: Sequence[Forgotten]) -> SeedRecord:
-        """Train on everybody."""
+        """Train on all patients."""
         rounds = self.world.experiment.train.rounds
         original, cost = self.world.train(
             federation,
@@ -155,10 +155,10 @@ class Stream:
         return record
 
     def _campaign(self, federation: Federation, parent: State, number: int, patients: Forgotten) -> _Done:
-        """The coordinator's campaign for those who revoke now."""
+        """Run the coordinator's campaign for the current batch."""
         for name, revoking in patients.items():
             site = Site(self.folder / "sites" / name)
-            # A hospital that leaves withdraws its held-out patients as well.
+            # A hospital that leaves also withdraws its held-out patients.
             leaves = not site.patients(Subset.TRAIN) - {*revoking}
             again = {*(site.cohort.patients if leaves else revoking)} - site.stopped
             if again:
@@ -199,10 +199,10 @@ class Stream:
         return _Done(campaign.state, "unlearned", decision, cost)
 
     def _adopt(self, federation: Federation, state: State, campaign: CampaignRecord) -> None:
-        """Every hospital takes the model as its base, closes its revocations, and deletes those patients.
+        """Let every hospital adopt the model, close its revocations and delete those patients.
 
         Raises:
-            UnavailableError: one did not.
+            UnavailableError: a hospital did not.
         """
         request = AdoptRequest(
             version=f"campaign-{campaign.number}", digest=state_digest(state), campaign=0, how=campaign.how
@@ -216,7 +216,7 @@ class Stream:
     def _retrained(
         self, federation: Federation, number: int, auditor: Auditor, forgotten: Sequence[Forgotten]
     ) -> Retrained:
-        """The control, on those who are left now, from the weights that the original began with."""
+        """Train the control on the remaining patients, from the initial weights of the original."""
         rounds = self.world.experiment.train.rounds
         control, cost = self.world.train(
             federation,
@@ -233,7 +233,7 @@ class Stream:
         )
 
     def _tell(self, record: SeedRecord) -> None:
-        """A line with the time left, without the model that is retrained at the end."""
+        """Print a line with the remaining time, without that of the control at the end."""
         last = record.campaigns[-1]
         mean = sum(one.seconds for one in record.campaigns) / len(record.campaigns)
         remaining = mean * (record.planned - last.number)
@@ -253,7 +253,7 @@ class Stream:
 
 
 def kept_round(rounds: Sequence[Round]) -> int:
-    """Rounds of training in the weights that were kept."""
+    """Number of training rounds behind the kept weights."""
     return next(record.round for record in rounds if record.kept)
 
 

@@ -15,33 +15,33 @@ A_YEAR_OF_HOURS = 8784.0
 
 
 class ArrivalsConfig(Settings):
-    """Who revokes when."""
+    """Arrival of revocations."""
 
     start: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    """Of the simulated time; due dates follow the calendar."""
+    """Start of the simulated time; due dates follow the calendar."""
     days: Positive = 365.0
     per_month: float = Field(default=10.0, ge=0.0)
-    """Patients who revoke in a month of 30.4 days, in the mean: a Poisson process over all hospitals."""
+    """Mean number of patients who revoke in a month of 30.4 days: a Poisson process over all hospitals."""
     bursts: int = Field(default=2, ge=0)
-    """Times at which many patients of one hospital revoke, as after a report in the news."""
+    """Number of bursts, in which many patients of one hospital revoke, e.g. after a news report."""
     burst_patients: int = Field(default=8, ge=1)
     burst_days: Positive = 3.0
-    """Within so many days."""
+    """Days within which the patients of a burst revoke."""
     leaving: str = ""
-    """A hospital that leaves, by name."""
+    """Name of a hospital that leaves."""
     leaves_on_day: Positive = 60.0
 
 
 class BatchingConfig(Settings):
-    """When a campaign starts, by the coordinator's own policy: what is first of the two."""
+    """When the coordinator's policy starts a campaign: on whichever condition is met first."""
 
     min_batch: int = Field(default=6, ge=1)
-    """Waiting patients that start a campaign at once."""
+    """Number of waiting patients that starts a campaign immediately."""
     lead_days: float = Field(default=7.0, ge=0.0, le=28.0)
-    """In any case so long before the first due date."""
+    """Days before the first due date at which a campaign starts in any case."""
 
     def policy(self) -> PolicyConfig:
-        """As the coordinator has it; within a year nothing starts a campaign but these two."""
+        """The coordinator's policy; other conditions cannot start a campaign within a year."""
         return PolicyConfig(
             min_batch=self.min_batch, window_hours=A_YEAR_OF_HOURS, lead_hours=24 * self.lead_days
         )  # fmt: skip
@@ -51,22 +51,22 @@ class StreamConfig(Settings):
     """One run of `fedforget-sim stream`."""
 
     run: SimulationConfig = SimulationConfig()
-    """The federation and its campaigns: as a preset of `fedforget-sim run`. Who forgets is drawn by `arrivals`."""
+    """The federation and its campaigns, like a preset of `fedforget-sim run`; `arrivals` draws the patients."""
     arrivals: ArrivalsConfig = ArrivalsConfig()
     batching: BatchingConfig = BatchingConfig()
     seeds: int = Field(default=1, ge=1)
-    """Seeds 0 to N-1: hospitals, arrivals and training are drawn anew."""
+    """Number of seeds; hospitals, arrivals and training differ between them."""
     retrain_every: int = Field(default=0, ge=0)
-    """Also retrain for comparison after every so many campaigns; at the end in any case."""
+    """Number of campaigns between retrained controls; there is always one at the end."""
     auc_aim: Fraction = 0.03
-    """Largest difference of test AUC to the model that is retrained at the end."""
+    """Largest acceptable difference of test AUC to the control at the end."""
     mia_aim: Fraction = 0.05
     """The same for the loss AUC of all who were forgotten."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.run.experiment.unlearn.method == "retrain":
-            raise ValueError("retraining is what a stream is compared with; choose another unlearn.method")
+            raise ValueError("retrain is the control of a stream; choose another unlearn.method")
         if self.arrivals.leaving and self.arrivals.leaves_on_day > self.arrivals.days:
             raise ValueError("leaves_on_day is after the end of the stream")
         return self

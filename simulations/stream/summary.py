@@ -1,4 +1,4 @@
-"""What the figures of a stream say: differences to the retrained model, cost, and who comes back."""
+"""Derived figures of a stream: differences to the retrained model, cost, and whether forgotten patients come back."""
 
 from __future__ import annotations
 

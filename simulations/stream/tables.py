@@ -27,13 +27,13 @@ LAGS: tuple[tuple[str, int, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Named(Table):
-    """A table whose column of names has a head."""
+    """A table with a heading for its column of names."""
 
     first: str
 
 
 def tables_of(record: StreamRecord) -> list[Named]:
-    """All but the histories."""
+    """All tables except the histories."""
     tables = [
         _ends(record),
         _creep(record),
@@ -48,12 +48,12 @@ def tables_of(record: StreamRecord) -> list[Named]:
 
 
 def histories(record: StreamRecord) -> list[Named]:
-    """Every campaign of each seed."""
+    """A table of all campaigns for each seed."""
     return [_history(seed) for seed in record.seeds]
 
 
 def number(value: float | None, form: str = "{:.3f}") -> str:
-    """Or a dash."""
+    """Format a number, or a dash if it is missing."""
     return DASH if value is None else form.format(value)
 
 
@@ -290,7 +290,7 @@ def _history(seed: SeedRecord) -> Named:
 
 
 def to_markdown(record: StreamRecord) -> str:
-    """The whole page, without the histories."""
+    """Build the page in Markdown, without the histories."""
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     seeds = ", ".join(str(seed.seed) for seed in record.seeds)
     lines = ["# Stream", "", f"Command: `{record.command}`. Seeds {seeds}. Versions: {versions}.", ""]

@@ -18,7 +18,7 @@ DASH = "—"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What stands in the cells, already as text; `aims` says of each column what is good."""
+    """Cells as text; `aims` says which values of each column are good."""
 
     caption: str
     head: tuple[str, ...]
@@ -74,7 +74,7 @@ def _differences(caption: str, found: Sequence[Row], read: Callable[[Row], Mappi
 
 
 def to_csv(found: Sequence[Row]) -> str:
-    """One line a method, aggregation and size; of each figure mean, both ends of its interval and number of seeds."""
+    """A row per method, aggregation and size; for each figure, its mean, interval and number of seeds."""
     metrics = list({metric.key: metric for metric in (*summary.MEASURED, *summary.BRANCHES, *summary.COST)}.values())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -124,13 +124,13 @@ def to_markdown(found: Sequence[Row], results: Sequence[CellResult], command: st
 
 
 def markdown(table: Table, first: str = "method") -> list[str]:
-    """Its lines; `first` is the head of the column of names."""
+    """Lines of a table in Markdown; `first` is the heading of the column of names."""
     head = [first, *(f"{name} ({aim})" if aim else name for name, aim in zip(table.head, table.aims, strict=True))]
     return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in table.rows)]
 
 
 def to_latex(found: Sequence[Row]) -> str:
-    """Tables for `booktabs`, to be included in a paper."""
+    """LaTeX tables for `booktabs`, to include in a paper."""
     parts = []
 
     for size in summary.sizes(found):

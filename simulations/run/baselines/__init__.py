@@ -1,1 +1,1 @@
-"""Simple classifiers on the same patients: what a model has to beat before anybody deploys it."""
+"""Simple classifiers on the same patients: a model must beat them to be worth deploying."""

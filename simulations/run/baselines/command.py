@@ -1,4 +1,4 @@
-"""`fedforget-sim baselines`, without its options."""
+"""Runs the work of `fedforget-sim baselines`."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def frozen_text(folder: Path) -> Features:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError("no tokenizer", where=str(folder), remedy="give the folder of a whole encoder") from None
+        raise ConfigError("no tokenizer", where=str(folder), remedy="use the folder of a complete encoder") from None
 
     @torch.no_grad()
     def features(studies: Sequence[Study]) -> Matrix:

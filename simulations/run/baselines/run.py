@@ -159,7 +159,7 @@ def _scores(classifier: Classifier, part: Labelled, studies: Sequence[Study]) ->
 
 
 def _all(parts: Sequence[Scores]) -> Scores:
-    """Patients of all hospitals as if of one."""
+    """Patients of all hospitals in one group."""
     offsets = np.cumsum([0, *(int(part.patients.max()) + 1 for part in parts)])
     return Scores(
         np.concatenate([part.logits for part in parts], axis=1),

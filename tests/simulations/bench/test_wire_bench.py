@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from common.learning.model.frozen import frozen_names
+from simulations.bench.meters import Relay
 from simulations.bench.wire_bench import CASES, MANIFEST, Figures, report
 from simulations.bench.wire_case import shapes
-from simulations.bench.wire_meters import Relay
 
 
 def test_the_relay_passes_on_what_comes_and_counts_both_ways() -> None:

@@ -197,7 +197,7 @@ def test_an_empty_folder_and_a_damaged_result_are_refused(stored: Path, tmp_path
         load_cells(tmp_path / "empty")
     path = next(stored.glob("cells/*/*/scrub--replace/result.json"))
     path.write_text(json.dumps({"schema_version": 1}))
-    with pytest.raises(ResultError, match="no result of a cell"):
+    with pytest.raises(ResultError, match="not a cell result"):
         load_cells(stored)
 
 

@@ -1,4 +1,4 @@
-"""What the bench of the wire measures with: a relay that counts bytes, and a sampler of peak memory."""
+"""Meters of the benches: memory of processes as the kernel counts it, and bytes that pass a relay."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from common.platform.processes.flower import LOOPBACK
-from simulations.bench.process_memory import resident
+
+
+def resident(process: int | Literal["self"], which: Literal["now", "peak"]) -> int | None:
+    """Bytes in memory now, or at most since the process started; None if it is gone, or the system is not Linux.
+
+    Not `getrusage`: what it tells of a child begins with the peak of the process that started it.
+    """
+    name = "VmRSS:" if which == "now" else "VmHWM:"
+
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(name)), None)
 
 
 class Relay:
