@@ -89,7 +89,8 @@ def measure(root: Path) -> Figures:
 
     return Figures(
         largest_folder=folders.most_common(1)[0],
-        median_files=statistics.median(folders.values()),
+        # The median of an odd number of counts is an int.
+        median_files=float(statistics.median(folders.values())),
         longest_file=max(lengths.items(), key=lambda item: item[1]),
         comments=100 * comments / code,
         blanks=100 * blank / inside,

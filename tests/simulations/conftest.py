@@ -111,7 +111,9 @@ def history(names: tuple[ModelName, ...]) -> list[RoundRecord]:
         if name in ("original", "retrained"):
             for r in range(24):
                 fall = float(np.exp(-r / 7))
-                auc = {b: 0.5 + (0.25 - 0.02 * k) * (1 - fall) for k, b in enumerate(BRANCHES)}
+                auc: dict[Branch, float | None] = {
+                    b: 0.5 + (0.25 - 0.02 * k) * (1 - fall) for k, b in enumerate(BRANCHES)
+                }
                 records.append(
                     RoundRecord(
                         model=name, phase="train", round=r, train_loss=0.12 + 1.1 * fall,

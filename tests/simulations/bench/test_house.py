@@ -76,6 +76,15 @@ def test_a_name_that_says_what_it_holds_is_not(name: str) -> None:
     assert not is_participle(name)
 
 
+def test_the_command_prints_a_line_for_each_figure(package: Path) -> None:
+    command = [sys.executable, "-m", "simulations.bench.house", "--root", str(package)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = [line.split() for line in answer.stdout.splitlines()]
+    assert ["largest", "folder", "common/room", "2"] in lines
+    assert ["median", "files", "2.0"] in lines
+    assert len(lines) == 7
+
+
 def test_the_command_prints_the_figures_for_a_program(package: Path) -> None:
     command = [sys.executable, "-m", "simulations.bench.house", "--root", str(package), "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

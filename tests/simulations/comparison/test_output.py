@@ -145,13 +145,13 @@ def test_the_claims_of_the_paper_are_asked_seed_by_seed_of_methods_that_kept_tes
     found = [cell(result, m, s) for m in ("retrained", "forget_mi_calibrated", "scrub", "ssd") for s in (0, 1)]
 
     for one in found:
-        svc = {"retrained": 0.4, "forget_mi_calibrated": 0.3, "scrub": 0.6, "ssd": 0.0}[one.cell.method]
-        one.model.mia["fused"].svc = svc + 0.1 * one.cell.seed
+        share = {"retrained": 0.4, "forget_mi_calibrated": 0.3, "scrub": 0.6, "ssd": 0.0}[one.cell.method]
+        one.model.mia["fused"].svc = share + 0.1 * one.cell.seed
         one.model.test.auc = 0.5 if one.cell.method == "ssd" else 0.8
 
-    told = {claim.metric.key: claim for claim in claims(summary.rows(found))}
-    assert sorted(told) == ["forget_auc", "forget_f1", "mia_svc"]
-    svc = told["mia_svc"]
+    claim_of = {claim.metric.key: claim for claim in claims(summary.rows(found))}
+    assert sorted(claim_of) == ["forget_auc", "forget_f1", "mia_svc"]
+    svc = claim_of["mia_svc"]
     assert (svc.others, svc.kept) == (1, True)
     # .3 less .6 in both seeds, and .1 from retrained where the other is .2 from it.
     assert svc.less.value == pytest.approx(-0.3)

@@ -171,12 +171,19 @@ def test_the_attacks_find_what_is_left_and_nothing_where_nothing_is(
 ) -> None:
     for number, shadow in enumerate(made_up(32, 40, left)):
         write_shadow(shadow_path(tmp_path, number), shadow)
-    found = {(one.model, one.branch): one for one in attack_pool(load_pool(tmp_path), seed=0)}
-    assert len(found) == 6
-    assert found[TRAINED, "fused"].attack == "lira"
-    assert found[TRAINED, "fused"].auc > 0.95
-    after = found["some", "fused"]
+
+    attacks = {(one.model, one.branch): one for one in attack_pool(load_pool(tmp_path), seed=0)}
+    assert len(attacks) == 6
+    trained = attacks[TRAINED, "fused"]
+    assert trained.attack == "lira"
+    assert trained.auc is not None
+    assert trained.auc > 0.95
+
+    after = attacks["some", "fused"]
     assert after.attack == "u-lira"
+    assert after.auc is not None
+    assert after.ci95 is not None
+    assert after.epsilon_cap is not None
     assert low <= after.auc <= high
     assert after.ci95[0] <= after.auc <= after.ci95[1]
     assert after.pairs >= 200

@@ -3,6 +3,7 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,8 +133,8 @@ def test_some_patients_have_a_label_that_cannot_be_seen() -> None:
 
 
 def test_a_patient_looks_more_like_himself_than_like_others(cohort: Cohort, pixels: np.ndarray) -> None:
-    own = []
-    others = []
+    own: list[float] = []
+    others: list[float] = []
 
     for site in cohort.sites:
         at = [i for i, s in enumerate(cohort.studies) if s.site == site]
@@ -170,7 +171,7 @@ def test_hospitals_differ_in_severity_and_style(cohort: Cohort) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"sites": 0}, {"patients": 0}, {"image_size": 8}, {"seed": -1}])
-def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
+def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         write_federation(tmp_path / "new", **wrong)
     assert not (tmp_path / "new").exists()
