@@ -86,13 +86,15 @@ def forget_sets(
     if unknown:
         raise ConfigError(f"no site {unknown[0]!r}", where="run.forget_sites", remedy=f"use one of {sorted(cohorts)}")
     training_patients = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
-    forget_sets: ForgetSets = {}
+    sets: ForgetSets = {}
     used: frozenset[str] = frozenset()
 
     for size in sorted(sizes):
+        # The largest set may need patients of the smaller ones.
         if len(sizes) > 1 and size == max(sizes):
             used = frozenset()
         total = round(size * training_patients)
+        # The first sites take one patient more each where the total does not divide.
         counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
 
         if not min(counts):
@@ -101,14 +103,14 @@ def forget_sets(
                 remedy="use more patients or larger sizes",
             )
 
-        forget_sets[size] = {}
+        sets[size] = {}
         for name, count in zip(sites, counts, strict=True):
             remaining = cohorts[name].where(lambda study: study.patient not in used)  # noqa: B023 - called at once
-            forget_sets[size][name] = choose_forget(remaining, splits[name], count, seed)
+            sets[size][name] = choose_forget(remaining, splits[name], count, seed)
 
-        used |= {patient for patients in forget_sets[size].values() for patient in patients}
+        used |= {patient for patients in sets[size].values() for patient in patients}
 
-    return forget_sets
+    return sets
 
 
 def compared(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = frozenset()) -> Cohort:

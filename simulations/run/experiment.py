@@ -117,6 +117,7 @@ class Experiment:
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
         campaign = self.config.experiment.campaign
+        # One site's weights can replace the model only if no other site unlearns.
         if campaign.aggregation == "replace" and len(self.prepared.forget) > 1:
             campaign = campaign.model_copy(update={"aggregation": "relay"})
         return {"naive": campaign.model_copy(update={"aggregation": "naive"}), "unlearned": campaign}
@@ -188,6 +189,7 @@ class Experiment:
             return state, Outcome.model_validate_json(file.read_bytes())
 
         steps = campaign.retention_rounds + 2
+        # A list, because the callback changes it.
         count = [0]
 
         def on_round(_: Round) -> None:

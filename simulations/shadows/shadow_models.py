@@ -117,6 +117,7 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
 
 def halves(pool: Sequence[str], number: int, seed: int) -> frozenset[str]:
     """Patients of shadow `number`: a random half; the next (odd) number has the other half."""
+    # Shadows 2k and 2k + 1 share a permutation and take its two halves.
     order = np.random.default_rng(derive_seed(seed, "shadow", number // 2)).permutation(len(pool))
     half = order[: len(pool) // 2] if number % 2 == 0 else order[len(pool) // 2 :]
     return frozenset(pool[at] for at in half)
@@ -169,7 +170,7 @@ class _Shadow:
             members[name] = tuple(sorted(inside))
             if name in forgetting:
                 forget[name] = choose_forget(file.cohort, split, self._forgotten(len(inside), forgetting), self._seed)
-            # A folder that a killed run left may hold revocations.
+            # The folder of an interrupted run may hold revocations.
             shutil.rmtree(self._folder / "sites" / name, ignore_errors=True)
             write_site(
                 self._folder / "sites" / name, file.cohort, split, self.prepared.card,
@@ -245,7 +246,7 @@ class _Shadow:
 
     def _experiment(self) -> ExperimentConfig:
         experiment = self.config.experiment
-        decision = experiment.decision.model_copy(update={"bootstrap": 50})  # nobody decides on a shadow
+        decision = experiment.decision.model_copy(update={"bootstrap": 50})  # no decision rests on a shadow
         train_config = experiment.train.model_copy(update={"keep_norms": True})
         return experiment.model_copy(update={"decision": decision, "train": train_config, "seed": self._seed})
 
@@ -254,6 +255,7 @@ class _Shadow:
         own = name == self.config.experiment.unlearn.method
         settings = (self.config if own else with_method(self.config, name)).experiment
         campaign = settings.campaign
+        # One site's weights can replace the model only if no other site unlearns.
         if campaign.aggregation == "replace" and forgetting > 1:
             campaign = campaign.model_copy(update={"aggregation": "relay"})
         return self._experiment().model_copy(update={"unlearn": settings.unlearn, "campaign": campaign})
@@ -272,15 +274,15 @@ def _marked(rows: Iterable[tuple[str, str]], chosen: Mapping[str, Collection[str
 
 def pooled_tensors(prepared: Prepared, pools: Mapping[str, Sequence[str]]) -> list[StudyTensors]:
     """Studies of the patients of each site, in the order of their ids."""
-    scores = []
+    tensors = []
 
     for name in sorted(pools):
         site = Site(prepared.site_folder(name))
         rank = {patient: at for at, patient in enumerate(pools[name])}
         studies = sorted(site.cohort.of(pools[name]).studies, key=lambda study: rank[study.patient])
-        scores.append(StudyTensors(tuple(studies), site.cache, site.tokenizer))
+        tensors.append(StudyTensors(tuple(studies), site.cache, site.tokenizer))
 
-    return scores
+    return tensors
 
 
 def pooled_confidence(
