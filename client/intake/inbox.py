@@ -29,7 +29,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from client.consent.kinds import Kind
+from client.consent.kinds import Kind, read_kind
 from client.intake.taken_files import ReadFile, give_back, read_file, take_away
 from client.process import main
 from client.revocations.ledger import Ledger
@@ -40,7 +40,7 @@ from common.errors import ConfigError, EvidenceError, FedForgetError, InputError
 from common.evidence.keys import PublicKey
 from common.files import sync_folder, write_durable
 from common.learning.data.identifiers.identifiers import IdentifierError, normal
-from common.learning.data.tables.patient_list import parse_patient_list
+from common.learning.data.tables.patient_list import parse_patient_list, parse_stated
 from common.learning.data.tables.table import MOST_SHOWN
 from common.platform.actor import by_key
 
@@ -49,6 +49,7 @@ QUIET = timedelta(seconds=10)
 """Seconds after its last change in which a list with an invalid signature may still be being written."""
 MOST_BYTES = 64 * 2**20
 _SIGNATURE_BYTES = 128
+_LONGEST_BASIS = 200
 _RECEIPT = "receipt.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|txt|csv\.gz|txt\.gz)", re.ASCII)
 _TAKEN_ROOMS = ("done", "doubtful", "unknown")
@@ -65,7 +66,7 @@ class OptOutList(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     patients: tuple[str, ...] = Field(min_length=1)
     kind: Kind | None = None
-    legal_basis: str = Field(default="", max_length=200)
+    legal_basis: str = Field(default="", max_length=_LONGEST_BASIS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +281,16 @@ def _reason(err: InputError) -> str:
 
 
 def _stated(name: str, content: bytes) -> tuple[Kind | None, str]:
-    """The kind and legal basis that a list states for all its patients; a CSV of ids states neither."""
-    if not name.endswith(".json"):
-        return None, ""
-    stated = _json_list(content)
-    return stated.kind, stated.legal_basis.strip()
+    """The kind and the legal basis that a list states for all its patients; a list of ids alone states neither."""
+    if name.endswith(".json"):
+        json_list = _json_list(content)
+        return json_list.kind, json_list.legal_basis.strip()
+    stated = parse_stated(content, "", ("kind", "legal_basis"), most=MOST_BYTES)
+    basis = stated.get("legal_basis", "")
+    if len(basis) > _LONGEST_BASIS or not basis.isprintable():
+        raise InputError(f"legal_basis is of at most {_LONGEST_BASIS} printable characters")
+
+    return read_kind(stated["kind"].lower(), "kind") if "kind" in stated else None, basis
 
 
 def run(folder: SiteFolder) -> None:

@@ -21,7 +21,7 @@ from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
 
 KEY = SigningKey.generate()
-CASES = Path(__file__).parents[1] / "common" / "data" / "cases" / "01-opt-out-list-ids-changed-by-excel"
+CASES = Path(__file__).parents[1] / "common" / "learning" / "data" / "cases" / "01-opt-out-list-ids-changed-by-excel"
 
 
 @pytest.fixture

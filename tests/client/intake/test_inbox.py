@@ -68,6 +68,50 @@ def test_a_signed_list_is_recorded_and_moved_with_its_receipt(inbox: Inbox, name
     assert (inbox.folder / "done" / name).read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("content", "kind", "basis"),
+    [
+        (
+            b"patient_id,kind,legal_basis\np-1,withdrawal,GDPR 7(3)\np-3,withdrawal,GDPR 7(3)\n",
+            "withdrawal",
+            "GDPR 7(3)",
+        ),
+        ("Patienten-ID;Legal Basis;Kind\r\np-1;§ 40 GDNG;Objection\r\n".encode("cp1252"), "objection", "§ 40 GDNG"),
+        (b"\xef\xbb\xbfpatient_id\tkind\np-1\terasure\npatient_id\tkind\np-3\terasure\n", "erasure", "GDPR 17"),
+        (b"patient_id,kind\np-1,\np-3,\n", "opt-out", "not stated"),
+        (b"patient_id,legal_basis\np-1,EHDS 71\n", "opt-out", "EHDS 71"),
+        (b"p-1\np-3\n", "opt-out", "not stated"),
+    ],
+)
+def test_a_table_states_its_kind_and_its_legal_basis_in_a_column(
+    inbox: Inbox, content: bytes, kind: str, basis: str
+) -> None:
+    put(inbox, "a.csv", content)
+    assert inbox.look(NOW) == 1
+    (standing,) = inbox.ledger.of_patient("p-1")
+    assert (standing.kind, standing.legal_basis) == (kind, basis)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"patient_id,kind\np-1,erasure\np-3,opt-out\n", "row 3: another kind than in the rows above"),
+        (b"patient_id,kind\np-1,erasure\np-3,\n", "row 3: another kind than in the rows above"),
+        (b"patient_id,legal_basis\np-1,a\np-3,b\n", "row 3: another legal_basis"),
+        (b"patient_id,kind,Kind\np-1,erasure,opt-out\n", "column kind is there twice"),
+        (b"patient_id,kind\np-1,revoke\n", "not a kind of revocation (one of withdrawal"),
+        (b"patient_id,legal_basis\np-1," + b"x" * 201 + b"\n", "at most 200 printable"),
+    ],
+)
+def test_a_table_that_states_two_kinds_or_one_that_nobody_knows_is_refused(
+    inbox: Inbox, content: bytes, problem: str
+) -> None:
+    put(inbox, "a.csv", content)
+    assert inbox.look(NOW) == 1
+    assert problem in (inbox.folder / "refused" / "a.csv.reason.txt").read_text()
+    assert revoked(inbox) == {}
+
+
 def everything_of(inbox: Inbox) -> list[object]:
     """What the ledger and the tombstones hold."""
     return [inbox.ledger.standing(), inbox.ledger.stones.path.read_bytes()]

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from common.errors import CohortError, InputError, ManifestError
+from common.learning.data.identifiers.identifiers import is_scientific
 from common.learning.data.tables.manifest import Manifest
 from common.learning.data.tables.mimic_reports import report_text
 from common.learning.data.tables.table import Problems, read_table
@@ -105,7 +106,11 @@ def _study(root: Path, reports: Path, row: Mapping[str, str], severity: str, tex
     subject = row["subject_id"]
     study = row["study_id"]
     dicom = row["dicom_id"]
-    if not (subject.isdecimal() and study.isdecimal()):
+    if is_scientific(subject) or is_scientific(study):
+        raise ManifestError(
+            "an id in scientific notation, which has lost its digits", remedy="export it again with the column as text"
+        )
+    if not (subject.isdecimal() and study.isdecimal() and (subject + study).isascii()):
         raise ManifestError("subject_id and study_id must be numbers", remedy="use the ids of MIMIC-CXR")
     if not re.fullmatch(r"[0-9A-Za-z-]+", dicom):
         raise ManifestError("dicom_id is not an id of MIMIC-CXR", remedy="give the image's name without its suffix")

@@ -77,6 +77,45 @@ def parse_patients(text: str, source: str, is_patient: IsPatient = nobody) -> tu
     return _identifiers(records, column, heading, source)
 
 
+def parse_stated(content: bytes, source: str, columns: Sequence[str], *, most: int = MOST_UNPACKED) -> dict[str, str]:
+    """What a list says in further columns about all its patients, by column; what it does not say is left out.
+
+    Raises:
+        ManifestError: a column is there twice, or says different things of different patients.
+    """
+    text = decoded(content, source, lambda text: has_header(text, _has_column), most=most)
+    records = records_of(text, source, _has_column)
+    if not records.rows or not _columns(records.rows[0]):
+        return {}
+    header = [heading_key(name) for name in records.rows[0]]
+
+    stated = {}
+    for column in columns:
+        if (key := heading_key(column)) in header:
+            stated[column] = _same_in_all_rows(records, header, key, column, source)
+
+    return {column: value for column, value in stated.items() if value}
+
+
+def _same_in_all_rows(records: Records, header: Sequence[str], key: str, column: str, source: str) -> str:
+    if header.count(key) > 1:
+        place = f"{source} row {records.lines[0]}"
+        raise ManifestError(f"column {column} is there twice", where=place, remedy="keep one of them")
+    place = header.index(key)
+    first: str | None = None
+
+    for line, row in zip(records.lines[1:], records.rows[1:], strict=True):
+        value = row[place] if place < len(row) else ""
+        if row == records.rows[0]:
+            continue  # lists that were put together repeat it
+        if first is not None and value != first:
+            remedy = "make a list for each"
+            raise ManifestError(f"another {column} than in the rows above", where=f"{source} row {line}", remedy=remedy)
+        first = value
+
+    return first or ""
+
+
 def _without_heading(text: str, source: str, is_patient: IsPatient) -> tuple[str, ...]:
     _check_one_each(text, source)
     records = records_of(text, source, lambda _: False, ",;\t")
