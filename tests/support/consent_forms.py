@@ -105,6 +105,7 @@ def given(name: str) -> list[Json]:
 
 
 USE = policy(8)
+TREAT = [{"system": REASONS, "code": "TREAT"}]
 WILLING = below("deny", provision("permit", USE))
 OLD = {**r4("old", provision=WILLING), "dateTime": "2020-01-01"}
 BASIS = {"url": "https://hospital.example/research-consent"}
@@ -502,6 +503,289 @@ def _template_types() -> Iterator[Form]:
         "hold",
         "they contradict each other",
         [r4(uri=uri, types="CONSENT WITHDRAWAL", provision=WILLING)],
+    )
+
+
+def _written_elsewhere() -> Iterator[Form]:
+    """Forms of other countries and projects, and how they go wrong; each beside an older permission."""
+    uri = "https://hospital.example/policy"
+    infa = concept(CATEGORIES, "infa")
+    training = provision("deny", purposes=("MLTRAINING",))
+    research = {"purpose": [{"system": REASONS, "code": "HRESCH"}]}
+    opt = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+    doubtful = "a code that nobody knows may mean this"
+    unreadable = "unreadable, and may be a no"
+    yield from (
+        Form(f"{name}, beside an older permission", version, writer, answer, why, [OLD, consent])
+        for name, version, writer, answer, why, consent in (
+            (
+                "treatment permitted, but no training below it",
+                "R4",
+                PCF,
+                "hold",
+                "a no below something else",
+                r4(
+                    uri=uri,
+                    scope="patient-privacy",
+                    provision=below("permit", below("permit", training, purpose=TREAT)),
+                ),
+            ),
+            (
+                "treatment permitted, but `.8` denied below it",
+                "R4",
+                ANY,
+                "hold",
+                "a no below something else",
+                r4(
+                    uri=uri,
+                    scope="treatment",
+                    provision=below("permit", below("permit", provision("deny", USE), purpose=TREAT)),
+                ),
+            ),
+            (
+                "`permit` with an exception for research",
+                "R5",
+                "FAST",
+                "deny",
+                "an exception says the opposite",
+                r5("n", infa, provision=[research]),
+            ),
+            (
+                "`deny` with an exception for research",
+                "R5",
+                "FAST",
+                "permit",
+                "an exception says the opposite",
+                r5("n", infa, decision="deny", policyBasis=BASIS, provision=[research]),
+            ),
+            (
+                "three levels that end in a no to `.8`",
+                "R5",
+                ANY,
+                "deny",
+                "each level says the opposite",
+                r5(
+                    "n",
+                    RESEARCH,
+                    policyBasis=BASIS,
+                    provision=[{**research, "provision": [{"code": [policy(1)], "provision": [{"code": [USE]}]}]}],
+                ),
+            ),
+            (
+                "`policyBasis` as a list",
+                "R5",
+                ANY,
+                "hold",
+                unreadable,
+                r5("n", RESEARCH, policyBasis=[{"url": form(2722)}]),
+            ),
+            ("`provision` as one object", "R5", ANY, "hold", unreadable, r5("n", RESEARCH, provision=research)),
+            ("`decision` of another version", "R5", ANY, "hold", unreadable, r5("n", RESEARCH, decision="refuse")),
+            ("status in capitals", "R4", ANY, "hold", unreadable, r4(uri=uri, status="INACTIVE")),
+            ("status `revoked`", "R4", ANY, "hold", unreadable, r4(uri=uri, status="revoked")),
+            (
+                "scope of another system",
+                "R4",
+                "NHS",
+                "hold",
+                unreadable,
+                r4(uri=uri) | {"scope": concept("https://fhir.nhs.uk/scope", "opt-out")},
+            ),
+            (
+                "scope with a version",
+                "R4",
+                ANY,
+                "hold",
+                unreadable,
+                r4(uri=uri, status="inactive") | {"scope": concept(f"{SCOPES}|4.0.1", "research")},
+            ),
+            (
+                "a consent of STU3 that opts out",
+                "STU3",
+                HL7,
+                "hold",
+                unreadable,
+                {
+                    "resourceType": "Consent",
+                    "id": "n",
+                    "status": "active",
+                    "patient": {"reference": "Patient/p-1"},
+                    "dateTime": "2025-03-03",
+                    "policyRule": "http://hl7.org/fhir/ConsentPolicy/opt-out",
+                },
+            ),
+            (
+                "code by extension alone",
+                "R4",
+                ANY,
+                "hold",
+                unreadable,
+                r4(
+                    uri=uri,
+                    provision=below(
+                        "permit", {"type": "deny", "code": [{"extension": [{"url": "urn:x", "valueCode": "8"}]}]}
+                    ),
+                ),
+            ),
+            (
+                "code in words alone",
+                "R4",
+                ANY,
+                "hold",
+                unreadable,
+                r4(uri=uri, provision=below("permit", {"type": "deny", "code": [{"text": "Daten nutzen"}]})),
+            ),
+            (
+                "a local code for training, scope treatment",
+                "R4",
+                ANY,
+                "hold",
+                doubtful,
+                r4(uri=uri, scope="treatment", provision=provision("deny", concept("https://klinik.example/cs", "KI"))),
+            ),
+            (
+                "`MLTRAINING` as a code",
+                "R4",
+                ANY,
+                "hold",
+                doubtful,
+                r4(uri=uri, scope="treatment", provision=provision("deny", concept(REASONS, "MLTRAINING"))),
+            ),
+            (
+                "GA4GH's data use as a code",
+                "R4",
+                "GA4GH",
+                "hold",
+                doubtful,
+                r4(
+                    uri=uri,
+                    scope="patient-privacy",
+                    provision=provision("deny", concept("http://purl.obolibrary.org/obo/duo.owl", "DUO_0000006")),
+                ),
+            ),
+            (
+                "policy rule `OPTOUT`, scope research",
+                "R4",
+                HL7,
+                "deny",
+                "it opts out",
+                r4(uri=None, policyRule=concept(opt, "OPTOUT")),
+            ),
+            (
+                "policy rule `OPTOUT`, scope patient-privacy",
+                "R4",
+                HL7,
+                "hold",
+                "a no in general",
+                r4(uri=None, scope="patient-privacy", policyRule=concept(opt, "OPTOUT")),
+            ),
+            (
+                "policy rule `OPTOUT`, scope treatment",
+                "R4",
+                HL7,
+                "permit",
+                "about treatment",
+                r4(uri=None, scope="treatment", policyRule=concept(opt, "OPTOUT")),
+            ),
+            (
+                "charge item consent of the e-prescription",
+                "R4",
+                "gematik",
+                "permit",
+                "about another matter",
+                r4(
+                    uri=None,
+                    scope="patient-privacy",
+                    category=[
+                        concept("https://gematik.de/fhir/erpchrg/CodeSystem/GEM_ERPCHRG_CS_ConsentType", "CHARGCONS")
+                    ],
+                    policyRule=concept(opt, "OPTIN"),
+                ),
+            ),
+            (
+                "secondary use denied in the ePA",
+                "R4",
+                "gematik",
+                "hold",
+                "a no in general",
+                r4(
+                    uri=uri,
+                    scope="patient-privacy",
+                    category=[concept("https://gematik.de/fhir/epa/CodeSystem/epa-consent-category", "secondary-use")],
+                    provision=provision("deny"),
+                ),
+            ),
+            (
+                "permit of treatment alone, scope patient-privacy",
+                "R4",
+                "CH Core",
+                "permit",
+                "about other purposes",
+                r4(uri=uri, scope="patient-privacy", provision=provision("permit", purposes=("TREAT",))),
+            ),
+            (
+                "no to one class of data",
+                "R4",
+                ANY,
+                "hold",
+                "the class is not weighed",
+                r4(
+                    uri=uri,
+                    provision=below(
+                        "permit",
+                        provision(
+                            "deny",
+                            **{"class": [{"system": "http://hl7.org/fhir/resource-types", "code": "ImagingStudy"}]},
+                        ),
+                    ),
+                ),
+            ),
+            (
+                "no to one study",
+                "R4",
+                PCF,
+                "hold",
+                "the actor is not weighed",
+                r4(
+                    uri=uri,
+                    provision=below(
+                        "permit", provision("deny", actor=[{"reference": {"reference": "ResearchStudy/1"}}])
+                    ),
+                ),
+            ),
+            (
+                "categories research and treatment",
+                "R5",
+                ANY,
+                "deny",
+                "research is one of them",
+                r5("n", RESEARCH, concept(SCOPES, "treatment"), decision="deny"),
+            ),
+            (
+                "a withdrawal without a date",
+                "R4",
+                MII,
+                "hold",
+                "nobody knows which is the last",
+                r4(uri=form(2722), dateTime=None),
+            ),
+            (
+                "a withdrawal whose date FHIR does not define",
+                "R4",
+                MII,
+                "hold",
+                unreadable,
+                r4(uri=form(2722), dateTime="01.02.2026"),
+            ),
+            (
+                "consent and withdrawal in one",
+                "R4",
+                MII,
+                "hold",
+                "they contradict each other",
+                r4(uri=None, policy=[{"uri": form(2079)}, {"uri": form(2722)}]),
+            ),
+        )
     )
 
 
@@ -922,7 +1206,7 @@ def _over() -> Iterator[Form]:
 
 def forms() -> list[Form]:
     """All rows."""
-    made = (_broad_consent, _forms, _template_types, _purposes, _other_matters, _status, _over)
+    made = (_broad_consent, _forms, _template_types, _written_elsewhere, _purposes, _other_matters, _status, _over)
     return [row for rows in made for row in rows()]
 
 

@@ -23,6 +23,11 @@ _INVISIBLE = frozenset(
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+[eE]\+?|[eE]\+)\d{1,3}", re.ASCII)
 """As spreadsheets, pandas and JavaScript write a number that is too long; `12E5` and `12E-3` may be identifiers."""
 _FORMULA = re.compile(r"""=\s*(?:T\(\s*)?"((?:[^"]|"")*)"\s*\)?|=\s*(\d+)""", re.ASCII)
+_ERROR_VALUE = re.compile(
+    r"#(?:N/A|NV|REF!|BEZUG!|VALUE!|WERT!|NAME\?|DIV/0!|NULL!|NUM!|ZAHL!|SPILL!|CALC!|#+)|null|nan|none|n/a|na|<na>",
+    re.ASCII | re.IGNORECASE,
+)
+"""What spreadsheets and other programs write where a value was lost."""
 _TEXT_MARK = re.compile(r"['\u2019](?=[\d=+\-@])")
 """An apostrophe that keeps a spreadsheet from taking digits for a number, or a sign for a formula."""
 
@@ -85,6 +90,8 @@ def from_cell(text: str) -> str:
     value = _trimmed(text)
     while (bare := _trimmed(_without_marks(value))) != value:
         value = bare
+    if _ERROR_VALUE.fullmatch(value) is not None:
+        raise IdentifierError("a mark of a missing value, not an identifier", remedy="fill it in, or remove the row")
     return normal(value)
 
 

@@ -15,7 +15,7 @@ from common.learning.data.identifiers.encodings import misreadings, repaired
 from common.learning.data.identifiers.identifiers import is_scientific
 from common.learning.data.identifiers.lost_digits import is_long, long_keys, lost_digits, short_key_of, short_keys
 
-_LABELS = "mrn|pid|patid|patientid|patienten|patient|pat|subject|id|nr|no|urn|uuid"
+_LABELS = "mrn|mr|pid|patid|patientid|patienten|patient|pat|subject|id|nr|no|urn|uuid"
 _LABEL = re.compile(rf"(?:[\W_]*(?:{_LABELS})(?:[\W_]+(?=\w)|(?=\d)))+")
 _MONTHS = ("jan", "feb", "mar|mär|maer|mrz", "apr", "may|mai", "jun", "jul", "aug", "sep", "oct|okt", "nov", "dec|dez")
 _MONTH_OF = {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split("|")}
@@ -152,6 +152,10 @@ def _readings(text: str) -> Iterator[str]:
             yield decimals[1]
         if (label := _LABEL.match(form)) is not None:
             yield form[label.end() :]
+        if "|" in form:
+            yield form.rpartition("|")[2].strip()  # FHIR's system|value
+        if "^" in form:
+            yield form.partition("^")[0].strip()  # HL7 v2's CX
         if (remark := _REMARK.fullmatch(form)) is not None:
             yield remark[1]
         if (as_number := _TYPED_IN_NUMBERS.sub(_as_digits, form)) != form:

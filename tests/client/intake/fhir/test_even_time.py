@@ -23,9 +23,9 @@ def test_answers_leave_at_fixed_marks_whatever_the_work_was(
     monkeypatch.setattr(endpoint, "ANSWER_SECONDS", 0.5)
     real = Intake.take
 
-    def slow(self: Intake, resource: Any) -> Any:
+    def slow(self: Intake, *arguments: Any) -> Any:
         time.sleep(work)
-        return real(self, resource)
+        return real(self, *arguments)
 
     monkeypatch.setattr(Intake, "take", slow)
     served = endpoint.make_app(intake, None, lambda: None, intake.clock)

@@ -74,6 +74,13 @@ def test_what_no_identifier_is_gets_one_line_that_does_not_quote_it(text: str, p
     assert len(text) < 3 or text not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["#N/A", "#REF!", "#NV", "#BEZUG!", "########", "NULL", "nan", "NaN", "NA", "None"])
+def test_what_a_program_writes_for_a_lost_value_is_no_identifier(text: str) -> None:
+    with pytest.raises(IdentifierError, match="missing value"):
+        from_cell(text)
+    assert from_cell(f"{text}1") == f"{text}1"
+
+
 def test_an_identifier_with_a_letter_e_is_no_number() -> None:
     assert [*map(is_scientific, ("1E5", "12E-3", "E+11", "1.2.3E+11", "MRN1E+11"))] == [False] * 5
 

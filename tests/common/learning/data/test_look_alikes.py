@@ -29,6 +29,8 @@ UUID = "550e8400-e29b-41d4-a716-446655440000"
         ("M\u00fcller-1", "M\u0178ller-1"), ("M\u00fcller-1", "M?ller-1"), ("M\u00fcller-1", "M&uuml;ller-1"),
         ("M\u00fcller-1", "M%C3%BCller-1"), ("Stra\u00dfe-1", "STRASSE-1"), ("\u0418\u0432\u0430\u043d-1", "????-1"),
         ("MRN-1", "MR\u200bN-1"), ("MRN-1", "MR\u00adN-1"), ("7", "Patient 7"),
+        ("000123", "urn:oid:1.2.276.0.76|000123"), ("000123", "urn:mrn|123"), ("000123", "000123^^^KLINIK^MR"),
+        ("MRN-1", "1^^^&1.2.3&ISO"), ("000123", "MR000123"),
     ],
 )  # fmt: skip
 def test_what_a_spreadsheet_an_encoding_or_a_typist_makes_of_an_identifier_looks_like_it(one: str, other: str) -> None:
@@ -45,6 +47,7 @@ def test_what_a_spreadsheet_an_encoding_or_a_typist_makes_of_an_identifier_looks
         ("M\u00fcller-1", "M\u00f6ller-1"), ("M\u00fcller-1", "M\u00fcller-2"),
         ("1234567890123456", "1234567890123457"),
         (UUID, UUID.replace("5", "6", 1)), ("\u0418\u0432\u0430\u043d-1", "\u041f\u0435\u0442\u0440-1"), ("---", "..."),
+        ("urn:mrn|7", "urn:mrn|8"), ("7^^^KLINIK^MR", "8^^^KLINIK^MR"), ("KLINIK", "7^^^KLINIK^MR"),
         ("123456789012", "1.2347E+11"), ("\u5c71\u7530-1", "\u7530\u4e2d-1"),
     ],
 )  # fmt: skip
