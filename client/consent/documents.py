@@ -65,6 +65,7 @@ class Provision:
     Attributes:
         permits: what it says, or None where it says nothing itself.
         conditions: names of limits that the rule does not weigh, such as `actor`.
+        labels: codings of `action` and `securityLabel`, where some systems write a purpose.
         nested: its exceptions.
     """
 
@@ -74,6 +75,7 @@ class Provision:
     purposes: tuple[Coding, ...]
     conditions: tuple[str, ...]
     nested: tuple[Provision, ...]
+    labels: tuple[Coding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,23 @@ def _provision(value: Mapping[str, Any], permits: bool | None, nested: tuple[Pro
         tuple(_coding(item) for item in _objects(value, "purpose")),
         tuple(sorted(conditions)),
         nested,
+        _labels(value),
     )
+
+
+def _labels(value: Mapping[str, Any]) -> tuple[Coding, ...]:
+    """As far as they can be read: what is not weighed makes nothing else unreadable."""
+    labels = []
+    for name in ("action", "securityLabel"):
+        items = value.get(name)
+        for item in items if isinstance(items, list) else []:
+            codings = item.get("coding", [item]) if isinstance(item, dict) else None
+            for coding in codings if isinstance(codings, list) else []:
+                system, code = (coding.get("system"), coding.get("code")) if isinstance(coding, dict) else (None, None)
+                if isinstance(system, str) and isinstance(code, str):
+                    labels.append(Coding(system, code))
+
+    return tuple(labels)
 
 
 def _some(codings: tuple[Coding, ...]) -> tuple[Coding, ...]:

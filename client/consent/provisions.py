@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from client.consent.broad_consent import is_content, policy_reaches
 from client.consent.documents import Coding, Provision
-from client.consent.purposes import Reach, denial_reaches, is_named, permission_reaches
+from client.consent.purposes import Reach, code_of, denial_reaches, is_named, permission_reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def weigh(provision: Provision, question: Question) -> ProvisionAnswer:
     reach = _reach(provision, question)
     if reach is Reach.NO:
         return _denied_below(provision, question)
-    is_named_here = bool(provision.codes or provision.purposes)
+    is_named_here = bool(provision.codes or provision.purposes) or _is_labelled(provision, question)
     if question.at is not None and not provision.period.holds(question.at):
         # What ended is a permission, not the patient's will: the base rule's denial must not pass for a withdrawal.
         return Lapsed() if provision.permits and (is_named_here or not question.by_name) else None
@@ -121,10 +121,19 @@ def is_empty(provision: Provision) -> bool:
     return provision.permits is None and not (provision.nested or provision.codes or provision.purposes)
 
 
+def _is_labelled(provision: Provision, question: Question) -> bool:
+    """Whether a denial names the purpose as an action or a label: not weighed, but not to be passed over either."""
+    reaches = (denial_reaches(label, question.purpose) for label in provision.labels if code_of(label) is not None)
+    return provision.permits is False and Reach.YES in reaches
+
+
 def _denied_below(provision: Provision, question: Question) -> ProvisionAnswer:
     """What is no answer by itself may still hold a no: `treatment is permitted, but no training on it`."""
     named = replace(question, by_name=True)
-    is_denied = any(isinstance(weigh(inner, named), Deny) or _denied_below(inner, named) for inner in provision.nested)
+    # `weigh` looks below by itself: to look twice at each level would double the work with every level.
+    answers = [weigh(inner, named) for inner in provision.nested]
+    is_denied = any(isinstance(answer, Deny) or answer == _DENIED_BELOW for answer in answers)
+
     return _DENIED_BELOW if is_denied else None
 
 

@@ -652,6 +652,40 @@ def _written_elsewhere() -> Iterator[Form]:
                 r4(uri=uri, scope="treatment", provision=provision("deny", concept(REASONS, "MLTRAINING"))),
             ),
             (
+                "`MLTRAINING` as an action, scope treatment",
+                "R4",
+                ANY,
+                "hold",
+                "the action is not weighed",
+                r4(uri=uri, scope="treatment", provision=provision("deny", action=[concept(REASONS, "MLTRAINING")])),
+            ),
+            (
+                "`HRESCH` as a security label, scope treatment",
+                "R4",
+                ANY,
+                "hold",
+                "the label is not weighed",
+                r4(
+                    uri=uri,
+                    scope="treatment",
+                    provision=provision("deny", securityLabel=[{"system": REASONS, "code": "HRESCH"}]),
+                ),
+            ),
+            (
+                "another action denied, scope treatment",
+                "R4",
+                HL7,
+                "permit",
+                "about treatment",
+                r4(
+                    uri=uri,
+                    scope="treatment",
+                    provision=provision(
+                        "deny", action=[concept("http://terminology.hl7.org/CodeSystem/consentaction", "disclose")]
+                    ),
+                ),
+            ),
+            (
                 "GA4GH's data use as a code",
                 "R4",
                 "GA4GH",

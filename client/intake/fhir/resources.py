@@ -29,7 +29,7 @@ _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 _LONGEST_KEY = 400
 """Characters of an identifier with its system."""
 _INSIDE = {"meta", "scope", "category", "policy", "policyRule", "policyBasis", "provision", "period", "code", "coding"}
-_INSIDE |= {"purpose"}
+_INSIDE |= {"purpose", "action", "securityLabel"}
 _TEXTS = {"resourceType", "id", "versionId", "lastUpdated", "status", "system", "code", "uri", "type", "start", "end"}
 _TEXTS |= {"dateTime", "date", "decision", "url"}
 
