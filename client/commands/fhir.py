@@ -47,7 +47,8 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
                 "server": intake.base,
                 **{name: value for name, value in asdict(progress).items() if name != "baseline"},
                 **asdict(intake.store.tally()),
-                **asdict(counts_of_all(intake.ledger)),
+                # `unknown` alone are consents that nobody can judge.
+                **{f"withdrawn_{name}": n for name, n in asdict(counts_of_all(intake.ledger)).items()},
             }
             silent = count_silent(intake.store.engine)
             steward = [{name: getattr(item, name) for name in _COLUMNS} for item in intake.steward_list()]

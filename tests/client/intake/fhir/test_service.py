@@ -69,6 +69,7 @@ def test_the_commands_set_up_pull_reconcile_and_say_how_it_stands(site: SiteFold
     assert (found["missed"], found["gone"]) == (0, 0)
     status = command(site, "status")
     assert (status["versions"], status["deny"], status["unknown"], status["revoked"]) == (3, 1, 2, 1)
+    assert [status[f"withdrawn_{name}"] for name in ("known", "unknown", "doubtful")] == [1, 0, 0]
     assert [item["consent"] for item in status["steward"]] == ["c-2"]
     assert "p-1" not in json.dumps(status)
     ehr.faults = [403]
