@@ -101,11 +101,11 @@ def _same_in_all_rows(records: Records, header: Sequence[str], key: str, column:
     if header.count(key) > 1:
         place = f"{source} row {records.lines[0]}"
         raise ManifestError(f"column {column} is there twice", where=place, remedy="keep one of them")
-    place = header.index(key)
+    index = header.index(key)
     first: str | None = None
 
     for line, row in zip(records.lines[1:], records.rows[1:], strict=True):
-        value = row[place] if place < len(row) else ""
+        value = row[index] if index < len(row) else ""
         if row == records.rows[0]:
             continue  # lists that were put together repeat it
         if first is not None and value != first:
