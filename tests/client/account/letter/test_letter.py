@@ -53,10 +53,10 @@ WORDS = {
     State.PENDING: "It will be made to forget them",
     State.IN_CAMPAIGN: "It will be made to forget them",
     State.ESCALATED: "did not pass our tests",
-    State.EXCLUDED: "we know nobody by the number",
+    State.EXCLUDED: "has the number on your request",
     State.EVALUATION_ONLY: "only been used to measure",
     State.UNLEARNED: "By 20 November 2026 the model was changed to forget",
-    State.RETRAINED: "By 20 November 2026 the model was trained anew",
+    State.RETRAINED: "By 20 November 2026 the model was trained again",
     State.REFUSED: "We could not follow your request, because: the form names somebody else.",
     State.USE_STOPPED: "The model was not changed.",
     State.READMITTED: "Since 20 November 2026 you take part again",
@@ -248,4 +248,4 @@ def test_who_opted_out_may_take_it_back_and_is_told_that_the_model_keeps_what_it
 def test_without_a_contact_nobody_is_told_to_ask_a_blank() -> None:
     page = written(sender=Sender("North Hospital"))
     assert "Ask us, naming the receipt above:<" not in page
-    assert "Whom to ask stands at the end of this letter" in page
+    assert "The contact is at the end of this letter" in page
