@@ -87,7 +87,7 @@ def test_a_process_with_the_same_command_and_another_beginning_is_left_alone(
     assert script.running(tmp_path) == []
     script.stop(tmp_path)
     assert later.poll() is None
-    assert capsys.readouterr().out == "nothing ran any more\n"
+    assert capsys.readouterr().out == "nothing was running\n"
 
 
 @pytest.mark.parametrize("content", ["", "many\n", "999999999\n", "1\n", "{own}\n"])
