@@ -18,7 +18,7 @@ FOLDER_VARIABLE = "FEDFORGET_SERVER"
 
 
 class PortsConfig(Settings):
-    """Where the coordinator listens. Only the gateway and the coordination service leave the machine."""
+    """Where the coordinator listens. Only the gateway and the coordination service are reachable from outside."""
 
     listen: str = "0.0.0.0"  # noqa: S104 - hospitals dial these two
     gateway: int = Field(default=8443, ge=1, le=65535)
@@ -32,49 +32,49 @@ class PortsConfig(Settings):
 
 
 class PolicyConfig(Settings):
-    """When a campaign starts, whom it waits for, and what follows when it cannot decide."""
+    """When a campaign starts, which hospitals it waits for, and what happens if it cannot decide."""
 
     automatic: bool = True
-    """Start campaigns without being asked."""
+    """Start campaigns automatically."""
     min_batch: int = Field(default=1, ge=1)
-    """Waiting revocations that start a campaign at once."""
+    """Number of pending revocations that starts a campaign at once."""
     window_hours: float = Field(default=72.0, ge=0.0, le=8784.0)
-    """After so long a smaller batch starts too."""
+    """Hours after which a smaller batch starts a campaign, too."""
     lead_hours: float = Field(default=168.0, ge=0.0, le=8784.0)
-    """A campaign starts at the latest so long before the first due date."""
+    """A campaign starts at the latest this many hours before the first due date."""
     single_writer: Literal["accept", "retain", "retrain"] = "retain"
     """What follows where the unlearned weights are one hospital's alone, and may hide a backdoor in a step of honest
     size: nothing, `single_writer_rounds` retention rounds at all hospitals, or retraining instead."""
     single_writer_rounds: int = Field(default=3, ge=1, le=100)
     """Fewest retention rounds then, if `campaign.retention_rounds` is smaller."""
     undecided: Literal["wait", "retrain", "withdraw"] = "retrain"
-    """What is done when the evaluator cannot decide or rejects."""
+    """What happens if the evaluator cannot decide or rejects."""
     escalate_hours: float = Field(default=48.0, ge=0.0)
-    """So long before the due date a campaign that still waits for its forgetting hospital retrains without it."""
+    """Hours before the due date at which a campaign that waits for its forgetting hospital retrains without it."""
     retry_minutes: Positive = 10.0
-    """Before the second try of a campaign that waits for somebody; twice as long before each further, to six hours."""
+    """Minutes before the second attempt of a campaign that cannot go on; doubles for each further one, to six hours."""
     max_tries: int = Field(default=10, ge=1)
-    """So many failed tries without a finished step end a campaign."""
+    """Number of failed attempts in a row, without a finished step, that ends a campaign."""
     unlearn_tries: int = Field(default=3, ge=1)
-    """After so many a hospital that does not unlearn is set aside, and the others' campaign goes on."""
+    """Number of attempts after which a hospital that does not unlearn is set aside; the others' campaign goes on."""
     refuser: Literal["suspend", "set_aside"] = "suspend"
-    """What follows for a hospital that answers and does not unlearn; one that is away is set aside only."""
+    """What happens to a hospital that answers but does not unlearn; one that is offline is only set aside."""
     aside_hours: Positive = 24.0
-    """For how long a hospital is set aside the first time; twice as long each further time, to a week."""
+    """Hours for which a hospital is set aside the first time; doubles each further time, up to a week."""
     max_failures: int = Field(default=5, ge=1)
-    """So many campaigns in a row that forgot nobody of a hospital's need a person; the next ones wait longer each."""
+    """Number of campaigns in a row that forgot none of a hospital's patients, after which a person must act."""
     undated_days: Positive = 30.0
-    """When a revocation that was announced without a date is due, after the announcement."""
+    """Days after its announcement at which a revocation without a date is due."""
     may_overrule: bool = True
-    """An operator may publish what the utility decision or a veto stopped: `campaign publish`, with a reason."""
+    """Let an operator publish, with a reason, what the utility decision or a veto stopped (`campaign publish`)."""
     quorum: Fraction = 0.5
     """Share of registered studies whose sites must answer in a round."""
     phase_hours: Positive = 6.0
-    """Deadline of one exchange."""
+    """Deadline of one exchange, in hours."""
     campaigns_per_day: int = Field(default=4, ge=1)
-    """For one forgetting site."""
+    """Most campaigns in 24 hours for one forgetting site."""
     quarantine_days: float = Field(default=30.0, ge=0.0)
-    """After so long the weights of quarantined versions are deleted."""
+    """Days after which the weights of quarantined versions are deleted."""
 
 
 class GateConfig(Settings):
@@ -103,7 +103,7 @@ class GateConfig(Settings):
     """Smallest L2 norm of an unlearning step relative to the weights it changes, in learning rates: a model that was
     hardly touched has forgotten nobody. One pass over one patient moves them by 7 learning rates at least."""
     bad_replies: int = Field(default=3, ge=1)
-    """So many in a row suspend a site."""
+    """Number of bad replies in a row that suspends a site."""
 
 
 class ServerSettings(Settings):

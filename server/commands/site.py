@@ -58,7 +58,7 @@ def approve(
         try:
             data = request.read_bytes()
         except OSError as err:
-            raise InputError(f"cannot read: {err.strerror}", where=str(request), remedy="check the path") from None
+            raise InputError(f"cannot be read: {err.strerror}", where=str(request), remedy="check the path") from None
 
         authority = open_authority(ServerFolder(folder))
         with _session(folder) as session:
@@ -106,11 +106,11 @@ def _compare(name: str, found: str, given: str | None) -> None:
 
     if not sys.stdin.isatty():
         raise InputError(
-            "nobody compared the request's fingerprint", remedy="ask the hospital for it and give --fingerprint"
+            "the request's fingerprint was not compared", remedy="ask the hospital for it and give --fingerprint"
         )
 
     typer.echo(f"Request of {printable(name)}, with the fingerprint\n  {found}", err=True)
-    if not typer.confirm("Does the hospital read out the same, by telephone?", err=True):
+    if not typer.confirm("Does the hospital read out the same fingerprint, by telephone?", err=True):
         raise RefusedError("not approved")
 
 
