@@ -174,7 +174,7 @@ def main() -> None:
         return
 
     for name, value in figures.items():
-        text = f"{value:.1f}" if isinstance(value, float) else " ".join(map(str, value))
+        text = f"{value:.1f}" if isinstance(value, int | float) else " ".join(map(str, value))
         print(f"{name.replace('_', ' '):<20} {text}")  # noqa: T201
 
 

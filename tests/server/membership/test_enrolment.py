@@ -302,7 +302,7 @@ def test_nobody_is_approved_whose_fingerprint_was_not_compared(
     here = ("--dir", folder.root)
 
     for given, code, message in (
-        ((), 2, "nobody compared"),
+        ((), 2, "was not compared"),
         (("--fingerprint", "ab12"), 2, "64 hexadecimal digits"),
         (("--fingerprint", "ab" * 32), 6, "do not approve it"),
     ):
