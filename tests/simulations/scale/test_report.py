@@ -126,9 +126,9 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("sizes=[8, 4]", "sizes rise"),
-        ("sizes=[1, 4]", "sizes rise"),
-        ("run.manifest=a.csv", "made up"),
+        ("sizes=[8, 4]", "sizes must rise"),
+        ("sizes=[1, 4]", "sizes must rise"),
+        ("run.manifest=a.csv", "synthetic hospitals"),
         ("rounds=1", "rounds"),
     ],
 )

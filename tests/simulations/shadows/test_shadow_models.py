@@ -138,7 +138,7 @@ def test_an_order_that_cannot_be_filled_is_refused(
 def test_a_share_is_written_as_a_fraction() -> None:
     assert parse_share("2/3") == (1, 3)
     for text in ("2", "a/b", "1/"):
-        with pytest.raises(ConfigError, match="no share"):
+        with pytest.raises(ConfigError, match="invalid share"):
             parse_share(text)
 
 
