@@ -8,12 +8,12 @@ from pathlib import Path
 
 from common.errors import DiskFullError, OutputError
 
+# No space, no quota, or a limit of the process or the file system.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""No space, no quota, or a limit of the process or the file system."""
+# Messages of libraries that pass no error number on, such as safetensors.
 _TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
-"""Messages of libraries that pass no error number on, such as safetensors."""
+# MB of free space above which the cause is a quota or a limit, not the size of the disk.
 _MUCH = 64.0
-"""MB of free space above which the cause is a quota or a limit, not the size of the disk."""
 AGAIN = "free space there, then run the same command again: it continues where it stopped"
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import unicodedata
 
+# Category of the spaces within a line.
 _SPACE = "Zs"
-"""Category of the spaces within a line."""
 
 
 def printable(text: str, *, lines: bool = False) -> str:

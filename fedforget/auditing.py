@@ -1,4 +1,4 @@
-"""Membership inference on a model of your own: can the forgotten still be told from patients it never saw?"""
+"""Membership inference on your own model: can forgotten patients be told from patients it never saw?"""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _CONFIDENCE = 0.90
 
 @dataclass(frozen=True, slots=True)
 class BranchAudit:
-    """One branch.
+    """Audit of one branch.
 
     Attributes:
-        auc: probability that a forgotten patient has a lower loss than a never-seen one of the same label; .5 is
-            the aim, above it the model remembers, below it the model has over-forgotten. None if not measurable.
+        branch: `image`, `text` or `fused`.
+        auc: probability that a forgotten patient has a lower loss than a never-seen one of the same label. The aim is
+            .5; above it the model remembers, below it the model has over-forgotten. None if not measurable.
         interval: the 90 % interval of `auc`.
         ks_p: p-value of a Kolmogorov-Smirnov test between the two groups' losses.
         finding: `shown` (the interval lies within the margin), `refuted` (outside), or `not shown`.
-        missing: why a figure is None.
+        missing: reasons for figures that are None.
     """
 
     branch: str
@@ -42,7 +43,7 @@ class BranchAudit:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """All branches, and what the margin was."""
+    """Audit of all branches, with its margin."""
 
     branches: tuple[BranchAudit, ...]
     margin: float
@@ -51,14 +52,14 @@ class Audit:
 
     @property
     def finding(self) -> str:
-        """`shown` if every branch is, `refuted` if one is, otherwise `not shown`."""
+        """`shown` if all branches are, `refuted` if any branch is, otherwise `not shown`."""
         findings = {branch.finding for branch in self.branches}
         if "refuted" in findings:
             return "refuted"
         return "shown" if findings == {"shown"} else "not shown"
 
     def table(self) -> Any:
-        """A row a branch: a pandas DataFrame, or a list of dicts where pandas is not installed."""
+        """One row per branch: a pandas DataFrame, or a list of dicts if pandas is not installed."""
         rows = [
             {
                 "branch": branch.branch,
@@ -76,21 +77,21 @@ class Audit:
 def audit(
     model: nn.Module, forget: Patients, never_seen: Patients, *, margin: float = 0.10, draws: int = 1000, seed: int = 0
 ) -> Audit:
-    """Compare the losses of forgotten patients with those of patients whom the model never saw.
+    """Compare the losses of forgotten patients with those of patients that the model never saw.
 
-    Equivalence is tested: forgetting is *shown* only where the whole 90 % interval lies in .5 +- `margin`. A few
-    patients give wide intervals, with which nothing can be shown.
+    This is an equivalence test: forgetting is *shown* only if the whole 90 % interval lies in .5 +- `margin`. Few
+    patients give wide intervals, which show nothing.
 
     Args:
         model: see `Patients`.
-        forget: the patients who were forgotten.
-        never_seen: patients from the same population who took no part, neither in training nor in unlearning.
-        margin: half-width of the band around .5; fix it before you look.
-        draws: bootstrap draws.
-        seed: of the bootstrap.
+        forget: the forgotten patients.
+        never_seen: patients from the same population who took part in neither training nor unlearning.
+        margin: half-width of the band around .5; fix it before you look at results.
+        draws: number of bootstrap draws.
+        seed: seed of the bootstrap.
 
     Raises:
-        ConfigError: the margin does not lie between 0 and .5.
+        ConfigError: the margin is not between 0 and .5.
     """
     if not 0.0 < margin < 0.5:
         raise ConfigError("the margin must lie between 0 and .5", where="margin")
@@ -120,7 +121,7 @@ def audit(
 
 
 def as_table(rows: list[dict[str, Any]]) -> Any:
-    """A pandas DataFrame of the rows, or the rows themselves where pandas is not installed."""
+    """A pandas DataFrame of the rows, or the rows themselves if pandas is not installed."""
     try:
         import pandas  # noqa: PLC0415 - optional
     except ImportError:

@@ -21,9 +21,9 @@ class Prediction:
     """Class probabilities of one study.
 
     Attributes:
-        label: the most probable class by image and report together.
-        probabilities: by class, by image and report together.
-        branches: the same for `image`, `text` and `fused`.
+        label: the most probable class, from image and report together.
+        probabilities: probability of each class, from image and report together.
+        branches: the same for each of `image`, `text` and `fused`.
     """
 
     label: str
@@ -49,7 +49,7 @@ class Model:
 
         Args:
             image: a PNG, JPEG or DICOM file, or greyscale uint8 `[height, width]`.
-            report: its text.
+            report: text of the report.
 
         Raises:
             ImageError: the image cannot be read.
@@ -77,7 +77,7 @@ def load(folder: Path | str) -> Model:
 
     Raises:
         CheckpointError: there is no model, or it is damaged.
-        ConfigError: its tokenizer is not here.
+        ConfigError: its tokenizer is not available.
     """
     state, card = load_checkpoint(Path(folder))
     network = card.build()

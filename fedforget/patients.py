@@ -18,13 +18,13 @@ from common.learning.model.image_text import Outputs
 __all__ = ["Encode", "Outputs", "Patients"]
 
 Encode = Callable[[Sequence[str]], tuple[NDArray[np.int64], NDArray[np.int64]]]
-"""Reports to token ids and mask, each int64 `[n, tokens]`; what a tokenizer of yours is wrapped in."""
+"""Function from reports to token ids and mask, each int64 `[n, tokens]`; wrap your tokenizer in one."""
 
 
 class Patients(StudyTensors):
     """Studies of some patients.
 
-    A model that is to be unlearned or audited takes a batch of them as `model(images, tokens, mask)` and returns
+    The model to unlearn or audit takes a batch of them as `model(images, tokens, mask)` and returns
     `Outputs(embeddings, logits)`, each `[3, batch, ...]` with the branches image, text, fused.
 
     Args:
@@ -32,9 +32,9 @@ class Patients(StudyTensors):
         tokens: int64 `[n, tokens]`, the reports' token ids.
         mask: int64 `[n, tokens]`, 1 for a token and 0 for padding.
         labels: `[n]`, class indices.
-        patients: `[n]`, who each study is of; any hashable values. One study a patient without it.
+        patients: `[n]`, the patient of each study, any hashable value; by default each study is of another patient.
         reports: `[n]`, the texts; with `encode`, methods can make noisy copies of reports.
-        encode: turns texts into tokens.
+        encode: converts texts to tokens.
 
     Raises:
         CohortError: the lengths differ, or an image is neither uint8 nor float in [0, 1].
@@ -66,7 +66,7 @@ class Patients(StudyTensors):
         self.branches = np.ones((3, len(owners)), dtype=np.bool_)
         self.can_change_reports = bool(reports) and encode is not None
 
-        # What `noisy_copy` reads of a hospital's studies: the text of each, and a tokenizer.
+        # `noisy_copy` reads two attributes of a hospital's studies: the report of each, and the tokenizer.
         self.studies = cast(Any, tuple(_Report(text) for text in reports) or (None,) * len(owners))
         self.tokenizer = cast(Any, _Tokenizer(encode) if encode else None)
         self._withdrawn = None

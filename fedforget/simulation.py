@@ -22,7 +22,7 @@ _SHOWN_HEIGHT = 900
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A finished run. In a notebook its table is shown; `show()` shows the whole report."""
+    """A finished run. A notebook displays its table; `show()` displays the whole report."""
 
     folder: Path
     result: Result
@@ -32,18 +32,18 @@ class Simulation:
         """Read a run that `simulate` or `fedforget-sim run` wrote.
 
         Raises:
-            ResultError: the folder holds no readable result.
+            ResultError: the folder has no readable result.
         """
         return cls(Path(folder), load_result(Path(folder)))
 
     @property
     def report(self) -> Path:
-        """`report.html`, one page that needs nothing else."""
+        """Path of `report.html`, a self-contained page."""
         file = self.folder / REPORT_FILE
         return file if file.exists() else write_report(self.result, self.folder)
 
     def table(self) -> Any:
-        """A row a model: membership AUC with its 90 % interval, and utility. A pandas DataFrame if pandas is there."""
+        """One row per model: membership AUC with its 90 % interval, and utility. A pandas DataFrame if available."""
         rows = []
 
         for name, model in self.result.models.items():
@@ -71,9 +71,9 @@ class Simulation:
         return load(self.folder / "model" / name)
 
     def show(self) -> Any:
-        """The report in a notebook; elsewhere its path."""
+        """The report in a notebook; its path elsewhere."""
         try:
-            from IPython.display import IFrame  # noqa: PLC0415 - there in a notebook alone
+            from IPython.display import IFrame  # noqa: PLC0415 - available only in notebooks
         except ImportError:
             return self.report
 
@@ -97,22 +97,22 @@ def simulate(
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Simulation:
-    """Train a federation, let patients revoke, forget them, and audit the result beside three other models.
+    """Train a federation, let patients revoke, forget them, and audit the result against three other models.
 
     Args:
         preset: a preset's name or a TOML file.
-        out: the folder of the run; a temporary one without it.
+        out: folder of the run; by default a temporary one.
         method: the unlearning method.
-        manifest: a CSV of studies; hospitals are made up without it.
-        sites: deal the patients to so many hospitals, or `natural`.
-        forget: how many revoke, which share (below 1), or a file of them.
-        seed: of everything that is drawn.
-        settings: any others, such as `{"train.rounds": 10, "hospitals.patients": 40}`.
-        resume: go on with what `out` holds of an interrupted run.
-        on_progress: called with a stage, the rounds done, and the most rounds it can take.
+        manifest: a CSV of studies; by default synthetic hospitals are generated.
+        sites: number of hospitals to deal the patients to, or `natural`.
+        forget: number or share (below 1) of patients who revoke, or a file that lists them.
+        seed: seed of all random numbers.
+        settings: any other settings, such as `{"train.rounds": 10, "hospitals.patients": 40}`.
+        resume: continue an interrupted run in `out`.
+        on_progress: called with a stage, the rounds done, and the maximum number of rounds.
 
     Raises:
-        FedForgetError: a setting, the data, or the folder.
+        FedForgetError: a setting, the data or the folder is invalid.
     """
     options = {"manifest": manifest and str(manifest), "sites": sites, "forget": forget}
     values = {name: value for name, value in options.items() if value is not None}
@@ -128,4 +128,4 @@ def simulate(
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody listens."""
+    """Ignore progress."""

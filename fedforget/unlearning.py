@@ -1,4 +1,4 @@
-"""Unlearning on a torch model of your own, without a federation."""
+"""Unlearning on your own torch model, without a federation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class Unlearning(Generic[M]):
-    """The outcome.
+    """Result of `unlearn`.
 
     Attributes:
-        model: a copy that has forgotten; the model that was given is unchanged.
-        trace: each pass with its loss, and the distance of the forget patients' margins to their targets where the
-            method has targets.
-        cost: in forward units: a forward of one study is 1, a backward 2.
+        model: a copy that has forgotten; the original model is unchanged.
+        trace: the loss of each pass and, for methods with targets, the distance of the forget patients' margins from
+            their targets.
+        cost: cost in forward units: the forward pass of one study is 1, its backward pass 2.
     """
 
     model: M
@@ -37,7 +37,7 @@ class Unlearning(Generic[M]):
 
 
 def methods() -> tuple[str, ...]:
-    """Names of the methods that `unlearn` takes."""
+    """Names of the methods that `unlearn` accepts."""
     return tuple(sorted(METHODS))
 
 
@@ -54,15 +54,15 @@ def unlearn(
 ) -> Unlearning[M]:
     """Make a copy of `model` forget some of the patients it was trained on.
 
-    `retain` are patients who stay, `calibration` patients whom the model never saw: calibrated Forget-MI moves the
-    forgotten ones to the level of these. Use other never-seen patients for `audit`, or the audit sees what was fitted.
+    `retain` are patients who stay; `calibration` are patients that the model never saw: calibrated Forget-MI moves the
+    forgotten patients to their level. Use other never-seen patients for `audit`, or the audit measures the fit.
 
     Args:
         model: see `Patients`.
-        forget: trained on, to be forgotten.
-        retain: trained on, to be kept.
-        calibration: never trained on.
-        method: one of `methods()`. Methods after the paper's noise need `reports` and `encode` in `forget`, or
+        forget: patients to forget, who were trained on.
+        retain: patients to keep, who were trained on.
+        calibration: patients who were never trained on.
+        method: one of `methods()`. Methods that use the paper's noise need `reports` and `encode` in `forget`, or
             `settings={"noise": "image"}`.
         settings: fields of `UnlearnConfig`, such as `{"passes": 12, "lr": 5e-4}`.
         seed: the same seed gives the same weights on a CPU.

@@ -17,8 +17,8 @@ USUAL_MARGIN = 0.10
 MEMBERSHIP = "membership AUC, "
 """Prefix of the names of membership figures; the branch follows."""
 RETRAINED = "retrained"
+# The margin in the reasons of older statements, which had no field for it.
 _BAND = re.compile(r"every branch within (0\.\d+) to (0\.\d+)")
-"""The margin in the reasons of older statements, which had no field for it."""
 
 
 @dataclass(frozen=True, slots=True)

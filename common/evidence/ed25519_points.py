@@ -10,8 +10,8 @@ PRIME = 2**255 - 19
 _D = -121665 * pow(121666, -1, PRIME) % PRIME
 _SIGN = 1 << 255
 _ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+# The y coordinates of all eight points whose order divides the cofactor 8.
 _SMALL_ORDER = frozenset({0, 1, PRIME - 1, _ORDER_8, PRIME - _ORDER_8})
-"""The y coordinates of all eight points whose order divides the cofactor 8."""
 
 
 def is_sound_point(encoded: bytes) -> bool:

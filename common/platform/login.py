@@ -11,8 +11,8 @@ from pathlib import Path
 from common.platform.actor import by_user
 
 _FIRST_PERSON = 1000
+# On Linux accounts of people start at this number (UID_MIN of login.defs); `nobody` is not one.
 _NOBODY = 65534
-"""On Linux accounts of people start at this number (UID_MIN of login.defs); `nobody` is not one."""
 _UNSET = 2**32 - 1
 
 

@@ -36,8 +36,8 @@ from common.installation import own_version
 
 _READS = "fedforget_reads"
 _VERSION_TABLE = "alembic_version"
+# Bytes that SQLite needs to start a write, with the index of its journal.
 _PAGES = 2**16
-"""Bytes that SQLite needs to start a write, with the index of its journal."""
 _POSTGRESQL_FULL = "53100"
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 

@@ -18,8 +18,8 @@ from common.errors import WireError
 if TYPE_CHECKING:
     from torch import Tensor
 
+# `stype` of such arrays: length of the coded upper plane in 8 bytes, that plane, then the lower plane unchanged.
 _PLANES = "fedforget.planes"
-"""`stype` of such arrays: length of the coded upper plane in 8 bytes, that plane, then the lower plane unchanged."""
 _LENGTH = 8
 _HALVES = ("float16", "bfloat16")
 

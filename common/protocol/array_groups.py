@@ -16,8 +16,8 @@ LARGE = 2**20
 """Bytes from which an array is sent by itself."""
 MOST = 4 * 2**20
 """Maximum bytes of a group: the size of the pieces into which Flower cuts arrays."""
+# `stype` of a group: length of the head in 8 bytes, the head (JSON), then the bytes of all arrays.
 _GROUP = "fedforget.group"
-"""`stype` of a group: length of the head in 8 bytes, the head (JSON), then the bytes of all arrays."""
 _LENGTH = 8
 
 

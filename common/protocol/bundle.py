@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from common.errors import InputError
 from common.installation import own_version
 
+# `config` declares the settings of a run: Flower refuses a key that is not listed.
 _MANIFEST = """\
 [project]
 name = "fedforget"
@@ -35,7 +36,6 @@ clientapp = "client.app:app"
 campaign = 0
 attempt = 0
 """
-"""`config` declares the settings of a run: Flower refuses a key that is not listed."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -32,8 +32,8 @@ REASON_LENGTH = 300
 _BODY = "body"
 _NOTE = "note"
 _WEIGHTS = "arrays"
+# Maximum characters of a body; all figures of one site take 55 kB.
 _MOST_TEXT = 2**20
-"""Maximum characters of a body; all figures of one site take 55 kB."""
 _MOST_NAME = 64
 
 Name = Annotated[str, Field(max_length=_MOST_NAME)]

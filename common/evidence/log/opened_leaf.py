@@ -15,13 +15,13 @@ from common.evidence.log.log_bundle import ProofBundle, check_bundle, make_proof
 from common.evidence.log.log_checkpoint import Checkpoint, read_checkpoint
 from common.evidence.schema import decode
 
+# Counts in a closing record, in the order in which they are named.
 _DELETED = {
     "pixels": "decoded images",
     "studies": "studies with their reports and tokens",
     "references": "files of scores of reference models",
     "working": "sets of weights between two steps",
 }
-"""Counts in a closing record, in the order in which they are named."""
 
 
 @dataclass(frozen=True, slots=True)

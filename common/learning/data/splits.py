@@ -1,6 +1,6 @@
-"""Who is in which set: splits within a site, patients dealt to sites, patients chosen to be forgotten.
+"""Assign patients: to the sets of a site, to sites, and to those to be forgotten.
 
-All of it is by patient, stratified by label, and depends on the seed and the patients, never on the order of rows.
+All assignments are by patient and stratified by label. They depend on the seed and the patients, never on row order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from common.learning.config import SplitConfig
 from common.learning.records import Cohort, Split, Subset
 
 Groups = Mapping[str, str]
-"""From a patient to the group that must stay together: duplicates, or one person under two ids."""
+"""Maps a patient to the group that must stay together: duplicates, or one person under two ids."""
 Unit = tuple[str, ...]
-"""Patients that are never separated, sorted; most often one."""
+"""Patients who are never separated, sorted; usually one."""
 
 
 def split_cohort(cohort: Cohort, config: SplitConfig, seed: int, groups: Groups | None = None) -> Split:

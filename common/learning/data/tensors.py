@@ -1,4 +1,4 @@
-"""Studies as tensors: images and tokens ready to be batched, nothing decoded in the training loop."""
+"""Studies as tensors: images and tokens ready for batches, so that the training loop decodes nothing."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class StudyTensors:
         studies: in the order of the rows.
         cache: where their pixels are.
         tokenizer: for their reports.
-        withdrawn: patients who are out from now on; asked before every batch that is learned from or scored. As long as
-            nothing changes the same object is best returned, for which nothing is computed again.
-        branches: bool `[3, studies]`, in the order of `BRANCHES`: on which branches a study is to be forgotten, as who
-            revokes the use of images alone leaves the report's branch as it is; all without it.
+        withdrawn: returns the patients to leave out from now on; called before every batch for training or scoring. It
+            should return the same object while nothing changes, so that nothing is recomputed.
+        branches: bool `[3, studies]`, in the order of `BRANCHES`: the branches on which a study is to be forgotten; a
+            patient who revokes the use of images only keeps the text branch. None means all.
     """
 
     def __init__(
@@ -86,19 +86,19 @@ class StudyTensors:
         return Batch(pixels, parts[1], parts[2], parts[3], rows)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
-        """All studies in order, for what was computed of them once to be found by row."""
+        """All studies in order, so that results computed once can be found by row."""
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self)), dtype=np.int64), device)
 
     def to_score(self, size: int, device: torch.device) -> Iterator[Batch]:
-        """All studies in order; batches shrink or go where patients have withdrawn."""
+        """All studies in order; batches shrink or vanish where patients have withdrawn."""
         for start in range(0, len(self), size):
             rows = self._still_in(np.arange(start, min(start + size, len(self)), dtype=np.int64))
             if len(rows):
                 yield self.batch(rows, device)
 
     def shuffled(self, size: int, device: torch.device, rng: np.random.Generator) -> Iterator[Batch]:
-        """All studies once, in an order drawn from `rng`; batches shrink or go where patients have withdrawn."""
+        """All studies once, in an order drawn from `rng`; batches shrink or vanish where patients have withdrawn."""
         order = rng.permutation(len(self)).astype(np.int64)
 
         for start in range(0, len(self), size):

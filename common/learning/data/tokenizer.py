@@ -77,7 +77,7 @@ def _from_folder(folder: Path, max_tokens: int) -> Tokenizer:
 def _ready(backend: tokenizers.Tokenizer, max_tokens: int, pad: str) -> Tokenizer:
     pad_id = backend.token_to_id(pad)
     if pad_id is None:
-        raise ConfigError("the padding token is not in the vocabulary", where="data.tokenizer", remedy="mend its files")
+        raise ConfigError("the padding token is not in the vocabulary", where="data.tokenizer", remedy="fix its files")
     backend.enable_truncation(max_tokens)
     backend.enable_padding(length=max_tokens, pad_id=pad_id, pad_token=pad)
 

@@ -1,4 +1,4 @@
-"""The word pieces that are shipped with the package: where they are, for those who do not read them."""
+"""Path of the vocabulary shipped with the package, for modules that do not read it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How well patients were forgotten and what it cost in utility: scored at sites, merged at the server."""
+"""Measure how well patients were forgotten and the loss of utility: scored at sites, merged at the server."""

@@ -1,4 +1,4 @@
-"""How far an AUC may be from the truth, from the AUC and the numbers alone."""
+"""The variance of an AUC, from the AUC and the group sizes alone."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def hanley_mcneil(auc: Values, positives: float, negatives: float) -> Values:
 def least_variance(auc: Values, positives: float, negatives: float) -> Values:
     """Smallest variance that an estimate from so few patients may claim: Hanley & McNeil with half a win each way.
 
-    Resampling finds no spread where all losses are tied, or all of one group lie below the other's. Neither makes
-    five patients certain.
+    Resampling finds no spread if all losses are tied, or if all of one group lie below the other's. Neither makes a
+    result from five patients certain.
     """
     pairs = positives * negatives
     return hanley_mcneil((auc * pairs + 0.5) / (pairs + 1), positives, negatives)

@@ -1,4 +1,4 @@
-"""Accepted, rejected or inconclusive: by equivalence, with margins set before the campaign."""
+"""Accept or reject a candidate, or find it inconclusive: an equivalence test with margins set before the campaign."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _Z90 = 1.645
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome and why, in plain words."""
+    """The outcome and its reasons in plain words."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
 
 
 def decide(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> Decision:
-    """Compare a candidate with the band around .5 and with the utility of the model before.
+    """Compare a candidate with the band around .5 and with the utility of the previous model.
 
-    Accepted when in every branch the 90 % interval of the matched AUC lies in .5 +- `auc_margin`, KS does not reject,
+    Accepted if, in every branch, the 90 % interval of the matched AUC lies in .5 +- `auc_margin`, KS does not reject,
     the accuracy on forget does not exceed never-seen by more than `accuracy_margin` beyond its interval, and test AUC
-    dropped by at most `utility_tolerance` at every site and class. Rejected when a 95 % interval lies outside the
-    band, or a drop exceeds the tolerance beyond its interval. Inconclusive otherwise. A branch that nobody is to be
-    forgotten on is not judged.
+    dropped by at most `utility_tolerance` at every site and class. Rejected if a 95 % interval lies outside the
+    band, or a drop exceeds the tolerance beyond its interval. Otherwise inconclusive. A branch on which no patient is
+    to be forgotten is not judged.
     """
     failures: list[str] = []
     doubts: list[str] = []
@@ -122,7 +122,7 @@ class Drop:
 def drops(before: Mapping[str, Utility], after: Mapping[str, Utility]) -> list[Drop]:
     """Every site and class that both models were measured on, in order of sites.
 
-    Of two classes each one's AUC against the rest is the other's: one drop, told once.
+    With two classes, both have the same one-vs-rest AUC: their drop is reported once.
     """
     return [
         Drop(site, label, old.auc - new.auc, (new.variance or 0.0) ** 0.5)

@@ -1,4 +1,4 @@
-"""What travels from a site to the server: aggregates only, and for each that it is exact or binned."""
+"""Figures that a site sends to the server: aggregates only, each marked as exact or binned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST = 10**9
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Finite = Annotated[float, Field(ge=0.0, le=1e18, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0 + 1e-9, allow_inf_nan=False)]
-"""Weighted sums of shares may end a rounding error above 1."""
+"""Weighted sums of shares may exceed 1 by a rounding error."""
 Variance = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
 Reason = Annotated[str, Field(max_length=200)]
 
@@ -32,7 +32,7 @@ class Figures(BaseModel):
 
 
 class ClassAuc(Figures):
-    """One-vs-rest AUC of one class as a Mann-Whitney statistic of within-site pairs: `wins / pairs`. Exact to merge."""
+    """One-vs-rest AUC of one class as a Mann-Whitney statistic of within-site pairs, `wins / pairs`; merges exactly."""
 
     wins: Finite
     pairs: int = Field(ge=0, le=MOST**2)
@@ -41,12 +41,12 @@ class ClassAuc(Figures):
 
     @property
     def auc(self) -> float | None:
-        """AUC, None where a class or its rest is absent."""
+        """AUC; None if a class or its rest is absent."""
         return self.wins / self.pairs if self.pairs else None
 
     @property
     def variance(self) -> float | None:
-        """Hanley & McNeil 1982, from the AUC and the numbers."""
+        """Variance after Hanley & McNeil 1982, from the AUC and the group sizes."""
         if not self.pairs:
             return None
         n = max(self.positives, 1)
@@ -96,14 +96,14 @@ class Membership(Figures):
 
 
 class SelectionFigures(Figures):
-    """What stop rules, training length and the choice of the retention round see; never audit or test patients."""
+    """Figures for stop rules, training length and choice of the retention round; never of audit or test patients."""
 
     validation: dict[Branch, Utility]
     membership: dict[Branch, Membership]
 
 
 class SiteFigures(Figures):
-    """All of one site's audit of one model."""
+    """One site's whole audit of one model."""
 
     groups: dict[Group, dict[Branch, Utility]]
     membership: dict[Branch, Membership]
@@ -119,9 +119,9 @@ class FederationFigures(Figures):
 
 
 def reported_digest(membership: Mapping[Branch, Membership], test: Utility) -> str:
-    """SHA-256 of what one site's audit says of its patients, the same at the site and where it arrived.
+    """SHA-256 of a site's audit figures, equal at the site and at the server.
 
-    A site where nobody is to be forgotten has no membership figures.
+    A site without patients to forget has no membership figures.
     """
     forgetting = {name: member.model_dump(mode="json") for name, member in membership.items() if member.forget_patients}
     value = {"membership": forgetting, "test": test.model_dump(mode="json")}

@@ -1,4 +1,4 @@
-"""Distributions of the loss in a form that may travel: fixed bins, no cell that points at a few patients."""
+"""Loss distributions that may leave a site: fixed bins, and no cell with only a few patients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LossHistogram(BaseModel):
 
 
 def histogram(losses: NDArray[np.float64]) -> LossHistogram:
-    """Count losses per fixed bin and merge neighbours until no cell is under 5; nothing of a smaller group."""
+    """Count losses per fixed bin and merge neighbours until no cell is under 5; empty for a smaller group."""
     if len(losses) < SMALLEST_CELL:
         return LossHistogram()
     raw, _ = np.histogram(np.clip(losses, 0.0, EDGES[-1]), bins=np.asarray(EDGES))
@@ -45,7 +45,7 @@ def histogram(losses: NDArray[np.float64]) -> LossHistogram:
 
 
 def merge_histograms(parts: list[LossHistogram]) -> LossHistogram:
-    """Add histograms on the edges that all of them have."""
+    """Add histograms on their common edges."""
     parts = [part for part in parts if part.counts]
     if not parts:
         return LossHistogram()
@@ -59,7 +59,7 @@ def merge_histograms(parts: list[LossHistogram]) -> LossHistogram:
 
 
 def binned_median(merged: LossHistogram) -> tuple[float, float] | None:
-    """The bin `(lower, upper)` that holds the median, which is all that can be said of it; None when empty."""
+    """The bin `(lower, upper)` that holds the median, which is not known more exactly; None if empty."""
     if not merged.counts:
         return None
     at = int(np.searchsorted(np.cumsum(merged.counts), sum(merged.counts) / 2))

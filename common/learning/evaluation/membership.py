@@ -1,4 +1,4 @@
-"""Forget patients against never-seen patients of the same hospital, one branch at a time."""
+"""Compare forget patients with never-seen patients of the same hospital, one branch at a time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def membership(
     theirs = majority_labels(control)
     missing_labels = unmatched_labels(ours, theirs)
     if missing_labels:
-        # A patient whom no control resembles would be compared with those of another label, and look like a leak.
+        # Without a control of the same label, a patient would be compared with other labels and look like a leak.
         return _without_labels(forget, ours, missing_labels, control, branch, draws=draws, rng=rng)
 
     weights = control_weights(ours, theirs)
@@ -84,7 +84,7 @@ def _without_labels(
     draws: int,
     rng: np.random.Generator,
 ) -> Membership:
-    """`membership` of the patients whose label some control has; how many are left out stands in `missing`."""
+    """`membership` of the patients whose label occurs among controls; `missing` counts the patients left out."""
     out = np.isin(labels, unmatched)
     keep = ~np.isin(forget.patients, np.unique(forget.patients)[out])
     rest = forget.of(keep) if keep.any() else None
@@ -161,6 +161,6 @@ def _correct(scores: Scores) -> Floats:
 
 
 def _share_variance(share: float, count: float) -> float:
-    # Agresti & Coull: two right and two wrong are added, or a share of 1 would claim to be certain.
+    # Agresti & Coull: add two right and two wrong answers, or a share of 1 would have no variance.
     estimate = (share * count + 2) / (count + 4)
     return estimate * (1 - estimate) / (count + 4)

@@ -1,4 +1,4 @@
-"""From the sites' figures to the federation's. Merging gives what scoring at one place, stratified by site, gives."""
+"""Merge the sites' figures. The result equals that of scoring in one place, stratified by site."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from common.learning.evaluation.metrics import merge_utility
 from common.learning.evaluation.scores import BRANCHES
 
 UNMEASURED = "sites"
-"""Key in `Membership.missing` when patients to be forgotten are in none of the merged figures."""
+"""Key in `Membership.missing` for patients to forget who are in none of the merged figures."""
 _NOBODY = Membership(
     forget_patients=0, control_patients=0, auc=None, variance=None, ks=None, ks_p=None,
     missing=dict.fromkeys(MEASURED, "no patients to forget here"),
 )  # fmt: skip
+# Number of sites after which figures are added up, which takes about a millisecond.
 _FOLD = 64
-"""Sites after which figures are added up: each time takes about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
 class Eligible:
-    """How much the membership figures of a forgetting site may weigh: what was collected, not what they claim."""
+    """Upper bounds for the weight of a forgetting site's membership figures: collected counts, not claimed ones."""
 
     forget: int
-    """Revocations that waited there when the campaign began."""
+    """Revocations pending there when the campaign started."""
     control: int
-    """Never-seen patients of the kind that they are compared with."""
+    """Never-seen patients in the set used as controls."""
 
 
 class AuditMerge:
-    """Takes audits as they come, in any order, and holds little of each: its test figures, and who is forgotten there.
+    """Merge audits in any order of arrival, keeping only the test figures and the membership figures of each.
 
-    All of one site's figures as objects are 55 kB. With `eligible`, membership is that of these sites alone.
+    All figures of one site take 55 kB as objects. With `eligible`, membership comes from these sites only.
     """
 
     def __init__(self, eligible: Mapping[str, Eligible] | None = None) -> None:
@@ -68,7 +68,7 @@ class AuditMerge:
         self._tests[name] = part.groups["test"]["fused"]
 
     def result(self) -> FederationFigures:
-        """The same figures, bit for bit, in whatever order the sites came."""
+        """The merged figures, equal bit for bit in any order of arrival."""
         groups: dict[Group, dict[Branch, Utility]] = defaultdict(dict)
         for (group, branch), total in self._groups.items():
             groups[group][branch] = total.result()
@@ -81,7 +81,7 @@ class AuditMerge:
 
 
 class SelectionMerge:
-    """As `AuditMerge`, of what selection sees."""
+    """As `AuditMerge`, for selection figures."""
 
     def __init__(self, eligible: Mapping[str, Eligible] | None = None) -> None:
         self._validation: dict[Branch, _Folded] = defaultdict(_Folded)
@@ -105,7 +105,7 @@ class SelectionMerge:
 
 
 class _Folded:
-    """One group and branch, merged whenever a few sites have come."""
+    """One group and branch, merged after every few sites."""
 
     def __init__(self) -> None:
         self._held: list[Utility] = []
@@ -125,16 +125,16 @@ class _Folded:
     def result(self) -> Utility:
         if not self._held:
             return cast(Utility, self._empty)
-        # All else are whole and half numbers. This sum would have other last bits in another order.
+        # All other sums are of whole and half numbers, so exact. This one depends on the order in its last bits.
         losses = sum(self._losses[name] for name in sorted(self._losses))
         return merge_utility(self._held).model_copy(update={"loss_sum": losses})
 
 
 class _Memberships:
-    """Of the sites where somebody is forgotten, and of the first by name, which says why there is no figure.
+    """Membership of sites that forget patients, and of the first site by name, which says why a figure is missing.
 
-    Figures of a site that is not `eligible` are no evidence: somebody may have revoked there since the campaign began,
-    or it speaks for patients of others.
+    Figures of a site that is not `eligible` are no evidence: patients may have revoked there after the campaign
+    started, or the site claims patients of others.
     """
 
     def __init__(self, eligible: Mapping[str, Eligible] | None) -> None:
@@ -174,7 +174,7 @@ class _Memberships:
 
 
 def merge(parts: Mapping[str, SiteFigures]) -> FederationFigures:
-    """Merge audits that are all there."""
+    """Merge a complete set of audits."""
     merging = AuditMerge()
     for name, part in parts.items():
         merging.add(name, part)
@@ -182,7 +182,7 @@ def merge(parts: Mapping[str, SiteFigures]) -> FederationFigures:
 
 
 def merge_selection(parts: Mapping[str, SelectionFigures]) -> SelectionFigures:
-    """Merge what selection sees."""
+    """Merge selection figures."""
     merging = SelectionMerge()
     for name, part in parts.items():
         merging.add(name, part)
@@ -190,7 +190,7 @@ def merge_selection(parts: Mapping[str, SelectionFigures]) -> SelectionFigures:
 
 
 def bounded(member: Membership, limits: Eligible) -> Membership:
-    """Figures that weigh no more than was collected, and claim no smaller variance than so few patients allow."""
+    """Cap the counts of figures at `limits`, and raise their variance to the least that so few patients allow."""
     forget = min(member.forget_patients, limits.forget)
     control = min(member.control_patients, limits.control)
     counts = {"forget_patients": forget, "control_patients": control}
@@ -251,7 +251,7 @@ def interval(membership: Membership, level: float) -> tuple[float, float] | None
     """Interval of the AUC at `level`, by Student's t with the smaller group's degrees of freedom, within [0, 1].
 
     The variance is that of resampling, and at every site at least `least_variance`, so that ties or perfect order
-    among few patients do not pass for certainty. `common.learning.evaluation.power` shows the coverage.
+    among few patients do not count as certainty. `common.learning.evaluation.power` shows the coverage.
     """
     if membership.auc is None or membership.variance is None:
         return None

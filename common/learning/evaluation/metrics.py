@@ -1,4 +1,4 @@
-"""Utility on a group of patients, in a form that merges."""
+"""Utility on a group of patients, in a form that can be merged."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _class_auc(values: Floats, positive: NDArray[np.bool_]) -> ClassAuc:
 
 
 def merge_utility(parts: list[Utility]) -> Utility:
-    """Add the parts; AUC then is stratified by site, as only pairs of one site are ever compared."""
+    """Add the parts; the AUC is stratified by site, as only pairs within a site are compared."""
     groups = [part for part in parts if part.patients]
     if len(groups) < 2:
         return groups[0] if groups else parts[0]
@@ -87,7 +87,7 @@ def macro_auc(group: Utility) -> float | None:
 
 
 def macro_f1(group: Utility) -> float | None:
-    """Mean F1 of the classes that occur or are called; None for an empty group. Higher is better."""
+    """Mean F1 of the classes that occur or are predicted; None for an empty group. Higher is better."""
     table = np.asarray(group.confusion)
     total = table.sum(axis=0) + table.sum(axis=1)
     return float((2 * table.diagonal()[total > 0] / total[total > 0]).mean()) if table.sum() else None

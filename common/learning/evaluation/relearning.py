@@ -1,6 +1,6 @@
-"""Relearning: how few steps on the forget set bring a memory back, against a model that never had it.
+"""Relearning: how few steps on the forget set restore a memory, compared with a model that never had it.
 
-A model that has hidden its memory rather than lost it is quick to find it again (relearn time of Golatkar et al. 2020,
+A model that only hides its memory recovers it quickly (relearn time of Golatkar et al. 2020,
 arXiv 1911.04933; anamnesis index of Chundawat et al. 2023, arXiv 2201.05629).
 """
 
@@ -20,11 +20,11 @@ from common.learning.model.image_text import ImageTextModel, Outputs
 from common.learning.model.loss import task_loss
 
 OnStep = Callable[[int, float], None]
-"""Called with the number of steps taken, from 0, and what was measured after them."""
+"""Called with the number of steps taken, from 0, and the measurement after them."""
 
 
 def nothing(number: int, value: float) -> None:
-    """The `OnStep` of those who do not listen."""
+    """An `OnStep` that does nothing."""
 
 
 def relearn(
@@ -38,9 +38,9 @@ def relearn(
     seed: int,
     on_step: OnStep = nothing,
 ) -> tuple[float, ...]:
-    """Train `model` in place on the forget set; what `measure` says before and after each of `steps` steps.
+    """Train `model` in place on the forget set; returns `measure` before and after each of `steps` steps.
 
-    The same seed takes the same batches, so that curves of several models can be compared step by step. `measure` may
+    The same seed gives the same batches, so that curves of several models can be compared step by step. `measure` may
     put the model in eval mode.
     """
     device = next(model.parameters()).device
@@ -69,15 +69,15 @@ def relearn(
 
 
 def steps_to(curve: Sequence[float], level: float) -> int | None:
-    """Steps after which a falling figure, as the mean loss on forget, is first at `level` or below; None if never."""
+    """Steps until a falling figure, e.g. the mean loss on forget, first reaches `level`; None if never."""
     return next((number for number, value in enumerate(curve) if value <= level), None)
 
 
 def anamnesis(unlearned: Sequence[float], retrained: Sequence[float], level: float) -> float | None:
     """Steps of the unlearned model to `level` over those of the retrained one: 1 is the aim, below it remembers.
 
-    Each counts one step more than it took, so that a model that never forgot has not 0. None where either does not
-    get there.
+    One is added to each count, so that a model that never forgot does not get 0. None if either does not reach the
+    level.
     """
     ours = steps_to(unlearned, level)
     theirs = steps_to(retrained, level)

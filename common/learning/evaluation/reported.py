@@ -1,7 +1,7 @@
-"""Whether the figures of one site can be: their shapes, sums and counts, before anything is made of them.
+"""Check that the figures of one site are possible: their shapes, sums and counts, before they are used.
 
-The types in `figures` bound each field. What is checked here holds for the reply of one site only; merged figures are
-of several sites and need not satisfy it.
+The types in `figures` bound each field. These checks hold for the reply of a single site only; merged figures need not
+satisfy them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from common.learning.evaluation.membership import MIN_PATIENTS
 from common.learning.evaluation.scores import BRANCHES
 
 AUDITED: tuple[Group, ...] = ("forget", "retain", "never_seen", "test")
+# The registered set that corresponds to each group.
 _SETS: dict[Group, str] = {
     "retain": "train",
     "validation": "validation",
@@ -25,10 +26,10 @@ _SETS: dict[Group, str] = {
     "never_seen": "never_seen_audit",
     "test": "test",
 }
-"""Where the count of a group stands in the registration of a site."""
 _GROWTH = 1.1
+# Tolerance, as a hospital may import patients during a campaign.
 _SPARE = 5
-"""A hospital may import patients while a campaign runs."""
+# All reasons that a site's code gives for a missing figure. Free text of a site is never shown.
 _REASON = re.compile(
     r"no patients to forget here|needs \d{1,9} patients in each group"
     r"|\d{1,9} patients have a label \([\d, ]{1,100}\) that no control has"
@@ -36,32 +37,31 @@ _REASON = re.compile(
     r"|needs \d{1,9} never-seen patients of the forget patients' labels, \d{1,9} are here",
     re.ASCII,
 )
-"""All that a site's code says where it has no figure. Text of a site's own choice is shown to nobody."""
+# Largest variance of a difference of two shares, by the Agresti-Coull rule that sites follow.
 _LARGEST_SPREAD = 0.125
-"""Of the difference of two shares, by the rule of Agresti and Coull that sites follow."""
 _MISSING = {*Membership.model_fields, "matching"}
 
 
 class ImpossibleError(WireError):
-    """Figures that no honest scoring gives."""
+    """Figures that honest scoring cannot produce."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the receiver knows of a site before it reads its figures.
+    """What the receiver knows about a site before it reads its figures.
 
     Attributes:
-        classes: of the model, None where that is not known.
-        registered: patients by set, as the site registered them; empty where nothing is registered.
+        classes: number of the model's classes; None if unknown.
+        registered: number of patients per set, as registered by the site; empty if it has not registered.
     """
 
     classes: int | None = None
     registered: Mapping[str, int] = field(default_factory=dict)
 
     def most(self, group: Group) -> int | None:
-        """How many patients a group may have, None for any number.
+        """Maximum number of patients in a group; None for no limit.
 
-        Who revokes moves from the training set to those to be forgotten, so these are bounded by both together.
+        Patients who revoke move from the training set to the forget set, so both together bound the latter.
         """
         if not self.registered:
             return None

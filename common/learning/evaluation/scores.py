@@ -1,4 +1,4 @@
-"""Scores of a set of studies: what every metric, attack and stop rule starts from."""
+"""Scores of a set of studies: the input of every metric, attack and stop rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scores:
         logits: float64 `[3, n, classes]`, branches in the order of `BRANCHES`.
         labels: int64 `[n]`, index of the true class.
         patients: int64 `[n]`, a number per patient, local to the set.
-        branches: bool `[3, n]`, on which branches a study counts; all without it.
+        branches: bool `[3, n]`, the branches on which a study counts; None means all.
     """
 
     logits: NDArray[np.float64]
@@ -31,17 +31,18 @@ class Scores:
         return len(self.labels)
 
     def rows_on(self, branch: int) -> NDArray[np.bool_]:
-        """Which studies count on a branch, `[n]`."""
+        """Which studies count on a branch, bool `[n]`."""
         return np.ones(len(self), dtype=np.bool_) if self.branches is None else self.branches[branch]
 
     def of(self, rows: NDArray[np.bool_]) -> Scores:
-        """The studies at `rows`, `[n]`; as if there were no others."""
+        """The scores of the studies at `rows`, bool `[n]`."""
         branches = None if self.branches is None else self.branches[:, rows]
         return Scores(self.logits[:, rows], self.labels[rows], self.patients[rows], branches)
 
     @property
     def log_probs(self) -> NDArray[np.float64]:
         """Log-softmax of the logits, `[3, n, classes]`."""
+        # The largest logit is subtracted, or exp would overflow.
         top = self.logits.max(axis=2, keepdims=True)
         below_top = self.logits - top
         return np.asarray(below_top - np.log(np.exp(below_top).sum(axis=2, keepdims=True)))

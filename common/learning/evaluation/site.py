@@ -1,4 +1,4 @@
-"""What a site computes: one function for selection, one for the audit, and sets that keep the two apart."""
+"""Figures that a site computes: one function for selection, one for the audit, with separate sets for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SELECTION_DRAWS = 100
 
 @dataclass(frozen=True, slots=True)
 class SelectionSets:
-    """What code that chooses may see: no audit and no test patients. None where a site has none."""
+    """Sets for selection: no audit and no test patients. None if a site has no such patients."""
 
     forget: Scores | None
     validation: Scores | None
@@ -26,7 +26,7 @@ class SelectionSets:
 
 @dataclass(frozen=True, slots=True)
 class AuditSets:
-    """What the audit sees, once per campaign and candidate."""
+    """Sets for the audit, once per campaign and candidate."""
 
     forget: Scores | None
     retain: Scores | None

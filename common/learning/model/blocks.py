@@ -1,4 +1,4 @@
-"""The model's layers in order of their distance from the output, for methods that treat the last ones."""
+"""The model's layers in order of their distance from the output, for methods that change the last ones."""
 
 from __future__ import annotations
 

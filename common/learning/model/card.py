@@ -1,4 +1,4 @@
-"""What a checkpoint belongs to. Reading it needs no torch, which takes seconds to import; building the model does."""
+"""The model card of a checkpoint. Reading it needs no torch, which takes seconds to import; building the model does."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class ModelCard(Settings):
-    """What is needed to build the model that a checkpoint belongs to."""
+    """Settings that are needed to build the model of a checkpoint."""
 
     model: ModelConfig
     data: DataConfig
     classes: tuple[str, ...]
     vocab_size: int
     frozen: str = ""
-    """Digest of the frozen layers, which everybody has from a place of their own; empty without any."""
+    """Digest of the frozen layers, which each party has from its own source; empty if there are none."""
 
     def build(self, seed: int = 0) -> ImageTextModel:
         """A freshly initialised model of this shape.
 
         Raises:
-            CheckpointError: the frozen layers here are others than the federation's.
+            CheckpointError: the frozen layers here differ from the federation's.
         """
         from common.learning.model.image_text import build_model  # noqa: PLC0415 - torch
 
@@ -43,13 +43,13 @@ class ModelCard(Settings):
         return model
 
     def pinned(self) -> ModelCard:
-        """With the digest of the frozen layers as they are here."""
+        """The card with the digest of the local frozen layers."""
         if not self.model.frozen_text_layers:
             return self
         return self.model_copy(update={"frozen": self._digest(self.build())})
 
     def frozen_names(self) -> frozenset[str]:
-        """Tensors that never travel."""
+        """Names of tensors that are never sent."""
         return frozen_names(self.build().state_dict(), self.model) if self.model.frozen_text_layers else frozenset()
 
     def _digest(self, model: ImageTextModel) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors for the weights, JSON for what they belong to, a digest over both."""
+"""Checkpoints: safetensors for the weights, JSON for the model card, and a digest of the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ State = dict[str, Tensor]
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes in order of names; the same weights give the same digest."""
+    """SHA-256 of names, dtypes, shapes and bytes in order of names; the same weights give the same digest."""
     total = hashlib.sha256()
 
     for name in sorted(state):

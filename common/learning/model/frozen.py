@@ -1,4 +1,4 @@
-"""Layers that are never trained: everybody has them from the same place, and they never travel."""
+"""Layers that are never trained: all parties have them from the same source, and they are never sent."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from common.learning.model.text_encoders import build_text_encoder
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a forward gives; the first axis of both is image, text, fused.
+    """Result of a forward pass; the first axis of both is image, text, fused.
 
     Attributes:
         embeddings: `[3, batch, embedding]`.
@@ -51,7 +51,7 @@ class ImageTextModel(nn.Module):
 def build_model(config: ModelConfig, data: DataConfig, classes: int, vocab_size: int, seed: int) -> ImageTextModel:
     """A freshly initialised model; the same seed gives the same weights and leaves the global generator as it was.
 
-    Frozen layers are those of seed 0 whatever the seed, as every site has them without being sent any.
+    Frozen layers are those of seed 0 whatever the seed, so that every site has them without receiving any.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""Encoders from local `transformers` folders: loaded from safetensors alone, and tried once.
+"""Encoders from local `transformers` folders: loaded from safetensors only, and tried once.
 
-So a folder of another kind is one clear line, not a trace in the middle of a training.
+So an unsuitable folder gives one clear line, not a traceback during training.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError
 
+# Exceptions of transformers and torch for an unsuitable or damaged folder.
 _UNFIT = (
     OSError, ValueError, TypeError, AttributeError, KeyError, IndexError, RuntimeError, ImportError, AssertionError,
     SafetensorError,
 )  # fmt: skip
-"""What transformers and torch raise on a folder of another kind, or damaged."""
 
 IMAGE = "transformers image"
 TEXT = "BERT-like transformers"
@@ -28,7 +28,7 @@ _successes: set[tuple[str, ...]] = set()
 
 
 def load_backbone(folder: Path, kind: str, **options: Any) -> nn.Module:
-    """The model in a local folder; no code of the folder is run, and no pickle is read.
+    """The model in a local folder; no code in the folder is run, and no pickle is read.
 
     Args:
         folder: with `config.json` and `model.safetensors`.
@@ -41,7 +41,7 @@ def load_backbone(folder: Path, kind: str, **options: Any) -> nn.Module:
     from transformers import AutoConfig, AutoModel  # noqa: PLC0415 - seconds of import that other encoders do not need
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as above
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn for each model, across ours
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar per model would disturb our own
     where = str(folder)
     if not folder.is_dir():
         raise ConfigError(f"not a {kind} model: no such folder", where=where, remedy="give a local folder")

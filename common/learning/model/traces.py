@@ -1,4 +1,4 @@
-"""Which files still hold given weights, whatever they are called: shows that nothing that remembers was left lying."""
+"""Find files that still hold given weights, under any name: shows that no weights that remember were left behind."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from common.learning.model.checkpoint import state_digest
 
+# Bytes of a piece: 16 single-precision weights, a sequence that no other model has.
 _PIECE = 64
-"""Bytes: 16 single-precision weights, which no other model has in that order."""
 
 
 def find_weights(folder: Path, digests: Collection[str]) -> list[Path]:
@@ -25,7 +25,7 @@ def find_weights(folder: Path, digests: Collection[str]) -> list[Path]:
 
 
 def find_pieces(folder: Path, state: Mapping[str, Tensor]) -> list[Path]:
-    """Files below `folder` in which bytes of these tensors stand: also databases, archives and files cut short.
+    """Files below `folder` that contain bytes of these tensors, including databases, archives and truncated files.
 
     Give it only tensors that differ from those of a model that may stay. Tensors of fewer than 16 distinct weights,
     as biases of zeros, say nothing and are passed over.
@@ -57,7 +57,7 @@ def _weights_digest(path: Path) -> str | None:
 
 
 def _pieces(tensor: Tensor) -> Iterator[bytes]:
-    """From the start, the middle and the end: a database may cut at any place."""
+    """Pieces from the start, the middle and the end, as a database may split a tensor anywhere."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     count = _PIECE // flat.element_size()
 

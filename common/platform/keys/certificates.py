@@ -28,8 +28,8 @@ from common.evidence.keys import PublicKey
 AUTHORITY_LIFETIME = timedelta(days=3652)
 SERVER_LIFETIME = timedelta(days=825)
 SITE_LIFETIME = timedelta(days=365)
+# Certificates start this long before they are made, for machines whose clock is behind.
 _SKEW = timedelta(hours=1)
-"""Certificates start this long before they are made, for machines whose clock is behind."""
 
 SERVER = ExtendedKeyUsageOID.SERVER_AUTH
 SITE = ExtendedKeyUsageOID.CLIENT_AUTH

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["waiting", "starting", "up", "backoff", "stopped"]
+# Bytes; a longer line is logged in pieces.
 _LONGEST_LINE = 16_384
-"""Bytes; a longer line is logged in pieces."""
 
 
 @dataclass(frozen=True, slots=True)

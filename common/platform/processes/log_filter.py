@@ -19,8 +19,8 @@ from common.printable import printable
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PREFIX = re.compile(r"(?:\S+Z )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: ?:?(?: +(.*))?)")
+# SuperNodes and the coordinator poll every few seconds: successful answers are not logged.
 _ROUTINE = re.compile(r'\[uvicorn\.access\] .* HTTP/1\.[01]" 2\d\d|ControlServicer\.List(Runs|Nodes)')
-"""SuperNodes and the coordinator poll every few seconds: successful answers are not logged."""
 _FRAME = re.compile(r'File "([^"]+\.py)", line (\d+), in ([A-Za-z_]\w*|<module>|<lambda>)')
 _CLASS = re.compile(r"(?:[a-z_]+\.)*([A-Z]\w+)(?::.*)?")
 _FLOWER = tuple(

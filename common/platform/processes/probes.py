@@ -25,8 +25,8 @@ _SECONDS = 5.0
 _HOSTNAME_MISMATCH = 62
 _IP_MISMATCH = 64
 _EXPIRED = 10
+# X509_V_ERR_* of OpenSSL.
 _NOT_YET = 9
-"""X509_V_ERR_* of OpenSSL."""
 _ADDRESS = re.compile(r"\[?([^\]]+)\]?:(\d+)")
 
 

@@ -25,8 +25,8 @@ from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+# Seconds that descendants get to end after the command has ended by itself.
 _AFTER_THE_COMMAND = 2.0
-"""Seconds that descendants get to end after the command has ended by itself."""
 _POLL = 0.05
 
 

@@ -27,10 +27,10 @@ from common.platform.processes.child import Backoff, Child, Running, State, read
 __all__ = ["Backoff", "Child", "Log", "Status", "Supervisor"]
 
 _READY_POLL = 0.2
+# Reads of the rest in an ended child's pipe, which by default holds one block.
 _BLOCKS_LEFT = 16
-"""Reads of the rest in an ended child's pipe, which by default holds one block."""
+# Seconds after its grace period at which a guard itself is killed.
 _GUARD_MARGIN = 3.0
-"""Seconds after its grace period at which a guard itself is killed."""
 
 
 class Log(Protocol):

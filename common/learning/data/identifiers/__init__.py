@@ -1,1 +1,1 @@
-"""What a patient's identifier is, and which ones only look alike."""
+"""Identifiers of patients, and identifiers that only look alike."""

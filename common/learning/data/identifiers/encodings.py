@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import permutations
 
 _CODECS = ("utf-8", "cp1252", "latin-1", "iso8859-15", "cp1250", "cp1251", "mac-roman", "cp850", "cp437")
+# Pairs of the encoding in which a text was written and the one in which it was read.
 _WRONGLY_READ = tuple(permutations(_CODECS, 2))
-"""Pairs of the encoding in which a text was written and the one in which it was read."""
 _DEEPEST_REPAIR = 3
 
 

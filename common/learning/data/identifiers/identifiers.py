@@ -15,21 +15,21 @@ LONGEST = 200
 _LONGEST_BYTES = 640
 
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Takes no room or shows nothing, and is no white space to Python.
 _INVISIBLE = frozenset(
     "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200d\u2060\u2061\u2062\u2063\u2064"
     "\u3164\ufe0e\ufe0f\ufeff\uffa0"
 )
-"""Takes no room or shows nothing, and is no white space to Python."""
+# As spreadsheets, pandas and JavaScript write a number that is too long; `12E5` and `12E-3` may be identifiers.
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+[eE]\+?|[eE]\+)\d{1,3}", re.ASCII)
-"""As spreadsheets, pandas and JavaScript write a number that is too long; `12E5` and `12E-3` may be identifiers."""
 _FORMULA = re.compile(r"""=\s*(?:T\(\s*)?"((?:[^"]|"")*)"\s*\)?|=\s*(\d+)""", re.ASCII)
+# What spreadsheets and other programs write where a value was lost.
 _ERROR_VALUE = re.compile(
     r"#(?:N/A|NV|REF!|BEZUG!|VALUE!|WERT!|NAME\?|DIV/0!|NULL!|NUM!|ZAHL!|SPILL!|CALC!|#+)|null|nan|none|n/a|na|<na>",
     re.ASCII | re.IGNORECASE,
 )
-"""What spreadsheets and other programs write where a value was lost."""
+# An apostrophe that keeps a spreadsheet from taking digits for a number, or a sign for a formula.
 _TEXT_MARK = re.compile(r"['\u2019](?=[\d=+\-@])")
-"""An apostrophe that keeps a spreadsheet from taking digits for a number, or a sign for a formula."""
 
 _HEADINGS = frozenset(
     (
@@ -41,8 +41,8 @@ _HEADINGS = frozenset(
 )  # fmt: skip
 PREFERRED_COLUMNS = ("patientid", "subjectid")
 """Of several columns that could hold identifiers, these are meant; as `heading_key` gives them."""
+# Headings of a list with one column; beside others they may mean something else, such as the number of the row.
 _AMBIGUOUS_COLUMNS = frozenset({"id", "ids", "identifier", "patient", "patients", "subject", "patientin", "fallnummer"})
-"""Headings of a list with one column; beside others they may mean something else, such as the number of the row."""
 
 
 class IdentifierError(InputError):

@@ -1,6 +1,6 @@
-"""Identifiers that look like one another and are not equal: what a spreadsheet, an encoding or a typist makes of one.
+"""Identifiers that look alike but are not equal, e.g. after a spreadsheet, a wrong encoding or a typing error.
 
-To look alike is never to match: whoever finds it asks a person. All functions are pure; `alike` is symmetric.
+Looking alike never counts as a match: callers ask a person. All functions are pure; `alike` is symmetric.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _MONTH_AND_DAY = re.compile(rf"{_MONTH}[\W_]*(\d{{1,4}})", re.ASCII)
 _DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](?:(?:19|20)\d\d)(?:[T ]0?0:00(?::00)?)?", re.ASCII)
 _ISO_DATE = re.compile(r"(?:19|20)\d\d-(\d{1,2})-(\d{1,2})(?:[T ]0?0:00(?::00)?)?", re.ASCII)
 _DECIMALS = re.compile(r"([\d.,' ]*\d)[.,]0+", re.ASCII)
+# In front of the first number between two separators; within a UUID or a hash zeros are digits like others.
 _ZEROS = re.compile(r"(?<![^\W_])([^\W\d_]*)0+(?=\d)")
-"""In front of the first number between two separators; within a UUID or a hash zeros are digits like others."""
 _SEPARATORS = re.compile(r"[\W_]+")
 _SEPARATORS_BUT_MARKS = re.compile(r"[^\w?]+|_+")
 _PARTS = re.compile(r"[,;/|&+()\s]+")
@@ -36,22 +36,22 @@ _READ_AS_DIGITS = str.maketrans("oil", "011")
 _REMARK = re.compile(r"(.*[^\W_])\s*[(\[{].+[)\]}]")
 _TYPED_IN_NUMBERS = re.compile(r"(?<=\d)[oil]+")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+# Cyrillic and Greek letters that look like Latin ones, and Latin ones that do not decompose; in lower case.
 _TWINS = {
     **dict(zip(map(ord, "авекмнорстухіѕј"), "abekmhopctyxisj", strict=True)),
     **dict(zip(map(ord, "αβεζηικμνορτυχ"), "abezhikmnoptyx", strict=True)),
     **{ord("ø"): "o", ord("ł"): "l", ord("đ"): "d", ord("ð"): "d", ord("ı"): "i"},
     **{ord("æ"): "ae", ord("œ"): "oe", ord("þ"): "th"},
 }
-"""Cyrillic and Greek letters that look like Latin ones, and Latin ones that do not decompose; in lower case."""
 
 
 class LookAlikes:
-    """Finds which of many identifiers a text looks like: made once for a cohort, and asked in constant time."""
+    """Find the identifiers that a text looks like: built once for a cohort, with look-ups in constant time."""
 
     def __init__(self, identifiers: Iterable[str]) -> None:
         self._by_key: dict[str, str | list[str]] = {}
         self._precisions = set[int]()
-        """How many digits the identifiers in scientific notation have kept."""
+        """Numbers of digits kept by identifiers in scientific notation."""
         self._all = tuple(identifiers)
 
         for identifier in self._all:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from common.learning.data.identifiers.identifiers import is_scientific
 
+# Digits that a spreadsheet keeps; other programs keep up to two more.
 _EXACT = 15
-"""Digits that a spreadsheet keeps; other programs keep up to two more."""
 _KEPT = (15, 16, 17)
 _LONGEST = 40
 _PARTS = re.compile(r"[+-]?(\d+)(?:[.,](\d+))?e\+?(\d{1,3})", re.ASCII)

@@ -9,10 +9,10 @@ from common.learning.data.imaging.image_limits import check_growth
 
 _JPEG = b"\xff\xd8"
 _JPEG_2000 = b"\xff\x4f\xff\x51"
+# A JP2 file has its boxes before the code stream; DICOM wants none, some devices write them.
 _BOX_BYTES = 4096
-"""A JP2 file has its boxes before the code stream; DICOM wants none, some devices write them."""
+# Start of frame: ITU-T T.81, table B.1; F7 is that of JPEG-LS (ITU-T T.87).
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-"""Start of frame: ITU-T T.81, table B.1; F7 is that of JPEG-LS (ITU-T T.87)."""
 _RLE_HEADER = 64
 
 

@@ -39,21 +39,21 @@ _TAGS = [
     "VOILUTSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
 ]  # fmt: skip
 
+# What pydicom and its codecs raise on files that break the standard. Their texts may quote the file: never shown.
 _DAMAGED = (
     ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, RuntimeError, OverflowError,
     OSError, EOFError, struct.error, zlib.error, InvalidDicomError,
     BytesLengthException,
 )  # fmt: skip
-"""What pydicom and its codecs raise on files that break the standard. Their texts may quote the file: never shown."""
 
 _PREAMBLE = 128
 _MAGIC = b"DICM"
+# Value representations whose length has 4 bytes (PS3.5 7.1.2).
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-"""Value representations whose length has 4 bytes (PS3.5 7.1.2)."""
+# The first group of a file without preamble: 0002, or 0008 in either byte order.
 _FIRST_TAGS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-"""The first group of a file without preamble: 0002, or 0008 in either byte order."""
+# Value representations that open group 0002 or 0008.
 _VRS = frozenset({b"AE", b"AS", b"CS", b"DA", b"DT", b"LO", b"OB", b"PN", b"SH", b"TM", b"UI", b"UL"})
-"""Value representations that open group 0002 or 0008."""
 
 
 def is_dicom(head: bytes) -> bool:

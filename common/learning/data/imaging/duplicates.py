@@ -31,10 +31,10 @@ MAX_BITS = 28
 MIN_CORRELATION = 0.95
 _HASH = 12
 _THUMBNAIL = 32
+# Grey values up to this are border: JPEG leaves traces of the image in it.
 _BORDER = 32
-"""Grey values up to this are border: JPEG leaves traces of the image in it."""
+# Distances held in memory at a time.
 _BLOCK = 2**24
-"""Distances held in memory at a time."""
 
 Pair = tuple[int, int]
 

@@ -27,10 +27,10 @@ from common.learning.data.tables.table import Problems
 TRANSFORM = 2
 """Version of `read_image` and `fit`; raise it when they give other pixels for the same file."""
 _CHECKSUM = 32
+# Share of the bound that an eviction leaves, so that not every write evicts.
 _FILL = 0.9
-"""Share of the bound that an eviction leaves, so that not every write evicts."""
+# Begins the name of an entry that is being written.
 _HALF = "."
-"""Begins the name of an entry that is being written."""
 
 
 class ImageCache:

@@ -13,8 +13,8 @@ MAX_FILE_BYTES = 2**28
 """As many as the most pixels take with 32 bits each, uncompressed."""
 MAX_GROWTH = 200
 """A radiograph has noise: lossless compression makes it 2 to 5 times smaller, never hundreds of times."""
+# Bytes that any file may unpack to, so that small made-up images need not be noisy.
 _ALWAYS = 2**24
-"""Bytes that any file may unpack to, so that small made-up images need not be noisy."""
 
 
 def read_file(path: Path) -> bytes:

@@ -20,12 +20,11 @@ from common.learning.data.imaging.image_limits import check_size, read_file
 _HEAD = 132
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 _BT_601 = (0.299, 0.587, 0.114)
+# How Pillow unpacks PNG of 16 bits with colour or transparency, dropping each low byte; and what gives all bytes. Grey
+# with alpha is read as four bytes; of the others first the high bytes are read, then the low ones.
 _DEEP_COLOUR = {"LA;16B": ("RGBA",), "RGB;16B": ("RGB;16B", "RGB;16L"), "RGBA;16B": ("RGBA;16B", "RGBA;16L")}
-"""How Pillow unpacks PNG of 16 bits with colour or transparency, dropping each low byte; and what gives all bytes.
-
-Grey with alpha is read as four bytes; of the others first the high bytes are read, then the low ones."""
+# Share of one grey value within the borders from which a picture shows nothing.
 _BLANK = 0.99
-"""Share of one grey value within the borders from which a picture shows nothing."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

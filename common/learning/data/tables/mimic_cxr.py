@@ -39,8 +39,8 @@ FOLDS: Mapping[str, Subset] = MappingProxyType(
 
 _COLUMNS = ("subject_id", "study_id", "dicom_id", "fold")
 _SEVERITY = ("edeme_severity", "edema_severity")  # the published file has the first
+# A whole number as pandas and spreadsheets write it when a column has gaps.
 _WHOLE = re.compile(r"(\d+)[.,]0+")
-"""A whole number as pandas and spreadsheets write it when a column has gaps."""
 _KINDS = (".dcm", ".jpg")
 
 

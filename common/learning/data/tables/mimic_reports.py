@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 
 _TAKEN = r"FINDINGS?|IMPRESSIONS?|CONCLUSIONS?|RECOMMENDATIONS?(?:\(S\))?"
+# Sections that are not taken: the frequent ones of
+# https://github.com/MIT-LCP/mimic-cxr/blob/master/txt/section_parser.py.
 _OTHER = (
     r"(?:PRELIMINARY )?WET ?READ(?: VERSION)?|PRELIMINARY REPORT|ADDENDUM|EXAM(?:INATION)?S?|TYPE OF EXAM(?:INATION)?"
     r"|STUDY|PROCEDURES?|TECHNIQUES?|VIEWS?|DATE|COMMENTS?|NOTIFICATIONS?|INDICATIONS?|CLINICAL INDICATIONS?"
     r"|REASON FOR (?:THIS )?(?:EXAM(?:INATION)?|STUDY)|(?:CLINICAL |PATIENT |MEDICAL )?HISTORY|CLINICAL INFORMATION"
     r"|(?:REFERENCE|PRIOR) EXAM(?:INATION)?S?|COMPARISONS?(?: (?:EXAM(?:INATION)?S?|STUDY|FILMS?))?"
 )
-"""Sections that are not taken: the frequent ones of https://github.com/MIT-LCP/mimic-cxr/blob/master/txt/section_parser.py."""
 
 _HEADING = re.compile(
     # A line of capitals that names a section in any words, such as `FINDINGS AND IMPRESSION:` or `CHEST FINDINGS:`.

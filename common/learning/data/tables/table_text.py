@@ -18,6 +18,7 @@ from common.errors import ManifestError
 MOST_UNPACKED = 2**30
 """Bytes of a compressed table."""
 _SAVE_AS = "save it as CSV UTF-8"
+# Byte-order marks; that of UTF-32 begins like that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -25,7 +26,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte-order marks; that of UTF-32 begins like that of UTF-16."""
 _OTHER_FILES = (
     (b"PK\x03\x04", "an Excel workbook or a ZIP file, not CSV"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook, not CSV"),
@@ -33,10 +33,10 @@ _OTHER_FILES = (
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _THREE_ACCENTS = re.compile(r"[^\x00-\x7f]{3}")
+# Signs of Windows-1252 that stand outside of words.
 _SIGNS = frozenset("€‚„…‘’“”–—§°µ·\u00a0")
-"""Signs of Windows-1252 that stand outside of words."""
+# Where a sign stands in a word, another encoding has a letter there.
 _SIGN_FOR_LETTER = re.compile(r"(?<=[^\W\d_])[€‚„…‘“”§°·](?=[^\W\d_])|[€…§](?=[^\W\d_])")
-"""Where a sign stands in a word, another encoding has a letter there."""
 
 IsTable = Callable[[str], bool]
 

@@ -1,7 +1,7 @@
 """Forgetting quality of the NeurIPS 2023 unlearning competition (Triantafillou et al. 2024, arXiv 2406.09073).
 
 For each patient: how well can many unlearned models be told from many retrained ones by their confidence? The answer
-is an epsilon as of differential privacy, in nats: 0 cannot be told, the higher the more is left.
+is an epsilon as in differential privacy, in nats: 0 means indistinguishable; higher values mean that more is left.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ForgettingEpsilon:
-    """Epsilon of each patient, and what so few models can tell at all.
+    """Epsilon of each patient, and the limit of what so few models can tell.
 
     Attributes:
         patients: `[n]`, in [0, cap]; NaN for a patient without models of both kinds.
-        caps: `[n]`, the largest that the patient's models resolve; one that is reached means *at least so much*.
+        caps: `[n]`, the largest value that the patient's models resolve; a value at the cap means *at least this*.
     """
 
     patients: Floats
@@ -37,7 +37,7 @@ class ForgettingEpsilon:
 
     @property
     def text(self) -> str:
-        """In one line."""
+        """Summary in one line."""
         least = np.nanmin(self.caps)
         most = np.nanmax(self.caps)
         share = np.nanmean(np.where(np.isnan(self.patients), np.nan, self.patients >= self.caps))

@@ -1,4 +1,4 @@
-"""Are the losses of forget and never-seen patients from one distribution? The whole of it, not only the ranks."""
+"""Are the losses of forget and never-seen patients from one distribution, in its whole shape and not only by rank?"""
 
 from __future__ import annotations
 

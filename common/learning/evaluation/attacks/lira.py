@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 LEAST_DEVIATION = 1e-6
-"""A model that says the same whatever it has seen must not divide by 0."""
+"""Avoids a division by 0 for a model that gives the same answer whatever it has seen."""
 
 
 @dataclass(frozen=True, slots=True)

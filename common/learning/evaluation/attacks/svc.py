@@ -9,11 +9,11 @@ Floats = NDArray[np.float64]
 
 
 def svc_member_share(forget: Floats, retain: Floats, never_seen: Floats) -> float | None:
-    """Share of forget studies that the classifier calls members: 0 none, 1 all; to be read beside cross-entropy.
+    """Share of forget studies that the classifier calls members, from 0 to 1; read it together with the cross-entropy.
 
-    None where all losses it could learn from are equal: it would call everybody the same, by chance.
+    None if all losses to learn from are equal: the classifier would then give everybody one arbitrary answer.
 
-    A destroyed model gives 0, and a retrained one the share of never-seen studies that are called members. C = 3
+    A destroyed model gives 0; a retrained one gives the share of never-seen studies that are called members. C = 3
     and RBF as in arXiv 2506.23145; fitted per study on retain (member) against never-seen, classes balanced.
 
     Args:

@@ -1,4 +1,4 @@
-"""Members found at a very low rate of false alarms (Carlini et al. 2022, arXiv 2112.03570)."""
+"""True-positive rate at a very low false-positive rate (Carlini et al. 2022, arXiv 2112.03570)."""
 
 from __future__ import annotations
 
