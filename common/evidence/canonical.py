@@ -41,6 +41,7 @@ def parse_canonical(data: bytes) -> Json:
     except (ValueError, RecursionError):
         raise EvidenceError("not JSON of integers, strings, lists and objects in UTF-8") from None
 
+    # Encoding again catches what the parser tolerates: spaces, key order, escapes, repeated keys.
     if canonical(value) != data:
         raise EvidenceError("JSON that is not in canonical form: its bytes are not the one encoding of its value")
     return value

@@ -124,6 +124,7 @@ def _unbase64(text: str, name: str) -> bytes:
     except (binascii.Error, ValueError):
         raise EvidenceError(f"{name} is not base64") from None
 
+    # Python ignores the unused bits of the last character, so several texts decode to the same bytes.
     if _base64(data) != text:
         raise EvidenceError(f"{name} is not the canonical base64 of its bytes")
     return data

@@ -320,6 +320,7 @@ def read_unlearning(payload: bytes) -> tuple[tuple[ModelFile, ...], Unlearning]:
                 raise EvidenceError(f"subject[{index}] must be a file name with its SHA-256")
 
     unlearning = from_json(Unlearning, predicate, "predicate")
+    # Writing it again must give the same bytes: whatever was ignored above would be signed and unseen.
     if unlearning_statement(tuple(models), unlearning) != payload:
         raise EvidenceError("subject has unknown fields")
     return tuple(models), unlearning

@@ -53,6 +53,7 @@ def fit(
     model.train()
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # Within `fork_rng`: the seed must not leak into random numbers of the caller.
         torch.manual_seed(derive_seed(seed, "dropout"))
         for _ in range(epochs):
             loss_sum = 0.0

@@ -36,6 +36,7 @@ class Frontier:
         peaks = list(self.peaks)
         node = leaf_hash(leaf)
         position = self.size
+        # Each trailing 1 bit of the size is a full subtree of equal height to join with.
         while position & 1:
             node = node_hash(peaks.pop(), node)
             position >>= 1

@@ -23,6 +23,7 @@ def ranking_loss(image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     """
     batch = len(labels)
     if batch < 2:
+        # Zero, but still connected to the graph, so that `backward` works.
         return image.sum() * 0.0
     scores = image @ text.T / image.shape[1] ** 0.5
     pair_scores = scores.diagonal()

@@ -50,6 +50,7 @@ def margin_targets(
     margins = patient_means(calibration.margin, calibration.patients)
     weights = control_weights(forget_labels, majority_labels(calibration))
     count = ranking.shape[1]
+    # The frozen model's order of the patients is kept: the best remembered gets the highest target.
     levels = (np.argsort(np.argsort(ranking, axis=1, kind="stable"), axis=1, kind="stable") + 0.5) / count
 
     return np.stack([weighted_quantile(m, weights, q) for m, q in zip(margins, levels, strict=True)])

@@ -38,6 +38,7 @@ def ks_p_value(
     count = len(member)
     distance = ks_distance(member, control, weights)
     order = np.argsort(values, kind="stable")
+    # Tied values form one step of the distribution function: only the last of each counts.
     last = np.append(np.diff(values[order]) > 0, True)
     hits = 0
 
@@ -52,4 +53,5 @@ def ks_p_value(
         steps[place >= count] -= weights[place[place >= count] - count]
         hits += float(np.abs(np.cumsum(steps)[last]).max()) >= distance - 1e-12
 
+    # The observed labelling is one of the permutations, so that p is never 0 (Phipson & Smyth 2010).
     return (hits + 1) / (draws + 1)
