@@ -296,7 +296,7 @@ REQUESTS = {
     # Compared with names that are here; a base's is refused by `client.cohort.holdings` unless it is a digest.
     "note": (WeightsNote, "base weights precision line"),
     STATUS: (StatusRequest, ""),
-    ADOPT: (AdoptRequest, "version digest campaign how retired"),
+    ADOPT: (AdoptRequest, "version digest campaign how retired reason"),
     TRAIN: (
         TrainRequest,
         "epochs round seed reference config.rounds config.patience config.min_rounds config.local_epochs"

@@ -28,7 +28,9 @@ def test_a_killed_coordinator_loses_nothing_and_ends_in_the_same_model(start, fa
     with start.house() as house:
         assert {v.name: v.state for v in house.registry.versions()} == {"v0001": "quarantined", "v0002": "active"}
         assert house.registry.active().weights == start.weights
-        assert len([p for p in house.store.phases(number) if p.step == "unlearn:north"]) == 1
+        steps = [phase.step for phase in house.store.phases(number)]
+        # Three patients decide nothing under honest margins, so that campaign retrains without unlearning first.
+        assert steps.count("unlearn:north") == ("audit:retrained" not in steps)
         assert not house.store.folder(number).exists()
         old = house.registry.get("v0001").weights
 

@@ -18,4 +18,5 @@ def test_no_message_from_a_site_has_a_field_for_free_text() -> None:
         *(f"ExchangeCheckpointRequest.{name}" for name in signed),
         "ExchangeAttestationsRequest.signed",
         "ExchangeTokensRequest.tokens",
+        "RegisterCountsRequest.statement",
     }
