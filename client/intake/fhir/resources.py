@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote
 
 from client.consent.documents import UnreadableConsentError, VersionId, read_version
 from common.errors import InputError
@@ -26,6 +27,8 @@ DEEPEST = 40
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 """Between which a server may have written a version."""
+_CONDITIONAL = "Patient?identifier="
+"""https://hl7.org/fhir/R4/http.html#trules, as the entries of a transaction name a patient by number."""
 _LONGEST_KEY = 400
 """Characters of an identifier with its system."""
 _INSIDE = {"meta", "scope", "category", "policy", "policyRule", "policyBasis", "provision", "period", "code", "coding"}
@@ -231,7 +234,7 @@ def _person(value: object, base: str, contained: object = None) -> tuple[str, ..
     """The logical id of a reference to this server, then `system|value` of the identifiers beside it.
 
     A reference that only its sender can follow, such as `urn:uuid:`, one to another server or to a contained Patient,
-    leaves the identifiers, also those of that Patient.
+    leaves the identifiers, also those of that Patient. A conditional one (`Patient?identifier=system|value`) is one.
     """
     if not isinstance(value, dict):
         return ()
@@ -240,6 +243,9 @@ def _person(value: object, base: str, contained: object = None) -> tuple[str, ..
     identifiers = [value.get("identifier")]
     if isinstance(reference, str) and reference.startswith("#"):
         identifiers += _identifiers_of(contained, reference[1:])
+    if isinstance(reference, str) and reference.startswith(_CONDITIONAL):
+        system, _, number = unquote(reference.removeprefix(_CONDITIONAL)).rpartition("|")
+        identifiers.append({"system": system, "value": number})
     keys = [logical, *(_identifier(one) for one in identifiers)]
 
     return tuple(dict.fromkeys(key for key in keys if key is not None))

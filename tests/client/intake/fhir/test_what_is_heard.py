@@ -138,6 +138,8 @@ MRN = {"system": "urn:mrn", "value": "M2"}
         {"reference": "#p", "identifier": MRN},
         {"reference": "#p"},
         {"identifier": MRN},
+        {"reference": "Patient?identifier=urn:mrn|M2"},
+        {"reference": "Patient?identifier=urn%3Amrn%7CM2"},
     ],
 )
 @pytest.mark.parametrize("way", ["take", "notice"])
