@@ -29,7 +29,7 @@ from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Cohort, Split, Subset
 
 OnImage = Callable[[int, int], None]
-"""Called with the images done and all of them."""
+"""Called with the number of decoded images and the total."""
 
 CACHE = Path("cache")
 """The image cache in a site's folder."""
@@ -37,12 +37,12 @@ CACHE = Path("cache")
 
 @dataclass(frozen=True, slots=True)
 class SiteOptions:
-    """What the site decides about its import.
+    """The site's options for an import.
 
     Attributes:
         name: of the site.
         seed: of the first split.
-        distinct_ids: patients of different ids are different persons, however much their images look alike.
+        distinct_ids: different ids mean different patients, however similar their images are.
     """
 
     name: str
@@ -52,12 +52,12 @@ class SiteOptions:
 
 @dataclass(frozen=True, slots=True)
 class SetAssignment:
-    """Who is in which set after an import.
+    """The patients' sets after an import.
 
     Attributes:
-        split: sets of all patients of the cohort that take part, and of all who were known before.
-        held_back: newcomers whose image is that of a patient who has revoked: left out.
-        straddling: groups of look-alikes that are in several sets, as the earlier sets or the manifest want it.
+        split: sets of all participating patients of the cohort, and of all patients known before.
+        held_back: new patients who are left out because their image is that of a patient who has revoked.
+        straddling: groups of similar images in several sets, required by the earlier sets or the manifest.
     """
 
     split: Split
@@ -67,20 +67,20 @@ class SetAssignment:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import found: numbers only.
+    """The result of an import: numbers only.
 
     Attributes:
         studies: registered now.
         patients: registered now.
-        new: of these, not known before.
-        absent: known before, and not in the data any more.
-        revoked: of the data's patients, those who have revoked.
+        new: of these, unknown before.
+        absent: known before, but no longer in the data.
+        revoked: patients in the data who have revoked.
         held_back: patients left out because their image is that of a patient who has revoked.
-        doubtful: patients whose identifier looks like one that was revoked: not used until a person says who is meant.
-        straddling: groups of look-alikes in several sets.
+        doubtful: patients whose identifier resembles a revoked one: not used until a person says who is meant.
+        straddling: groups of similar images in several sets.
         exact: pairs of image files with the same content.
         near: pairs of images that look the same.
-        two_ids: of both kinds, those between patients of different ids.
+        two_ids: pairs of both kinds between different patient ids.
         sets: studies by set and label.
     """
 
@@ -103,11 +103,11 @@ def import_data(
 ) -> ImportReport:
     """Register a manifest's patients at the site in `folder`; a later import keeps every known patient's set.
 
-    Nothing is written but decoded images before everything is checked. Those who have revoked and are unlearned are
-    not even read. Those who are to be unlearned stay registered, also when the manifest has them no longer.
+    Only decoded images are written before everything is checked. Unlearned patients are not even read. Patients who
+    must still be unlearned stay registered, even if the manifest no longer contains them.
 
     Raises:
-        InputError: the manifest, an image, the card or the folder.
+        InputError: the manifest, an image, the card or the folder is wrong.
     """
     check_card(card)
     with open_ledger(SiteFolder(folder)) as ledger:
@@ -132,7 +132,7 @@ def _import(
     with ledger.stones.locked():
         before = read_site(folder) if (folder / SITE_FILE).exists() else None
         known: Mapping[str, Subset] = before.subsets if before else {}
-        # Read under the lock: somebody may have revoked while the images were decoded.
+        # Read under the lock: patients may have revoked while the images were decoded.
         revocations = overview(ledger, of_manifest)
         unheard_since = frozenset[str]().union(*(found for _, found in unheard(ledger, of_manifest).values()))
         cohort = Cohort(tuple(replace(s, site=options.name) for s in manifest.cohort.studies), card.classes)
@@ -186,12 +186,12 @@ def read_source(
     """Read a manifest, or a MIMIC-CXR folder with its `split` file.
 
     Raises:
-        InputError: a file or row, or labels that are not the federation's classes.
+        InputError: a file or row is wrong, or the labels are not the federation's classes.
     """
     if source.is_dir():
         if split is None:
             raise ConfigError(
-                "a MIMIC-CXR folder needs the file of its folds", where=str(source), remedy="give --split"
+                "a MIMIC-CXR folder needs a file with its folds", where=str(source), remedy="give --split"
             )
 
         if card.classes != SEVERITIES:
@@ -210,7 +210,7 @@ def read_source(
     if not sites:
         raise CohortError("no rows of this site", where=str(source), remedy="check --only-site")
     if len(sites) > 1:
-        raise CohortError("the rows are of several sites", where=str(source), remedy="choose one with --only-site")
+        raise CohortError("the rows belong to several sites", where=str(source), remedy="choose one with --only-site")
     return manifest
 
 
@@ -234,7 +234,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def refuse_paths(card: ModelCard, where: str) -> None:
-    """Raise a `RefusedError` if a card of the coordinator's names a folder: no path is taken from the wire."""
+    """Raise a `RefusedError` if a card from the coordinator names a folder: no path is accepted from the wire."""
     if card.data.tokenizer != "builtin" or card.model.image_folder or card.model.text_folder:
         raise RefusedError(
             f"{where} names a model or tokenizer folder: give --card with a card that names this hospital's own"
@@ -242,12 +242,12 @@ def refuse_paths(card: ModelCard, where: str) -> None:
 
 
 def check_card(card: ModelCard) -> None:
-    """Raise a `ConfigError` unless this site's tokenizer is the one that the model was made for."""
-    found = load_tokenizer(card.data.tokenizer, card.data.max_tokens).vocab_size
+    """Raise a `ConfigError` unless this site's tokenizer matches the model."""
+    vocab_size = load_tokenizer(card.data.tokenizer, card.data.max_tokens).vocab_size
 
-    if found != card.vocab_size:
+    if vocab_size != card.vocab_size:
         raise ConfigError(
-            f"the tokenizer has {found} tokens, the federation's model {card.vocab_size}",
+            f"the tokenizer has {vocab_size} tokens, the federation's model {card.vocab_size}",
             where="data.tokenizer",
             remedy="use the federation's tokenizer",
         )
@@ -257,7 +257,7 @@ def check_images(manifest: Manifest, cache: ImageCache, on_image: OnImage) -> Du
     """Decode all images into the cache and compare them with each other.
 
     Raises:
-        ImageError: one that cannot be read.
+        ImageError: an image cannot be read.
         OutputError: the cache cannot be written.
     """
     studies = manifest.cohort.studies
@@ -275,16 +275,16 @@ def assign_sets(
     known: Mapping[str, Subset],
     revoked: Collection[str],
 ) -> SetAssignment:
-    """Divide the patients of one site into the five sets; who is `known` stays where they are.
+    """Divide the patients of one site into the five sets; `known` patients keep their set.
 
     Args:
         cohort: all patients of the site.
-        given: the sets that the data ask for; heeded for newcomers.
-        config: shares of the sets otherwise.
+        given: the sets that the data specify, used for new patients.
+        config: shares of the sets, without `given`.
         seed: of the draw.
-        groups: look-alikes that must stay together.
-        known: sets of those who were registered before.
-        revoked: patients whose look-alikes are not let in under another id.
+        groups: patients with similar images, who must stay together.
+        known: sets of patients registered before.
+        revoked: patients who must not return under another id.
 
     Raises:
         CohortError: too few patients, or patients of several sites.
@@ -296,30 +296,30 @@ def assign_sets(
     cohort = cohort.where(lambda s: s.patient not in held_back)
 
     if given is not None:
-        drawn: Mapping[str, Subset] = given.subset_of
+        new_sets: Mapping[str, Subset] = given.subset_of
     elif known:
-        drawn = extend_split(cohort, known, config, seed, groups).subset_of
+        new_sets = extend_split(cohort, known, config, seed, groups).subset_of
     else:
-        drawn = split_cohort(cohort, config, seed, groups).subset_of
+        new_sets = split_cohort(cohort, config, seed, groups).subset_of
 
-    subset_of = {p: drawn[p] for p in cohort.patients if p not in known}
+    subset_of = {p: new_sets[p] for p in cohort.patients if p not in known}
     split = Split({**known, **subset_of})
-    seen = {(group, split.subset_of[p]) for p, group in groups.items() if p in split.subset_of}
-    straddling = sum(count > 1 for count in Counter(group for group, _ in seen).values())
+    group_sets = {(group, split.subset_of[p]) for p, group in groups.items() if p in split.subset_of}
+    straddling = sum(count > 1 for count in Counter(group for group, _ in group_sets).values())
 
     return SetAssignment(split, held_back, straddling)
 
 
 def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revocations: Overview) -> Cohort:
-    """The cohort, and the studies of those who are still to be unlearned and are in it no longer, if they exist."""
+    """The cohort, plus the existing studies of patients who must still be unlearned and are no longer in it."""
     missing = revocations.open - frozenset(cohort.patients)
     if before is None or not missing:
         return cohort
     if before.card.classes != card.classes:
         raise ConfigError(
-            "other classes than those with which revoked patients were trained",
+            "the classes differ from those with which revoked patients were trained",
             where="classes",
-            remedy="import again when the waiting revocations are unlearned",
+            remedy="import again after the waiting revocations have been unlearned",
         )
 
     earlier = before.cohort.of(missing).where(lambda s: s.image.is_file())
@@ -333,6 +333,6 @@ def _without(manifest: Manifest, patients: Collection[str]) -> Manifest:
 
 def _where(manifest: Manifest, keep: list[bool]) -> Manifest:
     """Some rows of a manifest."""
-    rows = [row for row, kept in enumerate(keep) if kept]
+    rows = [row for row, is_kept in enumerate(keep) if is_kept]
     cohort = Cohort(tuple(manifest.cohort.studies[row] for row in rows), manifest.cohort.classes)
     return replace(manifest, cohort=cohort, lines=tuple(manifest.lines[row] for row in rows))

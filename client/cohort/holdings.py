@@ -1,7 +1,7 @@
-"""Model versions on this site's disk, by the digest of their weights: what later deltas are applied to.
+"""Model versions on this site's disk, by the digest of their weights: the base of later deltas.
 
-Files and their record in the site's database change in one transaction. A process that is killed leaves at most a file
-without a record or a record without a file, and the next call of anything here removes the one and closes the other.
+Files and their records in the site's database change in one transaction. A killed process leaves at most a file without
+a record or a record without a file; the next call of any function here removes the one and closes the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEEP = 3
-"""Versions that are held at most; the oldest goes first."""
+"""Largest number of versions held; the oldest is deleted first."""
 _SUFFIX = ".safetensors"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -36,7 +36,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class HeldVersions:
     """Versions in `folder`, recorded in the site's database.
 
-    Every method raises an `OutputError` if the folder cannot be written, and a `WireError` for what is no digest.
+    Every method raises an `OutputError` if the folder cannot be written, and a `WireError` for an invalid digest.
     """
 
     folder: Path
@@ -45,13 +45,13 @@ class HeldVersions:
     keep_most: int = KEEP
 
     def keep(self, digest: str, state: Mapping[str, Tensor], name: str) -> None:
-        """Hold a version; those that are one too many go.
+        """Hold a version; deletes the oldest ones beyond the limit.
 
         Raises:
-            CheckpointError: the weights are others than the digest says.
+            CheckpointError: the weights differ from the digest.
             RefusedError: it was retired.
         """
-        # torch, which the process that announces does without.
+        # torch, which the announcing process does not need.
         from common.learning.model.checkpoint import state_digest  # noqa: PLC0415
 
         path = self._file(digest)
@@ -84,7 +84,9 @@ class HeldVersions:
         try:
             state: dict[str, Tensor] = load_file(path)
         except FileNotFoundError:
-            raise CheckpointError("this version is not held here", where=digest[:12], remedy="have it sent") from None
+            raise CheckpointError(
+                "this site does not hold this version", where=digest[:12], remedy="have it sent"
+            ) from None
         except (OSError, SafetensorError):
             raise CheckpointError("damaged", where=str(path), remedy="have the version sent again") from None
 
@@ -93,23 +95,25 @@ class HeldVersions:
         return state
 
     def held(self) -> tuple[str, ...]:
-        """Digests of what is here, the oldest first."""
+        """Digests of the held versions, oldest first."""
         with transaction(self.engine) as session:
             self._settle(session)
             return self._held(session)
 
     def check(self, digest: str) -> None:
-        """Refuse weights that were retired, whoever sends them: a coordinator restored from an older backup would.
+        """Refuse retired weights, whoever sends them: a coordinator restored from an older backup might.
 
         Raises:
-            RefusedError: patients have been forgotten since.
+            RefusedError: patients in these weights have been forgotten since.
         """
         with transaction(self.engine) as session:
             if session.get(RetiredRow, digest) is not None:
-                raise RefusedError(f"weights {digest[:12]} saw patients who have been forgotten since: train anew")
+                raise RefusedError(
+                    f"weights {digest[:12]} were trained on patients who have been forgotten since: train anew"
+                )
 
     def retire(self, digests: Collection[str]) -> frozenset[str]:
-        """Delete versions for good; returns those of which no copy is left, also if there never was one."""
+        """Permanently delete versions; returns those of which no copy is left, even if there never was one."""
         files = {digest: self._file(digest) for digest in digests}
 
         with transaction(self.engine) as session:
@@ -121,15 +125,15 @@ class HeldVersions:
         return frozenset(digest for digest, path in files.items() if not path.exists())
 
     def acknowledged(self, digests: Collection[str]) -> None:
-        """The coordinator has taken down that these are gone."""
+        """Record that the coordinator knows of these deletions."""
         with transaction(self.engine) as session:
             gone = update(HoldingRow).where(HoldingRow.digest.in_(digests), HoldingRow.purged.is_not(None))
             session.execute(gone.values(acknowledged=self.clock()))
 
     def _file(self, digest: str) -> Path:
-        # It comes from a message and becomes part of a path.
+        # A digest comes from a message and becomes part of a path.
         if not _DIGEST.fullmatch(digest):
-            raise WireError("not the digest of weights")
+            raise WireError("not a digest of weights")
         return self.folder / f"{digest}{_SUFFIX}"
 
     def _held(self, session: Session) -> tuple[str, ...]:
@@ -137,7 +141,7 @@ class HeldVersions:
         return tuple(session.scalars(rows.order_by(HoldingRow.received, HoldingRow.digest)))
 
     def _settle(self, session: Session) -> None:
-        """Make files and records agree, where a process was killed between them."""
+        """Reconcile files and records after a process was killed between them."""
         recorded = set(self._held(session))
         present = set()
 
@@ -174,7 +178,7 @@ class HeldVersions:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                # Cloned, as the format refuses tensors that share their memory.
+                # Cloned because the format refuses tensors that share memory.
                 save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}, part)
                 with part.open("rb") as file:
                     os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Which patients were in which step of which campaign, and what the model was before it: the site's own record."""
+"""The site's record of which patients were used in which step of a campaign, and of the weights before it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from client.database import MemberRow, ParticipationRow
 from common.platform.sql import transaction
 
 Use = Literal["cohort", "train", "unlearn", "evaluate"]
-"""`cohort` is no use yet: those whom a campaign is to forget, fixed at its first request."""
+"""`cohort` is not a use: it fixes the patients whom a campaign must forget at its first request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class Participation:
     """Patients were used in a step.
 
     Attributes:
-        campaign: its number, 0 outside of any.
-        step: of the campaign, as the coordinator calls it.
-        use: what was done with the patients here.
-        weights: digest of the model that came in.
+        campaign: its number; 0 outside a campaign.
+        step: the coordinator's name for the step.
+        use: what the patients were used for.
+        weights: digest of the received weights.
         at: when the use began.
     """
 
@@ -38,15 +38,15 @@ class Participation:
 
 
 def record(engine: Engine, patients: Collection[str], entry: Participation) -> None:
-    """Write down a use, before it begins: what is cut short has happened too."""
+    """Record a use before it begins: an interrupted use has happened too."""
     with transaction(engine) as session:
         _add(session, patients, entry)
 
 
 def versions_that_saw(engine: Engine, patients: Collection[str]) -> tuple[Participation, ...]:
-    """Every step in which weights changed with any of these patients, the earliest first.
+    """Every step in which any of these patients changed the weights, earliest first.
 
-    What such a step began from is `weights`; every model that came of it, or of a later step, may remember them.
+    Such a step started from `weights`. Every model that resulted from it or a later step may remember the patients.
     """
     with transaction(engine) as session:
         cohorts: set[str] = set()
@@ -61,7 +61,7 @@ def versions_that_saw(engine: Engine, patients: Collection[str]) -> tuple[Partic
 
 
 def members(engine: Engine, campaign: int, use: Use, step: str | None = None) -> frozenset[str]:
-    """Everybody who was in such a use in a campaign."""
+    """All patients of such a use in a campaign."""
     with transaction(engine) as session:
         query = select(ParticipationRow.cohort).distinct()
         query = query.where(ParticipationRow.campaign == campaign, ParticipationRow.use == use)
@@ -71,7 +71,7 @@ def members(engine: Engine, campaign: int, use: Use, step: str | None = None) ->
 
 
 def last_uses(engine: Engine, campaigns: Collection[int]) -> dict[int, datetime]:
-    """When each campaign last began to use somebody, as far as it did."""
+    """When each campaign last began a use, if it did."""
     with transaction(engine) as session:
         query = select(ParticipationRow.campaign, func.max(ParticipationRow.at).label("last"))
         query = query.where(ParticipationRow.campaign.in_(campaigns)).group_by(ParticipationRow.campaign)
@@ -79,18 +79,18 @@ def last_uses(engine: Engine, campaigns: Collection[int]) -> dict[int, datetime]
 
 
 def first_use(session: Session, campaign: int) -> datetime | None:
-    """When a campaign was first seen here; None: not yet."""
+    """When a campaign was first seen here, or None."""
     return session.scalar(select(func.min(ParticipationRow.at)).where(ParticipationRow.campaign == campaign))
 
 
 def fixed_cohort(engine: Engine, campaign: int, patients: Collection[str], at: datetime) -> frozenset[str]:
-    """Those whom a campaign is to forget here: `patients` at the first call, the same ever after."""
+    """The patients whom a campaign must forget here: `patients` at the first call, unchanged afterwards."""
     with transaction(engine) as session:
         return fixed_cohort_in(session, campaign, patients, at)
 
 
 def fixed_cohort_in(session: Session, campaign: int, patients: Collection[str], at: datetime) -> frozenset[str]:
-    """`fixed_cohort`, as a part of a transaction."""
+    """`fixed_cohort` within a transaction."""
     of_campaign = select(ParticipationRow.cohort).where(
         ParticipationRow.campaign == campaign, ParticipationRow.use == "cohort"
     )
@@ -123,7 +123,7 @@ def _entry(row: ParticipationRow) -> Participation:
 
 
 def _digest(patients: Collection[str]) -> str:
-    """SHA-256 over the lengths and the ids in order, so that no two cohorts share it."""
+    """SHA-256 over the lengths and ids in order, so that no two cohorts share a digest."""
     total = hashlib.sha256()
     for patient in sorted(set(patients)):
         encoded = patient.encode()
@@ -133,6 +133,6 @@ def _digest(patients: Collection[str]) -> str:
 
 
 def _chunks(values: Collection[str]) -> Iterator[Sequence[str]]:
-    """Few enough at a time for a statement of SQLite."""
+    """Split values into chunks that fit in a statement of SQLite."""
     ordered = sorted(values)
     return (ordered[start : start + 500] for start in range(0, len(ordered), 500))

@@ -1,8 +1,7 @@
-"""Weights that came to this site and are here still: what later requests send changes to.
+"""Weights that this site has received: the base of the changes in later requests.
 
-The last received weights lie in `working`, beside the errors that rounding left of the site's own answers; both go
-when a published version is adopted, which `holdings.py` keeps. In a simulation with exact
-weights nothing is kept.
+The last received weights are in `working`, together with the rounding errors of the site's own answers. Both are
+deleted when a published version is adopted, which `holdings.py` keeps. A simulation with exact weights keeps nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _ERRORS = "errors.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class RequestWeights:
-    """The weights of a request; without a note the answer's are sent whole."""
+    """The weights of a request; without a note the answer contains whole weights."""
 
     state: Mapping[str, Tensor]
     note: WeightsNote | None
@@ -49,7 +48,7 @@ class RequestWeights:
 class ReceivedWeights:
     """Reads the weights of requests and packs those of answers, for the site in `folder`.
 
-    `fresh` gives the weights of a new model of `config`, from which the frozen layers are taken.
+    `fresh` gives the weights of a new model of `config`, which provides the frozen layers.
     """
 
     def __init__(self, folder: Path, fresh: Callable[[], Mapping[str, Tensor]], config: ModelConfig) -> None:
@@ -59,7 +58,7 @@ class ReceivedWeights:
         self._models, self._place = folder / "models", SiteFolder(folder)
 
     def held(self) -> tuple[str, ...]:
-        """Digests of the weights that are here."""
+        """Digests of the weights on this site's disk."""
         found = {self._named(_WEIGHTS)} - {""}
         if self._place.has_database:
             with opened(self._place.database_url) as engine:
@@ -68,11 +67,11 @@ class ReceivedWeights:
         return tuple(sorted(found))
 
     def receive(self, records: RecordDict, *, keep: bool = True) -> RequestWeights:
-        """The weights that a request means, kept for the next one.
+        """The weights of a request, kept for the next one.
 
         Raises:
-            MissingBaseError: they are changes to weights that are not here.
-            WireError: there are none, they cannot be read, or others come out than the request says.
+            MissingBaseError: they are changes to weights that this site does not have.
+            WireError: they are missing, unreadable, or do not match the request's digest.
             OutputError: the disk is full.
         """
         note = note_of(records, WeightsNote)
@@ -81,8 +80,8 @@ class ReceivedWeights:
         state = dict(Decoded(arrays_of(records), self._base(note.base) if note.base else self._nothing))
         if state_digest(state) != note.weights:
             if note.base:
-                raise MissingBaseError("changes that lead to other weights than they should")
-            raise WireError("other weights than the request says: of another model, or other frozen layers")
+                raise MissingBaseError("the changes do not result in the announced weights")
+            raise WireError("the weights differ from the request's digest: another model, or other frozen layers")
 
         if keep and (note.precision != "fp32" or self._place.has_database) and note.weights not in self.held():
             self._keep(_WEIGHTS, note.weights, state)

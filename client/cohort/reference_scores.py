@@ -1,4 +1,4 @@
-"""Scores of the reference models, kept at the site for the audits to come. Rows of patients: they never leave it."""
+"""Scores of the reference models, kept for later audits. They are data of patients and never leave the site."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class ReferenceScores:
         os.replace(part, self._folder / f"{number}.npz")
 
     def purge(self) -> int:
-        """Delete all of them, and return how many: they are rows of patients, and of no use after their campaign."""
+        """Delete all scores and return their number: they are data of patients, and useless after their campaign."""
         files = len([*self._folder.glob("[0-9]*.npz")])
         shutil.rmtree(self._folder, ignore_errors=True)
         return files
 
     def load(self, scores: Mapping[str, Scores | None]) -> References | None:
-        """All references for the rows of `scores`, in order; None when there are none, or they are of other rows.
+        """All references for the rows of `scores`, in order; None if there are none or they belong to other rows.
 
-        A revocation since then changes who is in which group, and rows must never be compared with others' rows.
+        A revocation in between changes the groups, and rows of different patients must never be compared.
         """
         files = sorted(self._folder.glob("[0-9]*.npz"), key=lambda path: int(path.stem))
         if not files:
@@ -56,7 +56,7 @@ class ReferenceScores:
 
 
 def _owners(scores: Mapping[str, Scores | None]) -> NDArray[np.int64]:
-    """Sizes, patient numbers and labels of all groups: what the rows belong to."""
+    """Sizes, patient numbers and labels of all groups, which identify the rows."""
     parts = [np.array([len(found) if (found := scores[group]) is not None else 0 for group in GROUPS])]
     for group in GROUPS:
         if (found := scores[group]) is not None:

@@ -1,4 +1,4 @@
-"""The ledger as a `Site` sees it: by the identifiers of its own cohort, and cheaply before every batch."""
+"""The ledger for a `Site`: by identifiers of its cohort, and cheap enough to ask before every batch."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from common.platform.sql import reading, transaction
 
 
 class SiteConsent:
-    """Who of `patients` has revoked at the site in `folder`.
+    """Tells which of `patients` have revoked at the site in `folder`.
 
-    Opening it brings database and tombstones into agreement.
+    Opening it reconciles database and tombstones.
 
     Raises:
-        CohortError: the tombstones are damaged or gone.
+        CohortError: the tombstones are damaged or missing.
     """
 
     def __init__(self, folder: SiteFolder, patients: Collection[str]) -> None:
@@ -72,14 +72,14 @@ class SiteConsent:
         return {self._pseudonyms.of(patient): patient for patient in self._patients}
 
     def pseudonyms(self, patients: Collection[str]) -> frozenset[str]:
-        """Those of some patients."""
+        """Pseudonyms of some patients."""
         return frozenset(map(self._pseudonyms.of, patients))
 
     def stopped(self) -> frozenset[str]:
-        """Patients who must not be used, as it stands now; asked before every batch that weights learn from.
+        """Patients who must not be used now; called before every training batch.
 
         Raises:
-            CohortError: the tombstones are damaged or gone.
+            CohortError: the tombstones are damaged or missing.
         """
         if self._watch is None:
             if not self._tombstones.exists():
@@ -94,15 +94,15 @@ class SiteConsent:
         return self._stopped
 
     def pending_pseudonyms(self) -> frozenset[str]:
-        """Whom the model has still to forget; raises as `stopped`."""
+        """Pseudonyms of patients whom the model must still forget; raises like `stopped`."""
         return self._in_states(TO_FORGET)
 
     def pending(self) -> frozenset[str]:
-        """They by identifier, as far as they are patients here; raises as `stopped`."""
+        """The same by identifier, as far as they are patients here; raises like `stopped`."""
         return frozenset(self._names[p] for p in self.pending_pseudonyms() if p in self._names)
 
     def done(self) -> frozenset[str]:
-        """Patients of whom nothing is needed any more: none of their revocations is open; raises as `stopped`."""
+        """Patients whose data are no longer needed: none of their revocations is open; raises like `stopped`."""
         still = self._in_states(OPEN)
         return frozenset(patient for patient in self.stopped() if self._pseudonyms.of(patient) not in still)
 
@@ -121,9 +121,9 @@ class SiteConsent:
 
     @contextmanager
     def access(self, campaign: int) -> Iterator[Access]:
-        """Reach the patients whom a campaign is to forget, fixed at its first request where the site keeps records.
+        """Open the access to the patients whom a campaign must forget, fixed at its first request if records are kept.
 
-        Who revokes later waits for the next campaign.
+        Patients who revoke later wait for the next campaign.
         """
         fixed = bool(campaign) and self._folder.has_database
         pending = self.pending_pseudonyms()
@@ -144,13 +144,13 @@ class SiteConsent:
             access.end()
 
     def begun(self, access: Access) -> None:
-        """The model begins to forget whom an access reaches."""
+        """Record that the model begins to forget the patients of an access."""
         if access.campaign:
             with self._ledger() as ledger, ledger.writing() as writing:
                 take_up(ledger, writing, access.campaign, self.pseudonyms(access.patients))
 
     def readmitted_during(self, campaign: int) -> frozenset[str]:
-        """Patients who take part again, but not in this campaign, which had begun before."""
+        """Readmitted patients who do not take part in this campaign because it began before."""
         if not campaign or not self._folder.has_database or not has_ledger(self._folder):
             return frozenset()
         with self._ledger() as ledger, reading(ledger.engine) as session:
@@ -162,14 +162,14 @@ class SiteConsent:
         return frozenset(self._names[s.pseudonym] for s in again if s.since >= begun and s.pseudonym in self._names)
 
     def open_campaigns(self) -> dict[int, datetime]:
-        """Campaigns that may read their patients, and since when; raises as `stopped`."""
+        """Campaigns with open access to their patients, and since when; raises like `stopped`."""
         if not self.stopped():
             return {}
         with self._ledger() as ledger, transaction(ledger.engine) as session:
             return open_campaigns(session)
 
     def stale_campaigns(self, before: datetime) -> frozenset[int]:
-        """Campaigns that may read their patients and have used nobody since `before`; raises as `stopped`."""
+        """Campaigns with open access that have used nobody since `before`; raises like `stopped`."""
         if not (opened := self.open_campaigns()):
             return frozenset()
         with self._ledger() as ledger:
@@ -177,14 +177,14 @@ class SiteConsent:
         return frozenset(number for number, since in opened.items() if max(since, used.get(number, since)) < before)
 
     def settle(self, pseudonyms: Collection[str], state: State, campaign: int, model: str, reason: str = "") -> int:
-        """A version without these patients became the base; returns how many had waited for it."""
+        """Settle patients after a version without them became the base; returns the number settled."""
         if not pseudonyms:
             return 0
         with self._ledger() as ledger:
             return close(ledger, pseudonyms, state, campaign=campaign, model=model, reason=reason)
 
     def closed(self, campaign: int, purged: dict[str, int]) -> None:
-        """A campaign reads its patients no more; whom it left waiting is escalated."""
+        """Record that a campaign no longer reads its patients; escalates those whom it left waiting."""
         with self._ledger() as ledger:
             escalate(ledger, campaign, "the campaign ended without a version that has forgotten")
             with ledger.writing() as writing:
@@ -200,7 +200,7 @@ class SiteConsent:
 
 
 def _scopes(found: Iterable[RevocationStatus]) -> dict[str, set[Scope]]:
-    """Of each pseudonym's revocations that the model has still to follow."""
+    """Scopes by pseudonym of the revocations that the model must still follow."""
     scopes: dict[str, set[Scope]] = defaultdict(set)
     for one in found:
         if one.state in TO_FORGET:

@@ -1,4 +1,4 @@
-"""`site.json`: a site's cohort and who is in which set. It holds reports and identities, and never leaves the site."""
+"""`site.json`: a site's cohort and its sets. It contains reports and identities, and never leaves the site."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Row(BaseModel):
     label: int
     view: str = ""
     digest: str = ""
-    """SHA-256 of the image file, by which its pixels are found in the cache when the file is gone."""
+    """SHA-256 of the image file, which finds its pixels in the cache even without the file."""
 
 
 class SiteFile(BaseModel):
@@ -36,7 +36,7 @@ class SiteFile(BaseModel):
     studies: tuple[_Row, ...]
     subsets: dict[str, Subset]
     seed: int
-    """Of the split; a later import goes on with it."""
+    """Seed of the split; later imports keep it."""
     device: str = "auto"
     cache: str = "cache"
 
@@ -62,7 +62,7 @@ def write_site(
     cache: Path,
     digests: Mapping[Path, str] | None = None,
 ) -> None:
-    """Register a cohort at a site; earlier revocations stay in force.
+    """Register a cohort at a site; earlier revocations remain valid.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -94,17 +94,17 @@ def write_site(
 
 
 def drop_studies(folder: Path, patients: Collection[str]) -> int:
-    """Take the studies of patients out of `site.json`, who stay known; returns how many studies.
+    """Remove the studies of patients from `site.json`; the patients stay known. Returns the number of studies.
 
     Raises:
         CohortError: missing or damaged.
         OutputError: the folder cannot be written.
     """
     file = read_site(folder)
-    kept = tuple(row for row in file.studies if row.patient not in patients)
-    if len(kept) < len(file.studies):
-        _write(folder, file.model_copy(update={"studies": kept}))
-    return len(file.studies) - len(kept)
+    remaining = tuple(row for row in file.studies if row.patient not in patients)
+    if len(remaining) < len(file.studies):
+        _write(folder, file.model_copy(update={"studies": remaining}))
+    return len(file.studies) - len(remaining)
 
 
 def read_site(folder: Path) -> SiteFile:
@@ -115,7 +115,7 @@ def read_site(folder: Path) -> SiteFile:
     """
     try:
         return SiteFile.model_validate_json((folder / SITE_FILE).read_bytes())
-    except (OSError, ValidationError):  # its text could quote a report
+    except (OSError, ValidationError):  # do not chain: its text could quote a report
         raise CohortError("no readable site here", where=str(folder), remedy="import its data again") from None
 
 

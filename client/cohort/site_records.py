@@ -1,5 +1,6 @@
-"""What a site with a database writes down about its use of patients and versions; without one, as in a simulation,
-nothing is recorded and all who are pending count as one campaign's. Patients stand in it by pseudonym.
+"""A site's records about its use of patients and versions, by pseudonym.
+
+Without a database, e.g. in a simulation, nothing is recorded, and all pending patients belong to one campaign.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from common.protocol.wire import TRAIN, AdoptRequest
 
 @dataclass(frozen=True, slots=True)
 class SiteRecords:
-    """The records in a site's folder; `campaign` 0 is outside of any."""
+    """The records in a site's folder; `campaign` 0 means outside a campaign."""
 
     folder: SiteFolder
     consent: SiteConsent
 
     def used(self, state: Mapping[str, Tensor], patients: Collection[str], campaign: int, step: str, use: Use) -> None:
-        """Write down a use of patients that begins with the weights `state`.
+        """Record a use of patients that starts with the weights `state`.
 
         Raises:
-            RefusedError: these weights saw patients who have been forgotten since.
+            RefusedError: these weights were trained on patients who have been forgotten since.
         """
         if patients and self._kept:
             entry = Participation(campaign, step, use, state_digest(state), datetime.now(UTC))
@@ -44,13 +45,13 @@ class SiteRecords:
     def adopt(
         self, state: Mapping[str, Tensor], request: AdoptRequest, pending: frozenset[str]
     ) -> tuple[frozenset[str], frozenset[str]]:
-        """Keep a version, delete the retired ones; returns the digests of these, and whom the version does not know.
+        """Keep a version and delete the retired ones; returns their digests, and the patients whom it settles.
 
-        That is, of those pending, whom the campaign unlearned here, or all who were not in a retraining; nobody where
-        it trained without forgetting. By pseudonym.
+        These are the pending patients whom the campaign unlearned here, or who were not in a retraining; nobody if it
+        trained without forgetting. By pseudonym.
 
         Raises:
-            CheckpointError: the weights are others than the digest says.
+            CheckpointError: the weights differ from the digest.
             OutputError: the folder cannot be written.
             RefusedError: the version was retired before.
         """
@@ -62,7 +63,7 @@ class SiteRecords:
             purged = versions.retire(request.retired)
 
             if request.how == "trained":
-                # It was to forget nobody: the versions that saw those who wait are in use elsewhere as before.
+                # The campaign had nobody to forget: versions that saw waiting patients remain in use elsewhere.
                 settled = frozenset[str]()
             elif request.how == "unlearned":
                 settled = pending & members(engine, request.campaign, "unlearn")
@@ -74,7 +75,7 @@ class SiteRecords:
             return purged, settled
 
     def audited(self, campaign: int, figures: SiteFigures) -> None:
-        """Write down which figures were reported of a candidate."""
+        """Record the figures that were reported about a candidate."""
         if campaign and self._kept and self._enrolled:
             digest = reported_digest(figures.membership, figures.groups["test"]["fused"])
             with opened(self.folder.database_url) as engine:
@@ -89,7 +90,7 @@ class SiteRecords:
 
     @property
     def _enrolled(self) -> bool:
-        """Whether there is a key that a log can be signed with."""
+        """Whether there is a key to sign a log with."""
         return self.folder.settings_file.exists()
 
     @property

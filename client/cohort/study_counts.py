@@ -1,4 +1,4 @@
-"""The hospital's own count of studies to train on: signed at an import and whenever it changes, and registered."""
+"""The hospital's count of studies to train on: signed after imports and changes, then registered."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CALL_SECONDS = 10.0
 
 
 def signed_counts(folder: SiteFolder, now: Callable[[], float] = time.time) -> bytes | None:
-    """The statement about the data that are imported now, made anew if their number or the key has changed.
+    """The statement about the imported data, created again if their number or the key has changed.
 
     None before the first import.
 
     Raises:
-        InputError: the key or the data cannot be read.
+        InputError: cannot read the key or the data.
         OutputError: the folder cannot be written.
     """
     if not (folder.root / SITE_FILE).exists():
@@ -43,7 +43,7 @@ def signed_counts(folder: SiteFolder, now: Callable[[], float] = time.time) -> b
     name = folder.settings().name
     if known is not None and (known.site, known.train_studies) == (name, count):
         return before
-    # After the loss of the file the time goes on where the sequence stood.
+    # If the file was lost, the current time continues the sequence.
     sequence = max(known.sequence + 1 if known else 1, int(now()))
     statement = sign_counts(StudyCounts(name, sequence, count), key)
     write_bytes(path, statement)
@@ -60,14 +60,14 @@ def _known(data: bytes, key: SigningKey) -> StudyCounts | None:
 
 @dataclass(slots=True)
 class Registration:
-    """Registers the count with the coordinator; reads the data again only when an import has changed them."""
+    """Registers the count with the coordinator; reads the data again only after an import."""
 
     folder: SiteFolder
     _seen: tuple[int, int] | None = field(init=False, default=None)
     _statement: bytes | None = field(init=False, default=None)
 
     def register(self, stub: CoordinationStub) -> messages.RegisterCountsReply | None:
-        """Send the statement; None where there is nothing to send, or the coordinator is of an earlier version.
+        """Send the statement; None if there is nothing to send or the coordinator has an earlier version.
 
         Raises:
             grpc.RpcError: the coordinator does not answer.

@@ -1,4 +1,4 @@
-"""The site's side of evidence: co-signs the coordinator's log, and attestations that agree with what it knows."""
+"""The site's part in evidence: co-signs the coordinator's log, and attestations that agree with its own records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import grpc
 from sqlalchemy.exc import SQLAlchemyError
 
 from client.evidence.event_log import SiteLog
-from client.evidence.replay import check_replay, kept
 from common.errors import EvidenceError, FedForgetError
 from common.evidence import dsse, statements
 from common.evidence.canonical import canonical
@@ -22,7 +21,7 @@ from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
 
 CALL_SECONDS = 10.0
 _TURNS = 3
-"""Calls for attestations at most: what is wanted, the answers, the signatures."""
+"""Largest number of calls for attestations: requests, answers, signatures."""
 _WEIGHTS = "weights"
 
 _log = logging.getLogger("fedforget.evidence")
@@ -30,12 +29,12 @@ _log = logging.getLogger("fedforget.evidence")
 
 @dataclass(frozen=True, slots=True)
 class EvidenceService:
-    """Talks with the coordinator about both logs; `open` gives the site's for the length of a call."""
+    """Exchanges evidence with the coordinator; `open` gives the site's log for the duration of a call."""
 
     open: Callable[[], AbstractContextManager[SiteLog]]
 
     def record(self) -> None:
-        """Bring the site's log up to its records; a failure is logged, as nothing else may wait for it."""
+        """Bring the site's log up to date. A failure is only logged, so that it delays nothing else."""
         try:
             with self.open() as site:
                 site.follow()
@@ -47,10 +46,10 @@ class EvidenceService:
     def exchange(self, stub: CoordinationStub) -> None:
         """Show and co-sign checkpoints, then answer for attestations and sign them.
 
-        What does not hold is logged and keeps nothing else from being done.
+        Invalid evidence is logged and does not stop the rest.
 
         Raises:
-            grpc.RpcError: the coordinator does not answer; one that keeps no log is passed by.
+            grpc.RpcError: the coordinator does not answer; one without a log is skipped.
         """
         try:
             with self.open() as site:
@@ -69,10 +68,10 @@ class EvidenceService:
 
 
 def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
-    """Have the site's newest checkpoint co-signed, and co-sign the coordinator's if its log only grew.
+    """Get the site's newest checkpoint co-signed, and co-sign the coordinator's if its log has only grown.
 
     Raises:
-        EvidenceError: the coordinator's log was cut short or forked; that is taken down in the site's own log.
+        EvidenceError: the coordinator's log was cut short or forked; the site's own log records it.
     """
     key = site.key()
     coordinator = site.coordinator()
@@ -80,7 +79,7 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
     cosigned = b""
     since = 0
 
-    # The last call hands over the signature; one more where the coordinator knew another size than it was taken for.
+    # The last call sends the signature; one more is needed if the coordinator knew a different size than expected.
     for _ in range(_TURNS):
         request = messages.ExchangeCheckpointRequest(since=since, cosigned=cosigned)
         with site.session() as session:
@@ -102,7 +101,7 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
 
 
 def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
-    """Keep the coordinator's signature and give ours; empty where the coordinator has it."""
+    """Keep the coordinator's signature and return the site's; empty if the coordinator already has it."""
     key = site.key()
     coordinator = site.coordinator()
     log = site.log
@@ -138,10 +137,10 @@ def _refuse(site: SiteLog, reason: str) -> None:
 
 
 def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
-    """Say which revocations the versions adopted here answer, and sign the attestations that agree with it.
+    """Report which revocations the versions adopted here answer, and sign the attestations that agree.
 
     Raises:
-        EvidenceError: an attestation does not; the others are signed first.
+        EvidenceError: an attestation disagrees; the others are signed first.
     """
     request = messages.ExchangeAttestationsRequest()
     refused = ""
@@ -171,10 +170,10 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
 
 
 def sign(site: SiteLog, data: bytes) -> bytes:
-    """An attestation with the site's signature below the coordinator's; the site's log keeps what it says.
+    """Add the site's signature to an attestation; the site's log keeps its content.
 
     Raises:
-        EvidenceError: it says something else than this site did, adopted, reported or answers.
+        EvidenceError: it disagrees with what this site did, adopted, reported or answers.
     """
     envelope = dsse.decode_envelope(data)
     key = site.key()
@@ -188,11 +187,11 @@ def sign(site: SiteLog, data: bytes) -> bytes:
         if ended is None:
             raise EvidenceError(f"campaign {campaign} did not end here in a version that was adopted")
         if ended["weights"] not in {file.sha256 for file in files if file.name == _WEIGHTS}:
-            raise EvidenceError(f"its weights are not those that were adopted here in campaign {campaign}")
+            raise EvidenceError(f"its weights differ from those adopted here in campaign {campaign}")
         if not set(_texts(ended["revocations"])) <= set(unlearning.revocations):
             raise EvidenceError("it leaves out revocations of this site")
         if (ended["how"] == "retrained") != (unlearning.method.name == "retrained"):
-            raise EvidenceError("it says otherwise how patients were forgotten")
+            raise EvidenceError("it disagrees about how patients were forgotten")
         mine = [figures.sha256 for figures in unlearning.figures if figures.site == site.name]
         if not all(site.reported(session, campaign, digest) for digest in mine):
             raise EvidenceError("it names figures that this site did not report")

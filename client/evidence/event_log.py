@@ -1,6 +1,6 @@
-"""The site's log: what its records hold of revocations, use and versions, each as a leaf that names nobody.
+"""The site's log: a leaf for each record of revocations, use and versions, which identifies nobody.
 
-It follows the records, as they are written first and durably: the ledger, what was used, what the campaign's end left.
+It follows the records, which are written first and durably: the ledger, the uses, and the ends of campaigns.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from common.platform.keys.private_keys import load_signing_key, read_public_key
 from common.platform.sql import drop_erased, transaction
 
 _ABOUT_A_RECEIPT = ("revocation", "tombstone", "consent", "steward", "hold", "hold-ended", "readmitted")
-"""Names before the receipt's in the vault."""
+"""Prefixes of a receipt's records in the log's vault."""
 _ATTESTED = "attested:"
 
 
 @dataclass(frozen=True, slots=True)
 class SiteLog:
-    """The log of the site in `folder`; opened where it is used."""
+    """The log of the site in `folder`; opened for each use."""
 
     folder: SiteFolder
     engine: Engine
@@ -56,7 +56,7 @@ class SiteLog:
 
     @property
     def name(self) -> str:
-        """The site's."""
+        """Name of the site."""
         return self.folder.settings().name
 
     @property
@@ -65,11 +65,11 @@ class SiteLog:
         return EventLog(LOG, origin_of(self.name), self.clock)
 
     def key(self) -> SigningKey:
-        """The site's signing key; raises as `load_signing_key`."""
+        """The site's signing key; raises like `load_signing_key`."""
         return load_signing_key(self.folder.signing_key, self.folder.passphrase)
 
     def coordinator(self) -> PublicKey:
-        """The coordinator's, from the join bundle.
+        """The coordinator's public key, from the join bundle.
 
         Raises:
             InputError: the site has not joined.
@@ -81,22 +81,22 @@ class SiteLog:
         return transaction(self.engine)
 
     def follow(self) -> bool:
-        """Log what the records hold and the log does not; whether there was anything.
+        """Log records that the log does not have yet; returns whether there were any.
 
         Raises:
             InputError: the key cannot be read.
         """
         with self.session() as session:
-            # A revocation comes before all that follows from it; the rest in the order in which it happened.
+            # A revocation comes before everything that follows from it; the rest in chronological order.
             later = sorted([*_access(session), *_holdings(session)], key=lambda dated: dated[0])
             records = [*self._revocations(session), *_holds(session), *(record for _, record in later)]
             return self.log.append(session, records, self.key())
 
     def audited(self, campaign: int, digest: str, *, read_patients: bool) -> None:
-        """Log which figures were reported of a candidate, by digest, after the access that they come from.
+        """Log the digest of the figures reported about a candidate, after the access that they come from.
 
         Raises:
-            EvidenceError: they are of patients whom no access was opened for.
+            EvidenceError: they are about patients to whom no access was opened.
         """
         self.follow()
         document = canonical({"campaign": campaign, "figures": digest})
@@ -111,7 +111,7 @@ class SiteLog:
         return self.log.opened(session, f"audited:{campaign}:{digest}") is not None
 
     def adopted(self, campaign: int, version: str, weights: str, how: str, settled: frozenset[str]) -> None:
-        """Log that a campaign's version became the base, and which revocations it answers; the first call stands."""
+        """Log that a campaign's version became the base, and which revocations it answers; the first call counts."""
         self.follow()
 
         with self.session() as session:
@@ -122,24 +122,24 @@ class SiteLog:
             self.log.append(session, [record], self.key())
 
     def attested(self, session: Session, statement: bytes) -> None:
-        """Log an attestation that the site signs, whole: of a campaign's figures it is all that stays here."""
+        """Log a signed attestation in full: it is all that this site keeps of a campaign's figures."""
         _, unlearning = read_unlearning(statement)
         source = f"{_ATTESTED}{unlearning.campaign}:{hashlib.sha256(statement).hexdigest()}"
         self.log.append(session, [Record(source, "attested", statement)], self.key())
 
     def attestations(self, session: Session) -> dict[int, tuple[str, Unlearning]]:
-        """What the site has signed, by campaign: SHA-256 of the statement, and what it says; the newest counts."""
+        """Signed attestations by campaign: SHA-256 and content of the statement; the newest counts."""
         found = [item for item in self.log.vault(session) if item.source.startswith(_ATTESTED)]
         said = [(item.digest, read_unlearning(item.document)[1]) for item in found]
         return {int(unlearning.campaign): (digest, unlearning) for digest, unlearning in said}
 
     def statement(self, receipt: str) -> bytes:
-        """The signed statement that revocations were received under a receipt, which attestations answer by its digest.
+        """The signed statement about the revocations under a receipt, to which attestations refer by digest.
 
-        It bears the steward's signature too, once he has given it.
+        It includes the steward's signature once they have signed.
 
         Raises:
-            InputError: the log can open nothing about it.
+            InputError: the log cannot open anything about it.
         """
         with self.session() as session:
             found = self.log.opened(session, f"revocation:{receipt}")
@@ -158,10 +158,10 @@ class SiteLog:
         return dsse.encode_envelope(envelope)
 
     def open_leaf(self, position: int) -> bytes:
-        """The file of a leaf with what it commits to, under the newest checkpoint that the coordinator co-signed.
+        """The file of a leaf with its record, under the newest checkpoint that the coordinator co-signed.
 
         Raises:
-            InputError: no such leaf, what it commits to was erased, or the coordinator does not know it yet.
+            InputError: no such leaf, its record was erased, or the coordinator does not know it yet.
         """
         ours = self.key().public
         coordinator = self.coordinator()
@@ -169,7 +169,7 @@ class SiteLog:
         with self.session() as session:
             opened = next((item for item in self.log.vault(session) if item.position == position), None)
             if opened is None:
-                raise InputError("no such leaf, or what it commits to was erased", remedy="see fedforget-site log show")
+                raise InputError("no such leaf, or its record was erased", remedy="see fedforget-site log show")
             for envelope in self.log.checkpoints(session):
                 size = decode(Checkpoint, envelope.body).size
                 if size > position and signed_by(envelope, ours) and signed_by(envelope, coordinator):
@@ -180,9 +180,9 @@ class SiteLog:
         raise InputError("the coordinator has not co-signed this leaf yet", remedy="try again in a minute of `up`")
 
     def erase(self, receipt: str) -> None:
-        """Forget what the log commits to about a receipt, and the form that came with it, for good.
+        """Permanently erase the records behind a receipt's leaves, and the form that came with it.
 
-        Its leaves stay, and nobody can open them any more.
+        The leaves stay, but can no longer be opened.
 
         Raises:
             InputError: the log holds nothing about it.
@@ -196,7 +196,7 @@ class SiteLog:
         drop_erased(self.engine)
 
     def settled_before(self, moment: datetime) -> tuple[str, ...]:
-        """Receipts that came in before `moment`, wait for nothing any more and were not erased."""
+        """Settled receipts from before `moment` that were not erased."""
         with self.session() as session:
             pending = {
                 receipt
@@ -209,13 +209,13 @@ class SiteLog:
         return tuple(r.request for r in found if r.received < time_text(moment) and r.request not in pending)
 
     def ended(self, session: Session, campaign: int) -> dict[str, Json] | None:
-        """What was logged when a campaign's version was adopted."""
+        """The record logged when a campaign's version was adopted."""
         found = self.log.opened(session, f"ended:{campaign}")
         value = None if found is None else parse_canonical(found.document)
         return value if isinstance(value, dict) else None
 
     def _answered(self, session: Session, pseudonyms: frozenset[str]) -> Iterator[str]:
-        """Digests of the statements about the receipts that these patients' revocations came with."""
+        """Digests of the statements about the receipts of these patients' revocations."""
         for receipt, entries in _receipts(session).items():
             if not pseudonyms.isdisjoint(entries):
                 found = self.log.opened(session, f"revocation:{receipt}")
@@ -241,11 +241,11 @@ class SiteLog:
                 )
 
     def _committed(self, session: Session, receipt: str, pseudonyms: Iterable[str]) -> str:
-        """Commitment to the form that came with a revocation, or else to what the ledger says of whom it is about."""
+        """Commitment to the form of a revocation or, without a form, to its patients' pseudonyms."""
         kept = self._forms.find(receipt)
         if kept is not None:
             return kept.commitment
-        # The salt stays in the vault under its own name: a proof about the leaf hands out another one.
+        # This salt has a name of its own in the vault: a proof about the leaf reveals a different salt.
         salt = self.log.salt_of(session, f"consent:{receipt}")
 
         return commitment(canonical({"patients": [*sorted(pseudonyms)], "receipt": receipt}), salt)
@@ -256,12 +256,12 @@ class SiteLog:
 
 
 def steward_source(receipt: str) -> str:
-    """Name in the log of the steward's signature below the statement about a receipt."""
+    """Name in the log of the steward's signature on the statement about a receipt."""
     return f"steward:{receipt}"
 
 
 def _not_open() -> InputError:
-    return InputError("the log can open nothing about this receipt", remedy="see fedforget-site revocations list")
+    return InputError("the log cannot open anything about this receipt", remedy="see fedforget-site revocations list")
 
 
 def _receipts(session: Session) -> dict[str, dict[str, RevocationStatus]]:
@@ -296,7 +296,7 @@ def _statement(site: str, receipt: str, entries: dict[str, RevocationStatus], do
 
 
 def _all_in_doubt(entries: dict[str, RevocationStatus]) -> bool:
-    """Whether nobody has revoked under a receipt: it holds use because of a doubt, or did."""
+    """Whether a receipt contains only holds because of a doubt, and no revocation."""
     return all(nobody_asked(s.receipt) and s.state in (State.ON_HOLD, State.REFUSED) for s in entries.values())
 
 
@@ -312,14 +312,14 @@ def _holds(session: Session) -> Iterator[Record]:
 
 
 def _access(session: Session) -> Iterator[tuple[datetime, Record]]:
-    """Since when a campaign may read its patients, until when it could, and how much was deleted then."""
+    """Start and end of each campaign's access to its patients, and how much was deleted at the end."""
     times = Counter[tuple[str, int]]()
 
     for row in session.scalars(select(AccessRow).where(AccessRow.campaign > 0).order_by(AccessRow.id)).all():
         document: dict[str, Json] = {"access": row.what, "campaign": row.campaign}
         document |= {"patients": row.patients} if row.what == "opened" else {"purged": row.purged}
         times[row.what, row.campaign] += 1
-        # The first time has the name that it always had, which tells what earlier releases have logged.
+        # The first access keeps its old name, so that entries of earlier releases are recognized.
         again = f":{times[row.what, row.campaign]}" if times[row.what, row.campaign] > 1 else ""
         yield row.at, Record(f"access-{row.what}:{row.campaign}{again}", f"access-{row.what}", canonical(document))
 

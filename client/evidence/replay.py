@@ -1,7 +1,7 @@
-"""An unlearning carried out again on site, bit for bit: what an inspector holds against an attestation.
+"""Repeats an unlearning on site, bit for bit, so that an inspector can compare it with an attestation.
 
-At unlearning the site commits to the studies that it works on, and keeps the salt and the request beside it. Nothing
-of a study is kept: whether one was among them shows only where the study itself is there.
+At unlearning the site commits to its studies, and keeps the salt and the request. It keeps nothing of a study: whether
+a study was included can only be checked with the study itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ State = Mapping[str, Tensor]
 
 
 class Replayable(BaseModel):
-    """What a site keeps of one unlearning of its own; without the salt it says nothing."""
+    """A site's record of one of its unlearnings; useless without the salt."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     campaign: int
@@ -55,11 +55,11 @@ class Replayable(BaseModel):
     forget: tuple[str, ...]
     """Keys of the studies, in their order."""
     branches: tuple[tuple[bool, ...], ...]
-    """On which of the three each study of the first list was forgotten."""
+    """The branches on which each study of the first list was forgotten."""
     retain: tuple[str, ...]
     calibration: tuple[str, ...]
     unlearned: str = ""
-    """Digest of the weights that were sent, as the coordinator has them."""
+    """Digest of the weights that were sent to the coordinator."""
 
     @property
     def cohort(self) -> str:
@@ -68,12 +68,12 @@ class Replayable(BaseModel):
         return commitment(canonical(lists), bytes.fromhex(self.salt))
 
     def key_of(self, study: Study, digest: Digest) -> str:
-        """What stands for a study in the lists."""
+        """The entry of a study in the lists."""
         return study_key(study, digest, bytes.fromhex(self.salt))
 
 
 def study_key(study: Study, digest: Digest, salt: bytes) -> str:
-    """Salted digest of everything in a study that a method works on, and of whose it is."""
+    """Salted digest of everything in a study that a method uses, and of its patient."""
     document = canonical([study.patient, study.study, digest(study.image), study.report, str(study.label)])
     return hmac.digest(salt, document, "sha256").hex()
 
@@ -82,7 +82,7 @@ def commit(
     sets: UnlearnSets, request: UnlearnRequest, state: State, *, campaign: int, precision: Precision, device: str,
     digest: Digest,
 ) -> Replayable:  # fmt: skip
-    """The record of an unlearning that is about to begin."""
+    """The record of an unlearning that is about to start."""
     salt = secrets.token_bytes(SALT_BYTES)
 
     def keys(studies: Sequence[Study]) -> tuple[str, ...]:
@@ -107,16 +107,16 @@ def _file(folder: SiteFolder, campaign: int) -> Path:
 
 
 def keep(folder: SiteFolder, record: Replayable) -> None:
-    """Write the record; that of an earlier attempt is replaced.
+    """Write the record, replacing that of an earlier attempt.
 
     Raises:
-        OutputError: the disk does not take it.
+        OutputError: the disk cannot be written.
     """
     write_durable(_file(folder, record.campaign), record.model_dump_json().encode())
 
 
 def kept(folder: SiteFolder, campaign: int) -> Replayable | None:
-    """The record of a campaign's unlearning here, None if there is none that can be read."""
+    """The record of a campaign's unlearning here, or None if there is no readable one."""
     try:
         return Replayable.model_validate_json(_file(folder, campaign).read_bytes())
     except (OSError, ValidationError):
@@ -124,55 +124,55 @@ def kept(folder: SiteFolder, campaign: int) -> Replayable | None:
 
 
 def check_replay(mine: Replayable | None, said: Replay) -> None:
-    """Raise an `EvidenceError` if an attestation binds another unlearning than this site carried out."""
+    """Raise an `EvidenceError` if an attestation is about a different unlearning than this site carried out."""
     if mine is not None and (mine.received, mine.request.seed, mine.cohort, mine.unlearned) != (
         said.received,
         said.seed,
         said.cohort,
         said.unlearned,
     ):
-        raise EvidenceError("it binds another unlearning than this site carried out")
+        raise EvidenceError("it is about a different unlearning than this site carried out")
 
 
 def bound(unlearning: Unlearning, site: str) -> Replay:
-    """What an attestation binds of this site.
+    """The part of an attestation about this site's unlearning.
 
     Raises:
-        InputError: nothing.
+        InputError: there is none.
     """
     for replay in unlearning.replays:
         if replay.site == site:
             return replay
 
     raise InputError(
-        f"it binds no unlearning at {site}",
-        remedy="the model was trained anew, or site or coordinator ran a version that bound none",
+        f"it covers no unlearning at {site}",
+        remedy="the model was trained anew, or the site or coordinator ran a version without replays",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of it."""
+    """The result of a replay."""
 
     unlearned: str
     studies: int
 
     def same(self, said: Replay) -> bool:
-        """Whether the same weights came out."""
+        """Whether the replay resulted in the same weights."""
         return self.unlearned == said.unlearned
 
 
 @dataclass(frozen=True, slots=True)
 class Replayer:
-    """Carries an unlearning out again.
+    """Repeats an unlearning.
 
     Attributes:
         folder: of the site.
-        card: of the model.
-        state: the weights that it began from.
-        available: studies to look for the cohort among.
+        card: card of the model.
+        state: the weights that it started from.
+        available: studies that may be in the cohort.
         stopped: patients who have revoked.
-        access: opens, and at its end closes, the recorded access to so many patients.
+        access: opens and closes the recorded access to a number of patients.
     """
 
     folder: SiteFolder
@@ -183,11 +183,11 @@ class Replayer:
     access: Callable[[int], AbstractContextManager[None]]
 
     def run(self, said: Replay) -> Replayed:
-        """On one thread of the CPU, with pixels in a folder that is deleted.
+        """Run on one CPU thread, with pixels in a temporary folder.
 
         Raises:
-            EvidenceError: the site's record, the weights or the cohort are others than the attestation binds.
-            InputError: the record is gone, or studies are.
+            EvidenceError: the site's record, the weights or the cohort differ from the attestation.
+            InputError: the record or studies are missing.
             RefusedError: patients of the retained set have revoked since.
         """
         record = self._record(said)
@@ -198,7 +198,7 @@ class Replayer:
             raise EvidenceError(str(err)) from None
 
         if state_digest(self.state) != said.received:
-            raise EvidenceError("these are other weights than the unlearning began from")
+            raise EvidenceError("the unlearning started from different weights")
         with tempfile.TemporaryDirectory(dir=self.folder.root, prefix=".replay-") as scratch:
             cache = ImageCache(Path(scratch), self.card.data.image_size, self.card.data.cache_bytes)
             found = self._found(record, cache)
@@ -210,15 +210,15 @@ class Replayer:
         record = next((r for r in map(self._read, self._campaigns()) if r and r.cohort == said.cohort), None)
         if record is None:
             raise InputError(
-                "the salt of this cohort is not here any more",
-                remedy="without it nobody can say which studies it was: the unlearning cannot be replayed",
+                "the salt of this cohort has been deleted",
+                remedy="without it the studies cannot be identified: the unlearning cannot be replayed",
             )
 
         check_replay(record, said)
         if record.device != "cpu":
             raise InputError(
-                f"the unlearning ran on {record.device}, whose sums have other last bits from run to run",
-                remedy='set device = "cpu" in site.toml where unlearning is to be replayed',
+                f"the unlearning ran on {record.device}, whose sums differ in the last bits from run to run",
+                remedy='set device = "cpu" in site.toml to make unlearning replayable',
             )
 
         return record
@@ -249,9 +249,7 @@ class Replayer:
 
         since = {s.patient for s in (*found["retain"], *found["calibration"])} & self.stopped
         if since:
-            raise RefusedError(
-                f"{len(since)} patients who were retained then have revoked since: they are not used again"
-            )
+            raise RefusedError(f"{len(since)} patients of the retained set have revoked since and are not used again")
 
         return found
 
