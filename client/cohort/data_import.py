@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from client.cohort.import_source import without_patients
 from client.cohort.set_counts import count_sets
 from client.cohort.site_files import SITE_FILE, SiteFile, read_site, write_site
 from client.revocations.ledger import Ledger
@@ -17,13 +16,12 @@ from client.revocations.look_alikes.doubtful import hold_unheard, unheard
 from client.revocations.opening import open_ledger
 from client.revocations.tombstones.overview import Overview, overview
 from client.settings import SiteFolder
-from common.errors import CohortError, ConfigError, RefusedError
+from common.errors import ConfigError
 from common.learning.config import SplitConfig
 from common.learning.data.imaging.duplicates import DuplicateReport, find_duplicates, patient_groups
 from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.splits import Groups, extend_split, split_cohort
-from common.learning.data.tables.manifest import Manifest, read_manifest
-from common.learning.data.tables.mimic_cxr import SEVERITIES, read_mimic_cxr
+from common.learning.data.tables.manifest import Manifest
 from common.learning.data.tokenizer import load_tokenizer
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Cohort, Split, Subset
@@ -124,7 +122,7 @@ def _import(
     doubtful = hold_unheard(ledger, of_manifest)
     so_far = overview(ledger, of_manifest)
     closed = so_far.tombstones - so_far.open
-    manifest = _without(manifest, closed)
+    manifest = without_patients(manifest, closed)
     cache = ImageCache(folder / CACHE, card.data.image_size, card.data.cache_bytes)
     duplicates = check_images(manifest, cache, on_image)
     groups = {} if options.distinct_ids else patient_groups(manifest.cohort, duplicates)
@@ -173,72 +171,6 @@ def _import(
         two_ids=len(duplicates.two_ids),
         sets=count_sets(registered, assigned.split.subset_of, revocations.tombstones),
     )
-
-
-def read_source(
-    source: Path,
-    card: ModelCard,
-    *,
-    split: Path | None = None,
-    reports: Path | None = None,
-    only_site: str | None = None,
-) -> Manifest:
-    """Read a manifest, or a MIMIC-CXR folder with its `split` file.
-
-    Raises:
-        InputError: a file or row is wrong, or the labels are not the federation's classes.
-    """
-    if source.is_dir():
-        if split is None:
-            raise ConfigError(
-                "a MIMIC-CXR folder needs a file with its folds", where=str(source), remedy="give --split"
-            )
-
-        if card.classes != SEVERITIES:
-            raise ConfigError(
-                f"the federation's classes are {', '.join(card.classes)}, those of MIMIC-CXR {', '.join(SEVERITIES)}",
-                where=str(source),
-                remedy="import a manifest with the federation's classes",
-            )
-
-        return read_mimic_cxr(source.resolve(), split.resolve(), reports=reports.resolve() if reports else None)
-
-    manifest = read_manifest(source.resolve(), card.classes)
-    if only_site is not None:
-        manifest = _where(manifest, [study.site == only_site for study in manifest.cohort.studies])
-    sites = manifest.cohort.sites
-    if not sites:
-        raise CohortError("no rows of this site", where=str(source), remedy="check --only-site")
-    if len(sites) > 1:
-        raise CohortError("the rows belong to several sites", where=str(source), remedy="choose one with --only-site")
-    return manifest
-
-
-def read_card(path: Path) -> ModelCard:
-    """Read a `ModelCard`: the federation's model, data settings and classes.
-
-    Raises:
-        ConfigError: missing, or not a card.
-    """
-    try:
-        return ModelCard.model_validate_json(path.read_bytes())
-    except OSError as err:
-        raise ConfigError(
-            f"cannot be read: {err.strerror}", where=str(path), remedy="join the federation first, or give --card"
-        ) from None
-    except ValidationError as err:
-        first = err.errors()[0]
-        raise ConfigError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=str(path), remedy="ask the coordinator for it"
-        ) from None
-
-
-def refuse_paths(card: ModelCard, where: str) -> None:
-    """Raise a `RefusedError` if a card from the coordinator names a folder: no path is accepted from the wire."""
-    if card.data.tokenizer != "builtin" or card.model.image_folder or card.model.text_folder:
-        raise RefusedError(
-            f"{where} names a model or tokenizer folder: give --card with a card that names this hospital's own"
-        )
 
 
 def check_card(card: ModelCard) -> None:
@@ -325,14 +257,3 @@ def _with_pending(cohort: Cohort, before: SiteFile | None, card: ModelCard, revo
     earlier = before.cohort.of(missing).where(lambda s: s.image.is_file())
 
     return Cohort((*cohort.studies, *earlier.studies), cohort.classes)
-
-
-def _without(manifest: Manifest, patients: Collection[str]) -> Manifest:
-    return _where(manifest, [study.patient not in patients for study in manifest.cohort.studies])
-
-
-def _where(manifest: Manifest, keep: list[bool]) -> Manifest:
-    """Some rows of a manifest."""
-    rows = [row for row, is_kept in enumerate(keep) if is_kept]
-    cohort = Cohort(tuple(manifest.cohort.studies[row] for row in rows), manifest.cohort.classes)
-    return replace(manifest, cohort=cohort, lines=tuple(manifest.lines[row] for row in rows))

@@ -44,7 +44,8 @@ def import_(
 
     Run it again when the data change. No patient moves to another set, and patients who have revoked stay excluded.
     """
-    from client.cohort.data_import import SiteOptions, import_data, read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
+    from client.cohort.data_import import SiteOptions, import_data  # noqa: PLC0415 - torch
+    from client.cohort.import_source import read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
 
     with clear_errors("stopped; nothing was registered. Decoded images are kept for the next import", as_json=as_json):
         place = SiteFolder(folder)

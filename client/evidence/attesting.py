@@ -197,6 +197,9 @@ def sign(site: SiteLog, data: bytes) -> bytes:
             raise EvidenceError("it names figures that this site did not report")
         for replay in unlearning.replays:
             if replay.site == site.name:
+                # Loads torch, which the announcing process needs only here.
+                from client.evidence.replay import check_replay, kept  # noqa: PLC0415
+
                 check_replay(kept(site.folder, campaign), replay)
 
         site.attested(session, envelope.body)

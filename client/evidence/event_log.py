@@ -6,19 +6,24 @@ It follows the records, which are written first and durably: the ledger, the use
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from client.database import LOG, HoldingRow
-from client.revocations.ledger_rows import standing_of
-from client.revocations.ledger_tables import AccessRow
-from client.revocations.revocation import OPEN, STATED_SOURCE, RevocationStatus, State, nobody_asked
+from client.database import LOG
+from client.evidence.log_records import (
+    access_records,
+    all_in_doubt,
+    hold_records,
+    holding_records,
+    receipts_of,
+    statement_of,
+)
+from client.revocations.revocation import OPEN, State
 from client.revocations.vault import Vault
 from client.settings import SiteFolder
 from common.errors import EvidenceError, InputError
@@ -34,9 +39,7 @@ from common.evidence.statements import (
     Unlearning,
     read_revocation,
     read_unlearning,
-    revocation_statement,
 )
-from common.evidence.statements import Revocation as Statement
 from common.platform.event_log.store import Clock, EventLog, Record, only, origin_of, signed_by
 from common.platform.keys.private_keys import load_signing_key, read_public_key
 from common.platform.sql import drop_erased, transaction
@@ -88,8 +91,8 @@ class SiteLog:
         """
         with self.session() as session:
             # A revocation comes before everything that follows from it; the rest in chronological order.
-            later = sorted([*_access(session), *_holdings(session)], key=lambda dated: dated[0])
-            records = [*self._revocations(session), *_holds(session), *(record for _, record in later)]
+            later = sorted([*access_records(session), *holding_records(session)], key=lambda dated: dated[0])
+            records = [*self._revocations(session), *hold_records(session), *(record for _, record in later)]
             return self.log.append(session, records, self.key())
 
     def audited(self, campaign: int, digest: str, *, read_patients: bool) -> None:
@@ -200,7 +203,7 @@ class SiteLog:
         with self.session() as session:
             pending = {
                 receipt
-                for receipt, entries in _receipts(session).items()
+                for receipt, entries in receipts_of(session).items()
                 if any(entry.state in OPEN for entry in entries.values())
             }
             statements = [item for item in self.log.vault(session) if item.source.startswith("revocation:")]
@@ -216,21 +219,21 @@ class SiteLog:
 
     def _answered(self, session: Session, pseudonyms: frozenset[str]) -> Iterator[str]:
         """Digests of the statements about the receipts of these patients' revocations."""
-        for receipt, entries in _receipts(session).items():
+        for receipt, entries in receipts_of(session).items():
             if not pseudonyms.isdisjoint(entries):
                 found = self.log.opened(session, f"revocation:{receipt}")
                 if found is not None:
                     yield found.digest
 
     def _revocations(self, session: Session) -> Iterator[Record]:
-        receipts = {name: entries for name, entries in _receipts(session).items() if not _all_in_doubt(entries)}
+        receipts = {name: entries for name, entries in receipts_of(session).items() if not all_in_doubt(entries)}
         known = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
 
         for receipt, entries in receipts.items():
             if f"revocation:{receipt}" in known:
                 continue
             document = self._committed(session, receipt, entries)
-            yield Record(f"revocation:{receipt}", "revocation", _statement(self.name, receipt, entries, document))
+            yield Record(f"revocation:{receipt}", "revocation", statement_of(self.name, receipt, entries, document))
             stopped = canonical({"receipt": receipt, "use": "stopped"})
             yield Record(f"tombstone:{receipt}", "tombstone", stopped)
 
@@ -262,75 +265,3 @@ def steward_source(receipt: str) -> str:
 
 def _not_open() -> InputError:
     return InputError("the log cannot open anything about this receipt", remedy="see fedforget-site revocations list")
-
-
-def _receipts(session: Session) -> dict[str, dict[str, RevocationStatus]]:
-    found: dict[str, dict[str, RevocationStatus]] = {}
-    for standing in standing_of(session):
-        found.setdefault(standing.receipt, {})[standing.pseudonym] = standing
-    return found
-
-
-def _statement(site: str, receipt: str, entries: dict[str, RevocationStatus], document: str) -> bytes:
-    said = min(entries.values(), key=lambda standing: standing.number)
-    received = min(entry.received for entry in entries.values())
-    due = max(min(entry.due for entry in entries.values()), _second_after(received))
-
-    return revocation_statement(
-        Statement(
-            document=document,
-            request=receipt,
-            site=site,
-            source=STATED_SOURCE[said.source.kind],
-            kind=said.kind,
-            legal_basis=said.legal_basis,
-            requester=said.requester,
-            identity_check=said.identity_check,
-            modalities=("images", "reports") if said.scope == "all" else (said.scope,),
-            policies=said.policies,
-            received=time_text(received),
-            effective=time_text(said.effective),
-            due=time_text(due),
-        )
-    )
-
-
-def _all_in_doubt(entries: dict[str, RevocationStatus]) -> bool:
-    """Whether a receipt contains only holds because of a doubt, and no revocation."""
-    return all(nobody_asked(s.receipt) and s.state in (State.ON_HOLD, State.REFUSED) for s in entries.values())
-
-
-def _holds(session: Session) -> Iterator[Record]:
-    for receipt, entries in _receipts(session).items():
-        if not nobody_asked(receipt):
-            continue
-        stopped = canonical({"receipt": receipt, "use": "on hold"})
-        yield Record(f"hold:{receipt}", "use-on-hold", stopped)
-        if all(standing.state is State.REFUSED for standing in entries.values()):
-            ended = canonical({"receipt": receipt, "use": "as before"})
-            yield Record(f"hold-ended:{receipt}", "use-resumed", ended)
-
-
-def _access(session: Session) -> Iterator[tuple[datetime, Record]]:
-    """Start and end of each campaign's access to its patients, and how much was deleted at the end."""
-    times = Counter[tuple[str, int]]()
-
-    for row in session.scalars(select(AccessRow).where(AccessRow.campaign > 0).order_by(AccessRow.id)).all():
-        document: dict[str, Json] = {"access": row.what, "campaign": row.campaign}
-        document |= {"patients": row.patients} if row.what == "opened" else {"purged": row.purged}
-        times[row.what, row.campaign] += 1
-        # The first access keeps its old name, so that entries of earlier releases are recognized.
-        again = f":{times[row.what, row.campaign]}" if times[row.what, row.campaign] > 1 else ""
-        yield row.at, Record(f"access-{row.what}:{row.campaign}{again}", f"access-{row.what}", canonical(document))
-
-
-def _holdings(session: Session) -> Iterator[tuple[datetime, Record]]:
-    for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest)).all():
-        for kind, at in (("version-kept", row.received), ("purged", row.purged)):
-            if at is not None:
-                document = canonical({"at": time_text(at), "kind": kind, "version": row.name, "weights": row.digest})
-                yield at, Record(f"{kind}:{row.digest}:{time_text(at)}", kind, document)
-
-
-def _second_after(moment: datetime) -> datetime:
-    return moment + timedelta(seconds=1)

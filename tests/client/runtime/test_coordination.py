@@ -29,7 +29,8 @@ from client.revocations.linkage.tokens import Linkage
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Source, Waiting
 from client.revocations.workflow import extend
-from client.runtime.coordination import CALL_SECONDS, Announcer, Holdings, ask_status, connect
+from client.runtime.announcer import CALL_SECONDS, Announcer, Holdings
+from client.runtime.coordination import ask_status, connect
 from client.settings import SiteFolder
 from common.errors import InputError, RefusedError, UnavailableError
 from common.files import write_private
