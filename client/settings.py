@@ -1,4 +1,4 @@
-"""`site.toml`: what a hospital allows, and where in its folder everything lies."""
+"""`site.toml`: the settings of a hospital, and the paths in its folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from common.settings import Positive, Settings, parse, read_toml
 
 CONFIG_FILE = "site.toml"
 FOLDER_VARIABLE = "FEDFORGET_SITE"
-"""The site's folder, for the ClientApp; set by `fedforget-site up`, never taken from a message."""
+"""The site's folder, for the ClientApp; set by `fedforget-site up`, never by a message."""
 
 Kind = Literal["query.status", "query.adopt", "train", "train.unlearn", "train.retain", "evaluate"]
 
 
 class BoundsConfig(Settings):
-    """What an instruction may ask for, however well it is signed."""
+    """Limits on what a signed instruction may ask for."""
 
     kinds: tuple[Kind, ...] = ("query.status", "query.adopt", "train", "train.unlearn", "train.retain", "evaluate")
     max_epochs: int = Field(default=20, ge=1)
@@ -31,11 +31,11 @@ class BoundsConfig(Settings):
     max_clip: Positive = 10.0
     """Of the norm of a gradient that a step is taken along."""
     max_weight_decay: float = Field(default=1.0, ge=0.0)
-    """Each step shrinks all weights by so many times the learning rate."""
+    """Each step shrinks all weights by this factor times the learning rate."""
     max_reset_layers: int = Field(default=3, ge=0)
-    """Last layers that `eu_k` may draw anew."""
+    """Number of last layers that `eu_k` may reinitialize."""
     max_bootstrap: int = Field(default=10_000, ge=50)
-    """Resamples of one audit, for its intervals."""
+    """Bootstrap resamples of one audit, for its intervals."""
     methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
     """Unlearning methods that may run here."""
     max_lifetime_hours: Positive = 24.0
@@ -47,7 +47,7 @@ class SitePortsConfig(Settings):
     """Loopback only."""
 
     supernode: int = Field(default=19094, ge=1, le=65535)
-    """Where the launcher takes the SuperNode's tasks."""
+    """Port where the launcher gets the SuperNode's tasks."""
     monitor: int = Field(default=19090, ge=1, le=65535)
     """Health and metrics."""
 
@@ -57,39 +57,39 @@ class FhirConfig(Settings):
 
     enabled: bool = False
     host: str = "127.0.0.1"
-    """Where the endpoint listens: an address of the hospital's own network, never of the internet."""
+    """Address to listen on: in the hospital's own network, never on the internet."""
     port: int = Field(default=19095, ge=1, le=65535)
     certificate: str = ""
     """TLS certificate (PEM) of the endpoint; needed unless `host` is loopback."""
     key: str = ""
     client_ca: str = ""
-    """Authority (PEM) of client certificates. Without it a bearer token is asked for, with `token_file` set both."""
+    """Authority (PEM) of client certificates; empty: a bearer token is required; with `token_file`: both."""
     token_file: str = "fhir/token"  # noqa: S105 - a path
-    """Holds the bearer token; empty: client certificates alone."""
+    """File with the bearer token; empty: client certificates only."""
     server: str = ""
-    """Base address of the hospital's FHIR server, to be pulled from; empty: consents are only taken."""
+    """Base address of the hospital's FHIR server to pull from; empty: consents are only received."""
     server_aliases: tuple[str, ...] = ()
-    """Addresses by which the server calls itself in links, where it stands behind a proxy; nothing is sent there."""
+    """Addresses that the server uses in links if it is behind a proxy; nothing is sent there."""
     server_ca: str = ""
     client_id: str = ""
-    """As which this site is registered there for SMART Backend Services; empty: no sign-in."""
+    """Client id of this site for SMART Backend Services; empty: no sign-in."""
     token_url: str = ""
-    """Where it signs in; empty: where the server's `smart-configuration` says."""
+    """Address for signing in; empty: from the server's `smart-configuration`."""
     scope: str = "system/Consent.rs"
     patient_map: str = ""
     """CSV `fhir_patient,patient_id`; empty: both ids are the same."""
     policy_system: str = ""
-    """Of the policy code that consent is asked for; empty: use for research by the MII broad consent."""
+    """System of the policy code that needs consent; empty: use for research by the MII broad consent."""
     policy_code: str = ""
     purpose: str = ""
-    """Code of `v3-ActReason` for which data are used; empty: none is claimed."""
+    """Code of `v3-ActReason` for the purpose of use; empty: none is claimed."""
     pull_seconds: Positive = 300.0
     overlap_seconds: float = Field(default=600.0, ge=0.0)
-    """How far behind its cursor a pull begins, for versions that the server wrote late."""
+    """Overlap of a pull with the previous one, for versions that the server wrote late."""
     connections_per_address: int = Field(default=32, ge=1)
-    """That one address may hold at the endpoint at a time."""
+    """Largest number of simultaneous connections from one address."""
     reconcile_hour: int = Field(default=2, ge=0, le=23)
-    """Local hour after which everything is read, once a night."""
+    """Local hour after which everything is read, once per night."""
 
 
 Role = Literal["steward", "ehr", "auditor"]
@@ -105,7 +105,7 @@ class ConsentServiceConfig(Settings):
 
     enabled: bool = False
     host: str = "127.0.0.1"
-    """Where it listens: an address of the hospital's own network, never of the internet."""
+    """Address to listen on: in the hospital's own network, never on the internet."""
     port: int = Field(default=19096, ge=1, le=65535)
     certificate: str = "consent-service/server.crt"
     """TLS certificate (PEM); `consent-client init` makes it."""
@@ -115,15 +115,15 @@ class ConsentServiceConfig(Settings):
     roles: dict[str, Role] = _ROLES
     """Role by an alternative name (URI, DNS) of the client certificate, or by `CN=` and its common name."""
     calls_per_second: Positive = 100.0
-    """By one client, in the long run."""
+    """Sustained calls per second of one client."""
     burst: Positive = 200.0
-    """Calls that one client may make at once after a rest."""
+    """Calls that one client may make at once after a pause."""
     connections_per_address: int = Field(default=32, ge=1)
-    """That one address may hold at a time."""
+    """Largest number of simultaneous connections from one address."""
     unknown_per_hour: Positive = 60.0
-    """People whom one client may ask for in vain, in the long run."""
+    """Sustained number of unknown people per hour that one client may ask about."""
     unknown_burst: Positive = 200.0
-    """And at once after a rest."""
+    """Unknown people that one client may ask about at once after a pause."""
 
 
 class InboxConfig(Settings):
@@ -131,36 +131,36 @@ class InboxConfig(Settings):
 
     enabled: bool = False
     keys: tuple[str, ...] = ()
-    """Public keys (PEM) whose signed lists are taken; relative to the site's folder."""
+    """Public keys (PEM) whose signed lists are accepted; relative to the site's folder."""
     kind: RevocationKind = "opt-out"
-    """Of a list that does not say what its patients ask for."""
+    """Kind of lists that state none."""
     legal_basis: str = ""
-    """Of a list that names none; empty: the usual one of the kind, which for an opt-out is not stated."""
+    """Legal basis of lists that state none; empty: the usual one for the kind (for an opt-out: not stated)."""
 
 
 class OptOutConfig(Settings):
-    """Opt-outs of secondary use (Regulation (EU) 2025/327, Art. 71), which stop use at once and can be taken back."""
+    """Opt-outs of secondary use (Regulation (EU) 2025/327, Art. 71): they stop use at once and can be taken back."""
 
     unlearn: bool = False
-    """Whether the model is made to forget those who opt out, too. This cannot be undone."""
+    """Whether the model must also forget patients who opt out. This cannot be undone."""
 
 
 class LinkageConfig(Settings):
-    """Telling other hospitals of a revocation. See `docs/explanation/consent.md`; files are relative to the folder."""
+    """Informing other hospitals of a revocation. See `docs/explanation/consent.md`; paths are in the folder."""
 
     keys: dict[str, str] = Field(default_factory=dict)
-    """Files of 32 random bytes or more by version, which the hospitals share and nobody else has; old ones stay."""
+    """Files with at least 32 random bytes, by version, shared only among the hospitals; keep old ones."""
     identifiers: str = ""
-    """CSV `patient_id,identifier`: what the hospitals know a patient by; empty: the ids of the cohort."""
+    """CSV `patient_id,identifier` with the identifiers that the hospitals share; empty: the ids of the cohort."""
 
 
 class LetterConfig(Settings):
-    """What stands in letters to patients; what is left out stays a line for the office to fill in."""
+    """Texts in letters to patients; for an empty one the letter has a line to fill in."""
 
     sender: str = ""
-    """Name and address of the hospital, lines apart."""
+    """Name and address of the hospital, on separate lines."""
     contact: str = ""
-    """Whom patients may ask: a name, a telephone number."""
+    """Contact for patients: a name, a telephone number."""
     language: Literal["en", "de"] = "en"
 
 
@@ -173,32 +173,32 @@ class SiteSettings(Settings):
     coordination: str
     """`host:port` of its coordination service."""
     ca_fingerprint: str
-    """SHA-256 of the federation's CA certificate, compared by telephone when the site was made."""
+    """SHA-256 of the federation's CA certificate, compared by telephone when the site was created."""
     approved_bundles: tuple[str, ...] = ()
-    """SHA-256 of app bundles that may run here beside the one of the installed FedForget."""
+    """SHA-256 of app bundles that may run here, in addition to the installed FedForget's own."""
     device: str = "auto"
     ports: SitePortsConfig = SitePortsConfig()
     bounds: BoundsConfig = BoundsConfig()
     database: str = ""
     """SQLAlchemy URL (`postgresql+pg8000://...`); empty for SQLite in this folder."""
     tombstones: str = ""
-    """File of patients who must not be used again, best on another disk than the database. Empty: in this folder."""
+    """File of patients who must not be used again, preferably on another disk; empty: in this folder."""
     days_to_answer: float | None = Field(default=None, gt=0.0)
-    """From the receipt of a revocation to its due date, where that is earlier than one month (GDPR Art. 12(3))."""
+    """Days from receipt of a revocation to its due date, if fewer than one month (GDPR Art. 12(3))."""
     two_person_approval: bool = False
     """Whether unlearning waits until a second person has approved the revocation."""
     steward_key: str = ""
-    """Public key (PEM) of the data steward, who signs statements about revocations too; relative to the folder."""
+    """Public key (PEM) of the data steward, who also signs statements about revocations; relative to the folder."""
     steward_keys: tuple[str, ...] = ()
     """Further public keys (PEM) of people who may approve revocations; relative to the folder."""
     shared_accounts: tuple[str, ...] = ()
-    """Names or numbers of accounts that several people use, beside those of the operating system itself: from one of
-    them a revocation is approved with a steward's key only."""
+    """Names or numbers of accounts that several people use, besides those of the operating system itself: approving a
+    revocation from one of them requires a steward's key."""
     heartbeat_seconds: Positive = 60.0
     proxy: str = Field(default="", repr=False)
-    """HTTP proxy for what leaves the hospital, `http://HOST:PORT`; `env`: the one in HTTPS_PROXY; empty: none."""
+    """HTTP proxy for outbound connections, `http://HOST:PORT`; `env`: from HTTPS_PROXY; empty: none."""
     no_proxy: tuple[str, ...] = ()
-    """What is reached without it: names with their subdomains, addresses, networks."""
+    """Destinations without proxy: names with their subdomains, addresses, networks."""
     fhir: FhirConfig = FhirConfig()
     inbox: InboxConfig = InboxConfig()
     opt_out: OptOutConfig = OptOutConfig()
@@ -245,7 +245,7 @@ class SiteFolder:
 
     @property
     def supernode_secret(self) -> Path:
-        """Without it nobody takes tasks from the SuperNode."""
+        """Secret that is required to get tasks from the SuperNode."""
         return self.root / "secrets" / "supernode"
 
     @property
@@ -275,7 +275,7 @@ class SiteFolder:
 
     @property
     def heard(self) -> Path:
-        """Touched whenever the coordinator has answered a heartbeat."""
+        """Touched whenever the coordinator answers a heartbeat."""
         return self.root / "heard"
 
     @property
@@ -295,7 +295,7 @@ class SiteFolder:
 
     @property
     def pseudonym_secret(self) -> Path:
-        """What patients' pseudonyms and sealed identifiers are made with. Lost, the consents here are nobody's."""
+        """Secret for patients' pseudonyms and encrypted identifiers. Without it, consents here belong to nobody."""
         return self.root / "secrets" / "pseudonyms"
 
     @property
@@ -305,52 +305,52 @@ class SiteFolder:
 
     @property
     def vault(self) -> Path:
-        """Signed forms of revocations and the salts of their commitments, each to be erased when its time is over."""
+        """Signed forms of revocations and the salts of their commitments; each can be erased when its time is over."""
         return self.root / "vault"
 
     @property
     def inbox(self) -> Path:
-        """Where signed opt-out lists are put."""
+        """Folder for signed opt-out lists."""
         return self.root / "inbox"
 
     @property
     def logs(self) -> Path:
-        """Structured logs, one file a process."""
+        """Structured logs, one file per process."""
         return self.root / "logs"
 
     @property
     def database(self) -> Path:
-        """SQLite: revocations, which version is held, which patients were in which round, which instructions were seen.
+        """SQLite database of revocations, held versions, participation in rounds and seen instructions.
 
-        Unless `site.toml` names another database.
+        Not used if `site.toml` names another database.
         """
         return self.root / "site.db"
 
     @property
     def database_url(self) -> str:
-        """The configured URL, or SQLite in this folder; raises a `ConfigError` as `settings`."""
+        """The configured URL, or SQLite in this folder; raises a `ConfigError` like `settings`."""
         configured = self.settings().database if self.settings_file.exists() else ""
         return configured or f"sqlite:///{self.database.resolve()}"
 
     @property
     def has_database(self) -> bool:
-        """Whether records are kept here; a simulated site has no database but that of its revocations."""
+        """Whether records are kept here; a simulated site only has a database of its revocations."""
         return self.database.exists() or (self.settings_file.exists() and bool(self.settings().database))
 
     @property
     def ledger_url(self) -> str:
-        """Where revocations stand: in the site's database, in a file of their own where there is none."""
+        """URL of the revocations: the site's database, or a separate file if there is none."""
         real = self.settings_file.exists() or self.database.exists()
         return self.database_url if real else f"sqlite:///{self.simulated_ledger.resolve()}"
 
     @property
     def simulated_ledger(self) -> Path:
-        """Revocations of a simulated site, which has no other records."""
+        """Database of the revocations of a simulated site, which has no other records."""
         return self.root / "revocations.db"
 
     @property
     def tombstones(self) -> Path:
-        """Who must not be used again, by pseudonym; kept apart from the database and backed up with each revocation."""
+        """Patients who must not be used again, by pseudonym; kept apart from the database."""
         configured = self.settings().tombstones if self.settings_file.exists() else ""
         return self.root / (configured or "tombstones.log")
 
@@ -360,6 +360,6 @@ class SiteFolder:
 
 
 def heartbeat(folder: SiteFolder, settings: SiteSettings) -> Beat:
-    """The last heartbeat that the coordinator has answered; three that failed are too many."""
+    """The last heartbeat that the coordinator answered; three missed ones are a failure."""
     limit = max(180.0, 3 * settings.heartbeat_seconds)
     return Beat("last heartbeat that the coordinator answered", folder.heard, limit)

@@ -1,1 +1,1 @@
-"""Tombstones outlive a restored database: their file, who watches it, and the cohort they stop."""
+"""Tombstones, which survive the restore of a database: their file, its watch, and the cohort they stop."""

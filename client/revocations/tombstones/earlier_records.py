@@ -1,4 +1,4 @@
-"""What was written before the ledger: `revocations.json`, and patients of cohorts under their own identifiers."""
+"""Records from before the ledger: `revocations.json`, and cohorts with the patients' own identifiers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _WithoutDates(BaseModel):
 
 
 def take_over(ledger: Ledger) -> None:
-    """Bring `revocations.json` into the ledger, after which the file goes.
+    """Import `revocations.json` into the ledger, then delete the file.
 
     Raises:
         CohortError: the file is damaged; nothing is recorded.
@@ -57,7 +57,7 @@ def take_over(ledger: Ledger) -> None:
     if not path.exists():
         return
     with ledger.writing() as writing:
-        if path.exists():  # another process may have taken it over meanwhile
+        if path.exists():  # another process may have imported it meanwhile
             _insert(ledger, writing, _read(path))
 
     path.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def take_over(ledger: Ledger) -> None:
 
 
 def rename_members(ledger: Ledger) -> None:
-    """Put pseudonyms in the place of identifiers in the site's record of who was in which round."""
+    """Replace identifiers by pseudonyms in the site's record of participation."""
     with ledger.writing() as writing:
         named = select(MemberRow.patient).distinct().where(func.length(MemberRow.patient) != _PSEUDONYM_LENGTH)
         for patient in writing.session.scalars(named).all():
@@ -96,7 +96,7 @@ def _insert(ledger: Ledger, writing: Writing, entries: dict[str, _Revocation]) -
 
 def _steps(entry: _Revocation, subset: Subset | None) -> list[tuple[State, datetime]]:
     if entry.state == "untrained":
-        # Who was in no training set then is in none now; that he is known as such today would be a mistake of today.
+        # A patient who was in no training set then is recorded as such, whatever set they are in today.
         return [(classified(None if subset is Subset.TRAIN else subset, two_person=False), entry.received)]
 
     ends = [(State.UNLEARNED, entry.closed or entry.received)] if entry.state == "unlearned" else []
@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, _Revocation]:
             }
 
         return _Revocations.model_validate_json(content).patients
-    except (OSError, ValueError):  # its text could quote an id
+    except (OSError, ValueError):  # do not chain: its text could quote an id
         raise CohortError(
-            "damaged", where=str(path), remedy="restore it from a backup; nothing is trained before"
+            "damaged", where=str(path), remedy="restore it from a backup; nothing is trained until then"
         ) from None

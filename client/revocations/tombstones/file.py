@@ -1,9 +1,9 @@
-"""Who must not be used again: a file of its own, written before the ledger and kept on another disk if need be.
+"""The file of patients who must not be used again, written before the ledger and, if wanted, on another disk.
 
-A header with a check value of the site's secret, then lines `stop|lift PSEUDONYM RECEIPT RECEIVED [MORE] CHECKSUM`,
-which are only ever added. MORE says of what kind the revocation is and who recorded it, as a database restored from a
-backup may lack both; lines of earlier releases have none. A line counts when it is whole; an unfinished last one was
-never acknowledged. Running loaders watch the file.
+It has a header with a check value of the site's secret, then lines `stop|lift PSEUDONYM RECEIPT RECEIVED [MORE]
+CHECKSUM`, which are only appended. MORE gives the kind of the revocation and who recorded it, because a database
+restored from a backup may lack both; lines of earlier releases have none. Only complete lines count; an unfinished last
+line was never acknowledged. Running loaders watch the file.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """From now on a patient is not used, or, after a refusal, may be used again as far as this receipt goes."""
+    """From now on a patient is not used or, after a refusal, may be used again as far as this receipt is concerned."""
 
     kind: Literal["stop", "lift"]
     pseudonym: str
     receipt: str
     received: datetime
     more: str = ""
-    """Of what kind the revocation is, and who recorded it: as `said_of` writes it."""
+    """The kind of the revocation and who recorded it, as written by `said_of`."""
 
 
 TombstoneMap = dict[tuple[str, str], Tombstone]
-"""What stops whom, by pseudonym and receipt."""
+"""Tombstones in force, by pseudonym and receipt."""
 
 
 def stop(request: Request, pseudonym: str) -> Tombstone:
-    """The tombstone of a patient of a request."""
+    """The tombstone for a patient of a request."""
     return Tombstone("stop", pseudonym, request.receipt, request.received, said_of(request))
 
 
 def said_of(request: Request) -> str:
-    """What a tombstone keeps of a request beside its dates: names of staff and codes, nothing of the patient."""
+    """The details of a request in a tombstone: names of staff and codes, nothing about the patient."""
     values = {
         "source": request.source.kind,
         "kind": request.kind,
@@ -67,20 +67,20 @@ def said_of(request: Request) -> str:
 
 
 def said_in(stone: Tombstone) -> dict[str, str]:
-    """What `said_of` wrote; empty of a line of an earlier release."""
+    """The details that `said_of` wrote; empty for a line of an earlier release."""
     return dict(parse_qsl(stone.more))
 
 
 @dataclass(frozen=True, slots=True)
 class TombstoneFile:
-    """The file at `path` of a site whose secret has the check value `check`."""
+    """The file at `path` of a site; `check` is the check value of its secret."""
 
     path: Path
     check: str
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold it against other writers, be they threads or processes.
+        """Lock the file against other writing threads and processes.
 
         Raises:
             OutputError: its folder is missing or cannot be written.
@@ -97,11 +97,11 @@ class TombstoneFile:
             os.close(handle)
 
     def append(self, stones: Collection[Tombstone]) -> None:
-        """Add lines; they are on the disk when this returns. To be called with the file `locked`.
+        """Append lines; they are on the disk when this returns. Call it with the file `locked`.
 
         Raises:
             CohortError: the file is damaged or another site's.
-            OutputError: the disk does not take it.
+            OutputError: the disk cannot be written.
         """
         if not stones:
             return
@@ -114,7 +114,7 @@ class TombstoneFile:
                 header = _line(f"{_HEADER} {self.check}")
                 content = file.read(1024)
 
-                if header.startswith(content.decode("ascii", errors="replace")):  # new, or its first line is not whole
+                if header.startswith(content.decode("ascii", errors="replace")):  # new, or the first line is incomplete
                     text = header + text
                     end = 0
                 else:
@@ -130,7 +130,7 @@ class TombstoneFile:
             raise self._unwritable(err) from None
 
     def read(self) -> TombstoneMap | None:
-        """What stands in the file; None where there is none.
+        """The content of the file, or None if it does not exist.
 
         Raises:
             CohortError: damaged, or made with another secret.
@@ -147,7 +147,7 @@ class TombstoneFile:
         return found
 
     def lines_since(self, start: int) -> tuple[int, bytes]:
-        """Whole lines from byte `start` on, and where they end."""
+        """Complete lines from byte `start` on, and where they end."""
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
@@ -161,7 +161,7 @@ class TombstoneFile:
         return start + len(whole), whole
 
     def apply(self, content: bytes, into: TombstoneMap, *, with_header: bool) -> None:
-        """Bring `into` up to whole lines, the first of which is the header with `with_header`; raises as `read`."""
+        """Apply complete lines to `into`; with `with_header` the first is the header. Raises like `read`."""
         lines = content.split(b"\n")[:-1]
         if with_header and lines:
             self._check_header(lines.pop(0))
@@ -180,16 +180,16 @@ class TombstoneFile:
             return
         if found.startswith(f"{_HEADER} ") and found + "\n" == _line(found.rpartition(" ")[0]):
             raise CohortError(
-                "made with another secret of pseudonyms, so that nobody is found in it",
+                "made with another secret for pseudonyms, so that no patient can be found in it",
                 where=str(self.path),
-                remedy="restore secrets/pseudonyms that belongs to it; nothing runs before",
+                remedy="restore the matching secrets/pseudonyms; nothing runs until then",
             )
 
         raise self._damaged()
 
     def _damaged(self) -> CohortError:
         return CohortError(
-            "damaged", where=str(self.path), remedy="restore it from a backup; nothing is trained before"
+            "damaged", where=str(self.path), remedy="restore it from a backup; nothing is trained until then"
         )
 
     def _unwritable(self, err: OSError) -> OutputError:
@@ -197,7 +197,7 @@ class TombstoneFile:
 
 
 def _add(handle: int, end: int, content: bytes) -> None:
-    """Write at `end` and put it on the disk; where that fails, nothing of it is left."""
+    """Write at `end` and sync to disk; on failure nothing of it remains."""
     try:
         at = end
         while at < end + len(content):
@@ -212,7 +212,7 @@ def _add(handle: int, end: int, content: bytes) -> None:
 
 
 def _whole_until(handle: int) -> int:
-    """Where the last whole line of a file ends."""
+    """Where the last complete line of a file ends."""
     size = os.fstat(handle).st_size
     step = 4096
 

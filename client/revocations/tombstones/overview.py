@@ -1,4 +1,4 @@
-"""Revocations by the patients' own identifiers, as imports, training and the steward's screen need them on site."""
+"""Revocations by the patients' own identifiers, for imports, training and the steward on site."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Overview:
     """All of a site's revocations.
 
     Attributes:
-        patients: by identifier, as far as they are known; of several of one patient the one that is furthest from done.
-        tombstones: who must not be used.
+        patients: by identifier, as far as known; of a patient's several revocations the one furthest from settled.
+        tombstones: patients who must not be used.
     """
 
     patients: dict[str, RevocationStatus] = field(default_factory=dict, repr=False)
@@ -30,17 +30,17 @@ class Overview:
 
     @cached_property
     def pending(self) -> frozenset[str]:
-        """Those whom the model has still to forget."""
+        """Patients whom the model must still forget."""
         return frozenset(patient for patient, standing in self.patients.items() if standing.state in TO_FORGET)
 
     @cached_property
     def open(self) -> frozenset[str]:
-        """Those of whom nothing may be deleted yet, as they are, or may come to be, pending."""
+        """Patients whose data must be kept for now, because they are, or may become, pending."""
         return frozenset(patient for patient, standing in self.patients.items() if standing.state not in TERMINAL)
 
 
 def has_ledger(folder: SiteFolder) -> bool:
-    """Whether anything was ever recorded here, or could be: a simulated site without revocations has no ledger."""
+    """Whether there is a ledger; a simulated site without revocations has none."""
     return (
         folder.has_database
         or folder.simulated_ledger.exists()
@@ -50,7 +50,7 @@ def has_ledger(folder: SiteFolder) -> bool:
 
 
 def read_revocations(folder: Path, patients: Collection[str] = ()) -> Overview:
-    """All revocations of a site; among `patients`, also those whose identifier the ledger has lost.
+    """All revocations of a site, including `patients` whose identifier the ledger has lost.
 
     Raises:
         InputError, UnavailableError: see `open_ledger`.
@@ -63,7 +63,7 @@ def read_revocations(folder: Path, patients: Collection[str] = ()) -> Overview:
 
 
 def overview(ledger: Ledger, patients: Collection[str] = ()) -> Overview:
-    """`read_revocations` of an open ledger."""
+    """`read_revocations` for an open ledger."""
     names = {**{ledger.pseudonyms.of(patient): patient for patient in patients}, **ledger.identifiers()}
     found: dict[str, RevocationStatus] = {}
     for standing in sorted(ledger.standing(), key=_done):
@@ -74,7 +74,7 @@ def overview(ledger: Ledger, patients: Collection[str] = ()) -> Overview:
 
 
 def cohort_lock(folder: SiteFolder) -> AbstractContextManager[None]:
-    """Hold a site's cohort and its revocations together against other writers; the ledger need not be there.
+    """Lock a site's cohort and revocations against other writers; works without a ledger.
 
     Raises:
         OutputError: the folder of the tombstones cannot be written.

@@ -1,4 +1,4 @@
-"""Patients' identifiers at rest: a pseudonym to find them by, and a sealed copy that only the site's key opens."""
+"""Patients' identifiers at rest: a pseudonym to look them up, and an encrypted copy that only the site can open."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from common.errors import InputError
 from common.files import read_private
 
 SECRET_VARIABLE = "FEDFORGET_PSEUDONYMS"  # noqa: S105 - a name
-"""Of the environment variable that may hold the site's secret instead of a file."""
+"""Environment variable that may hold the site's secret instead of a file."""
 _NONCE_BYTES = 12
 _LEAST_SECRET_BYTES = 32
 
 
 class Pseudonyms:
-    """What one secret of the site gives: keyed digests (HMAC-SHA-256) and sealed texts (AES-256-GCM)."""
+    """Keyed digests (HMAC-SHA-256) and encrypted texts (AES-256-GCM) from one secret of the site."""
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) < _LEAST_SECRET_BYTES:
             raise InputError("the secret for pseudonyms is too short", remedy="restore the file from its backup")
-        # One secret, and for each use a key of its own (RFC 5869).
+        # One secret, and a separate key for each use (RFC 5869).
         self._name_key, self._seal_key, self._receipt_key = (
             HKDF(SHA256(), 32, salt=None, info=f"fedforget/{use}".encode()).derive(secret)
             for use in ("pseudonym", "identifier", "receipt")
         )
         self.check = hmac.digest(self._receipt_key, b"fedforget/check", hashlib.sha256).hex()[:16]
-        """Says whether something was made with the same secret."""
+        """Check value that shows whether something was made with the same secret."""
 
     @classmethod
     def of_site(cls, path: Path) -> Pseudonyms:
-        """Those of the secret in the environment variable `FEDFORGET_PSEUDONYMS`, else of the one in `path`.
+        """Pseudonyms from the secret in the environment variable `FEDFORGET_PSEUDONYMS`, else in `path`.
 
         Raises:
             InputError: it is missing, too short, or others can read it.
@@ -57,7 +57,7 @@ class Pseudonyms:
         return hmac.digest(self._name_key, patient.encode(), hashlib.sha256).hex()
 
     def receipt(self, *parts: str) -> str:
-        """A short number that says nothing about `parts`, and is the same for the same ones."""
+        """A short number that reveals nothing about `parts` and is equal for equal ones."""
         text = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
         return hmac.digest(self._receipt_key, text, hashlib.sha256).hex()[:16]
 
@@ -68,17 +68,17 @@ class Pseudonyms:
         return b64encode(nonce + sealed).decode("ascii")
 
     def unseal(self, pseudonym: str, sealed: str) -> str:
-        """The identifier again.
+        """Decrypt an identifier.
 
         Raises:
-            InputError: it was sealed with another secret, for another pseudonym, or is damaged.
+            InputError: it was encrypted with another secret, for another pseudonym, or is damaged.
         """
         try:
             content = b64decode(sealed, validate=True)
             opened = AESGCM(self._seal_key).decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], pseudonym.encode())
         except (ValueError, InvalidTag):
             raise InputError(
-                "an identifier that this site's secret does not open", remedy="restore the secret from its backup"
+                "this site's secret cannot decrypt an identifier", remedy="restore the secret from its backup"
             ) from None
 
         return opened.decode()

@@ -1,8 +1,8 @@
-"""Who is stopped as the tombstones stand now; running loaders ask before every batch, so that asking must cost little.
+"""Who is stopped, according to the tombstones now. Running loaders ask before every batch, so a call must be cheap.
 
-The file is held open and asked for its state: size and times tell that something was added, the number of its links
-that it is gone or another took its place. To walk its path is several times as long where a processor's caches are full
-of images; that a folder above it was moved shows there alone, and so it is walked again every second.
+The file stays open and is asked for its state: size and times show additions, the number of links shows that it was
+deleted or replaced. Resolving its path takes several times as long when a processor's caches are full of images. Only
+that reveals a moved parent folder, so the path is resolved again every second.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _WALK_AGAIN = 1.0
 _Stamp = tuple[int, int, int]
 
 _stamp: Callable[[os.stat_result], _Stamp] = attrgetter("st_size", "st_ctime_ns", "st_nlink")
-"""Differs when a file was written to, renamed, replaced or deleted."""
+"""Changes when a file is written to, renamed, replaced or deleted."""
 
 
 class _Held:
-    """An open file, which is closed when nobody, of whatever thread, refers to it any more."""
+    """An open file, which is closed when no thread refers to it any more."""
 
     __slots__ = ("handle", "number")
 
@@ -42,19 +42,19 @@ class _Held:
 
 
 class _Seen(NamedTuple):
-    """What was read last: a tuple, as threads take it whole without a lock, and as nothing is faster to open."""
+    """The last read: a tuple, because threads can read it atomically without a lock, and unpacking is fast."""
 
     held: _Held
     stamp: _Stamp
     walk_at: float
-    """When the path is to be walked again."""
+    """When to resolve the path again."""
     stopped: frozenset[str]
     end: int
     """Of what was read."""
 
 
 class TombstoneWatch:
-    """Reads only what was added, when something was. Threads may share it."""
+    """Reads only additions. Threads may share it."""
 
     def __init__(self, file: TombstoneFile) -> None:
         self._file, self._path, self._lock = file, os.fspath(file.path), threading.Lock()
@@ -62,10 +62,10 @@ class TombstoneWatch:
         self._standing: TombstoneMap = {}
 
     def now(self) -> frozenset[str]:
-        """Pseudonyms; the same object for as long as nothing is changed.
+        """Pseudonyms of stopped patients; the same object while nothing changes.
 
         Raises:
-            CohortError: damaged, made with another secret, or gone after it was there.
+            CohortError: the file is damaged, made with another secret, or has disappeared.
         """
         if self._seen is not None:
             held, stamp, walk_at, stopped, _ = self._seen
@@ -82,8 +82,8 @@ class TombstoneWatch:
         if held is None and seen is None:
             return frozenset()
         if held is None:
-            raise CohortError("gone", where=self._path, remedy="restore it; nothing is trained before")
-        # The stamp is taken before the content: what is added in between is found at the next call at the latest.
+            raise CohortError("gone", where=self._path, remedy="restore it; nothing is trained until then")
+        # The stamp is taken before the content: the next call finds what was added in between.
         stamp = _stamp(os.fstat(held.handle))
         again = seen is None or held.number != seen.held.number or stamp[0] < seen.end
         if seen is not None and not again and stamp == seen.stamp:
@@ -100,7 +100,7 @@ class TombstoneWatch:
         return stopped
 
     def _walked_to(self) -> _Held | None:
-        """The file to which the path leads now."""
+        """The file at the path now."""
         try:
             return _Held(self._path)
         except FileNotFoundError:
