@@ -46,11 +46,11 @@ class ReferenceScores:
             return None
         rows: dict[str, list[np.ndarray]] = {group: [] for group in GROUPS}
         for path in files:
-            with np.load(path, allow_pickle=False) as found:
-                if not np.array_equal(found["owners"], _owners(scores)):
+            with np.load(path, allow_pickle=False) as references:
+                if not np.array_equal(references["owners"], _owners(scores)):
                     return None
                 for group in GROUPS:
-                    rows[group].append(found[group])
+                    rows[group].append(references[group])
 
         return References(*(np.stack(rows[group]) for group in ("forget", "never_seen", "calibration")))
 

@@ -86,10 +86,10 @@ class SiteConsent:
                 return self._stopped
             self._watch = TombstoneWatch(TombstoneFile(self._tombstones, self._pseudonyms.check))
 
-        found = self._watch.now()
-        if found is not self._last:
-            self._stopped = frozenset(self._names[p] for p in found if p in self._names)
-            self._last = found
+        pseudonyms_now = self._watch.now()
+        if pseudonyms_now is not self._last:
+            self._stopped = frozenset(self._names[p] for p in pseudonyms_now if p in self._names)
+            self._last = pseudonyms_now
 
         return self._stopped
 
@@ -125,13 +125,13 @@ class SiteConsent:
 
         Patients who revoke later wait for the next campaign.
         """
-        fixed = bool(campaign) and self._folder.has_database
+        is_fixed = bool(campaign) and self._folder.has_database
         pending = self.pending_pseudonyms()
         scopes: dict[str, set[Scope]] = defaultdict(lambda: {"all"})
 
-        if fixed or pending:
+        if is_fixed or pending:
             with self._ledger() as ledger, ledger.writing() as writing:
-                if fixed:
+                if is_fixed:
                     pending = fixed_cohort_in(writing.session, campaign, pending, ledger.clock())
                 if pending:
                     write_opened(writing.session, campaign, len(pending), ledger.clock())
@@ -155,11 +155,11 @@ class SiteConsent:
             return frozenset()
         with self._ledger() as ledger, reading(ledger.engine) as session:
             again = standing_of(session, RevocationEventRow.state == str(State.READMITTED))
-            begun = first_use(session, campaign) if again else None
+            began_at = first_use(session, campaign) if again else None
 
-        if begun is None:
+        if began_at is None:
             return frozenset()
-        return frozenset(self._names[s.pseudonym] for s in again if s.since >= begun and s.pseudonym in self._names)
+        return frozenset(self._names[s.pseudonym] for s in again if s.since >= began_at and s.pseudonym in self._names)
 
     def open_campaigns(self) -> dict[int, datetime]:
         """Campaigns with open access to their patients, and since when; raises like `stopped`."""
@@ -170,11 +170,11 @@ class SiteConsent:
 
     def stale_campaigns(self, before: datetime) -> frozenset[int]:
         """Campaigns with open access that have used nobody since `before`; raises like `stopped`."""
-        if not (opened := self.open_campaigns()):
+        if not (open_since := self.open_campaigns()):
             return frozenset()
         with self._ledger() as ledger:
-            used = last_uses(ledger.engine, opened)
-        return frozenset(number for number, since in opened.items() if max(since, used.get(number, since)) < before)
+            used = last_uses(ledger.engine, open_since)
+        return frozenset(number for number, since in open_since.items() if max(since, used.get(number, since)) < before)
 
     def settle(self, pseudonyms: Collection[str], state: State, campaign: int, model: str, reason: str = "") -> int:
         """Settle patients after a version without them became the base; returns the number settled."""
@@ -195,14 +195,14 @@ class SiteConsent:
         if self._watch is None:
             return frozenset()
         with self._ledger() as ledger, transaction(ledger.engine) as session:
-            found = standing_of(session)
-        return frozenset(s.pseudonym for s in found if s.state in states)
+            revocations = standing_of(session)
+        return frozenset(s.pseudonym for s in revocations if s.state in states)
 
 
-def _scopes(found: Iterable[RevocationStatus]) -> dict[str, set[Scope]]:
+def _scopes(revocations: Iterable[RevocationStatus]) -> dict[str, set[Scope]]:
     """Scopes by pseudonym of the revocations that the model must still follow."""
     scopes: dict[str, set[Scope]] = defaultdict(set)
-    for one in found:
+    for one in revocations:
         if one.state in TO_FORGET:
             scopes[one.pseudonym].add(one.scope)
 

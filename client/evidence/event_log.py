@@ -132,9 +132,9 @@ class SiteLog:
 
     def attestations(self, session: Session) -> dict[int, tuple[str, Unlearning]]:
         """Signed attestations by campaign: SHA-256 and content of the statement; the newest counts."""
-        found = [item for item in self.log.vault(session) if item.source.startswith(_ATTESTED)]
-        said = [(item.digest, read_unlearning(item.document)[1]) for item in found]
-        return {int(unlearning.campaign): (digest, unlearning) for digest, unlearning in said}
+        records = [item for item in self.log.vault(session) if item.source.startswith(_ATTESTED)]
+        statements = [(item.digest, read_unlearning(item.document)[1]) for item in records]
+        return {int(unlearning.campaign): (digest, unlearning) for digest, unlearning in statements}
 
     def statement(self, receipt: str) -> bytes:
         """The signed statement about the revocations under a receipt, to which attestations refer by digest.
@@ -145,17 +145,17 @@ class SiteLog:
             InputError: the log cannot open anything about it.
         """
         with self.session() as session:
-            found = self.log.opened(session, f"revocation:{receipt}")
+            record = self.log.opened(session, f"revocation:{receipt}")
             by_steward = self.log.opened(session, steward_source(receipt))
 
-        if found is None:
+        if record is None:
             raise _not_open()
-        envelope = dsse.sign(PAYLOAD_TYPE, found.document, self.key())
+        envelope = dsse.sign(PAYLOAD_TYPE, record.document, self.key())
         value = None if by_steward is None else parse_canonical(by_steward.document)
 
         if isinstance(value, dict):
-            added = dsse.Signature(str(value["keyid"]), str(value["sig"]))
-            both = sorted((*envelope.signatures, added), key=lambda signature: signature.keyid)
+            steward_signature = dsse.Signature(str(value["keyid"]), str(value["sig"]))
+            both = sorted((*envelope.signatures, steward_signature), key=lambda signature: signature.keyid)
             envelope = dsse.Envelope(envelope.payload, envelope.payload_type, tuple(both))
 
         return dsse.encode_envelope(envelope)
@@ -170,15 +170,15 @@ class SiteLog:
         coordinator = self.coordinator()
 
         with self.session() as session:
-            opened = next((item for item in self.log.vault(session) if item.position == position), None)
-            if opened is None:
+            record = next((item for item in self.log.vault(session) if item.position == position), None)
+            if record is None:
                 raise InputError("no such leaf, or its record was erased", remedy="see fedforget-site log show")
             for envelope in self.log.checkpoints(session):
                 size = decode(Checkpoint, envelope.body).size
                 if size > position and signed_by(envelope, ours) and signed_by(envelope, coordinator):
                     leaves = self.log.leaves(session)[:size]
-                    shown = only(envelope, ours, coordinator)
-                    return encode(open_leaf(shown, leaves, position, opened.document, opened.salt))
+                    co_signed = only(envelope, ours, coordinator)
+                    return encode(open_leaf(co_signed, leaves, position, record.document, record.salt))
 
         raise InputError("the coordinator has not co-signed this leaf yet", remedy="try again in a minute of `up`")
 
@@ -191,10 +191,10 @@ class SiteLog:
             InputError: the log holds nothing about it.
         """
         with self.session() as session:
-            erased = [self.log.erase(session, f"{kind}:{receipt}") for kind in _ABOUT_A_RECEIPT]
+            erasures = [self.log.erase(session, f"{kind}:{receipt}") for kind in _ABOUT_A_RECEIPT]
         if self._forms.find(receipt) is not None:
-            erased.append(self._forms.erase(receipt))
-        if not any(erased):
+            erasures.append(self._forms.erase(receipt))
+        if not any(erasures):
             raise _not_open()
         drop_erased(self.engine)
 
@@ -208,29 +208,29 @@ class SiteLog:
             }
             statements = [item for item in self.log.vault(session) if item.source.startswith("revocation:")]
 
-        found = [read_revocation(item.document) for item in statements]
-        return tuple(r.request for r in found if r.received < time_text(moment) and r.request not in pending)
+        revocations = [read_revocation(item.document) for item in statements]
+        return tuple(r.request for r in revocations if r.received < time_text(moment) and r.request not in pending)
 
     def ended(self, session: Session, campaign: int) -> dict[str, Json] | None:
         """The record logged when a campaign's version was adopted."""
-        found = self.log.opened(session, f"ended:{campaign}")
-        value = None if found is None else parse_canonical(found.document)
+        record = self.log.opened(session, f"ended:{campaign}")
+        value = None if record is None else parse_canonical(record.document)
         return value if isinstance(value, dict) else None
 
     def _answered(self, session: Session, pseudonyms: frozenset[str]) -> Iterator[str]:
         """Digests of the statements about the receipts of these patients' revocations."""
         for receipt, entries in receipts_of(session).items():
             if not pseudonyms.isdisjoint(entries):
-                found = self.log.opened(session, f"revocation:{receipt}")
-                if found is not None:
-                    yield found.digest
+                record = self.log.opened(session, f"revocation:{receipt}")
+                if record is not None:
+                    yield record.digest
 
     def _revocations(self, session: Session) -> Iterator[Record]:
         receipts = {name: entries for name, entries in receipts_of(session).items() if not all_in_doubt(entries)}
-        known = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
+        logged_sources = self.log.known(session, (f"revocation:{receipt}" for receipt in receipts))
 
         for receipt, entries in receipts.items():
-            if f"revocation:{receipt}" in known:
+            if f"revocation:{receipt}" in logged_sources:
                 continue
             document = self._committed(session, receipt, entries)
             yield Record(f"revocation:{receipt}", "revocation", statement_of(self.name, receipt, entries, document))
@@ -245,9 +245,9 @@ class SiteLog:
 
     def _committed(self, session: Session, receipt: str, pseudonyms: Iterable[str]) -> str:
         """Commitment to the form of a revocation or, without a form, to its patients' pseudonyms."""
-        kept = self._forms.find(receipt)
-        if kept is not None:
-            return kept.commitment
+        form = self._forms.find(receipt)
+        if form is not None:
+            return form.commitment
         # This salt has a name of its own in the vault: a proof about the leaf reveals a different salt.
         salt = self.log.salt_of(session, f"consent:{receipt}")
 

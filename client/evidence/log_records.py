@@ -64,11 +64,11 @@ def hold_records(session: Session) -> Iterator[Record]:
     for receipt, entries in receipts_of(session).items():
         if not nobody_asked(receipt):
             continue
-        stopped = canonical({"receipt": receipt, "use": "on hold"})
-        yield Record(f"hold:{receipt}", "use-on-hold", stopped)
+        on_hold = canonical({"receipt": receipt, "use": "on hold"})
+        yield Record(f"hold:{receipt}", "use-on-hold", on_hold)
         if all(standing.state is State.REFUSED for standing in entries.values()):
-            ended = canonical({"receipt": receipt, "use": "as before"})
-            yield Record(f"hold-ended:{receipt}", "use-resumed", ended)
+            resumed = canonical({"receipt": receipt, "use": "as before"})
+            yield Record(f"hold-ended:{receipt}", "use-resumed", resumed)
 
 
 def access_records(session: Session) -> Iterator[tuple[datetime, Record]]:

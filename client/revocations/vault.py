@@ -59,10 +59,10 @@ class Vault:
         before = self.opened(receipt)
         if before is not None and before.document == document:
             return before.commitment
-        kept = VaultDocument(document, self.random(SALT_BYTES))
-        write_durable(self._marked(receipt), kept.salt + kept.document)
+        stored = VaultDocument(document, self.random(SALT_BYTES))
+        write_durable(self._marked(receipt), stored.salt + stored.document)
 
-        return kept.commitment
+        return stored.commitment
 
     def settle(self, receipt: str) -> None:
         """Remove the mark once the receipt is recorded; if that fails, `sweep` does it later."""
@@ -77,16 +77,16 @@ class Vault:
         Raises:
             OutputError: something cannot be deleted.
         """
-        removed = 0
+        removals = 0
 
         for path in [path for path in self.folder.glob("*") if path.suffix in (_MARK, ".part")]:
             receipt = path.name.removesuffix(_MARK)
             if receipt in recorded:
                 self.settle(receipt)
             else:
-                removed += _delete(path)
+                removals += _delete(path)
 
-        return removed
+        return removals
 
     def opened(self, receipt: str) -> VaultDocument | None:
         """A document and its salt, or None if there is none or it was erased.

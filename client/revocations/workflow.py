@@ -51,19 +51,19 @@ def approve(ledger: Ledger, receipt: str, actor: Actor, reason: str = "", signat
         RefusedError: none awaits approval, or `actor` is the first person, under any name, or is unknown.
     """
     with ledger.writing() as writing:
-        found = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
+        revocations = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
         decided = {
             step.revocation: Actor("" if step.actor == SOFTWARE else step.actor, step.identity)
             for step in history_of(writing.session, receipt)
             if step.state is State.AWAITING_APPROVAL
         }
-        for standing in found:
+        for standing in revocations:
             recorder = Actor(standing.steward, standing.identity)
             check_second(recorder if any(recorder) else decided[standing.number], actor, ledger.shared_accounts)
 
-        _step(ledger, writing, found, State.PENDING, actor=actor, reason=reason, signature=signature)
+        _step(ledger, writing, revocations, State.PENDING, actor=actor, reason=reason, signature=signature)
 
-    return len(found)
+    return len(revocations)
 
 
 def readmit(
@@ -98,13 +98,13 @@ def readmit(
     if running := sorted(open_campaigns(writing.session)):
         raise RefusedError(f"campaign {running[0]} is reading patients who have revoked: readmit after its end")
     can = (state for state in State if State.READMITTED in TRANSITIONS[state])
-    found = _decided(writing, _of_receipt(ledger, writing, receipt, *can))
+    revocations = _decided(writing, _of_receipt(ledger, writing, receipt, *can))
     said = f"{reason.strip()} (form {form[0]}, commitment {form[1]})"
-    _step(ledger, writing, found, State.READMITTED, actor=actor, reason=said, signature=signature)
-    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
-    others = of_patients(writing.session, {s.pseudonym for s in found})
+    _step(ledger, writing, revocations, State.READMITTED, actor=actor, reason=said, signature=signature)
+    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in revocations]
+    others = of_patients(writing.session, {s.pseudonym for s in revocations})
 
-    return len(found), len({s.pseudonym for s in others if s.state not in LIFTED})
+    return len(revocations), len({s.pseudonym for s in others if s.state not in LIFTED})
 
 
 def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: str) -> int:
@@ -115,9 +115,9 @@ def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: st
         RefusedError: none of them is open, or the law does not allow it: see `check_extension`.
     """
     with ledger.writing() as writing:
-        found = _of_receipt(ledger, writing, receipt, *OPEN)
+        revocations = _of_receipt(ledger, writing, receipt, *OPEN)
         now = ledger.clock()
-        for s in found:
+        for s in revocations:
             check_extension(s.received, s.due, due, now, reason)
         add_events(
             writing.session,
@@ -133,11 +133,11 @@ def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: st
                     campaign=s.campaign,
                     identity=actor.identity,
                 )
-                for s in found
+                for s in revocations
             ],
         )
 
-    return len(found)
+    return len(revocations)
 
 
 def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
@@ -148,11 +148,11 @@ def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
         RefusedError: no reason, none of them is open, or the model may have begun to forget.
     """
     with ledger.writing() as writing:
-        found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
-        _step(ledger, writing, found, State.REFUSED, actor=actor, reason=reason)
-        writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in found]
+        revocations = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
+        _step(ledger, writing, revocations, State.REFUSED, actor=actor, reason=reason)
+        writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in revocations]
 
-    return len(found)
+    return len(revocations)
 
 
 def hold(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
@@ -163,10 +163,10 @@ def hold(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
         RefusedError: no reason, none of them is open, or a campaign has taken it up.
     """
     with ledger.writing() as writing:
-        found = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
-        _step(ledger, writing, found, State.ON_HOLD, actor=actor, reason=reason)
+        revocations = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
+        _step(ledger, writing, revocations, State.ON_HOLD, actor=actor, reason=reason)
 
-    return len(found)
+    return len(revocations)
 
 
 def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int:
@@ -177,13 +177,13 @@ def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int
         RefusedError: none of them is on hold.
     """
     with ledger.writing() as writing:
-        found = _decided(writing, _of_receipt(ledger, writing, receipt, State.ON_HOLD))
+        revocations = _decided(writing, _of_receipt(ledger, writing, receipt, State.ON_HOLD))
         subsets = ledger.subsets()
-        for standing in found:
+        for standing in revocations:
             after = ledger.classified(subsets.get(standing.pseudonym), standing.kind)
             _step(ledger, writing, [standing], after, actor=actor, reason=reason)
 
-    return len(found)
+    return len(revocations)
 
 
 def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> int:
@@ -241,10 +241,10 @@ def escalate(ledger: Ledger, campaign: int, reason: str, actor: Actor = _SOFTWAR
     """
     with ledger.writing() as writing:
         of_campaign = RevocationEventRow.campaign == campaign
-        found = [s for s in standing_of(writing.session, of_campaign) if s.state is State.IN_CAMPAIGN]
-        _step(ledger, writing, found, State.ESCALATED, actor=actor, reason=reason)
+        revocations = [s for s in standing_of(writing.session, of_campaign) if s.state is State.IN_CAMPAIGN]
+        _step(ledger, writing, revocations, State.ESCALATED, actor=actor, reason=reason)
 
-    return len(found)
+    return len(revocations)
 
 
 def close(
@@ -262,17 +262,17 @@ def close(
         RefusedError: `state` does not settle a waiting revocation.
     """
     with ledger.writing() as writing:
-        found = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
-        _step(ledger, writing, found, state, actor=_SOFTWARE, campaign=campaign, model=model, reason=reason)
+        revocations = [s for s in of_patients(writing.session, pseudonyms) if s.state in TO_FORGET]
+        _step(ledger, writing, revocations, state, actor=_SOFTWARE, campaign=campaign, model=model, reason=reason)
 
-    return len({s.pseudonym for s in found})
+    return len({s.pseudonym for s in revocations})
 
 
 def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) -> list[RevocationStatus]:
-    found = standing_of(writing.session, RevocationRow.receipt == receipt)
-    if not found:
+    revocations = standing_of(writing.session, RevocationRow.receipt == receipt)
+    if not revocations:
         raise InputError("no such receipt", where=str(ledger.folder.root), remedy="fedforget-site revocations list")
-    some = [s for s in found if s.state in states]
+    some = [s for s in revocations if s.state in states]
     if not some:
         wanted = states[0] if len(states) == 1 else "open"
         raise RefusedError(f"no revocation under this receipt is {wanted}")
@@ -280,16 +280,18 @@ def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) 
     return some
 
 
-def _decided(writing: Writing, found: Sequence[RevocationStatus]) -> list[RevocationStatus]:
+def _decided(writing: Writing, revocations: Sequence[RevocationStatus]) -> list[RevocationStatus]:
     """The revocations of which it is clear who is meant; raises a `RefusedError` if there are none."""
-    numbers = {alike_receipt(s.receipt, s.pseudonym) for s in found if s.state is State.ON_HOLD}
+    numbers = {alike_receipt(s.receipt, s.pseudonym) for s in revocations if s.state is State.ON_HOLD}
     undecided = {
         s.receipt
         for some in chunks(numbers)
         for s in standing_of(writing.session, RevocationRow.receipt.in_(some))
         if s.state is State.ON_HOLD
     }
-    clear = [s for s in found if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) not in undecided]
+    clear = [
+        s for s in revocations if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) not in undecided
+    ]
     if not clear:
         raise RefusedError("a person must first say who is meant: fedforget-site revocations doubtful")
     return clear
