@@ -1,1 +1,1 @@
-"""What is told about a revocation: its record, exports, summaries, reminders, audit events, and the letter."""
+"""Reports about revocations: the record, exports, summaries, reminders, audit events and the letter."""

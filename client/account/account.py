@@ -1,6 +1,6 @@
-"""All that a site knows of each revocation, for those who supervise: what came of it, where data went, who was told.
+"""Everything that a site knows about each revocation, e.g. for a supervisory authority.
 
-What the site cannot know is None, and `missing` says why and who does.
+What the site cannot know is None; `missing` says why, and who knows it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Version:
     """A model version that the site held, by the digest of its weights.
 
     Attributes:
-        deleted: here; None while it is here.
-        told: when the coordinator was told that it is gone.
+        deleted: when it was deleted here; None while it is here.
+        told: when the coordinator was told that it is deleted.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One revocation, and what belongs to it.
+    """One revocation with everything that belongs to it.
 
     Attributes:
-        standing: as it stands.
-        steps: since it came in.
-        rounds: in which weights changed with the patient's data here, the earliest first; None: no record is kept.
-        versions: held here, that came of such a round or of a later one and may remember; None as `rounds`.
-        attested: SHA-256 of the attestation that the site signed of the revocation's campaign, and what it says.
+        standing: its current state.
+        steps: its steps since receipt.
+        rounds: rounds in which the patient's data changed weights here, earliest first; None: no record is kept.
+        versions: versions held here that resulted from such a round or a later one; None like `rounds`.
+        attested: SHA-256 and content of the attestation of the revocation's campaign that the site signed.
         told: what other hospitals were told.
     """
 
@@ -69,7 +69,7 @@ class Account:
 
     @property
     def missing(self) -> dict[str, str]:
-        """Why the site cannot say something, by its name in the export."""
+        """Why the site cannot provide a field, by its name in the export."""
         return dict(self._missing())
 
     def _missing(self) -> Iterator[tuple[str, str]]:
@@ -89,7 +89,7 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
     """Every revocation of a site, in the order in which they were recorded.
 
     Args:
-        linkage: as `read_linkage` gives it.
+        linkage: from `read_linkage`.
     """
     found = ledger.standing()
     steps = defaultdict[int, list[Event]](list)
@@ -105,14 +105,14 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
             Version(row.name, row.digest, row.received, row.purged, row.acknowledged)
             for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest))
         ]
-        # A site without settings has no key, and has signed nothing.
+        # A site without settings has no key and has signed nothing.
         log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
         attested = log.attestations(session) if ledger.folder.settings_file.exists() else {}
 
     accounts = []
     for standing, others in zip(found, told, strict=True):
         rounds = versions_that_saw(ledger.engine, [standing.pseudonym])
-        # Of a campaign that was left without a version there is no attestation.
+        # A campaign without a version has no attestation.
         audit = attested.get(standing.campaign or 0) if standing.state in _FORGOTTEN else None
         versions = _that_may_remember(standing, rounds, held)
         accounts.append(Account(standing, steps[standing.number], rounds, versions, audit, others))
@@ -123,7 +123,7 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
 def _that_may_remember(
     standing: RevocationStatus, rounds: Sequence[Participation], held: Sequence[Version]
 ) -> tuple[Version, ...]:
-    """Versions that came after the first of these rounds and before the one that has forgotten."""
+    """Versions after the first of these rounds and before the one that has forgotten."""
     if not rounds:
         return ()
     since = rounds[0].at

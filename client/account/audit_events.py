@@ -1,4 +1,4 @@
-"""What the site's log says of revocations, access and unlearning, as FHIR R4 AuditEvents for a hospital's audit store.
+"""The site's log of revocations, access and unlearning as FHIR R4 AuditEvents, for a hospital's audit store.
 
 They have the shape of IHE's Basic Audit Log Patterns (https://profiles.ihe.net/ITI/BALP/): a client agent, a server
 agent, the data as an entity, and the patient as another one only where the steward asks for it. The profile is claimed
@@ -30,16 +30,16 @@ _INTERACTION = "http://hl7.org/fhir/restful-interaction"
 _SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 _PROFILE = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 _URI = "5"
-"""Kind of a network address."""
+"""Type code of a network address."""
 _SUCCESS = "0"
 _SERIOUS_FAILURE = "8"
 _NAMESPACE = uuid.UUID("6f3fdc41-6c1e-5f0f-9a3e-0d6c7c0c3a11")
-"""Of the ids, so that an event that is exported again is the same resource."""
+"""Namespace of the ids, so that a repeated export gives the same resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A leaf of the log at `position`, and what it commits to; None once that was erased."""
+    """A leaf of the log at `position`, and its record; None once that was erased."""
 
     position: int
     entry: Entry
@@ -48,7 +48,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """Who talks to whom: the site by its name, the coordinator by its address."""
+    """The communicating parties: the site by name, the coordinator by address."""
 
     site: str
     coordinator: str
@@ -56,7 +56,7 @@ class Parties:
 
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """How a kind of leaf is said: type, action, what the coordinator has to do with it, and the outcome."""
+    """The event for a kind of leaf: type, action, role of the coordinator, and outcome."""
 
     system: str
     code: str
@@ -145,7 +145,7 @@ def _event(
 
 
 def _about(event: Resource, number: int, patient: str, interaction: str) -> Resource:
-    """An event of its own about one patient of several."""
+    """A separate event about one of several patients."""
     entity = {
         "what": {"type": "Patient", "identifier": {"value": patient}},
         "type": _coding(_ENTITY_TYPE, "1", "Person"),
@@ -158,7 +158,7 @@ def _about(event: Resource, number: int, patient: str, interaction: str) -> Reso
 
 
 def _data(leaf: Leaf, revocation: Revocation | None, parties: Parties) -> Iterator[Resource]:
-    """What it was about; the leaf itself where the log can say no more."""
+    """What the event is about; the leaf itself if the log has nothing more."""
     value = _plain(leaf.document)
 
     if revocation is not None:

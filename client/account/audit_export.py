@@ -18,13 +18,13 @@ from common.files import write_bytes, write_private
 def export_audit_events(
     site: SiteLog, path: Path, interactions: Mapping[str, str] | None = None, *, with_patients: bool = False
 ) -> int:
-    """Write one AuditEvent a line (NDJSON) and return their number.
+    """Write one AuditEvent per line (NDJSON) and return their number.
 
-    A file that names patients is readable by its owner alone and takes the place of none. `interactions` says by
+    A file that names patients is readable by its owner only and replaces no existing file. `interactions` says by
     receipt how consents were handed in.
 
     Raises:
-        OutputError: the file cannot be written, or names patients and is there already.
+        OutputError: the file cannot be written, or would name patients and already exists.
     """
     with site.session() as session:
         opened = {item.position: item.document for item in site.log.vault(session)}

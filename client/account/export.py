@@ -1,4 +1,4 @@
-"""The record of revocations as CSV or JSON, for those who supervise: every field but who the patients are."""
+"""The record of revocations as CSV or JSON, e.g. for a supervisory authority: every field except identities."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ COLUMNS = (
     "versions", "attestation", "outcome", "metrics", "acceptance", "warning", "told", "told_hospitals", "told_at",
     "missing",
 )  # fmt: skip
-"""Of the CSV, which has numbers and names where the JSON has rounds, versions and figures."""
+"""Columns of the CSV, which has numbers and names instead of the JSON's rounds, versions and figures."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_json(accounts: Iterable[Account]) -> str:
-    """All that is known, one object a revocation."""
+    """Everything that is known, one object per revocation."""
     rows = [
         {
             **_ledger(account),
@@ -47,9 +47,7 @@ def as_json(accounts: Iterable[Account]) -> str:
 
 
 def as_csv(accounts: Iterable[Account]) -> str:
-    """One row a revocation, as RFC 4180 has them; a text that a spreadsheet would take for a formula begins with an
-    apostrophe.
-    """
+    """One row per revocation, after RFC 4180. A text that a spreadsheet would take for a formula gets an apostrophe."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\r\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""A receipt's revocations as one line: what the command line and the services show of them. No identities."""
+"""A receipt's revocations in one line, for the command line and the services. No identities."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Summary:
     """All revocations of one receipt.
 
     Attributes:
-        number: of the first in the ledger.
-        state: of the one that is furthest from the end.
-        states: how many are in each.
-        due: the earliest of those that are open, of all where none is.
-        closed: when the last came to its end; None while one is open.
-        remediation: of the one that gives the state.
-        campaign: the last that dealt with any of them.
-        known: of the patients, those who are, or were, in the site's data.
-        doubtful: those of whom a person must say who is meant.
+        number: number of the first one in the ledger.
+        state: state of the one furthest from settled.
+        states: number of revocations in each state.
+        due: earliest due date of the open ones, or of all if none is open.
+        closed: when the last one was settled; None while one is open.
+        remediation: remediation of the one that gives the state.
+        campaign: the last campaign that dealt with any of them.
+        known: patients who are, or were, in the site's data.
+        doubtful: identifiers of which a person must say who is meant.
     """
 
     number: int
@@ -64,11 +64,11 @@ class Summary:
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer is still to come."""
+        """Whether the answer is still outstanding."""
         return self.state in OPEN
 
     def days_left(self, now: datetime) -> float | None:
-        """Until the answer is due, negative when that has passed; None where it was given, or nobody has asked."""
+        """Days until the answer is due, negative if overdue; None if it was given or nobody has asked."""
         asked = self.is_open and not nobody_asked(self.receipt)
         return round((self.due - now) / timedelta(days=1), 1) if asked else None
 

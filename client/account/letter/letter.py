@@ -1,4 +1,4 @@
-"""Puts a letter together from what the ledger says of one revocation. Nobody is named: the office fills that in."""
+"""Composes a letter from the ledger's data about one revocation. It names nobody: the office fills in the name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORGOTTEN = frozenset({State.UNLEARNED, State.RETRAINED})
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who writes: name and address, and whom to ask; empty lines are left for the office to fill in."""
+    """The sender: name and address, and contact; if empty, the office fills them in."""
 
     name: str = ""
     contact: str = ""
@@ -33,14 +33,14 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the letter is about.
+    """The subject of the letter.
 
     Attributes:
-        standing: the revocation as it stands.
+        standing: the current state of the revocation.
         history: its steps, in order.
         told: what other hospitals were told.
-        seen: what the rule that accepted the model could have seen; None while no signed statement says it.
-        locked_until: until when copies of earlier versions are kept under lock; None where there are none.
+        seen: what the rule that accepted the model could detect; None without a signed statement.
+        locked_until: end of the lock on copies of earlier versions; None: no copies.
         overruled: whether a person published the model although a verdict or a veto had stopped it.
     """
 
@@ -72,8 +72,8 @@ def compose(
         sender: the hospital.
         language: of the letter.
         today: its date.
-        zone: in which days are told; the machine's by default.
-        form: of the two.
+        zone: time zone of the dates; the machine's by default.
+        form: HTML or text.
     """
     texts = texts_of(language)
     standing = subject.standing
@@ -150,7 +150,7 @@ def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any])
 
 
 def _tested(seen: Acceptance | None, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
-    """How it was tested, and what the test could have seen."""
+    """How the model was tested, and what the test could detect."""
     if seen is None or seen.most is None:
         yield texts["not-stated"]
         return
@@ -189,7 +189,7 @@ def _check(subject: Subject, sender: Sender, texts: Mapping[str, str], values: M
 
 
 def _extension(history: Sequence[Event]) -> str:
-    """Why the answer was put off last; empty if it never was."""
+    """Reason of the last extension, or empty."""
     reasons = [
         later.reason
         for earlier, later in pairwise(history)
