@@ -118,8 +118,8 @@ class HeldVersions:
 
         with transaction(self.engine) as session:
             self._settle(session)
-            known = set(session.scalars(select(RetiredRow.digest)))
-            session.add_all(RetiredRow(digest=digest, at=self.clock()) for digest in files.keys() - known)
+            recorded_digests = set(session.scalars(select(RetiredRow.digest)))
+            session.add_all(RetiredRow(digest=digest, at=self.clock()) for digest in files.keys() - recorded_digests)
             self._delete(session, [digest for digest, path in files.items() if path.exists()])
 
         return frozenset(digest for digest, path in files.items() if not path.exists())

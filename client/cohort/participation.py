@@ -134,5 +134,5 @@ def _digest(patients: Collection[str]) -> str:
 
 def _chunks(values: Collection[str]) -> Iterator[Sequence[str]]:
     """Split values into chunks that fit in a statement of SQLite."""
-    ordered = sorted(values)
-    return (ordered[start : start + 500] for start in range(0, len(ordered), 500))
+    values_in_order = sorted(values)
+    return (values_in_order[start : start + 500] for start in range(0, len(values_in_order), 500))

@@ -57,9 +57,9 @@ class ReferenceScores:
 
 def _owners(scores: Mapping[str, Scores | None]) -> NDArray[np.int64]:
     """Sizes, patient numbers and labels of all groups, which identify the rows."""
-    parts = [np.array([len(found) if (found := scores[group]) is not None else 0 for group in GROUPS])]
+    parts = [np.array([len(rows) if (rows := scores[group]) is not None else 0 for group in GROUPS])]
     for group in GROUPS:
-        if (found := scores[group]) is not None:
-            parts += [found.patients, found.labels]
+        if (rows := scores[group]) is not None:
+            parts += [rows.patients, rows.labels]
 
     return np.concatenate(parts).astype(np.int64)

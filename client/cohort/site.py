@@ -138,13 +138,13 @@ class Site:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
         self._records.used(state, {study.patient for study in studies.studies}, campaign, step, "train")
-        received = None
+        received_figures = None
         cost = 0.0
         if request.reference is None:
             with self.access(campaign) as access:
-                received, cost = select(model, self._data, request.seed, access)
+                received_figures, cost = select(model, self._data, request.seed, access)
 
-        trained = fit(
+        training = fit(
             model,
             studies,
             request.config,
@@ -155,10 +155,10 @@ class Site:
 
         return model, TrainReply(
             site=self.name,
-            loss=trained.loss,
-            cost=cost + trained.cost,
+            loss=training.loss,
+            cost=cost + training.cost,
             seconds=time.monotonic() - begin,
-            received=received,
+            received=received_figures,
         )
 
     def unlearn(
@@ -188,7 +188,7 @@ class Site:
             sets = UnlearnSets(forget, retain, calibration)
             cohort = self._commit(sets, request, state, campaign, precision)
             method = method_named(request.config.method)
-            done = method(
+            unlearning = method(
                 model,
                 sets,
                 request.config,
@@ -199,9 +199,9 @@ class Site:
 
         return model, UnlearnReply(
             site=self.name,
-            passes=len(done.passes),
-            gaps=done.passes[-1].gap,
-            cost=done.cost,
+            passes=len(unlearning.passes),
+            gaps=unlearning.passes[-1].gap,
+            cost=unlearning.cost,
             seconds=time.monotonic() - begin,
             cohort=cohort,
         )
@@ -267,13 +267,13 @@ class Site:
             CheckpointError: the weights differ from the version's, or belong to another model.
         """
         self._load(state)
-        purged, settled = self._records.adopt(state, request, self._consent.pending_pseudonyms())
+        purged_digests, settled_pseudonyms = self._records.adopt(state, request, self._consent.pending_pseudonyms())
         after = RevocationState.UNLEARNED if request.how == "unlearned" else RevocationState.RETRAINED
-        closed = self._consent.settle(settled, after, request.campaign, request.digest, request.reason)
+        closed_count = self._consent.settle(settled_pseudonyms, after, request.campaign, request.digest, request.reason)
         # Also for patients whom an interrupted call has closed, and for those who were never trained on.
         self._close_access(request.campaign)
 
-        return AdoptReply(site=self.name, purged=tuple(sorted(purged)), closed=closed)
+        return AdoptReply(site=self.name, purged=tuple(sorted(purged_digests)), closed=closed_count)
 
     def purge_patients(self, patients: Collection[str]) -> dict[str, int]:
         """Delete pixels, reports and tokens of patients; see `SiteData.purge`."""

@@ -60,19 +60,21 @@ class SiteRecords:
         with opened(self.folder.database_url) as engine:
             versions = self._versions(engine)
             versions.keep(request.digest, state, request.version)
-            purged = versions.retire(request.retired)
+            purged_digests = versions.retire(request.retired)
 
             if request.how == "trained":
                 # The campaign had nobody to forget: versions that saw waiting patients remain in use elsewhere.
-                settled = frozenset[str]()
+                settled_pseudonyms = frozenset[str]()
             elif request.how == "unlearned":
-                settled = pending & members(engine, request.campaign, "unlearn")
+                settled_pseudonyms = pending & members(engine, request.campaign, "unlearn")
             else:
-                settled = pending - members(engine, request.campaign, "train", step=TRAIN)
+                settled_pseudonyms = pending - members(engine, request.campaign, "train", step=TRAIN)
 
             if self._enrolled:
-                self._log(engine).adopted(request.campaign, request.version, request.digest, request.how, settled)
-            return purged, settled
+                self._log(engine).adopted(
+                    request.campaign, request.version, request.digest, request.how, settled_pseudonyms
+                )
+            return purged_digests, settled_pseudonyms
 
     def audited(self, campaign: int, figures: SiteFigures) -> None:
         """Record the figures that were reported about a candidate."""

@@ -87,20 +87,20 @@ def template_types(resource: Mapping[str, Any]) -> frozenset[str]:
 def policy_texts(resource: Mapping[str, Any]) -> frozenset[str]:
     """Everything that may name a form or policy: of R4 `policy` and `policyRule`, of R5 `policyBasis`, categories."""
     basis = resource.get("policyBasis")
-    found = [policy.get("uri") for policy in _listed(resource.get("policy"))]
+    texts = [policy.get("uri") for policy in _listed(resource.get("policy"))]
 
     if isinstance(basis, dict):
         reference = basis.get("reference")
-        found += [basis.get("url"), basis.get("uri")]
+        texts += [basis.get("url"), basis.get("uri")]
         if isinstance(reference, dict):
             identifier = reference.get("identifier")
-            found += [reference.get("reference"), identifier.get("value") if isinstance(identifier, dict) else None]
+            texts += [reference.get("reference"), identifier.get("value") if isinstance(identifier, dict) else None]
 
-    found += [_rule(coding) for coding in _concept(resource.get("policyRule"))]
+    texts += [_rule(coding) for coding in _concept(resource.get("policyRule"))]
     categories = (coding.code for concept in _listed(resource.get("category")) for coding in _concept(concept))
-    found += [code for code in categories if is_form(code)]
+    texts += [code for code in categories if is_form(code)]
 
-    return frozenset(text.strip() for text in found if isinstance(text, str) and text.strip())
+    return frozenset(text.strip() for text in texts if isinstance(text, str) and text.strip())
 
 
 def is_basis(text: str) -> bool:

@@ -62,16 +62,16 @@ def _of_names(
     """What provisions say that name the purpose or the policy; None where none does."""
     is_ended = document.status in ("inactive", "rejected")
     at = None if is_ended else question.at
-    said: ProvisionAnswer = weigh(document.root, replace(question, by_name=True, at=at))
-    if not isinstance(said, Deny | Unknown | Permit):
+    answer: ProvisionAnswer = weigh(document.root, replace(question, by_name=True, at=at))
+    if not isinstance(answer, Deny | Unknown | Permit):
         return None
     if is_ended:
-        is_withdrawn = topic is Topic.PRIVACY and isinstance(said, Permit) and kind is Kind.NONE
+        is_withdrawn = topic is Topic.PRIVACY and isinstance(answer, Permit) and kind is Kind.NONE
         return WITHDRAWN if is_withdrawn else Unknown("a consent about another matter that names this was ended")
 
     if document.status != "active":
         return DOUBTFUL_STATUS[document.status]
-    return _of_named_permission(topic, kind, policies) if isinstance(said, Permit) else said
+    return _of_named_permission(topic, kind, policies) if isinstance(answer, Permit) else answer
 
 
 def _of_named_permission(topic: Topic, kind: Kind, policies: frozenset[str]) -> Verdict:
@@ -83,10 +83,10 @@ def _of_named_permission(topic: Topic, kind: Kind, policies: frozenset[str]) -> 
 
 def _of_privacy(document: ConsentDocument, kind: Kind, question: Question) -> Verdict:
     """Use and disclosure in general contain research: a general no is in doubt, a general yes permits nothing here."""
-    said = weigh(document.root, replace(question, at=None))
+    answer = weigh(document.root, replace(question, at=None))
     is_bare = is_empty(document.root)
     if document.status in ("inactive", "rejected"):
-        return OTHER_POLICY if said is None and not is_bare else Unknown("a consent to use in general was ended")
+        return OTHER_POLICY if answer is None and not is_bare else Unknown("a consent to use in general was ended")
     if document.status != "active":
         return GENERAL
     if kind not in (Kind.NONE, Kind.CONSENT):
@@ -96,7 +96,7 @@ def _of_privacy(document: ConsentDocument, kind: Kind, question: Question) -> Ve
     general = weigh(document.root, question)
     if isinstance(general, Deny | Unknown) and not is_conditional(general):
         return Unknown("a consent about use in general denies all that it does not name")
-    return OTHER_POLICY if said is None else Neutral()
+    return OTHER_POLICY if answer is None else Neutral()
 
 
 def _may_name(value: object, question: Question, *, codes: bool) -> bool:

@@ -99,10 +99,10 @@ def _primary(asked: Coding | None) -> str | None:
 
 
 def _above(code: str | None) -> set[str | None]:
-    found: set[str | None] = set()
+    containing: set[str | None] = set()
     while code is not None and (code := _PARENT.get(code)) is not None:
-        found.add(code)
-    return found
+        containing.add(code)
+    return containing
 
 
 def _is_related(code: str | None) -> bool:

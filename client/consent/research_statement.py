@@ -62,10 +62,10 @@ def _of_ended(document: ConsentDocument, kind: Kind, question: Question) -> Verd
 
     if is_empty(document.root):
         return REFUSED if document.status == "rejected" else WITHDRAWN
-    said = weigh(document.root, replace(question, at=None))
-    if said is None:
+    answer = weigh(document.root, replace(question, at=None))
+    if answer is None:
         return OTHER_POLICY
-    if isinstance(said, Perhaps) or said in (BASE_DENIES, NOT_KNOWN):
+    if isinstance(answer, Perhaps) or answer in (BASE_DENIES, NOT_KNOWN):
         return Unknown("a consent was withdrawn that may or may not have been to this")
     if document.status == "rejected":
         return REFUSED
@@ -77,8 +77,8 @@ def _of_active(document: ConsentDocument, kind: Kind, policies: frozenset[str], 
         case Kind.NAMED_WITHDRAWAL | Kind.NAMED_REFUSAL:
             return _of_named_end(document, kind, question)
         case Kind.OPT_OUT:
-            said = weigh(document.root, question)
-            return said if isinstance(said, Deny) else Unknown("a consent by opt-out: a person must read it")
+            answer = weigh(document.root, question)
+            return answer if isinstance(answer, Deny) else Unknown("a consent by opt-out: a person must read it")
         case Kind.ADD_ON | Kind.PARTIAL_WITHDRAWAL:
             return _of_part(document, kind is Kind.PARTIAL_WITHDRAWAL, question)
         case _:
@@ -93,12 +93,12 @@ def _of_consent(document: ConsentDocument, kind: Kind, policies: frozenset[str],
         whole = weigh(document.root, replace(question, at=None))
         return Unknown("a denial that is over") if isinstance(whole, Deny) else Lapsed()
 
-    said = weigh(document.root, question)
-    if isinstance(said, Permit) and not any(is_basis(text) for text in policies):
+    answer = weigh(document.root, question)
+    if isinstance(answer, Permit) and not any(is_basis(text) for text in policies):
         return Unknown("a permission that names no policy, so that nobody can tell it from a form of withdrawal")
-    if kind is Kind.CONSENT and isinstance(said, Deny) and not document.root.nested and not document.root.codes:
+    if kind is Kind.CONSENT and isinstance(answer, Deny) and not document.root.nested and not document.root.codes:
         return Unknown("a form of consent that permits nothing")
-    return OTHER_POLICY if said is None or isinstance(said, Perhaps) else said
+    return OTHER_POLICY if answer is None or isinstance(answer, Perhaps) else answer
 
 
 def _of_named_end(document: ConsentDocument, kind: Kind, question: Question) -> Verdict:
@@ -124,6 +124,6 @@ def _of_part(document: ConsentDocument, is_withdrawal: bool, question: Question)
     if document.root.codes or document.root.purposes:
         named.append(weigh(document.root, asked))
     ignored = (Permit, Lapsed, Perhaps) if is_withdrawal else (Lapsed, Perhaps)
-    said = strictest([one for one in named if not isinstance(one, ignored)])
+    answer = strictest([one for one in named if not isinstance(one, ignored)])
 
-    return OTHER_POLICY if said is None or isinstance(said, Lapsed | Perhaps) else said
+    return OTHER_POLICY if answer is None or isinstance(answer, Lapsed | Perhaps) else answer

@@ -39,8 +39,10 @@ def _last(versions: list[tuple[VersionId, Resource]]) -> list[Resource]:
     if len(versions) == 1:
         return [versions[0][1]]
     if all(version.number.isdecimal() for version, _ in versions):
-        ordered = sorted(((int(version.number), resource) for version, resource in versions), key=lambda pair: -pair[0])
-        return [resource for number, resource in ordered if number == ordered[0][0]]
+        by_version = sorted(
+            ((int(version.number), resource) for version, resource in versions), key=lambda pair: -pair[0]
+        )
+        return [resource for number, resource in by_version if number == by_version[0][0]]
 
     times = [(version.updated, resource) for version, resource in versions if version.updated is not None]
     if len(times) < len(versions):

@@ -81,7 +81,7 @@ def hand_in(
         steward=form.steward,
         identity=form.identity,
     )
-    recorded = ""
+    recorded_receipt = ""
 
     try:
         with ledger.writing() as writing:
@@ -89,13 +89,13 @@ def hand_in(
             receipt = request.receipt
             if form.document:
                 request = replace(request, source=replace(request.source, digest=vault.keep(receipt, form.document)))
-            made = ledger.add(writing, request, patients, also_unknown=also_unknown)
+            result = ledger.add(writing, request, patients, also_unknown=also_unknown)
 
-        recorded = made.receipt
-        return made
+        recorded_receipt = result.receipt
+        return result
     finally:
         # Nothing refers to the form if all patients had revoked before or nothing was recorded.
-        if form.document and recorded == receipt:
+        if form.document and recorded_receipt == receipt:
             vault.settle(receipt)
         elif form.document:
             vault.erase(receipt)

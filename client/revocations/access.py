@@ -59,8 +59,8 @@ class Access:
 
     def branches(self, studies: Sequence[Study]) -> NDArray[np.bool_]:
         """The branches on which to forget these studies: `[3, studies]`, in the order of `BRANCHES`."""
-        found = [np.any([_BRANCHES[scope] for scope in self._scopes[study.patient]], axis=0) for study in studies]
-        return np.array(found, dtype=np.bool_).reshape(len(studies), 3).T
+        rows = [np.any([_BRANCHES[scope] for scope in self._scopes[study.patient]], axis=0) for study in studies]
+        return np.array(rows, dtype=np.bool_).reshape(len(studies), 3).T
 
     def studies(self, cohort: Cohort) -> tuple[Study, ...]:
         """Their studies in `cohort`; raises as `patients`."""

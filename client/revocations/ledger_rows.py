@@ -137,8 +137,8 @@ def add_events(session: Session, events: Sequence[Event]) -> None:
 
 def chunks(values: Collection[str]) -> Iterator[Sequence[str]]:
     """Split values into chunks that fit in a statement."""
-    ordered = [*values]
-    return (ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE))
+    values_in_order = [*values]
+    return (values_in_order[start : start + _AT_ONCE] for start in range(0, len(values_in_order), _AT_ONCE))
 
 
 def _standing(row: RevocationRow, step: RevocationEventRow) -> RevocationStatus:

@@ -81,15 +81,15 @@ class Consents:
             )
             (summary,) = summarised(of_receipt(writing.session, receipt.receipt))
 
-        created = receipt.receipt == call.request.receipt
-        if created:
+        is_new = receipt.receipt == call.request.receipt
+        if is_new:
             self.vault.settle(receipt.receipt)
         else:
             self.vault.erase(call.request.receipt)
 
         _log.info("revocation %s by %s", receipt.receipt, caller.name)
 
-        return _reply(revocation_message(summary), receipt, created=created)
+        return _reply(revocation_message(summary), receipt, created=is_new)
 
     def GetRevocation(
         self, request: messages.GetRevocationRequest, context: grpc.ServicerContext
@@ -98,10 +98,10 @@ class Consents:
         caller = self.gate.caller(context)
         receipt = read_receipt(request.receipt)
         with reading(self.ledger.engine) as session:
-            statuses = of_receipt(session, receipt)
-        if not statuses or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in statuses)):
+            summaries = of_receipt(session, receipt)
+        if not summaries or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in summaries)):
             raise Refusal(grpc.StatusCode.NOT_FOUND, "no such receipt")
-        return revocation_message(summarised(statuses)[0])
+        return revocation_message(summarised(summaries)[0])
 
     def ListRevocations(
         self,
@@ -110,9 +110,9 @@ class Consents:
     ) -> messages.ListRevocationsReply:
         """A page of receipts."""
         page = read_page(request)
-        found = page_after(self.ledger.engine, page.after, page.size)
-        token = str(found[-1].number) if len(found) == page.size else ""
-        some = [summary for summary in found if not page.states or summary.state in page.states]
+        summaries = page_after(self.ledger.engine, page.after, page.size)
+        token = str(summaries[-1].number) if len(summaries) == page.size else ""
+        some = [summary for summary in summaries if not page.states or summary.state in page.states]
 
         return messages.ListRevocationsReply(revocations=map(revocation_message, some), next_page_token=token)
 
@@ -131,19 +131,19 @@ class Consents:
             raise Refusal(grpc.StatusCode.NOT_FOUND, "no such receipt")
         until = time.monotonic() + WATCH_SECONDS
         while context.is_active() and not self.stopping.is_set() and time.monotonic() < until:
-            found = changes_after(engine, after, receipt, _AT_ONCE)
-            for change in found:
+            changes = changes_after(engine, after, receipt, _AT_ONCE)
+            for change in changes:
                 yield change_message(change)
                 after = change.sequence
 
-            if not found:
+            if not changes:
                 self.stopping.wait(POLL_SECONDS)
 
     def CheckPermission(
         self, request: messages.CheckPermissionRequest, context: grpc.ServicerContext
     ) -> messages.CheckPermissionReply:
         """Whether the site may use a patient's data."""
-        begun = time.monotonic()
+        started_at = time.monotonic()
         caller = self.gate.caller(context)
         self.lookups.check(caller)
         patient = read_patient(request.patient)
@@ -154,7 +154,7 @@ class Consents:
         if caller.role == "ehr" and isinstance(answer, Unknown):
             answer = Unknown("no permission is known here")
         # Neither the text nor the timing may reveal who is known here.
-        time.sleep(-(time.monotonic() - begun) % _NO_SECONDS)
+        time.sleep(-(time.monotonic() - started_at) % _NO_SECONDS)
 
         return permission_message(answer)
 

@@ -114,13 +114,13 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Revoca
 
 def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
     """Stop use of all patients whom `unheard` finds until a person says who is meant; returns their number."""
-    if not (found := unheard(ledger, patients)):
+    if not (unheard_patients := unheard(ledger, patients)):
         return 0
     with ledger.writing() as writing:
-        for one, others in found.values():
+        for one, others in unheard_patients.values():
             ledger.hold_alike(writing, request_of(one), one.pseudonym, others)
 
-    return len(frozenset[str]().union(*(others for _, others in found.values())))
+    return len(frozenset[str]().union(*(others for _, others in unheard_patients.values())))
 
 
 def _revoke(ledger: Ledger, writing: Writing, asked: RevocationStatus, meant: Collection[RevocationStatus]) -> None:
