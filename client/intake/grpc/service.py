@@ -98,10 +98,10 @@ class Consents:
         caller = self.gate.caller(context)
         receipt = read_receipt(request.receipt)
         with reading(self.ledger.engine) as session:
-            summaries = of_receipt(session, receipt)
-        if not summaries or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in summaries)):
+            statuses = of_receipt(session, receipt)
+        if not statuses or (caller.role == "ehr" and not all(_sent_by(caller, standing) for standing in statuses)):
             raise Refusal(grpc.StatusCode.NOT_FOUND, "no such receipt")
-        return revocation_message(summarised(summaries)[0])
+        return revocation_message(summarised(statuses)[0])
 
     def ListRevocations(
         self,
