@@ -74,7 +74,7 @@ def test_retiring_leaves_the_record_and_names_all_that_are_not_here(versions: He
     assert versions.retire([first, never]) == {first, never}
     assert versions.retire([first, never]) == {first, never}
     assert files(versions) == {f"{second}.safetensors"}
-    with pytest.raises(CheckpointError, match="not held"):
+    with pytest.raises(CheckpointError, match="does not hold"):
         versions.load(first)
     versions.acknowledged([first, second])
     assert rows(versions)[first].acknowledged is not None
