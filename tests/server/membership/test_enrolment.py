@@ -22,6 +22,7 @@ from client.membership.setup import make_keys, request_for
 from common.errors import EvidenceError, InputError, RefusedError
 from common.evidence import dsse
 from common.evidence.schema import decode, encode
+from common.installation import own_version
 from common.platform.keys.certificates import SITE, check_issued, common_name, fingerprint, read_certificate
 from common.platform.sql import open_database, transaction
 from common.protocol.enrolment import REQUEST_TYPE, EnrolmentRequest, SiteKeys
@@ -100,7 +101,7 @@ def test_an_approved_hospital_has_a_row_an_event_and_a_certificate(
     north = keys("north")
     assert enrol(request_for("north", north, None)) == "enrolled"
     row = rows(engine)["north"]
-    assert (row["state"], row["node"], row["enrolled"], row["version"]) == ("active", None, NOW, "0.1.0")
+    assert (row["state"], row["node"], row["enrolled"], row["version"]) == ("active", None, NOW, own_version())
     assert row["signing_key"] == north.signing.public.pem.decode()
     certificate = read_certificate(str(row["certificate"]).encode(), "row")
     check_issued(certificate, authority.ca, SITE, NOW + timedelta(days=364), "it")
