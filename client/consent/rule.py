@@ -168,7 +168,9 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
 
         if isinstance(verdict, Permit) and any(_withdrawn_since(one, newest) for _, one in older):
             verdict = Unknown("an older consent was withdrawn after a newer one had been signed")
-        elif isinstance(verdict, Permit) and not any(one.by_name for one in last) and _is_denied_by_name(older):
+        elif (
+            isinstance(verdict, Permit | Neutral) and not any(one.by_name for one in last) and _is_denied_by_name(older)
+        ):
             verdict = Unknown("a newer consent permits all, and an older one denies this by name")
 
         return newest, verdict

@@ -73,9 +73,12 @@ class KnownPatients:
         """
         try:
             status = os.stat(self._folder / _SITE_FILE)
-        except OSError:
+        except FileNotFoundError:
             if nobody_yet:
                 return {}
+            return known_patients(self._folder)
+        except OSError:
+            # A disk that is away for a moment must not make everybody a stranger.
             return known_patients(self._folder)
 
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)

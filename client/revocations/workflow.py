@@ -148,7 +148,10 @@ def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
         RefusedError: no reason, none of them is open, or the model may have begun to forget.
     """
     with ledger.writing() as writing:
-        revocations = _decided(writing, _of_receipt(ledger, writing, receipt, *OPEN))
+        waiting = _of_receipt(ledger, writing, receipt, *OPEN)
+        # Of a receipt with patients on hold, only these are decided about: the others' revocations are not in doubt.
+        held = [s for s in waiting if s.state is State.ON_HOLD]
+        revocations = _decided(writing, held or waiting)
         _step(ledger, writing, revocations, State.REFUSED, actor=actor, reason=reason)
         writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in revocations]
 
@@ -217,7 +220,8 @@ def end_alike(
 
     writing.lifts += [Tombstone("lift", one.pseudonym, one.receipt, one.received) for one in candidates]
     now = [s for s in of_patients(writing.session, [asked.pseudonym]) if s.number == asked.number]
-    waits = [s for s in now if s.state is State.ON_HOLD]
+    # A patient of the cohort is no stranger, whatever was decided about a look-alike.
+    waits = [s for s in now if s.state is State.ON_HOLD and s.pseudonym not in ledger.subsets()]
     who = "another spelling of a patient here" if meant else "nobody here"
     _step(ledger, writing, waits, State.EXCLUDED, actor=said.actor, reason=f"{who}: {said.reason}")
 

@@ -39,7 +39,7 @@ from server.rounds.signer import Scope
 from server.rounds.states import CampaignState
 from server.rounds.training import Round, train
 from server.rounds.unlearning.base import Collected, NotUnlearnedError, Stage, single_writer
-from server.rounds.unlearning.methods import FEDERATED, SIMULATED
+from server.rounds.unlearning.methods import SIMULATED
 from server.rounds.update_gate import AggregateRefusedError, check_candidate
 from server.settings import Terms
 
@@ -244,8 +244,11 @@ class CampaignRunner:
             # Whoever was shut out meanwhile can send no figures of the candidate: that is no veto.
             heard = {site: figures for site, figures in done.before.test_by_site.items() if site not in out}
             before = done.before.model_copy(update={"test_by_site": heard})
+            # Nor does one that was set aside, and still answers, weigh on the others' result.
+            tested = {site: figures for site, figures in done.figures.test_by_site.items() if site not in out}
+            after = done.figures.model_copy(update={"test_by_site": tested})
 
-            return judge_candidate(before, done.figures, done.collected, terms.experiment.decision), None
+            return judge_candidate(before, after, done.collected, terms.experiment.decision), None
 
         return step(journal, "verdict", Verdict, work)[0]
 
@@ -290,7 +293,9 @@ class CampaignRunner:
             Verdict,
             lambda: (judge_training(before, figures, config.decision), None),
         )
-        sites = sorted(done.sites - {name for r in done.rounds for name in r.missing})
+        # A site that missed some rounds is in the model by the others.
+        averaged = [r for r in done.rounds if r.train_loss is not None]
+        sites = sorted(name for name in done.sites if any(name not in r.missing for r in averaged))
         provenance = self.publisher.provenance(terms, done.rounds, figures, sites)
         proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
 
@@ -335,8 +340,7 @@ def _least_retention(collected: Collected, journal: DatabaseJournal, terms: Term
         SingleWriterError: the policy does not let one hospital write the model.
     """
     writer = single_writer(terms.experiment.campaign.aggregation, collected.forgetting)
-    # The other methods average over several hospitals whatever the aggregation is.
-    if writer is None or terms.experiment.unlearn.method in FEDERATED or terms.policy.single_writer == "accept":
+    if writer is None or terms.policy.single_writer == "accept":
         return 0
     if terms.policy.single_writer == "retrain":
         raise SingleWriterError(f"{writer} alone would write the model, policy.single_writer is retrain")

@@ -26,13 +26,14 @@ from common.errors import (
     UnavailableError,
     WireError,
 )
-from common.learning.evaluation.reported import Known
+from common.learning.evaluation.reported import MOST_PATIENTS, Known
 from common.learning.model.checkpoint import check_state
 from common.learning.records import Subset
 from common.protocol.deltas import Decoded
 from common.protocol.instructions import Instruction
 from common.protocol.wire import (
     STATUS,
+    UNLEARN,
     B,
     Body,
     StatusReply,
@@ -395,7 +396,8 @@ class Federation:
 
         if code:
             log.warning("%s: answered %s with error %s, see its log", asked.site, kind, code)
-            if code != "no-base":
+            # Only who answers the request to unlearn with an error refuses to unlearn.
+            if code != "no-base" and kind == UNLEARN:
                 self.refused.add(asked.site)
             return False
 
@@ -413,6 +415,8 @@ def _check_status(reply: StatusReply) -> None:
             "the registered sets are not those of a site, or others than those who wait are to be forgotten"
         )
 
+    if max(reply.registered.values()) > MOST_PATIENTS:
+        raise WireError(f"more than {MOST_PATIENTS} patients in a set")
     if reply.retain_studies > reply.train_studies:
         raise WireError("more studies are retained than there are to train on")
 

@@ -35,7 +35,7 @@ _STOPS = frozenset({_S.CANCELLED, _S.FAILED})
 WAYS: dict[CampaignState, frozenset[CampaignState]] = {
     _S.PLANNED: frozenset({_S.COLLECTING, _S.RETRAINING}) | _STOPS,
     _S.COLLECTING: frozenset({_S.UNLEARNING, _S.RETRAINING, _S.INCONCLUSIVE}) | _STOPS,
-    _S.UNLEARNING: frozenset({_S.AGGREGATING, _S.RETRAINING, _S.REJECTED}) | _STOPS,
+    _S.UNLEARNING: frozenset({_S.AGGREGATING, _S.RETRAINING, _S.REJECTED, _S.INCONCLUSIVE}) | _STOPS,
     _S.AGGREGATING: frozenset({_S.RETAINING, _S.EVALUATING, _S.REJECTED}) | _STOPS,
     _S.RETAINING: frozenset({_S.EVALUATING, _S.REJECTED}) | _STOPS,
     _S.EVALUATING: frozenset({_S.DECIDING}) | _STOPS,

@@ -57,6 +57,7 @@ class Round(BaseModel):
 
 
 OnRound = Callable[[Round], None]
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +211,15 @@ def average_round(
         if reply.received is not None:
             received.add(name, reply.received)
 
-    share = sum(registered[name] for name in taken) / sum(registered.values())
-    if not taken or share < quorum:
-        raise UnavailableError(f"sites with {share:.0%} of the studies took part in {kind}, {quorum:.0%} must")
+    total = sum(registered.values())
+    share = sum(registered[name] for name in taken) / total
+    # The rest is enough without the largest site, or that one alone could stop every round by its silence.
+    needed = min(quorum, 1 - max(registered.values()) / total) if len(registered) > 1 else quorum
+    if not taken or share < needed - _ROUNDING:
+        away = ", ".join(sorted(registered.keys() - taken))
+        raise UnavailableError(
+            f"sites with {share:.0%} of the studies took part in {kind}, {needed:.0%} must; {away} did not"
+        )
     record = Round(
         phase="train" if kind == TRAIN else "retain",
         round=number,

@@ -212,6 +212,7 @@ AUDITS: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "negative counts": (("audit", "groups", "test", "fused", "patients"), -8),
     "huge whole numbers": (("audit", "groups", "test", "fused", "auc", 0, "pairs"), 10**400),
     "more patients than registered": (("audit", "membership", "fused", "forget_patients"), 10**7),
+    "a loss that overflows the sum of all sites": (("audit", "groups", "retain", "fused", "loss_sum"), 1e18),
     "an infinite loss": (("audit", "groups", "test", "fused", "loss_sum"), float("inf")),
     "unsorted edges": (("audit", "groups", "test", "fused", "losses", "edges"), [1.0, 0.0]),
     "edges that nobody agreed": (("audit", "groups", "test", "fused", "losses", "edges", 0), 0.005),

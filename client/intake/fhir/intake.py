@@ -360,20 +360,26 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - whatever one consent provokes must not cost the others
             _log.error("consents cannot be weighed together (%s): one patient after another", type(error).__name__)
             silent.clear()
-            revoked = self._settle_each(pseudonyms, patients, since, silent)
+            revoked = self._settle_each(pseudonyms, patients, since, silent, by_time=by_time)
 
         if silent:
             _log.info("consents that say nothing of this use: %s", in_words(silent))
         return revoked
 
     def _settle_each(
-        self, pseudonyms: Collection[str], patients: PatientMap, since: datetime | None, silent: Counter[str]
+        self,
+        pseudonyms: Collection[str],
+        patients: PatientMap,
+        since: datetime | None,
+        silent: Counter[str],
+        *,
+        by_time: bool,
     ) -> int:
         revoked = 0
         for patient in pseudonyms:
             try:
                 with self.ledger.writing() as writing:
-                    revoked += self._settle_one(writing, patient, patients, since, silent)
+                    revoked += self._settle_one(writing, patient, patients, since, silent, by_time=by_time)
             except Exception as error:  # noqa: BLE001 - as above; where the site itself fails, so does the hold
                 _log.error("the consents of a patient cannot be weighed (%s): they are on hold", type(error).__name__)
                 with self.ledger.writing() as writing:
@@ -412,8 +418,10 @@ class Intake:
             everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}
         versions = self.store.versions(session, everybody)
         found = weigh(versions, self.policy, self.purpose, since=since, at=now)
-        if by_time and found.withdrawal is None and isinstance(found.answer, Deny):
-            # A denial that was known, and whose period has begun.
+        row = session.get(DecisionRow, patient)
+        unheard = row is None or row.receipt is None
+        if (by_time or unheard) and found.withdrawal is None and isinstance(found.answer, Deny):
+            # A denial in a version that was weighed before: its period has begun, or it was on hold until now.
             last = max(versions, key=lambda version: version.moment)
             found = Weighed(found.answer, dataclasses.replace(last, updated=now, received=now))
         own = versions if everybody == {patient} else self.store.versions(session, [patient])

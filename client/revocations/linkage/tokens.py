@@ -137,7 +137,8 @@ def receive(ledger: Ledger, linkage: Linkage, tokens: Collection[str]) -> int:
         if new:
             session.execute(insert(LinkReceivedRow), new)
 
-    return match(ledger, linkage, ledger.known_patients()) if new else 0
+    # Also for tokens that are here already: a process that was killed may have kept them and matched nobody.
+    return match(ledger, linkage, ledger.known_patients()) if tokens else 0
 
 
 def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:

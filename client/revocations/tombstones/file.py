@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from client.revocations.revocation import Request
 from common.disk import unwritable
@@ -27,6 +27,7 @@ from common.files import sync_folder
 
 _HEADER = "fedforget-tombstones-1"
 _LONGEST = 200
+_LONGEST_ENCODED = 300
 _LINE = re.compile(
     r"(stop|lift) ([0-9a-f]{64}) ([A-Za-z0-9._-]{1,64}) (\S{1,40})(?: (\S{1,2000}))? ([0-9a-f]{16})", re.ASCII
 )
@@ -63,7 +64,15 @@ def said_of(request: Request) -> str:
         "steward": request.steward,
         "identity": request.identity,
     }
-    return urlencode({name: value[:_LONGEST] for name, value in values.items() if value})
+    return urlencode({name: _cut(value) for name, value in values.items() if value})
+
+
+def _cut(value: str) -> str:
+    """At most so much that the line can be read again; a character outside ASCII takes up to twelve."""
+    value = value[:_LONGEST]
+    while len(quote_plus(value)) > _LONGEST_ENCODED:
+        value = value[:-1]
+    return value
 
 
 def said_in(stone: Tombstone) -> dict[str, str]:

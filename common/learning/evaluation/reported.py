@@ -26,6 +26,10 @@ _SETS: dict[Group, str] = {
     "never_seen": "never_seen_audit",
     "test": "test",
 }
+# More than any hospital has. The sum over a thousand hospitals stays within the bounds of merged figures.
+MOST_PATIENTS = 10**6
+# Nats. No model that scores finite logits comes near it.
+_LARGEST_LOSS = 1e6
 _GROWTH = 1.1
 # Tolerance, as a hospital may import patients during a campaign.
 _SPARE = 5
@@ -113,8 +117,10 @@ def _of_utility(utility: Utility, known: Known, group: Group) -> Iterator[str]:
         yield "confusion matrix and AUC differ in their classes"
         return
 
-    if most is not None and utility.patients > most:
+    if utility.patients > (MOST_PATIENTS if most is None else min(most, MOST_PATIENTS)):
         yield f"{utility.patients} patients, more than are registered"
+    if utility.loss_sum > utility.patients * _LARGEST_LOSS:
+        yield f"a loss of over {_LARGEST_LOSS:.0f} nats a patient"
     if not utility.patients <= units <= utility.patients * max(1, len(rows)):
         yield f"{units} cases of {utility.patients} patients"
     for label, auc in enumerate(utility.auc):
@@ -155,6 +161,8 @@ def _of_memberships(found: Mapping[Branch, Membership], known: Known, control: G
 
 
 def _of_membership(member: Membership, most: int | None, most_control: int | None) -> Iterator[str]:
+    if max(member.forget_patients, member.control_patients) > MOST_PATIENTS:
+        yield f"more than {MOST_PATIENTS} patients"
     if most is not None and member.forget_patients > most:
         yield f"{member.forget_patients} patients to forget, more than are registered"
     if most_control is not None and member.control_patients > most_control:

@@ -62,9 +62,11 @@ def chosen_aggregation(wanted: str, forgetting: int) -> str:
 def single_writer(aggregation: str, forgetting: Sequence[str]) -> str | None:
     """The hospital whose weights become the whole model, None where several are averaged.
 
-    Under `relay` it is the last one: it receives the others' weights and returns what it likes.
+    Under `relay` it is the last one: it receives the others' weights and returns what it likes. Under `scaled` the
+    change of a single hospital counts in full.
     """
-    if not forgetting or chosen_aggregation(aggregation, len(forgetting)) not in {"replace", "relay"}:
+    alone = {"replace", "relay", "scaled"} if len(forgetting) == 1 else {"replace", "relay"}
+    if not forgetting or chosen_aggregation(aggregation, len(forgetting)) not in alone:
         return None
     return forgetting[-1]
 

@@ -93,6 +93,19 @@ def test_a_stranger_ends_the_hold_and_stays_out_of_later_imports(site: Ledger, a
     assert not site.is_stopped("000003")
 
 
+def test_a_stranger_s_answer_does_not_close_a_revocation_of_a_patient_who_was_trained_on(
+    site: Ledger, asked: Ask
+) -> None:
+    site.record(asked("r-0"), ["000003"])
+    hold(site, "r-0", Actor("lee"), "asked back")
+    site.record(asked(), ["3"], also_unknown=True)
+    for doubt in doubts(site):
+        answer(site, doubt.number, [], PersonDecision(Actor("lee"), "another birth date"))
+
+    assert State.EXCLUDED not in states(site, "000003")
+    assert site.is_stopped("000003")
+
+
 def test_of_several_who_may_be_meant_one_is_and_the_others_are_used_again(
     folder: SiteFolder, opening: Opening, asked: Ask
 ) -> None:

@@ -14,6 +14,7 @@ from client.consent.broad_consent import USE_FOR_RESEARCH
 from client.consent.documents import Coding
 from client.consent.rule import Answer, Deny, Permit, Unknown, permitted
 
+SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 KINDS = {"permit": Permit, "deny": Deny, "unknown": Unknown}
 
@@ -37,6 +38,30 @@ def test_a_case_of_the_table_is_answered_as_written(case):
         answer = ask(consents, at, purpose)
         assert type(answer) is KINDS[case["answer"]], answer
         assert case.get("reason", "") in getattr(answer, "reason", "")
+
+
+def test_a_newer_permission_of_everything_does_not_hide_a_denial_of_training_by_name():
+    def consent(number, day, provision):
+        return {
+            "resourceType": "Consent",
+            "id": f"c-{number}",
+            "meta": {"versionId": "1", "lastUpdated": f"{day}T10:00:00Z"},
+            "status": "active",
+            "scope": {"coding": [{"system": SCOPES, "code": "patient-privacy"}]},
+            "category": [{"coding": [{"system": "http://loinc.org", "code": "57016-8"}]}],
+            "patient": {"reference": "Patient/p-1"},
+            "dateTime": day,
+            "policy": [{"uri": "urn:policy"}],
+            "provision": provision,
+        }
+
+    training = [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "MLTRAINING"}]
+    denial = {"type": "permit", "provision": [{"type": "deny", "purpose": training}]}
+    first = consent(1, "2024-01-01", denial)
+
+    assert isinstance(ask([first]), Deny)
+    assert isinstance(ask([first, consent(2, "2025-01-01", {"type": "permit"})]), Unknown)
+    assert "by name" in ask([first, consent(2, "2025-01-01", {"type": "permit"})]).reason
 
 
 days = st.integers(0, 9).map(lambda day: f"2026-10-{day + 10}")

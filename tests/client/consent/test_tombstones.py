@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import Request, State
-from client.revocations.tombstones.file import Tombstone, TombstoneFile
+from client.revocations.revocation import Request, Source, State
+from client.revocations.tombstones.file import Tombstone, TombstoneFile, said_of
 from client.revocations.tombstones.watch import TombstoneWatch
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError, OutputError
@@ -44,6 +45,14 @@ def test_what_is_appended_is_read_back_and_a_refusal_lifts_one_receipt_alone(fil
     file.append([stone(A, "s", "lift"), stone(B, kind="lift")])
     assert file.read() == {(A, "r"): stone(A)}
     assert file.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_long_legal_basis_in_any_script_can_be_read_back(file: TombstoneFile) -> None:
+    wide = {"legal_basis": "\U0001f600" * 200, "steward": "\u6c34" * 200, "identity": "\u00e9" * 200}
+    said = said_of(Request(Source("list", "s"), "r", NOW, **wide))
+    written = replace(stone(A), more=said)
+    file.append([written])
+    assert file.read() == {(A, "r"): written}
 
 
 def test_wherever_a_write_is_cut_short_what_was_acknowledged_is_there(file: TombstoneFile) -> None:

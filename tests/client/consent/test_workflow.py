@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from client.revocations.ledger import Ledger
+from client.revocations.ledger_rows import Event, add_events, of_patients
 from client.revocations.revocation import Request, State
 from client.revocations.workflow import approve, close, escalate, extend, hold, refuse, release, take_up
 from common.errors import InputError, RefusedError
@@ -110,6 +111,22 @@ def test_a_refusal_lets_the_patient_be_used_again_unless_another_revocation_stan
         assert not other.is_stopped("p-0")
     assert ledger.record(asked("r-3"), ["p-0"]).earlier == 0
     assert ledger.is_stopped("p-0")
+
+
+def test_a_decision_about_a_hold_leaves_the_plain_revocations_of_the_same_receipt_alone(
+    ledger: Ledger, asked: RequestFactory
+) -> None:
+    ledger.record(asked("r-1"), ["p-0", "p-1"])
+    with ledger.writing() as writing:
+        held = [s for s in of_patients(writing.session, [ledger.pseudonyms.of("p-1")]) if s.receipt == "r-1"]
+        add_events(
+            writing.session,
+            [Event(held[0].number, held[0].steps + 1, ledger.clock(), State.ON_HOLD, "lee", held[0].due, "unclear")],
+        )
+
+    assert refuse(ledger, "r-1", by("mueller"), "not the patient's own request") == 1
+    assert ledger.is_stopped("p-0")
+    assert not ledger.is_stopped("p-1")
 
 
 def test_once_a_campaign_has_begun_nothing_is_refused_or_put_on_hold(ledger: Ledger, asked: RequestFactory) -> None:

@@ -16,7 +16,7 @@ from server.rounds.unlearning.base import single_writer
         ("replace", ("north",), "north"),
         ("auto", ("north", "south"), "south"),
         ("relay", ("north", "south"), "south"),
-        ("scaled", ("north",), None),
+        ("scaled", ("north",), "north"),
         ("naive", ("north", "south"), None),
         ("auto", (), None),
     ],

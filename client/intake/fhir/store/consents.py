@@ -118,7 +118,9 @@ class ConsentStore:
             rows = [*session.scalars(select(ConsentRow).where(ConsentRow.resource == resource))]
             if not rows:
                 return None
-            row = max(rows, key=_age)
+            # A version without a number, as of a revocation by request, is the newest only until the next one comes.
+            numbered = all(row.version.isdecimal() for row in rows)
+            row = max(rows, key=_age if numbered else _moment)
             kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
 
             return Newest(kept, row.document, max(each.updated or each.received for each in rows))
@@ -308,6 +310,10 @@ def _age(row: ConsentRow) -> tuple[bool, int, datetime]:
     """Ascending with the version; ones without a number come after those that they were made from."""
     numbered = row.version.isdecimal()
     return (not numbered, int(row.version) if numbered else 0, row.updated or row.received)
+
+
+def _moment(row: ConsentRow) -> datetime:
+    return row.updated or row.received
 
 
 def _waits(row: DecisionRow) -> bool:

@@ -29,7 +29,7 @@ from client.intake.fhir.resources import UnusableResourceError, read_revoke_requ
 from client.intake.fhir.store.silence import count_silent
 from client.revocations.look_alikes.doubtful import answer, doubts
 from client.revocations.revocation import State
-from client.revocations.workflow import PersonDecision
+from client.revocations.workflow import PersonDecision, readmit
 from common.platform.actor import Actor
 from common.platform.sql import transaction
 
@@ -385,6 +385,37 @@ def test_a_period_that_ends_holds_and_a_denial_that_begins_revokes_without_any_m
     )  # fmt: skip
     assert intake.ledger.of_patient("p-2")[0].received == intake.clock()
     assert intake.weigh_again() == 0
+
+
+def test_a_hold_that_turns_into_a_denial_is_a_revocation_and_no_release(intake: Intake, ehr: Any) -> None:
+    begins = {"type": "deny", "period": {"start": "2027-01-01"}}
+    consent = {**ehr.consent("c-1", "p-1"), "provision": begins, "policy": [{"uri": "urn:policy"}]}
+    intake.take(ehr.write(consent))
+    assert states(intake) == [State.ON_HOLD]
+    intake.clock.now += timedelta(days=90)  # type: ignore[attr-defined]  # the clock of the tests
+
+    intake.settle()
+
+    assert State.PENDING in states(intake)
+    assert intake.ledger.is_stopped("p-1")
+
+
+def test_a_second_request_to_revoke_stops_a_patient_who_was_readmitted(intake: Intake, ehr: Any) -> None:
+    intake.take(ehr.write(ehr.consent("c-1", "p-1")))
+    revoke(intake, "c-1")
+    (first,) = intake.ledger.of_patient("p-1")
+    with intake.ledger.writing() as writing:
+        readmit(intake.ledger, writing, first.receipt, Actor("lee"), "signed again", form=("form", "0" * 64))
+    intake.clock.now += timedelta(hours=1)  # type: ignore[attr-defined]  # the clock of the tests
+    ehr.now = intake.clock.now  # type: ignore[attr-defined]
+    signed = intake.clock().isoformat()
+    intake.take(ehr.write(ehr.consent("c-1", "p-1", dateTime=signed)))
+    assert not intake.ledger.is_stopped("p-1")
+
+    intake.clock.now += timedelta(hours=1)  # type: ignore[attr-defined]  # the clock of the tests
+    revoke(intake, "c-1")
+
+    assert intake.ledger.is_stopped("p-1")
 
 
 DATED = [form for form in forms() if not form.purpose]
