@@ -51,7 +51,7 @@ def test_up_takes_consents_lists_and_calls_and_logs_no_identifier(
 
     with folder.settings_file.open("a") as file:
         file.write(f"\n[ports]\nsupernode = {supernode}\nmonitor = {monitor}\n[fhir]\nenabled = true\nport = {fhir}\n")
-        file.write('[inbox]\nenabled = true\nkeys = ["office.pem"]\n')
+        file.write('[inbox]\nenabled = true\nkeys = ["office.pem"]\nkind = "withdrawal"\n')
         file.write(f"[consent_service]\nenabled = true\nport = {grpc}\n")
 
     make_keys(folder)

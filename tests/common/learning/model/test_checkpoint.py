@@ -142,7 +142,7 @@ def full_disk(room: int) -> Iterator[None]:
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_part(saved: Path, card: ModelCard) -> None:
     before = state_digest(load_checkpoint(saved)[0])
-    with full_disk(4096), pytest.raises(OutputError, match="cannot write the checkpoint") as caught:
+    with full_disk(4096), pytest.raises(OutputError, match="the checkpoint was not written") as caught:
         save_checkpoint(saved, card.build(2).state_dict(), card)
     assert "\n" not in str(caught.value)
     assert files(saved) == ["model.json", "model.safetensors"]
@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_part(saved: Path, card: Mo
 
 def test_a_full_disk_leaves_the_old_text_and_no_part(tmp_path: Path) -> None:
     write_text(tmp_path / "a.json", "old")
-    with full_disk(4096), pytest.raises(OutputError, match=r"a\.json: cannot write"):
+    with full_disk(4096), pytest.raises(OutputError, match=r"a\.json: the disk is full"):
         write_text(tmp_path / "a.json", "new" * 10_000)
     assert (tmp_path / "a.json").read_text() == "old"
     assert files(tmp_path) == ["a.json"]
