@@ -220,8 +220,9 @@ def end_alike(
 
     writing.lifts += [Tombstone("lift", one.pseudonym, one.receipt, one.received) for one in candidates]
     now = [s for s in of_patients(writing.session, [asked.pseudonym]) if s.number == asked.number]
+    cohort = ledger.subsets()
     # A patient of the cohort is no stranger, whatever was decided about a look-alike.
-    waits = [s for s in now if s.state is State.ON_HOLD and s.pseudonym not in ledger.subsets()]
+    waits = [s for s in now if s.state is State.ON_HOLD and s.pseudonym not in cohort]
     who = "another spelling of a patient here" if meant else "nobody here"
     _step(ledger, writing, waits, State.EXCLUDED, actor=said.actor, reason=f"{who}: {said.reason}")
 

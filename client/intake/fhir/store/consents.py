@@ -123,13 +123,13 @@ class ConsentStore:
             row = max(rows, key=_age if numbered else _moment)
             kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
 
-            return Newest(kept, row.document, max(each.updated or each.received for each in rows))
+            return Newest(kept, row.document, max(map(_moment, rows)))
 
     def known_versions(self, resource: str) -> dict[str, datetime]:
         """The versions of a consent that are known, and when each was written."""
         with transaction(self.engine) as session:
             rows = session.scalars(select(ConsentRow).where(ConsentRow.resource == resource))
-            return {row.version: row.updated or row.received for row in rows}
+            return {row.version: _moment(row) for row in rows}
 
     def resources(self) -> frozenset[str]:
         """Ids of all consents."""
@@ -309,7 +309,7 @@ def _but_meta(document: dict[str, Any]) -> dict[str, Any]:
 def _age(row: ConsentRow) -> tuple[bool, int, datetime]:
     """Ascending with the version; ones without a number come after those that they were made from."""
     numbered = row.version.isdecimal()
-    return (not numbered, int(row.version) if numbered else 0, row.updated or row.received)
+    return (not numbered, int(row.version) if numbered else 0, _moment(row))
 
 
 def _moment(row: ConsentRow) -> datetime:
