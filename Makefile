@@ -43,7 +43,7 @@ soak: setup ## every fault on a federation of real processes, into docs/results/
 	rm -f docs/results/soak.md
 	FEDFORGET_SOAK_LOG=docs/results/soak.md $(BIN)/pytest -q -m slow tests/integration
 	$(BIN)/python -m simulations.bench.consent_kills --kills 200 --write docs/results/kill-consent.md
-	$(BIN)/python tests/faults/rogue/random_rogue.py --runs 2000 --write docs/results/rogue.md
+	$(BIN)/python tests/faults/rogue/random_rogue.py --runs 2000 --keep rogue.jsonl --write docs/results/rogue.md
 
 bench: setup ## the benchmarks, into docs/results/bench.md
 	$(BIN)/python -m simulations.bench.bench --write docs/results/bench.md

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 from rogue.mutations import MISSING, put, with_body
-from rogue.random_rogue import scored, study, violations
+from rogue.outcomes import violations
+from rogue.random_rogue import scored, study
 from rogue.world import DUE, SITES, Silent, World
 from sqlalchemy import select
 

@@ -10,6 +10,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from simulations.run.local_grid import LocalGrid
 
+MOST_REMEMBERED = 1500
+"""Answers; those asked for last stay."""
 Play = Callable[[str, RecordDict], RecordDict]
 """Type of message and honest reply to what the rogue sends instead; it may raise, as its ClientApp may."""
 
@@ -41,13 +43,17 @@ class RogueGrid(LocalGrid):
 
     def _handle(self, message: Message) -> Message:
         key = key_of(message)
-        if key not in self.remembered:
+        if key in self.remembered:
+            self.remembered[key] = self.remembered.pop(key)
+        else:
             answered = super()._handle(message)
             if answered.has_error():
                 return answered
             self.remembered[key] = RecordDict(
                 {name: type(record)(dict(record)) for name, record in answered.content.items()}  # type: ignore[arg-type]
             )
+            while len(self.remembered) > MOST_REMEMBERED:
+                self.remembered.pop(next(iter(self.remembered)))
 
         # Whoever reads arrays may take them out of their record.
         kept = self.remembered[key].items()

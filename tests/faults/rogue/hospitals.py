@@ -26,14 +26,17 @@ def small_card() -> ModelCard:
 
 
 def write_hospitals(
-    root: Path, names: tuple[str, ...], sizes: Mapping[Subset, int], card: ModelCard
+    root: Path, names: tuple[str, ...], sizes: Mapping[Subset, int], card: ModelCard, spread: float = 0.0
 ) -> dict[str, Path]:
-    """A folder for each hospital, with so many patients in each set."""
+    """A folder for each hospital, with so many patients in each set.
+
+    `spread` is the standard deviation of a patient's brightness; the means of the classes are 40 apart.
+    """
     subsets = [subset for subset, count in sizes.items() for _ in range(count)]
     folders = {}
 
     for seed, name in enumerate(names):
-        cohort = _cohort(root / "images", name, len(subsets), seed)
+        cohort = _cohort(root / "images", name, len(subsets), seed, spread)
         split = Split(dict(zip(cohort.patients, subsets, strict=True)))
         folders[name] = root / "sites" / name
         write_site(folders[name], cohort, split, card, name=name, seed=0, device="cpu", cache=root / "cache")
@@ -41,7 +44,7 @@ def write_hospitals(
     return folders
 
 
-def _cohort(root: Path, name: str, patients: int, seed: int) -> Cohort:
+def _cohort(root: Path, name: str, patients: int, seed: int, spread: float) -> Cohort:
     root.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(seed)
     studies = []
@@ -49,7 +52,8 @@ def _cohort(root: Path, name: str, patients: int, seed: int) -> Cohort:
     for number in range(patients):
         label = number % 2
         path = root / f"{name}-{number:03}.png"
-        Image.fromarray(draw.normal(90 + 40 * label, 40, (32, 32)).clip(0, 255).astype(np.uint8)).save(path)
+        brightness = draw.normal(90 + 40 * label, spread) if spread else 90 + 40 * label
+        Image.fromarray(draw.normal(brightness, 40, (32, 32)).clip(0, 255).astype(np.uint8)).save(path)
         finding = ("normal", "opacity")[label if draw.random() < 0.8 else 1 - label]
         report = f"{draw.choice(['heart', 'lungs', 'base'])} {finding}"
         studies.append(Study(f"{name}-{number:03}", f"{name}-{number:03}-0", path, report, label, site=name))

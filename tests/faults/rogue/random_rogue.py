@@ -1,6 +1,8 @@
 """Random rogues: whole campaigns in which one of four hospitals answers by a fuzzer, and what came of each.
 
-`python tests/faults/rogue/random_rogue.py --runs 2000 --write docs/results/rogue.md`
+`python tests/faults/rogue/random_rogue.py --runs 2000 --keep rogue.jsonl --write docs/results/rogue.md`
+
+`--keep` adds a line for each play to a file; the same command, given again, goes on from there.
 """
 
 from __future__ import annotations
@@ -12,16 +14,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # as a command; pytest finds the package by its settings
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[3])]
 
-import numpy as np
 import torch
 from flwr.app import RecordDict
 from sqlalchemy import select
@@ -31,38 +30,12 @@ from common.learning.evaluation.metrics import utility
 from common.learning.records import Subset
 from common.platform.sql import transaction
 from rogue.mutations import odd_arrays, odd_body, odd_json, odd_record, odd_reply, odd_weights, with_body
+from rogue.outcomes import TOLERANCE, Outcome, keep, read_outcomes, report, violations
 from rogue.world import DUE, PENDING, SITES, Played, Silent, World
 from server.database import EventRow
 
-TOLERANCE = 0.05
-MOST_CAMPAIGNS = 12
 NAMED = {"quarantined", "late", "suspended", "waiting", "escalated"}
 Change = Callable[[RecordDict, random.Random], RecordDict]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one play came to."""
-
-    seed: int
-    rogue: str
-    way: str
-    campaigns: int
-    published: int
-    named: bool
-    suspended: bool
-    raised: str
-    blamed: tuple[str, ...]
-    """Honest hospitals with a bad reply in the record."""
-    unattributed: tuple[str, ...]
-    """Ends of campaigns that name neither a reason of policy nor the rogue."""
-    in_time: bool
-    """Whether the others' patients were forgotten before their date."""
-    open_at_end: bool
-    fall: float
-    """Of the macro test AUC at a judge with 200 patients, from the first model to the last."""
-    certain: bool
-    """Whether the 95 % interval of the fall lies beyond the tolerance."""
 
 
 def wrong_scale(records: RecordDict, draw: random.Random) -> RecordDict:
@@ -119,21 +92,22 @@ def one(world: World, seed: int, before: tuple[float, float]) -> Outcome:
     folder = world.root / f"play-{seed}"
     played = world.played(folder, rogue, play)
     raised = ""
-    ticks = 0
+    begin = time.monotonic()
 
     try:
-        ticks = played.run()
+        played.run()
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         raised = f"{type(error).__name__}: {str(error)[:100]}"
 
     try:
-        return _outcome(world, played, seed, rogue, way, raised, ticks, before)
+        outcome = _outcome(world, played, seed, rogue, way, raised, before)
+        return outcome.model_copy(update={"seconds": time.monotonic() - begin})
     finally:
         shutil.rmtree(folder)
 
 
 def _outcome(
-    world: World, played: Played, seed: int, rogue: str, way: str, raised: str, ticks: int, before: tuple[float, float]
+    world: World, played: Played, seed: int, rogue: str, way: str, raised: str, before: tuple[float, float]
 ) -> Outcome:
     with played.house() as house:
         rows = [row for row in house.store.all() if row.kind == "unlearning"]
@@ -193,104 +167,47 @@ def study(
     return outcomes
 
 
-def violations(outcomes: Sequence[Outcome]) -> list[str]:
-    """What must never be."""
-    found = []
-
-    for o in outcomes:
-        where = f"seed {o.seed}, {o.rogue}, {o.way}"
-        if o.raised:
-            found.append(f"{where}: raised {o.raised}")
-        if o.unattributed:
-            found.append(f"{where}: {o.unattributed[0]}")
-        if o.blamed:
-            found.append(f"{where}: {', '.join(o.blamed)} blamed")
-        if o.certain:
-            found.append(f"{where}: utility fell by {o.fall:.2f}")
-        if o.campaigns > MOST_CAMPAIGNS or o.open_at_end:
-            found.append(f"{where}: {o.campaigns} campaigns{', one still open' if o.open_at_end else ''}")
-
-    return found
-
-
-def report(outcomes: Sequence[Outcome], seconds: float) -> str:
-    """Markdown."""
-    falls = np.array([o.fall for o in outcomes])
-    ways = sorted({o.way.split(" at ")[0] for o in outcomes})
-    lines = [
-        "# Random rogues",
-        "",
-        f"{len(outcomes)} plays of {seconds / len(outcomes):.2f} s: one of four hospitals answers by a fuzzer, which",
-        "changes figures, counts, weights, bytes and form of real replies, stays silent or raises. Two hospitals have",
-        "revocations. The coordinator's loop, campaigns, gate, registry and database are the real ones; honest answers",
-        "are remembered.",
-        "",
-        "Made by `python tests/faults/rogue/random_rogue.py --runs 2000 --write docs/results/rogue.md`.",
-        "",
-        "| how it answers | plays | named | suspended | others forgotten in time | campaigns a play, mean / most |",
-        "|---|---|---|---|---|---|",
-    ]
-
-    for way in ways:
-        of = [o for o in outcomes if o.way.split(" at ")[0] == way]
-        counts = [len(of), sum(o.named for o in of), sum(o.suspended for o in of), sum(o.in_time for o in of)]
-        campaigns = f"{np.mean([o.campaigns for o in of]):.1f} / {max(o.campaigns for o in of)}"
-        lines.append(f"| {way} | {' | '.join(map(str, counts))} | {campaigns} |")
-
-    lines += [
-        "",
-        f"- Ends of a run by an exception: {sum(bool(o.raised) for o in outcomes)}.",
-        f"- Ends that name neither the rogue nor a reason of its own: {sum(bool(o.unattributed) for o in outcomes)}.",
-        f"- Plays in which an honest hospital was blamed: {sum(bool(o.blamed) for o in outcomes)}.",
-        f"- Versions whose AUC certainly fell by more than {TOLERANCE}: {sum(o.certain for o in outcomes)}; "
-        f"fall of the last version: median {np.median(falls):+.3f}, 99th percentile {np.quantile(falls, 0.99):+.3f}, "
-        f"largest {falls.max():+.3f}; point estimates beyond the tolerance: {(falls > TOLERANCE).sum()}.",
-        f"- Campaigns still open, or more than {MOST_CAMPAIGNS} of them: "
-        f"{sum(o.open_at_end or o.campaigns > MOST_CAMPAIGNS for o in outcomes)}.",
-        f"- Others' patients not forgotten in time: {sum(not o.in_time for o in outcomes)}.",
-    ]
-    found = violations(outcomes)
-
-    if found:
-        kinds = Counter(text.split(": ", 1)[1].split(":")[0][:60] for text in found)
-        lines += ["", "Violations:", "", *(f"- {count} x {kind}" for kind, count in kinds.most_common(20))]
-        lines += ["", "First of them:", "", *(f"- {text}" for text in found[:20])]
-
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Run and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    parser.add_argument("--keep", type=Path, default=None, help="file of plays to go on from")
+    parser.add_argument("--commit", default="", help="what is played, for the report")
     parser.add_argument("--write", type=Path, default=None)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.CRITICAL)
-    shm = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own in it
-    root = Path(tempfile.mkdtemp(dir=shm))
+    outcomes = read_outcomes(asked.keep) if asked.keep else {}
+    seeds = [seed for seed in range(asked.first, asked.first + asked.runs) if seed not in outcomes]
+    begin = time.monotonic()
 
-    try:
-        begin = time.monotonic()
-        world = World(root)
+    def tell(number: int, outcome: Outcome) -> None:
+        outcome = outcome.model_copy(update={"commit": asked.commit})
+        outcomes[outcome.seed] = outcome
+        if asked.keep:
+            keep(asked.keep, outcome)
+        if number % 50 == 0 or violations([outcome]):
+            text = "; ".join(violations([outcome])) or "well"
+            sys.stdout.write(f"{number} after {time.monotonic() - begin:.0f} s: {text}\n")
+            sys.stdout.flush()
 
-        def tell(number: int, outcome: Outcome) -> None:
-            if number % 50 == 0 or violations([outcome]):
-                text = "; ".join(violations([outcome])) or "well"
-                sys.stdout.write(f"{number} after {time.monotonic() - begin:.0f} s: {text}\n")
-                sys.stdout.flush()
+    if seeds:
+        shm = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own in it
+        root = Path(tempfile.mkdtemp(dir=shm))
+        try:
+            for spread, remainder in ((0.0, 0), (30.0, 1)):
+                world = World(root / f"world-{remainder}", spread)
+                of_world = [seed for seed in seeds if seed % 2 == remainder]
+                study(world, of_world, tell, asked.minutes / 2)
+        finally:
+            shutil.rmtree(root)
 
-        outcomes = study(world, range(asked.first, asked.first + asked.runs), tell, asked.minutes)
-        text = report(outcomes, time.monotonic() - begin)
-        if len(outcomes) < asked.runs:
-            text += f"\n{asked.runs} were asked for; the time was over before.\n"
-        sys.stdout.write(text)
-        if asked.write:
-            asked.write.write_text(text)
-    finally:
-        shutil.rmtree(root)
+    text = report([outcomes[seed] for seed in sorted(outcomes)], asked.runs)
+    sys.stdout.write(text)
+    if asked.write:
+        asked.write.write_text(text)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Nothing is signed and honest answers are remembered, so that thousands of campai
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 import server.app
 from client.app import app, open_site
 from client.cohort.site import Site
+from common.learning.model.card import ModelCard
 from common.learning.records import Subset
 from common.platform.sql import open_database, transaction
 from common.protocol.bundle import Bundle, installed_bundle
@@ -250,6 +252,7 @@ class Played:
             return Federation(grid, nodes, poll=0.0, wait=skip, clock=lambda: time[0])
 
         with (
+            quick_models(),
             patch.object(server.app, "connect_registered", connected),
             patch.object(server.app, "open_house", lambda folder: open_house(folder, self.clock)),
             patch.object(CoordinatorContext, "signer", lambda _: None),
@@ -257,19 +260,37 @@ class Played:
             yield
 
 
+@contextmanager
+def quick_models() -> Iterator[None]:
+    """Build each model once and copy it: most of a play's time goes into building the same text encoder."""
+    built: dict[tuple[str, int], Any] = {}
+    build = ModelCard.build
+
+    def copied(card: ModelCard, seed: int = 0) -> Any:
+        key = card.model_dump_json(), seed
+        if key not in built:
+            built[key] = build(card, seed)
+        return copy.deepcopy(built[key])
+
+    with patch.object(ModelCard, "build", copied):
+        yield
+
+
 @dataclass
 class World:
     """Hospitals and a coordinator with a first model; each play has a copy of the coordinator."""
 
     root: Path
+    spread: float = 0.0
+    """Of patients' brightness: 0 gives a model without errors, 30 one that unlearning harms, so campaigns retrain."""
     remembered: dict[str, RecordDict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         open_site.cache_clear()
         card = small_card()
-        folders = write_hospitals(self.root, SITES, SIZES, card)
-        judge = write_hospitals(self.root / "judge", ("judge",), {Subset.TRAIN: 2, Subset.TEST: 200}, card)["judge"]
-        self.judge = Site(judge)
+        folders = write_hospitals(self.root, SITES, SIZES, card, self.spread)
+        judged = {Subset.TRAIN: 2, Subset.TEST: 200}
+        self.judge = Site(write_hospitals(self.root / "judge", ("judge",), judged, card, self.spread)["judge"])
         self.nodes = {node: {"site-dir": str(folders[name])} for node, name in enumerate(SITES, start=1)}
         self.start = self.root / "coordinator"
         create_server(self.start, ["localhost"], datetime.now(UTC), CLASSES)
