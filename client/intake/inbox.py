@@ -19,37 +19,31 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from client.consent.kinds import Kind, read_kind
+from client.consent.kinds import Kind
+from client.intake.opt_out_lists import MOST_BYTES, listed_patients, reason_of, stated
 from client.intake.taken_files import ReadFile, give_back, read_file, take_away
 from client.process import main
 from client.revocations.ledger import Ledger
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Receipt, Request, Source
 from client.settings import SiteFolder
-from common.errors import ConfigError, EvidenceError, FedForgetError, InputError
+from common.errors import CohortError, ConfigError, EvidenceError, FedForgetError, InputError, OutputError
 from common.evidence.keys import PublicKey
 from common.files import sync_folder, write_durable
-from common.learning.data.identifiers.identifiers import IdentifierError, normal
-from common.learning.data.tables.patient_list import parse_patient_list, parse_stated
-from common.learning.data.tables.table import MOST_SHOWN
 from common.platform.actor import by_key
 
 POLL_SECONDS = 2.0
 QUIET = timedelta(seconds=10)
 """Seconds after its last change in which a list with an invalid signature may still be being written."""
-MOST_BYTES = 64 * 2**20
 _SIGNATURE_BYTES = 128
-_LONGEST_BASIS = 200
 _RECEIPT = "receipt.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|txt|csv\.gz|txt\.gz)", re.ASCII)
 _TAKEN_ROOMS = ("done", "doubtful", "unknown")
@@ -58,15 +52,6 @@ Files = tuple[ReadFile, ReadFile]
 """A list and its signature."""
 
 _log = logging.getLogger("fedforget.inbox")
-
-
-class OptOutList(BaseModel):
-    """A list in JSON: `{"patients": ["...", ...]}`, optionally with `kind` and `legal_basis`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    patients: tuple[str, ...] = Field(min_length=1)
-    kind: Kind | None = None
-    legal_basis: str = Field(default="", max_length=_LONGEST_BASIS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +75,27 @@ class Inbox:
     def look(self, now: datetime) -> int:
         """Process every list that has a signature; returns the number of lists moved away.
 
+        A list that cannot be processed stays where it is and does not stop the others.
+
         Raises:
-            InputError: a file of the site is damaged, or the folder cannot be written: the lists stay where they are.
+            FedForgetError: the first fault of the site, such as a damaged file, a full disk or a file without access.
+            OSError, SQLAlchemyError: likewise.
         """
         give_back(self.folder)
-        names = [name for name in sorted(os.listdir(self.folder)) if _NAME.fullmatch(name)]
-        return sum(self._take(name, now) for name in names if (self.folder / f"{name}.sig").exists())
+        moved = 0
+        faults: list[FedForgetError | OSError | SQLAlchemyError] = []
+
+        for name in sorted(os.listdir(self.folder)):
+            if not _NAME.fullmatch(name) or not (self.folder / f"{name}.sig").exists():
+                continue
+            try:
+                moved += self._take(name, now)
+            except (FedForgetError, OSError, SQLAlchemyError) as err:
+                faults.append(err)
+
+        if faults:
+            raise faults[0]
+        return moved
 
     def _take(self, name: str, now: datetime) -> bool:
         path = self.folder / name
@@ -124,10 +124,12 @@ class Inbox:
         number = hashlib.sha256(b"fedforget opt-out list\0" + signature.content).hexdigest()[:16]
         try:
             self._check_new(number)
-            patients = _patients(name, found.content, self.ledger.is_near)
-            kind, basis = _stated(name, found.content)
+            patients = listed_patients(name, found.content, self.ledger.is_near)
+            kind, basis = stated(name, found.content)
+        except (CohortError, ConfigError, OutputError):
+            raise  # the site's own fault, not the list's
         except InputError as err:
-            self._refuse(name, _reason(err), files)
+            self._refuse(name, reason_of(err), files)
             return True
 
         request = Request(
@@ -149,9 +151,8 @@ class Inbox:
         for note in notes:
             if not note.with_name(note.name.removesuffix(f".{_RECEIPT}")).exists():
                 continue
-            said = json.loads(note.read_bytes())
-            if number in (said.get("list"), said["receipt"]):
-                before = said["receipt"]
+            before, numbers = _numbers_in(note)
+            if number in numbers:
                 raise InputError(f"this list was already processed, under receipt {before}; nothing was recorded")
 
     def _done(self, name: str, number: str, files: Files, receipt: Receipt) -> None:
@@ -220,6 +221,19 @@ def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
         yield Inbox(ledger, folder.inbox, tuple(keys), settings.inbox.kind, settings.inbox.legal_basis)
 
 
+def _numbers_in(note: Path) -> tuple[str, tuple[str, ...]]:
+    """The receipt of a list that was processed, and the numbers by which the list is known."""
+    try:
+        said = json.loads(note.read_bytes())
+        return str(said["receipt"]), (str(said.get("list", "")), str(said["receipt"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CohortError(
+            "a damaged note about a processed list",
+            where=f"{note.parent.name}/{note.name}",
+            remedy="restore it from a backup, or move it and its list out of the inbox",
+        ) from None
+
+
 def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
     try:
         key.verify(signature, content)
@@ -227,70 +241,6 @@ def _holds(key: PublicKey, signature: bytes, content: bytes) -> bool:
         return False
 
     return True
-
-
-def _patients(name: str, content: bytes, is_patient: Callable[[str], bool]) -> Sequence[str]:
-    """The patients on a list, read from the signed bytes."""
-    if not name.endswith(".json"):
-        return parse_patient_list(content, "", is_patient, most=MOST_BYTES)
-    patients = _json_list(content).patients
-    found = dict[str, None]()
-    wrong = dict[int, str]()
-
-    for number, patient in enumerate(patients, start=1):
-        try:
-            found[normal(patient)] = None
-        except IdentifierError as err:
-            wrong[number] = err.problem
-
-    if wrong:
-        numbers = [*wrong][:MOST_SHOWN]
-        more = len(wrong) - MOST_SHOWN
-        listed = ", ".join(map(str, numbers)) + (f" and {more} more" if more > 0 else "")
-        raise InputError(f"entry {listed}: {wrong[numbers[0]]}")
-
-    return tuple(found)
-
-
-def _json_list(content: bytes) -> OptOutList:
-    """Refuse duplicate keys, which readers interpret differently."""
-    try:
-        return OptOutList.model_validate(json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique))
-    except (ValueError, RecursionError):  # a ValidationError is one too
-        form = (
-            'not of the form {"patients": ["id", ...]}, which may state "kind" and "legal_basis", with every key once'
-        )
-        raise InputError(form) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("duplicate key")
-    return found
-
-
-def _reason(err: InputError) -> str:
-    """One line about all wrong rows, up to a limit."""
-    rows = [one.where.strip() for one in (err, *err.others) if one.where.strip()]
-    more = f" and {err.unlisted} more" if err.unlisted else ""
-    where = f"{', '.join(rows)}{more}: " if rows else ""
-    remedy = f" ({err.remedy})" if err.remedy else ""
-
-    return f"{where}{err.problem}{remedy}"
-
-
-def _stated(name: str, content: bytes) -> tuple[Kind | None, str]:
-    """The kind and the legal basis that a list states for all its patients; a list of ids alone states neither."""
-    if name.endswith(".json"):
-        json_list = _json_list(content)
-        return json_list.kind, json_list.legal_basis.strip()
-    stated = parse_stated(content, "", ("kind", "legal_basis"), most=MOST_BYTES)
-    basis = stated.get("legal_basis", "")
-    if len(basis) > _LONGEST_BASIS or not basis.isprintable():
-        raise InputError(f"legal_basis is of at most {_LONGEST_BASIS} printable characters")
-
-    return read_kind(stated["kind"].lower(), "kind") if "kind" in stated else None, basis
 
 
 def run(folder: SiteFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -9,9 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import InputError
+from common.errors import FedForgetError, InputError, UnavailableError
 from common.files import write_durable
 
+_OTHER_KINDS = frozenset({errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.ENOTDIR})
+"""Errors of a link, a socket or a folder in a file's place."""
 _TAKEN = re.compile(r"\.(.+)\.taken")
 
 
@@ -28,7 +31,7 @@ class ReadFile:
         """Whether `path` is the same file with the same content."""
         try:
             now = read_file(path, len(self.content))
-        except (OSError, InputError):
+        except (OSError, FedForgetError):
             return False
 
         return (now.device, now.number, now.content) == (self.device, self.number, self.content)
@@ -39,7 +42,8 @@ def read_file(path: Path, most: int) -> ReadFile:
 
     Raises:
         FileNotFoundError: there is none.
-        InputError: something else is there, or it cannot be read.
+        InputError: something else is there, or it is too large.
+        UnavailableError: it cannot be read now, for want of access or because the disk fails.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
@@ -50,7 +54,9 @@ def read_file(path: Path, most: int) -> ReadFile:
     except FileNotFoundError:
         raise
     except OSError as err:
-        raise InputError(f"cannot be read: {err.strerror}") from None
+        if err.errno in _OTHER_KINDS:
+            raise InputError(f"cannot be read: {err.strerror}") from None
+        raise UnavailableError(f"{path.name} cannot be read: {err.strerror}") from None
 
     if len(content) > most:
         raise InputError(f"more than {most} bytes")

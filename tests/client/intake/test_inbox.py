@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -19,6 +20,7 @@ from client.intake.inbox import QUIET, Inbox
 from client.revocations.opening import open_ledger
 from client.revocations.tombstones.overview import overview
 from client.settings import SiteFolder
+from common.errors import CohortError, UnavailableError
 from common.evidence.keys import PublicKey, SigningKey
 from common.files import write_durable
 
@@ -314,6 +316,54 @@ def test_a_list_that_is_replaced_between_reading_and_moving_stays_and_is_read_an
     assert revoked(inbox).keys() == {"p-1", "p-2"}
     assert (inbox.folder / "done" / "a-2.txt").read_bytes() == second
     assert sorted(os.listdir(inbox.folder)) == ["done"]
+
+
+@pytest.mark.parametrize("content", [b"p-1\n", b"patient_id\np-1\n"])
+def test_a_damaged_cohort_leaves_a_valid_list_where_it_is_and_says_so(inbox: Inbox, content: bytes) -> None:
+    put(inbox, "a.csv", content)
+    cohort = inbox.ledger.folder.root / "site.json"
+    whole = cohort.read_bytes()
+    cohort.write_bytes(whole[:20])
+    with pytest.raises(CohortError, match="no data were imported here"):
+        inbox.look(NOW)
+    assert sorted(os.listdir(inbox.folder)) == ["a.csv", "a.csv.sig"]
+    cohort.write_bytes(whole)
+    assert inbox.look(NOW) == 1
+    assert revoked(inbox).keys() == {"p-1"}
+
+
+def test_a_damaged_note_leaves_new_lists_where_they_are_and_names_it(inbox: Inbox) -> None:
+    put(inbox, "a.txt", b"p-1\n")
+    inbox.look(NOW)
+    (inbox.folder / "done" / "a.txt.receipt.json").write_bytes(b"{")
+    put(inbox, "b.txt", b"p-2\n")
+    with pytest.raises(CohortError, match="damaged note") as caught:
+        inbox.look(NOW)
+    assert "done/a.txt.receipt.json" in str(caught.value)
+    assert (inbox.folder / "b.txt").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_list_that_cannot_be_read_now_stays_and_does_not_stop_the_others(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    put(inbox, "a.txt", b"p-1\n")
+    put(inbox, "b.txt", b"p-3\n")
+    real = os.open
+
+    def fails(path: Path, flags: int, *more: int) -> int:
+        if Path(path).name == "a.txt":
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr("client.intake.taken_files.os.open", fails)
+    with pytest.raises(UnavailableError, match=f"a.txt cannot be read: {os.strerror(number)}"):
+        inbox.look(NOW)
+    monkeypatch.undo()
+    assert revoked(inbox).keys() == {"p-3"}
+    assert (inbox.folder / "a.txt").exists()
+    assert inbox.look(NOW) == 1
+    assert revoked(inbox).keys() == {"p-1", "p-3"}
 
 
 def test_a_link_is_not_followed(inbox: Inbox) -> None:

@@ -11,19 +11,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
+from common.learning.data.identifiers.affixes import bare_numbers, lost_affixes
 from common.learning.data.identifiers.encodings import misreadings, repaired
 from common.learning.data.identifiers.identifiers import is_scientific
 from common.learning.data.identifiers.lost_digits import is_long, long_keys, lost_digits, short_key_of, short_keys
+from common.learning.data.identifiers.spreadsheets import spreadsheet_values
 
 _LABELS = "mrn|mr|pid|patid|patientid|patienten|patient|pat|subject|id|nr|no|urn|uuid"
 _LABEL = re.compile(rf"(?:[\W_]*(?:{_LABELS})(?:[\W_]+(?=\w)|(?=\d)))+")
-_MONTHS = ("jan", "feb", "mar|mär|maer|mrz", "apr", "may|mai", "jun", "jul", "aug", "sep", "oct|okt", "nov", "dec|dez")
-_MONTH_OF = {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split("|")}
-_MONTH = f"({'|'.join(_MONTH_OF)})[a-z]*"
-_DAY_AND_MONTH = re.compile(rf"(\d{{1,4}})[\W_]*{_MONTH}[\W_]*(?:(?:19|20)\d\d)?", re.ASCII)
-_MONTH_AND_DAY = re.compile(rf"{_MONTH}[\W_]*(\d{{1,4}})", re.ASCII)
-_DATE = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](?:(?:19|20)\d\d)(?:[T ]0?0:00(?::00)?)?", re.ASCII)
-_ISO_DATE = re.compile(r"(?:19|20)\d\d-(\d{1,2})-(\d{1,2})(?:[T ]0?0:00(?::00)?)?", re.ASCII)
 _DECIMALS = re.compile(r"([\d.,' ]*\d)[.,]0+", re.ASCII)
 # In front of the first number between two separators; within a UUID or a hash zeros are digits like others.
 _ZEROS = re.compile(r"(?<![^\W_])([^\W\d_]*)0+(?=\d)")
@@ -111,7 +106,7 @@ def alike(one: str, other: str) -> bool:
     if one == other:
         return False
     readings = [*_readings(other)]
-    if any(_match(a, b) for a in _readings(one) for b in readings):
+    if any(_match(a, b) or lost_affixes(a, b) for a in _readings(one) for b in readings):
         return True
     return lost_digits(_folded(one), _folded(other)) or _lost_letters(one, other) or _misread(one, other)
 
@@ -126,6 +121,7 @@ def _keys(text: str) -> set[str]:
     for reading in _readings(text):
         bare = _joined(reading)
         keys |= {_without_zeros(bare), _joined(_without_zeros(reading)), bare.translate(_READ_AS_DIGITS)}
+        keys |= bare_numbers(reading)
 
     if is_long(text):
         keys |= long_keys(_folded(text))
@@ -160,7 +156,7 @@ def _readings(text: str) -> Iterator[str]:
             yield remark[1]
         if (as_number := _TYPED_IN_NUMBERS.sub(_as_digits, form)) != form:
             yield as_number
-        yield from _days(form)
+        yield from spreadsheet_values(form)
 
 
 def _as_digits(letters: re.Match[str]) -> str:
@@ -193,23 +189,6 @@ def _plain(letter: str) -> str:
     if unicodedata.category(letter) in ("Mn", "Cf") or letter in "\u3164\u115f\u1160":
         return ""
     return _digit(letter)
-
-
-def _days(folded: str) -> Iterator[str]:
-    """A spreadsheet takes `1-3`, `3/1` and `MAR1` for a day, and shows it as one; month first or day first."""
-    if (match := _DAY_AND_MONTH.fullmatch(folded)) is not None:
-        day = match[1]
-        month = str(_MONTH_OF[match[2]])
-    elif (match := _MONTH_AND_DAY.fullmatch(folded)) is not None:
-        day = match[2]
-        month = str(_MONTH_OF[match[1]])
-    elif (date := _DATE.fullmatch(folded) or _ISO_DATE.fullmatch(folded)) is not None:
-        day, month = date.groups()
-    else:
-        return
-
-    yield f"{day}-{month}"
-    yield f"{month}-{day}"
 
 
 def _match(one: str, other: str) -> bool:

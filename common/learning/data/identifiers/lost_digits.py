@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from common.learning.data.identifiers.identifiers import is_scientific
+from common.learning.data.identifiers.spreadsheets import written_out
 
 # Digits that a spreadsheet keeps; other programs keep up to two more.
 _EXACT = 15
@@ -66,7 +67,8 @@ def _shortens(short: str, number_text: str) -> bool:
 
 
 def _number(text: str) -> str | None:
-    """The digits of a whole number, without zeros in front."""
+    """The digits of a whole number, without zeros in front; those of `12e5` written out."""
+    text = written_out(text) or text
     if len(text) > _LONGEST or _NUMBER.fullmatch(text) is None:
         return None
     return re.sub(r"\D", "", _DECIMALS.sub("", text)).lstrip("0") or None

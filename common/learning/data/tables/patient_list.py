@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.errors import CohortError, ManifestError
+from common.errors import ManifestError
 from common.learning.data.identifiers.identifiers import PREFERRED_COLUMNS, heading_key, is_heading
 from common.learning.data.tables.separators import Records, has_header, records_of, several_in_a_row
 from common.learning.data.tables.table import Problems, check_lengths
@@ -41,7 +41,7 @@ def parse_patient_list(
 
     Raises:
         ManifestError: it cannot be read without guessing, or rows have no identifier or what cannot be one.
-        CohortError: it names nobody.
+        ManifestError: it names nobody.
     """
     text = decoded(content, source, lambda text: has_header(text, _has_column), most=most)
     return parse_patients(text, source, is_patient)
@@ -51,7 +51,7 @@ def parse_patients(text: str, source: str, is_patient: IsPatient = nobody) -> tu
     """As `parse_patient_list`, of a text."""
     records = records_of(text, source, _has_column)
     if not records.rows:
-        raise CohortError("the list names no patient", where=source, remedy="give one id a line")
+        raise ManifestError("the list names no patient", where=source, remedy="give one id a line")
     columns = _columns(records.rows[0])
     if not columns:
         return _without_heading(text, source, is_patient)
@@ -145,7 +145,7 @@ def _identifiers(records: Records, column: int | None, heading: str, source: str
 
     problems.raise_any()
     if not identifiers:
-        raise CohortError("the list names no patient", where=source, remedy="give one id a line")
+        raise ManifestError("the list names no patient", where=source, remedy="give one id a line")
     return tuple(identifiers)
 
 
