@@ -1,18 +1,26 @@
 """Who acted on a revocation: a typed name and the identity it is bound to, so that one person cannot act as two. Pure.
 
 An identity is a list of words: `user:1000:lee` (a login of the operating system), `shared:0:root` (an account used by
-several people), `key:KEYID` (a steward's key that signed), `certificate:FINGERPRINT` (a client of the consent service).
+several people), `key:KEYID` (a steward's key that signed), `certificate:FINGERPRINT` (a client of the consent service),
+`person:DIGEST:lee` (somebody who signed in to a console, by the digest of issuer and subject).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import NamedTuple
 
 from common.errors import RefusedError
 
-_PERSONAL = frozenset({"user", "key", "certificate"})
-_WORDS = {"user": "operating-system user", "key": "key", "certificate": "certificate"}
+_PERSONAL = frozenset({"user", "key", "certificate", "person"})
+_WORDS = {
+    "user": "operating-system user",
+    "key": "key",
+    "certificate": "certificate",
+    "person": "person signed in to the console",
+}
+_DIGITS = 32
 
 
 class Actor(NamedTuple):
@@ -42,6 +50,12 @@ def by_certificate(fingerprint: str) -> str:
     return f"certificate:{fingerprint}"
 
 
+def by_person(issuer: str, subject: str, name: str) -> str:
+    """Somebody who signed in to a console. Issuer and subject tell people apart; the name is for people to read."""
+    digest = hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()[:_DIGITS]
+    return f"person:{digest}:{''.join(name.split())[:32]}"
+
+
 def in_words(identity: str) -> str:
     """An identity for people; `not recorded` for an older record."""
     words = []
@@ -55,6 +69,8 @@ def in_words(identity: str) -> str:
                 words.append(f"operating-system user {name or '?'} ({number})")
             case "shared":
                 words.append(f"shared account {name or '?'} ({number})")
+            case "person":
+                words.append(f"console user {name or '?'} ({number[:8]})")
             case _:
                 words.append(f"{what} {rest}")
 
@@ -77,10 +93,12 @@ def check_second(
     """
     if not second.name.strip():
         raise RefusedError("an approval needs the name of who approves")
-    if first.name.strip() and first.name.strip().casefold() == second.name.strip().casefold():
-        raise RefusedError("a second person must approve: not the one who recorded the revocation")
     ours = _personal(first.identity, shared)
     theirs = _personal(second.identity, shared)
+    # Two people whom one console tells apart may have the same name.
+    are_people = all(any(word.startswith("person:") for word in words) for words in (ours, theirs))
+    if not are_people and first.name.strip() and first.name.strip().casefold() == second.name.strip().casefold():
+        raise RefusedError("a second person must approve: not the one who recorded the revocation")
 
     if same := sorted(ours & theirs):
         what = _WORDS[same[0].partition(":")[0]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 
+_MOST_KEYS = 20_000
+
 
 class RateLimit:
     """A token bucket per key: `burst` calls, refilled by `per_second`."""
@@ -21,6 +23,8 @@ class RateLimit:
             calls = self._now_left(key, now)
             has_call = calls >= 1.0
             self._left[key] = (calls - 1.0 if has_call else calls, now)
+            if len(self._left) > _MOST_KEYS:
+                self._forget_full(now)
             return has_call
 
     def has_left(self, key: str, now: datetime) -> bool:
@@ -31,3 +35,9 @@ class RateLimit:
     def _now_left(self, key: str, now: datetime) -> float:
         calls, at = self._left.get(key, (self._burst, now))
         return min(self._burst, calls + max(0.0, (now - at).total_seconds()) * self._per_second)
+
+    def _forget_full(self, now: datetime) -> None:
+        """Forget keys whose bucket is full again, then the oldest: a stranger may send any number of keys."""
+        self._left = {key: one for key, one in self._left.items() if self._now_left(key, now) < self._burst}
+        for key in [*self._left][: max(0, len(self._left) - _MOST_KEYS // 2)]:
+            del self._left[key]

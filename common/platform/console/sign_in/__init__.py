@@ -1,0 +1,1 @@
+"""How people sign in to a console: accounts of its own, OpenID Connect, sessions."""
