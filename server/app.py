@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from common import installation
 from common.errors import RefusedError
+from common.evidence.grounds_text import outcome_text
 from common.files import write_text
 from common.learning.config import ExperimentConfig
 from common.learning.model.checkpoint import ModelCard, save_checkpoint
@@ -124,4 +125,5 @@ def simulate(grid: Grid, folder: Path) -> None:
     )
     save_checkpoint(folder / "model" / "unlearned", campaign.state, file.card)
     write_text(folder / "audit.json", campaign.figures.model_dump_json(indent=2))
-    log.info("campaign %s: %s", campaign.decision.outcome, "; ".join(campaign.decision.reasons))
+    decision = campaign.decision
+    log.info("campaign %s: %s", outcome_text(decision.outcome, decision.grounds), "; ".join(decision.reasons))

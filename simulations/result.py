@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.evidence.grounds import Grounds, Outcome
+from common.learning.evaluation.decision import Decision
 from simulations.baseline_result import BaselineResult
 
 ModelName = Literal["original", "retrained", "naive", "unlearned"]
@@ -104,8 +106,15 @@ class Cost(_Strict):
 class DecisionResult(_Strict):
     """The campaign's outcome by equivalence, with the reasons in plain words."""
 
-    outcome: Literal["accepted", "rejected", "inconclusive"]
+    outcome: Outcome
     reasons: list[str]
+    grounds: Grounds | None = None
+    """What the outcome rests on; None in results of earlier versions."""
+
+    @classmethod
+    def of(cls, decision: Decision) -> DecisionResult:
+        """As the evaluator decided."""
+        return cls(outcome=decision.outcome, reasons=list(decision.reasons), grounds=decision.grounds)
 
 
 class Result(_Strict):

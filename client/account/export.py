@@ -15,7 +15,8 @@ from client.account.account import Account, Version
 from client.cohort.participation import Participation
 from client.revocations.revocation import Event
 from common.evidence.acceptance import accepted_by
-from common.evidence.statements import Unlearning, rounded
+from common.evidence.schema import rounded
+from common.evidence.statements import Unlearning
 
 COLUMNS = (
     "number", "receipt", "source", "kind", "scope", "policies", "legal_basis", "requester", "identity_check",

@@ -1,7 +1,7 @@
-"""What the rule that accepted a model was able to detect: group size, interval and margin, in words. Pure.
+"""What an outcome rests on, and what the campaign's own audit was able to detect, in words. Pure.
 
 The membership AUC is the share of pairs, each of a forgotten and a never-seen patient, in which an attack picks the
-forgotten one; 50 of 100 is chance. Every output that says `accepted` shows these lines too.
+forgotten one; 50 of 100 is chance. Every output that names an outcome shows these lines too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.evidence.grounds import Grounds, Outcome
+from common.evidence.grounds_text import grounds_lines
 from common.evidence.statements import Unlearning
 
 USUAL_MARGIN = 0.10
@@ -35,15 +37,17 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What the rule was able to detect.
+    """What an outcome rests on, and what the campaign's own audit was able to detect.
 
     Attributes:
-        lines: the rule, then one line per branch.
+        lines: the grounds where they are stated, then the rule, then one line per branch.
         warning: a sentence if the margin is wider than the default; empty otherwise.
         patients: the smallest number of forgotten patients behind a figure; 0 without figures.
         most: pairs of 100 in which an attack may pick the forgotten patient, by the widest interval; None without
             figures.
         allowed: pairs of 100 that the rule allows; None if the margin is unknown.
+        outcome: which of the five.
+        grounds: None in records of earlier versions.
     """
 
     lines: tuple[str, ...]
@@ -51,16 +55,32 @@ class Acceptance:
     patients: int = 0
     most: int | None = None
     allowed: int | None = None
+    outcome: Outcome = "accepted"
+    grounds: Grounds | None = None
 
 
-def acceptance(figures: Sequence[Figure], margin: float | None) -> Acceptance:
-    """Describe figures and margin in words.
+def acceptance(
+    figures: Sequence[Figure],
+    margin: float | None,
+    outcome: Outcome = "accepted",
+    grounds: Grounds | None = None,
+) -> Acceptance:
+    """Describe grounds, figures and margin in words.
 
     Args:
-        figures: one for each branch that was judged.
+        figures: one for each branch that the campaign's own audit judged.
         margin: half-width of the accepted band around .5; None if it is unknown.
+        outcome: what was decided.
+        grounds: what it rests on; None in records of earlier versions.
     """
-    lines = [_rule(margin)]
+    stated = () if grounds is None else grounds_lines(outcome, grounds)
+    if grounds is not None and grounds.rung == "retrain":
+        return Acceptance(stated, "", outcome=outcome, grounds=grounds)
+    lines = [
+        *stated,
+        *(["the campaign's own audit, on which the outcome does not rest:"] if _rests_elsewhere(grounds) else []),
+        _rule(margin),
+    ]
 
     for one in figures:
         people = f"{one.patients} forgotten patient{'' if one.patients == 1 else 's'}"
@@ -74,16 +94,21 @@ def acceptance(figures: Sequence[Figure], margin: float | None) -> Acceptance:
         lines.append("membership was not measured: it is unknown whether an attack can tell who was forgotten")
     return Acceptance(
         tuple(lines),
-        _warning(margin),
+        _warning(
+            outcome, margin if grounds is None or grounds.qualification is None else float(grounds.qualification.margin)
+        ),
         min((one.patients for one in figures), default=0),
         max(map(_most, figures), default=None),
         None if margin is None else _pairs(0.5 + margin),
+        outcome,
+        grounds,
     )
 
 
 def accepted_by(statement: Unlearning) -> Acceptance | None:
-    """The acceptance that an attestation states; None for a retrained model, which no such rule accepted."""
-    if statement.method.name == RETRAINED:
+    """The acceptance that an attestation states; None for a retrained model of a statement without grounds."""
+    decision = statement.decision
+    if statement.method.name == RETRAINED and decision.grounds is None:
         return None
     figures = [
         Figure(
@@ -97,7 +122,11 @@ def accepted_by(statement: Unlearning) -> Acceptance | None:
         for metric in statement.metrics
         if metric.name.startswith(MEMBERSHIP)
     ]
-    return acceptance(figures, _margin(statement))
+    return acceptance(figures, _margin(statement), decision.outcome, decision.grounds)
+
+
+def _rests_elsewhere(grounds: Grounds | None) -> bool:
+    return grounds is not None and grounds.rung != "own"
 
 
 def _margin(statement: Unlearning) -> float | None:
@@ -117,14 +146,14 @@ def _rule(margin: float | None) -> str:
     )
 
 
-def _warning(margin: float | None) -> str:
+def _warning(outcome: Outcome, margin: float | None) -> str:
     # The margin is a rounded decimal in a statement: the default itself must not warn.
     if margin is None or margin <= USUAL_MARGIN + 1e-9:
         return ""
     return (
         f"WIDE MARGIN: the rule of this campaign allows up to {_pairs(0.5 + margin)} of 100 pairs (margin {margin:g}), "
         f"while FedForget's default allows {_pairs(0.5 + USUAL_MARGIN)} (margin {USUAL_MARGIN:g}): "
-        "`accepted` means less here than usual"
+        f"`{outcome}` means less here than usual"
     )
 
 

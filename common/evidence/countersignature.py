@@ -5,8 +5,9 @@ from __future__ import annotations
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
 from common.evidence.acceptance import accepted_by
+from common.evidence.grounds_text import outcome_text
 from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
-from common.evidence.statements import rounded
+from common.evidence.schema import rounded
 
 
 def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple[str, ...]:
@@ -28,7 +29,7 @@ def claims_of(statement: statements.Unlearning | statements.Revocation) -> tuple
         f"campaign {statement.campaign}, issued {statement.issued}, answers {len(statement.revocations)} revocation(s)",
         f"method {statement.method.name}, seed {statement.method.seed}; then {statement.retention.rounds} "
         f"retention round(s) with {len(statement.retention.sites)} site(s)",
-        f"decision: {decision.outcome} ({'; '.join(decision.reasons)})",
+        f"decision: {outcome_text(decision.outcome, decision.grounds)}: {'; '.join(decision.reasons)}",
         *([] if statement.overruled is None else [statement.overruled.text]),
         *lock,
         *figures,

@@ -11,6 +11,8 @@ from common.evidence import dsse, statements
 from common.evidence.acceptance import accepted_by
 from common.evidence.countersignature import claims_of
 from common.evidence.findings import Finding, Outcome, fails, holds, not_checked
+from common.evidence.grounds import unsupported
+from common.evidence.grounds_text import rests_on
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import PinnedKeys
 from common.evidence.log.log_findings import log_findings, timeless
@@ -84,6 +86,7 @@ def examine(
         holds("signatures and encoding", f"signed by {', '.join(signers)}; the signatures cover every byte"),
         *_revoked(keys, envelope),
         _evaluator(signers),
+        *_grounds(unlearning),
         *_models(files, models or {}),
         *_revocations(unlearning, keys, revocations, required),
         *log_findings(envelope.body, unlearning, keys, bundle, peer_checkpoints),
@@ -119,6 +122,20 @@ def _evaluator(signers: tuple[str, ...]) -> Finding:
     if "evaluator" in signers:
         return holds("evaluator", "the holder of the evaluator key has signed as well")
     return not_checked("evaluator", "no evaluator signed: only the parties themselves vouch for the figures")
+
+
+def _grounds(unlearning: statements.Unlearning) -> list[Finding]:
+    """Whether the stated grounds carry the stated outcome, for their truth only the signers vouch.
+
+    Statements of earlier versions name none.
+    """
+    decision = unlearning.decision
+    if decision.grounds is None:
+        return []
+    fault = unsupported(decision.outcome, decision.grounds, unlearning.issued)
+    if fault is not None:
+        return [fails("grounds", f"they do not carry the outcome `{decision.outcome}`: {fault}")]
+    return [holds("grounds", f"`{decision.outcome}` rests on {rests_on(decision.outcome, decision.grounds)}")]
 
 
 def _models(files: Sequence[statements.ModelFile], models: Mapping[str, str]) -> list[Finding]:

@@ -152,6 +152,11 @@ def decimal_text(number: float) -> str:
     return f"{exact:f}"
 
 
+def rounded(text: str) -> str:
+    """A decimal of a statement rounded to three digits for people; the file has all digits."""
+    return f"{round(float(text), 3):g}"
+
+
 def check_time(text: str, name: str) -> None:
     """Raise unless `text` is a UTC time such as 2026-11-02T08:14:00Z; such texts sort in order of time."""
     # strptime accepts single digits and other spellings: only the text that it would write counts.

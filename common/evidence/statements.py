@@ -10,6 +10,7 @@ from typing import Literal
 
 from common.errors import EvidenceError
 from common.evidence.canonical import Json, canonical, parse_canonical
+from common.evidence.grounds import Grounds, Outcome, check_outcome
 from common.evidence.log.log_checkpoint import Checkpoint
 from common.evidence.schema import (
     check_decimal,
@@ -133,11 +134,6 @@ class Metric:
             raise EvidenceError("the interval is reversed, the level is outside (0, 1), or there are no patients")
 
 
-def rounded(text: str) -> str:
-    """A decimal of a statement rounded to three digits for people; the file has all digits."""
-    return f"{round(float(text), 3):g}"
-
-
 @dataclass(frozen=True, slots=True)
 class SiteFigures:
     """SHA-256 of all figures that a site reported for the new model; the site checks it before it signs."""
@@ -181,13 +177,23 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome and its reasons in plain words; `margin` is half the width of the accepted band around .5."""
+    """The outcome and its reasons in plain words.
 
-    outcome: Literal["accepted", "rejected", "inconclusive"]
+    Attributes:
+        outcome: one of the five names.
+        reasons: never empty.
+        margin: half the width of the accepted band around .5 in the campaign's own audit; empty if not stated.
+        grounds: what the outcome rests on; None in statements of earlier versions, which knew no other grounds than
+            the campaign's own audit or a retraining.
+    """
+
+    outcome: Outcome
     reasons: tuple[str, ...]
     margin: str = ""
+    grounds: Grounds | None = None
 
     def __post_init__(self) -> None:
+        check_outcome(self.outcome, self.grounds)
         if self.margin:
             check_decimal(self.margin, "margin")
         if not self.reasons:

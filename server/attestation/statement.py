@@ -158,8 +158,10 @@ def _decision(
     outcome = verdict.get("outcome")
     reasons = verdict.get("reasons")
     why = [str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else []
+    facts = manifest.provenance
     if not retrained:
-        return statements.Decision("accepted", tuple(why), decimal_text(terms.experiment.decision.auc_margin))
+        margin = decimal_text(terms.experiment.decision.auc_margin)
+        return statements.Decision(facts.outcome or "accepted", tuple(why), margin, facts.grounds)
     sites = ", ".join(manifest.provenance.sites)
     first = f"trained from new weights by {sites}, on patients who had not revoked"
     tried = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
@@ -171,7 +173,8 @@ def _decision(
     rejected = [str(cause) for cause in causes] if is_rejected and isinstance(causes, list | tuple) else []
     decided: Literal["accepted", "rejected"] = "rejected" if rejected else "accepted"
 
-    return statements.Decision(decided, (first, *(reason for reason in (*rejected, *tried) if reason)))
+    reasons_in_order = tuple(reason for reason in (first, *rejected, *tried) if reason)
+    return statements.Decision(decided, reasons_in_order, grounds=facts.grounds)
 
 
 def _limits(manifest: Manifest, *, retrained: bool) -> Iterator[str]:

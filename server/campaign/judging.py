@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel
 
+from common.evidence.grounds import PUBLISHED, Grounds, Outcome
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.auc_variance import hanley_mcneil
 from common.learning.evaluation.decision import Z95, decide
@@ -23,9 +22,11 @@ WORTH_SHOWING = 0.70
 class Verdict(BaseModel):
     """The evaluator's outcome and the vetoes of other sites."""
 
-    outcome: Literal["accepted", "rejected", "inconclusive"]
+    outcome: Outcome
     reasons: tuple[str, ...]
     vetoes: tuple[str, ...]
+    grounds: Grounds | None = None
+    """What the outcome rests on; None in journals of earlier versions."""
 
     @property
     def text(self) -> str:
@@ -35,7 +36,7 @@ class Verdict(BaseModel):
     @property
     def publishes(self) -> bool:
         """Whether the candidate may become a version."""
-        return self.outcome == "accepted" and not self.vetoes
+        return self.outcome in PUBLISHED and not self.vetoes
 
 
 def judge_candidate(
@@ -44,7 +45,7 @@ def judge_candidate(
     """Of a model that unlearned: what it remembers, and what it still does."""
     decision = decide(before, after, config)
     vetoes = veto(before, after, collected.forgetting, config)
-    return Verdict(outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes))
+    return Verdict(outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes), grounds=decision.grounds)
 
 
 def judge_training(before: FederationFigures | None, after: FederationFigures, config: DecisionConfig) -> Verdict:
@@ -53,8 +54,11 @@ def judge_training(before: FederationFigures | None, after: FederationFigures, c
     A first model has none before it. It is rejected where it is not shown to be better than chance and its AUC is
     certainly below `WORTH_SHOWING`; so far as the test patients are too few to tell, that stands in the record.
     """
-    if before is None:
-        return _better_than_chance(after)
+    verdict = _better_than_chance(after) if before is None else _not_worse(before, after, config)
+    return verdict.model_copy(update={"grounds": Grounds("retrain")})
+
+
+def _not_worse(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> Verdict:
     # A hospital that is away now keeps nobody from being forgotten; what all others measured decides.
     if not before.test_by_site.keys() & after.test_by_site.keys():
         return Verdict(outcome="inconclusive", reasons=("no site measured both versions",), vetoes=())

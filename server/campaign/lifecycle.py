@@ -168,7 +168,9 @@ class CampaignRunner:
         unlearned(self.store, done.collected.forgetting)
         check_candidate(done.state, self.registry.load(parent), terms.gate, len(done.collected.forgetting))
         verdict = self._judge(done, journal, terms)
-        provenance = self.publisher.provenance(terms, done.rounds, done.figures, sorted(done.collected.retain_studies))
+        provenance = self.publisher.provenance(
+            terms, done.rounds, done.figures, sorted(done.collected.retain_studies), verdict
+        )
         proposed = Proposed(how="unlearned", parent=parent, reason=verdict.text, provenance=provenance)
         if verdict.publishes:
             self.publisher.publish(number, done.state, journal, proposed)
@@ -296,7 +298,8 @@ class CampaignRunner:
         # A site that missed some rounds is in the model by the others.
         averaged = [r for r in done.rounds if r.train_loss is not None]
         sites = sorted(name for name in done.sites if any(name not in r.missing for r in averaged))
-        provenance = self.publisher.provenance(terms, done.rounds, figures, sites)
+        forgets = verdict if how == "retrained" else None
+        provenance = self.publisher.provenance(terms, done.rounds, figures, sites, forgets)
         proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
 
         if not verdict.publishes:

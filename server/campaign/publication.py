@@ -13,11 +13,13 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from common.errors import UnavailableError
+from common.evidence.grounds import Grounds, Outcome
 from common.installation import own_version
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard, check_state
 from common.platform.sql import transaction
 from common.protocol.wire import ADOPT, REASON_LENGTH, AdoptReply, AdoptRequest
+from server.campaign.judging import Verdict
 from server.campaign.store import CampaignStore, DatabaseJournal
 from server.database import EventRow
 from server.registry.manifest import Provenance
@@ -43,6 +45,8 @@ class Published(BaseModel):
     version: str
     how: How
     reason: str = ""
+    outcome: Outcome | None = None
+    grounds: Grounds | None = None
 
 
 class Overruled(BaseModel):
@@ -72,9 +76,14 @@ class Publisher:
     """Flower's run id, for the record."""
 
     def provenance(
-        self, terms: Terms, rounds: Sequence[Round], figures: FederationFigures, sites: Sequence[str]
+        self,
+        terms: Terms,
+        rounds: Sequence[Round],
+        figures: FederationFigures,
+        sites: Sequence[str],
+        verdict: Verdict | None,
     ) -> Provenance:
-        """The record of how weights came about."""
+        """The record of how weights came about; `verdict` where patients are forgotten by them."""
         return Provenance(
             round=next((r.round for r in rounds if r.kept), 0),
             run=self.run,
@@ -82,6 +91,8 @@ class Publisher:
             config=hashlib.sha256(terms.experiment.model_dump_json().encode()).hexdigest(),
             sites=tuple(sites),
             metrics=metrics_of(figures, self.card.classes),
+            outcome=verdict.outcome if verdict else None,
+            grounds=verdict.grounds if verdict else None,
         )
 
     def publish(self, number: int, state: Mapping[str, Tensor], journal: DatabaseJournal, proposed: Proposed) -> None:
@@ -96,7 +107,11 @@ class Publisher:
         version = self.registry.publish(
             state, self.card, parent=proposed.parent, campaign=number, provenance=proposed.provenance
         )
-        journal.put("published", Published(version=version.name, how=how, reason=reason))
+        facts = proposed.provenance
+        published = Published(
+            version=version.name, how=how, reason=reason, outcome=facts.outcome, grounds=facts.grounds
+        )
+        journal.put("published", published)
         self.store.publish(number, version.name)
 
         if how != "trained":
@@ -104,7 +119,7 @@ class Publisher:
             seen = [v.name for v in self.registry.versions() if v.name != version.name]
             self.registry.quarantine(seen, f"saw patients whom campaign {number} forgot")
 
-        self.adopt(version, state, Published(version=version.name, how=how, reason=reason), self.federation.sites)
+        self.adopt(version, state, published, self.federation.sites)
         journal.enter(CampaignState.PUBLISHED, f"{version.name}, {how}" + (f": {reason}" if reason else ""))
 
     def catch_up(self, number: int) -> None:

@@ -27,6 +27,8 @@ Clock = Callable[[], datetime]
 CANDIDATE = "candidate"
 OVERRULED = "overruled"
 """Steps: a candidate that was not published, and that a person published it all the same."""
+VERDICTS = ("verdict:retrained", "verdict")
+"""Steps with a verdict on what patients were to be forgotten by; the last one that a campaign came to stands first."""
 
 
 class GivenUpError(RefusedError):
@@ -118,6 +120,17 @@ class CampaignStore:
         with transaction(self.engine) as session:
             row = session.scalars(_phase(number, step)).first()
         return None if row is None else kind.model_validate(row.body)
+
+    def verdicts(self, number: int | None = None) -> dict[int, dict[str, Any]]:
+        """The last verdict of each campaign that has one, or of campaign `number` alone, as its journal holds it."""
+        steps = select(PhaseRow).where(PhaseRow.step.in_(VERDICTS))
+        if number is not None:
+            steps = steps.where(PhaseRow.campaign == number)
+        with transaction(self.engine) as session:
+            rows = session.scalars(steps).all()
+        rows = sorted(rows, key=lambda row: VERDICTS.index(row.step), reverse=True)
+
+        return {row.campaign: row.body for row in rows}
 
     def take_up(self, number: int) -> int:
         """Give the campaign to a new run, whose attempt is returned; the run before may write no more."""

@@ -151,7 +151,7 @@ def _fields(found: Standing) -> dict[str, Any]:
 
 
 def _line(value: Any) -> str:
-    from common.evidence.statements import rounded  # noqa: PLC0415 - as above
+    from common.evidence.schema import rounded  # noqa: PLC0415 - as above
 
     match value:
         case {"name": name, "value": number, "low": low, "high": high, "level": level, "n": n, "reportedBy": by}:

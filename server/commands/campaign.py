@@ -77,9 +77,11 @@ def list_campaigns(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     with clear_errors():
         from server.commands.follow import summary  # noqa: PLC0415 - the database
 
-        rows = [summary(row) for row in _open(folder).store.all()]
+        store = _open(folder).store
+        verdicts = store.verdicts()
+        rows = [summary(row, verdicts.get(row.number)) for row in store.all()]
         # Why it ended so is several sentences: `campaign show` has them.
-        columns = ("number", "kind", "state", "from", "result", "changed", "due")
+        columns = ("number", "kind", "state", "outcome", "from", "result", "changed", "due")
         show(rows, rows_table(columns, ([row[name] for name in columns] for row in rows)), as_json=as_json)
 
 

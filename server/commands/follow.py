@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,11 @@ from rich.live import Live
 from rich.text import Text
 
 from common.errors import UnavailableError
+from common.evidence.grounds_text import outcome_text
 from common.platform.processes.up_lock import is_up, start_command
 from common.platform.terminal.console import Terminal, fields_table, rows_table, show
 from common.printable import printable
-from server.campaign.acceptance import acceptance_of
+from server.campaign.acceptance import acceptance_of, decided, outcome_of
 from server.campaign.progress_text import describe, headline
 from server.rounds.progress import Progress, read_progress
 from server.rounds.states import CampaignState
@@ -170,12 +172,14 @@ def _without_times(progress: Progress, row: CampaignRow) -> tuple[object, ...]:
     return headline(progress, Terms.model_validate(row.settings)), progress.waiting, progress.left_out
 
 
-def summary(row: CampaignRow) -> dict[str, Any]:
-    """A row of the list."""
+def summary(row: CampaignRow, verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row of the list; `verdict` is the campaign's last one."""
+    ended = decided(row, verdict)
     return {
         "number": row.number,
         "kind": row.kind,
         "state": row.state,
+        "outcome": ended.outcome if ended else None,
         "reason": row.reason,
         "from": row.parent,
         "result": row.result,
@@ -195,14 +199,17 @@ def details(house: CoordinatorContext, number: int) -> dict[str, Any]:
         attested = find(session, number)
         against = overruled(session, number)
     seen = acceptance_of(house.store, number)
+    ended = outcome_of(house.store, number)
     progress = None if CampaignState(row.state).ended else read_progress(house.store.work, number, row.attempt)
 
     return {
-        **summary(row),
+        **summary(row, house.store.verdicts(number).get(number)),
         "attestation": None if attested is None else attested.text,
         "overruled": None if against is None else against.text,
         "warning": seen.warning or None if seen else None,
         "acceptance": list(seen.lines) if seen else None,
+        "decision": None if ended is None else outcome_text(ended.outcome, ended.grounds),
+        "grounds": None if ended is None or ended.grounds is None else asdict(ended.grounds),
         "attempt": row.attempt,
         "retry_at": row.retry_at,
         "progress": None if progress is None else progress.model_dump(mode="json"),
@@ -220,8 +227,9 @@ def details(house: CoordinatorContext, number: int) -> dict[str, Any]:
 
 def drawn(found: dict[str, Any]) -> Group:
     """`details` for people."""
-    empty = {name for name in ("overruled", "warning", "acceptance") if not found[name]}
-    hidden = {"steps", "events", "progress", "now", *empty}
+    empty = {name for name in ("overruled", "warning", "acceptance", "decision") if not found[name]}
+    # The decision names the outcome, the acceptance the grounds.
+    hidden = {"steps", "events", "progress", "now", "grounds", "outcome", *empty}
     fields = {name: value for name, value in found.items() if name not in hidden}
     if found["acceptance"]:
         fields["acceptance"] = found["acceptance"]

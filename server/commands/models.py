@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from common.errors import EvidenceError, RefusedError
+from common.evidence.grounds_text import grounds_lines, outcome_text
 from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:
@@ -53,11 +55,17 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
             "code": facts.code,
             "config": facts.config,
             "sites": list(facts.sites),
+            "rests_on": list(grounds_lines(facts.outcome, facts.grounds)) if facts.outcome else None,
+            "grounds": None if facts.grounds is None else asdict(facts.grounds),
             "overruled": None if against is None else against.text,
         }
-        hidden = () if fields["overruled"] else ("overruled",)
+        hidden = {"grounds", *(name for name in ("overruled", "rests_on", "outcome") if not fields[name])}
+        for_people = {
+            "sites": ", ".join(facts.sites),
+            "outcome": facts.outcome and outcome_text(facts.outcome, facts.grounds),
+        }
         drawn = Group(
-            fields_table({k: v for k, v in {**fields, "sites": ", ".join(facts.sites)}.items() if k not in hidden}),
+            fields_table({k: v for k, v in {**fields, **for_people}.items() if k not in hidden}),
             rows_table(("figure", "value", "95 % from", "to", "patients"), map(_figure, figures)),
             rows_table(("site", "sent", "copy gone"), (row.values() for row in copies)),
         )
@@ -169,6 +177,7 @@ def _summary(version: Version) -> dict[str, Any]:
         "since": version.state_since,
         "parent": version.parent,
         "campaign": version.campaign,
+        "outcome": version.manifest.provenance.outcome,
         "created": version.created,
         "weights_deleted": version.weights_deleted,
     }
@@ -176,7 +185,7 @@ def _summary(version: Version) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> RenderableType:
     """The columns that fit into a terminal of 80."""
-    names = ("version", "state", "since", "parent", "campaign")
+    names = ("version", "state", "since", "parent", "campaign", "outcome")
     weights = ("deleted" if row["weights_deleted"] else "kept" for row in rows)
 
     return rows_table(

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from common.errors import EvidenceError
+from common.evidence.grounds import Grounds, Outcome
 from common.settings import Settings
 
 MANIFEST_FILE = "manifest.json"
@@ -40,6 +41,10 @@ class Provenance(Settings):
     sites: tuple[str, ...]
     """Sites whose weights went into it."""
     metrics: tuple[Metric, ...] = ()
+    outcome: Outcome | None = None
+    """Of the campaign, if patients were forgotten by it; None also in manifests of earlier versions."""
+    grounds: Grounds | None = None
+    """What the outcome rests on."""
 
 
 class Manifest(Settings):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from common.disk import unwritable
 from common.errors import OutputError
+from common.evidence.grounds_text import grounds_lines, outcome_text
 from common.learning.data.vocabulary import BUILTIN, VOCABULARY
 from common.learning.model.card import ModelCard
-from server.registry.manifest import Manifest, Metric
+from server.registry.manifest import Manifest, Metric, Provenance
 
 PROGRAMS = ("predict.py", "network.py", "preparation.py")
 """Of `server.registry.export_files`."""
@@ -90,7 +91,7 @@ nothing here says that it may be used to diagnose or treat anybody.
 - code {origin.code}, settings {origin.config}
 - weights {manifest.weights}
 
-## Figures
+{_forgotten(origin)}## Figures
 
 With 95 % intervals, on the patients that the sites keep for it.
 
@@ -113,6 +114,14 @@ With 95 % intervals, on the patients that the sites keep for it.
 `python example.py` needs torch and safetensors only; it checks the files against `manifest.json` first. With FedForget
 installed, `fedforget.load` gives the model, ready to predict.
 """
+
+
+def _forgotten(origin: Provenance) -> str:
+    """The section on the outcome; empty where nobody was forgotten, or an earlier version did not record it."""
+    if origin.outcome is None:
+        return ""
+    lines = "\n".join(f"- {line}" for line in grounds_lines(origin.outcome, origin.grounds))
+    return f"## Why patients count as forgotten\n\n{outcome_text(origin.outcome, origin.grounds)}\n\n{lines}\n\n"
 
 
 def _using(card: ModelCard) -> str:

@@ -197,7 +197,7 @@ class Jobs(JobContext):
                 test_auc_by_class=_by_class(model.figures, world.card.classes),
                 roc=attack_roc(world.card, paths, forget, model.state, world.experiment.device),
                 cost=Cost(**asdict(model.cost)),
-                decision=DecisionResult(outcome=verdict.outcome, reasons=list(verdict.reasons)),
+                decision=DecisionResult.of(verdict),
                 versions=versions(),
                 seconds=time.monotonic() - begin,
             )

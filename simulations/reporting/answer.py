@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from common.evidence.grounds import Outcome
+from common.evidence.grounds_text import ONE_PATIENT, grounds_lines, label
 from simulations.reporting.chart_cost import ratio, yardstick
 from simulations.reporting.chart_models import margin
 from simulations.reporting.palette import BRANCHES
 from simulations.result import Result
 
 QUESTION = "Can the model still tell that these patients were in it?"
-OUTCOMES = {"accepted": "Accepted", "rejected": "Rejected", "inconclusive": "Inconclusive"}
+
+
+_HEADLINES: dict[Outcome, str] = {
+    "exact": "No. All that had learned from them was trained again without them.",
+    "accepted": "No. To the attacks of this audit, they look like patients the model has never seen.",
+    "accepted_qualified": "No, by qualification. Other patients, forgotten in rehearsals by the same procedure, looked "
+    "like patients the model has never seen, and this campaign conforms.",
+    "inconclusive": "It cannot be said yet. What was measured neither shows nor rules out that it remembers them.",
+}
 
 
 def headline(result: Result) -> str:
     """One sentence that answers `QUESTION`."""
     outcome = result.decision.outcome
-    if outcome == "accepted":
-        return "No. To the attacks of this audit, they look like patients the model has never seen."
-    if outcome == "inconclusive":
-        return "It cannot be said yet. What was measured neither shows nor rules out that it remembers them."
+    if outcome != "rejected":
+        return _HEADLINES[outcome]
     half = margin(result)
     mia = result.models["unlearned"].mia if "unlearned" in result.models else {}
     intervals = {branch: m.ci95 for branch, m in mia.items() if m.ci95}
@@ -34,12 +42,27 @@ def headline(result: Result) -> str:
     return "The unlearned model was turned down, for the reasons below."
 
 
+def outcome_label(result: Result) -> str:
+    """The outcome for people."""
+    return label(result.decision.outcome, result.decision.grounds)
+
+
+def grounds(result: Result) -> tuple[str, ...]:
+    """What the outcome rests on, line by line; empty in results of earlier versions."""
+    stated = result.decision.grounds
+    return () if stated is None else grounds_lines(result.decision.outcome, stated)
+
+
 def explanation(result: Result) -> str:
     """Who withdrew where, and by what rule the outcome was reached."""
     forgotten = {site: counts["forget"] for site, counts in result.data.items() if counts.get("forget")}
     patients = sum(forgotten.values())
     who = f"{patients} {'patient' if patients == 1 else 'patients'} at {_listed(list(forgotten)) or 'no hospital'}"
 
+    if result.decision.outcome == "accepted_qualified":
+        return f"{who} withdrew consent. {ONE_PATIENT[0].upper()}{ONE_PATIENT[1:]}."
+    if result.decision.outcome == "exact":
+        return f"{who} withdrew consent. Nothing of the model that was trained on them is left."
     return (
         f"{who} withdrew consent. The unlearned model was audited against held-out patients of the same hospitals. "
         f"The rule was set beforehand: on every branch, the 90\u00a0% interval of the attack’s AUC must lie within "

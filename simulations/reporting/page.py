@@ -37,7 +37,8 @@ def render(result: Result) -> str:
     values = {
         "result": result,
         "question": answer.QUESTION,
-        "outcome": answer.OUTCOMES[result.decision.outcome],
+        "outcome": answer.outcome_label(result),
+        "grounds": answer.grounds(result),
         "headline": answer.headline(result),
         "explanation": answer.explanation(result),
         "cost_sentence": answer.cost_sentence(result),

@@ -36,6 +36,8 @@ COLOURS: Mapping[str, Colour] = {
     "never_seen": Colour("#18212c", "#e7ebf1"),
     "retain": Colour("#2f8bc2", "#56b4e9"),
     "accepted": Colour("#00704f", "#3ccba0"),
+    "exact": Colour("#00634a", "#45d1a6"),
+    "accepted_qualified": Colour("#1f6a54", "#63c9a9"),
     "rejected": Colour("#a93c00", "#ff9558"),
     "inconclusive": Colour("#79500a", "#f0b429"),
 }

@@ -7,12 +7,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from simulations.reporting.answer import OUTCOMES, cost_sentence, headline, worth
+from common.evidence.grounds import Outcome
+from simulations.reporting.answer import cost_sentence, grounds, headline, outcome_label, worth
 from simulations.reporting.cells import DASH
 from simulations.reporting.palette import BRANCHES, MODELS, models_of
 from simulations.result import BranchMia, Result
 
-_STYLES = {"accepted": "bold green", "rejected": "bold red", "inconclusive": "bold yellow"}
+_STYLES: dict[Outcome, str] = {
+    "exact": "bold green",
+    "accepted": "bold green",
+    "accepted_qualified": "bold green",
+    "rejected": "bold red",
+    "inconclusive": "bold yellow",
+}
 
 
 def print_table(result: Result, console: Console) -> None:
@@ -43,8 +50,9 @@ def print_table(result: Result, console: Console) -> None:
         "Forget: the aim is never seen, not the lowest. CE in nats.",
         style="dim",
     )
-    outcome = result.decision.outcome
-    console.print(f"\n[{_STYLES[outcome]}]{OUTCOMES[outcome]}[/]  {headline(result)}")
+    console.print(f"\n[{_STYLES[result.decision.outcome]}]{outcome_label(result)}[/]  {headline(result)}")
+    for line in grounds(result):
+        console.print(f"  {escape(line)}", highlight=False)
     for reason in result.decision.reasons:
         console.print(f"  · {escape(reason)}", highlight=False)
     console.print(cost_sentence(result))

@@ -233,7 +233,7 @@ class Experiment:
             digest = save_checkpoint(self.prepared.folder / "model" / name, state, self.prepared.card)
             models[name] = model_result(figures, digest, distances.get(name))
             verdict = decide(before, figures, self.config.experiment.decision)
-            decisions[name] = DecisionResult(outcome=verdict.outcome, reasons=list(verdict.reasons))
+            decisions[name] = DecisionResult.of(verdict)
             history += [round_record(name, record) for record in outcomes[name].rounds]
 
         costs: dict[Phase, Cost] = {"train": Cost(**outcomes["original"].costs["train"])}  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from common.errors import FedForgetError
+from common.evidence.grounds_text import rests_on
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.merge import AuditMerge
 from common.learning.model.checkpoint import ModelCard
@@ -180,6 +181,7 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         memory=None if memory is None else memory / 2**20,
         peak=None if memory is None or peak is None else (peak - memory) / 2**20,
         decision=campaign.decision.outcome,
+        decision_rests_on=rests_on(campaign.decision.outcome, campaign.decision.grounds),
         machine=order.machine,
         versions=dict(order.versions),
         seconds=time.monotonic() - begin,

@@ -66,6 +66,7 @@ class Size(BaseModel):
     peak: float | None
     """Peak increase in MiB after that."""
     decision: str
+    decision_rests_on: str = ""
     machine: str
     versions: dict[str, str]
     seconds: float

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+from common.evidence.grounds_text import rests_on
+from simulations.result import DecisionResult
 from simulations.stream.record import Audited, StreamRecord
 from simulations.stream.summary import FIGURES
 
@@ -16,11 +18,11 @@ def to_csv(record: StreamRecord) -> str:
     figures = ("test_auc", "test_f1", "test_ce", "mia_fused", "mia_image", "mia_text", "forgotten_auc")
     writer.writerow([
         "seed", "model", "campaign", "day", "patients", "hospitals", "days_left", "reason", "leaving", "decision",
-        *figures, "forward_units", "retraining_units",
+        "rests_on", *figures, "forward_units", "retraining_units",
     ])  # fmt: skip
 
     for seed in record.seeds:
-        none = [""] * 6
+        none = [""] * 7
         writer.writerow(
             [seed.seed, "original", 0, 0, *none, *_figures(seed.original), seed.original_cost.forward_units, ""]
         )
@@ -28,8 +30,7 @@ def to_csv(record: StreamRecord) -> str:
         for c in seed.campaigns:
             writer.writerow([
                 seed.seed, c.how, c.number, c.day, sum(c.patients.values()), len(c.patients), c.days_left, c.reason,
-                c.leaving, c.decision.outcome if c.decision else "", *_figures(c.audited), c.cost.forward_units,
-                c.retraining_units,
+                c.leaving, *_decision(c.decision), *_figures(c.audited), c.cost.forward_units, c.retraining_units,
             ])  # fmt: skip
 
         for one in seed.retrained:
@@ -38,6 +39,12 @@ def to_csv(record: StreamRecord) -> str:
             writer.writerow([seed.seed, "control", one.after, day, *none, *figures_of, one.cost.forward_units, ""])
 
     return text.getvalue()
+
+
+def _decision(decision: DecisionResult | None) -> tuple[str, str]:
+    if decision is None:
+        return "", ""
+    return decision.outcome, rests_on(decision.outcome, decision.grounds)
 
 
 def _figures(audited: Audited) -> list[float | str]:

@@ -194,7 +194,7 @@ class Stream:
 
         cost = campaign.unlearn_cost
         cost.add(campaign.retain_cost)
-        decision = DecisionResult(outcome=campaign.decision.outcome, reasons=list(campaign.decision.reasons))
+        decision = DecisionResult.of(campaign.decision)
 
         return _Done(campaign.state, "unlearned", decision, cost)
 

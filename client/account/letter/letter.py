@@ -98,7 +98,10 @@ def compose(
         "tested": 0,
         "most": 0,
         "allowed": 0,
+        "rehearsals": 0,
     }
+    if subject.seen is not None and subject.seen.grounds is not None and subject.seen.grounds.qualification is not None:
+        values |= {"rehearsals": subject.seen.grounds.qualification.rehearsals}
     if subject.seen is not None and subject.seen.most is not None:
         values |= {"tested": subject.seen.patients, "most": subject.seen.most, "allowed": subject.seen.allowed}
     sections = [
@@ -150,7 +153,10 @@ def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any])
 
 
 def _tested(seen: Acceptance | None, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
-    """How the model was tested, and what the test could detect."""
+    """What the outcome rests on: how the model was tested, and what the test could detect."""
+    if seen is not None and seen.outcome in ("exact", "accepted_qualified"):
+        yield texts["exact" if seen.outcome == "exact" else "qualified"].format(**values)
+        return
     if seen is None or seen.most is None:
         yield texts["not-stated"]
         return

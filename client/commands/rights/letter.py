@@ -42,6 +42,7 @@ def letter(
     from client.revocations.linkage.tokens import read_linkage  # noqa: PLC0415
     from client.revocations.opening import open_ledger  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
+    from common.evidence.grounds_text import outcome_text  # noqa: PLC0415
     from common.files import write_text  # noqa: PLC0415
 
     with clear_errors():
@@ -53,11 +54,14 @@ def letter(
         page = compose(subject, Sender(config.sender, config.contact), letter_language, datetime.now(UTC), form=form)
         write_text(out, page)
         state = str(subject.standing.state)
+        seen = subject.seen
+        outcome = None if seen is None else seen.outcome
+        decision = "" if seen is None else f"; {outcome_text(seen.outcome, seen.grounds)}"
         contact = bool(config.contact.strip())
         missing = "" if contact else "\nWARNING: site.toml has no contact under [letter]: fill it in by hand"
         show(
-            {"file": str(out), "state": state, "language": letter_language, "contact": contact},
-            f"{out}: {state}; print and sign it{missing}",
+            {"file": str(out), "state": state, "outcome": outcome, "language": letter_language, "contact": contact},
+            f"{out}: {state}{decision}; print and sign it{missing}",
             as_json=as_json,
         )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
+from common.evidence.grounds import Grounds, Outcome
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.figures import Branch, FederationFigures, Membership, Utility
 from common.learning.evaluation.merge import UNMEASURED, interval
 from common.learning.evaluation.scores import BRANCHES
 
-Outcome = Literal["accepted", "rejected", "inconclusive"]
 Z95 = 1.960
 """Two-sided 95 % quantile of the normal distribution."""
 _Z90 = 1.645
@@ -19,10 +19,11 @@ _Z90 = 1.645
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome and its reasons in plain words."""
+    """The outcome, its reasons in plain words, and what it rests on."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
+    grounds: Grounds
 
 
 def decide(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> Decision:
@@ -44,13 +45,26 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
             _judge_membership(name, member, config, failures, doubts)
 
     _judge_utility(before, after, config, failures, doubts)
+    grounds = _own_grounds(after)
     if failures:
-        return Decision("rejected", tuple(failures + doubts))
+        return Decision("rejected", tuple(failures + doubts), grounds)
     if doubts:
-        return Decision("inconclusive", tuple(doubts))
+        return Decision("inconclusive", tuple(doubts), grounds)
     band = f"{0.5 - config.auc_margin:.2f} to {0.5 + config.auc_margin:.2f}"
 
-    return Decision("accepted", (f"every branch within {band} with 90 % confidence, utility kept at every site",))
+    reason = f"every branch within {band} with 90 % confidence, utility kept at every site"
+
+    return Decision("accepted", (reason,), grounds)
+
+
+def _own_grounds(after: FederationFigures) -> Grounds:
+    """The campaign's own audit, by the smallest branch in which somebody is to be forgotten."""
+    judged = [member for member in after.membership.values() if member.forget_patients]
+    return Grounds(
+        "own",
+        patients=min((member.forget_patients for member in judged), default=0),
+        controls=min((member.control_patients for member in judged), default=0),
+    )
 
 
 def _judge_membership(

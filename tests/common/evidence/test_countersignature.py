@@ -42,7 +42,7 @@ def test_what_is_about_to_be_signed_is_said_in_plain_words(evidence, make):
         assert words in claims
 
     claims = " ".join(claims_of(read_statement(dsse.decode_envelope(evidence.attestation))))
-    assert "decision: accepted" in claims
+    assert "decision: Accepted (`accepted`)" in claims
     assert "policies: a, b" in " ".join(claims_of(make.revocation(policies=("a", "b"))))
 
 

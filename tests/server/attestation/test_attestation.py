@@ -43,8 +43,7 @@ from common.evidence import dsse, examination, statements
 from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log.log_checkpoint import Checkpoint, sign_checkpoint
 from common.evidence.log.tree_log import Entry
-from common.evidence.schema import decode
-from common.evidence.statements import rounded
+from common.evidence.schema import decode, rounded
 from common.files import write_private
 from common.learning.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.learning.model.checkpoint import ModelCard
@@ -278,7 +277,10 @@ def counter_signed_by_the_evaluator(folder: ServerFolder, tmp_path: Path) -> Non
     assert attestation("sign", str(exported), *signing, str(tmp_path / "stranger.pem"))[0] == 0
     assert attestation("accept", str(exported), *place) == (6, "not signed by key")
     exported.write_bytes(data)
-    assert attestation("sign", str(exported), *signing, str(tmp_path / "evaluator.pem")) == (0, "decision: accepted")
+    assert attestation("sign", str(exported), *signing, str(tmp_path / "evaluator.pem")) == (
+        0,
+        "decision: Accepted after retraining (`accepted`)",
+    )
     signed = exported.read_bytes()
     for broken in (changed(signed, signed.index(evaluator.public.keyid.encode()) + 75), changed(signed, 30)):
         exported.write_bytes(broken)
@@ -446,7 +448,7 @@ def check_the_record_of_a_hospital(world: World, number: int, said: statements.U
     assert (table["outcome"], table["versions"]) == ("accepted", "v0001")
     assert table["rounds"] == str(len(first["rounds"]))
     assert f"{said.metrics[1].name}: {rounded(said.metrics[1].value)} (" in table["metrics"]
-    assert table["acceptance"].startswith("the rule accepts a model if an attack picks")
+    assert table["acceptance"].startswith("rests on: this campaign's own audit; the rule accepts a model if an attack")
 
 
 def changed(data: bytes, at: int) -> bytes:

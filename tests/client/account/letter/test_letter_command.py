@@ -37,7 +37,7 @@ def test_a_letter_is_written_in_the_language_asked_for(hospital: Path, secret: s
     out = tmp_path / "letter.html"
     assert run(hospital, "aaaaaaaa", "--out", out) == (
         0,
-        {"file": str(out), "state": "pending", "language": "en", "contact": False},
+        {"file": str(out), "state": "pending", "outcome": None, "language": "en", "contact": False},
     )
     assert "What we have done" in out.read_text()
     assert run(hospital, "aaaaaaaa", "--out", out, "--language", "de")[0] == 0
