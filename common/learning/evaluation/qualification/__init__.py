@@ -1,0 +1,1 @@
+"""Qualification of the procedure by rehearsals: what is compared, judged, and checked for a real campaign."""
