@@ -142,7 +142,7 @@ def rehearse(
     shifts = np.where(known, shift(np.array(world.remembered_auc)), shift(auc)[:, :, None])
 
     def after(common: Floats, shape: tuple[int, ...]) -> Floats:
-        return own * (np.sqrt(SAME_PARENT) * common + np.sqrt(1 - SAME_PARENT) * normal(rng, *shape))
+        return np.asarray(own * (np.sqrt(SAME_PARENT) * common + np.sqrt(1 - SAME_PARENT) * normal(rng, *shape)))
 
     def margins(patients: Floats, others: Floats) -> Margins:
         # Branches follow the rehearsals in a comparison.
