@@ -18,6 +18,7 @@ from client.revocations.tombstones.overview import Overview, overview
 from client.settings import SiteFolder
 from common.errors import ConfigError
 from common.learning.config import SplitConfig
+from common.learning.data.embedding_cache import embeddings_beside
 from common.learning.data.imaging.duplicates import DuplicateReport, find_duplicates, patient_groups
 from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.splits import Groups, extend_split, split_cohort
@@ -156,7 +157,11 @@ def _import(
         )
 
     if before is not None:
-        cache.discard_digests({row.digest for row in before.studies} - set(digests.values()))
+        gone = {row.digest for row in before.studies} - set(digests.values())
+        cache.discard_digests(gone)
+        if card.model.frozen != "none":
+            reports = {row.report for row in before.studies} - {study.report for study in registered.studies}
+            embeddings_beside(cache.root, card.data.embedding_bytes).discard_studies(gone, reports)
     return ImportReport(
         studies=len(registered),
         patients=len(registered.patients),

@@ -22,7 +22,7 @@ from client.revocations.revocation import State as RevocationState
 from client.settings import BoundsConfig, SiteFolder
 from common.errors import CohortError, RefusedError, WireError
 from common.learning.config import Precision
-from common.learning.device import derive_seed, pick_device
+from common.learning.device import derive_seed
 from common.learning.evaluation.scores import Scores
 from common.learning.model.checkpoint import check_state
 from common.learning.model.image_text import ImageTextModel
@@ -59,10 +59,11 @@ class Site:
         self.card = self._data.file.card
         self.tokenizer = self._data.tokenizer
         self.cache = self._data.cache
+        self.tensors = self._data.tensors
         place = SiteFolder(folder)
         self._records = SiteRecords(place, self._consent)
         settings = place.settings() if place.settings_file.exists() else None
-        self.device = pick_device(settings.device if settings else self._data.file.device)
+        self.device = self._data.device
         self.received_weights = ReceivedWeights(folder, lambda: self.card.build().state_dict(), self.card.model)
         self._model: ImageTextModel | None = None
 
@@ -284,9 +285,10 @@ class Site:
 
         Pixels of patients who wait for another campaign are deleted if they can be decoded again.
         """
-        waiting_pixels = self._data.discard_waiting_pixels()
+        waiting = self._data.discard_waiting()
         purge_counts = self.purge_patients(self._consent.done())
-        purge_counts["pixels"] += waiting_pixels
+        for what, count in waiting.items():
+            purge_counts[what] += count
         purge_counts["references"] = ReferenceScores(self.folder).purge()
         purge_counts["working"] = self.received_weights.clear()
         self._consent.closed(campaign, purge_counts)

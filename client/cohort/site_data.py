@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from client.cohort.site_consent import SiteConsent
 from client.cohort.site_files import drop_studies, read_site
 from client.revocations.access import Access
@@ -14,7 +17,9 @@ from client.settings import SiteFolder
 from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.tensors import StudyTensors
 from common.learning.data.tokenizer import load_tokenizer
-from common.learning.records import Subset
+from common.learning.device import pick_device
+from common.learning.model.pinned_encoders import embeddings_of
+from common.learning.records import Study, Subset
 
 _MOST_SETS = 16
 """Sets of tensors kept at a time; a revocation changes a set, and the old tensors are of no more use."""
@@ -31,8 +36,11 @@ class SiteData:
         self._read()
         self.consent = SiteConsent(SiteFolder(folder), self.file.subsets)
         card = self.file.card
+        place = SiteFolder(folder)
+        self.device = pick_device(place.settings().device if place.settings_file.exists() else self.file.device)
         self.tokenizer = load_tokenizer(card.data.tokenizer, card.data.max_tokens)
         self.cache = ImageCache(folder / self.file.cache, card.data.image_size, card.data.cache_bytes)
+        self.embeddings = embeddings_of(card, self.cache, self.tokenizer, self.device)
 
     def _read(self) -> None:
         self.file = read_site(self.folder)
@@ -70,33 +78,52 @@ class SiteData:
         studies = tuple(study for study in access.studies(self.cohort) if study.patient in of_train)
         if not studies:
             return None
-        return StudyTensors(studies, self.cache, self.tokenizer, branches=access.branches(studies))
+        return self.tensors(studies, branches=access.branches(studies))
+
+    def tensors(
+        self,
+        studies: tuple[Study, ...],
+        withdrawn: Callable[[], frozenset[str]] | None = None,
+        branches: NDArray[np.bool_] | None = None,
+    ) -> StudyTensors:
+        """Studies as this site's model reads them; see `StudyTensors`."""
+        return StudyTensors(studies, self.cache, self.tokenizer, withdrawn, branches, self.embeddings)
 
     def image_digests(self) -> Callable[[Path], str]:
         """Gives the SHA-256 of an image file, as noted at its import; computed if it was not noted."""
         noted = {Path(row.image): row.digest for row in self.file.studies if row.digest}
         return lambda image: noted.get(image) or self.cache.digest(image)
 
-    def discard_waiting_pixels(self) -> int:
-        """Delete cached pixels of patients who wait for a campaign, if they can be decoded again; returns a count."""
+    def discard_waiting(self) -> dict[str, int]:
+        """Delete pixels and embeddings of patients who wait for a campaign, if they can be made again."""
         waiting = self.cohort.of(self.consent.stopped() - self.consent.done()).studies
-        return self.cache.discard({study.image for study in waiting if study.image.is_file()})
+        there = {study for study in waiting if study.image.is_file()}
+        counts = {"pixels": self.cache.discard({study.image for study in there})}
+        if self.embeddings is not None:
+            of_files = {self.cache.digest(study.image) for study in there}
+            counts["embeddings"] = self.embeddings.cache.discard_studies(of_files, {study.report for study in there})
+
+        return counts
 
     def purge(self, patients: Collection[str]) -> dict[str, int]:
-        """Delete pixels, reports and tokens of patients; the hospital's own records are not touched.
+        """Delete pixels, embeddings, reports and tokens of patients; the hospital's own records are not touched.
 
         Raises:
             OutputError: they cannot be deleted.
         """
-        of_files = {self.cache.digest(s.image) for s in self.cohort.of(patients).studies if s.image.is_file()}
+        gone = self.cohort.of(patients).studies
+        of_files = {self.cache.digest(study.image) for study in gone if study.image.is_file()}
         of_import = {row.digest for row in self.file.studies if row.patient in patients}
-        pixels = self.cache.discard_digests((of_files | of_import) - {""})
+        images = (of_files | of_import) - {""}
+        counts = {"pixels": self.cache.discard_digests(images)}
+        if self.embeddings is not None:
+            counts["embeddings"] = self.embeddings.cache.discard_studies(images, {study.report for study in gone})
 
         with cohort_lock(SiteFolder(self.folder)):
-            studies = drop_studies(self.folder, patients)
+            counts["studies"] = drop_studies(self.folder, patients)
         self._read()
 
-        return {"pixels": pixels, "studies": studies}
+        return counts
 
     def _studies(self, patients: frozenset[str]) -> StudyTensors | None:
         if not patients:
@@ -105,7 +132,7 @@ class SiteData:
             if len(self._tensors) > _MOST_SETS:
                 self._tensors.clear()
             studies = self.cohort.of(patients).studies
-            self._tensors[patients] = StudyTensors(studies, self.cache, self.tokenizer, self.consent.stopped)
+            self._tensors[patients] = self.tensors(studies, self.consent.stopped)
 
         return self._tensors[patients]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from common.learning.data.tokenizer import load_tokenizer
 from common.learning.device import derive_seed
 from common.learning.model.card import ModelCard
 from common.learning.model.checkpoint import check_state, state_digest
+from common.learning.model.pinned_encoders import embeddings_of
 from common.learning.records import Study
 from common.learning.unlearning.base import UnlearnSets, nothing
 from common.learning.unlearning.methods import method_named
@@ -256,10 +258,11 @@ class Replayer:
     def _unlearned(self, record: Replayable, found: Mapping[str, tuple[Study, ...]], cache: ImageCache) -> str:
         tokenizer = load_tokenizer(self.card.data.tokenizer, self.card.data.max_tokens)
         branches = np.array(record.branches, dtype=np.bool_).reshape(len(found["forget"]), 3).T
+        embeddings = embeddings_of(self.card, cache, tokenizer, torch.device("cpu"))
         sets = UnlearnSets(
-            StudyTensors(found["forget"], cache, tokenizer, branches=branches),
-            StudyTensors(found["retain"], cache, tokenizer),
-            StudyTensors(found["calibration"], cache, tokenizer),
+            StudyTensors(found["forget"], cache, tokenizer, branches=branches, embeddings=embeddings),
+            StudyTensors(found["retain"], cache, tokenizer, embeddings=embeddings),
+            StudyTensors(found["calibration"], cache, tokenizer, embeddings=embeddings),
         )
         model = self.card.build()
         model.load_state_dict(dict(self.state))

@@ -42,22 +42,29 @@ class DataConfig(Settings):
     """Conversion of studies to tensors."""
 
     image_size: int = Field(default=96, ge=16, le=4096)
-    """Side of the square image in pixels; the aspect ratio is kept, with padding."""
+    """Side of the square image in pixels; the aspect ratio is kept, with padding. A folder states its encoder's own."""
     max_tokens: int = Field(default=64, ge=4, le=512)
     tokenizer: str = "builtin"
     """`builtin` (the vocabulary shipped with the package) or a local `transformers` folder."""
     cache_bytes: int = Field(default=8 * 2**30, ge=2**20)
+    embedding_bytes: int = Field(default=2**30, ge=2**16)
+    """Bound of the features of frozen encoders that a site keeps on its disk, in bytes."""
     split: SplitConfig = SplitConfig()
 
 
 class ModelConfig(Settings):
     """The image-text model."""
 
-    image_encoder: Literal["small_cnn", "resnet7", "transformers"] = "small_cnn"
-    text_encoder: Literal["small_bert", "transformers"] = "small_bert"
+    image_encoder: Literal["small_cnn", "resnet7", "transformers", "folder"] = "small_cnn"
+    """`folder` takes size, channels, normalisation and pooling from `image_folder`, of any family that is known."""
+    text_encoder: Literal["small_bert", "transformers", "folder"] = "small_bert"
+    """`folder` takes tokenizer, length and pooling from `text_folder`, of any family that is known."""
     image_folder: str = ""
-    """Folder of a local `transformers` image backbone, with its weights."""
+    """Folder of a local image encoder, with its weights."""
     text_folder: str = ""
+    """Folder of a local text encoder, with its weights and its tokenizer."""
+    frozen: Literal["none", "image", "text", "both"] = "none"
+    """Encoders of folders that are never trained: each study is encoded once, and only heads are trained and sent."""
     text_layers: int = Field(default=0, ge=0, le=48)
     """Layers of the small BERT (0: two), or the number of first layers kept of the local model (0: all)."""
     frozen_text_layers: int = Field(default=0, ge=0, le=48)
@@ -79,6 +86,17 @@ class ModelConfig(Settings):
         if isinstance(given, Mapping) and given.get("text_encoder", "small_bert") == "small_bert":
             return {**given, "text_layers": given.get("text_layers") or SMALL_BERT_LAYERS}
         return given
+
+    def freezes(self, kind: Literal["image", "text"]) -> bool:
+        """Whether the whole image or text encoder is frozen."""
+        return self.frozen in {kind, "both"}
+
+    @model_validator(mode="after")
+    def _only_folders_freeze(self) -> Self:
+        for kind, encoder in (("image", self.image_encoder), ("text", self.text_encoder)):
+            if self.frozen in {kind, "both"} and encoder != "folder":
+                raise ValueError(f"frozen {self.frozen!r} needs {kind}_encoder 'folder': {encoder!r} is not pretrained")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

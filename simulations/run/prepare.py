@@ -10,6 +10,7 @@ from pathlib import Path
 from client.cohort.data_import import assign_sets, check_images
 from client.cohort.site_files import write_site
 from common.errors import CohortError, ConfigError, OutputError
+from common.learning.config import ExperimentConfig
 from common.learning.data.imaging.duplicates import patient_groups
 from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.splits import Groups, choose_forget, partition
@@ -62,8 +63,9 @@ def prepare(
     require_writable(out)
     manifest = _manifest(config, out)
     experiment = config.experiment
+    card = _card(experiment, manifest.cohort.classes)
     cache_folder = out / "cache"
-    cache = ImageCache(cache_folder, experiment.data.image_size, experiment.data.cache_bytes)
+    cache = ImageCache(cache_folder, card.data.image_size, card.data.cache_bytes)
     duplicates = check_images(manifest, cache, on_image)
     # Made-up radiographs resemble one another more than real ones do, and who is who is known by construction.
     groups = patient_groups(manifest.cohort, duplicates) if config.manifest else {}
@@ -78,10 +80,6 @@ def prepare(
 
     if len(cohort.sites) < 2:
         raise CohortError("a federation needs two sites", where=str(manifest.source), remedy="use --sites 2 or more")
-    tokenizer = load_tokenizer(experiment.data.tokenizer, experiment.data.max_tokens)
-    card = ModelCard(
-        model=experiment.model, data=experiment.data, classes=cohort.classes, vocab_size=tokenizer.vocab_size
-    ).pinned()
     per_site = {name: cohort.where(lambda s, name=name: s.site == name) for name in cohort.sites}  # type: ignore[misc]
     splits = {
         name: assign_sets(
@@ -110,6 +108,13 @@ def prepare(
         )
 
     return Prepared(out, card, cohort.sites, forget, duplicates.summary)
+
+
+def _card(experiment: ExperimentConfig, classes: tuple[str, ...]) -> ModelCard:
+    tokenizer = load_tokenizer(experiment.data.tokenizer, experiment.data.max_tokens)
+    return ModelCard(
+        model=experiment.model, data=experiment.data, classes=classes, vocab_size=tokenizer.vocab_size
+    ).pinned()
 
 
 def require_writable(out: Path) -> None:

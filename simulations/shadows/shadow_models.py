@@ -280,7 +280,7 @@ def pooled_tensors(prepared: Prepared, pools: Mapping[str, Sequence[str]]) -> li
         site = Site(prepared.site_folder(name))
         rank = {patient: at for at, patient in enumerate(pools[name])}
         studies = sorted(site.cohort.of(pools[name]).studies, key=lambda study: rank[study.patient])
-        tensors.append(StudyTensors(tuple(studies), site.cache, site.tokenizer))
+        tensors.append(site.tensors(tuple(studies)))
 
     return tensors
 

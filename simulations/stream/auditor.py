@@ -105,7 +105,7 @@ class Auditor:
         order = {patient: number for number, patient in enumerate(patients)}
         studies = sorted(site.cohort.of(order).studies, key=lambda study: order[study.patient])
 
-        return StudyTensors(tuple(studies), site.cache, site.tokenizer)
+        return site.tensors(tuple(studies))
 
     def _site(self, name: str) -> Site:
         if name not in self._sites:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.learning.data.imaging.image_cache import ImageCache
+from common.learning.data.study_embeddings import StudyEmbeddings
 from common.learning.data.tokenizer import Tokenizer
 from common.learning.records import Study
 
@@ -19,10 +20,12 @@ from common.learning.records import Study
 class Batch:
     """A batch on its device.
 
+    With a frozen tower, features take the place of its inputs; a model tells them apart by shape and type.
+
     Attributes:
-        images: float `[batch, 1, size, size]` in [0, 1].
-        tokens: int64 `[batch, max_tokens]`.
-        mask: int64 `[batch, max_tokens]`.
+        images: float `[batch, 1, size, size]` in [0, 1], or features of images, `[batch, width]`.
+        tokens: int64 `[batch, max_tokens]`, or features of reports, float `[batch, width]`.
+        mask: int64 `[batch, max_tokens]`; `[batch, 1]` beside features.
         labels: int64 `[batch]`.
         rows: int64 `[batch]`, positions in the `StudyTensors`, on the CPU.
     """
@@ -48,6 +51,7 @@ class StudyTensors:
             should return the same object while nothing changes, so that nothing is recomputed.
         branches: bool `[3, studies]`, in the order of `BRANCHES`: the branches on which a study is to be forgotten; a
             patient who revokes the use of images only keeps the text branch. None means all.
+        embeddings: gives the features of frozen towers; without it the model encodes all its inputs itself.
     """
 
     def __init__(
@@ -57,13 +61,15 @@ class StudyTensors:
         tokenizer: Tokenizer,
         withdrawn: Callable[[], frozenset[str]] | None = None,
         branches: NDArray[np.bool_] | None = None,
+        embeddings: StudyEmbeddings | None = None,
     ) -> None:
         self.studies = studies
         self.tokenizer = tokenizer
         self._withdrawn = withdrawn
-        self._pixels = [cache.fetch(s.image) for s in studies]
-        tokens, mask = tokenizer.encode([s.report for s in studies])
-        self.tokens, self.mask = torch.from_numpy(tokens), torch.from_numpy(mask)
+        self._cache = cache
+        self._image_features = None if embeddings is None else embeddings.of_images(studies)
+        self._pixels = [cache.fetch(s.image) for s in studies] if self._image_features is None else []
+        self.tokens, self.mask = self._read_reports(embeddings)
         self.labels = torch.tensor([s.label for s in studies], dtype=torch.int64)
         self.branches = np.ones((3, len(studies)), dtype=np.bool_) if branches is None else branches
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(s.patient for s in studies))}
@@ -75,15 +81,23 @@ class StudyTensors:
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
         """The studies at `rows`, on `device`; the copy overlaps with compute where memory can be pinned."""
-        images = torch.from_numpy(np.stack([self._pixels[row] for row in rows]))[:, None]
         index = torch.from_numpy(rows)
-        parts = [images, self.tokens[index], self.mask[index], self.labels[index]]
-        if device.type == "cuda":
-            parts = [part.pin_memory().to(device, non_blocking=True) for part in parts]
-        pixels = parts[0].to(torch.float32).div_(255.0)
-        if device.type == "cuda":
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return Batch(pixels, parts[1], parts[2], parts[3], rows)
+        features = self._image_features
+        images = self.images(rows, device) if features is None else _on(features[index], device)
+
+        return Batch(
+            images,
+            _on(self.tokens[index], device),
+            _on(self.mask[index], device),
+            _on(self.labels[index], device),
+            rows,
+        )
+
+    def images(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+        """The radiographs at `rows`, float `[rows, 1, size, size]` in [0, 1], also where batches hold features."""
+        maps = [self._pixels[row] if self._pixels else self._cache.fetch(self.studies[row].image) for row in rows]
+        pixels = _on(torch.from_numpy(np.stack(maps))[:, None], device).to(torch.float32).div_(255.0)
+        return pixels.contiguous(memory_format=torch.channels_last) if device.type == "cuda" else pixels
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """All studies in order, so that results computed once can be found by row."""
@@ -106,6 +120,14 @@ class StudyTensors:
             if len(rows):
                 yield self.batch(rows, device)
 
+    def _read_reports(self, embeddings: StudyEmbeddings | None) -> tuple[Tensor, Tensor]:
+        features = None if embeddings is None else embeddings.of_reports(self.studies)
+        if features is not None:
+            return features, torch.ones(len(features), 1, dtype=torch.int64)
+        tokens, mask = self.tokenizer.encode([study.report for study in self.studies])
+
+        return torch.from_numpy(tokens), torch.from_numpy(mask)
+
     def _still_in(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         if self._withdrawn is None:
             return rows
@@ -118,3 +140,7 @@ class StudyTensors:
             self._kept = withdrawn, mask
 
         return rows if mask is None else rows[mask[rows]]
+
+
+def _on(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -47,7 +47,7 @@ def load_tokenizer(spec: str, max_tokens: int) -> Tokenizer:
     """Load `builtin`, or the tokenizer in the folder `spec`; nothing is fetched from a network.
 
     Raises:
-        ConfigError: the folder holds no tokenizer, or one without `[CLS]` or a padding token.
+        ConfigError: the folder holds no tokenizer, or one without `[CLS]` (or a token that ends texts) or padding.
     """
     if spec == BUILTIN:
         return _ready(tokenizers.Tokenizer.from_file(str(VOCABULARY)), max_tokens, "[PAD]")
@@ -69,7 +69,8 @@ def _from_folder(folder: Path, max_tokens: int) -> Tokenizer:
 
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigError("the tokenizer has no tokenizer.json", where=where, remedy=remedy)
-    if tokenizer.cls_token is None or tokenizer.pad_token is None:
+    # Those of CLIP and SigLIP mark the end of a text instead of its beginning.
+    if (tokenizer.cls_token is None and tokenizer.eos_token is None) or tokenizer.pad_token is None:
         raise ConfigError("the tokenizer has no [CLS] or no padding token", where=where, remedy=remedy)
     return _ready(tokenizer.backend_tokenizer, max_tokens, tokenizer.pad_token)
 

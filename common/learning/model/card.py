@@ -22,15 +22,21 @@ class ModelCard(Settings):
     vocab_size: int
     frozen: str = ""
     """Digest of the frozen layers, which each party has from its own source; empty if there are none."""
+    image_encoder: str = ""
+    """Digest of the image encoder's folder, which each party has from its own source; empty without a folder."""
+    text_encoder: str = ""
+    """Likewise of the text encoder's folder."""
 
     def build(self, seed: int = 0) -> ImageTextModel:
         """A freshly initialised model of this shape.
 
         Raises:
-            CheckpointError: the frozen layers here differ from the federation's.
+            CheckpointError: the frozen layers, or the folders of encoders, here differ from the federation's.
         """
         from common.learning.model.image_text import build_model  # noqa: PLC0415 - torch
+        from common.learning.model.pinned_encoders import check_encoders  # noqa: PLC0415 - torch
 
+        check_encoders(self)
         model = build_model(self.model, self.data, len(self.classes), self.vocab_size, seed)
 
         if self.frozen and self._digest(model) != self.frozen:
@@ -43,10 +49,17 @@ class ModelCard(Settings):
         return model
 
     def pinned(self) -> ModelCard:
-        """The card with the digest of the local frozen layers."""
-        if not self.model.frozen_text_layers:
-            return self
-        return self.model_copy(update={"frozen": self._digest(self.build())})
+        """The card with the digests of the local encoders and frozen layers, and what the folders say of their inputs.
+
+        Raises:
+            ConfigError: a folder holds no encoder that fits.
+        """
+        from common.learning.model.pinned_encoders import with_encoders  # noqa: PLC0415 - torch
+
+        card = with_encoders(self)
+        if not card.model.frozen_text_layers:
+            return card
+        return card.model_copy(update={"frozen": card._digest(card.build())})
 
     def frozen_names(self) -> frozenset[str]:
         """Names of tensors that are never sent."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError
 from common.learning.config import ModelConfig
+from common.learning.model.folder_encoders import FolderImageEncoder
 from common.learning.model.pretrained import IMAGE, load_backbone, try_once
 
 
@@ -146,5 +147,7 @@ def build_image_encoder(config: ModelConfig, image_size: int | None = None) -> n
         case "resnet7":
             widths = tuple(min(config.width * 2**stage, config.width * 32) for stage in range(7))
             return ResidualEncoder(widths, config.embedding, config.norm)
+        case "folder":
+            return FolderImageEncoder(config)
         case "transformers":
             return TransformersImageEncoder(Path(config.image_folder), config.embedding, image_size)

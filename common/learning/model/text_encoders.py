@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError
 from common.learning.config import ModelConfig
+from common.learning.model.folder_encoders import FolderTextEncoder
 from common.learning.model.pretrained import TEXT, load_backbone, try_once
 
 
@@ -52,6 +53,8 @@ def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) ->
         )
         return BertEncoder(bert, config.text_hidden, config.embedding)
 
+    if config.text_encoder == "folder":
+        return FolderTextEncoder(config)
     return _from_folder(config, vocab_size, max_tokens)
 
 

@@ -76,11 +76,16 @@ def _unimodal(embeddings: Tensor) -> Tensor:
 
 
 def noisy_copy(batch: Batch, studies: StudyTensors, config: UnlearnConfig, seed: int) -> Batch:
-    """The batch with noise on images, text, both or neither (`config.noise`); without noise, the very same tensors."""
+    """The batch with noise on images, text, both or neither (`config.noise`); without noise, the very same tensors.
+
+    Where a frozen tower has made features of the inputs, the noisy copies are inputs again: the model encodes them.
+    """
     images = batch.images
     tokens = batch.tokens
     mask = batch.mask
     if config.noise in {"image", "both"}:
+        if images.ndim == 2:
+            images = studies.images(batch.rows, images.device)
         generator = torch.Generator(device=images.device).manual_seed(derive_seed(seed, "pixels"))
         images = noisy_images(images, config.image_noise, generator)
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.cohort.site import Site
-from common.learning.data.tensors import StudyTensors
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
 from server.rounds.aggregation import State
@@ -38,7 +37,7 @@ def attack_roc(
     for name, patients in forget.items():
         site = Site(sites[name])
         for group, into in ((patients, members), (site.patients(Subset.AUDIT), others)):
-            studies = StudyTensors(tuple(site.cohort.of(group).studies), site.cache, site.tokenizer)
+            studies = site.tensors(tuple(site.cohort.of(group).studies))
             into.append(pooled_confidence(card, [studies], state, device)[2])
 
     return roc_of(np.concatenate(members), np.concatenate(others))

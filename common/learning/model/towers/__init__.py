@@ -1,0 +1,1 @@
+"""Encoders from local folders: what a folder holds, its weights, and its features."""
