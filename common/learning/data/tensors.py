@@ -83,7 +83,7 @@ class StudyTensors:
         """The studies at `rows`, on `device`; the copy overlaps with compute where memory can be pinned."""
         index = torch.from_numpy(rows)
         features = self._image_features
-        images = self.images(rows, device) if features is None else _on(features[index], device)
+        images = self.pixels(rows, device) if features is None else _on(features[index], device)
 
         return Batch(
             images,
@@ -93,7 +93,7 @@ class StudyTensors:
             rows,
         )
 
-    def images(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    def pixels(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """The radiographs at `rows`, float `[rows, 1, size, size]` in [0, 1], also where batches hold features."""
         maps = [self._pixels[row] if self._pixels else self._cache.fetch(self.studies[row].image) for row in rows]
         pixels = _on(torch.from_numpy(np.stack(maps))[:, None], device).to(torch.float32).div_(255.0)

@@ -85,7 +85,7 @@ def noisy_copy(batch: Batch, studies: StudyTensors, config: UnlearnConfig, seed:
     mask = batch.mask
     if config.noise in {"image", "both"}:
         if images.ndim == 2:
-            images = studies.images(batch.rows, images.device)
+            images = studies.pixels(batch.rows, images.device)
         generator = torch.Generator(device=images.device).manual_seed(derive_seed(seed, "pixels"))
         images = noisy_images(images, config.image_noise, generator)
 

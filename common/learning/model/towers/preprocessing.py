@@ -98,7 +98,7 @@ def _per_channel(values: Mapping[str, Any], name: str, channels: int, where: str
     if len(numbers) != channels or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
         raise ConfigError(f"{name}: one number for each of {channels} channels", where=where, remedy="correct the file")
 
-    return tuple(float(number) for number in numbers)
+    return tuple(float(number) for number in numbers if number is not None)
 
 
 def _number(values: Mapping[str, Any], name: str, default: float, where: str) -> float:
