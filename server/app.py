@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel
 
 from common import installation
-from common.errors import RefusedError
+from common.errors import RefusedError, UnavailableError
 from common.evidence.grounds_text import outcome_text
 from common.files import write_text
 from common.learning.config import ExperimentConfig
@@ -22,7 +22,8 @@ from common.platform.sql import transaction
 from server.campaign.campaign import run_campaign
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.lifecycle import CampaignRunner, log_round
-from server.membership.registration import in_force
+from server.campaign.tries import put_off
+from server.membership.registration import in_force, largest
 from server.registry.quarantine import Quarantine
 from server.rounds.downlink import Downlink
 from server.rounds.federation import Federation, Meter, connect, connect_registered
@@ -66,10 +67,9 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> None:
-    """One run of campaign `number` with the enrolled sites that are online.
+    """One run of campaign `number` with the enrolled sites that are online; put off, as any failed try, if none is.
 
     Raises:
-        UnavailableError: none is.
         GivenUpError: the campaign has ended, or belongs to another run.
     """
     house = open_house(folder)
@@ -77,7 +77,14 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     terms = house.terms.model_validate(row.settings)
     progress = ProgressFile(house.store.work, number, attempt, house.store.clock)
     nodes = house.nodes()
-    federation = connect_registered(grid, nodes, house.signer(), seen=partial(progress.connecting, nodes))
+    try:
+        federation = connect_registered(grid, nodes, house.signer(), seen=partial(progress.connecting, nodes))
+    except UnavailableError as error:
+        # Not a crash, after which the coordinator's loop would start the next run within seconds.
+        ended = put_off(house.store, number, attempt, str(error), terms.policy)
+        log.warning("campaign %d %s: %s", number, "is given up" if ended else "waits", error)
+        return
+
     federation.watcher = progress
     federation.classes = len(house.card.classes)
     watch(federation, house, terms, number)
@@ -97,6 +104,7 @@ def watch(federation: Federation, house: CoordinatorContext, terms: Terms, numbe
 
     with transaction(house.engine) as session:
         federation.counts = in_force(session)
+        federation.largest = largest(session)
     federation.max_share = terms.gate.max_share
     federation.on_bad_reply = bad
     federation.check_aggregate = lambda kind, before, after: check_aggregate(after, before, kind, terms.gate)

@@ -91,9 +91,9 @@ def collected_of(
 ) -> Collected:
     """What the sites' answers come to; of those with revocations only the `chosen` forget, or all without a choice."""
     waiting = {
-        name: status.pending
-        for name, status in sorted(statuses.items())
-        if status.pending > 0 and (chosen is None or name in chosen)
+        name: count
+        for name, count in federation.waiting(statuses).items()
+        if count and (chosen is None or name in chosen)
     }
     return Collected(
         forgetting=tuple(waiting),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel
 
 from common.evidence.grounds import PUBLISHED, Grounds, Outcome
@@ -9,10 +11,10 @@ from common.learning.config import DecisionConfig
 from common.learning.evaluation.auc_variance import hanley_mcneil
 from common.learning.evaluation.decision import Z95, decide
 from common.learning.evaluation.figures import FederationFigures, Utility
-from common.learning.evaluation.metrics import merge_utility
 from common.learning.evaluation.power import least_half_width
+from server.rounds.membership_by_site import refused_at
 from server.rounds.unlearning.base import Collected
-from server.rounds.utility_test import certainly_worse
+from server.rounds.utility_test import certainly_worse, pooled_shares
 from server.rounds.veto import veto
 
 WORTH_SHOWING = 0.70
@@ -42,10 +44,18 @@ class Verdict(BaseModel):
 def judge_candidate(
     before: FederationFigures, after: FederationFigures, collected: Collected, config: DecisionConfig
 ) -> Verdict:
-    """Of a model that unlearned: what it remembers, and what it still does."""
+    """Of a model that unlearned: what it remembers, of all and of each hospital's patients, and what it still does."""
     decision = decide(before, after, config)
     vetoes = veto(before, after, collected.forgetting, config)
-    return Verdict(outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes), grounds=decision.grounds)
+    verdict = Verdict(
+        outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes), grounds=decision.grounds
+    )
+    refused = tuple(refused_at(after, collected, config))
+    if not refused:
+        return verdict
+
+    reasons = decision.reasons if decision.outcome == "rejected" else ()
+    return verdict.model_copy(update={"outcome": "rejected", "reasons": (*refused, *reasons)})
 
 
 def judge_training(before: FederationFigures | None, after: FederationFigures, config: DecisionConfig) -> Verdict:
@@ -78,7 +88,7 @@ def _better_than_chance(after: FederationFigures) -> Verdict:
         if measured is not None and enough and measured[0] + Z95 * measured[1] < 0.5:
             vetoes.append(f"{site}: test AUC {measured[0]:.2f} is certainly below chance")
 
-    measured = _macro(merge_utility(list(after.test_by_site.values()))) if after.test_by_site else None
+    measured = _pooled_macro(after.test_by_site)
     if vetoes:
         return Verdict(outcome="rejected", reasons=("a first model that is worse than chance",), vetoes=tuple(vetoes))
     if measured is None:
@@ -95,6 +105,20 @@ def _better_than_chance(after: FederationFigures) -> Verdict:
         reason = f"not yet shown to be better than chance: {shown}"
 
     return Verdict(outcome="accepted", reasons=(reason,), vetoes=())
+
+
+def _pooled_macro(by_site: Mapping[str, Utility]) -> tuple[float, float, float] | None:
+    """As `_macro`, over all sites: how many test patients one has is its own word, so its share is bounded."""
+    measured = {site: macro for site, group in by_site.items() if (macro := _macro(group)) is not None}
+    if not measured:
+        return None
+    weights = pooled_shares({site: by_site[site].patients for site in measured})
+
+    return (
+        sum(weights[site] * auc for site, (auc, _, _) in measured.items()),
+        sum((weights[site] * error) ** 2 for site, (_, error, _) in measured.items()) ** 0.5,
+        sum((weights[site] * good) ** 2 for site, (_, _, good) in measured.items()) ** 0.5,
+    )
 
 
 def _macro(group: Utility) -> tuple[float, float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -27,7 +27,7 @@ from server.campaign.campaign import (
 )
 from server.campaign.judging import Verdict, judge_candidate, judge_training, why_undecidable
 from server.campaign.publication import How, Overruled, Proposed, Publisher
-from server.campaign.set_aside import set_aside, suspended, unlearned
+from server.campaign.set_aside import note_tries, set_aside, suspended, tries_of, unlearned
 from server.campaign.store import CANDIDATE, OVERRULED, CampaignStore, DatabaseJournal, GivenUpError
 from server.campaign.tries import failed_before, put_off
 from server.campaign.waiting import earliest_due
@@ -211,31 +211,36 @@ class CampaignRunner:
     def _retrain_without(self, number: int, error: UnavailableError, journal: DatabaseJournal, terms: Terms) -> None:
         journal.note("escalated", f"{error}; a due date is near")
         if isinstance(error, NotUnlearnedError):
-            self._set_aside(number, error, terms)
+            note_tries(self.store, number, error.sites, self.federation.refused)
+            self._set_aside(number, error.sites, str(error), terms)
         self._train(number, journal, terms, "retrained", f"{error}, and the due date is near")
 
     def _goes_on_without(self, number: int, error: NotUnlearnedError, journal: DatabaseJournal, terms: Terms) -> bool:
-        """After enough tries, set aside who does not unlearn; whether that was done and others are left.
+        """Set aside those who did not unlearn in enough tries; whether there are some, and others are left.
 
         Raises:
             NobodyWaitsError: nobody is left.
         """
-        if failed_before(self.store, number) + 1 < terms.policy.unlearn_tries:
+        note_tries(self.store, number, error.sites, self.federation.refused)
+        tries = tries_of(self.store, number)
+        given_up = {name for name in error.sites if tries[name] >= terms.policy.unlearn_tries}
+        # Nobody in particular: no site that answers has a revocation.
+        nobody = not error.sites and failed_before(self.store, number) + 1 >= terms.policy.unlearn_tries
+        if not given_up and not nobody:
             return False
-        self._set_aside(number, error, terms)
+        self._set_aside(number, given_up, str(error), terms)
         before = journal.get("aside", Aside)
-        aside = {*error.sites, *(before[0].sites if before else ())}
+        aside = {*given_up, *(before[0].sites if before else ())}
         journal.put("aside", Aside(sites=tuple(sorted(aside))))
         collected = journal.get("collect", Collected)
         if collected is None or not set(collected[0].forgetting) - aside:
             raise NobodyWaitsError(f"given up after {terms.policy.unlearn_tries} tries: {error}")
-        journal.note("dropped", f"the campaign goes on without {', '.join(error.sites)}: {error}")
+        journal.note("dropped", f"the campaign goes on without {', '.join(sorted(given_up))}: {error}")
 
         return True
 
-    def _set_aside(self, number: int, error: NotUnlearnedError, terms: Terms) -> None:
-        refused = self.federation.refused & set(error.sites)
-        shut_out = set_aside(self.store, number, error.sites, refused, terms.policy, str(error))
+    def _set_aside(self, number: int, sites: Collection[str], why: str, terms: Terms) -> None:
+        shut_out = set_aside(self.store, number, sites, terms.policy, why)
         nodes = self.federation.nodes
         self.federation.nodes = {name: node for name, node in nodes.items() if name not in shut_out}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import timedelta
 
@@ -12,13 +13,38 @@ from server.campaign.store import CampaignStore
 from server.database import EventRow, SiteRow
 from server.settings import PolicyConfig
 
+REFUSED = "refused"
+SILENT = "no-answer"
+"""Kinds of events: a try in which a hospital answered and did not unlearn, and one in which it did not answer."""
 _LONGEST = timedelta(days=7)
 
 
+def note_tries(store: CampaignStore, number: int, sites: Collection[str], refused: Collection[str]) -> None:
+    """Take down a try of a campaign in which `sites` did not unlearn, for each of them."""
+    now = store.clock()
+
+    with transaction(store.engine) as session:
+        for name in sorted(sites):
+            kind = REFUSED if name in refused else SILENT
+            detail = "refused to unlearn" if name in refused else "did not unlearn in time"
+            session.add(EventRow(at=now, campaign=number, site=name, kind=kind, detail=detail))
+
+
+def tries_of(store: CampaignStore, number: int, kinds: Collection[str] = (REFUSED, SILENT)) -> Counter[str]:
+    """In how many tries of a campaign each hospital did not unlearn."""
+    of_campaign = select(EventRow.site).where(EventRow.campaign == number, EventRow.kind.in_(kinds))
+    with transaction(store.engine) as session:
+        return Counter(site for site in session.scalars(of_campaign) if site is not None)
+
+
 def set_aside(
-    store: CampaignStore, number: int, sites: Collection[str], refused: Collection[str], policy: PolicyConfig, why: str
+    store: CampaignStore, number: int, sites: Collection[str], policy: PolicyConfig, why: str
 ) -> tuple[str, ...]:
-    """Plan no campaign for `sites` for a while; those that `refused` are suspended if the policy says so: which."""
+    """Plan no campaign for `sites` for a while; returns those that are suspended for it.
+
+    The policy may suspend a hospital that has refused in `policy.unlearn_tries` tries of the campaign, and in no fewer.
+    """
+    refusals = tries_of(store, number, (REFUSED,))
     now = store.clock()
     shut_out = []
 
@@ -30,14 +56,15 @@ def set_aside(
             row.refusals += 1
             hours = timedelta(hours=policy.aside_hours)
             row.aside_until = now + min(_LONGEST, hours * 2 ** min(row.refusals - 1, 30))
-            how = "refused to unlearn" if name in refused else "did not answer"
+            how = "refused to unlearn" if refusals[name] else "did not unlearn in time"
             detail = f"{how}, set aside until {row.aside_until:%Y-%m-%d %H:%M} UTC: {why}"
             session.add(EventRow(at=now, campaign=number, site=name, kind="set-aside", detail=detail))
 
-            if name in refused and policy.refuser == "suspend" and row.state == "active":
+            refused_enough = refusals[name] >= policy.unlearn_tries
+            if refused_enough and policy.refuser == "suspend" and row.state == "active":
                 row.state = "suspended"
                 shut_out.append(name)
-                detail = f"refused to unlearn in {policy.unlearn_tries} tries"
+                detail = f"refused to unlearn in {refusals[name]} tries"
                 session.add(EventRow(at=now, campaign=number, site=name, kind="suspended", detail=detail))
 
     return tuple(shut_out)

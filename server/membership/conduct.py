@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.database import EventRow, PhaseRow
+from server.database import EventRow, PhaseRow, SiteRow
 
 LOOKED_AT = timedelta(days=90)
 REPEATED = 2
 """So many of a kind are reported."""
 _KINDS = {"quarantined": "bad replies", "set-aside": "campaigns in which it did not unlearn"}
-_VETOES = "vetoed candidates"
+_VETOES = "candidates that it alone vetoed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,13 @@ def conduct(session: Session, now: datetime) -> dict[str, Conduct]:
         if site is not None:
             found[site][_KINDS[kind]] += 1
 
-    verdicts = select(PhaseRow).where(PhaseRow.step.startswith("verdict"), PhaseRow.finished > since)
+    # A trained model is measured at all sites: a loss there says something of the training and of no hospital.
+    enrolled = set(session.scalars(select(SiteRow.name)))
+    verdicts = select(PhaseRow).where(PhaseRow.step == "verdict", PhaseRow.finished > since)
     for row in session.scalars(verdicts):
-        # A veto says who casts it before the colon; all sites together are no site.
-        for site in {str(text).split(":")[0] for text in row.body.get("vetoes", ())}:
-            found[site][_VETOES] += 1
+        casting = {str(text).split(":")[0] for text in row.body.get("vetoes", ())} & enrolled
+        # Several that fare worse have seen a bad candidate; one by itself may have made its loss up.
+        if len(casting) == 1:
+            found[casting.pop()][_VETOES] += 1
 
     return {site: Conduct(counts) for site, counts in found.items()}

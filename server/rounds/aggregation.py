@@ -97,7 +97,7 @@ class RunningMean:
         return dict(self.means(like))
 
 
-def shares(studies: Mapping[str, int], most: float = 1.0) -> dict[str, float]:
+def shares(studies: Mapping[str, float], most: float = 1.0) -> dict[str, float]:
     """Share of each site in an average, from its registered number of studies; they add up to 1.
 
     No share is larger than `most`, or than equal shares would be: what is cut off goes to the others, by their numbers.

@@ -155,6 +155,8 @@ class Federation:
     watcher: Watcher = field(default_factory=Unwatched)
     counts: Mapping[str, int] | None = None
     """Studies that each site has registered; None in simulations, where what a site says of itself is taken."""
+    largest: Mapping[str, int] | None = None
+    """Largest number of studies that each site ever had in force, which bounds its patients to forget."""
     max_share: float = 1.0
     """Of one site in an average."""
     late: dict[str, int] = field(default_factory=dict)
@@ -255,6 +257,21 @@ class Federation:
             found[name] = max(0, min(status.retain_studies, most))
 
         return {name: count for name, count in found.items() if count}
+
+    def waiting(self, statuses: Mapping[str, StatusReply]) -> dict[str, int]:
+        """Patients to forget at each site: what it says, and at most as many studies as it ever had in force.
+
+        One that registered none counts one patient: what it says must not weigh, but its patients are forgotten.
+        """
+        found = {}
+
+        for name, status in sorted(statuses.items()):
+            most = status.pending if self.largest is None else max(self.largest.get(name, 0), 1)
+            if status.pending > most:
+                log.warning("%s: %d patients wait by its own word, %d count", name, status.pending, most)
+            found[name] = min(status.pending, most)
+
+        return found
 
     def shares(self, studies: Mapping[str, int]) -> dict[str, float]:
         """Share of each site in an average.

@@ -17,11 +17,12 @@ from common.files import write_text
 from common.learning.config import TrainConfig
 from common.learning.evaluation.figures import SelectionFigures
 from common.learning.evaluation.merge import Eligible, SelectionMerge
-from common.learning.evaluation.metrics import macro_auc, mean_loss
+from common.learning.evaluation.metrics import macro_auc, selection_loss
 from common.learning.evaluation.reported import check_audit, check_selection
 from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
 from server.rounds.aggregation import RunningMean, State
+from server.rounds.agreed_loss import agreed_loss
 from server.rounds.federation import Federation, Meter
 from server.rounds.update_gate import measure
 
@@ -39,16 +40,15 @@ class Round(BaseModel):
     """Sites that the round went on without."""
     norms: dict[str, float] = {}
     """L2 norm of each site's step, with `train.keep_norms`."""
+    agreed: float | None = None
+    """`agreed_loss` of the sites; None in simulations, where all sites are believed, and in earlier records."""
 
     @property
     def validation_loss(self) -> float | None:
-        """Mean cross-entropy of validation patients over the three branches, nats; training stops on it."""
-        if self.selection is None:
-            return None
-        losses = [mean_loss(u) for u in self.selection.validation.values()]
-        known = [loss for loss in losses if loss is not None]
-
-        return sum(known) / len(known) if known else None
+        """Cross-entropy of validation patients over the three branches, nats; training stops on it."""
+        if self.agreed is not None or self.selection is None:
+            return self.agreed
+        return selection_loss(self.selection)
 
     @property
     def validation_auc(self) -> float | None:
@@ -133,7 +133,13 @@ def train(
         on_round(record)
 
     if not progress.finished:
-        record = Round(phase="train", round=len(progress.rounds), selection=select(federation, state, seed))
+        merged = _selection(federation, state, seed)
+        record = Round(
+            phase="train",
+            round=len(progress.rounds),
+            selection=merged.result(),
+            agreed=_agreed(federation, merged, registered),
+        )
         _note(progress, record, config)
         if progress.best == record.round:
             save_checkpoint(best, state, card)
@@ -228,6 +234,7 @@ def average_round(
         selection=received.result() if len(received) else None,
         seconds=time.monotonic() - begin,
         norms=norms,
+        agreed=_agreed(federation, received, registered),
     )
     means = mean.means(state)
     if bend is not None:
@@ -269,6 +276,12 @@ def select(
     Raises:
         UnavailableError: no site returned any.
     """
+    return _selection(federation, state, seed, eligible).result()
+
+
+def _selection(
+    federation: Federation, state: Mapping[str, Tensor], seed: int, eligible: Mapping[str, Eligible] | None = None
+) -> SelectionMerge:
     replies = evaluate(federation, state, EvaluateRequest(purpose="selection", seed=seed))
     merging = SelectionMerge(eligible)
     for name, reply in replies:
@@ -277,7 +290,12 @@ def select(
 
     if not len(merging):
         raise UnavailableError("no site returned figures to choose by")
-    return merging.result()
+    return merging
+
+
+def _agreed(federation: Federation, merged: SelectionMerge, registered: Mapping[str, float]) -> float | None:
+    """The loss that training stops on where no site is believed; None in simulations."""
+    return None if federation.counts is None else agreed_loss(merged.losses, registered)
 
 
 def evaluate(

@@ -11,11 +11,14 @@ from statistics import NormalDist
 
 from common.learning.evaluation.auc_variance import least_variance
 from common.learning.evaluation.figures import ClassAuc, Utility
+from server.rounds.aggregation import shares
 
 _ERROR = 0.025
 """Of all tests together, one-sided: as often as a 95 % interval lies above the truth."""
 _TOGETHER = "all sites together"
 
+MOST_SHARE = 0.6
+"""Of one site in a pooled figure: how many test patients it has is its own word."""
 FEWEST = 5
 """Of a class and of its rest: a rank of fewer patients than that says nothing, and its variance is no guide."""
 
@@ -73,14 +76,18 @@ def _accuracy_drops(pairs: Mapping[str, tuple[Utility, Utility]]) -> Iterator[Ch
 
 
 def _pooled(changes: list[Change], weights: list[float]) -> Iterator[Change]:
-    """The weighted mean over sites; nothing where there is only one."""
-    total = sum(weights)
-    if len(changes) < 2 or not total:
+    """The weighted mean over sites, none counting for more than `MOST_SHARE`; nothing where there is only one."""
+    if len(changes) < 2 or not sum(weights):
         return
-    shares = [weight / total for weight in weights]
-    drop = sum(share * change[2] for share, change in zip(shares, changes, strict=True))
-    variance = sum(share**2 * change[3] for share, change in zip(shares, changes, strict=True))
+    of_site = pooled_shares({change[0]: weight for change, weight in zip(changes, weights, strict=True)})
+    drop = sum(of_site.get(change[0], 0.0) * change[2] for change in changes)
+    variance = sum(of_site.get(change[0], 0.0) ** 2 * change[3] for change in changes)
     yield _TOGETHER, changes[0][1], drop, variance
+
+
+def pooled_shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """Share of each site in a pooled figure."""
+    return shares(weights, MOST_SHARE)
 
 
 def _smaller(figure: ClassAuc) -> int:

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.figures import FederationFigures, Utility
-from server.rounds.utility_test import FEWEST, auc_drops
+from server.rounds.utility_test import FEWEST, auc_drops, pooled_shares
 
 _POOLED_ERROR = 0.05
 """Of each test of all sites together, one-sided."""
@@ -108,20 +108,21 @@ def _losses(where: str, pairs: Mapping[str, Pair]) -> _Losses:
 def _share_losses(where: str, pairs: Mapping[str, Pair]) -> Iterator[Loss]:
     """The drop of the share that is called right of each class with `FEWEST` patients, stratified by site."""
     for label in range(max(len(new.confusion) for _, new in pairs.values())):
-        strata = [
-            (old.confusion[label][label], sum(old.confusion[label]), new.confusion[label][label], patients)
-            for old, new in pairs.values()
+        strata = {
+            site: (old.confusion[label][label], sum(old.confusion[label]), new.confusion[label][label], patients)
+            for site, (old, new) in pairs.items()
             if sum(old.confusion[label]) and (patients := sum(new.confusion[label]))
-        ]
-        total = sum(patients for *_, patients in strata)
-        if min(total, sum(count for _, count, _, _ in strata)) < FEWEST:
+        }
+        total = sum(patients for *_, patients in strata.values())
+        if min(total, sum(count for _, count, _, _ in strata.values())) < FEWEST:
             continue
         # Each site weighs by its patients now, so that a site that imported some in between compares with itself.
-        share_before = sum(patients / total * right / count for right, count, _, patients in strata)
-        share_after = sum(right for _, _, right, _ in strata) / total
+        weights = pooled_shares({site: patients for site, (*_, patients) in strata.items()})
+        share_before = sum(weights[site] * right / count for site, (right, count, _, _) in strata.items())
+        share_after = sum(weights[site] * right / patients for site, (_, _, right, patients) in strata.items())
         variance = sum(
-            (patients / total) ** 2 * (_shrunk(share_before, total) / count + _shrunk(share_after, total) / patients)
-            for _, count, _, patients in strata
+            weights[site] ** 2 * (_shrunk(share_before, total) / count + _shrunk(share_after, total) / patients)
+            for site, (_, count, _, patients) in strata.items()
         )
         text = f"{where}: {share_after:.0%} of class {label} are called right, {share_before:.0%} before"
         yield Loss(share_before - share_after, variance, text)

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 from rogue.mutations import MISSING, put, with_body
 from rogue.outcomes import violations
 from rogue.random_rogue import scored, study
-from rogue.world import DUE, SITES, Silent, World
+from rogue.world import DUE, SITES, SIZES, Silent, World
 from sqlalchemy import select
 
+from common.learning.records import Subset
 from common.platform.sql import transaction
-from common.protocol.wire import EVALUATE, STATUS, UNLEARN, ErrorReply, UnlearnReply, pack, unpack
+from common.protocol.wire import EVALUATE, STATUS, TRAIN, UNLEARN, ErrorReply, UnlearnReply, pack, unpack
 from server.database import EventRow
+from server.membership.conduct import conduct
+from server.rounds.unlearning.base import Collected
 
 Play = Callable[[str, RecordDict], RecordDict]
 CI_RUNS = 25
@@ -151,6 +157,69 @@ def test_text_of_its_own_reaches_nobodys_terminal(world: World, tmp_path: Path) 
     ended = played(world, tmp_path / "play", "south", lie)
     assert ended.named == {"south"}
     assert all(detail.isprintable() for detail in ended.details)
+
+
+def test_one_hospitals_validation_loss_does_not_choose_the_first_weights_of_a_training(
+    world: World, tmp_path: Path
+) -> None:
+    rounds = iter(range(100))
+
+    def play(kind: str, reply: RecordDict) -> RecordDict:
+        def lie(body: dict[str, Any]) -> dict[str, Any]:
+            of_round = "received" if kind == TRAIN else "selection"
+            if not body.get(of_round):
+                return body
+            loss = 0.0 if next(rounds) == 0 else 10_000.0
+            for branch in ("image", "text", "fused"):
+                body = put(body, (of_round, "validation", branch, "loss_sum"), loss)
+            return body
+
+        return with_body(reply, lie) if kind in {TRAIN, EVALUATE} else reply
+
+    run = world.played(tmp_path / "play", "south", play)
+    run.pending.left = {}
+    with run.house() as house:
+        terms = house.terms
+        lessons = terms.experiment.train.model_copy(update={"lr": 1e-2, "local_epochs": 4})
+        terms = terms.model_copy(update={"experiment": terms.experiment.model_copy(update={"train": lessons})})
+        house.store.plan("training", terms.model_dump(mode="json"), parent=None, due=None, reason="again")
+    run.run(days=1.0)
+
+    with run.house() as house:
+        row = house.store.all()[-1]
+        assert (row.state, row.result) == ("published", "v0002")
+        assert house.registry.get("v0002").manifest.provenance.round > 0
+        with transaction(house.engine) as session:
+            assert conduct(session, run.clock()) == {}
+    assert next(rounds) > 2
+
+
+def test_a_million_patients_to_forget_count_as_the_studies_that_are_registered(world: World, tmp_path: Path) -> None:
+    def play(kind: str, reply: RecordDict) -> RecordDict:
+        if kind != STATUS:
+            return reply
+        million = {"pending": 10**6, "first_due": DUE.isoformat()}
+        return with_body(reply, lambda body: {**body, **million, "registered": {**body["registered"], "forget": 10**6}})
+
+    run = world.played(tmp_path / "play", "west", play)
+    run.run()
+    with run.house() as house:
+        collected = house.store.journal_body(2, "collect", Collected)
+    assert collected is not None
+    assert collected.pending == {"north": 2, "west": SIZES[Subset.TRAIN]}
+    assert "north" in run.pending.forgotten
+
+
+def test_a_network_that_is_down_for_hours_is_no_series_of_crashes(world: World, tmp_path: Path) -> None:
+    run = world.played(tmp_path / "play", "south", lambda _, reply: reply)
+    run.away = 5
+    run.run()
+    with run.house() as house:
+        events = [event for event in house.store.events(2) if event.kind == "waiting"]
+        assert [event.detail for event in events] == ["0 of 4 sites are online, 1 needed"] * 5
+        gaps = [later.at - earlier.at for earlier, later in pairwise(events)]
+        assert gaps == [timedelta(minutes=minutes) for minutes in (10, 20, 40, 80)]
+        assert house.store.get(2).state == "published"
 
 
 def test_random_rogues_break_no_campaign(world: World) -> None:

@@ -21,7 +21,7 @@ from common.learning.evaluation.figures import (
     Utility,
 )
 from common.learning.evaluation.membership import MEASURED
-from common.learning.evaluation.metrics import merge_utility
+from common.learning.evaluation.metrics import merge_utility, selection_loss
 from common.learning.evaluation.scores import BRANCHES
 
 UNMEASURED = "sites"
@@ -87,6 +87,8 @@ class SelectionMerge:
         self._validation: dict[Branch, _Folded] = defaultdict(_Folded)
         self._memberships = _Memberships(eligible)
         self._count = 0
+        self.losses: dict[str, float] = {}
+        """`selection_loss` of each site that has validation patients."""
 
     def __len__(self) -> int:
         return self._count
@@ -97,6 +99,9 @@ class SelectionMerge:
             self._validation[branch].add(name, figures)
         self._memberships.add(name, part.membership)
         self._count += 1
+        loss = selection_loss(part)
+        if loss is not None:
+            self.losses[name] = loss
 
     def result(self) -> SelectionFigures:
         """See `AuditMerge.result`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from common.learning.evaluation.figures import ClassAuc, Utility
+from common.learning.evaluation.figures import ClassAuc, SelectionFigures, Utility
 from common.learning.evaluation.histograms import EDGES, binned_median, histogram, merge_histograms
 from common.learning.evaluation.matching import patient_means
 from common.learning.evaluation.scores import Scores
@@ -102,3 +102,11 @@ def accuracy(group: Utility) -> float | None:
 def mean_loss(group: Utility) -> float | None:
     """Mean cross-entropy over patients, nats; None for an empty group. Lower is better."""
     return group.loss_sum / group.patients if group.patients else None
+
+
+def selection_loss(figures: SelectionFigures) -> float | None:
+    """Mean cross-entropy of validation patients over the three branches, nats; None without such patients."""
+    losses = [mean_loss(utility) for utility in figures.validation.values()]
+    known = [loss for loss in losses if loss is not None]
+
+    return sum(known) / len(known) if known else None

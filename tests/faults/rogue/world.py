@@ -20,6 +20,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 import server.app
 from client.app import app, open_site
 from client.cohort.site import Site
+from common.errors import UnavailableError
 from common.learning.model.card import ModelCard
 from common.learning.records import Subset
 from common.platform.sql import open_database, transaction
@@ -200,6 +201,8 @@ class Played:
     clock: Clock
     grid: WorldGrid
     pending: Pending
+    away: int = 0
+    """So many runs find no hospital online."""
 
     @contextmanager
     def house(self) -> Iterator[CoordinatorContext]:
@@ -249,6 +252,9 @@ class Played:
             time[0] += 1e6
 
         def connected(grid: Any, nodes: Any, _signer: Any, **_more: Any) -> Federation:
+            if self.away:
+                self.away -= 1
+                raise UnavailableError(f"0 of {len(nodes)} sites are online, 1 needed")
             return Federation(grid, nodes, poll=0.0, wait=skip, clock=lambda: time[0])
 
         with (

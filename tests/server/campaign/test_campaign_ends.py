@@ -202,9 +202,32 @@ def test_somebody_elses_near_date_ends_the_waiting_for_a_refuser(world, monkeypa
 
     here.federation.nodes = nodes
     assert "retrained" in here.store.get(number).reason
-    assert here.site("north").state == "suspended"
+    # It refused twice, and three tries are what the policy allows.
+    assert here.site("north").state == "active"
+    assert here.site("north").aside_until is not None
     assert here.registry.get("v0001").state == "quarantined"
-    assert here.registry.active().manifest.provenance.sites == ("south",)
+
+
+def test_a_hospital_is_suspended_for_its_own_refusals_and_not_for_tries_that_failed_otherwise(world, monkeypatch):
+    here = world().trained()
+    here.revoke("north", 2)
+    here.revoke("south", 2)
+    number = here.plan(decision=LENIENT, sites=["north", "south"])
+
+    with away(monkeypatch, "north", "south"):
+        here.carry(number)
+        here.carry(number)
+
+    assert failed_before(here.store, number) == 2
+    nodes = dict(here.federation.nodes)
+    with refusing(monkeypatch, "north"):
+        here.carry(number)
+
+    assert here.store.get(number).state == "unlearning"
+    assert here.site("north").state == "active"
+    assert ("refused", "north") in here.kinds(number)
+    assert here.carry(number) == "published"
+    here.federation.nodes = nodes
 
 
 def test_patients_of_a_suspended_hospital_are_retrained_away_before_their_date_and_only_once(world):

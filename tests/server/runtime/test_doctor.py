@@ -219,4 +219,4 @@ def test_a_hospital_that_vetoes_or_sends_bad_replies_again_and_again_is_named(fo
     engine.dispose()
     found = {check.name: check for check in examine(folder, NOW)}
     assert found["conduct of north"].result == "warn"
-    assert found["conduct of north"].detail == "2 vetoed candidates in 90 days"
+    assert found["conduct of north"].detail == "2 candidates that it alone vetoed in 90 days"
