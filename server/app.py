@@ -25,9 +25,11 @@ from server.campaign.lifecycle import CampaignRunner, log_round
 from server.campaign.tries import put_off
 from server.membership.registration import in_force, largest
 from server.registry.quarantine import Quarantine
+from server.rounds.connecting import connect, connect_registered
 from server.rounds.downlink import Downlink
-from server.rounds.federation import Federation, Meter, connect, connect_registered
+from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
+from server.rounds.meter import Meter
 from server.rounds.progress import ProgressFile
 from server.rounds.training import train
 from server.rounds.update_gate import UpdateGate, check_aggregate, least_step

@@ -6,6 +6,7 @@ A model of a hundred small tensors costs two hundred requests per site and direc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from flwr.app import Array, ArrayRecord
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, RootModel, ValidationError
@@ -54,13 +55,22 @@ def group(record: ArrayRecord) -> ArrayRecord:
     return ArrayRecord(arrays, keep_input=False)
 
 
-def ungroup(record: ArrayRecord) -> ArrayRecord:
+class Member(NamedTuple):
+    """An array of a group; its data are a view of the group's."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    stype: str
+    data: memoryview
+
+
+def ungroup(record: ArrayRecord) -> dict[str, Array | Member]:
     """The arrays that `group` was given.
 
     Raises:
         WireError: a group that cannot be read, or two arrays of one name.
     """
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, Array | Member] = {}
 
     for name, array in record.items():
         for member, one in _split(array) if array.stype == _GROUP else [(name, array)]:
@@ -68,7 +78,7 @@ def ungroup(record: ArrayRecord) -> ArrayRecord:
                 raise WireError("weights that cannot be read: two arrays of one name")
             arrays[member] = one
 
-    return ArrayRecord(arrays, keep_input=False)
+    return arrays
 
 
 def _join(small: list[tuple[str, Array]]) -> Array:
@@ -80,7 +90,7 @@ def _join(small: list[tuple[str, Array]]) -> Array:
     return Array("uint8", (len(data),), _GROUP, data)
 
 
-def _split(array: Array) -> Iterator[tuple[str, Array]]:
+def _split(array: Array) -> Iterator[tuple[str, Member]]:
     at = _LENGTH + int.from_bytes(array.data[:_LENGTH], "big")
     try:
         head = _Head.model_validate_json(array.data[_LENGTH:at]).root
@@ -89,6 +99,7 @@ def _split(array: Array) -> Iterator[tuple[str, Array]]:
 
     if at + sum(entry.bytes for entry in head) != len(array.data):
         raise WireError("weights that cannot be read: a group of another length")
+    data = memoryview(array.data)
     for entry in head:
-        yield entry.name, Array(entry.dtype, entry.shape, entry.stype, array.data[at : at + entry.bytes])
+        yield entry.name, Member(entry.dtype, entry.shape, entry.stype, data[at : at + entry.bytes])
         at += entry.bytes

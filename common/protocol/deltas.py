@@ -8,17 +8,13 @@ error is added to the sender's next difference, so that it does not accumulate o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from common.errors import WireError
 from common.learning.config import Precision
-from common.protocol.array_bytes import from_array
-
-if TYPE_CHECKING:
-    from flwr.app import ArrayRecord
+from common.protocol.array_bytes import Coded, from_array
 
 State = dict[str, Tensor]
 
@@ -60,11 +56,20 @@ def restore(sent: Tensor, base: Tensor) -> Tensor:
     Raises:
         WireError: the difference has another shape, or its tensor accepts no differences.
     """
+    return base + sent if is_difference(sent, base) else sent
+
+
+def is_difference(sent: Tensor, base: Tensor) -> bool:
+    """Whether an array is added to the tensor `base`, not put in its place.
+
+    Raises:
+        WireError: it is a difference that does not fit.
+    """
     if sent.dtype == base.dtype or sent.dtype not in _SHORT.values():
-        return sent
+        return False
     if sent.shape != base.shape or base.dtype != torch.float32:
         raise WireError("a difference does not fit the weights that it changes")
-    return base + sent
+    return True
 
 
 def encode(
@@ -104,7 +109,7 @@ class Decoded(Mapping[str, Tensor]):
     Tensors without an array are the base's own. Access raises a `WireError` for an array that cannot be read.
     """
 
-    def __init__(self, arrays: ArrayRecord, base: Mapping[str, Tensor]) -> None:
+    def __init__(self, arrays: Mapping[str, Coded], base: Mapping[str, Tensor]) -> None:
         self._arrays = arrays
         self._base = base
 
@@ -114,6 +119,14 @@ class Decoded(Mapping[str, Tensor]):
             return self._base[name]
         array = from_array(self._arrays[name])
         return restore(array, self._base[name]) if name in self._base else array
+
+    def sent(self, name: str) -> Coded | None:
+        """The array of a tensor as it was sent; None where there is none."""
+        return self._arrays.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Without decoding it."""
+        return name in self._base or name in self._arrays
 
     def __iter__(self) -> Iterator[str]:
         """Names, the base's first."""

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import WireError
 from common.learning.config import DecisionConfig, Precision, TrainConfig, UnlearnConfig
 from common.learning.evaluation.figures import Count, SelectionFigures, SiteFigures
 from common.protocol.array_bytes import from_array, to_record
-from common.protocol.array_groups import group, ungroup
+from common.protocol.array_groups import Member, group, ungroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -259,7 +259,7 @@ def error_code(records: RecordDict) -> str | None:
         return "unreadable"
 
 
-def arrays_of(records: RecordDict) -> ArrayRecord:
+def arrays_of(records: RecordDict) -> dict[str, Array | Member]:
     """The arrays of a message by their names.
 
     Raises:

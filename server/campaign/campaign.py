@@ -21,8 +21,9 @@ from common.learning.records import Subset
 from common.protocol.wire import EvaluateRequest, StatusReply
 from server.campaign.candidate import make_candidate
 from server.rounds.aggregation import State
-from server.rounds.federation import Federation, Meter
+from server.rounds.federation import Federation
 from server.rounds.journal import Journal, step
+from server.rounds.meter import Meter
 from server.rounds.states import CampaignState
 from server.rounds.training import OnRound, Round, evaluate
 from server.rounds.unlearning.base import (

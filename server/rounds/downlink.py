@@ -19,7 +19,7 @@ from common.learning.model.checkpoint import state_digest
 from common.protocol.array_bytes import to_array, to_record
 from common.protocol.deltas import State, restore, rounded, shorten, whole
 from common.protocol.wire import Body, HeldNote, WeightsNote, note_of, pack
-from server.rounds.spooled_tensors import SpooledTensors
+from server.rounds.weights.spooled_tensors import SpooledTensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_ch
 from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
 from server.rounds.aggregation import RunningMean, State
 from server.rounds.agreed_loss import agreed_loss
-from server.rounds.federation import Federation, Meter
-from server.rounds.update_gate import measure
+from server.rounds.federation import Federation
+from server.rounds.meter import Meter
+from server.rounds.weights.walk import measure
 
 
 class Round(BaseModel):
@@ -200,13 +201,11 @@ def average_round(
 
     for name, records in federation.ask(kind, request, state, registered):
         reply = federation.read(name, kind, records, TrainReply, partial(_check_training, federation, name))
-        weights = None if reply is None else federation.weights(name, kind, records, state)
+        # The sum takes all of a reply or nothing of it.
+        take = partial(mean.take, share=registered[name])
+        weights = None if reply is None else federation.weights(name, kind, records, state, take)
         del records  # no two replies are held at once
         if reply is None or weights is None:
-            continue
-        # The sum takes all of a state or nothing of it.
-        added = federation.attempt(name, kind, partial(_add, mean, weights, registered[name]))
-        if not added:
             continue
         if config.keep_norms:
             norms[name] = measure(weights, state).moved
@@ -243,11 +242,6 @@ def average_round(
     federation.check_aggregate(kind, state, after)
 
     return after, record
-
-
-def _add(mean: RunningMean, weights: Mapping[str, Tensor], share: float) -> bool:
-    mean.add(weights, share)
-    return True
 
 
 def _check_training(federation: Federation, name: str, reply: TrainReply) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median_high
 
-import torch
 from torch import Tensor
 
 from common.errors import CheckpointError, FedForgetError, WireError
 from common.learning.config import UnlearnConfig
 from common.learning.model.checkpoint import check_state, state_digest
 from common.protocol.wire import UNLEARN
-from server.rounds.aggregation import LARGEST, summable
+from server.rounds.weights.walk import BeyondError, Step, Walk, measure
 from server.settings import GateConfig
 
 _PLAIN_DESCENT = 0.01
@@ -24,36 +24,16 @@ class Rejected(WireError):
     """A reply that must not be aggregated, and why; the round goes on without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far weights moved: L2 norms over all floating tensors that changed."""
-
-    moved: float
-    weights: float
-    """Of the same tensors, before."""
-
-    @property
-    def relative(self) -> float:
-        """`moved / weights`; infinite where the weights were all zero."""
-        if not self.moved:
-            return 0.0
-        return self.moved / self.weights if self.weights else float("inf")
+Judge = Callable[[Step], None]
+WalksOver = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Judge], Step]
+"""Walks over the weights that came back for those that were sent, asks the judge of the step, and returns it."""
 
 
-def measure(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Step:
-    """The step from `before` to `after`, summed in double precision one tensor at a time."""
-    moved = weights = 0.0
-
-    for name, then in before.items():
-        if then.is_floating_point() and (step := _norm(after[name] - then)):
-            moved += step**2
-            weights += _norm(then) ** 2
-
-    return Step(moved**0.5, weights**0.5)
-
-
-def _norm(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+def to_end(after: Mapping[str, Tensor], before: Mapping[str, Tensor], judge: Judge) -> Step:
+    """The walk on which nothing is picked up."""
+    step = Walk(after, before).to_end()
+    judge(step)
+    return step
 
 
 def check(
@@ -63,6 +43,7 @@ def check(
     config: GateConfig,
     others: Sequence[float] = (),
     least: float = 0.0,
+    walk: WalksOver = to_end,
 ) -> float:
     """Check the weights that came back for a message of type `kind` with `before`; the L2 norm of the step.
 
@@ -70,25 +51,30 @@ def check(
     step is bounded relative to the weights it changes, and a training step also by the steps of `others`: the norms
     of what other sites sent for the same kind of work in this round and the one before. Their upper median counts, so
     that one site that sends next to nothing does not make all others look large. An unlearning step is never none, and
-    relative to the weights at least `least`.
+    relative to the weights at least `least`. All of that happens on one `walk`.
+
+    Raises:
+        Rejected: it must not be aggregated.
+        WireError: an array cannot be read.
+    """
+    try:
+        return walk(after, before, partial(judge, kind=kind, config=config, others=others, least=least)).moved
+    except CheckpointError as err:
+        # The names of unknown tensors were chosen by the sender.
+        raise Rejected(ascii(err.problem)[1:-1][:200]) from None
+    except BeyondError as err:
+        raise Rejected(str(err)) from None
+
+
+def judge(step: Step, kind: str, config: GateConfig, others: Sequence[float] = (), least: float = 0.0) -> None:
+    """Raise unless a step may be that of an honest answer to a message of type `kind`.
 
     Raises:
         Rejected: it must not be aggregated.
     """
-    try:
-        check_state(after, before, where="reply")
-    except CheckpointError as err:
-        # The names of unknown tensors were chosen by the sender.
-        raise Rejected(ascii(err.problem)[1:-1][:200]) from None
-
-    for name, tensor in after.items():
-        if not summable(tensor):
-            raise Rejected(f"{name} holds weights beyond {LARGEST:.0f}")
-
-    step = measure(after, before)
     bound = config.unlearn_norm if kind == UNLEARN else config.train_weights
 
-    if step.relative > bound:
+    if not step.relative <= bound:
         raise Rejected(
             f"{kind} moved the weights it changes by {step.relative:.3g} of their norm, allowed is {bound:g}"
         )
@@ -102,8 +88,6 @@ def check(
                 f"{kind} step of norm {step.moved:.3g}, other sites' are about {usual:.3g}; "
                 f"allowed is {config.train_norm:g} times that"
             )
-
-    return step.moved
 
 
 class AggregateRefusedError(FedForgetError):
@@ -181,19 +165,21 @@ class UpdateGate:
     """Smallest relative unlearning step."""
     _steps: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def __call__(self, site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
-        """Whether the weights may be aggregated; either way it is reported."""
+    def __call__(
+        self, site: str, kind: str, before: Mapping[str, Tensor], after: Mapping[str, Tensor], walk: WalksOver = to_end
+    ) -> bool:
+        """Whether the weights may be aggregated; either way it is reported.
+
+        They are decoded on `walk` alone, which may add them to a sum meanwhile, and takes them out if they may not.
+        """
         known = self._steps.setdefault(kind, {})
+        others = [moved for name, moved in known.items() if name != site]
 
         try:
-            norm = check(
-                after, before, kind, self.config, [step for name, step in known.items() if name != site], self.least
-            )
+            known[site] = check(after, before, kind, self.config, others, self.least, walk)
         except Rejected as error:
             self.on_rejected(site, kind, str(error), state_digest(after))
             return False
 
-        known[site] = norm
         self.on_accepted(site)
-
         return True

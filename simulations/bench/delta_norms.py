@@ -22,7 +22,7 @@ from common.learning.unlearning.forget_mi import WEIGHTINGS
 from common.learning.unlearning.methods import METHODS
 from common.protocol.wire import TrainRequest, UnlearnRequest
 from server.rounds.aggregation import RunningMean, State, shares
-from server.rounds.update_gate import Step, measure
+from server.rounds.weights.walk import Step, measure
 from simulations.run.prepare import prepare
 from simulations.run.settings import SimulationConfig, load_settings
 

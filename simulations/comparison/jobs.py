@@ -22,8 +22,9 @@ from common.learning.model.checkpoint import state_digest
 from common.learning.records import Subset
 from server.campaign.campaign import audit, run_campaign
 from server.rounds.aggregation import State
-from server.rounds.federation import Federation, Meter
+from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
+from server.rounds.meter import Meter
 from server.rounds.training import Trained, train_references
 from server.rounds.unlearning.base import Past
 from simulations.comparison.cell_result import CellResult, cell_path, finished, write_cell

@@ -27,9 +27,11 @@ from common.learning.model.checkpoint import load_checkpoint, save_checkpoint
 from common.learning.records import Subset
 from server.campaign.campaign import audit, run_campaign
 from server.rounds.aggregation import State
+from server.rounds.connecting import connect
 from server.rounds.downlink import Downlink
-from server.rounds.federation import Federation, Meter, connect
+from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
+from server.rounds.meter import Meter
 from server.rounds.training import Round, Trained, train, train_references
 from server.rounds.unlearning.base import Past
 from simulations.result import Cost, DecisionResult, ModelName, Result, RoundRecord

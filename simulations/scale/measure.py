@@ -20,8 +20,9 @@ from common.learning.model.checkpoint import ModelCard
 from common.protocol.wire import TRAIN, EvaluateRequest
 from server.campaign.campaign import run_campaign
 from server.rounds.aggregation import State, shares
+from server.rounds.connecting import connect
 from server.rounds.downlink import Downlink
-from server.rounds.federation import Federation, connect
+from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.states import CampaignState
 from server.rounds.training import average_round, evaluate

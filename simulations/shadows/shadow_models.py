@@ -30,8 +30,9 @@ from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Split, Subset
 from common.learning.training import score
 from server.campaign.campaign import audit, run_campaign
+from server.rounds.connecting import connect
 from server.rounds.downlink import Downlink
-from server.rounds.federation import Federation, connect
+from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.training import train
 from server.rounds.unlearning.base import Past

@@ -6,15 +6,57 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from common.errors import OutputError, WireError
-from server.rounds.aggregation import DeltaSpool, project_conflicts
+from server.rounds.weights import conflicts
+from server.rounds.weights.conflicts import DeltaSpool, project_conflicts
+
+
+def sum_of(deltas: list[Tensor]) -> Tensor:
+    """Without conflicts."""
+    rows = torch.stack(deltas).numpy()
+    return torch.from_numpy(project_conflicts((rows @ rows.T).astype("float64")).astype("float32") @ rows)
+
+
+def one_by_one(deltas: list[Tensor]) -> Tensor:
+    """PCGrad as it is written down: each delta with each other."""
+    total = torch.zeros_like(deltas[0])
+    for at, delta in enumerate(deltas):
+        left = delta.clone()
+        for other_at, other in enumerate(deltas):
+            inner = float((left * other).sum())
+            if other_at != at and inner < 0:
+                left -= inner / float((other * other).sum()) * other
+        total += left
+    return total
+
+
+def test_the_gram_matrix_gives_what_projecting_each_delta_on_each_other_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    before = {"a": torch.randn(50, generator=draw), "n": torch.tensor(3), "b": torch.randn(7, 9, generator=draw)}
+    after = [
+        {n: t + torch.randn(t.shape, generator=draw) if n != "n" else t for n, t in before.items()} for _ in range(12)
+    ]
+    # Tensors in one slab, and tensors over several.
+    for least in (2**12, 20):
+        monkeypatch.setattr(conflicts, "_LEAST", least)
+        monkeypatch.setattr(conflicts, "_MATRIX", 1)
+        spool = DeltaSpool(tmp_path / str(least))
+        for number, state in enumerate(after):
+            spool.add(f"site-{number:02}", before, state)
+        applied = spool.apply(before)
+        for name in "ab":
+            wanted = before[name] + one_by_one([state[name] - before[name] for state in after])
+            torch.testing.assert_close(applied[name], wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_opposite_deltas_cancel_and_a_zero_delta_does_no_harm() -> None:
     a = torch.tensor([1.0, 2.0])
-    assert project_conflicts([a, -a]).tolist() == [0.0, 0.0]
-    assert project_conflicts([a, torch.zeros(2)]).tolist() == [1.0, 2.0]
+    assert sum_of([a, -a]).tolist() == [0.0, 0.0]
+    assert sum_of([a, torch.zeros(2)]).tolist() == [1.0, 2.0]
     assert a.tolist() == [1.0, 2.0]
 
 
@@ -23,7 +65,7 @@ def test_after_projection_no_delta_works_against_the_other_of_two() -> None:
     for _ in range(20):
         a = torch.randn(5, generator=draw)
         b = torch.randn(5, generator=draw)
-        total = project_conflicts([a, b])
+        total = sum_of([a, b])
         assert float(total @ a) > -1e-5
         assert float(total @ b) > -1e-5
 

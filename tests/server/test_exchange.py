@@ -38,7 +38,8 @@ from common.protocol.wire import (
     weights_of,
 )
 from server.campaign.context import open_house
-from server.rounds.federation import Federation, connect, connect_registered
+from server.rounds.connecting import connect, connect_registered
+from server.rounds.federation import Federation
 from server.rounds.signer import Scope, Signer
 from server.settings import ServerFolder
 from simulations.run.local_grid import LocalGrid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -19,7 +19,17 @@ from common.errors import CheckpointError
 from common.files import write_text
 from common.learning.model.card import ModelCard
 
-__all__ = ["ModelCard", "State", "check_state", "load_checkpoint", "save_checkpoint", "state_digest"]
+__all__ = [
+    "ModelCard",
+    "State",
+    "check_fit",
+    "check_names",
+    "check_state",
+    "load_checkpoint",
+    "not_finite",
+    "save_checkpoint",
+    "state_digest",
+]
 
 State = dict[str, Tensor]
 """Names to tensors, as of `Module.state_dict()`."""
@@ -39,9 +49,17 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 
 def check_state(state: Mapping[str, Tensor], like: Mapping[str, Tensor], where: str) -> None:
     """Raise a `CheckpointError` unless `state` has the names and shapes of `like` and is finite throughout."""
-    missing = sorted(like.keys() - state.keys())
-    extra = sorted(state.keys() - like.keys())
+    check_names(state, like, where)
+    for name, tensor in state.items():
+        check_fit(name, tensor, like[name], where)
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise not_finite(name, where)
 
+
+def check_names(names: Collection[str], like: Mapping[str, Tensor], where: str) -> None:
+    """Raise a `CheckpointError` unless `names` are those of `like`."""
+    missing = sorted(name for name in like if name not in names)
+    extra = sorted(name for name in names if name not in like)
     if missing or extra:
         name = (missing or extra)[0]
         raise CheckpointError(
@@ -50,16 +68,20 @@ def check_state(state: Mapping[str, Tensor], like: Mapping[str, Tensor], where: 
             remedy="use the config that the checkpoint was saved with",
         )
 
-    for name, tensor in state.items():
-        if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:
-            raise CheckpointError(
-                f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {like[name].dtype} {list(like[name].shape)}",
-                where=where,
-                remedy="use the config that the checkpoint was saved with",
-            )
 
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{name} holds NaN or infinity", where=where, remedy="take an earlier checkpoint")
+def check_fit(name: str, tensor: Tensor, like: Tensor, where: str) -> None:
+    """Raise a `CheckpointError` unless `tensor` has the shape and the dtype of `like`."""
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        raise CheckpointError(
+            f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {like.dtype} {list(like.shape)}",
+            where=where,
+            remedy="use the config that the checkpoint was saved with",
+        )
+
+
+def not_finite(name: str, where: str) -> CheckpointError:
+    """The error for a tensor that holds NaN or infinity."""
+    return CheckpointError(f"{name} holds NaN or infinity", where=where, remedy="take an earlier checkpoint")
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> str:

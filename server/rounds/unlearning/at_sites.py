@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 
 from flwr.app import RecordDict
 from pydantic import BaseModel
@@ -14,10 +13,11 @@ from torch import Tensor
 from common.errors import ConfigError, UnavailableError
 from common.learning.model.checkpoint import state_digest
 from common.protocol.wire import UNLEARN, UnlearnReply, UnlearnRequest
-from server.rounds.aggregation import DeltaSpool, RunningMean, State
-from server.rounds.federation import Meter
+from server.rounds.aggregation import RunningMean, State
+from server.rounds.meter import Meter
 from server.rounds.unlearning.base import NotUnlearnedError, Task, chosen_aggregation, others_round
-from server.rounds.update_gate import measure
+from server.rounds.weights.conflicts import DeltaSpool
+from server.rounds.weights.walk import measure
 
 
 class Unlearned(BaseModel):
@@ -104,12 +104,11 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
 
     for name, records in _answers(federation.ask(UNLEARN, request, state, sorted(missing)), missing):
         reply = federation.read(name, UNLEARN, records, UnlearnReply)
-        decoded = None if reply is None else federation.weights(name, UNLEARN, records, state)
-        if reply is None or decoded is None:
+        # Decoded once: all of it is kept.
+        after = None if reply is None else federation.weights(name, UNLEARN, records, state, decode=True)
+        if reply is None or after is None:
             continue
-        weights: State | None = federation.attempt(name, UNLEARN, partial(dict, decoded))
-        if weights is None:
-            continue
+        weights = dict(after)
         federation.meter.forward_units += reply.cost
         federation.meter.seconds += time.monotonic() - begin
         begin = time.monotonic()

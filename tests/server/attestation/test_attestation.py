@@ -65,7 +65,7 @@ from server.campaign.lifecycle import CampaignRunner
 from server.cli import app as server_app
 from server.database import LOG, CampaignRow, EventRow
 from server.membership.coordination import Coordination, serve
-from server.rounds.federation import connect_registered
+from server.rounds.connecting import connect_registered
 from server.settings import GateConfig, PolicyConfig, ServerFolder, Terms
 from simulations.run.local_grid import LocalGrid
 

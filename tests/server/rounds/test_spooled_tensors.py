@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-import server.rounds.spooled_tensors
+import server.rounds.weights.spooled_tensors
 from common.errors import OutputError
 from server.rounds.aggregation import RunningMean
-from server.rounds.spooled_tensors import PIECE, SpooledTensors
+from server.rounds.weights.spooled_tensors import PIECE, SpooledTensors
 
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor is small enough for memory."""
-    monkeypatch.setattr(server.rounds.spooled_tensors, "MEMORY", 1)
+    monkeypatch.setattr(server.rounds.weights.spooled_tensors, "MEMORY", 1)
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -42,7 +42,7 @@ def test_tensors_come_back_from_the_disk_as_they_were_also_when_put_again(on_dis
 def test_a_mean_on_disk_has_the_bits_of_one_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for memory in (2**30, 1):
-        monkeypatch.setattr(server.rounds.spooled_tensors, "MEMORY", memory)
+        monkeypatch.setattr(server.rounds.weights.spooled_tensors, "MEMORY", memory)
         mean = RunningMean()
         for share in (0.2, 0.3, 0.5):
             mean.add({name: share * tensor for name, tensor in tensors().items()}, share)

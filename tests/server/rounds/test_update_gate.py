@@ -10,7 +10,8 @@ from torch import Tensor
 
 from common.learning.config import UnlearnConfig
 from common.protocol.wire import RETAIN, TRAIN, UNLEARN
-from server.rounds.update_gate import Rejected, UpdateGate, check, least_step, measure
+from server.rounds.update_gate import Rejected, UpdateGate, check, least_step
+from server.rounds.weights.walk import measure
 from server.settings import GateConfig
 
 CONFIG = GateConfig(train_norm=10, train_weights=0.5, unlearn_norm=0.25)

@@ -1,0 +1,78 @@
+"""From what was sent for the tensors of one slab to their elements, in a few operations over all of the slab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.protocol.array_bytes import Planes, join_planes
+from server.rounds.weights.layout import Slab
+
+Content = Planes | NDArray[Any] | Tensor | None
+"""Half-precision differences, the elements themselves in one row, or None for a tensor that stays as it was."""
+
+_NOTHING = 0x80
+"""Upper byte of -0.0, which changes no number it is added to; +0.0 would turn -0.0 into 0.0."""
+
+
+def fill(
+    values: Tensor,
+    base: Tensor,
+    slab: Slab,
+    contents: Sequence[Content],
+    row: Callable[[str, torch.dtype, int], Tensor],
+) -> None:
+    """Fill `values` with the elements of a slab, `base` and what was sent for each of its parts."""
+    short = next((content.dtype for content in contents if isinstance(content, Planes)), None)
+    if short is None:
+        values.copy_(base)
+    else:
+        _add(values, base, slab, contents, row, short)
+
+    for part, content in zip(slab.parts, contents, strict=True):
+        place = values[part.at : part.end]
+        if isinstance(content, np.ndarray):
+            place.numpy()[:] = content[part.start : part.stop]
+        elif isinstance(content, Tensor):
+            place.copy_(content[part.start : part.stop])
+        elif content is not None and content.dtype != short:
+            upper, lower = content.upper[part.start : part.stop], content.lower[part.start : part.stop]
+            bits = np.empty(len(upper), np.uint16)
+            join_planes(upper, lower, bits)
+            torch.add(base[part.at : part.end], _halves(bits, content.dtype), out=place)
+
+
+def _add(
+    values: Tensor,
+    base: Tensor,
+    slab: Slab,
+    contents: Sequence[Content],
+    row: Callable[[str, torch.dtype, int], Tensor],
+    short: str,
+) -> None:
+    """`base` plus all differences of the type `short`."""
+    upper = row("upper", torch.uint8, len(slab)).numpy()
+    lower = row("lower", torch.uint8, len(slab)).numpy()
+
+    for part, content in zip(slab.parts, contents, strict=True):
+        if isinstance(content, Planes) and content.dtype == short:
+            upper[part.at : part.end] = content.upper[part.start : part.stop]
+            lower[part.at : part.end] = content.lower[part.start : part.stop]
+        else:
+            upper[part.at : part.end] = _NOTHING
+            lower[part.at : part.end] = 0
+
+    bits = row("bits", torch.int16, len(slab)).numpy().view(np.uint16)
+    join_planes(upper, lower, bits)
+    # In two steps: torch adds numbers of two types several times slower than it converts them.
+    values.copy_(_halves(bits, short))
+    values.add_(base)
+
+
+def _halves(bits: NDArray[np.uint16], dtype: str) -> Tensor:
+    return torch.from_numpy(bits.view(np.int16)).view(torch.float16 if dtype == "float16" else torch.bfloat16)
