@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 
+import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from common.learning.model.checkpoint import check_state
+from common.protocol.array_bytes import Coded
 from common.protocol.deltas import restore
 
 PIECE = 2**20
@@ -18,10 +20,10 @@ SCALE = 2.0**40
 LARGEST = 2.0**20
 
 
-def from_array(array: Array) -> Tensor:
+def from_array(array: Coded) -> Tensor:
     """One tensor."""
     if array.stype != "fedforget.planes":
-        return torch.from_numpy(array.numpy())
+        return torch.from_numpy(np.load(BytesIO(array.data)))
     count = math.prod(array.shape)
     data = memoryview(array.data)
     end = len(data) - count
@@ -37,7 +39,7 @@ def from_array(array: Array) -> Tensor:
 class OldReply(Mapping[str, Tensor]):
     """A reply that decodes a tensor whenever it is asked for it."""
 
-    def __init__(self, arrays: ArrayRecord, base: Mapping[str, Tensor]) -> None:
+    def __init__(self, arrays: Mapping[str, Coded], base: Mapping[str, Tensor]) -> None:
         self._arrays = arrays
         self._base = base
 
