@@ -69,7 +69,7 @@ class FhirConfig(Settings):
     server: str = ""
     """Base address of the hospital's FHIR server to pull from; empty: consents are only received."""
     server_aliases: tuple[str, ...] = ()
-    """Addresses that the server uses in links if it is behind a proxy; nothing is sent there."""
+    """Addresses that the server uses in links and references if it is behind a proxy; nothing is sent there."""
     server_ca: str = ""
     client_id: str = ""
     """Client id of this site for SMART Backend Services; empty: no sign-in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from client.consent.documents import UnreadableConsentError, VersionId, read_version
@@ -13,8 +14,9 @@ Resource = Mapping[str, Any]
 def newest_versions(consents: Iterable[Resource]) -> list[list[Resource]]:
     """The last version of each resource; a superseded one counts for nothing, whatever it says.
 
-    Several where none can be told to be the last: versions without an order, or two texts of one. What has no id, or no
-    version that can be read, stands for itself beside the others.
+    Several where none can be told to be the last: versions without an order, or two texts of one. One version that a
+    server has written out twice, with another `meta`, is one, and as old as its first. What has no id, or no version
+    that can be read, stands for itself beside the others.
     """
     by_id: dict[str, list[tuple[VersionId, Resource]]] = {}
     alone: list[list[Resource]] = []
@@ -28,10 +30,28 @@ def newest_versions(consents: Iterable[Resource]) -> list[list[Resource]]:
             continue
 
         known = by_id.setdefault(version.resource, [])
-        if all(resource != other for _, other in known):
+        place = next((i for i, (number, text) in enumerate(known) if _is_same(version, resource, number, text)), None)
+        if place is None:
             known.append((version, resource))
+        elif _moment(version) < _moment(known[place][0]):
+            known[place] = version, resource
 
     return [*(_last(versions) for versions in by_id.values()), *alone]
+
+
+def without_meta(resource: Resource) -> Resource:
+    """What a consent says, without what its server says about it."""
+    return {name: value for name, value in resource.items() if name != "meta"}
+
+
+def _is_same(version: VersionId, resource: Resource, other: VersionId, text: Resource) -> bool:
+    if resource == text:
+        return True
+    return version.number == other.number != "" and without_meta(resource) == without_meta(text)
+
+
+def _moment(version: VersionId) -> datetime:
+    return version.updated or datetime.max.replace(tzinfo=UTC)
 
 
 def _last(versions: list[tuple[VersionId, Resource]]) -> list[Resource]:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from client.consent.kinds import Kind
 from client.database import PatientRow
+from client.revocations.covered import keep_covered
 from client.revocations.deadline import first_due
 from client.revocations.ledger_queries import Clock, LedgerQueries, now_utc
 from client.revocations.ledger_rows import add_events, add_revocations, chunks, of_patients
@@ -86,9 +87,9 @@ class Ledger(LedgerQueries):
         """Record a revocation: from now on no train or retain batch of any process contains these patients.
 
         Patients who have revoked before keep their first dates. A request that adds nobody, e.g. a repeated one, gets
-        the first receipt. With `also_unknown`, patients whom the site does not know are recorded too, so that later
-        imports exclude them. An identifier that resembles a patient's puts itself and that patient on hold until a
-        person says who is meant.
+        the first receipt; from another source it is noted, and counts if the first revocation is lifted. With
+        `also_unknown`, patients whom the site does not know are recorded too, so that later imports exclude them. An
+        identifier that resembles a patient's puts itself and that patient on hold until a person says who is meant.
 
         Raises:
             CohortError: some patients are not known here, or a file of the site is damaged; nothing is recorded.
@@ -162,6 +163,7 @@ class Ledger(LedgerQueries):
         for standing in of_patients(writing.session, names):
             before[standing.pseudonym].append(standing)
         new = {p: subsets.get(name) for p, name in names.items() if not any(covers(s, request) for s in before[p])}
+        keep_covered(writing.session, request, {p: before[p] for p in names if p not in new})
         in_doubt = {
             p for p, name in names.items() if requested[name].is_doubtful and (p in new or awaits_person(before[p]))
         }

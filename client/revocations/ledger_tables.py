@@ -80,6 +80,25 @@ class AccessRow(Base):
     """How much of each kind was deleted."""
 
 
+class CoveredRequestRow(Base):
+    """A request that came while another revocation of some of its patients stood; see `covered`."""
+
+    __tablename__ = "covered_requests"
+    __table_args__ = (UniqueConstraint("source", name="uq_covered_requests_source"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    source: Mapped[str] = mapped_column(String(500))
+    at: Mapped[datetime]
+    request: Mapped[dict[str, Any]]
+
+
+class CoveredPatientRow(Base):
+    """A patient, by pseudonym, for whom such a request counts as soon as nothing covers it any more."""
+
+    __tablename__ = "covered_patients"
+    request: Mapped[int] = mapped_column(ForeignKey("covered_requests.id"), primary_key=True)
+    pseudonym: Mapped[str] = mapped_column(primary_key=True, index=True)
+
+
 class LinkTokenRow(Base):
     """A linkage token of one of this site's revocations."""
 

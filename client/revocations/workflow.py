@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
 from client.revocations.access import open_campaigns
+from client.revocations.covered import uncovered
 from client.revocations.deadline import check_extension
 from client.revocations.ledger import SOFTWARE, Ledger, Writing
 from client.revocations.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
@@ -22,7 +24,7 @@ from client.revocations.revocation import (
     is_alike,
     is_doubt,
 )
-from client.revocations.tombstones.file import Tombstone
+from client.revocations.tombstones.file import Tombstone, stop
 from client.revocations.transitions import TRANSITIONS, check_transition
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor, check_second
@@ -74,6 +76,7 @@ def readmit(
     reason: str,
     *,
     form: tuple[str, str],
+    patients: Collection[str] | None = None,
     signature: str = "",
 ) -> tuple[int, int]:
     """Let a receipt's patients take part again from the next campaign, as if they were new.
@@ -82,13 +85,14 @@ def readmit(
 
     Args:
         form: name in the vault of the form by which they take part again, and the commitment to it.
+        patients: pseudonyms of those who do; None: the only patient of the receipt.
         signature: the steward's signature, if `actor` is bound to a key.
 
     Returns:
         The number of revocations, and of patients whom another revocation still stops.
 
     Raises:
-        InputError: no such receipt.
+        InputError: no such receipt, or it has several patients, or not all of `patients`.
         RefusedError: no reason or name, nothing can be taken back, or a campaign may be running.
     """
     if not actor.name.strip():
@@ -98,10 +102,10 @@ def readmit(
     if running := sorted(open_campaigns(writing.session)):
         raise RefusedError(f"campaign {running[0]} is reading patients who have revoked: readmit after its end")
     can = (state for state in State if State.READMITTED in TRANSITIONS[state])
-    revocations = _decided(writing, _of_receipt(ledger, writing, receipt, *can))
+    revocations = _chosen(_decided(writing, _of_receipt(ledger, writing, receipt, *can)), patients)
     said = f"{reason.strip()} (form {form[0]}, commitment {form[1]})"
     _step(ledger, writing, revocations, State.READMITTED, actor=actor, reason=said, signature=signature)
-    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in revocations]
+    _lift(ledger, writing, revocations)
     others = of_patients(writing.session, {s.pseudonym for s in revocations})
 
     return len(revocations), len({s.pseudonym for s in others if s.state not in LIFTED})
@@ -153,7 +157,7 @@ def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
         held = [s for s in waiting if s.state is State.ON_HOLD]
         revocations = _decided(writing, held or waiting)
         _step(ledger, writing, revocations, State.REFUSED, actor=actor, reason=reason)
-        writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in revocations]
+        _lift(ledger, writing, revocations)
 
     return len(revocations)
 
@@ -190,11 +194,23 @@ def release(ledger: Ledger, receipt: str, actor: Actor, reason: str = "") -> int
 
 
 def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> int:
-    """End the holds on a patient whose consents have become clear; returns the number of holds.
+    """End the holds caused by the unclear consents of a patient, as these have become clear; returns their number.
 
-    The patient may be used again, unless a revocation stops it.
+    The patient, and those who were on hold because their identifiers look like the patient's, may be used again, unless
+    a revocation stops it.
     """
-    held = [s for s in of_patients(writing.session, [pseudonym]) if s.state is State.ON_HOLD and is_doubt(s.receipt)]
+    own = [s for s in of_patients(writing.session, [pseudonym]) if is_doubt(s.receipt)]
+    alike = {alike_receipt(s.receipt, pseudonym): s.receipt for s in own}
+    of_others = [s for some in chunks(alike) for s in standing_of(writing.session, RevocationRow.receipt.in_(some))]
+    # Once a person has said who is meant, these patients are on hold under the receipt of the consent itself.
+    meant = {alike[s.receipt] for s in of_others}
+    of_others += [
+        s
+        for some in chunks(meant)
+        for s in standing_of(writing.session, RevocationRow.receipt.in_(some))
+        if s.pseudonym != pseudonym
+    ]
+    held = [s for s in (*own, *of_others) if s.state is State.ON_HOLD]
     _step(ledger, writing, held, State.REFUSED, actor=_SOFTWARE, reason=reason)
     writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in held]
 
@@ -221,8 +237,9 @@ def end_alike(
     writing.lifts += [Tombstone("lift", one.pseudonym, one.receipt, one.received) for one in candidates]
     now = [s for s in of_patients(writing.session, [asked.pseudonym]) if s.number == asked.number]
     cohort = ledger.subsets()
-    # A patient of the cohort is no stranger, whatever was decided about a look-alike.
-    waits = [s for s in now if s.state is State.ON_HOLD and s.pseudonym not in cohort]
+    # A patient of the cohort is no stranger, whatever was decided about a look-alike. An unclear consent excludes
+    # nobody: its own hold ends when the consent becomes clear.
+    waits = [s for s in now if s.state is State.ON_HOLD and s.pseudonym not in cohort and not is_doubt(asked.receipt)]
     who = "another spelling of a patient here" if meant else "nobody here"
     _step(ledger, writing, waits, State.EXCLUDED, actor=said.actor, reason=f"{who}: {said.reason}")
 
@@ -300,6 +317,65 @@ def _decided(writing: Writing, revocations: Sequence[RevocationStatus]) -> list[
     if not clear:
         raise RefusedError("a person must first say who is meant: fedforget-site revocations doubtful")
     return clear
+
+
+def _lift(ledger: Ledger, writing: Writing, revocations: Sequence[RevocationStatus]) -> None:
+    """Lift what was refused or readmitted, and record the requests that it had covered.
+
+    Args:
+        revocations: as they were before.
+    """
+    subsets = ledger.subsets()
+    forgotten = {s.pseudonym: s for s in revocations if s.state in (State.UNLEARNED, State.RETRAINED)}
+
+    for request, pseudonyms in uncovered(writing.session, {s.pseudonym for s in revocations}):
+        ledger.insert(writing, request, {pseudonym: subsets.get(pseudonym) for pseudonym in pseudonyms})
+        writing.stops += [stop(request, pseudonym) for pseudonym in pseudonyms]
+        for standing in standing_of(writing.session, RevocationRow.receipt == request.receipt):
+            before = forgotten.get(standing.pseudonym)
+            if before is not None and standing.pseudonym in pseudonyms:
+                _settle_like(ledger, writing, standing, before)
+
+    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in revocations]
+
+
+def _settle_like(ledger: Ledger, writing: Writing, standing: RevocationStatus, before: RevocationStatus) -> None:
+    """Settle a revocation of which the model has already forgotten the patient: no campaign is needed again."""
+    if standing.state is State.AWAITING_APPROVAL:
+        _step(ledger, writing, [standing], State.PENDING, actor=_SOFTWARE)
+        standing = replace(standing, state=State.PENDING, steps=standing.steps + 1)
+    if standing.state is State.PENDING:
+        reason = "the model had already forgotten the patient"
+        campaign = before.campaign
+        model = before.model
+        _step(ledger, writing, [standing], before.state, actor=_SOFTWARE, reason=reason, campaign=campaign, model=model)
+
+
+def _chosen(revocations: Sequence[RevocationStatus], patients: Collection[str] | None) -> list[RevocationStatus]:
+    """The revocations of `patients`: a list may name many, of whom one takes part again."""
+    there = {s.pseudonym for s in revocations}
+    if patients is None:
+        if len(there) > 1:
+            raise InputError(
+                f"the receipt stands for {len(there)} patients",
+                remedy="give those who take part again by --patient-file, or --everybody",
+            )
+        return [*revocations]
+
+    missing = len(set(patients) - there)
+    if missing or not patients:
+        raise InputError(
+            f"{missing} of {len(set(patients))} patients have no revocation under this receipt that can be taken back",
+            remedy="check the list",
+        )
+
+    return [s for s in revocations if s.pseudonym in patients]
+
+
+def everybody_of(writing: Writing, receipt: str) -> frozenset[str]:
+    """Pseudonyms of all patients of a receipt whose revocation can be taken back."""
+    revocations = standing_of(writing.session, RevocationRow.receipt == receipt)
+    return frozenset(s.pseudonym for s in revocations if State.READMITTED in TRANSITIONS[s.state])
 
 
 def _step(

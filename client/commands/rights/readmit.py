@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from client.commands.rights.steward import KeyFile, PassphraseFile
 from common.errors import InputError
 from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 
+if TYPE_CHECKING:
+    from client.revocations.ledger import Ledger
+
 
 def readmit(
     receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt of the revocation that is taken back.")],
@@ -19,15 +22,23 @@ def readmit(
     document: Annotated[
         Path, typer.Option("--document", help="Signed form by which they take part again; kept in vault/.")
     ],
+    patient_file: Annotated[
+        Path | None,
+        typer.Option("--patient-file", help="File with the ids of those who take part again, if the receipt has more."),
+    ] = None,
+    everybody: Annotated[
+        bool, typer.Option("--everybody", help="All patients of the receipt take part again.")
+    ] = False,
     steward: Who = None,
     key: KeyFile = None,
     passphrase_file: PassphraseFile = None,
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Let a receipt's patients take part again, starting with the next campaign.
+    """Let a receipt's patient take part again, starting with the next campaign.
 
-    What the model has forgotten stays forgotten until the next training. Import deleted data again.
+    For a receipt of several patients, give --patient-file or --everybody. What the model has forgotten stays forgotten
+    until the next training. Import deleted data again.
     """
     from secrets import token_bytes, token_hex  # noqa: PLC0415 - with what follows, for commands that need it
 
@@ -42,6 +53,8 @@ def readmit(
 
         if not content:
             raise InputError("the file is empty", where="--document", remedy="give the signed form")
+        if everybody and patient_file is not None:
+            raise InputError("contradict each other", where="--patient-file, --everybody", remedy="give one of them")
         actor = acting(steward)
         signature = ""
         if key is not None:
@@ -49,12 +62,21 @@ def readmit(
         vault = Vault(ledger.folder.vault, token_bytes)
         number = token_hex(8)
         is_recorded = False
+        named = _pseudonyms(ledger, patient_file)
 
         try:
             with ledger.writing() as writing:
                 commitment = vault.keep(number, content)
+                patients = workflow.everybody_of(writing, receipt) or None if everybody else named
                 count, still = workflow.readmit(
-                    ledger, writing, receipt, actor, reason, form=(number, commitment), signature=signature
+                    ledger,
+                    writing,
+                    receipt,
+                    actor,
+                    reason,
+                    form=(number, commitment),
+                    patients=patients,
+                    signature=signature,
                 )
 
             is_recorded = True
@@ -68,3 +90,14 @@ def readmit(
         also = f"; {still} of them stay excluded by another receipt" if still else ""
         human = f"{receipt}: {count} patient(s) take part again from the next campaign{also}; import their data again"
         show(fields, human, as_json=as_json)
+
+
+def _pseudonyms(ledger: Ledger, patient_file: Path | None) -> frozenset[str] | None:
+    """The patients in a file; None without one."""
+    from common.learning.data.tables.patient_list import read_patient_list  # noqa: PLC0415 - as above
+
+    if patient_file is None:
+        return None
+    names = read_patient_list(patient_file, ledger.is_near)
+
+    return frozenset(ledger.pseudonyms.of(ledger.spelled(name)) for name in names)

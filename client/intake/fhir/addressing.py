@@ -57,8 +57,8 @@ class Addressing:
         if not named and len(keys) > 1 and self.patients.by_key is None:
             keys.sort(key=lambda key: not self.looks_alike(key))
         if len(named) < 2:
-            # Once the patient is known, other names are of no use.
-            return [dataclasses.replace(version, patients=tuple(named or keys))]
+            # The other names are kept: a request to revoke the consent may use them.
+            return [dataclasses.replace(version, patients=tuple(dict.fromkeys([*named, *keys])))]
 
         document = {**version.document, TWO_PATIENTS: True}
 

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from client.intake.fhir.answers import capability_statement, outcome, receipt
+from client.intake.fhir.answers import capability_statement, outcome
 from client.intake.fhir.intake import Intake, OtherPatientError
 from client.intake.fhir.pull.page import read_unclear
 from client.intake.fhir.resources import (
@@ -30,6 +30,7 @@ from client.intake.fhir.resources import (
     read_revoke_request,
     with_id,
 )
+from client.intake.fhir.telling import Telling
 from common.errors import FedForgetError
 
 BODY_BYTES = 2**20
@@ -50,7 +51,13 @@ class FhirResponse(JSONResponse):
     media_type = _MEDIA_TYPE
 
 
-def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], clock: Callable[[], datetime]) -> FastAPI:
+def make_app(
+    intake: Intake,
+    token: bytes | None,
+    poke: Callable[[], None],
+    clock: Callable[[], datetime],
+    telling: Telling | None = None,
+) -> FastAPI:
     """The endpoint's routes below `/fhir`.
 
     Args:
@@ -58,7 +65,9 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
         token: the bearer token that every request must show; None where client certificates are asked for instead.
         poke: asks for a pull, and returns at once.
         clock: the site's.
+        telling: limits what receipts say about people; None: the usual limits.
     """
+    telling = telling or Telling(clock)
 
     async def signed_in(request: Request) -> None:
         shown = request.headers.get("authorization", "").encode("latin-1")
@@ -94,20 +103,19 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
         async with _even_time():
             if resource.get("id") is not None:
                 return FhirResponse(await run_in_threadpool(take, resource, "create"))
-            kept = await run_in_threadpool(intake.take, with_id(resource), "create")
-            counts = await run_in_threadpool(intake.counts, kept)
+            kept, said = await run_in_threadpool(
+                telling.receipt, intake, lambda: intake.take(with_id(resource), "create")
+            )
 
         place = {"location": f"{request.url.scheme}://{request.url.netloc}/fhir/Consent/{kept.resource}"}
 
-        return FhirResponse(receipt(kept, counts), 201 if kept.is_new else 200, headers=place)
+        return FhirResponse(said, 201 if kept.is_new else 200, headers=place)
 
     def take(resource: Resource, interaction: Interaction) -> dict[str, Any]:
-        kept = intake.take(resource, interaction)
-        return receipt(kept, intake.counts(kept))
+        return telling.receipt(intake, lambda: intake.take(resource, interaction))[1]
 
     def take_request(asked: RevokeRequest) -> dict[str, Any]:
-        kept = intake.revoke(asked)
-        return receipt(kept, intake.counts(kept))
+        return telling.receipt(intake, lambda: intake.revoke(asked))[1]
 
     app.add_api_route("/fhir/Consent", create, methods=["POST"])
     app.add_api_route("/fhir/Consent", consent, methods=["PUT"])
@@ -115,7 +123,7 @@ def make_app(intake: Intake, token: bytes | None, poke: Callable[[], None], cloc
 
     @app.post("/fhir/Consent/$revokeConsent")
     async def revoke(request: Request) -> FhirResponse:
-        asked = read_revoke_request(await _resource(request), intake.base)
+        asked = read_revoke_request(await _resource(request), *intake.bases)
         async with _even_time():
             return FhirResponse(await run_in_threadpool(take_request, asked))
 

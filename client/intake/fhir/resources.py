@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote
 
 from client.consent.documents import UnreadableConsentError, VersionId, read_version
+from client.intake.fhir.pull.links import rest_below
 from common.errors import InputError
 from common.learning.data.identifiers.identifiers import IdentifierError, normal
 
@@ -87,12 +88,12 @@ def parse_json(content: bytes) -> dict[str, Any]:
     return value
 
 
-def read_incoming(resource: Resource, base: str = "") -> IncomingConsent:
+def read_incoming(resource: Resource, *bases: str) -> IncomingConsent:
     """Read a Consent; one whose rules cannot be read is taken too, as the rule answers Unknown to it.
 
     Args:
         resource: as `parse_json` gives it.
-        base: of the hospital's FHIR server, whose absolute references are as good as relative ones.
+        bases: addresses of the hospital's FHIR server, whose absolute references are as good as relative ones.
 
     Raises:
         UnusableResourceError: no Consent, or without a proper id.
@@ -121,13 +122,13 @@ def read_incoming(resource: Resource, base: str = "") -> IncomingConsent:
         status if isinstance(status, str) and len(status) <= 64 and status.isprintable() else "",
         hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest(),
         document,
-        persons_of(resource, base),
+        persons_of(resource, *bases),
     )
 
 
-def persons_of(resource: Resource, base: str) -> tuple[str, ...]:
+def persons_of(resource: Resource, *bases: str) -> tuple[str, ...]:
     """Whose consent it is, by each of the patient's names; see `IncomingConsent`."""
-    return _person(resource.get("patient", resource.get("subject")), base, resource.get("contained"))
+    return _person(resource.get("patient", resource.get("subject")), bases, resource.get("contained"))
 
 
 def is_id(value: object) -> bool:
@@ -209,7 +210,7 @@ def resources_in(bundle: Resource) -> Iterator[Resource]:
             yield resource
 
 
-def read_revoke_request(resource: Resource, base: str = "") -> RevokeRequest:
+def read_revoke_request(resource: Resource, *bases: str) -> RevokeRequest:
     """Parameters `consent` and `patient`, each a reference (HL7 FAST, Scalable Consent Management).
 
     Raises:
@@ -223,14 +224,14 @@ def read_revoke_request(resource: Resource, base: str = "") -> RevokeRequest:
         for item in items
         if isinstance(item, dict) and isinstance(item.get("name"), str)
     }
-    patients = _person(values.get("patient"), base)
-    consent = _target(values.get("consent"), "Consent", base)
+    patients = _person(values.get("patient"), bases)
+    consent = _target(values.get("consent"), "Consent", bases)
     if consent is None or not patients:
         raise UnusableResourceError("the parameters consent and patient must be references to one of each")
     return RevokeRequest(consent, patients)
 
 
-def _person(value: object, base: str, contained: object = None) -> tuple[str, ...]:
+def _person(value: object, bases: Sequence[str], contained: object = None) -> tuple[str, ...]:
     """The logical id of a reference to this server, then `system|value` of the identifiers beside it.
 
     A reference that only its sender can follow, such as `urn:uuid:`, one to another server or to a contained Patient,
@@ -238,12 +239,12 @@ def _person(value: object, base: str, contained: object = None) -> tuple[str, ..
     """
     if not isinstance(value, dict):
         return ()
-    logical = _target(value, "Patient", base)
-    reference = value.get("reference")
+    logical = _target(value, "Patient", bases)
+    reference = _relative(value.get("reference"), bases)
     identifiers = [value.get("identifier")]
-    if isinstance(reference, str) and reference.startswith("#"):
+    if reference.startswith("#"):
         identifiers += _identifiers_of(contained, reference[1:])
-    if isinstance(reference, str) and reference.startswith(_CONDITIONAL):
+    if reference.startswith(_CONDITIONAL):
         system, _, number = unquote(reference.removeprefix(_CONDITIONAL)).rpartition("|")
         identifiers.append({"system": system, "value": number})
     keys = [logical, *(_identifier(one) for one in identifiers)]
@@ -273,17 +274,23 @@ def _identifier(value: object) -> str | None:
     return key if len(key) <= _LONGEST_KEY and key.isprintable() else None
 
 
-def _target(value: object, kind: str, base: str) -> str | None:
+def _target(value: object, kind: str, bases: Sequence[str]) -> str | None:
     """The id in a reference to a resource of a kind, on this server."""
     reference = value.get("reference") if isinstance(value, dict) else None
-    if not isinstance(reference, str):
-        return None
-    if base and reference.startswith(f"{base}/"):
-        reference = reference[len(base) + 1 :]
-    parts = reference.split("/")
+    parts = _relative(reference, bases).split("/")
     if parts[2:3] == ["_history"]:
         parts = parts[:2]
     return parts[1] if len(parts) == 2 and parts[0] == kind and is_id(parts[1]) else None
+
+
+def _relative(reference: object, bases: Sequence[str]) -> str:
+    """A reference without the address of this server in front; empty if there is none."""
+    if not isinstance(reference, str):
+        return ""
+    if "://" not in reference:
+        return reference
+    rests = (rest_below(reference, base) for base in bases if base)
+    return next((rest.removeprefix("/") for rest in rests if rest is not None), reference)
 
 
 def _kept(name: str, value: Any) -> Any:

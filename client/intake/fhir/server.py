@@ -112,6 +112,11 @@ class FhirServer:
     pause: Callable[[float], object] = time.sleep
     aliases: Sequence[str] = ()
 
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """All addresses by which the server calls itself."""
+        return (self.base, *self.aliases)
+
     def search(self, parameters: Mapping[str, str]) -> Iterator[Page]:
         """Consents that match, page by page.
 

@@ -64,6 +64,7 @@ def open_intake(folder: SiteFolder) -> Iterator[Intake]:
             purpose=purpose_of(config),
             clock=now_utc,
             base=check_address(config.server, "fhir.server") if config.server else "",
+            aliases=tuple(check_alias(url, "fhir.server_aliases") for url in config.server_aliases),
         )
 
 

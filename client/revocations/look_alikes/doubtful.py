@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client.revocations.ledger import Ledger, Writing
 from client.revocations.ledger_rows import of_patients, standing_of
 from client.revocations.ledger_tables import RevocationRow
 from client.revocations.look_alikes.alike import request_of
-from client.revocations.revocation import LIFTED, RevocationStatus, State, alike_receipt, is_alike, nobody_asked
+from client.revocations.revocation import (
+    LIFTED,
+    RevocationStatus,
+    State,
+    alike_receipt,
+    is_alike,
+    is_doubt,
+    nobody_asked,
+)
 from client.revocations.tombstones.file import stop
 from client.revocations.workflow import PersonDecision, end_alike
 from common.errors import InputError, RefusedError
@@ -43,9 +51,24 @@ def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
 
     if not held:
         return ()
-    asked = {alike_receipt(s.receipt, s.pseudonym): s for s in standing if not nobody_asked(s.receipt)}
+    asked = {alike_receipt(s.receipt, s.pseudonym): s for s in standing if not is_alike(s.receipt)}
 
     return tuple(Doubt(number, asked[number], tuple(some)) for number, some in held.items() if number in asked)
+
+
+def undecided(standing: Collection[RevocationStatus]) -> frozenset[str]:
+    """Pseudonyms of identifiers that look like a patient's, of whom some are on hold for it."""
+    held: dict[str, set[str]] = defaultdict(set)
+    for one in standing:
+        if one.state is State.ON_HOLD:
+            held[one.receipt].add(one.pseudonym)
+
+    look_alikes = {s.receipt for s in standing if is_alike(s.receipt)}
+    asked = [s for s in standing if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) in look_alikes]
+
+    return frozenset(
+        s.pseudonym for s in asked if held[alike_receipt(s.receipt, s.pseudonym)] or held[s.receipt] - {s.pseudonym}
+    )
 
 
 def answer(ledger: Ledger, number: str, meant: Collection[int], said: PersonDecision) -> Doubt:
@@ -125,7 +148,8 @@ def hold_unheard(ledger: Ledger, patients: Collection[str]) -> int:
 
 def _revoke(ledger: Ledger, writing: Writing, asked: RevocationStatus, meant: Collection[RevocationStatus]) -> None:
     """Record the revocation of the patients who are meant, with its own dates."""
-    request = request_of(asked)
+    # Who is meant by an unclear consent is on hold, as if it had named them.
+    request = replace(request_of(asked), hold=asked.reason if is_doubt(asked.receipt) else "")
     subsets = ledger.subsets()
     there = {
         s.pseudonym

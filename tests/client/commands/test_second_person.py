@@ -86,11 +86,32 @@ def test_a_readmission_by_command_keeps_its_form_and_says_who_stays_out(site: Si
     form.write_bytes(b"signed")
     given = ("revocations", "readmit", receipt, "--reason", "taken back")
     assert "empty" in run(site, *given, "--document", "/dev/null", code=2)
-    said = run(site, *given, "--document", str(form))
+    said = run(site, *given, "--document", str(form), "--everybody")
     assert (said["patients"], said["still_stopped"]) == (2, 1)
     assert (site.vault / said["form"]).read_bytes().endswith(b"signed")
-    run(site, *given, "--document", str(form), code=4)
+    run(site, *given, "--document", str(form), "--everybody", code=4)
     assert len([*site.vault.iterdir()]) == 1
+
+
+def test_of_a_list_only_those_are_readmitted_who_are_asked_for(site: SiteFolder, tmp_path: Path) -> None:
+    receipt = run(site, "revoke", "--kind", "opt-out", stdin="p-0\np-1\np-2\n")["receipt"]
+    one = tmp_path / "one.txt"
+    one.write_text("p-1\n")
+    other = tmp_path / "other.txt"
+    other.write_text("p-1\np-3\n")
+    (tmp_path / "form").write_bytes(b"signed")
+    given = ("revocations", "readmit", receipt, "--reason", "taken back", "--document", str(tmp_path / "form"))
+    said = run(site, *given, code=2)
+    assert "the receipt stands for 3 patients" in said
+    assert "--patient-file" in said
+    assert "1 of 2 patients have no revocation" in run(site, *given, "--patient-file", str(other), code=2)
+    assert "contradict" in run(site, *given, "--patient-file", str(one), "--everybody", code=2)
+    assert run(site, *given, "--patient-file", str(one))["patients"] == 1
+    with open_ledger(site) as ledger:
+        assert [ledger.is_stopped(f"p-{n}") for n in range(3)] == [True, False, True]
+    run(site, *given, code=2)
+    assert run(site, *given, "--everybody")["patients"] == 2
+    assert len([*site.vault.iterdir()]) == 2
 
 
 def test_nothing_waits_is_said_in_words(site: SiteFolder) -> None:

@@ -14,7 +14,7 @@ from client.revocations.access import write_opened
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import STATED_SOURCE, Request, SourceKind, State
 from client.revocations.tombstones.file import said_in
-from client.revocations.workflow import close, readmit, take_up
+from client.revocations.workflow import close, everybody_of, readmit, take_up
 from client.settings import SiteFolder
 from common.errors import RefusedError
 from common.platform.actor import Actor
@@ -33,7 +33,8 @@ def again(
     ledger: Ledger, receipt: str = "r-1", actor: Actor = LEE, reason: str = "opt-out taken back"
 ) -> tuple[int, int]:
     with ledger.writing() as writing:
-        return readmit(ledger, writing, receipt, actor, reason, form=FORM)
+        patients = everybody_of(writing, receipt)
+        return readmit(ledger, writing, receipt, actor, reason, form=FORM, patients=patients or None)
 
 
 @pytest.mark.parametrize(

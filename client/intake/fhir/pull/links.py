@@ -70,6 +70,14 @@ def own(target: str, here: httpx.URL, base: str, aliases: Sequence[str]) -> http
     )
 
 
+def rest_below(address: str, base: str) -> str | None:
+    """The path of an absolute address below `base`, from its first slash on; None if it is not the same place."""
+    try:
+        return _below(httpx.URL(address), httpx.URL(base))
+    except (httpx.InvalidURL, ValueError):
+        return None
+
+
 def _below(url: httpx.URL, base: httpx.URL) -> str | None:
     """Path and query of `url` after `base`; None if it is not the same place or below it."""
     if (url.scheme, url.host, _port(url)) != (base.scheme, base.host, _port(base)):

@@ -187,17 +187,17 @@ class _Reading:
     def _sorted(self, page: Page) -> tuple[list[IncomingConsent], list[IncomingConsent]]:
         """What can be read, and stand-ins for what cannot: one consent must not cost the others."""
         found = []
-        aside = [set_aside(resource, self._server.base) for resource in page.unclear]
-        base = self._server.base
+        aside = [set_aside(resource, *self._server.bases) for resource in page.unclear]
+        bases = self._server.bases
 
         for resource in page.consents:
             try:
-                found.append(read_incoming(resource, base))
+                found.append(read_incoming(resource, *bases))
             except UnusableResourceError:
-                aside.append(set_aside(resource, base))
+                aside.append(set_aside(resource, *bases))
             except Exception as error:  # noqa: BLE001 - whatever one of them provokes
                 _log.error("a consent of the server cannot be read (%s): set aside", type(error).__name__)
-                aside.append(set_aside(resource, base))
+                aside.append(set_aside(resource, *bases))
 
         return found, aside
 

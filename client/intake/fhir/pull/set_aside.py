@@ -29,7 +29,7 @@ _RESEARCH = {"coding": [{"system": SCOPES, "code": "research"}]}
 _TREATMENT = {"coding": [{"system": SCOPES, "code": "treatment"}]}
 
 
-def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
+def set_aside(resource: Resource, *bases: str) -> IncomingConsent:
     """A stand-in for a Consent as it came in.
 
     One without a proper id gets a name made of whatever stands for it, so that it is the same one the next time.
@@ -44,7 +44,7 @@ def set_aside(resource: Resource, base: str = "") -> IncomingConsent:
     meta = resource.get("meta")
     parts = {name: text for name, text in meta.items() if isinstance(text, str)} if isinstance(meta, dict) else {}
     found = read_incoming({"resourceType": "Consent", "id": identity, "meta": parts})
-    patients: tuple[str, ...] = _or(lambda: persons_of(resource, base), ())
+    patients: tuple[str, ...] = _or(lambda: persons_of(resource, *bases), ())
     scope = _or(lambda: _scope(resource), _RESEARCH)
     document = {**_document(found.resource, found.version, found.updated), "scope": scope}
 

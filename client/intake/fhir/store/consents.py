@@ -16,6 +16,7 @@ from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from client.consent.rule import SILENT
+from client.consent.versions import without_meta
 from client.database import PatientRow
 from client.intake.fhir.resources import IncomingConsent
 from client.intake.fhir.store.keys import add_other_keys
@@ -137,9 +138,27 @@ class ConsentStore:
             return frozenset(session.scalars(select(ConsentRow.resource).distinct()))
 
     def has_other_keys(self) -> bool:
-        """Whether some patients lie under one of several names, as none of them was known."""
+        """Whether some patients were given by several names."""
         with transaction(self.engine) as session:
             return session.scalar(select(OtherKeyRow.patient).limit(1)) is not None
+
+    def patients_of(self, resource: str) -> frozenset[str]:
+        """Pseudonyms under which the versions of a consent lie; several, if it names several patients."""
+        with transaction(self.engine) as session:
+            rows = session.scalars(select(ConsentRow.patient).where(ConsentRow.resource == resource).distinct())
+            return frozenset(rows)
+
+    def is_also(self, patient: str, keys: Collection[str]) -> bool:
+        """Whether consents of a patient, by pseudonym, give one of `keys` as another name of theirs."""
+        others = [self.pseudonyms.of(key) for key in keys]
+        with transaction(self.engine) as session:
+            named = select(OtherKeyRow).where(OtherKeyRow.patient == patient, OtherKeyRow.other.in_(others))
+            return session.scalar(named.limit(1)) is not None
+
+    def key_of(self, patient: str) -> str | None:
+        """The name under which a patient's consents lie; None where a consent names nobody."""
+        with transaction(self.engine) as session:
+            return self.identifier(session, patient)
 
     def unweighed(self) -> tuple[str, ...]:
         """Pseudonyms of those with a version that was not weighed."""
@@ -166,6 +185,16 @@ class ConsentStore:
         """Pseudonyms of those whose consents the rule could not judge."""
         with transaction(self.engine) as session:
             return frozenset(session.scalars(select(DecisionRow.patient).where(DecisionRow.answer == "unknown")))
+
+    def unclear(self) -> dict[str, str]:
+        """Pseudonyms and identifiers of those whose consents are about the use asked for and could not be judged."""
+        with transaction(self.engine) as session:
+            rows = session.execute(
+                select(PatientRow.patient, PatientRow.sealed)
+                .join(DecisionRow, DecisionRow.patient == PatientRow.patient)
+                .where(DecisionRow.answer == "unknown", DecisionRow.reason != SILENT.reason)
+            )
+            return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
 
     def source(self, session: Session, receipt: str) -> Source:
         """The version that a receipt was given for, as the ledger names it."""
@@ -270,15 +299,16 @@ class ConsentStore:
 
     def _keep(self, session: Session, incoming: IncomingConsent, at: datetime) -> Kept:
         key = (incoming.resource, incoming.version, incoming.digest)
-        row = session.get(ConsentRow, key)
+        first, *others = incoming.patients or (None,)
+        patient = self.pseudonyms.of(f"Consent/{incoming.resource}" if first is None else first)
+        row = session.get(ConsentRow, key) or _written_again(session, incoming, patient)
         is_new = row is None
 
+        if row is None or row.patient == patient:
+            add_other_keys(session, self.pseudonyms, patient, [key for key in others if key is not None])
         if row is None:
-            first, *others = incoming.patients or (None,)
-            patient = self.pseudonyms.of(f"Consent/{incoming.resource}" if first is None else first)
             if first is not None and session.get(PatientRow, patient) is None:
                 session.add(PatientRow(patient=patient, sealed=self.pseudonyms.seal(first)))
-            add_other_keys(session, self.pseudonyms, patient, [key for key in others if key is not None])
             row = ConsentRow(
                 resource=incoming.resource,
                 version=incoming.version,
@@ -294,7 +324,7 @@ class ConsentStore:
             )
             session.add(row)
             session.flush()
-        elif _but_meta(row.document) != _but_meta(incoming.document):
+        elif without_meta(row.document) != without_meta(incoming.document):
             # Kept by an earlier version, which read less of it.
             row.document = {**incoming.document, "meta": row.document.get("meta")}
             row.weighed = None
@@ -302,8 +332,18 @@ class ConsentStore:
         return Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new)
 
 
-def _but_meta(document: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if name != "meta"}
+def _written_again(session: Session, incoming: IncomingConsent, patient: str) -> ConsentRow | None:
+    """The version that `incoming` repeats with another `meta`, as a server writes it after a move or with a new tag."""
+    if not incoming.version:
+        return None
+    rows = session.scalars(
+        select(ConsentRow).where(
+            ConsentRow.resource == incoming.resource,
+            ConsentRow.version == incoming.version,
+            ConsentRow.patient == patient,
+        )
+    )
+    return next((row for row in rows if without_meta(row.document) == without_meta(incoming.document)), None)
 
 
 def _age(row: ConsentRow) -> tuple[bool, int, datetime]:

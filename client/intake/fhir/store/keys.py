@@ -1,4 +1,4 @@
-"""Other names under which a consent gives its patient, kept until the patient map or the cohort knows one of them.
+"""Other names under which a consent gives its patient: a request to revoke it may use any of them.
 
 A consent may give a reference and identifiers. Where none of them is known yet it lies under the first; when another
 becomes known, all that lay there moves to it.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from client.database import PatientRow
 from client.intake.fhir.store.tables import ConsentRow, DecisionRow, OtherKeyRow
+from client.revocations.ledger_rows import chunks
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 
 
@@ -25,18 +26,39 @@ def add_other_keys(session: Session, pseudonyms: Pseudonyms, patient: str, other
 
 
 def move_to_known(session: Session, known: Collection[str]) -> None:
-    """Move consents from names that nobody knows to one of their other names that is `known` now, by pseudonym."""
-    rows = session.scalars(select(OtherKeyRow).order_by(OtherKeyRow.patient, OtherKeyRow.other)).all()
+    """Move consents from names that nobody knows to one of their other names that is `known` now, by pseudonym.
 
-    for row in rows:
-        if row.other not in known or row.patient in known:
+    The names that they had before stay other names of the patient.
+    """
+    rows = [
+        row for some in chunks(known) for row in session.scalars(select(OtherKeyRow).where(OtherKeyRow.other.in_(some)))
+    ]
+    moved = set[str]()
+
+    for patient, other, sealed in sorted((row.patient, row.other, row.sealed) for row in rows):
+        if patient in known or patient in moved:
             continue
-        decision = session.get(DecisionRow, row.patient)
+        moved.add(patient)
+        decision = session.get(DecisionRow, patient)
         if decision is not None and decision.recorded is None:
             session.delete(decision)
-        if session.get(PatientRow, row.other) is None:
-            session.add(PatientRow(patient=row.other, sealed=row.sealed))
-        moved = update(ConsentRow).where(ConsentRow.patient == row.patient)
-        session.execute(moved.values(patient=row.other, weighed=None))
-        session.execute(delete(OtherKeyRow).where(OtherKeyRow.patient == row.patient))
+        if session.get(PatientRow, other) is None:
+            session.add(PatientRow(patient=other, sealed=sealed))
+        versions = update(ConsentRow).where(ConsentRow.patient == patient)
+        session.execute(versions.values(patient=other, weighed=None))
+        _rename(session, patient, other)
         session.flush()
+
+
+def _rename(session: Session, patient: str, known: str) -> None:
+    """Gather all other names of `patient`, and their first one, under the name that is known."""
+    before = session.get(PatientRow, patient)
+    names = {} if before is None else {patient: before.sealed}
+    rows = session.scalars(select(OtherKeyRow).where(OtherKeyRow.patient == patient)).all()
+    names |= {row.other: row.sealed for row in rows if row.other != known}
+
+    for row in rows:
+        session.delete(row)
+    for other, sealed in names.items():
+        if session.get(OtherKeyRow, (known, other)) is None:
+            session.add(OtherKeyRow(patient=known, other=other, sealed=sealed))

@@ -65,7 +65,7 @@ class ServerRow(Base):
 
 
 class OtherKeyRow(Base):
-    """Another name of a patient whom nobody knows yet, both as pseudonyms; the name itself is sealed."""
+    """Another name that consents give for a patient, both as pseudonyms; the name itself is sealed."""
 
     __tablename__ = "consent_other_keys"
     patient: Mapped[str] = mapped_column(primary_key=True)

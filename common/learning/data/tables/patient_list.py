@@ -40,8 +40,7 @@ def parse_patient_list(
         most: bytes of a compressed file's content.
 
     Raises:
-        ManifestError: it cannot be read without guessing, or rows have no identifier or what cannot be one.
-        ManifestError: it names nobody.
+        ManifestError: it names nobody, cannot be read without guessing, or has rows without a valid identifier.
     """
     text = decoded(content, source, lambda text: has_header(text, _has_column), most=most)
     return parse_patients(text, source, is_patient)

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from client.cohort.data_import import SiteOptions, import_data
-from client.intake.fhir import intake as room
+from client.intake.fhir import resources as room
 from client.intake.fhir.intake import Intake
 from client.intake.fhir.kinds import kind_of
 from client.intake.fhir.patients import PatientMap, PatientMapFile
 from client.intake.fhir.pull.puller import Puller
 from client.revocations.ledger import Ledger
+from client.revocations.revocation import Request, Source
 from client.revocations.tombstones.overview import read_revocations
-from client.revocations.workflow import readmit
+from client.revocations.workflow import readmit, refuse
 from common.learning.data.tables.manifest import Manifest
 from common.learning.model.checkpoint import ModelCard
 from common.platform.actor import Actor
@@ -120,6 +121,36 @@ def test_who_was_readmitted_and_withdraws_again_is_heard(make_intake: Make, tmp_
         assert intake.ledger.is_stopped("p-1") == stopped
 
     assert {s.receipt for s in intake.ledger.of_patient("p-1")} == {first.receipt, last.receipt}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_withdrawal_that_a_list_covered_is_heard_when_the_list_is_refused(
+    make_intake: Make, tmp_path: Path, ehr: Any, after: bool
+) -> None:
+    intake = make_intake(tmp_path / "site")
+    listed = Request(Source("list", "l-1"), "l-1", intake.clock())
+    intake.ledger.record(listed, ["p-1"])
+    withdrawn = intake.take(ehr.write(ehr.consent("c-1", "p-1", "inactive")))
+    refuse(intake.ledger, "l-1", Actor("lee", "user:1000:lee"), "another patient was meant")
+    if after:
+        refuse(intake.ledger, withdrawn.receipt, Actor("lee", "user:1000:lee"), "a slip of the pen")
+        assert not intake.ledger.is_stopped("p-1")
+        intake.take(ehr.write(ehr.consent("c-1", "p-1", "inactive")))
+    assert intake.ledger.is_stopped("p-1")
+
+
+def test_of_two_consents_that_are_withdrawn_the_second_counts_when_the_first_is_refused(
+    make_intake: Make, tmp_path: Path, ehr: Any
+) -> None:
+    intake = make_intake(tmp_path / "site")
+    first = intake.take(ehr.write(ehr.consent("c-1", "p-1", "inactive")))
+    second = intake.take(ehr.write(ehr.consent("c-2", "p-1", "inactive")))
+    intake.take(ehr.write(ehr.consent("c-3", "p-1")))
+    refuse(intake.ledger, first.receipt, Actor("lee", "user:1000:lee"), "another patient was meant")
+    assert [s.receipt for s in intake.ledger.of_patient("p-1")] == [first.receipt, second.receipt]
+    assert intake.ledger.is_stopped("p-1")
+    refuse(intake.ledger, second.receipt, Actor("lee", "user:1000:lee"), "another patient was meant")
+    assert not intake.ledger.is_stopped("p-1")
 
 
 def test_an_opt_out_by_fhir_is_one_and_every_other_withdrawal_is_of_consent(

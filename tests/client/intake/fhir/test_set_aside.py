@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from client.intake.fhir import intake as intake_module
+from client.intake.fhir import settling as settling_module
 from client.intake.fhir.intake import Intake
 from client.intake.fhir.pull.page import read_page
 from client.intake.fhir.pull.pull import pull
@@ -97,14 +97,14 @@ def test_a_consent_that_the_database_does_not_take_is_held_and_the_others_are_ke
 def test_a_consent_at_which_the_rule_fails_holds_its_patient_and_no_other(
     ehr: Any, server: FhirServer, intake: Intake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    weigh = intake_module.weigh
+    weigh = settling_module.weigh
 
     def fail_once(versions: Any, *arguments: Any, **more: Any) -> Any:
         if any(version.resource == "c-2" for version in versions):
             raise ZeroDivisionError("p-2")
         return weigh(versions, *arguments, **more)
 
-    monkeypatch.setattr(intake_module, "weigh", fail_once)
+    monkeypatch.setattr(settling_module, "weigh", fail_once)
     for n in range(4):
         ehr.write(ehr.consent(f"c-{n}", f"p-{n}", "inactive"))
     assert pull(server, intake, OVERLAP).revoked == 3

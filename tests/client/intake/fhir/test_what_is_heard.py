@@ -107,6 +107,142 @@ def test_a_request_to_revoke_names_the_patient_by_any_of_their_names(make_intake
         revoke(intake, consent["id"], "p-3")
 
 
+@pytest.mark.parametrize("known", ["reference", "identifier", "neither"])
+def test_a_request_to_revoke_uses_any_name_that_the_consent_gives(intake: Intake, ehr: Any, known: str) -> None:
+    reference = "Patient/p-2" if known == "reference" else "Patient/9b4a702d"
+    number = "p-2" if known == "identifier" else "p-77"
+    subject = {"reference": reference, "identifier": {"system": "urn:mrn", "value": number}}
+    intake.take(ehr.write({**ehr.consent("c-1", "x"), "patient": subject}))
+    for patient in ({"reference": reference}, {"identifier": subject["identifier"]}):
+        parameters = [
+            {"name": "consent", "valueReference": {"reference": "Consent/c-1"}},
+            {"name": "patient", "valueReference": patient},
+        ]
+        intake.revoke(read_revoke_request({"resourceType": "Parameters", "parameter": parameters}))
+
+    stopped = "p-2" if known != "neither" else "9b4a702d"
+    assert intake.ledger.is_stopped(stopped)
+    with pytest.raises(OtherPatientError):
+        revoke(intake, "c-1", "p-3")
+
+
+def test_a_consent_of_two_patients_can_be_revoked_by_either(intake: Intake, ehr: Any) -> None:
+    subject = {"reference": "Patient/p-1", "identifier": {"value": "p-2"}}
+    with pytest.raises(UnusableResourceError):
+        intake.take(ehr.write({**ehr.consent("c-1", "x"), "patient": subject}))
+    for patient in ("p-1", "p-2"):
+        revoke(intake, "c-1", patient)
+        assert intake.ledger.is_stopped(patient)
+
+
+def test_names_that_a_consent_gave_stay_its_own_when_the_patient_becomes_known(
+    make_intake: Make, tmp_path: Path, ehr: Any
+) -> None:
+    intake = make_intake(tmp_path / "site")
+    subject = {"reference": "Patient/9b4a702d", "identifier": {"system": "urn:mrn", "value": "new-1"}}
+    intake.take(ehr.write({**ehr.consent("c-1", "x"), "patient": subject}))
+    (intake.ledger.folder.root / "site.json").write_text('{"name": "north", "subsets": {"new-1": "train"}}')
+    intake.settle()
+    assert not intake.ledger.is_stopped("new-1")
+    revoke(intake, "c-1", "9b4a702d")
+    assert states(intake, "new-1") == [State.PENDING]
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["https://ehr.example/fhir", "http://fhir.svc.cluster.local/fhir", "https://EHR.example:443/fhir"],
+)
+def test_an_absolute_reference_to_any_address_of_the_server_names_the_patient(
+    make_intake: Make, tmp_path: Path, ehr: Any, place: str
+) -> None:
+    aliases = ("http://fhir.svc.cluster.local/fhir",)
+    intake = replace(make_intake(tmp_path / "site"), base="https://ehr.example/fhir", aliases=aliases)
+    intake.take(ehr.write({**ehr.consent("c-1", "x", "inactive"), "patient": {"reference": f"{place}/Patient/p-1"}}))
+    assert intake.ledger.is_stopped("p-1")
+    elsewhere = {"reference": "https://ehr.example/fhir2/Patient/p-2"}
+    with pytest.raises(UnusableResourceError):
+        intake.take(ehr.write({**ehr.consent("c-2", "x", "inactive"), "patient": elsewhere}))
+    assert not intake.ledger.is_stopped("p-2")
+
+
+@pytest.mark.parametrize("identifier", ["P-3", "p-03", "ｐ-3"])
+@pytest.mark.parametrize("with_map", [False, True])
+def test_an_unclear_consent_of_a_look_alike_holds_whoever_may_be_meant_until_it_is_clear(
+    make_intake: Make, tmp_path: Path, ehr: Any, identifier: str, with_map: bool
+) -> None:
+    intake = make_intake(tmp_path / "site")
+    if with_map:
+        intake, _ = mapped(make_intake, tmp_path, "urn:mrn|p-3,p-3\n")
+    patient = {"identifier": {"system": "urn:mrn", "value": identifier}}
+    intake.take(ehr.write({**ehr.consent("c-1", "x", "entered-in-error"), "patient": patient}))
+    assert intake.ledger.is_stopped("p-3")
+    assert states(intake, "p-3") == [State.ON_HOLD]
+    assert [item.consent for item in intake.steward_list()] == ["c-1"]
+    intake.take(ehr.write({**ehr.consent("c-1", "x", "entered-in-error"), "patient": patient}))
+    assert [one.state for one in intake.ledger.standing()] == [State.ON_HOLD, State.ON_HOLD]
+    intake.take(ehr.write({**ehr.consent("c-1", "x"), "patient": patient}))
+    assert not intake.ledger.is_stopped("p-3")
+    assert doubts(intake.ledger) == ()
+
+
+@pytest.mark.parametrize("meant", [False, True])
+@pytest.mark.parametrize("with_map", [False, True])
+def test_a_person_says_whom_an_unclear_consent_means_and_nobody_is_unlearned(
+    make_intake: Make, tmp_path: Path, ehr: Any, meant: bool, with_map: bool
+) -> None:
+    intake = make_intake(tmp_path / "site")
+    if with_map:
+        intake, _ = mapped(make_intake, tmp_path, "urn:mrn|p-3,p-3\n")
+    patient = {"identifier": {"system": "urn:mrn", "value": "P-3"}}
+    intake.take(ehr.write({**ehr.consent("c-1", "x", "entered-in-error"), "patient": patient}))
+    (doubt,) = doubts(intake.ledger)
+    chosen = [one.number for one in doubt.candidates] if meant else []
+    answer(intake.ledger, doubt.number, chosen, PersonDecision(Actor("lee", "user:1000:lee"), "asked the ward"))
+    assert intake.ledger.is_stopped("p-3") == meant
+    assert [item.consent for item in intake.steward_list()] == (["c-1"] if meant else [])
+    assert State.PENDING not in states(intake, "p-3")
+    intake.settle()
+    assert intake.ledger.is_stopped("p-3") == meant
+    intake.take(ehr.write({**ehr.consent("c-1", "x"), "patient": patient}))
+    assert not intake.ledger.is_stopped("p-3")
+
+
+def test_an_unclear_consent_holds_a_look_alike_who_joins_the_cohort_later(intake: Intake, ehr: Any) -> None:
+    patient = {"identifier": {"system": "urn:mrn", "value": "NEW-1"}}
+    intake.take(ehr.write({**ehr.consent("c-1", "x", "entered-in-error"), "patient": patient}))
+    intake.settle()
+    (intake.ledger.folder.root / "site.json").write_text('{"name": "north", "subsets": {"new-1": "train"}}')
+    intake.settle()
+    assert intake.ledger.is_stopped("new-1")
+
+
+@pytest.mark.parametrize("identifier", ["P-3", "stranger"])
+def test_a_request_to_revoke_a_consent_about_another_matter_stops_whoever_may_be_meant(
+    intake: Intake, ehr: Any, identifier: str
+) -> None:
+    about = {"scope": {"coding": [{"system": SCOPES, "code": "treatment"}]}, "provision": {"type": "permit"}}
+    intake.take(ehr.write({**ehr.consent("c-1", identifier), **about}))
+    assert not intake.ledger.is_stopped("p-3")
+    revoke(intake, "c-1", identifier)
+    assert intake.ledger.is_stopped(identifier)
+    assert intake.ledger.is_stopped("p-3") == (identifier == "P-3")
+
+
+def test_a_version_that_its_server_writes_again_with_another_meta_is_one_version(intake: Intake, ehr: Any) -> None:
+    first = ehr.write(ehr.consent("c-1", "p-1"))
+    again = {**first, "meta": {**first["meta"], "lastUpdated": LATER, "tag": [{"code": "moved"}]}}
+    kept = intake.take(first)
+    assert intake.take(again) == replace(kept, is_new=False)
+    assert states(intake) == []
+    withdrawn = ehr.write(ehr.consent("c-1", "p-1", "inactive"))
+    receipt_number = intake.take(withdrawn).receipt
+    with intake.ledger.writing() as writing:
+        form = ("ab" * 8, "cd" * 32)
+        readmit(intake.ledger, writing, receipt_number, Actor("lee", "user:1000:lee"), "consented", form=form)
+    intake.take({**withdrawn, "meta": {**withdrawn["meta"], "lastUpdated": LATER}})
+    assert states(intake) == [State.READMITTED]
+
+
 @pytest.mark.parametrize(
     ("status", "scope", "expected"),
     [
