@@ -155,6 +155,11 @@ def train(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, TrainRequest)
+        if request.folds is not None:
+            joined = site.received_weights.receive(records, models=request.folds.keys)
+            after, reply = site.train_folds(joined.state, request, campaign=campaign, step=step)
+            return site.received_weights.answer(reply, joined, after, keep=False)
+
         received = site.received_weights.receive(records)
         model, reply = site.train(received.state, request, campaign=campaign, step=step)
         return site.received_weights.answer(reply, received, model.state_dict())
@@ -186,11 +191,11 @@ def unlearn(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Compute selection figures, an audit, or the scores of a reference model."""
+    """Compute selection figures or an audit, or keep the scores by fold models."""
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, EvaluateRequest)
-        received = site.received_weights.receive(records)
+        received = site.received_weights.receive(records, models=request.folds.keys if request.folds else ())
         return site.received_weights.answer(
             site.evaluate(received.state, request, campaign=campaign, step=step), received
         )

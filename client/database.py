@@ -87,6 +87,26 @@ class PatientRow(Base):
     sealed: Mapped[str] = mapped_column(String(1000))
 
 
+class FoldScoreRow(Base):
+    """A patient's fold in a family of fold models, or a score under one of them.
+
+    A training patient has a row for the one model that never saw them, without margins until it has been scored;
+    calibration and audit patients have a row for every model. The rows are purged with the patient.
+    """
+
+    __tablename__ = "fold_scores"
+    lineage: Mapped[str] = mapped_column(primary_key=True)
+    """The training that the fold models belong to, by the coordinator's name for it."""
+    family: Mapped[str] = mapped_column(primary_key=True)
+    patient: Mapped[str] = mapped_column(primary_key=True, index=True)
+    fold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    member: Mapped[bool]
+    """Whether this is the fold of a training patient."""
+    image: Mapped[float | None]
+    text: Mapped[float | None]
+    fused: Mapped[float | None]
+
+
 LOG = log_tables(Base.metadata)
 """The site's tamper-evident log."""
 

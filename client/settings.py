@@ -34,6 +34,8 @@ class BoundsConfig(Settings):
     """Each step shrinks all weights by this factor times the learning rate."""
     max_reset_layers: int = Field(default=3, ge=0)
     """Number of last layers that `eu_k` may reinitialize."""
+    max_fold_models: int = Field(default=16, ge=0)
+    """Number of fold models in one request; 0 refuses all fold models."""
     max_bootstrap: int = Field(default=10_000, ge=50)
     """Bootstrap resamples of one audit, for its intervals."""
     methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")
@@ -347,6 +349,16 @@ class SiteFolder:
     def simulated_ledger(self) -> Path:
         """Database of the revocations of a simulated site, which has no other records."""
         return self.root / "revocations.db"
+
+    @property
+    def fold_scores_url(self) -> str:
+        """URL of the scores by fold models: the site's database, or a file of their own at a simulated site."""
+        return self.database_url if self.has_database else f"sqlite:///{self.simulated_fold_scores.resolve()}"
+
+    @property
+    def simulated_fold_scores(self) -> Path:
+        """Scores by fold models at a simulated site."""
+        return self.root / "folds.db"
 
     @property
     def tombstones(self) -> Path:

@@ -45,7 +45,10 @@ class BranchMia(_Strict):
     ci95: tuple[float, float] | None
     ks: float | None
     ks_p: float | None
-    rmia_auc: float | None
+    calibrated: float | None = None
+    """Mean rank above what models say that never saw the patients; 0 is the aim."""
+    rmia_auc: float | None = None
+    """Of earlier versions."""
     svc: float | None
     tpr_at_1pct_fpr: float | None
 
@@ -128,7 +131,8 @@ class Result(_Strict):
     """Counts of patients per site and group: `{"site-1": {"retain": 20, "forget": 10, "validation": 5, ...}}`."""
     models: dict[ModelName, ModelResult]
     history: list[RoundRecord]
-    cost: dict[Literal["train", "retrain", "unlearn", "retain", "references"], Cost]
+    cost: dict[Literal["train", "retrain", "unlearn", "retain", "folds", "references"], Cost]
+    """`references` is of earlier versions."""
     decision: DecisionResult
     decisions: dict[ModelName, DecisionResult] = Field(default_factory=dict)
     """The same rule applied to every model, for comparison."""

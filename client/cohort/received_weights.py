@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from common.learning.config import ModelConfig
 from common.learning.model.checkpoint import state_digest
 from common.learning.model.frozen import frozen_names
 from common.protocol.deltas import Decoded, State, decoded, encode
+from common.protocol.several_models import joined
 from common.protocol.wire import Body, HeldNote, WeightsNote, arrays_of, note_of, pack, weights_of
 
 _WEIGHTS = "weights.safetensors"
@@ -66,8 +67,10 @@ class ReceivedWeights:
 
         return tuple(sorted(found))
 
-    def receive(self, records: RecordDict, *, keep: bool = True) -> RequestWeights:
-        """The weights of a request, kept for the next one.
+    def receive(self, records: RecordDict, *, keep: bool = True, models: Collection[str] = ()) -> RequestWeights:
+        """The weights of a request, kept for the next one; with `models`, the joined weights of these.
+
+        The weights of several models are fold models': they are never kept, and never changes to what is here.
 
         Raises:
             MissingBaseError: they are changes to weights that this site does not have.
@@ -77,18 +80,35 @@ class ReceivedWeights:
         note = note_of(records, WeightsNote)
         if note is None:
             return RequestWeights(weights_of(records), None)
-        state = dict(Decoded(arrays_of(records), self._base(note.base) if note.base else self._nothing))
+        base = self._base(note.base) if note.base else self._nothing
+        if models:
+            base = joined(dict.fromkeys(models, self._nothing))
+        state = dict(Decoded(arrays_of(records), base))
         if state_digest(state) != note.weights:
             if note.base:
                 raise MissingBaseError("the changes do not result in the announced weights")
             raise WireError("the weights differ from the request's digest: another model, or other frozen layers")
 
-        if keep and (note.precision != "fp32" or self._place.has_database) and note.weights not in self.held():
+        if (
+            keep
+            and not models
+            and (note.precision != "fp32" or self._place.has_database)
+            and note.weights not in self.held()
+        ):
             self._keep(_WEIGHTS, note.weights, state)
         return RequestWeights(state, note)
 
-    def answer(self, body: Body, received: RequestWeights, after: Mapping[str, Tensor] | None = None) -> RecordDict:
+    def answer(
+        self,
+        body: Body,
+        received: RequestWeights,
+        after: Mapping[str, Tensor] | None = None,
+        *,
+        keep: bool = True,
+    ) -> RecordDict:
         """An answer with `after` as changes to what was received, and what is held here.
+
+        Without `keep`, rounding errors are dropped instead of being kept for the next answer.
 
         Raises:
             OutputError: the disk is full.
@@ -102,13 +122,14 @@ class ReceivedWeights:
             {name: tensor.detach().cpu() for name, tensor in after.items()},
             received.state,
             note.precision,
-            self._load(_ERRORS, note.line),
+            self._load(_ERRORS, note.line) if keep else None,
         )
 
-        if errors:
-            self._keep(_ERRORS, note.line, errors)
-        else:
-            self._drop(_ERRORS)
+        if keep:
+            if errors:
+                self._keep(_ERRORS, note.line, errors)
+            else:
+                self._drop(_ERRORS)
 
         return pack(body, arrays, HeldNote(held=self.held()))
 

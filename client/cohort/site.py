@@ -11,16 +11,17 @@ from pathlib import Path
 from torch import Tensor
 
 from client.cohort.received_weights import ReceivedWeights
-from client.cohort.reference_scores import ReferenceScores
+from client.cohort.reference_scores import purge_references
 from client.cohort.site_data import SiteData
+from client.cohort.site_folds import keep_fold_scores, standings_of, train_fold_models
 from client.cohort.site_records import SiteRecords
-from client.cohort.site_scoring import audit, keep_reference, scored, select
+from client.cohort.site_scoring import audit, scored, select
 from client.evidence import replay
 from client.revocations.access import Access
 from client.revocations.revocation import Receipt
 from client.revocations.revocation import State as RevocationState
 from client.settings import BoundsConfig, SiteFolder
-from common.errors import CohortError, RefusedError, WireError
+from common.errors import CohortError, RefusedError
 from common.learning.config import Precision
 from common.learning.device import derive_seed
 from common.learning.evaluation.scores import Scores
@@ -129,21 +130,19 @@ class Site:
     def train(
         self, state: State, request: TrainRequest, *, campaign: int = 0, step: str = "train"
     ) -> tuple[ImageTextModel, TrainReply]:
-        """Train locally on all patients who have not revoked. The received model is scored first, unless a reference.
+        """Train locally on all patients who have not revoked. The received model is scored first.
 
         `campaign` and `step` name the occasion in the site's records, here and in the methods below.
         """
         begin = time.monotonic()
-        studies = self._data.to_learn(Subset.TRAIN, campaign, request.reference)
+        _refuse_reference(request.reference)
+        studies = self._data.to_learn(Subset.TRAIN, campaign)
         if studies is None:
             raise CohortError("nobody to train on", where=self.name)
         model = self._load(state)
         self._records.used(state, {study.patient for study in studies.studies}, campaign, step, "train")
-        received_figures = None
-        cost = 0.0
-        if request.reference is None:
-            with self.access(campaign) as access:
-                received_figures, cost = select(model, self._data, request.seed, access)
+        with self.access(campaign) as access:
+            received_figures, cost = select(model, self._data, request.seed, access)
 
         training = fit(
             model,
@@ -161,6 +160,20 @@ class Site:
             seconds=time.monotonic() - begin,
             received=received_figures,
         )
+
+    def train_folds(
+        self, state: State, request: TrainRequest, *, campaign: int = 0, step: str = "train"
+    ) -> tuple[State, TrainReply]:
+        """Train fold models, each without the patients of its fold; nothing of their weights is kept here."""
+        begin = time.monotonic()
+        studies = self._data.to_learn(Subset.TRAIN, campaign)
+        if studies is None:
+            raise CohortError("nobody to train on", where=self.name)
+        self._records.used(state, {study.patient for study in studies.studies}, campaign, step, "train")
+        after, training = train_fold_models(self._load, state, self._data, request, campaign)
+        seconds = time.monotonic() - begin
+
+        return after, TrainReply(site=self.name, loss=training.loss, cost=training.cost, seconds=seconds)
 
     def unlearn(
         self,
@@ -186,7 +199,8 @@ class Site:
             self._records.used(state, {study.patient for study in forget.studies}, campaign, step, "unlearn")
             self._records.used(state, {study.patient for study in retain.studies}, campaign, step, "train")
             self._consent.begun(access)
-            sets = UnlearnSets(forget, retain, calibration)
+            standings = standings_of(self._data, forget, calibration, request.config.fold_targets)
+            sets = UnlearnSets(forget, retain, calibration, standings)
             cohort = self._commit(sets, request, state, campaign, precision)
             method = method_named(request.config.method)
             unlearning = method(
@@ -239,25 +253,21 @@ class Site:
     ) -> EvaluateReply:
         """Score the received model for the requested purpose."""
         begin = time.monotonic()
+        _refuse_reference(request.reference)
+        if request.purpose == "folds":
+            cost = keep_fold_scores(self._load, state, self._data, request.folds)
+            return EvaluateReply(site=self.name, cost=cost, seconds=time.monotonic() - begin)
         model = self._load(state)
 
         with self.access(campaign) as access:
             self._records.used(state, access.patients, campaign, step, "evaluate")
-            match request.purpose:
-                case "selection":
-                    figures, cost = select(model, self._data, request.seed, access)
-                    return EvaluateReply(site=self.name, selection=figures, cost=cost, seconds=time.monotonic() - begin)
-                case "reference":
-                    if request.reference is None:
-                        raise WireError("a reference evaluation names no reference")
-                    cost = keep_reference(model, self._data, request.reference, access)
-                    return EvaluateReply(site=self.name, cost=cost, seconds=time.monotonic() - begin)
-                case "audit":
-                    site_figures, cost = audit(model, self._data, request, access)
-                    self._records.audited(campaign, site_figures)
-                    return EvaluateReply(
-                        site=self.name, audit=site_figures, cost=cost, seconds=time.monotonic() - begin
-                    )
+            if request.purpose == "selection":
+                figures, cost = select(model, self._data, request.seed, access)
+                return EvaluateReply(site=self.name, selection=figures, cost=cost, seconds=time.monotonic() - begin)
+
+            site_figures, cost = audit(model, self._data, request, access)
+            self._records.audited(campaign, site_figures)
+            return EvaluateReply(site=self.name, audit=site_figures, cost=cost, seconds=time.monotonic() - begin)
 
     def adopt(self, state: State, request: AdoptRequest) -> AdoptReply:
         """Keep a published version as the base, close the revocations it settles, and purge their patients' data.
@@ -289,7 +299,7 @@ class Site:
         purge_counts = self.purge_patients(self._consent.done())
         for what, count in waiting.items():
             purge_counts[what] += count
-        purge_counts["references"] = ReferenceScores(self.folder).purge()
+        purge_counts |= purge_references(self.folder)
         purge_counts["working"] = self.received_weights.clear()
         self._consent.closed(campaign, purge_counts)
 
@@ -303,3 +313,8 @@ class Site:
         check_state(state, self._model.state_dict(), where="received weights")
         self._model.load_state_dict(dict(state))
         return self._model
+
+
+def _refuse_reference(number: int | None) -> None:
+    if number is not None:
+        raise RefusedError("reference models are no longer trained or scored: the coordinator has an earlier version")

@@ -75,6 +75,10 @@ class SiteConsent:
         """Pseudonyms of some patients."""
         return frozenset(map(self._pseudonyms.of, patients))
 
+    def pseudonym(self, patient: str) -> str:
+        """The pseudonym of one patient."""
+        return self._pseudonyms.of(patient)
+
     def stopped(self) -> frozenset[str]:
         """Patients who must not be used now; called before every training batch.
 

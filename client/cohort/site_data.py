@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.cohort.fold_scores import FoldScores
 from client.cohort.site_consent import SiteConsent
 from client.cohort.site_files import drop_studies, read_site
 from client.revocations.access import Access
@@ -18,11 +21,21 @@ from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.tensors import StudyTensors
 from common.learning.data.tokenizer import load_tokenizer
 from common.learning.device import pick_device
+from common.learning.folds.assignment import assign_folds, same_images
 from common.learning.model.pinned_encoders import embeddings_of
 from common.learning.records import Study, Subset
+from common.protocol.wire import FoldModel
 
-_MOST_SETS = 16
+_MOST_SETS = 32
 """Sets of tensors kept at a time; a revocation changes a set, and the old tensors are of no more use."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPart:
+    """A fold model of a lineage, which divides the training patients into its own fold and the others."""
+
+    lineage: str
+    model: FoldModel
 
 
 class SiteData:
@@ -41,6 +54,8 @@ class SiteData:
         self.tokenizer = load_tokenizer(card.data.tokenizer, card.data.max_tokens)
         self.cache = ImageCache(folder / self.file.cache, card.data.image_size, card.data.cache_bytes)
         self.embeddings = embeddings_of(card, self.cache, self.tokenizer, self.device)
+        place = SiteFolder(folder)
+        self.fold_scores = FoldScores(place, lambda name: self.consent.pseudonym(name) if place.has_database else name)
 
     def _read(self) -> None:
         self.file = read_site(self.folder)
@@ -56,21 +71,19 @@ class SiteData:
         """Patients of one of the five sets who have not revoked."""
         return self.registered(subset) - self.consent.stopped()
 
-    def to_learn(self, subset: Subset, campaign: int, reference: int | None = None) -> StudyTensors | None:
+    def to_learn(self, subset: Subset, campaign: int, fold: FoldPart | None = None) -> StudyTensors | None:
         """A set to learn from, or None if it is empty. Patients who revoke meanwhile are in no later batch.
 
-        Patients readmitted since the campaign began wait for the next one. For a `reference` model the set is the half
-        of the patients that it is trained on. The method accepts no patients, so that nobody can pass it patients who
-        have revoked.
+        Patients readmitted since the campaign began wait for the next one. A fold model learns from those who are in
+        another `fold` than its own. The method accepts no patients, so that nobody can pass any who have revoked.
         """
         patients = self.patients(subset) - self.consent.readmitted_during(campaign)
-        if reference is not None:
-            patients = frozenset(p for p in patients if _in_half(self.file.name, p, reference))
-        return self._studies(patients)
+        return self._studies(patients if fold is None else patients & self._in_folds(fold, own=False))
 
-    def to_score(self, subset: Subset) -> StudyTensors | None:
-        """A set to score, or None if it is empty."""
-        return self._studies(self.patients(subset))
+    def to_score(self, subset: Subset, fold: FoldPart | None = None) -> StudyTensors | None:
+        """A set to score, or None if it is empty; with `fold`, those whom its model never saw."""
+        patients = self.patients(subset)
+        return self._studies(patients if fold is None else patients & self._in_folds(fold, own=True))
 
     def to_forget(self, access: Access) -> StudyTensors | None:
         """The patients of an access who were trained on, or None. Nothing keeps these tensors."""
@@ -106,7 +119,7 @@ class SiteData:
         return counts
 
     def purge(self, patients: Collection[str]) -> dict[str, int]:
-        """Delete pixels, embeddings, reports and tokens of patients; the hospital's own records are not touched.
+        """Delete pixels, embeddings, reports, tokens and fold scores of patients, but none of the hospital's records.
 
         Raises:
             OutputError: they cannot be deleted.
@@ -122,8 +135,26 @@ class SiteData:
         with cohort_lock(SiteFolder(self.folder)):
             counts["studies"] = drop_studies(self.folder, patients)
         self._read()
+        counts["fold_scores"] = self.fold_scores.purge(patients)
 
         return counts
+
+    def _in_folds(self, part: FoldPart, *, own: bool) -> frozenset[str]:
+        """Patients of a model's own fold, or of all others; nobody who was not dealt to any."""
+        model = part.model
+        fold_of = self.fold_scores.folds(part.lineage, model.family, partial(self._deal, part))
+        names = {name for name, fold in fold_of.items() if (fold == model.number) == own}
+        return frozenset(p for p in self.registered(Subset.TRAIN) if self.fold_scores.name_of(p) in names)
+
+    def _deal(self, part: FoldPart) -> dict[str, int]:
+        images: dict[str, set[str]] = defaultdict(set)
+        for row in self.file.studies:
+            if row.digest:
+                images[row.patient].add(row.digest)
+        groups = same_images({patient: frozenset(digests) for patient, digests in images.items()})
+        cohort = self.cohort.of(self.patients(Subset.TRAIN))
+
+        return assign_folds(cohort, part.model.of, lineage=part.lineage, family=part.model.family, groups=groups)
 
     def _studies(self, patients: frozenset[str]) -> StudyTensors | None:
         if not patients:
@@ -135,9 +166,3 @@ class SiteData:
             self._tensors[patients] = self.tensors(studies, self.consent.stopped)
 
         return self._tensors[patients]
-
-
-def _in_half(site: str, patient: str, reference: int) -> bool:
-    """Whether a patient is in the random half that reference model `reference` is trained on."""
-    # A hash instead of a generator: the half must not depend on who else is registered or has revoked.
-    return hashlib.sha256(f"{site}/{patient}/reference/{reference}".encode()).digest()[0] % 2 == 0

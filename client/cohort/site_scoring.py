@@ -1,4 +1,4 @@
-"""How a site scores a received model: to select a version, to audit one, and for the audit's references."""
+"""How a site scores a received model: to select a version, and to audit one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from client.cohort.reference_scores import ReferenceScores
 from client.cohort.site_data import SiteData
 from client.revocations.access import Access
 from common.learning.data.tensors import StudyTensors
@@ -24,6 +23,13 @@ def scored(model: ImageTextModel, studies: StudyTensors | None) -> Scores | None
     """Scores of a set; None if it is empty, also because its last patient has just revoked."""
     scores = None if studies is None else score(model, studies)
     return scores if scores else None
+
+
+def scored_patients(studies: StudyTensors, scores: Scores) -> list[str]:
+    """The patients of `scores`, in order of their numbers; those who have just revoked are not among them."""
+    # Patients are numbered in order of first appearance.
+    order = list(dict.fromkeys(study.patient for study in studies.studies))
+    return [order[number] for number in np.unique(scores.patients)]
 
 
 def select(model: ImageTextModel, data: SiteData, seed: int, access: Access) -> tuple[SelectionFigures, float]:
@@ -45,38 +51,30 @@ def audit(model: ImageTextModel, data: SiteData, request: EvaluateRequest, acces
     """Figures of an audit, and their cost."""
     # Without patients to forget there is nothing to compare: utility on the test patients suffices.
     compared = bool(access)
+    forget = data.to_forget(access)
+    never_seen = data.to_score(Subset.AUDIT) if compared else None
     sets = AuditSets(
-        forget=scored(model, data.to_forget(access)),
+        forget=scored(model, forget),
         retain=scored(model, data.to_score(Subset.TRAIN)) if compared else None,
         calibration=scored(model, data.to_score(Subset.CALIBRATION)) if compared else None,
-        never_seen=scored(model, data.to_score(Subset.AUDIT)) if compared else None,
+        never_seen=scored(model, never_seen),
         test=scored(model, data.to_score(Subset.TEST)),
     )
+    out_of_fold = None
+    if forget is not None and never_seen is not None and sets.forget is not None and sets.never_seen is not None:
+        out_of_fold = data.fold_scores.read(
+            "audit", scored_patients(forget, sets.forget), scored_patients(never_seen, sets.never_seen)
+        )
+
     figures = audit_figures(
         sets,
         len(data.file.card.classes),
-        ReferenceScores(data.folder).load(
-            {"forget": sets.forget, "never_seen": sets.never_seen, "calibration": sets.calibration}
-        ),
+        out_of_fold,
         draws=request.decision.bootstrap,
         rng=np.random.default_rng(derive_seed(request.seed, data.file.name, "audit")),
     )
 
     return figures, _cost((sets.forget, sets.retain, sets.calibration, sets.never_seen, sets.test))
-
-
-def keep_reference(model: ImageTextModel, data: SiteData, number: int, access: Access) -> float:
-    """Keep the scores of reference model `number` for the audits to come; returns the cost."""
-    sets = {
-        "forget": scored(model, data.to_forget(access)),
-        "never_seen": scored(model, data.to_score(Subset.AUDIT)),
-        "calibration": scored(model, data.to_score(Subset.CALIBRATION)),
-    }
-    if sets["forget"] is None:
-        return 0.0
-
-    ReferenceScores(data.folder).keep(number, sets)
-    return _cost(sets.values())
 
 
 def _cost(sets: Iterable[Scores | None]) -> float:

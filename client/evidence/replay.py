@@ -30,6 +30,7 @@ from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.tensors import StudyTensors
 from common.learning.data.tokenizer import load_tokenizer
 from common.learning.device import derive_seed
+from common.learning.folds.margins import Standings
 from common.learning.model.card import ModelCard
 from common.learning.model.checkpoint import check_state, state_digest
 from common.learning.model.pinned_encoders import embeddings_of
@@ -60,6 +61,8 @@ class Replayable(BaseModel):
     """The branches on which each study of the first list was forgotten."""
     retain: tuple[str, ...]
     calibration: tuple[str, ...]
+    standings: tuple[tuple[float | None, ...], ...] = ()
+    """Where the patients of the first list stood by fold models: three raw and three scaled rows; empty without any."""
     unlearned: str = ""
     """Digest of the weights that were sent to the coordinator."""
 
@@ -67,7 +70,17 @@ class Replayable(BaseModel):
     def cohort(self) -> str:
         """The commitment to all three lists."""
         lists: list[Json] = [[*self.forget], [*self.retain], [*self.calibration], [[*row] for row in self.branches]]
+        if self.standings:
+            # As text: canonical JSON has no fractions.
+            lists.append([["" if value is None else repr(value) for value in row] for row in self.standings])
         return commitment(canonical(lists), bytes.fromhex(self.salt))
+
+    def standings_then(self) -> Standings | None:
+        """The standings as the method got them."""
+        if not self.standings:
+            return None
+        rows = np.array([[np.nan if value is None else value for value in row] for row in self.standings], dtype=float)
+        return Standings(rows[:3], rows[3:])
 
     def key_of(self, study: Study, digest: Digest) -> str:
         """The entry of a study in the lists."""
@@ -101,7 +114,13 @@ def commit(
         branches=tuple(map(tuple, sets.forget.branches.T.tolist())),
         retain=keys(sets.retain.studies),
         calibration=keys(sets.calibration.studies),
+        standings=() if sets.standings is None else _rows(sets.standings),
     )
+
+
+def _rows(standings: Standings) -> tuple[tuple[float | None, ...], ...]:
+    values = np.concatenate([standings.raw, standings.scaled]).tolist()
+    return tuple(tuple(None if np.isnan(value) else value for value in row) for row in values)
 
 
 def _file(folder: SiteFolder, campaign: int) -> Path:
@@ -263,6 +282,7 @@ class Replayer:
             StudyTensors(found["forget"], cache, tokenizer, branches=branches, embeddings=embeddings),
             StudyTensors(found["retain"], cache, tokenizer, embeddings=embeddings),
             StudyTensors(found["calibration"], cache, tokenizer, embeddings=embeddings),
+            record.standings_then(),
         )
         model = self.card.build()
         model.load_state_dict(dict(self.state))

@@ -7,7 +7,17 @@ from flwr.app import RecordDict
 from client.settings import BoundsConfig
 from common.errors import RefusedError
 from common.learning.config import TrainConfig, UnlearnConfig
-from common.protocol.wire import EVALUATE, RETAIN, TRAIN, UNLEARN, EvaluateRequest, TrainRequest, UnlearnRequest, unpack
+from common.protocol.wire import (
+    EVALUATE,
+    RETAIN,
+    TRAIN,
+    UNLEARN,
+    EvaluateRequest,
+    FoldModels,
+    TrainRequest,
+    UnlearnRequest,
+    unpack,
+)
 
 
 def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
@@ -23,6 +33,7 @@ def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
         request = unpack(records, TrainRequest)
         _at_most(request.epochs, bounds.max_epochs, "max_epochs")
         _check_steps(request.config, bounds)
+        _check_folds(request.folds, bounds)
     elif kind == UNLEARN:
         config = unpack(records, UnlearnRequest).config
         if config.method not in bounds.methods:
@@ -32,13 +43,19 @@ def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
             _at_most(config.eu_k.layers, bounds.max_reset_layers, "max_reset_layers")
         _check_steps(config, bounds)
     elif kind == EVALUATE:
-        _at_most(unpack(records, EvaluateRequest).decision.bootstrap, bounds.max_bootstrap, "max_bootstrap")
+        evaluation = unpack(records, EvaluateRequest)
+        _at_most(evaluation.decision.bootstrap, bounds.max_bootstrap, "max_bootstrap")
+        _check_folds(evaluation.folds, bounds)
 
 
 def _check_steps(config: TrainConfig | UnlearnConfig, bounds: BoundsConfig) -> None:
     _at_most(config.lr, bounds.max_learning_rate, "max_learning_rate")
     _at_most(config.clip, bounds.max_clip, "max_clip")
     _at_most(config.weight_decay, bounds.max_weight_decay, "max_weight_decay")
+
+
+def _check_folds(folds: FoldModels | None, bounds: BoundsConfig) -> None:
+    _at_most(len(folds.models) if folds else 0, bounds.max_fold_models, "max_fold_models")
 
 
 def _at_most(asked: float, allowed: float, setting: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from common.learning.folds.settings import FoldsConfig
 from common.learning.unlearning.settings import UnlearnConfig, Weights
 from common.settings import Fraction, Positive, Settings
 
@@ -19,6 +20,7 @@ __all__ = [
     "DataConfig",
     "DecisionConfig",
     "ExperimentConfig",
+    "FoldsConfig",
     "ModelConfig",
     "Precision",
     "SplitConfig",
@@ -138,8 +140,14 @@ class CampaignConfig(Settings):
     """Learning rate of retention rounds, as a multiple of `train.lr`."""
     retention_orthogonal: bool = False
     """Remove from each retention round, tensor by tensor, the part that would undo the unlearning step."""
-    references: int = Field(default=4, ge=0)
-    """Number of reference models for offline RMIA, an attack that no stop rule uses."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_references(cls, given: Any) -> Any:
+        """Drop the number of RMIA's reference models: campaigns of earlier versions state it."""
+        if isinstance(given, Mapping):
+            return {name: value for name, value in given.items() if name != "references"}
+        return given
 
 
 class DecisionConfig(Settings):
@@ -171,5 +179,6 @@ class ExperimentConfig(Settings):
     campaign: CampaignConfig = CampaignConfig()
     decision: DecisionConfig = DecisionConfig()
     wire: WireConfig = WireConfig()
+    folds: FoldsConfig = FoldsConfig()
     seed: int = 0
     device: str = "auto"

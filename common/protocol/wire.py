@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from common.errors import WireError
 from common.learning.config import DecisionConfig, Precision, TrainConfig, UnlearnConfig
 from common.learning.evaluation.figures import Count, SelectionFigures, SiteFigures
+from common.learning.folds.settings import MOST_FOLDS, Family
 from common.protocol.array_bytes import from_array, to_record
 from common.protocol.array_groups import Member, group, ungroup
 
@@ -73,14 +74,41 @@ class StatusReply(Body):
     """Due date of the first pending revocation."""
 
 
+class FoldModel(Body):
+    """One of `of` fold models of a family. It never sees the patients of fold `number`, counted from 0."""
+
+    family: Family
+    number: int = Field(ge=0, lt=MOST_FOLDS)
+    of: int = Field(ge=2, le=MOST_FOLDS)
+
+    @property
+    def key(self) -> str:
+        """Name of the model among those of one message."""
+        return f"{self.family}.{self.number}"
+
+
+class FoldModels(Body):
+    """The fold models in one message; `lineage` names the training that they belong to."""
+
+    lineage: Name
+    models: tuple[FoldModel, ...] = Field(min_length=1, max_length=2 * MOST_FOLDS)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the models, in order."""
+        return tuple(model.key for model in self.models)
+
+
 class TrainRequest(Body):
-    """Train the model in the message; `reference` k requests training on the k-th random half of the patients."""
+    """Train the model in the message, or each of the fold models in it on all patients but those of its fold."""
 
     config: TrainConfig
     epochs: int
     round: int
     seed: int
+    folds: FoldModels | None = None
     reference: int | None = None
+    """Of earlier versions: a site refuses to train reference models."""
 
 
 class TrainReply(Body):
@@ -115,13 +143,15 @@ class UnlearnReply(Body):
 class EvaluateRequest(Body):
     """Score the model in the message.
 
-    `selection` uses validation and calibration patients, `audit` serves the decision, and `reference` stores the scores
-    of reference model k at the site, for later audits.
+    `selection` uses validation and calibration patients, and `audit` serves the decision. `folds` stores the scores by
+    the fold models in the message at the site, for unlearning and audits to come.
     """
 
-    purpose: Literal["selection", "audit", "reference"]
+    purpose: Literal["selection", "audit", "folds", "reference"]
+    """`reference` is of earlier versions: a site refuses it."""
     seed: int
     decision: DecisionConfig = DecisionConfig()
+    folds: FoldModels | None = None
     reference: int | None = None
 
 

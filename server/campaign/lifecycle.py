@@ -34,10 +34,11 @@ from server.campaign.waiting import earliest_due
 from server.database import CampaignRow
 from server.registry.registry import Registry
 from server.rounds.federation import Federation
+from server.rounds.fold_training import Folded, train_folds
 from server.rounds.journal import step
 from server.rounds.signer import Scope
 from server.rounds.states import CampaignState
-from server.rounds.training import Round, train
+from server.rounds.training import Round, Trained, train
 from server.rounds.unlearning.base import Collected, NotUnlearnedError, Stage, single_writer
 from server.rounds.unlearning.methods import SIMULATED
 from server.rounds.update_gate import AggregateRefusedError, check_candidate
@@ -196,13 +197,18 @@ class CampaignRunner:
             least_retention=lambda collected: _least_retention(collected, journal, terms),
         )
 
-    def _due_soon(self, row: CampaignRow, terms: Terms) -> bool:
+    def _due_soon(
+        self,
+        row: CampaignRow,
+        terms: Terms,
+        waits: frozenset[CampaignState] = frozenset({CampaignState.COLLECTING, CampaignState.UNLEARNING}),
+    ) -> bool:
         """Whether somebody's date is near while the campaign still waits for hospitals to unlearn.
 
-        All who wait count, those too who came after the plan.
+        All who wait count, those too who came after the plan. Only states in `waits` count.
         """
         state = CampaignState(self.store.get(row.number).state)
-        if state not in {CampaignState.COLLECTING, CampaignState.UNLEARNING}:
+        if state not in waits:
             return False
         with transaction(self.store.engine) as session:
             due = [moment for moment in (row.due, earliest_due(session, terms.policy)) if moment is not None]
@@ -313,7 +319,42 @@ class CampaignRunner:
             journal.enter(CampaignState.REJECTED, f"{reason}; the {how} model is not published: {verdict.text}")
             return
 
+        try:
+            self._fold(number, done, journal, terms, how)
+        except (UnavailableError, AggregateRefusedError) as error:
+            if how != "retrained":
+                raise
+            # Patients wait for this version: it is published without fold models.
+            journal.note("folds", f"no fold models: {error}")
+
         self.publisher.publish(number, done.state, journal, proposed)
+
+    def _fold(self, number: int, trained: Trained, journal: DatabaseJournal, terms: Terms, how: How) -> None:
+        """Train the fold models of the new lineage; a model whose patients are nearly due does not wait for them."""
+        if not terms.experiment.folds.trainings:
+            return
+        if how == "retrained" and self._due_soon(self.store.get(number), terms, waits=frozenset(CampaignState)):
+            journal.note("folds", "no fold models are trained: a due date is near")
+            return
+
+        def work() -> tuple[Folded, None]:
+            folded = train_folds(
+                self.federation,
+                terms.experiment.folds,
+                terms.experiment.train,
+                self.card,
+                lineage=f"campaign-{number}",
+                rounds=max(1, next((r.round for r in trained.rounds if r.kept), 1)),
+                seed=derive_seed(terms.experiment.seed, "folds", number) % 2**31,
+                folder=self.store.folder(number) / "folds",
+                on_round=lambda finished, total: log.info("fold models: round %d of %d", finished, total),
+                quorum=terms.policy.quorum,
+            )
+            return folded, None
+
+        folded, _ = step(journal, "folds", Folded, work)
+        for site in folded.without:
+            journal.note("folds", "no scores by all fold models: revocations there have drawn targets", site)
 
     def _collected(self, journal: DatabaseJournal) -> Collected | None:
         collected = journal.get("collect", Collected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from common.learning.evaluation.merge import Eligible, SelectionMerge
 from common.learning.evaluation.metrics import macro_auc, selection_loss
 from common.learning.evaluation.reported import check_audit, check_selection
 from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
+from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest, FoldModels, TrainReply, TrainRequest
 from server.rounds.aggregation import RunningMean, State
 from server.rounds.agreed_loss import agreed_loss
 from server.rounds.federation import Federation
@@ -58,6 +57,8 @@ class Round(BaseModel):
 
 
 OnRound = Callable[[Round], None]
+FOLDS = "folds"
+"""Step of the campaign in which fold models are trained."""
 _ROUNDING = 1e-9
 
 
@@ -176,14 +177,15 @@ def average_round(
     epochs: int,
     number: int,
     seed: int,
-    reference: int | None = None,
+    folds: FoldModels | None = None,
     quorum: float = 0.0,
     bend: Callable[[str, Tensor], Tensor] | None = None,
     eligible: Mapping[str, Eligible] | None = None,
 ) -> tuple[State, Round]:
     """One round at the sites in `registered`: their weights are added as they come, averaged, and rounded for the wire.
 
-    `bend` may change the mean of each tensor, by its name, before it becomes the model's. Membership figures are those
+    With `folds`, `state` is the joined weights of these fold models. `bend` may change the mean of each tensor, by its
+    name, before it becomes the model's. Membership figures are those
     of the sites in `eligible`, if it is given.
 
     Raises:
@@ -191,8 +193,10 @@ def average_round(
         AggregateRefusedError: the average is no model to go on from.
     """
     begin = time.monotonic()
-    request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, reference=reference)
-    federation.begin("reference" if reference is not None else kind, max(number, 0))
+    request = TrainRequest(config=config, epochs=epochs, round=number, seed=seed, folds=folds)
+    federation.begin(kind if folds is None else FOLDS, max(number, 0))
+    # The steps of several models together are no measure for those of one.
+    work = kind if folds is None else FOLDS
     mean = RunningMean(federation.downlink.frozen)
     losses = []
     received = SelectionMerge(eligible)
@@ -203,7 +207,7 @@ def average_round(
         reply = federation.read(name, kind, records, TrainReply, partial(_check_training, federation, name))
         # The sum takes all of a reply or nothing of it.
         take = partial(mean.take, share=registered[name])
-        weights = None if reply is None else federation.weights(name, kind, records, state, take)
+        weights = None if reply is None else federation.weights(name, work, records, state, take)
         del records  # no two replies are held at once
         if reply is None or weights is None:
             continue
@@ -226,7 +230,7 @@ def average_round(
             f"sites with {share:.0%} of the studies took part in {kind}, {needed:.0%} must; {away} did not"
         )
     record = Round(
-        phase="train" if kind == TRAIN else "retain",
+        phase=FOLDS if folds is not None else "train" if kind == TRAIN else "retain",
         round=number,
         missing=tuple(sorted(registered.keys() - taken)),
         train_loss=sum(w * loss for w, loss in losses) / sum(w for w, _ in losses),
@@ -305,46 +309,3 @@ def evaluate(
             continue
         federation.meter.forward_units += reply.cost
         yield name, reply
-
-
-def train_references(
-    federation: Federation,
-    initial: Mapping[str, Tensor],
-    config: TrainConfig,
-    *,
-    count: int,
-    rounds: int,
-    seed: int,
-    folder: Path,
-    on_round: Callable[[int, int], None],
-) -> None:
-    """Train `count` models on random halves of the patients who have not revoked, and have the sites keep the scores.
-
-    They saw neither the forget nor the audit patients, which is what offline RMIA asks of a reference.
-    """
-    done_file = folder / "references.json"
-    done: list[int] = json.loads(done_file.read_text()) if done_file.exists() else []
-    registered = federation.shares(federation.retained(federation.status()))
-
-    for reference in range(count):
-        if reference in done:
-            continue
-        state: State = federation.downlink.start(initial)
-        for number in range(rounds):
-            state, _ = average_round(
-                federation,
-                TRAIN,
-                state,
-                registered,
-                config,
-                epochs=config.local_epochs,
-                number=1000 * (reference + 1) + number,
-                seed=seed,
-                reference=reference,
-            )
-            on_round(reference, number)
-
-        for _ in evaluate(federation, state, EvaluateRequest(purpose="reference", seed=seed, reference=reference)):
-            pass
-        done.append(reference)
-        write_text(done_file, json.dumps(done))

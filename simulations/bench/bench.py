@@ -89,10 +89,11 @@ def bench_epoch(folder: Path) -> list[str]:
     preparation = prepare(config, folder, lambda *_: None)
     site = Site(preparation.site_folder(preparation.sites[0]))
     site.revoke(preparation.forget[preparation.sites[0]])
-    sets = UnlearnSets(
-        *(StudyTensors(site.cohort.of(p).studies, site.cache, site.tokenizer)
-          for p in (site.forget, site.patients(Subset.TRAIN), site.patients(Subset.CALIBRATION)))
-    )  # fmt: skip
+    forget, retain, calibration = (
+        StudyTensors(site.cohort.of(patients).studies, site.cache, site.tokenizer)
+        for patients in (site.forget, site.patients(Subset.TRAIN), site.patients(Subset.CALIBRATION))
+    )
+    sets = UnlearnSets(forget, retain, calibration)
     model = preparation.card.build()
     passes = 10
     ours = config.experiment.unlearn.model_copy(update={"passes": passes, "batch": 16, "retain_batch": 16})

@@ -20,7 +20,6 @@ SMALL = (
     "train.rounds=15",
     "train.patience=5",
     "train.lr=1e-3",
-    "campaign.references=0",
     "retrain=false",
     "engine=inprocess",
 )

@@ -63,8 +63,11 @@ class JobContext:
         return make_world(self.config.run, seed, self.world_folder(seed), among, lambda *_: None, in_training)
 
     def train_original(self, world: World, federation: Federation) -> tuple[Trained, Meter]:
-        """Train the original of a world, or read it back."""
-        return world.train(federation, ORIGINAL, world.folder / ORIGINAL, self.in_time)
+        """Train the original of a world with its fold models, or read it back."""
+        original, cost = world.train(federation, ORIGINAL, world.folder / ORIGINAL, self.in_time)
+        world.train_folds(federation, original, lambda *_: self.in_time())
+
+        return original, cost
 
     def experiment(
         self, world: World, method: str, aggregation: str, setting: Setting, own: Mapping[str, object] | None = None

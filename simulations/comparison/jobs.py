@@ -13,7 +13,6 @@ import numpy as np
 from client.cohort.site import Site
 from common.files import write_text
 from common.learning.config import ExperimentConfig
-from common.learning.device import derive_seed
 from common.learning.evaluation.decision import decide
 from common.learning.evaluation.distance import logit_distance
 from common.learning.evaluation.figures import FederationFigures
@@ -25,7 +24,6 @@ from server.rounds.aggregation import State
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.meter import Meter
-from server.rounds.training import Trained, train_references
 from server.rounds.unlearning.base import Past
 from simulations.comparison.cell_result import CellResult, cell_path, finished, write_cell
 from simulations.comparison.job_context import JobContext, OutOfTimeError, digest
@@ -166,7 +164,6 @@ class Jobs(JobContext):
     ) -> None:
         original, original_cost = self.train_original(world, federation)
         gold, gold_cost = world.train(federation, RETRAINED, folder / RETRAINED, self.in_time)
-        self._train_references(world, federation, folder, original)
 
         decision = world.experiment.decision
         seed = world.experiment.seed
@@ -203,19 +200,6 @@ class Jobs(JobContext):
                 seconds=time.monotonic() - begin,
             )
             write_cell(self.path(cell), result)
-
-    def _train_references(self, world: World, federation: Federation, folder: Path, original: Trained) -> None:
-        """Train the reference models of the attack, as long as the original was trained before its best round."""
-        train_references(
-            federation,
-            world.initial(),
-            world.experiment.train,
-            count=self.config.run.experiment.campaign.references,
-            rounds=max(1, next(record.round for record in original.rounds if record.kept)),
-            seed=derive_seed(world.experiment.seed, "references") % 2**31,
-            folder=folder / "references",
-            on_round=lambda *_: self.in_time(),
-        )
 
     def _unlearn(
         self,

@@ -43,10 +43,9 @@ class Projection:
         return max(self.measured.cell, 0.05 * self.training)
 
     def group(self, size: float) -> float:
-        """Of all cells of one seed and size, with the retrained model and the references on half the patients."""
-        references = 0.5 * self.config.run.experiment.campaign.references
+        """Of all cells of one seed and size, with the retrained model."""
         count = len(cells(self.config, size, 0)) - len(BASELINES)
-        return (1 + references) * self.training + count * self.cell
+        return self.training + count * self.cell
 
     @property
     def total(self) -> float:
@@ -55,4 +54,6 @@ class Projection:
         methods = len(self.config.methods)
         groups = sum(self.group(size) for size in self.config.sizes)
 
-        return (1 + seeds) * self.training + methods * self.tuning + seeds * groups
+        originals = (1 + seeds) * (1 + self.config.run.experiment.folds.trainings) * self.training
+
+        return originals + methods * self.tuning + seeds * groups

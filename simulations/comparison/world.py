@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from client.app import open_site
 from client.cohort.site import Site
 from client.cohort.site_files import read_site, write_site
+from client.settings import SiteFolder
 from common.files import write_text
 from common.learning.config import ExperimentConfig
 from common.learning.device import derive_seed
@@ -22,10 +23,12 @@ from server.rounds.aggregation import State
 from server.rounds.connecting import connect
 from server.rounds.downlink import Downlink
 from server.rounds.federation import Federation
+from server.rounds.fold_training import OnFoldRound
 from server.rounds.meter import Meter
 from server.rounds.training import OnRound, Trained, train
 from simulations.comparison.plan import ForgetSets, forget_sets
 from simulations.run.engine import run_on
+from simulations.run.folds import folds_beside
 from simulations.run.prepare import Among, prepare
 from simulations.run.settings import SimulationConfig
 
@@ -91,6 +94,13 @@ class World:
 
         return result, federation.meter
 
+    def train_folds(self, federation: Federation, original: Trained, on_round: OnFoldRound = lambda *_: None) -> Meter:
+        """Train the fold models beside the original, or read back their cost."""
+        return folds_beside(
+            federation, self.experiment, self.card, original.rounds,
+            lineage="original", folder=self.folder / "folds", on_round=on_round,
+        )  # fmt: skip
+
 
 def make_world(
     config: SimulationConfig,
@@ -125,7 +135,7 @@ def open_world(config: SimulationConfig, seed: int, folder: Path) -> World:
 def forgetting_copy(
     world: World, folder: Path, forget: Mapping[str, tuple[str, ...]], split: Callable[[Split], Split] = lambda s: s
 ) -> None:
-    """Copy the sites to `folder/sites`, with the same patients and images, and revoke the patients in `forget`.
+    """Copy the sites to `folder/sites`, with the same patients, images and fold scores, and revoke those in `forget`.
 
     `split` changes the sets of patients.
     """
@@ -139,6 +149,9 @@ def forgetting_copy(
             folder / "sites" / name, file.cohort, split(Split(file.subsets)), file.card,
             name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
         )  # fmt: skip
+        scores = SiteFolder(world.folder / "sites" / name).simulated_fold_scores
+        if scores.exists():
+            shutil.copy(scores, SiteFolder(folder / "sites" / name).simulated_fold_scores)
         if forget.get(name):
             Site(folder / "sites" / name).revoke(forget[name])
 

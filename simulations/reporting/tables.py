@@ -15,11 +15,12 @@ _PHASES = {
     "retrain": "Retraining without the patients",
     "unlearn": "Unlearning",
     "retain": "Retention rounds",
+    "folds": "Fold models, once a lineage",
     "references": "Reference models of the attacks",
 }
 _MIA = (
     ("ks", "KS distance", "0 is the aim: the losses of both groups have one distribution"),
-    ("rmia_auc", "RMIA AUC", "0.5 is the aim: an attack that no stop rule uses"),
+    ("calibrated", "Calibrated rank", "0 is the aim: the rank above what models say that never saw the patients"),
     ("svc", "SVC, share called members", "the aim is the retrained value"),
     ("tpr_at_1pct_fpr", "TPR at 1 % FPR", "0.01 is the aim; needs 100 never-seen patients"),
 )

@@ -32,11 +32,12 @@ from server.rounds.downlink import Downlink
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.meter import Meter
-from server.rounds.training import Round, Trained, train, train_references
+from server.rounds.training import Round, Trained, train
 from server.rounds.unlearning.base import Past
 from simulations.result import Cost, DecisionResult, ModelName, Result, RoundRecord
 from simulations.run.baselines.run import run_baselines
 from simulations.run.engine import run_on
+from simulations.run.folds import folds_beside
 from simulations.run.prepare import Prepared
 from simulations.run.settings import SimulationConfig
 from simulations.run.to_result import model_result, round_record
@@ -53,7 +54,7 @@ class Outcome(BaseModel):
     figures: FederationFigures | None = None
 
 
-Phase = Literal["train", "retrain", "unlearn", "retain", "references"]
+Phase = Literal["train", "retrain", "unlearn", "retain", "folds", "references"]
 
 
 @dataclass
@@ -88,6 +89,7 @@ class Experiment:
         federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
         initial = self.prepared.card.build(experiment.seed).state_dict()
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
+        folds = self._folds(federation, original_outcome)
         self._revoke()
         data = {
             name: {**reply.registered, "retain": reply.registered["train"]}
@@ -101,7 +103,6 @@ class Experiment:
                 federation, "retrained", initial, experiment.train
             )
 
-        references = self._references(federation, initial, original_outcome)
         outcomes["original"] = self._audited(federation, "original", original, original_outcome)
         if "retrained" in states:
             outcomes["retrained"] = self._audited(federation, "retrained", states["retrained"], outcomes["retrained"])
@@ -115,7 +116,7 @@ class Experiment:
             on_progress=lambda finished, total: self.on_progress("baselines", finished, total),
         )
 
-        return self._result(data, states, outcomes, references).model_copy(update={"baselines": baselines})
+        return self._result(data, states, outcomes, folds).model_copy(update={"baselines": baselines})
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
         campaign = self.config.experiment.campaign
@@ -140,27 +141,16 @@ class Experiment:
         self.on_progress(name, config.rounds, config.rounds)
         return result.state, Outcome(rounds=list(result.rounds), costs={"train": asdict(federation.meter)})
 
-    def _references(self, federation: Federation, initial: State, original: Outcome) -> Meter:
-        campaign = self.config.experiment.campaign
-        rounds = max(1, next(r.round for r in original.rounds if r.kept))
-        folder = self._folder("references")
-        cost_file = folder / "cost.json"
-        federation.meter = Meter()
-        train_references(
+    def _folds(self, federation: Federation, original: Outcome) -> Meter:
+        return folds_beside(
             federation,
-            initial,
-            self.config.experiment.train,
-            count=campaign.references,
-            rounds=rounds,
-            seed=derive_seed(self.config.experiment.seed, "references") % 2**31,
-            folder=folder,
-            on_round=lambda k, n: self.on_progress("references", k * rounds + n + 1, campaign.references * rounds),
+            self.config.experiment,
+            self.prepared.card,
+            original.rounds,
+            lineage="original",
+            folder=self._folder("folds"),
+            on_round=lambda finished, total: self.on_progress("folds", finished, total),
         )
-        if cost_file.exists():
-            return Meter.of(Outcome.model_validate_json(cost_file.read_bytes()).costs["references"])
-        write_text(cost_file, Outcome(costs={"references": asdict(federation.meter)}).model_dump_json())
-
-        return federation.meter
 
     def _audited(self, federation: Federation, name: ModelName, state: State, outcome: Outcome) -> Outcome:
         file = self._folder(name) / "outcome.json"
@@ -222,7 +212,7 @@ class Experiment:
         data: dict[str, dict[str, int]],
         states: Mapping[ModelName, State],
         outcomes: Mapping[ModelName, Outcome],
-        references: Meter,
+        folds: Meter,
     ) -> Result:
         before = _figures(outcomes["original"])
         distances = self._distances(states)
@@ -239,12 +229,13 @@ class Experiment:
             history += [round_record(name, record) for record in outcomes[name].rounds]
 
         costs: dict[Phase, Cost] = {"train": Cost(**outcomes["original"].costs["train"])}  # type: ignore[arg-type]
+        if self.config.experiment.folds.trainings:
+            costs["folds"] = Cost(**asdict(folds))
         if "retrained" in outcomes:
             costs["retrain"] = Cost(**outcomes["retrained"].costs["train"])  # type: ignore[arg-type]
         parts: tuple[Phase, ...] = ("unlearn", "retain")
         for part in parts:
             costs[part] = Cost(**outcomes["unlearned"].costs[part])  # type: ignore[arg-type]
-        costs["references"] = Cost(**asdict(references))
 
         return Result(
             config=self.config.model_dump(mode="json"),

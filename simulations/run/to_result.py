@@ -94,7 +94,7 @@ def branch_mia(found: Membership) -> BranchMia:
         ci95=interval(found, 0.95),
         ks=found.ks,
         ks_p=found.ks_p,
-        rmia_auc=found.rmia_auc,
+        calibrated=found.calibrated,
         svc=found.svc,
         tpr_at_1pct_fpr=found.tpr_at_1pct_fpr,
     )

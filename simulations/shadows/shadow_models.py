@@ -39,6 +39,7 @@ from server.rounds.unlearning.base import Past
 from server.rounds.unlearning.methods import campaign_method
 from simulations.run.engine import run_on
 from simulations.run.experiment import OnProgress
+from simulations.run.folds import folds_beside
 from simulations.run.main_job import claim
 from simulations.run.prepare import Prepared, prepare
 from simulations.run.settings import SimulationConfig, with_method
@@ -210,6 +211,9 @@ class _Shadow:
             on_round=lambda record: self._told(record.round + 1),
         )
         self._told(experiment.train.rounds)
+        folds_beside(
+            federation, experiment, self.prepared.card, result.rounds, lineage="shadow", folder=self._folder / "folds"
+        )
         tensors = pooled_tensors(self.prepared, self.pools)
         confidence = {} if known is None else dict(known.confidence)
         confidence[TRAINED] = pooled_confidence(self.prepared.card, tensors, result.state, experiment.device)

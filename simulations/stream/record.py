@@ -94,6 +94,8 @@ class SeedRecord(_Strict):
     original: Audited
     original_cost: Cost
     original_rounds: int
+    folds_cost: Cost | None = None
+    """Of the fold models, trained once beside the original; None in records of earlier versions."""
     campaigns: tuple[CampaignRecord, ...] = ()
     retrained: tuple[Retrained, ...] = ()
 

@@ -141,6 +141,7 @@ class Stream:
             self.folder / "original",
             lambda done: self.on_progress("original", done.round, rounds),
         )
+        folds = self.world.train_folds(federation, original, lambda done, total: self.on_progress("folds", done, total))
         save_checkpoint(self._model(0), original.state, self.world.card)
         record = SeedRecord(
             seed=self.world.experiment.seed,
@@ -150,6 +151,7 @@ class Stream:
             original=auditor.audit(original.state, forgotten),
             original_cost=Cost(**asdict(cost)),
             original_rounds=kept_round(original.rounds),
+            folds_cost=Cost(**asdict(folds)),
         )
         self.keep(record)
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from client.cohort.site import Site
-from client.cohort.site_data import SiteData
-from client.database import migrate, opened
+from client.cohort.site_data import FoldPart, SiteData
+from client.database import FoldScoreRow, migrate, opened
 from client.revocations.access import Access
 from client.revocations.ledger_tables import AccessRow
 from client.revocations.opening import open_ledger
@@ -30,11 +30,13 @@ from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Subset
 from common.platform.actor import Actor
 from common.platform.sql import transaction
-from common.protocol.wire import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
+from common.protocol.several_models import joined
+from common.protocol.wire import AdoptRequest, EvaluateRequest, FoldModel, FoldModels, TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 UNLEARNING = UnlearnRequest(config=UnlearnConfig(passes=1), seed=0)
-REFERENCE = EvaluateRequest(purpose="reference", seed=0, reference=0)
+FOLDS = FoldModels(lineage="campaign-1", models=(FoldModel(family="targets", number=0, of=2),))
+SCORING = EvaluateRequest(purpose="folds", seed=0, folds=FOLDS)
 AUDIT = EvaluateRequest(purpose="audit", seed=0, decision=DecisionConfig(bootstrap=50))
 
 
@@ -54,6 +56,14 @@ def accesses(site: Site) -> list[tuple[int, str, int]]:
 def purged(site: Site) -> dict[str, int]:
     with opened(SiteFolder(site.folder).database) as engine, transaction(engine) as session:
         return [row.purged for row in session.query(AccessRow).order_by(AccessRow.id)][-1]
+
+
+def scored_patients(site: Site) -> set[str]:
+    """Training patients with a row of fold scores."""
+    data = SiteData(site.folder)
+    with opened(site.folder / "site.db") as engine, transaction(engine) as session:
+        names = {row.patient for row in session.query(FoldScoreRow)}
+    return {patient for patient in data.registered(Subset.TRAIN) if data.fold_scores.name_of(patient) in names}
 
 
 def state_of(site: Site, patient: str) -> str:
@@ -108,7 +118,7 @@ def test_what_trains_retains_or_scores_ordinarily_takes_no_patients_and_no_acces
     for loader in (SiteData.to_learn, SiteData.to_score):
         hints = get_type_hints(loader)
         assert hints.pop("return") == StudyTensors | None
-        assert set(hints.values()) <= {Subset, int, int | None}
+        assert set(hints.values()) <= {Subset, int, FoldPart | None}
 
     assert get_type_hints(SiteData.to_forget)["access"] is Access
     calls = [line for line in inspect.getsource(SiteData).splitlines() if "self._studies(" in line]
@@ -171,9 +181,10 @@ def test_at_the_end_of_a_campaign_what_remembers_its_patients_is_deleted_and_cou
     site: Site, card: ModelCard
 ) -> None:
     patient, other, *_ = sorted(site.patients(Subset.TRAIN))
-    site.revoke([patient])
     state = card.build(1).state_dict()
-    site.evaluate(state, REFERENCE, campaign=2)
+    site.evaluate(joined({"targets.0": state}), SCORING)
+    assert patient in scored_patients(site)
+    site.revoke([patient])
     site.unlearn(state, UNLEARNING, campaign=2)
     assert state_of(site, patient) == "in-campaign"
     site.revoke([other])
@@ -183,7 +194,8 @@ def test_at_the_end_of_a_campaign_what_remembers_its_patients_is_deleted_and_cou
     site.adopt(after, request)
     assert state_of(site, patient) == "unlearned"
     assert accesses(site) == [(2, "opened", 1), (2, "closed", 1)]
-    assert purged(site) == {"pixels": 2, "studies": 1, "references": 1, "working": 0}
+    assert purged(site) == {"pixels": 2, "studies": 1, "fold_scores": 1, "working": 0}
+    assert patient not in scored_patients(site)
     assert not any(list(site.cache.root.glob(f"{digest}*")) for digest in pixels)
     # Who waits for the next campaign can be decoded again.
     assert site.forget == {other}
@@ -212,8 +224,11 @@ def test_a_campaign_that_was_given_up_is_closed_when_the_site_is_opened_later(
 ) -> None:
     patient = min(site.patients(Subset.TRAIN))
     site.revoke([patient])
-    site.evaluate(card.build().state_dict(), REFERENCE, campaign=2)
-    assert (site.folder / "references").exists()
+    site.evaluate(card.build().state_dict(), AUDIT, campaign=2)
+    # An earlier version kept scores of reference models.
+    references = site.folder / "references"
+    references.mkdir()
+    (references / "0.npz").write_bytes(b"scores")
     Site(site.folder)
     assert accesses(site) == [(2, "opened", 1)]
 
@@ -225,5 +240,6 @@ def test_a_campaign_that_was_given_up_is_closed_when_the_site_is_opened_later(
     monkeypatch.setattr("client.cohort.site.datetime", Later)
     assert Site(site.folder).forget == {patient}
     assert accesses(site) == [(2, "opened", 1), (2, "closed", 1)]
-    assert not (site.folder / "references").exists()
+    assert not references.exists()
+    assert purged(site)["references"] == 1
     assert state_of(site, patient) == "pending"

@@ -78,10 +78,8 @@ def test_after_adoption_nothing_that_remembers_the_patient_is_left_at_the_site(
     (image, _) = (study.image for study in site.cohort.of([patient, other]).studies)
     pixels = site.cache.digest(image)
     state = card.build(1).state_dict()
-    site.evaluate(state, EvaluateRequest(purpose="reference", seed=0, reference=0), campaign=2, step="reference")
     site.unlearn(state, UNLEARNING, campaign=2, step="train.unlearn")
     assert list(site.cache.root.glob(f"{pixels}*"))
-    assert (site.folder / "references" / "0.npz").exists()
     image.unlink()
 
     old = state_digest(state)
@@ -90,7 +88,6 @@ def test_after_adoption_nothing_that_remembers_the_patient_is_left_at_the_site(
     assert [p.name for p in (site.folder / "models").iterdir()] == [
         f"{adoption(card, 2, campaign=2).digest}.safetensors"
     ]
-    assert not (site.folder / "references").exists()
     assert f'"{patient}","study"' not in (site.folder / SITE_FILE).read_text(encoding="utf-8")
     assert patient not in site.cohort.patients
     assert secret not in reply.model_dump_json()

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.cohort.reference_scores import ReferenceScores
 from client.cohort.site import Site
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import State
@@ -14,12 +13,10 @@ from client.revocations.workflow import close
 from client.settings import SiteFolder
 from common.errors import CohortError
 from common.learning.config import TrainConfig
-from common.learning.data.tensors import StudyTensors
-from common.learning.evaluation.scores import Scores
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Subset
-from common.learning.training import score
-from common.protocol.wire import EvaluateRequest, TrainRequest
+from common.protocol.several_models import joined
+from common.protocol.wire import FoldModel, FoldModels, TrainRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 
@@ -49,8 +46,11 @@ def test_training_does_not_open_a_revoked_patients_image(site: Site, card: Model
     site.revoke([patient])
     study.image.unlink()
     # No selection: it scores the forget patients, which are read until they are unlearned.
-    model, _ = site.train(card.build().state_dict(), TRAINING.model_copy(update={"reference": 0}))
-    assert all(bool(torch.isfinite(t).all()) for t in model.state_dict().values())
+    folds = FoldModels(lineage="one", models=(FoldModel(family="targets", number=0, of=2),))
+    after, _ = site.train_folds(
+        joined({"targets.0": card.build().state_dict()}), TRAINING.model_copy(update={"folds": folds})
+    )
+    assert all(bool(torch.isfinite(t).all()) for t in after.values())
 
 
 def test_an_unlearned_patient_stays_out_for_ever_and_is_not_pending_again(site: Site) -> None:
@@ -133,46 +133,3 @@ def test_training_repeats_bit_for_bit(site: Site, card: ModelCard) -> None:
         digests.append(state_digest(model.state_dict()))
 
     assert digests[0] == digests[1] != digests[2]
-
-
-def rows_of(site: Site, card: ModelCard) -> dict[str, Scores | None]:
-    """Scores of the three groups, as an audit has them."""
-    state = card.build(2).state_dict()
-    forget = score_of(site, state, site.forget)
-
-    return {
-        "forget": forget,
-        "never_seen": site.scores(state, Subset.AUDIT),
-        "calibration": site.scores(state, Subset.CALIBRATION),
-    }
-
-
-def score_of(site: Site, state: dict[str, torch.Tensor], patients: frozenset[str]) -> Scores:
-    model = site.card.build()
-    model.load_state_dict(state)
-    return score(model, StudyTensors(site.cohort.of(patients).studies, site.cache, site.tokenizer))
-
-
-def test_reference_scores_come_back_in_the_order_of_their_numbers(site: Site, card: ModelCard) -> None:
-    site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
-    rows = rows_of(site, card)
-    assert ReferenceScores(site.folder).load(rows) is None
-    for number in (10, 2):
-        state = card.build(number).state_dict()
-        site.evaluate(state, EvaluateRequest(purpose="reference", seed=0, reference=number))
-
-    found = ReferenceScores(site.folder).load(rows)
-    assert found is not None
-    assert found.forget.shape == found.never_seen.shape == found.calibration.shape == (2, 3, 2)
-    scores = rows["never_seen"]
-    assert scores is not None
-    assert found.never_seen[0].tolist() == (-scores.loss).tolist()
-    assert [path.name for path in (site.folder / "references").iterdir() if path.name.startswith(".")] == []
-
-
-def test_reference_scores_of_other_rows_are_not_used(site: Site, card: ModelCard) -> None:
-    first, second, *_ = sorted(site.patients(Subset.TRAIN))
-    site.revoke([first])
-    site.evaluate(card.build().state_dict(), EvaluateRequest(purpose="reference", seed=0, reference=0))
-    site.revoke([second])
-    assert ReferenceScores(site.folder).load(rows_of(site, card)) is None

@@ -175,7 +175,6 @@ def test_a_small_federation_is_simulated_and_read_again(tmp_path: Path) -> None:
         "hospitals.image_size": 32,
         "data.image_size": 32,
         "train.rounds": 1,
-        "campaign.references": 0,
         "retrain": False,
     }
     stages: list[tuple[str, int, int]] = []

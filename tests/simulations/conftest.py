@@ -54,7 +54,7 @@ def mia(auc: float, step: float) -> BranchMia:
         ci95=(max(0.0, auc - 0.086 - step), min(1.0, auc + 0.086 + step)),
         ks=0.08 + abs(auc - 0.5),
         ks_p=10 ** (-20 * abs(auc - 0.5)),
-        rmia_auc=auc - 0.013,
+        calibrated=auc - 0.513,
         svc=0.2 + auc / 2,
         tpr_at_1pct_fpr=None,
     )
@@ -154,7 +154,7 @@ def build(
         "retrain": Cost(forward_units=176_580, seconds=39.8, bytes_up=62_211_841, bytes_down=64_803_793),
         "unlearn": Cost(forward_units=8_214, seconds=3.1, bytes_up=648_040, bytes_down=648_041),
         "retain": Cost(forward_units=6_930, seconds=1.9, bytes_up=2_592_160, bytes_down=2_592_161),
-        "references": Cost(forward_units=640_100, seconds=121.6, bytes_up=240_000_000, bytes_down=250_000_000),
+        "folds": Cost(forward_units=640_100, seconds=121.6, bytes_up=240_000_000, bytes_down=250_000_000),
     }
     if not retrained:
         del cost["retrain"]

@@ -29,7 +29,7 @@ LISTS = {"3": range(18, 20), "6": range(20, 24), "10": range(18, 25)}
 """Numbers of patients by list. Number 19 is in fold 2, of calibration."""
 SMALL = (
     "data.image_size=32", "data.max_tokens=16", "data.cache_bytes=100000000", "model.width=4", "model.embedding=8",
-    "model.text_layers=1", "train.rounds=1", "unlearn.passes=1", "campaign.references=0", "decision.bootstrap=50",
+    "model.text_layers=1", "train.rounds=1", "unlearn.passes=1", "decision.bootstrap=50",
 )  # fmt: skip
 
 

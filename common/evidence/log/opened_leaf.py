@@ -20,6 +20,7 @@ _DELETED = {
     "pixels": "decoded images",
     "studies": "studies with their reports and tokens",
     "references": "files of scores of reference models",
+    "fold_scores": "scores by fold models",
     "working": "sets of weights between two steps",
 }
 

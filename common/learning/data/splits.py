@@ -34,8 +34,8 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int, groups: Groups 
     if len(cohort.sites) > 1:
         raise CohortError("patients of several sites in one split", remedy="split each site by itself")
     shares = _shares(config)
-    strata = _strata(cohort, groups)
-    units = sum(len(stratum) for stratum in strata)
+    by_label = strata(cohort, groups)
+    units = sum(len(stratum) for stratum in by_label)
 
     if units < len(shares):
         raise CohortError(
@@ -44,7 +44,7 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int, groups: Groups 
             remedy=f"at least {len(shares)} are needed, not counting duplicates",
         )
 
-    dealt = _deal(strata, _sizes(list(shares.values()), units), np.random.default_rng([seed, 1]))
+    dealt = deal(by_label, _sizes(list(shares.values()), units), np.random.default_rng([seed, 1]))
 
     return Split({p: subset for subset, hand in zip(shares, dealt, strict=True) for p in chain(*hand)})
 
@@ -68,7 +68,7 @@ def extend_split(
     counts = []
     newcomers = []
 
-    for stratum in _strata(cohort, groups):
+    for stratum in strata(cohort, groups):
         homes = [next((known[p] for p in unit if p in known), None) for unit in stratum]
         subset_of |= {p: home for unit, home in zip(stratum, homes, strict=True) if home for p in unit}
         counts.append(np.array([homes.count(subset) for subset in sets], dtype=float))
@@ -92,11 +92,11 @@ def partition(cohort: Cohort, sites: int, seed: int, groups: Groups | None = Non
     Raises:
         CohortError: there are fewer patients than sites, or less than one site.
     """
-    strata = _strata(cohort, groups)
-    units = sum(len(stratum) for stratum in strata)
+    by_label = strata(cohort, groups)
+    units = sum(len(stratum) for stratum in by_label)
     if not 1 <= sites <= units:
         raise CohortError(f"{units} patients cannot be dealt to {sites} sites", remedy=f"ask for 1 to {units} sites")
-    dealt = _deal(strata, _sizes([1.0] * sites, units), np.random.default_rng([seed, 2]))
+    dealt = deal(by_label, _sizes([1.0] * sites, units), np.random.default_rng([seed, 2]))
     site_of = {p: f"site-{number}" for number, hand in enumerate(dealt, start=1) for p in chain(*hand)}
 
     return Cohort(tuple(replace(s, site=site_of[s.patient]) for s in cohort.studies), cohort.classes)
@@ -118,7 +118,7 @@ def choose_forget(cohort: Cohort, split: Split, count: int, seed: int) -> tuple[
             remedy=f"choose 1 to {most}" if most >= 1 else "the site needs more patients",
         )
 
-    hand, _ = _deal(_strata(train, None), [count, most + 1 - count], np.random.default_rng([seed, 3]))
+    hand, _ = deal(strata(train, None), [count, most + 1 - count], np.random.default_rng([seed, 3]))
 
     return tuple(sorted(chain(*hand)))
 
@@ -143,7 +143,7 @@ def _shares(config: SplitConfig) -> dict[Subset, float]:
     return {subset: share for subset, share in ({Subset.TRAIN: train} | shares).items() if share > 0}
 
 
-def _strata(cohort: Cohort, groups: Groups | None) -> list[list[Unit]]:
+def strata(cohort: Cohort, groups: Groups | None) -> list[list[Unit]]:
     """Units by their commonest label; a tie goes to the higher, which for a severity is the graver one."""
     members: dict[tuple[bool, str], set[str]] = defaultdict(set)
     labels: dict[tuple[bool, str], Counter[int]] = defaultdict(Counter)
@@ -173,7 +173,7 @@ def _sizes(shares: Sequence[float], units: int) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def _deal(strata: Sequence[Sequence[Unit]], sizes: Sequence[int], rng: np.random.Generator) -> list[list[Unit]]:
+def deal(strata: Sequence[Sequence[Unit]], sizes: Sequence[int], rng: np.random.Generator) -> list[list[Unit]]:
     """Give each hand its size, and its fair share of every stratum within about one unit.
 
     Strata follow one another, and the hand that is furthest behind its quota takes the next unit: no hand can be

@@ -21,6 +21,7 @@ Count = Annotated[int, Field(ge=0, le=MOST)]
 Finite = Annotated[float, Field(ge=0.0, le=1e18, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0 + 1e-9, allow_inf_nan=False)]
 """Weighted sums of shares may exceed 1 by a rounding error."""
+Signed = Annotated[float, Field(ge=-1.0 - 1e-9, le=1.0 + 1e-9, allow_inf_nan=False)]
 Variance = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
 Reason = Annotated[str, Field(max_length=200)]
 
@@ -75,8 +76,10 @@ class Utility(Figures):
 class Membership(Figures):
     """Forget against never-seen patients of the same hospital on one branch. All exact; a null has its reason.
 
-    `auc`, `rmia_auc`: P(forget looks more like a member), .5 is the aim. `ks`: 0 is the aim. `svc`: share of the
-    `forget_studies` called members. `accuracy_*`: share of patients classified right, controls weighted to the labels.
+    `auc`: P(forget looks more like a member), .5 is the aim. `calibrated`: the same less what models say that never
+    saw the patients (fold models), of the `calibrated_patients` who have such scores; 0 is the aim. `ks`: 0 is the
+    aim. `svc`: share of the `forget_studies` called members. `accuracy_*`: share of patients classified right,
+    controls weighted to the labels. `rmia_auc` is of earlier versions.
     """
 
     forget_patients: Count
@@ -85,6 +88,9 @@ class Membership(Figures):
     variance: Variance | None
     ks: Share | None
     ks_p: Share | None
+    calibrated: Signed | None = None
+    calibrated_variance: Variance | None = None
+    calibrated_patients: Count = 0
     rmia_auc: Share | None = None
     svc: Share | None = None
     forget_studies: Count = 0

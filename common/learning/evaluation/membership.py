@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from common.learning.evaluation.attacks.difficulty import calibrated_ranks, calibrated_variance, calibrated_wins
 from common.learning.evaluation.attacks.ks import ks_distance, ks_p_value
 from common.learning.evaluation.attacks.loss_auc import bootstrap_variance, loss_auc
-from common.learning.evaluation.attacks.rmia import rmia_scores
 from common.learning.evaluation.attacks.svc import svc_member_share
 from common.learning.evaluation.attacks.tpr import MIN_CONTROLS, tpr_at_1pct_fpr
 from common.learning.evaluation.figures import Membership
 from common.learning.evaluation.matching import control_weights, majority_labels, patient_means, unmatched_labels
 from common.learning.evaluation.scores import Scores
+from common.learning.folds.margins import OutOfFold
 
 Floats = NDArray[np.float64]
 MIN_PATIENTS = 2
-MEASURED = tuple(Membership.model_fields.keys() - {"forget_patients", "control_patients", "forget_studies", "missing"})
-
-
-@dataclass(frozen=True, slots=True)
-class References:
-    """Log-probabilities `[references, 3, n]` of the true class under models that never saw these patients."""
-
-    forget: Floats
-    never_seen: Floats
-    calibration: Floats
+_COUNTS = {"forget_patients", "control_patients", "calibrated_patients", "forget_studies", "missing", "rmia_auc"}
+MEASURED = tuple(Membership.model_fields.keys() - _COUNTS)
 
 
 def membership(
@@ -100,26 +90,35 @@ def audited_membership(
     calibration: Scores | None,
     never_seen: Scores | None,
     branch: int,
-    references: References | None,
+    out_of_fold: OutOfFold | None,
     *,
     draws: int,
     rng: np.random.Generator,
 ) -> Membership:
-    """`membership` against the audit patients, with RMIA, the paper's SVC and the TPR at 1 % FPR."""
+    """`membership` against the audit patients, with the calibrated rank, the paper's SVC and the TPR at 1 % FPR.
+
+    `out_of_fold` holds the scores of the forget patients, in order of their numbers, and of the audit patients as
+    controls, by the audit's fold models.
+    """
     base = membership(forget, never_seen, branch, draws=draws, rng=rng)
     if base.auc is None or forget is None or never_seen is None:
         return base
-    rows = forget.rows_on(branch)
-    forget = forget.of(rows)
+    everyone = np.unique(forget.patients)
+    forget = forget.of(forget.rows_on(branch))
     missing = dict(base.missing)
-    rmia = None
+    calibrated: dict[str, float | int] = {}
     svc = None
 
-    if references is None or calibration is None:
-        missing["rmia_auc"] = "no reference models"
+    if out_of_fold is None:
+        missing["calibrated"] = "no fold models"
     else:
-        own = dataclasses.replace(references, forget=references.forget[:, :, rows])
-        rmia = _rmia_auc(forget, never_seen, calibration, own, branch)
+        own = out_of_fold.of(np.isin(everyone, np.unique(forget.patients)))
+        calibrated = _calibrated(forget, never_seen, own, branch, draws=draws, rng=rng)
+        without = base.forget_patients - calibrated.get("calibrated_patients", 0)
+        if without:
+            missing["calibrated"] = f"{without} patients without a score by a fold model"
+    if not calibrated:
+        missing["calibrated_variance"] = missing["calibrated"]
 
     if retain is None or calibration is None:
         missing["svc"] = "needs retained and calibration patients"
@@ -137,23 +136,33 @@ def audited_membership(
         reason = f"needs {MIN_CONTROLS} never-seen patients of the forget patients' labels"
         missing["tpr_at_1pct_fpr"] = f"{reason}, {base.control_patients} are here"
 
-    attacks = {"rmia_auc": rmia, "svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
+    attacks = {"svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
 
-    return base.model_copy(update=attacks)
+    return base.model_copy(update={**calibrated, **attacks})
 
 
-def _rmia_auc(forget: Scores, control: Scores, population: Scores, references: References, branch: int) -> float:
-    """AUC of the patients' mean RMIA scores, controls weighted to the label mix."""
-    z = -population.loss[branch]
-    z_refs = references.calibration[:, branch]
-    sides = []
-    for scores, refs in ((forget, references.forget), (control, references.never_seen)):
-        per_study = rmia_scores(-scores.loss[branch], refs[:, branch], z, z_refs)
-        sides.append(patient_means(per_study[None], scores.patients)[0])
+def _calibrated(
+    forget: Scores, control: Scores, out_of_fold: OutOfFold, branch: int, *, draws: int, rng: np.random.Generator
+) -> dict[str, float | int]:
+    """The mean calibrated rank with its variance; empty with fewer than two patients or controls with scores."""
+    labels = majority_labels(forget)
+    # Controls must have a score by every model, or they would differ between patients.
+    scored = np.isfinite(out_of_fold.controls).all(axis=(0, 1))
+    weights = control_weights(labels, majority_labels(control)[scored])
+    known = out_of_fold.known() & np.isin(labels, majority_labels(control)[scored])
+    if known.sum() < MIN_PATIENTS or scored.sum() < MIN_PATIENTS:
+        return {}
 
-    weights = control_weights(majority_labels(forget), majority_labels(control))
+    own = patient_means(forget.margin, forget.patients)[branch]
+    theirs = patient_means(control.margin, control.patients)[branch]
+    floors = out_of_fold.controls[out_of_fold.fold[known], branch][:, scored]
+    wins = calibrated_wins(own[known], theirs[scored], out_of_fold.margins[branch, known], floors)
 
-    return float(loss_auc(-sides[0], -sides[1], np.ones(len(sides[0])), weights))
+    return {
+        "calibrated": float(calibrated_ranks(wins, weights).mean()),
+        "calibrated_variance": calibrated_variance(wins, weights, draws, rng),
+        "calibrated_patients": int(known.sum()),
+    }
 
 
 def _correct(scores: Scores) -> Floats:

@@ -209,7 +209,8 @@ def bounded(member: Membership, limits: Eligible) -> Membership:
 def merge_membership(parts: list[Membership]) -> Membership:
     """Stratified Mann-Whitney: sites weigh by their forget patients; p-values combine by Fisher's method.
 
-    SVC is a share of studies, so for it a site weighs by its forget studies.
+    SVC is a share of studies, so for it a site weighs by its forget studies; the calibrated rank weighs by the patients
+    who have one.
     """
     usable = [part for part in parts if part.auc is not None]
     left_out = sum(part.forget_patients for part in parts if part.auc is None)
@@ -227,6 +228,9 @@ def merge_membership(parts: list[Membership]) -> Membership:
         values = [getattr(part, name) for part in usable]
         return None if any(v is None for v in values) else float(weights @ np.asarray(values, dtype=float))
 
+    calibrated = [part for part in usable if part.calibrated is not None]
+    of_calibrated = np.array([part.calibrated_patients for part in calibrated], dtype=float)
+    share = of_calibrated / max(of_calibrated.sum(), 1.0)
     studies = sum(part.forget_studies for part in usable)
     calls = [None if part.svc is None else part.svc * part.forget_studies for part in usable]
     missing: dict[str, str] = {}
@@ -241,7 +245,9 @@ def merge_membership(parts: list[Membership]) -> Membership:
         variance=float(weights**2 @ np.array([part.variance for part in usable], dtype=float)),
         ks=mean("ks"),
         ks_p=float(stats.combine_pvalues([float(part.ks_p or 1.0) for part in usable]).pvalue),
-        rmia_auc=mean("rmia_auc"),
+        calibrated=float(share @ [part.calibrated for part in calibrated]) if calibrated else None,
+        calibrated_variance=float(share**2 @ [part.calibrated_variance for part in calibrated]) if calibrated else None,
+        calibrated_patients=int(of_calibrated.sum()),
         svc=None if None in calls or not studies else sum(c for c in calls if c is not None) / studies,
         forget_studies=studies,
         tpr_at_1pct_fpr=mean("tpr_at_1pct_fpr"),

@@ -37,7 +37,8 @@ _SPARE = 5
 _REASON = re.compile(
     r"no patients to forget here|needs \d{1,9} patients in each group"
     r"|\d{1,9} patients have a label \([\d, ]{1,100}\) that no control has"
-    r"|no reference models|needs retained and calibration patients|retained and calibration losses are all equal"
+    r"|no reference models|no fold models|\d{1,9} patients without a score by a fold model"
+    r"|needs retained and calibration patients|retained and calibration losses are all equal"
     r"|needs \d{1,9} never-seen patients of the forget patients' labels, \d{1,9} are here",
     re.ASCII,
 )
@@ -174,9 +175,16 @@ def _of_membership(member: Membership, most: int | None, most_control: int | Non
         yield "some of the figures that go together are missing"
     elif member.auc is not None and min(member.forget_patients, member.control_patients) < MIN_PATIENTS:
         yield f"measured on fewer than {MIN_PATIENTS} patients"
-    elif member.auc is None and any(v is not None for v in (member.rmia_auc, member.svc, member.tpr_at_1pct_fpr)):
+    elif member.auc is None and any(v is not None for v in (member.calibrated, member.svc, member.tpr_at_1pct_fpr)):
         yield "attacks on nobody"
 
+    calibrated = (
+        member.calibrated is None,
+        member.calibrated_variance is None,
+        member.calibrated_patients < MIN_PATIENTS,
+    )
+    if len(set(calibrated)) > 1 or member.calibrated_patients > member.forget_patients:
+        yield "a calibrated rank of other patients than it says"
     if member.ks_p == 0.0 or (member.accuracy_variance or 0.0) > _LARGEST_SPREAD:
         yield "a p-value of 0, or accuracies with more spread than two patients give"
     if not member.missing.keys() <= _MISSING or not all(map(_REASON.fullmatch, member.missing.values())):

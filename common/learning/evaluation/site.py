@@ -8,9 +8,10 @@ from typing import cast
 import numpy as np
 
 from common.learning.evaluation.figures import Branch, Group, Membership, SelectionFigures, SiteFigures, Utility
-from common.learning.evaluation.membership import References, audited_membership, membership
+from common.learning.evaluation.membership import audited_membership, membership
 from common.learning.evaluation.metrics import utility
 from common.learning.evaluation.scores import BRANCHES, Scores
+from common.learning.folds.margins import OutOfFold
 
 SELECTION_DRAWS = 100
 
@@ -49,9 +50,12 @@ def select_figures(sets: SelectionSets, classes: int, rng: np.random.Generator) 
 
 
 def audit_figures(
-    sets: AuditSets, classes: int, references: References | None, *, draws: int, rng: np.random.Generator
+    sets: AuditSets, classes: int, out_of_fold: OutOfFold | None, *, draws: int, rng: np.random.Generator
 ) -> SiteFigures:
-    """Utility of each group and membership against the audit patients, on each branch."""
+    """Utility of each group and membership against the audit patients, on each branch.
+
+    `out_of_fold` is by the audit's fold models: the forget patients, and the audit patients as controls.
+    """
     groups: dict[Group, dict[Branch, Utility]] = {}
     sets_by_group: dict[Group, Scores | None] = {
         "forget": sets.forget,
@@ -68,7 +72,7 @@ def audit_figures(
 
     members = {
         cast(Branch, name): audited_membership(
-            sets.forget, sets.retain, sets.calibration, sets.never_seen, at, references, draws=draws, rng=rng
+            sets.forget, sets.retain, sets.calibration, sets.never_seen, at, out_of_fold, draws=draws, rng=rng
         )
         for at, name in enumerate(BRANCHES)
     }

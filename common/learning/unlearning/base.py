@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.learning.config import UnlearnConfig
 from common.learning.data.tensors import StudyTensors
+from common.learning.folds.margins import Standings
 from common.learning.model.image_text import ImageTextModel
 
 
@@ -20,6 +21,8 @@ class UnlearnSets:
     forget: StudyTensors
     retain: StudyTensors
     calibration: StudyTensors
+    standings: Standings | None = None
+    """Of the forget patients, in order of their numbers, by fold models; None without such models."""
 
 
 @dataclass(frozen=True, slots=True)

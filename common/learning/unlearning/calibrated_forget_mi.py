@@ -21,7 +21,7 @@ from common.learning.model.image_text import ImageTextModel, Outputs
 from common.learning.model.loss import task_loss
 from common.learning.training import score
 from common.learning.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, nothing
-from common.learning.unlearning.calibration import margin_targets, patient_mean, true_margin
+from common.learning.unlearning.calibration import Aims, patient_mean, true_margin
 from common.learning.unlearning.forget_mi import WEIGHTINGS, endless, forget_mi_terms, frozen_outputs
 
 
@@ -34,17 +34,18 @@ def calibrated(
     seed: int,
     on_pass: OnPass = nothing,
 ) -> Unlearned:
-    """Match margin quantiles on forget; keep the paper's retention terms and a task loss on retain.
+    """Lead margins on forget to out-of-fold targets; keep the paper's retention terms and a task loss on retain.
 
         L = forget_weight * sum over branches of Huber(margin, target) + w_ur UR + w_mr MR
             - push * (w_uu UU + w_mu MU over patients still above their target) + task_weight * task(retain)
 
     Ablations: `targets = "fused"` gives image and text no targets; `push_bounded = False` pushes all patients.
 
-    Targets are the *current* model's margins on the site's calibration patients, renewed every `renew` passes. They are
-    two-sided, so that a patient is neither remembered nor over-forgotten. Branches on which a patient is not to be
-    forgotten are left out. The method stops when every branch is on average within `tolerance` of its targets. A step
-    takes all studies of its patients.
+    A patient's target is what a fold model says that never saw them, moved to the scale of the *current* model's
+    margins on the site's calibration patients, and renewed every `renew` passes; without such a score it is a random
+    quantile of these margins. Targets are two-sided, so that a patient is neither remembered nor over-forgotten.
+    Branches on which a patient is not to be forgotten are left out. The method stops when every branch is on average
+    within `tolerance` of its targets. A step takes all studies of its patients.
     """
     device = next(model.parameters()).device
     teacher = copy.deepcopy(model)
@@ -64,6 +65,9 @@ def calibrated(
     ranking = patient_mean(true_margin(noisy.logits, labels), everyone, count).double().cpu().numpy()
     forget_labels = majority_labels(Scores(noisy.logits.double().cpu().numpy(), sets.forget.labels.numpy(), owners))
 
+    # Never 0 or 1, whose quantiles would be the most extreme patient's margin itself.
+    within = float(np.random.default_rng(derive_seed(seed, "quantile")).uniform(0.02, 0.98))
+    aims = Aims(ranking, forget_labels, sets.standings, config.fold_targets, within)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
     retain_batches = endless(sets.retain, config.retain_batch, device, rng)
@@ -74,7 +78,7 @@ def calibrated(
     for number in range(1, config.passes + 1):
         if (number - 1) % config.renew == 0:
             level = score(model, sets.calibration)
-            targets = torch.from_numpy(margin_targets(ranking, forget_labels, level)).float().to(device)
+            targets = torch.from_numpy(aims.at(level)).float().to(device)
             cost += FORWARD * len(sets.calibration)
 
         # Without dropout, as the targets were measured: its noise would hide a margin's distance from them.

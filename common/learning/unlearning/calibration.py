@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from common.learning.evaluation.matching import control_weights, majority_labels, patient_means
 from common.learning.evaluation.scores import Scores
+from common.learning.folds.margins import Standings, scaled_targets
 
 
 def true_margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -40,17 +44,57 @@ def weighted_quantile(
 
 
 def margin_targets(
-    ranking: NDArray[np.float64], forget_labels: NDArray[np.int64], calibration: Scores
+    ranking: NDArray[np.float64],
+    forget_labels: NDArray[np.int64],
+    calibration: Scores,
+    within: float,
 ) -> NDArray[np.float64]:
-    """Target margin of each forget patient on each branch, `[3, patients]`.
+    """Target margin of each forget patient on each branch by rank alone, `[3, patients]`.
 
     The patient at rank r of n (by `ranking`, `[3, patients]`, the frozen model's margin on noisy copies) gets the
-    (r + 1/2)/n quantile of the calibration patients' margins, these weighted to the forget patients' label mix.
+    (r + `within`)/n quantile of the calibration patients' margins, these weighted to the forget patients' label mix.
+    `within`, in (0, 1), is drawn: with 1/2 everybody who revokes alone would be moved to the median. One draw serves
+    all (systematic sampling), so that the targets of several patients spread as never-seen margins do.
     """
     margins = patient_means(calibration.margin, calibration.patients)
     weights = control_weights(forget_labels, majority_labels(calibration))
     count = ranking.shape[1]
     # The frozen model's order of the patients is kept: the best remembered gets the highest target.
-    levels = (np.argsort(np.argsort(ranking, axis=1, kind="stable"), axis=1, kind="stable") + 0.5) / count
+    ranks = np.argsort(np.argsort(ranking, axis=1, kind="stable"), axis=1, kind="stable")
+    levels = (ranks + within) / count
 
     return np.stack([weighted_quantile(m, weights, q) for m, q in zip(margins, levels, strict=True)])
+
+
+@dataclass(frozen=True, slots=True)
+class Aims:
+    """The targets of one unlearning: by fold models where patients have a standing, else a random quantile.
+
+    Attributes:
+        ranking: `[3, patients]`, margins of the frozen model on noisy copies.
+        labels: `[patients]`, the patients' commonest labels.
+        standings: of the patients; None without fold models.
+        how: `unlearn.fold_targets`.
+        within: in (0, 1), drawn once, so that a renewal follows the model and not the dice.
+    """
+
+    ranking: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    standings: Standings | None
+    how: Literal["scaled", "raw", "mean", "off"]
+    within: float
+
+    def at(self, calibration: Scores) -> NDArray[np.float64]:
+        """Targets `[3, patients]` by the current model's scores of the calibration patients."""
+        targets = np.full_like(self.ranking, np.nan)
+        if self.standings is not None and self.how == "raw":
+            targets = self.standings.raw.copy()
+        elif self.standings is not None and self.how != "off":
+            targets = scaled_targets(self.standings.scaled, patient_means(calibration.margin, calibration.patients))
+
+        unknown = ~np.isfinite(targets).all(axis=0)
+        if unknown.any():
+            targets[:, unknown] = margin_targets(
+                self.ranking[:, unknown], self.labels[unknown], calibration, self.within
+            )
+        return targets

@@ -116,6 +116,9 @@ class UnlearnConfig(Settings):
     """Calibrated only: if off, the push continues below the target."""
     targets: Literal["each", "fused"] = "each"
     """Calibrated only: targets and a stop for each branch, or for the fused branch alone."""
+    fold_targets: Literal["scaled", "raw", "mean", "off"] = "scaled"
+    """Calibrated only: how a fold model's margin becomes a target. `scaled` moves it to the current model's scale;
+    `raw` takes it as it is; `mean` scales the mean over both families of fold models; `off` uses ranks alone."""
     renew: int = Field(default=3, ge=1)
     """Calibrated only: passes between two updates of the targets."""
     tolerance: float = Field(default=0.1, ge=0.0)

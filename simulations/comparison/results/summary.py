@@ -85,11 +85,11 @@ MEASURED: tuple[Metric, ...] = (
 BRANCHES: tuple[Metric, ...] = (
     *(Metric(f"mia_auc_{b}", f"MIA {b} (loss AUC)", "as retrained", lambda s, b=b: s.cell.model.mia[b].auc)  # type: ignore[misc]  # a default pins the branch
       for b in ("image", "text")),
-    Metric("rmia_auc", "RMIA AUC, fused", "as retrained", lambda s: s.cell.model.mia["fused"].rmia_auc),
+    Metric("calibrated", "calibrated rank, fused", "as retrained", lambda s: s.cell.model.mia["fused"].calibrated),
     MEASURED[4],
     MEASURED[6],
 )  # fmt: skip
-"""Branches that a fused figure could hide, and the attack that no stop rule uses."""
+"""Branches that a fused figure could hide, and the attack that takes difficulty into account."""
 
 COST: tuple[Metric, ...] = (
     Metric("cost_passes", "sample passes, %", "lower is better", share("forward_units"), "{:.1f}"),

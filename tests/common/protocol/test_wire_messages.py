@@ -15,6 +15,8 @@ from common.learning.config import TrainConfig, UnlearnConfig
 from common.protocol.wire import (
     Body,
     EvaluateRequest,
+    FoldModel,
+    FoldModels,
     StatusReply,
     StatusRequest,
     TrainRequest,
@@ -30,6 +32,13 @@ BODIES: list[Body] = [
     StatusRequest(),
     StatusReply(site="north", registered={"train": 3}, train_studies=4, retain_studies=2, pending=1),
     TrainRequest(config=TrainConfig(lr=0.1), epochs=1, round=0, seed=2**62, reference=3),
+    TrainRequest(
+        config=TrainConfig(),
+        epochs=1,
+        round=0,
+        seed=1,
+        folds=FoldModels(lineage="a", models=(FoldModel(family="audit", number=1, of=2),)),
+    ),
     UnlearnRequest(config=UnlearnConfig(noise="text"), seed=1),
     UnlearnReply(site="north", passes=3, gaps=(0.1, 0.2, 1e-17), cost=9.0, seconds=0.5),
     EvaluateRequest(purpose="audit", seed=5),

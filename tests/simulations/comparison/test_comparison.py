@@ -44,7 +44,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ComparisonConfig:
                 "data": {"image_size": 32, "max_tokens": 16},
                 "model": {"width": 4, "embedding": 8, "text_hidden": 16, "text_heads": 2, "text_layers": 1},
                 "train": {"rounds": 2, "local_epochs": 1, "lr": 3e-3},
-                "campaign": {"references": 1},
+                "folds": {"targets": 2, "audit": 2},
                 "unlearn": {"passes": 1},
                 "decision": {"bootstrap": 50},
             },
@@ -75,7 +75,7 @@ def test_each_cell_leaves_a_result_with_its_cost_and_its_distance_to_one_retrain
     for method in METHODS:
         assert found[method].cost.forward_units > 0
         assert found[method].model.distance_to_retrained != 0
-        assert found[method].model.mia["fused"].rmia_auc is not None
+        assert found[method].model.mia["fused"].calibrated is not None
         assert found[method].roc.tpr[-1] == 1
 
     assert len({result.model.digest for result in found.values()}) == 6

@@ -29,7 +29,6 @@ image_size = 32
 data = { image_size = 32, max_tokens = 16 }
 model = { width = 4, embedding = 8, text_hidden = 16, text_heads = 2, text_layers = 1 }
 train = { rounds = 1, local_epochs = 1 }
-campaign = { references = 0 }
 unlearn = { passes = 1 }
 decision = { bootstrap = 50 }
 """

@@ -129,7 +129,7 @@ def test_every_membership_and_utility_figure_is_on_the_page(drawn: Drawn) -> Non
 
     for name, model in result.models.items():
         for branch in model.mia:
-            for field in ("auc", "ci90.0", "ci95.1", "ks", "ks_p", "rmia_auc", "svc"):
+            for field in ("auc", "ci90.0", "ci95.1", "ks", "ks_p", "calibrated", "svc"):
                 assert f"models.{name}.mia.{branch}.{field}" in shown
             for group in model.branches[branch].groups:
                 for field in ("auc", "f1", "accuracy", "ce_mean", "ce_median", "patients"):
@@ -223,7 +223,7 @@ def test_a_null_is_a_dash_with_its_reason(make_result: Make, tmp_path: Path) -> 
     result = make_result()
     unlearned = result.models["unlearned"]
     unlearned.mia["text"] = unlearned.mia["text"].model_copy(update={"auc": None, "ci90": None, "ci95": None})
-    unlearned.mia["image"] = unlearned.mia["image"].model_copy(update={"rmia_auc": None})
+    unlearned.mia["image"] = unlearned.mia["image"].model_copy(update={"calibrated": None})
     unlearned.forget.auc = None
     unlearned.branches["fused"].groups["forget"].auc = None
     unlearned.missing.append(Missing(path="mia.text.auc", reason="only 2 controls share a label"))

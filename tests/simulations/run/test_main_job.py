@@ -25,7 +25,7 @@ SMALL = {
         "model": {"width": 4, "embedding": 16, "text_hidden": 16, "text_heads": 2, "text_layers": 1},
         "train": {"rounds": 2, "local_epochs": 1, "lr": 3e-3},
         "unlearn": {"passes": 2},
-        "campaign": {"references": 1},
+        "folds": {"targets": 2, "audit": 2},
         "decision": {"bootstrap": 50},
     },
     "sites": "natural",
@@ -131,12 +131,12 @@ def test_flowers_engine_gives_the_same_bits_as_the_process(
 
 @pytest.mark.parametrize("aggregation", ["relay", "scaled"])
 def test_several_hospitals_forget_in_one_campaign(manifest: Path, tmp_path: Path, aggregation: str) -> None:
-    experiment = {**SMALL["experiment"], "campaign": {"references": 0, "aggregation": aggregation}}  # type: ignore[dict-item]
+    experiment = {**SMALL["experiment"], "folds": {}, "campaign": {"aggregation": aggregation}}  # type: ignore[dict-item]
     config = settings(manifest, experiment=experiment, forget=6, forget_sites=("site-1", "site-3"), retrain=False)
     result = run(config, tmp_path)
     assert set(result.models) == {"original", "naive", "unlearned"}
     assert set(result.models["unlearned"].mia_by_site) == {"site-1", "site-3"}
-    assert any(m.path == "mia.fused.rmia_auc" for m in result.models["unlearned"].missing)
+    assert any(m.path == "mia.fused.calibrated" for m in result.models["unlearned"].missing)
 
 
 def test_a_patient_known_at_two_sites_is_forgotten_at_both(manifest: Path, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_patient_known_at_two_sites_is_forgotten_at_both(manifest: Path, tmp_p
     shared.write_text("\n".join(renamed) + "\n", encoding="utf-8")
     listed = tmp_path / "forget.csv"
     listed.write_text(f"patient_id\n{patient}\n", encoding="utf-8")
-    experiment = {**SMALL["experiment"], "train": {"rounds": 1}, "campaign": {"references": 0}}  # type: ignore[dict-item]
+    experiment = {**SMALL["experiment"], "train": {"rounds": 1}, "folds": {}}  # type: ignore[dict-item]
     config = settings(shared, experiment=experiment, forget=str(listed), retrain=False)
     from simulations.run.prepare import prepare
 
@@ -158,7 +158,7 @@ def test_a_patient_known_at_two_sites_is_forgotten_at_both(manifest: Path, tmp_p
 
 def test_the_command_prints_json_and_nothing_else(manifest: Path, tmp_path: Path) -> None:
     sets = [f"{key}={value}" for key, value in (("train.rounds", 1), ("data.image_size", 32), ("model.width", 4),
-            ("campaign.references", 0), ("decision.bootstrap", 50))]  # fmt: skip
+            ("decision.bootstrap", 50))]  # fmt: skip
     arguments = ["run", "--manifest", str(manifest), "--forget", "2", "--engine", "inprocess", "--no-retrain", "--json"]
     arguments += [part for text in sets for part in ("--set", text)]
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path)])

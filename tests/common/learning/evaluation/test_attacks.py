@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from common.learning.evaluation.attacks.difficulty import calibrated_ranks, calibrated_variance, calibrated_wins
 from common.learning.evaluation.attacks.ks import ks_distance, ks_p_value
 from common.learning.evaluation.attacks.loss_auc import bootstrap_variance, loss_auc
-from common.learning.evaluation.attacks.rmia import rmia_scores
 from common.learning.evaluation.attacks.svc import svc_member_share
 from common.learning.evaluation.attacks.tpr import tpr_at_1pct_fpr
 from common.learning.evaluation.power import estimates
@@ -75,19 +75,26 @@ def test_ks_p_values_of_equal_groups_are_below_five_percent_about_as_often_as_th
     assert np.mean(low) <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
 
 
-def test_rmia_divides_by_what_models_that_never_saw_the_study_say() -> None:
-    target = np.log([0.8, 0.21])
-    population = np.log([0.5, 0.2])
-    # Means of the references: .4 and .3; .5 and .4. Ratios: 2 and .7 against 1 and .5.
-    target_refs = np.log([[0.3, 0.2], [0.5, 0.4]])
-    population_refs = np.log([[0.4, 0.3], [0.6, 0.5]])
-    assert rmia_scores(target, target_refs, population, population_refs).tolist() == [1.0, 0.5]
-    # Three times as likely: against 3 and 1.5.
-    assert rmia_scores(target, target_refs, population, population_refs, gamma=3.0).tolist() == [0.5, 0.0]
+def test_the_calibrated_rank_subtracts_what_a_model_says_that_never_saw_the_patient() -> None:
+    # By the audited model the first beats both controls, the second one of them.
+    member, control = np.array([3.0, 1.0]), np.array([0.0, 2.0])
+    # By their own fold models the first beats one control, the second ties with both.
+    floors = np.array([5.0, 7.0]), np.array([[4.0, 6.0], [7.0, 7.0]])
+    wins = calibrated_wins(member, control, *floors)
+    assert wins.tolist() == [[0.0, 1.0], [0.5, -0.5]]
+    assert calibrated_ranks(wins, np.array([1.0, 1.0])).tolist() == [0.5, 0.0]
+    assert calibrated_ranks(wins, np.array([3.0, 1.0])).tolist() == [0.25, 0.25]
 
 
-def test_rmia_counts_a_tie_as_half() -> None:
-    assert rmia_scores(np.zeros(1), np.zeros((2, 1)), np.array([0.0, -1.0]), np.zeros((2, 2))).tolist() == [0.75]
+def test_the_calibrated_ranks_variance_is_that_of_repeated_draws() -> None:
+    rng = np.random.default_rng(0)
+    means, variances = [], []
+    for _ in range(200):
+        member, control = rng.normal(0.5, 1, 20), rng.normal(0, 1, 40)
+        wins = calibrated_wins(member, control, rng.normal(0, 1, 20), rng.normal(0, 1, (20, 40)))
+        means.append(calibrated_ranks(wins, np.ones(40)).mean())
+        variances.append(calibrated_variance(wins, np.ones(40), 100, rng))
+    assert np.mean(variances) == pytest.approx(np.var(means), rel=0.3)
 
 
 def test_svc_calls_low_losses_members_and_high_ones_not() -> None:

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from common.learning.evaluation.matching import control_weights, majority_labels, patient_means, unmatched_labels
-from common.learning.evaluation.membership import MEASURED, References, audited_membership, membership
+from common.learning.evaluation.membership import MEASURED, audited_membership, membership
 from common.learning.evaluation.scores import Scores
+from common.learning.folds.margins import NO_FOLD, OutOfFold
 
 
-def _references(forget: Scores, never_seen: Scores, calibration: Scores) -> References:
-    flat = [np.full((4, 3, len(s)), np.log(1 / 3)) for s in (forget, never_seen, calibration)]
-    return References(*flat)
+def _out_of_fold(forget: Scores, never_seen: Scores) -> OutOfFold:
+    """Two models that never saw anybody and tell nobody from another."""
+    count = len(np.unique(forget.patients))
+    controls = np.zeros((2, 3, len(np.unique(never_seen.patients))))
+    return OutOfFold(np.arange(count) % 2, np.zeros((3, count)), controls)
 
 
 def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(make_scores) -> None:
@@ -22,12 +25,13 @@ def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(mak
     forget, retain = (make_scores(rng, 40, confidence=9.0) for _ in range(2))
     control = make_scores(rng, 120)
     calibration = make_scores(rng, 40)
-    refs = _references(forget, control, calibration)
+    refs = _out_of_fold(forget, control)
     found = audited_membership(forget, retain, calibration, control, 2, refs, draws=99, rng=rng)
     assert found.auc is not None
     assert found.auc > 0.99
-    assert found.rmia_auc is not None
-    assert found.rmia_auc > 0.95
+    assert found.calibrated is not None
+    assert found.calibrated > 0.49
+    assert found.calibrated_patients == found.forget_patients
     assert found.svc is not None
     assert found.svc > 0.95
     assert found.tpr_at_1pct_fpr == 1.0
@@ -41,7 +45,7 @@ def test_patients_who_are_not_to_be_forgotten_on_a_branch_do_not_count_there(mak
     forget, retain = (make_scores(rng, 40, confidence=9.0) for _ in range(2))
     control = make_scores(rng, 120)
     calibration = make_scores(rng, 40)
-    refs = _references(forget, control, calibration)
+    refs = _out_of_fold(forget, control)
     images_alone = np.arange(len(forget)) < len(forget) // 4
     branches = np.stack([np.ones(len(forget), bool), ~images_alone, np.ones(len(forget), bool)])
     some = dataclasses.replace(forget, branches=branches)
@@ -59,9 +63,9 @@ def test_patients_who_are_not_to_be_forgotten_on_a_branch_do_not_count_there(mak
 def test_a_constant_model_cannot_tell_anyone(make_scores) -> None:
     rng = np.random.default_rng(0)
     forget, retain, control, calibration = (make_scores(rng, 40, confidence=0.0) for _ in range(4))
-    refs = _references(forget, control, calibration)
+    refs = _out_of_fold(forget, control)
     found = audited_membership(forget, retain, calibration, control, 0, refs, draws=99, rng=rng)
-    assert (found.auc, found.rmia_auc) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert (found.auc, found.calibrated) == (pytest.approx(0.5), pytest.approx(0.0))
     assert (found.ks, found.ks_p) == (pytest.approx(0.0), 1.0)
 
 
@@ -130,3 +134,34 @@ def test_patients_that_no_control_resembles_leave_the_comparison_and_are_counted
     found = membership(Scores(logits, labels, np.arange(5)), control, 0, draws=50, rng=np.random.default_rng(0))
     assert (found.forget_patients, found.auc) == (3, pytest.approx(0.5))
     assert found.missing["matching"].startswith("2 patients")
+
+
+def test_an_easy_patient_ranks_high_by_any_model_and_is_no_member_for_that(make_scores) -> None:
+    rng = np.random.default_rng(3)
+    # Confident where the models that never saw them are as well.
+    forget = make_scores(rng, 40, confidence=3.0)
+    control, calibration, retain = (make_scores(rng, 120) for _ in range(3))
+    margins = patient_means(forget.margin, forget.patients)
+    controls = patient_means(control.margin, control.patients)
+    easy = OutOfFold(np.zeros(margins.shape[1], dtype=np.int64), margins, controls[None])
+    found = audited_membership(forget, retain, calibration, control, 2, easy, draws=50, rng=rng)
+    assert found.auc is not None
+    assert found.auc > 0.7
+    assert found.calibrated == pytest.approx(0.0)
+
+
+def test_patients_without_a_fold_score_are_counted_and_left_out_of_the_calibrated_rank(make_scores) -> None:
+    rng = np.random.default_rng(4)
+    forget, retain = (make_scores(rng, 30, confidence=5.0) for _ in range(2))
+    control, calibration = (make_scores(rng, 60) for _ in range(2))
+    scores = _out_of_fold(forget, control)
+    count = len(scores.fold)
+    fold = np.where(np.arange(count) < 3, NO_FOLD, scores.fold)
+    found = audited_membership(
+        forget, retain, calibration, control, 2, dataclasses.replace(scores, fold=fold), draws=50, rng=rng
+    )
+    assert found.calibrated_patients == count - 3
+    assert found.missing["calibrated"] == "3 patients without a score by a fold model"
+    none = dataclasses.replace(scores, fold=np.full(count, NO_FOLD))
+    found = audited_membership(forget, retain, calibration, control, 2, none, draws=50, rng=rng)
+    assert (found.calibrated, found.calibrated_variance, found.calibrated_patients) == (None, None, 0)

@@ -10,7 +10,6 @@ import pytest
 from common.learning.evaluation.attacks.forgetting_epsilon import forgetting_epsilon, resolvable_epsilon
 from common.learning.evaluation.attacks.lira import LEAST_DEVIATION, fit_gaussians, lira_offline, lira_online
 from common.learning.evaluation.attacks.loss_auc import loss_auc, score_auc
-from common.learning.evaluation.attacks.rmia import rmia_scores
 from common.learning.evaluation.attacks.u_lira import u_lira, u_lira_held_out
 
 PATIENTS = 200
@@ -78,19 +77,14 @@ def test_every_attack_finds_a_lookup_table_and_cannot_tell_a_constant(remembers:
     shadows = memory(rng, member, remembers=remembers)
     truth = rng.random(PATIENTS) < 0.5
     target = memory(rng, truth, remembers=remembers)
-    never = np.zeros((4, PATIENTS), dtype=bool)
-    references = -np.logaddexp(0, -memory(rng, never, remembers=remembers))
     log_p = -np.logaddexp(0, -target)
     scores = {
         "loss": log_p,
-        "rmia": rmia_scores(log_p, references, log_p[~truth][:50], references[:, ~truth][:, :50]),
         "lira offline": lira_offline(target, shadows, member),
         "lira online": lira_online(target, shadows, member),
     }
     found = {name: score_auc(score[truth], score[~truth]) for name, score in scores.items()}
     found["u-lira"] = u_lira_held_out(shadows, member, ~member, folds=4, draws=20, rng=rng).auc
-    # RMIA compares with 50 other patients, some of whom are easier than the memory is sure.
-    found["rmia"] += 0.1 * remembers
     assert all(low <= auc <= high for auc in found.values()), found
 
 

@@ -11,6 +11,7 @@ from common.learning.config import TrainConfig, UnlearnConfig
 from common.learning.device import derive_seed
 from common.learning.evaluation.matching import majority_labels, patient_means
 from common.learning.evaluation.scores import Scores
+from common.learning.folds.margins import Standings
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.model.image_text import ImageTextModel
 from common.learning.training import fit, score
@@ -56,9 +57,9 @@ def margins(model: ImageTextModel, sets: UnlearnSets) -> NDArray[np.float64]:
 def targets(model: ImageTextModel, before: ImageTextModel, sets: UnlearnSets) -> NDArray[np.float64]:
     noisy = frozen_outputs(copy.deepcopy(before), sets.forget, CONFIG, noise_seed=derive_seed(SEED, "noise"))
     frozen = Scores(noisy.logits.double().numpy(), sets.forget.labels.numpy(), sets.forget.patients)
-    return margin_targets(
-        patient_means(frozen.margin, frozen.patients), majority_labels(frozen), score(model, sets.calibration)
-    )
+    ranking = patient_means(frozen.margin, frozen.patients)
+    within = float(np.random.default_rng(derive_seed(SEED, "quantile")).uniform(0.02, 0.98))
+    return margin_targets(ranking, majority_labels(frozen), score(model, sets.calibration), within)
 
 
 @pytest.mark.parametrize("withdrawn", [True, False])
@@ -143,7 +144,7 @@ def test_forget_patients_end_at_the_never_seen_level_and_pass_it_by_no_more_than
         return (margins(model, sets) - targets(model, before, sets)).mean(axis=1)
 
     way = [above()]
-    assert way[0].min() > 0.8, "the model must remember, or there is nothing to forget"
+    assert way[0].min() > 0.5, "the model must remember, or there is nothing to forget"
     done = calibrated(model, sets, CONFIG, ranking_weight=0.1, seed=SEED, on_pass=lambda *_: way.append(above()))
     steps = np.abs(np.diff(way, axis=0)).max(axis=0)
     assert (np.min(way, axis=0) > -steps).all()
@@ -202,3 +203,23 @@ def test_the_order_of_patients_is_drawn() -> None:
     rng = np.random.default_rng(0)
     orders = {tuple(int(g[0]) for g in _whole_patients(owners, 2, rng)) for _ in range(5)}
     assert len(orders) == 5
+
+
+def test_a_patient_who_revokes_alone_ends_where_a_model_puts_them_that_never_saw_them(
+    trained: ImageTextModel,
+    sets: UnlearnSets,
+    cohort_of,  # type: ignore[no-untyped-def]  # a fixture of the root conftest
+    tensors_of,  # type: ignore[no-untyped-def]
+) -> None:
+    alone = tensors_of(cohort_of(1, name="f", seed=1))
+    ends = []
+    for standing in (-1.0, 1.0):
+        known = Standings(np.full((3, 1), np.nan), np.full((3, 1), standing))
+        one = UnlearnSets(alone, sets.retain, sets.calibration, known)
+        model = copy.deepcopy(trained)
+        done = calibrated(model, one, CONFIG, ranking_weight=0.1, seed=SEED)
+        assert done.passes[-1].gap is not None
+        assert max(done.passes[-1].gap) < CONFIG.tolerance
+        ends.append(margins(model, one)[2, 0])
+
+    assert ends[0] < ends[1]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.learning.evaluation.scores import Scores
-from common.learning.unlearning.calibration import margin_targets, patient_mean, true_margin, weighted_quantile
+from common.learning.folds.margins import Standings
+from common.learning.unlearning.calibration import Aims, margin_targets, patient_mean, true_margin, weighted_quantile
 
 
 def scores(margins: list[float], labels: list[int], patients: list[int]) -> Scores:
@@ -68,7 +70,7 @@ def test_a_control_without_weight_has_no_influence() -> None:
 def test_targets_stay_within_the_calibration_patients(margins: list[float]) -> None:
     level = scores(margins, [0] * len(margins), list(range(len(margins))))
     ranking = np.random.default_rng(0).normal(size=(3, 5))
-    found = margin_targets(ranking, np.zeros(5, dtype=np.int64), level)
+    found = margin_targets(ranking, np.zeros(5, dtype=np.int64), level, 0.5)
     assert found.shape == (3, 5)
     assert found.min() >= min(margins) - 1e-9
     assert found.max() <= max(margins) + 1e-9
@@ -79,16 +81,41 @@ def test_targets_stay_within_the_calibration_patients(margins: list[float]) -> N
 def test_the_target_is_the_quantile_at_the_patients_rank() -> None:
     level = scores([0.0, 1.0, 2.0, 3.0], [0, 0, 0, 0], [0, 1, 2, 3])
     ranking = np.array([[5.0, -1.0], [0.0, 1.0], [2.0, 2.0]])
-    found = margin_targets(ranking, np.array([0, 0]), level)
+    found = margin_targets(ranking, np.array([0, 0]), level, 0.5)
     assert found.tolist() == [[2.5, 0.5], [0.5, 2.5], [0.5, 2.5]]
 
 
 def test_a_calibration_patient_counts_once_however_many_studies() -> None:
     level = scores([0.0, 0.0, 0.0, 8.0, 4.0], [0] * 5, [0, 0, 0, 1, 1])
-    assert margin_targets(np.zeros((3, 1)), np.array([0]), level)[0].tolist() == [3.0]
+    assert margin_targets(np.zeros((3, 1)), np.array([0]), level, 0.5)[0].tolist() == [3.0]
 
 
 def test_targets_come_from_controls_with_the_forget_patients_labels() -> None:
     level = scores([-9.0, -8.0, 1.0, 2.0], [0, 0, 1, 1], [0, 1, 2, 3])
-    found = margin_targets(np.array([[1.0, 2.0]] * 3), np.array([1, 1]), level)
+    found = margin_targets(np.array([[1.0, 2.0]] * 3), np.array([1, 1]), level, 0.5)
     assert found[0].tolist() == [1.0, 2.0]
+
+
+def test_who_has_a_standing_gets_its_target_and_the_others_a_drawn_quantile() -> None:
+    level = scores([0.0, 1.0, 2.0, 3.0], [0, 0, 0, 0], [0, 1, 2, 3])
+    margins = np.array([[np.nan, 7.0]] * 3)
+    standing = Standings(margins, np.array([[np.nan, 2.0]] * 3))
+    deviation = np.std([0.0, 1.0, 2.0, 3.0])
+
+    def targets(how: Literal["scaled", "raw", "off"], within: float) -> list[float]:
+        aims = Aims(np.array([[5.0, -1.0]] * 3), np.array([0, 0]), standing, how, within)
+        found = aims.at(level)
+        assert (found == found[0]).all()
+        return found[0].tolist()
+
+    assert targets("scaled", 0.5) == [1.5, 1.5 + 2 * deviation]
+    assert targets("raw", 0.25) == [0.5, 7.0]
+    assert targets("off", 0.5) == [2.5, 0.5]
+
+
+def test_one_patient_without_a_standing_may_be_moved_anywhere_among_the_never_seen() -> None:
+    level = scores(list(map(float, range(10))), [0] * 10, list(range(10)))
+    ends = {
+        Aims(np.zeros((3, 1)), np.array([0]), None, "scaled", within).at(level)[0, 0] for within in (0.05, 0.45, 0.95)
+    }
+    assert ends == {0.0, 4.0, 9.0}
