@@ -21,14 +21,17 @@ from client.app import open_site
 from client.cohort.site import Site
 from client.cohort.site_files import read_site, write_site
 from common.errors import ConfigError
-from common.learning.config import ExperimentConfig
+from common.learning.config import ExperimentConfig, UnlearnConfig
 from common.learning.data.splits import choose_forget
 from common.learning.data.tensors import StudyTensors
 from common.learning.device import derive_seed, pick_device
+from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.matching import patient_means
+from common.learning.evaluation.metrics import macro_auc
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Split, Subset
 from common.learning.training import score
+from common.settings import override, parse
 from server.campaign.campaign import audit, run_campaign
 from server.rounds.connecting import connect
 from server.rounds.downlink import Downlink
@@ -57,7 +60,7 @@ class Order:
 
     Attributes:
         count: how many there are in all, an even number: each patient is in half of them.
-        methods: unlearning methods to run on each, for U-LiRA.
+        methods: unlearning methods to run on each, for U-LiRA; see `parse_variant`.
         share: of these, `(0, 1)` is all, `(1, 3)` every third from the second: for several processes or machines.
     """
 
@@ -77,7 +80,7 @@ class Order:
         if not 0 <= first < of:
             raise ConfigError(f"share {first + 1} of {of}", where="--share", remedy="use 1/2, 2/2 and so on")
         for name in self.methods:
-            campaign_method(name)
+            campaign_method(parse_variant(name)[0])
         return range(first, self.count, of)
 
 
@@ -91,6 +94,12 @@ def parse_share(text: str) -> tuple[int, int]:
     if not (first.isdigit() and of.isdigit()):
         raise ConfigError(f"invalid share {text!r}", where="--share", remedy="use 1/2, 2/2 and so on")
     return int(first) - 1, int(of)
+
+
+def parse_variant(text: str) -> tuple[str, list[str]]:
+    """A method and assignments to its settings: `name@passes=20;tolerance=0.05` changes two of `unlearn`."""
+    method, _, settings = text.partition("@")
+    return method, [f"unlearn.{one.strip()}" for one in settings.split(";") if one.strip()]
 
 
 def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress: OnProgress) -> None:
@@ -211,18 +220,23 @@ class _Shadow:
             on_round=lambda record: self._told(record.round + 1),
         )
         self._told(experiment.train.rounds)
-        folds_beside(
+        training_cost = federation.meter.forward_units
+        folds = folds_beside(
             federation, experiment, self.prepared.card, result.rounds, lineage="shadow", folder=self._folder / "folds"
         )
         tensors = pooled_tensors(self.prepared, self.pools)
         confidence = {} if known is None else dict(known.confidence)
         confidence[TRAINED] = pooled_confidence(self.prepared.card, tensors, result.state, experiment.device)
+        utility = {} if known is None else dict(known.utility)
+        cost = {} if known is None else dict(known.cost)
+        cost[TRAINED] = training_cost
         todo = [name for name in methods if name not in confidence]
 
         if todo:
             for name, patients in forget.items():
                 Site(self._folder / "sites" / name).revoke(patients)
             before = audit(federation, result.state, experiment.decision, experiment.seed)
+            utility[TRAINED] = _test_auc(before)
 
         for name in todo:
             after = run_campaign(
@@ -235,6 +249,8 @@ class _Shadow:
                 past=Past(self.prepared.card, initial, result.rounds),
             )
             confidence[name] = pooled_confidence(self.prepared.card, tensors, after.state, experiment.device)
+            utility[name] = _test_auc(after.figures)
+            cost[name] = after.unlearn_cost.forward_units + after.retain_cost.forward_units
 
         rows = [(site, patient) for site in self.prepared.sites for patient in self.pools[site]]
 
@@ -244,6 +260,9 @@ class _Shadow:
             members=_marked(rows, members),
             forgotten=_marked(rows, forget),
             confidence=confidence,
+            utility=utility,
+            cost=cost,
+            folds_cost=folds.forward_units,
         )
 
     def _told(self, rounds: int) -> None:
@@ -257,13 +276,22 @@ class _Shadow:
 
     def _with_method(self, name: str, forgetting: int) -> ExperimentConfig:
         """The shadow's settings with the method's preset over them."""
-        own = name == self.config.experiment.unlearn.method
-        settings = (self.config if own else with_method(self.config, name)).experiment
+        method, own_settings = parse_variant(name)
+        own = method == self.config.experiment.unlearn.method
+        settings = (self.config if own else with_method(self.config, method)).experiment
+        if own_settings:
+            values = override({"unlearn": settings.unlearn.model_dump(mode="json")}, own_settings)
+            settings = settings.model_copy(update={"unlearn": parse(UnlearnConfig, values["unlearn"], name)})
         campaign = settings.campaign
         # One site's weights can replace the model only if no other site unlearns.
         if campaign.aggregation == "replace" and forgetting > 1:
             campaign = campaign.model_copy(update={"aggregation": "relay"})
         return self._experiment().model_copy(update={"unlearn": settings.unlearn, "campaign": campaign})
+
+
+def _test_auc(figures: FederationFigures) -> float:
+    value = macro_auc(figures.groups["test"]["fused"])
+    return float("nan") if value is None else value
 
 
 def _pool(prepared: Prepared, site: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from common.errors import CohortError
 from common.files import write_bytes
 from common.learning.evaluation.attacks.forgetting_epsilon import forgetting_epsilon
+from common.learning.evaluation.attacks.klom import klom
 from common.learning.evaluation.attacks.u_lira import u_lira_held_out
 from common.learning.evaluation.scores import BRANCHES
 
@@ -37,6 +38,9 @@ class ShadowFile:
         members: `[n]`, who was trained on.
         forgotten: `[n]`, who of them was unlearned.
         confidence: `[3, n]` by `TRAINED` and by unlearning method.
+        utility: macro test AUC of the fused branch, by the same names; NaN where it cannot be computed.
+        cost: in forward units, of the training and of each campaign.
+        folds_cost: of the fold models, in forward units.
     """
 
     sites: tuple[str, ...]
@@ -44,6 +48,9 @@ class ShadowFile:
     members: Bools
     forgotten: Bools
     confidence: Mapping[str, NDArray[np.float64]]
+    utility: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    folds_cost: float = 0.0
 
 
 def shadow_path(out: Path, number: int) -> Path:
@@ -65,7 +72,10 @@ def write_shadow(path: Path, shadow: ShadowFile) -> None:
         patients=np.array(shadow.patients),
         members=shadow.members,
         forgotten=shadow.forgotten,
+        folds_cost=np.array(shadow.folds_cost),
         **{f"by_{name}": values for name, values in shadow.confidence.items()},
+        **{f"auc_{name}": np.array(value) for name, value in shadow.utility.items()},
+        **{f"cost_{name}": np.array(value) for name, value in shadow.cost.items()},
     )
     write_bytes(path, buffer.getvalue())
 
@@ -74,12 +84,19 @@ def read_shadow(path: Path) -> ShadowFile:
     """Read the scores of a shadow."""
     with np.load(path, allow_pickle=False) as arrays:
         confidence = {name.removeprefix("by_"): arrays[name] for name in arrays.files if name.startswith("by_")}
+        utility, cost = (
+            {name.removeprefix(kind): float(arrays[name]) for name in arrays.files if name.startswith(kind)}
+            for kind in ("auc_", "cost_")
+        )
         return ShadowFile(
             tuple(arrays["sites"].tolist()),
             tuple(arrays["patients"].tolist()),
             arrays["members"],
             arrays["forgotten"],
             confidence,
+            utility,
+            cost,
+            float(arrays["folds_cost"]) if "folds_cost" in arrays.files else 0.0,
         )
 
 
@@ -92,6 +109,9 @@ class ShadowPool:
         members: `[models, n]`, who was trained on in which; a patient is in half of them.
         forgotten: `[models, n]`, who was unlearned.
         confidence: `[models, 3, n]`, by `TRAINED` and by the methods that all shadows ran.
+        utility: `[models]` by the same names, see `ShadowFile`; empty in files of earlier versions.
+        cost: `[models]` likewise.
+        folds_cost: `[models]`.
     """
 
     sites: tuple[str, ...]
@@ -99,6 +119,9 @@ class ShadowPool:
     members: Bools
     forgotten: Bools
     confidence: Mapping[str, NDArray[np.float64]]
+    utility: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    cost: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    folds_cost: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def load_pool(out: Path) -> ShadowPool:
@@ -121,6 +144,9 @@ def load_pool(out: Path) -> ShadowPool:
         np.stack([one.members for one in members]),
         np.stack([one.forgotten for one in members]),
         {name: np.stack([one.confidence[name] for one in members]) for name in names},
+        {name: np.array([one.utility.get(name, np.nan) for one in members]) for name in names},
+        {name: np.array([one.cost.get(name, np.nan) for one in members]) for name in names},
+        np.array([one.folds_cost for one in members]),
     )
 
 
@@ -146,6 +172,18 @@ class ShadowAttack(BaseModel):
     epsilon_score: float | None = None
     epsilon_cap: tuple[float, float] | None = None
     """Least and most that a patient's models resolve."""
+    klom95: float | None = None
+    """95th percentile over patients of the divergence from models that never saw them; see `klom`."""
+    gap_mean: float | None = None
+    """Mean over patients of the margin unlearned minus never seen, nats."""
+    gap_deviation: float | None = None
+    """Its standard deviation over patients."""
+    test_auc: float | None = None
+    """Macro test AUC of the fused branch, mean over models."""
+    cost: float | None = None
+    """Mean cost over that of retraining in the same models, without the fold models; null where none retrained."""
+    folds_cost: float | None = None
+    """Cost of the fold models over that of the training, before any revocation."""
     leaks: tuple[Leak, ...] = ()
     missing: str = ""
 
@@ -165,9 +203,42 @@ def attack_pool(pool: ShadowPool, seed: int) -> list[ShadowAttack]:
             attack: Literal["lira", "u-lira"] = "lira" if name == TRAINED else "u-lira"
             row = ShadowAttack(model=name, attack=attack, branch=branch)
             rng = np.random.default_rng([seed, at])
-            attacks.append(row.model_copy(update=_attacked(pool, here, values[:, at, here], inside, never, rng)))
+            figures = _attacked(pool, here, values[:, at, here], inside, never, rng) | _costs(pool, name)
+            attacks.append(row.model_copy(update=figures))
 
     return attacks
+
+
+def _distances(confidence: NDArray[np.float64], inside: Bools, never: Bools) -> dict[str, object]:
+    """KLoM, and the margins' distance from those of models that never saw the patients."""
+    divergences = klom(confidence, inside, never)
+    gaps = [
+        float(confidence[inside[:, n], n].mean() - confidence[never[:, n], n].mean())
+        for n in range(confidence.shape[1])
+        if inside[:, n].any() and never[:, n].any()
+    ]
+    known = divergences[np.isfinite(divergences)]
+
+    return {
+        "klom95": float(np.quantile(known, 0.95)) if len(known) else None,
+        "gap_mean": float(np.mean(gaps)) if gaps else None,
+        "gap_deviation": float(np.std(gaps)) if gaps else None,
+    }
+
+
+def _costs(pool: ShadowPool, name: str) -> dict[str, object]:
+    """Utility and cost of a model, as far as the shadows recorded them."""
+    utility = pool.utility.get(name)
+    figures: dict[str, object] = {}
+    if utility is not None and np.isfinite(utility).any():
+        figures["test_auc"] = float(np.nanmean(utility))
+    own, retrained, trained = (pool.cost.get(key) for key in (name, "retrain", TRAINED))
+    if own is not None and retrained is not None and np.isfinite(own + retrained).all() and name != TRAINED:
+        figures["cost"] = float(own.mean() / retrained.mean())
+    if trained is not None and np.isfinite(trained).all() and name != TRAINED:
+        figures["folds_cost"] = float(pool.folds_cost.mean() / trained.mean())
+
+    return figures
 
 
 def _attacked(
@@ -196,6 +267,7 @@ def _attacked(
         "pairs": attack.pairs,
         "epsilon_median": float(np.nanmedian(epsilon.patients)),
         "epsilon_score": epsilon.score,
+        **_distances(confidence, inside, never),
         "epsilon_cap": (float(np.nanmin(epsilon.caps)), float(np.nanmax(epsilon.caps))),
         "leaks": tuple(leaks),
     }
@@ -203,14 +275,16 @@ def _attacked(
 
 def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console) -> None:
     """Print a table, and the numbers it is based on."""
-    table = Table("model", "attack", "branch", "AUC [95 %]", "pairs", "epsilon", "of at most", "told best (AUC)")
+    table = Table(
+        "model", "attack", "branch", "AUC [95 %]", "pairs", "KLoM 95 %", "test AUC", "cost", "told best (AUC)"
+    )
 
     for one in found:
-        if one.auc is None or one.ci95 is None or one.epsilon_cap is None:
+        if one.auc is None or one.ci95 is None:
             table.add_row(one.model, one.attack, one.branch, one.missing)
             continue
 
-        (low, high), (least, most) = one.ci95, one.epsilon_cap
+        low, high = one.ci95
         leaks = ", ".join(f"{leak.site} {leak.auc:.2f}" for leak in one.leaks[:3])
         table.add_row(
             one.model,
@@ -218,8 +292,9 @@ def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console)
             one.branch,
             f"{one.auc:.3f} [{low:.3f}, {high:.3f}]",
             str(one.pairs),
-            f"{one.epsilon_median:.2f}",
-            f"{least:.2f} to {most:.2f}",
+            _number(one.klom95, 2),
+            _number(one.test_auc, 3),
+            _number(one.cost, 3),
             leaks,
         )
 
@@ -227,6 +302,10 @@ def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console)
     console.print(
         f"{shadows} shadow models. AUC: .5 cannot tell; attacks are scored on shadows that they were not fitted on. "
         "The interval is over patients, and too narrow with few shadows. "
-        "Epsilon: median over patients, 0 cannot tell; so many models resolve no more than the column beside it says, "
-        "and equal models have some."
+        "KLoM: 95th percentile over patients of the divergence, in nats, from models that never saw them; compare with "
+        "that of retrained models. Cost: of a campaign over retraining, without the fold models before any revocation."
     )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
