@@ -12,6 +12,7 @@ from cryptography import x509
 from common.errors import ConfigError
 from common.evidence.keys import SigningKey
 from common.files import write_bytes, write_private, write_text
+from common.learning.config import FoldsConfig
 from common.platform.keys.certificates import (
     certificate_fingerprint,
     certificate_pem,
@@ -51,6 +52,12 @@ coordination = {coordination}
 # window_hours = {window_hours}
 # What follows when a campaign cannot decide: wait, retrain or withdraw.
 # undecided = "{undecided}"
+
+[experiment.folds]
+# Fold models, trained once with the first model: they give unlearning its targets and the audit its yardstick.
+# They cost as much as {trainings:g} trainings, before anybody revokes; 0 and 0 turn them off.
+targets = {targets}
+audit = {audit}
 """
 
 
@@ -102,6 +109,7 @@ def renew_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
 def _settings_text(hosts: Sequence[str], classes: Sequence[str]) -> str:
     ports = PortsConfig()
     policy = PolicyConfig()
+    folds = FoldsConfig(targets=4, audit=2)
     return _TOML.format(
         hosts=json.dumps(list(dict.fromkeys(hosts))),
         classes=f"classes = {json.dumps(list(classes))}" if classes else '# classes = ["no finding", "pneumonia"]',
@@ -110,4 +118,7 @@ def _settings_text(hosts: Sequence[str], classes: Sequence[str]) -> str:
         min_batch=policy.min_batch,
         window_hours=policy.window_hours,
         undecided=policy.undecided,
+        trainings=folds.trainings,
+        targets=folds.targets,
+        audit=folds.audit,
     )
