@@ -21,7 +21,7 @@ from common.learning.model.image_text import ImageTextModel, Outputs
 from common.learning.model.loss import task_loss
 from common.learning.training import score
 from common.learning.unlearning.base import OnPass, Pass, Unlearned, UnlearnSets, nothing
-from common.learning.unlearning.calibration import Aims, patient_mean, true_margin
+from common.learning.unlearning.calibration import Aims, drawn_level, patient_mean, true_margin
 from common.learning.unlearning.forget_mi import WEIGHTINGS, endless, forget_mi_terms, frozen_outputs
 
 
@@ -65,9 +65,7 @@ def calibrated(
     ranking = patient_mean(true_margin(noisy.logits, labels), everyone, count).double().cpu().numpy()
     forget_labels = majority_labels(Scores(noisy.logits.double().cpu().numpy(), sets.forget.labels.numpy(), owners))
 
-    # Never 0 or 1, whose quantiles would be the most extreme patient's margin itself.
-    within = float(np.random.default_rng(derive_seed(seed, "quantile")).uniform(0.02, 0.98))
-    aims = Aims(ranking, forget_labels, sets.standings, config.fold_targets, within)
+    aims = Aims(ranking, forget_labels, sets.standings, config.fold_targets, drawn_level(seed))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     rng = np.random.default_rng(derive_seed(seed, "order"))
     retain_batches = endless(sets.retain, config.retain_batch, device, rng)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.learning.device import derive_seed
 from common.learning.evaluation.matching import control_weights, majority_labels, patient_means
 from common.learning.evaluation.scores import Scores
 from common.learning.folds.margins import Standings, scaled_targets
@@ -64,6 +65,11 @@ def margin_targets(
     levels = (ranks + within) / count
 
     return np.stack([weighted_quantile(m, weights, q) for m, q in zip(margins, levels, strict=True)])
+
+
+def drawn_level(seed: int) -> float:
+    """Where within their ranks all patients' quantiles lie: never 0 or 1, the most extreme patient's own margin."""
+    return float(np.random.default_rng(derive_seed(seed, "quantile")).uniform(0.02, 0.98))
 
 
 @dataclass(frozen=True, slots=True)
