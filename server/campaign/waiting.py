@@ -73,7 +73,9 @@ def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
             wanted.append(f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC")
         count = waiting_count(session, site.name)
         if count is not None:
-            wanted.append(f"registers {count.train_studies} studies: site approve-counts {site.name}")
+            wanted.append(
+                f"registers {count.train_studies} studies: site approve-counts {site.name} {count.train_studies}"
+            )
         if wanted:
             found[site.name] = wanted
 

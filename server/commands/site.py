@@ -202,20 +202,21 @@ def readmit(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> 
         show({"site": name, "state": "active"}, f"{name} takes part again", as_json=as_json)
 
 
-@app.command("approve-counts", epilog="Example: fedforget-server site approve-counts north --dir federation")
+@app.command("approve-counts", epilog="Example: fedforget-server site approve-counts north 120 --dir federation")
 def approve_counts(
     name: Name,
+    studies: Annotated[int, typer.Argument(metavar="STUDIES", min=0, help="The number that the hospital confirmed.")],
     reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")] = "",
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Approve a hospital's new number of studies. Ask the hospital first whether it is right."""
+    """Approve a hospital's new number of studies. Ask the hospital for it first; another one than yours is refused."""
     from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
     from server.membership.registration import approve as approve_count  # noqa: PLC0415
 
     with clear_errors(), _session(folder) as session:
         find(session, name)
-        row = approve_count(session, name, reason, datetime.now(UTC))
+        row = approve_count(session, name, studies, reason, datetime.now(UTC))
         human = f"{name} counts with {row.train_studies} studies from the next campaign on"
         show({"site": name, "studies": row.train_studies, "state": row.state}, human, as_json=as_json)
 

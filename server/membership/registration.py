@@ -81,15 +81,17 @@ def _judged(rows: Sequence[StudyCountRow], count: int, gate: GateConfig) -> tupl
     return REGISTERED, f"within the drift of {approved[-1]} approved"
 
 
-def approve(session: Session, name: str, reason: str, now: datetime) -> StudyCountRow:
-    """Let the number that waits into force.
+def approve(session: Session, name: str, studies: int, reason: str, now: datetime) -> StudyCountRow:
+    """Let the number that waits into force, if it is the one that was checked: a site may register another meanwhile.
 
     Raises:
-        RefusedError: none waits.
+        RefusedError: none waits, or another one.
     """
     row = waiting(session, name)
     if row is None:
         raise RefusedError(f"no number of studies of {name} waits for an approval")
+    if row.train_studies != studies:
+        raise RefusedError(f"{name} registers {row.train_studies} studies, not {studies}: ask it again")
     row.state = APPROVED
     row.decided = now
     row.reason = reason or "approved by an operator"

@@ -20,8 +20,9 @@ from common.learning.evaluation.metrics import macro_auc, selection_loss
 from common.learning.evaluation.reported import check_audit, check_selection
 from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest, FoldModels, TrainReply, TrainRequest
-from server.rounds.aggregation import RunningMean, State
+from server.rounds.aggregation import State
 from server.rounds.agreed_loss import agreed_loss
+from server.rounds.capped_mean import CappedMean, fewest
 from server.rounds.federation import Federation
 from server.rounds.meter import Meter
 from server.rounds.weights.walk import measure
@@ -189,7 +190,8 @@ def average_round(
     of the sites in `eligible`, if it is given.
 
     Raises:
-        UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies.
+        UnavailableError: the sites whose weights were taken hold less than `quorum` of the registered studies, or only
+            one of several answered.
         AggregateRefusedError: the average is no model to go on from.
     """
     begin = time.monotonic()
@@ -197,7 +199,10 @@ def average_round(
     federation.begin(kind if folds is None else FOLDS, max(number, 0))
     # The steps of several models together are no measure for those of one.
     work = kind if folds is None else FOLDS
-    mean = RunningMean(federation.downlink.frozen)
+    total = sum(registered.values())
+    # The rest is enough without the largest site, or that one alone could stop every round by its silence.
+    needed = min(quorum, 1 - max(registered.values()) / total) if len(registered) > 1 else quorum
+    mean = CappedMean(registered, federation.max_share, needed * total, federation.downlink.frozen)
     losses = []
     received = SelectionMerge(eligible)
     norms = {}
@@ -206,7 +211,7 @@ def average_round(
     for name, records in federation.ask(kind, request, state, registered):
         reply = federation.read(name, kind, records, TrainReply, partial(_check_training, federation, name))
         # The sum takes all of a reply or nothing of it.
-        take = partial(mean.take, share=registered[name])
+        take = partial(mean.of(name).take, share=registered[name])
         weights = None if reply is None else federation.weights(name, work, records, state, take)
         del records  # no two replies are held at once
         if reply is None or weights is None:
@@ -220,15 +225,14 @@ def average_round(
         if reply.received is not None:
             received.add(name, reply.received)
 
-    total = sum(registered.values())
     share = sum(registered[name] for name in taken) / total
-    # The rest is enough without the largest site, or that one alone could stop every round by its silence.
-    needed = min(quorum, 1 - max(registered.values()) / total) if len(registered) > 1 else quorum
+    away = ", ".join(sorted(registered.keys() - taken))
     if not taken or share < needed - _ROUNDING:
-        away = ", ".join(sorted(registered.keys() - taken))
         raise UnavailableError(
             f"sites with {share:.0%} of the studies took part in {kind}, {needed:.0%} must; {away} did not"
         )
+    if federation.counts is not None and len(taken) < fewest(registered):
+        raise UnavailableError(f"{', '.join(taken)} alone took part in {kind}; {away} did not")
     record = Round(
         phase=FOLDS if folds is not None else "train" if kind == TRAIN else "retain",
         round=number,
@@ -239,7 +243,7 @@ def average_round(
         norms=norms,
         agreed=_agreed(federation, received, registered),
     )
-    means = mean.means(state)
+    means = mean.means(state, taken)
     if bend is not None:
         means = ((name, bend(name, tensor)) for name, tensor in means)
     after = federation.downlink.advance(state, means)

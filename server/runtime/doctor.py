@@ -222,7 +222,7 @@ def _campaigns(session: Session, policy: PolicyConfig, now: datetime) -> Iterato
 
         if (count := waiting(session, site.name)) is not None:
             detail = f"{count.train_studies} registered, {count.reason}"
-            remedy = f"ask the hospital, then fedforget-server site approve-counts {site.name}"
+            remedy = f"ask the hospital, then fedforget-server site approve-counts {site.name} {count.train_studies}"
             yield Check(f"studies of {site.name}", "warn", detail, remedy)
 
     running = session.scalars(select(CampaignRow).where(CampaignRow.open.is_(True))).first()

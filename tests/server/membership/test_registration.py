@@ -69,11 +69,11 @@ def test_growth_beyond_the_drift_waits_for_a_person_and_then_counts(session):
     say(session, 100, 1)
     assert say(session, 10**8, 2) == "pending"
     assert in_force(session) == {"north": 100}
-    approve(session, "north", "read out by telephone", NOW)
+    approve(session, "north", 10**8, "read out by telephone", NOW)
     session.flush()
     assert in_force(session) == {"north": 10**8}
     with pytest.raises(RefusedError, match="waits"):
-        approve(session, "north", "", NOW)
+        approve(session, "north", 100, "", NOW)
     assert [row.state for row in history(session, "north")] == ["approved", "approved"]
 
 
@@ -82,8 +82,18 @@ def test_a_number_that_is_no_longer_said_cannot_be_approved(session):
     say(session, 1000, 2)
     say(session, 101, 3)
     with pytest.raises(RefusedError):
-        approve(session, "north", "", NOW)
+        approve(session, "north", 100, "", NOW)
     assert in_force(session) == {"north": 101}
+
+
+def test_only_the_number_that_was_checked_is_approved(session):
+    say(session, 100, 1)
+    say(session, 1000, 2)
+    # Between the telephone call and the command.
+    say(session, 10**8, 3)
+    with pytest.raises(RefusedError, match="registers 100000000 studies, not 1000"):
+        approve(session, "north", 1000, "", NOW)
+    assert in_force(session) == {"north": 100}
 
 
 @pytest.mark.parametrize("count", [-1, -(10**12), 10**12, 10**8 + 1])
