@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from common.evidence.grounds import Rung
 from common.learning.config import ExperimentConfig
 from common.platform.processes.beats import Beat
 from common.settings import Fraction, Positive, Settings, parse, read_toml
@@ -47,8 +48,17 @@ class PolicyConfig(Settings):
     size: nothing, `single_writer_rounds` retention rounds at all hospitals, or retraining instead."""
     single_writer_rounds: int = Field(default=3, ge=1, le=100)
     """Fewest retention rounds then, if `campaign.retention_rounds` is smaller."""
+    ladder: tuple[Rung, ...] = ("exact", "own", "qualified", "retrain")
+    """Evidence by which a campaign may end, the strongest first: weights that never saw the patients, its own audit,
+    a qualification of the procedure, and retraining. What is left out is not used."""
     undecided: Literal["wait", "retrain", "withdraw"] = "retrain"
     """What happens if the evaluator cannot decide or rejects."""
+    retrain_batch: Literal["each", "deadline"] = "each"
+    """When such a retraining happens: for each campaign at once, or `lead_hours` before the first due date, for all
+    revocations that wait by then."""
+    renew_after: float = Field(default=0.0, ge=0.0, le=1e6, allow_inf_nan=False)
+    """Retrain instead of unlearning after this number of campaigns since the last training, or, below 1, after this
+    share of the training patients was forgotten; 0: never."""
     escalate_hours: float = Field(default=48.0, ge=0.0)
     """Hours before the due date at which a campaign that waits for its forgetting hospital retrains without it."""
     retry_minutes: Positive = 10.0
@@ -75,6 +85,15 @@ class PolicyConfig(Settings):
     """Most campaigns in 24 hours for one forgetting site."""
     quarantine_days: float = Field(default=30.0, ge=0.0)
     """Days after which the weights of quarantined versions are deleted."""
+
+    @model_validator(mode="after")
+    def _rungs(self) -> Self:
+        order = [rung for rung in get_args(Rung) if rung in self.ladder]
+        if list(self.ladder) != order or not set(self.ladder) - {"exact"}:
+            raise ValueError("ladder: each rung once, the strongest first, and one besides exact")
+        if self.undecided == "retrain" and "retrain" not in self.ladder:
+            raise ValueError("ladder leaves retrain out, and undecided asks for it: set undecided to wait or withdraw")
+        return self
 
 
 class GateConfig(Settings):

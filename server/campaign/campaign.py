@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from common.errors import RefusedError, UnavailableError
+from common.evidence.grounds import Descent
 from common.learning.config import DecisionConfig, ExperimentConfig
 from common.learning.evaluation.decision import Decision, decide
 from common.learning.evaluation.figures import FederationFigures
@@ -39,7 +40,11 @@ class NobodyRetainedError(UnavailableError):
 
 
 class UndecidableError(RefusedError):
-    """The audit could not decide about so few patients, however well they are forgotten."""
+    """No evidence could carry a campaign for so few patients, however well they are forgotten."""
+
+    def __init__(self, descents: tuple[Descent, ...]) -> None:
+        self.descents = descents
+        super().__init__("; ".join(one.reason for one in descents))
 
 
 class NobodyWaitsError(RefusedError):
@@ -161,13 +166,13 @@ def run_campaign(
     quorum: float = 0.0,
     past: Past | None = None,
     chosen: Collection[str] | None = None,
-    undecidable: Callable[[Collected], str | None] = lambda _: None,
+    out_of_reach: Callable[[Collected], tuple[Descent, ...]] = lambda _: (),
     least_retention: Callable[[Collected], int] = lambda _: 0,
 ) -> Campaign:
     """Unlearn by the method that is set, run retention rounds at all sites, audit once, decide.
 
     `past` is how the parent was trained, for the methods that need it. The `chosen` sites forget, without it all that
-    have revocations. `undecidable` says why unlearning what was collected could not be accepted in any case.
+    have revocations. `out_of_reach` says why unlearning what was collected could not be accepted in any case.
     `least_retention` returns the fewest retention rounds for what was collected.
     Of the retention rounds the one is kept whose worst branch is nearest to .5 on the *calibration* patients.
 
@@ -176,7 +181,7 @@ def run_campaign(
         UnavailableError: too few sites answered.
         NobodyRetainedError: all patients of a forgetting site have revoked, as when it leaves.
         NobodyWaitsError: the chosen sites have no revocation any more.
-        UndecidableError: as `undecidable` says.
+        UndecidableError: as `out_of_reach` says.
     """
     journal.enter(CampaignState.COLLECTING)
     federation.downlink.begin()
@@ -191,8 +196,8 @@ def run_campaign(
     federation.registered.update(collected.registered)
     if emptied := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
         raise NobodyRetainedError(f"nobody is left to retain at {', '.join(emptied)}")
-    if (why := undecidable(collected)) is not None:
-        raise UndecidableError(why)
+    if descents := out_of_reach(collected):
+        raise UndecidableError(descents)
     fewest_rounds = least_retention(collected)
     before, _ = step(
         journal,

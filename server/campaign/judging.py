@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from common.evidence.grounds import PUBLISHED, Grounds, Outcome
+from common.evidence.grounds import PUBLISHED, Descent, Grounds, Outcome
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.auc_variance import hanley_mcneil
 from common.learning.evaluation.decision import Z95, decide
@@ -58,14 +58,20 @@ def judge_candidate(
     return verdict.model_copy(update={"outcome": "rejected", "reasons": (*refused, *reasons)})
 
 
-def judge_training(before: FederationFigures | None, after: FederationFigures, config: DecisionConfig) -> Verdict:
+def judge_training(
+    before: FederationFigures | None,
+    after: FederationFigures,
+    config: DecisionConfig,
+    descents: tuple[Descent, ...] = (),
+) -> Verdict:
     """Of a model trained from new weights: it must not be certainly worse than the version `before` it.
 
     A first model has none before it. It is rejected where it is not shown to be better than chance and its AUC is
     certainly below `WORTH_SHOWING`; so far as the test patients are too few to tell, that stands in the record.
+    `descents` are the rungs of the ladder above retraining, with the reasons why they did not carry the campaign.
     """
     verdict = _better_than_chance(after) if before is None else _not_worse(before, after, config)
-    return verdict.model_copy(update={"grounds": Grounds("retrain")})
+    return verdict.model_copy(update={"grounds": Grounds("retrain", descents=descents)})
 
 
 def _not_worse(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> Verdict:
@@ -138,10 +144,7 @@ def _macro(group: Utility) -> tuple[float, float, float] | None:
 
 
 def why_undecidable(collected: Collected, config: DecisionConfig) -> str | None:
-    """Why no audit of these patients could be accepted, however well they are forgotten; None where one could.
-
-    A procedure that is qualified on other patients could be accepted without such an audit: it would be asked here.
-    """
+    """Why no audit of these patients could be accepted, however well they are forgotten; None where one could."""
     groups = [collected.group(name) for name in collected.forgetting]
     # An interval is cut to [0, 1]: a band that is all of it holds any.
     if any(group is None for group in groups) or config.auc_margin >= 0.5:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
-from functools import cached_property
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property, partial
 
 from torch import Tensor
 
 from common.errors import ConfigError, FedForgetError, OutputError, RefusedError, UnavailableError, WireError
+from common.evidence.grounds import PUBLISHED, Descent
 from common.learning.device import derive_seed
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard
@@ -25,10 +26,11 @@ from server.campaign.campaign import (
     collect,
     run_campaign,
 )
-from server.campaign.judging import Verdict, judge_candidate, judge_training, why_undecidable
+from server.campaign.judging import Verdict, judge_candidate, judge_training
+from server.campaign.ladder import Batched, Ladder, Qualifier, Unqualified, undecidable
 from server.campaign.publication import How, Overruled, Proposed, Publisher
 from server.campaign.set_aside import note_tries, set_aside, suspended, tries_of, unlearned
-from server.campaign.store import CANDIDATE, OVERRULED, CampaignStore, DatabaseJournal, GivenUpError
+from server.campaign.store import BATCHED, CANDIDATE, LADDER, OVERRULED, CampaignStore, DatabaseJournal, GivenUpError
 from server.campaign.tries import failed_before, put_off
 from server.campaign.waiting import earliest_due
 from server.database import CampaignRow
@@ -61,6 +63,7 @@ class CampaignRunner:
     card: ModelCard
     run: int | None = None
     """Flower's run id, for the record."""
+    qualifier: Qualifier = field(default_factory=Unqualified)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -141,7 +144,7 @@ class CampaignRunner:
 
         method = terms.experiment.unlearn.method
         if method == "retrain":
-            self._train(number, journal, terms, "retrained", "the method is retraining")
+            self._retrain(row, journal, terms, "the method is retraining")
             return
 
         if method in SIMULATED:
@@ -151,12 +154,12 @@ class CampaignRunner:
             try:
                 done = self._candidate(row, parent, journal, terms)
             except (NobodyRetainedError, SingleWriterError) as error:
-                self._train(number, journal, terms, "retrained", str(error))
+                self._retrain(row, journal, terms, str(error))
                 return
             except UndecidableError as error:
-                self._undecided(
-                    number, parent, Verdict(outcome="inconclusive", reasons=(str(error),), vetoes=()), journal, terms
-                )
+                verdict = undecidable(error.descents)
+                journal.put(LADDER, verdict)
+                self._undecided(row, parent, verdict, journal, terms)
                 return
             except UnavailableError as error:
                 if self._due_soon(row, terms):
@@ -168,7 +171,7 @@ class CampaignRunner:
 
         unlearned(self.store, done.collected.forgetting)
         check_candidate(done.state, self.registry.load(parent), terms.gate, len(done.collected.forgetting))
-        verdict = self._judge(done, journal, terms)
+        verdict = self._judge(parent, done, journal, terms)
         provenance = self.publisher.provenance(
             terms, done.rounds, done.figures, sorted(done.collected.retain_studies), verdict
         )
@@ -177,11 +180,11 @@ class CampaignRunner:
             self.publisher.publish(number, done.state, journal, proposed)
             return
 
-        if verdict.outcome == "accepted" and terms.policy.undecided != "retrain" and terms.policy.may_overrule:
+        if verdict.outcome in PUBLISHED and terms.policy.undecided != "retrain" and terms.policy.may_overrule:
             # Other sites' vetoes alone stop it; what is still remembered nobody may publish.
             journal.put(CANDIDATE, proposed, done.state)
 
-        self._undecided(number, parent, verdict, journal, terms)
+        self._undecided(row, parent, verdict, journal, terms)
 
     def _candidate(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> Campaign:
         return run_campaign(
@@ -193,7 +196,9 @@ class CampaignRunner:
             on_round=log_round,
             quorum=terms.policy.quorum,
             chosen=row.sites,
-            undecidable=lambda collected: why_undecidable(collected, terms.experiment.decision),
+            out_of_reach=lambda collected: Ladder(terms.policy, terms.experiment.decision).out_of_reach(
+                collected, lambda: self.qualifier.uncovered(parent, collected, terms)
+            ),
             least_retention=lambda collected: _least_retention(collected, journal, terms),
         )
 
@@ -250,7 +255,7 @@ class CampaignRunner:
         nodes = self.federation.nodes
         self.federation.nodes = {name: node for name, node in nodes.items() if name not in shut_out}
 
-    def _judge(self, done: Campaign, journal: DatabaseJournal, terms: Terms) -> Verdict:
+    def _judge(self, parent: str, done: Campaign, journal: DatabaseJournal, terms: Terms) -> Verdict:
         def work() -> tuple[Verdict, None]:
             aside = journal.get("aside", Aside)
             out = suspended(self.store) | set(aside[0].sites if aside else ())
@@ -261,22 +266,55 @@ class CampaignRunner:
             tested = {site: figures for site, figures in done.figures.test_by_site.items() if site not in out}
             after = done.figures.model_copy(update={"test_by_site": tested})
 
-            return judge_candidate(before, after, done.collected, terms.experiment.decision), None
+            own = judge_candidate(before, after, done.collected, terms.experiment.decision)
+            ladder = Ladder(terms.policy, terms.experiment.decision)
+            qualified = partial(self.qualifier.grounds, parent, done, terms, journal)
+
+            return ladder.climb(own, qualified, self.store.clock()), None
 
         return step(journal, "verdict", Verdict, work)[0]
 
-    def _undecided(self, number: int, parent: str, verdict: Verdict, journal: DatabaseJournal, terms: Terms) -> None:
+    def _undecided(
+        self, row: CampaignRow, parent: str, verdict: Verdict, journal: DatabaseJournal, terms: Terms
+    ) -> None:
         """What the policy that was chosen beforehand says."""
         policy = terms.policy.undecided
         reason = f"{verdict.outcome}, policy {policy}: {verdict.text}"
+        rejected = verdict.outcome == "rejected" or bool(verdict.vetoes)
         if policy == "retrain":
-            self._train(number, journal, terms, "retrained", reason)
+            self._retrain(row, journal, terms, reason, rejected=rejected)
             return
 
         if policy == "withdraw" and self.registry.get(parent).state != "withdrawn":
-            self.registry.withdraw(parent, f"campaign {number}: {verdict.outcome}")
-        rejected = verdict.outcome == "rejected" or verdict.vetoes
+            self.registry.withdraw(parent, f"campaign {row.number}: {verdict.outcome}")
         journal.enter(CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE, reason)
+
+    def _retrain(
+        self, row: CampaignRow, journal: DatabaseJournal, terms: Terms, reason: str, *, rejected: bool = False
+    ) -> None:
+        """Train anew for these patients: now, or with all who wait when the first of them is due."""
+        until = self._batch_until(row, terms)
+        if until is None:
+            self._train(row.number, journal, terms, "retrained", reason)
+            return
+
+        journal.put(BATCHED, Batched(until=until))
+        journal.enter(CampaignState.COLLECTING)
+        ended = CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE
+        journal.enter(ended, f"{reason}; these patients wait for the retraining of {until:%Y-%m-%d %H:%M} UTC")
+
+    def _batch_until(self, row: CampaignRow, terms: Terms) -> datetime | None:
+        """When the retraining begins that further revocations can still join; None where it must begin now."""
+        if terms.policy.retrain_batch == "each":
+            return None
+        with transaction(self.store.engine) as session:
+            due = [moment for moment in (row.due, earliest_due(session, terms.policy)) if moment is not None]
+        until = min(due, default=None)
+        if until is None:
+            return None
+        until -= timedelta(hours=terms.policy.lead_hours)
+
+        return until if until > self.store.clock() else None
 
     def _train(self, number: int, journal: DatabaseJournal, terms: Terms, how: How, reason: str) -> None:
         """Train from new weights on all who have not revoked, audit, judge, publish."""
@@ -304,7 +342,7 @@ class CampaignRunner:
             journal,
             f"verdict:{how}",
             Verdict,
-            lambda: (judge_training(before, figures, config.decision), None),
+            lambda: (judge_training(before, figures, config.decision, self._descents(journal)), None),
         )
         # A site that missed some rounds is in the model by the others.
         averaged = [r for r in done.rounds if r.train_loss is not None]
@@ -355,6 +393,15 @@ class CampaignRunner:
         folded, _ = step(journal, "folds", Folded, work)
         for site in folded.without:
             journal.note("folds", "no scores by all fold models: revocations there have drawn targets", site)
+
+    def _descents(self, journal: DatabaseJournal) -> tuple[Descent, ...]:
+        """Why the rungs above retraining did not carry the campaign."""
+        for name in ("verdict", LADDER):
+            found = journal.get(name, Verdict)
+            if found is not None and found[0].grounds is not None:
+                own = (Descent("own", found[0].text),)
+                return found[0].grounds.descents or own
+        return ()
 
     def _collected(self, journal: DatabaseJournal) -> Collected | None:
         collected = journal.get("collect", Collected)

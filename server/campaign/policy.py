@@ -30,6 +30,8 @@ class SiteState:
     absent: bool = False
     """The active version learned nothing from it: there is nothing of its patients to forget."""
     last_failure: str = ""
+    batched: bool = False
+    """Its patients wait for the next retraining: no rung above carried their campaign."""
 
     def due(self, policy: PolicyConfig) -> datetime | None:
         """Of the first revocation; without a date, so long after the announcement as the policy says."""
@@ -67,6 +69,7 @@ def decide(
     recent: Mapping[str, Sequence[datetime]],
     *,
     at_once: int | None = None,
+    renewal: str = "",
 ) -> Start | Wait:
     """Start a campaign or wait.
 
@@ -75,6 +78,9 @@ def decide(
     whatever is due: only so does the limit hold against a site that abuses campaigns to change the model. After a
     campaign that failed, a site waits, and then has one of its own, so that it holds up no other.
 
+    Patients for whom only retraining is left wait until the first of them is due soon; that retraining forgets all who
+    wait anywhere.
+
     Args:
         now: the time.
         sites: all of them.
@@ -82,6 +88,7 @@ def decide(
         running: a campaign is under way on the model.
         recent: when the campaigns started that were to forget at a site, by site.
         at_once: most sites in one campaign; None for any number.
+        renewal: why the next campaign retrains instead of unlearning; empty where it does not.
     """
     if running:
         return Wait("a campaign is running")
@@ -90,10 +97,40 @@ def decide(
     waiting = [site for site in sites if site.active and site.pending]
     if not waiting:
         return Wait("no revocation waits")
-    able = [site for site in waiting if not site.needs_person(policy)]
+    return _or_retrain(now, waiting, policy, recent, at_once, renewal)
+
+
+def _or_retrain(
+    now: datetime,
+    waiting: Sequence[SiteState],
+    policy: PolicyConfig,
+    recent: Mapping[str, Sequence[datetime]],
+    at_once: int | None,
+    renewal: str,
+) -> Start | Wait:
+    batch_at = _batch_at(now, waiting, policy)
+    everybody = tuple(sorted(site.name for site in waiting))
+    if batch_at is not None and batch_at <= now:
+        return Start(everybody, "the retraining that patients wait for is due", "retraining")
+    able = [site for site in waiting if not site.needs_person(policy) and not site.batched]
     if not able:
-        return Wait(f"needs a person: the campaigns for {', '.join(site.name for site in waiting)} failed")
-    return _batch(now, able, policy, recent, at_once)
+        until = None if batch_at is None else f"patients wait for the retraining of {batch_at:%Y-%m-%d %H:%M} UTC"
+        return Wait(until or f"needs a person: the campaigns for {', '.join(everybody)} failed", batch_at)
+
+    found = _batch(now, able, policy, recent, at_once)
+    if isinstance(found, Start):
+        return Start(everybody, renewal, "retraining") if renewal else found
+    moments = [moment for moment in (found.until, batch_at) if moment is not None]
+
+    return Wait(found.reason, min(moments, default=None))
+
+
+def _batch_at(now: datetime, waiting: Sequence[SiteState], policy: PolicyConfig) -> datetime | None:
+    """When the retraining begins that patients wait for; None where nobody does."""
+    due = [site.due(policy) or now for site in waiting if site.batched]
+    if not due:
+        return None
+    return now if policy.retrain_batch == "each" else min(due) - timedelta(hours=policy.lead_hours)
 
 
 def overdue(

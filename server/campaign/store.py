@@ -27,7 +27,11 @@ Clock = Callable[[], datetime]
 CANDIDATE = "candidate"
 OVERRULED = "overruled"
 """Steps: a candidate that was not published, and that a person published it all the same."""
-VERDICTS = ("verdict:retrained", "verdict")
+LADDER = "ladder"
+"""Step: the verdict on a campaign that no rung could have carried, so that nothing was unlearned."""
+BATCHED = "batched"
+"""Step: the retraining waits for further revocations."""
+VERDICTS = ("verdict:retrained", "verdict", LADDER)
 """Steps with a verdict on what patients were to be forgotten by; the last one that a campaign came to stands first."""
 
 

@@ -9,8 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.campaign.policy import SiteState
+from server.campaign.store import BATCHED
 from server.campaign.tries import backoff
-from server.database import CampaignRow, EventRow, SiteRow, VersionRow
+from server.database import CampaignRow, EventRow, PhaseRow, SiteRow, VersionRow
 from server.membership.registration import waiting as waiting_count
 from server.registry.manifest import Manifest
 from server.rounds.states import CampaignState
@@ -20,6 +21,8 @@ FORGETTING = ("unlearning", "retraining")
 """Kinds of campaigns by which patients are forgotten."""
 _UNSUCCESSFUL = (CampaignState.FAILED, CampaignState.REJECTED, CampaignState.INCONCLUSIVE)
 _LONGEST = timedelta(days=1)
+_TRAIN = "train"
+"""`Subset.TRAIN`, without importing the model's code."""
 
 
 def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
@@ -30,11 +33,12 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
         .where(CampaignRow.kind.in_(FORGETTING), CampaignRow.open.is_(None))
         .order_by(CampaignRow.number.desc())
     ).all()
+    batched = frozenset(session.scalars(select(PhaseRow.campaign).where(PhaseRow.step == BATCHED)))
     seen_by_model = _in_the_lineage(session)
     states = []
 
     for row in rows:
-        failed = _failed_in_a_row(row.name, ended)
+        failed, is_batched = _failed_in_a_row(row.name, ended, batched)
         free_at = (
             failed[0].changed + backoff(len(failed), timedelta(minutes=policy.retry_minutes), _LONGEST)
             if failed
@@ -52,6 +56,7 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
                 aside_until=row.aside_until,
                 absent=seen_by_model is not None and row.name not in seen_by_model,
                 last_failure=f"campaign {failed[0].number} is {failed[0].state}: {failed[0].reason}" if failed else "",
+                batched=is_batched,
             )
         )
 
@@ -99,9 +104,15 @@ def report_escalated(session: Session, sites: Sequence[SiteState], policy: Polic
             session.add(EventRow(at=now, site=site.name, kind="escalated", detail=detail))
 
 
-def _failed_in_a_row(name: str, ended: Sequence[CampaignRow]) -> list[CampaignRow]:
-    """The newest campaigns for a site's revocations, as far back as none of them was published."""
+def _failed_in_a_row(
+    name: str, ended: Sequence[CampaignRow], batched: frozenset[int]
+) -> tuple[list[CampaignRow], bool]:
+    """The newest campaigns for a site's revocations, as far back as none of them was published.
+
+    One that left its patients to the next retraining is no failure: the second value says whether there is one.
+    """
     failed = []
+    is_batched = False
 
     for row in ended:
         if row.sites is None or name not in row.sites:
@@ -112,10 +123,43 @@ def _failed_in_a_row(name: str, ended: Sequence[CampaignRow]) -> list[CampaignRo
 
         if row.state == CampaignState.PUBLISHED:
             break
-        if row.state in _UNSUCCESSFUL:
+        if row.number in batched:
+            is_batched = True
+        elif row.state in _UNSUCCESSFUL:
             failed.append(row)
 
-    return failed
+    return failed, is_batched
+
+
+def renewal(session: Session, policy: PolicyConfig) -> str:
+    """Why the next campaign should retrain by `renew_after`; empty where it should not."""
+    if not policy.renew_after:
+        return ""
+    since = _campaigns_since_training(session)
+    if policy.renew_after >= 1:
+        reached = len(since) >= policy.renew_after
+        return f"renewal: {len(since)} campaigns since the last training" if reached else ""
+
+    steps = select(PhaseRow).where(PhaseRow.campaign.in_(since), PhaseRow.step == "collect").order_by(PhaseRow.id)
+    bodies = [row.body for row in session.scalars(steps)]
+    forgotten = sum(body.get("patients", 0) for body in bodies)
+    first = bodies[0].get("registered", {}) if bodies else {}
+    trained = sum(counts.get(_TRAIN, 0) for counts in first.values())
+    if not trained or forgotten < policy.renew_after * trained:
+        return ""
+    return f"renewal: {forgotten} of {trained} training patients forgotten since the last training"
+
+
+def _campaigns_since_training(session: Session) -> list[int]:
+    """Of the active version's line, oldest first; without the training that it began with."""
+    row = session.scalars(select(VersionRow).where(VersionRow.state == "active")).first()
+    numbers: list[int] = []
+    while row is not None and row.parent:
+        if row.campaign is not None:
+            numbers.insert(0, row.campaign)
+        row = session.get(VersionRow, row.parent)
+
+    return numbers
 
 
 def _in_the_lineage(session: Session) -> frozenset[str] | None:

@@ -31,7 +31,7 @@ from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.policy import Start, decide, overdue
 from server.campaign.store import GivenUpError
 from server.campaign.tries import put_off
-from server.campaign.waiting import report_escalated, site_states
+from server.campaign.waiting import renewal, report_escalated, site_states
 from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
 from server.membership.coordination import Coordination, serve
 from server.rounds.states import CampaignState
@@ -192,11 +192,12 @@ class Coordinator:
         with transaction(self.house.engine) as session:
             sites = site_states(session, settings.policy)
             report_escalated(session, sites, settings.policy, now)
+            renew = renewal(session, settings.policy)
 
         one = settings.experiment.campaign.aggregation == "replace"
         recent = self._recent(now)
         decided = overdue(now, sites, settings.policy, recent) or decide(
-            now, sites, settings.policy, running=False, recent=recent, at_once=1 if one else None
+            now, sites, settings.policy, running=False, recent=recent, at_once=1 if one else None, renewal=renew
         )
 
         if isinstance(decided, Start):

@@ -1,0 +1,1 @@
+"""What each rung of the ladder costs a federation, whom it makes wait, and which it cannot reach."""
