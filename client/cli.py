@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import bundle, consent_client, data, doctor, fhir, run, settings, setup
+from client.commands import bundle, consent_client, console, data, doctor, fhir, run, settings, setup
 from client.commands.evidence import log, replay, verifier, verify
 from client.commands.rights import leave, letter, revocations, revoke, steward
 from common.platform.terminal.console import root_app
@@ -20,6 +20,7 @@ app.add_typer(revocations.app, name="revocations")
 app.command(epilog="Example: fedforget-site leave --confirm north --dir hospital")(leave.leave)
 fhir.register(app)
 app.add_typer(consent_client.app, name="consent-client")
+app.add_typer(console.app, name="console")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(log.app, name="log")
 app.add_typer(steward.app, name="steward")

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from client.consent.kinds import Kind as RevocationKind
+from common.platform.console.settings import ConsoleConfig
 from common.platform.processes.beats import Beat
 from common.settings import Positive, Settings, parse, read_toml
 
@@ -207,6 +208,7 @@ class SiteSettings(Settings):
     letter: LetterConfig = LetterConfig()
     linkage: LinkageConfig = LinkageConfig()
     consent_service: ConsentServiceConfig = ConsentServiceConfig()
+    console: ConsoleConfig = ConsoleConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +311,16 @@ class SiteFolder:
     def vault(self) -> Path:
         """Signed forms of revocations and the salts of their commitments; each can be erased when its time is over."""
         return self.root / "vault"
+
+    @property
+    def console(self) -> Path:
+        """Accounts of the console itself."""
+        return self.root / "console"
+
+    @property
+    def attestations(self) -> Path:
+        """Attestations that this site has signed."""
+        return self.root / "attestations"
 
     @property
     def inbox(self) -> Path:

@@ -85,16 +85,16 @@ class Account:
             yield "told.names", "no hospital says whether it knows the patient: that would tell who is treated where"
 
 
-def accounts_of(ledger: Ledger, linkage: Linkage | None) -> list[Account]:
-    """Every revocation of a site, in the order in which they were recorded.
+def accounts_of(ledger: Ledger, linkage: Linkage | None, receipt: str | None = None) -> list[Account]:
+    """Every revocation of a site, or of a receipt, in the order in which they were recorded.
 
     Args:
         linkage: from `read_linkage`.
     """
-    found = ledger.standing()
+    found = ledger.standing(receipt)
     steps = defaultdict[int, list[Event]](list)
-    for receipt in dict.fromkeys(standing.receipt for standing in found):
-        for event in ledger.history(receipt):
+    for one in dict.fromkeys(standing.receipt for standing in found):
+        for event in ledger.history(one):
             steps[event.revocation].append(event)
 
     told = linkage_statuses(ledger, linkage, found)

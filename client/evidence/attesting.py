@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import grpc
 from sqlalchemy.exc import SQLAlchemyError
 
+from client.evidence.attestations import keep_attestation
 from client.evidence.event_log import SiteLog
 from common.errors import EvidenceError, FedForgetError
 from common.evidence import dsse, statements
@@ -204,7 +205,10 @@ def sign(site: SiteLog, data: bytes) -> bytes:
 
         site.attested(session, envelope.body)
 
-    return dsse.encode_envelope(dsse.add_signature(envelope, key))
+    signed = dsse.encode_envelope(dsse.add_signature(envelope, key))
+    keep_attestation(site.folder, campaign, signed)
+
+    return signed
 
 
 def _texts(value: object) -> list[str]:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from client.database import LOG
+from client.evidence.console_events import SOURCE, console_records
 from client.evidence.log_records import (
     access_records,
     all_in_doubt,
@@ -91,9 +92,16 @@ class SiteLog:
         """
         with self.session() as session:
             # A revocation comes before everything that follows from it; the rest in chronological order.
-            later = sorted([*access_records(session), *holding_records(session)], key=lambda dated: dated[0])
+            at_console = console_records(session, self._last_console_event(session))
+            dated = [*access_records(session), *holding_records(session), *at_console]
+            later = sorted(dated, key=lambda record: record[0])
             records = [*self._revocations(session), *hold_records(session), *(record for _, record in later)]
             return self.log.append(session, records, self.key())
+
+    def _last_console_event(self, session: Session) -> int:
+        """Number of the newest event of the console that is in the log."""
+        numbers = (source.removeprefix(SOURCE) for source in self.log.sources(session, SOURCE))
+        return max(map(int, numbers), default=0)
 
     def audited(self, campaign: int, digest: str, *, read_patients: bool) -> None:
         """Log the digest of the figures reported about a candidate, after the access that they come from.
@@ -132,7 +140,7 @@ class SiteLog:
 
     def attestations(self, session: Session) -> dict[int, tuple[str, Unlearning]]:
         """Signed attestations by campaign: SHA-256 and content of the statement; the newest counts."""
-        records = [item for item in self.log.vault(session) if item.source.startswith(_ATTESTED)]
+        records = self.log.vault(session, _ATTESTED)
         statements = [(item.digest, read_unlearning(item.document)[1]) for item in records]
         return {int(unlearning.campaign): (digest, unlearning) for digest, unlearning in statements}
 

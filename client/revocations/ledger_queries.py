@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine, func, select
 
 from client.database import PatientRow
 from client.revocations.known import KnownPatients, NamedPatient
-from client.revocations.ledger_rows import history_of, of_patients, standing_of
+from client.revocations.ledger_rows import chunks, history_of, of_patients, standing_of
 from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.revocation import OPEN, TO_FORGET, Event, RevocationStatus, State, Waiting, nobody_asked
 from client.revocations.tombstones.file import TombstoneFile
@@ -117,18 +117,35 @@ class LedgerQueries:
 
         return waiting
 
-    def identifiers(self) -> dict[str, str]:
-        """Identifiers by pseudonym of all who revoked, as far as they are known; for use within the site only."""
+    def identifiers(self, pseudonyms: Collection[str] | None = None) -> dict[str, str]:
+        """Identifiers of all who revoked, or of some pseudonyms, as far as they are known; for use within the site."""
+        query = select(PatientRow.patient, PatientRow.sealed)
         with reading(self.engine) as session:
-            of_revoked = PatientRow.patient.in_(select(RevocationRow.pseudonym))
-            rows = session.execute(select(PatientRow.patient, PatientRow.sealed).where(of_revoked)).all()
+            if pseudonyms is None:
+                of_revoked = PatientRow.patient.in_(select(RevocationRow.pseudonym))
+                rows = [*session.execute(query.where(of_revoked))]
+            else:
+                rows = [
+                    row
+                    for some in chunks(pseudonyms)
+                    for row in session.execute(query.where(PatientRow.patient.in_(some)))
+                ]
 
-        of_cohort = {self.pseudonyms.of(patient): patient for patient in self._known.now(nobody_yet=True)}
+        sealed_here = {row.patient for row in rows}
+        # Whose identifier is not sealed here is looked for in the cohort, which takes longer.
+        in_cohort = pseudonyms is None or not sealed_here.issuperset(pseudonyms)
+        cohort = self._known.now(nobody_yet=True) if in_cohort else ()
+        of_cohort = {self.pseudonyms.of(patient): patient for patient in cohort}
         return {**of_cohort, **{pseudonym: self.pseudonyms.unseal(pseudonym, sealed) for pseudonym, sealed in rows}}
 
     def known_patients(self) -> frozenset[str]:
         """Identifiers of all patients whom the site knows; raises like `known.known_patients`."""
         return frozenset(self._known.now(nobody_yet=True))
+
+    def subsets_of(self, identifiers: Collection[str]) -> dict[str, Subset]:
+        """The sets of known patients, by identifier as the site spells it."""
+        known = self._known.now(nobody_yet=True)
+        return {identifier: known[identifier] for identifier in identifiers if identifier in known}
 
     def subsets(self) -> dict[str, Subset]:
         """The sets of all patients whom the site knows, by pseudonym."""

@@ -107,6 +107,11 @@ def alike_receipt(receipt: str, pseudonym: str) -> str:
     return f"{_ALIKE}{receipt[:_RECEIPT_CHARACTERS]}-{pseudonym[:_PSEUDONYM_CHARACTERS]}"
 
 
+def asked_receipt(number: str) -> str:
+    """The receipt, or its beginning, behind a number that `alike_receipt` made."""
+    return number.removeprefix(_ALIKE)[: -_PSEUDONYM_CHARACTERS - 1]
+
+
 def is_alike(receipt: str) -> bool:
     """Whether `alike_receipt` made the receipt."""
     return receipt.startswith(_ALIKE)

@@ -48,8 +48,12 @@ _JOIN = "fedforget-site join BUNDLE"
 _ROTATE = "fedforget-site rotate, and send the request to the coordinator"
 
 
-def examine(folder: SiteFolder, now: datetime) -> list[Check]:
-    """Run every check. An early failure explains the later ones."""
+def examine(folder: SiteFolder, now: datetime, *, opens_keys: bool = True) -> list[Check]:
+    """Run every check. An early failure explains the later ones.
+
+    Args:
+        opens_keys: False where the process cannot read the keys, as in the console; checks that need them are left out.
+    """
     rows = [probes.writable(folder.root)]
 
     try:
@@ -58,9 +62,10 @@ def examine(folder: SiteFolder, now: datetime) -> list[Check]:
         return [*rows, Check("site.toml", "fail", err.problem, err.remedy or "fix the file")]
 
     up_runs = is_up(folder.root)
-    rows += [checks.ok("site.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
-    rows += [_signing(folder), *_membership(folder, settings, now)]
-    rows += _coordinator(folder, settings, now)
+    rows += [checks.ok("site.toml", "valid"), probes.software()]
+    if opens_keys:
+        rows += [*checks.secrets(secrets_of(folder)), _signing(folder), *_membership(folder, settings, now)]
+    rows += _coordinator(folder, settings, now, opens_keys=opens_keys)
     for name, number in (("supernode", settings.ports.supernode), ("monitor", settings.ports.monitor)):
         rows.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
     rows += examine_ways_in(folder, settings, now, up_runs=up_runs)
@@ -114,7 +119,7 @@ def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> It
     yield checks.validity("authority", ca.not_valid_after_utc, now, "ask the coordinator", 365)
 
 
-def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> Iterator[Check]:
+def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime, *, opens_keys: bool) -> Iterator[Check]:
     try:
         proxy = proxy_of(settings)
     except ConfigError as err:
@@ -132,7 +137,7 @@ def _coordinator(folder: SiteFolder, settings: SiteSettings, now: datetime) -> I
 
     coordination = probes.service("coordination", settings.coordination, proxy)
     yield from coordination
-    if not checks.failed(coordination):
+    if not checks.failed(coordination) and opens_keys:
         yield from _approval(folder)
 
 

@@ -20,6 +20,7 @@ from common.evidence.keys import PublicKey
 from common.files import read_private
 from common.platform import checks
 from common.platform.checks import Check
+from common.platform.console.settings import ConsoleConfig
 from common.platform.keys.certificates import load_certificate
 from common.platform.processes import probes
 from common.platform.processes.service import accepts
@@ -35,8 +36,17 @@ def examine_ways_in(folder: SiteFolder, settings: SiteSettings, now: datetime, *
         yield from _consent_service(folder, settings.consent_service, now, up_runs=up_runs)
     if settings.fhir.enabled:
         yield from _fhir(folder, settings, now, up_runs=up_runs)
+    if settings.console.enabled:
+        yield from _console(folder, settings.console, now, up_runs=up_runs)
     if settings.inbox.enabled:
         yield from _inbox(folder, settings.inbox.keys)
+
+
+def _console(folder: SiteFolder, config: ConsoleConfig, now: datetime, *, up_runs: bool) -> Iterator[Check]:
+    if config.certificate or config.key:
+        remedy = "have it issued again, then restart"
+        yield from _tls("console", folder, config.certificate, config.key, "", now, remedy)
+    yield _port("console", config.host, config.port, up_runs=up_runs)
 
 
 def _consent_service(

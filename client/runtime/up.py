@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from client.account.reminders import LedgerCollector
@@ -15,7 +16,7 @@ from client.revocations.opening import open_ledger
 from client.revocations.tombstones.earlier_records import rename_members
 from client.runtime.supernode import supernode_argv
 from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings, heartbeat
-from common.errors import InputError
+from common.errors import ConfigError, InputError
 from common.platform import checks
 from common.platform.processes import probes
 from common.platform.processes.flower import LOOPBACK, environment
@@ -87,6 +88,11 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
     if settings.inbox.enabled:
         yield Child("inbox", own("client.intake.inbox"), env, stop_grace=2.0)
 
+    console = settings.console
+    if console.enabled:
+        ready = accepts(console.host, console.port)
+        yield Child("console", own("client.console"), without_proxies(env), ready=ready, stop_grace=4.0)
+
 
 def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
     """Ports on which the processes will listen."""
@@ -99,6 +105,7 @@ def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
     for name, table, config in (
         ("FHIR", "fhir", settings.fhir),
         ("consent service", "consent_service", settings.consent_service),
+        ("console", "console", settings.console),
     ):
         if config.enabled:
             listening.append(Port(name, config.host, config.port, f"[{table}] port in site.toml"))
@@ -116,12 +123,15 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
     """Migrate the site's database, reconcile it with the tombstones, and run the hospital's processes until SIGTERM.
 
     Raises:
-        ConfigError: `site.toml` is missing or wrong.
+        ConfigError: `site.toml` is missing or wrong, or the console's parts are not installed.
         InputError: not joined, a secret is missing or readable by others, or the database or tombstones are damaged.
         RefusedError: another `up` runs in the folder.
         UnavailableError: a port is taken.
     """
     settings = folder.settings()
+    if settings.console.enabled and find_spec("authlib") is None:
+        problem = "the console is enabled, but its parts are not installed"
+        raise ConfigError(problem, where=str(folder.settings_file), remedy="pip install 'fedforget[console]'")
     refuse_exposed(secrets_of(folder))
     membership_files = (folder.ca_certificate, folder.certificate, folder.coordinator_key)
 

@@ -6,15 +6,18 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from sqlalchemy import or_
+
 from client.revocations.ledger import Ledger, Writing
-from client.revocations.ledger_rows import of_patients, standing_of
-from client.revocations.ledger_tables import RevocationRow
+from client.revocations.ledger_rows import chunks, of_patients, standing_of
+from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.look_alikes.alike import request_of
 from client.revocations.revocation import (
     LIFTED,
     RevocationStatus,
     State,
     alike_receipt,
+    asked_receipt,
     is_alike,
     is_doubt,
     nobody_asked,
@@ -43,14 +46,22 @@ class Doubt:
 
 def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
     """All doubts that wait for a person, in order of arrival."""
-    standing = ledger.standing()
     held: dict[str, list[RevocationStatus]] = defaultdict(list)
-    for one in standing:
-        if is_alike(one.receipt) and one.state is State.ON_HOLD:
-            held[one.receipt].append(one)
 
-    if not held:
-        return ()
+    with reading(ledger.engine) as session:
+        for one in standing_of(session, RevocationEventRow.state == str(State.ON_HOLD)):
+            if is_alike(one.receipt):
+                held[one.receipt].append(one)
+
+        if not held:
+            return ()
+        beginnings = {asked_receipt(number) for number in held}
+        standing = [
+            one
+            for some in chunks(beginnings)
+            for one in standing_of(session, or_(*(RevocationRow.receipt.startswith(b, autoescape=True) for b in some)))
+        ]
+
     asked = {alike_receipt(s.receipt, s.pseudonym): s for s in standing if not is_alike(s.receipt)}
 
     return tuple(Doubt(number, asked[number], tuple(some)) for number, some in held.items() if number in asked)

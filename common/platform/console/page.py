@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -107,9 +107,9 @@ class Visit:
         self.session.notices = []
         return notices
 
-    def may(self, roles: frozenset[str] | set[str]) -> bool:
+    def may(self, roles: Collection[str]) -> bool:
         """Whether the person has one of these roles."""
-        return self.session is not None and bool(self.session.person.roles & roles)
+        return self.session is not None and not self.session.person.roles.isdisjoint(roles)
 
     def path_value(self, name: str) -> str:
         """A part of the address."""

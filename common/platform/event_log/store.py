@@ -163,10 +163,18 @@ class EventLog:
 
         return None if row is None else _opened(row)
 
-    def vault(self, session: Session) -> list[Opened]:
-        """All content that was not erased, in the order of the log."""
+    def sources(self, session: Session, prefix: str) -> list[str]:
+        """The names with a prefix under which something was logged, erased or not."""
         vault = self.tables.vault
-        there = (vault.c.position.is_not(None), vault.c.salt != "")
+        there = (vault.c.position.is_not(None), vault.c.source.startswith(prefix, autoescape=True))
+        return [*session.scalars(select(vault.c.source).where(*there))]
+
+    def vault(self, session: Session, prefix: str = "") -> list[Opened]:
+        """All content that was not erased, of sources with a prefix if one is given, in the order of the log."""
+        vault = self.tables.vault
+        there = [vault.c.position.is_not(None), vault.c.salt != ""]
+        if prefix:
+            there.append(vault.c.source.startswith(prefix, autoescape=True))
         rows = session.execute(select(vault).where(*there).order_by(vault.c.position))
 
         return [_opened(row) for row in rows]

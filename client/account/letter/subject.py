@@ -1,0 +1,59 @@
+"""What a letter is about: one patient's revocation, its steps, and what the signed statements say of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from client.account.letter.letter import Subject
+from client.evidence.event_log import SiteLog
+from client.revocations.ledger import Ledger
+from client.revocations.linkage.status import linkage_statuses
+from client.revocations.linkage.tokens import Linkage
+from client.revocations.revocation import State
+from common.errors import InputError
+from common.evidence.acceptance import accepted_by
+from common.platform.sql import reading
+
+
+def subject_of(ledger: Ledger, linkage: Linkage | None, receipt: str, patient: str | None = None) -> Subject:
+    """The subject of the letter about a receipt.
+
+    Args:
+        patient: identifier of one of its patients; needed if they are in different states.
+
+    Raises:
+        InputError: no such receipt, or it is not clear which of its patients the letter is for.
+    """
+    revocations = ledger.standing(receipt)
+
+    if patient is not None:
+        name = ledger.pseudonyms.of(ledger.spelled(patient))
+        revocations = tuple(standing for standing in revocations if standing.pseudonym == name)
+
+    if not revocations:
+        raise InputError("no such receipt, or it is not this patient's", remedy="fedforget-site revocations list")
+    answers_elsewhere = set(linkage_statuses(ledger, linkage, revocations))
+    if (
+        len(answers_elsewhere) > 1
+        or len({(standing.state, standing.due, standing.campaign) for standing in revocations}) > 1
+    ):
+        raise InputError(
+            "the receipt's patients are in different states", remedy="name one of them with --patient-file"
+        )
+    history = [event for event in ledger.history(receipt) if event.revocation == revocations[0].number]
+    first = revocations[0]
+    attestation = None
+
+    if first.state in (State.UNLEARNED, State.RETRAINED) and first.campaign is not None:
+        with reading(ledger.engine) as session:
+            log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
+            attestation = log.attestations(session).get(first.campaign)
+
+    if attestation is None:
+        return Subject(first, history, answers_elsewhere.pop())
+    _, unlearning = attestation
+    until = datetime.fromisoformat(unlearning.locked_until) if unlearning.locked_until else None
+
+    return Subject(
+        first, history, answers_elsewhere.pop(), accepted_by(unlearning), until, unlearning.overruled is not None
+    )

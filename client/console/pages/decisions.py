@@ -1,0 +1,96 @@
+"""Decisions about a receipt: approve, hold, release, extend, refuse, let take part again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from secrets import token_bytes, token_hex
+
+from starlette.responses import Response
+
+from client.console.desk import APPROVER, STEWARD, Desk
+from client.console.form_files import MOST_BYTES, check_form
+from client.console.pages.case import found
+from client.revocations import workflow
+from client.revocations.vault import Vault
+from common.errors import InputError
+from common.platform.console.page import Page, Visit
+
+_Decide = Callable[[Visit, str, str], object]
+"""Decides about a receipt, with a reason."""
+_STEWARD = frozenset({STEWARD})
+
+
+def pages(desk: Desk) -> list[Page]:
+    """A page for each decision. What cannot be undone asks for a fresh sign-in."""
+
+    def decision(decide: _Decide, said: str, *, needs_reason: bool = True) -> Callable[[Visit], Response]:
+        def handle(visit: Visit) -> Response:
+            receipt = found(desk, visit).receipt
+            reason = desk.check_text(visit.field("reason"))
+            if needs_reason and not reason:
+                raise InputError("Give a reason; it stays on record.")
+            decide(visit, receipt, reason)
+            return visit.redirect(f"/cases/{receipt}", visit.text(said))
+
+        return handle
+
+    def approve(visit: Visit, receipt: str, reason: str) -> object:
+        return workflow.approve(desk.ledger, receipt, visit.person.actor, reason)
+
+    def hold(visit: Visit, receipt: str, reason: str) -> object:
+        return workflow.hold(desk.ledger, receipt, visit.person.actor, reason)
+
+    def release(visit: Visit, receipt: str, reason: str) -> object:
+        return workflow.release(desk.ledger, receipt, visit.person.actor, reason)
+
+    def refuse(visit: Visit, receipt: str, reason: str) -> object:
+        return workflow.refuse(desk.ledger, receipt, visit.person.actor, reason)
+
+    def extend(visit: Visit, receipt: str, reason: str) -> object:
+        until = _day(visit.field("until"))
+        return workflow.extend(desk.ledger, receipt, until, visit.person.actor, reason)
+
+    def readmit(visit: Visit, receipt: str, reason: str) -> object:
+        content = check_form(visit.file("form"))
+        if not content:
+            raise InputError("Choose the signed form by which they take part again.")
+        vault = Vault(desk.folder.vault, token_bytes)
+        number = token_hex(8)
+        is_recorded = False
+
+        try:
+            with desk.ledger.writing() as writing:
+                form = (number, vault.keep(number, content))
+                counts = workflow.readmit(desk.ledger, writing, receipt, visit.person.actor, reason, form=form)
+            is_recorded = True
+            return counts
+        finally:
+            if is_recorded:
+                vault.settle(number)
+            else:
+                vault.erase(number)
+
+    def step(name: str, decide: _Decide, said: str, *, is_fresh: bool = False) -> Page:
+        path = f"/cases/{{receipt}}/{name}"
+        return Page(path, decision(decide, said), roles=_STEWARD, method="POST", is_fresh=is_fresh)
+
+    approving = decision(approve, "Approved. A campaign can take it up.", needs_reason=False)
+    again = decision(readmit, "They take part again from the next campaign.")
+
+    return [
+        Page("/cases/{receipt}/approve", approving, roles=frozenset({APPROVER}), method="POST", is_fresh=True),
+        step("hold", hold, "On hold. Use stays stopped; the due date stays."),
+        step("release", release, "Released from hold."),
+        step("extend", extend, "The due date is later. Tell the patient now."),
+        step("refuse", refuse, "Refused. The patients may be used again.", is_fresh=True),
+        Page("/cases/{receipt}/readmit", again, roles=_STEWARD, method="POST", is_fresh=True, upload_bytes=MOST_BYTES),
+    ]
+
+
+def _day(text: str) -> datetime:
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError("Write a date like 2026-03-01.") from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

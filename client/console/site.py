@@ -1,0 +1,58 @@
+"""All pages of the site's console, and its menu."""
+
+from __future__ import annotations
+
+from client.console.desk import APPROVER, AUDITOR, EVERYBODY, IT, READERS, STEWARD, Desk
+from client.console.pages import (
+    approvals,
+    case,
+    code,
+    data,
+    decisions,
+    doubtful,
+    evidence,
+    find,
+    health,
+    log,
+    people,
+    queue,
+    register,
+    today,
+)
+from client.revocations.revocation import State
+from common.platform.console.page import NavItem, Page
+
+
+def site_pages(desk: Desk) -> list[Page]:
+    """Every page but those of the kit."""
+    rooms = (
+        today, register, queue, case, decisions, approvals, doubtful, find, evidence, data, code, health, log, people
+    )  # fmt: skip
+    return [page for room in rooms for page in room.pages(desk)]
+
+
+def menu(desk: Desk) -> list[NavItem]:
+    """The entries of the menu."""
+
+    def waiting() -> int:
+        return desk.index.counts().get(State.AWAITING_APPROVAL, 0)
+
+    def in_doubt() -> int:
+        return doubtful.waiting(desk)
+
+    steward = frozenset({STEWARD})
+    return [
+        NavItem("/", "Today", EVERYBODY),
+        NavItem("/register", "Register", steward),
+        NavItem("/queue", "Queue", READERS),
+        NavItem("/approvals", "Approvals", frozenset({APPROVER, STEWARD}), count=waiting),
+        NavItem("/doubtful", "Doubtful", frozenset({STEWARD, APPROVER}), count=in_doubt),
+        NavItem("/opt-outs", "Opt-outs", READERS),
+        NavItem("/find", "Find patient", frozenset({STEWARD, AUDITOR})),
+        NavItem("/data", "Data", EVERYBODY),
+        NavItem("/code", "Code and bounds", frozenset({IT, AUDITOR})),
+        NavItem("/health", "Health", EVERYBODY),
+        NavItem("/log", "Log", frozenset({AUDITOR, IT, STEWARD})),
+        NavItem("/people", "People", frozenset({IT, AUDITOR})),
+        NavItem("/settings", "Settings", frozenset({IT, AUDITOR})),
+    ]
