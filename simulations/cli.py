@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.platform.terminal.console import root_app
-from simulations.commands import compare, plan, run, scale, stream, study
+from simulations.commands import compare, encoder, plan, run, scale, stream, study
 
 app = root_app("Simulate a federation of hospitals and the unlearning of patients.")
 app.command(epilog="Example: fedforget-sim run --preset demo --forget 10 --seed 3 --out runs/mine")(run.run)
@@ -16,6 +16,7 @@ app.command(
 app.command(epilog="Example: fedforget-sim baselines --preset covid --seeds 10 --text-folder /models/minilm")(
     study.baselines
 )
+app.command(epilog="Example: fedforget-sim encoder /models/rad-dino --json")(encoder.encoder)
 app.command(
     epilog="Example: fedforget-sim shadows --preset demo --methods scrub,forget_mi_calibrated --out runs/shadows"
 )(compare.shadows)

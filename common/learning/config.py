@@ -67,6 +67,11 @@ class ModelConfig(Settings):
     """Folder of a local text encoder, with its weights and its tokenizer."""
     frozen: Literal["none", "image", "text", "both"] = "none"
     """Encoders of folders that are never trained: each study is encoded once, and only heads are trained and sent."""
+    adapters: Literal["none", "image", "text", "both"] = "none"
+    """Encoders of folders that are trained by LoRA adapters alone; needs the extra `adapters`."""
+    adapter_rank: int = Field(default=8, ge=1, le=256)
+    adapter_alpha: int = Field(default=16, ge=1)
+    """Scale of adapters: what they add is multiplied by alpha / rank."""
     text_layers: int = Field(default=0, ge=0, le=48)
     """Layers of the small BERT (0: two), or the number of first layers kept of the local model (0: all)."""
     frozen_text_layers: int = Field(default=0, ge=0, le=48)
@@ -89,6 +94,10 @@ class ModelConfig(Settings):
             return {**given, "text_layers": given.get("text_layers") or SMALL_BERT_LAYERS}
         return given
 
+    def adapts(self, kind: Literal["image", "text"]) -> bool:
+        """Whether the image or text encoder has adapters."""
+        return self.adapters in {kind, "both"}
+
     def freezes(self, kind: Literal["image", "text"]) -> bool:
         """Whether the whole image or text encoder is frozen."""
         return self.frozen in {kind, "both"}
@@ -96,8 +105,11 @@ class ModelConfig(Settings):
     @model_validator(mode="after")
     def _only_folders_freeze(self) -> Self:
         for kind, encoder in (("image", self.image_encoder), ("text", self.text_encoder)):
-            if self.frozen in {kind, "both"} and encoder != "folder":
-                raise ValueError(f"frozen {self.frozen!r} needs {kind}_encoder 'folder': {encoder!r} is not pretrained")
+            for name, setting in (("frozen", self.frozen), ("adapters", self.adapters)):
+                if setting in {kind, "both"} and encoder != "folder":
+                    raise ValueError(f"{name} {setting!r} needs {kind}_encoder 'folder', not {encoder!r}")
+            if self.frozen in {kind, "both"} and self.adapters in {kind, "both"}:
+                raise ValueError(f"the {kind} encoder is either frozen or has adapters")
         return self
 
     @model_validator(mode="after")

@@ -40,6 +40,11 @@ class Prepared:
     forget: dict[str, tuple[str, ...]]
     findings: str
 
+    @property
+    def cache(self) -> Path:
+        """Folder of the decoded images, and in it that of embeddings."""
+        return self.folder / "cache"
+
     def site_folder(self, name: str) -> Path:
         """Folder of one site."""
         return self.folder / "sites" / name

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from common.errors import ConfigError
 from common.learning.data.vocabulary import BUILTIN, VOCABULARY
 
+_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "sentencepiece.bpe.model")
+
 __all__ = ["BUILTIN", "VOCABULARY", "Tokenizer", "load_tokenizer"]
 
 
@@ -59,6 +61,9 @@ def _from_folder(folder: Path, max_tokens: int) -> Tokenizer:
     remedy = "give 'builtin' or the folder of a BERT-like tokenizer"
     if not folder.is_dir():
         raise ConfigError("no such folder", where=where, remedy=remedy)
+    # Without any of them transformers makes an empty tokenizer, to which all reports are the same.
+    if not any((folder / name).is_file() for name in _FILES):
+        raise ConfigError("not a tokenizer: no tokenizer.json and no vocabulary", where=where, remedy=remedy)
     # transformers takes seconds to import, and the builtin vocabulary does without it.
     from transformers import AutoTokenizer  # noqa: PLC0415 (see above)
 

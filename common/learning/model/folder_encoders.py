@@ -2,60 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from common.learning.config import ModelConfig
-from common.learning.model.towers.folder import read_folder
+from common.learning.model.towers.adapters import AdaptedTower
+from common.learning.model.towers.families import Reads
+from common.learning.model.towers.folder import EncoderFolder, read_folder
 from common.learning.model.towers.frozen_tower import FrozenTower
 from common.learning.model.towers.image_tower import ImageTower
 from common.learning.model.towers.text_tower import TextTower
 
 
-class FolderImageEncoder(nn.Module):
-    """Radiographs `[batch, 1, h, w]` in [0, 1], or features `[batch, width]` of them, to `[batch, embedding]`.
+class FolderEncoder(nn.Module):
+    """Inputs of a folder's tower, or its features, to `[batch, embedding]`.
 
-    A frozen tower is no part of the model's weights.
+    A tower that is trained is part of the model. One that is frozen is not, and of one with adapters only these are.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, reads: Reads) -> None:
         super().__init__()
-        encoder = read_folder(Path(config.image_folder), "image")
-        self.frozen = FrozenTower(encoder) if config.freezes("image") else None
-        self.tower = None if self.frozen else ImageTower(encoder)
-        self.project = _head(encoder.width, config.embedding)
+        encoder = read_folder(Path(config.image_folder if reads == "image" else config.text_folder), reads)
+        self.frozen = FrozenTower(encoder) if config.freezes(reads) else None
+        self.adapted = (
+            AdaptedTower(encoder, config.adapter_rank, config.adapter_alpha) if config.adapts(reads) else None
+        )
+        self.tower = None if self.frozen or self.adapted else _tower(encoder)
+        self.adapters = nn.ParameterDict(self.adapted.adapters if self.adapted else {})
+        # Without weights of its own: encoders differ in the scale of their features by a factor of a hundred.
+        norm = nn.LayerNorm(encoder.width, elementwise_affine=False)
+        self.project = nn.Sequential(norm, nn.Linear(encoder.width, config.embedding))
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, also of a tower that only its adapters are trained of."""
+        super().train(mode)
+        if self.adapted:
+            self.adapted.tower.train(mode)
+        return self
+
+    def embed(self, *inputs: Tensor) -> Tensor:
+        """Embeddings of the tower's inputs."""
+        if self.frozen:
+            return self.of_features(self.frozen.features(*inputs))
+        tower: Any = self.adapted.tower if self.adapted else self.tower
+        return self.of_features(tower(*inputs))
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """Embeddings of features `[batch, width]`."""
+        return cast(Tensor, self.project(features))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if self.adapted:
+            self.adapted.convert(fn)
+        return self
+
+
+class FolderImageEncoder(FolderEncoder):
+    """Radiographs `[batch, 1, h, w]` in [0, 1], or features `[batch, width]` of them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, "image")
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        if images.ndim == 2:
-            return cast(Tensor, self.project(images))
-        features = self.frozen.features(images) if self.frozen else cast(ImageTower, self.tower)(images)
-        return cast(Tensor, self.project(features))
+        return self.of_features(images) if images.ndim == 2 else self.embed(images)
 
 
-class FolderTextEncoder(nn.Module):
-    """Ids and mask `[batch, tokens]`, or features, float `[batch, width]`, to `[batch, embedding]`.
-
-    A frozen tower is no part of the model's weights.
-    """
+class FolderTextEncoder(FolderEncoder):
+    """Ids and mask `[batch, tokens]`, or features, float `[batch, width]`."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        encoder = read_folder(Path(config.text_folder), "text")
-        self.frozen = FrozenTower(encoder) if config.freezes("text") else None
-        self.tower = None if self.frozen else TextTower(encoder)
-        self.project = _head(encoder.width, config.embedding)
+        super().__init__(config, "text")
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """See the class."""
-        if tokens.is_floating_point():
-            return cast(Tensor, self.project(tokens))
-        features = self.frozen.features(tokens, mask) if self.frozen else cast(TextTower, self.tower)(tokens, mask)
-        return cast(Tensor, self.project(features))
+        return self.of_features(tokens) if torch.is_floating_point(tokens) else self.embed(tokens, mask)
 
 
-def _head(width: int, embedding: int) -> nn.Module:
-    # Without weights of its own: encoders differ in the scale of their features by a factor of a hundred.
-    return nn.Sequential(nn.LayerNorm(width, elementwise_affine=False), nn.Linear(width, embedding))
+def _tower(encoder: EncoderFolder) -> nn.Module:
+    return ImageTower(encoder) if encoder.reads == "image" else TextTower(encoder)

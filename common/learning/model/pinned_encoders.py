@@ -54,7 +54,7 @@ def with_encoders(card: ModelCard) -> ModelCard:
     if image := folders.get("image"):
         data = data.model_copy(update={"image_size": image.size})
     if text := folders.get("text"):
-        data = _of_text(data, text)
+        data = text_settings(data, text)
         vocabulary = load_tokenizer(data.tokenizer, data.max_tokens).vocab_size
         if vocabulary > text.vocabulary:
             raise ConfigError(
@@ -119,7 +119,7 @@ def try_tower(encoder: EncoderFolder, data: DataConfig) -> int:
     return sum(weight.numel() for weight in tower.parameters())
 
 
-def _of_text(data: DataConfig, encoder: EncoderFolder) -> DataConfig:
+def text_settings(data: DataConfig, encoder: EncoderFolder) -> DataConfig:
     """Its tokenizer, and as many tokens as it reads; all of them where the last position carries the features."""
     whole = TEXT[encoder.kind].needs_all_tokens
     tokens = encoder.positions if whole else min(data.max_tokens, encoder.positions)

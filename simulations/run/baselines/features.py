@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 
-from common.errors import ConfigError
-from common.learning.data.imaging.images import fit, read_image
-from common.learning.model.pretrained import IMAGE, TEXT, load_backbone
+from common.learning.data.embedding_cache import embeddings_beside
+from common.learning.data.imaging.image_cache import ImageCache
+from common.learning.data.study_embeddings import StudyEmbeddings
+from common.learning.data.tokenizer import BUILTIN, load_tokenizer
+from common.learning.model.pinned_encoders import text_settings
+from common.learning.model.towers.families import Reads
+from common.learning.model.towers.folder import read_folder
+from common.learning.model.towers.frozen_tower import FrozenTower
 from common.learning.records import Study
+from simulations.run.prepare import Prepared
 
 Matrix = Any
 """`[studies, features]`, a NumPy array or a sparse matrix of SciPy."""
 Features = Callable[[Sequence[Study]], Matrix]
 
 _HASHED = 2**18
-_BATCH = 16
-_MAX_TOKENS = 256
 
 
 def tf_idf(training: Sequence[Sequence[Study]]) -> Features:
@@ -54,60 +57,28 @@ def tf_idf(training: Sequence[Sequence[Study]]) -> Features:
     return features
 
 
-def frozen_text(folder: Path) -> Features:
-    """Token embeddings of a local `transformers` text encoder, averaged over the report.
-
-    Raises:
-        ConfigError: the folder holds no such encoder or no tokenizer.
-    """
-    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds of import, only where a folder is given
-
-    encoder = load_backbone(folder, TEXT).eval()
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError("no tokenizer", where=str(folder), remedy="use the folder of a complete encoder") from None
-
-    @torch.no_grad()
-    def features(studies: Sequence[Study]) -> Matrix:
-        rows = []
-        for start in range(0, len(studies), _BATCH):
-            texts = [study.report for study in studies[start : start + _BATCH]]
-            tokens = tokenizer(texts, padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
-            hidden = encoder(**tokens).last_hidden_state
-            mask = tokens["attention_mask"][..., None].to(hidden.dtype)
-            rows.append((hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1))
-
-        return _array(rows)
-
-    return features
-
-
-def frozen_image(folder: Path) -> Features:
-    """Embeddings of a local `transformers` image encoder, averaged over the image.
+def frozen_encoders(folder: Path, prepared: Prepared, reads: Reads) -> Features:
+    """Features of the encoder in a local folder, as a model with this encoder frozen reads them, from the same cache.
 
     Raises:
         ConfigError: the folder holds no such encoder.
     """
-    encoder: Any = load_backbone(folder, IMAGE).eval()
-    size = getattr(encoder.config, "image_size", None)
-    side = size if isinstance(size, int) else 224
-    channels = int(getattr(encoder.config, "num_channels", None) or 3)
+    encoder = read_folder(folder, reads)
+    data = prepared.card.data
+    pixels = ImageCache(prepared.cache, encoder.size if reads == "image" else data.image_size, data.cache_bytes)
+    data = text_settings(data.model_copy(update={"tokenizer": BUILTIN}), encoder) if reads == "text" else data
+    tower = FrozenTower(encoder)
+    embeddings = StudyEmbeddings(
+        cache=embeddings_beside(pixels.root, data.embedding_bytes),
+        pixels=pixels,
+        tokenizer=load_tokenizer(data.tokenizer, data.max_tokens),
+        image=tower if reads == "image" else None,
+        text=tower if reads == "text" else None,
+        device=torch.device("cpu"),
+    )
 
-    @torch.no_grad()
     def features(studies: Sequence[Study]) -> Matrix:
-        rows = []
-        for start in range(0, len(studies), _BATCH):
-            images = [fit(read_image(study.image), side) for study in studies[start : start + _BATCH]]
-            pixels = torch.from_numpy(np.stack(images))[:, None].to(torch.float32) / 127.5 - 1.0
-            hidden = encoder(pixel_values=pixels.expand(-1, channels, -1, -1)).last_hidden_state
-            rows.append(hidden.mean(dim=(2, 3)) if hidden.ndim == 4 else hidden.mean(dim=1))
-
-        return _array(rows)
+        rows = embeddings.of_images(studies) if reads == "image" else embeddings.of_reports(studies)
+        return torch.as_tensor(rows).double().numpy()
 
     return features
-
-
-def _array(rows: Sequence[torch.Tensor]) -> NDArray[np.float64]:
-    return cast("NDArray[np.float64]", torch.cat(list(rows)).double().numpy())

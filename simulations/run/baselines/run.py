@@ -13,12 +13,13 @@ from scipy.sparse import issparse, vstack
 from sklearn.preprocessing import StandardScaler
 
 from client.cohort.site_files import read_site
+from common.learning.config import ModelConfig
 from common.learning.evaluation.metrics import macro_auc, merge_utility, utility
 from common.learning.evaluation.scores import Scores
 from common.learning.records import Study, Subset
 from simulations.baseline_result import BaselineResult
 from simulations.run.baselines.classifiers import STRENGTHS, Classifier, Labelled, federated, pooled
-from simulations.run.baselines.features import Features, frozen_image, frozen_text, tf_idf
+from simulations.run.baselines.features import Features, frozen_encoders, tf_idf
 from simulations.run.prepare import Prepared
 
 Branch = Literal["image", "text", "both"]
@@ -45,7 +46,7 @@ def run_baselines(
         ConfigError: a folder holds no encoder.
     """
     sites = {name: _sets(prepared, name) for name in prepared.sites}
-    kinds = _kinds(sites, encoders)
+    kinds = _kinds(prepared, sites, _or_the_models_own(encoders, prepared.card.model))
     results: list[BaselineResult] = []
     for number, (name, branch, features) in enumerate(kinds):
         on_progress(number, len(kinds))
@@ -64,11 +65,18 @@ def _sets(prepared: Prepared, site: str) -> Sets:
     }
 
 
-def _kinds(sites: Mapping[str, Sets], encoders: Encoders) -> list[tuple[str, Branch, Features]]:
+def _or_the_models_own(encoders: Encoders, model: ModelConfig) -> Encoders:
+    """The encoders that were asked for; otherwise those of the model's own folders."""
+    text = Path(model.text_folder) if model.text_encoder == "folder" else None
+    image = Path(model.image_folder) if model.image_encoder == "folder" else None
+    return Encoders(encoders.text or text, encoders.image or image)
+
+
+def _kinds(prepared: Prepared, sites: Mapping[str, Sets], encoders: Encoders) -> list[tuple[str, Branch, Features]]:
     training = [sets[Subset.TRAIN] for sets in sites.values()]
     kinds: list[tuple[str, Branch, Features]] = [("TF-IDF + logistic regression", "text", tf_idf(training))]
-    text = None if encoders.text is None else _scaled(frozen_text(encoders.text), training)
-    image = None if encoders.image is None else _scaled(frozen_image(encoders.image), training)
+    text = None if encoders.text is None else _scaled(frozen_encoders(encoders.text, prepared, "text"), training)
+    image = None if encoders.image is None else _scaled(frozen_encoders(encoders.image, prepared, "image"), training)
     if text is not None:
         kinds.append(("frozen text encoder + logistic regression", "text", text))
     if image is not None:

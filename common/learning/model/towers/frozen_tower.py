@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.learning.model.towers.families import Reads
-from common.learning.model.towers.folder import EncoderFolder, read_folder
+from common.learning.model.towers.folder import EncoderFolder
 from common.learning.model.towers.image_tower import ImageTower
 from common.learning.model.towers.text_tower import TextTower
+
+_CPU = torch.device("cpu")
 
 
 class FrozenTower:
@@ -27,21 +27,15 @@ class FrozenTower:
     @torch.no_grad()
     def features(self, *inputs: Tensor) -> Tensor:
         """Features `[batch, width]`, float32, of pixels, or of tokens and mask, on their device."""
-        tower = loaded(self.encoder).to(inputs[0].device)
-        return torch.as_tensor(tower(*inputs)).float()
-
-
-def frozen_tower(folder: Path, reads: Reads) -> FrozenTower:
-    """The tower in a folder; its weights are read when features are first asked for.
-
-    Raises:
-        ConfigError: the folder holds no such encoder.
-    """
-    return FrozenTower(read_folder(folder, reads))
+        return torch.as_tensor(loaded(self.encoder, inputs[0].device)(*inputs)).float()
 
 
 @lru_cache(maxsize=4)
-def loaded(encoder: EncoderFolder) -> nn.Module:
-    """The encoder's tower in eval mode, without gradients; shared, so never to be changed."""
+def loaded(encoder: EncoderFolder, device: torch.device = _CPU) -> nn.Module:
+    """The encoder's tower in eval mode, without gradients; shared, so never to be changed.
+
+    Raises:
+        ConfigError: the weights are damaged, lack tensors, or are of another shape.
+    """
     tower = ImageTower(encoder) if encoder.reads == "image" else TextTower(encoder)
-    return tower.eval().requires_grad_(False)
+    return tower.eval().requires_grad_(False).to(device)
