@@ -1,0 +1,44 @@
+"""Every message of the kit and of the site's console is translated, and a translation keeps its values."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from babel.messages.pofile import read_po
+from console_messages import ROOT, messages, untranslated
+
+from client.console.desk import PURPOSES, ROLES
+from client.console.pages.register import CHECKS, REQUESTERS
+from client.console.words import KINDS, SCOPES, SOURCES, STATES
+
+KIT = ROOT / "common" / "platform" / "console"
+SITE = ROOT / "client" / "console"
+WORDS = {
+    *(name for _, name in STATES.values()),
+    *(word for words in (KINDS, SOURCES, SCOPES, ROLES, PURPOSES, CHECKS, REQUESTERS) for word in words.values()),
+}
+_VALUE = re.compile(r"%\(\w+\)s")
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_every_message_is_translated(language: str) -> None:
+    kit = messages(KIT)
+    assert len(kit) > 80
+    assert untranslated(language, kit, KIT / "locales") == set()
+    site = messages(SITE)
+    assert len(site) > 200
+    assert untranslated(language, site | WORDS, KIT / "locales", SITE / "locales") == set()
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+@pytest.mark.parametrize("folder", [KIT, SITE])
+def test_a_translation_has_the_values_of_its_message_and_no_other_markup(language: str, folder: object) -> None:
+    with (folder / "locales" / f"{language}.po").open("rb") as file:  # type: ignore[operator]
+        for message in read_po(file, locale=language):
+            ids = message.id if isinstance(message.id, tuple) else (message.id,)
+            texts = message.string if isinstance(message.string, tuple) else (message.string,)
+            for original, text in zip(ids, texts, strict=True):
+                if original:
+                    assert sorted(_VALUE.findall(str(original))) == sorted(_VALUE.findall(text)), original
+                    assert re.findall(r"<[^>]+>", str(original)) == re.findall(r"<[^>]+>", text), original
