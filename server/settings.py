@@ -83,6 +83,10 @@ class PolicyConfig(Settings):
     """Deadline of one exchange, in hours."""
     campaigns_per_day: int = Field(default=4, ge=1)
     """Most campaigns in 24 hours for one forgetting site."""
+    attestation_days: Positive = 14.0
+    """Days after publication at which an attestation is written without the hospitals that did not answer."""
+    hold_hours: Positive = 12.0
+    """Hours for which one hospital may hold up all others in one run; then the run goes on without it."""
     quarantine_days: float = Field(default=30.0, ge=0.0)
     """Days after which the weights of quarantined versions are deleted."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 from sqlalchemy import Engine, select
@@ -20,6 +21,7 @@ from common.evidence.log.log_checkpoint import Checkpoint
 from common.evidence.schema import decode
 from common.platform.event_log.store import PEER, EventLog, Record, only, signed_by
 from common.platform.sql import transaction
+from server.attestation import withheld
 from server.attestation.event_log import follow
 from server.attestation.statement import compose
 from server.database import AttestationRow, CampaignRow, DeliveryRow, EventRow, PhaseRow, SiteRow
@@ -51,19 +53,27 @@ class Standing:
     unsigned: tuple[str, ...]
     signers: tuple[str, ...]
     envelope: dsse.Envelope | None
+    since: datetime | None = None
+    """When those were asked who have not answered, or not signed."""
 
     @property
     def text(self) -> str:
         """In one line."""
-        if self.unanswered:
-            return f"waits for {', '.join(self.unanswered)} to say which revocations are answered"
+        since = "" if self.since is None else f" since {self.since:%Y-%m-%d}"
+        missing = ", ".join(self.unanswered)
+        if self.envelope is None and missing:
+            return f"waits for {missing}{since} to say which revocations are answered"
         if self.envelope is None and self.revocations:
             return "cannot be written: see the events of the campaign"
         if self.envelope is None:
             return "no site answered a revocation by it: there is nothing to attest"
-        signed = f"signed by {', '.join(self.signers)}"
+        parts = [f"signed by {', '.join(self.signers)}"]
+        if self.unsigned:
+            parts.append(f"not signed by {', '.join(self.unsigned)}{since}")
+        if missing:
+            parts.append(f"written without an answer of {missing}: none of its patients is attested")
 
-        return f"{signed}; waits for the signature of {', '.join(self.unsigned)}" if self.unsigned else signed
+        return "; ".join(parts)
 
 
 def begin(session: Session) -> None:
@@ -113,8 +123,8 @@ def answer(session: Session, site: str, campaign: int, revocations: Collection[s
         row.sites = {**row.sites, site: sorted(set(revocations))}
 
 
-def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
-    """Write and sign the attestations for which every site has answered; their campaigns.
+def issue(engine: Engine, log: EventLog, key: SigningKey, patience: timedelta = withheld.PATIENCE) -> tuple[int, ...]:
+    """Write and sign the attestations for which every site has answered, or had time to; their campaigns.
 
     One that cannot be written is an event of its campaign, once, and keeps no other from being written.
     """
@@ -122,7 +132,14 @@ def issue(engine: Engine, log: EventLog, key: SigningKey) -> tuple[int, ...]:
         begin(session)
         _sign_again(session, key)
         rows = session.scalars(select(AttestationRow).where(AttestationRow.envelope == "")).all()
-        ready = [row.campaign for row in rows if None not in row.sites.values() and any(row.sites.values())]
+        now = log.clock()
+        ready = [
+            row.campaign
+            for row in rows
+            if any(row.sites.values()) and not withheld.waits_for(session, row, now, patience)
+        ]
+        for row in _unsigned_for(session, now - patience):
+            withheld.report_unsigned(session, row, _unsigned(session, row), now)
 
     if ready:
         follow(engine, log, key)
@@ -155,6 +172,12 @@ def _sign_again(session: Session, key: SigningKey) -> None:
             row.envelope = dsse.encode_envelope(dsse.add_signature(envelope, key)).decode()
 
 
+def _unsigned_for(session: Session, before: datetime) -> Sequence[AttestationRow]:
+    """Attestations that were written before this time and lack a signature."""
+    written = select(AttestationRow).where(AttestationRow.envelope != "", AttestationRow.issued < before)
+    return [row for row in session.scalars(written) if _unsigned(session, row)]
+
+
 def _not_written(engine: Engine, log: EventLog, number: int, why: str) -> None:
     of_campaign = (EventRow.campaign == number, EventRow.kind == "not-attested", EventRow.detail == why)
     with transaction(engine) as session:
@@ -171,6 +194,7 @@ def _issue(session: Session, row: AttestationRow, log: EventLog, key: SigningKey
     payload = compose(session, row, decode(Checkpoint, since.body), row.issued)
     row.envelope = dsse.encode_envelope(dsse.sign(statements.PAYLOAD_TYPE, payload, key)).decode()
     log.append(session, [Record(f"attestation:{row.campaign}", "attestation", payload)], key)
+    withheld.report_unanswered(session, row, row.issued)
     waits = ", ".join(_with_revocations(row))
     detail = f"{row.version}: signed by the coordinator, waits for {waits}"
     session.add(EventRow(at=row.issued, campaign=row.campaign, kind="attested", detail=detail))
@@ -222,13 +246,14 @@ def find(session: Session, campaign: int) -> Standing | None:
         return None
     unsigned = _unsigned(session, row)
     signed = [name for name in _with_revocations(row) if name not in unsigned]
-    unanswered = tuple(name for name, digests in sorted(row.sites.items()) if digests is None)
+    unanswered = withheld.unanswered(row)
     answered = len({digest for digests in row.sites.values() for digest in digests or ()})
     if not row.envelope:
-        return Standing(row.campaign, row.version, answered, unanswered, (), (), None)
+        since = withheld.asked_since(session, row)
+        return Standing(row.campaign, row.version, answered, unanswered, (), (), None, since)
     envelope = dsse.decode_envelope(row.envelope.encode())
 
-    return Standing(row.campaign, row.version, answered, unanswered, unsigned, (SERVER, *signed), envelope)
+    return Standing(row.campaign, row.version, answered, unanswered, unsigned, (SERVER, *signed), envelope, row.issued)
 
 
 def standing(session: Session, campaign: int) -> Standing:

@@ -6,6 +6,7 @@ What a site shows and does not hold is refused, written down as an event, and so
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from common.platform.sql import transaction
 from common.protocol.coordination import coordination_pb2 as messages
 from server.attestation import attestation
 from server.attestation.event_log import follow
+from server.attestation.withheld import PATIENCE
 from server.database import EventRow, SiteRow
 
 SHA256_BYTES = 32
@@ -32,11 +34,13 @@ class CoordinatorEvidence:
     engine: Engine
     log: EventLog
     key: SigningKey
+    patience: timedelta = PATIENCE
+    """Before an attestation is written without a site's answer."""
 
     def keep_up(self) -> None:
         """Bring the log up to what happened, and write the attestations that wait for nobody's answer any more."""
         follow(self.engine, self.log, self.key)
-        attestation.issue(self.engine, self.log, self.key)
+        attestation.issue(self.engine, self.log, self.key, self.patience)
 
     def checkpoint(
         self, site: SiteRow, request: messages.ExchangeCheckpointRequest

@@ -15,6 +15,7 @@ from common.evidence.schema import decimal_text, time_text
 from common.learning.evaluation.figures import FederationFigures, reported_digest
 from common.protocol.bundle import bundle_of
 from server.attestation.overruling import overruled
+from server.attestation.withheld import limits_of
 from server.database import AttestationRow, CampaignRow, PhaseRow, VersionRow
 from server.registry.manifest import MANIFEST_FILE, Manifest, Metric
 from server.settings import Terms
@@ -56,7 +57,11 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         figures=_figures(session, campaign.number, "audit:retrained" if retrained else "audit"),
         code=bundle_of(manifest.provenance.code).digest,
         decision=_decision(session, campaign, manifest, terms, retrained=retrained),
-        limits=tuple(_limits(manifest, retrained=retrained)),
+        limits=(
+            *_limits(manifest, retrained=retrained),
+            *(() if retrained else _unreplayable(session, campaign.number)),
+            *limits_of(session, row),
+        ),
         log=log,
         locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
         replays=() if retrained else _replays(session, campaign, terms.experiment.seed),
@@ -120,6 +125,15 @@ def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statem
         for site, one in sorted(done.items())
         if one.received and one.reply.cohort
     )
+
+
+def _unreplayable(session: Session, campaign: int) -> Iterator[str]:
+    """Sites whose step nobody can repeat: they did not commit to their patients, as earlier versions do not."""
+    rows = session.scalars(select(PhaseRow).where(PhaseRow.campaign == campaign, PhaseRow.step.startswith(_UNLEARN)))
+    for row in sorted(rows, key=lambda row: row.step):
+        if not (row.body.get("received") and row.body.get("reply", {}).get("cohort")):
+            site = row.step.removeprefix(_UNLEARN)
+            yield f"{site} did not commit to the patients it forgot: its unlearning step cannot be replayed."
 
 
 def _answered(number: int) -> statements.Metric:

@@ -14,7 +14,13 @@ from server.database import EventRow, PhaseRow, SiteRow
 LOOKED_AT = timedelta(days=90)
 REPEATED = 2
 """So many of a kind are reported."""
-_KINDS = {"quarantined": "bad replies", "set-aside": "campaigns in which it did not unlearn"}
+_KINDS = {
+    "quarantined": "bad replies",
+    "set-aside": "campaigns in which it did not unlearn",
+    "held-up": "campaigns that it held up",
+    "not-answered": "attestations that it did not answer",
+    "not-signed": "attestations that it did not sign",
+}
 _VETOES = "candidates that it alone vetoed"
 
 

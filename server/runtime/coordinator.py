@@ -278,7 +278,8 @@ def main() -> None:
     found = house.registry.recover()
     if found.missing:
         log.error("versions whose folder is gone: %s", ", ".join(found.missing))
-    desk = CoordinatorEvidence(house.engine, server_log(house.store.clock), house.signing_key())
+    patience = timedelta(days=house.settings.policy.attestation_days)
+    desk = CoordinatorEvidence(house.engine, server_log(house.store.clock), house.signing_key(), patience)
     server, _ = serve(
         Coordination(
             house.engine,

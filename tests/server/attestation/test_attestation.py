@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,12 +58,13 @@ from server.attestation.attestation import answer, standing
 from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import examine, server_log
 from server.attestation.export import export
+from server.attestation.withheld import PATIENCE, asked_since, waits_for
 from server.campaign import lifecycle
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.judging import Verdict
 from server.campaign.lifecycle import CampaignRunner
 from server.cli import app as server_app
-from server.database import LOG, CampaignRow, EventRow
+from server.database import LOG, AttestationRow, CampaignRow, EventRow, PhaseRow, SiteRow
 from server.membership.coordination import Coordination, serve
 from server.rounds.connecting import connect_registered
 from server.settings import GateConfig, PolicyConfig, ServerFolder, Terms
@@ -161,7 +162,7 @@ def test_a_campaign_ends_in_an_attestation_that_the_forgetting_hospital_signed(w
     world.carry("training")
     number = world.forget("north")
     world.talk("south")
-    assert world.said(number) == "waits for north to say which revocations are answered"
+    assert re.fullmatch("waits for north since [0-9-]{10} to say which revocations are answered", world.said(number))
     world.talk("north")
     assert world.said(number) == "signed by server, north"
     said = world.statement(number)
@@ -322,7 +323,7 @@ def test_a_coordinator_changes_its_key_and_what_waits_is_signed_with_the_new_one
     with transaction(world.house.engine) as session:
         answer(session, "north", number, [str(digest) for digest in cast("list[str]", ended["revocations"])])
     world.desk.keep_up()
-    assert world.said(number) == "signed by server; waits for the signature of north"
+    assert world.said(number).startswith("signed by server; not signed by north since ")
     rotation = ["rotate", "--out", str(tmp_path / "bundles"), "--dir", str(folder.root)]
     assert CliRunner().invoke(server_app, rotation).exit_code == 0
     # As after a restart.
@@ -330,7 +331,7 @@ def test_a_coordinator_changes_its_key_and_what_waits_is_signed_with_the_new_one
     newer = world.desk.key.public
     assert newer != server
     world.talk("north")
-    assert "waits for the signature of north" in world.said(number)
+    assert "not signed by north since" in world.said(number)
     with north.session() as session:
         seen = north.log.peer(session, SERVER_ORIGIN)
     assert seen is None or seen.trouble == ""
@@ -477,6 +478,47 @@ def test_an_attestation_that_cannot_be_written_is_said_once_and_holds_nothing_up
         session.get_one(CampaignRow, number).settings = settings
     world.talk()
     assert world.said(number) == "signed by server, north"
+
+
+def test_a_hospital_that_withholds_its_answer_holds_up_nobodys_attestation_and_that_is_said(world: World) -> None:
+    world.carry("training")
+    number = world.forget("north", "south", decision=LENIENT)
+    world.talk("north")
+    assert world.said(number).startswith("waits for south since ")
+    with transaction(world.house.engine) as session:
+        phase = session.scalars(select(PhaseRow).where(PhaseRow.step == "unlearn:north")).one()
+        phase.body = {**phase.body, "reply": {**phase.body["reply"], "cohort": ""}}
+
+    # A suspended hospital has a day, an active one what the policy says.
+    with transaction(world.house.engine) as session:
+        session.get_one(SiteRow, "south").state = "suspended"
+        row = session.get_one(AttestationRow, number)
+        since = asked_since(session, row)
+        assert since is not None
+        assert waits_for(session, row, since + timedelta(hours=23), PATIENCE) == ("south",)
+        assert waits_for(session, row, since + timedelta(hours=25), PATIENCE) == ()
+        session.get_one(SiteRow, "south").state = "active"
+        assert waits_for(session, row, since + timedelta(days=13), PATIENCE) == ("south",)
+
+    replace(world.desk, patience=timedelta(0)).keep_up()
+    said = world.statement(number)
+    assert len(said.revocations) == 2
+    assert any(
+        re.fullmatch(r"south has not said since [0-9-]{10} which .*: none of its patients is attested\.", limit)
+        for limit in said.limits
+    )
+    assert "north did not commit to the patients it forgot: its unlearning step cannot be replayed." in said.limits
+    assert not any(limit.startswith("south did not commit") for limit in said.limits)
+    assert "written without an answer of south: none of its patients is attested" in world.said(number)
+    replace(world.desk, patience=timedelta(0)).keep_up()
+
+    # Too late: what is signed does not change.
+    world.talk("south")
+    assert world.statement(number) == said
+    with transaction(world.house.engine) as session:
+        events = session.scalars(select(EventRow).where(EventRow.kind.in_(("not-answered", "not-signed")))).all()
+        assert [(event.kind, event.site) for event in events] == [("not-answered", "south"), ("not-signed", "north")]
+        assert examine(session, world.desk.log, world.desk.key.public) == []
 
 
 def test_a_hospital_signs_nothing_that_differs_from_what_it_did(world: World) -> None:
@@ -700,7 +742,7 @@ def test_a_hospital_signs_no_attestation_that_binds_another_unlearning(world: Wo
     keep(world.folders["north"], record.model_copy(update={"unlearned": "0" * 64}))
     world.talk()
     world.talk()
-    assert "waits for the signature of north" in world.said(number)
+    assert "not signed by north since" in world.said(number)
 
 
 def test_the_log_has_the_permission_to_read_patients_before_what_was_read(world: World) -> None:
