@@ -10,6 +10,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from pydantic import BaseModel
+from sqlalchemy import select
 
 from common import installation
 from common.errors import RefusedError, UnavailableError
@@ -23,11 +24,13 @@ from server.campaign.campaign import run_campaign
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.lifecycle import CampaignRunner, log_round
 from server.campaign.tries import put_off
+from server.database import EventRow
 from server.membership.registration import in_force, largest
 from server.registry.quarantine import Quarantine
 from server.rounds.connecting import connect, connect_registered
 from server.rounds.downlink import Downlink
 from server.rounds.federation import Federation
+from server.rounds.holding import Holding
 from server.rounds.journal import MemoryJournal
 from server.rounds.meter import Meter
 from server.rounds.progress import ProgressFile
@@ -36,6 +39,8 @@ from server.rounds.update_gate import UpdateGate, check_aggregate, least_step
 from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
 
 log = logging.getLogger("fedforget.server")
+HELD_UP = "held-up"
+"""Kind of the event of a site that used up its time in a campaign."""
 app = ServerApp()
 
 
@@ -107,6 +112,17 @@ def watch(federation: Federation, house: CoordinatorContext, terms: Terms, numbe
     with transaction(house.engine) as session:
         federation.counts = in_force(session)
         federation.largest = largest(session)
+        held_up = select(EventRow.site).where(EventRow.campaign == number, EventRow.kind == HELD_UP)
+        slow = [site for site in session.scalars(held_up) if site is not None]
+    budget = terms.policy.hold_hours * 3600.0
+
+    def spent(site: str, hours: float) -> None:
+        detail = f"held up the others for {hours:.1f} hours; this campaign asks it no more"
+        with transaction(house.engine) as session:
+            session.add(EventRow(at=house.store.clock(), campaign=number, site=site, kind=HELD_UP, detail=detail))
+
+    # A run that is started again gives a slow site no second budget.
+    federation.holding = Holding(budget, spent, dict.fromkeys(slow, budget))
     federation.max_share = terms.gate.max_share
     federation.on_bad_reply = bad
     federation.check_aggregate = lambda kind, before, after: check_aggregate(after, before, kind, terms.gate)

@@ -234,7 +234,8 @@ class CampaignRunner:
         """
         note_tries(self.store, number, error.sites, self.federation.refused)
         tries = tries_of(self.store, number)
-        given_up = {name for name in error.sites if tries[name] >= terms.policy.unlearn_tries}
+        holding = self.federation.holding
+        given_up = {name for name in error.sites if tries[name] >= terms.policy.unlearn_tries or holding.over(name)}
         # Nobody in particular: no site that answers has a revocation.
         nobody = not error.sites and failed_before(self.store, number) + 1 >= terms.policy.unlearn_tries
         if not given_up and not nobody:
@@ -245,7 +246,8 @@ class CampaignRunner:
         journal.put("aside", Aside(sites=tuple(sorted(aside))))
         collected = journal.get("collect", Collected)
         if collected is None or not set(collected[0].forgetting) - aside:
-            raise NobodyWaitsError(f"given up after {terms.policy.unlearn_tries} tries: {error}")
+            count = max((tries[name] for name in given_up), default=terms.policy.unlearn_tries)
+            raise NobodyWaitsError(f"given up after {count} tries: {error}")
         journal.note("dropped", f"the campaign goes on without {', '.join(sorted(given_up))}: {error}")
 
         return True

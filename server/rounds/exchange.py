@@ -28,6 +28,7 @@ from common.errors import (
 from common.protocol.instructions import Instruction
 from common.protocol.wire import UNLEARN, error_code, shown, size
 from server.rounds.downlink import Downlink
+from server.rounds.holding import Holding
 from server.rounds.meter import Meter
 from server.rounds.progress import Unwatched, Watcher
 from server.rounds.signer import Scope, Signer
@@ -85,6 +86,7 @@ class Exchanges:
     """How often in a row each site did not answer in time."""
     refused: set[str] = field(default_factory=set)
     """Sites that answered with an error instead of doing what they were asked."""
+    holding: Holding = field(default_factory=Holding)
     _largest: dict[str, int] = field(default_factory=dict)
     """Bytes of the largest reply to each kind of request so far."""
 
@@ -147,8 +149,9 @@ class Exchanges:
         requests = {
             name: records
             for name, records in requests.items()
-            if name in self.nodes and self.late.get(name, 0) < PATIENCE
+            if name in self.nodes and self.late.get(name, 0) < PATIENCE and not self.holding.over(name)
         }
+        asked_sites = len(requests)
         waiting = self._send(kind, requests, limit, whole)
         self.watcher.asked(kind, self.scope.step, self.scope.round, (a.site for a in waiting.values()), limit)
         del requests  # a model
@@ -165,7 +168,11 @@ class Exchanges:
             if last:
                 break
             if waiting and len(waiting) == before:
+                pause = self.clock()
                 self.wait(self.poll)
+                slow = {one.site for one in waiting.values()}
+                if self.holding.charge(slow, asked_sites, self.clock() - pause):
+                    break
 
         self.meter.seconds += self.clock() - begin
         for asked in waiting.values():
