@@ -30,6 +30,10 @@ class SiteState:
     absent: bool = False
     """The active version learned nothing from it: there is nothing of its patients to forget."""
     last_failure: str = ""
+    retrainings: int = 0
+    """Published retrainings that were planned for it since it last unlearned: it leaves the work to all others."""
+    answered: bool = False
+    """The newest of them began after it announced what waits: there is nothing that another one would forget."""
     batched: bool = False
     """Its patients wait for the next retraining: no rung above carried their campaign."""
 
@@ -42,6 +46,10 @@ class SiteState:
     def needs_person(self, policy: PolicyConfig) -> bool:
         """Whether campaigns for it are started by hand only, as too many failed."""
         return self.failures >= policy.max_failures
+
+    def leaves_it_to_others(self, policy: PolicyConfig) -> bool:
+        """Whether it was retrained around so often, without unlearning once, that a person must see to it."""
+        return self.retrainings >= policy.max_failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ def _or_retrain(
     at_once: int | None,
     renewal: str,
 ) -> Start | Wait:
-    batch_at = _batch_at(now, waiting, policy)
+    batch_at = _batch_at(now, waiting, policy, recent)
     everybody = tuple(sorted(site.name for site in waiting))
     if batch_at is not None and batch_at <= now:
         return Start(everybody, "the retraining that patients wait for is due", "retraining")
@@ -125,12 +133,23 @@ def _or_retrain(
     return Wait(found.reason, min(moments, default=None))
 
 
-def _batch_at(now: datetime, waiting: Sequence[SiteState], policy: PolicyConfig) -> datetime | None:
-    """When the retraining begins that patients wait for; None where nobody does."""
-    due = [site.due(policy) or now for site in waiting if site.batched]
-    if not due:
+def _batch_at(
+    now: datetime, waiting: Sequence[SiteState], policy: PolicyConfig, recent: Mapping[str, Sequence[datetime]]
+) -> datetime | None:
+    """When the retraining begins that patients wait for; None where nobody does.
+
+    One that failed is not begun again at once, and after too many a person begins it.
+    """
+    batched = [site for site in waiting if site.batched and not site.needs_person(policy)]
+    if not batched:
         return None
-    return now if policy.retrain_batch == "each" else min(due) - timedelta(hours=policy.lead_hours)
+    due = min(site.due(policy) or now for site in batched)
+    begin = now if policy.retrain_batch == "each" else due - timedelta(hours=policy.lead_hours)
+    free = min(
+        max(site.free_at or now, _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day)) for site in batched
+    )
+
+    return max(begin, free)
 
 
 def overdue(
@@ -152,6 +171,9 @@ def overdue(
         )
         due = site.due(policy)
         if not site.pending or not stuck or site.absent or due is None or now < due - near:
+            continue
+        # It may announce for ever what has been retrained away, and cost everybody a training each time.
+        if site.answered or site.leaves_it_to_others(policy):
             continue
         failed_since = site.failures - policy.max_failures if site.needs_person(policy) else site.failures
         rested = failed_since == 0 or site.free_at is None or site.free_at <= now

@@ -44,6 +44,7 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
             if failed
             else None
         )
+        retrained = _retrained_since_unlearning(row.name, ended)
         states.append(
             SiteState(
                 row.name,
@@ -56,6 +57,8 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
                 aside_until=row.aside_until,
                 absent=seen_by_model is not None and row.name not in seen_by_model,
                 last_failure=f"campaign {failed[0].number} is {failed[0].state}: {failed[0].reason}" if failed else "",
+                retrainings=len(retrained),
+                answered=bool(retrained and row.announced and retrained[0].created >= row.announced),
                 batched=is_batched,
             )
         )
@@ -74,6 +77,8 @@ def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
         elif site.pending and site.failures:
             wanted.append(f"the last campaign forgot nobody here; {site.last_failure}")
 
+        if site.pending and site.leaves_it_to_others(policy):
+            wanted.append(f"retrained around {site.retrainings} times, and it has not unlearned since")
         if site.aside_until is not None:
             wanted.append(f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC")
         count = waiting_count(session, site.name)
@@ -96,9 +101,11 @@ def earliest_due(session: Session, policy: PolicyConfig) -> datetime | None:
 def report_escalated(session: Session, sites: Sequence[SiteState], policy: PolicyConfig, now: datetime) -> None:
     """Write down, once for each campaign that failed, which sites' campaigns need a person from here on."""
     for site in sites:
-        if not site.pending or not site.needs_person(policy):
+        if not site.pending or not (site.needs_person(policy) or site.leaves_it_to_others(policy)):
             continue
         detail = f"needs a person after {site.failures} campaigns without a version; {site.last_failure}"
+        if not site.needs_person(policy):
+            detail = f"needs a person: retrained around {site.retrainings} times, and it has not unlearned since"
         known = select(EventRow.id).where(EventRow.site == site.name, EventRow.kind == "escalated")
         if session.scalars(known.where(EventRow.detail == detail)).first() is None:
             session.add(EventRow(at=now, site=site.name, kind="escalated", detail=detail))
@@ -129,6 +136,20 @@ def _failed_in_a_row(
             failed.append(row)
 
     return failed, is_batched
+
+
+def _retrained_since_unlearning(name: str, ended: Sequence[CampaignRow]) -> list[CampaignRow]:
+    """Published retrainings that were planned for a site, the newest first, back to the last time it unlearned."""
+    retrained = []
+
+    for row in ended:
+        if row.state != CampaignState.PUBLISHED or name not in (row.sites or ()):
+            continue
+        if row.kind == "unlearning":
+            break
+        retrained.append(row)
+
+    return retrained
 
 
 def renewal(session: Session, policy: PolicyConfig) -> str:

@@ -1,28 +1,18 @@
-"""The coordinator's side of the coordination service.
-
-A site is who its client certificate says (mutual TLS, RFC 8446), if that is, byte for byte, the certificate which the
-database holds for an approved site: one that was revoked or rotated out opens nothing, although it is still valid.
-"""
+"""The coordinator's side of the coordination service; who calls, and how a call is refused, is in `callers`."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable
-from datetime import UTC, datetime, timedelta
-from functools import wraps
-from typing import NoReturn, Protocol, TypeVar
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from common.errors import EvidenceError, RefusedError
+from common.errors import RefusedError
 from common.installation import own_version
 from common.platform.listening import grpc_server
 from common.platform.listening.rate_limit import RateLimit
@@ -31,24 +21,20 @@ from common.protocol.coordination import coordination_pb2 as messages
 from common.protocol.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
 from server.database import CampaignRow, EventRow, SiteRow
 from server.membership import linkage, registration
+from server.membership.callers import MAX_DIGESTS, Refusal, admitted, answered, digests_of, invalid, moment_of
 from server.settings import GateConfig
 
 SERVICE = "fedforget.coordination.v1.Coordination"
 MAX_PENDING = 1_000_000
-MAX_DIGESTS = 1_000
 TOKEN_BYTES = 32
 """Of HMAC-SHA-256."""
 MAX_MESSAGE_BYTES = 2**17
 DUE_WITHIN = timedelta(days=3653)
 """Of now, before and after; anything else is a mistake at the site."""
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,64}")
 _SKEW = timedelta(minutes=5)
 
 _log = logging.getLogger("fedforget.coordination")
-
-Q = TypeVar("Q")
-A = TypeVar("A")
 
 
 class Versions(Protocol):
@@ -78,48 +64,6 @@ class Desk(Protocol):
         """Tell of attestations, and have them signed."""
 
 
-class _Refusal(Exception):
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-def _invalid(message: str) -> NoReturn:
-    raise _Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def _answered(
-    method: Callable[[Coordination, Q, grpc.ServicerContext], A],
-) -> Callable[[Coordination, Q, grpc.ServicerContext], A]:
-    """A status code for whatever goes wrong; what it was stays in the coordinator's log."""
-
-    @wraps(method)
-    def answer(self: Coordination, request: Q, context: grpc.ServicerContext) -> A:
-        try:
-            return method(self, request, context)
-        except _Refusal as refusal:
-            code = refusal.code
-            message = refusal.message
-        except EvidenceError as err:
-            _log.error("%s refused: %s", method.__name__, err)
-            code = grpc.StatusCode.FAILED_PRECONDITION
-            message = str(err)
-        except SQLAlchemyError:
-            _log.exception("%s: the database failed", method.__name__)
-            code = grpc.StatusCode.UNAVAILABLE
-            message = "try again later"
-        except Exception:  # noqa: BLE001 - grpc would send the text of the exception to the site
-            _log.exception("%s failed", method.__name__)
-            code = grpc.StatusCode.INTERNAL
-            message = "internal error"
-
-        context.abort(code, message)
-        raise AssertionError("abort returned")
-
-    return answer
-
-
 class Coordination:
     """The service of `common/protocol/coordination/coordination.proto`."""
 
@@ -141,20 +85,20 @@ class Coordination:
         self._limit = limit or RateLimit()
         self._linkage = linkage
 
-    @_answered
+    @answered
     def Announce(self, request: messages.AnnounceRequest, context: grpc.ServicerContext) -> messages.AnnounceReply:
         """Take down how many revocations wait at the site, and when the first is due."""
         now, pem = self._caller(context)
         pending = request.pending
         if pending > MAX_PENDING:
-            _invalid(f"pending is beyond {MAX_PENDING}")
-        due = _moment(request.first_due, "first_due") if request.HasField("first_due") else None
+            invalid(f"pending is beyond {MAX_PENDING}")
+        due = moment_of(request.first_due, "first_due") if request.HasField("first_due") else None
         if due is not None and not pending:
-            _invalid("first_due without a pending revocation")
+            invalid("first_due without a pending revocation")
         if due is not None and abs(due - now) > DUE_WITHIN:
-            _invalid("first_due is years away")
+            invalid("first_due is years away")
         with transaction(self._engine) as session:
-            site = _admitted(session, pem)
+            site = admitted(session, pem)
             if (pending, due) != (site.pending, site.first_due):
                 # Fewer than before: a campaign took the older ones, those left came later.
                 if not site.pending or pending < site.pending:
@@ -167,16 +111,16 @@ class Coordination:
 
         return messages.AnnounceReply()
 
-    @_answered
+    @answered
     def Heartbeat(self, request: messages.HeartbeatRequest, context: grpc.ServicerContext) -> messages.HeartbeatReply:
         """Take down that the site lives, and tell it what to delete."""
         now, pem = self._caller(context)
-        held = _digests(request.held)
+        held = digests_of(request.held)
         if not _VERSION.fullmatch(request.version):
-            _invalid("version is not one")
-        skew = _moment(request.clock, "clock") - now
+            invalid("version is not one")
+        skew = moment_of(request.clock, "clock") - now
         with transaction(self._engine) as session:
-            site = _admitted(session, pem)
+            site = admitted(session, pem)
             if site.version != request.version:
                 detail = f"{site.version or 'none'} -> {request.version}"
                 session.add(EventRow(at=now, site=site.name, kind="version", detail=detail))
@@ -192,27 +136,27 @@ class Coordination:
 
         return reply
 
-    @_answered
+    @answered
     def AcknowledgePurge(
         self, request: messages.AcknowledgePurgeRequest, context: grpc.ServicerContext
     ) -> messages.AcknowledgePurgeReply:
         """Take down that the site's copies are gone; what it never got, and what it told before, changes nothing."""
         _, pem = self._caller(context)
-        gone = _digests(request.digests)
+        gone = digests_of(request.digests)
         with transaction(self._engine) as session:
-            site = _admitted(session, pem)
+            site = admitted(session, pem)
         self._versions.purged(site.name, gone)
         _log.info("%s says that %d versions are gone", site.name, len(gone))
 
         return messages.AcknowledgePurgeReply()
 
-    @_answered
+    @answered
     def Status(self, request: messages.StatusRequest, context: grpc.ServicerContext) -> messages.StatusReply:  # noqa: ARG002 - as in the .proto
         """How the site stands here, and the state of the campaign that runs."""
         _, pem = self._caller(context)
 
         with transaction(self._engine) as session:
-            site = _admitted(session, pem)
+            site = admitted(session, pem)
             running = session.scalar(select(CampaignRow.state).where(CampaignRow.open.is_(True)))
             active = site.state == "active"
             standing = messages.StatusReply.STANDING_ACTIVE if active else messages.StatusReply.STANDING_SUSPENDED
@@ -221,7 +165,7 @@ class Coordination:
                 standing=standing, pending=site.pending, campaign=running or "", version=own_version()
             )
 
-    @_answered
+    @answered
     def ExchangeCheckpoint(
         self, request: messages.ExchangeCheckpointRequest, context: grpc.ServicerContext
     ) -> messages.ExchangeCheckpointReply:
@@ -229,7 +173,7 @@ class Coordination:
         desk, site = self._at_desk(context)
         return desk.checkpoint(site, request)
 
-    @_answered
+    @answered
     def ExchangeAttestations(
         self, request: messages.ExchangeAttestationsRequest, context: grpc.ServicerContext
     ) -> messages.ExchangeAttestationsReply:
@@ -237,29 +181,29 @@ class Coordination:
         desk, site = self._at_desk(context)
         return desk.attestations(site, request)
 
-    @_answered
+    @answered
     def ExchangeTokens(
         self, request: messages.ExchangeTokensRequest, context: grpc.ServicerContext
     ) -> messages.ExchangeTokensReply:
         """Keep the site's tokens of linkage and hand on those of others."""
         _, pem = self._caller(context)
         if len(request.tokens) > MAX_DIGESTS or any(len(token) != TOKEN_BYTES for token in request.tokens):
-            _invalid(f"tokens are not at most {MAX_DIGESTS} of {TOKEN_BYTES} bytes")
+            invalid(f"tokens are not at most {MAX_DIGESTS} of {TOKEN_BYTES} bytes")
         if request.after >= 2**31:
-            _invalid("after is beyond any position")
+            invalid("after is beyond any position")
         with transaction(self._engine) as session:
-            site = _admitted(session, pem)
+            site = admitted(session, pem)
             if not (self._linkage or linkage.in_use(session)):
-                raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, "linkage is off at the coordinator")
+                raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "linkage is off at the coordinator")
             try:
                 tokens, upto, others = linkage.exchange(session, site.name, request.tokens, request.after, MAX_DIGESTS)
             except linkage.TooManyTokensError as err:
                 _log.error("%s", err)
-                raise _Refusal(grpc.StatusCode.FAILED_PRECONDITION, "too many tokens of linkage") from None
+                raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "too many tokens of linkage") from None
 
         return messages.ExchangeTokensReply(tokens=tokens, upto=upto, others=others)
 
-    @_answered
+    @answered
     def RegisterCounts(
         self, request: messages.RegisterCountsRequest, context: grpc.ServicerContext
     ) -> messages.RegisterCountsReply:
@@ -267,11 +211,11 @@ class Coordination:
         now, pem = self._caller(context)
 
         with transaction(self._engine) as session:
-            site = _admitted(session, pem)
+            site = admitted(session, pem)
             try:
                 row = registration.register(session, site, request.statement, self._gate, now)
             except RefusedError as err:
-                raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(err)) from None
+                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(err)) from None
 
             session.flush()
             in_force = registration.in_force(session).get(site.name, 0)
@@ -281,52 +225,20 @@ class Coordination:
     def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
         _, pem = self._caller(context)
         if self._desk is None:
-            raise _Refusal(grpc.StatusCode.UNIMPLEMENTED, "this coordinator keeps no log")
+            raise Refusal(grpc.StatusCode.UNIMPLEMENTED, "this coordinator keeps no log")
         with transaction(self._engine) as session:
-            return self._desk, _admitted(session, pem)
+            return self._desk, admitted(session, pem)
 
     def _caller(self, context: grpc.ServicerContext) -> tuple[datetime, bytes]:
         """The time and the peer's certificate, unless it calls too often."""
         now = self._clock()
         found = context.auth_context().get("x509_pem_cert", ())
         if len(found) != 1:
-            raise _Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
+            raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
         pem: bytes = found[0]
         if not self._limit.allows(hashlib.sha256(pem).hexdigest(), now):
-            raise _Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls, slow down")
+            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls, slow down")
         return now, pem
-
-
-def _admitted(session: Session, pem: bytes) -> SiteRow:
-    """The site whose approved certificate this is. A suspended one is heard: its patients wait, its copies must go."""
-    certificate = x509.load_pem_x509_certificate(pem)
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    site = session.get(SiteRow, str(names[0].value), with_for_update=True) if len(names) == 1 else None
-    if site is None or site.state not in {"active", "suspended"} or _der(site.certificate) != _der(certificate):
-        raise _Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate is not that of an approved site")
-    return site
-
-
-def _der(certificate: x509.Certificate | str) -> bytes:
-    if isinstance(certificate, str):
-        certificate = x509.load_pem_x509_certificate(certificate.encode())
-    return certificate.public_bytes(Encoding.DER)
-
-
-def _digests(digests: Iterable[str]) -> frozenset[str]:
-    found = frozenset(digests)
-    if len(found) > MAX_DIGESTS or not all(_DIGEST.fullmatch(digest) for digest in found):
-        _invalid(f"digests are at most {MAX_DIGESTS} of 64 hexadecimal digits")
-    return found
-
-
-def _moment(stamp: Timestamp, field: str) -> datetime:
-    try:
-        moment: datetime = stamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        _invalid(f"{field} is not a moment")
-
-    return moment
 
 
 def serve(

@@ -216,6 +216,10 @@ def _campaigns(session: Session, policy: PolicyConfig, now: datetime) -> Iterato
         elif site.pending and site.failures:
             yield Check(row, "warn", site.last_failure, by_hand)
 
+        if site.pending and site.leaves_it_to_others(policy):
+            detail = f"retrained around {site.retrainings} times, and it has not unlearned since"
+            yield Check(row, "warn", detail, "docs/how-to/incident.md")
+
         if site.active and site.aside_until is not None and now < site.aside_until:
             detail = f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC"
             yield Check(row, "warn", detail, "fedforget-site doctor there")

@@ -250,6 +250,22 @@ def test_patients_of_a_suspended_hospital_are_retrained_away_before_their_date_a
     assert overdue(NOW, list(states_of(here).values()), policy, {}) is None
 
 
+def test_an_announcement_that_was_retrained_away_starts_no_second_retraining(world):
+    policy = PolicyConfig()
+    here = world().trained()
+    here.announce("north", 2, due=NOW + timedelta(days=1))
+    with transaction(here.engine) as session:
+        session.get_one(type(here.site("north")), "north").aside_until = NOW + timedelta(days=7)
+
+    found = overdue(here.clock.now, list(states_of(here).values()), policy, {})
+    assert (found.kind, found.sites) == ("retraining", ("north",))
+    assert here.carry(here.plan("retraining", sites=["north"])) == "published"
+    # It trained on, and says as before that patients wait.
+    state = states_of(here)["north"]
+    assert (state.absent, state.answered, state.retrainings) == (False, True, 1)
+    assert overdue(here.clock.now, [state], policy, {}) is None
+
+
 def test_a_training_while_a_revocation_waits_is_a_retraining_in_every_respect(world):
     here = world().trained()
     here.revoke("north")

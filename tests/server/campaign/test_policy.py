@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.campaign.policy import SiteState, Start, Wait, decide
+from server.campaign.policy import SiteState, Start, Wait, decide, overdue
 from server.settings import PolicyConfig
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -136,3 +137,26 @@ def test_waiting_until_the_moment_it_names_is_enough_and_no_earlier_one_is(
     # Either a campaign starts then, or a site becomes free whose revocations join the batch.
     then = decide(found.until, sites, policy, False, past)
     assert isinstance(then, Start) or then.until is None or then.until > found.until
+
+
+def test_a_retraining_that_patients_wait_for_is_not_begun_again_without_end_when_it_fails() -> None:
+    late = replace(waiting("north", since=NOW - 40 * DAY, due=NOW - DAY), batched=True)
+    assert isinstance(decide(NOW, [late], POLICY, False, {}), Start)
+    failed = replace(late, failures=1, free_at=NOW + HOUR)
+    assert decide(NOW, [failed], POLICY, False, {}) == Wait(
+        "patients wait for the retraining of 2026-03-01 13:00 UTC", NOW + HOUR
+    )
+    assert isinstance(decide(NOW + HOUR, [failed], POLICY, False, {}), Start)
+    often = {"north": [NOW - HOUR] * POLICY.campaigns_per_day}
+    assert decide(NOW, [late], POLICY, False, often).until == NOW + 23 * HOUR  # type: ignore[union-attr]
+    assert "needs a person" in decide(NOW, [replace(late, failures=POLICY.max_failures)], POLICY, False, {}).reason
+
+
+def test_a_hospital_that_announces_for_ever_and_does_not_unlearn_is_not_retrained_around_for_ever() -> None:
+    stuck = replace(waiting("north", due=NOW - DAY), aside_until=NOW + DAY)
+    assert isinstance(overdue(NOW, [stuck], POLICY, {}), Start)
+    # What it announces was retrained away since.
+    assert overdue(NOW, [replace(stuck, retrainings=1, answered=True)], POLICY, {}) is None
+    # It announces anew each time.
+    assert isinstance(overdue(NOW, [replace(stuck, retrainings=1)], POLICY, {}), Start)
+    assert overdue(NOW, [replace(stuck, retrainings=POLICY.max_failures)], POLICY, {}) is None
