@@ -104,11 +104,11 @@ def from_array(array: Coded) -> Tensor:
     if not isinstance(content, Planes):
         return to_tensor(content)
 
-    values = np.empty(len(content.lower), np.uint16)
-    join_planes(content.upper, content.lower, values)
     dtype = torch.float16 if content.dtype == "float16" else torch.bfloat16
-
-    return torch.from_numpy(values.view(np.int16)).view(dtype).reshape(content.shape)
+    values = torch.empty(content.shape, dtype=dtype)
+    if values.numel():
+        join_planes(content.upper, content.lower, values.view(torch.int16).reshape(-1).numpy().view(np.uint16))
+    return values
 
 
 def to_tensor(values: NDArray[Any]) -> Tensor:
