@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.evidence.grounds import Grounds, Outcome
 from common.evidence.grounds_text import grounds_lines
@@ -122,7 +122,10 @@ def accepted_by(statement: Unlearning) -> Acceptance | None:
         for metric in statement.metrics
         if metric.name.startswith(MEMBERSHIP)
     ]
-    return acceptance(figures, _margin(statement), decision.outcome, decision.grounds)
+    said = acceptance(figures, _margin(statement), decision.outcome, decision.grounds)
+    if statement.frozen is None:
+        return said
+    return replace(said, lines=(*said.lines[:1], statement.frozen.text, *said.lines[1:]))
 
 
 def _rests_elsewhere(grounds: Grounds | None) -> bool:

@@ -176,6 +176,40 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenEncoders:
+    """What exact forgetting rests on beside the training itself: parts that no patient of the federation was in.
+
+    Attributes:
+        image_encoder, text_encoder: digests of the encoders, the same from the first training on.
+        initial: digest of the weights that the trained part started from, then and now.
+        since: id of the campaign of the first training.
+        declared_by: who declares that the encoders were not pretrained on patients of this federation; whoever signs
+            the statement signs that they declared it.
+    """
+
+    image_encoder: str
+    text_encoder: str
+    initial: str
+    since: str
+    declared_by: str
+
+    def __post_init__(self) -> None:
+        for name in ("image_encoder", "text_encoder", "initial"):
+            check_digest(getattr(self, name), name)
+        check_text(self.since, "since")
+        check_text(self.declared_by, "declared_by")
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        return (
+            f"both encoders are frozen since campaign {self.since} (image {self.image_encoder}, text "
+            f"{self.text_encoder}); {self.declared_by} declares that they were not pretrained on patients of this "
+            "federation"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The outcome and its reasons in plain words.
 
@@ -244,6 +278,7 @@ class Unlearning:
         replays: the weights each site started from and returned, sorted by site; empty in statements of earlier
             versions, and for a retrained model.
         overruled: that a person published the model against a verdict or a veto; None if nobody did.
+        frozen: for exact forgetting, and for nothing else.
     """
 
     campaign: str
@@ -261,8 +296,13 @@ class Unlearning:
     locked_until: str = ""
     replays: tuple[Replay, ...] = ()
     overruled: Overruled | None = None
+    frozen: FrozenEncoders | None = None
 
     def __post_init__(self) -> None:
+        if (self.method.name == "exact") != (self.frozen is not None):
+            raise EvidenceError("exact forgetting, and no other method, states which encoders are frozen")
+        if self.decision.outcome == "exact" and self.frozen is None:
+            raise EvidenceError("the outcome exact rests on frozen encoders, of which the statement says nothing")
         if self.locked_until:
             check_time(self.locked_until, "locked_until")
         check_sorted(tuple(replay.site for replay in self.replays), "replays")

@@ -97,7 +97,7 @@ def _asked(session: Session, published: PhaseRow) -> Sequence[str]:
     steps = select(PhaseRow).where(PhaseRow.campaign == published.campaign, PhaseRow.step.in_(("collect", "aside")))
     bodies = {row.step: row.body for row in session.scalars(steps)}
     forgetting = set(bodies.get("collect", {}).get("forgetting", ()))
-    if published.body["how"] != "retrained":
+    if published.body["how"] not in {"retrained", "exact"}:
         return sorted(forgetting - set(bodies.get("aside", {}).get("sites", ())))
     if "collect" not in bodies:
         got = select(DeliveryRow.site).where(DeliveryRow.version == published.body["version"])

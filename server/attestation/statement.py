@@ -39,7 +39,8 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
     version = session.get_one(VersionRow, row.version)
     manifest = Manifest.model_validate(version.manifest)
     terms = Terms.model_validate(campaign.settings)
-    retrained = _body(session, campaign.number, "published")["how"] == "retrained"
+    how = str(_body(session, campaign.number, "published")["how"])
+    retrained = how in {"retrained", "exact"}
     revocations = sorted({digest for digests in row.sites.values() for digest in digests or ()})
     files = {**manifest.files, MANIFEST_FILE: version.manifest_digest, WEIGHTS: manifest.weights}
     unlearning = statements.Unlearning(
@@ -48,15 +49,17 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         revocations=tuple(revocations),
         lineage=_lineage(session, campaign.parent),
         method=statements.Method(
-            "retrained" if retrained else terms.experiment.unlearn.method,
+            how if retrained else terms.experiment.unlearn.method,
             manifest.provenance.config,
             terms.experiment.seed,
         ),
         retention=_retention(session, campaign.number, 0 if retrained else manifest.provenance.round),
         metrics=(_answered(len(revocations)), *_metrics(manifest)),
-        figures=_figures(session, campaign.number, "audit:retrained" if retrained else "audit"),
+        figures=_figures(session, campaign.number, f"audit:{how}" if retrained else "audit"),
         code=bundle_of(manifest.provenance.code).digest,
-        decision=_decision(session, campaign, manifest, terms, retrained=retrained),
+        decision=_exact_decision(session, campaign.number, manifest, terms)
+        if how == "exact"
+        else _decision(session, campaign, manifest, terms, retrained=retrained),
         limits=(
             *_limits(manifest, retrained=retrained),
             *(() if retrained else _unreplayable(session, campaign.number)),
@@ -66,6 +69,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
         replays=() if retrained else _replays(session, campaign, terms.experiment.seed),
         overruled=overruled(session, campaign.number),
+        frozen=_frozen(session, campaign.number) if how == "exact" else None,
     )
 
     return statements.unlearning_statement(
@@ -191,9 +195,26 @@ def _decision(
     return statements.Decision(decided, reasons_in_order, grounds=facts.grounds)
 
 
+def _frozen(session: Session, campaign: int) -> statements.FrozenEncoders:
+    origin = _body(session, campaign, "exact")
+    facts = {name: str(origin[name]) for name in ("image_encoder", "text_encoder", "initial", "declared_by")}
+    return statements.FrozenEncoders(since=str(origin["campaign"]), **facts)
+
+
+def _exact_decision(session: Session, campaign: int, manifest: Manifest, terms: Terms) -> statements.Decision:
+    reasons = _body(session, campaign, "verdict:exact").get("reasons")
+    why = tuple(str(reason) for reason in reasons) if isinstance(reasons, list | tuple) else ()
+    margin = decimal_text(terms.experiment.decision.auc_margin)
+    facts = manifest.provenance
+
+    return statements.Decision(facts.outcome or "exact", why, margin, facts.grounds)
+
+
 def _limits(manifest: Manifest, *, retrained: bool) -> Iterator[str]:
     yield "Membership was measured by attacks on the model's losses and scores; a stronger attack may tell more."
     yield f"{WEIGHTS} is SHA-256 over names, types, shapes and bytes of the tensors, not over a file."
+    if manifest.provenance.grounds is not None and manifest.provenance.grounds.rung == "exact":
+        yield "What the frozen encoders were pretrained on is declared, not measured."
     if retrained:
         yield "The model does not descend from its parent; it replaces it."
     for metric in manifest.provenance.metrics:

@@ -51,7 +51,7 @@ def acceptance_of(store: CampaignStore, number: int) -> Acceptance | None:
     """Of a campaign; None where no candidate was audited against patients who are to be forgotten."""
     said = outcome_of(store, number) or Decided(outcome="accepted")
     stated = None if said.grounds is None else acceptance((), None, said.outcome, said.grounds)
-    audit = next((phase.body for phase in store.phases(number) if phase.step == "audit"), None)
+    audit = next((phase.body for phase in store.phases(number) if phase.step in {"audit", "audit:exact"}), None)
     if not audit or (said.grounds is not None and said.grounds.rung == "retrain"):
         return stated
     from common.learning.evaluation.figures import FederationFigures  # noqa: PLC0415 - scipy, where there is something to say

@@ -21,6 +21,7 @@ from common.learning.evaluation.merge import AuditMerge
 from common.learning.records import Subset
 from common.protocol.wire import EvaluateRequest, StatusReply
 from server.campaign.candidate import make_candidate
+from server.campaign.judging import decide_exact, trained_parts
 from server.rounds.aggregation import State
 from server.rounds.federation import Federation
 from server.rounds.journal import Journal, step
@@ -234,5 +235,14 @@ def run_campaign(
         found.retain_cost,
         before,
         figures,
-        decide(before, figures, config.decision),
+        decision_on(before, figures, found.state, config),
     )
+
+
+def decision_on(
+    before: FederationFigures, after: FederationFigures, state: Mapping[str, Tensor], config: ExperimentConfig
+) -> Decision:
+    """Of a candidate made by the method that is set: the audit decides, except about one that is exact."""
+    if config.unlearn.method != "exact":
+        return decide(before, after, config.decision)
+    return decide_exact(before, after, config.decision, trained_parts(state))

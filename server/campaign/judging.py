@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel
 
 from common.evidence.grounds import PUBLISHED, Descent, Grounds, Outcome
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.auc_variance import hanley_mcneil
-from common.learning.evaluation.decision import Z95, decide
+from common.learning.evaluation.decision import Z95, Decision, decide
 from common.learning.evaluation.figures import FederationFigures, Utility
 from common.learning.evaluation.power import least_half_width
 from server.rounds.membership_by_site import refused_at
@@ -72,6 +72,41 @@ def judge_training(
     """
     verdict = _better_than_chance(after) if before is None else _not_worse(before, after, config)
     return verdict.model_copy(update={"grounds": Grounds("retrain", descents=descents)})
+
+
+def trained_parts(names: Iterable[str]) -> tuple[str, ...]:
+    """Parts of a model by the names of its tensors, which frozen encoders are not among."""
+    # Of a frozen encoder only its projection is left.
+    heads = (name.partition(".")[0] for name in names)
+    return tuple(sorted({head.replace("_encoder", "_projection").replace("_", " ") for head in heads}))
+
+
+def decide_exact(
+    before: FederationFigures | None, after: FederationFigures, config: DecisionConfig, parts: tuple[str, ...]
+) -> Decision:
+    """Of a model whose trained part is new: only its utility is judged, as that of any trained model.
+
+    Membership figures stand in the record and decide nothing: weights that were never computed from a patient cannot
+    remember them.
+    """
+    judged = [member for member in after.membership.values() if member.forget_patients]
+    grounds = Grounds(
+        "exact",
+        patients=min((member.forget_patients for member in judged), default=0),
+        controls=min((member.control_patients for member in judged), default=0),
+        trained_again=parts,
+    )
+    utility = judge_training(before, after, config)
+    if utility.outcome != "accepted":
+        return Decision(utility.outcome, (*(f"veto: {veto}" for veto in utility.vetoes), *utility.reasons), grounds)
+    reason = "all that had learned from the patients was trained again without them, from the first initial weights"
+
+    return Decision("exact", (reason, *utility.reasons), grounds)
+
+
+def odd_audit(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> str:
+    """What a person should look at although it decides nothing; empty where no branch seems to remember anybody."""
+    return "; ".join(reason for reason in decide(before, after, config).reasons if "still remembers" in reason)
 
 
 def _not_worse(before: FederationFigures, after: FederationFigures, config: DecisionConfig) -> Verdict:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.errors import ConfigError, FedForgetError, OutputError, RefusedError, UnavailableError, WireError
 from common.evidence.grounds import PUBLISHED, Descent
+from common.learning.config import DecisionConfig
 from common.learning.device import derive_seed
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard
@@ -26,7 +27,15 @@ from server.campaign.campaign import (
     collect,
     run_campaign,
 )
-from server.campaign.judging import Verdict, judge_candidate, judge_training
+from server.campaign.exact import EXACT, Descents, NotExactError, Origin, origin_of, training_seed
+from server.campaign.judging import (
+    Verdict,
+    decide_exact,
+    judge_candidate,
+    judge_training,
+    odd_audit,
+    trained_parts,
+)
 from server.campaign.ladder import Batched, Ladder, Qualifier, Unqualified, undecidable
 from server.campaign.publication import How, Overruled, Proposed, Publisher
 from server.campaign.set_aside import note_tries, set_aside, suspended, tries_of, unlearned
@@ -47,6 +56,8 @@ from server.rounds.update_gate import AggregateRefusedError, check_candidate
 from server.settings import Terms
 
 log = logging.getLogger("fedforget.server")
+
+WITHOUT_THEM = "all that had learned from patients is trained again, from the first initial weights"
 
 
 class SingleWriterError(RefusedError):
@@ -137,18 +148,8 @@ class CampaignRunner:
         parent = row.parent
         if parent is None:
             raise ConfigError("there is no model to forget from", remedy="run `fedforget-server train` first")
-        reason = journal.entered(CampaignState.RETRAINING)
-        if reason is not None:
-            self._train(number, journal, terms, "retrained", reason)
+        if self._learns_again(row, parent, journal, terms):
             return
-
-        method = terms.experiment.unlearn.method
-        if method == "retrain":
-            self._retrain(row, journal, terms, "the method is retraining")
-            return
-
-        if method in SIMULATED:
-            raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
         done = None
         while done is None:
             try:
@@ -185,6 +186,45 @@ class CampaignRunner:
             journal.put(CANDIDATE, proposed, done.state)
 
         self._undecided(row, parent, verdict, journal, terms)
+
+    def _learns_again(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> bool:
+        """Whether the campaign trains instead of unlearning, which is done then: by its method, or as it began to."""
+        number = row.number
+        method = terms.experiment.unlearn.method
+        if method in SIMULATED:
+            raise ConfigError(f"{method} runs in simulations only", where="unlearn.method", remedy="use another method")
+
+        origin = journal.get(EXACT, Origin)
+        reason = journal.entered(CampaignState.RETRAINING)
+        if origin is not None:
+            self._train(number, journal, terms, "exact", WITHOUT_THEM, origin[0])
+        elif reason is not None:
+            self._train(number, journal, terms, "retrained", reason)
+        elif method == "retrain":
+            self._retrain(row, journal, terms, "the method is retraining")
+        elif method == EXACT:
+            self._exactly(row, parent, journal, terms)
+        else:
+            return False
+
+        return True
+
+    def _exactly(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> None:
+        """Train all that saw patients again; where that would not be exact, the whole model from new weights."""
+        collected, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
+        if not collected.forgetting:
+            raise NobodyWaitsError("no revocation waits any more at the sites that answer")
+
+        try:
+            origin = origin_of(parent, self.registry, self.store, self.card, terms)
+        except NotExactError as error:
+            reason = f"exact forgetting is not possible: {error}"
+            journal.put("descents", Descents(steps=(Descent("exact", str(error)),)))
+            self._retrain(row, journal, terms, reason)
+            return
+
+        journal.put(EXACT, origin)
+        self._train(row.number, journal, terms, "exact", WITHOUT_THEM, origin)
 
     def _candidate(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> Campaign:
         return run_campaign(
@@ -318,16 +358,24 @@ class CampaignRunner:
 
         return until if until > self.store.clock() else None
 
-    def _train(self, number: int, journal: DatabaseJournal, terms: Terms, how: How, reason: str) -> None:
-        """Train from new weights on all who have not revoked, audit, judge, publish."""
+    def _train(
+        self,
+        number: int,
+        journal: DatabaseJournal,
+        terms: Terms,
+        how: How,
+        reason: str,
+        origin: Origin | None = None,
+    ) -> None:
+        """Train on all who have not revoked, audit, judge, publish: from new weights, or as at the `origin`."""
         journal.enter(CampaignState.RETRAINING, reason)
         config = terms.experiment
         before = self._figures_before(number, journal, terms)
-        seed = derive_seed(config.seed, how, number) % 2**31
+        seed = training_seed(config, how, number) if origin is None else origin.seed
         done = train(
             self.federation,
             self.card.build(seed).state_dict(),
-            config.train,
+            config.train if origin is None else origin.experiment.train,
             self.card,
             seed=seed,
             folder=self.store.folder(number) / "train",
@@ -344,12 +392,12 @@ class CampaignRunner:
             journal,
             f"verdict:{how}",
             Verdict,
-            lambda: (judge_training(before, figures, config.decision, self._descents(journal)), None),
+            lambda: (self._judge_trained(before, figures, config.decision, journal, exact=origin is not None), None),
         )
         # A site that missed some rounds is in the model by the others.
         averaged = [r for r in done.rounds if r.train_loss is not None]
         sites = sorted(name for name in done.sites if any(name not in r.missing for r in averaged))
-        forgets = verdict if how == "retrained" else None
+        forgets = None if how == "trained" else verdict
         provenance = self.publisher.provenance(terms, done.rounds, figures, sites, forgets)
         proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
 
@@ -371,7 +419,7 @@ class CampaignRunner:
 
     def _fold(self, number: int, trained: Trained, journal: DatabaseJournal, terms: Terms, how: How) -> None:
         """Train the fold models of the new lineage; a model whose patients are nearly due does not wait for them."""
-        if not terms.experiment.folds.trainings:
+        if not terms.experiment.folds.trainings or how == "exact":
             return
         if how == "retrained" and self._due_soon(self.store.get(number), terms, waits=frozenset(CampaignState)):
             journal.note("folds", "no fold models are trained: a due date is near")
@@ -398,12 +446,32 @@ class CampaignRunner:
 
     def _descents(self, journal: DatabaseJournal) -> tuple[Descent, ...]:
         """Why the rungs above retraining did not carry the campaign."""
+        stated = journal.get("descents", Descents)
+        if stated is not None:
+            return stated[0].steps
         for name in ("verdict", LADDER):
             found = journal.get(name, Verdict)
             if found is not None and found[0].grounds is not None:
                 own = (Descent("own", found[0].text),)
                 return found[0].grounds.descents or own
         return ()
+
+    def _judge_trained(
+        self,
+        before: FederationFigures | None,
+        figures: FederationFigures,
+        config: DecisionConfig,
+        journal: DatabaseJournal,
+        *,
+        exact: bool,
+    ) -> Verdict:
+        if not exact:
+            return judge_training(before, figures, config, self._descents(journal))
+
+        if before is not None and (odd := odd_audit(before, figures, config)):
+            journal.note("audit", f"{odd}; it decides nothing, as the model never saw the patients: have a look why")
+        decision = decide_exact(before, figures, config, trained_parts(self.card.build().state_dict()))
+        return Verdict(outcome=decision.outcome, reasons=decision.reasons, vetoes=(), grounds=decision.grounds)
 
     def _collected(self, journal: DatabaseJournal) -> Collected | None:
         collected = journal.get("collect", Collected)

@@ -36,7 +36,7 @@ log = logging.getLogger("fedforget.server")
 ADOPT_SECONDS = 1800.0
 """Deadline of a delivery; who misses it gets the version before the next campaign, and holds up nobody until then."""
 
-How = Literal["trained", "unlearned", "retrained"]
+How = Literal["trained", "unlearned", "retrained", "exact"]
 
 
 class Published(BaseModel):
@@ -143,7 +143,8 @@ class Publisher:
             version=version.name,
             digest=version.weights,
             campaign=version.campaign or 0,
-            how=published.how,
+            # To a hospital it is a retraining: whoever had revoked before it began is not in the model.
+            how="retrained" if published.how == "exact" else published.how,
             reason=published.reason[:REASON_LENGTH],
         )
         by_owed: dict[tuple[str, ...], RecordDict] = {}

@@ -31,7 +31,7 @@ LADDER = "ladder"
 """Step: the verdict on a campaign that no rung could have carried, so that nothing was unlearned."""
 BATCHED = "batched"
 """Step: the retraining waits for further revocations."""
-VERDICTS = ("verdict:retrained", "verdict", LADDER)
+VERDICTS = ("verdict:retrained", "verdict:exact", "verdict", LADDER)
 """Steps with a verdict on what patients were to be forgotten by; the last one that a campaign came to stands first."""
 
 

@@ -19,7 +19,7 @@ from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.scores import Scores
 from common.learning.model.checkpoint import state_digest
 from common.learning.records import Subset
-from server.campaign.campaign import audit, run_campaign
+from server.campaign.campaign import audit, decision_on, run_campaign
 from server.rounds.aggregation import State
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
@@ -169,7 +169,7 @@ class Jobs(JobContext):
         seed = world.experiment.seed
         before = audit(federation, original.state, decision, seed)
         gold_scores = _scores(world, folder, gold.state)
-        past = Past(world.card, world.initial(), original.rounds)
+        past = Past(world.card, world.initial(), original.rounds, world.training_seed(ORIGINAL))
 
         for cell in todo:
             self.in_time()
@@ -183,7 +183,11 @@ class Jobs(JobContext):
             else:
                 model = self._unlearn(world, federation, folder, cell, original.state, before, past)
 
-            verdict = decide(before, model.figures, decision)
+            verdict = (
+                decide(before, model.figures, decision)
+                if cell.method in {ORIGINAL, RETRAINED}
+                else decision_on(before, model.figures, model.state, model.experiment)
+            )
             distance = _distance(_scores(world, folder, model.state), gold_scores)
             paths = site_paths(world, folder)
             result = CellResult(

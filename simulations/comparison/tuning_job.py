@@ -18,6 +18,7 @@ from server.rounds.journal import MemoryJournal
 from server.rounds.training import select
 from server.rounds.unlearning.base import Past
 from simulations.comparison.job_context import JobContext, digest
+from simulations.comparison.plan import ORIGINAL
 from simulations.comparison.tuning import Setting, Trial, Tuned, judges, settings_to_try, tuning_score
 from simulations.comparison.world import World, forgetting_copy, in_federation, open_world
 
@@ -81,7 +82,7 @@ def _draw(
         original, cost = context.train_original(world, federation)
         draw.budget = tuning.budget * cost.forward_units / tuning.draws
         counts = collect(federation)
-        past = Past(world.card, world.initial(), original.rounds)
+        past = Past(world.card, world.initial(), original.rounds, world.training_seed(ORIGINAL))
 
         for at, setting in enumerate(settings):
             # The preset itself is always tried, and draws after the first try as many settings as the first.

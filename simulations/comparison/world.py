@@ -74,6 +74,10 @@ class World:
         """Sites where patients revoke."""
         return self.config.forget_sites or self.sites[:1]
 
+    def training_seed(self, name: str) -> int:
+        """Of the training called `name`."""
+        return derive_seed(self.experiment.seed, name) % 2**31
+
     def train(
         self, federation: Federation, name: str, folder: Path, on_round: OnRound, *, rounds: int | None = None
     ) -> tuple[Trained, Meter]:
@@ -87,7 +91,7 @@ class World:
             self.initial(),
             config,
             self.card,
-            seed=derive_seed(self.experiment.seed, name) % 2**31,
+            seed=self.training_seed(name),
             folder=folder,
             on_round=on_round,
         )

@@ -25,7 +25,7 @@ from common.learning.evaluation.distance import logit_distance
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import load_checkpoint, save_checkpoint
 from common.learning.records import Subset
-from server.campaign.campaign import audit, run_campaign
+from server.campaign.campaign import audit, decision_on, run_campaign
 from server.rounds.aggregation import State
 from server.rounds.connecting import connect
 from server.rounds.downlink import Downlink
@@ -107,7 +107,8 @@ class Experiment:
         if "retrained" in states:
             outcomes["retrained"] = self._audited(federation, "retrained", states["retrained"], outcomes["retrained"])
         before = _figures(outcomes["original"])
-        past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds))
+        seed = derive_seed(experiment.seed, "original") % 2**31
+        past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds), seed)
         for name, campaign in self._campaigns().items():
             states[name], outcomes[name] = self._campaign(federation, name, original, past, before, campaign)
         baselines = run_baselines(
@@ -224,7 +225,13 @@ class Experiment:
             figures = _figures(outcomes[name])
             digest = save_checkpoint(self.prepared.folder / "model" / name, state, self.prepared.card)
             models[name] = model_result(figures, digest, distances.get(name))
-            verdict = decide(before, figures, self.config.experiment.decision)
+            experiment = self.config.experiment
+            is_candidate = name in {"unlearned", "naive"}
+            verdict = (
+                decision_on(before, figures, state, experiment)
+                if is_candidate
+                else decide(before, figures, experiment.decision)
+            )
             decisions[name] = DecisionResult.of(verdict)
             history += [round_record(name, record) for record in outcomes[name].rounds]
 

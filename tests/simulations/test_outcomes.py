@@ -61,12 +61,13 @@ def a_statement(
     outcome: Outcome, grounds: Grounds | None, method: str = "forget_mi_calibrated"
 ) -> statements.Unlearning:
     digest = hashlib.sha256(b"x").hexdigest()
+    exact = outcome == "exact"
     return statements.Unlearning(
         campaign="7",
         issued="2026-11-20T10:00:00Z",
         revocations=(digest,),
         lineage=(digest,),
-        method=statements.Method(method, digest, 3),
+        method=statements.Method("exact" if exact else method, digest, 3),
         retention=statements.Retention(1, ("north",)),
         metrics=(statements.Metric("revocations answered", "1", "1", "1", "0.95", 1, "site"),),
         figures=(),
@@ -74,6 +75,7 @@ def a_statement(
         decision=statements.Decision(outcome, ("why",), "0.1", grounds),
         limits=("loss-based attacks only",),
         log=Checkpoint("coordinator", 5, digest),
+        frozen=statements.FrozenEncoders(digest, digest, digest, "1", "Dr. Frost, data protection") if exact else None,
     )
 
 

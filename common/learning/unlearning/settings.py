@@ -88,6 +88,14 @@ class FedEraserConfig(Settings):
     """Local epochs of a replayed round; training uses `train.local_epochs`."""
 
 
+class ExactConfig(Settings):
+    """See `server/campaign/exact.py`."""
+
+    declared_by: str = Field(default="", max_length=200)
+    """Name and office of who declares that no patient of this federation was in the data that the frozen encoders were
+    pretrained on. The attestation states it, and all who sign that sign it; empty: exact forgetting is not possible."""
+
+
 class UnlearnConfig(Settings):
     """One hospital's unlearning."""
 
@@ -132,3 +140,4 @@ class UnlearnConfig(Settings):
     multi_delete: MultiDeleteConfig = MultiDeleteConfig()
     pga: PgaConfig = PgaConfig()
     fed_eraser: FedEraserConfig = FedEraserConfig()
+    exact: ExactConfig = ExactConfig()

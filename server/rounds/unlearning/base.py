@@ -94,6 +94,8 @@ class Past:
     card: ModelCard
     initial: Mapping[str, Tensor]
     rounds: tuple[Round, ...]
+    seed: int | None = None
+    """Of the training; None where it is not kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from common.learning.unlearning.methods import METHODS, method_named
 from server.rounds.unlearning.at_sites import at_sites
 from server.rounds.unlearning.base import FederatedMethod
+from server.rounds.unlearning.exact import train_again
 from server.rounds.unlearning.fed_eraser import replay
 from server.rounds.unlearning.negation import negate_first_layers
 from server.rounds.unlearning.pga import from_others_mean
 from server.rounds.unlearning.retrain import retrain
 
 FEDERATED: Mapping[str, FederatedMethod] = {
+    "exact": train_again,
     "fed_eraser": replay,
     "not": negate_first_layers,
     "pga": from_others_mean,

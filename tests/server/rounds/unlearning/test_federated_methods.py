@@ -68,7 +68,7 @@ def trained(world: World, card: ModelCard, tmp_path: Path) -> tuple[State, Past]
     return done.state, Past(card, initial, done.rounds)
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", [name for name in method_names() if name != "exact"])
 def test_every_method_runs_in_a_campaign(
     name: str, world: World, trained: tuple[State, Past], card: ModelCard, tmp_path: Path
 ) -> None:
