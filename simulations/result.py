@@ -120,6 +120,27 @@ class DecisionResult(_Strict):
         return cls(outcome=decision.outcome, reasons=list(decision.reasons), grounds=decision.grounds)
 
 
+class BranchRehearsals(_Strict):
+    """Difference of rehearsed patients from never-seen ones on one branch, 0 is the aim; `original`: before."""
+
+    difference: float
+    low: float
+    high: float
+    original: float
+
+
+class RehearsalsResult(_Strict):
+    """The rehearsals that an outcome by qualification rests on; `distance` is that of the campaign, as `distances`."""
+
+    rehearsals: int
+    patients: int
+    controls: int
+    margin: float
+    branches: dict[Branch, BranchRehearsals]
+    distances: list[float]
+    distance: float
+
+
 class Result(_Strict):
     """All of one run of the main job."""
 
@@ -138,4 +159,6 @@ class Result(_Strict):
     """The same rule applied to every model, for comparison."""
     baselines: list[BaselineResult] = Field(default_factory=list)
     """Simple classifiers on the same patients as the original model."""
+    rehearsals: RehearsalsResult | None = None
+    """Where the procedure was rehearsed before the revocations."""
     seconds: float = 0.0

@@ -53,6 +53,12 @@ def grounds(result: Result) -> tuple[str, ...]:
     return () if stated is None else grounds_lines(result.decision.outcome, stated)
 
 
+def measured(result: Result) -> bool:
+    """Whether an attack on the forgotten patients could be measured at all; one patient is too few."""
+    model = result.models.get("unlearned")
+    return model is not None and any(found.auc is not None for found in model.mia.values())
+
+
 def explanation(result: Result) -> str:
     """Who withdrew where, and by what rule the outcome was reached."""
     forgotten = {site: counts["forget"] for site, counts in result.data.items() if counts.get("forget")}
@@ -105,7 +111,9 @@ def limits(result: Result) -> list[str]:
         "An audit is a test, not a proof. It shows that these attacks cannot tell; a stronger one, or one with other "
         "knowledge, might.",
         f"The intervals rest on {forgotten} forgotten patients. Few patients mean wide intervals: that an interval "
-        "covers 0.5 says nothing by itself.",
+        "covers 0.5 says nothing by itself."
+        if measured(result)
+        else "Nothing was measured on the forgotten patients themselves: the rehearsals were of others.",
         f"This is one run with one seed ({result.seed}). Another split of the patients gives other figures.",
         "Hospitals were simulated on one machine: times and traffic are those of the simulation, work in forward units "
         "carries over.",

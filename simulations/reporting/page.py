@@ -15,6 +15,7 @@ from simulations.reporting.chart_cost import draw_cost, ratio, yardstick
 from simulations.reporting.chart_history import draw_history, has_figures
 from simulations.reporting.chart_losses import draw_losses, draw_roc, has_histograms
 from simulations.reporting.chart_models import draw_models, margin
+from simulations.reporting.chart_rehearsals import draw_rehearsals
 from simulations.reporting.drawing import style, to_svg
 from simulations.reporting.palette import BRANCHES, MEANING, MODELS, models_of
 from simulations.reporting.template import fill
@@ -47,17 +48,18 @@ def render(result: Result) -> str:
         "yardstick": yardstick(result)[0].lower(),
         "margin": f"{margin(result):.2f}",
         "tiles": _tiles(lookup),
+        "measured": answer.measured(result),
         "models": [(name, MODELS[name], MEANING[name]) for name in models_of(result)],
-        "overview": tables.overview(lookup),
-        "branches": [tables.branch_table(lookup, branch) for branch in BRANCHES],
+        "overview": tables.overview(lookup, measured=answer.measured(result)),
+        "branches": [tables.branch_table(lookup, branch) for branch in BRANCHES] if answer.measured(result) else [],
         "baselines": tables.baseline_table(lookup),
         "worth": answer.worth(result),
-        "sites": tables.site_table(lookup),
+        "sites": tables.site_table(lookup) if answer.measured(result) else None,
         "data": tables.data_table(lookup),
         "cost": tables.cost_table(lookup),
         "charts": _charts(result),
         "settings": list(_flat(result.config)),
-        "missing": tables.missing_table(result),
+        "missing": tables.missing_table(result) if answer.measured(result) else [],
         "reasons": lookup.reasons,
     }
     return fill("report.html.j2", **values) + "\n"
@@ -68,23 +70,38 @@ def _tiles(lookup: Lookup) -> list[Tile]:
         before, after = (lookup.cell("models", name, *path) for name in ("original", "unlearned"))
         return Tile(label, before, after, hint)
 
+    fused = ("rehearsals", "branches", "fused")
+    first = pair("Attack’s AUC, fused", "0.5 is the aim: a coin toss", "mia", "fused", "auc")
+    if not answer.measured(lookup.result) and lookup.result.rehearsals is not None:
+        before = lookup.cell(*fused, "original")
+        after = lookup.cell(*fused, "difference")
+        first = Tile("Rehearsed patients, fused", before, after, "beyond never-seen ones; 0 is the aim")
+
     return [
-        pair("Attack’s AUC, fused", "0.5 is the aim: a coin toss", "mia", "fused", "auc"),
+        first,
         pair("Test AUC", "higher is better", "test", "auc"),
         pair("Test cross-entropy", "nats, lower is better", "test", "ce_mean"),
     ]
 
 
 def _charts(result: Result) -> dict[str, Markup]:
+    rehearsals = result.rehearsals
+    is_measured = answer.measured(result)
     figures_of: dict[str, tuple[bool, Callable[[Result], Figure], str]] = {
-        "models": (True, draw_models, _models_label(result)),
+        "rehearsals": (
+            rehearsals is not None,
+            lambda found: draw_rehearsals(found.rehearsals) if found.rehearsals else Figure(),
+            "Differences of rehearsed patients from never-seen ones by branch, before and after, and the distances of "
+            "all rehearsals with that of this campaign; the figures are in the list of grounds.",
+        ),
+        "models": (is_measured, draw_models, _models_label(result)),
         "losses": (
-            has_histograms(result),
+            is_measured and has_histograms(result),
             draw_losses,
             "Densities of the loss of forget, never-seen and retain patients, before and after unlearning, by branch.",
         ),
         "roc": (
-            has_histograms(result),
+            is_measured and has_histograms(result),
             draw_roc,
             "Curves of the membership attack by branch, a line per model, from binned counts.",
         ),

@@ -41,8 +41,11 @@ _GROUP_HINTS: dict[GroupName, str] = {
 _AUC_HINT = "0.5 is the aim · above: remembers · below: over-forgot"
 
 
-def overview(lookup: Lookup) -> Table:
-    """The models side by side: membership inference with cross-entropy and test AUC beside it."""
+def overview(lookup: Lookup, *, measured: bool) -> Table:
+    """The models side by side: membership inference with cross-entropy and test AUC beside it.
+
+    Where the patients were too few to be `measured`, utility alone.
+    """
     names = models_of(lookup.result)
     order: tuple[Branch, ...] = ("fused", "image", "text")
     membership = [
@@ -84,15 +87,16 @@ def overview(lookup: Lookup) -> Table:
             )
         )
 
+    of_patients = (
+        Section("Can membership be told?", tuple(membership), _AUC_HINT),
+        Section("Are the forgotten patients treated as strangers?", tuple(forgetting)),
+    )
+
     return Table(
         "The models side by side. Each figure is read by its own direction, given under its name.",
         "Figure",
         _heads(lookup.result),
-        (
-            Section("Can membership be told?", tuple(membership), _AUC_HINT),
-            Section("Are the forgotten patients treated as strangers?", tuple(forgetting)),
-            Section("Is the model still worth something?", tuple(worth)),
-        ),
+        (*(of_patients if measured else ()), Section("Is the model still worth something?", tuple(worth))),
     )
 
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.evidence.grounds import Outcome
-from simulations.reporting.answer import cost_sentence, grounds, headline, outcome_label, worth
+from simulations.reporting.answer import cost_sentence, grounds, headline, measured, outcome_label, worth
 from simulations.reporting.cells import DASH
 from simulations.reporting.palette import BRANCHES, MODELS, models_of
 from simulations.result import BranchMia, Result
@@ -26,30 +26,37 @@ def print_table(result: Result, console: Console) -> None:
     """Print the models side by side, the decision with its reasons, and the cost; fits 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     table.add_column("model", no_wrap=True, min_width=9)
-    for name in ("MIA\nimage", "MIA\ntext", "MIA\nfused", "KS\nfused", "acc\nforget", "acc\nnever\nseen"):
-        table.add_column(name, justify="right")
-    for name in ("CE\nforget", "AUC\ntest", "CE\ntest"):
+    of_patients = (
+        "MIA\nimage",
+        "MIA\ntext",
+        "MIA\nfused",
+        "KS\nfused",
+        "acc\nforget",
+        "acc\nnever\nseen",
+        "CE\nforget",
+    )
+    for name in (*(of_patients if measured(result) else ()), "AUC\ntest", "CE\ntest"):
         table.add_column(name, justify="right")
     for name in models_of(result):
         model = result.models[name]
         attacks = [_attack(model.mia.get(branch)) for branch in BRANCHES]
         attack = model.mia.get("fused")
-        rest = (
+        of_forgotten = (
             attack.ks if attack else None,
             model.forget.accuracy,
             model.never_seen.accuracy,
             model.forget.ce_mean,
-            model.test.auc,
-            model.test.ce_mean,
         )
-        table.add_row(MODELS[name], *attacks, *(_number(value) for value in rest))
+        cells = (*attacks, *map(_number, of_forgotten)) if measured(result) else ()
+        table.add_row(MODELS[name], *cells, _number(model.test.auc), _number(model.test.ce_mean))
 
     console.print(table)
-    console.print(
-        "MIA: AUC of the attack with its 90 % interval; .50 is the aim, above remembers, below over-forgot. "
-        "Forget: the aim is never seen, not the lowest. CE in nats.",
-        style="dim",
-    )
+    if measured(result):
+        console.print(
+            "MIA: AUC of the attack with its 90 % interval; .50 is the aim, above remembers, below over-forgot. "
+            "Forget: the aim is never seen, not the lowest. CE in nats.",
+            style="dim",
+        )
     console.print(f"\n[{_STYLES[result.decision.outcome]}]{outcome_label(result)}[/]  {headline(result)}")
     for line in grounds(result):
         console.print(f"  {escape(line)}", highlight=False)

@@ -23,6 +23,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0 + 1e-9, allow_inf_nan=False)]
 """Weighted sums of shares may exceed 1 by a rounding error."""
 Signed = Annotated[float, Field(ge=-1.0 - 1e-9, le=1.0 + 1e-9, allow_inf_nan=False)]
 Variance = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
+Distance = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
 Reason = Annotated[str, Field(max_length=200)]
 
 
@@ -113,6 +114,8 @@ class SiteFigures(Figures):
 
     groups: dict[Group, dict[Branch, Utility]]
     membership: dict[Branch, Membership]
+    distance: Distance | None = None
+    """From the never-seen level, as rehearsals report theirs; None where the campaign cannot be compared with them."""
 
 
 class FederationFigures(Figures):
@@ -122,6 +125,8 @@ class FederationFigures(Figures):
     membership: dict[Branch, Membership]
     membership_by_site: dict[str, dict[Branch, Membership]]
     test_by_site: dict[str, Utility]
+    distance_by_site: dict[str, Distance] = Field(default_factory=dict)
+    """Of the forgetting sites that could compare their patients with rehearsed ones."""
 
 
 def reported_digest(membership: Mapping[Branch, Membership], test: Utility) -> str:

@@ -54,6 +54,7 @@ class AuditMerge:
         self._groups: dict[tuple[Group, Branch], _Folded] = defaultdict(_Folded)
         self._memberships = _Memberships(eligible)
         self._tests: dict[str, Utility] = {}
+        self._distances: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._tests)
@@ -66,6 +67,8 @@ class AuditMerge:
 
         self._memberships.add(name, part.membership)
         self._tests[name] = part.groups["test"]["fused"]
+        if part.distance is not None:
+            self._distances[name] = part.distance
 
     def result(self) -> FederationFigures:
         """The merged figures, equal bit for bit in any order of arrival."""
@@ -77,6 +80,7 @@ class AuditMerge:
             membership=self._memberships.result(),
             membership_by_site=self._memberships.forgetting(),
             test_by_site=dict(sorted(self._tests.items())),
+            distance_by_site=dict(sorted(self._distances.items())),
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from common.learning.evaluation.figures import Branch, Group, Membership, SelectionFigures, SiteFigures, Utility
 from common.learning.evaluation.membership import audited_membership, membership
 from common.learning.evaluation.metrics import utility
+from common.learning.evaluation.qualification.campaign import campaign_distance
 from common.learning.evaluation.scores import BRANCHES, Scores
 from common.learning.folds.margins import OutOfFold
 
@@ -77,4 +78,8 @@ def audit_figures(
         for at, name in enumerate(BRANCHES)
     }
 
-    return SiteFigures(groups=groups, membership=members)
+    far = None
+    if out_of_fold is not None and sets.forget is not None and sets.never_seen is not None:
+        far = campaign_distance(sets.forget, sets.never_seen, out_of_fold)
+
+    return SiteFigures(groups=groups, membership=members, distance=far)

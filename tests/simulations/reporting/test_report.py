@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from outcome_grounds import GROUNDS
 from rich.console import Console
 
 from common.errors import InputError, OutputError, ResultError
@@ -22,7 +23,7 @@ from simulations.reporting.curves import LOSS_RANGE, binned_roc, log_density
 from simulations.reporting.palette import COLOURS
 from simulations.reporting.report import draw_summary, load_result, print_table, write_report
 from simulations.reporting.tensorboard import write_tensorboard
-from simulations.result import Histogram, Missing, Result
+from simulations.result import BranchRehearsals, Histogram, Missing, RehearsalsResult, Result
 
 Make = Callable[..., Result]
 Drawn = Callable[..., tuple[Result, str, "Page"]]
@@ -244,7 +245,7 @@ def test_a_result_without_histograms_history_or_attacks_still_makes_a_page(make_
         model.missing = []
 
     text, _ = page_of(result, tmp_path)
-    assert text.count("This run recorded nothing to draw here.") == 4
+    assert text.count("<figure>") == 0, "what was not recorded leaves no empty place"
     assert draw_summary(result).startswith(b"\x89PNG")
 
 
@@ -255,6 +256,43 @@ def test_few_patients_are_said_to_be_few_instead_of_drawn_flat(make_result: Make
     text, _ = page_of(result, tmp_path)
     assert text.count("too few patients for bins") == 3
     assert text.count("too few patients for a curve") == 3
+
+
+def test_one_patient_who_is_forgotten_by_qualification_has_an_answer_first_and_no_empty_chart(
+    make_result: Make, tmp_path: Path
+) -> None:
+    made = make_result(retrained=False)
+    for model in made.models.values():
+        model.mia = {
+            branch: one.model_copy(update=dict.fromkeys(type(one).model_fields)) for branch, one in model.mia.items()
+        }
+        model.loss_histograms = {}
+    rehearsals = RehearsalsResult(
+        rehearsals=40,
+        patients=200,
+        controls=212,
+        margin=0.1,
+        branches={
+            branch: BranchRehearsals(difference=0.01, low=-0.03, high=0.05, original=0.2)
+            for branch in ("image", "text", "fused")
+        },
+        distances=[0.1 * number for number in range(40)],
+        distance=1.1,
+    )
+    grounds = GROUNDS["accepted_qualified"]
+    decision = made.decision.model_copy(update={"outcome": "accepted_qualified", "grounds": grounds})
+    result = made.model_copy(update={"decision": decision, "rehearsals": rehearsals})
+    text, page = page_of(result, tmp_path)
+
+    assert text.index("No, by qualification.") < text.index("rests on: qualification q3") < text.index("<figure>")
+    assert "What the qualification rests on" in text
+    assert not re.search(r"too few patients for|needs \d+ patients|not available|nothing to draw", text)
+    assert {path for path, _, _ in page.figures} >= {"rehearsals.branches.fused.original"}
+    assert not any(".mia." in path for path, _, _ in page.figures)
+    out = StringIO()
+    print_table(result, Console(file=out, width=80, color_system=None))
+    assert "MIA" not in out.getvalue()
+    assert "Accepted by qualification" in out.getvalue()
 
 
 def test_without_retraining_the_page_says_so_and_compares_with_the_first_training(drawn: Drawn) -> None:
