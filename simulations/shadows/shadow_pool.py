@@ -203,7 +203,9 @@ def attack_pool(pool: ShadowPool, seed: int) -> list[ShadowAttack]:
             attack: Literal["lira", "u-lira"] = "lira" if name == TRAINED else "u-lira"
             row = ShadowAttack(model=name, attack=attack, branch=branch)
             rng = np.random.default_rng([seed, at])
-            figures = _attacked(pool, here, values[:, at, here], inside, never, rng) | _costs(pool, name)
+            confidence = values[:, at, here]
+            figures = _attacked(pool, here, confidence, inside, never, rng) | _costs(pool, name)
+            figures |= _distances(confidence, inside, never)
             attacks.append(row.model_copy(update=figures))
 
     return attacks
@@ -267,7 +269,6 @@ def _attacked(
         "pairs": attack.pairs,
         "epsilon_median": float(np.nanmedian(epsilon.patients)),
         "epsilon_score": epsilon.score,
-        **_distances(confidence, inside, never),
         "epsilon_cap": (float(np.nanmin(epsilon.caps)), float(np.nanmax(epsilon.caps))),
         "leaks": tuple(leaks),
     }

@@ -67,10 +67,18 @@ def world(tmp_path, database, federation_of, card):
             self.carrier = CampaignRunner(federation, self.store, self.registry, card)
 
         def plan(
-            self, kind="unlearning", due=None, method="forget_mi_calibrated", sites=None, decision=None, **policy
+            self,
+            kind="unlearning",
+            due=None,
+            method="forget_mi_calibrated",
+            sites=None,
+            decision=None,
+            folds=EXPERIMENT.folds,
+            **policy,
         ) -> int:
             unlearn = EXPERIMENT.unlearn.model_copy(update={"method": method})
-            experiment = EXPERIMENT.model_copy(update={"unlearn": unlearn, "decision": decision or EXPERIMENT.decision})
+            chosen_parts = {"unlearn": unlearn, "decision": decision or EXPERIMENT.decision, "folds": folds}
+            experiment = EXPERIMENT.model_copy(update=chosen_parts)
             # One retention round unless a test asks for more: they are most of a small campaign's time.
             chosen = {"quorum": 0.4, "single_writer": "accept", **policy}
             terms = Terms(experiment=experiment, policy=PolicyConfig(**chosen), gate=GateConfig())

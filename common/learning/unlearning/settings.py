@@ -105,11 +105,11 @@ class UnlearnConfig(Settings):
     image_noise: float = Field(default=0.1, ge=0.0)
     """Standard deviation of the Gaussian noise on pixels in [0, 1]."""
     text_noise: Fraction = 0.5
-    passes: int = Field(default=6, ge=1)
+    passes: int = Field(default=12, ge=1)
     """Maximum number of passes over the forget set, or over the retain set for methods that walk that."""
     batch: int = Field(default=32, ge=1)
     """Forget studies per step."""
-    retain_batch: int = Field(default=8, ge=1)
+    retain_batch: int = Field(default=16, ge=1)
     """Retain studies per step, with forget studies or alone."""
     micro_batch: int = Field(default=0, ge=0)
     """Maximum studies of a step in memory at once, forget and retain together; 0 is all."""
@@ -117,7 +117,7 @@ class UnlearnConfig(Settings):
     weight_decay: float = Field(default=0.01, ge=0.0)
     clip: Positive = 1.0
     forget_weight: float = Field(default=1.0, ge=0.0)
-    task_weight: float = Field(default=0.3, ge=0.0)
+    task_weight: float = Field(default=1.0, ge=0.0)
     push: float = Field(default=0.0, ge=0.0)
     """Calibrated only: scale of the paper's two push terms, for patients still above their target."""
     push_bounded: bool = True
@@ -129,7 +129,7 @@ class UnlearnConfig(Settings):
     `raw` takes it as it is; `mean` scales the mean over both families of fold models; `off` uses ranks alone."""
     renew: int = Field(default=3, ge=1)
     """Calibrated only: passes between two updates of the targets."""
-    tolerance: float = Field(default=0.1, ge=0.0)
+    tolerance: float = Field(default=0.05, ge=0.0)
     """Calibrated only: stop when margins are on average (nats) closer than this to their targets in every branch."""
     neg_grad_plus: NegGradPlusConfig = NegGradPlusConfig()
     scrub: ScrubConfig = ScrubConfig()
