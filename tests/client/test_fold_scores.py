@@ -11,15 +11,16 @@ from client.cohort.fold_scores import FoldScores
 from client.cohort.site import Site
 from client.cohort.site_data import SiteData
 from client.database import migrate, opened
+from client.evidence.replay import Replayable
 from common.errors import RefusedError
-from common.learning.config import TrainConfig
+from common.learning.config import TrainConfig, UnlearnConfig
 from common.learning.data.tensors import StudyTensors
 from common.learning.folds.margins import NO_FOLD, OutOfFold
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
 from common.learning.training import Fit
 from common.protocol.several_models import joined, parted
-from common.protocol.wire import EvaluateRequest, FoldModel, FoldModels, TrainRequest
+from common.protocol.wire import EvaluateRequest, FoldModel, FoldModels, TrainRequest, UnlearnRequest
 
 MODELS = FoldModels(lineage="campaign-1", models=tuple(FoldModel(family="targets", number=n, of=3) for n in range(3)))
 TRAINING = TrainRequest(config=TrainConfig(batch=4, lr=1e-2), epochs=1, round=0, seed=0, folds=MODELS)
@@ -165,3 +166,28 @@ def test_a_site_without_scores_reads_none(site: Site) -> None:
     assert isinstance(scores, FoldScores)
     assert scores.read("audit", ["nobody"], []) is None
     assert scores.purge(["nobody"]) == 0
+
+
+def test_a_replay_record_holds_what_the_targets_came_from_and_commits_to_it() -> None:
+    plain = Replayable(
+        campaign=1,
+        request=UnlearnRequest(config=UnlearnConfig(), seed=0),
+        received="",
+        precision="fp32",
+        device="cpu",
+        salt="00" * 32,
+        forget=("a", "b"),
+        branches=((True, True, True),) * 2,
+        retain=("c",),
+        calibration=("d",),
+    )
+    assert plain.standings_then() is None
+    rows = ((0.1, None),) * 3 + ((-1 / 3, None),) * 3
+    record = Replayable.model_validate_json(plain.model_copy(update={"standings": rows}).model_dump_json())
+    standings = record.standings_then()
+    assert standings is not None
+    assert standings.known().tolist() == [True, False]
+    assert standings.scaled[:, 0].tolist() == [-1 / 3] * 3
+    assert record.cohort != plain.cohort
+    other = record.model_copy(update={"standings": ((0.2, None),) * 6})
+    assert other.cohort != record.cohort

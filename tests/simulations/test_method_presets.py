@@ -29,9 +29,9 @@ def test_a_methods_preset_selects_it_and_leaves_the_rest_of_the_preset_below(nam
 
 
 def test_an_assignment_wins_over_the_methods_preset_and_that_over_the_preset() -> None:
-    assert load_settings("covid", [], {}).experiment.unlearn.passes == 5
-    assert load_settings("covid", [], {}, "forget_mi_paper").experiment.unlearn.passes == 30
-    assert load_settings("covid", ["unlearn.passes=7"], {}, "forget_mi_paper").experiment.unlearn.passes == 7
+    assert load_settings("u-lira", [], {}).experiment.unlearn.passes == 20
+    assert load_settings("u-lira", [], {}, "forget_mi_paper").experiment.unlearn.passes == 30
+    assert load_settings("u-lira", ["unlearn.passes=7"], {}, "forget_mi_paper").experiment.unlearn.passes == 7
 
 
 def test_an_unknown_method_names_those_there_are() -> None:

@@ -82,3 +82,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=tmp_path.name):
         read_toml(tmp_path)
+
+
+def test_campaigns_of_earlier_versions_may_state_reference_models() -> None:
+    assert parse(ExperimentConfig, {"campaign": {"references": 4}}, "here") == ExperimentConfig()
