@@ -114,17 +114,23 @@ def _sign_in_again(visit: Visit) -> Response:
 
 
 def _checked(visit: Visit) -> Person | None:
-    """The person behind the form; each address, and each name from it, has a few attempts."""
+    """The person behind the form; each address, and each name from it, has a few failures."""
     accounts = visit.console.accounts
+    attempts = visit.console.attempts
     name = visit.person.name if visit.session is not None else visit.field("name", 100)
     keys = (f"address {visit.address}", f"name {visit.address} {name.casefold()}")
-    if not all(visit.console.attempts.allows(key, visit.now) for key in keys):
+    if not all(attempts.has_left(key, visit.now) for key in keys):
         raise RefusedError("too many attempts: wait a minute")
     # The password keeps its white space.
     password = visit.form.get("password", "")
-    if accounts is None or not isinstance(password, str):
-        return None
-    return accounts.sign_in(name, password, visit.field("code", 20), visit.now)
+    person = None
+    if accounts is not None and isinstance(password, str):
+        person = accounts.sign_in(name, password, visit.field("code", 20), visit.now)
+    if person is None:
+        for key in keys:
+            attempts.allows(key, visit.now)
+
+    return person
 
 
 def _sign_out(visit: Visit) -> Response:
