@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo docs check lint house test soak bench bench-consent bench-wire proto study-covid study-hospitals study-natural clean
+.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-covid study-hospitals study-natural clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,6 +20,10 @@ setup: .venv/.installed ## make .venv and install
 
 demo: setup ## the main job on made-up hospitals, into runs/demo
 	$(BIN)/fedforget-sim run --preset demo --out runs/demo
+
+console: setup ## a local federation with consoles and demo accounts, in runs/console
+	deploy/local-federation start runs/console --console
+	$(BIN)/python deploy/console-demo accounts runs/console
 
 lint: setup ## ruff, mypy --strict, import contract
 	$(BIN)/ruff check .
