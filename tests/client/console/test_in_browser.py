@@ -22,12 +22,14 @@ from typing import Any
 import pyotp
 import pytest
 from argon2 import PasswordHasher
+from npm_provider import CLIENT, SECRET, has_npm, npm_provider
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from typer.testing import CliRunner
 
 from client.cli import app
 from client.console.service import issuer_of
 from client.settings import SiteFolder
+from common.files import write_private
 from common.platform.console.sign_in.accounts import open_accounts
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -265,3 +267,47 @@ print(json.dumps({"how": how, "read": found, "by_child": len(shell), "pseudonyms
     assert found["pseudonyms"]
     if found["how"] == "kernel":
         assert found["by_child"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_npm(), reason="npm is not installed")
+def test_people_sign_in_by_a_real_openid_provider_and_their_groups_give_roles(
+    served: Served, browser: Browser, tmp_path: Path
+) -> None:
+    groups = {"ada": ["consent-office"], "ben": ["data-protection"], "eve": ["kitchen"]}
+    answer = f"{served.address}/sign-in/provider/answer"
+    with npm_provider(tmp_path / "provider", answer, groups) as provider:
+        write_private(served.folder.root / "console" / "client-secret", SECRET.encode())
+        pairs = {"issuer": provider.issuer, "client_id": CLIENT, "client_secret_file": "console/client-secret"}
+        pairs["groups"] = '{ consent-office = "steward", data-protection = "approver" }'
+        words = [word for name, value in pairs.items() for word in (f"console.openid.{name}", value)]
+        arguments = ["settings", "set", *words, "--dir", str(served.folder.root)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        served.process.terminate()
+        served.process.wait(20)
+        served.process = start(served.folder, int(served.address.rpartition(":")[2]))
+
+        steward = by_provider(browser, served.address, "ada")
+        receipt = registered(steward, served)
+        approver = by_provider(browser, served.address, "ben")
+        approver.goto(f"{served.address}/cases/{receipt}")
+        approver.get_by_role("button", name="Approve").click()
+        assert "Waits for a campaign" in approver.inner_text("main")
+        stranger = by_provider(browser, served.address, "eve")
+        assert "none of your groups has a role here" in stranger.inner_text("main")
+
+
+def by_provider(browser: Browser, address: str, name: str) -> Page:
+    """Sign in at the provider, in a browser of one's own."""
+    page = browser.new_context().new_page()
+    page.goto(f"{address}/")
+    page.get_by_role("link", name="Sign in with your hospital account").click()
+    page.fill("[name=login]", name)
+    page.fill("[name=password]", "anything")
+    page.get_by_role("button", name="Sign-in").click()
+    page.get_by_role("button", name="Continue").click()
+    page.wait_for_url(f"{address}/**")
+    page.wait_for_load_state("networkidle")
+
+    return page
