@@ -6,6 +6,7 @@ The process is the one that `up` runs, on loopback, without TLS and with a polic
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -311,3 +312,28 @@ def by_provider(browser: Browser, address: str, name: str) -> Page:
     page.wait_for_load_state("networkidle")
 
     return page
+
+
+@pytest.mark.slow
+def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Browser, tmp_path: Path) -> None:
+    """With FEDFORGET_SCREENSHOTS=docs/images the pictures of the documentation are written again."""
+    folder = Path(os.environ.get("FEDFORGET_SCREENSHOTS", tmp_path))
+    page = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light").new_page()
+    served.sign_in(page)
+    registered(page, served, "MRN-1003")
+    registered(page, served, "MRN-1004")
+    page.goto(f"{served.address}/register")
+    page.fill("#patients", "MRN-01002")
+    page.get_by_role("button", name="See what it will mean").click()
+    page.screenshot(path=folder / "console-meaning.png")
+    page.get_by_role("button", name="Confirm: stop use and record").click()
+    receipt = registered(page, served, "MRN-1005")
+    names = {"/": "today", "/cases/{receipt}": "case", "/queue?state=all": "queue"}
+    for path in PAGES:
+        page.goto(served.address + path.replace("{receipt}", receipt))
+        page.wait_for_load_state("networkidle")
+        name = names.get(path, path.partition("?")[0].strip("/").replace("/", "-"))
+        target = folder if path in names else tmp_path
+        page.screenshot(path=target / f"console-{name}.png")
+
+    assert (folder / "console-today.png").stat().st_size > 10_000
