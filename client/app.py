@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from common import installation
 from common.errors import EvidenceError, FedForgetError, InputError, MissingBaseError, RefusedError, WireError
 from common.platform.processes import structured_log
 from common.protocol.instructions import Instruction
+from common.protocol.rehearsals import RehearseRequest
+from common.protocol.several_models import joined, parted
 from common.protocol.wire import (
     AdoptRequest,
     ErrorReply,
@@ -185,6 +188,28 @@ def unlearn(message: Message, context: Context) -> Message:
         if reply.cohort:
             site.sent(campaign, site.received_weights.as_sent(received, model.state_dict()))
         return site.received_weights.answer(reply, received, model.state_dict())
+
+    return _answer(message, context, handle)
+
+
+@app.train("rehearse")
+def rehearse(message: Message, context: Context) -> Message:
+    """One step of a wave of rehearsals: candidates that are scored and thrown away."""
+
+    def handle(site: Site, records: RecordDict, _campaign: int, _step: str) -> RecordDict:
+        request = unpack(records, RehearseRequest)
+        if request.step == "close":
+            return pack(site.rehearse(None, request)[1])
+        received = site.received_weights.receive(records, models=request.keys if request.candidates else ())
+        after, reply = site.rehearse(received.state, request)
+        if request.step == "score":
+            return site.received_weights.answer(reply, received)
+
+        # The candidates of an unlearning are changes to the one model that was received.
+        before = parted(received.state, request.keys) if request.candidates else {}
+        keys = dict.fromkeys(name.partition("/")[0] for name in after)
+        base = joined({key: before.get(key, received.state) for key in keys})
+        return site.received_weights.answer(reply, replace(received, state=base), after, keep=False)
 
     return _answer(message, context, handle)
 

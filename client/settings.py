@@ -17,13 +17,21 @@ CONFIG_FILE = "site.toml"
 FOLDER_VARIABLE = "FEDFORGET_SITE"
 """The site's folder, for the ClientApp; set by `fedforget-site up`, never by a message."""
 
-Kind = Literal["query.status", "query.adopt", "train", "train.unlearn", "train.retain", "evaluate"]
+Kind = Literal["query.status", "query.adopt", "train", "train.unlearn", "train.retain", "train.rehearse", "evaluate"]
 
 
 class BoundsConfig(Settings):
     """Limits on what a signed instruction may ask for."""
 
-    kinds: tuple[Kind, ...] = ("query.status", "query.adopt", "train", "train.unlearn", "train.retain", "evaluate")
+    kinds: tuple[Kind, ...] = (
+        "query.status",
+        "query.adopt",
+        "train",
+        "train.unlearn",
+        "train.retain",
+        "train.rehearse",
+        "evaluate",
+    )
     max_epochs: int = Field(default=20, ge=1)
     """Of one training or retention request."""
     max_passes: int = Field(default=60, ge=1)
@@ -37,6 +45,11 @@ class BoundsConfig(Settings):
     """Number of last layers that `eu_k` may reinitialize."""
     max_fold_models: int = Field(default=16, ge=0)
     """Number of fold models in one request; 0 refuses all fold models."""
+    max_rehearsals: int = Field(default=20, ge=0, le=100)
+    """Number of rehearsals in one request; 0 refuses all. A rehearsal unlearns patients who have not revoked, on a copy
+    of the model that is scored and thrown away."""
+    max_rehearsed_patients: int = Field(default=20, ge=0)
+    """Number of patients of one rehearsal."""
     max_bootstrap: int = Field(default=10_000, ge=50)
     """Bootstrap resamples of one audit, for its intervals."""
     methods: tuple[str, ...] = ("forget_mi_calibrated", "forget_mi_paper")

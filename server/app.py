@@ -23,6 +23,7 @@ from common.platform.sql import transaction
 from server.campaign.campaign import run_campaign
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.lifecycle import CampaignRunner, log_round
+from server.campaign.qualification import deployed as qualification
 from server.campaign.tries import put_off
 from server.database import EventRow
 from server.membership.registration import in_force, largest
@@ -68,6 +69,9 @@ def main(grid: Grid, context: Context) -> None:
 
     if (folder / SERVER_FILE).exists():
         config = context.run_config
+        if "qualification" in config:
+            rehearse(grid, folder, int(config["qualification"]))
+            return
         carry_on(grid, folder, int(config["campaign"]), int(config["attempt"]), context.run_id)
     else:
         simulate(grid, folder)
@@ -101,7 +105,22 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     carrier.carry_on(number, attempt)
 
 
-def watch(federation: Federation, house: CoordinatorContext, terms: Terms, number: int) -> None:
+def rehearse(grid: Grid, folder: Path, number: int) -> None:
+    """One run of qualification `number` with the enrolled sites that are online; it leaves where a campaign begins.
+
+    Raises:
+        UnavailableError: no site is online.
+    """
+    house = open_house(folder)
+    federation = connect_registered(grid, house.nodes(), house.signer())
+    federation.classes = len(house.card.classes)
+    watch(federation, house, house.terms, None)
+    federation.downlink = Downlink(house.settings.experiment.wire.precision, house.card.frozen_names())
+    federation.timeout = house.settings.policy.phase_hours * 3600.0
+    qualification.carry_on(house, federation, number)
+
+
+def watch(federation: Federation, house: CoordinatorContext, terms: Terms, number: int | None) -> None:
     """Let nothing bad into an aggregate: it is recorded, and a site that is suspended for it is asked no more."""
     quarantine = Quarantine(house.engine, house.store.clock, terms.gate.bad_replies)
 

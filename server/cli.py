@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.platform.terminal.console import root_app
-from server.commands import attestation, campaign, doctor, log, models, run, settings, setup, site
+from server.commands import attestation, campaign, doctor, log, models, qualify, run, settings, setup, site
 
 app = root_app("Coordinate hospitals that train a model together and unlearn patients who revoke.")
 app.command(epilog="Example: fedforget-server init federation --host fed.example.org --host 192.0.2.7")(setup.init)
@@ -13,6 +13,7 @@ app.add_typer(site.app, name="site")
 app.command(epilog="Example: fedforget-server up --dir federation")(run.up)
 app.command(epilog="Example: fedforget-server train --dir federation --wait")(campaign.train)
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(qualify.app, name="qualify")
 app.add_typer(models.app, name="models")
 app.add_typer(attestation.app, name="attestation")
 app.add_typer(log.app, name="log")

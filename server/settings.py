@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from common.evidence.grounds import Rung
 from common.learning.config import ExperimentConfig
+from common.learning.evaluation.qualification.plan import QualificationPlan
 from common.platform.processes.beats import Beat
 from common.settings import Fraction, Positive, Settings, parse, read_toml
 
@@ -146,6 +147,8 @@ class ServerSettings(Settings):
     policy: PolicyConfig = PolicyConfig()
     gate: GateConfig = GateConfig()
     experiment: ExperimentConfig = ExperimentConfig()
+    qualification: QualificationPlan = QualificationPlan()
+    """What `fedforget-server qualify` registers."""
 
 
 class Terms(Settings):
@@ -211,6 +214,11 @@ class ServerFolder:
     def models(self) -> Path:
         """Model versions, one folder each."""
         return self.root / "models"
+
+    @property
+    def qualifications(self) -> Path:
+        """Registers, journals and results of qualifications, one folder each."""
+        return self.root / "qualifications"
 
     @property
     def work(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.platform.terminal.console import root_app
-from simulations.commands import compare, encoder, plan, run, scale, stream, study
+from simulations.commands import compare, encoder, plan, qualify, run, scale, stream, study
 
 app = root_app("Simulate a federation of hospitals and the unlearning of patients.")
 app.command(epilog="Example: fedforget-sim run --preset demo --forget 10 --seed 3 --out runs/mine")(run.run)
@@ -25,5 +25,6 @@ app.command(epilog="Example: fedforget-sim stream --preset quick --out runs/stre
 app.command(epilog="Example: fedforget-sim plan --patients 4000 --never-seen 600 --revocations 2.5 --training-hours 9")(
     plan.plan
 )
+app.command(epilog="Example: fedforget-sim qualify --preset qualify --out runs/qualify")(qualify.qualify)
 app.command(epilog="Example: fedforget-sim scale --preset standard --out runs/scale")(scale.scale)
 app.command(epilog="Example: fedforget-sim make-hospitals hospitals --sites 4 --patients 60")(scale.make_hospitals)

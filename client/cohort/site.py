@@ -15,6 +15,7 @@ from client.cohort.reference_scores import purge_references
 from client.cohort.site_data import SiteData
 from client.cohort.site_folds import keep_fold_scores, standings_of, train_fold_models
 from client.cohort.site_records import SiteRecords
+from client.cohort.site_rehearsals import SiteRehearsals
 from client.cohort.site_scoring import audit, scored, select
 from client.evidence import replay
 from client.revocations.access import Access
@@ -31,6 +32,7 @@ from common.learning.records import Cohort, Subset
 from common.learning.training import fit
 from common.learning.unlearning.base import UnlearnSets, nothing
 from common.learning.unlearning.methods import method_named
+from common.protocol.rehearsals import RehearseReply, RehearseRequest
 from common.protocol.wire import (
     AdoptReply,
     AdoptRequest,
@@ -268,6 +270,23 @@ class Site:
             site_figures, cost = audit(model, self._data, request, access)
             self._records.audited(campaign, site_figures)
             return EvaluateReply(site=self.name, audit=site_figures, cost=cost, seconds=time.monotonic() - begin)
+
+    def rehearse(self, state: State | None, request: RehearseRequest) -> tuple[State, RehearseReply]:
+        """One step of a wave of rehearsals; without `state` their end. See `client/cohort/site_rehearsals.py`.
+
+        Each step is logged before anybody is read.
+
+        Raises:
+            RefusedError: the model in use saw patients who have been forgotten since.
+        """
+        begin = time.monotonic()
+        self._records.refuse_retired(request.version)
+        rehearsals = SiteRehearsals(self._data, self._load, request)
+        patients = sum(one.patients for one in rehearsals.own)
+        self._records.rehearsed(request.qualification, request.step, len(rehearsals.own), patients)
+        after, reply = rehearsals.carry_out(state)
+
+        return after, reply.model_copy(update={"seconds": time.monotonic() - begin})
 
     def adopt(self, state: State, request: AdoptRequest) -> AdoptReply:
         """Keep a published version as the base, close the revocations it settles, and purge their patients' data.

@@ -17,6 +17,7 @@ from client.cohort.site_files import drop_studies, read_site
 from client.revocations.access import Access
 from client.revocations.tombstones.overview import cohort_lock
 from client.settings import SiteFolder
+from common.errors import RefusedError
 from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.tensors import StudyTensors
 from common.learning.data.tokenizer import load_tokenizer
@@ -84,6 +85,24 @@ class SiteData:
         """A set to score, or None if it is empty; with `fold`, those whom its model never saw."""
         patients = self.patients(subset)
         return self._studies(patients if fold is None else patients & self._in_folds(fold, own=True))
+
+    def to_learn_without(self, drawn: frozenset[str]) -> StudyTensors | None:
+        """All training patients but those whom a rehearsal forgets; None if there are no others."""
+        return self._studies(self.patients(Subset.TRAIN) - drawn)
+
+    def rehearsed(self, drawn: frozenset[str]) -> StudyTensors:
+        """Patients of a rehearsal, in the order of their studies. Whoever revokes meanwhile is in no later batch.
+
+        Raises:
+            RefusedError: one of them has revoked, or is not in training.
+        """
+        if not drawn or drawn - self.patients(Subset.TRAIN):
+            raise RefusedError("a rehearsal only reads training patients who have not revoked")
+        return StudyTensors(self.cohort.of(drawn).studies, self.cache, self.tokenizer, self.consent.stopped)
+
+    def by_name(self, subset: Subset) -> dict[str, str]:
+        """Patients of a set who have not revoked, by the names that their fold scores have."""
+        return {self.fold_scores.name_of(patient): patient for patient in self.patients(subset)}
 
     def to_forget(self, access: Access) -> StudyTensors | None:
         """The patients of an access who were trained on, or None. Nothing keeps these tensors."""

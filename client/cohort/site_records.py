@@ -84,6 +84,18 @@ class SiteRecords:
                 read = any(found.forget_patients for found in figures.membership.values())
                 self._log(engine).audited(campaign, digest, read_patients=read)
 
+    def refuse_retired(self, digest: str) -> None:
+        """Raise a `RefusedError` if weights were trained on patients who have been forgotten since."""
+        if self._kept:
+            with opened(self.folder.database_url) as engine:
+                self._versions(engine).check(digest)
+
+    def rehearsed(self, qualification: str, step: str, rehearsals: int, patients: int) -> None:
+        """Log a step of rehearsals with patients of this site; raises like `SiteLog.rehearsed`."""
+        if self._kept and self._enrolled:
+            with opened(self.folder.database_url) as engine:
+                self._log(engine).rehearsed(qualification, step, rehearsals, patients)
+
     def _versions(self, engine: Engine) -> HeldVersions:
         return HeldVersions(self.folder.root / "models", engine, lambda: datetime.now(UTC))
 

@@ -117,6 +117,17 @@ class SiteLog:
                 raise EvidenceError(f"campaign {campaign} audits patients to be forgotten without an access on record")
             self.log.append(session, [Record(f"audited:{campaign}:{digest}", "audited", document)], self.key())
 
+    def rehearsed(self, qualification: str, step: str, rehearsals: int, patients: int) -> None:
+        """Log that patients who have not revoked are read for rehearsals of a qualification: how many, never who."""
+        self.follow()
+        at = time_text(self.clock())
+        document: dict[str, Json] = {"at": at, "patients": patients, "qualification": qualification}
+        document |= {"rehearsals": rehearsals, "step": step}
+        source = f"rehearsed:{qualification}:{step}:{hashlib.sha256(canonical(document)).hexdigest()[:16]}"
+
+        with self.session() as session:
+            self.log.append(session, [Record(source, "rehearsed", canonical(document))], self.key())
+
     def reported(self, session: Session, campaign: int, digest: str) -> bool:
         """Whether these figures were reported in that campaign."""
         return self.log.opened(session, f"audited:{campaign}:{digest}") is not None

@@ -7,6 +7,7 @@ from flwr.app import RecordDict
 from client.settings import BoundsConfig
 from common.errors import RefusedError
 from common.learning.config import TrainConfig, UnlearnConfig
+from common.protocol.rehearsals import REHEARSE, RehearseRequest
 from common.protocol.wire import (
     EVALUATE,
     RETAIN,
@@ -35,17 +36,32 @@ def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:
         _check_steps(request.config, bounds)
         _check_folds(request.folds, bounds)
     elif kind == UNLEARN:
-        config = unpack(records, UnlearnRequest).config
-        if config.method not in bounds.methods:
-            raise RefusedError(f"bounds.methods does not allow {config.method[:40]!r}")
-        _at_most(config.passes, bounds.max_passes, "max_passes")
-        if config.method == "eu_k":
-            _at_most(config.eu_k.layers, bounds.max_reset_layers, "max_reset_layers")
-        _check_steps(config, bounds)
+        _check_unlearning(unpack(records, UnlearnRequest).config, bounds)
+    elif kind == REHEARSE:
+        _check_rehearsals(unpack(records, RehearseRequest), bounds)
     elif kind == EVALUATE:
         evaluation = unpack(records, EvaluateRequest)
         _at_most(evaluation.decision.bootstrap, bounds.max_bootstrap, "max_bootstrap")
         _check_folds(evaluation.folds, bounds)
+
+
+def _check_rehearsals(request: RehearseRequest, bounds: BoundsConfig) -> None:
+    """As an unlearning and a retention round, for each of so many candidates."""
+    _at_most(len(request.rehearsals), bounds.max_rehearsals, "max_rehearsals")
+    most = max((one.patients for one in request.rehearsals), default=0)
+    _at_most(most, bounds.max_rehearsed_patients, "max_rehearsed_patients")
+    _at_most(request.epochs, bounds.max_epochs, "max_epochs")
+    _check_steps(request.train, bounds)
+    _check_unlearning(request.unlearn, bounds)
+
+
+def _check_unlearning(config: UnlearnConfig, bounds: BoundsConfig) -> None:
+    if config.method not in bounds.methods:
+        raise RefusedError(f"bounds.methods does not allow {config.method[:40]!r}")
+    _at_most(config.passes, bounds.max_passes, "max_passes")
+    if config.method == "eu_k":
+        _at_most(config.eu_k.layers, bounds.max_reset_layers, "max_reset_layers")
+    _check_steps(config, bounds)
 
 
 def _check_steps(config: TrainConfig | UnlearnConfig, bounds: BoundsConfig) -> None:

@@ -29,6 +29,7 @@ from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import server_log
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.policy import Start, decide, overdue
+from server.campaign.qualification.store import QualificationStore
 from server.campaign.store import GivenUpError
 from server.campaign.tries import put_off
 from server.campaign.waiting import renewal, report_escalated, site_states
@@ -45,6 +46,10 @@ COMPARE_EVERY = timedelta(minutes=1)
 """How often Flower's nodes are compared with the register although nothing has changed in ours."""
 SOON = timedelta(seconds=2)
 """From a run that ended early to the next, the first time."""
+
+
+REHEARSE_AGAIN = timedelta(seconds=15)
+"""From the start of one run of a qualification to that of the next."""
 
 
 class Runs(Protocol):
@@ -89,6 +94,7 @@ class Coordinator:
             self._carry_on(row)
         else:
             self._plan()
+            self._rehearse()
 
         self._stop_ended()
         self._drop_candidates()
@@ -160,6 +166,29 @@ class Coordinator:
 
         self.house.store.started(row.number, attempt, run=signed64(run), series=signed64(series))
         log.info("campaign %d: attempt %d", row.number, attempt)
+
+    def _rehearse(self) -> None:
+        """Start a run for the open qualification unless a campaign needs the sites, or one is under way."""
+        store = QualificationStore(self.house.folder.qualifications, self.house.store.clock)
+        number = store.open()
+        if number is None or self.house.store.open() is not None:
+            return
+        standing = store.standing(number)
+        if standing.run is not None and self._runs_on(unsigned64(standing.run)):
+            return
+        if standing.retry_at is not None and self.house.store.clock() < standing.retry_at:
+            return
+
+        series = None if standing.series is None else unsigned64(standing.series)
+        try:
+            run, series = self._start({"qualification": number}, series)
+        except WireError as error:
+            store.stand(number, retry_at=self.house.store.clock() + COMPARE_EVERY, waits=f"no run: {error}")
+            return
+        # A run that ends without having moved is started again a little later.
+        retry = self.house.store.clock() + REHEARSE_AGAIN
+        store.stand(number, run=signed64(run), series=signed64(series), retry_at=retry)
+        log.info("qualification %d goes on", number)
 
     def _start(self, config: Mapping[str, bool | int | float | str], series: int | None) -> tuple[int, int]:
         try:

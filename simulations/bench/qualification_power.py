@@ -20,7 +20,8 @@ from simulations.bench.qualification_world import World, distances, share_qualif
 PLAN = QualificationPlan()
 TWICE = PLAN.model_copy(update={"attempts": 2})
 FUSED = (0.5, 0.5, 0.6)
-ALL = (0.5, 0.5, 0.5)
+IMAGE = (0.6, 0.5, 0.5)
+"""A branch on which Q5 is not asked."""
 
 _INTRODUCTION = """# Size and power of a qualification
 
@@ -44,7 +45,7 @@ def errors() -> dict[str, tuple[str, World]]:
         "all branches at .50, without audit fold models": ("cannot: Q5", World(audit=False)),
         "all branches at .53": ("inside the margin", World(auc=(0.53, 0.53, 0.53))),
         "fused at .60": ("false", World(auc=FUSED)),
-        "image at .60": ("false", World(auc=(0.6, 0.5, 0.5))),
+        "image at .60": ("false", World(auc=IMAGE)),
         "fused at .60, first of two attempts": ("false", World(plan=TWICE, auc=FUSED)),
         "all branches at .60": ("false", World(auc=(0.6, 0.6, 0.6))),
         "fused at .40 (over-forgotten)": ("false", World(auc=(0.5, 0.5, 0.4))),
@@ -62,18 +63,18 @@ def attempts_to_fool() -> dict[str, World]:
     few = PLAN.model_copy(update={"least_controls": 20, "controls_per_site": 5})
     many = few.model_copy(update={"rehearsals": 192})
     return {
-        "40 never-seen patients shared by all, fused at .60": World(plan=few, controls=40, auc=FUSED),
-        "the same with four times as many rehearsals": World(plan=many, controls=40, auc=FUSED),
-        "100 never-seen patients, fused at .60": World(controls=100, auc=FUSED),
-        "one hospital, 200 never-seen patients, fused at .60": World(hospitals=1, auc=FUSED),
-        "two hospitals 0.10 above, two 0.10 below .60": World(auc=FUSED, strata=(0.1, -0.1)),
+        "40 never-seen patients shared by all, image at .60": World(plan=few, controls=40, auc=IMAGE),
+        "the same with four times as many rehearsals": World(plan=many, controls=40, auc=IMAGE),
+        "100 never-seen patients, image at .60": World(controls=100, auc=IMAGE),
+        "one hospital, 200 never-seen patients, image at .60": World(hospitals=1, auc=IMAGE),
+        "two hospitals 0.10 above, two 0.10 below .60": World(auc=IMAGE, strata=(0.1, -0.1)),
         "two hospitals at .60, two at .40 (mean .50)": World(strata=(0.1, -0.1)),
         "two hospitals at .65, two at .35 (mean .50)": World(strata=(0.15, -0.15)),
         "one hospital at .65, three at .45 (mean .50)": World(strata=(0.15, -0.05, -0.05, -0.05)),
-        "between-campaign sd grows from .02 to .10, fused at .60": World(between=0.02, growth=5, auc=FUSED),
-        "between-campaign sd of .15, fused at .60": World(between=0.15, auc=FUSED),
-        "two models correlate by .95, fused at .60": World(difficulty=0.95, auc=FUSED),
-        "two models correlate by .5, fused at .60": World(difficulty=0.5, auc=FUSED),
+        "between-campaign sd grows from .02 to .10, image at .60": World(between=0.02, growth=5, auc=IMAGE),
+        "between-campaign sd of .15, image at .60": World(between=0.15, auc=IMAGE),
+        "two models correlate by .95, image at .60": World(difficulty=0.95, auc=IMAGE),
+        "two models correlate by .5, image at .60": World(difficulty=0.5, auc=IMAGE),
     }
 
 
@@ -93,20 +94,24 @@ def needed(draws: int) -> Iterator[str]:
 
 
 def conformity(runs: int, seed: int = 0) -> Iterator[str]:
-    """Rows of the table of conformity in margins: 48 rehearsals and one campaign, drawn again each time."""
+    """Rows of the table of conformity in margins: rehearsals and one campaign, with other never-seen patients each."""
     rng = np.random.default_rng(seed)
     count = PLAN.rehearsals
-    truths = {"honest": (0.5, 0.05), "nothing unlearned, AUC .75": (0.75, 0.05), "half done, AUC .625": (0.625, 0.05)}
-    truths |= {"pushed to the floor, AUC .10": (0.10, 0.05)}
+    truths = {"honest": 0.5, "nothing unlearned, AUC .75": 0.75, "half done, AUC .625": 0.625}
+    truths |= {"pushed to the floor, AUC .10": 0.10}
+    refused = {name: dict.fromkeys((1, 5, 9), 0) for name in truths}
 
-    for name, (auc, between) in truths.items():
-        cells = []
+    for _ in range(runs):
         for size in (1, 5, 9):
-            usual = np.round(distances(World(), size, count * runs, rng), 1).reshape(runs, count)
-            own = np.round(distances(World(auc=(auc, auc, auc), between=between), size, runs, rng), 1)
+            found = distances(World(), size, count, list(truths.values()), rng)
+            usual, own = found[:count], found[count:]
             p = (1 + (usual >= own[:, None]).sum(axis=1)) / (count + 1)
-            cells.append(f"{(2 * p <= 0.05).mean():.1%}".replace("%", " %"))
-        yield f"| {name} | {' | '.join(cells)} |"
+            for name, value in zip(truths, p, strict=True):
+                refused[name][size] += bool(2 * value <= 0.05)
+
+    for name, counts in refused.items():
+        cells = " | ".join(f"{found / runs:.1%}".replace("%", " %") for found in counts.values())
+        yield f"| {name} | {cells} |"
 
 
 def document(draws: int) -> str:

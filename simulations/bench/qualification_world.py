@@ -165,14 +165,19 @@ def rehearse(
     return compare(rehearsed, original, floor, labels, controls.labels, world.plan.share_level)
 
 
-def distances(world: World, size: int, count: int, rng: np.random.Generator) -> Floats:
-    """Distances of campaigns of one size at one hospital with all rehearsals' own controls."""
+def distances(world: World, size: int, count: int, others: Sequence[float], rng: np.random.Generator) -> Floats:
+    """Distances of rehearsals of one size at one hospital, and then of one campaign each with another true AUC."""
     labels = np.arange(world.controls // world.hospitals) % LABELS
     controls = _Controls.drawn(world, labels, rng)
-    plan = world.plan.model_copy(update={"rehearsals": count, "sizes": (size,)})
-    compared = rehearse(replace(world, plan=plan), controls, 0, size, range(count), rng)
+    worlds = [(world, count), *((replace(world, auc=(auc, auc, auc)), 1) for auc in others)]
+    found = []
 
-    return np.array([distance(row, size) for row in compared.residual])
+    for one, rehearsals in worlds:
+        plan = one.plan.model_copy(update={"rehearsals": rehearsals, "sizes": (size,)})
+        compared = rehearse(replace(one, plan=plan), controls, 0, size, range(rehearsals), rng)
+        found += [round(distance(row, size), 1) for row in compared.residual]
+
+    return np.array(found)
 
 
 def _test_loss(world: World, rng: np.random.Generator) -> ClassLoss:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from common.errors import ConfigError
 from common.learning.config import ExperimentConfig
+from common.learning.evaluation.qualification.plan import QualificationPlan
 from common.settings import Positive, Settings, override, parse, read_toml
 
 
@@ -38,6 +39,8 @@ class SimulationConfig(Settings):
     """Patients known at several sites are trained on at all of them, and are the first to revoke."""
     engine: Literal["flower", "inprocess"] = "flower"
     retrain: bool = True
+    qualification: QualificationPlan = QualificationPlan()
+    """What `fedforget-sim qualify` registers."""
 
 
 def preset_names() -> tuple[str, ...]:

@@ -17,8 +17,8 @@ LEAST_CELL = 5
 class QualificationPlan(Settings):
     """Registered before the first rehearsal; nothing in it may change afterwards."""
 
-    rehearsals: int = Field(default=48, ge=LEAST_REHEARSALS, le=1000)
-    """Number of rehearsals that are counted."""
+    rehearsals: int = Field(default=48, ge=2, le=1000)
+    """Number of rehearsals; fewer than 39 never qualify."""
     sizes: tuple[int, ...] = Field(default=(1, 5, 9), min_length=1, max_length=20)
     """Patients of each rehearsal, in turn. Campaigns from the smallest to the largest size are covered."""
     auc_margin: Positive = 0.10

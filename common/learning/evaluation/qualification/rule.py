@@ -10,7 +10,7 @@ from pydantic import Field
 from common.learning.evaluation.figures import Branch, Count, Figures
 from common.learning.evaluation.qualification.figures import ClassLoss, Moments, Shared, Signed, SiteRehearsals
 from common.learning.evaluation.qualification.intervals import Estimate, combined, estimate, share_bound
-from common.learning.evaluation.qualification.plan import QualificationPlan
+from common.learning.evaluation.qualification.plan import LEAST_REHEARSALS, QualificationPlan
 from common.learning.evaluation.scores import BRANCHES
 
 Part = Literal["size", "Q1", "Q2", "Q3", "Q4", "Q5"]
@@ -96,6 +96,8 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
 
     if rehearsals < plan.rehearsals:
         fails("size", f"{rehearsals} rehearsals of {plan.rehearsals} were scored")
+    elif rehearsals < LEAST_REHEARSALS:
+        fails("size", f"{rehearsals} rehearsals, {LEAST_REHEARSALS} are needed to tell whether a campaign conforms")
     if controls < plan.least_controls:
         fails(
             "size",

@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 
 
 def class_loss(before: Floats, after: Floats, positive: NDArray[np.bool_]) -> ClassLoss:
-    """Of one class: scores before `[T]` and after each rehearsal `[M, T]`, high for the class.
+    """Of one class: scores before `[T]` or `[M, T]` and after each rehearsal `[M, T]`, high for the class.
 
     The test patients are the same for all rehearsals, so that their variance does not fall with M.
     """
@@ -22,7 +22,7 @@ def class_loss(before: Floats, after: Floats, positive: NDArray[np.bool_]) -> Cl
     if not positives or not negatives:
         return ClassLoss(loss=Moments(), shared=Shared(), positives=positives, negatives=negatives)
 
-    at_positives, at_negatives = _placements(before[None], positive)
+    at_positives, at_negatives = _placements(np.atleast_2d(before), positive)
     after_positives, after_negatives = _placements(after, positive)
     of_positives = at_positives - after_positives
     of_negatives = at_negatives - after_negatives

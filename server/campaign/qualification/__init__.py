@@ -1,0 +1,1 @@
+"""Qualification: rehearsals in waves, what was fixed beforehand, and what a real campaign may rest on."""

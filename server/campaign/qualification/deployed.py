@@ -1,0 +1,145 @@
+"""One run of an open qualification at a real coordinator, beside its campaigns and after them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+
+from torch import Tensor
+
+from common.errors import CohortError, FedForgetError, UnavailableError
+from common.learning.evaluation.qualification.validity import Circumstances
+from common.learning.model.checkpoint import state_digest
+from common.learning.records import Subset
+from common.platform.sql import transaction
+from server.campaign.context import CoordinatorContext
+from server.campaign.qualification.register import configuration_digest, plan_register, rehearsing_sites
+from server.campaign.qualification.runner import QualificationRun, YieldedError
+from server.campaign.qualification.store import QualificationStore
+from server.database import EventRow
+from server.rounds.federation import Federation
+from server.settings import Terms
+
+log = logging.getLogger("fedforget.server")
+RETRY = timedelta(minutes=1)
+MOST_TRIES = 10
+
+
+def store_of(house: CoordinatorContext) -> QualificationStore:
+    """The qualifications of a coordinator."""
+    return QualificationStore(house.folder.qualifications, house.store.clock)
+
+
+def lineage_of(house: CoordinatorContext) -> str | None:
+    """The first version of the line that the model in use descends from; None without a model."""
+    active = house.registry.active()
+    return None if active is None else house.registry.lineage(active.name)[-1].name
+
+
+def retention_rounds(terms: Terms) -> int:
+    """Of a campaign with one forgetting hospital."""
+    planned = terms.experiment.campaign.retention_rounds
+    return max(planned, terms.policy.single_writer_rounds) if terms.policy.single_writer == "retain" else planned
+
+
+def circumstances(house: CoordinatorContext, federation: Federation) -> Circumstances:
+    """Under what the procedure runs now."""
+    terms = house.terms
+    registered = federation.registered
+    return Circumstances(
+        configuration=configuration_digest(terms.experiment, retention_rounds(terms)),
+        lineage=lineage_of(house) or "",
+        aggregation=terms.experiment.campaign.aggregation,
+        sites=tuple(sorted(registered)),
+        labels=tuple(range(len(house.settings.classes))),
+        train_patients=sum(counts.get(str(Subset.TRAIN), 0) for counts in registered.values()),
+        at=house.store.clock().replace(microsecond=0),
+    )
+
+
+def carry_on(house: CoordinatorContext, federation: Federation, number: int) -> None:
+    """Register, rehearse, judge: whatever is left. It stops where a campaign is open, and is started again after it."""
+    store = store_of(house)
+    store.stand(number, waits="")
+
+    try:
+        _work(house, federation, store, number)
+    except YieldedError as error:
+        store.stand(number, waits=str(error))
+    except CohortError as error:
+        _end(house, store, number, str(error))
+    except UnavailableError as error:
+        tries = store.standing(number).tries + 1
+        if tries >= MOST_TRIES:
+            _end(house, store, number, f"given up after {tries} tries: {error}")
+        else:
+            store.stand(
+                number, tries=tries, retry_at=house.store.clock() + RETRY * 2 ** min(tries, 6), waits=str(error)
+            )
+    except FedForgetError as error:
+        _end(house, store, number, str(error))
+
+    log.info("qualification %d: %s", number, store.standing(number).waits or "done")
+
+
+def _work(house: CoordinatorContext, federation: Federation, store: QualificationStore, number: int) -> None:
+    requested = store.requested(number)
+    if lineage_of(house) != requested.lineage:
+        _end(house, store, number, "the model was trained anew meanwhile")
+        return
+    terms = house.terms
+    federation.status()
+    register = store.registered(number)
+
+    if register is None:
+        now = circumstances(house, federation)
+        register = plan_register(
+            requested.plan,
+            now,
+            terms.experiment,
+            sites=rehearsing_sites(requested.plan, federation.registered),
+            parent=state_digest(_model(house)),
+            attempt=store.attempts(requested.lineage) + 1,
+            retention_rounds=retention_rounds(terms),
+        )
+        store.register(number, register, house.signing_key())
+        _event(house, "qualification-registered", f"qualification {number}: {register.digest}")
+    elif register.circumstances.configuration != configuration_digest(terms.experiment, retention_rounds(terms)):
+        _end(house, store, number, "the settings have changed since the register was signed")
+        return
+
+    def on_wave(done: int, total: int, left: float) -> None:
+        store.stand(number, waves=done, of=total, seconds_left=left, tries=0)
+
+    result = QualificationRun(
+        federation,
+        lambda: _model(house),
+        terms.experiment,
+        register,
+        store.journal(number),
+        house.store.clock,
+        yields=lambda: house.store.open() is not None or bool(store.standing(number).stopped),
+        on_wave=on_wave,
+        quorum=terms.policy.quorum,
+    ).run()
+    found = result.qualification
+    text = "qualified" if found.qualified else "; ".join(f"{f.part}: {f.text}" for f in found.findings)
+    _event(house, "qualification-ended", f"qualification {number}: {text}")
+
+
+def _model(house: CoordinatorContext) -> Mapping[str, Tensor]:
+    active = house.registry.active()
+    if active is None:
+        raise CohortError("there is no model to rehearse with", remedy="run `fedforget-server train` first")
+    return house.registry.load(active.name)
+
+
+def _end(house: CoordinatorContext, store: QualificationStore, number: int, reason: str) -> None:
+    store.stop(number, reason)
+    _event(house, "qualification-stopped", f"qualification {number}: {reason}")
+
+
+def _event(house: CoordinatorContext, kind: str, detail: str) -> None:
+    with transaction(house.engine) as session:
+        session.add(EventRow(at=house.store.clock(), kind=kind, detail=detail))

@@ -1,0 +1,234 @@
+"""`fedforget-server qualify`: rehearse the procedure on patients who have not revoked, and see whether it qualifies."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import InputError, UnavailableError
+from common.platform.processes.up_lock import is_up, start_command
+from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, show, sub_app
+
+if TYPE_CHECKING:
+    from server.campaign.context import CoordinatorContext
+    from server.campaign.qualification.store import QualificationStore
+
+app = sub_app("Qualification: evidence about the procedure, from rehearsals that are scored once and thrown away.")
+
+Number = Annotated[int | None, typer.Argument(metavar="NUMBER", help="Qualification number.  [the last one]")]
+POLL_SECONDS = 1.0
+UP_SECONDS = 30.0
+"""So long nobody has to run `up` before following ends."""
+
+
+@app.command(epilog="Example: fedforget-server qualify plan --dir federation")
+def plan(folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show what would be registered, what it costs, and which number is missing if it cannot be done."""
+    with clear_errors():
+        house, store = _open(folder)
+        settings = house.settings.qualification
+        lineage = _lineage(house)
+        found: dict[str, Any] = {
+            "rehearsals": settings.rehearsals,
+            "sizes": list(settings.sizes),
+            "patients": settings.patients,
+            "waves": -(-settings.rehearsals // settings.wave),
+            "margin": settings.auc_margin,
+            "share_limit": settings.share_limit,
+            "level": settings.attempt_level,
+            "attempts_made": store.attempts(lineage),
+            "attempts": settings.attempts,
+            "lineage": lineage,
+            "fold_models": house.settings.experiment.folds.audit,
+            "missing": _missing(house),
+        }
+        show(found, fields_table(found), as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server qualify start --dir federation --wait")
+def start(
+    folder: Folder = Path("."),
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended, and show its progress.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Register and begin a qualification. It yields to campaigns and goes on after them."""
+    with clear_errors("the qualification goes on; `fedforget-server qualify watch` shows it"):
+        house, store = _open(folder)
+        lineage = _lineage(house)
+        if house.settings.experiment.folds.audit == 0:
+            raise InputError(
+                "the model in use has no audit fold models, without which no patient has a floor of their own",
+                where="experiment.folds.audit",
+                remedy="set it to 2 and train again",
+            )
+        if missing := _missing(house):
+            raise InputError(missing, remedy="import more patients; until then campaigns rest on their own evidence")
+        number = store.request(house.settings.qualification, lineage)
+        if wait:
+            _follow(house.folder.root, store, number, as_json=as_json)
+            return
+        how = f"qualification {number} is asked for; `fedforget-server qualify watch` follows it"
+        if not is_up(house.folder.root):
+            how += f"; no `up` runs here, and it waits for one: {start_command('server', house.folder.root)}"
+        show({"number": number, "state": "open"}, how, as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server qualify watch --dir federation")
+def watch(number: Number = None, folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Follow a qualification until it has ended. Exits with 5 if it did not qualify."""
+    with clear_errors("the qualification goes on"):
+        house, store = _open(folder)
+        _follow(house.folder.root, store, _number(store, number), as_json=as_json)
+
+
+@app.command("show", epilog="Example: fedforget-server qualify show --dir federation --json")
+def show_qualification(number: Number = None, folder: Folder = Path("."), as_json: AsJson = False) -> None:
+    """Show what was registered, how far it is, and each part of the rule."""
+    with clear_errors():
+        _, store = _open(folder)
+        found = details(store, _number(store, number))
+        show(found, fields_table(_flat(found)), as_json=as_json)
+
+
+@app.command(epilog="Example: fedforget-server qualify stop --reason 'other settings' --dir federation")
+def stop(
+    reason: Annotated[str, typer.Option(help="Why; it stays on record.")],
+    number: Number = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """End an open qualification. Once it was registered it counts as an attempt."""
+    with clear_errors():
+        _, store = _open(folder)
+        which = _number(store, number)
+        if store.open() != which:
+            raise InputError(f"qualification {which} has ended")
+        store.stop(which, " ".join(reason.split()) or "stopped by a person")
+        show({"number": which, "state": "stopped"}, f"qualification {which} is stopped", as_json=as_json)
+
+
+def details(store: QualificationStore, number: int) -> dict[str, Any]:
+    """Everything about one qualification."""
+    from server.campaign.qualification.standing import criteria  # noqa: PLC0415 - numpy, where there is a result
+
+    requested = store.requested(number)
+    register = store.registered(number)
+    standing = store.standing(number)
+    result = store.result(number)
+    found: dict[str, Any] = {
+        "number": number,
+        "state": _state(store, number),
+        "lineage": requested.lineage,
+        "register": register.digest if register else None,
+        "rehearsals": requested.plan.rehearsals,
+        "sizes": list(requested.plan.sizes),
+        "waves": f"{standing.waves} of {standing.of}" if standing.of else None,
+        "seconds_left": None if result or standing.stopped else standing.seconds_left,
+        "waits": standing.waits or None,
+        "reason": standing.stopped or None,
+    }
+    if result is not None:
+        judged = result.qualification
+        found |= {
+            "reason": "; ".join(f"{one.part}: {one.text}" for one in judged.findings) or None,
+            "patients": judged.patients,
+            "controls": judged.controls,
+            "refused": len(result.refused),
+            "valid_until": result.valid_until.isoformat(),
+            "criteria": {c.name: {"holds": c.holds, "finding": c.finding} for c in criteria(judged)},
+            "branches": {
+                name: {"difference": b.difference, "low": b.low, "high": b.high} for name, b in judged.branches.items()
+            },
+            "cost": result.cost,
+        }
+    return found
+
+
+def _state(store: QualificationStore, number: int) -> str:
+    result = store.result(number)
+    if result is not None:
+        return "qualified" if result.qualification.qualified else "not qualified"
+    return "stopped" if store.standing(number).stopped else "open"
+
+
+def _flat(found: dict[str, Any]) -> dict[str, Any]:
+    """For people: one line for each part and branch."""
+    flat = {name: value for name, value in found.items() if name not in {"criteria", "branches", "cost"}}
+    for name, part in found.get("criteria", {}).items():
+        flat[name] = f"{'holds' if part['holds'] else 'does not hold'}: {part['finding']}"
+    for name, branch in found.get("branches", {}).items():
+        flat[f"D, {name}"] = f"{branch['difference']:+.3f} ({branch['low']:+.3f} to {branch['high']:+.3f})"
+    return flat
+
+
+def _follow(root: Path, store: QualificationStore, number: int, *, as_json: bool) -> None:
+    """Print a line for each change until it has ended.
+
+    Raises:
+        UnavailableError: it did not qualify, or no `up` runs here that could carry it on.
+    """
+    last = ""
+    down = 0.0
+    while _state(store, number) == "open":
+        standing = store.standing(number)
+        left = "" if standing.seconds_left is None else f", about {standing.seconds_left:.0f} s left"
+        line = f"qualification {number}: wave {standing.waves} of {standing.of or '?'}{left}"
+        if standing.waits:
+            line += f"; waits: {standing.waits}"
+        if line != last:
+            typer.echo(line, err=True)
+            last = line
+        down = 0.0 if is_up(root) else down + POLL_SECONDS
+        if down > UP_SECONDS:
+            raise UnavailableError(f"no `up` runs here: {start_command('server', root)}")
+        time.sleep(POLL_SECONDS)
+
+    found = details(store, number)
+    show(found, fields_table(_flat(found)), as_json=as_json)
+    if found["state"] != "qualified":
+        raise UnavailableError(f"qualification {number}: {found['state']}: {found['reason']}")
+
+
+def _missing(house: CoordinatorContext) -> str | None:
+    """Which number is missing, by what the sites said last; None if none is, or they have not said anything yet."""
+    from common.errors import CohortError  # noqa: PLC0415
+    from server.campaign.qualification.register import rehearsing_sites  # noqa: PLC0415 - Flower
+    from server.rounds.unlearning.base import Collected  # noqa: PLC0415 - torch
+
+    for row in reversed(house.store.all()):
+        body = next((phase.body for phase in house.store.phases(row.number) if phase.step == "collect"), None)
+        if body:
+            try:
+                rehearsing_sites(house.settings.qualification, Collected.model_validate(body).registered)
+            except CohortError as error:
+                return error.problem
+            return None
+    return None
+
+
+def _lineage(house: CoordinatorContext) -> str:
+    from server.campaign.qualification.deployed import lineage_of  # noqa: PLC0415 - torch
+
+    found = lineage_of(house)
+    if found is None:
+        raise InputError("there is no model to rehearse with", remedy="run `fedforget-server train` first")
+    return found
+
+
+def _number(store: QualificationStore, number: int | None) -> int:
+    numbers = store.numbers()
+    if not numbers or (number is not None and number not in numbers):
+        what = "qualification yet" if number is None else f"qualification {number}"
+        raise InputError(f"there is no {what}", remedy="fedforget-server qualify start")
+    return numbers[-1] if number is None else number
+
+
+def _open(folder: Path) -> tuple[CoordinatorContext, QualificationStore]:
+    from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
+    from server.campaign.qualification.store import QualificationStore  # noqa: PLC0415 - numpy
+
+    house = open_house(folder)
+    return house, QualificationStore(house.folder.qualifications, house.store.clock)

@@ -1,0 +1,98 @@
+"""A qualification in a simulation: the code of a deployment, with sites and coordinator in one process."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from flwr.serverapp import Grid
+
+from common.learning.evaluation.qualification.validity import Circumstances
+from common.learning.model.checkpoint import state_digest
+from common.learning.records import Subset
+from server.campaign.qualification.folder_journal import FolderJournal
+from server.campaign.qualification.register import Register, configuration_digest, plan_register, rehearsing_sites
+from server.campaign.qualification.result import Result
+from server.campaign.qualification.runner import QualificationRun
+from server.rounds.aggregation import State
+from server.rounds.connecting import connect
+from server.rounds.downlink import Downlink
+from server.rounds.federation import Federation
+from simulations.run.engine import run_on
+from simulations.run.experiment import Experiment
+
+
+@dataclass
+class QualifyRun(Experiment):
+    """Train a model and its fold models, register, rehearse, judge. What `out` holds is gone on from."""
+
+    results: list[Result] = field(default_factory=list)
+
+    def qualify(self) -> Result:
+        """All of it.
+
+        Raises:
+            CohortError: too few never-seen patients; the message says how many are missing.
+            FedForgetError: a site did not answer, or a result cannot be written.
+        """
+        run_on(
+            self.config.engine,
+            self._rehearse,
+            sites_folder=self.prepared.folder / "sites",
+            sites=len(self.prepared.sites),
+        )
+        return self.results[0]
+
+    def _rehearse(self, grid: Grid) -> None:
+        federation, state = self.model_in_use(grid)
+        self.results.append(self.rehearsed(federation, state))
+
+    def model_in_use(self, grid: Grid) -> tuple[Federation, State]:
+        """The federation, and its model with fold models beside it."""
+        experiment = self.config.experiment
+        federation = connect(grid, len(self.prepared.sites))
+        federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
+        federation.status()
+        rehearsing_sites(self.config.qualification, federation.registered)
+        initial = self.prepared.card.build(experiment.seed).state_dict()
+        state, outcome = self._trained(federation, "original", initial, experiment.train)
+        self._folds(federation, outcome)
+
+        return federation, state
+
+    def rehearsed(self, federation: Federation, state: State) -> Result:
+        """Register and rehearse, or what is left of it."""
+        journal = FolderJournal(self._folder("qualification"))
+        register = journal.body("register", Register)
+        if register is None:
+            register = self._register(federation, state)
+            journal.put("register", register)
+
+        def on_wave(done: int, total: int, _left: float) -> None:
+            self.on_progress("rehearsals", done, total)
+
+        return QualificationRun(
+            federation,
+            lambda: state,
+            self.config.experiment,
+            register,
+            journal,
+            lambda: datetime.now(UTC),
+            on_wave=on_wave,
+        ).run()
+
+    def _register(self, federation: Federation, state: State) -> Register:
+        experiment = self.config.experiment
+        plan = self.config.qualification
+        sites = rehearsing_sites(plan, federation.registered)
+        circumstances = Circumstances(
+            configuration=configuration_digest(experiment, experiment.campaign.retention_rounds),
+            lineage="original",
+            aggregation=experiment.campaign.aggregation,
+            sites=tuple(self.prepared.sites),
+            labels=tuple(range(len(self.prepared.card.classes))),
+            train_patients=sum(counts[str(Subset.TRAIN)] for counts in federation.registered.values()),
+            at=datetime.fromtimestamp(int(time.time()), UTC),
+        )
+        return plan_register(plan, circumstances, experiment, sites=sites, parent=state_digest(state))
