@@ -136,6 +136,8 @@ class ConsentServiceConfig(Settings):
     """Calls that one client may make at once after a pause."""
     connections_per_address: int = Field(default=32, ge=1)
     """Largest number of simultaneous connections from one address."""
+    commit_together: int = Field(default=64, ge=1, le=512)
+    """Largest number of revocations that share one write to the disk when they arrive together; 1: each has its own."""
     unknown_per_hour: Positive = 60.0
     """Sustained number of unknown people per hour that one client may ask about."""
     unknown_burst: Positive = 200.0

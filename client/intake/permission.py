@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from client.consent.documents import Coding, UnreadableConsentError, read_consent
 from client.consent.rule import Answer, Deny, Permit, Unknown, permitted
@@ -13,6 +16,7 @@ from client.intake.fhir.question import policy_of, purpose_of
 from client.intake.fhir.store.consents import ConsentStore
 from client.intake.fhir.weighing import KnownVersion
 from client.revocations.ledger import Ledger
+from client.revocations.ledger_rows import chunks
 from common.errors import InputError
 from common.platform.sql import reading
 
@@ -46,10 +50,24 @@ class Permissions:
         Raises:
             InputError: a file of the site is damaged; nothing may be used then.
         """
+        return self.of_all([patient])[patient]
+
+    def of_all(self, patients: Collection[str]) -> dict[str, Answer]:
+        """Whether the data of each patient may be used; raises like `of`."""
         # All checks run for everybody: an early answer would reveal who is known here.
+        by_key = self._by_key(patients)
+        versions: dict[str, list[KnownVersion]] = defaultdict(list)
+        with reading(self.ledger.engine) as session:
+            for some in chunks(by_key):
+                for version in self.store.versions(session, some):
+                    for patient in by_key[version.patient]:
+                        versions[patient].append(version)
+
+        return {patient: self._answer(patient, versions[patient]) for patient in patients}
+
+    def _answer(self, patient: str, versions: Sequence[KnownVersion]) -> Answer:
         is_stopped = self.ledger.is_stopped(patient)
         is_known = self.ledger.knows(patient)
-        versions = self._versions(patient)
         if is_stopped:
             return Deny("revoked")
         if not is_known:
@@ -68,19 +86,37 @@ class Permissions:
         Raises:
             BeforeConsentError: it is one.
         """
-        for patient in patients:
-            dates = [signed for version in self._versions(patient) if (signed := _signed(version)) is not None]
-            if dates and received < min(dates):
-                raise BeforeConsentError(
-                    "dated before the patient's first consent", where="received", remedy="check the date"
-                )
-
-    def _versions(self, patient: str) -> tuple[KnownVersion, ...]:
-        pseudonyms = self.ledger.pseudonyms
-        patient = self.ledger.spelled(patient)
-        keys = {patient, *self.patients().keys(patient)}
         with reading(self.ledger.engine) as session:
-            return self.store.versions(session, [pseudonyms.of(key) for key in keys])
+            first_dates = self.first_consents(session, patients)
+        if any(received < signed for signed in first_dates.values()):
+            raise BeforeConsentError(
+                "dated before the patient's first consent", where="received", remedy="check the date"
+            )
+
+    def first_consents(self, session: Session, patients: Collection[str]) -> dict[str, datetime]:
+        """When each of some patients signed their first consent on file; without those of whom there is none."""
+        by_key = self._by_key(patients)
+        first_dates = dict[str, datetime]()
+        for some in chunks(by_key):
+            for version in self.store.versions(session, some):
+                signed = _signed(version)
+                if signed is None:
+                    continue
+                for patient in by_key[version.patient]:
+                    first_dates[patient] = min(signed, first_dates.get(patient, signed))
+
+        return first_dates
+
+    def _by_key(self, patients: Collection[str]) -> dict[str, list[str]]:
+        """The given patients by the pseudonyms under which their consents lie."""
+        found: dict[str, list[str]] = defaultdict(list)
+        keys_of = self.patients().keys
+        for patient in patients:
+            spelled = self.ledger.spelled(patient)
+            for key in {spelled, *keys_of(spelled)}:
+                found[self.ledger.pseudonyms.of(key)].append(patient)
+
+        return found
 
 
 def permissions_of(ledger: Ledger) -> Permissions:

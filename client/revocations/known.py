@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,7 +97,15 @@ class KnownPatients:
             IdentifierError: it is malformed.
             CohortError: see `known_patients`.
         """
+        return self._named(identifier, self.now(nobody_yet=True), exact=exact)
+
+    def named_all(self, identifiers: Iterable[str], *, exact: bool = False) -> Iterator[NamedPatient]:
+        """`named` for each of many, who are compared with the same patients."""
         found = self.now(nobody_yet=True)
+        for identifier in identifiers:
+            yield self._named(identifier, found, exact=exact)
+
+    def _named(self, identifier: str, found: Mapping[str, Subset], *, exact: bool) -> NamedPatient:
         if identifier in found:  # an exact match, even if an older version wrote another form
             return NamedPatient(identifier, known=True)
         form = normal(identifier, shortened=True)

@@ -7,8 +7,7 @@ database that was restored from an older backup adds what it lacks from the tomb
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -21,12 +20,13 @@ from client.database import PatientRow
 from client.revocations.covered import keep_covered
 from client.revocations.deadline import first_due
 from client.revocations.ledger_queries import Clock, LedgerQueries, now_utc
-from client.revocations.ledger_rows import add_events, add_revocations, chunks, of_patients
+from client.revocations.ledger_rows import add_events, add_revocations, chunks, of_patients, step_columns, table_of
 from client.revocations.ledger_rules import awaits_person, covers, half_recorded
 from client.revocations.ledger_tables import LinkPeersRow
 from client.revocations.look_alikes.alike import DOUBTFUL, alike_request
+from client.revocations.many_rows import MANY, Listed, add_many
 from client.revocations.revocation import Event, Receipt, Request, RevocationStatus, State
-from client.revocations.tombstones.file import Tombstone, said_in, stop
+from client.revocations.tombstones.file import Tombstone, said_in, stop, stops
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from client.revocations.transitions import check_transition, classified
 from client.settings import SiteFolder
@@ -37,7 +37,7 @@ from common.platform.sql import transaction
 SOFTWARE = "fedforget"
 """The actor of steps that no person takes."""
 
-_RECEIPT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+RECEIPT_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -145,10 +145,10 @@ class Ledger(LedgerQueries):
     ) -> Receipt:
         """`record` within a transaction; with `exact` the identifiers are the site's own and cannot be in doubt."""
         self.stopped()  # report damaged tombstones; never append to them
-        if not _RECEIPT.fullmatch(request.receipt):
+        if not RECEIPT_FORM.fullmatch(request.receipt):
             raise InputError("invalid receipt", remedy="use at most 64 letters, digits and . _ -")
         subsets = self._known.now(nobody_yet=also_unknown)
-        requested = {one.identifier: one for one in (self._known.named(p, exact=exact) for p in patients)}
+        requested = {one.identifier: one for one in self._known.named_all(patients, exact=exact)}
         unknown = sum(not one.known and not one.is_doubtful for one in requested.values())
 
         if unknown and not also_unknown:
@@ -159,31 +159,37 @@ class Ledger(LedgerQueries):
             )
 
         names = {self.pseudonyms.of(patient): patient for patient in requested}
-        before: dict[str, list[RevocationStatus]] = defaultdict(list)
+        before: dict[str, list[RevocationStatus]] = {}
         for standing in of_patients(writing.session, names):
-            before[standing.pseudonym].append(standing)
-        new = {p: subsets.get(name) for p, name in names.items() if not any(covers(s, request) for s in before[p])}
-        keep_covered(writing.session, request, {p: before[p] for p in names if p not in new})
+            before.setdefault(standing.pseudonym, []).append(standing)
+        new = {
+            p: subsets.get(name)
+            for p, name in names.items()
+            if p not in before or not any(covers(s, request) for s in before[p])
+        }
+        keep_covered(writing.session, request, {p: some for p, some in before.items() if p not in new})
         in_doubt = {
-            p for p, name in names.items() if requested[name].is_doubtful and (p in new or awaits_person(before[p]))
+            p
+            for p, name in names.items()
+            if requested[name].is_doubtful and (p in new or awaits_person(before.get(p, ())))
         }
         here = sum(one.known for one in requested.values())
         counts = here, len(requested) - here - len(in_doubt), len(in_doubt)
 
         if names and not new:
             first = min((s for some in before.values() for s in some if covers(s, request)), key=lambda s: s.number)
-            others = self._others(writing)
+            others = self.others(writing)
             return Receipt(first.receipt, len(names), len(names), first.received, first.due, others, *counts)
 
         self.insert(writing, request, new, in_doubt)
-        writing.stops += [stop(request, pseudonym) for pseudonym in new]
+        writing.stops += stops(request, new)
         self.seal(writing.session, names)
         for pseudonym in in_doubt & new.keys():
             self.hold_alike(writing, request, pseudonym, requested[names[pseudonym]].alike)
         due = first_due(request.received, self.days_to_answer)
-        others = self._others(writing)
+        others = self.others(writing)
         # An interrupted attempt had stopped these patients before, under the same receipt.
-        interrupted = [p for p in new if any(s.receipt == request.receipt for s in before[p])]
+        interrupted = [p for p in before if p in new and any(s.receipt == request.receipt for s in before[p])]
         earlier = len(names) - len(new) + len(interrupted)
 
         return Receipt(request.receipt, len(names), earlier, request.received, due, others, *counts)
@@ -208,21 +214,51 @@ class Ledger(LedgerQueries):
 
         Those `in_doubt` are put on hold, since it is unclear who is meant.
         """
-        if not subsets:
+        holds = dict.fromkeys(in_doubt, DOUBTFUL)
+        if len(subsets) >= MANY:
+            self._insert_many(writing, request, subsets, holds)
+            return
+        self.insert_rows(writing, [(request, p, subset, holds.get(p, "")) for p, subset in subsets.items()])
+
+    def insert_rows(self, writing: Writing, rows: Sequence[tuple[Request, str, Subset | None, str]]) -> None:
+        """Add rows of requests, pseudonyms, their patients' sets and reasons for a hold, with the step after receipt.
+
+        A pseudonym stands in one row.
+        """
+        if not rows:
             return
         now = self.clock()
-        due = first_due(request.received, self.days_to_answer)
+        numbers = add_revocations(writing.session, [(request, pseudonym) for request, pseudonym, _, _ in rows], now)
         events = []
 
-        for number, pseudonym in add_revocations(writing.session, request, subsets, now):
-            hold = request.hold or (DOUBTFUL if pseudonym in in_doubt else "")
-            after = State.ON_HOLD if hold else self.classified(subsets[pseudonym], request.kind)
+        for request, pseudonym, subset, doubt in rows:
+            number = numbers[pseudonym]
+            due = first_due(request.received, self.days_to_answer)
+            hold = request.hold or doubt
+            after = State.ON_HOLD if hold else self.classified(subset, request.kind)
             remediation = check_transition(State.RECEIVED, after, hold)
             first = Event(number, 1, now, State.RECEIVED, request.steward or SOFTWARE, due, identity=request.identity)
             events.append(first)
             events.append(Event(number, 2, now, after, SOFTWARE, due, hold, remediation))
 
         add_events(writing.session, events)
+
+    def _insert_many(
+        self, writing: Writing, request: Request, subsets: Mapping[str, Subset | None], holds: Mapping[str, str]
+    ) -> None:
+        now = self.clock()
+        due = first_due(request.received, self.days_to_answer)
+        after = {subset: self.classified(subset, request.kind) for subset in (None, *Subset)}
+        listed = []
+
+        for pseudonym, subset in subsets.items():
+            hold = request.hold or holds.get(pseudonym, "")
+            state = State.ON_HOLD if hold else after[subset]
+            listed.append(Listed(pseudonym, state, hold, check_transition(State.RECEIVED, state, hold)))
+
+        first = Event(0, 1, now, State.RECEIVED, request.steward or SOFTWARE, due, identity=request.identity)
+        second = Event(0, 2, now, State.RECEIVED, SOFTWARE, due)
+        add_many(writing.session, request, listed, step_columns(first), step_columns(second))
 
     def classified(self, subset: Subset | None, kind: Kind) -> State:
         """The state after receipt of a revocation of this kind, by the site's policy."""
@@ -252,7 +288,7 @@ class Ledger(LedgerQueries):
 
         return request
 
-    def _others(self, writing: Writing) -> int | None:
+    def others(self, writing: Writing) -> int | None:
         """The number of other hospitals that are informed, as told by the coordinator; None: no linkage."""
         if not self.links:
             return None
@@ -261,9 +297,8 @@ class Ledger(LedgerQueries):
 
     def seal(self, session: Session, names: Mapping[str, str]) -> None:
         """Store the identifiers behind pseudonyms, encrypted."""
-        present = set[str]()
         for some in chunks(names):
-            present |= set(session.scalars(select(PatientRow.patient).where(PatientRow.patient.in_(some))))
-        rows = [{"patient": p, "sealed": self.pseudonyms.seal(name)} for p, name in names.items() if p not in present]
-        if rows:
-            session.execute(insert(PatientRow), rows)
+            present = set(session.scalars(select(PatientRow.patient).where(PatientRow.patient.in_(some))))
+            rows = [{"patient": p, "sealed": self.pseudonyms.seal(names[p], p)} for p in some if p not in present]
+            if rows:
+                session.execute(insert(table_of(PatientRow)), rows)

@@ -150,3 +150,8 @@ class LedgerQueries:
     def subsets(self) -> dict[str, Subset]:
         """The sets of all patients whom the site knows, by pseudonym."""
         return {self.pseudonyms.of(patient): s for patient, s in self._known.now(nobody_yet=True).items()}
+
+    def subset_of(self, patients: Collection[str]) -> dict[str, Subset]:
+        """The sets of some patients, by identifier as the site spells it; without those whom it does not know."""
+        known = self._known.now(nobody_yet=True)
+        return {patient: known[patient] for patient in patients if patient in known}

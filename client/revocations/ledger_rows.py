@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, Select, Table, exists, func, insert, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from client.database import Base
 from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.revocation import Event, Request, RevocationStatus, Source, State
 from client.revocations.transitions import remediation_of
@@ -79,12 +80,25 @@ def history_of(session: Session, receipt: str) -> list[Event]:
     ]
 
 
-def add_revocations(
-    session: Session, request: Request, pseudonyms: Collection[str], recorded: datetime
-) -> list[tuple[int, str]]:
-    """A row for each patient of a request; returns their numbers with the pseudonyms."""
+def add_revocations(session: Session, rows: Sequence[tuple[Request, str]], recorded: datetime) -> dict[str, int]:
+    """A row for each request and pseudonym; returns their numbers by pseudonym, of which each stands in one row."""
+    columns: dict[int, dict[str, object]] = {}
+    values = []
+    for request, pseudonym in rows:
+        common = columns.get(id(request))
+        if common is None:
+            common = columns[id(request)] = columns_of(request, recorded)
+        values.append({**common, "pseudonym": pseudonym})
+
+    inserted = session.execute(insert(RevocationRow).returning(RevocationRow.pseudonym, RevocationRow.id), values)
+
+    return {row.pseudonym: row.id for row in inserted}
+
+
+def columns_of(request: Request, recorded: datetime) -> dict[str, object]:
+    """The columns of a request's revocations, but for the pseudonym."""
     source = request.source
-    common = {
+    return {
         "receipt": request.receipt,
         "source_kind": source.kind,
         "source_id": source.id,
@@ -102,37 +116,43 @@ def add_revocations(
         "effective": request.effective or request.received,
         "recorded": recorded,
     }
-    rows = session.execute(
-        insert(RevocationRow).returning(RevocationRow.id, RevocationRow.pseudonym),
-        [{**common, "pseudonym": pseudonym} for pseudonym in pseudonyms],
-    )
-
-    return [(number, pseudonym) for number, pseudonym in rows]
 
 
 def add_events(session: Session, events: Sequence[Event]) -> None:
     """Add steps; the database refuses one whose number another has taken."""
     if events:
         session.execute(
-            insert(RevocationEventRow),
-            [
-                {
-                    "revocation": event.revocation,
-                    "seq": event.seq,
-                    "at": event.at,
-                    "state": str(event.state),
-                    "actor": event.actor,
-                    "reason": event.reason,
-                    "remediation": event.remediation,
-                    "campaign": event.campaign,
-                    "model": event.model,
-                    "due": event.due,
-                    "identity": event.identity,
-                    "signature": event.signature,
-                }
-                for event in events
-            ],
+            insert(table_of(RevocationEventRow)),
+            [{"revocation": event.revocation, **step_columns(event)} for event in events],
         )
+
+
+def step_columns(event: Event) -> dict[str, object]:
+    """The columns of a step, but for the revocation's number."""
+    return {
+        "seq": event.seq,
+        "at": event.at,
+        "state": str(event.state),
+        "actor": event.actor,
+        "reason": event.reason,
+        "remediation": event.remediation,
+        "campaign": event.campaign,
+        "model": event.model,
+        "due": event.due,
+        "identity": event.identity,
+        "signature": event.signature,
+    }
+
+
+def table_of(row: type[Base]) -> Table:
+    """The table of a mapped class, which takes many rows in one statement.
+
+    The class itself would take rows with and without empty columns apart, and send them one by one.
+    """
+    table = row.__table__
+    if not isinstance(table, Table):
+        raise TypeError(f"{row.__name__} is no table")
+    return table
 
 
 def chunks(values: Collection[str]) -> Iterator[Sequence[str]]:

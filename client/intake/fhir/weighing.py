@@ -22,6 +22,7 @@ class KnownVersion:
     Attributes:
         is_new: not weighed before.
         receipt: of its arrival.
+        patient: pseudonym under which it lies.
     """
 
     resource: str
@@ -31,6 +32,7 @@ class KnownVersion:
     receipt: str
     is_new: bool
     document: Mapping[str, Any] = field(repr=False)
+    patient: str = ""
 
     @property
     def moment(self) -> datetime:

@@ -21,6 +21,7 @@ MAY: Mapping[str, frozenset[Role]] = MappingProxyType(
         "ListRevocations": frozenset({"steward", "auditor"}),
         "WatchRevocation": frozenset({"steward", "auditor"}),
         "CheckPermission": frozenset({"steward", "ehr"}),
+        "CheckPermissions": frozenset({"steward", "ehr"}),
     }
 )
 """Roles by method."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +11,7 @@ from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from client.account.summary import Summary, summarised
-from client.revocations.ledger_rows import standing_of
+from client.revocations.ledger_rows import chunks, standing_of
 from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.revocation import RevocationStatus, Source
 from common.platform.sql import reading
@@ -62,11 +64,19 @@ def of_receipt(session: Session, receipt: str) -> list[RevocationStatus]:
     return standing_of(session, RevocationRow.receipt == receipt)
 
 
-def of_source(session: Session, source: Source) -> list[RevocationStatus]:
-    """The revocations that came from one source and version."""
-    return standing_of(
-        session,
-        RevocationRow.source_kind == source.kind,
-        RevocationRow.source_id == source.id,
-        RevocationRow.source_version == source.version,
-    )
+def of_receipts(session: Session, receipts: Collection[str]) -> list[RevocationStatus]:
+    """The revocations of some receipts."""
+    return [s for some in chunks(receipts) for s in standing_of(session, RevocationRow.receipt.in_(some))]
+
+
+def of_sources(session: Session, sources: Sequence[Source]) -> dict[tuple[str, str], list[RevocationStatus]]:
+    """The revocations that came from some sources of one kind, by id and version."""
+    found: dict[tuple[str, str], list[RevocationStatus]] = defaultdict(list)
+    wanted = {(source.kind, source.id, source.version) for source in sources}
+    for some in chunks({source.id for source in sources}):
+        for standing in standing_of(session, RevocationRow.source_id.in_(some)):
+            source = standing.source
+            if (source.kind, source.id, source.version) in wanted:
+                found[source.id, source.version].append(standing)
+
+    return dict(found)

@@ -21,6 +21,7 @@ from client.intake.grpc.authority import WITHDRAWN_FILE, withdrawn
 from client.intake.grpc.gate import SERVICE, STREAMS, Gate
 from client.intake.grpc.lookups import ENUMERATION_FILE, Lookups
 from client.intake.grpc.requests import MOST_BYTES
+from client.intake.grpc.revoking import Revoker
 from client.intake.grpc.service import Consents
 from client.intake.grpc_api.consent_pb2_grpc import add_ConsentServiceServicer_to_server
 from client.intake.permission import permissions_of
@@ -84,7 +85,9 @@ def run(folder: SiteFolder) -> None:
         lookups = Lookups(
             config.unknown_burst, config.unknown_per_hour, ledger.clock, folder.consent_service / ENUMERATION_FILE
         )
-        consents = Consents(ledger, permissions_of(ledger), vault, gate, stopping, lookups)
+        permissions = permissions_of(ledger)
+        revoker = Revoker(ledger, permissions, vault, config.commit_together)
+        consents = Consents(ledger, permissions, revoker, gate, stopping, lookups)
         server, port = start(folder, config, consents)
         _log.info("listening at %s:%d", config.host, port)
         # A signal just before an unlimited wait would only be seen after it.

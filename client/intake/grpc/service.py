@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -14,20 +14,22 @@ from client.account.summary import summarised
 from client.consent.rule import Permit, Unknown
 from client.intake.grpc.access import Caller, Refusal
 from client.intake.grpc.answers import change_message, permission_message, revocation_message
-from client.intake.grpc.changes import changes_after, newest_change, of_receipt, of_source, page_after
+from client.intake.grpc.changes import changes_after, newest_change, of_receipt, page_after
 from client.intake.grpc.gate import Gate
 from client.intake.grpc.lookups import Lookups
-from client.intake.grpc.requests import RevocationCall, read_page, read_patient, read_receipt, read_revocation
+from client.intake.grpc.requests import read_page, read_patient, read_receipt, read_revocation
+from client.intake.grpc.revoking import Revoker
 from client.intake.grpc_api import consent_pb2 as messages
-from client.intake.permission import BeforeConsentError, Permissions
+from client.intake.permission import Permissions
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import Receipt, Request, RevocationStatus
-from client.revocations.vault import Vault
+from client.revocations.revocation import Receipt, RevocationStatus
 from common.platform.sql import reading
 
 WATCH_SECONDS = 600.0
 POLL_SECONDS = 0.5
 """Seconds between two polls of the ledger, which other processes write too."""
+MOST_CHECKED = 1000
+"""Patients of one `CheckPermissions`."""
 _AT_ONCE = 500
 _NO_SECONDS = 0.02
 """Negative answers are sent at multiples of this many seconds after the request, so that their time reveals nothing."""
@@ -40,6 +42,7 @@ class Consents:
     """The service of one site.
 
     Attributes:
+        revoker: records revocations.
         gate: identifies the caller.
         stopping: set when the process stops, which ends all watches.
         lookups: budgets for requests about unknown people.
@@ -47,7 +50,7 @@ class Consents:
 
     ledger: Ledger
     permissions: Permissions
-    vault: Vault
+    revoker: Revoker
     gate: Gate
     stopping: threading.Event = field(default_factory=threading.Event)
     lookups: Lookups = field(default_factory=Lookups)
@@ -65,31 +68,15 @@ class Consents:
             self.lookups.check(caller)
             raise Refusal(grpc.StatusCode.NOT_FOUND, "this patient is not known here; nothing was recorded")
 
-        try:
-            self.permissions.check_after_consent([call.patient], call.request.received)
-        except BeforeConsentError:
-            raise _precondition("received is before the patient's first consent; nothing was recorded") from None
+        recorded = self.revoker.record(call)
+        (summary,) = summarised(recorded.statuses)
+        message = revocation_message(summary)
+        if recorded.receipt is None:
+            return messages.RevokeConsentReply(revocation=message)
 
-        with self.ledger.writing() as writing:
-            earlier = of_source(writing.session, call.request.source)
-            if earlier:
-                self._check_same(call, earlier)
-                return messages.RevokeConsentReply(revocation=revocation_message(summarised(earlier)[0]))
+        _log.info("revocation %s by %s", summary.receipt, caller.name)
 
-            receipt = self.ledger.add(
-                writing, self._with_document(call), [call.patient], also_unknown=call.also_unknown
-            )
-            (summary,) = summarised(of_receipt(writing.session, receipt.receipt))
-
-        is_new = receipt.receipt == call.request.receipt
-        if is_new:
-            self.vault.settle(receipt.receipt)
-        else:
-            self.vault.erase(call.request.receipt)
-
-        _log.info("revocation %s by %s", receipt.receipt, caller.name)
-
-        return _reply(revocation_message(summary), receipt, created=is_new)
+        return _reply(message, recorded.receipt, created=recorded.is_new)
 
     def GetRevocation(
         self, request: messages.GetRevocationRequest, context: grpc.ServicerContext
@@ -143,40 +130,42 @@ class Consents:
         self, request: messages.CheckPermissionRequest, context: grpc.ServicerContext
     ) -> messages.CheckPermissionReply:
         """Whether the site may use a patient's data."""
+        (reply,) = self._checked([request.patient], context)
+        return reply
+
+    def CheckPermissions(
+        self, request: messages.CheckPermissionsRequest, context: grpc.ServicerContext
+    ) -> messages.CheckPermissionsReply:
+        """Whether the site may use the data of several patients."""
+        if not 1 <= len(request.patients) <= MOST_CHECKED:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"patients must be 1 to {MOST_CHECKED}")
+        return messages.CheckPermissionsReply(permissions=self._checked(request.patients, context))
+
+    def _checked(self, names: Sequence[str], context: grpc.ServicerContext) -> list[messages.CheckPermissionReply]:
+        """An answer for each patient, or a `Refusal`, which says nothing about any of them."""
         started_at = time.monotonic()
         caller = self.gate.caller(context)
         self.lookups.check(caller)
-        patient = read_patient(request.patient)
-        answer = self.permissions.of(patient)
-        if isinstance(answer, Permit):
-            return permission_message(answer)
-        self.lookups.in_vain(caller, self.ledger.pseudonyms.of(patient))
-        if caller.role == "ehr" and isinstance(answer, Unknown):
-            answer = Unknown("no permission is known here")
-        # Neither the text nor the timing may reveal who is known here.
-        time.sleep(-(time.monotonic() - started_at) % _NO_SECONDS)
+        patients = [read_patient(name) for name in names]
+        answers = self.permissions.of_all(patients)
+        replies = []
 
-        return permission_message(answer)
+        for patient in patients:
+            answer = answers[patient]
+            if not isinstance(answer, Permit):
+                # Charged before anything is said: a batch tells no more than as many single calls.
+                if len(patients) > 1:
+                    self.lookups.check(caller)
+                self.lookups.in_vain(caller, self.ledger.pseudonyms.of(patient))
+                if caller.role == "ehr" and isinstance(answer, Unknown):
+                    answer = Unknown("no permission is known here")
+            replies.append(permission_message(answer))
 
-    def _with_document(self, call: RevocationCall) -> Request:
-        """The request with a commitment to its document, which is put in the vault first."""
-        if not call.document:
-            return call.request
-        commitment = self.vault.keep(call.request.receipt, call.document)
-        return replace(call.request, source=replace(call.request.source, digest=commitment))
+        if any(not isinstance(answer, Permit) for answer in answers.values()):
+            # Neither the text nor the timing may reveal who is known here.
+            time.sleep(-(time.monotonic() - started_at) % _NO_SECONDS)
 
-    def _check_same(self, call: RevocationCall, earlier: list[RevocationStatus]) -> None:
-        """Raise a `Refusal` unless the same revocation was sent before."""
-        pseudonym = self.ledger.pseudonyms.of(call.patient)
-        ours = (pseudonym, call.request.scope, call.request.kind)
-        if any((s.pseudonym, s.scope, s.kind) != ours for s in earlier):
-            raise _precondition("a different revocation was sent with this source_id and source_version")
-        if not call.document:
-            return
-        kept = self.vault.opened(call.request.receipt)
-        had_none = not earlier[0].source.digest
-        if had_none or (kept is not None and kept.document != call.document):
-            raise _precondition("a different document was sent with this source_id and source_version")
+        return replies
 
 
 def _sent_by(caller: Caller, standing: RevocationStatus) -> bool:

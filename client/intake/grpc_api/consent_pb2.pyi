@@ -173,3 +173,15 @@ class CheckPermissionReply(_message.Message):
     permission: CheckPermissionReply.Permission
     reason: str
     def __init__(self, permission: _Optional[_Union[CheckPermissionReply.Permission, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CheckPermissionsRequest(_message.Message):
+    __slots__ = ("patients",)
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    patients: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, patients: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CheckPermissionsReply(_message.Message):
+    __slots__ = ("permissions",)
+    PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    permissions: _containers.RepeatedCompositeFieldContainer[CheckPermissionReply]
+    def __init__(self, permissions: _Optional[_Iterable[_Union[CheckPermissionReply, _Mapping]]] = ...) -> None: ...

@@ -59,6 +59,11 @@ class ConsentServiceStub:
                 request_serializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionRequest.SerializeToString,
                 response_deserializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionReply.FromString,
                 _registered_method=True)
+        self.CheckPermissions = channel.unary_unary(
+                '/fedforget.consent.v1.ConsentService/CheckPermissions',
+                request_serializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionsRequest.SerializeToString,
+                response_deserializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionsReply.FromString,
+                _registered_method=True)
 
 
 class ConsentServiceServicer:
@@ -100,6 +105,14 @@ class ConsentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckPermissions(self, request, context):
+        """The same for up to 1000 patients. If a client's budget of people who are unknown or not permitted here runs out on
+        the way, nothing is said about any of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConsentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +140,11 @@ def add_ConsentServiceServicer_to_server(servicer, server):
                     servicer.CheckPermission,
                     request_deserializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionRequest.FromString,
                     response_serializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionReply.SerializeToString,
+            ),
+            'CheckPermissions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckPermissions,
+                    request_deserializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionsRequest.FromString,
+                    response_serializer=client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +282,33 @@ class ConsentService:
             '/fedforget.consent.v1.ConsentService/CheckPermission',
             client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionRequest.SerializeToString,
             client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckPermissions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedforget.consent.v1.ConsentService/CheckPermissions',
+            client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionsRequest.SerializeToString,
+            client_dot_intake_dot_grpc__api_dot_consent__pb2.CheckPermissionsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,8 @@ import grpc
 from client.intake.grpc_api.consent_pb2 import (
     CheckPermissionReply,
     CheckPermissionRequest,
+    CheckPermissionsReply,
+    CheckPermissionsRequest,
     GetRevocationRequest,
     ListRevocationsReply,
     ListRevocationsRequest,
@@ -29,6 +31,7 @@ class ConsentServiceStub:
     ListRevocations: _Call[ListRevocationsRequest, ListRevocationsReply]
     WatchRevocation: _Call[WatchRevocationRequest, Iterator[RevocationChange]]
     CheckPermission: _Call[CheckPermissionRequest, CheckPermissionReply]
+    CheckPermissions: _Call[CheckPermissionsRequest, CheckPermissionsReply]
     def __init__(self, channel: grpc.Channel) -> None: ...
 
 class ConsentServiceServicer(Protocol):
@@ -43,5 +46,8 @@ class ConsentServiceServicer(Protocol):
     def CheckPermission(
         self, request: CheckPermissionRequest, context: grpc.ServicerContext, /
     ) -> CheckPermissionReply: ...
+    def CheckPermissions(
+        self, request: CheckPermissionsRequest, context: grpc.ServicerContext, /
+    ) -> CheckPermissionsReply: ...
 
 def add_ConsentServiceServicer_to_server(servicer: ConsentServiceServicer, server: grpc.Server) -> None: ...

@@ -84,7 +84,7 @@ def _insert(ledger: Ledger, writing: Writing, entries: dict[str, _Revocation]) -
         entry = entries[names[pseudonym]]
         receipt = entry.receipt or _NOT_RECORDED
         request = Request(Source("cli", receipt), receipt, entry.received)
-        ((number, _),) = add_revocations(writing.session, request, [pseudonym], now)
+        number = add_revocations(writing.session, [(request, pseudonym)], now)[pseudonym]
         events = [Event(number, 1, entry.received, State.RECEIVED, SOFTWARE, entry.due)]
         for state, at in _steps(entry, subsets.get(pseudonym)):
             remediation = check_transition(events[-1].state, state)

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,8 @@ from common.errors import CohortError, OutputError
 from common.files import sync_folder
 
 _HEADER = "fedforget-tombstones-1"
+_LINES_AT_ONCE = 5000
+_BLOCK_BYTES = 2**20
 _LONGEST = 200
 _LONGEST_ENCODED = 300
 _LINE = re.compile(
@@ -52,6 +54,12 @@ TombstoneMap = dict[tuple[str, str], Tombstone]
 def stop(request: Request, pseudonym: str) -> Tombstone:
     """The tombstone for a patient of a request."""
     return Tombstone("stop", pseudonym, request.receipt, request.received, said_of(request))
+
+
+def stops(request: Request, pseudonyms: Iterable[str]) -> list[Tombstone]:
+    """The tombstones for all patients of a request."""
+    said = said_of(request)
+    return [Tombstone("stop", pseudonym, request.receipt, request.received, said) for pseudonym in pseudonyms]
 
 
 def said_of(request: Request) -> str:
@@ -114,9 +122,6 @@ class TombstoneFile:
         """
         if not stones:
             return
-        text = "".join(
-            _line(" ".join(filter(None, (s.kind, s.pseudonym, s.receipt, _time(s.received), s.more)))) for s in stones
-        )
         try:
             is_new = not self.path.exists()
             with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
@@ -124,14 +129,15 @@ class TombstoneFile:
                 content = file.read(1024)
 
                 if header.startswith(content.decode("ascii", errors="replace")):  # new, or the first line is incomplete
-                    text = header + text
+                    start = header
                     end = 0
                 else:
                     self._check_header(content.partition(b"\n")[0])
+                    start = ""
                     end = _whole_until(file.fileno())
 
                 file.truncate(end)
-                _add(file.fileno(), end, text.encode("ascii"))
+                _add(file.fileno(), end, _blocks(start, stones))
 
             if is_new:
                 sync_folder(self.path.parent)
@@ -147,35 +153,47 @@ class TombstoneFile:
         found: TombstoneMap = {}
 
         try:
-            _, content = self.lines_since(0)
+            self.read_on(0, found)
         except FileNotFoundError:
             return None
 
-        self.apply(content, found, with_header=True)
-
         return found
 
-    def lines_since(self, start: int) -> tuple[int, bytes]:
-        """Complete lines from byte `start` on, and where they end."""
+    def read_on(self, start: int, into: TombstoneMap) -> int:
+        """Apply the complete lines from byte `start` on to `into`, and return where they end. Raises like `read`.
+
+        A block at a time: a register of a million patients is larger than what becomes of it in memory.
+        """
+        end = start
+        rest = b""
+
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                content = file.read()
+                while block := file.read(_BLOCK_BYTES):
+                    content = rest + block
+                    size = content.rfind(b"\n") + 1
+                    if size:
+                        self._apply(content[: size - 1], into, with_header=end == 0)
+                    end += size
+                    rest = content[size:]
         except FileNotFoundError:
             raise
         except OSError as err:
             raise self._damaged() from err
 
-        whole = content[: content.rfind(b"\n") + 1]
-        return start + len(whole), whole
+        return end
 
-    def apply(self, content: bytes, into: TombstoneMap, *, with_header: bool) -> None:
+    def _apply(self, content: bytes, into: TombstoneMap, *, with_header: bool) -> None:
         """Apply complete lines to `into`; with `with_header` the first is the header. Raises like `read`."""
-        lines = content.split(b"\n")[:-1]
-        if with_header and lines:
+        lines = content.split(b"\n")
+        if with_header:
             self._check_header(lines.pop(0))
+        same: dict[str, str] = {}
+        times: dict[str, datetime] = {}
+
         for line in lines:
-            stone = _parsed(line)
+            stone = _parsed(line, same, times)
             if stone is None:
                 raise self._damaged()
             if stone.kind == "stop":
@@ -205,12 +223,31 @@ class TombstoneFile:
         return unwritable(err, self.path, remedy="check the folder and its disk")
 
 
-def _add(handle: int, end: int, content: bytes) -> None:
+def _blocks(start: str, stones: Collection[Tombstone]) -> Iterator[bytes]:
+    """`start` and the lines of tombstones, some thousand at a time."""
+    lines = [start]
+    times: dict[datetime, str] = {}
+
+    for s in stones:
+        if s.received not in times:
+            times[s.received] = _time(s.received)
+        lines.append(_line(" ".join(filter(None, (s.kind, s.pseudonym, s.receipt, times[s.received], s.more)))))
+        if len(lines) >= _LINES_AT_ONCE:
+            yield "".join(lines).encode("ascii")
+            lines.clear()
+
+    yield "".join(lines).encode("ascii")
+
+
+def _add(handle: int, end: int, blocks: Iterable[bytes]) -> None:
     """Write at `end` and sync to disk; on failure nothing of it remains."""
     try:
         at = end
-        while at < end + len(content):
-            at += os.pwrite(handle, content[at - end :], at)
+        for block in blocks:
+            written = 0
+            while written < len(block):
+                written += os.pwrite(handle, block[written:], at + written)
+            at += written
         os.fsync(handle)
     except OSError:
         with suppress(OSError):
@@ -238,15 +275,22 @@ def _line(text: str) -> str:
     return f"{text} {hashlib.sha256(text.encode('ascii')).hexdigest()[:16]}\n"
 
 
-def _parsed(line: bytes) -> Tombstone | None:
-    match = _LINE.fullmatch(line.decode("ascii", errors="replace"))
-    if match is None or _line(line[:-17].decode("ascii")) != line.decode("ascii") + "\n":
+def _parsed(line: bytes, same: dict[str, str], times: dict[str, datetime]) -> Tombstone | None:
+    """A line; of texts and times that many lines have, `same` and `times` keep one."""
+    text = line.decode("ascii", errors="replace")
+    match = _LINE.fullmatch(text)
+    if match is None or hashlib.sha256(line[:-17]).hexdigest()[:16] != match[6]:
         return None
     kind: Literal["stop", "lift"] = "stop" if match[1] == "stop" else "lift"
+    receipt = same.setdefault(match[3], match[3])
+    more = same.setdefault(match[5] or "", match[5] or "")
     try:
-        return Tombstone(kind, match[2], match[3], datetime.fromisoformat(match[4]), match[5] or "")
+        if match[4] not in times:
+            times[match[4]] = datetime.fromisoformat(match[4])
     except ValueError:
         return None
+
+    return Tombstone(kind, match[2], receipt, times[match[4]], more)
 
 
 def _time(moment: datetime) -> str:

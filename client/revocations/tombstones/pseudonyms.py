@@ -61,10 +61,10 @@ class Pseudonyms:
         text = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
         return hmac.digest(self._receipt_key, text, hashlib.sha256).hex()[:16]
 
-    def seal(self, patient: str) -> str:
+    def seal(self, patient: str, pseudonym: str = "") -> str:
         """The identifier, encrypted and bound to its pseudonym."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = AESGCM(self._seal_key).encrypt(nonce, patient.encode(), self.of(patient).encode())
+        sealed = AESGCM(self._seal_key).encrypt(nonce, patient.encode(), (pseudonym or self.of(patient)).encode())
         return b64encode(nonce + sealed).decode("ascii")
 
     def unseal(self, pseudonym: str, sealed: str) -> str:

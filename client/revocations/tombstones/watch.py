@@ -91,8 +91,7 @@ class TombstoneWatch:
             return seen.stopped
 
         start, standing = (0, {}) if again or seen is None else (seen.end, self._standing)
-        end, content = self._file.lines_since(start)
-        self._file.apply(content, standing, with_header=start == 0)
+        end = self._file.read_on(start, standing)
         self._standing = standing
         stopped = frozenset(pseudonym for pseudonym, _ in standing)
         self._seen = _Seen(held, stamp, walk_at, stopped, end)

@@ -211,7 +211,14 @@ class ConsentStore:
         rows = session.scalars(select(ConsentRow).where(ConsentRow.patient.in_(patients)))
         return tuple(
             KnownVersion(
-                row.resource, row.version, row.updated, row.received, row.receipt, row.weighed is None, row.document
+                row.resource,
+                row.version,
+                row.updated,
+                row.received,
+                row.receipt,
+                row.weighed is None,
+                row.document,
+                row.patient,
             )
             for row in rows
         )

@@ -9,7 +9,9 @@ import re
 
 _SEPARATORS = re.compile(r"[\W_]+")
 _LETTERS = r"[^\W\d_]"
-_AFFIXED = re.compile(rf"({_LETTERS}{{0,4}})(\d{{3,}})({_LETTERS}{{0,2}})")
+MOST_LETTERS = 4
+LEAST_DIGITS = 3
+_AFFIXED = re.compile(rf"({_LETTERS}{{0,{MOST_LETTERS}}})(\d{{{LEAST_DIGITS},}})({_LETTERS}{{0,2}})")
 """Without separators. Longer runs of letters are names, and with fewer digits too many numbers would look alike."""
 _CHECKED = re.compile(rf"({_LETTERS}{{0,4}}[\W_]*\d{{5,}}{_LETTERS}{{0,2}})[-/. ]([\dx])")
 

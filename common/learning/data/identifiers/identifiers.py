@@ -59,6 +59,8 @@ def normal(text: str, *, shortened: bool = False) -> str:
     Raises:
         IdentifierError: empty, too long, in scientific notation, or with a character that no identifier has.
     """
+    if text.isascii() and text.isalnum() and len(text) <= LONGEST:
+        return text  # the usual case, which a national register has a million of
     bare = _trimmed(text)
     if not bare:
         raise IdentifierError("an empty identifier", remedy="fill it in, or remove the row")

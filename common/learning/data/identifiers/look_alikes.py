@@ -11,13 +11,16 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
-from common.learning.data.identifiers.affixes import bare_numbers, lost_affixes
+from common.learning.data.identifiers.affixes import LEAST_DIGITS, MOST_LETTERS, bare_numbers, lost_affixes
 from common.learning.data.identifiers.encodings import misreadings, repaired
 from common.learning.data.identifiers.identifiers import is_scientific
 from common.learning.data.identifiers.lost_digits import is_long, long_keys, lost_digits, short_key_of, short_keys
-from common.learning.data.identifiers.spreadsheets import spreadsheet_values
+from common.learning.data.identifiers.spreadsheets import MONTH_NAMES, spreadsheet_values
 
 _LABELS = "mrn|mr|pid|patid|patientid|patienten|patient|pat|subject|id|nr|no|urn|uuid"
+# Letters and a number, without a label, a month, or letters that may be read as digits or as an exponent.
+_PLAIN = re.compile(r"([A-Za-z]{1,8})(\d{1,15})", re.ASCII)
+_SPECIAL = re.compile(rf"{_LABELS}|{MONTH_NAMES}")
 _LABEL = re.compile(rf"(?:[\W_]*(?:{_LABELS})(?:[\W_]+(?=\w)|(?=\d)))+")
 _DECIMALS = re.compile(r"([\d.,' ]*\d)[.,]0+", re.ASCII)
 # In front of the first number between two separators; within a UUID or a hash zeros are digits like others.
@@ -81,7 +84,7 @@ class LookAlikes:
     def _single(self, text: str) -> frozenset[str]:
         if is_scientific(text):
             return frozenset(other for other in self._all if alike(text, other))
-        keys = _keys(text) | _misread_keys(text)
+        keys = _keys(text) if text.isascii() else _keys(text) | _misread_keys(text)
         if self._precisions:
             keys.update(short_keys(_folded(text), self._precisions))
         return frozenset(other for other in self._under(keys) if alike(text, other))
@@ -116,6 +119,8 @@ def _keys(text: str) -> set[str]:
     if text.isascii() and text.isdigit():
         keys = {text, text.lstrip("0") or "0"}
         return keys | long_keys(text) if is_long(text) else keys
+    if (plain := _PLAIN.fullmatch(text)) is not None and not _SPECIAL.search(text.lower()):
+        return _plain_keys(plain[1].lower(), plain[2])
 
     keys = set[str]()
     for reading in _readings(text):
@@ -130,6 +135,13 @@ def _keys(text: str) -> set[str]:
     keys.discard("")
 
     return keys
+
+
+def _plain_keys(letters: str, digits: str) -> set[str]:
+    """The same for the usual form of a number, which a national register has a million of."""
+    number = digits.lstrip("0") or "0"
+    keys = {f"{letters}{number}", f"{letters}{digits}".translate(_READ_AS_DIGITS)}
+    return keys | {number} if len(digits) >= LEAST_DIGITS and len(letters) <= MOST_LETTERS else keys
 
 
 def _misread_keys(text: str) -> set[str]:

@@ -8,7 +8,8 @@ from datetime import date
 
 _MONTHS = ("jan", "feb", "mar|mär|maer|mrz", "apr", "may|mai", "jun", "jul", "aug", "sep", "oct|okt", "nov", "dec|dez")
 _MONTH_OF = {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split("|")}
-_MONTH = f"({'|'.join(_MONTH_OF)})[a-z]*"
+MONTH_NAMES = "|".join(_MONTH_OF)
+_MONTH = f"({MONTH_NAMES})[a-z]*"
 _YEAR = r"(?:19|20)\d\d"
 _MIDNIGHT = r"(?:[Tt ]0?0:00(?::00)?)?"
 _DAY_AND_MONTH = re.compile(rf"(\d{{1,4}})[\W_]*{_MONTH}[\W_]*({_YEAR}|(?<=[\W_])\d\d)?", re.ASCII)

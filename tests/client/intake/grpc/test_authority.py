@@ -117,7 +117,7 @@ def test_an_auditor_reads_and_an_ehr_sends_and_neither_does_the_others() -> None
         role: {method for method, roles in MAY.items() if role in roles} for role in ("steward", "ehr", "auditor")
     }
     assert allowed["steward"] == set(MAY)
-    assert allowed["ehr"] == {"RevokeConsent", "GetRevocation", "CheckPermission"}
+    assert allowed["ehr"] == {"RevokeConsent", "GetRevocation", "CheckPermission", "CheckPermissions"}
     assert allowed["auditor"] == {"GetRevocation", "ListRevocations", "WatchRevocation"}
     with pytest.raises(Refusal, match="the role auditor may not call RevokeConsent"):
         check_may(Caller("a", "auditor", ""), "RevokeConsent")

@@ -16,6 +16,7 @@ import pytest
 
 from client.intake.grpc.gate import Gate
 from client.intake.grpc.process import start
+from client.intake.grpc.revoking import Revoker
 from client.intake.grpc.service import Consents
 from client.intake.grpc_api import consent_pb2 as messages
 from client.intake.grpc_api.consent_pb2_grpc import ConsentServiceStub
@@ -38,9 +39,9 @@ def served(tmp_path: Path) -> Iterator[Any]:
     with open_ledger(hospital.folder) as ledger:
         gate = Gate(config.roles, frozenset, RateLimit(1000, 1000), lambda: time.now)
         vault = Vault(hospital.folder.vault, lambda size: b"s" * size)
-        server, _ = start(
-            hospital.folder, config, Consents(ledger, permissions_of(ledger), vault, gate, stopping=stopping)
-        )
+        permissions = permissions_of(ledger)
+        revoker = Revoker(ledger, permissions, vault)
+        server, _ = start(hospital.folder, config, Consents(ledger, permissions, revoker, gate, stopping=stopping))
         yield SimpleNamespace(hospital=hospital, time=time)
         stopping.set()
         server.stop(0)

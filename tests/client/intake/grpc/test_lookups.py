@@ -11,8 +11,9 @@ import pytest
 
 from client.intake.grpc.access import Caller, Refusal
 from client.intake.grpc.lookups import ENUMERATION_FILE, Lookups, read_enumerations
+from client.intake.grpc_api import consent_pb2 as messages
 from client.runtime.doctor import examine
-from common.errors import UnavailableError
+from common.errors import InputError, UnavailableError
 from simulations.bench.consent_hospital import ConsentHospital
 
 EHR = Caller("ehr-1", "ehr", "f1")
@@ -78,3 +79,25 @@ def test_names_tried_out_at_the_service_are_cut_off_noted_and_hinder_no_revocati
     assert [(check.result, "ehr-1" in check.detail) for check in found] == [("warn", True)]
     assert "guess" not in one.logged()
     assert "ehr-1 asks for many" in one.logged()
+
+
+def test_a_batch_tells_no_more_than_as_many_single_questions(new_hospital: Callable[..., ConsentHospital]) -> None:
+    one = new_hospital("unknown_per_hour = 1\nunknown_burst = 5")
+    one.start()
+    permitted = messages.CheckPermissionReply.PERMISSION_PERMITTED
+    denied = messages.CheckPermissionReply.PERMISSION_DENIED
+    unknown = messages.CheckPermissionReply.PERMISSION_UNKNOWN
+
+    with one.client("desk") as desk, one.client("ehr-1") as ehr:
+        desk.revoke(f"{one.prefix}-2", source_id="before")
+        asked = [f"{one.prefix}-1", f"{one.prefix}-2", "guess-1", f"{one.prefix}-1"]
+        replies = ehr.check_all(asked)
+        assert [reply.permission for reply in replies] == [permitted, denied, unknown, permitted]
+        assert replies[1].reason == ehr.check(asked[1]).reason
+        with pytest.raises(UnavailableError, match="too many questions"):
+            ehr.check_all([f"guess-{number}" for number in range(900)])
+        with pytest.raises(UnavailableError, match="too many questions"):
+            ehr.check(f"{one.prefix}-1")
+        for wrong in ([], ["x"] * 1001, ["p", " "]):
+            with pytest.raises(InputError):
+                desk.check_all(wrong)

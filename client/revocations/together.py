@@ -1,0 +1,76 @@
+"""Revocations of several callers in one transaction: what they have in common is read and written once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from client.revocations.deadline import first_due
+from client.revocations.ledger import RECEIPT_FORM, Ledger, Writing
+from client.revocations.ledger_rows import of_patients
+from client.revocations.revocation import Receipt, Request
+from client.revocations.tombstones.file import stop
+from common.errors import InputError, OutputError
+
+
+@dataclass(frozen=True, slots=True)
+class OnePatient:
+    """A request to revoke the consent of one patient."""
+
+    request: Request
+    patient: str = field(repr=False)
+    also_unknown: bool
+
+
+def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) -> list[Receipt | InputError]:
+    """`Ledger.add` for each; a request that cannot be recorded gets its error and leaves the others alone.
+
+    Raises:
+        CohortError: a file of the site is damaged.
+    """
+    ledger.stopped()
+    outcomes: dict[int, Receipt | InputError] = {}
+    named = {}
+
+    for number, one in enumerate(asked):
+        try:
+            named[number] = ledger.named(one.patient)
+        except InputError as err:
+            outcomes[number] = err
+
+    names = {number: ledger.pseudonyms.of(one.identifier) for number, one in named.items()}
+    taken = {standing.pseudonym for standing in of_patients(writing.session, set(names.values()))}
+    plain = dict[int, str]()
+    for number, pseudonym in names.items():
+        request = asked[number].request
+        is_clear = named[number].known or (asked[number].also_unknown and not named[number].is_doubtful)
+        if is_clear and not request.hold and pseudonym not in taken and RECEIPT_FORM.fullmatch(request.receipt):
+            plain[number] = pseudonym
+            taken.add(pseudonym)
+
+    subsets = ledger.subset_of([named[number].identifier for number in plain])
+    rows = [
+        (asked[number].request, pseudonym, subsets.get(named[number].identifier), "")
+        for number, pseudonym in plain.items()
+    ]
+    ledger.insert_rows(writing, rows)
+    writing.stops += [stop(request, pseudonym) for request, pseudonym, _, _ in rows]
+    ledger.seal(writing.session, {pseudonym: named[number].identifier for number, pseudonym in plain.items()})
+    others = ledger.others(writing)
+    for number in plain:
+        request = asked[number].request
+        due = first_due(request.received, ledger.days_to_answer)
+        known = int(named[number].known)
+        outcomes[number] = Receipt(request.receipt, 1, 0, request.received, due, others, known, 1 - known)
+
+    # Whoever needs a closer look gets it one by one, when the others of the group are there.
+    for number in sorted(names.keys() - plain.keys()):
+        one = asked[number]
+        try:
+            outcomes[number] = ledger.add(writing, one.request, [one.patient], also_unknown=one.also_unknown)
+        except OutputError:
+            raise
+        except InputError as err:
+            outcomes[number] = err
+
+    return [outcomes[number] for number in range(len(asked))]
