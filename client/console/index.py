@@ -19,14 +19,14 @@ from client.account.summary import Summary, summarised
 from client.revocations.ledger import Ledger
 from client.revocations.ledger_rows import chunks, standing_of
 from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
-from client.revocations.revocation import OPEN, State, nobody_asked
+from client.revocations.revocation import OPEN, State, is_alike, nobody_asked
 from common.platform.sql import reading
 
 COLUMNS = ("receipt", "kind", "state", "source", "patients", "received", "due", "campaign")
 """By which receipts can be ordered."""
 _FIELDS = (
     "receipt", "number", "kind", "state", "source", "scope", "patients", "known", "doubtful", "received", "recorded",
-    "due", "closed", "campaign", "legal_basis", "is_open", "is_asked",
+    "due", "closed", "campaign", "legal_basis", "is_open", "is_asked", "is_alike",
 )  # fmt: skip
 _WHOLE_BELOW = 5000
 """With more changed receipts than this, the whole ledger is read at once."""
@@ -53,6 +53,7 @@ class Row:
     legal_basis: str
     is_open: bool
     is_asked: bool
+    is_alike: bool
 
     def days_left(self, now: datetime) -> float | None:
         """Days until the answer is due; None if nobody waits for one."""
@@ -146,8 +147,9 @@ class Index:
     def counts(self) -> Mapping[State, int]:
         """Receipts in each state."""
         self.refresh()
+        query = "select state, count(*) from receipts where is_alike = 0 group by state"
         with self._lock:
-            rows = self._rows.execute("select state, count(*) from receipts group by state").fetchall()
+            rows = self._rows.execute(query).fetchall()
         return {State(state): count for state, count in rows}
 
     def due_within(self, now: datetime, days: Sequence[int]) -> list[int]:
@@ -163,7 +165,7 @@ class Index:
     def held_alike(self) -> int:
         """Look-alike identifiers that wait for a person to say who is meant."""
         self.refresh()
-        query = "select count(*) from receipts where state = 'on-hold' and receipt >= 'alike-' and receipt < 'alike.'"
+        query = "select count(*) from receipts where state = 'on-hold' and is_alike = 1"
         with self._lock:
             return int(self._rows.execute(query).fetchone()[0])
 
@@ -176,7 +178,8 @@ class Index:
 
 
 def _where(wanted: Wanted) -> tuple[str, list[object]]:
-    parts = []
+    # Holds on those whom an identifier may mean are answered among the doubtful.
+    parts = ["is_alike = 0"]
     values: list[object] = []
     if wanted.states:
         parts.append(f"state in ({', '.join('?' for _ in wanted.states)})")
@@ -195,12 +198,14 @@ def _where(wanted: Wanted) -> tuple[str, list[object]]:
         parts.append("is_open = 1 and is_asked = 1 and due < ?")
         values.append(wanted.due_before.timestamp())
 
-    return (f" where {' and '.join(parts)}" if parts else ""), values
+    return f" where {' and '.join(parts)}", values
 
 
 def _stored(summary: Summary, name: str) -> Any:
     if name == "is_open":
         return int(summary.state in OPEN)
+    if name == "is_alike":
+        return int(is_alike(summary.receipt))
     if name == "is_asked":
         return int(not nobody_asked(summary.receipt))
     value = getattr(summary, name)
@@ -214,5 +219,6 @@ def _row(row: sqlite3.Row) -> Row:
     values["state"] = State(values["state"])
     values["is_open"] = bool(values["is_open"])
     values["is_asked"] = bool(values["is_asked"])
+    values["is_alike"] = bool(values["is_alike"])
 
     return Row(**values)
