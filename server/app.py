@@ -101,7 +101,8 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     watch(federation, house, terms, number)
     federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names())
     federation.timeout = terms.policy.phase_hours * 3600.0
-    carrier = CampaignRunner(federation, house.store, house.registry, house.card, run)
+    qualifier = qualification.for_campaigns(house, federation)
+    carrier = CampaignRunner(federation, house.store, house.registry, house.card, run, qualifier)
     carrier.carry_on(number, attempt)
 
 

@@ -25,7 +25,7 @@ from common.learning.evaluation.distance import logit_distance
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import load_checkpoint, save_checkpoint
 from common.learning.records import Subset
-from server.campaign.campaign import audit, decision_on, run_campaign
+from server.campaign.campaign import Campaign, audit, decision_on, run_campaign
 from server.rounds.aggregation import State
 from server.rounds.connecting import connect
 from server.rounds.downlink import Downlink
@@ -34,7 +34,7 @@ from server.rounds.journal import MemoryJournal
 from server.rounds.meter import Meter
 from server.rounds.training import Round, Trained, train
 from server.rounds.unlearning.base import Past
-from simulations.result import Cost, DecisionResult, ModelName, Result, RoundRecord
+from simulations.result import Cost, DecisionResult, ModelName, RehearsalsResult, Result, RoundRecord
 from simulations.run.baselines.run import run_baselines
 from simulations.run.engine import run_on
 from simulations.run.folds import folds_beside
@@ -52,6 +52,8 @@ class Outcome(BaseModel):
     rounds: list[Round] = []
     costs: dict[str, dict[str, float]] = {}
     figures: FederationFigures | None = None
+    decision: DecisionResult | None = None
+    """Of a campaign, where it does not rest on its own audit alone."""
 
 
 Phase = Literal["train", "retrain", "unlearn", "retain", "folds", "references"]
@@ -90,6 +92,7 @@ class Experiment:
         initial = self.prepared.card.build(experiment.seed).state_dict()
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
         folds = self._folds(federation, original_outcome)
+        self._before_revocations(federation, original)
         self._revoke()
         data = {
             name: {**reply.registered, "retain": reply.registered["train"]}
@@ -181,6 +184,7 @@ class Experiment:
             state, _ = load_checkpoint(folder / "best", self.prepared.card)
             return state, Outcome.model_validate_json(file.read_bytes())
 
+        journal = self._journal(before)
         steps = campaign.retention_rounds + 2
         # A list, because the callback changes it.
         count = [0]
@@ -193,7 +197,7 @@ class Experiment:
             federation,
             parent,
             self.config.experiment.model_copy(update={"campaign": campaign}),
-            journal=MemoryJournal(before=before),
+            journal=journal,
             folder=folder,
             on_round=on_round,
             past=past,
@@ -203,6 +207,7 @@ class Experiment:
             rounds=list(result.rounds),
             costs={"unlearn": asdict(result.unlearn_cost), "retain": asdict(result.retain_cost)},
             figures=result.figures,
+            decision=self._decided(result, before, journal) if name == "unlearned" else None,
         )
         write_text(file, outcome.model_dump_json())
 
@@ -252,9 +257,28 @@ class Experiment:
             models=models,
             history=history,
             cost=costs,
-            decision=decisions["unlearned"],
+            decision=outcomes["unlearned"].decision or decisions["unlearned"],
             decisions=decisions,
+            rehearsals=self._rehearsals(outcomes["unlearned"]),
         )
+
+    def _before_revocations(self, federation: Federation, original: State) -> None:
+        """What a run does with the original model while nobody has revoked; here nothing."""
+
+    def _journal(self, before: FederationFigures) -> MemoryJournal:
+        return MemoryJournal(before=before)
+
+    def _decided(
+        self,
+        campaign: Campaign,  # noqa: ARG002 - runs that rehearse use it, and the next two
+        before: FederationFigures,  # noqa: ARG002
+        journal: MemoryJournal,  # noqa: ARG002
+    ) -> DecisionResult | None:
+        """The outcome where it can rest on more than the campaign's own audit; None here."""
+        return None
+
+    def _rehearsals(self, unlearned: Outcome) -> RehearsalsResult | None:  # noqa: ARG002 - runs that rehearse use it
+        return None
 
     def _distances(self, states: Mapping[ModelName, State]) -> dict[ModelName, float]:
         """1 - cosine of logits on retain between each model and the retrained one; rows are only read here."""

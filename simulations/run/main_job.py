@@ -17,6 +17,7 @@ from simulations.reporting.report import write_report
 from simulations.result import Result
 from simulations.run.experiment import Experiment, OnProgress
 from simulations.run.prepare import Prepared, prepare, require_writable
+from simulations.run.qualified import QualifiedExperiment
 from simulations.run.settings import SimulationConfig
 
 CONFIG_FILE = "config.json"
@@ -35,7 +36,8 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     require_writable(out)
     claim(config, out, resume=resume)
     preparation = prepare(config, out, lambda done, total: on_progress("images", done, total))
-    result = Experiment(config, preparation, on_progress).run()
+    kind = QualifiedExperiment if config.qualify else Experiment
+    result = kind(config, preparation, on_progress).run()
     write_text(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     write_report(result, out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -83,16 +84,20 @@ class QualifyRun(Experiment):
         ).run()
 
     def _register(self, federation: Federation, state: State) -> Register:
-        experiment = self.config.experiment
         plan = self.config.qualification
         sites = rehearsing_sites(plan, federation.registered)
-        circumstances = Circumstances(
+        now = self.circumstances(federation.registered)
+        return plan_register(plan, now, self.config.experiment, sites=sites, parent=state_digest(state))
+
+    def circumstances(self, registered: Mapping[str, Mapping[str, int]]) -> Circumstances:
+        """Under what the procedure runs, with what the sites have registered now."""
+        experiment = self.config.experiment
+        return Circumstances(
             configuration=configuration_digest(experiment, experiment.campaign.retention_rounds),
             lineage="original",
             aggregation=experiment.campaign.aggregation,
             sites=tuple(self.prepared.sites),
             labels=tuple(range(len(self.prepared.card.classes))),
-            train_patients=sum(counts[str(Subset.TRAIN)] for counts in federation.registered.values()),
+            train_patients=sum(counts[str(Subset.TRAIN)] for counts in registered.values()),
             at=datetime.fromtimestamp(int(time.time()), UTC),
         )
-        return plan_register(plan, circumstances, experiment, sites=sites, parent=state_digest(state))

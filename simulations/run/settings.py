@@ -39,6 +39,8 @@ class SimulationConfig(Settings):
     """Patients known at several sites are trained on at all of them, and are the first to revoke."""
     engine: Literal["flower", "inprocess"] = "flower"
     retrain: bool = True
+    qualify: bool = False
+    """Rehearse before the revocations, so that the outcome may rest on a qualification."""
     qualification: QualificationPlan = QualificationPlan()
     """What `fedforget-sim qualify` registers."""
 

@@ -14,6 +14,7 @@ from common.learning.model.checkpoint import state_digest
 from common.learning.records import Subset
 from common.platform.sql import transaction
 from server.campaign.context import CoordinatorContext
+from server.campaign.qualification.for_campaigns import LastQualification
 from server.campaign.qualification.register import configuration_digest, plan_register, rehearsing_sites
 from server.campaign.qualification.runner import QualificationRun, YieldedError
 from server.campaign.qualification.store import QualificationStore
@@ -43,9 +44,8 @@ def retention_rounds(terms: Terms) -> int:
     return max(planned, terms.policy.single_writer_rounds) if terms.policy.single_writer == "retain" else planned
 
 
-def circumstances(house: CoordinatorContext, federation: Federation) -> Circumstances:
-    """Under what the procedure runs now."""
-    terms = house.terms
+def circumstances(house: CoordinatorContext, federation: Federation, terms: Terms) -> Circumstances:
+    """Under what the procedure runs now, by these terms."""
     registered = federation.registered
     return Circumstances(
         configuration=configuration_digest(terms.experiment, retention_rounds(terms)),
@@ -56,6 +56,11 @@ def circumstances(house: CoordinatorContext, federation: Federation) -> Circumst
         train_patients=sum(counts.get(str(Subset.TRAIN), 0) for counts in registered.values()),
         at=house.store.clock().replace(microsecond=0),
     )
+
+
+def for_campaigns(house: CoordinatorContext, federation: Federation) -> LastQualification:
+    """What campaigns of this coordinator may rest on."""
+    return LastQualification(store_of(house).last_result, lambda terms: circumstances(house, federation, terms))
 
 
 def carry_on(house: CoordinatorContext, federation: Federation, number: int) -> None:
@@ -93,7 +98,7 @@ def _work(house: CoordinatorContext, federation: Federation, store: Qualificatio
     register = store.registered(number)
 
     if register is None:
-        now = circumstances(house, federation)
+        now = circumstances(house, federation, terms)
         register = plan_register(
             requested.plan,
             now,

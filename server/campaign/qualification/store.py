@@ -62,6 +62,11 @@ class QualificationStore:
         numbers = sorted(int(path.name) for path in self.root.iterdir() if path.name.isdigit())
         return [number for number in numbers if self.journal(number).body("request", Requested) is not None]
 
+    def last_result(self) -> Result | None:
+        """Of the last qualification that was judged, also one that failed."""
+        results = (self.result(number) for number in reversed(self.numbers()))
+        return next((result for result in results if result is not None), None)
+
     def request(self, plan: QualificationPlan, lineage: str) -> int:
         """Ask for a qualification; its number.
 

@@ -1,0 +1,87 @@
+"""The main job with a qualification before the revocations, so that the outcome may rest on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+from torch import Tensor
+
+from common.learning.evaluation.figures import FederationFigures
+from server.campaign.campaign import Campaign
+from server.campaign.judging import judge_candidate
+from server.campaign.ladder import Ladder
+from server.campaign.qualification.for_campaigns import LastQualification
+from server.rounds.aggregation import State
+from server.rounds.federation import Federation
+from server.rounds.journal import MemoryJournal
+from server.settings import GateConfig, PolicyConfig, Terms
+from simulations.result import BranchRehearsals, DecisionResult, RehearsalsResult
+from simulations.run.experiment import Outcome
+from simulations.run.qualify import QualifyRun
+
+
+class RememberingJournal(MemoryJournal):
+    """Keeps what each step left, weights aside: conformity looks at how the unlearning went."""
+
+    def __init__(self, **known: BaseModel) -> None:
+        super().__init__(**known)
+        self._bodies: dict[str, BaseModel] = dict(known)
+
+    def put(self, step: str, body: BaseModel, weights: Mapping[str, Tensor] | None = None) -> None:  # noqa: ARG002
+        """See `Journal`."""
+        self._bodies[step] = body
+
+    def finished(self) -> MemoryJournal:
+        """A journal of all that was kept."""
+        return MemoryJournal(**self._bodies)
+
+
+@dataclass
+class QualifiedExperiment(QualifyRun):
+    """Rehearses before anybody revokes, and lets the ladder decide."""
+
+    def _before_revocations(self, federation: Federation, original: State) -> None:
+        self.results.append(self.rehearsed(federation, original))
+
+    def _journal(self, before: FederationFigures) -> RememberingJournal:
+        return RememberingJournal(before=before)
+
+    def _decided(self, campaign: Campaign, before: FederationFigures, journal: MemoryJournal) -> DecisionResult | None:
+        experiment = self.config.experiment
+        terms = Terms(experiment=experiment, policy=PolicyConfig(), gate=GateConfig())
+        own = judge_candidate(before, campaign.figures, campaign.collected, experiment.decision)
+        qualification = LastQualification(
+            lambda: self.results[0], lambda _: self.circumstances(campaign.collected.registered)
+        )
+        kept = journal.finished() if isinstance(journal, RememberingJournal) else journal
+        verdict = Ladder(terms.policy, experiment.decision).climb(
+            own, lambda: qualification.grounds("original", campaign, terms, kept), datetime.now(UTC)
+        )
+
+        return DecisionResult(
+            outcome=verdict.outcome, reasons=[*verdict.vetoes, *verdict.reasons], grounds=verdict.grounds
+        )
+
+    def _rehearsals(self, unlearned: Outcome) -> RehearsalsResult | None:
+        result = self.results[0]
+        found = result.qualification
+        figures = unlearned.figures
+        distances = {} if figures is None else figures.distance_by_site
+        if not found.branches or not distances:
+            return None
+
+        return RehearsalsResult(
+            rehearsals=found.rehearsals,
+            patients=found.patients,
+            controls=found.controls,
+            margin=result.registered.plan.auc_margin,
+            branches={
+                name: BranchRehearsals(difference=b.difference, low=b.low, high=b.high, original=b.original)
+                for name, b in found.branches.items()
+            },
+            distances=list(found.distances),
+            distance=max(distances.values()),
+        )
