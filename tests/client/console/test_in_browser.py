@@ -76,7 +76,7 @@ def start(folder: SiteFolder, port: int) -> subprocess.Popen[bytes]:
     """Start the process and wait until it serves."""
     command = [sys.executable, "-m", "client.console", "--dir", str(folder.root)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 150
     while time.monotonic() < end and process.poll() is None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
@@ -337,3 +337,37 @@ def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Brow
         page.screenshot(path=target / f"console-{name}.png")
 
     assert (folder / "console-today.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_passkey_is_added_and_signs_in_without_a_password(served: Served, browser: Browser) -> None:
+    port = served.address.rpartition(":")[2]
+    served.address = f"http://localhost:{port}"
+    arguments = ["settings", "set", "console.public_url", served.address, "--dir", str(served.folder.root)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    served.process.terminate()
+    served.process.wait(20)
+    served.process = start(served.folder, int(port))
+    context = browser.new_context()
+    page = context.new_page()
+    devices = context.new_cdp_session(page)
+    devices.send("WebAuthn.enable")
+    options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True}
+    options |= {"isUserVerified": True, "automaticPresenceSimulation": True}
+    added = devices.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    served.sign_in(page)
+    page.goto(f"{served.address}/account")
+    page.get_by_role("button", name="Add a passkey of this device").click()
+    page.get_by_text("You have 1 passkey.").wait_for(timeout=20_000)
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign in with a passkey").click()
+    page.wait_for_url(f"{served.address}/", timeout=20_000)
+    assert "Ada Lee" in page.inner_text("header")
+
+    # Somebody who only holds the device is not let in.
+    page.get_by_role("button", name="Sign out").click()
+    devices.send("WebAuthn.setUserVerified", {**added, "isUserVerified": False})
+    page.get_by_role("button", name="Sign in with a passkey").click()
+    page.locator(".passkey-problem:not(:empty)").wait_for(timeout=90_000)
+    page.goto(f"{served.address}/")
+    assert "/sign-in" in page.url

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +26,7 @@ from typer.testing import CliRunner
 
 import client.runtime.doctor
 import server.runtime.doctor
+from client.account.dossier import dossier
 from client.app import app
 from client.cli import app as site_app
 from client.cohort.site import Site
@@ -35,6 +38,7 @@ from client.membership.enrolment import join
 from client.membership.steward import sign as sign_as_steward
 from client.membership.steward import unsigned
 from client.revocations.ledger_tables import AccessRow
+from client.revocations.opening import open_ledger
 from client.revocations.tombstones.overview import read_revocations
 from client.runtime.coordination import connect
 from client.settings import SiteFolder
@@ -784,3 +788,37 @@ def test_an_attestation_names_the_person_s_decision_against_a_veto(
     assert said.overruled.findings == ("veto: south: test AUC dropped", "rejected: certainly worse")
     assert said.decision.outcome == "rejected"
     assert world.said(number) == "signed by server, north"
+
+
+def test_the_evidence_of_a_case_needs_no_key_and_holds_by_the_stand_alone_verifier(
+    world: World, tmp_path: Path
+) -> None:
+    world.carry("training")
+    number = world.forget("north")
+    world.talk("north")
+    world.talk("north")
+    north = world.folders["north"]
+    north.signing_key.rename(tmp_path / "away")
+
+    with open_ledger(north) as ledger:
+        (receipt,) = {standing.receipt for standing in ledger.standing()}
+        content = dossier(ledger, None, receipt, datetime.now(UTC))
+        patients = ledger.known_patients()
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        archive.extractall(tmp_path / "evidence")
+
+    names = {path.name for path in (tmp_path / "evidence").iterdir()}
+    leaves = sorted(name for name in names if name.startswith("leaf-"))
+    assert {"leaf-revocation.json", "leaf-tombstone.json", "leaf-ended.json", "leaf-access-closed.json"} <= names
+    assert not any(
+        patient.encode() in path.read_bytes() for path in tmp_path.glob("evidence/*.*") for patient in patients
+    )
+    keys = ["--key", "site=site.pub", "--key", "server=server.pub"]
+    command = [sys.executable, "verify.pyz", "attestation.json", *keys]
+    command += [word for leaf in leaves for word in ("--leaf", leaf)]
+    done = subprocess.run(command, cwd=tmp_path / "evidence", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"campaign {number}" in done.stdout
+    record = json.loads((tmp_path / "evidence" / "record.json").read_text())
+    assert {row["receipt"] for row in record} == {receipt}
