@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from client.cohort.rehearsal_files import ORIGINAL, RehearsalFiles, original_of
 from client.cohort.site_data import SiteData
-from common.learning.evaluation.qualification.comparison import Comparison, Margins, compare
+from common.learning.evaluation.qualification.comparison import Comparison, Margins, compare, distance
 from common.learning.evaluation.qualification.figures import ClassLoss, SiteRehearsals
 from common.learning.evaluation.qualification.tally import Rehearsals, tally
 from common.learning.evaluation.qualification.utility import class_loss
@@ -59,6 +59,21 @@ def report(kept: Kept) -> SiteRehearsals:
     losses = [*_utility(kept, originals, list(by_number.values()))]
 
     return tally(kept.data.file.name, groups, labels, losses, kept.request.plan)
+
+
+def distances_of(kept: Kept) -> dict[int, float]:
+    """Distance of each rehearsal of this site by its number, for studies of one machine: it never leaves a hospital."""
+    found = {}
+    for number, chosen in kept.request.chosen.items():
+        scores = kept.files.get(f"{number}-{chosen}")
+        if scores is None:
+            continue
+        original = kept.files.get(original_of(str(scores["version"]))) or {}
+        compared = _compared(kept, number, scores, original, _never_seen(kept, [original]))
+        if compared is not None:
+            found[number] = distance(compared.residual, len(kept.files.drawn()[number]))
+
+    return found
 
 
 def _compared(kept: Kept, number: int, after: Arrays, original: Arrays, controls: list[str]) -> Comparison | None:

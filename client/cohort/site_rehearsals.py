@@ -160,11 +160,7 @@ class SiteRehearsals:
         config = self.request.unlearn
         standings = standings_of(self.data, forget, calibration, config.fold_targets)
         model = self.load(state)
-        before = self._scored(model, forget)
-        if before is not None:
-            # With the version, by whose scores of never-seen patients they are judged.
-            version = {"version": np.array(self.request.version)}
-            self.files.put(f"{one.number}-{ORIGINAL}", self._margins(before, forget, "patient") | version)
+        self.keep_before(one, model, forget)
         unlearning = method_named(config.method)(
             model,
             UnlearnSets(forget, retain, calibration, standings),
@@ -177,6 +173,13 @@ class SiteRehearsals:
         done = Rehearsed(number=one.number, passes=len(unlearning.passes), gaps=unlearning.passes[-1].gap)
 
         return model, done
+
+    def keep_before(self, one: Rehearsal, model: ImageTextModel, forget: StudyTensors) -> None:
+        """Keep the scores of a rehearsal's patients by the model in use, and which one that was."""
+        scores = self._scored(model, forget)
+        if scores is not None:
+            version = {"version": np.array(self.request.version)}
+            self.files.put(f"{one.number}-{ORIGINAL}", self._margins(scores, forget, "patient") | version)
 
     def _forget(self, one: Rehearsal) -> StudyTensors | None:
         """The patients of a rehearsal, drawn at the first call; None if there are too few, or one has revoked since."""

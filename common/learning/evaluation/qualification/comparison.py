@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 BETWEEN = 0.2**2
 """Variance between campaigns, in units of that of one never-seen patient; it only makes sizes comparable."""
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,6 @@ def compare(
     counts = (control_labels[:, None] == control_labels).sum(axis=1)
     by_control = [((w - wins[2]) * weights).sum(axis=-2) * counts / size for w in wins[:2]]
     own, others = _calibrated(rehearsed, floor)
-    spread = np.maximum(others.std(axis=-1), 1e-12)
     extreme = others.shape[-1] + 1
     p_high = (1 + (others >= own[..., None]).sum(axis=-1)) / extreme
     p_low = (1 + (others <= own[..., None]).sum(axis=-1)) / extreme
@@ -84,12 +84,20 @@ def compare(
         rehearsed=(after - never).mean(axis=-1),
         original=(before - never).mean(axis=-1),
         nearer=(np.abs(after - before) - np.abs(after - never)).mean(axis=-1),
-        residual=(own / spread).mean(axis=-1),
+        residual=residuals(rehearsed, floor),
         high=(p_high <= share_level).sum(axis=-1),
         low=(p_low <= share_level).sum(axis=-1),
         rehearsed_by_control=by_control[0],
         original_by_control=by_control[1],
     )
+
+
+def residuals(audited: Margins, floor: Margins) -> Floats:
+    """Mean margin less that under the fold model, in units of a never-seen patient's spread: `[..., 3]`."""
+    own, others = _calibrated(audited, floor)
+    spread = np.maximum(others.std(axis=-1), _LEAST)
+
+    return np.asarray((own / spread).mean(axis=-1))
 
 
 def distance(residual: Floats, patients: int) -> float:
@@ -116,6 +124,6 @@ def _calibrated(rehearsed: Margins, floor: Margins) -> tuple[Floats, Floats]:
 def _scaled(margins: Margins) -> tuple[Floats, Floats]:
     controls = margins.by_patient
     centre = controls.mean(axis=-1, keepdims=True)
-    spread = np.maximum(controls.std(axis=-1, keepdims=True), 1e-12)
+    spread = np.maximum(controls.std(axis=-1, keepdims=True), _LEAST)
 
     return (margins.patients - centre[..., 0]) / spread[..., 0], (controls - centre) / spread
