@@ -30,6 +30,12 @@ _LIBRARIES = [
     "alembic.command",
     "flwr.clientapp",
     "flwr.supernode.cli.flwr_clientapp",
+    "cryptography.x509",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "pydantic.dataclasses",
+    "pydantic.root_model",
+    "pydicom.pixels",
+    "sqlite3",
 ]
 """Imported before the first fork, if installed."""
 _HOME = "FEDFORGET_TASK"
