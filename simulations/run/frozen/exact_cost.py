@@ -40,7 +40,7 @@ SHORT = (
     "data.max_tokens=64",
     "train.rounds=8",
     "train.local_epochs=1",
-    "decision.bootstrap=20",
+    "decision.bootstrap=50",
     "campaign.retention_rounds=0",
     "forget=1",
 )
@@ -173,7 +173,7 @@ def table(first: list[Cost], each: list[Cost], whole: Cost) -> str:
         "",
         "Command: `make study-exact`. The real set of 286 studies, three hospitals, frozen MiniLM and",
         "EfficientNet-Lite0 with their embeddings cached, fp32 on the wire, all in one process on one core.",
-        "Seconds are processor time of coordinator and hospitals together. A campaign holds the training and both audits.",
+        "Seconds are processor time of coordinator and hospitals together. A campaign: training and two audits.",
         "",
         f"Training the same federation once with encoders that are trained too: {whole.seconds:.0f} s and "
         f"{whole.bytes / 1e6:.0f} MB for one measured round with its evaluation, times {rounds} rounds: "
