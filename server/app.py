@@ -99,7 +99,7 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
     federation.watcher = progress
     federation.classes = len(house.card.classes)
     watch(federation, house, terms, number)
-    federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names())
+    federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names(), house.card.encoders)
     federation.timeout = terms.policy.phase_hours * 3600.0
     qualifier = qualification.for_campaigns(house, federation)
     carrier = CampaignRunner(federation, house.store, house.registry, house.card, run, qualifier)
@@ -155,7 +155,7 @@ def simulate(grid: Grid, folder: Path) -> None:
     file = SimulatedServer.model_validate_json((folder / "server.json").read_bytes())
     config = file.experiment
     federation = connect(grid, file.sites)
-    federation.downlink = Downlink(config.wire.precision, file.card.frozen_names())
+    federation.downlink = Downlink(config.wire.precision, file.card.frozen_names(), file.card.encoders)
     initial = file.card.build(config.seed).state_dict()
     trained = train(
         federation, initial, config.train, file.card, seed=config.seed, folder=folder / "train", on_round=log_round

@@ -49,13 +49,21 @@ class RequestWeights:
 class ReceivedWeights:
     """Reads the weights of requests and packs those of answers, for the site in `folder`.
 
-    `fresh` gives the weights of a new model of `config`, which provides the frozen layers.
+    `fresh` gives the weights of a new model of `config`, which provides the frozen layers. `encoders` are the digests
+    of the encoders that this site has.
     """
 
-    def __init__(self, folder: Path, fresh: Callable[[], Mapping[str, Tensor]], config: ModelConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fresh: Callable[[], Mapping[str, Tensor]],
+        config: ModelConfig,
+        encoders: tuple[str, ...] = (),
+    ) -> None:
         self._folder = folder / "working"
         self._fresh = fresh
         self._config = config
+        self._encoders = encoders
         self._models, self._place = folder / "models", SiteFolder(folder)
 
     def held(self) -> tuple[str, ...]:
@@ -80,6 +88,8 @@ class ReceivedWeights:
         note = note_of(records, WeightsNote)
         if note is None:
             return RequestWeights(weights_of(records), None)
+        if note.encoders and note.encoders != self._encoders:
+            raise WireError("the instruction names other encoders than this site has")
         base = self._base(note.base) if note.base else self._nothing
         if models:
             base = joined(dict.fromkeys(models, self._nothing))

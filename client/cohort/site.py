@@ -67,7 +67,9 @@ class Site:
         self._records = SiteRecords(place, self._consent)
         settings = place.settings() if place.settings_file.exists() else None
         self.device = self._data.device
-        self.received_weights = ReceivedWeights(folder, lambda: self.card.build().state_dict(), self.card.model)
+        self.received_weights = ReceivedWeights(
+            folder, lambda: self.card.build().state_dict(), self.card.model, self.card.encoders
+        )
         self._model: ImageTextModel | None = None
 
         # A campaign that crashed, or was abandoned elsewhere, sends nothing. After this time its requests have expired.

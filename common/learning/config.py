@@ -59,8 +59,9 @@ class ModelConfig(Settings):
 
     image_encoder: Literal["small_cnn", "resnet7", "transformers", "folder"] = "small_cnn"
     """`folder` takes size, channels, normalisation and pooling from `image_folder`, of any family that is known."""
-    text_encoder: Literal["small_bert", "transformers", "folder"] = "small_bert"
-    """`folder` takes tokenizer, length and pooling from `text_folder`, of any family that is known."""
+    text_encoder: Literal["small_bert", "transformers", "folder", "words"] = "small_bert"
+    """`folder` takes tokenizer, length and pooling from `text_folder`, of any family that is known. `words` is a linear
+    map of hashed words and pairs of words, cheap and without a vocabulary; `max_tokens` bounds their number."""
     image_folder: str = ""
     """Folder of a local image encoder, with its weights."""
     text_folder: str = ""

@@ -210,6 +210,8 @@ class WeightsNote(Body):
     """Precision of the answer, which holds differences to `weights`."""
     line: str
     """Rounding errors are carried over within one line of rounds, and dropped when another starts."""
+    encoders: tuple[str, ...] = ()
+    """Digests of the folders that the model's encoders come from; left out where there are none."""
 
 
 class HeldNote(Body):
@@ -232,7 +234,9 @@ def pack(body: Body, weights: Mapping[str, Tensor] | ArrayRecord | None = None, 
 
 
 def _record(body: Body) -> ConfigRecord:
-    return ConfigRecord({"type": type(body).__name__, "json": body.model_dump_json()})
+    # Sites of earlier versions refuse fields that they do not know.
+    absent = {"encoders"} if isinstance(body, WeightsNote) and not body.encoders else None
+    return ConfigRecord({"type": type(body).__name__, "json": body.model_dump_json(exclude=absent)})
 
 
 def note_of(records: RecordDict, kind: type[B]) -> B | None:

@@ -36,6 +36,8 @@ class Downlink:
     precision: Precision = "fp32"
     frozen: frozenset[str] = frozenset()
     """Names of tensors that never travel."""
+    encoders: tuple[str, ...] = ()
+    """Digests of the encoders that every site must have from its own source."""
     _held: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _line: str = ""
     _step: _Step | None = None
@@ -120,7 +122,7 @@ class Downlink:
         return self._step.before if self._step and self._step.after == digest and self._step.before in held else ""
 
     def _pack(self, body: Body, state: Mapping[str, Tensor], base: str, digest: str) -> RecordDict:
-        note = WeightsNote(base=base, weights=digest, precision=self.precision, line=self._line)
+        note = WeightsNote(base=base, weights=digest, precision=self.precision, line=self._line, encoders=self.encoders)
         if base == digest:
             return pack(body, {}, note)
         if base and self._step is not None:

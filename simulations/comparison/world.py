@@ -167,7 +167,7 @@ def in_federation(world: World, sites: Path, main: Callable[[Federation], None])
 
     def with_grid(grid: Grid) -> None:
         federation = connect(grid, len(world.sites))
-        federation.downlink = Downlink(world.experiment.wire.precision, world.card.frozen_names())
+        federation.downlink = Downlink(world.experiment.wire.precision, world.card.frozen_names(), world.card.encoders)
         main(federation)
 
     open_site.cache_clear()

@@ -88,7 +88,9 @@ class Experiment:
     def _main(self, grid: Grid) -> Result:
         experiment = self.config.experiment
         federation = connect(grid, len(self.prepared.sites))
-        federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
+        federation.downlink = Downlink(
+            experiment.wire.precision, self.prepared.card.frozen_names(), self.prepared.card.encoders
+        )
         initial = self.prepared.card.build(experiment.seed).state_dict()
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
         folds = self._folds(federation, original_outcome)

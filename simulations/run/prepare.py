@@ -39,11 +39,8 @@ class Prepared:
     sites: tuple[str, ...]
     forget: dict[str, tuple[str, ...]]
     findings: str
-
-    @property
-    def cache(self) -> Path:
-        """Folder of the decoded images, and in it that of embeddings."""
-        return self.folder / "cache"
+    cache: Path
+    """Folder of the decoded images, and in it that of embeddings."""
 
     def site_folder(self, name: str) -> Path:
         """Folder of one site."""
@@ -56,11 +53,12 @@ def prepare(
     on_image: Callable[[int, int], None],
     among: Among | None = None,
     trained: frozenset[str] = frozenset(),
+    cache_folder: Path | None = None,
 ) -> Prepared:
     """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
 
     `among` leaves patients out; it receives the groups of patients who must stay together. Patients in `trained`,
-    and those listed in a forget file, are always in the training set.
+    and those listed in a forget file, are always in the training set. Runs on the same data may share a `cache_folder`.
 
     Raises:
         InputError: the manifest, an image, the forget list or the folder.
@@ -69,7 +67,7 @@ def prepare(
     manifest = _manifest(config, out)
     experiment = config.experiment
     card = _card(experiment, manifest.cohort.classes)
-    cache_folder = out / "cache"
+    cache_folder = out / "cache" if cache_folder is None else cache_folder
     cache = ImageCache(cache_folder, card.data.image_size, card.data.cache_bytes)
     duplicates = check_images(manifest, cache, on_image)
     # Made-up radiographs resemble one another more than real ones do, and who is who is known by construction.
@@ -112,7 +110,7 @@ def prepare(
             cache=cache_folder.resolve(),
         )
 
-    return Prepared(out, card, cohort.sites, forget, duplicates.summary)
+    return Prepared(out, card, cohort.sites, forget, duplicates.summary, cache_folder)
 
 
 def _card(experiment: ExperimentConfig, classes: tuple[str, ...]) -> ModelCard:

@@ -137,7 +137,7 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
         initial = order.card.build(experiment.seed).state_dict()
         memory = resident("self", "now")
         _warm_up(federation, order)
-        federation.downlink = Downlink(experiment.wire.precision, order.card.frozen_names())
+        federation.downlink = Downlink(experiment.wire.precision, order.card.frozen_names(), order.card.encoders)
         state = federation.downlink.start(initial)
         statuses = federation.status()
         weights = shares({name: status.retain_studies for name, status in statuses.items()})

@@ -208,7 +208,9 @@ class _Shadow:
         known: ShadowFile | None,
     ) -> ShadowFile:
         experiment = self._experiment()
-        federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
+        federation.downlink = Downlink(
+            experiment.wire.precision, self.prepared.card.frozen_names(), self.prepared.card.encoders
+        )
         initial = self.prepared.card.build(self._seed).state_dict()
         result = train(
             federation,

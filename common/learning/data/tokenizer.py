@@ -11,11 +11,11 @@ import tokenizers
 from numpy.typing import NDArray
 
 from common.errors import ConfigError
-from common.learning.data.vocabulary import BUILTIN, VOCABULARY
+from common.learning.data.vocabulary import BUILTIN, VOCABULARY, WORDS
 
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "sentencepiece.bpe.model")
 
-__all__ = ["BUILTIN", "VOCABULARY", "Tokenizer", "load_tokenizer"]
+__all__ = ["BUILTIN", "VOCABULARY", "WORDS", "Tokenizer", "load_tokenizer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,15 @@ class Tokenizer:
 
 
 def load_tokenizer(spec: str, max_tokens: int) -> Tokenizer:
-    """Load `builtin`, or the tokenizer in the folder `spec`; nothing is fetched from a network.
+    """Load `builtin`, `words` (hashed words and pairs), or the tokenizer in the folder `spec`; all from this machine.
 
     Raises:
         ConfigError: the folder holds no tokenizer, or one without `[CLS]` (or a token that ends texts) or padding.
     """
+    if spec == WORDS:
+        from common.learning.data.word_hashes import WordHashes  # noqa: PLC0415 - is a tokenizer itself
+
+        return WordHashes(max_tokens)
     if spec == BUILTIN:
         return _ready(tokenizers.Tokenizer.from_file(str(VOCABULARY)), max_tokens, "[PAD]")
     return _from_folder(Path(spec), max_tokens)

@@ -6,3 +6,5 @@ from pathlib import Path
 
 BUILTIN = "builtin"
 VOCABULARY = Path(__file__).with_name("wordpiece.json")
+WORDS = "words"
+"""Names hashed words in place of a vocabulary."""

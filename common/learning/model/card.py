@@ -61,6 +61,11 @@ class ModelCard(Settings):
             return card
         return card.model_copy(update={"frozen": card._digest(card.build())})
 
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Digests of the folders that encoders come from, as instructions name them; empty without folders."""
+        return tuple(digest for digest in (self.image_encoder, self.text_encoder) if digest)
+
     def frozen_names(self) -> frozenset[str]:
         """Names of tensors that are never sent."""
         return frozen_names(self.build().state_dict(), self.model) if self.model.frozen_text_layers else frozenset()

@@ -13,7 +13,7 @@ from common.learning.data.embedding_cache import embeddings_beside
 from common.learning.data.imaging.image_cache import ImageCache
 from common.learning.data.study_embeddings import StudyEmbeddings
 from common.learning.data.tokenizer import Tokenizer, load_tokenizer
-from common.learning.data.vocabulary import BUILTIN
+from common.learning.data.vocabulary import BUILTIN, WORDS
 from common.learning.model.towers.families import TEXT, Reads
 from common.learning.model.towers.folder import EncoderFolder, read_folder
 from common.learning.model.towers.frozen_tower import FrozenTower, loaded
@@ -46,6 +46,9 @@ def with_encoders(card: ModelCard) -> ModelCard:
         ConfigError: a folder holds no encoder that fits.
     """
     folders = encoder_folders(card)
+    if card.model.text_encoder == "words":
+        data = card.data.model_copy(update={"tokenizer": WORDS})
+        card = card.model_copy(update={"data": data, "vocab_size": load_tokenizer(WORDS, data.max_tokens).vocab_size})
     if not folders:
         return card
     data = card.data

@@ -28,6 +28,21 @@ class BertEncoder(nn.Module):
         return cast(Tensor, self.project(hidden[:, 0]))
 
 
+class WordsEncoder(nn.Module):
+    """A linear map of hashed words, each weighted by 1 + log of its count, reports scaled to length 1."""
+
+    def __init__(self, buckets: int, embedding: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(buckets, embedding, padding_idx=0)
+        nn.init.normal_(self.words.weight, std=0.1)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """`[batch, words]` buckets and counts to `[batch, embedding]`."""
+        weights = torch.where(mask > 0, 1.0 + mask.clamp_min(1).float().log(), 0.0)
+        weights = weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        return torch.einsum("nw,nwe->ne", weights, self.words(tokens))
+
+
 def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) -> nn.Module:
     """The encoder that `config.text_encoder` names.
 
@@ -53,6 +68,8 @@ def build_text_encoder(config: ModelConfig, vocab_size: int, max_tokens: int) ->
         )
         return BertEncoder(bert, config.text_hidden, config.embedding)
 
+    if config.text_encoder == "words":
+        return WordsEncoder(vocab_size, config.embedding)
     if config.text_encoder == "folder":
         return FolderTextEncoder(config)
     return _from_folder(config, vocab_size, max_tokens)

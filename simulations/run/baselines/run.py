@@ -130,7 +130,7 @@ def _baseline(
             if (classifier := classifier_of(site)) is not None
         }
         within = merge_utility([utility(one, 0, classes) for one in scores.values()])
-        across = utility(_all(list(scores.values())), 0, classes)
+        across = utility(all_in_one(list(scores.values())), 0, classes)
         results.append(
             BaselineResult(
                 name=name,
@@ -166,7 +166,7 @@ def _scores(classifier: Classifier, part: Labelled, studies: Sequence[Study]) ->
     return Scores(_logits(classifier(part.features)), part.labels, patients)
 
 
-def _all(parts: Sequence[Scores]) -> Scores:
+def all_in_one(parts: Sequence[Scores]) -> Scores:
     """Patients of all hospitals in one group."""
     offsets = np.cumsum([0, *(int(part.patients.max()) + 1 for part in parts)])
     return Scores(

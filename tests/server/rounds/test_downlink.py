@@ -11,7 +11,7 @@ import torch
 from client.cohort.site import Site
 from client.database import migrate, opened
 from client.settings import SiteFolder
-from common.errors import CheckpointError
+from common.errors import CheckpointError, UnavailableError
 from common.learning.config import (
     CampaignConfig,
     DecisionConfig,
@@ -23,7 +23,7 @@ from common.learning.config import (
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Subset
 from common.protocol.deltas import rounded
-from common.protocol.wire import ADOPT, EVALUATE, AdoptRequest, EvaluateRequest
+from common.protocol.wire import ADOPT, EVALUATE, AdoptRequest, EvaluateRequest, WeightsNote, pack
 from server.campaign.campaign import run_campaign
 from server.rounds.aggregation import State, shares
 from server.rounds.downlink import Downlink
@@ -211,3 +211,16 @@ def test_a_site_with_other_frozen_layers_does_not_take_part(card: ModelCard) -> 
         card.model_copy(update={"frozen": "0" * 64}).build()
     here = card.build(3).state_dict()
     assert state_digest({name: here[name] for name in card.frozen_names()}) == card.frozen
+
+
+def test_a_site_refuses_an_instruction_that_names_other_encoders(federation_of, card: ModelCard) -> None:  # type: ignore[no-untyped-def]
+    federation, _ = federation_of(card, north=3)
+    federation.downlink = Downlink("fp32", frozenset(), ("0" * 64,))
+    with pytest.raises(UnavailableError):
+        rounds(federation, card.build(7).state_dict(), 1)
+
+
+def test_a_note_without_encoders_is_written_as_earlier_versions_wrote_it() -> None:
+    note = WeightsNote(base="", weights="0" * 64, precision="fp32", line="a")
+    assert "encoders" not in str(pack(note)["body"]["json"])
+    assert "encoders" in str(pack(note.model_copy(update={"encoders": ("1" * 64,)}))["body"]["json"])

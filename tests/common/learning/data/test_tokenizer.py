@@ -88,3 +88,13 @@ def test_a_missing_or_empty_folder_is_refused_without_asking_the_network(tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="not a tokenizer"):
         load_tokenizer(str(tmp_path / "empty"), 16)
+
+
+def test_hashed_words_are_counted_and_differ_only_where_reports_do() -> None:
+    words = load_tokenizer("words", 32)
+    ids, counts = words.encode(["heart large heart", "Heart, large heart", "lungs clear", ""])
+    assert ids[0].tolist() == ids[1].tolist()
+    assert sorted(counts[0][counts[0] > 0].tolist()) == [1, 1, 1, 2]
+    assert not {*ids[0][counts[0] > 0]} & {*ids[2][counts[2] > 0]}
+    assert not counts[3].any()
+    assert 0 < ids.max() < words.vocab_size

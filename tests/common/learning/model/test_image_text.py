@@ -120,3 +120,21 @@ def test_a_folder_without_a_model_is_a_wrong_setting(tmp_path: Path) -> None:
         build_text_encoder(ModelConfig(text_encoder="transformers", text_folder=str(tmp_path)), 30, 6)
     with pytest.raises(ConfigError, match="transformers image model"):
         build_image_encoder(ModelConfig(image_encoder="transformers", image_folder=str(tmp_path)))
+
+
+def test_a_linear_map_of_hashed_words_learns_which_words_matter() -> None:
+    from common.learning.data.tokenizer import load_tokenizer
+    from common.learning.model.card import ModelCard
+
+    config = ModelConfig(width=4, embedding=8, text_encoder="words")
+    card = ModelCard(model=config, data=DataConfig(image_size=32), classes=("a", "b"), vocab_size=1).pinned()
+    model = card.build(0)
+    tokens, mask = map(torch.from_numpy, load_tokenizer(card.data.tokenizer, 64).encode(["clear lungs", "opacity", ""]))
+    optimizer = torch.optim.AdamW(model.text_encoder.parameters(), lr=0.1)
+    before = model.text_encoder(tokens, mask)
+    assert before[2].abs().max() == 0
+    for _ in range(100):
+        optimizer.zero_grad()
+        (model.text_encoder(tokens, mask)[:2] - torch.eye(8)[:2]).square().sum().backward()
+        optimizer.step()
+    assert (model.text_encoder(tokens, mask)[:2] - torch.eye(8)[:2]).abs().max() < 0.1
