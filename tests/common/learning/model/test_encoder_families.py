@@ -11,6 +11,7 @@ import torch
 from common.learning.config import DataConfig, ModelConfig
 from common.learning.data.tokenizer import load_tokenizer
 from common.learning.model.card import ModelCard
+from common.learning.model.towers.families import Reads
 from common.learning.model.towers.folder import read_folder
 from common.learning.model.towers.image_tower import ImageTower
 from common.learning.model.towers.text_tower import TextTower
@@ -24,6 +25,7 @@ from tests.support.encoder_folders import (
     save_image,
     save_text,
 )
+from tests.support.encoder_matrix import CASES, PAGE, row
 
 
 @pytest.mark.parametrize("kind", sorted(IMAGE))
@@ -62,21 +64,9 @@ def test_a_text_encoder_reads_reports_with_the_tokenizer_of_its_folder(kind: str
         assert torch.allclose(alone, features[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize(("image", "text"), [*((kind, "bert") for kind in IMAGE), *(("vit", kind) for kind in TEXT)])
-def test_a_model_on_two_folders_has_all_their_layers_and_a_gradient_in_each_part(
-    image: str, text: str, tmp_path: Path
-) -> None:
-    card = card_of(save_image(tmp_path / "image", image), save_text(tmp_path / "text", text), width=4, embedding=8)
-    model = card.build(1)
-    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {
-        name: tensor.shape for name, tensor in card.build(2).state_dict().items()
-    }
-    tokens = torch.randint(4, 12, (3, card.data.max_tokens))
-    outputs = model(torch.rand(3, 1, card.data.image_size, card.data.image_size), tokens, torch.ones_like(tokens))
-    assert outputs.logits.shape == (3, 3, 2)
-    outputs.logits.square().sum().backward()
-    for tower in (model.image_encoder, model.text_encoder):
-        assert sum(float(p.grad.abs().sum()) > 0 for p in tower.parameters() if p.grad is not None) > 4
+@pytest.mark.parametrize(("reads", "kind"), CASES)
+def test_the_docs_say_of_each_family_what_happens(reads: Reads, kind: str, tmp_path: Path) -> None:
+    assert row(reads, kind, tmp_path) in PAGE.read_text(encoding="utf-8").splitlines()
 
 
 def test_batch_norms_of_a_folder_keep_their_statistics(tmp_path: Path) -> None:
