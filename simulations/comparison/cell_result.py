@@ -45,6 +45,8 @@ class CellResult(BaseModel):
     roc: Roc
     cost: Cost
     """Cost of unlearning and retention; for original and retrained, of the training. Audits are not counted."""
+    folds_cost: Cost | None = None
+    """Cost of the fold models that the method's targets rest on, once for all campaigns; None without them."""
     decision: DecisionResult
     versions: dict[str, str]
     seconds: float = 0.0

@@ -163,6 +163,8 @@ class Jobs(JobContext):
         todo: Sequence[Cell],
     ) -> None:
         original, original_cost = self.train_original(world, federation)
+        # Trained with the original: this reads back what they cost.
+        folds = world.train_folds(federation, original) if world.experiment.folds.trainings else None
         gold, gold_cost = world.train(federation, RETRAINED, folder / RETRAINED, self.in_time)
 
         decision = world.experiment.decision
@@ -199,6 +201,7 @@ class Jobs(JobContext):
                 test_auc_by_class=_by_class(model.figures, world.card.classes),
                 roc=attack_roc(world.card, paths, forget, model.state, world.experiment.device),
                 cost=Cost(**asdict(model.cost)),
+                folds_cost=Cost(**asdict(folds)) if cell.method == "forget_mi_calibrated" and folds else None,
                 decision=DecisionResult.of(verdict),
                 versions=versions(),
                 seconds=time.monotonic() - begin,

@@ -20,6 +20,7 @@ from torch import Tensor
 from client.app import open_site
 from client.cohort.site import Site
 from client.cohort.site_files import read_site, write_site
+from client.settings import SiteFolder
 from common.errors import ConfigError
 from common.learning.config import ExperimentConfig, UnlearnConfig
 from common.learning.data.splits import choose_forget
@@ -181,12 +182,17 @@ class _Shadow:
             members[name] = tuple(sorted(inside))
             if name in forgetting:
                 forget[name] = choose_forget(file.cohort, split, self._forgotten(len(inside), forgetting), self._seed)
-            # The folder of an interrupted run may hold revocations.
-            shutil.rmtree(self._folder / "sites" / name, ignore_errors=True)
+            # The folder of an interrupted run may hold revocations; the scores by fold models are still those.
+            folder = SiteFolder(self._folder / "sites" / name)
+            scores = folder.simulated_fold_scores
+            known = scores.read_bytes() if scores.exists() else None
+            shutil.rmtree(folder.root, ignore_errors=True)
             write_site(
                 self._folder / "sites" / name, file.cohort, split, self.prepared.card,
                 name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
             )  # fmt: skip
+            if known is not None:
+                scores.write_bytes(known)
 
         return members, forget
 

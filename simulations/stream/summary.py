@@ -242,8 +242,11 @@ def only_unlearned(seed: SeedRecord, audited: Audited, branch: Branch) -> float 
 
 
 def spent(seed: SeedRecord) -> tuple[list[float], list[float]]:
-    """Cumulative forward units after each campaign: as it was, and with a retraining each time instead."""
-    ours = [0.0]
+    """Cumulative forward units after each campaign: as it was, and with a retraining each time instead.
+
+    The fold models, without which unlearning has no targets of its own, count from the start; retraining needs none.
+    """
+    ours = [seed.folds_cost.forward_units if seed.folds_cost else 0.0]
     instead = [0.0]
     for campaign in seed.campaigns:
         ours.append(ours[-1] + campaign.cost.forward_units)

@@ -257,15 +257,16 @@ def _cost(record: StreamRecord) -> Named:
         control = seed.at_end
         ratio = f"{control.cost.forward_units / summary.reckoned(seed, control):.2f}" if control is not None else DASH
         rows.append((
-            f"seed {seed.seed}", f"{ours:,.0f}", f"{instead:,.0f}", f"{100 * ours / instead:.0f} %",
+            f"seed {seed.seed}", f"{ours:,.0f}", f"{seed.folds_cost.forward_units if seed.folds_cost else 0:,.0f}",
+            f"{instead:,.0f}", f"{100 * ours / instead:.0f} %",
             f"{100 * ours / summary.monthly(seed):.0f} %",
             DASH if per is None else f"{100 * per:.0f} %", ratio,
             f"{sum(c.seconds for c in seed.campaigns) / len(seed.campaigns):.0f} s",
         ))  # fmt: skip
 
     head = (
-        "all campaigns", "retraining each time instead", "share", "share of monthly retrainings",
-        "share, without hospitals that left",
+        "all campaigns with fold models", "of it fold models", "retraining each time instead", "share",
+        "share of monthly retrainings", "share, without hospitals that left",
         "retraining at the end: measured / reckoned", "a campaign with its audits",
     )  # fmt: skip
 

@@ -69,6 +69,13 @@ def _traffic(seen: Seen) -> float | None:
     return 100 * ours / whole if seen.cell.cell.aggregation and whole else None
 
 
+def _folds(seen: Seen) -> float | None:
+    """Cost of the fold models over that of retraining, in %, once a lineage."""
+    whole = seen.retrained.cost.forward_units
+    folds = seen.cell.folds_cost
+    return 100 * folds.forward_units / whole if folds is not None and whole else None
+
+
 MEASURED: tuple[Metric, ...] = (
     Metric("mia_svc", "MIA (SVC share)", "as retrained", lambda s: s.cell.model.mia["fused"].svc),
     Metric("mia_auc", "MIA (loss AUC)", "as retrained, .5 cannot tell", lambda s: s.cell.model.mia["fused"].auc),
@@ -93,6 +100,7 @@ BRANCHES: tuple[Metric, ...] = (
 
 COST: tuple[Metric, ...] = (
     Metric("cost_passes", "sample passes, %", "lower is better", share("forward_units"), "{:.1f}"),
+    Metric("cost_folds", "fold models, once a lineage, %", "not in the column before", _folds, "{:.0f}"),
     Metric("cost_bytes", "bytes, %", "lower is better", _traffic, "{:.1f}"),
     Metric("cost_seconds", "seconds, %", "lower is better", share("seconds"), "{:.1f}"),
 )
