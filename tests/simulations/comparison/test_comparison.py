@@ -33,7 +33,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ComparisonConfig:
         "sizes": (0.15,),
         "seeds": 1,
         "variants": {
-            "no-noise": {"method": "forget_mi_calibrated", "settings": {"unlearn": {"noise": "none"}}},
+            "by-rank": {"method": "forget_mi_calibrated", "settings": {"unlearn": {"fold_targets": "off"}}},
             "again": {"method": "forget_mi_calibrated", "times": 2},
         },
         "tuning": {"trials": 2, "draws": 2, "budget": 1.0},
@@ -69,7 +69,7 @@ def done(config: ComparisonConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_each_cell_leaves_a_result_with_its_cost_and_its_distance_to_one_retrained_model(done: Path) -> None:
     found = {result.cell.variant or result.cell.method: result for result in load_cells(done)}
-    assert sorted(found) == sorted(("original", "retrained", *METHODS, "no-noise", "again"))
+    assert sorted(found) == sorted(("original", "retrained", *METHODS, "by-rank", "again"))
     assert found["retrained"].model.distance_to_retrained == pytest.approx(0.0, abs=1e-6)
 
     for method in METHODS:
@@ -84,8 +84,8 @@ def test_each_cell_leaves_a_result_with_its_cost_and_its_distance_to_one_retrain
 
 def test_a_variant_differs_from_its_method_as_tuned_in_nothing_but_its_own_settings(done: Path) -> None:
     found = {result.cell.variant or result.cell.method: result.settings for result in load_cells(done)}
-    ours, theirs = (flat(found[name]) for name in ("no-noise", "forget_mi_calibrated"))
-    assert {name for name in ours if ours[name] != theirs[name]} == {"unlearn.noise"}
+    ours, theirs = (flat(found[name]) for name in ("by-rank", "forget_mi_calibrated"))
+    assert {name for name in ours if ours[name] != theirs[name]} == {"unlearn.fold_targets"}
 
 
 def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
