@@ -21,8 +21,11 @@ import pytest
 
 from client.revocations.tombstones.overview import read_revocations
 from common.learning.model.traces import find_weights
+from common.platform.sql import transaction
 from server.campaign.context import CoordinatorContext, open_house
+from server.membership.registration import in_force
 from server.rounds.states import CampaignState
+from server.rounds.unlearning.base import Collected
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
@@ -320,6 +323,42 @@ def test_whoever_fails_the_campaign_ends_in_the_right_model(soaked, log, who: st
             assert "late" in kinds
         if "suspended" in kinds:
             command(BIN / "fedforget-server", "site", "readmit", who, "--dir", soaked.folder / "server")
+        note(log, house, number, kinds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["a thousand million studies"])
+def test_a_hospital_that_claims_any_number_of_studies_weighs_what_it_registered(soaked, log, fault: str) -> None:
+    with soaked.house() as house:
+        path = soaked.folder.parent / "faults" / "west"
+        path.write_text("weight:query.status")
+        soaked.revoke("north", 2)
+        number = soaked.campaign(house)
+        until(house, number, lambda now: now.ended)
+        kinds = soaked.check(house, number, "north")
+        path.with_suffix(".struck").unlink()
+        collected = house.store.journal_body(number, "collect", Collected)
+        with transaction(house.engine) as session:
+            assert collected.retain_studies["west"] == in_force(session)["west"]
+        note(log, house, number, kinds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["two hospitals with revocations"])
+def test_two_hospitals_with_revocations_are_forgotten_in_one_campaign(soaked, log, fault: str) -> None:
+    with soaked.house() as house:
+        # While one campaign runs, two hospitals come to wait for the next.
+        soaked.revoke("west", 2)
+        first = soaked.campaign(house)
+        soaked.revoke("north", 2)
+        soaked.revoke("south", 2)
+        until(house, first, lambda now: now.ended)
+        number = soaked.campaign(house)
+        until(house, number, lambda now: now.ended)
+        kinds = soaked.check(house, number, "north", unlearned=2)
+        wait_for(lambda: not read_revocations(soaked.folder / "south").pending, "the end of the revocation at south")
+        collected = house.store.journal_body(number, "collect", Collected)
+        assert (collected.forgetting, collected.aggregation) == (("north", "south"), "relay")
         note(log, house, number, kinds)
 
 

@@ -41,7 +41,7 @@ def hospital(module):
         how = take(
             self.settings.name,
             instruction.context.kind,
-            {"gone", "hang", "nan", "huge", "shapes", "examples", "forged"},
+            {"gone", "hang", "nan", "huge", "shapes", "examples", "forged", "weight"},
         )
         if how == "gone":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -50,7 +50,9 @@ def hospital(module):
         if how in {"nan", "huge", "shapes"}:
             reply = poisoned(reply, how)
         if how == "examples":
-            reply = claiming(reply)
+            reply = claiming(reply, num_examples=10**9)
+        if how == "weight":
+            reply = claiming(reply, retain_studies=10**9, train_studies=10**9)
         signed = sign(self, reply, instruction)
 
         return changed(signed) if how == "forged" else signed
@@ -80,11 +82,11 @@ def poisoned(reply, how):
     return reply
 
 
-def claiming(reply):
+def claiming(reply, **claims):
     import json
 
     body = dict(reply["body"])
-    body["json"] = json.dumps({**json.loads(body["json"]), "num_examples": 10**9})
+    body["json"] = json.dumps({**json.loads(body["json"]), **claims})
     reply["body"] = type(reply["body"])(body)
 
     return reply

@@ -301,7 +301,7 @@ def counter_signed_by_the_evaluator(folder: ServerFolder, tmp_path: Path) -> Non
 SAID = (
     "no evaluator is named",
     "not signed by key",
-    "decision: accepted",
+    "decision: Accepted after retraining (`accepted`)",
     "has not signed yet",
     "stands below campaign 2",
     "has signed",
