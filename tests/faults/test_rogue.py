@@ -152,6 +152,34 @@ def test_a_hospital_that_announces_and_will_not_unlearn_holds_up_nobody(world: W
     assert any("west" in detail for detail in ended.details)
 
 
+def test_figures_of_a_hospital_that_was_set_aside_weigh_on_nobodys_result(world: World, tmp_path: Path) -> None:
+    audits = iter(range(100))
+
+    def ruined(body: dict[str, Any]) -> dict[str, Any]:
+        if not body["audit"] or next(audits) == 0:
+            return body
+        right, wrong = body["audit"]["groups"]["test"]["fused"]["confusion"]
+        body = put(body, ("audit", "groups", "test", "fused", "confusion"), [right[::-1], wrong[::-1]])
+        for label in (0, 1):
+            body = put(body, ("audit", "groups", "test", "fused", "auc", label, "wins"), 0.0)
+        return body
+
+    def play(kind: str, reply: RecordDict) -> RecordDict:
+        if kind == UNLEARN:
+            raise Silent
+        return with_body(reply, ruined) if kind == EVALUATE else reply
+
+    run = world.played(tmp_path / "play", "west", play)
+    run.run(days=2.0)
+    with run.house() as house:
+        first = next(row for row in house.store.all() if row.kind == "unlearning")
+        assert first.state == "published"
+        assert "west" not in first.reason
+        assert [e.site for e in house.store.events(first.number) if e.kind == "set-aside"] == ["west"]
+    assert next(audits) > 1
+    assert "north" in run.pending.forgotten
+
+
 def test_text_of_its_own_reaches_nobodys_terminal(world: World, tmp_path: Path) -> None:
     lie = claiming(EVALUATE, ("audit", "membership", "fused", "missing"), {"svc": "\x1b[2J\u202eall is well\n"})
     ended = played(world, tmp_path / "play", "south", lie)

@@ -10,7 +10,9 @@ from campaign_world import LENIENT, NOW
 
 from common.errors import RefusedError
 from common.learning.records import Subset
+from common.protocol.wire import TRAIN
 from server.campaign.store import DatabaseJournal, GivenUpError
+from server.rounds.federation import Federation
 from server.rounds.states import WAYS, CampaignState
 
 on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
@@ -34,6 +36,24 @@ def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world)
     assert states(here, 1) == ["planned", "retraining", "published"]
     assert here.store.get(1).result == "v0001"
     assert not here.store.folder(1).exists()
+
+
+@pytest.mark.parametrize(("missed", "sites"), [({1}, ("north", "south")), ({0, 1}, ("north",))])
+def test_a_hospital_that_missed_some_rounds_is_in_the_model_and_one_that_missed_all_is_not(
+    world, monkeypatch, missed, sites
+):
+    exchange = Federation.exchange
+    rounds = iter(range(10))
+
+    def without(self, kind, requests, deadline=None, whole=None):
+        left = dict(requests)
+        if kind == TRAIN and next(rounds) in missed:
+            del left["south"]
+        return exchange(self, kind, left, deadline, whole)
+
+    monkeypatch.setattr(Federation, "exchange", without)
+    here = world().trained()
+    assert here.registry.active().manifest.provenance.sites == sites
 
 
 def test_a_campaign_whose_method_is_retraining_trains_anew_at_once(world):
