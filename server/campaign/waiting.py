@@ -93,8 +93,12 @@ def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
 
 
 def earliest_due(session: Session, policy: PolicyConfig) -> datetime | None:
-    """Of all revocations that wait anywhere."""
-    waiting = [site for site in site_states(session, policy) if site.pending]
+    """Of all revocations that wait anywhere, but for those of a hospital that only says so: see `overdue`."""
+    waiting = [
+        site
+        for site in site_states(session, policy)
+        if site.pending and not site.answered and not site.leaves_it_to_others(policy)
+    ]
     return min((due for site in waiting if (due := site.due(policy)) is not None), default=None)
 
 

@@ -46,6 +46,7 @@ SETTINGS = """
 single_writer = "accept"
 quorum = 0.4
 min_batch = 1
+hold_hours = 1e6
 
 [experiment.data]
 image_size = 32
@@ -77,7 +78,8 @@ accuracy_margin = 1.0
 utility_tolerance = 0.05
 ks_alpha = 0.0
 """
-"""A few patients decide nothing by honest margins of membership; utility is judged as it would be."""
+"""A few patients decide nothing by honest margins of membership; utility is judged as it would be. The clock of an
+exchange leaps to its deadline, so silence must not use up a budget of hours."""
 
 
 class Silent(Exception):

@@ -18,7 +18,7 @@ from server.campaign import lifecycle
 from server.campaign.judging import Verdict
 from server.campaign.policy import Start, Wait, decide, overdue
 from server.campaign.tries import failed_before
-from server.campaign.waiting import report_escalated, site_states
+from server.campaign.waiting import earliest_due, report_escalated, site_states
 from server.database import EventRow
 from server.rounds.federation import Federation
 from server.rounds.unlearning.base import Collected
@@ -264,6 +264,8 @@ def test_an_announcement_that_was_retrained_away_starts_no_second_retraining(wor
     state = states_of(here)["north"]
     assert (state.absent, state.answered, state.retrainings) == (False, True, 1)
     assert overdue(here.clock.now, [state], policy, {}) is None
+    with transaction(here.engine) as session:
+        assert earliest_due(session, policy) is None
 
 
 def test_a_training_while_a_revocation_waits_is_a_retraining_in_every_respect(world):
