@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
-from pathlib import Path
 
 from argon2 import PasswordHasher
 
@@ -16,26 +15,11 @@ from client.revocations.ledger_queries import Clock, now_utc
 from client.revocations.opening import open_ledger
 from client.settings import SiteFolder
 from common.platform.console.app import Console, Side
-from common.platform.console.hidden import hide
 from common.platform.console.process import check_public_url, public_url, serve, tls_options
 from common.platform.console.sign_in.accounts import open_accounts
 from common.platform.console.sign_in.openid import open_id
 
 _PACKAGE = "client.console"
-
-
-def keys_of(folder: SiteFolder) -> tuple[Path, ...]:
-    """What the console must not read: every private key of the site, and the passphrase that opens them."""
-    settings = folder.settings()
-    return (
-        folder.root / "keys",
-        folder.passphrase,
-        folder.supernode_secret,
-        folder.root / "steward",
-        folder.fhir_key,
-        folder.root / settings.consent_service.key,
-        folder.flower_home,
-    )
 
 
 @contextmanager
@@ -85,7 +69,6 @@ def run(folder: SiteFolder) -> None:
     """
     config = folder.settings().console
     tls = tls_options(config, folder.root, f"{folder.settings_file} [console]")
-    hide(keys_of(folder))
 
     with open_console(folder) as console:
         serve(console, tls)

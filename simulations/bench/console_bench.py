@@ -124,7 +124,7 @@ def served(root: Path, revocations: int, people: int) -> Iterator[tuple[str, str
     try:
         while True:
             try:
-                httpx.get(f"{address}/health")
+                httpx.get(f"{address}/alive")
             except httpx.HTTPError:
                 time.sleep(0.05)
             else:

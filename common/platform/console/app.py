@@ -150,7 +150,7 @@ def console_app(console: Console) -> ASGIApp:
     """The application, for a server."""
     routes = [Route(page.path, answer(console, page), methods=[page.method]) for page in console.pages]
     routes.append(Route("/static/{digest}/{name}", _static(console), methods=["GET"]))
-    routes.append(Route("/health", _health, methods=["GET"]))
+    routes.append(Route("/alive", _alive, methods=["GET"]))
     app = Starlette(routes=routes, exception_handlers={404: _missing(console), 405: _missing(console)})
     app.router.redirect_slashes = False
 
@@ -168,7 +168,7 @@ def _static(console: Console) -> Callable[[Request], Response]:
     return send
 
 
-def _health(request: Request) -> Response:  # noqa: ARG001 - as Starlette calls it
+def _alive(request: Request) -> Response:  # noqa: ARG001 - as Starlette calls it
     return PlainTextResponse("ok")
 
 

@@ -87,14 +87,17 @@ def serve(console: Console, tls: dict[str, Any]) -> None:
     with _listening(console.config) as listener:
         _log.info("listening at %s:%d", *listener.getsockname()[:2])
         server = uvicorn.Server(config)
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        # uvicorn raises the signal again once it has stopped, which must not end the process by that signal.
+        before = {number: signal.signal(number, _stopped) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             server.run([listener])
-        except KeyboardInterrupt:  # uvicorn raises SIGINT again after its end
-            _log.info("stopped")
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _stopped(number: int, frame: object) -> None:  # noqa: ARG001 - as signal handlers are called
+    _log.info("stopped")
 
 
 @contextmanager

@@ -56,9 +56,9 @@ class Served:
 
     def code(self) -> str:
         """A code that was not used before: steps around the present one are accepted, each once."""
-        step = max(int(time.time()) // 30 - 1, self.used + 1)
+        step = max(int(time.time()) // 30, self.used + 1)
         while step > int(time.time()) // 30 + 1:
-            time.sleep(1)
+            time.sleep(0.5)
         self.used = step
         return pyotp.TOTP(self.secret).at(step * 30)
 
@@ -79,7 +79,7 @@ def start(folder: SiteFolder, port: int) -> subprocess.Popen[bytes]:
     end = time.monotonic() + 150
     while time.monotonic() < end and process.poll() is None:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/alive", timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
@@ -246,7 +246,7 @@ def test_the_process_cannot_read_a_signing_key(folder: SiteFolder) -> None:
     code = """
 import sys, json
 from pathlib import Path
-from client.console.service import keys_of
+from client.console.keys import keys_of
 from client.settings import SiteFolder
 from common.platform.console.hidden import hide
 folder = SiteFolder(Path(sys.argv[1]))
@@ -259,6 +259,7 @@ for path in (folder.signing_key, folder.tls_key, folder.passphrase, folder.node_
         found[path.name] = 0
 import subprocess
 shell = subprocess.run(["cat", str(folder.signing_key)], capture_output=True).stdout
+import client.console.service
 print(json.dumps({"how": how, "read": found, "by_child": len(shell), "pseudonyms": folder.settings_file.exists()}))
 """
     assert folder.signing_key.stat().st_size > 0
