@@ -58,6 +58,7 @@ bench-wire: setup ## bytes and memory on the wire against Flower's FedAvg, 12 GB
 
 bench-consent: setup ## the consent service and its ledger, into docs/results/consent-bench.md; five minutes
 	$(BIN)/python -m simulations.bench.consent_bench --write docs/results/consent-bench.md
+	$(BIN)/python -m simulations.bench.list_bench --write docs/results/opt-out-list.md
 
 PROTO := common/protocol/coordination/coordination.proto client/intake/grpc_api/consent.proto
 proto: setup ## generate the code of the gRPC services

@@ -297,7 +297,7 @@ class Ledger(LedgerQueries):
 
     def seal(self, session: Session, names: Mapping[str, str]) -> None:
         """Store the identifiers behind pseudonyms, encrypted."""
-        for some in chunks(names):
+        for some in chunks(sorted(names)):
             present = set(session.scalars(select(PatientRow.patient).where(PatientRow.patient.in_(some))))
             rows = [{"patient": p, "sealed": self.pseudonyms.seal(names[p], p)} for p in some if p not in present]
             if rows:

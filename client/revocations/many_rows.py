@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Insert, Integer, MetaData, String, Table, Text, insert, literal, select
+from sqlalchemy import Column, Insert, MetaData, String, Table, Text, insert, literal, select
 from sqlalchemy.orm import Session
 
 from client.database import Base
@@ -23,8 +23,7 @@ _AT_ONCE = 20_000
 _LISTED = Table(
     "listed_patients",
     MetaData(),
-    Column("place", Integer, primary_key=True, autoincrement=False),
-    Column("pseudonym", String(200)),
+    Column("pseudonym", String(200), primary_key=True),
     Column("state", String(200)),
     Column("reason", Text),
     Column("remediation", String(200)),
@@ -42,13 +41,16 @@ class Listed(NamedTuple):
 
 
 def add_many(session: Session, request: Request, patients: Sequence[Listed], first: Columns, second: Columns) -> None:
-    """Add a revocation and its first two steps for each patient, in their order.
+    """Add a revocation and its first two steps for each patient.
+
+    They are added in the order of their pseudonyms: each index grows at its end, and not at a million places.
 
     Args:
         patients: each once.
         first: columns of the first step, which are the same for all.
         second: those of the second one, but for what `patients` says.
     """
+    in_order = sorted(patients)
     connection = session.connection()
     _LISTED.create(connection, checkfirst=True)
 
@@ -56,13 +58,12 @@ def add_many(session: Session, request: Request, patients: Sequence[Listed], fir
         for start in range(0, len(patients), _AT_ONCE):
             rows = [
                 {
-                    "place": start + place,
                     "pseudonym": one.pseudonym,
                     "state": str(one.state),
                     "reason": one.reason,
                     "remediation": one.remediation,
                 }
-                for place, one in enumerate(patients[start : start + _AT_ONCE])
+                for one in in_order[start : start + _AT_ONCE]
             ]
             session.execute(insert(_LISTED), rows)
 
@@ -75,7 +76,7 @@ def add_many(session: Session, request: Request, patients: Sequence[Listed], fir
 
 def _revocations(request: Request, recorded: datetime) -> Insert:
     values = {name: _literal(RevocationRow, name, value) for name, value in columns_of(request, recorded).items()}
-    listed = select(*values.values(), _LISTED.c.pseudonym).order_by(_LISTED.c.place)
+    listed = select(*values.values(), _LISTED.c.pseudonym).order_by(_LISTED.c.pseudonym)
     return insert(table_of(RevocationRow)).from_select([*values, "pseudonym"], listed)
 
 

@@ -28,6 +28,7 @@ from client.cohort.site import Site
 from client.cohort.site_consent import SiteConsent
 from client.intake.fhir.resources import read_incoming
 from client.intake.fhir.store.tables import ConsentRow
+from client.intake.grpc.service import MOST_CHECKED
 from client.intake.grpc_api import consent_pb2 as messages
 from client.intake.grpc_client import ConsentClient
 from client.revocations.opening import open_ledger
@@ -55,17 +56,23 @@ _FORM = b"a signed form of two pages" * 2000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Calls of several clients at once: how many a second, and how long one took, in milliseconds."""
+    """Calls of several clients at once: how many a second, and how long one took, in milliseconds.
+
+    Attributes:
+        cpu: milliseconds of a core that the service spent on one, which other work on the machine changes least.
+    """
 
     clients: int
     calls: int
     per_second: float
     median: float
     p99: float
+    cpu: float
 
     def row(self, what: str) -> str:
         """A row of the table."""
-        return f"| {what} | {self.clients} | {self.per_second:.0f} | {self.median:.1f} ms | {self.p99:.1f} ms |"
+        rate = f"{self.per_second:.0f}" if self.per_second >= 10 else f"{self.per_second:.1f}"
+        return f"| {what} | {self.clients} | {rate} | {self.median:.1f} ms | {self.p99:.1f} ms | {self.cpu:.1f} ms |"
 
 
 def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object], clients: int, calls: int) -> Rate:
@@ -98,29 +105,48 @@ def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object
         thread.start()
     ready.wait()
     begin = time.perf_counter()
+    cpu = _cpu_seconds(hospital.pid)
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - begin
+    spent = (_cpu_seconds(hospital.pid) - cpu) / len(took)
     cuts = statistics.quantiles(took, n=100)
 
-    return Rate(clients, len(took), len(took) / seconds, 1000 * statistics.median(took), 1000 * cuts[98])
+    return Rate(clients, len(took), len(took) / seconds, 1000 * statistics.median(took), 1000 * cuts[98], 1000 * spent)
 
 
-def bench_revocations(folder: Path, calls: int) -> list[str]:
-    """Durable revocations by one client and by eight, without and with a form of 52 kB."""
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process, see proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bench_revocations(folder: Path, calls: int, before: Path | None) -> list[str]:
+    """Durable revocations by one client and by eight, without and with a form of 52 kB.
+
+    Args:
+        before: checkout of an earlier release, whose service is measured in turns with this one's.
+    """
+    services: list[tuple[str, str, Path | None]] = [
+        ("each commit by itself", f"{_NO_LIMIT}\ncommit_together = 1", None),
+        ("commits together", _NO_LIMIT, None),
+    ]
+    if before is not None:
+        services.insert(0, ("the earlier release", _NO_LIMIT, before))
     rows = []
 
     for clients, form in ((1, b""), (CLIENTS, b""), (CLIENTS, _FORM)):
-        name = f"{clients}-{len(form)}"
-        hospital = ConsentHospital(folder / name, prefix=_PREFIX, patients=calls, service=_NO_LIMIT)
-        hospital.start()
+        for number, (how, service, code) in enumerate(services):
+            place = folder / f"{clients}-{len(form)}-{number}"
+            hospital = ConsentHospital(place, prefix=_PREFIX, patients=calls, service=service, code=code)
+            hospital.start()
 
-        def revoke(client: ConsentClient, number: int, form: bytes = form) -> None:
-            client.revoke(f"{_PREFIX}-{number}", source_id=f"form-{number}", document=form)
+            def revoke(client: ConsentClient, number: int, form: bytes = form) -> None:
+                client.revoke(f"{_PREFIX}-{number}", source_id=f"form-{number}", document=form)
 
-        rate = timed(hospital, revoke, clients, calls)
-        hospital.stop()
-        rows.append(rate.row(f"RevokeConsent, {'with a form of 52 kB' if form else 'without a form'}"))
+            rate = timed(hospital, revoke, clients, calls)
+            hospital.stop()
+            rows.append(rate.row(f"RevokeConsent, {'with a form of 52 kB' if form else 'without a form'}, {how}"))
 
     return rows
 
@@ -146,7 +172,17 @@ def bench_permissions(folder: Path, consents: int, calls: int) -> list[str]:
         if client.check(patients[number]).permission != permission:
             raise ValueError("a patient who consented is not permitted")
 
+    def check_many(client: ConsentClient, number: int) -> None:
+        some = [patients[(number + place) % len(patients)] for place in range(MOST_CHECKED)]
+        if any(reply.permission != permission for reply in client.check_all(some)):
+            raise ValueError("a patient who consented is not permitted")
+
     rates = [timed(hospital, check, clients, calls).row("CheckPermission") for clients in (1, CLIENTS)]
+    batches = max(calls // 100, 8)
+    rates += [
+        timed(hospital, check_many, clients, batches).row(f"CheckPermissions, {MOST_CHECKED} patients a call")
+        for clients in (1, CLIENTS)
+    ]
     hospital.stop()
 
     return rates
@@ -284,7 +320,11 @@ def _training_epoch(model: ImageTextModel, studies: StudyTensors) -> float:
 def _machine() -> str:
     cores = os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{cores} cores, {memory:.0f} GiB, Python {platform.python_version()}, SQLite on the machine's own disk"
+    load = os.getloadavg()[0]
+    return (
+        f"{cores} cores with a load of {load:.0f}, {memory:.0f} GiB, Python {platform.python_version()}, "
+        "SQLite on the machine's own disk"
+    )
 
 
 def report(rows: Sequence[str], loader: str, consents: int) -> str:
@@ -296,8 +336,10 @@ service and clients share the machine. A revocation counts when its answer came:
 disk by then, each with a call of `fsync`. {consents:,} consents are on file for CheckPermission, and the rule weighs
 those of the patient who is asked about at each call.
 
-| call | clients | a second | median | 99th percentile |
-|---|---|---|---|---|
+The last column is the time of a core that the service itself spent on a call.
+
+| call | clients | a second | median | 99th percentile | CPU |
+|---|---|---|---|---|---|
 """
     return head + "\n".join(rows) + "\n\n" + loader
 
@@ -308,12 +350,13 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="Markdown file")
     parser.add_argument("--consents", type=int, default=1_000_000)
     parser.add_argument("--calls", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the loader; 0 leaves it out")
+    parser.add_argument("--before", type=Path, help="checkout of an earlier release, measured in the same run")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = bench_revocations(Path(folder), arguments.calls)
-        loader = bench_loader(Path(folder) / "loader", arguments.epochs)
+        rows = bench_revocations(Path(folder), arguments.calls, arguments.before)
+        loader = bench_loader(Path(folder) / "loader", arguments.epochs) if arguments.epochs else ""
         rows += bench_permissions(Path(folder) / "consents", arguments.consents, 2 * arguments.calls)
 
     text = report(rows, loader, arguments.consents)

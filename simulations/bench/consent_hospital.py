@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -49,9 +50,21 @@ class ConsentHospital:
         patients: how many.
         service: further lines of `[consent_service]`.
         site: further lines above it.
+        code: checkout of another release, whose service runs; None: this one's.
     """
 
-    def __init__(self, root: Path, *, prefix: str, patients: int, service: str = "", site: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        prefix: str,
+        patients: int,
+        service: str = "",
+        site: str = "",
+        code: Path | None = None,
+    ) -> None:
+        self._environment = None if code is None else {**os.environ, "PYTHONPATH": str(code.resolve())}
+        self._code = code
         self.folder = SiteFolder(root)
         self.prefix = prefix
         self.log = root / "logs" / "consent.txt"
@@ -71,6 +84,9 @@ class ConsentHospital:
         for name, role in CLIENTS.items():
             add_client(self.folder, name, role, now)
         add_client(self.folder, EXPIRED, "steward", long_ago)
+        if code is not None:
+            for path in root.glob(f"{self.folder.database.name}*"):
+                path.unlink()  # of a schema that the other release does not know; it makes its own
         self._process: subprocess.Popen[bytes] | None = None
         self._next: subprocess.Popen[bytes] | None = None
 
@@ -121,7 +137,7 @@ class ConsentHospital:
             _serve(self._process)
         else:
             with self.log.open("ab") as log:
-                self._process = subprocess.Popen(command, stdout=log, stderr=log)
+                self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._code, env=self._environment)
 
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
