@@ -13,8 +13,11 @@ from sqlalchemy import select
 from client.evidence.console_events import ConsoleEventRow
 from client.evidence.event_log import SiteLog
 from client.revocations import workflow
+from client.runtime.up import children, ports_of
+from client.settings import SiteFolder
 from common.errors import UnavailableError
 from common.platform.actor import Actor
+from common.platform.console.settings import ConsoleConfig
 from common.platform.sql import reading
 
 from .conftest import PATIENTS, SECRET, SiteWorld
@@ -347,6 +350,17 @@ def test_pages_speak_german_and_french(site: SiteWorld) -> None:
         page = browser.get("/")
         assert f'<html lang="{language}"' in page
         assert word in page
+
+
+def test_up_runs_the_console_where_it_is_enabled_and_the_doctor_looks_at_its_port(folder: SiteFolder) -> None:
+    settings = folder.settings()
+    (console,) = (child for child in children(folder, settings) if child.name == "console")
+    assert console.argv[-4:] == ("-m", "client.console", "--dir", str(folder.root.resolve()))
+    assert console.ready is not None
+    assert any(port.name == "console" and port.number == settings.console.port for port in ports_of(settings))
+    off = settings.model_copy(update={"console": ConsoleConfig()})
+    assert "console" not in {child.name for child in children(folder, off)}
+    assert ConsoleConfig().port not in {port.number for port in ports_of(off)}
 
 
 def _inflated(stream: bytes) -> bytes:
