@@ -37,6 +37,7 @@ from common.learning.records import Subset
 from common.learning.unlearning.base import UnlearnSets, nothing
 from common.learning.unlearning.forget_mi import WEIGHTINGS, forget_mi_terms, noisy_copy, paper
 from server.rounds.aggregation import RunningMean
+from simulations.bench.embeddings_bench import bench_embeddings
 from simulations.bench.server_bench import bench_replies, bench_scaled
 from simulations.run.prepare import prepare
 from simulations.run.settings import load_settings
@@ -193,7 +194,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         lines = bench_epoch(Path(folder))
-    lines += bench_merge() + bench_memory()
+    lines += bench_merge() + bench_memory() + bench_embeddings()
     lines += ["", "## A hospital's reply", "", *bench_replies(), *bench_scaled()]
     where = f"One core, torch {torch.__version__}, Python {platform.python_version()}."
     head = f"# Benchmarks\n\nCommand: `make bench`. {where}\n"

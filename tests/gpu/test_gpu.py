@@ -28,6 +28,7 @@ from common.learning.model.loss import task_loss
 from common.learning.training import fit
 from common.learning.unlearning.base import UnlearnSets
 from common.learning.unlearning.methods import method_named
+from tests.support.encoder_folders import save_image, save_text
 
 pytestmark = pytest.mark.gpu
 
@@ -223,3 +224,33 @@ def test_a_card_whose_memory_is_too_small_for_the_batch_takes_smaller_pieces_to_
     assert 0 < micro.size < 8
     assert "out of memory with 8 studies at once, going on with 4" in caplog.text
     assert differ(found, expected) < LARGE
+
+
+@pytest.mark.parametrize("settings", [{}, {"frozen": "both"}, {"adapters": "both"}])
+@pytest.mark.parametrize(("image", "text"), [("vit", "bert"), ("convnext", "modernbert"), ("resnet", "deberta")])
+def test_encoders_of_folders_compute_what_they_compute_on_the_cpu(
+    gpu: torch.device, precision: str, settings: dict[str, Any], image: str, text: str, tmp_path: Path
+) -> None:
+    if "adapters" in settings:
+        pytest.importorskip("peft")
+    model = ModelConfig(
+        image_encoder="folder",
+        image_folder=str(save_image(tmp_path / "image", image)),
+        text_encoder="folder",
+        text_folder=str(save_text(tmp_path / "text", text)),
+        embedding=8,
+        **settings,
+    )
+    card = ModelCard(model=model, data=DataConfig(), classes=("clear", "opacity"), vocab_size=1).pinned()
+    here = card.build(1).eval()
+    there = card.build(1).to(gpu).eval()
+    tokens = torch.randint(4, 12, (4, card.data.max_tokens))
+    images = torch.rand(4, 1, card.data.image_size, card.data.image_size)
+    batch = Batch(images, tokens, torch.ones_like(tokens), torch.tensor([0, 1, 0, 1]), np.arange(4))
+    on_gpu = Batch(images.to(gpu), tokens.to(gpu), batch.mask.to(gpu), batch.labels.to(gpu), batch.rows)
+
+    expected = forward(here, batch).logits
+    logits = forward(there, on_gpu).logits
+    assert float((logits.cpu() - expected).norm() / expected.norm()) < 5 * OUTPUTS[precision]
+    task_loss(forward(there, on_gpu), on_gpu.labels, 0.1).backward()  # type: ignore[no-untyped-call]
+    assert all(torch.isfinite(weight.grad).all() for weight in there.parameters() if weight.grad is not None)

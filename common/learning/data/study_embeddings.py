@@ -56,7 +56,7 @@ class StudyEmbeddings:
             image = torch.from_numpy(np.array(self.pixels.fetch(study.image)))[None, None]
             return tower.features(image.to(self.device, torch.float32).div_(255.0))
 
-        name = _name(tower.encoder.digest, TRANSFORM, self.pixels.size)
+        name = self.names()[0]
         return self._rows(studies, lambda s: self.pixels.digest(s.image), name, tower.encoder.width, encode)
 
     def of_reports(self, studies: Sequence[Study]) -> Tensor | None:
@@ -73,8 +73,14 @@ class StudyEmbeddings:
             tokens, mask = self.tokenizer.encode([study.report])
             return tower.features(torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device))
 
-        name = _name(tower.encoder.digest, self.tokenizer.max_tokens)
+        name = self.names()[1]
         return self._rows(studies, lambda s: self.cache.key_of_report(s.report), name, tower.encoder.width, encode)
+
+    def names(self) -> tuple[str, str]:
+        """What the cache calls the image and the text encoder, with what else their features depend on."""
+        image = self.image.encoder.digest if self.image else ""
+        text = self.text.encoder.digest if self.text else ""
+        return _name(image, TRANSFORM, self.pixels.size), _name(text, self.tokenizer.max_tokens)
 
     def _rows(
         self,

@@ -44,7 +44,8 @@ def page(results: Mapping[str, Sequence[SeedResult]]) -> str:
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "|---" * len(_COLUMNS) + "|",
-        *(_row(TITLES[name], seeds) for name, seeds in results.items()),
+        *(_row(title, results[name]) for name, title in TITLES.items() if name in results),
+        *(_not_run(title) for name, title in TITLES.items() if name not in results),
         "",
         "Weights are those that are trained and sent. Bytes are those of all rounds of a seed, of all hospitals.",
         "",
@@ -53,6 +54,10 @@ def page(results: Mapping[str, Sequence[SeedResult]]) -> str:
         lines += [*_baselines(results[_BASE]), "", *_differences(results[_BASE])]
 
     return "\n".join(lines) + "\n"
+
+
+def _not_run(title: str) -> str:
+    return f"| {title} |{' not run |' * (len(_COLUMNS) - 1)}"
 
 
 def _row(title: str, seeds: Sequence[SeedResult]) -> str:
