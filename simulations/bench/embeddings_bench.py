@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ def _filled(given: StudyEmbeddings, images: Path) -> tuple[Study, ...]:
 def _card(root: Path) -> ModelCard:
     from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel  # noqa: PLC0415 - seconds of import
 
-    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 30}
+    shape: dict[str, Any] = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 30}
     BertModel(BertConfig(hidden_size=384, **shape)).save_pretrained(root / "text")
     ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[1280], depths=[1])).save_pretrained(root / "image")
     (root / "image" / "preprocessor_config.json").write_text(json.dumps({"size": 32, "do_normalize": False}))
