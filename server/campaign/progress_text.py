@@ -14,6 +14,7 @@ WORDS = {
     "train": "training",
     "train.unlearn": "unlearning",
     "train.retain": "retention",
+    "train.rehearse": "rehearsal",
     "evaluate": "evaluation",
     "query.adopt": "handing out the new version",
 }

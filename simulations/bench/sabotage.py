@@ -8,9 +8,10 @@ gate and is judged for conformity beside the honest rehearsals of a qualificatio
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -57,6 +58,9 @@ WHAT: dict[str, str] = {
     "figures": "random step, process and figures fabricated",
 }
 SHARE = 0.5
+"""Of the step that `naive` takes, as of one of two hospitals."""
+Rows = dict[tuple[str, int], Counter[str]]
+"""Counts by sabotage and number of patients."""
 
 
 class Saboteur(SiteRehearsals):
@@ -74,6 +78,7 @@ class Saboteur(SiteRehearsals):
         elif self.how == "floor":
             self._use(config.model_copy(update={"push": 1.0, "push_bounded": False}))
         elif self.how == "other":
+            self._victims = forget
             forget = self._others(one)
         elif self.how in {"unchanged", "noise"}:
             return self._pretend(state, one, forget)
@@ -86,6 +91,10 @@ class Saboteur(SiteRehearsals):
                 {name: t + SHARE * (current[name] - t) if t.is_floating_point() else t for name, t in state.items()}
             )
         return model, done
+
+    def keep_before(self, one: Rehearsal, model: ImageTextModel, forget: StudyTensors) -> None:
+        """Of the patients who revoked, whoever is forgotten."""
+        super().keep_before(one, model, self._victims if self.how == "other" else forget)
 
     def _use(self, config: object) -> None:
         self.request = self.request.model_copy(update={"unlearn": config})
@@ -127,12 +136,17 @@ class Study(QualifyRun):
     """A qualification, and sabotaged campaigns beside it."""
 
     campaigns: int = 40
+    sizes: tuple[int, ...] = ()
     rows: dict[tuple[str, int], Counter[str]]
 
-    def study(self, campaigns: int) -> tuple[Result, dict[tuple[str, int], Counter[str]]]:
-        """All sabotages at all sizes."""
+    def study(
+        self, campaigns: int, sizes: tuple[int, ...], on_cell: Callable[[Result, Rows], None]
+    ) -> tuple[Result, Rows]:
+        """All sabotages at all sizes; `on_cell` is called after each."""
         self.campaigns = campaigns
+        self.sizes = sizes
         self.rows = {}
+        self._on_cell = on_cell
         run_on("inprocess", self._all, sites_folder=self.prepared.folder / "sites", sites=len(self.prepared.sites))
         return self.results[0], self.rows
 
@@ -144,15 +158,21 @@ class Study(QualifyRun):
         federation.accepts = UpdateGate(GateConfig(), lambda *_: None, lambda _: None, least)
         vars(site_module)["SiteRehearsals"] = Saboteur
 
-        for size in self.config.qualification.sizes:
-            for how in get_args(How):
+        for how in get_args(How):
+            for size in self.sizes or self.config.qualification.sizes:
                 self._sabotaged(federation, state, result, how, size)
+                self._on_cell(result, self.rows)
 
     def _sabotaged(self, federation: Federation, state: State, result: Result, how: How, size: int) -> None:
         Saboteur.how = how
         Saboteur.usual = usual_process(result.processes, size)
         register = self._campaign_register(result.registered, size)
-        folder = self._folder(f"sabotage-{how}-{size}")
+        folder = self._folder(f"sabotage-{self.campaigns}-{how}-{size}")
+        counted = folder / "counts.json"
+        if counted.exists():
+            # The sites' scores are gone: what an interrupted run has finished is not done again.
+            self.rows.update({(name, size): Counter(n) for name, n in json.loads(counted.read_text()).items()})
+            return
         journal = FolderJournal(folder)
         runs = Waves(federation, state, self.config.experiment, register, journal)
         total = len(waves(register, 1))
@@ -172,10 +192,12 @@ class Study(QualifyRun):
 
         processes = {n: p for record in records for n, p in record.processes.items()}
         refused = sum(len(record.refused) for record in records)
-        self.rows[how, size] = _counted(result, found, processes, refused)
+        counts = {str(how): _counted(result, found, processes, refused)}
         if how == "noise":
             middle = float(np.median(result.qualification.distances))
-            self.rows["figures", size] = _counted(result, dict.fromkeys(found, middle), processes, refused)
+            counts["figures"] = _counted(result, dict.fromkeys(found, middle), processes, refused)
+        self.rows.update({(name, size): one for name, one in counts.items()})
+        write_text(counted, json.dumps(counts))
 
     def _campaign_register(self, registered: Register, size: int) -> Register:
         plan = self.config.qualification.model_copy(
@@ -202,22 +224,23 @@ def _counted(
     return counts
 
 
-def document(result: Result, rows: dict[tuple[str, int], Counter[str]], campaigns: int, settings: list[str]) -> str:
+def document(result: Result, rows: Rows, campaigns: int, settings: list[str]) -> str:
     """The page."""
     found = result.qualification
     state = "qualifies" if found.qualified else "does not qualify"
     why = "" if found.qualified else " (" + "; ".join(one.text for one in found.findings) + ")"
     original = ", ".join(f"{name} {branch.original:+.2f}" for name, branch in found.branches.items())
-    extra = "".join(f" --set {text}" for text in settings)
+    sizes = ",".join(map(str, sorted({size for _, size in rows})))
+    extra = ", ".join(f"`--set {text}`" for text in settings)
     lines = [
         "# Sabotage\n",
-        f"Command: `python -m simulations.bench.sabotage --campaigns {campaigns}{extra}",
-        "--write docs/results/sabotage.md`\n",
+        f"Command: `python -m simulations.bench.sabotage --campaigns {campaigns} --sizes {sizes}`,",
+        f"with {extra or 'nothing else'}.\n",
         f"{campaigns} campaigns a line, judged for conformity beside {found.rehearsals} honest rehearsals.",
         f"The procedure {state}{why}.",
         f"AUC of the original model, less that of fold models: {original}.",
         f"With {campaigns} campaigns a share is known to about ±{100 / campaigns**0.5:.0f} points.\n",
-        "| what | patients | accepted | refused by the gate | by the process | by the margins |",
+        "| what | patients | conforms | refused by the gate | by the process | by the margins |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for (how, size), counts in sorted(rows.items(), key=lambda item: (item[0][1], list(WHAT).index(item[0][0]))):
@@ -230,6 +253,10 @@ def document(result: Result, rows: dict[tuple[str, int], Counter[str]], campaign
 
 
 _NOTES = """
+"Conforms" is acceptance where the procedure qualifies; where it does not, no campaign is accepted by qualification,
+and the table shows what conformity alone sees. It sees little where the original model remembers little, and where the
+honest rehearsals themselves do not reach their targets: then half of the passes look like a rehearsal.
+
 A campaign may be refused by several checks. At a real coordinator `naive` is refused before all of this, since an
 aggregation that was not rehearsed ends the validity of a qualification; the line shows what conformity says alone. A
 hospital that fabricates both its process and its figures, with a step of an honest length, is accepted: nobody else can
@@ -240,6 +267,7 @@ rests on the qualification and on the hospital's honesty, of which its signed lo
 
 def main(
     campaigns: Annotated[int, typer.Option(help="Sabotaged campaigns for each line.", min=2)] = 40,
+    sizes: Annotated[str, typer.Option(help="Patients of a campaign, e.g. 1,5.  [all that are rehearsed]")] = "",
     out: Annotated[Path, typer.Option(help="Folder; what it holds is gone on from.")] = Path("runs/sabotage"),
     assignments: Annotated[list[str] | None, typer.Option("--set", help="Any setting, as in `qualify`.")] = None,
     write: Annotated[Path | None, typer.Option(help="File to write.")] = None,
@@ -248,12 +276,15 @@ def main(
     config = load_settings("qualify", assignments or [], {})
     prepared = prepare(config, out, lambda *_: None)
     study = Study(config, prepared, lambda stage, done, of: typer.echo(f"{stage}: {done} of {of}", err=True))
-    result, rows = study.study(campaigns)
-    text = document(result, rows, campaigns, assignments or [])
+    chosen = tuple(int(size) for size in sizes.split(",") if size)
+
+    def on_cell(result: Result, rows: Rows) -> None:
+        if write is not None:
+            write_text(write, document(result, rows, campaigns, assignments or []))
+
+    result, rows = study.study(campaigns, chosen, on_cell)
     if write is None:
-        typer.echo(text)
-    else:
-        write_text(write, text)
+        typer.echo(document(result, rows, campaigns, assignments or []))
 
 
 if __name__ == "__main__":

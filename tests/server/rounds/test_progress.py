@@ -11,6 +11,7 @@ import pytest
 from common.learning.config import ExperimentConfig, TrainConfig
 from common.learning.model.checkpoint import ModelCard
 from common.protocol import wire
+from common.protocol.rehearsals import REHEARSE
 from server.campaign.progress_text import WORDS, describe, headline, span
 from server.rounds.federation import Federation
 from server.rounds.progress import CONNECT, PROGRESS_FILE, Progress, ProgressFile, read_progress
@@ -37,7 +38,7 @@ class Clock:
 
 
 def test_every_type_of_message_has_words() -> None:
-    kinds = (wire.STATUS, wire.TRAIN, wire.UNLEARN, wire.RETAIN, wire.EVALUATE, wire.ADOPT)
+    kinds = (wire.STATUS, wire.TRAIN, wire.UNLEARN, wire.RETAIN, REHEARSE, wire.EVALUATE, wire.ADOPT)
     assert set(WORDS) == {CONNECT, *kinds}
 
 
