@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner
 
-from common.learning.config import ExperimentConfig
+from common.learning.config import ExperimentConfig, FoldsConfig
 from common.platform.keys.certificates import certificate_fingerprint, load_certificate, public_key
 from common.platform.keys.private_keys import load_ec_key, load_signing_key, read_passphrase
 from common.platform.sql import open_database
@@ -45,7 +45,7 @@ def test_init_makes_all_that_the_coordinator_needs(folder: ServerFolder) -> None
     assert (settings.ports, settings.policy, settings.experiment) == (
         PortsConfig(),
         PolicyConfig(),
-        ExperimentConfig(),
+        ExperimentConfig(folds=FoldsConfig(targets=4, audit=2)),
     )
     engine = open_database(folder.database_url(settings))
     assert pending_migration(engine) is None
