@@ -11,12 +11,17 @@ from pydantic import Field, model_validator
 from common.evidence.grounds import Rung
 from common.learning.config import ExperimentConfig
 from common.learning.evaluation.qualification.plan import QualificationPlan
+from common.platform.console.settings import ConsoleConfig
 from common.platform.processes.beats import Beat
 from common.settings import Fraction, Positive, Settings, parse, read_toml
 
 SERVER_FILE = "server.toml"
 FOLDER_VARIABLE = "FEDFORGET_SERVER"
 """The coordinator's folder, for the ServerApp; set by `fedforget-server up`, never taken from a message."""
+
+
+CONSOLE_ISSUER = "local:coordinator"
+"""The issuer of people with an account of the coordinator's console; no hospital's console uses it."""
 
 
 class PortsConfig(Settings):
@@ -147,6 +152,7 @@ class ServerSettings(Settings):
     policy: PolicyConfig = PolicyConfig()
     gate: GateConfig = GateConfig()
     experiment: ExperimentConfig = ExperimentConfig()
+    console: ConsoleConfig = ConsoleConfig(port=18097)
     qualification: QualificationPlan = QualificationPlan()
     """What `fedforget-server qualify` registers."""
 
@@ -234,6 +240,11 @@ class ServerFolder:
     def logs(self) -> Path:
         """Structured logs, one file a process."""
         return self.root / "logs"
+
+    @property
+    def console(self) -> Path:
+        """Accounts of the console itself."""
+        return self.root / "console"
 
     def settings(self) -> ServerSettings:
         """Read `server.toml`, or raise a `ConfigError`."""

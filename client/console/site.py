@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.console.desk import APPROVER, AUDITOR, EVERYBODY, IT, READERS, STEWARD, Desk
+from client.console.desk import APPROVER, AUDITOR, EVERYBODY, IT, READERS, ROLES, STEWARD, Desk
 from client.console.pages import (
     approvals,
     case,
@@ -14,21 +14,22 @@ from client.console.pages import (
     find,
     health,
     log,
-    people,
     queue,
     register,
     today,
 )
 from client.revocations.revocation import State
 from common.platform.console.page import NavItem, Page
+from common.platform.console.people import People, people_pages
 
 
 def site_pages(desk: Desk) -> list[Page]:
     """Every page but those of the kit."""
     rooms = (
-        today, register, queue, case, decisions, approvals, doubtful, find, evidence, data, code, health, log, people
+        today, register, queue, case, decisions, approvals, doubtful, find, evidence, data, code, health, log
     )  # fmt: skip
-    return [page for room in rooms for page in room.pages(desk)]
+    manage = People(desk.accounts, desk.settings.console.openid, ROLES, frozenset({IT, AUDITOR}), frozenset({IT}))
+    return [*(page for room in rooms for page in room.pages(desk)), *people_pages(manage)]
 
 
 def menu(desk: Desk) -> list[NavItem]:

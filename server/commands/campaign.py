@@ -75,7 +75,7 @@ def start(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
 def list_campaigns(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """List all campaigns, the newest last."""
     with clear_errors():
-        from server.commands.follow import summary  # noqa: PLC0415 - the database
+        from server.campaign.description import summary  # noqa: PLC0415 - the database
 
         store = _open(folder).store
         verdicts = store.verdicts()
@@ -89,7 +89,8 @@ def list_campaigns(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 def show_campaign(number: Number, folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Show one campaign with its steps and events."""
     with clear_errors():
-        from server.commands.follow import details, drawn  # noqa: PLC0415 - the database
+        from server.campaign.description import details  # noqa: PLC0415 - the database
+        from server.commands.follow import drawn  # noqa: PLC0415 - the database
 
         found = details(_open(folder), number)
         show(found, drawn(found), as_json=as_json)

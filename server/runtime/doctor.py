@@ -39,8 +39,12 @@ _RENEW = "fedforget-server certificate renew, then restart `up`"
 _RESTORE = "restore pki/ from the backup"
 
 
-def examine(folder: ServerFolder, now: datetime) -> list[Check]:
-    """Every check, in the order in which a failure of one explains those after it."""
+def examine(folder: ServerFolder, now: datetime, *, opens_keys: bool = True) -> list[Check]:
+    """Every check, in the order in which a failure of one explains those after it.
+
+    Args:
+        opens_keys: False where the process cannot read the keys, as in the console; checks that need them are left out.
+    """
     found = [probes.writable(folder.root)]
 
     try:
@@ -49,8 +53,10 @@ def examine(folder: ServerFolder, now: datetime) -> list[Check]:
         return [*found, Check("server.toml", "fail", err.problem, err.remedy or "mend the file")]
 
     up_runs = is_up(folder.root)
-    found += [checks.ok("server.toml", "valid"), *checks.secrets(secrets_of(folder)), probes.software()]
-    found += [_signing(folder), *_certificates(folder, settings, now), *_names(settings)]
+    found += [checks.ok("server.toml", "valid"), probes.software()]
+    if opens_keys:
+        found += [*checks.secrets(secrets_of(folder)), _signing(folder), *_certificates(folder, settings, now)]
+    found += _names(settings)
     found += _ports(settings, up_runs=up_runs)
 
     if not up_runs:

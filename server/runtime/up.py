@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+from common.errors import ConfigError
 from common.platform.processes.flower import LOOPBACK
 from common.platform.processes.log_filter import keep_all
 from common.platform.processes.service import Port, accepts, keep_up, refuse_exposed, refuse_taken
@@ -48,6 +50,11 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
         ),
     )
 
+    console = settings.console
+    if console.enabled:
+        ready = accepts(console.host, console.port)
+        started = (*started, Child("console", own("server.console"), env, ready=ready, stop_grace=4.0))
+
     return tuple(child for child in started if ports.own_gateway or child.name != "gateway")
 
 
@@ -60,7 +67,12 @@ def ports_of(settings: ServerSettings) -> tuple[Port, ...]:
         ("coordination", ports.listen, ports.coordination),
         ("monitor", LOOPBACK, ports.monitor),
     )
-    return tuple(Port(name, host, number, f"[ports] {name} in server.toml") for name, host, number in wanted)
+    listening = tuple(Port(name, host, number, f"[ports] {name} in server.toml") for name, host, number in wanted)
+    console = settings.console
+    if console.enabled:
+        listening = (*listening, Port("console", console.host, console.port, "[console] port in server.toml"))
+
+    return listening
 
 
 def secrets_of(folder: ServerFolder) -> tuple[Path, ...]:
@@ -79,6 +91,9 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
         UnavailableError: the database does not answer, or a port is taken.
     """
     settings = folder.settings()
+    if settings.console.enabled and find_spec("authlib") is None:
+        problem = "the console is enabled, but its parts are not installed"
+        raise ConfigError(problem, where=str(folder.settings_file), remedy="pip install 'fedforget[console]'")
     refuse_exposed(secrets_of(folder))
 
     with only_one(folder.root):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from client.console.background import Background
 from client.console.desk import EVERYBODY, Desk
 from client.runtime.doctor import examine
 from common.platform.checks import Check
+from common.platform.console.background import Background
 from common.platform.console.page import Page, Visit
 
 

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from client.account.dossier import own_key
-from client.console.background import Background
 from client.console.desk import AUDITOR, IT, STEWARD, Desk
 from client.database import LOG
 from common.evidence.canonical import parse_canonical
 from common.evidence.log.tree_log import Entry
 from common.evidence.schema import decode
+from common.platform.console.background import Background
 from common.platform.console.page import Page, Visit
 from common.platform.console.tables import View, view_of
 from common.platform.event_log.check import problems

@@ -1,4 +1,4 @@
-"""Every message of the kit and of the site's console is translated, and a translation keeps its values."""
+"""Every message of the kit and of the two consoles is translated, and a translation keeps its values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from console_messages import ROOT, messages, untranslated
 from client.console.desk import PURPOSES, ROLES
 from client.console.pages.register import CHECKS, REQUESTERS
 from client.console.words import KINDS, SCOPES, SOURCES, STATES
+from server.console.board import menu
+from server.console.desk import ROLES as BOARD_ROLES
+from server.console.words import CAMPAIGN_KINDS, CAMPAIGN_STATES, OUTCOMES, SITE_STATES, VERSION_STATES
 
 KIT = ROOT / "common" / "platform" / "console"
 SITE = ROOT / "client" / "console"
+BOARD = ROOT / "server" / "console"
 WORDS = {
     *(name for _, name in STATES.values()),
     *(word for words in (KINDS, SOURCES, SCOPES, ROLES, PURPOSES, CHECKS, REQUESTERS) for word in words.values()),
+}
+BOARD_WORDS = {
+    *(name for states in (CAMPAIGN_STATES, SITE_STATES, VERSION_STATES, OUTCOMES) for _, name in states.values()),
+    *CAMPAIGN_KINDS.values(),
+    *BOARD_ROLES.values(),
+    *(item.label for item in menu()),
 }
 _VALUE = re.compile(r"%\(\w+\)s")
 
@@ -26,13 +36,16 @@ def test_every_message_is_translated(language: str) -> None:
     kit = messages(KIT)
     assert len(kit) > 80
     assert untranslated(language, kit, KIT / "locales") == set()
+    board = messages(BOARD)
+    assert len(board) > 80
+    assert untranslated(language, board | BOARD_WORDS, KIT / "locales", BOARD / "locales") == set()
     site = messages(SITE)
     assert len(site) > 200
     assert untranslated(language, site | WORDS, KIT / "locales", SITE / "locales") == set()
 
 
 @pytest.mark.parametrize("language", ["de", "fr"])
-@pytest.mark.parametrize("folder", [KIT, SITE])
+@pytest.mark.parametrize("folder", [KIT, SITE, BOARD])
 def test_a_translation_has_the_values_of_its_message_and_no_other_markup(language: str, folder: object) -> None:
     with (folder / "locales" / f"{language}.po").open("rb") as file:  # type: ignore[operator]
         for message in read_po(file, locale=language):

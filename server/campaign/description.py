@@ -1,0 +1,80 @@
+"""A campaign in words and values, for the command line and the console; nothing in it names a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from common.evidence.grounds_text import outcome_text
+from common.platform.sql import transaction
+from server.attestation.attestation import find
+from server.attestation.overruling import overruled
+from server.campaign.acceptance import acceptance_of, decided, outcome_of
+from server.campaign.context import CoordinatorContext
+from server.campaign.progress_text import describe
+from server.database import CampaignRow
+from server.rounds.progress import Progress, read_progress
+from server.rounds.states import CampaignState
+from server.settings import Terms
+
+
+def doing(row: CampaignRow, progress: Progress | None, now: datetime) -> str:
+    """What an open campaign does or waits for."""
+    if row.retry_at is not None and now < row.retry_at:
+        return f"waits until {row.retry_at:%H:%M:%S} UTC: {row.reason}"
+    if progress is not None:
+        return describe(progress, Terms.model_validate(row.settings), now)
+    if row.run is None:
+        return "waits for the coordinator to start it"
+    return "its run is starting"
+
+
+def summary(row: CampaignRow, verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row of the list; `verdict` is the campaign's last one."""
+    ended = decided(row, verdict)
+    return {
+        "number": row.number,
+        "kind": row.kind,
+        "state": row.state,
+        "outcome": ended.outcome if ended else None,
+        "reason": row.reason,
+        "from": row.parent,
+        "result": row.result,
+        "changed": row.changed,
+        "due": row.due,
+    }
+
+
+def details(house: CoordinatorContext, number: int) -> dict[str, Any]:
+    """All about a campaign."""
+    row = house.store.get(number)
+    with transaction(house.engine) as session:
+        attested = find(session, number)
+        against = overruled(session, number)
+    seen = acceptance_of(house.store, number)
+    ended = outcome_of(house.store, number)
+    progress = None if CampaignState(row.state).ended else read_progress(house.store.work, number, row.attempt)
+
+    return {
+        **summary(row, house.store.verdicts(number).get(number)),
+        "attestation": None if attested is None else attested.text,
+        "overruled": None if against is None else against.text,
+        "warning": seen.warning or None if seen else None,
+        "acceptance": list(seen.lines) if seen else None,
+        "decision": None if ended is None else outcome_text(ended.outcome, ended.grounds),
+        "grounds": None if ended is None or ended.grounds is None else asdict(ended.grounds),
+        "attempt": row.attempt,
+        "retry_at": row.retry_at,
+        "progress": None if progress is None else progress.model_dump(mode="json"),
+        "steps": [
+            {"step": phase.step, "finished": phase.finished}
+            for phase in house.store.phases(number)
+            if not phase.step.startswith("state:")
+        ],
+        "events": [
+            {"at": event.at, "kind": event.kind, "site": event.site, "detail": event.detail}
+            for event in house.store.events(number)
+        ],
+    }

@@ -1,0 +1,55 @@
+"""What an operator may decide about campaigns: plan one now, or cancel the open one. Both ask for a fresh sign-in."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from common.errors import InputError
+from common.platform.console.page import Page, Visit
+from server.console.desk import OPERATORS, Desk
+from server.rounds.states import CampaignState
+
+
+def pages(desk: Desk) -> list[Page]:
+    """As `fedforget-server campaign start` and `cancel`."""
+    house = desk.house
+
+    def plan(visit: Visit) -> Response:
+        active = house.registry.active()
+        if active is None:
+            raise InputError("There is no model to forget from.")
+        waiting = [site for site in house.sites() if site.state == "active" and site.pending]
+        if not waiting:
+            raise InputError("No revocation waits at a hospital.")
+        if house.settings.experiment.campaign.aggregation == "replace":
+            # It takes one hospital at a time: the one whose date is first.
+            waiting = sorted(waiting, key=lambda site: (str(site.first_due or "~"), site.name))[:1]
+
+        due = min((site.first_due for site in waiting if site.first_due), default=None)
+        desk.did(visit, "campaign-planned", hospitals=" ".join(site.name for site in waiting))
+        number = house.store.plan(
+            "unlearning",
+            house.terms.model_dump(mode="json"),
+            parent=active.name,
+            due=due,
+            reason="asked for at the console",
+            sites=[site.name for site in waiting],
+        )
+        return visit.redirect(f"/campaigns/{number}", visit.text("The campaign is planned."))
+
+    def cancel(visit: Visit) -> Response:
+        text = visit.path_value("number")
+        number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+        reason = visit.field("reason", 500)
+        if not reason:
+            raise InputError("Give a reason.")
+        house.store.get(number)
+        desk.did(visit, "campaign-cancelled", campaign=str(number), reason=reason)
+        house.store.end(number, CampaignState.CANCELLED, reason)
+        house.store.clean(number)
+        return visit.redirect(f"/campaigns/{number}", visit.text("The campaign is cancelled. Its patients still wait."))
+
+    return [
+        Page("/campaigns", plan, roles=OPERATORS, method="POST", is_fresh=True),
+        Page("/campaigns/{number}/cancel", cancel, roles=OPERATORS, method="POST", is_fresh=True),
+    ]

@@ -1,0 +1,46 @@
+"""The log: what happened, newest first, and which hospitals' logs are co-signed."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from starlette.responses import Response
+
+from common.platform.console.page import Page, Visit
+from common.platform.console.tables import view_of
+from common.platform.sql import reading
+from server.attestation.event_log import server_log
+from server.console.desk import EVERYBODY, Desk
+from server.database import EventRow
+
+
+def pages(desk: Desk) -> list[Page]:
+    """Events by pages, narrowed by hospital, kind or campaign."""
+
+    def show(visit: Visit) -> Response:
+        site = visit.query("site", most=64).strip()
+        kind = visit.query("kind", most=64).strip()
+        number = visit.query("campaign", most=9).strip()
+        view = view_of(visit, ("id",), "-id", ("site", "kind", "campaign"))
+        wanted = []
+        if site:
+            wanted.append(EventRow.site == site)
+        if kind:
+            wanted.append(EventRow.kind == kind)
+        if number.isascii() and number.isdecimal():
+            wanted.append(EventRow.campaign == int(number))
+
+        with reading(desk.house.engine) as session:
+            view = view.of(session.scalar(select(func.count()).select_from(EventRow).where(*wanted)) or 0)
+            order = EventRow.id.desc() if view.is_descending else EventRow.id
+            query = select(EventRow).where(*wanted).order_by(order).offset(view.start).limit(view.size)
+            events = [*session.scalars(query)]
+            log = server_log(desk.house.store.clock)
+            leaves = session.scalar(select(func.count()).select_from(log.tables.leaves)) or 0
+            peers = [(p.origin, p.checkpoint.size, p.seen, p.trouble) for p in log.peers(session)]
+            session.expunge_all()
+
+        return visit.render(
+            "log.html.j2", events=events, view=view, site=site, kind=kind, campaign=number, leaves=leaves, peers=peers
+        )
+
+    return [Page("/log", show, roles=EVERYBODY)]
