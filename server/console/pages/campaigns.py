@@ -32,10 +32,15 @@ class Interval:
 def intervals(metrics: list[dict[str, Any]]) -> list[Interval]:
     """The membership figures of an audit that have an interval."""
     return [
-        Interval(m["name"], *(round(100 * float(m[key]), 1) for key in ("value", "low", "high")), m["patients"])
+        Interval(m["name"], *_places(m), m["patients"])
         for m in metrics
         if m["name"].startswith(_MEMBERSHIP) and m["value"] is not None and m["low"] is not None
     ]
+
+
+def _places(metric: dict[str, Any]) -> tuple[float, float, float]:
+    value, low, high = (round(100 * float(metric[key]), 1) for key in ("value", "low", "high"))
+    return value, low, high
 
 
 def pages(desk: Desk) -> list[Page]:
@@ -68,7 +73,7 @@ def pages(desk: Desk) -> list[Page]:
         metrics: list[dict[str, Any]] = []
         if row.result:
             manifest = house.registry.get(row.result).manifest
-            metrics = [metric.model_dump() for metric in manifest.metrics]
+            metrics = [metric.model_dump() for metric in manifest.provenance.metrics]
         return visit.render(
             template,
             campaign=known,

@@ -88,7 +88,7 @@ def pages(desk: Desk) -> list[Page]:
     def one(visit: Visit) -> Response:
         name = visit.path_value("name")
         version = house.registry.get(name)
-        metrics = [metric.model_dump() for metric in version.manifest.metrics]
+        metrics = [metric.model_dump() for metric in version.manifest.provenance.metrics]
         with reading(house.engine) as session:
             query = select(EventRow).where(EventRow.detail.startswith(name)).order_by(EventRow.id)
             events = [*session.scalars(query.limit(100))]
@@ -96,7 +96,7 @@ def pages(desk: Desk) -> list[Page]:
         return visit.render(
             "model.html.j2",
             version=version,
-            provenance=version.manifest.provenance.model_dump(),
+            provenance=version.manifest.provenance.model_dump(exclude={"metrics", "grounds"}),
             metrics=metrics,
             intervals=intervals(metrics),
             holders=house.registry.recipients(name),

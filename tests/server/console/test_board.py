@@ -7,11 +7,13 @@ import re
 import pytest
 from sqlalchemy import select
 
+from common.learning.model.checkpoint import ModelCard
 from common.platform.sql import reading, transaction
 from server.console.board import board_pages, menu
 from server.console.desk import AUDITOR, OPERATOR, Desk
 from server.console.pages.models import lineage
 from server.database import EventRow, SiteRow
+from server.registry.manifest import Metric, Provenance
 
 from .conftest import BoardWorld
 
@@ -150,3 +152,35 @@ def test_a_version_with_two_children_gets_a_lane_for_the_second() -> None:
     assert [nodes[name].lane for name in ("v1", "v2", "v3", "v4")] == [0, 0, 0, 1]
     assert nodes["v4"].row == 0
     assert nodes["v3"].parent_row == nodes["v2"].row
+
+
+def test_published_versions_are_drawn_with_their_figures_and_withdrawn_with_a_reason(
+    board: BoardWorld, card: ModelCard
+) -> None:
+    registry = board.house.registry
+    membership = Metric(name="membership AUC, fused", value=0.53, low=0.44, high=0.62, patients=31)
+    missing = Metric(name="membership AUC, text", value=None, missing="nobody was forgotten")
+    facts = Provenance(
+        round=1, run=None, code="0.2.0", config="c" * 64, sites=("north",), metrics=(membership, missing)
+    )
+    first = registry.publish(card.build(0).state_dict(), card, parent=None, campaign=None, provenance=facts)
+    number = planned(board)
+    second = registry.publish(card.build(1).state_dict(), card, parent=first.name, campaign=number, provenance=facts)
+    board.house.store.publish(number, second.name)
+
+    browser = board.signed_in("lee", OPERATOR)
+    page = browser.get("/models")
+    assert page.count("<circle") == 2
+    assert page.count("<line") == 1
+    page = browser.get(f"/models/{second.name}")
+    assert "0.530" in page
+    assert "0.440 – 0.620" in page
+    assert "nobody was forgotten" in page
+    assert 'x1="243.2"' in page
+    assert "0.530" in browser.get(f"/campaigns/{number}")
+    assert f"/models/{second.name}" in browser.get("/")
+
+    browser.get(f"/models/{second.name}")
+    assert "Withdrawn" in text(browser.post(f"/models/{second.name}/withdraw", reason="may hold a backdoor"))
+    assert registry.get(second.name).state == "withdrawn"
+    assert "console-version-withdrawn" in events(board)
