@@ -29,7 +29,7 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
 
-    started = (
+    started: tuple[Child, ...] = (
         Child(
             "superlink",
             tuple(superlink_argv(folder, settings)),
