@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-exact study-covid study-frozen study-hospitals study-natural clean
+.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-exact study-covid study-frozen study-hospitals study-natural images-test offline-test clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -87,6 +87,14 @@ study-frozen: setup ## frozen public encoders on the real set, into docs/results
 
 study-natural: setup ## the real set by its own hospitals, one patient known at two, into docs/results/natural.md
 	$(BIN)/fedforget-sim study --preset covid-natural --seeds 4 --out runs/study-natural --write docs/results/natural.md
+
+images-test: setup ## build the images and run a federation from them; needs podman, buildah, runc, debootstrap, and root
+	CONTAINER_BUILD="--network host --isolation chroot --runtime $$(command -v runc)" \
+	CONTAINER_RUN="--runtime $$(command -v runc) --ulimit nofile=1024:1024 --ulimit nproc=1024:1024" \
+	deploy/images/test --base debootstrap --write docs/results/images.md
+
+offline-test: setup ## collect everything into build/wheelhouse and install it in a network namespace without a route
+	deploy/offline/test build/wheelhouse --write docs/results/offline.md
 
 clean: ## remove .venv and build products
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

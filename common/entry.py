@@ -41,4 +41,11 @@ def _run(module: str) -> None:
         sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(error.exit_code)
 
+    if find_spec(module.partition(".")[0]) is None:
+        # The wheel of a hospital has no coordinator, and the other way round; the command is still on the path.
+        sys.stderr.write(
+            "error: this installation does not include that command's code: install the full fedforget wheel\n"
+        )
+        sys.exit(2)
+
     import_module(module).app()

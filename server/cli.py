@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from common.platform.terminal.console import root_app
-from server.commands import attestation, campaign, console, doctor, log, models, qualify, run, settings, setup, site
+from server.commands import (
+    attestation,
+    backup,
+    campaign,
+    console,
+    doctor,
+    log,
+    models,
+    qualify,
+    run,
+    settings,
+    setup,
+    site,
+)
 
 app = root_app("Coordinate hospitals that train a model together and unlearn patients who revoke.")
 app.command(epilog="Example: fedforget-server init federation --host fed.example.org --host 192.0.2.7")(setup.init)
@@ -19,4 +32,5 @@ app.add_typer(attestation.app, name="attestation")
 app.add_typer(log.app, name="log")
 app.add_typer(settings.app, name="settings")
 app.add_typer(console.app, name="console")
+backup.register(app)
 app.command(epilog="Example: fedforget-server doctor --dir federation")(doctor.doctor)

@@ -18,6 +18,7 @@ from client.runtime.supernode import supernode_argv
 from client.settings import FOLDER_VARIABLE, SiteFolder, SiteSettings, heartbeat
 from common.errors import ConfigError, InputError
 from common.platform import checks
+from common.platform.keys.certificate_metrics import CertificateCollector
 from common.platform.processes import probes
 from common.platform.processes.flower import LOOPBACK, environment
 from common.platform.processes.log_filter import withhold_unknown
@@ -148,7 +149,10 @@ def up(folder: SiteFolder, *, as_json: bool) -> None:
             folder.logs,
             withhold_unknown,
             settings.ports.monitor,
-            (LedgerCollector(ledger),),
+            (
+                LedgerCollector(ledger),
+                CertificateCollector({"authority": folder.ca_certificate, "site": folder.certificate}),
+            ),
             (heartbeat(folder, settings),),
             as_json=as_json,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[Opened]:
+def opened(folder: Path) -> Iterator[Opened]:
     """The log up to now, within a transaction."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need them
     from server.attestation.event_log import follow, server_log  # noqa: PLC0415
@@ -31,7 +31,8 @@ def _opened(folder: Path) -> Iterator[Opened]:
         yield log, session, key.public
 
 
-def _problems(log: EventLog, session: Session, key: PublicKey) -> list[str]:
+def problems(log: EventLog, session: Session, key: PublicKey) -> list[str]:
+    """What does not hold, in plain words."""
     from server.attestation.event_log import examine  # noqa: PLC0415 - the database, for commands that need it
 
     return examine(session, log, key)
@@ -45,7 +46,7 @@ app = log_commands(
         shown="the newest leaves, how far hospitals have co-signed, and whose log was refused",
         compared="every leaf, checkpoint and event",
         advice="ask the hospitals for theirs",
-        opened=_opened,
-        problems=_problems,
+        opened=opened,
+        problems=problems,
     )
 )

@@ -21,13 +21,20 @@ def init(
         list[str] | None,
         typer.Option("--class", help="Label, in the order of the outputs; repeat for each."),
     ] = None,
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="FEDFORGET_DATABASE",
+            help="Empty PostgreSQL database, postgresql+pg8000://USER:PASSWORD@HOST/NAME; default: SQLite.",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create the federation's certificate authority, the coordinator's keys, server.toml and the database."""
     from server.membership.setup import create_server  # noqa: PLC0415 - the database's code, for commands that need it
 
     with clear_errors():
-        ca = create_server(folder, hosts, datetime.now(UTC), classes or ())
+        ca = create_server(folder, hosts, datetime.now(UTC), classes or (), database)
         show(
             {"folder": str(folder), "ca_fingerprint": ca},
             f"made {folder}\n\nFingerprint of the federation's authority, to be given to hospitals by telephone:\n"

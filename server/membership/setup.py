@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from sqlalchemy import inspect
 
-from common.errors import ConfigError
+from common.errors import ConfigError, InputError
 from common.evidence.keys import SigningKey
 from common.files import write_bytes, write_private, write_text
 from common.learning.config import FoldsConfig
@@ -26,6 +27,7 @@ from common.platform.sql import open_database
 from server.database import migrate
 from server.settings import PolicyConfig, PortsConfig, ServerFolder
 
+_EXAMPLE = "postgresql+pg8000://fedforget@db.example.org/fedforget"
 _TOML = """\
 # Settings of the coordinator. What is left out has its default; docs/reference/configuration.md lists them all.
 
@@ -36,7 +38,7 @@ hosts = {hosts}
 {classes}
 
 # SQLite in this folder, unless this names a PostgreSQL server.
-# database = "postgresql+pg8000://fedforget@db.example.org/fedforget"
+{database}
 
 # Public key of the evaluator, who checks attestations on his own and signs them too.
 # evaluator_key = "evaluator.pub"
@@ -61,13 +63,21 @@ audit = {audit}
 """
 
 
-def create_server(path: Path, hosts: Sequence[str], now: datetime, classes: Sequence[str] = ()) -> str:
-    """Make the folder `path` and return the fingerprint of the new authority.
+def create_server(
+    path: Path, hosts: Sequence[str], now: datetime, classes: Sequence[str] = (), database: str = ""
+) -> str:
+    """Make the folder `path` and the tables in `database`, and return the fingerprint of the new authority.
+
+    `database` is the URL of an empty PostgreSQL database; without it the folder gets an SQLite file.
 
     Raises:
         OutputError: the folder has content, or cannot be written; nothing is left behind.
-        ConfigError: a host is neither a name nor an address.
+        ConfigError: a host is neither a name nor an address, or the URL names no database that is supported.
+        UnavailableError: the database does not answer.
+        InputError: the database is not empty.
     """
+    if database and not database.startswith("postgresql+pg8000://"):
+        raise ConfigError("not a PostgreSQL URL", where="--database", remedy=f"e.g. {_EXAMPLE}")
     if not hosts:
         raise ConfigError("no host", where="--host", remedy="give the name that hospitals dial")
     with new_folder(path) as part:
@@ -80,11 +90,17 @@ def create_server(path: Path, hosts: Sequence[str], now: datetime, classes: Sequ
         write_bytes(folder.ca_certificate, certificate_pem(ca))
         key = new_tls_key(folder.key)
         write_bytes(folder.certificate, certificate_pem(issue_server(ca, ca_key, key.public_key(), hosts, now)))
-        write_text(folder.settings_file, _settings_text(hosts, classes))
+        text = _settings_text(hosts, classes, database)
+        # The URL may hold a password.
+        write_private(folder.settings_file, text.encode()) if database else write_text(folder.settings_file, text)
         for room in (folder.flower_database.parent, folder.models, folder.work, folder.logs):
             room.mkdir(mode=0o700)
         engine = open_database(folder.database_url(folder.settings()))
         try:
+            if database and inspect(engine).get_table_names():
+                raise InputError(
+                    "the database has tables already", where="--database", remedy="create an empty one: createdb NAME"
+                )
             migrate(engine)
         finally:
             engine.dispose()
@@ -106,13 +122,14 @@ def renew_certificate(folder: ServerFolder, now: datetime) -> x509.Certificate:
     return certificate
 
 
-def _settings_text(hosts: Sequence[str], classes: Sequence[str]) -> str:
+def _settings_text(hosts: Sequence[str], classes: Sequence[str], database: str) -> str:
     ports = PortsConfig()
     policy = PolicyConfig()
     folds = FoldsConfig(targets=4, audit=2)
     return _TOML.format(
         hosts=json.dumps(list(dict.fromkeys(hosts))),
         classes=f"classes = {json.dumps(list(classes))}" if classes else '# classes = ["no finding", "pneumonia"]',
+        database=f"database = {json.dumps(database)}" if database else f'# database = "{_EXAMPLE}"',
         gateway=ports.gateway,
         coordination=ports.coordination,
         min_batch=policy.min_batch,

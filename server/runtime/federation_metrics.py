@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from common.platform.sql import transaction
 from server.campaign.waiting import site_states
-from server.database import CampaignRow, SiteRow
+from server.database import AttestationRow, CampaignRow, SiteRow
 from server.settings import PolicyConfig
 
 
@@ -51,6 +51,13 @@ class FederationCollector(Collector):
             "fedforget_site_needs_person", "1 when campaigns for the site are started by hand only.", labels=["site"]
         )
         tries = GaugeMetricFamily("fedforget_campaign_failed_tries", "Of the open campaign, since its last step.")
+        started = GaugeMetricFamily(
+            "fedforget_campaign_started_seconds", "When the open campaign was planned, Unix time."
+        )
+        changed = GaugeMetricFamily("fedforget_campaign_changed_seconds", "Last step of the open campaign, Unix time.")
+        owed = GaugeMetricFamily(
+            "fedforget_attestations_owed", "Attestations that wait for a site's answer or signature."
+        )
         campaigns = GaugeMetricFamily("fedforget_campaigns", "Campaigns in each state.", labels=["state"])
 
         with transaction(self._engine) as session:
@@ -65,9 +72,14 @@ class FederationCollector(Collector):
                 failures.add_metric([standing.name], standing.failures)
                 person.add_metric([standing.name], float(standing.needs_person(self._policy)))
 
-            running = session.scalars(select(CampaignRow.tries).where(CampaignRow.open.is_(True))).first()
-            tries.add_metric([], running or 0)
+            running = session.scalars(select(CampaignRow).where(CampaignRow.open.is_(True))).first()
+            tries.add_metric([], 0 if running is None else running.tries)
+            if running is not None:
+                started.add_metric([], running.created.timestamp())
+                changed.add_metric([], running.changed.timestamp())
+            unsigned = select(func.count()).select_from(AttestationRow).where(AttestationRow.envelope == "")
+            owed.add_metric([], session.scalar(unsigned) or 0)
             for state, number in session.execute(select(CampaignRow.state, func.count()).group_by(CampaignRow.state)):
                 campaigns.add_metric([state], number)
 
-        return active, pending, seen, due, failures, person, tries, campaigns
+        return active, pending, seen, due, failures, person, tries, started, changed, owed, campaigns

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.platform.keys.certificate_metrics import CertificateCollector
 from common.platform.processes.flower import LOOPBACK
 from common.platform.processes.log_filter import keep_all
 from common.platform.processes.service import Port, accepts, keep_up, refuse_exposed, refuse_taken
@@ -107,7 +108,10 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
                 folder.logs,
                 keep_all,
                 settings.ports.monitor,
-                [FederationCollector(engine, settings.policy)],
+                [
+                    FederationCollector(engine, settings.policy),
+                    CertificateCollector({"authority": folder.ca_certificate, "server": folder.certificate}),
+                ],
                 [folder.tick],
                 as_json=as_json,
             )

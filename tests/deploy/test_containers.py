@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -78,11 +80,11 @@ def test_an_image_has_no_fault_that_the_checks_know(role: str) -> None:
     [
         (("debian:12.11-slim", "debian:latest"), "not pinned: debian:latest"),
         (("debian:12.11-slim", "debian"), "not pinned: debian"),
-        (("USER 10001:10001", "USER root"), "runs as root"),
-        (("USER 10001:10001\n", ""), "runs as root"),
-        (("COPY common", "ADD common"), "ADD takes addresses and unpacks archives: COPY"),
+        (("USER 10001:0", "USER root"), "runs as root"),
+        (("USER 10001:0\n", ""), "runs as root"),
+        (("COPY --from=build", "ADD --from=build"), "ADD takes addresses and unpacks archives: COPY"),
         (("PYTHONDONTWRITEBYTECODE=1", "DB_PASSWORD=hunter2"), "a secret in a layer"),
-        (("--no-cache-dir /src", "/src"), "pip leaves its cache"),
+        (("/wheelhouse/install /opt/fedforget server", "pip install /wheelhouse/server/*.whl"), "pip leaves its cache"),
         (("--no-install-recommends ", ""), "apt leaves its lists, or takes what is only recommended"),
         (("/health", "/"), "no health check on the monitor"),
         (('CMD ["fedforget-server"', 'CMD fedforget-server ["'), "the shell, and not the program, would get SIGTERM"),
@@ -95,18 +97,71 @@ def test_the_checks_see_each_fault(change: tuple[str, str], complaint: str) -> N
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_an_image_runs_up_and_takes_only_what_is_installed(role: str) -> None:
+def test_an_image_runs_up_and_takes_nothing_but_the_wheels_of_its_role(role: str) -> None:
     steps = instructions(dockerfile(role))
     (command,) = [json.loads(rest) for name, rest in steps if name == "CMD"]
     assert command[:2] == [f"fedforget-{role}", "up"]
-    context = (DEPLOY / f"Dockerfile.{role}.dockerignore").read_text(encoding="utf-8").split()
-    sent = {line[1:] for line in context if line.startswith("!")}
-    copied = {
-        path for name, rest in steps if name == "COPY" and not rest.startswith("--from") for path in rest.split()[:-1]
+    assert [rest for name, rest in steps if name == "COPY" and not rest.startswith("--from")] == []
+    assert f"/wheelhouse/install /opt/fedforget {role} " in dockerfile(role)
+
+
+def quadlet(name: str) -> configparser.RawConfigParser:
+    parsed = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
+    parsed.optionxform = str  # type: ignore[method-assign, assignment]
+    parsed.read(DEPLOY / "quadlets" / name)
+    return parsed
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_quadlet_runs_what_the_image_runs_as_confined_as_in_the_compose_file(role: str) -> None:
+    container = quadlet(f"fedforget-{role}.container")["Container"]
+    (command,) = [json.loads(rest) for name, rest in instructions(dockerfile(role)) if name == "CMD"]
+    assert container["Exec"].split() == command
+    assert (
+        container["Image"] == f"localhost/{compose()['services']['server' if role == 'server' else 'north']['image']}"
+    )
+    confined = {"ReadOnly": "true", "DropCapability": "all", "NoNewPrivileges": "true", "User": "10001"}
+    assert {name: container[name] for name in confined} == confined
+    assert str(MONITOR[role]) in container["HealthCmd"]
+    text = (DEPLOY / "quadlets" / f"fedforget-{role}.container").read_text(encoding="utf-8")
+    ports = [int(p) for p in re.findall(r"^PublishPort=\d+:(\d+)$", text, re.MULTILINE)]
+    assert ports == ([PortsConfig().gateway, PortsConfig().coordination] if role == "server" else [])
+    for volume in re.findall(r"^Volume=(\S+\.volume):", text, re.MULTILINE):
+        assert "VolumeName" in quadlet(volume)["Volume"]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs Debian's package kubernetes-client")
+@pytest.mark.parametrize(("room", "role"), [("coordinator", "server"), ("hospital", "site")])
+def test_kustomize_builds_manifests_whose_pod_is_confined(room: str, role: str) -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", DEPLOY / "kubernetes" / room], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    parts = {part["kind"]: part for part in yaml.safe_load_all(done.stdout)}
+    assert {"StatefulSet", "NetworkPolicy"} <= set(parts)
+    assert ("Service" in parts) == (role == "server")
+    pod = parts["StatefulSet"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod["containers"]
+    (command,) = [json.loads(rest) for name, rest in instructions(dockerfile(role)) if name == "CMD"]
+    assert container["args"] == command
+    assert container["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
     }
-    assert context[0] == "*"
-    assert sent == copied
-    assert all((ROOT / path).exists() for path in copied)
+    assert PINNED.fullmatch(container["image"])
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert f"127.0.0.1:{MONITOR[role]}/health" in container[probe]["exec"]["command"][-1]
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    claimed = {claim["metadata"]["name"] for claim in parts["StatefulSet"]["spec"]["volumeClaimTemplates"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]} | claimed
+
+
+def test_the_offline_build_takes_the_locked_version_of_pytorch() -> None:
+    locked = re.findall(r"^torch==(\S+) ", (DEPLOY / "requirements" / "cuda.txt").read_text(), re.MULTILINE)
+    script = (DEPLOY / "offline" / "build").read_text(encoding="utf-8")
+    assert re.findall(r'^TORCH = "(.+)"$', script, re.MULTILINE) == locked
 
 
 def compose(name: str = "compose.yaml") -> dict[str, Any]:
@@ -164,13 +219,11 @@ def test_the_compose_files_hold_no_secret_and_their_volumes_and_secrets_are_decl
     assert used == set(parsed["secrets"])
 
 
-def test_the_gpu_file_changes_a_service_that_is_there_and_arguments_that_the_image_takes() -> None:
+def test_the_gpu_file_changes_a_service_that_is_there_to_an_image_that_the_script_builds() -> None:
     (name, service), *others = compose("compose.gpu.yaml")["services"].items()
     assert not others
-    assert name in compose()["services"]
-    known = {rest.partition("=")[0] for step, rest in instructions(dockerfile("site")) if step == "ARG"}
-    assert set(service["build"]["args"]) <= known
-    assert PINNED.fullmatch(service["build"]["args"]["BASE"])
+    assert service["image"] == compose()["services"][name]["image"] + "-cuda"
+    assert "-cuda" in (DEPLOY / "images" / "build").read_text(encoding="utf-8")
 
 
 def has_compose() -> bool:

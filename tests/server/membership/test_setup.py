@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner
 
+from common.errors import ConfigError, InputError, UnavailableError
 from common.learning.config import ExperimentConfig, FoldsConfig
 from common.platform.keys.certificates import certificate_fingerprint, load_certificate, public_key
 from common.platform.keys.private_keys import load_ec_key, load_signing_key, read_passphrase
 from common.platform.sql import open_database
 from server.cli import app
 from server.database import pending_migration
-from server.membership.setup import renew_certificate
+from server.membership.setup import create_server, renew_certificate
 from server.settings import PolicyConfig, PortsConfig, ServerFolder
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -145,3 +147,33 @@ def test_a_database_of_another_version_is_refused(folder: ServerFolder) -> None:
     code, _, err = invoke("site", "list", "--dir", folder.root)
     assert code == 2
     assert "schema is 0000" in err
+
+
+def test_a_coordinator_is_created_on_an_empty_postgresql_database_and_on_no_other(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    create_server(tmp_path / "first", ["localhost"], NOW, database=postgres_url)
+    folder = ServerFolder(tmp_path / "first")
+    assert folder.settings().database == postgres_url
+    assert folder.settings_file.stat().st_mode & 0o077 == 0
+    with pytest.raises(InputError, match="the database has tables already"):
+        create_server(tmp_path / "second", ["localhost"], NOW, database=postgres_url)
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("url", ["mysql://a@b/c", "postgresql://a@b/c", "server.db"])
+def test_a_url_of_another_database_is_refused_before_anything_is_written(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="not a PostgreSQL URL"):
+        create_server(tmp_path / "coordinator", ["localhost"], NOW, database=url)
+    assert not (tmp_path / "coordinator").exists()
+
+
+def test_a_database_that_does_not_answer_leaves_no_folder(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UnavailableError):
+        create_server(
+            tmp_path / "coordinator", ["localhost"], NOW, database=f"postgresql+pg8000://a:b@127.0.0.1:{port}/c"
+        )
+    assert not (tmp_path / "coordinator").exists()

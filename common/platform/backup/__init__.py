@@ -1,0 +1,1 @@
+"""Encrypted backups of a folder, their restoration and the drill."""
