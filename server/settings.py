@@ -24,6 +24,12 @@ CONSOLE_ISSUER = "local:coordinator"
 """The issuer of people with an account of the coordinator's console; no hospital's console uses it."""
 
 
+class ServerConsoleConfig(ConsoleConfig):
+    """The coordinator's console; a hospital's one on the same machine has another port."""
+
+    port: int = Field(default=18097, ge=1, le=65535)
+
+
 class PortsConfig(Settings):
     """Where the coordinator listens. Only the gateway and the coordination service are reachable from outside."""
 
@@ -152,7 +158,7 @@ class ServerSettings(Settings):
     policy: PolicyConfig = PolicyConfig()
     gate: GateConfig = GateConfig()
     experiment: ExperimentConfig = ExperimentConfig()
-    console: ConsoleConfig = ConsoleConfig(port=18097)
+    console: ServerConsoleConfig = ServerConsoleConfig()
     qualification: QualificationPlan = QualificationPlan()
     """What `fedforget-server qualify` registers."""
 

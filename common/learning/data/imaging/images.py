@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from common.errors import ImageError
 from common.learning.data.imaging.dicom import decode_dicom, is_dicom
@@ -68,6 +68,8 @@ def is_blank(pixels: NDArray[np.uint8]) -> bool:
 
 
 def _decode_picture(data: bytes) -> NDArray[np.uint8]:
+    # Other libraries, e.g. WeasyPrint, switch this on for the whole process; half a radiograph must not pass for one.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             deep = _DEEP_COLOUR.get(str(picture.tile[0].args)) if picture.format == "PNG" and picture.tile else None

@@ -186,6 +186,17 @@ def test_a_truncated_image_is_damaged_and_not_named(tmp_path: Path, format_: str
     assert "Muster" not in str(caught.value)
 
 
+def test_a_truncated_image_is_damaged_also_where_another_library_tolerates_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
+    path = tmp_path / "a.png"
+    Image.fromarray(GREY).save(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ImageError, match="damaged image file"):
+        read_image(path)
+
+
 def test_a_png_with_a_broken_chunk_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(GREY).save(path)
