@@ -294,13 +294,15 @@ def fields(model: type[BaseModel]) -> set[str]:
 
 REQUESTS = {
     # Compared with names that are here; a base's is refused by `client.cohort.holdings` unless it is a digest.
-    "note": (WeightsNote, "base weights precision line"),
+    "note": (WeightsNote, "base weights precision line encoders"),
     STATUS: (StatusRequest, ""),
     ADOPT: (AdoptRequest, "version digest campaign how retired reason"),
     TRAIN: (
         TrainRequest,
         "epochs round seed reference config.rounds config.patience config.min_rounds config.local_epochs"
-        " config.batch config.lr config.weight_decay config.clip config.micro_batch config.keep_norms",
+        " config.batch config.lr config.weight_decay config.clip config.micro_batch config.keep_norms"
+        # A lineage is a key of the site's own database.
+        " folds.lineage folds.models.family folds.models.number folds.models.of",
     ),
     UNLEARN: (
         UnlearnRequest,
@@ -313,12 +315,13 @@ REQUESTS = {
         " config.scrub.task_weight config.scrub.rewind config.cf_k.layers config.eu_k.layers config.salun.share"
         " config.salun.retain_weight config.ssd.selection config.ssd.dampening config.multi_delete.decoupling"
         " config.multi_delete.unimodal config.multi_delete.multimodal config.pga.radius config.fed_eraser.interval"
-        " config.fed_eraser.epochs",
+        " config.fed_eraser.epochs config.fold_targets config.exact.declared_by",
     ),
     EVALUATE: (
         EvaluateRequest,
         "purpose seed reference decision.auc_margin decision.ks_alpha decision.accuracy_margin"
-        " decision.utility_tolerance decision.bootstrap",
+        " decision.utility_tolerance decision.bootstrap"
+        " folds.lineage folds.models.family folds.models.number folds.models.of",
     ),
 }
 

@@ -16,9 +16,9 @@ def upgrade() -> None:
         sa.Column("patient", sa.String(length=200), nullable=False),
         sa.Column("fold", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("member", sa.Boolean(), nullable=False),
-        sa.Column("image", sa.Float(), nullable=True),
-        sa.Column("text", sa.Float(), nullable=True),
-        sa.Column("fused", sa.Float(), nullable=True),
+        sa.Column("image", sa.Double(), nullable=True),
+        sa.Column("text", sa.Double(), nullable=True),
+        sa.Column("fused", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("lineage", "family", "patient", "fold"),
     )
     op.create_index("ix_fold_scores_patient", "fold_scores", ["patient"])

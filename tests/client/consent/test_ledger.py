@@ -14,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
+import client.evidence.console_events
 import client.intake.fhir.store.consents  # noqa: F401 - the tables of the consents
 from client.database import Base
 from client.revocations.ledger import Ledger
