@@ -111,6 +111,10 @@ class ModelConfig(Settings):
                     raise ValueError(f"{name} {setting!r} needs {kind}_encoder 'folder', not {encoder!r}")
             if self.frozen in {kind, "both"} and self.adapters in {kind, "both"}:
                 raise ValueError(f"the {kind} encoder is either frozen or has adapters")
+        if self.text_encoder in {"folder", "words"} and (self.text_layers or self.frozen_text_layers):
+            # All layers of a folder are kept; silently doing something else would be worse than refusing.
+            name = "text_layers" if self.text_layers else "frozen_text_layers"
+            raise ValueError(f"{name} has no meaning with text_encoder {self.text_encoder!r}: use frozen or adapters")
         return self
 
     @model_validator(mode="after")

@@ -141,3 +141,10 @@ def test_another_encoder_than_the_federations_is_refused(folders: Path, tmp_path
 def test_only_encoders_of_folders_freeze(frozen: str) -> None:
     with pytest.raises(ValueError, match="'folder'"):
         ModelConfig(frozen=frozen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", [{"text_layers": 2}, {"frozen_text_layers": 1}])
+@pytest.mark.parametrize("encoder", ["folder", "words"])
+def test_a_number_of_layers_is_refused_where_it_would_be_ignored(encoder: str, setting: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="has no meaning with text_encoder"):
+        ModelConfig(text_encoder=encoder, text_folder="somewhere", **setting)
