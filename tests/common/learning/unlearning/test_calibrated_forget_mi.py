@@ -21,7 +21,9 @@ from common.learning.unlearning.calibration import margin_targets
 from common.learning.unlearning.forget_mi import frozen_outputs
 
 SEED = 4
-CONFIG = UnlearnConfig(passes=40, batch=6, lr=3e-3, renew=1, tolerance=0.4, noise="none")
+CONFIG = UnlearnConfig(
+    retain_batch=8, task_weight=0.3, passes=40, batch=6, lr=3e-3, renew=1, tolerance=0.4, noise="none"
+)
 
 
 @pytest.fixture
