@@ -113,7 +113,8 @@ def test_settings_that_make_no_comparison_are_refused(values: dict[str, object],
 
 @pytest.mark.parametrize("name", comparison_names())
 def test_every_preset_of_comparisons_is_valid(name: str) -> None:
-    assert len(load_comparison(name, []).methods) >= 6
+    config = load_comparison(name, [])
+    assert len(config.methods) + len(config.variants) >= 6
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
