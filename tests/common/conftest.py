@@ -48,6 +48,7 @@ class ToyStudies(StudyTensors):
     def __init__(self, studies: list[Study]) -> None:
         self.studies = tuple(studies)  # type: ignore[assignment]  # numbers in place of files
         self._withdrawn = None
+        self._image_features = None
         self._pixels = [np.full((1, 1), 255 * x, dtype=np.uint8) for x, _, _ in studies]
         self.tokens = torch.tensor([[t] for _, t, _ in studies])
         self.mask = torch.ones_like(self.tokens)
