@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from client import database as site_database
-from client.evidence import console_events as console_events  # noqa: F401, PLC0414 - its table is the site's too
+from client.evidence import console_events as console_events  # noqa: PLC0414 - its table is the site's too
 from client.intake.fhir.store import consents as consent_store  # noqa: F401 - its tables are the site's too
 from common.errors import InputError, UnavailableError
 from common.platform.sql import open_database, reading, revisions, transaction
