@@ -122,7 +122,9 @@ def test_what_trains_retains_or_scores_ordinarily_takes_no_patients_and_no_acces
 
     assert get_type_hints(SiteData.to_forget)["access"] is Access
     calls = [line for line in inspect.getsource(SiteData).splitlines() if "self._studies(" in line]
-    assert len(calls) == 2, "tensors of chosen patients are made for sets alone"
+    # The third is what a rehearsal retains: the training set without those who were drawn.
+    assert len(calls) == 3, "tensors of chosen patients are made for sets alone"
+    assert calls[-1].strip() == "return self._studies(self.patients(Subset.TRAIN) - drawn)"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from common.evidence.schema import decode
 # Counts in a closing record, in the order in which they are named.
 _DELETED = {
     "pixels": "decoded images",
+    "embeddings": "embeddings of frozen encoders",
     "studies": "studies with their reports and tokens",
     "references": "files of scores of reference models",
     "fold_scores": "scores by fold models",

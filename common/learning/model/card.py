@@ -54,9 +54,11 @@ class ModelCard(Settings):
         Raises:
             ConfigError: a folder holds no encoder that fits.
         """
-        from common.learning.model.pinned_encoders import with_encoders  # noqa: PLC0415 - torch
+        card = self
+        if "folder" in {self.model.image_encoder, self.model.text_encoder}:
+            from common.learning.model.pinned_encoders import with_encoders  # noqa: PLC0415 - torch
 
-        card = with_encoders(self)
+            card = with_encoders(self)
         if not card.model.frozen_text_layers:
             return card
         return card.model_copy(update={"frozen": card._digest(card.build())})
