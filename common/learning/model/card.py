@@ -55,7 +55,8 @@ class ModelCard(Settings):
             ConfigError: a folder holds no encoder that fits.
         """
         card = self
-        if "folder" in {self.model.image_encoder, self.model.text_encoder}:
+        # Encoders of folders and hashed words settle what the data looks like; the others need no torch here.
+        if self.model.image_encoder == "folder" or self.model.text_encoder in {"folder", "words"}:
             from common.learning.model.pinned_encoders import with_encoders  # noqa: PLC0415 - torch
 
             card = with_encoders(self)
