@@ -73,7 +73,8 @@ def test_stop_ends_what_it_started_and_nothing_that_has_taken_its_number(
     remember(script, tmp_path, ours, typed_shorter, another_folder, another_program)
     monkeypatch.setattr(script.time, "sleep", lambda _: [process.poll() for process in (ours, typed_shorter)])
     script.stop(tmp_path)
-    assert [ours.poll(), typed_shorter.poll()] == [-15, -15]
+    # A process that is ending has no command line any more, a moment before it can be waited for.
+    assert [ours.wait(10), typed_shorter.wait(10)] == [-15, -15]
     assert [another_folder.poll(), another_program.poll()] == [None, None]
     assert not (tmp_path / "pids").exists()
 
