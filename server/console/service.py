@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
-from pathlib import Path
 
 from argon2 import PasswordHasher
 
 from common.platform.console.app import Console, Side
-from common.platform.console.hidden import hide
 from common.platform.console.process import check_public_url, public_url, serve, tls_options
 from common.platform.console.sign_in.accounts import open_accounts
 from common.platform.console.sign_in.openid import open_id
@@ -21,19 +19,6 @@ from server.console.desk import ROLES, Desk
 from server.settings import CONSOLE_ISSUER, ServerFolder
 
 _PACKAGE = "server.console"
-
-
-def keys_of(folder: ServerFolder) -> tuple[Path, ...]:
-    """What the console must not read: every private key of the coordinator, and the passphrase that opens them."""
-    return (
-        folder.ca_key,
-        folder.key,
-        folder.signing_key,
-        folder.passphrase,
-        folder.superexec_secret,
-        folder.flower_database.parent,
-        folder.models,
-    )
 
 
 @contextmanager
@@ -80,7 +65,6 @@ def run(folder: ServerFolder) -> None:
     """
     config = folder.settings().console
     tls = tls_options(config, folder.root, f"{folder.settings_file} [console]")
-    hide(keys_of(folder))
 
     with open_console(folder) as console:
         serve(console, tls)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from sqlalchemy import select
@@ -14,6 +16,7 @@ from server.console.desk import AUDITOR, OPERATOR, Desk
 from server.console.pages.models import lineage
 from server.database import EventRow, SiteRow
 from server.registry.manifest import Metric, Provenance
+from server.settings import ServerFolder
 
 from .conftest import BoardWorld
 
@@ -184,3 +187,25 @@ def test_published_versions_are_drawn_with_their_figures_and_withdrawn_with_a_re
     assert "Withdrawn" in text(browser.post(f"/models/{second.name}/withdraw", reason="may hold a backdoor"))
     assert registry.get(second.name).state == "withdrawn"
     assert "console-version-withdrawn" in events(board)
+
+
+def test_the_process_cannot_read_a_signing_key(coordinator: ServerFolder) -> None:
+    code = """
+import sys
+from pathlib import Path
+from common.platform.console.hidden import hide
+from server.console.keys import keys_of
+from server.settings import ServerFolder
+folder = ServerFolder(Path(sys.argv[1]))
+print(hide(keys_of(folder)))
+for path in (folder.signing_key, folder.ca_key, folder.key, folder.passphrase, folder.superexec_secret):
+    try:
+        print(len(path.read_bytes()))
+    except OSError:
+        print(0)
+import server.console.service
+"""
+    assert coordinator.signing_key.stat().st_size > 0
+    command = [sys.executable, "-c", code, str(coordinator.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == ["0"] * 5
