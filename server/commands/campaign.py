@@ -53,21 +53,14 @@ def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = Fals
 @app.command(epilog="Example: fedforget-server campaign start --dir federation --wait")
 def start(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = False) -> None:
     """Start unlearning all pending revocations now, without waiting for the policy."""
+    from server.campaign.asked import asked_of, plan_unlearning  # noqa: PLC0415 - the database, for this command
+
     with clear_errors("the campaign goes on; `fedforget-server campaign watch` shows it"):
         house = _open(folder)
         active = house.registry.active()
         if active is None:
             raise InputError("there is no model to forget from", remedy="run `fedforget-server train` first")
-        waiting = [site for site in house.sites() if site.state == "active" and site.pending]
-        if house.settings.experiment.campaign.aggregation == "replace":
-            # It takes one hospital at a time: the one whose date is first.
-            waiting = sorted(waiting, key=lambda site: (str(site.first_due or "~"), site.name))[:1]
-
-        due = min((site.first_due for site in waiting if site.first_due), default=None)
-        terms = house.terms.model_dump(mode="json")
-        # What a hospital has not announced yet is asked for when the campaign begins.
-        names = [site.name for site in waiting] or None
-        number = house.store.plan("unlearning", terms, parent=active.name, due=due, reason="asked for", sites=names)
+        number = plan_unlearning(house, active.name, asked_of(house), "asked for")
         _started(house, number, wait=wait, as_json=as_json)
 
 

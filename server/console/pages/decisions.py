@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from common.errors import InputError
 from common.platform.console.page import Page, Visit
+from server.campaign.asked import asked_of, plan_unlearning
 from server.console.desk import OPERATORS, Desk
 from server.rounds.states import CampaignState
 
@@ -18,23 +19,11 @@ def pages(desk: Desk) -> list[Page]:
         active = house.registry.active()
         if active is None:
             raise InputError("There is no model to forget from.")
-        waiting = [site for site in house.sites() if site.state == "active" and site.pending]
+        waiting = asked_of(house)
         if not waiting:
             raise InputError("No revocation waits at a hospital.")
-        if house.settings.experiment.campaign.aggregation == "replace":
-            # It takes one hospital at a time: the one whose date is first.
-            waiting = sorted(waiting, key=lambda site: (str(site.first_due or "~"), site.name))[:1]
-
-        due = min((site.first_due for site in waiting if site.first_due), default=None)
         desk.did(visit, "campaign-planned", hospitals=" ".join(site.name for site in waiting))
-        number = house.store.plan(
-            "unlearning",
-            house.terms.model_dump(mode="json"),
-            parent=active.name,
-            due=due,
-            reason="asked for at the console",
-            sites=[site.name for site in waiting],
-        )
+        number = plan_unlearning(house, active.name, waiting, "asked for at the console")
         return visit.redirect(f"/campaigns/{number}", visit.text("The campaign is planned."))
 
     def cancel(visit: Visit) -> Response:

@@ -1,0 +1,29 @@
+"""Unlearning that a person asks for, without waiting for the policy: by the command line or the console."""
+
+from __future__ import annotations
+
+from server.campaign.context import CoordinatorContext
+from server.database import SiteRow
+
+
+def asked_of(house: CoordinatorContext) -> list[SiteRow]:
+    """The active hospitals with revocations; under `replace`, which takes one at a time, the one that is due first."""
+    waiting = [site for site in house.sites() if site.state == "active" and site.pending]
+    if house.settings.experiment.campaign.aggregation == "replace":
+        waiting = sorted(waiting, key=lambda site: (str(site.first_due or "~"), site.name))[:1]
+
+    return waiting
+
+
+def plan_unlearning(house: CoordinatorContext, parent: str, waiting: list[SiteRow], reason: str) -> int:
+    """Plan a campaign on the version `parent`, and return its number.
+
+    Raises:
+        RefusedError: a campaign is open.
+    """
+    due = min((site.first_due for site in waiting if site.first_due), default=None)
+    terms = house.terms.model_dump(mode="json")
+    # What a hospital has not announced yet is asked for when the campaign begins.
+    names = [site.name for site in waiting] or None
+
+    return house.store.plan("unlearning", terms, parent=parent, due=due, reason=reason, sites=names)
