@@ -40,7 +40,7 @@ class QualificationPlan(Settings):
     controls_per_site: int = Field(default=20, ge=5)
     """Never-seen patients without whom a hospital does not rehearse: with 19 no patient can stand out at .05."""
     controls_per_label: int = Field(default=2, ge=2)
-    """Never-seen patients with a label, at the same hospital, without whom nobody with this label is drawn."""
+    """Fewest never-seen patients with a label at a hospital; with fewer, no patient with this label is drawn there."""
     wave: int = Field(default=10, ge=1, le=100)
     """Most rehearsals whose models travel in one message."""
     wave_bytes: int = Field(default=256 * 2**20, ge=2**20)

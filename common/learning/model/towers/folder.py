@@ -70,7 +70,7 @@ def read_folder(folder: Path, reads: Reads) -> EncoderFolder:
     """What the encoder in `folder` is, as an encoder of images or texts.
 
     Raises:
-        ConfigError: it is none that is known here.
+        ConfigError: the family is not known here.
     """
     where = str(folder)
     if not str(folder) or not folder.is_dir():
