@@ -46,8 +46,7 @@ def main(watched: int, grace: float, command: list[str]) -> int:
 
     while status is None and time.monotonic() < deadline:
         wait = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
-        watching = [inlet] if deadline < float("inf") else [inlet, watched]
-        readable, _, _ = select.select(watching, [], [], wait)
+        readable = _readable([inlet] if deadline < float("inf") else [inlet, watched], wait)
         with contextlib.suppress(BlockingIOError):
             os.read(inlet, 4096)
         if deadline == float("inf") and (signals or watched in readable):
@@ -60,6 +59,15 @@ def main(watched: int, grace: float, command: list[str]) -> int:
     code = os.waitstatus_to_exitcode(status if status is not None else late_status)
 
     return code if code >= 0 else 128 - code
+
+
+def _readable(descriptors: list[int], seconds: float | None) -> set[int]:
+    """Wait until one of `descriptors` has something to read or is at its end; none after `seconds`."""
+    poll = select.poll()  # select(2) refuses descriptors from 1024 on, and a supervisor may have that many
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+
+    return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}
 
 
 def _start(command: list[str]) -> int:

@@ -59,8 +59,8 @@ def test_a_leaf_that_was_written_before_counts_were_kept_still_holds_and_says_th
 def test_other_leaves_are_said_by_their_kind_and_counts_of_later_releases_by_their_name() -> None:
     assert in_words("access-opened", {"campaign": 7, "patients": 2}).startswith("campaign 7 may read 2 patient(s)")
     assert in_words("audited", {"campaign": 7}) == "audited"
-    assert in_words("access-closed", {"campaign": 7, "purged": {"pixels": 1, "embeddings": 4}}).endswith(
-        "deleted: 1 decoded images, 4 embeddings"
+    assert in_words("access-closed", {"campaign": 7, "purged": {"pixels": 1, "thumbnails": 4}}).endswith(
+        "deleted: 1 decoded images, 4 thumbnails"
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -35,7 +37,7 @@ def gone(pid: int) -> bool:
 class Guarded:
     """A guard, the end of the pipe it watches, and the pids that its command wrote."""
 
-    def __init__(self, folder: Path, script: str, grace: float) -> None:
+    def __init__(self, folder: Path, script: str, grace: float, least_descriptor: int = 0) -> None:
         self.pids = folder / "pids"
         program = folder / "program.py"
         program.write_text(
@@ -43,7 +45,9 @@ class Guarded:
             f"def note(pid):\n    open({str(self.pids)!r}, 'a').write(f'{{pid}}\\n')\n"
             f"note(os.getpid())\n{script}\n"
         )
-        watched, self.lifeline = os.pipe()
+        inlet, self.lifeline = os.pipe()
+        watched = fcntl.fcntl(inlet, fcntl.F_DUPFD, least_descriptor)
+        os.close(inlet)
         command = [sys.executable, "-I", process_guard.__file__, str(watched), str(grace), sys.executable, str(program)]
         self.process = subprocess.Popen(command, pass_fds=(watched,), start_new_session=True)
         os.close(watched)
@@ -53,7 +57,9 @@ class Guarded:
         return [int(line) for line in self.pids.read_text().split()]
 
     def close(self) -> None:
-        os.close(self.lifeline)
+        if self.lifeline >= 0:
+            os.close(self.lifeline)
+            self.lifeline = -1
         self.process.wait(10)
 
 
@@ -61,8 +67,8 @@ class Guarded:
 def guarded(tmp_path: Path) -> Iterator[Callable[..., Guarded]]:
     started: list[Guarded] = []
 
-    def start(script: str, grace: float = 5.0) -> Guarded:
-        started.append(Guarded(tmp_path, script, grace))
+    def start(script: str, grace: float = 5.0, least_descriptor: int = 0) -> Guarded:
+        started.append(Guarded(tmp_path, script, grace, least_descriptor))
         return started[-1]
 
     yield start
@@ -78,6 +84,19 @@ GRANDCHILDREN = (
 
 def test_the_exit_code_of_the_command_is_the_guards(guarded: Callable[..., Guarded]) -> None:
     assert guarded("sys.exit(7)").process.wait(10) == 7
+
+
+def test_a_supervisor_with_more_than_a_thousand_descriptors_is_watched_too(guarded: Callable[..., Guarded]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2048)), hard))
+    try:
+        one = guarded("time.sleep(60)", grace=1.0, least_descriptor=1500)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    (pid,) = one.noted(1)
+    one.close()
+    assert gone(pid)
 
 
 def test_a_command_ended_by_a_signal_is_told_from_one_that_exits(guarded: Callable[..., Guarded]) -> None:
