@@ -313,6 +313,11 @@ class SiteFolder:
         return self.root / "fhir" / "jwks.json"
 
     @property
+    def fhir_enumeration(self) -> Path:
+        """When somebody last tried out names at the FHIR endpoint."""
+        return self.root / "fhir" / "enumeration.json"
+
+    @property
     def pseudonym_secret(self) -> Path:
         """Secret for patients' pseudonyms and encrypted identifiers. Without it, consents here belong to nobody."""
         return self.root / "secrets" / "pseudonyms"

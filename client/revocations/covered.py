@@ -1,7 +1,8 @@
 """Requests that added nothing, as another revocation of the patient stood: they count when that one is lifted.
 
 Somebody who opts out by a list and withdraws by a form is recorded once. If the list's revocation turns out to be a
-mistake, or is taken back, the form still says no.
+mistake, or is taken back, the form still says no. Such a request has a tombstone of its own, since a database that is
+restored from a backup may lack it.
 """
 
 from __future__ import annotations
@@ -18,31 +19,24 @@ from sqlalchemy.orm import Session
 from client.revocations.ledger_rows import chunks, of_patients
 from client.revocations.ledger_rules import covers
 from client.revocations.ledger_tables import CoveredPatientRow, CoveredRequestRow
-from client.revocations.revocation import LIFTED, TERMINAL, Request, RevocationStatus
+from client.revocations.revocation import LIFTED, TERMINAL, Request, RevocationStatus, Source
+from client.revocations.tombstones.file import Tombstone, stops
 
 _REQUEST = TypeAdapter(Request)
 
 
-def keep_covered(session: Session, request: Request, before: Mapping[str, Sequence[RevocationStatus]]) -> None:
-    """Note a request for the patients, by pseudonym, whose standing revocations cover it.
+def keep_covered(
+    session: Session, request: Request, before: Mapping[str, Sequence[RevocationStatus]]
+) -> list[Tombstone]:
+    """Note a request for the patients, by pseudonym, whose standing revocations cover it; returns its new tombstones.
 
     A register that lists a settled patient again, under the same key, says nothing new.
     """
     patients = [pseudonym for pseudonym, standing in before.items() if not _says_again(standing, request)]
     if request.hold or not patients:
-        return
+        return []
 
-    source = _source(request)
-    number = session.scalar(select(CoveredRequestRow.id).where(CoveredRequestRow.source == source))
-    if number is None:
-        # Nothing refers to a form that came with it, which is not kept.
-        digest = request.source.digest if request.source.kind == "fhir" else ""
-        content = _REQUEST.dump_python(replace(request, source=replace(request.source, digest=digest)), mode="json")
-        row = CoveredRequestRow(source=source, at=request.received, request=content)
-        session.add(row)
-        session.flush()
-        number = row.id
-
+    number, noted = _note(session, request)
     there = {
         pseudonym
         for some in chunks(patients)
@@ -52,9 +46,46 @@ def keep_covered(session: Session, request: Request, before: Mapping[str, Sequen
             )
         )
     }
-    rows = [{"request": number, "pseudonym": pseudonym} for pseudonym in patients if pseudonym not in there]
-    if rows:
-        session.execute(insert(CoveredPatientRow), rows)
+    new = [pseudonym for pseudonym in patients if pseudonym not in there]
+    if new:
+        session.execute(insert(CoveredPatientRow), [{"request": number, "pseudonym": pseudonym} for pseudonym in new])
+        _replace_restored(session, noted, new)
+
+    return stops(noted, new)
+
+
+def _note(session: Session, request: Request) -> tuple[int, Request]:
+    """The number under which a request is noted, and what is noted: of a source the first."""
+    source = _source(request)
+    row = session.scalars(select(CoveredRequestRow).where(CoveredRequestRow.source == source)).first()
+    if row is not None:
+        return row.id, _REQUEST.validate_python(row.request)
+
+    # Nothing refers to a form that came with it, which is not kept.
+    digest = request.source.digest if request.source.kind == "fhir" else ""
+    noted = replace(request, source=replace(request.source, digest=digest))
+    row = CoveredRequestRow(source=source, at=request.received, request=_REQUEST.dump_python(noted, mode="json"))
+    session.add(row)
+    session.flush()
+
+    return row.id, noted
+
+
+def _replace_restored(session: Session, request: Request, patients: Sequence[str]) -> None:
+    """Forget what the tombstones alone told of a request that has arrived again: the request itself says more."""
+    if request.source.kind == "restored":
+        return
+    restored = replace(request, source=Source("restored", request.receipt))
+    number = session.scalar(select(CoveredRequestRow.id).where(CoveredRequestRow.source == _source(restored)))
+    if number is not None:
+        _forget(session, number, patients)
+
+
+def noted_requests(session: Session) -> dict[tuple[str, str], Request]:
+    """All requests that are noted, by pseudonym and receipt."""
+    requests = {row.id: _REQUEST.validate_python(row.request) for row in session.scalars(select(CoveredRequestRow))}
+    rows = session.execute(select(CoveredPatientRow.request, CoveredPatientRow.pseudonym))
+    return {(pseudonym, requests[number].receipt): requests[number] for number, pseudonym in rows}
 
 
 def uncovered(session: Session, patients: Collection[str]) -> list[tuple[Request, list[str]]]:
@@ -81,14 +112,15 @@ def uncovered(session: Session, patients: Collection[str]) -> list[tuple[Request
         again.append((request, free))
         for pseudonym in free:
             spoken_for[pseudonym].append(request)
-        for some in chunks(free):
-            session.execute(
-                delete(CoveredPatientRow).where(
-                    CoveredPatientRow.request == number, CoveredPatientRow.pseudonym.in_(some)
-                )
-            )
+        _forget(session, number, free)
 
     return again
+
+
+def _forget(session: Session, number: int, patients: Sequence[str]) -> None:
+    for some in chunks(patients):
+        of_request = CoveredPatientRow.request == number
+        session.execute(delete(CoveredPatientRow).where(of_request, CoveredPatientRow.pseudonym.in_(some)))
 
 
 def _noted(session: Session, patients: Collection[str]) -> list[tuple[int, object, list[str]]]:

@@ -167,7 +167,7 @@ class Ledger(LedgerQueries):
             for p, name in names.items()
             if p not in before or not any(covers(s, request) for s in before[p])
         }
-        keep_covered(writing.session, request, {p: some for p, some in before.items() if p not in new})
+        writing.stops += keep_covered(writing.session, request, {p: s for p, s in before.items() if p not in new})
         in_doubt = {
             p
             for p, name in names.items()

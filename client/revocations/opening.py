@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from secrets import token_bytes
 
@@ -12,13 +12,24 @@ from sqlalchemy import Engine, select
 
 from client.consent.kinds import KINDS, read_kind
 from client.database import PatientRow, migrate, opened, pending_migration
-from client.revocations.ledger import Ledger
+from client.revocations.covered import keep_covered, noted_requests
+from client.revocations.ledger import Ledger, Writing
 from client.revocations.ledger_queries import Clock, now_utc
-from client.revocations.ledger_rows import standing_of
+from client.revocations.ledger_rows import of_patients, standing_of
+from client.revocations.ledger_rules import covers
 from client.revocations.look_alikes.alike import DOUBTFUL, MAY_BE_MEANT, request_of
-from client.revocations.revocation import LIFTED, Request, Scope, Source, alike_receipt, is_alike, is_doubt
+from client.revocations.revocation import (
+    LIFTED,
+    Request,
+    RevocationStatus,
+    Scope,
+    Source,
+    alike_receipt,
+    is_alike,
+    is_doubt,
+)
 from client.revocations.tombstones.earlier_records import take_over
-from client.revocations.tombstones.file import Tombstone, TombstoneFile, said_in, said_of
+from client.revocations.tombstones.file import Tombstone, TombstoneFile, said_in, said_of, stop
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from client.revocations.vault import Vault
 from client.settings import SiteFolder
@@ -75,12 +86,13 @@ def reconcile(ledger: Ledger) -> None:
     with ledger.writing() as writing:
         stones = ledger.stones.read()
         found = standing_of(writing.session)
-        known = {s.receipt for s in found} | {receipt for _, receipt in stones or ()}
+        noted = noted_requests(writing.session)
+        known = {s.receipt for s in found} | {key[1] for key in stones or () if key not in noted}
         swept = Vault(ledger.folder.vault, token_bytes).sweep(known)
         if swept:
             _log.warning("%d form(s) of revocations that were never recorded were removed from the vault", swept)
         if stones is None:
-            if found:
+            if found or noted:
                 raise CohortError(
                     "gone, and the ledger holds revocations",
                     where=str(ledger.stones.path),
@@ -90,7 +102,7 @@ def reconcile(ledger: Ledger) -> None:
             return
 
         recorded = {(s.pseudonym, s.receipt): s for s in found}
-        lacking = sorted(stones.keys() - recorded.keys())
+        lacking = sorted(stones.keys() - recorded.keys() - noted.keys())
         lost: dict[Request, dict[str, Subset | None]] = defaultdict(dict)
         subsets = ledger.subsets() if lacking else {}
         for pseudonym, receipt in lacking:
@@ -98,17 +110,31 @@ def reconcile(ledger: Ledger) -> None:
             lost[request][pseudonym] = subsets.get(pseudonym)
 
         for request, patients in lost.items():
-            ledger.insert(writing, request, patients)
+            _take_back(ledger, writing, request, patients)
         for key, standing in recorded.items():
             if standing.state in LIFTED and key in stones:
                 writing.lifts.append(Tombstone("lift", *key, standing.received))
             elif standing.state not in LIFTED and key not in stones:
                 writing.stops.append(Tombstone("stop", *key, standing.received, said_of(request_of(standing))))
+        # An earlier release wrote none for them.
+        writing.stops += [stop(request, key[0]) for key, request in noted.items() if key not in stones]
 
     if lacking:
         _log.warning("%d revocation(s) that the database lacked were restored from the tombstones", len(lacking))
     if writing.stops:
         _log.warning("%d tombstone(s) that their file lacked were written again", len(writing.stops))
+
+
+def _take_back(ledger: Ledger, writing: Writing, request: Request, patients: Mapping[str, Subset | None]) -> None:
+    """Record a request that only the tombstones have kept; where another revocation covers it, note it behind that."""
+    covered: dict[str, list[RevocationStatus]] = defaultdict(list)
+    if not request.hold:
+        for standing in of_patients(writing.session, patients):
+            if standing.state not in LIFTED and covers(standing, request):
+                covered[standing.pseudonym].append(standing)
+
+    keep_covered(writing.session, request, covered)
+    ledger.insert(writing, request, {p: subset for p, subset in patients.items() if p not in covered})
 
 
 def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:

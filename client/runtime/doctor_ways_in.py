@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 
+from client.intake.enumerations import ENUMERATION_FILE, read_enumerations
 from client.intake.fhir.patients import read_patient_map
 from client.intake.fhir.pull.links import check_address
 from client.intake.grpc.authority import clients, withdrawn
-from client.intake.grpc.lookups import ENUMERATION_FILE, read_enumerations
 from client.membership.proxy import proxy_of
 from client.settings import ConsentServiceConfig, FhirConfig, SiteFolder, SiteSettings
 from common.errors import ConfigError, InputError
@@ -106,6 +106,11 @@ def _fhir(folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs:
             yield Check("FHIR patient map", "fail", "unusable", f"fix {config.patient_map}: {err.problem}")
         else:
             yield checks.ok("FHIR patient map", f"{len(patient_map.by_key or {})} patients")
+
+    for last in read_enumerations(folder.fhir_enumeration).last.values():
+        if now - last < _REMEMBERED:
+            detail = f"withdrawals of many unknown people came in, last on {last:%Y-%m-%d}; receipts gave no numbers"
+            yield Check("FHIR withdrawals of unknown people", "warn", detail, "ask who runs the client that sent them")
 
     yield _port("FHIR", config.host, config.port, up_runs=up_runs)
     if config.server:

@@ -19,6 +19,7 @@ from common.platform.console.page import Page, Visit
 _Decide = Callable[[Visit, str, str], object]
 """Decides about a receipt, with a reason."""
 _STEWARD = frozenset({STEWARD})
+_STILL_STOPPED = "This receipt is taken back, but another one still stops use of the patient."
 
 
 def pages(desk: Desk) -> list[Page]:
@@ -51,7 +52,12 @@ def pages(desk: Desk) -> list[Page]:
         until = _day(visit.field("until"))
         return workflow.extend(desk.ledger, receipt, until, visit.person.actor, reason)
 
-    def readmit(visit: Visit, receipt: str, reason: str) -> object:
+    def readmit(visit: Visit) -> Response:
+        row = found(desk, visit)
+        reason = desk.check_text(visit.field("reason"))
+        if not reason:
+            raise InputError("Give a reason; it stays on record.")
+        patients = _who(desk, visit.field("patient", 200)) if row.patients > 1 else None
         content = check_form(visit.file("form"))
         if not content:
             raise InputError("Choose the signed form by which they take part again.")
@@ -62,30 +68,53 @@ def pages(desk: Desk) -> list[Page]:
         try:
             with desk.ledger.writing() as writing:
                 form = (number, vault.keep(number, content))
-                counts = workflow.readmit(desk.ledger, writing, receipt, visit.person.actor, reason, form=form)
+                _, still = workflow.readmit(
+                    desk.ledger, writing, row.receipt, visit.person.actor, reason, form=form, patients=patients
+                )
             is_recorded = True
-            return counts
         finally:
             if is_recorded:
                 vault.settle(number)
             else:
                 vault.erase(number)
 
+        said = _STILL_STOPPED if still else "They take part again from the next campaign."
+        return visit.redirect(f"/cases/{row.receipt}", visit.text(said))
+
     def step(name: str, decide: _Decide, said: str, *, is_fresh: bool = False) -> Page:
         path = f"/cases/{{receipt}}/{name}"
         return Page(path, decision(decide, said), roles=_STEWARD, method="POST", is_fresh=is_fresh)
 
     approving = decision(approve, "Approved. A campaign can take it up.", needs_reason=False)
-    again = decision(readmit, "They take part again from the next campaign.")
-
     return [
         Page("/cases/{receipt}/approve", approving, roles=frozenset({APPROVER}), method="POST", is_fresh=True),
         step("hold", hold, "On hold. Use stays stopped; the due date stays."),
         step("release", release, "Released from hold."),
         step("extend", extend, "The due date is later. Tell the patient now."),
         step("refuse", refuse, "Refused. The patients may be used again.", is_fresh=True),
-        Page("/cases/{receipt}/readmit", again, roles=_STEWARD, method="POST", is_fresh=True, upload_bytes=MOST_BYTES),
+        Page(
+            "/cases/{receipt}/readmit",
+            readmit,
+            roles=_STEWARD,
+            method="POST",
+            is_fresh=True,
+            upload_bytes=MOST_BYTES,
+        ),
     ]
+
+
+def _who(desk: Desk, patient: str) -> frozenset[str]:
+    """The pseudonym of the one patient of a list who takes part again.
+
+    Raises:
+        InputError: none is named, or it is unclear who is meant.
+    """
+    if not patient:
+        raise InputError("The receipt is of several patients. Give the identifier of the one who takes part again.")
+    named = desk.ledger.named(patient)
+    if named.is_doubtful:
+        raise InputError("The identifier is no patient of this site, but resembles one. Write it as the site does.")
+    return frozenset({desk.ledger.pseudonyms.of(named.identifier)})
 
 
 def _day(text: str) -> datetime:

@@ -28,6 +28,7 @@ from client.intake.fhir.pull.smart import SignIn
 from client.intake.fhir.question import policy_of, purpose_of
 from client.intake.fhir.server import FhirServer, http_client, token_url
 from client.intake.fhir.store.consents import ConsentStore
+from client.intake.fhir.telling import Telling
 from client.membership.proxy import proxy_of
 from client.revocations.ledger_queries import now_utc
 from client.revocations.opening import open_ledger
@@ -117,7 +118,7 @@ def run(folder: SiteFolder) -> None:
     try:
         with open_intake(folder) as intake, _listening(config) as listener:
             uvicorn_config = uvicorn.Config(
-                make_app(intake, token, poked.set, now_utc),
+                make_app(intake, token, poked.set, now_utc, Telling(now_utc, file=folder.fhir_enumeration)),
                 http=Protocol,
                 loop=f"{Loop.__module__}:{Loop.__name__}",
                 h11_max_incomplete_event_size=HEAD_BYTES,

@@ -11,8 +11,10 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from client.intake.enumerations import note_enumeration
 from client.intake.fhir.answers import receipt
 from client.intake.fhir.doubts import Counts
 from client.intake.fhir.intake import Intake, TwoPatientsError
@@ -21,7 +23,8 @@ from common.platform.listening.rate_limit import RateLimit
 
 BURST = 200.0
 PER_HOUR = 60.0
-_KEY = "fhir"
+FHIR_CLIENTS = "fhir"
+"""All clients of the endpoint, which share the budget."""
 _MOST_REMEMBERED = 10_000
 _BETWEEN = timedelta(minutes=1)
 
@@ -35,11 +38,19 @@ class Telling:
         clock: the site's.
         burst: size of the full budget.
         per_hour: growth of the budget per hour.
+        file: where it is noted that the budget was spent, for the doctor.
     """
 
-    def __init__(self, clock: Callable[[], datetime], burst: float = BURST, per_hour: float = PER_HOUR) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        burst: float = BURST,
+        per_hour: float = PER_HOUR,
+        file: Path | None = None,
+    ) -> None:
         self._limit = RateLimit(burst, per_hour / 3600)
         self._clock = clock
+        self._file = file
         self._asked: dict[str, None] = {}
         self._warned = datetime.min.replace(tzinfo=UTC)
         self._lock = threading.Lock()
@@ -75,12 +86,14 @@ class Telling:
             self._asked[patient] = None
             if len(self._asked) > _MOST_REMEMBERED:
                 del self._asked[next(iter(self._asked))]
-            is_allowed = self._limit.allows(_KEY, now)
+            is_allowed = self._limit.allows(FHIR_CLIENTS, now)
             if not is_allowed and now - self._warned >= _BETWEEN:
                 self._warned = now
                 _log.warning("receipts give no numbers for now: withdrawals of many unknown people came in")
+                if self._file is not None:
+                    note_enumeration(self._file, FHIR_CLIENTS, now)
 
         return is_allowed
 
     def _has_left(self) -> bool:
-        return self._limit.has_left(_KEY, self._clock())
+        return self._limit.has_left(FHIR_CLIENTS, self._clock())

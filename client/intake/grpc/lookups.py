@@ -13,34 +13,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
-from pydantic import BaseModel, ValidationError
 
+from client.intake.enumerations import note_enumeration
 from client.intake.grpc.access import Caller, Refusal
-from common.errors import OutputError
-from common.files import write_durable
 from common.platform.listening.rate_limit import RateLimit
 
-ENUMERATION_FILE = "enumeration.json"
 BURST = 200.0
 PER_HOUR = 60.0
 _MOST_REMEMBERED = 10_000
 _BETWEEN = timedelta(minutes=1)
 
 _log = logging.getLogger("fedforget.consent")
-
-
-class Enumerations(BaseModel):
-    """When each client last spent its budget, by the name in its certificate; for the doctor."""
-
-    last: dict[str, datetime] = {}
-
-
-def read_enumerations(path: Path) -> Enumerations:
-    """Read the file; empty if it is missing or damaged."""
-    try:
-        return Enumerations.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return Enumerations()
 
 
 class Lookups:
@@ -96,12 +79,5 @@ class Lookups:
                 return
             self._told[caller.name] = now
             _log.warning("the client %s asks for many unknown people: it may be trying out names", caller.name)
-
             if self._file is not None:
-                found = read_enumerations(self._file)
-                found.last[caller.name] = now
-
-                try:
-                    write_durable(self._file, found.model_dump_json().encode())
-                except OutputError as err:
-                    _log.error("cannot be noted: %s", err)
+                note_enumeration(self._file, caller.name, now)

@@ -17,9 +17,10 @@ import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+from client.intake.enumerations import ENUMERATION_FILE
 from client.intake.grpc.authority import WITHDRAWN_FILE, withdrawn
 from client.intake.grpc.gate import SERVICE, STREAMS, Gate
-from client.intake.grpc.lookups import ENUMERATION_FILE, Lookups
+from client.intake.grpc.lookups import Lookups
 from client.intake.grpc.requests import MOST_BYTES
 from client.intake.grpc.revoking import Revoker
 from client.intake.grpc.service import Consents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Request, RevocationStatus, Source, State
 from client.revocations.workflow import approve, close, everybody_of, readmit, refuse
+from client.settings import SiteFolder
 from common.learning.records import Subset
 from common.platform.actor import Actor
 
@@ -119,3 +121,132 @@ def test_a_register_that_lists_settled_patients_every_month_fills_no_table(ledge
     assert not ledger.is_stopped("stranger")
     ledger.record(from_source(asked, "r-3", **register), ["stranger"], also_unknown=True)
     assert ledger.is_stopped("stranger")
+
+
+def backup(folder: SiteFolder) -> bytes:
+    with sqlite3.connect(folder.root / "site.db") as database:
+        return bytes(database.serialize())
+
+
+def restore(folder: SiteFolder, content: bytes) -> None:
+    for path in folder.root.glob("site.db*"):
+        path.unlink()
+    (folder.root / "site.db").write_bytes(content)
+
+
+@pytest.fixture
+def at_a_site(configure: Callable[..., None]) -> None:
+    configure()
+
+
+def promoted_is_heard(opening: Opening) -> None:
+    with opening() as ledger:
+        lift(ledger, "r-1", "refuse")
+        assert ledger.is_stopped("p-0")
+        assert of(ledger)["r-2"].state is State.PENDING
+        lift(ledger, "r-2", "refuse")
+        assert not ledger.is_stopped("p-0")
+    with opening() as ledger:
+        assert not ledger.is_stopped("p-0")
+
+
+@pytest.mark.usefixtures("at_a_site")
+@pytest.mark.parametrize("when", ["before both", "between", "after both"])
+def test_a_covered_request_survives_the_restore_of_a_database_of_any_age(
+    folder: SiteFolder, opening: Opening, asked: Asked, when: str
+) -> None:
+    backups = {}
+    with opening() as ledger:
+        ledger.record(asked("r-0"), ["p-1"])
+    backups["before both"] = backup(folder)
+    with opening() as ledger:
+        ledger.record(asked("r-1"), ["p-0"])
+    backups["between"] = backup(folder)
+    with opening() as ledger:
+        ledger.record(from_source(asked, "r-2"), ["p-0"])
+    backups["after both"] = backup(folder)
+
+    restore(folder, backups[when])
+    for _ in range(2):  # what the first start finds, the second leaves as it is
+        with opening() as ledger:
+            assert ledger.is_stopped("p-0")
+    promoted_is_heard(opening)
+
+
+@pytest.mark.usefixtures("at_a_site")
+def test_a_restored_covered_request_is_no_second_task_while_the_first_stands(
+    folder: SiteFolder, opening: Opening, asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked("r-1"), ["p-0"])
+        close(ledger, [ledger.pseudonyms.of("p-0")], State.UNLEARNED, campaign=7, model="m")
+    older = backup(folder)
+    with opening() as ledger:
+        ledger.record(from_source(asked, "r-2"), ["p-0"])
+    restore(folder, older)
+    with opening() as ledger:
+        assert of(ledger).keys() == {"r-1"}
+        assert ledger.waiting().number == 0
+        lift(ledger, "r-1", "readmit")
+        assert ledger.is_stopped("p-0")
+        assert of(ledger)["r-2"].state is State.UNLEARNED
+
+
+@pytest.mark.usefixtures("at_a_site")
+def test_a_restored_covered_request_that_arrives_again_counts_once(
+    folder: SiteFolder, opening: Opening, asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked("r-1"), ["p-0"])
+    older = backup(folder)
+    with opening() as ledger:
+        ledger.record(from_source(asked, "r-2"), ["p-0"])
+    restore(folder, older)
+    with opening() as ledger:
+        ledger.record(from_source(asked, "r-2"), ["p-0"])
+    promoted_is_heard(opening)
+
+
+@pytest.mark.usefixtures("at_a_site")
+def test_what_was_readmitted_after_a_covered_request_stays_readmitted_at_every_start(
+    opening: Opening, asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked("r-1"), ["p-0"])
+        ledger.record(from_source(asked, "r-2"), ["p-0"])
+        lift(ledger, "r-1", "readmit")
+        lift(ledger, "r-2", "readmit")
+    with opening() as ledger:
+        assert not ledger.is_stopped("p-0")
+
+
+@pytest.mark.usefixtures("at_a_site")
+def test_covered_requests_of_an_earlier_release_get_their_tombstones_at_the_next_start(
+    folder: SiteFolder, opening: Opening, asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked("r-1"), ["p-0"])
+    older = backup(folder)
+    stones = folder.tombstones.read_bytes()
+    with opening() as ledger:
+        ledger.record(from_source(asked, "r-2"), ["p-0"])
+    folder.tombstones.write_bytes(stones)  # as that release left the file
+    with opening():
+        pass
+    restore(folder, older)
+    promoted_is_heard(opening)
+
+
+@pytest.mark.usefixtures("at_a_site")
+def test_a_wider_request_that_only_the_tombstones_kept_is_a_revocation_of_its_own(
+    folder: SiteFolder, opening: Opening, asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked("r-1", kind="opt-out"), ["p-0"])
+    older = backup(folder)
+    with opening() as ledger:
+        ledger.record(from_source(asked, "r-2"), ["p-0"])
+    restore(folder, older)
+    with opening() as ledger:
+        assert of(ledger)["r-2"].kind == "withdrawal"
+        assert of(ledger)["r-2"].state is State.PENDING

@@ -202,6 +202,43 @@ def test_an_opt_out_is_taken_back_with_a_form(site: SiteWorld) -> None:
     assert "Takes part again" in steward.get(path)
 
 
+def test_one_patient_of_a_list_takes_part_again_and_the_others_stay_stopped(site: SiteWorld) -> None:
+    steward = site.signed_in("lee", "steward")
+    receipt = site.register(steward, "MRN-1004", "MRN-1005", "MRN-1006", kind="opt-out")
+    path = f"/cases/{receipt}/readmit"
+    form = {"form": ("f.pdf", PDF)}
+
+    def refused(patient: str) -> str:
+        steward.get(f"/cases/{receipt}")
+        return steward.post(path, status=400, reason="signed again", patient=patient, files=form)
+
+    assert 'name="patient"' in steward.get(f"/cases/{receipt}")
+    assert "of several patients" in refused("")
+    assert "resembles one" in refused("MRN 1005")
+    assert "no revocation under this receipt" in refused("MRN-1001")
+    assert "no revocation under this receipt" in refused("stranger")
+    assert all(map(site.ledger.is_stopped, ("MRN-1004", "MRN-1005", "MRN-1006")))
+
+    for patient in ("MRN-1005", "MRN-1006"):
+        steward.get(f"/cases/{receipt}")
+        steward.post(path, reason="signed again", patient=patient, files=form)
+        assert "from the next campaign" in steward.page
+        assert patient not in steward.page
+        assert not site.ledger.is_stopped(patient)
+    assert site.ledger.is_stopped("MRN-1004")
+
+
+def test_a_receipt_is_taken_back_and_another_one_still_stops_use(site: SiteWorld) -> None:
+    steward = site.signed_in("lee", "steward")
+    site.register(steward, "MRN-1006")
+    receipt = site.register(steward, "MRN-1006", "MRN-1007", kind="opt-out")
+    site.register(steward, "MRN-1007")
+    steward.get(f"/cases/{receipt}")
+    steward.post(f"/cases/{receipt}/readmit", reason="again", patient="MRN-1007", files={"form": ("f.pdf", PDF)})
+    assert "another one still stops use" in steward.page
+    assert site.ledger.is_stopped("MRN-1007")
+
+
 def test_the_queue_filters_sorts_pages_and_acts_on_many(site: SiteWorld) -> None:
     steward = site.signed_in("lee", "steward")
     receipts = [site.register(steward, f"MRN-100{n}") for n in range(4)]

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from client.intake.enumerations import note_enumeration
 from client.intake.fhir.setup import make_keys
+from client.intake.fhir.telling import FHIR_CLIENTS
 from client.intake.grpc.authority import add_client, make_authority
 from client.membership.setup import SiteRequest, create_site
 from client.runtime.doctor_ways_in import examine_ways_in
@@ -129,3 +131,11 @@ def test_a_fhir_server_that_does_not_answer_fails(folder: SiteFolder) -> None:
         assert examined(folder)["FHIR server port"].result == "ok"
 
     assert examined(folder)["FHIR server port"].result == "fail"
+
+
+def test_many_withdrawals_of_unknown_people_by_fhir_warn_for_a_month(folder: SiteFolder) -> None:
+    name = "FHIR withdrawals of unknown people"
+    assert name not in examined(folder)
+    note_enumeration(folder.fhir_enumeration, FHIR_CLIENTS, NOW - timedelta(days=2))
+    assert examined(folder)[name].result == "warn"
+    assert name not in examined(folder, NOW + timedelta(days=29))

@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from client.intake.enumerations import read_enumerations
 from client.intake.fhir.app import make_app
 from client.intake.fhir.intake import Intake
-from client.intake.fhir.telling import Telling
+from client.intake.fhir.telling import FHIR_CLIENTS, Telling
 
 TOKEN = b"t" * 32
 
@@ -74,3 +75,14 @@ def test_that_two_names_are_two_patients_is_said_within_the_budget_only(
     assert sender.withdraw(two).status_code == (200 if spent else 422)
     assert intake.ledger.is_stopped("p-1")
     assert intake.ledger.is_stopped("p-2")
+
+
+def test_a_spent_budget_is_noted_for_the_doctor(make_intake: Callable[..., Intake], tmp_path: Path) -> None:
+    intake = make_intake(tmp_path / "site")
+    file = tmp_path / "fhir" / "enumeration.json"
+    telling = Telling(intake.clock, 2, 1, file)
+    for number in range(2):
+        assert telling.may_say(f"{number}")
+    assert not file.exists()
+    assert not telling.may_say("2")
+    assert read_enumerations(file).last == {FHIR_CLIENTS: intake.clock()}

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from client.intake.enumerations import ENUMERATION_FILE, read_enumerations
 from client.intake.grpc.access import Caller, Refusal
-from client.intake.grpc.lookups import ENUMERATION_FILE, Lookups, read_enumerations
+from client.intake.grpc.lookups import Lookups
 from client.intake.grpc_api import consent_pb2 as messages
 from client.runtime.doctor import examine
 from common.errors import InputError, UnavailableError
