@@ -46,19 +46,19 @@ test: lint docs ## lint and all tests but studies
 soak: setup ## every fault on a federation of real processes, into docs/results/soak.md; an hour
 	rm -f docs/results/soak.md
 	FEDFORGET_SOAK_LOG=docs/results/soak.md $(BIN)/pytest -q -m slow tests/integration
-	$(BIN)/python -m simulations.bench.consent_kills --kills 200 --write docs/results/kill-consent.md
+	$(BIN)/python -m simulations.bench.hospital.consent_kills --kills 200 --write docs/results/kill-consent.md
 	$(BIN)/python tests/faults/rogue/random_rogue.py --runs 2000 --keep rogue.jsonl --write docs/results/rogue.md
 
 bench: setup ## the benchmarks, into docs/results/bench.md
 	$(BIN)/python -m simulations.bench.bench --write docs/results/bench.md
 
 bench-wire: setup ## bytes and memory on the wire against Flower's FedAvg, 12 GB of memory, into runs/wire.md
-	$(BIN)/python -m simulations.bench.wire_bench --write runs/wire.md
-	$(BIN)/python -m simulations.bench.wire_metrics --write runs/wire-metrics.md
+	$(BIN)/python -m simulations.bench.wire.bench --write runs/wire.md
+	$(BIN)/python -m simulations.bench.wire.metrics --write runs/wire-metrics.md
 
 bench-consent: setup ## the consent service and its ledger, into docs/results/consent-bench.md; five minutes
-	$(BIN)/python -m simulations.bench.consent_bench --write docs/results/consent-bench.md
-	$(BIN)/python -m simulations.bench.list_bench --write docs/results/opt-out-list.md
+	$(BIN)/python -m simulations.bench.hospital.consent_bench --write docs/results/consent-bench.md
+	$(BIN)/python -m simulations.bench.hospital.list_bench --write docs/results/opt-out-list.md
 
 PROTO := common/protocol/coordination/coordination.proto client/intake/grpc_api/consent.proto
 proto: setup ## generate the code of the gRPC services

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from common import installation
 from common.errors import RefusedError, UnavailableError
-from common.evidence.grounds_text import outcome_text
+from common.evidence.outcomes.grounds_text import outcome_text
 from common.files import write_text
 from common.learning.config import ExperimentConfig
 from common.learning.model.checkpoint import ModelCard, save_checkpoint
@@ -22,21 +22,21 @@ from common.platform.processes import structured_log
 from common.platform.sql import transaction
 from server.campaign.campaign import run_campaign
 from server.campaign.context import CoordinatorContext, open_house
-from server.campaign.lifecycle import CampaignRunner, log_round
 from server.campaign.qualification import deployed as qualification
-from server.campaign.tries import put_off
+from server.campaign.running.lifecycle import CampaignRunner, log_round
+from server.campaign.running.tries import put_off
 from server.database import EventRow
 from server.membership.registration import in_force, largest
 from server.registry.quarantine import Quarantine
-from server.rounds.connecting import connect, connect_registered
-from server.rounds.downlink import Downlink
+from server.rounds.checks.update_gate import UpdateGate, check_aggregate, least_step
+from server.rounds.exchanges.connecting import connect, connect_registered
+from server.rounds.exchanges.downlink import Downlink
+from server.rounds.exchanges.holding import Holding
+from server.rounds.exchanges.meter import Meter
+from server.rounds.exchanges.progress import ProgressFile
 from server.rounds.federation import Federation
-from server.rounds.holding import Holding
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
-from server.rounds.progress import ProgressFile
 from server.rounds.training import train
-from server.rounds.update_gate import UpdateGate, check_aggregate, least_step
 from server.settings import FOLDER_VARIABLE, SERVER_FILE, Terms
 
 log = logging.getLogger("fedforget.server")

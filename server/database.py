@@ -56,7 +56,7 @@ class SiteRow(Base):
     refusals: Mapped[int] = mapped_column(default=0)
     """Campaigns in a row that went on without it because it did not unlearn."""
     aside_until: Mapped[datetime | None]
-    """No campaign is planned for its revocations before; see `server/campaign/set_aside.py`."""
+    """No campaign is planned for its revocations before; see `server/campaign/running/set_aside.py`."""
 
 
 class StudyCountRow(Base):

@@ -8,7 +8,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from common.evidence.grounds import Rung
+from common.evidence.outcomes.grounds import Rung
 from common.learning.config import ExperimentConfig
 from common.learning.evaluation.qualification.plan import QualificationPlan
 from common.platform.console.settings import ConsoleConfig
@@ -129,7 +129,7 @@ class GateConfig(Settings):
     """
     train_weights: Positive = 0.5
     """Largest L2 norm of a training or retention step relative to the norm of the weights it changes; 0.061 at most
-    in `python -m simulations.bench.delta_norms --set train.lr=1e-3`, 0.171 with three times the learning rate."""
+    in `python -m simulations.bench.power.delta_norms --set train.lr=1e-3`, 0.171 with three times the learning rate."""
     unlearn_norm: Positive = 0.25
     """The same for an unlearning step; 0.047 at most in the same runs, 0.126 with three times the learning rate."""
     candidate_norm: Positive = 0.5

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.evidence.grounds import Grounds, Outcome
+from common.evidence.outcomes.grounds import Grounds, Outcome
 from common.learning.evaluation.decision import Decision
 from simulations.baseline_result import BaselineResult
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.bench.consent_hospital import ConsentHospital
+from simulations.bench.hospital.consent_hospital import ConsentHospital
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 

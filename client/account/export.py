@@ -14,7 +14,7 @@ from typing import Any
 from client.account.account import Account, Version
 from client.cohort.participation import Participation
 from client.revocations.revocation import Event
-from common.evidence.acceptance import accepted_by
+from common.evidence.outcomes.acceptance import accepted_by
 from common.evidence.schema import rounded
 from common.evidence.statements import Unlearning
 

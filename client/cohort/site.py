@@ -11,12 +11,12 @@ from pathlib import Path
 from torch import Tensor
 
 from client.cohort.received_weights import ReceivedWeights
-from client.cohort.reference_scores import purge_references
+from client.cohort.rehearsals.site_rehearsals import SiteRehearsals
+from client.cohort.scores.reference_scores import purge_references
+from client.cohort.scores.site_folds import keep_fold_scores, standings_of, train_fold_models
+from client.cohort.scores.site_scoring import audit, scored, select
 from client.cohort.site_data import SiteData
-from client.cohort.site_folds import keep_fold_scores, standings_of, train_fold_models
 from client.cohort.site_records import SiteRecords
-from client.cohort.site_rehearsals import SiteRehearsals
-from client.cohort.site_scoring import audit, scored, select
 from client.evidence import replay
 from client.revocations.access import Access
 from client.revocations.revocation import Receipt
@@ -274,7 +274,7 @@ class Site:
             return EvaluateReply(site=self.name, audit=site_figures, cost=cost, seconds=time.monotonic() - begin)
 
     def rehearse(self, state: State | None, request: RehearseRequest) -> tuple[State, RehearseReply]:
-        """One step of a wave of rehearsals; without `state` their end. See `client/cohort/site_rehearsals.py`.
+        """One step of a wave of rehearsals; without `state` their end. See `rehearsals/site_rehearsals.py`.
 
         Each step is logged before anybody is read.
 

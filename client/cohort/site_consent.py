@@ -13,8 +13,6 @@ from client.cohort.participation import first_use, fixed_cohort_in, last_uses
 from client.revocations.access import Access, open_campaigns, write_closed, write_opened
 from client.revocations.ledger import Ledger
 from client.revocations.ledger_queries import now_utc
-from client.revocations.ledger_rows import of_patients, standing_of
-from client.revocations.ledger_tables import RevocationEventRow
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import (
     OPEN,
@@ -27,6 +25,8 @@ from client.revocations.revocation import (
     State,
     Waiting,
 )
+from client.revocations.rows.ledger_rows import of_patients, standing_of
+from client.revocations.rows.ledger_tables import RevocationEventRow
 from client.revocations.tombstones.file import TombstoneFile
 from client.revocations.tombstones.overview import has_ledger
 from client.revocations.tombstones.pseudonyms import Pseudonyms

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.cohort.fold_scores import FoldScores
+from client.cohort.scores.fold_scores import FoldScores
 from client.cohort.site_consent import SiteConsent
 from client.cohort.site_files import drop_studies, read_site
 from client.revocations.access import Access

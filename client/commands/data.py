@@ -44,8 +44,8 @@ def import_(
 
     Run it again when the data change. No patient moves to another set, and patients who have revoked stay excluded.
     """
-    from client.cohort.data_import import SiteOptions, import_data  # noqa: PLC0415 - torch
-    from client.cohort.import_source import read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
+    from client.cohort.imports.data_import import SiteOptions, import_data  # noqa: PLC0415 - torch
+    from client.cohort.imports.import_source import read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
 
     with clear_errors("stopped; nothing was registered. Decoded images are kept for the next import", as_json=as_json):
         place = SiteFolder(folder)
@@ -80,7 +80,7 @@ def import_(
             )
 
         if settings is not None:
-            from client.cohort.study_counts import signed_counts  # noqa: PLC0415 - the keys
+            from client.cohort.imports.study_counts import signed_counts  # noqa: PLC0415 - the keys
 
             signed_counts(place)
 
@@ -98,7 +98,7 @@ def import_(
 @data.command("show", epilog="Example: fedforget-site data show --dir north")
 def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Show studies by set and label, and the number of patients who must not be used."""
-    from client.cohort.set_counts import count_sets  # noqa: PLC0415
+    from client.cohort.imports.set_counts import count_sets  # noqa: PLC0415
     from client.cohort.site_files import read_site  # noqa: PLC0415
     from client.revocations.tombstones.overview import read_revocations  # noqa: PLC0415 - the database
 

@@ -34,7 +34,7 @@ def init(folder: Folder = Path(), as_json: AsJson = False) -> None:
 @fhir.command("status", epilog="Example: fedforget-site fhir status --dir hospital")
 def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Show the number of consents, how far the FHIR server was read, and the consents that a steward must review."""
-    from client.intake.fhir.doubts import counts_of_all  # noqa: PLC0415 - the database
+    from client.intake.fhir.decisions.doubts import counts_of_all  # noqa: PLC0415 - the database
     from client.intake.fhir.service import open_intake  # noqa: PLC0415
     from client.intake.fhir.store.silence import count_silent  # noqa: PLC0415
 

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from client.database import ParticipationRow
-from client.revocations.ledger_tables import AccessRow, RevocationEventRow, RevocationRow
 from client.revocations.revocation import State
+from client.revocations.rows.ledger_tables import AccessRow, RevocationEventRow, RevocationRow
 from common.platform.actor import in_words
 
 MOST_STEPS = 200

@@ -17,9 +17,9 @@ from sqlalchemy import func, select
 
 from client.account.summary import Summary, summarised
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_rows import chunks, standing_of
-from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.revocation import OPEN, State, is_alike, nobody_asked
+from client.revocations.rows.ledger_rows import chunks, standing_of
+from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
 from common.platform.sql import reading
 
 COLUMNS = ("receipt", "kind", "state", "source", "patients", "received", "due", "campaign")

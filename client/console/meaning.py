@@ -14,8 +14,8 @@ from client.consent.kinds import Kind
 from client.database import HoldingRow
 from client.revocations.deadline import first_due
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_rows import of_patients
 from client.revocations.revocation import LIFTED, State
+from client.revocations.rows.ledger_rows import of_patients
 from common.learning.records import Subset
 from common.platform.sql import reading
 

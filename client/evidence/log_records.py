@@ -10,9 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from client.database import HoldingRow
-from client.revocations.ledger_rows import standing_of
-from client.revocations.ledger_tables import AccessRow
 from client.revocations.revocation import STATED_SOURCE, RevocationStatus, State, nobody_asked
+from client.revocations.rows.ledger_rows import standing_of
+from client.revocations.rows.ledger_tables import AccessRow
 from common.evidence.canonical import Json, canonical
 from common.evidence.schema import time_text
 from common.evidence.statements import Revocation as Statement

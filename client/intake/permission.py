@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from client.consent.documents import Coding, UnreadableConsentError, read_consent
 from client.consent.rule import Answer, Deny, Permit, Unknown, permitted
+from client.intake.fhir.decisions.weighing import KnownVersion
 from client.intake.fhir.patients import PatientMap, PatientMapFile
 from client.intake.fhir.question import policy_of, purpose_of
 from client.intake.fhir.store.consents import ConsentStore
-from client.intake.fhir.weighing import KnownVersion
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_rows import chunks
+from client.revocations.rows.ledger_rows import chunks
 from common.errors import InputError
 from common.platform.sql import reading
 

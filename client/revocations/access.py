@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from client.revocations.ledger_tables import AccessRow
 from client.revocations.revocation import Scope
+from client.revocations.rows.ledger_tables import AccessRow
 from common.errors import RefusedError
 from common.learning.records import Cohort, Study
 

@@ -17,15 +17,15 @@ from sqlalchemy.orm import Session
 
 from client.consent.kinds import Kind
 from client.database import PatientRow
-from client.revocations.covered import keep_covered
 from client.revocations.deadline import first_due
 from client.revocations.ledger_queries import Clock, LedgerQueries, now_utc
-from client.revocations.ledger_rows import add_events, add_revocations, chunks, of_patients, step_columns, table_of
-from client.revocations.ledger_rules import awaits_person, covers, half_recorded
-from client.revocations.ledger_tables import LinkPeersRow
 from client.revocations.look_alikes.alike import DOUBTFUL, alike_request
-from client.revocations.many_rows import MANY, Listed, add_many
 from client.revocations.revocation import Event, Receipt, Request, RevocationStatus, State
+from client.revocations.rows.covered import keep_covered
+from client.revocations.rows.ledger_rows import add_events, add_revocations, chunks, of_patients, step_columns, table_of
+from client.revocations.rows.ledger_rules import awaits_person, covers, half_recorded
+from client.revocations.rows.ledger_tables import LinkPeersRow
+from client.revocations.rows.many_rows import MANY, Listed, add_many
 from client.revocations.tombstones.file import Tombstone, said_in, stop, stops
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from client.revocations.transitions import check_transition, classified

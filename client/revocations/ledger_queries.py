@@ -9,9 +9,9 @@ from sqlalchemy import Engine, func, select
 
 from client.database import PatientRow
 from client.revocations.known import KnownPatients, NamedPatient
-from client.revocations.ledger_rows import chunks, history_of, of_patients, standing_of
-from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.revocation import OPEN, TO_FORGET, Event, RevocationStatus, State, Waiting, nobody_asked
+from client.revocations.rows.ledger_rows import chunks, history_of, of_patients, standing_of
+from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.tombstones.file import TombstoneFile
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from client.revocations.tombstones.watch import TombstoneWatch

@@ -12,11 +12,8 @@ from sqlalchemy import Engine, select
 
 from client.consent.kinds import KINDS, read_kind
 from client.database import PatientRow, migrate, opened, pending_migration
-from client.revocations.covered import keep_covered, noted_requests
 from client.revocations.ledger import Ledger, Writing
 from client.revocations.ledger_queries import Clock, now_utc
-from client.revocations.ledger_rows import of_patients, standing_of
-from client.revocations.ledger_rules import covers
 from client.revocations.look_alikes.alike import DOUBTFUL, MAY_BE_MEANT, request_of
 from client.revocations.revocation import (
     LIFTED,
@@ -28,6 +25,9 @@ from client.revocations.revocation import (
     is_alike,
     is_doubt,
 )
+from client.revocations.rows.covered import keep_covered, noted_requests
+from client.revocations.rows.ledger_rows import of_patients, standing_of
+from client.revocations.rows.ledger_rules import covers
 from client.revocations.tombstones.earlier_records import take_over
 from client.revocations.tombstones.file import Tombstone, TombstoneFile, said_in, said_of, stop
 from client.revocations.tombstones.pseudonyms import Pseudonyms

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from client.revocations.deadline import first_due
 from client.revocations.ledger import RECEIPT_FORM, Ledger, Writing
-from client.revocations.ledger_rows import of_patients
 from client.revocations.revocation import Receipt, Request
+from client.revocations.rows.ledger_rows import of_patients
 from client.revocations.tombstones.file import stop
 from common.errors import InputError, OutputError
 

@@ -8,11 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from client.revocations.access import open_campaigns
-from client.revocations.covered import uncovered
 from client.revocations.deadline import check_extension
 from client.revocations.ledger import SOFTWARE, Ledger, Writing
-from client.revocations.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
-from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.revocation import (
     LIFTED,
     OPEN,
@@ -24,6 +21,9 @@ from client.revocations.revocation import (
     is_alike,
     is_doubt,
 )
+from client.revocations.rows.covered import uncovered
+from client.revocations.rows.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
+from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.tombstones.file import Tombstone, stop
 from client.revocations.transitions import TRANSITIONS, check_transition
 from common.errors import InputError, RefusedError

@@ -49,7 +49,7 @@ class EvidenceExchange(Protocol):
 
 
 class StudyCounts(Protocol):
-    """What the announcer needs of `client.cohort.study_counts.Registration`."""
+    """What the announcer needs of `client.cohort.imports.study_counts.Registration`."""
 
     def register(self, stub: CoordinationStub) -> messages.RegisterCountsReply | None:
         """Register how many studies are trained on here."""

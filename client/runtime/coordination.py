@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from client.account.reminders import Reminders
 from client.cohort.holdings import HeldVersions
-from client.cohort.study_counts import Registration
+from client.cohort.imports.study_counts import Registration
 from client.evidence.attesting import EvidenceService
 from client.evidence.event_log import SiteLog
 from client.membership.proxy import channel_options, proxy_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
-from common.evidence.acceptance import accepted_by
-from common.evidence.grounds_text import outcome_text
 from common.evidence.keys import PinnedKeys, PublicKey, SigningKey
+from common.evidence.outcomes.acceptance import accepted_by
+from common.evidence.outcomes.grounds_text import outcome_text
 from common.evidence.schema import rounded
 
 

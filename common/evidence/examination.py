@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
-from common.evidence.acceptance import accepted_by
 from common.evidence.countersignature import claims_of
 from common.evidence.findings import Finding, Outcome, fails, holds, not_checked
-from common.evidence.grounds import unsupported
-from common.evidence.grounds_text import rests_on
 from common.evidence.key_history import KeyHistory
 from common.evidence.keys import PinnedKeys
 from common.evidence.log.log_findings import log_findings, timeless
 from common.evidence.log.opened_leaf import leaf_finding
+from common.evidence.outcomes.acceptance import accepted_by
+from common.evidence.outcomes.grounds import unsupported
+from common.evidence.outcomes.grounds_text import rests_on
 
 REQUIRED = {"site": 1, "server": 1}
 """The parties that must have signed an attestation, unless the auditor names others."""

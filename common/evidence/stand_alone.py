@@ -36,7 +36,8 @@ def _sources() -> dict[str, str]:
     """Source of every module that the verifier imports, by its path in the archive."""
     common = files("common")
     evidence = common.joinpath("evidence")
-    packages = {"common/evidence": evidence, "common/evidence/log": evidence.joinpath("log")}
+    rooms = {f"common/evidence/{room}": evidence.joinpath(room) for room in ("log", "outcomes")}
+    packages = {"common/evidence": evidence, **rooms}
 
     return {
         "__main__.py": _MAIN,

@@ -10,8 +10,8 @@ from typing import Literal
 
 from common.errors import EvidenceError
 from common.evidence.canonical import Json, canonical, parse_canonical
-from common.evidence.grounds import Grounds, Outcome, check_outcome
 from common.evidence.log.log_checkpoint import Checkpoint
+from common.evidence.outcomes.grounds import Grounds, Outcome, check_outcome
 from common.evidence.schema import (
     check_decimal,
     check_digest,

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from common.errors import RefusedError, UnavailableError
-from common.evidence.grounds import Descent
+from common.evidence.outcomes.grounds import Descent
 from common.learning.config import DecisionConfig, ExperimentConfig
 from common.learning.evaluation.decision import Decision, decide
 from common.learning.evaluation.figures import FederationFigures
@@ -21,11 +21,11 @@ from common.learning.evaluation.merge import AuditMerge
 from common.learning.records import Subset
 from common.protocol.wire import EvaluateRequest, StatusReply
 from server.campaign.candidate import make_candidate
-from server.campaign.judging import decide_exact, trained_parts
+from server.campaign.verdict.judging import decide_exact, trained_parts
 from server.rounds.aggregation import State
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import Journal, step
-from server.rounds.meter import Meter
 from server.rounds.states import CampaignState
 from server.rounds.training import OnRound, Round, evaluate
 from server.rounds.unlearning.base import (

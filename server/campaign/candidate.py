@@ -13,9 +13,9 @@ from common.learning.evaluation.figures import SelectionFigures
 from common.learning.records import Subset
 from common.protocol.wire import RETAIN
 from server.rounds.aggregation import State, without_return
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import Journal, step
-from server.rounds.meter import Meter
 from server.rounds.states import CampaignState
 from server.rounds.training import OnRound, Round, average_round, select
 from server.rounds.unlearning.base import Collected, Past, Stage, Task, note_missing, retention_config

@@ -21,7 +21,7 @@ from server.registry.registry import Registry
 from server.settings import ServerFolder, ServerSettings, Terms
 
 if TYPE_CHECKING:
-    from server.rounds.signer import Signer
+    from server.rounds.exchanges.signer import Signer
 
 
 def utc_now() -> datetime:
@@ -85,7 +85,7 @@ class CoordinatorContext:
 
     def signer(self) -> Signer:
         """Signs instructions, and knows the keys of the sites that may take part; raises as `open_signer`."""
-        from server.rounds.signer import open_signer  # noqa: PLC0415 - Flower, which listings do not need
+        from server.rounds.exchanges.signer import open_signer  # noqa: PLC0415 - Flower, which listings do not need
 
         with transaction(self.engine) as session:
             return open_signer(self.folder, session)

@@ -7,15 +7,15 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from common.evidence.grounds_text import outcome_text
+from common.evidence.outcomes.grounds_text import outcome_text
 from common.platform.sql import transaction
 from server.attestation.attestation import find
 from server.attestation.overruling import overruled
-from server.campaign.acceptance import acceptance_of, decided, outcome_of
 from server.campaign.context import CoordinatorContext
 from server.campaign.progress_text import describe
+from server.campaign.verdict.acceptance import acceptance_of, decided, outcome_of
 from server.database import CampaignRow
-from server.rounds.progress import Progress, read_progress
+from server.rounds.exchanges.progress import Progress, read_progress
 from server.rounds.states import CampaignState
 from server.settings import Terms
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from server.rounds.progress import CONNECT, Progress
+from server.rounds.exchanges.progress import CONNECT, Progress
 from server.settings import Terms
 
 # Not from `common.protocol.wire`, which needs Flower: a second of CPU at each command. A test compares them.

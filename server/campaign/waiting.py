@@ -9,8 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.campaign.policy import SiteState
+from server.campaign.running.tries import backoff
 from server.campaign.store import BATCHED
-from server.campaign.tries import backoff
 from server.database import CampaignRow, EventRow, PhaseRow, SiteRow, VersionRow
 from server.membership.registration import waiting as waiting_count
 from server.registry.manifest import Manifest

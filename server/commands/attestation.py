@@ -131,7 +131,7 @@ def _read(file: Path) -> bytes:
 
 def _fields(found: Standing) -> dict[str, Any]:
     from common.evidence import statements  # noqa: PLC0415 - for this command alone
-    from common.evidence.acceptance import accepted_by  # noqa: PLC0415
+    from common.evidence.outcomes.acceptance import accepted_by  # noqa: PLC0415
     from common.evidence.schema import to_json  # noqa: PLC0415
 
     fields: dict[str, Any] = {"campaign": found.campaign, "version": found.version, "state": found.text}

@@ -19,7 +19,7 @@ from common.platform.terminal.console import Terminal, fields_table, rows_table,
 from common.printable import printable
 from server.campaign.description import details, doing
 from server.campaign.progress_text import headline
-from server.rounds.progress import Progress, read_progress
+from server.rounds.exchanges.progress import Progress, read_progress
 from server.rounds.states import CampaignState
 from server.settings import Terms
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.errors import EvidenceError, RefusedError
-from common.evidence.grounds_text import grounds_lines, outcome_text
+from common.evidence.outcomes.grounds_text import grounds_lines, outcome_text
 from common.platform.terminal.console import AsJson, Folder, clear_errors, fields_table, rows_table, show, sub_app
 
 if TYPE_CHECKING:

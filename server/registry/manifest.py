@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from common.errors import EvidenceError
-from common.evidence.grounds import Grounds, Outcome
+from common.evidence.outcomes.grounds import Grounds, Outcome
 from common.settings import Settings
 
 MANIFEST_FILE = "manifest.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.disk import unwritable
 from common.errors import OutputError
-from common.evidence.grounds_text import grounds_lines, outcome_text
+from common.evidence.outcomes.grounds_text import grounds_lines, outcome_text
 from common.learning.data.vocabulary import BUILTIN, VOCABULARY
 from common.learning.model.card import ModelCard
 from server.registry.manifest import Manifest, Metric, Provenance

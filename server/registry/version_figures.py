@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.evidence.acceptance import MEMBERSHIP
+from common.evidence.outcomes.acceptance import MEMBERSHIP
 from common.learning.evaluation.decision import Z95
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.merge import interval

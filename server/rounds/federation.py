@@ -15,8 +15,8 @@ from common.learning.records import Subset
 from common.protocol.deltas import Decoded
 from common.protocol.wire import STATUS, B, Body, StatusReply, StatusRequest, arrays_of, pack, unpack
 from server.rounds.aggregation import shares
-from server.rounds.exchange import Exchanges
-from server.rounds.update_gate import WalksOver, to_end
+from server.rounds.checks.update_gate import WalksOver, to_end
+from server.rounds.exchanges.exchange import Exchanges
 
 _FORGET = "forget"
 """In the registration of a site, those who wait to be forgotten."""

@@ -22,9 +22,9 @@ from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_ch
 from common.protocol.several_models import joined, joined_names, parted
 from common.protocol.wire import TRAIN, EvaluateRequest, FoldModel, FoldModels
 from server.rounds.aggregation import State
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.downlink import Downlink
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
-from server.rounds.meter import Meter
 from server.rounds.training import average_round, evaluate
 
 OnFoldRound = Callable[[int, int], None]

@@ -23,8 +23,8 @@ from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest
 from server.rounds.aggregation import State
 from server.rounds.agreed_loss import agreed_loss
 from server.rounds.capped_mean import CappedMean, fewest
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
-from server.rounds.meter import Meter
 from server.rounds.weights.walk import measure
 
 

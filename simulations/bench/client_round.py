@@ -15,15 +15,15 @@ import torch
 from client.app import app, open_site
 from common.learning.config import TrainConfig
 from common.protocol.wire import TRAIN, TrainRequest
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
 from simulations.run.local_grid import LocalGrid
 from simulations.run.prepare import prepare
 from simulations.run.settings import load_settings
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "forward, backward and optimizer": ("common/learning/training.py", "fit"),
-    "evaluation of the received model": ("client/cohort/site_scoring.py", "select"),
+    "evaluation of the received model": ("client/cohort/scores/site_scoring.py", "select"),
     "opening the site: cohort, tokenizer, ledger": ("client/app.py", "open_site"),
     "building the model and loading the weights": ("client/cohort/site.py", "_load"),
     "studies to train on": ("client/cohort/site_data.py", "to_learn"),

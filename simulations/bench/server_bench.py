@@ -21,7 +21,7 @@ from common.protocol.array_bytes import to_record
 from common.protocol.deltas import Decoded, encode
 from common.protocol.wire import TRAIN, TrainReply, arrays_of, pack
 from server.rounds.aggregation import RunningMean
-from server.rounds.update_gate import UpdateGate
+from server.rounds.checks.update_gate import UpdateGate
 from server.rounds.weights.conflicts import DeltaSpool
 from server.settings import GateConfig
 from simulations.bench import old_walk

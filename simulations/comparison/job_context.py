@@ -14,8 +14,8 @@ from pathlib import Path
 from common.learning.config import ExperimentConfig
 from common.learning.data.tables.patient_list import read_patient_list
 from common.settings import parse
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
-from server.rounds.meter import Meter
 from server.rounds.training import Round, Trained
 from simulations.comparison.plan import ORIGINAL, compared, tuned_on
 from simulations.comparison.settings import ComparisonConfig

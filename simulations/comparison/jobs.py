@@ -21,9 +21,9 @@ from common.learning.model.checkpoint import state_digest
 from common.learning.records import Subset
 from server.campaign.campaign import audit, decision_on, run_campaign
 from server.rounds.aggregation import State
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.unlearning.base import Past
 from simulations.comparison.cell_result import CellResult, cell_path, finished, write_cell
 from simulations.comparison.job_context import JobContext, OutOfTimeError, digest

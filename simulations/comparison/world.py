@@ -20,11 +20,11 @@ from common.learning.device import derive_seed
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Cohort, Split
 from server.rounds.aggregation import State
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.fold_training import OnFoldRound
-from server.rounds.meter import Meter
 from server.rounds.training import OnRound, Trained, train
 from simulations.comparison.plan import ForgetSets, forget_sets
 from simulations.run.engine import run_on

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from common.learning.evaluation.whole_power import NEEDED
+from common.learning.evaluation.sample_size.whole_power import NEEDED
 from simulations.planning.numbers import (
     LEAST_CONTROLS,
     LEAST_CONTROLS_OF_SITE,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from common.evidence.grounds import Outcome
-from common.evidence.grounds_text import ONE_PATIENT, grounds_lines, label
-from simulations.reporting.chart_cost import ratio, yardstick
-from simulations.reporting.chart_models import margin
+from common.evidence.outcomes.grounds import Outcome
+from common.evidence.outcomes.grounds_text import ONE_PATIENT, grounds_lines, label
+from simulations.reporting.charts.cost import ratio, yardstick
+from simulations.reporting.charts.models import margin
 from simulations.reporting.palette import BRANCHES
 from simulations.result import Result
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from simulations.reporting import answer, tables
 from simulations.reporting.cells import Cell, Lookup
-from simulations.reporting.chart_cost import draw_cost, ratio, yardstick
-from simulations.reporting.chart_history import draw_history, has_figures
-from simulations.reporting.chart_losses import draw_losses, draw_roc, has_histograms
-from simulations.reporting.chart_models import draw_models, margin
-from simulations.reporting.chart_rehearsals import draw_rehearsals
-from simulations.reporting.drawing import style, to_svg
+from simulations.reporting.charts.cost import draw_cost, ratio, yardstick
+from simulations.reporting.charts.drawing import style, to_svg
+from simulations.reporting.charts.history import draw_history, has_figures
+from simulations.reporting.charts.losses import draw_losses, draw_roc, has_histograms
+from simulations.reporting.charts.models import draw_models, margin
+from simulations.reporting.charts.rehearsals import draw_rehearsals
 from simulations.reporting.palette import BRANCHES, MEANING, MODELS, models_of
 from simulations.reporting.template import fill
 from simulations.result import Result

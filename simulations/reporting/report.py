@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from common.errors import ResultError
 from common.files import write_text
-from simulations.reporting.chart_models import draw_models
-from simulations.reporting.drawing import style, to_png
+from simulations.reporting.charts.drawing import style, to_png
+from simulations.reporting.charts.models import draw_models
 from simulations.reporting.page import render
 from simulations.reporting.terminal import print_table
 from simulations.result import Result

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.evidence.grounds import Outcome
+from common.evidence.outcomes.grounds import Outcome
 from simulations.reporting.answer import cost_sentence, grounds, headline, measured, outcome_label, worth
 from simulations.reporting.cells import DASH
 from simulations.reporting.palette import BRANCHES, MODELS, models_of

@@ -27,11 +27,11 @@ from common.learning.model.checkpoint import load_checkpoint, save_checkpoint
 from common.learning.records import Subset
 from server.campaign.campaign import Campaign, audit, decision_on, run_campaign
 from server.rounds.aggregation import State
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.training import Round, Trained, train
 from server.rounds.unlearning.base import Past
 from simulations.result import Cost, DecisionResult, ModelName, RehearsalsResult, Result, RoundRecord

@@ -8,9 +8,9 @@ from pathlib import Path
 from common.learning.config import ExperimentConfig
 from common.learning.device import derive_seed
 from common.learning.model.checkpoint import ModelCard
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.fold_training import OnFoldRound, train_folds
-from server.rounds.meter import Meter
 from server.rounds.training import Round
 
 

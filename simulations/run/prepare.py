@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.cohort.data_import import assign_sets, check_images
+from client.cohort.imports.data_import import assign_sets, check_images
 from client.cohort.site_files import write_site
 from common.errors import CohortError, ConfigError, OutputError
 from common.learning.config import ExperimentConfig

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from common.learning.evaluation.figures import FederationFigures
 from server.campaign.campaign import Campaign
-from server.campaign.judging import judge_candidate
-from server.campaign.ladder import Ladder
 from server.campaign.qualification.for_campaigns import LastQualification
+from server.campaign.verdict.judging import judge_candidate
+from server.campaign.verdict.ladder import Ladder
 from server.rounds.aggregation import State
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal

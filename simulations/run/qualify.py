@@ -17,8 +17,8 @@ from server.campaign.qualification.register import Register, configuration_diges
 from server.campaign.qualification.result import Result
 from server.campaign.qualification.runner import QualificationRun
 from server.rounds.aggregation import State
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
 from simulations.run.engine import run_on
 from simulations.run.experiment import Experiment

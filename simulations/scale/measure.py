@@ -13,15 +13,15 @@ from pathlib import Path
 import torch
 
 from common.errors import FedForgetError
-from common.evidence.grounds_text import rests_on
+from common.evidence.outcomes.grounds_text import rests_on
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.merge import AuditMerge
 from common.learning.model.checkpoint import ModelCard
 from common.protocol.wire import TRAIN, EvaluateRequest
 from server.campaign.campaign import run_campaign
 from server.rounds.aggregation import State, shares
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.states import CampaignState

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict
 
 from common.files import write_bytes, write_text
-from simulations.reporting.drawing import LIGHT, Line, name_axes, style, to_png
+from simulations.reporting.charts.drawing import LIGHT, Line, name_axes, style, to_png
 from simulations.scale.growth import Growth, growth
 from simulations.scale.result import FORGETTING, STAGES, Size
 

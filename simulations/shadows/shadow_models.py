@@ -34,8 +34,8 @@ from common.learning.records import Split, Subset
 from common.learning.training import score
 from common.settings import override, parse
 from server.campaign.campaign import audit, run_campaign
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.training import train

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from common.evidence.grounds_text import rests_on
+from common.evidence.outcomes.grounds_text import rests_on
 from simulations.result import DecisionResult
 from simulations.stream.record import Audited, StreamRecord
 from simulations.stream.summary import FIGURES

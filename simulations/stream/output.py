@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from common.errors import ResultError
 from common.files import write_bytes, write_text
-from simulations.reporting.drawing import style, to_png, to_svg
+from simulations.reporting.charts.drawing import style, to_png, to_svg
 from simulations.reporting.template import fill
 from simulations.stream.csv_table import to_csv
 from simulations.stream.plots import CHARTS

@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulations.reporting.drawing import LIGHT, Line, name_axes
+from simulations.reporting.charts.drawing import LIGHT, Line, name_axes
 from simulations.result import Branch
 from simulations.stream import summary
 from simulations.stream.record import SeedRecord, StreamRecord

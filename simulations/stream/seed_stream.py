@@ -18,9 +18,9 @@ from common.learning.records import Subset
 from common.protocol.wire import ADOPT, AdoptReply, AdoptRequest
 from server.campaign.campaign import NobodyRetainedError, run_campaign
 from server.rounds.aggregation import State
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.training import Round, train
 from simulations.comparison.world import World
 from simulations.result import Cost, DecisionResult

@@ -17,9 +17,9 @@ from client.cohort.site import Site
 from client.cohort.site_data import FoldPart, SiteData
 from client.database import FoldScoreRow, migrate, opened
 from client.revocations.access import Access
-from client.revocations.ledger_tables import AccessRow
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Scope, Source
+from client.revocations.rows.ledger_tables import AccessRow
 from client.revocations.tombstones.overview import read_revocations
 from client.revocations.workflow import approve
 from client.settings import SiteFolder

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.cohort.data_import import SiteOptions, import_data
-from client.cohort.import_source import read_card, read_source
+from client.cohort.imports.data_import import SiteOptions, import_data
+from client.cohort.imports.import_source import read_card, read_source
+from client.cohort.imports.study_counts import signed_counts
 from client.cohort.site import Site
-from client.cohort.study_counts import signed_counts
 from client.membership.enrolment import join
 from client.membership.setup import SiteRequest, create_site
 from client.settings import SiteFolder

@@ -13,7 +13,7 @@ from client.cohort.site import Site
 from client.cohort.site_files import write_site
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Cohort, Split, Subset
-from server.rounds.connecting import connect
+from server.rounds.exchanges.connecting import connect
 from server.rounds.federation import Federation
 from simulations.run.local_grid import LocalGrid
 

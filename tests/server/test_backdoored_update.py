@@ -31,15 +31,15 @@ from common.learning.records import Cohort, Split, Study, Subset
 from common.protocol.wire import UNLEARN, TrainRequest, UnlearnReply, pack, unpack
 from server.campaign.campaign import audit, collect
 from server.rounds.aggregation import State
-from server.rounds.connecting import connect
+from server.rounds.checks.update_gate import UpdateGate
+from server.rounds.checks.veto import veto
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.training import train
 from server.rounds.unlearning.at_sites import at_sites
 from server.rounds.unlearning.base import Task
-from server.rounds.update_gate import UpdateGate
-from server.rounds.veto import veto
 from server.rounds.weights.walk import measure
 from server.settings import GateConfig
 from simulations.run.local_grid import LocalGrid

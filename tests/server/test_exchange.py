@@ -13,7 +13,7 @@ import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from sqlalchemy import select
 
-import server.rounds.signer
+import server.rounds.exchanges.signer
 from client.app import app
 from client.database import ParticipationRow, opened
 from client.settings import CONFIG_FILE, SiteFolder
@@ -38,9 +38,9 @@ from common.protocol.wire import (
     weights_of,
 )
 from server.campaign.context import open_house
-from server.rounds.connecting import connect, connect_registered
+from server.rounds.exchanges.connecting import connect, connect_registered
+from server.rounds.exchanges.signer import Scope, Signer
 from server.rounds.federation import Federation
-from server.rounds.signer import Scope, Signer
 from server.settings import ServerFolder
 from simulations.run.local_grid import LocalGrid
 
@@ -170,7 +170,7 @@ def test_weights_for_all_sites_are_read_once(
         read.append(records)
         return content_of(records)
 
-    monkeypatch.setattr(server.rounds.signer, "content_of", counted)
+    monkeypatch.setattr(server.rounds.exchanges.signer, "content_of", counted)
     request = pack(TRAINING, card.build().state_dict())
     signed = hospitals.signer.sign(dict.fromkeys(NAMES, request), TRAIN, Scope(), timedelta(hours=1))
     assert len(read) == 1

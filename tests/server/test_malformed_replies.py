@@ -28,10 +28,10 @@ from common.learning.records import Subset
 from common.protocol.wire import ADOPT, TRAIN, AdoptReply, AdoptRequest
 from server.campaign.campaign import audit, collect
 from server.rounds.aggregation import shares
-from server.rounds.connecting import connect
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.training import average_round, select
 from server.rounds.unlearning.at_sites import at_sites
 from server.rounds.unlearning.base import Collected, Task

@@ -8,7 +8,7 @@ import pytest
 
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.figures import ClassAuc, FederationFigures, Utility
-from server.rounds.veto import veto
+from server.rounds.checks.veto import veto
 
 CONFIG = DecisionConfig(utility_tolerance=0.05)
 

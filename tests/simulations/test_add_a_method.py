@@ -19,7 +19,7 @@ from common.learning.model.checkpoint import check_state, state_digest
 from common.learning.records import Subset
 from common.learning.unlearning import methods
 from server.campaign.campaign import run_campaign
-from server.rounds.connecting import connect
+from server.rounds.exchanges.connecting import connect
 from server.rounds.journal import MemoryJournal
 from simulations.run import settings
 from simulations.run.local_grid import LocalGrid

@@ -25,18 +25,18 @@ from client.revocations.linkage.status import LinkageStatus
 from client.revocations.revocation import RevocationStatus, Source, State
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
-from common.evidence.acceptance import Acceptance, accepted_by
 from common.evidence.countersignature import claims_of
 from common.evidence.examination import examine
-from common.evidence.grounds import PUBLISHED, Grounds, Outcome, unsupported
-from common.evidence.grounds_text import LABELS, label
 from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log.log_checkpoint import Checkpoint
+from common.evidence.outcomes.acceptance import Acceptance, accepted_by
+from common.evidence.outcomes.grounds import PUBLISHED, Grounds, Outcome, unsupported
+from common.evidence.outcomes.grounds_text import LABELS, label
 from common.evidence.schema import decode, encode
 from common.evidence.stand_alone import verifier_archive
 from common.learning.model.checkpoint import ModelCard
 from server.campaign.context import CoordinatorContext, open_house
-from server.campaign.judging import Verdict
+from server.campaign.verdict.judging import Verdict
 from server.commands.campaign import app as campaign_app
 from server.commands.models import app as models_app
 from server.membership.setup import create_server

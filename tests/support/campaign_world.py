@@ -12,7 +12,7 @@ from client.settings import SiteFolder
 from common.learning.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.learning.records import Subset
 from common.platform.sql import open_database, transaction
-from server.campaign.lifecycle import CampaignRunner
+from server.campaign.running.lifecycle import CampaignRunner
 from server.campaign.store import CampaignStore
 from server.database import SiteRow, migrate
 from server.registry.registry import Registry

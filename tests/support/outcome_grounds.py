@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from common.evidence.grounds import Criterion, Descent, Difference, Grounds, Outcome, QualificationGrounds
+from common.evidence.outcomes.grounds import Criterion, Descent, Difference, Grounds, Outcome, QualificationGrounds
 
 QUALIFIED = QualificationGrounds(
     id="q3",

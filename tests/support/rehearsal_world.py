@@ -20,7 +20,7 @@ from server.campaign.qualification.folder_journal import FolderJournal
 from server.campaign.qualification.register import Register, configuration_digest, plan_register, rehearsing_sites
 from server.campaign.qualification.result import Result
 from server.campaign.qualification.runner import QualificationRun
-from server.rounds.connecting import connect
+from server.rounds.exchanges.connecting import connect
 from server.rounds.fold_training import train_folds
 from simulations.run.local_grid import LocalGrid
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from client.revocations.linkage.status import LinkageStatus
 from client.revocations.revocation import LIFTED, Event, RevocationStatus, State
-from common.evidence.acceptance import Acceptance
+from common.evidence.outcomes.acceptance import Acceptance
 
 Language = Literal["en", "de"]
 Format = Literal["html", "text"]

@@ -11,7 +11,7 @@ from client.revocations.linkage.status import linkage_statuses
 from client.revocations.linkage.tokens import Linkage
 from client.revocations.revocation import State
 from common.errors import InputError
-from common.evidence.acceptance import accepted_by
+from common.evidence.outcomes.acceptance import accepted_by
 from common.platform.sql import reading
 
 

@@ -37,7 +37,7 @@ def replay(
     from safetensors import SafetensorError  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
-    from client.cohort.import_source import read_source  # noqa: PLC0415
+    from client.cohort.imports.import_source import read_source  # noqa: PLC0415
     from client.cohort.site import Site  # noqa: PLC0415
     from client.commands.evidence.log import opened_site  # noqa: PLC0415
     from client.evidence.replay import Replayer, bound  # noqa: PLC0415

@@ -38,7 +38,7 @@ def letter(
     from client.revocations.linkage.tokens import read_linkage  # noqa: PLC0415
     from client.revocations.opening import open_ledger  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
-    from common.evidence.grounds_text import outcome_text  # noqa: PLC0415
+    from common.evidence.outcomes.grounds_text import outcome_text  # noqa: PLC0415
     from common.files import write_text  # noqa: PLC0415
 
     with clear_errors():

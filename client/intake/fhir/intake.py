@@ -15,7 +15,9 @@ from client.consent.provisions import Question
 from client.consent.statement import state
 from client.consent.verdicts import Silent, Verdict
 from client.intake.fhir.addressing import Addressing, dated
-from client.intake.fhir.doubts import Counts, counts_of
+from client.intake.fhir.decisions.doubts import Counts, counts_of
+from client.intake.fhir.decisions.settling import Settling
+from client.intake.fhir.decisions.unclear import steward_list
 from client.intake.fhir.patients import PatientMap
 from client.intake.fhir.pull.set_aside import set_aside, stripped
 from client.intake.fhir.resources import (
@@ -26,9 +28,7 @@ from client.intake.fhir.resources import (
     UnusableResourceError,
     read_incoming,
 )
-from client.intake.fhir.settling import Settling
 from client.intake.fhir.store.consents import ConsentStore, Kept, StewardItem
-from client.intake.fhir.unclear import steward_list
 from client.revocations.ledger import Ledger
 from common.errors import InputError
 

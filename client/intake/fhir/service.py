@@ -18,8 +18,9 @@ from typing import Any
 
 import uvicorn
 
-from client.intake.fhir.app import make_app
-from client.intake.fhir.connections import HEAD_BYTES, Loop, Protocol
+from client.intake.fhir.endpoint.app import make_app
+from client.intake.fhir.endpoint.connections import HEAD_BYTES, Loop, Protocol
+from client.intake.fhir.endpoint.telling import Telling
 from client.intake.fhir.intake import Intake
 from client.intake.fhir.patients import PatientMapFile
 from client.intake.fhir.pull.links import check_address, check_alias
@@ -28,7 +29,6 @@ from client.intake.fhir.pull.smart import SignIn
 from client.intake.fhir.question import policy_of, purpose_of
 from client.intake.fhir.server import FhirServer, http_client, token_url
 from client.intake.fhir.store.consents import ConsentStore
-from client.intake.fhir.telling import Telling
 from client.membership.proxy import proxy_of
 from client.revocations.ledger_queries import now_utc
 from client.revocations.opening import open_ledger

@@ -11,9 +11,9 @@ from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from client.account.summary import Summary, summarised
-from client.revocations.ledger_rows import chunks, standing_of
-from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.revocation import RevocationStatus, Source
+from client.revocations.rows.ledger_rows import chunks, standing_of
+from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
 from common.platform.sql import reading
 
 

@@ -14,10 +14,10 @@ from typing import Literal
 from sqlalchemy import select
 
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_rows import chunks
-from client.revocations.ledger_tables import LinkPeersRow, LinkTokenRow
 from client.revocations.linkage.tokens import NOT_YET, Linkage
 from client.revocations.revocation import RevocationStatus
+from client.revocations.rows.ledger_rows import chunks
+from client.revocations.rows.ledger_tables import LinkPeersRow, LinkTokenRow
 from common.platform.sql import reading
 
 How = Literal["not-linked", "from-another", "undecided", "no-identifier", "waiting", "nobody", "told"]

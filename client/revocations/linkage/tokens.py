@@ -16,9 +16,9 @@ from sqlalchemy import insert, select, update
 
 from client.consent.kinds import NOT_STATED
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_rows import chunks
-from client.revocations.ledger_tables import LinkPeersRow, LinkReceivedRow, LinkTokenRow
 from client.revocations.revocation import LIFTED, Request, Source, State
+from client.revocations.rows.ledger_rows import chunks
+from client.revocations.rows.ledger_tables import LinkPeersRow, LinkReceivedRow, LinkTokenRow
 from client.settings import SiteFolder
 from common.errors import ConfigError
 from common.files import read_private

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from sqlalchemy import or_
 
 from client.revocations.ledger import Ledger, Writing
-from client.revocations.ledger_rows import chunks, of_patients, standing_of
-from client.revocations.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.look_alikes.alike import request_of
 from client.revocations.revocation import (
     LIFTED,
@@ -22,6 +20,8 @@ from client.revocations.revocation import (
     is_doubt,
     nobody_asked,
 )
+from client.revocations.rows.ledger_rows import chunks, of_patients, standing_of
+from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.tombstones.file import stop
 from client.revocations.workflow import PersonDecision, end_alike
 from common.errors import InputError, RefusedError

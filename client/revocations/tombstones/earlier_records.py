@@ -13,8 +13,8 @@ from sqlalchemy import func, select, update
 from client.database import MemberRow
 from client.revocations.deadline import first_due
 from client.revocations.ledger import SOFTWARE, Ledger, Writing
-from client.revocations.ledger_rows import add_events, add_revocations, of_patients
 from client.revocations.revocation import Event, Request, Source, State
+from client.revocations.rows.ledger_rows import add_events, add_revocations, of_patients
 from client.revocations.tombstones.file import stop
 from client.revocations.transitions import check_transition, classified
 from common.errors import CohortError

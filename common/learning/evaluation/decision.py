@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from common.evidence.grounds import Grounds, Outcome
+from common.evidence.outcomes.grounds import Grounds, Outcome
 from common.learning.config import DecisionConfig
 from common.learning.evaluation.figures import Branch, FederationFigures, Membership, Utility
 from common.learning.evaluation.merge import UNMEASURED, interval

@@ -266,7 +266,7 @@ def interval(membership: Membership, level: float) -> tuple[float, float] | None
     """Interval of the AUC at `level`, by Student's t with the smaller group's degrees of freedom, within [0, 1].
 
     The variance is that of resampling, and at every site at least `least_variance`, so that ties or perfect order
-    among few patients do not count as certainty. `common.learning.evaluation.power` shows the coverage.
+    among few patients do not count as certainty. `common.learning.evaluation.sample_size.power` shows the coverage.
     """
     if membership.auc is None or membership.variance is None:
         return None

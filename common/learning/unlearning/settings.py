@@ -89,7 +89,7 @@ class FedEraserConfig(Settings):
 
 
 class ExactConfig(Settings):
-    """See `server/campaign/exact.py`."""
+    """See `server/campaign/running/exact.py`."""
 
     declared_by: str = Field(default="", max_length=200)
     """Name and office of who declares that no patient of this federation was in the data that the frozen encoders were

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from common.evidence.grounds import QualificationGrounds
+from common.evidence.outcomes.grounds import QualificationGrounds
 from common.learning.evaluation.qualification.conformity import Process
 from common.learning.evaluation.qualification.validity import Circumstances, lapsed
 from server.campaign.campaign import Campaign

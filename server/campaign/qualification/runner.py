@@ -22,8 +22,8 @@ from server.campaign.qualification.folder_journal import FolderJournal
 from server.campaign.qualification.register import Register, waves
 from server.campaign.qualification.result import Result
 from server.campaign.qualification.wave import WaveRecord, Waves, request_of
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
-from server.rounds.meter import Meter
 
 OnWave = Callable[[int, int, float], None]
 """Called after each wave with the number of those finished, of all, and the seconds that are left, as far as known."""

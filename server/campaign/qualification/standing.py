@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.evidence.grounds import Criterion, Difference, QualificationGrounds
+from common.evidence.outcomes.grounds import Criterion, Difference, QualificationGrounds
 from common.evidence.schema import time_text
 from common.learning.evaluation.qualification.conformity import Conformity, Process
 from common.learning.evaluation.qualification.conformity import conforms as judge

@@ -22,12 +22,12 @@ from common.protocol.wire import RETAIN, UNLEARN, arrays_of
 from server.campaign.qualification.folder_journal import FolderJournal
 from server.campaign.qualification.register import Register
 from server.rounds.aggregation import RunningMean, State
-from server.rounds.downlink import Downlink
+from server.rounds.checks.update_gate import to_end
+from server.rounds.exchanges.downlink import Downlink
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import step
-from server.rounds.meter import Meter
 from server.rounds.unlearning.base import retention_config
-from server.rounds.update_gate import to_end
 from server.rounds.weights.walk import measure
 
 

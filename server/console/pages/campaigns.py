@@ -12,7 +12,7 @@ from common.platform.console.tables import view_of
 from server.campaign.description import details, doing, summary
 from server.console.desk import EVERYBODY, OPERATORS, Desk
 from server.console.words import CAMPAIGN_KINDS, CAMPAIGN_STATES, OUTCOMES
-from server.rounds.progress import read_progress
+from server.rounds.exchanges.progress import read_progress
 from server.rounds.states import CampaignState
 
 _MEMBERSHIP = "membership AUC"

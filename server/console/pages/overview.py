@@ -12,7 +12,7 @@ from server.campaign.waiting import needs
 from server.console.desk import EVERYBODY, Desk
 from server.console.words import CAMPAIGN_KINDS, CAMPAIGN_STATES
 from server.database import AttestationRow, SiteRow
-from server.rounds.progress import read_progress
+from server.rounds.exchanges.progress import read_progress
 
 _SILENT_SECONDS = 3600.0
 

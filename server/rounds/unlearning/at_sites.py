@@ -14,7 +14,7 @@ from common.errors import ConfigError, UnavailableError
 from common.learning.model.checkpoint import state_digest
 from common.protocol.wire import UNLEARN, UnlearnReply, UnlearnRequest
 from server.rounds.aggregation import RunningMean, State
-from server.rounds.meter import Meter
+from server.rounds.exchanges.meter import Meter
 from server.rounds.unlearning.base import NotUnlearnedError, Task, chosen_aggregation, others_round
 from server.rounds.weights.conflicts import DeltaSpool
 from server.rounds.weights.walk import measure

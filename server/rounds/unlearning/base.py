@@ -17,9 +17,9 @@ from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
 from common.protocol.wire import RETAIN
 from server.rounds.aggregation import State
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import Journal, step
-from server.rounds.meter import Meter
 from server.rounds.training import Round, average_round
 
 

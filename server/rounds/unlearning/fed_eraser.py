@@ -15,8 +15,8 @@ from torch import Tensor
 from common.errors import ConfigError, UnavailableError
 from common.protocol.wire import RETAIN, TrainReply, TrainRequest
 from server.rounds.aggregation import RunningMean, State
+from server.rounds.exchanges.meter import Meter
 from server.rounds.journal import step
-from server.rounds.meter import Meter
 from server.rounds.training import Round
 from server.rounds.unlearning.base import Past, Stage, Task
 from server.rounds.weights.walk import measure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.learning.device import derive_seed
 from server.rounds.aggregation import State
-from server.rounds.meter import Meter
+from server.rounds.exchanges.meter import Meter
 from server.rounds.training import train
 from server.rounds.unlearning.base import Task
 

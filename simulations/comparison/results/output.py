@@ -14,7 +14,7 @@ from simulations.comparison.results import summary
 from simulations.comparison.results.plots import CHARTS
 from simulations.comparison.results.summary import Row
 from simulations.comparison.results.tables import tables_of, to_csv, to_latex, to_markdown
-from simulations.reporting.drawing import style, to_png, to_svg
+from simulations.reporting.charts.drawing import style, to_png, to_svg
 from simulations.reporting.template import fill
 
 PAGE_FILE = "report.html"

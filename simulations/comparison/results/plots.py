@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulations.comparison.cell_result import Roc
 from simulations.comparison.plan import ORIGINAL, RETRAINED
 from simulations.comparison.results.summary import MEASURED, Mean, Metric, Row
-from simulations.reporting.drawing import LIGHT, Line, name_axes
+from simulations.reporting.charts.drawing import LIGHT, Line, name_axes
 
 _BY_KEY = {metric.key: metric for metric in MEASURED}
 _COLOURS = ("unlearned", "naive", "forget", "retain", "inconclusive", "rejected", "quiet", "never_seen")

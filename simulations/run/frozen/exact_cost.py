@@ -24,11 +24,11 @@ from common.learning.config import ModelConfig
 from common.learning.model.checkpoint import State, state_digest
 from common.learning.records import Subset
 from server.campaign.campaign import run_campaign
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.training import Trained, train
 from server.rounds.unlearning.base import Past
 from simulations.run.engine import run_on

@@ -18,9 +18,9 @@ from common.learning.evaluation.metrics import macro_auc, merge_utility, utility
 from common.learning.evaluation.scores import BRANCHES
 from common.learning.records import Subset
 from server.rounds.aggregation import State
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
-from server.rounds.meter import Meter
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
+from server.rounds.exchanges.meter import Meter
 from server.rounds.training import train
 from simulations.baseline_result import BaselineResult
 from simulations.run.baselines.run import all_in_one, run_baselines

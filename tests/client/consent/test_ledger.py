@@ -18,9 +18,9 @@ import client.evidence.console_events
 import client.intake.fhir.store.consents  # noqa: F401 - the tables of the consents
 from client.database import Base
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_rows import add_events
-from client.revocations.ledger_tables import APPEND_ONLY, AccessRow
 from client.revocations.revocation import Event, Request, Source, State
+from client.revocations.rows.ledger_rows import add_events
+from client.revocations.rows.ledger_tables import APPEND_ONLY, AccessRow
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError
 from common.platform.sql import transaction

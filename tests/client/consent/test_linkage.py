@@ -15,12 +15,12 @@ import pytest
 from sqlalchemy import Engine, select
 
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_tables import LinkReceivedRow
 from client.revocations.linkage.linking import Linking
 from client.revocations.linkage.status import LinkageStatus, linkage_statuses
 from client.revocations.linkage.tokens import make_tokens, match, read_linkage, untold
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Receipt, Request, Source, State
+from client.revocations.rows.ledger_tables import LinkReceivedRow
 from client.revocations.workflow import approve, refuse
 from client.settings import SiteFolder
 from common.errors import ConfigError, InputError, WireError

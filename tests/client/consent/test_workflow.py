@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from client.revocations.ledger import Ledger
-from client.revocations.ledger_rows import Event, add_events, of_patients
 from client.revocations.revocation import Request, State
+from client.revocations.rows.ledger_rows import Event, add_events, of_patients
 from client.revocations.workflow import approve, close, escalate, extend, hold, refuse, release, take_up
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor

@@ -134,8 +134,8 @@ def test_a_hospital_that_joins_has_what_it_connects_with(
 def test_a_hospital_gets_the_model_that_the_federation_trains(
     north: SiteFolder, approved: Approve, server: ServerFolder
 ) -> None:
-    from client.cohort.data_import import check_card
-    from client.cohort.import_source import read_card
+    from client.cohort.imports.data_import import check_card
+    from client.cohort.imports.import_source import read_card
     from server.campaign.context import open_house
 
     join(north, approved(north), NOW)

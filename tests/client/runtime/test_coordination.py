@@ -23,11 +23,11 @@ from client import database
 from client.cohort.holdings import HeldVersions
 from client.database import HoldingRow
 from client.revocations.deadline import months_after
-from client.revocations.ledger_tables import LinkReceivedRow
 from client.revocations.linkage.linking import Linking
 from client.revocations.linkage.tokens import Linkage
 from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Source, Waiting
+from client.revocations.rows.ledger_tables import LinkReceivedRow
 from client.revocations.workflow import extend
 from client.runtime.announcer import CALL_SECONDS, Announcer, Holdings
 from client.runtime.coordination import ask_status, connect

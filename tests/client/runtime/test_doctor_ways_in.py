@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from client.intake.enumerations import note_enumeration
+from client.intake.fhir.endpoint.telling import FHIR_CLIENTS
 from client.intake.fhir.setup import make_keys
-from client.intake.fhir.telling import FHIR_CLIENTS
 from client.intake.grpc.authority import add_client, make_authority
 from client.membership.setup import SiteRequest, create_site
 from client.runtime.doctor_ways_in import examine_ways_in

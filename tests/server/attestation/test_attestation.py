@@ -37,8 +37,8 @@ from client.evidence.replay import keep, kept
 from client.membership.enrolment import join
 from client.membership.steward import sign as sign_as_steward
 from client.membership.steward import unsigned
-from client.revocations.ledger_tables import AccessRow
 from client.revocations.opening import open_ledger
+from client.revocations.rows.ledger_tables import AccessRow
 from client.revocations.tombstones.overview import read_revocations
 from client.runtime.coordination import connect
 from client.settings import SiteFolder
@@ -63,14 +63,14 @@ from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import examine, server_log
 from server.attestation.export import export
 from server.attestation.withheld import PATIENCE, asked_since, waits_for
-from server.campaign import lifecycle
 from server.campaign.context import CoordinatorContext, open_house
-from server.campaign.judging import Verdict
-from server.campaign.lifecycle import CampaignRunner
+from server.campaign.running import lifecycle
+from server.campaign.running.lifecycle import CampaignRunner
+from server.campaign.verdict.judging import Verdict
 from server.cli import app as server_app
 from server.database import LOG, AttestationRow, CampaignRow, EventRow, PhaseRow, SiteRow
 from server.membership.coordination import Coordination, serve
-from server.rounds.connecting import connect_registered
+from server.rounds.exchanges.connecting import connect_registered
 from server.settings import GateConfig, PolicyConfig, ServerFolder, Terms
 from simulations.run.local_grid import LocalGrid
 

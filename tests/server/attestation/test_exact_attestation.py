@@ -9,11 +9,11 @@ import pytest
 
 from client.cohort.site import Site
 from common.errors import EvidenceError
-from common.evidence.acceptance import accepted_by
+from common.evidence.outcomes.acceptance import accepted_by
 from common.learning.config import DataConfig, ModelConfig, TrainConfig, UnlearnConfig
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
-from server.campaign.acceptance import outcome_of
+from server.campaign.verdict.acceptance import outcome_of
 from server.settings import GateConfig, PolicyConfig, Terms
 from tests.server.attestation.test_attestation import EXPERIMENT, LENIENT, World, world  # noqa: F401 - a fixture
 from tests.support.encoder_folders import save_image, save_text

@@ -9,7 +9,7 @@ from common.learning.evaluation.figures import ClassAuc, FederationFigures, Memb
 from common.learning.evaluation.merge import AuditMerge
 from common.learning.evaluation.scores import BRANCHES
 from common.learning.records import Subset
-from server.campaign.judging import judge_candidate, judge_training
+from server.campaign.verdict.judging import judge_candidate, judge_training
 from server.rounds.unlearning.base import Collected
 
 CONFIG = DecisionConfig(utility_tolerance=0.05, auc_margin=0.2, ks_alpha=0.0, accuracy_margin=1.0)

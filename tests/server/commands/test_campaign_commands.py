@@ -17,7 +17,7 @@ from common.platform.processes.up_lock import only_one
 from server.campaign.context import CoordinatorContext, open_house
 from server.cli import app
 from server.commands.follow import UP_SECONDS, Follower
-from server.rounds.progress import ProgressFile
+from server.rounds.exchanges.progress import ProgressFile
 from server.rounds.states import CampaignState
 from server.settings import ServerFolder
 

@@ -15,9 +15,9 @@ from common.learning.records import Subset
 from common.protocol.wire import TRAIN, TrainReply, TrainRequest, pack, unpack, weights_of
 from server.campaign.campaign import collect
 from server.rounds.aggregation import shares
-from server.rounds.connecting import connect
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.meter import Meter
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.training import average_round, train
 from server.rounds.unlearning.at_sites import at_sites
 from server.rounds.unlearning.base import Collected, Task

@@ -19,7 +19,7 @@ from rich.console import Console
 from common.errors import InputError, OutputError, ResultError
 from simulations.reporting.answer import headline
 from simulations.reporting.cells import DASH
-from simulations.reporting.curves import LOSS_RANGE, binned_roc, log_density
+from simulations.reporting.charts.curves import LOSS_RANGE, binned_roc, log_density
 from simulations.reporting.palette import COLOURS
 from simulations.reporting.report import draw_summary, load_result, print_table, write_report
 from simulations.reporting.tensorboard import write_tensorboard

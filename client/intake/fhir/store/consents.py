@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 from client.consent.rule import SILENT
 from client.consent.versions import without_meta
 from client.database import PatientRow
+from client.intake.fhir.decisions.weighing import KnownVersion
 from client.intake.fhir.resources import IncomingConsent
 from client.intake.fhir.store.keys import add_other_keys
 from client.intake.fhir.store.listings import REASON, gone_since
 from client.intake.fhir.store.tables import ConsentRow, DecisionRow, OtherKeyRow, ServerRow
-from client.intake.fhir.weighing import KnownVersion
 from client.revocations.revocation import Source
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from common.platform.sql import transaction

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from client.database import PatientRow
 from client.intake.fhir.store.tables import ConsentRow, DecisionRow, OtherKeyRow
-from client.revocations.ledger_rows import chunks
+from client.revocations.rows.ledger_rows import chunks
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.orm import Session
 
 from client.intake.fhir.store.tables import ConsentRow, ListingRow
-from client.revocations.ledger_rows import chunks
+from client.revocations.rows.ledger_rows import chunks
 from common.platform.sql import transaction
 
 REASON = "the FHIR server lists this consent no more: was it deleted, or withdrawn?"

@@ -15,7 +15,7 @@ from client.account.letter.letter import Language, Sender, Subject, compose, tex
 from client.consent.kinds import KINDS, Kind
 from client.revocations.linkage.status import How, LinkageStatus
 from client.revocations.revocation import LIFTED, TERMINAL, Event, RevocationStatus, Source, State
-from common.evidence.acceptance import Figure, acceptance
+from common.evidence.outcomes.acceptance import Figure, acceptance
 
 RECEIVED = datetime(2026, 11, 2, 8, 14, tzinfo=UTC)
 TODAY = datetime(2026, 11, 28, 9, tzinfo=UTC)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from client.cohort.data_import import SiteOptions, import_data
+from client.cohort.imports.data_import import SiteOptions, import_data
 from client.intake.fhir import resources as room
+from client.intake.fhir.decisions.kinds import kind_of
 from client.intake.fhir.intake import Intake
-from client.intake.fhir.kinds import kind_of
 from client.intake.fhir.patients import PatientMap, PatientMapFile
 from client.intake.fhir.pull.puller import Puller
 from client.revocations.ledger import Ledger

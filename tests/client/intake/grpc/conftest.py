@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.bench.consent_hospital import ConsentHospital
+from simulations.bench.hospital.consent_hospital import ConsentHospital
 
 SECRET = "MRN-0815-MUELLER"
 PATIENTS = 100

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from client.intake.grpc_api import consent_pb2 as messages
 from client.intake.grpc_api.consent_pb2_grpc import ConsentServiceStub
-from simulations.bench.consent_hospital import ConsentHospital
+from simulations.bench.hospital.consent_hospital import ConsentHospital
 
 
 def first_byte(connection: socket.socket) -> bytes | None:

@@ -25,7 +25,7 @@ from client.revocations.opening import open_ledger
 from client.revocations.revocation import Request, Source
 from client.revocations.vault import Vault
 from common.platform.listening.rate_limit import RateLimit
-from simulations.bench.consent_hospital import ConsentHospital
+from simulations.bench.hospital.consent_hospital import ConsentHospital
 
 
 @pytest.fixture

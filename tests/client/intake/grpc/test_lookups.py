@@ -15,7 +15,7 @@ from client.intake.grpc.lookups import Lookups
 from client.intake.grpc_api import consent_pb2 as messages
 from client.runtime.doctor import examine
 from common.errors import InputError, UnavailableError
-from simulations.bench.consent_hospital import ConsentHospital
+from simulations.bench.hospital.consent_hospital import ConsentHospital
 
 EHR = Caller("ehr-1", "ehr", "f1")
 OTHER = Caller("ehr-2", "ehr", "f2")

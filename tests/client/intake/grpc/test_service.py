@@ -19,7 +19,7 @@ from client.revocations.workflow import approve
 from common.errors import InputError
 from common.evidence.commitment import check_commitment
 from common.platform.actor import Actor
-from simulations.bench.consent_hospital import ConsentHospital
+from simulations.bench.hospital.consent_hospital import ConsentHospital
 
 Reply = messages.CheckPermissionReply
 

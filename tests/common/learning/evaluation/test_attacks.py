@@ -10,7 +10,7 @@ from common.learning.evaluation.attacks.ks import ks_distance, ks_p_value
 from common.learning.evaluation.attacks.loss_auc import bootstrap_variance, loss_auc
 from common.learning.evaluation.attacks.svc import svc_member_share
 from common.learning.evaluation.attacks.tpr import tpr_at_1pct_fpr
-from common.learning.evaluation.power import estimates
+from common.learning.evaluation.sample_size.power import estimates
 
 
 def test_loss_auc_counts_pairs_in_which_the_member_has_the_lower_loss_and_ties_as_half() -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.evidence.grounds import Grounds, QualificationGrounds, unsupported
+from common.evidence.outcomes.grounds import Grounds, QualificationGrounds, unsupported
 from common.learning.config import ExperimentConfig
 from common.learning.evaluation.qualification.conformity import Process
 from common.learning.evaluation.qualification.plan import QualificationPlan

@@ -31,8 +31,8 @@ from server.campaign.qualification.register import (
 )
 from server.campaign.qualification.runner import YieldedError
 from server.campaign.qualification.wave import request_of
+from server.rounds.checks.update_gate import WalksOver
 from server.rounds.federation import Federation
-from server.rounds.update_gate import WalksOver
 
 
 @pytest.fixture

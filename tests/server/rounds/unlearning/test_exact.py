@@ -24,8 +24,8 @@ from common.learning.config import (
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Cohort, Split, Subset
 from server.campaign.campaign import Campaign, run_campaign
-from server.rounds.connecting import connect
-from server.rounds.downlink import Downlink
+from server.rounds.exchanges.connecting import connect
+from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.training import Trained, train

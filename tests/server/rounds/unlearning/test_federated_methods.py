@@ -17,9 +17,9 @@ from common.learning.records import Subset
 from common.protocol.wire import RETAIN
 from server.campaign.campaign import collect, run_campaign
 from server.rounds.aggregation import State
+from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.meter import Meter
 from server.rounds.training import Round, average_round, train
 from server.rounds.unlearning.at_sites import at_sites
 from server.rounds.unlearning.base import Past, Task, retention_config

@@ -1,0 +1,1 @@
+"""The endpoint that takes Consents from the hospital's own systems, and what it answers."""

@@ -1,0 +1,1 @@
+"""The ledger's tables, and the reading and adding of their rows."""

@@ -1,0 +1,1 @@
+"""What the audit's rules can tell with how many patients."""

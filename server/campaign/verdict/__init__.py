@@ -1,0 +1,1 @@
+"""Whether a candidate may be published, and which evidence carries the decision."""

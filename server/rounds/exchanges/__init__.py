@@ -1,0 +1,1 @@
+"""Exchanges with the sites: sending, signing, waiting for replies, counting and reporting them."""

@@ -1,0 +1,1 @@
+"""Benchmarks and drills of one hospital's services: consents, opt-out lists, the console."""

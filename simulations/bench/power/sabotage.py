@@ -1,0 +1,291 @@
+"""How often a campaign that a hospital or the coordinator sabotages is accepted, and which check refuses it.
+
+`python -m simulations.bench.power.sabotage --campaigns 40 --out runs/sabotage --write docs/results/sabotage.md`
+
+A sabotaged campaign is a rehearsal whose patients' hospital does something else than it says. It passes the real update
+gate and is judged for conformity beside the honest rehearsals of a qualification.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+import typer
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from client.cohort import site as site_module
+from client.cohort.rehearsals.rehearsal_files import RehearsalFiles
+from client.cohort.rehearsals.rehearsal_report import Kept, distances_of
+from client.cohort.rehearsals.site_rehearsals import SiteRehearsals
+from client.cohort.site_data import SiteData
+from common.files import write_text
+from common.learning.data.tensors import StudyTensors
+from common.learning.device import derive_seed
+from common.learning.evaluation.qualification.conformity import Process, conforms
+from common.learning.model.image_text import ImageTextModel
+from common.learning.records import Subset
+from common.protocol.rehearsals import Rehearsal, Rehearsed
+from server.campaign.qualification.folder_journal import FolderJournal
+from server.campaign.qualification.register import Register, plan_register, waves
+from server.campaign.qualification.result import Result
+from server.campaign.qualification.wave import Waves, request_of
+from server.rounds.aggregation import State
+from server.rounds.checks.update_gate import UpdateGate, least_step
+from server.rounds.federation import Federation
+from server.settings import GateConfig
+from simulations.run.engine import run_on
+from simulations.run.prepare import prepare
+from simulations.run.qualify import QualifyRun
+from simulations.run.settings import load_settings
+
+How = Literal["honest", "unchanged", "noise", "half", "floor", "naive", "other"]
+WHAT: dict[str, str] = {
+    "honest": "honest",
+    "unchanged": "model returned unchanged",
+    "noise": "random step of an honest length, honest gaps and passes claimed",
+    "half": "half the passes",
+    "floor": "pushed to the floor (over-forgetting)",
+    "naive": "only the hospital's share of the step is taken (`naive`)",
+    "other": "another patient is forgotten than the one who revoked",
+    "figures": "random step, process and figures fabricated",
+}
+SHARE = 0.5
+"""Of the step that `naive` takes, as of one of two hospitals."""
+Rows = dict[tuple[str, int], Counter[str]]
+"""Counts by sabotage and number of patients."""
+
+
+class Saboteur(SiteRehearsals):
+    """A site that unlearns `how` it likes and claims the usual process."""
+
+    how: ClassVar[How] = "honest"
+    usual: ClassVar[Process | None] = None
+
+    def _unlearn(
+        self, state: Mapping[str, Tensor], one: Rehearsal, forget: StudyTensors
+    ) -> tuple[ImageTextModel, Rehearsed]:
+        config = self.request.unlearn
+        if self.how == "half":
+            self._use(config.model_copy(update={"passes": max(1, config.passes // 2)}))
+        elif self.how == "floor":
+            self._use(config.model_copy(update={"push": 1.0, "push_bounded": False}))
+        elif self.how == "other":
+            self._victims = forget
+            forget = self._others(one)
+        elif self.how in {"unchanged", "noise"}:
+            return self._pretend(state, one, forget)
+
+        model, done = super()._unlearn(state, one, forget)
+        self._use(config)
+        if self.how == "naive":
+            current = model.state_dict()
+            model.load_state_dict(
+                {name: t + SHARE * (current[name] - t) if t.is_floating_point() else t for name, t in state.items()}
+            )
+        return model, done
+
+    def keep_before(self, one: Rehearsal, model: ImageTextModel, forget: StudyTensors) -> None:
+        """Of the patients who revoked, whoever is forgotten."""
+        super().keep_before(one, model, self._victims if self.how == "other" else forget)
+
+    def _use(self, config: object) -> None:
+        self.request = self.request.model_copy(update={"unlearn": config})
+
+    def _pretend(
+        self, state: Mapping[str, Tensor], one: Rehearsal, forget: StudyTensors
+    ) -> tuple[ImageTextModel, Rehearsed]:
+        model = self.load(state)
+        self.keep_before(one, model, forget)
+        usual = self.usual
+        if self.how == "noise" and usual is not None:
+            generator = torch.Generator().manual_seed(one.seed)
+            steps = {n: torch.randn(t.shape, generator=generator) for n, t in state.items() if t.is_floating_point()}
+            length = float(sum((step**2).sum() for step in steps.values())) ** 0.5
+            model.load_state_dict(
+                {n: t + steps[n] * (usual.norm / length) if n in steps else t for n, t in state.items()}
+            )
+        passes = usual.passes if usual else 1
+        gap = usual.gap if usual else 0.0
+        return model, Rehearsed(number=one.number, passes=passes, gaps=(gap, gap, gap))
+
+    def _others(self, one: Rehearsal) -> StudyTensors:
+        """As many patients as were drawn, and others."""
+        drawn = set(self.files.drawn()[one.number])
+        pool = sorted(set(self.data.by_name(Subset.TRAIN)) - drawn)
+        rng = np.random.default_rng(derive_seed(one.seed, "other"))
+        names = [pool[at] for at in rng.choice(len(pool), one.patients, replace=False)]
+        known = self.data.by_name(Subset.TRAIN)
+        return self.data.rehearsed(frozenset(known[name] for name in names))
+
+
+def usual_process(processes: tuple[Process, ...], size: int) -> Process:
+    """The rehearsal of a size whose step is the middle one."""
+    of_size = sorted((p for p in processes if p.patients == size), key=lambda p: p.norm)
+    return of_size[len(of_size) // 2]
+
+
+class Study(QualifyRun):
+    """A qualification, and sabotaged campaigns beside it."""
+
+    campaigns: int = 40
+    sizes: tuple[int, ...] = ()
+    rows: dict[tuple[str, int], Counter[str]]
+
+    def study(
+        self, campaigns: int, sizes: tuple[int, ...], on_cell: Callable[[Result, Rows], None]
+    ) -> tuple[Result, Rows]:
+        """All sabotages at all sizes; `on_cell` is called after each."""
+        self.campaigns = campaigns
+        self.sizes = sizes
+        self.rows = {}
+        self._on_cell = on_cell
+        run_on("inprocess", self._all, sites_folder=self.prepared.folder / "sites", sites=len(self.prepared.sites))
+        return self.results[0], self.rows
+
+    def _all(self, grid: Grid) -> None:
+        federation, state = self.model_in_use(grid)
+        result = self.rehearsed(federation, state)
+        self.results.append(result)
+        least = least_step(GateConfig(), self.config.experiment.unlearn)
+        federation.accepts = UpdateGate(GateConfig(), lambda *_: None, lambda _: None, least)
+        vars(site_module)["SiteRehearsals"] = Saboteur
+
+        for how in get_args(How):
+            for size in self.sizes or self.config.qualification.sizes:
+                self._sabotaged(federation, state, result, how, size)
+                self._on_cell(result, self.rows)
+
+    def _sabotaged(self, federation: Federation, state: State, result: Result, how: How, size: int) -> None:
+        Saboteur.how = how
+        Saboteur.usual = usual_process(result.processes, size)
+        register = self._campaign_register(result.registered, size)
+        folder = self._folder(f"sabotage-{self.campaigns}-{how}-{size}")
+        counted = folder / "counts.json"
+        if counted.exists():
+            # The sites' scores are gone: what an interrupted run has finished is not done again.
+            self.rows.update({(name, size): Counter(n) for name, n in json.loads(counted.read_text()).items()})
+            return
+        journal = FolderJournal(folder)
+        runs = Waves(federation, state, self.config.experiment, register, journal)
+        total = len(waves(register, 1))
+        records = []
+        for number, wave in enumerate(waves(register, 1)):
+            records.append(runs.run(number, wave))
+            self.on_progress(f"{how} {size}", number + 1, total)
+
+        chosen = {number: at for record in records for number, at in record.chosen.items()}
+        request = request_of(register, self.config.experiment, runs.version, "close", chosen=chosen)
+        found: dict[int, float] = {}
+        for name in self.prepared.sites:
+            data = SiteData(self.prepared.site_folder(name))
+            files = RehearsalFiles.at(data.folder, register.digest)
+            found |= distances_of(Kept(files, data, request))
+            shutil.rmtree(files.folder, ignore_errors=True)
+
+        processes = {n: p for record in records for n, p in record.processes.items()}
+        refused = sum(len(record.refused) for record in records)
+        counts = {str(how): _counted(result, found, processes, refused)}
+        if how == "noise":
+            middle = float(np.median(result.qualification.distances))
+            counts["figures"] = _counted(result, dict.fromkeys(found, middle), processes, refused)
+        self.rows.update({(name, size): one for name, one in counts.items()})
+        write_text(counted, json.dumps(counts))
+
+    def _campaign_register(self, registered: Register, size: int) -> Register:
+        plan = self.config.qualification.model_copy(
+            update={"rehearsals": self.campaigns, "sizes": (size,), "seed": self.config.qualification.seed + 1}
+        )
+        sites = tuple(dict.fromkeys(one.site for one in registered.rehearsals))
+        return plan_register(
+            plan, registered.circumstances, self.config.experiment, sites=sites, parent=registered.parent
+        )
+
+
+def _counted(
+    result: Result, distances: Mapping[int, float], processes: Mapping[int, Process], refused: int
+) -> Counter[str]:
+    counts = Counter({"gate": refused})
+    for number, process in processes.items():
+        found = conforms(result.qualification.distances, distances[number], result.processes, process)
+        counts["all"] += 1
+        if found.conforms:
+            counts["accepted"] += 1
+        for reason in found.reasons:
+            counts[reason.split(":")[0]] += 1
+    counts["all"] += refused
+    return counts
+
+
+def document(result: Result, rows: Rows, campaigns: int, settings: list[str]) -> str:
+    """The page."""
+    found = result.qualification
+    state = "qualifies" if found.qualified else "does not qualify"
+    why = "" if found.qualified else " (" + "; ".join(one.text for one in found.findings) + ")"
+    original = ", ".join(f"{name} {branch.original:+.2f}" for name, branch in found.branches.items())
+    sizes = ",".join(map(str, sorted({size for _, size in rows})))
+    extra = ", ".join(f"`--set {text}`" for text in settings)
+    lines = [
+        "# Sabotage\n",
+        f"Command: `python -m simulations.bench.power.sabotage --campaigns {campaigns} --sizes {sizes}`,",
+        f"with {extra or 'nothing else'}.\n",
+        f"{campaigns} campaigns a line, judged for conformity beside {found.rehearsals} honest rehearsals.",
+        f"The procedure {state}{why}.",
+        f"AUC of the original model, less that of fold models: {original}.",
+        f"With {campaigns} campaigns a share is known to about ±{100 / campaigns**0.5:.0f} points.\n",
+        "| what | patients | conforms | refused by the gate | by the process | by the margins |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for (how, size), counts in sorted(rows.items(), key=lambda item: (item[0][1], list(WHAT).index(item[0][0]))):
+        total = counts["all"]
+        cells = [counts[name] for name in ("accepted", "gate", "process", "margins")]
+        lines.append(f"| {WHAT[how]} | {size} | " + " | ".join(f"{count} of {total}" for count in cells) + " |")
+    lines.append(_NOTES)
+
+    return "\n".join(lines)
+
+
+_NOTES = """
+"Conforms" is acceptance where the procedure qualifies; where it does not, no campaign is accepted by qualification,
+and the table shows what conformity alone sees. It sees little where the original model remembers little, and where the
+honest rehearsals themselves do not reach their targets: then half of the passes look like a rehearsal.
+
+A campaign may be refused by several checks. At a real coordinator `naive` is refused before all of this, since an
+aggregation that was not rehearsed ends the validity of a qualification; the line shows what conformity says alone. A
+hospital that fabricates both its process and its figures, with a step of an honest length, is accepted: nobody else can
+measure its patients, and other hospitals' vetoes see only what their own test patients lose. At one patient, acceptance
+rests on the qualification and on the hospital's honesty, of which its signed log and the replay are a record.
+"""
+
+
+def main(
+    campaigns: Annotated[int, typer.Option(help="Sabotaged campaigns for each line.", min=2)] = 40,
+    sizes: Annotated[str, typer.Option(help="Patients of a campaign, e.g. 1,5.  [all that are rehearsed]")] = "",
+    out: Annotated[Path, typer.Option(help="Folder; what it holds is gone on from.")] = Path("runs/sabotage"),
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="Any setting, as in `qualify`.")] = None,
+    write: Annotated[Path | None, typer.Option(help="File to write.")] = None,
+) -> None:
+    """Run the study."""
+    config = load_settings("qualify", assignments or [], {})
+    prepared = prepare(config, out, lambda *_: None)
+    study = Study(config, prepared, lambda stage, done, of: typer.echo(f"{stage}: {done} of {of}", err=True))
+    chosen = tuple(int(size) for size in sizes.split(",") if size)
+
+    def on_cell(result: Result, rows: Rows) -> None:
+        if write is not None:
+            write_text(write, document(result, rows, campaigns, assignments or []))
+
+    result, rows = study.study(campaigns, chosen, on_cell)
+    if write is None:
+        typer.echo(document(result, rows, campaigns, assignments or []))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""The report's charts, one file each, and how they are drawn."""
