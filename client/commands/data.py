@@ -31,6 +31,16 @@ def import_(
     card: Annotated[
         Path | None, typer.Option(help="File with the model, data settings and classes.  [from the join bundle]")
     ] = None,
+    image_encoder: Annotated[
+        Path | None,
+        typer.Option(help="This hospital's folder of the federation's image encoder.  [from the import before]"),
+    ] = None,
+    text_encoder: Annotated[
+        Path | None, typer.Option(help="Likewise of its text encoder, with the tokenizer.  [from the import before]")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Likewise of a tokenizer with a folder of its own.  [from the import before]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split at the first import; later imports keep it.")] = 0,
     distinct_ids: Annotated[
         bool,
@@ -45,7 +55,9 @@ def import_(
     Run it again when the data change. No patient moves to another set, and patients who have revoked stay excluded.
     """
     from client.cohort.imports.data_import import SiteOptions, import_data  # noqa: PLC0415 - torch
-    from client.cohort.imports.import_source import read_card, read_source, refuse_paths  # noqa: PLC0415 - torch
+    from client.cohort.imports.import_source import read_card, read_source  # noqa: PLC0415 - torch
+    from client.cohort.imports.own_encoders import OwnFolders, with_own_folders  # noqa: PLC0415 - torch
+    from client.cohort.site_files import SITE_FILE, read_site  # noqa: PLC0415 - torch
 
     with clear_errors("stopped; nothing was registered. Decoded images are kept for the next import", as_json=as_json):
         place = SiteFolder(folder)
@@ -57,7 +69,9 @@ def import_(
         )
         model_card = read_card(card or place.experiment_file)
         if card is None:
-            refuse_paths(model_card, str(place.experiment_file))
+            before = read_site(folder).card if (folder / SITE_FILE).exists() else None
+            own = OwnFolders(image_encoder, text_encoder, tokenizer)
+            model_card = with_own_folders(model_card, own, before, str(place.experiment_file))
         manifest = read_source(source, model_card, split=split, reports=reports, only_site=only_site)
         console = Terminal(stderr=True)
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

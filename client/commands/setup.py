@@ -59,9 +59,18 @@ def join(
             },
             f"{membership.bundle.site} belongs to the federation at {membership.bundle.gateway}; its certificate is "
             f"valid until {until:%Y-%m-%d} (run `fedforget-site rotate` before then). "
-            f"Next: fedforget-site up --dir {folder}",
+            f"Next: fedforget-site {_next_step(membership.bundle.experiment, folder)}",
             as_json=as_json,
         )
+
+
+def _next_step(experiment: str, folder: Path) -> str:
+    """The command after `join`: an import if there is none, with the options that the federation's model needs."""
+    from client.cohort.imports.own_encoders import options_for  # noqa: PLC0415 - the model's settings
+
+    if (folder / "site.json").exists():
+        return f"up --dir {folder}"
+    return f"data import MANIFEST{options_for(experiment.encode())} --dir {folder}"
 
 
 def rotate(folder: Folder = Path("."), as_json: AsJson = False) -> None:

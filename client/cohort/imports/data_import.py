@@ -25,6 +25,7 @@ from common.learning.data.splits import Groups, extend_split, split_cohort
 from common.learning.data.tables.manifest import Manifest
 from common.learning.data.tokenizer import load_tokenizer
 from common.learning.model.checkpoint import ModelCard
+from common.learning.model.pinned_encoders import check_encoders
 from common.learning.records import Cohort, Split, Subset
 
 OnImage = Callable[[int, int], None]
@@ -179,7 +180,13 @@ def _import(
 
 
 def check_card(card: ModelCard) -> None:
-    """Raise a `ConfigError` unless this site's tokenizer matches the model."""
+    """Check that this site's encoders and tokenizer are those of the model.
+
+    Raises:
+        ConfigError: the tokenizer has another vocabulary, or a folder holds no encoder that is known.
+        CheckpointError: a folder holds another encoder than the federation's.
+    """
+    check_encoders(card)
     vocab_size = load_tokenizer(card.data.tokenizer, card.data.max_tokens).vocab_size
 
     if vocab_size != card.vocab_size:

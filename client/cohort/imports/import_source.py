@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from common.errors import CohortError, ConfigError, RefusedError
+from common.errors import CohortError, ConfigError
 from common.learning.data.tables.manifest import Manifest, read_manifest
 from common.learning.data.tables.mimic_cxr import SEVERITIES, read_mimic_cxr
-from common.learning.data.vocabulary import BUILTIN, WORDS
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Cohort
 
@@ -72,14 +71,6 @@ def read_card(path: Path) -> ModelCard:
         raise ConfigError(
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=str(path), remedy="ask the coordinator for it"
         ) from None
-
-
-def refuse_paths(card: ModelCard, where: str) -> None:
-    """Raise a `RefusedError` if a card from the coordinator names a folder: no path is accepted from the wire."""
-    if card.data.tokenizer not in {BUILTIN, WORDS} or card.model.image_folder or card.model.text_folder:
-        raise RefusedError(
-            f"{where} names a model or tokenizer folder: give --card with a card that names this hospital's own"
-        )
 
 
 def without_patients(manifest: Manifest, patients: Collection[str]) -> Manifest:
