@@ -23,7 +23,8 @@ from common.platform.sql import transaction
 from server.campaign.campaign import run_campaign
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.qualification import deployed as qualification
-from server.campaign.running.lifecycle import CampaignRunner, log_round
+from server.campaign.running.lifecycle import CampaignRunner
+from server.campaign.running.training import log_round
 from server.campaign.running.tries import put_off
 from server.database import EventRow
 from server.membership.registration import in_force, largest

@@ -15,7 +15,8 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, field
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from server.registry.registry import Registry, Version
+    from server.registry.registry import Registry
+    from server.registry.versions import Version
 
 app = sub_app("Model versions: what was published, what it descends from, and which sites made it.")
 
@@ -41,7 +42,9 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
     with clear_errors():
         registry = _open(folder)
         version = registry.get(name)
-        copies = [{"site": row.site, "sent": row.sent, "purged": row.purged} for row in registry.recipients(name)]
+        copies = [
+            {"site": row.site, "sent": row.sent, "purged": row.purged} for row in registry.deliveries.recipients(name)
+        ]
         with transaction(registry.engine) as session:
             against = overruled(session, version.campaign)
         facts = version.manifest.provenance
@@ -143,7 +146,7 @@ def withdraw(
             )
 
         house.registry.withdraw(name, reason)
-        copies = [row.site for row in house.registry.recipients(name) if row.purged is None]
+        copies = [row.site for row in house.registry.deliveries.recipients(name) if row.purged is None]
         text = f"{name} is withdrawn; copies to be deleted: {', '.join(copies) or 'none'}"
         if version.state == "active":
             text += "\nno version is in use now: `fedforget-server train` makes a new one"

@@ -38,7 +38,7 @@ _log = logging.getLogger("fedforget.coordination")
 
 
 class Versions(Protocol):
-    """What the service needs of `server.registry.registry.Registry`; weights go by their digest."""
+    """What the service needs of `server.registry.deliveries.Deliveries`; weights go by their digest."""
 
     def holds(self, site: str, digests: Collection[str]) -> None:
         """A site says that it holds these."""

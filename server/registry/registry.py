@@ -6,11 +6,11 @@ and counts once its row is written; `Registry.recover` settles what a crash left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
@@ -19,9 +19,11 @@ from sqlalchemy.orm import Session
 from common.errors import EvidenceError, InputError, RefusedError
 from common.learning.model.card import ModelCard
 from common.platform.sql import transaction
-from server.database import CampaignRow, DeliveryRow, EventRow, VersionRow
+from server.database import CampaignRow, EventRow, VersionRow
+from server.registry.deliveries import Deliveries
 from server.registry.manifest import Manifest, Provenance, check_files, manifest_digest, read_manifest
 from server.registry.model_card import write_export
+from server.registry.recovery import Recovery
 from server.registry.version_folder import (
     delete_version,
     is_version,
@@ -30,52 +32,12 @@ from server.registry.version_folder import (
     remove_leftovers,
     write_version,
 )
+from server.registry.versions import CHANGES, Condition, Version, check_usable, in_use, version_of, version_row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, "Tensor"]
-Condition = Literal["active", "superseded", "quarantined", "withdrawn"]
-
-CHANGES: Mapping[str, frozenset[str]] = {
-    "active": frozenset({"superseded", "quarantined", "withdrawn"}),
-    "superseded": frozenset({"quarantined", "withdrawn"}),
-    "withdrawn": frozenset({"quarantined"}),
-    "quarantined": frozenset(),
-}
-"""Which states may follow which. Nothing becomes active again: a version is active from its publication on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A model version as it stands."""
-
-    name: str
-    state: Condition
-    parent: str | None
-    campaign: int | None
-    created: datetime
-    state_since: datetime
-    weights_deleted: datetime | None
-    manifest_digest: str
-    manifest: Manifest
-
-    @property
-    def weights(self) -> str:
-        """Digest of the weights, as of `state_digest`."""
-        return self.manifest.weights
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What was found after a crash or a restored database."""
-
-    adopted: tuple[str, ...]
-    """Whole folders without a row; they have one now."""
-    removed: tuple[str, ...]
-    """Folders that were never finished, or damaged and without a row."""
-    missing: tuple[str, ...]
-    """Versions whose folder should be there and is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +47,11 @@ class Registry:
     folder: Path
     engine: Engine
     clock: Callable[[], datetime]
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """Which site got which version."""
+        return Deliveries(self.engine, self.clock)
 
     def publish(
         self,
@@ -116,30 +83,23 @@ class Registry:
         created = self.clock()
         name = next_name(self.folder, (version.name for version in self.versions()))
         manifest = write_version(
-            self.folder,
-            name,
-            state,
-            card,
-            created=created,
-            parent=parent,
-            campaign=campaign,
-            provenance=provenance,
+            self.folder, name, state, card, created=created, parent=parent, campaign=campaign, provenance=provenance
         )
 
         try:
             return self._record(manifest, "active")
         except IntegrityError:
             # Another process recovered between the folder and its row.
-            found = self.get(name)
-            if found.manifest != manifest:
+            version = self.get(name)
+            if version.manifest != manifest:
                 raise
-            return found
+            return version
 
     def active(self) -> Version | None:
         """The version in use."""
         with transaction(self.engine) as session:
             row = session.scalars(select(VersionRow).where(VersionRow.state == "active")).first()
-            return None if row is None else _version(row)
+            return None if row is None else version_of(row)
 
     def get(self, name: str) -> Version:
         """One version.
@@ -148,13 +108,13 @@ class Registry:
             InputError: there is none of that name.
         """
         with transaction(self.engine) as session:
-            return _version(_row(session, name))
+            return version_of(version_row(session, name))
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
         with transaction(self.engine) as session:
             rows = session.scalars(select(VersionRow).order_by(VersionRow.created, VersionRow.name))
-            return [_version(row) for row in rows]
+            return [version_of(row) for row in rows]
 
     def lineage(self, name: str) -> list[Version]:
         """A version, its parent, its parent's parent and so on."""
@@ -212,7 +172,7 @@ class Registry:
         """
         with transaction(self.engine) as session:
             for name in sorted(names):
-                if _row(session, name).state != "quarantined":
+                if version_row(session, name).state != "quarantined":
                     self._change(session, name, "quarantined", reason)
 
     def withdraw(self, name: str, reason: str) -> None:
@@ -230,58 +190,6 @@ class Registry:
         with transaction(self.engine) as session:
             self._change(session, name, "withdrawn", reason)
 
-    def deliver(self, name: str, site: str) -> None:
-        """Remember that a site gets a version.
-
-        Raises:
-            RefusedError: it is quarantined or withdrawn.
-        """
-        with transaction(self.engine) as session:
-            _usable(_row(session, name))
-            known = session.get(DeliveryRow, (name, site))
-
-            if known is None:
-                session.add(DeliveryRow(version=name, site=site, sent=self.clock()))
-            elif known.purged is not None:
-                known.sent = self.clock()
-                known.purged = None
-
-    def owed(self, site: str) -> tuple[str, ...]:
-        """Digests of quarantined and withdrawn weights that the site got and has not said to be gone."""
-        with transaction(self.engine) as session:
-            rows = session.scalars(_deliveries(site).where(VersionRow.state.in_(("quarantined", "withdrawn"))))
-            in_use = {v.weights for row in session.scalars(_in_use()) for v in [_version(row)]}
-            return tuple(sorted({_version(row).weights for row in rows} - in_use))
-
-    def purged(self, site: str, digests: Collection[str]) -> None:
-        """A site says that it holds none of these weights any more."""
-        with transaction(self.engine) as session:
-            for row in session.scalars(_deliveries(site)):
-                if _version(row).weights in digests and row.state not in {"active", "superseded"}:
-                    delivery = session.get_one(DeliveryRow, (row.name, site))
-                    delivery.purged = self.clock()
-                    session.add(EventRow(at=delivery.purged, site=site, kind="purged", detail=row.name))
-
-    def holds(self, site: str, digests: Collection[str]) -> None:
-        """A site says that it holds these weights: what it had said to be gone is there again, and owed again."""
-        gone = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
-
-        with transaction(self.engine) as session:
-            in_use = {_version(row).weights for row in session.scalars(_in_use())}
-            rows = session.execute(gone.where(DeliveryRow.site == site, DeliveryRow.purged.is_not(None)))
-
-            for delivery, row in rows.all():
-                if _version(row).weights in set(digests) - in_use:
-                    delivery.purged = None
-                    session.add(EventRow(at=self.clock(), site=site, kind="held-again", detail=row.name))
-
-    def recipients(self, name: str) -> Sequence[DeliveryRow]:
-        """Who got a version, when, and since when the copy is gone."""
-        with transaction(self.engine) as session:
-            return session.scalars(
-                select(DeliveryRow).where(DeliveryRow.version == name).order_by(DeliveryRow.site)
-            ).all()
-
     def collect(self, now: datetime, days: float) -> tuple[str, ...]:
         """Delete the weights of versions that have not been in use for `days`; their records stay."""
         old = [
@@ -296,7 +204,7 @@ class Registry:
             # Files first: a row that says they are gone must be true, one that does not is tried again.
             delete_version(self.folder, version.name)
             with transaction(self.engine) as session:
-                _row(session, version.name).weights_deleted = now
+                version_row(session, version.name).weights_deleted = now
                 session.add(EventRow(at=now, campaign=version.campaign, kind="weights-deleted", detail=version.name))
 
         return tuple(version.name for version in old)
@@ -311,7 +219,7 @@ class Registry:
         """
         version = self.verify(name)
         with transaction(self.engine) as session:
-            _usable(_row(session, name))
+            check_usable(version_row(session, name))
         chain = [f"{v.name} ({v.state})" for v in self.lineage(name)]
 
         return write_export(self.folder / name, version.manifest, self.card(name), chain, folder)
@@ -349,7 +257,7 @@ class Registry:
 
         with transaction(self.engine) as session:
             if state == "active":
-                for row in session.scalars(_in_use().where(VersionRow.state == "active").with_for_update()):
+                for row in session.scalars(in_use().where(VersionRow.state == "active").with_for_update()):
                     row.state = "superseded"
                     row.state_since = now
 
@@ -370,57 +278,18 @@ class Registry:
             session.add(row)
             session.add(EventRow(at=now, campaign=campaign, kind="published", detail=manifest.name))
 
-            return _version(row)
+            return version_of(row)
 
     def _change(self, session: Session, name: str, state: Condition, reason: str) -> None:
-        row = _row(session, name)
+        row = version_row(session, name)
         if state not in CHANGES[row.state]:
             raise RefusedError(f"{name} is {row.state} and cannot become {state}")
-        row.state, row.state_since = state, self.clock()
-        session.add(
-            EventRow(at=row.state_since, campaign=row.campaign, kind=f"version-{state}", detail=f"{name}: {reason}")
-        )
+        row.state = state
+        row.state_since = self.clock()
+        detail = f"{name}: {reason}"
+        session.add(EventRow(at=row.state_since, campaign=row.campaign, kind=f"version-{state}", detail=detail))
 
     def _published(self, campaign: int, digest: str) -> Version | None:
         with transaction(self.engine) as session:
             rows = session.scalars(select(VersionRow).where(VersionRow.campaign == campaign))
-            return next((v for v in map(_version, rows) if v.weights == digest), None)
-
-
-def _row(session: Session, name: str) -> VersionRow:
-    row = session.get(VersionRow, name, with_for_update=True)
-    if row is None:
-        raise InputError(f"there is no version {name!r}", remedy="see `fedforget-server models list`")
-    return row
-
-
-def _usable(row: VersionRow) -> None:
-    if row.state in {"quarantined", "withdrawn"}:
-        raise RefusedError(f"{row.name} is {row.state} and is not handed out any more")
-
-
-def _in_use() -> Any:
-    return select(VersionRow).where(VersionRow.state.in_(("active", "superseded")))
-
-
-def _deliveries(site: str) -> Any:
-    """Versions that a site got and has not said to be gone."""
-    return (
-        select(VersionRow)
-        .join(DeliveryRow, DeliveryRow.version == VersionRow.name)
-        .where(DeliveryRow.site == site, DeliveryRow.purged.is_(None))
-    )
-
-
-def _version(row: VersionRow) -> Version:
-    return Version(
-        name=row.name,
-        state=cast(Condition, row.state),
-        parent=row.parent,
-        campaign=row.campaign,
-        created=row.created,
-        state_since=row.state_since,
-        weights_deleted=row.weights_deleted,
-        manifest_digest=row.manifest_digest,
-        manifest=Manifest.model_validate(row.manifest),
-    )
+            return next((v for v in map(version_of, rows) if v.weights == digest), None)

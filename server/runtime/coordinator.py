@@ -313,7 +313,7 @@ def main() -> None:
         Coordination(
             house.engine,
             house.store.clock,
-            house.registry,
+            house.registry.deliveries,
             desk=desk,
             gate=house.settings.gate,
             linkage=house.settings.linkage,

@@ -170,7 +170,7 @@ class Running:
         wait_for(lambda: not read_revocations(site).pending, f"the end of the revocation at {forgetting}")
         assert len(read_revocations(site).tombstones) == self.forgotten[forgetting]
         old = next(v for v in older if v.name == row.parent).weights
-        for name in {delivery.site for delivery in house.registry.recipients(newest.name)}:
+        for name in {delivery.site for delivery in house.registry.deliveries.recipients(newest.name)}:
             assert not find_weights(self.folder / name, [old])
         return [event.kind for event in house.store.events(number)]
 

@@ -16,7 +16,8 @@ from common.learning.model.card import ModelCard
 from common.learning.model.checkpoint import state_digest
 from server.campaign.running.publication import How, Published
 from server.campaign.store import CampaignStore
-from server.registry.registry import Registry, Version
+from server.registry.registry import Registry
+from server.registry.versions import Version
 from server.settings import Terms
 
 EXACT = "exact"

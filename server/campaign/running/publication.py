@@ -23,8 +23,9 @@ from server.campaign.store import CampaignStore, DatabaseJournal
 from server.campaign.verdict.judging import Verdict
 from server.database import EventRow
 from server.registry.manifest import Provenance
-from server.registry.registry import Registry, Version
+from server.registry.registry import Registry
 from server.registry.version_figures import metrics_of
+from server.registry.versions import Version
 from server.rounds.exchanges.signer import Scope
 from server.rounds.federation import Federation
 from server.rounds.states import CampaignState
@@ -127,7 +128,7 @@ class Publisher:
         active = self.registry.active()
         if active is None or active.campaign in {None, number}:
             return
-        have = {delivery.site for delivery in self.registry.recipients(active.name)}
+        have = {delivery.site for delivery in self.registry.deliveries.recipients(active.name)}
         late = [name for name in self.federation.sites if name not in have]
         if not late:
             return
@@ -151,7 +152,7 @@ class Publisher:
         requests = {}
 
         for name in sites:
-            owed = self.registry.owed(name)
+            owed = self.registry.deliveries.owed(name)
             if owed not in by_owed:
                 by_owed[owed] = self.federation.downlink.whole(plain.model_copy(update={"retired": owed}), state)
             requests[name] = by_owed[owed]
@@ -161,8 +162,8 @@ class Publisher:
             for name, records in self.federation.exchange(ADOPT, requests, deadline):
                 reply = self.federation.read(name, ADOPT, records, AdoptReply)
                 if reply is not None:
-                    self.registry.deliver(version.name, name)
-                    self.registry.purged(name, reply.purged)
+                    self.registry.deliveries.deliver(version.name, name)
+                    self.registry.deliveries.purged(name, reply.purged)
                     if reply.closed > 0:
                         self._closed(version, name, reply.closed)
         except UnavailableError as error:

@@ -15,7 +15,7 @@ from server.console.desk import EVERYBODY, OPERATORS, Desk
 from server.console.pages.campaigns import intervals
 from server.console.words import VERSION_STATES
 from server.database import EventRow
-from server.registry.registry import Version
+from server.registry.versions import Version
 
 _MOST = 100
 _STEP = 26
@@ -99,7 +99,7 @@ def pages(desk: Desk) -> list[Page]:
             provenance=version.manifest.provenance.model_dump(exclude={"metrics", "grounds"}),
             metrics=metrics,
             intervals=intervals(metrics),
-            holders=house.registry.recipients(name),
+            holders=house.registry.deliveries.recipients(name),
             events=events,
             states=VERSION_STATES,
             may_decide=visit.may(OPERATORS),

@@ -86,7 +86,7 @@ class Network:
             )
             session.add(row)
 
-        service = Coordination(self.engine, lambda: NOW, Registry(root / "models", self.engine, lambda: NOW))
+        service = Coordination(self.engine, lambda: NOW, Registry(root / "models", self.engine, lambda: NOW).deliveries)
         self.server, self.port = serve(
             service, "127.0.0.1:0", certificate=certificate_pem(issued), key=pem(key), ca=certificate_pem(self.ca)
         )

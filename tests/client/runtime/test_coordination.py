@@ -71,7 +71,7 @@ class Federation:
             session.add(row)
 
         self.certify()
-        self.versions = Registry(root / "models", self.engine, lambda: NOW)
+        self.versions = Registry(root / "models", self.engine, lambda: NOW).deliveries
         self.port = 0
         self.server = None
         self.start()

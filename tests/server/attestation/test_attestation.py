@@ -64,7 +64,7 @@ from server.attestation.event_log import examine, server_log
 from server.attestation.export import export
 from server.attestation.withheld import PATIENCE, asked_since, waits_for
 from server.campaign.context import CoordinatorContext, open_house
-from server.campaign.running import lifecycle
+from server.campaign.running import training
 from server.campaign.running.lifecycle import CampaignRunner
 from server.campaign.verdict.judging import Verdict
 from server.cli import app as server_app
@@ -138,7 +138,7 @@ def world(
         house = open_house(coordinator.root)
         stack.callback(house.engine.dispose)
         desk = CoordinatorEvidence(house.engine, server_log(house.store.clock), house.signer().key)
-        service = Coordination(house.engine, house.store.clock, house.registry, desk=desk)
+        service = Coordination(house.engine, house.store.clock, house.registry.deliveries, desk=desk)
         serving, port = serve(
             service,
             "localhost:0",
@@ -775,7 +775,7 @@ def test_an_attestation_names_the_person_s_decision_against_a_veto(
     site = Site(world.folders["north"].root)
     site.revoke(sorted(site.patients(Subset.TRAIN))[:2])
     worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=("south: test AUC dropped",))
-    monkeypatch.setattr(lifecycle, "judge_training", lambda *_: worse)
+    monkeypatch.setattr(training, "judge_training", lambda *_: worse)
     store = world.house.store
     terms = Terms(experiment=EXPERIMENT, policy=PolicyConfig(quorum=0.4, single_writer="accept"), gate=GateConfig())
     number = store.plan("unlearning", terms.model_dump(mode="json"), parent="v0001", due=None, reason="test")

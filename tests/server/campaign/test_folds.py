@@ -108,8 +108,8 @@ def test_a_training_that_is_killed_among_the_fold_models_goes_on_from_the_last_r
 
     with monkeypatch.context() as patch:
         # The first line that is not about a round of the main model is that of the fold models' first round.
-        patch.setattr("server.campaign.running.lifecycle.log_round", lambda _: None)
-        patch.setattr("server.campaign.running.lifecycle.log.info", kill)
+        patch.setattr("server.campaign.running.training.log_round", lambda _: None)
+        patch.setattr("server.campaign.running.training.log.info", kill)
         with pytest.raises(KilledError):
             coordinator.carry(number)
 

@@ -97,14 +97,14 @@ def test_withdraw_takes_a_version_out_of_use_and_says_who_must_delete_a_copy(fed
     house = open_house(federation, lambda: NOON)
     with transaction(house.engine) as session:
         session.add(SiteRow(name="north", state="active", node_key="", signing_key="", certificate="", enrolled=NOON))
-    house.registry.deliver("v0002", "north")
+    house.registry.deliveries.deliver("v0002", "north")
     assert run(federation, "withdraw", "v0002", "--reason", " ").exit_code == 2
     done = run(federation, "withdraw", "v0002", "--reason", "a\nbackdoor", "--json")
     assert json.loads(done.stdout) == {
         "version": "v0002", "state": "withdrawn", "was": "active", "copies": ["north"],
     }  # fmt: skip
     assert house.registry.active() is None
-    assert len(house.registry.owed("north")) == 1
+    assert len(house.registry.deliveries.owed("north")) == 1
     with transaction(house.engine) as session:
         details = [row.detail for row in session.scalars(select(EventRow)) if row.kind == "version-withdrawn"]
     assert details == ["v0002: a backdoor"]

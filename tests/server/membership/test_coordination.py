@@ -119,7 +119,9 @@ def service(
             session.add(SiteRow(name=name, state=state, node_key="", signing_key="", certificate=pem, enrolled=START))
 
     clock = Clock()
-    coordination = Coordination(engine, clock, Registry(tmp_path / "models", engine, clock), RateLimit(20, 1))
+    coordination = Coordination(
+        engine, clock, Registry(tmp_path / "models", engine, clock).deliveries, RateLimit(20, 1)
+    )
     certificate, key = authority.server()
     server, port = serve(coordination, "localhost:0", certificate=certificate, key=key, ca=authority.pem)
     with ExitStack() as stack:
@@ -332,7 +334,7 @@ def test_tokens_are_neither_kept_nor_handed_on_while_linkage_is_off(
 ) -> None:
     registry = Registry(tmp_path, service.engine, service.clock)
     certificate, key = authority.server()
-    off = Coordination(service.engine, service.clock, registry, linkage=False)
+    off = Coordination(service.engine, service.clock, registry.deliveries, linkage=False)
     server, port = serve(off, "localhost:0", certificate=certificate, key=key, ca=authority.pem)
     stub = replace(service, port=port).stub()
     request = messages.ExchangeTokensRequest(tokens=[b"t" * 32])
@@ -395,7 +397,7 @@ def test_an_address_that_is_taken_is_told(service: Service, authority: Authority
     certificate, key = authority.server()
     with pytest.raises(UnavailableError, match="cannot listen"):
         serve(
-            Coordination(service.engine, service.clock, Registry(tmp_path, service.engine, service.clock)),
+            Coordination(service.engine, service.clock, Registry(tmp_path, service.engine, service.clock).deliveries),
             f"localhost:{service.port}",
             certificate=certificate,
             key=key,

@@ -22,7 +22,8 @@ from common.learning.model.checkpoint import ModelCard, load_checkpoint, state_d
 from common.platform.sql import open_database, transaction
 from server.database import CampaignRow, EventRow, SiteRow, migrate
 from server.registry.manifest import Metric, Provenance
-from server.registry.registry import Registry, Version
+from server.registry.registry import Registry
+from server.registry.versions import Version
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FACTS = Provenance(
@@ -159,7 +160,7 @@ def test_versions_that_saw_a_revoked_patient_never_come_back(registry: Registry,
     assert states(registry) == {"v0001": "quarantined", "v0002": "quarantined", "v0003": "active"}
 
     for refused in (
-        lambda: registry.deliver("v0001", "north"),
+        lambda: registry.deliveries.deliver("v0001", "north"),
         lambda: registry.withdraw("v0001", "late"),
         lambda: registry.export("v0001", registry.folder.parent / "out"),
     ):
@@ -195,16 +196,23 @@ def test_quarantine_of_an_unknown_version_changes_nothing(registry: Registry, pu
 def test_a_site_owes_what_it_got_and_has_not_said_to_be_gone(registry: Registry, publish: Publish) -> None:
     first = publish(0)
     second = publish(1, parent="v0001")
-    registry.deliver("v0001", "north"), registry.deliver("v0001", "south"), registry.deliver("v0002", "north")
-    assert registry.owed("north") == ()
+    (
+        registry.deliveries.deliver("v0001", "north"),
+        registry.deliveries.deliver("v0001", "south"),
+        registry.deliveries.deliver("v0002", "north"),
+    )
+    assert registry.deliveries.owed("north") == ()
     registry.quarantine(["v0001"], "campaign 1")
-    assert registry.owed("north") == registry.owed("south") == (first.weights,)
-    registry.purged("north", [first.weights, second.weights, "unknown"])
-    assert registry.owed("north") == ()
-    assert registry.owed("south") == (first.weights,)
-    assert [(row.site, row.purged) for row in registry.recipients("v0001")] == [("north", NOON), ("south", None)]
+    assert registry.deliveries.owed("north") == registry.deliveries.owed("south") == (first.weights,)
+    registry.deliveries.purged("north", [first.weights, second.weights, "unknown"])
+    assert registry.deliveries.owed("north") == ()
+    assert registry.deliveries.owed("south") == (first.weights,)
+    assert [(row.site, row.purged) for row in registry.deliveries.recipients("v0001")] == [
+        ("north", NOON),
+        ("south", None),
+    ]
     # The copy of a version that is in use is not gone because a site says so beforehand.
-    assert [row.purged for row in registry.recipients("v0002")] == [None]
+    assert [row.purged for row in registry.deliveries.recipients("v0002")] == [None]
 
 
 def test_a_copy_that_was_said_to_be_gone_and_is_there_again_is_owed_again(
@@ -212,13 +220,13 @@ def test_a_copy_that_was_said_to_be_gone_and_is_there_again_is_owed_again(
 ) -> None:
     first = publish(0)
     second = publish(1, parent="v0001")
-    registry.deliver("v0001", "north")
+    registry.deliveries.deliver("v0001", "north")
     registry.quarantine(["v0001"], "campaign 1")
-    registry.purged("north", [first.weights])
-    registry.holds("north", [second.weights])
-    assert registry.owed("north") == ()
-    registry.holds("north", [first.weights])
-    assert registry.owed("north") == (first.weights,)
+    registry.deliveries.purged("north", [first.weights])
+    registry.deliveries.holds("north", [second.weights])
+    assert registry.deliveries.owed("north") == ()
+    registry.deliveries.holds("north", [first.weights])
+    assert registry.deliveries.owed("north") == (first.weights,)
     with transaction(engine) as session:
         told = [(event.kind, event.detail) for event in session.scalars(select(EventRow)) if event.site == "north"]
     assert told == [("purged", "v0001"), ("held-again", "v0001")]
@@ -226,9 +234,9 @@ def test_a_copy_that_was_said_to_be_gone_and_is_there_again_is_owed_again(
 
 def test_weights_in_use_under_another_name_are_not_owed(registry: Registry, publish: Publish) -> None:
     publish(0), publish(0, parent="v0001")
-    registry.deliver("v0001", "north")
+    registry.deliveries.deliver("v0001", "north")
     registry.quarantine(["v0001"], "campaign 1")
-    assert registry.owed("north") == ()
+    assert registry.deliveries.owed("north") == ()
 
 
 def test_old_weights_go_after_their_time_and_the_record_stays(

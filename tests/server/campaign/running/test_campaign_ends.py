@@ -15,7 +15,7 @@ from common.platform.sql import transaction
 from server.attestation.attestation import begin, find
 from server.attestation.overruling import overruled
 from server.campaign.policy import Start, Wait, decide, overdue
-from server.campaign.running import lifecycle
+from server.campaign.running import training
 from server.campaign.running.tries import failed_before
 from server.campaign.verdict.judging import Verdict
 from server.campaign.waiting import earliest_due, report_escalated, site_states
@@ -301,7 +301,7 @@ def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(wo
     here.revoke("north")
     number = here.plan("training")
     worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=("south: worse",))
-    monkeypatch.setattr(lifecycle, "judge_training", lambda *_: worse)
+    monkeypatch.setattr(training, "judge_training", lambda *_: worse)
     assert here.carry(number) == "rejected"
     assert "certainly worse" in here.store.get(number).reason
     assert here.registry.active().name == "v0001"
@@ -330,7 +330,7 @@ def test_a_rejected_candidate_is_deleted_after_its_time_or_when_another_version_
     number = here.plan("training")
     worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=())
     with monkeypatch.context() as patched:
-        patched.setattr(lifecycle, "judge_training", lambda *_: worse)
+        patched.setattr(training, "judge_training", lambda *_: worse)
         assert here.carry(number) == "rejected"
 
     here.store.drop_candidates(1, NOW - timedelta(days=30))

@@ -1,0 +1,84 @@
+"""Which site got which version, and whether its copies of withdrawn and quarantined versions are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Select, select
+
+from common.platform.sql import transaction
+from server.database import DeliveryRow, EventRow, VersionRow
+from server.registry.versions import check_usable, in_use, version_of, version_row
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """Deliveries of one coordinator's versions."""
+
+    engine: Engine
+    clock: Callable[[], datetime]
+
+    def deliver(self, name: str, site: str) -> None:
+        """Remember that a site gets a version.
+
+        Raises:
+            RefusedError: it is quarantined or withdrawn.
+        """
+        with transaction(self.engine) as session:
+            check_usable(version_row(session, name))
+            delivery = session.get(DeliveryRow, (name, site))
+
+            if delivery is None:
+                session.add(DeliveryRow(version=name, site=site, sent=self.clock()))
+            elif delivery.purged is not None:
+                delivery.sent = self.clock()
+                delivery.purged = None
+
+    def owed(self, site: str) -> tuple[str, ...]:
+        """Digests of quarantined and withdrawn weights that the site got and has not said to be gone."""
+        with transaction(self.engine) as session:
+            rows = session.scalars(_deliveries(site).where(VersionRow.state.in_(("quarantined", "withdrawn"))))
+            # Versions can share weights: a copy that another version still needs is not owed.
+            weights_in_use = {version_of(row).weights for row in session.scalars(in_use())}
+            return tuple(sorted({version_of(row).weights for row in rows} - weights_in_use))
+
+    def purged(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds none of these weights any more."""
+        with transaction(self.engine) as session:
+            for row in session.scalars(_deliveries(site)):
+                if version_of(row).weights in digests and row.state not in {"active", "superseded"}:
+                    delivery = session.get_one(DeliveryRow, (row.name, site))
+                    delivery.purged = self.clock()
+                    session.add(EventRow(at=delivery.purged, site=site, kind="purged", detail=row.name))
+
+    def holds(self, site: str, digests: Collection[str]) -> None:
+        """A site says that it holds these weights: what it had said to be gone is there again, and owed again."""
+        gone = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
+
+        with transaction(self.engine) as session:
+            weights_in_use = {version_of(row).weights for row in session.scalars(in_use())}
+            rows = session.execute(gone.where(DeliveryRow.site == site, DeliveryRow.purged.is_not(None)))
+
+            for delivery, row in rows.all():
+                if version_of(row).weights in set(digests) - weights_in_use:
+                    delivery.purged = None
+                    session.add(EventRow(at=self.clock(), site=site, kind="held-again", detail=row.name))
+
+    def recipients(self, name: str) -> Sequence[DeliveryRow]:
+        """Who got a version, when, and since when the copy is gone."""
+        with transaction(self.engine) as session:
+            return session.scalars(
+                select(DeliveryRow).where(DeliveryRow.version == name).order_by(DeliveryRow.site)
+            ).all()
+
+
+def _deliveries(site: str) -> Select[Any]:
+    """Versions that a site got and has not said to be gone."""
+    return (
+        select(VersionRow)
+        .join(DeliveryRow, DeliveryRow.version == VersionRow.name)
+        .where(DeliveryRow.site == site, DeliveryRow.purged.is_(None))
+    )
