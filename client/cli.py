@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import backup, bundle, consent_client, console, data, doctor, fhir, run, settings, setup
+from client.commands import backup, bundle, consent_client, console, data, doctor, fhir, notify, run, settings, setup
 from client.commands.evidence import log, replay, verifier, verify
 from client.commands.rights import leave, letter, revocations, revoke, steward
 from common.platform.terminal.console import root_app
@@ -21,6 +21,7 @@ app.command(epilog="Example: fedforget-site leave --confirm north --dir hospital
 fhir.register(app)
 app.add_typer(consent_client.app, name="consent-client")
 app.add_typer(console.app, name="console")
+app.add_typer(notify.app, name="notify")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(log.app, name="log")
 app.add_typer(steward.app, name="steward")

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from client.consent.kinds import Kind as RevocationKind
 from common.platform.console.settings import ConsoleConfig
+from common.platform.notices.settings import NotifyConfig
 from common.platform.processes.beats import Beat
 from common.settings import Positive, Settings, parse, read_toml
 
@@ -224,6 +225,7 @@ class SiteSettings(Settings):
     linkage: LinkageConfig = LinkageConfig()
     consent_service: ConsentServiceConfig = ConsentServiceConfig()
     console: ConsoleConfig = ConsoleConfig()
+    notify: NotifyConfig = NotifyConfig()
 
 
 @dataclass(frozen=True, slots=True)

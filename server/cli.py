@@ -11,6 +11,7 @@ from server.commands import (
     doctor,
     log,
     models,
+    notify,
     qualify,
     run,
     settings,
@@ -32,5 +33,6 @@ app.add_typer(attestation.app, name="attestation")
 app.add_typer(log.app, name="log")
 app.add_typer(settings.app, name="settings")
 app.add_typer(console.app, name="console")
+app.add_typer(notify.app, name="notify")
 backup.register(app)
 app.command(epilog="Example: fedforget-server doctor --dir federation")(doctor.doctor)

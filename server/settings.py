@@ -12,6 +12,7 @@ from common.evidence.outcomes.grounds import Rung
 from common.learning.config import ExperimentConfig
 from common.learning.evaluation.qualification.plan import QualificationPlan
 from common.platform.console.settings import ConsoleConfig
+from common.platform.notices.settings import NotifyConfig
 from common.platform.processes.beats import Beat
 from common.settings import Fraction, Positive, Settings, parse, read_toml
 
@@ -159,6 +160,7 @@ class ServerSettings(Settings):
     gate: GateConfig = GateConfig()
     experiment: ExperimentConfig = ExperimentConfig()
     console: ServerConsoleConfig = ServerConsoleConfig()
+    notify: NotifyConfig = NotifyConfig()
     qualification: QualificationPlan = QualificationPlan()
     """What `fedforget-server qualify` registers."""
 

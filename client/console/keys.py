@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.settings import SiteFolder
+from common.platform.notices.channels import secret_files
 
 
 def keys_of(folder: SiteFolder) -> tuple[Path, ...]:
@@ -18,4 +19,5 @@ def keys_of(folder: SiteFolder) -> tuple[Path, ...]:
         folder.fhir_key,
         folder.root / settings.consent_service.key,
         folder.flower_home,
+        *secret_files(settings.notify, folder.root),
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
 from client.settings import SiteSettings
 from common.platform.processes.probes import split
-from common.platform.proxy import VARIABLES, Proxy, read_proxy, without_proxies
+from common.platform.proxy import (
+    VARIABLES,
+    Proxy,
+    proxy_of_environment,
+    read_proxy,
+    variable,
+    without_proxies,
+)
 
 FROM_ENVIRONMENT = "env"
 """Value of `proxy` in `site.toml` that keeps the proxy's password out of the file."""
@@ -29,9 +33,7 @@ def proxy_of(settings: SiteSettings, environment: Mapping[str, str] = os.environ
     where = "proxy in site.toml"
 
     if url == FROM_ENVIRONMENT:
-        url = _variable(environment, "https_proxy")
-        where = "HTTPS_PROXY"
-        direct = (*direct, *_variable(environment, "no_proxy").split(","))
+        return proxy_of_environment(environment, direct)
 
     return read_proxy(url, direct, where) if url else None
 
@@ -65,34 +67,6 @@ def own_environment(settings: SiteSettings, environment: Mapping[str, str]) -> d
     if settings.proxy != FROM_ENVIRONMENT:
         return cleared
     names = {"HTTPS_PROXY": "https_proxy", "NO_PROXY": "no_proxy"}
-    found = {name: _variable(environment, small) for name, small in names.items()}
+    found = {name: variable(environment, small) for name, small in names.items()}
 
     return {**cleared, **{name: text for name, text in found.items() if text}}
-
-
-class Routes(httpx.BaseTransport):
-    """Sends each request through the proxy or directly, by its host.
-
-    Args:
-        verify: TLS verification.
-    """
-
-    def __init__(self, verify: ssl.SSLContext, proxy: Proxy | None) -> None:
-        self._proxy = proxy
-        self._direct = httpx.HTTPTransport(verify=verify, trust_env=False)
-        self._through = httpx.HTTPTransport(verify=verify, trust_env=False, proxy=proxy.url) if proxy else self._direct
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer one request."""
-        port = request.url.port or (443 if request.url.scheme == "https" else 80)
-        through = self._proxy is not None and self._proxy.serves(request.url.host, port)
-        return (self._through if through else self._direct).handle_request(request)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._direct.close()
-        self._through.close()
-
-
-def _variable(environment: Mapping[str, str], small: str) -> str:
-    return (environment.get(small) or environment.get(small.upper()) or "").strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 
 import grpc
@@ -16,6 +17,7 @@ from client.membership.proxy import proxy_of, set_and_unused
 from client.revocations.opening import open_ledger
 from client.runtime.coordination import ask_status, connect
 from client.runtime.doctor_ways_in import examine_ways_in, fhir_address
+from client.runtime.notices import site_channels
 from client.runtime.up import secrets_of
 from client.settings import SiteFolder, SiteSettings, heartbeat
 from common.errors import ConfigError, EvidenceError, FedForgetError, InputError, RefusedError, UnavailableError
@@ -32,6 +34,7 @@ from common.platform.keys.certificates import (
     parse_fingerprint,
 )
 from common.platform.keys.private_keys import load_ec_key, load_signing_key
+from common.platform.notices.checking import examine_notices
 from common.platform.processes import probes
 from common.platform.processes.flower import LOOPBACK
 from common.platform.processes.service import accepts
@@ -69,6 +72,7 @@ def examine(folder: SiteFolder, now: datetime, *, opens_keys: bool = True) -> li
     for name, number in (("supernode", settings.ports.supernode), ("monitor", settings.ports.monitor)):
         rows.append(checks.port(name, number, taken=accepts(LOOPBACK, number)(), up_runs=up_runs))
     rows += examine_ways_in(folder, settings, now, up_runs=up_runs)
+    rows += _notices(folder, settings, now, up_runs=up_runs, opens_keys=opens_keys)
     if not up_runs:
         rows.append(checks.up_runs(start_command("site", folder.root)))
     else:
@@ -80,6 +84,14 @@ def examine(folder: SiteFolder, now: datetime, *, opens_keys: bool = True) -> li
     rows += [*_database(folder, now), *_data(folder)]
 
     return [*rows, probes.disk(folder.root, DISK), probes.memory(MEMORY), probes.gpu(settings.device)]
+
+
+def _notices(
+    folder: SiteFolder, settings: SiteSettings, now: datetime, *, up_runs: bool, opens_keys: bool
+) -> Iterator[Check]:
+    with suppress(ConfigError):  # the row about the proxy says it
+        channels = site_channels(folder, settings)
+        yield from examine_notices(channels, now, up_runs=up_runs, opens_secrets=opens_keys)
 
 
 def _signing(folder: SiteFolder) -> Check:

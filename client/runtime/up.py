@@ -76,7 +76,7 @@ def why_refused(folder: SiteFolder, settings: SiteSettings) -> str | None:
 
 
 def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env: Mapping[str, str]) -> Iterator[Child]:
-    """Processes of the interfaces for revocations that the site has enabled."""
+    """Processes of the interfaces that the site has enabled."""
     if settings.fhir.enabled:
         ready = accepts(settings.fhir.host, settings.fhir.port)
         yield Child("fhir", own("client.intake.fhir"), env, ready=ready, stop_grace=4.0)
@@ -88,6 +88,9 @@ def _ways_in(settings: SiteSettings, own: Callable[[str], tuple[str, ...]], env:
 
     if settings.inbox.enabled:
         yield Child("inbox", own("client.intake.inbox"), env, stop_grace=2.0)
+
+    if settings.notify.enabled:
+        yield Child("notices", own("client.runtime.notices"), env, stop_grace=2.0)
 
     console = settings.console
     if console.enabled:

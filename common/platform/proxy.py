@@ -5,7 +5,6 @@ The address of a proxy may contain its password. Nothing here shows it: `str()` 
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import re
 import socket
@@ -18,7 +17,8 @@ from common.errors import ConfigError, UnavailableError
 
 VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "grpc_proxy", "no_grpc_proxy"})
 """Environment variables that other programs obey, in lower case."""
-_STATUS = re.compile(r"Tunnel connection failed: (\d{3})")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+_LONGEST_ANSWER = 2**16
 _HINTS = {
     403: "the proxy does not allow this address: have it allowed",
     407: "the proxy asks for a user and a password, or refuses these",
@@ -66,23 +66,26 @@ class Proxy:
             ProxyRefusalError: it answers but refuses the connection.
             OSError: it does not answer.
         """
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-        connection.set_tunnel(host, port, headers=self._headers())
+        connection = socket.create_connection((self.host, self.port), timeout)
 
         try:
-            connection.connect()
-        except OSError as err:
+            connection.sendall(self._request(host, port))
+            status = _status_of(connection)
+        except (OSError, UnavailableError):
             connection.close()
-            if match := _STATUS.match(str(err)):
-                status = int(match[1])
-                raise ProxyRefusalError(_HINTS.get(status, f"the proxy answers {status}")) from None
-
             raise
-        except http.client.HTTPException:
-            connection.close()
-            raise ProxyRefusalError("what answers there is no HTTP proxy") from None
 
-        return connection.sock
+        if not 200 <= status < 300:
+            connection.close()
+            raise ProxyRefusalError(_HINTS.get(status, f"the proxy answers {status}"))
+        return connection
+
+    def _request(self, host: str, port: int) -> bytes:
+        name = host if host.isascii() else host.encode("idna").decode("ascii")
+        target = f"{_bracketed(name)}:{port}"
+        headers = {"Host": target, **self._headers()}
+        lines = [f"CONNECT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
 
     def _headers(self) -> dict[str, str]:
         parts = urlsplit(self.url)
@@ -90,6 +93,24 @@ class Proxy:
             return {}
         secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         return {"Proxy-Authorization": f"Basic {b64encode(secret.encode()).decode('ascii')}"}
+
+
+def _status_of(connection: socket.socket) -> int:
+    """The status of a proxy's answer. Not a byte is read beyond it: a mail server behind the proxy speaks first."""
+    answer = bytearray()
+    while not answer.endswith((b"\r\n\r\n", b"\n\n")):
+        byte = connection.recv(1)
+        if not byte and not answer:
+            raise ConnectionResetError("the proxy closed the connection")
+        answer += byte
+        if not byte or len(answer) > _LONGEST_ANSWER:
+            raise ProxyRefusalError("what answers there is no HTTP proxy")
+
+    match = _STATUS.match(answer)
+    if match is None:
+        raise ProxyRefusalError("what answers there is no HTTP proxy")
+
+    return int(match[1])
 
 
 def read_proxy(url: str, direct: Sequence[str], where: str) -> Proxy:
@@ -123,6 +144,22 @@ def read_proxy(url: str, direct: Sequence[str], where: str) -> Proxy:
         )
 
     return Proxy(url.rstrip("/"), host, port, patterns)
+
+
+def proxy_of_environment(environment: Mapping[str, str], direct: Sequence[str] = ()) -> Proxy | None:
+    """The proxy that `HTTPS_PROXY` and `NO_PROXY` name, or None; raises as `read_proxy`.
+
+    Args:
+        direct: further destinations without proxy.
+    """
+    url = variable(environment, "https_proxy")
+    without = (*direct, *variable(environment, "no_proxy").split(","))
+    return read_proxy(url, without, "HTTPS_PROXY") if url else None
+
+
+def variable(environment: Mapping[str, str], small: str) -> str:
+    """An environment variable that some programs write in small letters, others in capitals; empty if unset."""
+    return (environment.get(small) or environment.get(small.upper()) or "").strip()
 
 
 def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:

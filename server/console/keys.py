@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.platform.notices.channels import secret_files
 from server.settings import ServerFolder
 
 
@@ -17,4 +18,5 @@ def keys_of(folder: ServerFolder) -> tuple[Path, ...]:
         folder.superexec_secret,
         folder.flower_database.parent,
         folder.models,
+        *secret_files(folder.settings().notify, folder.root),
     )

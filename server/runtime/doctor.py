@@ -17,6 +17,7 @@ from common.platform import checks
 from common.platform.checks import GIB, Check
 from common.platform.keys.certificates import SERVER, check_issued, load_certificate
 from common.platform.keys.private_keys import load_ec_key, load_signing_key
+from common.platform.notices.checking import examine_notices
 from common.platform.processes import probes
 from common.platform.processes.flower import LOOPBACK
 from common.platform.processes.service import accepts, dialled
@@ -28,6 +29,7 @@ from server.campaign.waiting import site_states
 from server.database import CampaignRow, SiteRow, pending_migration
 from server.membership.conduct import LOOKED_AT, conduct
 from server.membership.registration import waiting
+from server.runtime.notices import server_channels
 from server.runtime.up import secrets_of
 from server.settings import PolicyConfig, ServerFolder, ServerSettings
 
@@ -67,6 +69,13 @@ def examine(folder: ServerFolder, now: datetime, *, opens_keys: bool = True) -> 
         found.append(checks.beat(folder.tick.name, folder.tick.age(), folder.tick.limit, remedy))
         address = (settings.hosts[0], settings.ports.gateway)
         found += probes.tls(address, folder.ca_certificate, now, 5.0, at=dialled(settings.ports.listen))
+
+    try:
+        channels = server_channels(folder, settings)
+    except ConfigError as err:
+        found.append(Check("proxy", "fail", f"{err.where}: {err.problem}", err.remedy))
+    else:
+        found += examine_notices(channels, now, up_runs=up_runs, opens_secrets=opens_keys)
 
     found += _database(folder, settings, now)
 

@@ -56,6 +56,9 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
         ready = accepts(console.host, console.port)
         started = (*started, Child("console", own("server.console"), env, ready=ready, stop_grace=4.0))
 
+    if settings.notify.enabled:
+        started = (*started, Child("notices", own("server.runtime.notices"), env, stop_grace=2.0))
+
     return tuple(child for child in started if ports.own_gateway or child.name != "gateway")
 
 

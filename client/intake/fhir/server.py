@@ -18,10 +18,10 @@ from client.intake.fhir.pull.links import check_address, own
 from client.intake.fhir.pull.page import Page, read_page
 from client.intake.fhir.pull.smart import SignIn
 from client.intake.fhir.resources import UnusableResourceError, parse_json
-from client.membership.proxy import Routes
 from common.errors import ConfigError, RefusedError, UnavailableError, WireError
 from common.platform.processes.supervisor import Backoff
 from common.platform.proxy import Proxy
+from common.platform.proxy_routes import Routes
 
 _TRIES = 5
 _MOST_PAGES = 100_000

@@ -1,0 +1,38 @@
+"""The loop of the process that sends notices. It only reads the house's records, so nothing waits for it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.errors import FedForgetError
+from common.platform.notices.notifier import Notifier
+
+_EVERY_SECONDS = 30.0
+
+_log = logging.getLogger("fedforget.notices")
+
+
+def watch(notifier: Notifier, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    """Send what is due until SIGTERM. What fails is logged once, and tried again."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+
+    said = ""
+    while not stopped.is_set():
+        try:
+            notifier.step(clock())
+            said = ""
+        except (FedForgetError, SQLAlchemyError) as err:
+            reason = str(err) if isinstance(err, FedForgetError) else f"the database failed ({type(err).__name__})"
+            if reason != said:
+                _log.error("no notice goes out: %s", reason)
+            said = reason
+
+        stopped.wait(_EVERY_SECONDS)
