@@ -251,6 +251,6 @@ def test_a_network_that_is_down_for_hours_is_no_series_of_crashes(world: World, 
 
 
 def test_random_rogues_break_no_campaign(world: World) -> None:
-    outcomes = study(world, range(10_000, 10_000 + CI_RUNS))
+    outcomes = study([world], range(10_000, 10_000 + CI_RUNS))
     assert violations(outcomes) == []
     assert len({outcome.rogue for outcome in outcomes}) == len(SITES)

@@ -147,21 +147,25 @@ def _outcome(
 
 
 def study(
-    world: World,
+    worlds: Sequence[World],
     seeds: Sequence[int],
     tell: Callable[[int, Outcome], None] = lambda *_: None,
     minutes: float = 1e6,
 ) -> list[Outcome]:
-    """Plays with these seeds, as many as fit into so many minutes."""
-    with world.played(world.root / "first", SITES[0], lambda _, reply: reply).house() as house:
-        before = scored(world, house.registry.load("v0001"))
+    """Plays with these seeds in these worlds by turns, as many as fit into so many minutes."""
+    before = []
     outcomes = []
     end = time.monotonic() + 60.0 * minutes
+
+    for world in worlds:
+        with world.played(world.root / "first", SITES[0], lambda _, reply: reply).house() as house:
+            before.append(scored(world, house.registry.load("v0001")))
 
     for number, seed in enumerate(seeds):
         if time.monotonic() > end:
             break
-        outcomes.append(one(world, seed, before))
+        turn = seed % len(worlds)
+        outcomes.append(one(worlds[turn], seed, before[turn]))
         tell(number, outcomes[-1])
 
     return outcomes
@@ -197,10 +201,7 @@ def main() -> None:
         shm = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own in it
         root = Path(tempfile.mkdtemp(dir=shm))
         try:
-            for spread, remainder in ((0.0, 0), (30.0, 1)):
-                world = World(root / f"world-{remainder}", spread)
-                of_world = [seed for seed in seeds if seed % 2 == remainder]
-                study(world, of_world, tell, asked.minutes / 2)
+            study([World(root / f"world-{spread}", spread) for spread in (0.0, 30.0)], seeds, tell, asked.minutes)
         finally:
             shutil.rmtree(root)
 

@@ -5,7 +5,7 @@ Nothing is signed and honest answers are remembered, so that thousands of campai
 
 from __future__ import annotations
 
-import copy
+import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -268,17 +268,20 @@ class Played:
             yield
 
 
+BUILT: dict[tuple[str, int], bytes] = {}
+"""Pickled models by card and seed."""
+
+
 @contextmanager
 def quick_models() -> Iterator[None]:
     """Build each model once and copy it: most of a play's time goes into building the same text encoder."""
-    built: dict[tuple[str, int], Any] = {}
     build = ModelCard.build
 
     def copied(card: ModelCard, seed: int = 0) -> Any:
         key = card.model_dump_json(), seed
-        if key not in built:
-            built[key] = build(card, seed)
-        return copy.deepcopy(built[key])
+        if key not in BUILT:
+            BUILT[key] = pickle.dumps(build(card, seed))
+        return pickle.loads(BUILT[key])  # noqa: S301 - written one line above
 
     with patch.object(ModelCard, "build", copied):
         yield
