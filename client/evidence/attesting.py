@@ -18,12 +18,15 @@ from common.evidence.canonical import canonical
 from common.evidence.keys import PinnedKeys
 from common.platform.event_log.store import OWNER, SERVER_ORIGIN, Record, only, signed_by
 from common.protocol.coordination import coordination_pb2 as messages
+from common.protocol.coordination.bounds import MAX_MESSAGE_BYTES, MAX_REVOCATIONS
 from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
 
 CALL_SECONDS = 10.0
 _TURNS = 3
 """Largest number of calls for attestations: requests, answers, signatures."""
 _WEIGHTS = "weights"
+_SIGNATURE = 1_024
+"""Bytes that a signature or the fields of an answer add, at most."""
 
 _log = logging.getLogger("fedforget.evidence")
 
@@ -153,11 +156,20 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
         with site.session() as session:
             for campaign in reply.wanted:
                 ended = site.ended(session, campaign)
-                if ended is not None:
-                    digests = [bytes.fromhex(digest) for digest in _texts(ended["revocations"])]
+                if ended is None:
+                    continue
+                digests = [bytes.fromhex(digest) for digest in _texts(ended["revocations"])]
+                if len(digests) > MAX_REVOCATIONS:
+                    refused = f"campaign {campaign} answers {len(digests)} revocations, more than {MAX_REVOCATIONS}"
+                elif _fits(request, 40 * len(digests)):
                     request.answers.add(campaign=campaign, revocations=digests)
 
         for data in reply.waiting:
+            if not _fits(request, len(data)):
+                if not _fits(messages.ExchangeAttestationsRequest(), len(data)):
+                    refused = f"an attestation of {len(data)} bytes does not fit into a message"
+                # Otherwise it waits for the next call.
+                continue
             try:
                 request.signed.append(sign(site, data))
             except EvidenceError as err:
@@ -209,6 +221,10 @@ def sign(site: SiteLog, data: bytes) -> bytes:
     keep_attestation(site.folder, campaign, signed)
 
     return signed
+
+
+def _fits(request: messages.ExchangeAttestationsRequest, more: int) -> bool:
+    return request.ByteSize() + more + 2 * _SIGNATURE < MAX_MESSAGE_BYTES
 
 
 def _texts(value: object) -> list[str]:

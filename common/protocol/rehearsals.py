@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,13 +15,15 @@ from common.protocol.wire import Amount, Body, Digest, Name
 REHEARSE = "train.rehearse"
 """Type of the Flower message."""
 MOST_IN_A_MESSAGE = 100
+MOST_REHEARSALS = 100_000
+Number = Annotated[int, Field(ge=0, lt=MOST_REHEARSALS)]
 Step = Literal["unlearn", "retain", "score", "close"]
 
 
 class Rehearsal(Body):
     """One rehearsal: `site` draws so many of its training patients who have not revoked."""
 
-    number: int = Field(ge=0, lt=100_000)
+    number: Number
     site: Name
     patients: int = Field(ge=1, le=1000)
     seed: int
@@ -45,13 +47,13 @@ class RehearseRequest(Body):
     step: Step
     round: int = Field(ge=0, le=1000)
     """Retention rounds that the candidates have been through."""
-    rehearsals: tuple[Rehearsal, ...] = Field(max_length=100_000)
+    rehearsals: tuple[Rehearsal, ...] = Field(max_length=MOST_REHEARSALS)
     unlearn: UnlearnConfig
     train: TrainConfig
     epochs: int
     seed: int
     plan: QualificationPlan
-    chosen: dict[int, int] = Field(default_factory=dict)
+    chosen: dict[Number, int] = Field(default_factory=dict, max_length=MOST_REHEARSALS)
     """For `close`: the retention round that was kept of each rehearsal; those that are missing are left out."""
 
     @property
@@ -68,7 +70,7 @@ class RehearseRequest(Body):
 class Rehearsed(Body):
     """How one unlearning went, as in the reply of a real campaign."""
 
-    number: int
+    number: Number
     passes: int = Field(ge=0, le=10**6)
     gaps: tuple[Amount, Amount, Amount] | None
 
@@ -80,9 +82,9 @@ class RehearseReply(Body):
     cost: Amount
     seconds: Amount
     unlearned: tuple[Rehearsed, ...] = Field(default=(), max_length=MOST_IN_A_MESSAGE)
-    refused: dict[int, Name] = Field(default_factory=dict, max_length=MOST_IN_A_MESSAGE)
+    refused: dict[Number, Name] = Field(default_factory=dict, max_length=MOST_IN_A_MESSAGE)
     """Rehearsals that this site could not begin, and why."""
-    distances: dict[int, Amount] = Field(default_factory=dict, max_length=MOST_IN_A_MESSAGE)
+    distances: dict[Number, Amount] = Field(default_factory=dict, max_length=MOST_IN_A_MESSAGE)
     """Distance of a candidate's worst branch from .5 on calibration patients, by which a round is chosen."""
     controls: Count = 0
     """Never-seen patients that can be compared with."""

@@ -27,6 +27,8 @@ EVALUATE = "evaluate"
 ADOPT = "query.adopt"
 """Types of Flower messages."""
 
+MOST_RETIRED = 10_000
+"""Maximum number of weights to delete, by their digests."""
 REASON_LENGTH = 300
 """Maximum characters of the reason sent with a version."""
 
@@ -172,11 +174,11 @@ class AdoptRequest(Body):
     its training began; the site finds them in its own records. `retired` are digests of weights to delete.
     """
 
-    version: str
-    digest: str
+    version: Name
+    digest: Digest
     campaign: int
     how: Literal["trained", "unlearned", "retrained"]
-    retired: tuple[str, ...] = ()
+    retired: tuple[Digest, ...] = Field(default=(), max_length=MOST_RETIRED)
     reason: str = Field(default="", max_length=REASON_LENGTH)
     """Why patients were forgotten in this way, for the history of their revocations."""
 
@@ -185,7 +187,7 @@ class AdoptReply(Body):
     """The base is stored; `purged` are the retired weights that the site does not have, or no longer has."""
 
     site: Name
-    purged: tuple[Digest, ...] = Field(max_length=10_000)
+    purged: tuple[Digest, ...] = Field(max_length=MOST_RETIRED)
     closed: Count
     """Number of revocations that this campaign completed."""
 
@@ -202,15 +204,15 @@ class WeightsNote(Body):
     Without it, request and answer hold whole models.
     """
 
-    base: str
+    base: Digest | Literal[""]
     """Digest of the weights that the arrays change; empty for a whole model without its frozen layers."""
-    weights: str
+    weights: Digest
     """Digest of the resulting weights."""
     precision: Precision
     """Precision of the answer, which holds differences to `weights`."""
-    line: str
+    line: Name
     """Rounding errors are carried over within one line of rounds, and dropped when another starts."""
-    encoders: tuple[str, ...] = ()
+    encoders: tuple[Digest, ...] = Field(default=(), max_length=8)
     """Digests of the folders that the model's encoders come from; left out where there are none."""
 
 

@@ -17,6 +17,7 @@ from common.evidence.keys import PublicKey, SigningKey
 from common.platform.event_log.store import EventLog, only, origin_of
 from common.platform.sql import transaction
 from common.protocol.coordination import coordination_pb2 as messages
+from common.protocol.coordination.bounds import MAX_CAMPAIGNS
 from server.attestation import attestation
 from server.attestation.event_log import follow
 from server.attestation.withheld import PATIENCE
@@ -124,5 +125,6 @@ class CoordinatorEvidence:
         with transaction(self.engine) as session:
             waiting = attestation.unsigned_by(session, site, self.key.public)[:AT_ONCE]
             return messages.ExchangeAttestationsReply(
-                wanted=attestation.wanted(session, site.name), waiting=map(dsse.encode_envelope, waiting)
+                wanted=attestation.wanted(session, site.name)[:MAX_CAMPAIGNS],
+                waiting=map(dsse.encode_envelope, waiting),
             )

@@ -16,19 +16,20 @@ from typing import NoReturn, TypeVar
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError
+from common.protocol.coordination.bounds import MAX_DIGESTS, excess
 from server.database import SiteRow
 
-MAX_DIGESTS = 1_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger("fedforget.coordination")
 
 S = TypeVar("S")
-Q = TypeVar("Q")
+Q = TypeVar("Q", bound=Message)
 A = TypeVar("A")
 
 
@@ -54,6 +55,8 @@ def answered(
     @wraps(method)
     def answer(self: S, request: Q, context: grpc.ServicerContext) -> A:
         try:
+            if beyond := excess(request):
+                invalid(beyond)
             return method(self, request, context)
         except Refusal as refusal:
             code = refusal.code

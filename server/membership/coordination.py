@@ -18,17 +18,17 @@ from common.platform.listening import grpc_server
 from common.platform.listening.rate_limit import RateLimit
 from common.platform.sql import transaction
 from common.protocol.coordination import coordination_pb2 as messages
+from common.protocol.coordination.bounds import MAX_DIGESTS, MAX_MESSAGE_BYTES
 from common.protocol.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
 from server.database import CampaignRow, EventRow, SiteRow
 from server.membership import linkage, registration
-from server.membership.callers import MAX_DIGESTS, Refusal, admitted, answered, digests_of, invalid, moment_of
+from server.membership.callers import Refusal, admitted, answered, digests_of, invalid, moment_of
 from server.settings import GateConfig
 
 SERVICE = "fedforget.coordination.v1.Coordination"
 MAX_PENDING = 1_000_000
 TOKEN_BYTES = 32
 """Of HMAC-SHA-256."""
-MAX_MESSAGE_BYTES = 2**17
 DUE_WITHIN = timedelta(days=3653)
 """Of now, before and after; anything else is a mistake at the site."""
 _VERSION = re.compile(r"[0-9A-Za-z.+!-]{1,64}")
@@ -187,8 +187,8 @@ class Coordination:
     ) -> messages.ExchangeTokensReply:
         """Keep the site's tokens of linkage and hand on those of others."""
         _, pem = self._caller(context)
-        if len(request.tokens) > MAX_DIGESTS or any(len(token) != TOKEN_BYTES for token in request.tokens):
-            invalid(f"tokens are not at most {MAX_DIGESTS} of {TOKEN_BYTES} bytes")
+        if any(len(token) != TOKEN_BYTES for token in request.tokens):
+            invalid(f"a token has not {TOKEN_BYTES} bytes")
         if request.after >= 2**31:
             invalid("after is beyond any position")
         with transaction(self._engine) as session:

@@ -17,6 +17,7 @@ Group = Literal["forget", "retain", "never_seen", "test", "validation", "calibra
 
 MOST = 10**9
 """Largest count of patients or studies."""
+MOST_CLASSES = 1000
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Finite = Annotated[float, Field(ge=0.0, le=1e18, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0 + 1e-9, allow_inf_nan=False)]
@@ -66,8 +67,8 @@ class Utility(Figures):
     """
 
     patients: Count
-    confusion: tuple[tuple[Count, ...], ...]
-    auc: tuple[ClassAuc, ...]
+    confusion: tuple[Annotated[tuple[Count, ...], Field(max_length=MOST_CLASSES)], ...] = Field(max_length=MOST_CLASSES)
+    auc: tuple[ClassAuc, ...] = Field(max_length=MOST_CLASSES)
     loss_sum: Finite
     loss_median: Finite | None
     median_is: Literal["exact", "binned"] = "exact"

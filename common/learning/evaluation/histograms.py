@@ -18,7 +18,7 @@ class LossHistogram(BaseModel):
     """Patients per bin; `counts[i]` lie in `[edges[i], edges[i + 1])`. Empty where a group is under 5 patients."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    edges: tuple[Annotated[float, Field(ge=0.0, allow_inf_nan=False)], ...] = Field(default=(), max_length=len(EDGES))
+    edges: tuple[Annotated[float, Field(ge=0.0, le=EDGES[-1])], ...] = Field(default=(), max_length=len(EDGES))
     counts: tuple[Annotated[int, Field(ge=0, le=10**9)], ...] = Field(default=(), max_length=len(EDGES) - 1)
 
 

@@ -22,10 +22,11 @@ from common.platform.keys.certificates import certificate_pem, issue_server, iss
 from common.platform.listening.rate_limit import RateLimit
 from common.platform.sql import open_database, transaction
 from common.protocol.coordination import coordination_pb2 as messages
+from common.protocol.coordination.bounds import MAX_MESSAGE_BYTES
 from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
 from server.database import CampaignRow, DeliveryRow, EventRow, SiteRow, VersionRow, migrate
 from server.membership import linkage
-from server.membership.coordination import MAX_MESSAGE_BYTES, MAX_PENDING, SERVICE, Coordination, serve
+from server.membership.coordination import MAX_PENDING, SERVICE, Coordination, serve
 from server.registry.manifest import Manifest, Provenance
 from server.registry.registry import Registry
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.learning.evaluation.figures import Branch, Count, Figures
+from common.learning.evaluation.figures import MOST_CLASSES, Branch, Count, Figures
 
 Signed = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Spread = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
@@ -100,4 +100,4 @@ class SiteRehearsals(Figures):
     branches: dict[Branch, BranchRehearsals]
     distances: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = Field(max_length=1000)
     """Largest distance of each rehearsal, rounded and sorted: neither branch, direction nor rehearsal can be told."""
-    utility: tuple[ClassLoss, ...] = Field(max_length=1000)
+    utility: tuple[ClassLoss, ...] = Field(max_length=MOST_CLASSES)
