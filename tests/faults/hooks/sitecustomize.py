@@ -122,34 +122,34 @@ def clock(module):
 
 def registry(module):
     """`server.registry.version_folder`: there is no room for a version."""
-    save = module.save_checkpoint
+    write = module.write_version
 
-    def save_checkpoint(*arguments):
+    def write_version(*arguments, **named):
         full = take("server", "publish", {"disk"})
         if full:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 
         try:
-            return save(*arguments)
+            return write(*arguments, **named)
         finally:
             if full:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    module.save_checkpoint = save_checkpoint
+    module.write_version = write_version
 
 
 def gateway(module):
     """`uvicorn` under the gateway: what hospitals hand in reaches SuperLink twice, as after a lost acknowledgement."""
-    run = module.run
+    begin = module.Config.__init__
 
-    def run_twice(app, **options):
+    def begin_twice(self, app, **options):
         forward = getattr(getattr(app, "router", None), "default", None)
         if type(forward).__name__ == "Gateway":
             app.router.default = twice(forward)
-        run(app, **options)
+        begin(self, app, **options)
 
-    module.run = run_twice
+    module.Config.__init__ = begin_twice
 
 
 def twice(forward):
