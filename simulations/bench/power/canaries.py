@@ -206,7 +206,7 @@ def random_step(parent: ImageTextModel, honest: ImageTextModel, seed: int) -> Im
 
 def losses(federation: Federation, model: ImageTextModel, studies: list[Study]) -> NDArray[np.float64]:
     """Of the fused branch."""
-    return score(model, federation.tensors(studies)).loss[_FUSED]
+    return np.asarray(score(model, federation.tensors(studies)).loss[_FUSED])
 
 
 def share_flagged(found: NDArray[np.float64], reference: NDArray[np.float64], count: int, seed: int) -> float:
@@ -281,8 +281,8 @@ def report(results: list[Result], costs: list[Cost], seeds: int) -> str:
 
     lines += [
         "",
-        f"With {CANARIES} canaries the mean test AUC changes as follows, compared with the same federation without them",
-        "(mean of the seeds ± standard error):",
+        f"With {CANARIES} canaries the mean test AUC changes as follows, compared with the same federation without",
+        "them (mean of the seeds ± standard error):",
         "",
         "| canaries | trained model | after honest unlearning |",
         "|---|---|---|",
