@@ -224,7 +224,7 @@ def sign(site: SiteLog, data: bytes) -> bytes:
 
 
 def _fits(request: messages.ExchangeAttestationsRequest, more: int) -> bool:
-    return request.ByteSize() + more + 2 * _SIGNATURE < MAX_MESSAGE_BYTES
+    return int(request.ByteSize()) + more + 2 * _SIGNATURE < MAX_MESSAGE_BYTES
 
 
 def _texts(value: object) -> list[str]:

@@ -67,7 +67,7 @@ def _excesses(message: Message) -> Iterator[str]:
 def field_key(field: FieldDescriptor) -> str:
     """Name of a field in the tables above."""
     package = field.containing_type.file.package
-    return field.full_name.removeprefix(f"{package}.")
+    return str(field.full_name).removeprefix(f"{package}.")
 
 
 def _longer(value: Sized, most: int) -> bool:
