@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from client.consent.kinds import Kind as RevocationKind
-from common.platform.console.settings import ConsoleConfig
+from common.platform.console.settings import ConsoleConfig, Language
 from common.platform.notices.settings import NotifyConfig
 from common.platform.processes.beats import Beat
 from common.settings import Positive, Settings, parse, read_toml
@@ -180,7 +180,7 @@ class LetterConfig(Settings):
     """Name and address of the hospital, on separate lines."""
     contact: str = ""
     """Contact for patients: a name, a telephone number."""
-    language: Literal["en", "de"] = "en"
+    language: Language = "en"
 
 
 class SiteSettings(Settings):

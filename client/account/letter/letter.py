@@ -15,8 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from client.revocations.linkage.status import LinkageStatus
 from client.revocations.revocation import LIFTED, Event, RevocationStatus, State
 from common.evidence.outcomes.acceptance import Acceptance
+from common.platform.console.languages import Languages, long_date
+from common.platform.console.settings import Language
 
-Language = Literal["en", "de"]
 Format = Literal["html", "text"]
 
 _WAITING = frozenset({State.RECEIVED, State.AWAITING_APPROVAL, State.PENDING, State.IN_CAMPAIGN})
@@ -53,8 +54,17 @@ class Subject:
 
 
 def texts_of(language: Language) -> dict[str, Any]:
-    """The sentences of a language."""
-    return tomllib.loads(files("client.account.letter").joinpath("texts", f"{language}.toml").read_text("utf-8"))
+    """The sentences of a language, by the catalogues beside this file."""
+    package = files("client.account.letter")
+    catalogues = Languages([package.joinpath("locales")])
+    return _translated(tomllib.loads(package.joinpath("texts.toml").read_text("utf-8")), language, catalogues)
+
+
+def _translated(texts: Mapping[str, Any], language: Language, catalogues: Languages) -> dict[str, Any]:
+    return {
+        name: _translated(text, language, catalogues) if isinstance(text, dict) else catalogues.text(language, text)
+        for name, text in texts.items()
+    }
 
 
 def compose(
@@ -79,8 +89,7 @@ def compose(
     standing = subject.standing
 
     def day(moment: datetime) -> str:
-        local = moment.astimezone(zone)
-        return str(texts["date"]).format(day=local.day, month=texts["months"][local.month - 1], year=local.year)
+        return long_date(language, moment, zone)
 
     values = {
         "received": day(standing.received),

@@ -15,11 +15,12 @@ def letter(
     receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, as `revocations list` shows it.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write: one page, ready to print.")],
     form: Annotated[
-        Literal["html", "text"],
-        typer.Option("--format", help="Format: HTML, or plain text for an e-mail or a word processor."),
+        Literal["html", "text", "pdf"],
+        typer.Option("--format", help="Format: HTML, a tagged PDF/A, or plain text for an e-mail or a word processor."),
     ] = "html",
     language: Annotated[
-        Literal["en", "de"] | None, typer.Option("--language", help="Language of the letter.  [site.toml, else en]")
+        Literal["en", "de", "fr"] | None,
+        typer.Option("--language", help="Language of the letter.  [site.toml, else en]"),
     ] = None,
     patient_file: Annotated[
         Path | None,
@@ -34,12 +35,13 @@ def letter(
     from datetime import UTC, datetime  # noqa: PLC0415 - the database, for commands that need it
 
     from client.account.letter.letter import Sender, compose  # noqa: PLC0415
+    from client.account.letter.pdf import as_pdf  # noqa: PLC0415
     from client.account.letter.subject import subject_of  # noqa: PLC0415
     from client.revocations.linkage.tokens import read_linkage  # noqa: PLC0415
     from client.revocations.opening import open_ledger  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
     from common.evidence.outcomes.grounds_text import outcome_text  # noqa: PLC0415
-    from common.files import write_text  # noqa: PLC0415
+    from common.files import write_durable, write_text  # noqa: PLC0415
 
     with clear_errors():
         place = SiteFolder(folder)
@@ -48,8 +50,13 @@ def letter(
             patient = _patient(patient_file) if patient_file is not None else None
             subject = subject_of(ledger, read_linkage(place), receipt, patient)
         letter_language = language or config.language
-        page = compose(subject, Sender(config.sender, config.contact), letter_language, datetime.now(UTC), form=form)
-        write_text(out, page)
+        sender = Sender(config.sender, config.contact)
+        text_form: Literal["html", "text"] = "text" if form == "text" else "html"
+        page = compose(subject, sender, letter_language, datetime.now(UTC), form=text_form)
+        if form == "pdf":
+            write_durable(out, as_pdf(page))
+        else:
+            write_text(out, page)
         state = str(subject.standing.state)
         seen = subject.seen
         outcome = None if seen is None else seen.outcome

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from starlette.responses import Response
 
 from client.account.dossier import dossier
-from client.account.letter.letter import Language, Sender, compose
+from client.account.letter.letter import Sender, compose
 from client.account.letter.pdf import as_pdf
 from client.account.letter.subject import subject_of
 from client.console.desk import AUDITOR, OFFICE, STEWARD, Desk
 from client.console.pages.case import found
 from client.revocations.linkage.tokens import read_linkage
 from common.platform.console.page import Page, Visit, download
-
-_LANGUAGES = ("en", "de")
+from common.platform.console.settings import LANGUAGES
 
 
 def pages(desk: Desk) -> list[Page]:
@@ -25,7 +22,7 @@ def pages(desk: Desk) -> list[Page]:
         receipt = found(desk, visit).receipt
         config = desk.settings.letter
         asked = visit.query("language")
-        language = cast(Language, asked if asked in _LANGUAGES else config.language)
+        language = next((one for one in LANGUAGES if one == asked), config.language)
         patient = visit.field("patient", 200) or None
         subject = subject_of(desk.ledger, read_linkage(desk.folder), receipt, patient)
         sender = Sender(config.sender, config.contact)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gettext
 import io
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from importlib.resources.abc import Traversable
 from typing import cast
 
@@ -18,6 +18,12 @@ from babel.numbers import format_decimal
 from common.platform.console.settings import LANGUAGES, Language
 
 NAMES: Mapping[Language, str] = {"en": "English", "de": "Deutsch", "fr": "Français"}
+_LOCALES = {language: Locale.parse("en_GB" if language == "en" else language) for language in LANGUAGES}
+
+
+def long_date(language: Language, moment: datetime, zone: tzinfo | None = None) -> str:
+    """A date with the name of the month, in `zone` or the machine's time zone."""
+    return format_date(moment.astimezone(zone).date(), "long", locale=_LOCALES[language])
 
 
 class Languages:
@@ -31,7 +37,6 @@ class Languages:
     def __init__(self, folders: Iterable[Traversable], usual: Language = "en") -> None:
         self.usual: Language = usual
         self._messages = {language: gettext.NullTranslations() for language in LANGUAGES}
-        self._locales = {language: Locale.parse("en_GB" if language == "en" else language) for language in LANGUAGES}
 
         for folder in folders:
             for language in LANGUAGES:
@@ -89,4 +94,4 @@ class Languages:
         return format_timedelta(end - start, add_direction=True, threshold=1.2, locale=self._locale(language))
 
     def _locale(self, language: str) -> Locale:
-        return self._locales[cast(Language, language)]
+        return _LOCALES[cast(Language, language)]

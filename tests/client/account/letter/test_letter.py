@@ -1,21 +1,26 @@
-"""The letter says what was done, when, what remains and whom to ask, in both languages, and names nobody."""
+"""The letter says what was done, when, what remains and whom to ask, in every language, and names nobody."""
 
 from __future__ import annotations
 
 import html
+import io
 import re
 import string
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
+import pikepdf
 import pytest
 
-from client.account.letter.letter import Language, Sender, Subject, compose, texts_of
+from client.account.letter.letter import Sender, Subject, compose, texts_of
+from client.account.letter.pdf import as_pdf
 from client.consent.kinds import KINDS, Kind
 from client.revocations.linkage.status import How, LinkageStatus
 from client.revocations.revocation import LIFTED, TERMINAL, Event, RevocationStatus, Source, State
 from common.evidence.outcomes.acceptance import Figure, acceptance
+from common.platform.console.languages import long_date
+from common.platform.console.settings import Language
 
 RECEIVED = datetime(2026, 11, 2, 8, 14, tzinfo=UTC)
 TODAY = datetime(2026, 11, 28, 9, tzinfo=UTC)
@@ -70,7 +75,7 @@ def written(language: Language = "en", *, sender: Sender = SENDER, told: Linkage
 
 
 @pytest.mark.parametrize("state", State)
-def test_every_state_is_said_in_plain_words(state):
+def test_every_state_is_said_in_plain_words(state: State) -> None:
     page = written(state=state, reason="the form names somebody else." if state is State.REFUSED else "")
     for other, words in WORDS.items():
         assert (words in page) == (words == WORDS[state]), other
@@ -81,7 +86,7 @@ def test_every_state_is_said_in_plain_words(state):
 
 @pytest.mark.parametrize("language", get_args(Language))
 @pytest.mark.parametrize("state", State)
-def test_the_plain_text_says_every_sentence_of_the_page_and_no_markup(language, state):
+def test_the_plain_text_says_every_sentence_of_the_page_and_no_markup(language: Language, state: State) -> None:
     subject = Subject(replace(STANDING, state=state, reason="<b> & co"), (), ALONE)
     text = compose(subject, SENDER, language, TODAY, UTC, "text")
     page = html.unescape(compose(subject, SENDER, language, TODAY, UTC))
@@ -95,7 +100,7 @@ def test_the_plain_text_says_every_sentence_of_the_page_and_no_markup(language, 
     assert not re.search(r"&\w+;|</|\{\w*\}|None", text)
 
 
-def test_a_plain_text_without_a_sender_leaves_lines_for_the_office():
+def test_a_plain_text_without_a_sender_leaves_lines_for_the_office() -> None:
     text = compose(Subject(STANDING, (), ALONE), Sender(), "en", TODAY, UTC, "text")
     assert text.startswith("Hospital and address: ____")
     assert "Contact (name, telephone): ____" in text
@@ -103,21 +108,26 @@ def test_a_plain_text_without_a_sender_leaves_lines_for_the_office():
 
 @pytest.mark.parametrize("language", get_args(Language))
 @pytest.mark.parametrize("state", State)
-def test_a_letter_has_no_gap_and_names_nobody(language, state):
+def test_a_letter_has_no_gap_and_names_nobody(language: Language, state: State) -> None:
     page = written(language, state=state, reason="x")
     assert not re.search(r"\{\w*\}|None|ab{4}|(ab){8}", page)
     assert f'lang="{language}"' in page
 
 
-def test_both_languages_say_the_same_things_with_the_same_blanks():
+def test_all_languages_say_the_same_things_with_the_same_blanks() -> None:
     english = texts_of("en")
-    german = texts_of("de")
-    assert blanks(english) == blanks(german)
-    assert len(english["months"]) == len(german["months"]) == 12
+    for language in ("de", "fr"):
+        translated = texts_of(language)
+        assert blanks(english) == blanks(translated)
+        assert not set(sentences(english)) & set(sentences(translated))
+
+
+def sentences(texts: dict[str, Any]) -> list[str]:
+    return [one for text in texts.values() for one in (sentences(text) if isinstance(text, dict) else [text])]
 
 
 def blanks(texts: dict[str, Any], prefix: str = "") -> dict[str, set[str]]:
-    found = {}
+    found: dict[str, set[str]] = {}
     for name, value in texts.items():
         if isinstance(value, dict):
             found |= blanks(value, f"{prefix}{name}.")
@@ -127,12 +137,13 @@ def blanks(texts: dict[str, Any], prefix: str = "") -> dict[str, set[str]]:
     return found
 
 
-def test_dates_are_told_as_each_language_does():
+def test_dates_are_told_as_each_language_does() -> None:
     assert "received 2 November 2026" in written("en")
     assert "eingegangen am 2. November 2026" in written("de")
+    assert "reçu le 2 novembre 2026" in written("fr")
 
 
-def test_what_remains_is_said_and_only_where_it_does():
+def test_what_remains_is_said_and_only_where_it_does() -> None:
     page = written()
     for words in ("Backup copies", "Copies of earlier versions", "evidence, not a proof", "not told other hospitals"):
         assert words in page
@@ -151,12 +162,12 @@ def test_what_other_hospitals_were_told_is_said_as_it_is(language: Language, how
     page = written(language, told=told)
     sentences = {name: text for name, text in texts_of(language)["remains"].items() if name.startswith("others-")}
     assert sentences.keys() == {f"others-{each}" for each in get_args(How)}
-    day = "4 November 2026" if language == "en" else "4. November 2026"
+    day = long_date(language, datetime(2026, 11, 4, tzinfo=UTC), UTC)
     for name, text in sentences.items():
         assert (text.format(told=day, others=2) in page) == (name == f"others-{how}")
 
 
-def test_an_answer_that_was_put_off_gives_the_reason_until_it_is_given():
+def test_an_answer_that_was_put_off_gives_the_reason_until_it_is_given() -> None:
     first = Event(1, 1, RECEIVED, State.RECEIVED, "office", RECEIVED + timedelta(days=30))
     put_off = replace(first, seq=2, due=RECEIVED + timedelta(days=60), reason="a hospital was not reached.")
     of_another = replace(put_off, revocation=2, seq=3, due=RECEIVED + timedelta(days=90), reason="other")
@@ -166,7 +177,7 @@ def test_an_answer_that_was_put_off_gives_the_reason_until_it_is_given():
     assert "more time" not in written(state=State.PENDING, history=(first,))
 
 
-def test_what_is_not_set_stays_a_line_for_the_office():
+def test_what_is_not_set_stays_a_line_for_the_office() -> None:
     assert "Hospital and address:" not in written()
     blank = written(sender=Sender())
     assert "Hospital and address:" in blank
@@ -175,14 +186,14 @@ def test_what_is_not_set_stays_a_line_for_the_office():
     assert "Ms Example, 0100 55" in written()
 
 
-def test_a_reason_cannot_bring_markup_into_the_page():
+def test_a_reason_cannot_bring_markup_into_the_page() -> None:
     standing = replace(STANDING, state=State.REFUSED, reason="<script>alert(1)</script>")
     page = compose(Subject(standing, (), ALONE), SENDER, "en", TODAY, UTC)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
-def test_a_scope_is_named():
+def test_a_scope_is_named() -> None:
     assert "your images are no longer to be used" in written(scope="images")
     assert "Ihre Befunde sollen nicht mehr verwendet" in written("de", scope="reports")
 
@@ -229,13 +240,10 @@ def test_a_letter_says_until_when_a_copy_stays_under_lock() -> None:
 def test_every_kind_is_called_what_it_is(language: Language, kind: Kind) -> None:
     page = written(language, kind=kind)
     texts = texts_of(language)
+    day = long_date(language, RECEIVED, UTC)
     for other in KINDS:
-        assert (f">{texts['subject'][other].format(received=day(language))}</h1>" in page) == (other == kind)
+        assert (f">{texts['subject'][other].format(received=day)}</h1>" in page) == (other == kind)
     assert texts["opening"][kind] in page
-
-
-def day(language: Language) -> str:
-    return "2 November 2026" if language == "en" else "2. November 2026"
 
 
 def test_who_opted_out_may_take_it_back_and_is_told_that_the_model_keeps_what_it_learned() -> None:
@@ -249,3 +257,40 @@ def test_without_a_contact_nobody_is_told_to_ask_a_blank() -> None:
     page = written(sender=Sender("North Hospital"))
     assert "Ask us, naming the receipt above:<" not in page
     assert "The contact is at the end of this letter" in page
+
+
+@pytest.mark.parametrize("language", get_args(Language))
+def test_the_pdf_is_tagged_and_made_for_archives_and_says_all_of_the_page(language: Language) -> None:
+    page = compose(Subject(STANDING, (), ALONE), SENDER, language, TODAY, UTC)
+    with pikepdf.open(io.BytesIO(as_pdf(page))) as pdf:
+        root = pdf.Root
+        assert str(root.Lang) == language
+        assert root.MarkInfo.Marked
+        assert root.ViewerPreferences.DisplayDocTitle
+        assert pikepdf.Name("/GTS_PDFA1") == root.OutputIntents[0].S
+        assert root.OutputIntents[0].DestOutputProfile.read_bytes()
+        tags = tags_of(root.StructTreeRoot)
+        assert {"/H1", "/H2", "/L", "/LI", "/P"} <= set(tags)
+        assert tags.count("/H2") == 3
+        fonts = {str(name): font for one in pdf.pages for name, font in one.Resources.Font.items()}
+        assert fonts
+        for font in fonts.values():
+            assert "/FontFile2" in font.DescendantFonts[0].FontDescriptor or (
+                "/FontFile3" in font.DescendantFonts[0].FontDescriptor
+            )
+            assert "/ToUnicode" in font
+        with pdf.open_metadata() as said:
+            assert said.pdfa_status == "2A"
+            assert said["pdfuaid:part"] == "1"
+            assert said["dc:title"] == texts_of(language)["subject"]["withdrawal"].format(
+                received=long_date(language, RECEIVED, UTC)
+            )
+        assert "/JavaScript" not in str(root.get("/Names", ""))
+
+
+def tags_of(node: Any) -> list[str]:
+    """Names of all elements of a tree of tags."""
+    kids = node.get("/K", [])
+    kids = kids if isinstance(kids, pikepdf.Array) else [kids]
+    own = [str(node.S)] if "/S" in node else []
+    return own + [tag for kid in kids if isinstance(kid, pikepdf.Dictionary) for tag in tags_of(kid)]

@@ -43,6 +43,10 @@ def test_a_letter_is_written_in_the_language_asked_for(hospital: Path, secret: s
     assert run(hospital, "aaaaaaaa", "--out", out, "--language", "de")[0] == 0
     assert "Was wir getan haben" in out.read_text()
     assert secret not in out.read_text()
+    assert run(hospital, "aaaaaaaa", "--out", out, "--language", "fr")[0] == 0
+    assert "Ce que nous avons fait" in out.read_text()
+    assert run(hospital, "aaaaaaaa", "--out", out, "--format", "pdf")[0] == 0
+    assert out.read_bytes().startswith(b"%PDF-1.7")
     assert run(hospital, "aaaaaaaa", "--out", out, "--format", "text")[0] == 0
     assert "\nWhat we have done\n\n- We stopped" in out.read_text()
     assert "<" not in out.read_text()
