@@ -36,3 +36,6 @@ app.command(epilog="Example: fedforget-site replay attestation.json --weights pa
 )
 app.command(epilog="Example: fedforget-site verifier verify.pyz")(verifier.verifier)
 app.command(epilog="Example: fedforget-site doctor --dir hospital")(doctor.doctor)
+app.command("support-bundle", epilog="Example: fedforget-site support-bundle support.zip --dir hospital")(
+    doctor.support_bundle
+)

@@ -36,3 +36,6 @@ app.add_typer(console.app, name="console")
 app.add_typer(notify.app, name="notify")
 backup.register(app)
 app.command(epilog="Example: fedforget-server doctor --dir federation")(doctor.doctor)
+app.command("support-bundle", epilog="Example: fedforget-server support-bundle support.zip --dir federation")(
+    doctor.support_bundle
+)

@@ -1,9 +1,10 @@
-"""`fedforget-server doctor`."""
+"""`fedforget-server doctor` and `support-bundle`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -22,3 +23,17 @@ def doctor(folder: Folder = Path("."), as_json: AsJson = False) -> None:
         show(as_rows(found), as_table(found), as_json=as_json)
         if failed(found):
             raise typer.Exit(ExitCode.FAILED)
+
+
+def support_bundle(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="ZIP file to write.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write one file for those who help with a problem; it holds no identifier, name, path, address or key."""
+    from server.runtime.support import server_bundle  # noqa: PLC0415 - as above
+    from server.settings import ServerFolder  # noqa: PLC0415
+
+    with clear_errors():
+        parts = server_bundle(ServerFolder(folder), out, datetime.now(UTC))
+        show({"file": str(out), "parts": parts}, f"wrote {out}; read it before you send it", as_json=as_json)
