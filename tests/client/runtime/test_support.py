@@ -66,7 +66,8 @@ def folder(
     site.settings_file.write_text(
         site.settings_file.read_text() + 'device = "cpu"\nproxy = "http://sauerbruch:hunter2-proxy@127.0.0.1:9"\n'
         '[fhir]\nenabled = true\nserver = "https://ehr.charite.example/fhir"\nclient_id = "SMART-client-77"\n'
-        'patient_map = "map.csv"\npolicy_code = "deadbeef"\npolicy_system = "https://charite.example/p"\n[inbox]\nenabled = true\nkeys = ["Sauerbruch.pem"]\n'
+        'patient_map = "map.csv"\npolicy_code = "deadbeef"\npolicy_system = "https://charite.example/p"\n'
+        '[inbox]\nenabled = true\nkeys = ["Sauerbruch.pem"]\n'
         '[letter]\nsender = "Prof. Dr. Sauerbruch"\ncontact = "+49 30 450 50"\n'
     )
     (tmp_path / "form.txt").write_text(PATIENTS[0])
