@@ -19,14 +19,14 @@ from client.evidence.event_log import SiteLog
 from client.revocations.ledger import Ledger
 from client.revocations.linkage.tokens import Linkage
 from common.errors import InputError
-from common.evidence.canonical import parse_canonical
 from common.evidence.keys import PublicKey
 from common.evidence.log.log_checkpoint import Checkpoint
 from common.evidence.log.opened_leaf import open_leaf
 from common.evidence.schema import decode, encode
 from common.evidence.stand_alone import verifier_archive
+from common.platform.event_log.check import own_key
 from common.platform.event_log.report import key_history
-from common.platform.event_log.store import KEY, Opened, only, signed_by
+from common.platform.event_log.store import Opened, only, signed_by
 
 _PACKED_AT = (1980, 1, 1, 0, 0, 0)
 _KINDS = ("revocation", "tombstone", "steward", "hold", "hold-ended", "readmitted")
@@ -61,7 +61,7 @@ def dossier(ledger: Ledger, linkage: Linkage | None, receipt: str, now: datetime
     files: dict[str, bytes] = {"record.json": as_json(accounts).encode(), "server.pub": coordinator.pem}
 
     with site.session() as session:
-        ours = own_key(site, session)
+        ours = own_key(site.log, session)
         files["site.pub"] = ours.pem
         files["keys.json"] = encode(key_history(site.log, session, "site"))
         leaves = dict(_leaves(site, session, receipt, campaigns, ours, coordinator))
@@ -81,19 +81,6 @@ def dossier(ledger: Ledger, linkage: Linkage | None, receipt: str, now: datetime
     files |= {"README.txt": readme.encode(), "verify.pyz": verifier_archive()}
 
     return _packed(files)
-
-
-def own_key(site: SiteLog, session: Session) -> PublicKey:
-    """The site's public key of today, as its log names it; the private half is not read.
-
-    Raises:
-        InputError: the log is empty.
-    """
-    documents = [parse_canonical(item.document) for item in site.log.vault(session, f"{KEY}:")]
-    keys = [str(document["key"]) for document in documents if isinstance(document, dict)]
-    if not keys:
-        raise InputError("the log is empty: `fedforget-site up` fills it")
-    return PublicKey.from_pem(keys[-1].encode())
 
 
 def _leaves(

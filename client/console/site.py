@@ -12,24 +12,38 @@ from client.console.pages import (
     doubtful,
     evidence,
     find,
-    health,
     log,
     queue,
     register,
     today,
 )
 from client.revocations.revocation import State
+from client.runtime.doctor import examine
 from common.platform.console.page import NavItem, Page
 from common.platform.console.people import People, people_pages
+from common.platform.console.shared_pages.health import health_pages
+from common.platform.console.shared_pages.settings import SettingsPage
 
 
 def site_pages(desk: Desk) -> list[Page]:
     """Every page but those of the kit."""
     rooms = (
-        today, register, queue, case, decisions, approvals, doubtful, find, evidence, data, code, health, log
+        today, register, queue, case, decisions, approvals, doubtful, find, evidence, data, code, log
     )  # fmt: skip
     manage = People(desk.accounts, desk.settings.console.openid, ROLES, frozenset({IT, AUDITOR}), frozenset({IT}))
-    return [*(page for room in rooms for page in room.pages(desk)), *people_pages(manage)]
+    clock = desk.ledger.clock
+    health = health_pages(lambda: examine(desk.folder, clock(), opens_keys=False), clock, EVERYBODY, "fedforget-site")
+    settings = SettingsPage(
+        "/settings",
+        "Settings",
+        "fedforget-site settings set",
+        "site.toml",
+        desk.folder.settings,
+        frozenset({IT, AUDITOR}),
+    )
+    of_rooms = [page for room in rooms for page in room.pages(desk)]
+
+    return [*of_rooms, *health, settings.page(), *people_pages(manage)]
 
 
 def menu(desk: Desk) -> list[NavItem]:

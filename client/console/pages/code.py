@@ -1,4 +1,4 @@
-"""Code and bounds: which app bundles may run here, and what the coordinator may ask for; and the settings, to read."""
+"""Code and bounds: which app bundles may run here, and what the coordinator may ask for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from common.platform.console.page import Page, Visit
 from common.protocol.bundle import installed_bundle, parse_digest
 
 _READERS = frozenset({IT, AUDITOR})
-_HIDDEN = "(hidden)"
 
 
 def pages(desk: Desk) -> list[Page]:
@@ -37,25 +36,7 @@ def pages(desk: Desk) -> list[Page]:
         said = "The list of bundles has changed." if is_changed else "Nothing has changed: it was so before."
         return visit.redirect("/code", visit.text(said))
 
-    def settings(visit: Visit) -> Response:
-        return visit.render("settings.html.j2", rows=[*_rows(desk.folder.settings().model_dump(), "")])
-
     return [
         Page("/code", show, roles=_READERS),
         Page("/code", change, roles=frozenset({IT}), method="POST", is_fresh=True),
-        Page("/settings", settings, roles=_READERS),
     ]
-
-
-def _rows(values: dict[str, object], prefix: str) -> list[tuple[str, str]]:
-    """Settings by name; an address that may hold a password is hidden."""
-    rows = []
-
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _rows(value, f"{prefix}{name}.")
-        else:
-            is_secret = name in ("database", "proxy") and "@" in str(value)
-            rows.append((f"{prefix}{name}", _HIDDEN if is_secret else str(value)))
-
-    return rows

@@ -8,16 +8,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from client.account.dossier import own_key
 from client.console.desk import AUDITOR, IT, STEWARD, Desk
 from client.database import LOG
 from common.evidence.canonical import parse_canonical
 from common.evidence.log.tree_log import Entry
 from common.evidence.schema import decode
-from common.platform.console.background import Background
 from common.platform.console.page import Page, Visit
+from common.platform.console.shared_pages.log import LogPages
 from common.platform.console.tables import View, view_of
-from common.platform.event_log.check import problems
+from common.platform.event_log.check import own_key, problems
 from common.platform.event_log.report import brief
 from common.platform.event_log.store import KEY
 from common.platform.sql import reading
@@ -39,47 +38,28 @@ class Leaf:
 def pages(desk: Desk) -> list[Page]:
     """The leaves by pages, and the check of all of them beside the pages."""
 
-    def check() -> list[str]:
-        site = desk.log
-        with reading(desk.ledger.engine) as session:
-            refusals = [f"{peer.origin}: {peer.trouble}" for peer in site.log.peers(session) if peer.trouble]
-            return [*problems(site.log, session, own_key(site, session)), *refusals]
+    engine = desk.ledger.engine
+    log = LogPages(
+        engine,
+        lambda: desk.log.log,
+        lambda session: problems(desk.log.log, session, own_key(desk.log.log, session)),
+        desk.ledger.clock,
+    )
 
-    checking = Background(check, desk.ledger.clock)
-
-    def show(visit: Visit, template: str = "log.html.j2") -> Response:
+    def show(visit: Visit) -> Response:
         text = visit.query("text", most=64).strip()
         view = view_of(visit, ("position",), "-position", ("text",))
 
-        with reading(desk.ledger.engine) as session:
+        with reading(engine) as session:
             size = session.scalar(select(func.count()).select_from(LOG.leaves)) or 0
             positions = _about(session, text) if text else None
             view = view.of(len(positions) if positions is not None else size)
             leaves = _leaves(session, view, positions)
-            peers = [
-                (peer.origin, peer.checkpoint.size, peer.seen, peer.trouble) for peer in desk.log.log.peers(session)
-            ]
+            shared = log.values(session)
 
-        return visit.render(
-            template,
-            leaves=leaves,
-            view=view,
-            size=size,
-            text=text,
-            peers=peers,
-            last=checking.last,
-            is_running=checking.is_running,
-        )
+        return visit.render("log.html.j2", leaves=leaves, view=view, size=size, text=text, **shared)
 
-    def verify(visit: Visit) -> Response:
-        checking.begin()
-        return visit.redirect("/log")
-
-    return [
-        Page("/log", show, roles=_ROLES),
-        Page("/log/part", lambda visit: show(visit, "log_part.html.j2"), roles=_ROLES),
-        Page("/log/verify", verify, roles=_ROLES, method="POST"),
-    ]
+    return log.pages(show, _ROLES)
 
 
 def _about(session: Session, text: str) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from common.errors import EvidenceError
+from common.errors import EvidenceError, InputError
 from common.evidence import dsse
 from common.evidence.canonical import parse_canonical
 from common.evidence.commitment import check_commitment
@@ -17,6 +17,19 @@ from common.evidence.log.log_checkpoint import Checkpoint, read_checkpoint
 from common.evidence.log.tree_log import Entry
 from common.evidence.schema import decode
 from common.platform.event_log.store import KEY, OWNER, EventLog, only
+
+
+def own_key(log: EventLog, session: Session) -> PublicKey:
+    """The owner's public key of today, as their log names it; the private half is not read.
+
+    Raises:
+        InputError: the log is empty.
+    """
+    documents = [parse_canonical(item.document) for item in log.vault(session, f"{KEY}:")]
+    keys = [str(document["key"]) for document in documents if isinstance(document, dict)]
+    if not keys:
+        raise InputError("the log is empty", remedy="`up` fills it")
+    return PublicKey.from_pem(keys[-1].encode())
 
 
 def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 
 import pytest
-from sqlalchemy import select
+from console_world import Browser
+from sqlalchemy import select, update
 
 from common.learning.model.checkpoint import ModelCard
 from common.platform.sql import reading, transaction
+from server.attestation.event_log import follow, server_log
 from server.console.board import board_pages, menu
 from server.console.desk import AUDITOR, OPERATOR, Desk
 from server.console.pages.models import lineage
@@ -62,7 +65,7 @@ def test_an_auditor_decides_nothing_and_a_stranger_sees_nothing(board: BoardWorl
     auditor.get("/")
     for page in board_pages(desk):
         path = page.path.format(name="north", number=number, subject="x")
-        if page.method == "POST" and path != "/health":
+        if page.method == "POST" and path not in ("/health", "/log/verify"):  # they change nothing
             assert auditor.send(path, reason="x", step="exclude").status_code == 403, path
         if page.method == "GET":
             answer = stranger.client.get(path, follow_redirects=False)
@@ -209,3 +212,43 @@ import server.console.service
     command = [sys.executable, "-c", code, str(coordinator.root)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split()[1:] == ["0"] * 5
+
+
+def wait_for(browser: Browser, words: str) -> str:
+    """The part of the log that follows the check, once it has ended."""
+    deadline = time.monotonic() + 60
+    while "Checking" in (part := browser.get("/log/part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert words in part
+    return part
+
+
+def test_the_log_is_compared_with_the_events_and_a_change_of_one_is_found(board: BoardWorld) -> None:
+    auditor = board.signed_in("weber", AUDITOR)
+    auditor.get("/log")
+    auditor.post("/log/verify")
+    wait_for(auditor, "the log is empty")
+
+    follow(board.house.engine, server_log(board.house.store.clock), board.house.signing_key())
+    auditor.get("/log")
+    auditor.post("/log/verify")
+    wait_for(auditor, "everything holds")
+
+    with transaction(board.house.engine) as session:
+        session.execute(update(EventRow).where(EventRow.id == 1).values(detail="nothing happened"))
+    auditor.get("/log")
+    auditor.post("/log/verify")
+    assert "event 1 was changed after it was logged" in wait_for(auditor, "does not hold")
+
+
+def test_settings_with_a_password_in_an_address_are_hidden_and_an_address_is_shown(board: BoardWorld) -> None:
+    lines = 'evaluator_key = "http://user:s3cret@evaluator.example/key"\n'
+    settings_file = board.house.folder.settings_file
+    settings_file.write_text(lines + settings_file.read_text())
+    browser = board.signed_in("weber", AUDITOR)
+    page = browser.get("/policy")
+    assert "(hidden)" in page
+    assert "s3cret" not in page
+    assert "https://console.test" in page
+    names = re.findall(r"<td><code>([^<]+)</code>", page)
+    assert names[0].startswith(("gate.", "policy."))

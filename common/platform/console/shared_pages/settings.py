@@ -1,0 +1,59 @@
+"""Every setting in force, to read. A change is made in the file, where it has a history."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from common.platform.console.page import Page, Visit
+from common.platform.settings_file import flattened
+from common.settings import Settings
+
+_HIDDEN = "(hidden)"
+_WITH_PASSWORD = re.compile(r"://[^/?#]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsPage:
+    """What differs between the two sides.
+
+    Attributes:
+        title: a message of the side's catalogue.
+        command: which changes them.
+        file: which holds them.
+        read: the settings as they stand.
+        first: beginnings of the names that come first.
+        note: what else holds; a message of the side's catalogue.
+    """
+
+    path: str
+    title: str
+    command: str
+    file: str
+    read: Callable[[], Settings]
+    roles: frozenset[str]
+    first: tuple[str, ...] = ()
+    note: str = ""
+
+    def page(self) -> Page:
+        """The page."""
+
+        def show(visit: Visit) -> Response:
+            rows = [(name, _shown(str(value))) for name, value in flattened(self.read().model_dump()).items()]
+            if self.first:
+                rows.sort(key=lambda row: (not row[0].startswith(self.first), row[0]))
+            title = visit.text(self.title)
+            note = visit.text(self.note) if self.note else ""
+            return visit.render(
+                "settings.html.j2", rows=rows, title=title, note=note, command=self.command, file=self.file
+            )
+
+        return Page(self.path, show, roles=self.roles)
+
+
+def _shown(value: str) -> str:
+    """A value, unless it is an address with a user, whose password would stand beside the name."""
+    return _HIDDEN if _WITH_PASSWORD.search(value) else value
