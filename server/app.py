@@ -97,13 +97,14 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
         log.warning("campaign %d %s: %s", number, "is given up" if ended else "waits", error)
         return
 
+    card = house.card
     federation.watcher = progress
-    federation.classes = len(house.card.classes)
+    federation.classes = len(card.classes)
     watch(federation, house, terms, number)
-    federation.downlink = Downlink(terms.experiment.wire.precision, house.card.frozen_names(), house.card.encoders)
+    federation.downlink = Downlink(terms.experiment.wire.precision, card.frozen_names(), card.encoders)
     federation.timeout = terms.policy.phase_hours * 3600.0
     qualifier = qualification.for_campaigns(house, federation)
-    carrier = CampaignRunner(federation, house.store, house.registry, house.card, run, qualifier)
+    carrier = CampaignRunner(federation, house.store, house.registry, card, run, qualifier)
     carrier.carry_on(number, attempt)
 
 
@@ -115,9 +116,10 @@ def rehearse(grid: Grid, folder: Path, number: int) -> None:
     """
     house = open_house(folder)
     federation = connect_registered(grid, house.nodes(), house.signer())
-    federation.classes = len(house.card.classes)
+    card = house.card
+    federation.classes = len(card.classes)
     watch(federation, house, house.terms, None)
-    federation.downlink = Downlink(house.settings.experiment.wire.precision, house.card.frozen_names())
+    federation.downlink = Downlink(house.settings.experiment.wire.precision, card.frozen_names(), card.encoders)
     federation.timeout = house.settings.policy.phase_hours * 3600.0
     qualification.carry_on(house, federation, number)
 

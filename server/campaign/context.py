@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, select
 
-from common.errors import ConfigError, InputError
+from common.errors import InputError
 from common.evidence.keys import SigningKey
 from common.learning.model.card import ModelCard
 from common.platform.keys.private_keys import load_signing_key
 from common.platform.sql import open_database, transaction
 from server.campaign.store import CampaignStore, Clock
 from server.database import SiteRow, pending_migration, unsigned64
+from server.membership.federation_card import federation_card
 from server.registry.registry import Registry
 from server.settings import ServerFolder, ServerSettings, Terms
 
@@ -44,24 +45,9 @@ class CoordinatorContext:
         """The model that `server.toml` describes.
 
         Raises:
-            ConfigError: it names no classes.
+            ConfigError: it names no classes, or a folder that holds no encoder that fits.
         """
-        if len(self.settings.classes) < 2:
-            raise ConfigError(
-                "classes: at least two labels", where=str(self.folder.settings_file), remedy='as ["no", "yes"]'
-            )
-
-        from common.learning.data.tokenizer import load_tokenizer  # noqa: PLC0415 - for those who plan a campaign
-
-        data = self.settings.experiment.data
-        tokenizer = load_tokenizer(data.tokenizer, data.max_tokens)
-
-        return ModelCard(
-            model=self.settings.experiment.model,
-            data=data,
-            classes=self.settings.classes,
-            vocab_size=tokenizer.vocab_size,
-        ).pinned()
+        return federation_card(self.settings, str(self.folder.settings_file))
 
     @property
     def terms(self) -> Terms:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,16 +11,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from common.errors import ConfigError, InputError, RefusedError
+from common.errors import InputError, RefusedError
 from common.evidence import dsse
 from common.evidence.keys import PublicKey, SigningKey
 from common.evidence.schema import encode
-from common.learning.data.tokenizer import load_tokenizer
 from common.platform.keys.certificates import certificate_pem, issue_signer, issue_site, load_certificate
 from common.platform.keys.private_keys import load_ec_key, load_signing_key, read_passphrase
 from common.protocol.enrolment import JOIN_TYPE, CheckedRequest, JoinBundle, check_request
 from server.database import EventRow, SiteRow, unsigned64
-from server.settings import ServerFolder, ServerSettings
+from server.membership.federation_card import card_json, federation_card
+from server.settings import ServerFolder
 
 Kind = Literal["enrolled", "rotated", "renewed", "replaced"]
 
@@ -63,7 +62,7 @@ def open_authority(folder: ServerFolder) -> Authority:
         signing=load_signing_key(folder.signing_key, folder.passphrase),
         gateway=f"{host}:{settings.ports.gateway}",
         coordination=f"{host}:{settings.ports.coordination}",
-        experiment=_experiment(settings, str(folder.settings_file)),
+        experiment=card_json(federation_card(settings, str(folder.settings_file))),
     )
 
 
@@ -177,21 +176,6 @@ def find(session: Session, name: str) -> SiteRow:
     if row is None:
         raise InputError(f"no site is called {name!r}", remedy="see `fedforget-server site list`")
     return row
-
-
-def _experiment(settings: ServerSettings, where: str) -> str:
-    """The `ModelCard` of the federation as JSON, without importing torch for it."""
-    if len(settings.classes) < 2:
-        raise ConfigError("classes: at least two labels", where=where, remedy='as ["no", "yes"]')
-    data = settings.experiment.data
-    card = {
-        "model": settings.experiment.model.model_dump(mode="json"),
-        "data": data.model_dump(mode="json"),
-        "classes": settings.classes,
-        "vocab_size": load_tokenizer(data.tokenizer, data.max_tokens).vocab_size,
-    }
-
-    return json.dumps(card, indent=2)
 
 
 def _bundle(authority: Authority, name: str, certificate: str, node: int | None, now: datetime) -> bytes:

@@ -111,7 +111,7 @@ def train_folds(
     try:
         for at in range(progress.groups, len(groups)):
             models = FoldModels(lineage=lineage, models=groups[at])
-            federation.downlink = Downlink(usual.precision, joined_names(usual.frozen, models.keys))
+            federation.downlink = Downlink(usual.precision, joined_names(usual.frozen, models.keys), usual.encoders)
             weights = folder / f"group-{at}"
             state = _begun(federation, models, card, seed, weights / str(progress.rounds), progress.rounds)
 

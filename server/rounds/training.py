@@ -92,6 +92,8 @@ def train(
 ) -> Trained:
     """Rounds of FedAvg, weighted by registered studies, until `patience` rounds brought no lower validation loss.
 
+    `initial` are untrained weights, which are never the result.
+
     What `folder` already holds of an interrupted run is gone on from; the seeds of a round do not depend on it.
     """
     federation.classes = len(card.classes)
@@ -161,7 +163,9 @@ def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
     """Add a round and see whether it is the best; whether patience is at its end."""
     progress.rounds.append(record)
     losses = [r.validation_loss if r.validation_loss is not None else float("inf") for r in progress.rounds]
-    if record.round == 0 or losses[-1] < losses[progress.best]:
+    # Figures are of the model that a round began with, and round 0 begins with untrained weights: on few patients they
+    # may have the lowest loss, as they are never confident, but nobody trains to get them.
+    if record.round <= 1 or losses[-1] < losses[progress.best]:
         progress.best = record.round
     waited = record.round - progress.best
 

@@ -58,7 +58,10 @@ def with_own_folders(card: ModelCard, own: OwnFolders, before: ModelCard | None,
             remedy=f"give {options}; `fedforget-sim encoder FOLDER` shows a folder's digest",
         )
 
-    return _replaced(card, chosen)
+    mine = _replaced(card, chosen)
+    # The bundle of an earlier coordinator has no digests: those of the folders here take their place, and instructions
+    # that name others are refused.
+    return mine.pinned() if (mine.model.image_folder or mine.model.text_folder) and not mine.encoders else mine
 
 
 def options_for(experiment: bytes) -> str:

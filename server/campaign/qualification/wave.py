@@ -100,7 +100,7 @@ class Waves:
         try:
             if going:
                 keys = tuple(one.key for one in going)
-                self.federation.downlink = Downlink(usual.precision, joined_names(usual.frozen, keys))
+                self.federation.downlink = Downlink(usual.precision, joined_names(usual.frozen, keys), usual.encoders)
                 self.federation.downlink.begin()
                 for at in range(rounds):
                     work = partial(self._retain, going, state, at)

@@ -17,7 +17,7 @@ from client.cohort.site_files import SITE_FILE, read_site
 from client.commands import data
 from common.learning.config import DataConfig, ModelConfig
 from common.learning.model.checkpoint import ModelCard
-from tests.support.encoder_folders import save_image, save_text
+from tests.support.encoder_folders import SIDE, save_image, save_text
 
 app = typer.Typer()
 data.register(app)
@@ -131,3 +131,21 @@ def test_the_options_that_an_import_needs_are_known_from_the_card(encoders: Path
     assert options_for(experiment) == " --image-encoder FOLDER --text-encoder FOLDER"
     plain = ModelCard(model=ModelConfig(), data=DataConfig(), classes=("clear",), vocab_size=1)
     assert options_for(plain.model_dump_json().encode()) == ""
+
+
+def test_the_bundle_of_an_earlier_coordinator_without_digests_is_pinned_by_the_folders_here(
+    encoders: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "north"
+    join(folder, encoders)
+    file = folder / "federation" / "experiment.json"
+    card = json.loads(file.read_text())
+    digests = {name: card.pop(name) for name in ("image_encoder", "text_encoder")}
+    card["data"] = DataConfig().model_dump(mode="json")
+    card["vocab_size"] = 3140
+    file.write_text(json.dumps(card), encoding="utf-8")
+    imported = run(encoders, folder, "--image-encoder", encoders / "image", "--text-encoder", encoders / "text")
+    assert imported.exit_code == 0, imported.output
+    here = read_site(folder).card
+    assert {"image_encoder": here.image_encoder, "text_encoder": here.text_encoder} == digests
+    assert here.data.image_size == SIDE

@@ -87,6 +87,19 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(federation_of, card: M
     assert [r.train_loss for r in again.rounds] == [r.train_loss for r in whole.rounds]
 
 
+def test_untrained_weights_are_never_the_result_even_if_training_only_raises_the_loss(  # type: ignore[no-untyped-def]
+    federation_of, card: ModelCard, tmp_path: Path
+) -> None:
+    federation, _ = federation_of(north=4, south=4)
+    ruinous = CONFIG.model_copy(update={"lr": 3.0})
+    initial = card.build().state_dict()
+    trained = train(federation, initial, ruinous, card, seed=0, folder=tmp_path, on_round=lambda _: None)
+    losses = [record.validation_loss for record in trained.rounds]
+    assert min(losses) == losses[0]
+    assert [record.round for record in trained.rounds if record.kept] == [1 if losses[1] <= losses[2] else 2]
+    assert state_digest(trained.state) != state_digest(initial)
+
+
 def test_a_site_with_nobody_left_to_train_on_does_not_stop_the_others(  # type: ignore[no-untyped-def]
     federation_of, card: ModelCard, tmp_path: Path
 ) -> None:
