@@ -5,7 +5,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-exact study-covid study-frozen study-hospitals study-natural images-test offline-test clean
+.PHONY: help setup demo console docs check lint house test soak bench bench-consent bench-wire proto study-exact study-adapters study-covid study-frozen study-hospitals study-natural images-test offline-test clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -64,8 +64,11 @@ PROTO := common/protocol/coordination/coordination.proto client/intake/grpc_api/
 proto: setup ## generate the code of the gRPC services
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 
-study-exact: setup ## twenty exact revocations of the real set, into docs/results/exact.md
+study-exact: setup ## twenty exact revocations of the real set, into docs/results/exact.md; after study-frozen
 	$(BIN)/python -m simulations.run.frozen.exact_cost --write docs/results/exact.md
+
+study-adapters: setup ## LoRA beside fine-tuning on the real set, into docs/results/adapters.md; after study-frozen
+	$(BIN)/python -m simulations.run.frozen.adapters --write docs/results/adapters.md
 
 study-covid: setup ## 10 seeds on the real set, into docs/results/covid.md
 	$(BIN)/fedforget-sim study --preset covid --seeds 10 --out runs/study-covid --write docs/results/covid.md
