@@ -146,8 +146,8 @@ def adopt(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, _campaign: int, _step: str) -> RecordDict:
         request = unpack(records, AdoptRequest)
-        received = site.received_weights.receive(records, keep=False)
-        return site.received_weights.answer(site.adopt(received.state, request), received)
+        weights = site.received_weights.receive(records, keep=False)
+        return site.received_weights.answer(site.adopt(weights.state, request), weights)
 
     return _answer(message, context, handle)
 
@@ -163,9 +163,9 @@ def train(message: Message, context: Context) -> Message:
             after, reply = site.train_folds(joined.state, request, campaign=campaign, step=step)
             return site.received_weights.answer(reply, joined, after, keep=False)
 
-        received = site.received_weights.receive(records)
-        model, reply = site.train(received.state, request, campaign=campaign, step=step)
-        return site.received_weights.answer(reply, received, model.state_dict())
+        weights = site.received_weights.receive(records)
+        model, reply = site.train(weights.state, request, campaign=campaign, step=step)
+        return site.received_weights.answer(reply, weights, model.state_dict())
 
     return _answer(message, context, handle)
 
@@ -182,12 +182,12 @@ def unlearn(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, UnlearnRequest)
-        received = site.received_weights.receive(records)
-        precision = received.note.precision if received.note else "fp32"
-        model, reply = site.unlearn(received.state, request, campaign=campaign, step=step, precision=precision)
+        weights = site.received_weights.receive(records)
+        precision = weights.note.precision if weights.note else "fp32"
+        model, reply = site.unlearn(weights.state, request, campaign=campaign, step=step, precision=precision)
         if reply.cohort:
-            site.sent(campaign, site.received_weights.as_sent(received, model.state_dict()))
-        return site.received_weights.answer(reply, received, model.state_dict())
+            site.sent(campaign, site.received_weights.as_sent(weights, model.state_dict()))
+        return site.received_weights.answer(reply, weights, model.state_dict())
 
     return _answer(message, context, handle)
 
@@ -200,16 +200,16 @@ def rehearse(message: Message, context: Context) -> Message:
         request = unpack(records, RehearseRequest)
         if request.step == "close":
             return pack(site.rehearse(None, request)[1])
-        received = site.received_weights.receive(records, models=request.keys if request.candidates else ())
-        after, reply = site.rehearse(received.state, request)
+        weights = site.received_weights.receive(records, models=request.keys if request.candidates else ())
+        after, reply = site.rehearse(weights.state, request)
         if request.step == "score":
-            return site.received_weights.answer(reply, received)
+            return site.received_weights.answer(reply, weights)
 
         # The candidates of an unlearning are changes to the one model that was received.
-        before = parted(received.state, request.keys) if request.candidates else {}
+        before = parted(weights.state, request.keys) if request.candidates else {}
         keys = dict.fromkeys(name.partition("/")[0] for name in after)
-        base = joined({key: before.get(key, received.state) for key in keys})
-        return site.received_weights.answer(reply, replace(received, state=base), after, keep=False)
+        base = joined({key: before.get(key, weights.state) for key in keys})
+        return site.received_weights.answer(reply, replace(weights, state=base), after, keep=False)
 
     return _answer(message, context, handle)
 
@@ -220,9 +220,9 @@ def evaluate(message: Message, context: Context) -> Message:
 
     def handle(site: Site, records: RecordDict, campaign: int, step: str) -> RecordDict:
         request = unpack(records, EvaluateRequest)
-        received = site.received_weights.receive(records, models=request.folds.keys if request.folds else ())
+        weights = site.received_weights.receive(records, models=request.folds.keys if request.folds else ())
         return site.received_weights.answer(
-            site.evaluate(received.state, request, campaign=campaign, step=step), received
+            site.evaluate(weights.state, request, campaign=campaign, step=step), weights
         )
 
     return _answer(message, context, handle)

@@ -365,8 +365,8 @@ class SiteFolder:
     @property
     def database_url(self) -> str:
         """The configured URL, or SQLite in this folder; raises a `ConfigError` like `settings`."""
-        configured = self.settings().database if self.settings_file.exists() else ""
-        return configured or f"sqlite:///{self.database.resolve()}"
+        configured_path = self.settings().database if self.settings_file.exists() else ""
+        return configured_path or f"sqlite:///{self.database.resolve()}"
 
     @property
     def has_database(self) -> bool:
@@ -397,8 +397,8 @@ class SiteFolder:
     @property
     def tombstones(self) -> Path:
         """Patients who must not be used again, by pseudonym; kept apart from the database."""
-        configured = self.settings().tombstones if self.settings_file.exists() else ""
-        return self.root / (configured or "tombstones.log")
+        configured_path = self.settings().tombstones if self.settings_file.exists() else ""
+        return self.root / (configured_path or "tombstones.log")
 
     def settings(self) -> SiteSettings:
         """Read `site.toml`, or raise a `ConfigError`."""

@@ -67,9 +67,9 @@ class Model:
 
         shares = outputs.logits[:, 0].double().softmax(dim=1).tolist()
         branches = {name: dict(zip(self.classes, row, strict=True)) for name, row in zip(BRANCHES, shares, strict=True)}
-        fused = branches["fused"]
+        fusion = branches["fused"]
 
-        return Prediction(max(fused, key=fused.__getitem__), fused, branches)
+        return Prediction(max(fusion, key=fusion.__getitem__), fusion, branches)
 
 
 def load(folder: Path | str) -> Model:

@@ -47,13 +47,13 @@ class Simulation:
         rows = []
 
         for name, model in self.result.models.items():
-            fused = model.mia.get("fused")
+            fusion = model.mia.get("fused")
             rows.append(
                 {
                     "model": name,
-                    "membership_auc": fused and fused.auc,
-                    "low": fused and fused.ci90 and fused.ci90[0],
-                    "high": fused and fused.ci90 and fused.ci90[1],
+                    "membership_auc": fusion and fusion.auc,
+                    "low": fusion and fusion.ci90 and fusion.ci90[0],
+                    "high": fusion and fusion.ci90 and fusion.ci90[1],
                     "test_auc": model.test.auc,
                     "accuracy_forget": model.forget.accuracy,
                     "accuracy_never_seen": model.never_seen.accuracy,

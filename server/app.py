@@ -93,8 +93,8 @@ def carry_on(grid: Grid, folder: Path, number: int, attempt: int, run: int) -> N
         federation = connect_registered(grid, nodes, house.signer(), seen=partial(progress.connecting, nodes))
     except UnavailableError as error:
         # Not a crash, after which the coordinator's loop would start the next run within seconds.
-        ended = put_off(house.store, number, attempt, str(error), terms.policy)
-        log.warning("campaign %d %s: %s", number, "is given up" if ended else "waits", error)
+        is_given_up = put_off(house.store, number, attempt, str(error), terms.policy)
+        log.warning("campaign %d %s: %s", number, "is given up" if is_given_up else "waits", error)
         return
 
     card = house.card
@@ -160,17 +160,17 @@ def simulate(grid: Grid, folder: Path) -> None:
     federation = connect(grid, file.sites)
     federation.downlink = Downlink(config.wire.precision, file.card.frozen_names(), file.card.encoders)
     initial = file.card.build(config.seed).state_dict()
-    trained = train(
+    training = train(
         federation, initial, config.train, file.card, seed=config.seed, folder=folder / "train", on_round=log_round
     )
-    save_checkpoint(folder / "model" / "original", trained.state, file.card)
+    save_checkpoint(folder / "model" / "original", training.state, file.card)
     if not any(status.pending for status in federation.status().values()):
         log.info("no revocation is pending")
         return
 
     federation.meter = Meter()
     campaign = run_campaign(
-        federation, trained.state, config, journal=MemoryJournal(), folder=folder, on_round=log_round
+        federation, training.state, config, journal=MemoryJournal(), folder=folder, on_round=log_round
     )
     save_checkpoint(folder / "model" / "unlearned", campaign.state, file.card)
     write_text(folder / "audit.json", campaign.figures.model_dump_json(indent=2))

@@ -65,8 +65,8 @@ class HeldVersions:
             row.name, row.received, row.purged, row.acknowledged = name, self.clock(), None, None
             session.add(row)
             session.flush()
-            held = self._held(session)
-            self._delete(session, held[: max(0, len(held) - self.keep_most)])
+            digests_here = self._held(session)
+            self._delete(session, digests_here[: max(0, len(digests_here) - self.keep_most)])
 
     def load(self, digest: str) -> dict[str, Tensor]:
         """The weights of a version.
@@ -127,8 +127,8 @@ class HeldVersions:
     def acknowledged(self, digests: Collection[str]) -> None:
         """Record that the coordinator knows of these deletions."""
         with transaction(self.engine) as session:
-            gone = update(HoldingRow).where(HoldingRow.digest.in_(digests), HoldingRow.purged.is_not(None))
-            session.execute(gone.values(acknowledged=self.clock()))
+            back_again = update(HoldingRow).where(HoldingRow.digest.in_(digests), HoldingRow.purged.is_not(None))
+            session.execute(back_again.values(acknowledged=self.clock()))
 
     def _file(self, digest: str) -> Path:
         # A digest comes from a message and becomes part of a path.
@@ -142,19 +142,19 @@ class HeldVersions:
 
     def _settle(self, session: Session) -> None:
         """Reconcile files and records after a process was killed between them."""
-        recorded = set(self._held(session))
+        digests_on_record = set(self._held(session))
         present = set()
 
         try:
             for path in self.folder.iterdir() if self.folder.exists() else ():
-                if path.suffix == _SUFFIX and path.stem in recorded:
+                if path.suffix == _SUFFIX and path.stem in digests_on_record:
                     present.add(path.stem)
                 else:
                     path.unlink()
         except OSError as err:
             raise _unwritable(self.folder, err) from None
 
-        self._delete(session, recorded - present)
+        self._delete(session, digests_on_record - present)
 
     def _delete(self, session: Session, digests: Collection[str]) -> None:
         if not digests:

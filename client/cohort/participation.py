@@ -126,8 +126,8 @@ def _digest(patients: Collection[str]) -> str:
     """SHA-256 over the lengths and ids in order, so that no two cohorts share a digest."""
     total = hashlib.sha256()
     for patient in sorted(set(patients)):
-        encoded = patient.encode()
-        total.update(len(encoded).to_bytes(4, "big") + encoded)
+        name_bytes = patient.encode()
+        total.update(len(name_bytes).to_bytes(4, "big") + name_bytes)
 
     return total.hexdigest()
 

@@ -68,12 +68,12 @@ class ReceivedWeights:
 
     def held(self) -> tuple[str, ...]:
         """Digests of the weights on this site's disk."""
-        found = {self._named(_WEIGHTS)} - {""}
+        base = {self._named(_WEIGHTS)} - {""}
         if self._place.has_database:
             with opened(self._place.database_url) as engine:
-                found |= {*self._versions(engine).held()}
+                base |= {*self._versions(engine).held()}
 
-        return tuple(sorted(found))
+        return tuple(sorted(base))
 
     def receive(self, records: RecordDict, *, keep: bool = True, models: Collection[str] = ()) -> RequestWeights:
         """The weights of a request, kept for the next one; with `models`, the joined weights of these.
@@ -169,14 +169,14 @@ class ReceivedWeights:
         return HeldVersions(self._models, engine, lambda: datetime.now(UTC))
 
     def _base(self, digest: str) -> State:
-        found = self._load(_WEIGHTS, digest)
-        if found is None and self._place.has_database:
+        base = self._load(_WEIGHTS, digest)
+        if base is None and self._place.has_database:
             with opened(self._place.database_url) as engine, suppress(CheckpointError):
-                found = self._versions(engine).load(digest)
+                base = self._versions(engine).load(digest)
 
-        if found is None:
+        if base is None:
             raise MissingBaseError("changes to weights that are not here")
-        return found
+        return base
 
     @cached_property
     def _nothing(self) -> State:

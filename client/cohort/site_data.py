@@ -123,8 +123,8 @@ class SiteData:
 
     def image_digests(self) -> Callable[[Path], str]:
         """Gives the SHA-256 of an image file, as noted at its import; computed if it was not noted."""
-        noted = {Path(row.image): row.digest for row in self.file.studies if row.digest}
-        return lambda image: noted.get(image) or self.cache.digest(image)
+        digests_by_image = {Path(row.image): row.digest for row in self.file.studies if row.digest}
+        return lambda image: digests_by_image.get(image) or self.cache.digest(image)
 
     def discard_waiting(self) -> dict[str, int]:
         """Delete pixels and embeddings of patients who wait for a campaign, if they can be made again."""
@@ -143,13 +143,15 @@ class SiteData:
         Raises:
             OutputError: they cannot be deleted.
         """
-        gone = self.cohort.of(patients).studies
-        of_files = {self.cache.digest(study.image) for study in gone if study.image.is_file()}
+        studies_gone = self.cohort.of(patients).studies
+        of_files = {self.cache.digest(study.image) for study in studies_gone if study.image.is_file()}
         of_import = {row.digest for row in self.file.studies if row.patient in patients}
         images = (of_files | of_import) - {""}
         counts = {"pixels": self.cache.discard_digests(images)}
         if self.embeddings is not None:
-            counts["embeddings"] = self.embeddings.cache.discard_studies(images, {study.report for study in gone})
+            counts["embeddings"] = self.embeddings.cache.discard_studies(
+                images, {study.report for study in studies_gone}
+            )
 
         with cohort_lock(SiteFolder(self.folder)):
             counts["studies"] = drop_studies(self.folder, patients)

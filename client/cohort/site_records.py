@@ -81,7 +81,7 @@ class SiteRecords:
         if campaign and self._kept and self._enrolled:
             digest = reported_digest(figures.membership, figures.groups["test"]["fused"])
             with opened(self.folder.database_url) as engine:
-                read = any(found.forget_patients for found in figures.membership.values())
+                read = any(member.forget_patients for member in figures.membership.values())
                 self._log(engine).audited(campaign, digest, read_patients=read)
 
     def refuse_retired(self, digest: str) -> None:

@@ -64,8 +64,8 @@ def _isolate(path: Path) -> None:
     if (path / OUTSIDE / _TOMBSTONES).exists():
         here["tombstones"] = f"{OUTSIDE}/{_TOMBSTONES}"
     if site.settings().database:
-        moved = path / OUTSIDE / "database.db"
-        here["database"] = f"sqlite:///{(moved if moved.exists() else site.database).resolve()}"
+        database_copy = path / OUTSIDE / "database.db"
+        here["database"] = f"sqlite:///{(database_copy if database_copy.exists() else site.database).resolve()}"
     if here:
         set_values(site.settings_file, SiteSettings, here)
 
@@ -82,9 +82,9 @@ def _check(path: Path) -> list[Finding]:
     try:
         with open_ledger(SiteFolder(path)) as ledger:
             standing = ledger.standing()
-            stopped = len(ledger.stopped())
+            stopped_count = len(ledger.stopped())
         newest = f", the newest of {max(s.received for s in standing):%Y-%m-%d %H:%M}" if standing else ""
-        detail = f"{len(standing)} revocations{newest}; {stopped} patients are not used"
+        detail = f"{len(standing)} revocations{newest}; {stopped_count} patients are not used"
         findings.append(Found("ledger and tombstones", ok=True, detail=detail))
         with opened_site(path) as site, site.session() as session:
             faults = problems(site.log, session, site.key().public)

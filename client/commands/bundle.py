@@ -31,16 +31,16 @@ def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
 def approve_(digest: Digest, folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Allow a bundle to run here, starting with its next message. It has all the rights of the site's client."""
     with clear_errors():
-        changed = approve(SiteFolder(folder).settings_file, digest)
-        _report(digest, changed, "approved" if changed else "is already approved", as_json)
+        is_new = approve(SiteFolder(folder).settings_file, digest)
+        _report(digest, is_new, "approved" if is_new else "is already approved", as_json)
 
 
 @app.command("withdraw", epilog=f"Example: fedforget-site bundle withdraw {'9f' * 32} --dir north")
 def withdraw_(digest: Digest, folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Stop a bundle from running here, starting with its next message. A handler that is already running finishes."""
     with clear_errors():
-        changed = withdraw(SiteFolder(folder).settings_file, digest)
-        _report(digest, changed, "withdrawn" if changed else "was not approved", as_json)
+        is_new = withdraw(SiteFolder(folder).settings_file, digest)
+        _report(digest, is_new, "withdrawn" if is_new else "was not approved", as_json)
 
 
 def _report(digest: str, changed: bool, text: str, as_json: bool) -> None:

@@ -118,14 +118,14 @@ def show_(folder: Folder = Path(), as_json: AsJson = False) -> None:
 
     with clear_errors():
         file = read_site(folder)
-        revoked = read_revocations(folder, file.subsets).tombstones
-        sets = count_sets(file.cohort, file.subsets, revoked)
-        present = len(revoked & frozenset(file.cohort.patients))
-        patients = {"stopped": len(revoked), "stopped_and_here": present}
+        tombstones = read_revocations(folder, file.subsets).tombstones
+        sets = count_sets(file.cohort, file.subsets, tombstones)
+        present = len(tombstones & frozenset(file.cohort.patients))
+        patients = {"stopped": len(tombstones), "stopped_and_here": present}
         show({**sets, "patients": patients}, _sets_table(sets), as_json=as_json)
         if not as_json:
-            removed = f"{len(revoked) - present} of them no longer have studies here"
-            show(None, f"{counted(len(revoked), 'patient')} must not be used; {removed}", as_json=False)
+            missing_text = f"{len(tombstones) - present} of them no longer have studies here"
+            show(None, f"{counted(len(tombstones), 'patient')} must not be used; {missing_text}", as_json=False)
 
 
 def register(app: typer.Typer) -> None:

@@ -132,12 +132,12 @@ def policy_reaches(codes: Collection[Coding], asked: Coding) -> Reach:
     """
     reaches = [(code, _one_reaches(code, asked)) for code in codes]
     best = max(reach for _, reach in reaches)
-    placed = {code.system for code, reach in reaches if reach is not Reach.MAYBE}
-    if best is not Reach.MAYBE or not placed:
+    systems = {code.system for code, reach in reaches if reach is not Reach.MAYBE}
+    if best is not Reach.MAYBE or not systems:
         return best
     doubtful = {code.system for code, reach in reaches if reach is Reach.MAYBE}
 
-    return Reach.MAYBE if placed & doubtful else Reach.NO
+    return Reach.MAYBE if systems & doubtful else Reach.NO
 
 
 def is_content(code: Coding) -> bool:
@@ -147,10 +147,12 @@ def is_content(code: Coding) -> bool:
 
 def _one_reaches(code: Coding, asked: Coding) -> Reach:
     number = _number(code)
-    wanted = _number(asked)
-    if code == asked or (number is not None and wanted is not None and number in (wanted, _MODULE_OF.get(wanted))):
+    policy_number = _number(asked)
+    if code == asked or (
+        number is not None and policy_number is not None and number in (policy_number, _MODULE_OF.get(policy_number))
+    ):
         return Reach.YES
-    if number is not None or (wanted is None and code.system == asked.system):
+    if number is not None or (policy_number is None and code.system == asked.system):
         return Reach.NO
     return Reach.MAYBE
 

@@ -61,10 +61,10 @@ def topic_of(resource: Mapping[str, Any]) -> Topic:
     scopes = [*_concept(resource.get("scope"))]
     concepts = [[*_concept(concept)] for concept in _listed(resource.get("category"))]
     concepts = [codings for codings in concepts if not _is_technical(codings)]
-    named = {(coding.system, coding.code) for codings in [scopes, *concepts] for coding in codings}
+    codes = {(coding.system, coding.code) for codings in [scopes, *concepts] for coding in codings}
     policy = {(coding.system, coding.code) for coding in _concept(resource.get("policyRule"))}
-    is_research = bool((named | policy) & _RESEARCH) or any(is_form(text) for text in policy_texts(resource))
-    by_scope = {pair for pair in named if pair[0] == SCOPES}
+    is_research = bool((codes | policy) & _RESEARCH) or any(is_form(text) for text in policy_texts(resource))
+    by_scope = {pair for pair in codes if pair[0] == SCOPES}
     if by_scope & _RESEARCH:
         return Topic.RESEARCH
     if by_scope & _PRIVACY:

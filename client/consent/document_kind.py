@@ -50,12 +50,12 @@ _SAME = {
 def kind_of(policies: Collection[str], template_types: Collection[str]) -> Kind:
     """The kind of a document; UNKNOWN where what names it is not known or contradicts itself."""
     form = form_of(policies)
-    named = {_OF_TEMPLATE.get(code, Kind.UNKNOWN) for code in template_types}
-    if len(named) > 1:
+    kinds = {_OF_TEMPLATE.get(code, Kind.UNKNOWN) for code in template_types}
+    if len(kinds) > 1:
         return Kind.UNKNOWN
-    if not named:
+    if not kinds:
         return Kind.NONE if form is None else Kind[form.name]
-    kind = named.pop()
+    kind = kinds.pop()
     if form is None or form is Form.CONSENT or names_only_the_broad_consent(policies):
         return kind
     return _SAME.get((form, kind), Kind.UNKNOWN)

@@ -109,10 +109,10 @@ def read_version(resource: Mapping[str, Any]) -> VersionId:
     if _text(resource, "resourceType") != "Consent":
         raise UnreadableConsentError("not a Consent")
     meta = _object(resource, "meta")
-    updated = _text(meta, "lastUpdated")
+    last_update = _text(meta, "lastUpdated")
     if not (identity := _text(resource, "id")):
         raise UnreadableConsentError("a Consent without an id")
-    return VersionId(identity, _text(meta, "versionId"), read_date(updated).last if updated else None)
+    return VersionId(identity, _text(meta, "versionId"), read_date(last_update).last if last_update else None)
 
 
 def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
@@ -128,12 +128,12 @@ def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
     status = _text(resource, "status")
     if status not in (_R5_STATUS if r5 else _R4_STATUS):
         raise UnreadableConsentError("a status that this version of FHIR does not have")
-    signed = _text(resource, "date" if r5 else "dateTime")
+    signature_date = _text(resource, "date" if r5 else "dateTime")
     _check_basis(resource, r5)
 
     return ConsentDocument(
         status,
-        read_date(signed) if signed else None,
+        read_date(signature_date) if signature_date else None,
         version.updated,
         _r5_root(resource) if r5 else _r4_root(resource),
     )
@@ -204,8 +204,8 @@ def _r4_provision(value: Mapping[str, Any], *, is_root: bool = False) -> Provisi
     kind = _text(value, "type")
     if kind not in ("permit", "deny") and not (is_root and not kind):
         raise UnreadableConsentError("a provision that neither permits nor denies")
-    nested = tuple(_r4_provision(inner) for inner in _objects(value, "provision"))
-    return _provision(value, kind == "permit" if kind else None, nested)
+    exceptions_inside = tuple(_r4_provision(inner) for inner in _objects(value, "provision"))
+    return _provision(value, kind == "permit" if kind else None, exceptions_inside)
 
 
 def _r5_root(resource: Mapping[str, Any]) -> Provision:
@@ -214,17 +214,17 @@ def _r5_root(resource: Mapping[str, Any]) -> Provision:
     if decision not in ("permit", "deny") and (decision or exceptions):
         raise UnreadableConsentError("no decision to which the provisions could be exceptions")
     permits = decision == "permit" if decision else None
-    nested = tuple(_r5_provision(inner, permits=not permits) for inner in exceptions)
+    exceptions_inside = tuple(_r5_provision(inner, permits=not permits) for inner in exceptions)
 
-    return Provision(permits, _period(resource), (), (), (), nested)
+    return Provision(permits, _period(resource), (), (), (), exceptions_inside)
 
 
 def _r5_provision(value: Mapping[str, Any], *, permits: bool) -> Provision:
     """In R5 a provision has no type: it is an exception to the level above and so says the opposite."""
     if "type" in value:
         raise UnreadableConsentError("a type in a provision, which R5 does not have")
-    nested = tuple(_r5_provision(inner, permits=not permits) for inner in _objects(value, "provision"))
-    return _provision(value, permits, nested)
+    exceptions_inside = tuple(_r5_provision(inner, permits=not permits) for inner in _objects(value, "provision"))
+    return _provision(value, permits, exceptions_inside)
 
 
 def _provision(value: Mapping[str, Any], permits: bool | None, nested: tuple[Provision, ...]) -> Provision:

@@ -32,9 +32,9 @@ def of_another_topic(
     """What a consent that is no draft says of research, as far as it names it."""
     if topic is Topic.UNPLACED and document.status == "active" and kind in (Kind.FULL_WITHDRAWAL, Kind.REFUSAL):
         return WITHDRAWN_IN_FULL if kind is Kind.FULL_WITHDRAWAL else REFUSED
-    named = _of_names(document, topic, kind, policies, question)
-    if named is not None:
-        return named
+    answer_by_name = _of_names(document, topic, kind, policies, question)
+    if answer_by_name is not None:
+        return answer_by_name
     if topic is Topic.OTHER:
         return OTHER_MATTER
     if topic is Topic.UNPLACED:
@@ -129,9 +129,13 @@ def _codes_may(value: object, question: Question) -> bool:
         for concept in concepts
         for item in (concept.get("coding") or [None] if isinstance(concept, dict) else [None])
     ]
-    known = [coding for coding in codings if coding is not None and not is_content(coding)]
+    other_codings = [coding for coding in codings if coding is not None and not is_content(coding)]
 
-    return not codings or None in codings or (bool(known) and policy_reaches(known, question.policy_code) > Reach.NO)
+    return (
+        not codings
+        or None in codings
+        or (bool(other_codings) and policy_reaches(other_codings, question.policy_code) > Reach.NO)
+    )
 
 
 def _coding(value: object) -> Coding | None:

@@ -129,9 +129,9 @@ def _is_labelled(provision: Provision, question: Question) -> bool:
 
 def _denied_below(provision: Provision, question: Question) -> ProvisionAnswer:
     """What is no answer by itself may still hold a no: `treatment is permitted, but no training on it`."""
-    named = replace(question, by_name=True)
+    question_by_name = replace(question, by_name=True)
     # `weigh` looks below by itself: to look twice at each level would double the work with every level.
-    answers = [weigh(inner, named) for inner in provision.nested]
+    answers = [weigh(inner, question_by_name) for inner in provision.nested]
     is_denied = any(isinstance(answer, Deny) or answer == _DENIED_BELOW for answer in answers)
 
     return _DENIED_BELOW if is_denied else None

@@ -107,10 +107,12 @@ def _of_named_end(document: ConsentDocument, kind: Kind, question: Question) -> 
     if is_empty(document.root):
         return end
     timeless = replace(question, at=None)
-    named = strictest([weigh_exception(inner, timeless) for inner in document.root.nested])
-    if isinstance(named, Deny) or (not document.root.nested and isinstance(weigh(document.root, timeless), Deny)):
+    exception_verdict = strictest([weigh_exception(inner, timeless) for inner in document.root.nested])
+    if isinstance(exception_verdict, Deny) or (
+        not document.root.nested and isinstance(weigh(document.root, timeless), Deny)
+    ):
         return end
-    if named is None and permits_anything(document.root) and weigh(document.root, timeless) == BASE_DENIES:
+    if exception_verdict is None and permits_anything(document.root) and weigh(document.root, timeless) == BASE_DENIES:
         return end
     return Unknown("a withdrawal or refusal that does not name this, or permits it")
 
@@ -119,11 +121,11 @@ def _of_part(document: ConsentDocument, is_withdrawal: bool, question: Question)
     """Only what it names counts: its base rule, which denies all else, must not undo an older consent to all else."""
     if is_withdrawal and is_empty(replace(document.root, permits=None)):
         return Unknown("a partial withdrawal that does not say of what")
-    asked = replace(question, at=None) if is_withdrawal else question
-    named = [weigh_exception(inner, asked) for inner in document.root.nested]
+    timeless_question = replace(question, at=None) if is_withdrawal else question
+    exception_verdicts = [weigh_exception(inner, timeless_question) for inner in document.root.nested]
     if document.root.codes or document.root.purposes:
-        named.append(weigh(document.root, asked))
-    ignored = (Permit, Lapsed, Perhaps) if is_withdrawal else (Lapsed, Perhaps)
-    answer = strictest([one for one in named if not isinstance(one, ignored)])
+        exception_verdicts.append(weigh(document.root, timeless_question))
+    verdicts_without_effect = (Permit, Lapsed, Perhaps) if is_withdrawal else (Lapsed, Perhaps)
+    answer = strictest([one for one in exception_verdicts if not isinstance(one, verdicts_without_effect)])
 
     return OTHER_POLICY if answer is None or isinstance(answer, Lapsed | Perhaps) else answer

@@ -67,26 +67,26 @@ def judged(
         newest = newest_versions(in_order)
         statements = [_one(versions, lambda resource: state(resource, question)) for versions in newest]
         statements += _still_revoked(in_order, newest, question)
-        needed = _denied_by_name(newest, question)
+        denial = _denied_by_name(newest, question)
     except RecursionError:
         return Judgement(_TOO_DEEP, {})
 
     silent = Counter(one.verdict.reason for one in statements if isinstance(one.verdict, Silent))
     silent.update(GENERAL.reason for one in statements if isinstance(one.verdict, Neutral))
     answer = _across_templates(_by_template(statements, at))
-    if needed and (isinstance(answer, Permit) or answer == SILENT):
+    if denial and (isinstance(answer, Permit) or answer == SILENT):
         answer = Unknown("what use depends on, collecting or storing the data, is denied by name")
     return Judgement(answer, silent)
 
 
 def _one(versions: Sequence[Resource], read: Callable[[Resource], Statement]) -> Statement:
     """What a consent says, in doubt where it is not clear which of its versions is the last."""
-    said = [read(resource) for resource in versions]
-    if len(said) == 1 or all(isinstance(one.verdict, Silent) for one in said):
-        return said[0]
-    latest = max((one.signed for one in said if one.signed is not None), key=lambda span: span.last, default=None)
+    statements = [read(resource) for resource in versions]
+    if len(statements) == 1 or all(isinstance(one.verdict, Silent) for one in statements):
+        return statements[0]
+    latest = max((one.signed for one in statements if one.signed is not None), key=lambda span: span.last, default=None)
 
-    return replace(said[0], verdict=_UNORDERED, signed=latest, withdrawn=None)
+    return replace(statements[0], verdict=_UNORDERED, signed=latest, withdrawn=None)
 
 
 def _still_revoked(
@@ -103,9 +103,9 @@ def _denied_by_name(newest: Sequence[Sequence[Resource]], question: Question) ->
     at = question.at
 
     for policy in needed_with(question.policy_code):
-        asked = replace(question, policy_code=policy)
-        found = [named_denial(resource, asked) for versions in newest for resource in versions]
-        statements = [one for one in found if one is not None]
+        policy_question = replace(question, policy_code=policy)
+        denials = [named_denial(resource, policy_question) for versions in newest for resource in versions]
+        statements = [one for one in denials if one is not None]
         if at is not None and any(isinstance(verdict, Deny) for _, verdict in _by_template(statements, at)):
             return True
 
@@ -125,20 +125,20 @@ def _across_templates(decisions: Sequence[tuple[datetime | None, Verdict]]) -> A
     """All permit, or the newest denies; anything else is for a steward."""
     answers = [(signed, answer) for signed, answer in decisions if isinstance(answer, Permit | Deny | Unknown)]
     if not answers:
-        lapsed = any(isinstance(verdict, Lapsed) for _, verdict in decisions)
-        return Unknown("consent is not in force at this time") if lapsed else SILENT
+        has_lapsed = any(isinstance(verdict, Lapsed) for _, verdict in decisions)
+        return Unknown("consent is not in force at this time") if has_lapsed else SILENT
 
     if all(isinstance(answer, Permit) for _, answer in answers):
         return Permit()
     newest = max((signed for signed, _ in answers if signed is not None), default=None)
     last = [answer for signed, answer in answers if signed in (None, newest)]
     doubts = [answer for _, answer in answers if isinstance(answer, Unknown)]
-    undated = [answer for signed, answer in answers if signed is None and isinstance(answer, Unknown)]
-    if undated:
-        return undated[0]  # it may be newer than any denial
-    ranked: list[Answer] = [*(answer for answer in last if isinstance(answer, Deny)), *doubts]
+    undated_answers = [answer for signed, answer in answers if signed is None and isinstance(answer, Unknown)]
+    if undated_answers:
+        return undated_answers[0]  # it may be newer than any denial
+    candidates: list[Answer] = [*(answer for answer in last if isinstance(answer, Deny)), *doubts]
 
-    return ranked[0] if ranked else Unknown("a consent to something else was withdrawn")
+    return candidates[0] if candidates else Unknown("a consent to something else was withdrawn")
 
 
 def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetime | None, Verdict]:
@@ -148,14 +148,14 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
         key=lambda pair: pair[0].first,
         reverse=True,
     )
-    undated = [one for one in statements if one.signed is None and not isinstance(one.verdict, Neutral)]
+    undated_answers = [one for one in statements if one.signed is None and not isinstance(one.verdict, Neutral)]
 
-    if undated:
-        if not older and all(one.withdrawn is not None and isinstance(one.verdict, Deny) for one in undated):
-            return None, undated[0].verdict
+    if undated_answers:
+        if not older and all(one.withdrawn is not None and isinstance(one.verdict, Deny) for one in undated_answers):
+            return None, undated_answers[0].verdict
         return None, Unknown("a consent without a date, so that nobody knows which is the last")
 
-    lapsed = False
+    has_lapsed = False
     while older:
         newest = older[0][0].first
         # A day and an hour of that day cannot be ordered: both are the last word.
@@ -163,7 +163,7 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
         older = [(signed, one) for signed, one in older if signed.last < newest]
         verdict = _agreed([one.verdict for one in last])
         if newest > at and not isinstance(verdict, Deny | Unknown):
-            lapsed = True
+            has_lapsed = True
             continue
 
         if isinstance(verdict, Permit) and any(_withdrawn_since(one, newest) for _, one in older):
@@ -175,7 +175,7 @@ def _of_template(statements: Sequence[Statement], at: datetime) -> tuple[datetim
 
         return newest, verdict
 
-    return None, Lapsed() if lapsed else OTHER_POLICY
+    return None, Lapsed() if has_lapsed else OTHER_POLICY
 
 
 def _agreed(verdicts: Sequence[Verdict]) -> Verdict:
@@ -193,8 +193,8 @@ def _agreed(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _is_denied_by_name(older: Sequence[tuple[Span, Statement]]) -> bool:
     """Whether the last word that names the question denies it."""
-    named = [one for _, one in older if one.by_name and isinstance(one.verdict, Permit | Deny)]
-    return bool(named) and isinstance(named[0].verdict, Deny)
+    by_name = [one for _, one in older if one.by_name and isinstance(one.verdict, Permit | Deny)]
+    return bool(by_name) and isinstance(by_name[0].verdict, Deny)
 
 
 def _withdrawn_since(one: Statement, moment: datetime) -> bool:

@@ -50,19 +50,19 @@ def state(resource: Mapping[str, Any], question: Question) -> Statement:
         verdict = _read(document, topic, resource, question)
     except UnreadableConsentError as err:
         verdict = of_unreadable(resource, topic, question, err.problem)
-        signed: Span | None = _date(resource)
-        ended = None
+        signature_span: Span | None = _date(resource)
+        end_span = None
         by_name = False
     else:
-        signed = document.signed
+        signature_span = document.signed
         by_name = isinstance(weigh(document.root, replace(question, by_name=True)), Permit | Deny)
-        ended = (document.updated or _FAR.first) if document.status == "inactive" else None
+        end_span = (document.updated or _FAR.first) if document.status == "inactive" else None
 
     if REVOKED in resource and not isinstance(verdict, Deny):
         # On its own, so that no newer consent about the same other matter outweighs it, and before any real withdrawal.
         return Statement((REVOKED, resource.get("id")), _LONG_AGO, None, _REVOKED_BY_REQUEST)
 
-    return Statement(template, signed, ended, verdict, by_name)
+    return Statement(template, signature_span, end_span, verdict, by_name)
 
 
 def named_denial(resource: Mapping[str, Any], question: Question) -> Statement | None:
@@ -72,13 +72,17 @@ def named_denial(resource: Mapping[str, Any], question: Question) -> Statement |
     except UnreadableConsentError:
         return None
 
-    said = weigh(document.root, replace(question, by_name=True))
-    if document.status != "active" or topic_of(resource) is not Topic.RESEARCH or not isinstance(said, Permit | Deny):
+    verdict = weigh(document.root, replace(question, by_name=True))
+    if (
+        document.status != "active"
+        or topic_of(resource) is not Topic.RESEARCH
+        or not isinstance(verdict, Permit | Deny)
+    ):
         return None
     policies = policy_texts(resource)
     template: object = "mii-broad-consent" if form_of(policies) else (True, policies)
 
-    return Statement(template, document.signed, None, said)
+    return Statement(template, document.signed, None, verdict)
 
 
 def _read(document: ConsentDocument, topic: Topic, resource: Mapping[str, Any], question: Question) -> Verdict:

@@ -29,12 +29,14 @@ def newest_versions(consents: Iterable[Resource]) -> list[list[Resource]]:
                 alone.append([resource])
             continue
 
-        known = by_id.setdefault(version.resource, [])
-        place = next((i for i, (number, text) in enumerate(known) if _is_same(version, resource, number, text)), None)
+        versions_of_id = by_id.setdefault(version.resource, [])
+        place = next(
+            (i for i, (number, text) in enumerate(versions_of_id) if _is_same(version, resource, number, text)), None
+        )
         if place is None:
-            known.append((version, resource))
-        elif _moment(version) < _moment(known[place][0]):
-            known[place] = version, resource
+            versions_of_id.append((version, resource))
+        elif _moment(version) < _moment(versions_of_id[place][0]):
+            versions_of_id[place] = version, resource
 
     return [*(_last(versions) for versions in by_id.values()), *alone]
 

@@ -80,15 +80,15 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
     key = site.key()
     coordinator = site.coordinator()
     log = site.log
-    cosigned = b""
+    cosignature = b""
     since = 0
 
     # The last call sends the signature; one more is needed if the coordinator knew a different size than expected.
     for _ in range(_TURNS):
-        request = messages.ExchangeCheckpointRequest(since=since, cosigned=cosigned)
+        request = messages.ExchangeCheckpointRequest(since=since, cosigned=cosignature)
         with site.session() as session:
-            known = log.peer(session, SERVER_ORIGIN)
-            request.seen = known.checkpoint.size if known else 0
+            peer = log.peer(session, SERVER_ORIGIN)
+            request.seen = peer.checkpoint.size if peer else 0
             newest = log.newest(session)
 
             if newest is not None and not signed_by(newest, coordinator):
@@ -99,8 +99,8 @@ def exchange_checkpoints(site: SiteLog, stub: CoordinationStub) -> None:
         reply = stub.ExchangeCheckpoint(request, timeout=CALL_SECONDS)
         before = since
         since = reply.known
-        cosigned = _take(site, reply)
-        if not cosigned and (not request.checkpoint or reply.cosigned or since == before):
+        cosignature = _take(site, reply)
+        if not cosignature and (not request.checkpoint or reply.cosigned or since == before):
             return
 
 
@@ -116,20 +116,20 @@ def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
     if not reply.checkpoint:
         return b""
     envelope = dsse.decode_envelope(reply.checkpoint)
-    shown = only(envelope, coordinator)
+    checkpoint = only(envelope, coordinator)
     has_ours = signed_by(envelope, key.public)
 
     try:
         with site.session() as session:
-            known = log.peer(session, SERVER_ORIGIN)
-            if known and known.envelope.payload == shown.payload and not known.trouble and has_ours:
+            peer = log.peer(session, SERVER_ORIGIN)
+            if peer and peer.envelope.payload == checkpoint.payload and not peer.trouble and has_ours:
                 return b""
-            signed = log.cosign(session, SERVER_ORIGIN, shown, coordinator, key, tuple(reply.proof))
+            envelope_bytes = log.cosign(session, SERVER_ORIGIN, checkpoint, coordinator, key, tuple(reply.proof))
     except EvidenceError as err:
         _refuse(site, str(err))
         raise
 
-    return dsse.encode_envelope(signed)
+    return dsse.encode_envelope(envelope_bytes)
 
 
 def _refuse(site: SiteLog, reason: str) -> None:
@@ -147,7 +147,7 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
         EvidenceError: an attestation disagrees; the others are signed first.
     """
     request = messages.ExchangeAttestationsRequest()
-    refused = ""
+    refusal = ""
 
     for _ in range(_TURNS):
         reply = stub.ExchangeAttestations(request, timeout=CALL_SECONDS)
@@ -155,12 +155,12 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
 
         with site.session() as session:
             for campaign in reply.wanted:
-                ended = site.ended(session, campaign)
-                if ended is None:
+                end = site.ended(session, campaign)
+                if end is None:
                     continue
-                digests = [bytes.fromhex(digest) for digest in _texts(ended["revocations"])]
+                digests = [bytes.fromhex(digest) for digest in _texts(end["revocations"])]
                 if len(digests) > MAX_REVOCATIONS:
-                    refused = f"campaign {campaign} answers {len(digests)} revocations, more than {MAX_REVOCATIONS}"
+                    refusal = f"campaign {campaign} answers {len(digests)} revocations, more than {MAX_REVOCATIONS}"
                 elif _fits(request, 40 * len(digests)):
                     request.answers.add(campaign=campaign, revocations=digests)
 
@@ -173,13 +173,13 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
             try:
                 request.signed.append(sign(site, data))
             except EvidenceError as err:
-                refused = f"an attestation is not signed: {err}"
+                refusal = f"an attestation is not signed: {err}"
 
         if not request.answers and not request.signed:
             break
 
-    if refused:
-        raise EvidenceError(refused)
+    if refusal:
+        raise EvidenceError(refusal)
 
 
 def sign(site: SiteLog, data: bytes) -> bytes:
@@ -196,14 +196,14 @@ def sign(site: SiteLog, data: bytes) -> bytes:
         raise EvidenceError("it names no campaign")
     campaign = int(unlearning.campaign)
     with site.session() as session:
-        ended = site.ended(session, campaign)
-        if ended is None:
+        end = site.ended(session, campaign)
+        if end is None:
             raise EvidenceError(f"campaign {campaign} did not end here in a version that was adopted")
-        if ended["weights"] not in {file.sha256 for file in files if file.name == _WEIGHTS}:
+        if end["weights"] not in {file.sha256 for file in files if file.name == _WEIGHTS}:
             raise EvidenceError(f"its weights differ from those adopted here in campaign {campaign}")
-        if not set(_texts(ended["revocations"])) <= set(unlearning.revocations):
+        if not set(_texts(end["revocations"])) <= set(unlearning.revocations):
             raise EvidenceError("it leaves out revocations of this site")
-        if (ended["how"] == "retrained") != (unlearning.method.name in {"retrained", "exact"}):
+        if (end["how"] == "retrained") != (unlearning.method.name in {"retrained", "exact"}):
             raise EvidenceError("it disagrees about how patients were forgotten")
         mine = [figures.sha256 for figures in unlearning.figures if figures.site == site.name]
         if not all(site.reported(session, campaign, digest) for digest in mine):
@@ -217,10 +217,10 @@ def sign(site: SiteLog, data: bytes) -> bytes:
 
         site.attested(session, envelope.body)
 
-    signed = dsse.encode_envelope(dsse.add_signature(envelope, key))
-    keep_attestation(site.folder, campaign, signed)
+    envelope_bytes = dsse.encode_envelope(dsse.add_signature(envelope, key))
+    keep_attestation(site.folder, campaign, envelope_bytes)
 
-    return signed
+    return envelope_bytes
 
 
 def _fits(request: messages.ExchangeAttestationsRequest, more: int) -> bool:

@@ -93,8 +93,8 @@ class SiteLog:
         with self.session() as session:
             # A revocation comes before everything that follows from it; the rest in chronological order.
             at_console = console_records(session, self._last_console_event(session))
-            dated = [*access_records(session), *holding_records(session), *at_console]
-            later = sorted(dated, key=lambda record: record[0])
+            new_records = [*access_records(session), *holding_records(session), *at_console]
+            later = sorted(new_records, key=lambda record: record[0])
             records = [*self._revocations(session), *hold_records(session), *(record for _, record in later)]
             return self.log.append(session, records, self.key())
 
@@ -253,8 +253,8 @@ class SiteLog:
                 continue
             document = self._committed(session, receipt, entries)
             yield Record(f"revocation:{receipt}", "revocation", statement_of(self.name, receipt, entries, document))
-            stopped = canonical({"receipt": receipt, "use": "stopped"})
-            yield Record(f"tombstone:{receipt}", "tombstone", stopped)
+            stop_body = canonical({"receipt": receipt, "use": "stopped"})
+            yield Record(f"tombstone:{receipt}", "tombstone", stop_body)
 
         for receipt, entries in receipts.items():
             if any(standing.state is State.READMITTED for standing in entries.values()):

@@ -31,9 +31,9 @@ def receipts_of(session: Session) -> dict[str, dict[str, RevocationStatus]]:
 def statement_of(site: str, receipt: str, entries: dict[str, RevocationStatus], document: str) -> bytes:
     """The statement that revocations were received under a receipt; `document` is the commitment to its form."""
     first = min(entries.values(), key=lambda standing: standing.number)
-    received = min(entry.received for entry in entries.values())
+    first_receipt = min(entry.received for entry in entries.values())
     # The schema wants a due date after receipt, which a site's short promise may not give.
-    due = max(min(entry.due for entry in entries.values()), _second_after(received))
+    due = max(min(entry.due for entry in entries.values()), _second_after(first_receipt))
 
     return revocation_statement(
         Statement(
@@ -47,7 +47,7 @@ def statement_of(site: str, receipt: str, entries: dict[str, RevocationStatus], 
             identity_check=first.identity_check,
             modalities=("images", "reports") if first.scope == "all" else (first.scope,),
             policies=first.policies,
-            received=time_text(received),
+            received=time_text(first_receipt),
             effective=time_text(first.effective),
             due=time_text(due),
         )
@@ -67,8 +67,8 @@ def hold_records(session: Session) -> Iterator[Record]:
         on_hold = canonical({"receipt": receipt, "use": "on hold"})
         yield Record(f"hold:{receipt}", "use-on-hold", on_hold)
         if all(standing.state is State.REFUSED for standing in entries.values()):
-            resumed = canonical({"receipt": receipt, "use": "as before"})
-            yield Record(f"hold-ended:{receipt}", "use-resumed", resumed)
+            resume_body = canonical({"receipt": receipt, "use": "as before"})
+            yield Record(f"hold-ended:{receipt}", "use-resumed", resume_body)
 
 
 def access_records(session: Session) -> Iterator[tuple[datetime, Record]]:

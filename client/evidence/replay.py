@@ -223,8 +223,8 @@ class Replayer:
         with tempfile.TemporaryDirectory(dir=self.folder.root, prefix=".replay-") as scratch:
             cache = ImageCache(Path(scratch), self.card.data.image_size, self.card.data.cache_bytes)
             found = self._found(record, cache)
-            gone = {study.patient for study in found["forget"]}
-            with self.access(len(gone)):
+            patients_forgotten = {study.patient for study in found["forget"]}
+            with self.access(len(patients_forgotten)):
                 return Replayed(self._unlearned(record, found, cache), sum(map(len, found.values())))
 
     def _record(self, said: Replay) -> Replayable:

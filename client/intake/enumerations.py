@@ -32,10 +32,10 @@ def read_enumerations(path: Path) -> Enumerations:
 
 def note_enumeration(path: Path, client: str, now: datetime) -> None:
     """Note that a client has spent its budget; a disk that cannot be written is logged."""
-    noted = read_enumerations(path)
-    noted.last[client] = now
+    entries_before = read_enumerations(path)
+    entries_before.last[client] = now
 
     try:
-        write_durable(path, noted.model_dump_json().encode())
+        write_durable(path, entries_before.model_dump_json().encode())
     except OutputError as err:
         _log.error("cannot be noted: %s", err)

@@ -82,27 +82,27 @@ class Inbox:
             OSError, SQLAlchemyError: likewise.
         """
         give_back(self.folder)
-        moved = 0
+        files_moved = 0
         faults: list[FedForgetError | OSError | SQLAlchemyError] = []
 
         for name in sorted(os.listdir(self.folder)):
             if not _NAME.fullmatch(name) or not (self.folder / f"{name}.sig").exists():
                 continue
             try:
-                moved += self._take(name, now)
+                files_moved += self._take(name, now)
             except (FedForgetError, OSError, SQLAlchemyError) as err:
                 faults.append(err)
 
         if faults:
             raise faults[0]
-        return moved
+        return files_moved
 
     def _take(self, name: str, now: datetime) -> bool:
         path = self.folder / name
         seal = self.folder / f"{name}.sig"
 
         try:
-            found = read_file(path, MOST_BYTES)
+            content = read_file(path, MOST_BYTES)
             signature = read_file(seal, _SIGNATURE_BYTES)
         except FileNotFoundError:
             return False  # removed meanwhile
@@ -110,12 +110,12 @@ class Inbox:
             self._refuse(name, err.problem, None)
             return True
 
-        changed = datetime.fromtimestamp(max(found.changed, signature.changed), UTC)
-        files = (found, signature)
-        signer = next((key for key in self.keys if _holds(key, signature.content, found.content)), None)
+        changed_at = datetime.fromtimestamp(max(content.changed, signature.changed), UTC)
+        files = (content, signature)
+        signer = next((key for key in self.keys if _holds(key, signature.content, content.content)), None)
 
         if signer is None:
-            if timedelta(0) <= now - changed < QUIET:
+            if timedelta(0) <= now - changed_at < QUIET:
                 return False
             self._refuse(name, "the signature is not valid for this list and a key in site.toml", files)
             return True
@@ -124,8 +124,8 @@ class Inbox:
         number = hashlib.sha256(b"fedforget opt-out list\0" + signature.content).hexdigest()[:16]
         try:
             self._check_new(number)
-            patients = listed_patients(name, found.content, self.ledger.is_near)
-            kind, basis = stated(name, found.content)
+            patients = listed_patients(name, content.content, self.ledger.is_near)
+            kind, basis = stated(name, content.content)
         except (CohortError, ConfigError, OutputError):
             raise  # the site's own fault, not the list's
         except InputError as err:
@@ -135,7 +135,7 @@ class Inbox:
         request = Request(
             Source("list", number),
             number,
-            min(changed, now),
+            min(changed_at, now),
             kind=kind or self.kind,
             legal_basis=basis or self.legal_basis,
             identity=by_key(signer.keyid),
@@ -181,19 +181,19 @@ class Inbox:
         """Write the note first, so that every moved list has one. An existing list of the same name stays."""
         target = self.folder / room
         target.mkdir(mode=0o700, exist_ok=True)
-        moved = name
+        place = name
         number = 1
 
-        while (target / moved).exists():
+        while (target / place).exists():
             number += 1
             stem, dot, kind = name.rpartition(".")
-            moved = f"{stem}-{number}{dot}{kind}"
+            place = f"{stem}-{number}{dot}{kind}"
 
-        write_durable(target / f"{moved}.{suffix}", note)
+        write_durable(target / f"{place}.{suffix}", note)
         # The signature last: without it, a list left behind by a crash would never be processed.
-        found, signature = files or (None, None)
-        take_away(self.folder / name, target / moved, found)
-        take_away(self.folder / f"{name}.sig", target / f"{moved}.sig", signature)
+        content, signature = files or (None, None)
+        take_away(self.folder / name, target / place, content)
+        take_away(self.folder / f"{name}.sig", target / f"{place}.sig", signature)
         sync_folder(target)
         sync_folder(self.folder)
 
@@ -224,8 +224,8 @@ def open_inbox(folder: SiteFolder) -> Iterator[Inbox]:
 def _numbers_in(note: Path) -> tuple[str, tuple[str, ...]]:
     """The receipt of a list that was processed, and the numbers by which the list is known."""
     try:
-        said = json.loads(note.read_bytes())
-        return str(said["receipt"]), (str(said.get("list", "")), str(said["receipt"]))
+        note_body = json.loads(note.read_bytes())
+        return str(note_body["receipt"]), (str(note_body.get("list", "")), str(note_body["receipt"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CohortError(
             "a damaged note about a processed list",
@@ -249,26 +249,26 @@ def run(folder: SiteFolder) -> None:
     Raises:
         InputError: settings or a key.
     """
-    stopped = threading.Event()
+    stop_event = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, lambda *_: stop_event.set())
     with open_inbox(folder) as inbox:
         _log.info("watching")
-        _watch(inbox, stopped)
+        _watch(inbox, stop_event)
 
 
 def _watch(inbox: Inbox, stopped: threading.Event) -> None:
-    said = ""
+    last_reason = ""
     while not stopped.is_set():
         try:
             inbox.look(datetime.now(UTC))
-            said = ""
+            last_reason = ""
         except (FedForgetError, OSError, SQLAlchemyError) as err:
             reason = f"the folder or the database failed ({type(err).__name__})"
             reason = str(err) if isinstance(err, FedForgetError) else reason
-            if reason != said:
+            if reason != last_reason:
                 _log.error("no list is processed: %s", reason)
-            said = reason
+            last_reason = reason
 
         stopped.wait(POLL_SECONDS)
 

@@ -36,22 +36,22 @@ def listed_patients(name: str, content: bytes, is_patient: Callable[[str], bool]
     if not name.endswith(".json"):
         return parse_patient_list(content, "", is_patient, most=MOST_BYTES)
     patients = _json_list(content).patients
-    found = dict[str, None]()
+    identifiers = dict[str, None]()
     wrong = dict[int, str]()
 
     for number, patient in enumerate(patients, start=1):
         try:
-            found[normal(patient)] = None
+            identifiers[normal(patient)] = None
         except IdentifierError as err:
             wrong[number] = err.problem
 
     if wrong:
         numbers = [*wrong][:MOST_SHOWN]
         more = len(wrong) - MOST_SHOWN
-        listed = ", ".join(map(str, numbers)) + (f" and {more} more" if more > 0 else "")
-        raise InputError(f"entry {listed}: {wrong[numbers[0]]}")
+        line_numbers = ", ".join(map(str, numbers)) + (f" and {more} more" if more > 0 else "")
+        raise InputError(f"entry {line_numbers}: {wrong[numbers[0]]}")
 
-    return tuple(found)
+    return tuple(identifiers)
 
 
 def _json_list(content: bytes) -> OptOutList:
@@ -66,10 +66,10 @@ def _json_list(content: bytes) -> OptOutList:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    identifiers = dict(pairs)
+    if len(identifiers) != len(pairs):
         raise ValueError("duplicate key")
-    return found
+    return identifiers
 
 
 def reason_of(err: InputError) -> str:
@@ -91,9 +91,9 @@ def stated(name: str, content: bytes) -> tuple[Kind | None, str]:
     if name.endswith(".json"):
         json_list = _json_list(content)
         return json_list.kind, json_list.legal_basis.strip()
-    said = parse_stated(content, "", ("kind", "legal_basis"), most=MOST_BYTES)
-    basis = said.get("legal_basis", "")
+    statement = parse_stated(content, "", ("kind", "legal_basis"), most=MOST_BYTES)
+    basis = statement.get("legal_basis", "")
     if len(basis) > _LONGEST_BASIS or not basis.isprintable():
         raise InputError(f"legal_basis is of at most {_LONGEST_BASIS} printable characters")
 
-    return read_kind(said["kind"].lower(), "kind") if "kind" in said else None, basis
+    return read_kind(statement["kind"].lower(), "kind") if "kind" in statement else None, basis

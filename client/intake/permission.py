@@ -112,8 +112,8 @@ class Permissions:
         found: dict[str, list[str]] = defaultdict(list)
         keys_of = self.patients().keys
         for patient in patients:
-            spelled = self.ledger.spelled(patient)
-            for key in {spelled, *keys_of(spelled)}:
+            spellings = self.ledger.spelled(patient)
+            for key in {spellings, *keys_of(spellings)}:
                 found[self.ledger.pseudonyms.of(key)].append(patient)
 
         return found

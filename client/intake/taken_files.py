@@ -68,15 +68,15 @@ def take_away(file: Path, target: Path, found: ReadFile | None) -> None:
 
     It is compared under a private name, since it may be replaced until then.
     """
-    taken = file.with_name(f".{file.name}.taken")
+    taken_file = file.with_name(f".{file.name}.taken")
 
     try:
-        os.replace(file, taken)
+        os.replace(file, taken_file)
     except FileNotFoundError:
         pass
     else:
-        if found is None or found.is_still(taken):
-            os.replace(taken, target)
+        if found is None or found.is_still(taken_file):
+            os.replace(taken_file, target)
             return
 
     if found is not None:

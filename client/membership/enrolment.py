@@ -92,18 +92,18 @@ def join(folder: SiteFolder, data: bytes, now: datetime) -> CheckedBundle:
         EvidenceError: as `check_bundle`, or the certificate is for a key that is not here.
     """
     settings = folder.settings()
-    checked = check_bundle(data, settings, now)
-    room = _room_of(folder, checked.certificate)
-    text = _with_addresses(folder, checked.bundle)
-    write_bytes(folder.ca_certificate, checked.bundle.authority.encode())
-    write_bytes(folder.coordinator_key, checked.coordinator.pem)
-    write_text(folder.experiment_file, checked.bundle.experiment)
+    bundle = check_bundle(data, settings, now)
+    room = _room_of(folder, bundle.certificate)
+    text = _with_addresses(folder, bundle.bundle)
+    write_bytes(folder.ca_certificate, bundle.bundle.authority.encode())
+    write_bytes(folder.coordinator_key, bundle.coordinator.pem)
+    write_text(folder.experiment_file, bundle.bundle.experiment)
     write_bytes(folder.join_file, data)
-    write_bytes(room / folder.certificate.name, checked.bundle.certificate.encode())
+    write_bytes(room / folder.certificate.name, bundle.bundle.certificate.encode())
     write_text(folder.settings_file, text)
     _use(folder, room)
 
-    return checked
+    return bundle
 
 
 def rotate(folder: SiteFolder) -> bytes:
@@ -136,19 +136,19 @@ def _rooms(folder: SiteFolder) -> list[Path]:
 
 
 def _number(room: Path) -> int:
-    found = _ROOM.fullmatch(room.name)
-    if found is None:
+    match = _ROOM.fullmatch(room.name)
+    if match is None:
         raise InputError(
             "`fedforget-site init` did not create these keys", where=str(room), remedy="restore the folder"
         )
-    return int(found[1])
+    return int(match[1])
 
 
 def _room_of(folder: SiteFolder, certificate: x509.Certificate) -> Path:
-    wanted = public_key(certificate).der
+    key_bytes = public_key(certificate).der
     for room in _rooms(folder):
         key = load_ec_key(room / folder.tls_key.name).public_key()
-        if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == wanted:
+        if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == key_bytes:
             return room
 
     raise EvidenceError("the certificate in the bundle is for a key that is not in this folder")
@@ -160,8 +160,8 @@ def _with_addresses(folder: SiteFolder, bundle: JoinBundle) -> str:
 
     for setting, address in (("gateway", bundle.gateway), ("coordination", bundle.coordination)):
         lines = re.compile(rf"^{setting}\s*=.*$", re.M)
-        found = len(lines.findall(text))
-        if found != 1:
+        line_count = len(lines.findall(text))
+        if line_count != 1:
             raise ConfigError(f"no line `{setting} = ...`", where=str(folder.settings_file), remedy="put it back")
         text = lines.sub(f"{setting} = {json.dumps(address)}", text)
 

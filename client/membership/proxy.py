@@ -63,10 +63,10 @@ def supernode_environment(proxy: Proxy | None, gateway: str) -> dict[str, str]:
 
 def own_environment(settings: SiteSettings, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of the site's own processes, without proxies that are not configured."""
-    cleared = without_proxies(environment)
+    environment_without = without_proxies(environment)
     if settings.proxy != FROM_ENVIRONMENT:
-        return cleared
+        return environment_without
     names = {"HTTPS_PROXY": "https_proxy", "NO_PROXY": "no_proxy"}
-    found = {name: variable(environment, small) for name, small in names.items()}
+    proxies = {name: variable(environment, small) for name, small in names.items()}
 
-    return {**cleared, **{name: text for name, text in found.items() if text}}
+    return {**environment_without, **{name: text for name, text in proxies.items() if text}}

@@ -52,10 +52,10 @@ def steward_key(folder: SiteFolder) -> PublicKey | None:
     Raises:
         InputError: the file it names is not a public key.
     """
-    named = folder.settings().steward_key
-    if not named:
+    key_file = folder.settings().steward_key
+    if not key_file:
         return None
-    return read_public_key(folder.root / named, "steward_key in site.toml")
+    return read_public_key(folder.root / key_file, "steward_key in site.toml")
 
 
 def steward_keys(folder: SiteFolder) -> tuple[PublicKey, ...]:
@@ -79,11 +79,11 @@ def open_key(folder: SiteFolder, path: Path, passphrase: bytes, *, may_sign_stat
         InputError: `site.toml` names no steward, or another one; the key does not open, or others can read it.
     """
     first = steward_key(folder)
-    named = steward_keys(folder) if not may_sign_statements else () if first is None else (first,)
-    if not named:
+    allowed_keys = steward_keys(folder) if not may_sign_statements else () if first is None else (first,)
+    if not allowed_keys:
         raise InputError("no steward_key", where=str(folder.settings_file), remedy="fedforget-site steward init")
     key = SigningKey.from_pem(read_private(path), passphrase)
-    if key.public not in named:
+    if key.public not in allowed_keys:
         raise InputError(
             "the key is not the one that site.toml names", where=str(path), remedy="steward_key in site.toml"
         )
@@ -99,11 +99,11 @@ def sign_decision(actor: Actor, what: str, receipt: str, at: datetime, key: Sign
 
 def signature_holds(envelope: str, receipt: str, keys: Sequence[PublicKey]) -> bool:
     """Whether a decision's envelope is about this receipt and signed by one of these keys."""
-    pinned = PinnedKeys.of([(f"steward {number}", key) for number, key in enumerate(keys)])
+    steward_pins = PinnedKeys.of([(f"steward {number}", key) for number, key in enumerate(keys)])
 
     try:
         read = dsse.decode_envelope(envelope.encode())
-        dsse.verify(read, DECISION_TYPE, pinned, {})
+        dsse.verify(read, DECISION_TYPE, steward_pins, {})
         value = parse_canonical(read.body)
     except EvidenceError:
         return False
@@ -114,14 +114,14 @@ def signature_holds(envelope: str, receipt: str, keys: Sequence[PublicKey]) -> b
 def unsigned(site: SiteLog) -> list[UnsignedStatement]:
     """Statements about revocations that are waiting for the steward, oldest first, without erased ones."""
     with site.session() as session:
-        found = [item for item in site.log.vault(session) if item.source.startswith(_REVOCATION)]
-        receipts = {item.source: item.source.removeprefix(_REVOCATION) for item in found}
-        signed = site.log.known(session, map(steward_source, receipts.values()))
+        vault_items = [item for item in site.log.vault(session) if item.source.startswith(_REVOCATION)]
+        receipts = {item.source: item.source.removeprefix(_REVOCATION) for item in vault_items}
+        signed_sources = site.log.known(session, map(steward_source, receipts.values()))
 
     return [
         UnsignedStatement(receipts[item.source], item.document, claims_of(statements.read_revocation(item.document)))
-        for item in found
-        if steward_source(receipts[item.source]) not in signed
+        for item in vault_items
+        if steward_source(receipts[item.source]) not in signed_sources
     ]
 
 

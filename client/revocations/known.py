@@ -101,9 +101,9 @@ class KnownPatients:
 
     def named_all(self, identifiers: Iterable[str], *, exact: bool = False) -> Iterator[NamedPatient]:
         """`named` for each of many, who are compared with the same patients."""
-        found = self.now(nobody_yet=True)
+        cohort_now = self.now(nobody_yet=True)
         for identifier in identifiers:
-            yield self._named(identifier, found, exact=exact)
+            yield self._named(identifier, cohort_now, exact=exact)
 
     def _named(self, identifier: str, found: Mapping[str, Subset], *, exact: bool) -> NamedPatient:
         if identifier in found:  # an exact match, even if an older version wrote another form
@@ -122,7 +122,7 @@ class KnownPatients:
 
 def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:
     """Identifiers that an older version wrote in a form other than the normal one."""
-    found = {}
+    cohort_now = {}
 
     for identifier in identifiers:
         try:
@@ -131,6 +131,6 @@ def _by_normal_form(identifiers: Mapping[str, Subset]) -> dict[str, str]:
             continue
 
         if form != identifier and form not in identifiers:
-            found[form] = identifier
+            cohort_now[form] = identifier
 
-    return found
+    return cohort_now

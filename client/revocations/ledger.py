@@ -113,7 +113,7 @@ class Ledger(LedgerQueries):
         """
         with self.stones.locked():
             writing = None
-            stopped = False
+            has_stopped = False
 
             try:
                 with transaction(self.engine) as session:
@@ -121,11 +121,11 @@ class Ledger(LedgerQueries):
                     yield writing
                     session.flush()
                     self.stones.append(writing.stops)
-                    stopped = bool(writing.stops)
+                    has_stopped = bool(writing.stops)
             except IntegrityError:
                 raise UnavailableError("another process wrote to the ledger at the same moment: try again") from None
             except DiskFullError as err:
-                raise half_recorded(err, writing.stops if writing else (), stopped=stopped) from None
+                raise half_recorded(err, writing.stops if writing else (), stopped=has_stopped) from None
 
             try:
                 self.stones.append(writing.lifts)
@@ -148,17 +148,17 @@ class Ledger(LedgerQueries):
         if not RECEIPT_FORM.fullmatch(request.receipt):
             raise InputError("invalid receipt", remedy="use at most 64 letters, digits and . _ -")
         subsets = self._known.now(nobody_yet=also_unknown)
-        requested = {one.identifier: one for one in self._known.named_all(patients, exact=exact)}
-        unknown = sum(not one.known and not one.is_doubtful for one in requested.values())
+        people = {one.identifier: one for one in self._known.named_all(patients, exact=exact)}
+        unknown = sum(not one.known and not one.is_doubtful for one in people.values())
 
         if unknown and not also_unknown:
             raise CohortError(
-                f"{unknown} of {len(requested)} patients on the list are not known here; nothing was recorded",
+                f"{unknown} of {len(people)} patients on the list are not known here; nothing was recorded",
                 where=str(self.folder.root),
                 remedy="check the list",
             )
 
-        names = {self.pseudonyms.of(patient): patient for patient in requested}
+        names = {self.pseudonyms.of(patient): patient for patient in people}
         before: dict[str, list[RevocationStatus]] = {}
         for standing in of_patients(writing.session, names):
             before.setdefault(standing.pseudonym, []).append(standing)
@@ -171,10 +171,10 @@ class Ledger(LedgerQueries):
         in_doubt = {
             p
             for p, name in names.items()
-            if requested[name].is_doubtful and (p in new or awaits_person(before.get(p, ())))
+            if people[name].is_doubtful and (p in new or awaits_person(before.get(p, ())))
         }
-        here = sum(one.known for one in requested.values())
-        counts = here, len(requested) - here - len(in_doubt), len(in_doubt)
+        here = sum(one.known for one in people.values())
+        counts = here, len(people) - here - len(in_doubt), len(in_doubt)
 
         if names and not new:
             first = min((s for some in before.values() for s in some if covers(s, request)), key=lambda s: s.number)
@@ -185,12 +185,12 @@ class Ledger(LedgerQueries):
         writing.stops += stops(request, new)
         self.seal(writing.session, names)
         for pseudonym in in_doubt & new.keys():
-            self.hold_alike(writing, request, pseudonym, requested[names[pseudonym]].alike)
+            self.hold_alike(writing, request, pseudonym, people[names[pseudonym]].alike)
         due = first_due(request.received, self.days_to_answer)
         others = self.others(writing)
         # An interrupted attempt had stopped these patients before, under the same receipt.
-        interrupted = [p for p in before if p in new and any(s.receipt == request.receipt for s in before[p])]
-        earlier = len(names) - len(new) + len(interrupted)
+        resumed_patients = [p for p in before if p in new and any(s.receipt == request.receipt for s in before[p])]
+        earlier = len(names) - len(new) + len(resumed_patients)
 
         return Receipt(request.receipt, len(names), earlier, request.received, due, others, *counts)
 
@@ -249,16 +249,16 @@ class Ledger(LedgerQueries):
         now = self.clock()
         due = first_due(request.received, self.days_to_answer)
         after = {subset: self.classified(subset, request.kind) for subset in (None, *Subset)}
-        listed = []
+        new_revocations = []
 
         for pseudonym, subset in subsets.items():
             hold = request.hold or holds.get(pseudonym, "")
             state = State.ON_HOLD if hold else after[subset]
-            listed.append(Listed(pseudonym, state, hold, check_transition(State.RECEIVED, state, hold)))
+            new_revocations.append(Listed(pseudonym, state, hold, check_transition(State.RECEIVED, state, hold)))
 
         first = Event(0, 1, now, State.RECEIVED, request.steward or SOFTWARE, due, identity=request.identity)
         second = Event(0, 2, now, State.RECEIVED, SOFTWARE, due)
-        add_many(writing.session, request, listed, step_columns(first), step_columns(second))
+        add_many(writing.session, request, new_revocations, step_columns(first), step_columns(second))
 
     def classified(self, subset: Subset | None, kind: Kind) -> State:
         """The state after receipt of a revocation of this kind, by the site's policy."""

@@ -71,11 +71,11 @@ class LedgerQueries:
     def is_near(self, text: str) -> bool:
         """Whether a text is, or resembles, an identifier of the site: such a text cannot be the heading of a list."""
         try:
-            named = self.named(text)
+            patient_of_text = self.named(text)
         except IdentifierError:
             return False
 
-        return named.known or named.is_doubtful
+        return patient_of_text.known or patient_of_text.is_doubtful
 
     def standing(self, receipt: str | None = None) -> tuple[RevocationStatus, ...]:
         """All revocations, or those of a receipt, in the order in which they were recorded."""
@@ -136,7 +136,10 @@ class LedgerQueries:
         in_cohort = pseudonyms is None or not sealed_here.issuperset(pseudonyms)
         cohort = self._known.now(nobody_yet=True) if in_cohort else ()
         of_cohort = {self.pseudonyms.of(patient): patient for patient in cohort}
-        return {**of_cohort, **{pseudonym: self.pseudonyms.unseal(pseudonym, sealed) for pseudonym, sealed in rows}}
+        return {
+            **of_cohort,
+            **{pseudonym: self.pseudonyms.unseal(pseudonym, sealed_name) for pseudonym, sealed_name in rows},
+        }
 
     def known_patients(self) -> frozenset[str]:
         """Identifiers of all patients whom the site knows; raises like `known.known_patients`."""
@@ -144,8 +147,8 @@ class LedgerQueries:
 
     def subsets_of(self, identifiers: Collection[str]) -> dict[str, Subset]:
         """The sets of known patients, by identifier as the site spells it."""
-        known = self._known.now(nobody_yet=True)
-        return {identifier: known[identifier] for identifier in identifiers if identifier in known}
+        cohort_now = self._known.now(nobody_yet=True)
+        return {identifier: cohort_now[identifier] for identifier in identifiers if identifier in cohort_now}
 
     def subsets(self) -> dict[str, Subset]:
         """The sets of all patients whom the site knows, by pseudonym."""
@@ -153,5 +156,5 @@ class LedgerQueries:
 
     def subset_of(self, patients: Collection[str]) -> dict[str, Subset]:
         """The sets of some patients, by identifier as the site spells it; without those whom it does not know."""
-        known = self._known.now(nobody_yet=True)
-        return {patient: known[patient] for patient in patients if patient in known}
+        cohort_now = self._known.now(nobody_yet=True)
+        return {patient: cohort_now[patient] for patient in patients if patient in cohort_now}

@@ -86,13 +86,13 @@ def reconcile(ledger: Ledger) -> None:
     with ledger.writing() as writing:
         stones = ledger.stones.read()
         found = standing_of(writing.session)
-        noted = noted_requests(writing.session)
-        known = {s.receipt for s in found} | {key[1] for key in stones or () if key not in noted}
-        swept = Vault(ledger.folder.vault, token_bytes).sweep(known)
+        requests_noted = noted_requests(writing.session)
+        receipts_here = {s.receipt for s in found} | {key[1] for key in stones or () if key not in requests_noted}
+        swept = Vault(ledger.folder.vault, token_bytes).sweep(receipts_here)
         if swept:
             _log.warning("%d form(s) of revocations that were never recorded were removed from the vault", swept)
         if stones is None:
-            if found or noted:
+            if found or requests_noted:
                 raise CohortError(
                     "gone, and the ledger holds revocations",
                     where=str(ledger.stones.path),
@@ -101,23 +101,23 @@ def reconcile(ledger: Ledger) -> None:
 
             return
 
-        recorded = {(s.pseudonym, s.receipt): s for s in found}
-        lacking = sorted(stones.keys() - recorded.keys() - noted.keys())
-        lost: dict[Request, dict[str, Subset | None]] = defaultdict(dict)
+        status_of = {(s.pseudonym, s.receipt): s for s in found}
+        lacking = sorted(stones.keys() - status_of.keys() - requests_noted.keys())
+        missing_requests: dict[Request, dict[str, Subset | None]] = defaultdict(dict)
         subsets = ledger.subsets() if lacking else {}
         for pseudonym, receipt in lacking:
-            request = _restored(stones[pseudonym, receipt], _hold_of(receipt, pseudonym, known))
-            lost[request][pseudonym] = subsets.get(pseudonym)
+            request = _restored(stones[pseudonym, receipt], _hold_of(receipt, pseudonym, receipts_here))
+            missing_requests[request][pseudonym] = subsets.get(pseudonym)
 
-        for request, patients in lost.items():
+        for request, patients in missing_requests.items():
             _take_back(ledger, writing, request, patients)
-        for key, standing in recorded.items():
+        for key, standing in status_of.items():
             if standing.state in LIFTED and key in stones:
                 writing.lifts.append(Tombstone("lift", *key, standing.received))
             elif standing.state not in LIFTED and key not in stones:
                 writing.stops.append(Tombstone("stop", *key, standing.received, said_of(request_of(standing))))
         # An earlier release wrote none for them.
-        writing.stops += [stop(request, key[0]) for key, request in noted.items() if key not in stones]
+        writing.stops += [stop(request, key[0]) for key, request in requests_noted.items() if key not in stones]
 
     if lacking:
         _log.warning("%d revocation(s) that the database lacked were restored from the tombstones", len(lacking))
@@ -127,14 +127,14 @@ def reconcile(ledger: Ledger) -> None:
 
 def _take_back(ledger: Ledger, writing: Writing, request: Request, patients: Mapping[str, Subset | None]) -> None:
     """Record a request that only the tombstones have kept; where another revocation covers it, note it behind that."""
-    covered: dict[str, list[RevocationStatus]] = defaultdict(list)
+    covered_statuses: dict[str, list[RevocationStatus]] = defaultdict(list)
     if not request.hold:
         for standing in of_patients(writing.session, patients):
             if standing.state not in LIFTED and covers(standing, request):
-                covered[standing.pseudonym].append(standing)
+                covered_statuses[standing.pseudonym].append(standing)
 
-    keep_covered(writing.session, request, covered)
-    ledger.insert(writing, request, {p: subset for p, subset in patients.items() if p not in covered})
+    keep_covered(writing.session, request, covered_statuses)
+    ledger.insert(writing, request, {p: subset for p, subset in patients.items() if p not in covered_statuses})
 
 
 def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
@@ -148,19 +148,19 @@ def _hold_of(receipt: str, pseudonym: str, receipts: Container[str]) -> str:
 
 def _restored(stone: Tombstone, hold: str) -> Request:
     """The request behind a tombstone, with its original kind, legal basis and recording person."""
-    said = said_in(stone)
-    kind = said.get("kind", "withdrawal")
+    statement = said_in(stone)
+    kind = statement.get("kind", "withdrawal")
     scopes = dict[str, Scope](images="images", reports="reports")
 
     return Request(
         Source("restored", stone.receipt),
         stone.receipt,
         stone.received,
-        scope=scopes.get(said.get("scope", "all"), "all"),
+        scope=scopes.get(statement.get("scope", "all"), "all"),
         kind=read_kind(kind, "tombstones") if kind in KINDS else "withdrawal",
-        legal_basis=said.get("basis", ""),
-        steward=said.get("steward", ""),
-        identity=said.get("identity", ""),
+        legal_basis=statement.get("basis", ""),
+        steward=statement.get("steward", ""),
+        identity=statement.get("identity", ""),
         hold=hold,
     )
 

@@ -30,38 +30,43 @@ def add_together(ledger: Ledger, writing: Writing, asked: Sequence[OnePatient]) 
     """
     ledger.stopped()
     outcomes: dict[int, Receipt | InputError] = {}
-    named = {}
+    answer_of = {}
 
     for number, one in enumerate(asked):
         try:
-            named[number] = ledger.named(one.patient)
+            answer_of[number] = ledger.named(one.patient)
         except InputError as err:
             outcomes[number] = err
 
-    names = {number: ledger.pseudonyms.of(one.identifier) for number, one in named.items()}
-    taken = {standing.pseudonym for standing in of_patients(writing.session, set(names.values()))}
+    names = {number: ledger.pseudonyms.of(one.identifier) for number, one in answer_of.items()}
+    pseudonyms_before = {standing.pseudonym for standing in of_patients(writing.session, set(names.values()))}
     plain = dict[int, str]()
     for number, pseudonym in names.items():
         request = asked[number].request
-        is_clear = named[number].known or (asked[number].also_unknown and not named[number].is_doubtful)
-        if is_clear and not request.hold and pseudonym not in taken and RECEIPT_FORM.fullmatch(request.receipt):
+        is_clear = answer_of[number].known or (asked[number].also_unknown and not answer_of[number].is_doubtful)
+        if (
+            is_clear
+            and not request.hold
+            and pseudonym not in pseudonyms_before
+            and RECEIPT_FORM.fullmatch(request.receipt)
+        ):
             plain[number] = pseudonym
-            taken.add(pseudonym)
+            pseudonyms_before.add(pseudonym)
 
-    subsets = ledger.subset_of([named[number].identifier for number in plain])
+    subsets = ledger.subset_of([answer_of[number].identifier for number in plain])
     rows = [
-        (asked[number].request, pseudonym, subsets.get(named[number].identifier), "")
+        (asked[number].request, pseudonym, subsets.get(answer_of[number].identifier), "")
         for number, pseudonym in plain.items()
     ]
     ledger.insert_rows(writing, rows)
     writing.stops += [stop(request, pseudonym) for request, pseudonym, _, _ in rows]
-    ledger.seal(writing.session, {pseudonym: named[number].identifier for number, pseudonym in plain.items()})
+    ledger.seal(writing.session, {pseudonym: answer_of[number].identifier for number, pseudonym in plain.items()})
     others = ledger.others(writing)
     for number in plain:
         request = asked[number].request
         due = first_due(request.received, ledger.days_to_answer)
-        known = int(named[number].known)
-        outcomes[number] = Receipt(request.receipt, 1, 0, request.received, due, others, known, 1 - known)
+        is_known = int(answer_of[number].known)
+        outcomes[number] = Receipt(request.receipt, 1, 0, request.received, due, others, is_known, 1 - is_known)
 
     # Whoever needs a closer look gets it one by one, when the others of the group are there.
     for number in sorted(names.keys() - plain.keys()):

@@ -59,10 +59,10 @@ class Vault:
         before = self.opened(receipt)
         if before is not None and before.document == document:
             return before.commitment
-        stored = VaultDocument(document, self.random(SALT_BYTES))
-        write_durable(self._marked(receipt), stored.salt + stored.document)
+        vault_document = VaultDocument(document, self.random(SALT_BYTES))
+        write_durable(self._marked(receipt), vault_document.salt + vault_document.document)
 
-        return stored.commitment
+        return vault_document.commitment
 
     def settle(self, receipt: str) -> None:
         """Remove the mark once the receipt is recorded; if that fails, `sweep` does it later."""
@@ -115,8 +115,8 @@ class Vault:
         Raises:
             OutputError: it cannot be deleted.
         """
-        found = [_delete(path) for path in (self._marked(receipt), self._path(receipt))]
-        return any(found)
+        deletions = [_delete(path) for path in (self._marked(receipt), self._path(receipt))]
+        return any(deletions)
 
     def _marked(self, receipt: str) -> Path:
         path = self._path(receipt)

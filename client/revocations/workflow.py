@@ -54,14 +54,14 @@ def approve(ledger: Ledger, receipt: str, actor: Actor, reason: str = "", signat
     """
     with ledger.writing() as writing:
         revocations = _of_receipt(ledger, writing, receipt, State.AWAITING_APPROVAL)
-        decided = {
+        decisions = {
             step.revocation: Actor("" if step.actor == SOFTWARE else step.actor, step.identity)
             for step in history_of(writing.session, receipt)
             if step.state is State.AWAITING_APPROVAL
         }
         for standing in revocations:
             recorder = Actor(standing.steward, standing.identity)
-            check_second(recorder if any(recorder) else decided[standing.number], actor, ledger.shared_accounts)
+            check_second(recorder if any(recorder) else decisions[standing.number], actor, ledger.shared_accounts)
 
         _step(ledger, writing, revocations, State.PENDING, actor=actor, reason=reason, signature=signature)
 
@@ -103,8 +103,8 @@ def readmit(
         raise RefusedError(f"campaign {running[0]} is reading patients who have revoked: readmit after its end")
     can = (state for state in State if State.READMITTED in TRANSITIONS[state])
     revocations = _chosen(_decided(writing, _of_receipt(ledger, writing, receipt, *can)), patients)
-    said = f"{reason.strip()} (form {form[0]}, commitment {form[1]})"
-    _step(ledger, writing, revocations, State.READMITTED, actor=actor, reason=said, signature=signature)
+    reason_text = f"{reason.strip()} (form {form[0]}, commitment {form[1]})"
+    _step(ledger, writing, revocations, State.READMITTED, actor=actor, reason=reason_text, signature=signature)
     _lift(ledger, writing, revocations)
     others = of_patients(writing.session, {s.pseudonym for s in revocations})
 
@@ -154,8 +154,8 @@ def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
     with ledger.writing() as writing:
         waiting = _of_receipt(ledger, writing, receipt, *OPEN)
         # Of a receipt with patients on hold, only these are decided about: the others' revocations are not in doubt.
-        held = [s for s in waiting if s.state is State.ON_HOLD]
-        revocations = _decided(writing, held or waiting)
+        holds = [s for s in waiting if s.state is State.ON_HOLD]
+        revocations = _decided(writing, holds or waiting)
         _step(ledger, writing, revocations, State.REFUSED, actor=actor, reason=reason)
         _lift(ledger, writing, revocations)
 
@@ -203,18 +203,18 @@ def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> 
     alike = {alike_receipt(s.receipt, pseudonym): s.receipt for s in own}
     of_others = [s for some in chunks(alike) for s in standing_of(writing.session, RevocationRow.receipt.in_(some))]
     # Once a person has said who is meant, these patients are on hold under the receipt of the consent itself.
-    meant = {alike[s.receipt] for s in of_others}
+    alike_patients = {alike[s.receipt] for s in of_others}
     of_others += [
         s
-        for some in chunks(meant)
+        for some in chunks(alike_patients)
         for s in standing_of(writing.session, RevocationRow.receipt.in_(some))
         if s.pseudonym != pseudonym
     ]
-    held = [s for s in (*own, *of_others) if s.state is State.ON_HOLD]
-    _step(ledger, writing, held, State.REFUSED, actor=_SOFTWARE, reason=reason)
-    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in held]
+    holds = [s for s in (*own, *of_others) if s.state is State.ON_HOLD]
+    _step(ledger, writing, holds, State.REFUSED, actor=_SOFTWARE, reason=reason)
+    writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in holds]
 
-    return len(held)
+    return len(holds)
 
 
 def end_alike(
@@ -296,8 +296,8 @@ def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) 
         raise InputError("no such receipt", where=str(ledger.folder.root), remedy="fedforget-site revocations list")
     some = [s for s in revocations if s.state in states]
     if not some:
-        wanted = states[0] if len(states) == 1 else "open"
-        raise RefusedError(f"no revocation under this receipt is {wanted}")
+        state_text = states[0] if len(states) == 1 else "open"
+        raise RefusedError(f"no revocation under this receipt is {state_text}")
 
     return some
 
@@ -305,14 +305,14 @@ def _of_receipt(ledger: Ledger, writing: Writing, receipt: str, *states: State) 
 def _decided(writing: Writing, revocations: Sequence[RevocationStatus]) -> list[RevocationStatus]:
     """The revocations of which it is clear who is meant; raises a `RefusedError` if there are none."""
     numbers = {alike_receipt(s.receipt, s.pseudonym) for s in revocations if s.state is State.ON_HOLD}
-    undecided = {
+    open_receipts = {
         s.receipt
         for some in chunks(numbers)
         for s in standing_of(writing.session, RevocationRow.receipt.in_(some))
         if s.state is State.ON_HOLD
     }
     clear = [
-        s for s in revocations if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) not in undecided
+        s for s in revocations if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) not in open_receipts
     ]
     if not clear:
         raise RefusedError("a person must first say who is meant: fedforget-site revocations doubtful")

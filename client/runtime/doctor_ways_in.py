@@ -56,12 +56,12 @@ def _consent_service(
     yield from _tls(name, folder, config.certificate, config.key, config.client_ca, now, _RENEW)
 
     try:
-        removed = withdrawn(folder)
+        withdrawn_clients = withdrawn(folder)
         active = [c for c in clients(folder) if not c.withdrawn]
     except InputError as err:
         yield Check(f"{name} clients", "fail", err.problem, err.remedy)
     else:
-        detail = f"{len(active)} certificates issued by this site, {len(removed)} withdrawn"
+        detail = f"{len(active)} certificates issued by this site, {len(withdrawn_clients)} withdrawn"
         yield checks.ok(f"{name} clients", detail)
 
         if active:

@@ -56,8 +56,8 @@ class Launcher:
         """Decide on each task as it arrives. If the SuperNode is down or restarting, wait for it."""
         clientapp.prepare()
         self._folder.flower_home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._folder.flower_home.glob(f"{_TASK_PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in self._folder.flower_home.glob(f"{_TASK_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         problem = ""
         try:
             while not self._stop.is_set():
@@ -81,10 +81,10 @@ class Launcher:
 
     def _decide(self, task: Task) -> Task | None:
         """Start or refuse a task; returns the next task if it arrived meanwhile."""
-        approved = _is_intact() and task.digest in self._approved()
-        level, decision = (logging.INFO, "approved") if approved else (logging.WARNING, "refused")
+        is_approved = _is_intact() and task.digest in self._approved()
+        level, decision = (logging.INFO, "approved") if is_approved else (logging.WARNING, "refused")
         log.log(level, "decision=%s bundle=%s task=%d", decision, task.digest, task.number)
-        if approved:
+        if is_approved:
             return self._start(task)
         self._tasks.refuse(task)
 

@@ -119,8 +119,8 @@ def ports_of(settings: SiteSettings) -> tuple[Port, ...]:
 
 def secrets_of(folder: SiteFolder) -> tuple[Path, ...]:
     """Files that the processes need and nobody else may read. The service manager may provide the passphrase."""
-    required = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
-    return (*required, *(path for path in (folder.passphrase, folder.pseudonym_secret) if path.exists()))
+    required_files = (folder.tls_key, folder.node_key, folder.signing_key, folder.supernode_secret)
+    return (*required_files, *(path for path in (folder.passphrase, folder.pseudonym_secret) if path.exists()))
 
 
 def up(folder: SiteFolder, *, as_json: bool) -> None:

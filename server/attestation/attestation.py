@@ -78,8 +78,8 @@ class Standing:
 
 def begin(session: Session) -> None:
     """Open an attestation for every published version by which patients are forgotten."""
-    known = select(AttestationRow.campaign)
-    rows = select(PhaseRow).where(PhaseRow.step == "published", PhaseRow.campaign.not_in(known))
+    campaigns_known = select(AttestationRow.campaign)
+    rows = select(PhaseRow).where(PhaseRow.step == "published", PhaseRow.campaign.not_in(campaigns_known))
 
     for phase in session.scalars(rows).all():
         campaign = session.get_one(CampaignRow, phase.campaign)
@@ -100,12 +100,12 @@ def _asked(session: Session, published: PhaseRow) -> Sequence[str]:
     if published.body["how"] not in {"retrained", "exact"}:
         return sorted(forgetting - set(bodies.get("aside", {}).get("sites", ())))
     if "collect" not in bodies:
-        got = select(DeliveryRow.site).where(DeliveryRow.version == published.body["version"])
-        return session.scalars(got.order_by(DeliveryRow.site)).all()
+        recipients = select(DeliveryRow.site).where(DeliveryRow.version == published.body["version"])
+        return session.scalars(recipients.order_by(DeliveryRow.site)).all()
 
-    closed = select(EventRow.site).where(EventRow.campaign == published.campaign, EventRow.kind == "forgotten")
+    closed_sites = select(EventRow.site).where(EventRow.campaign == published.campaign, EventRow.kind == "forgotten")
 
-    return sorted(forgetting | {site for site in session.scalars(closed) if site is not None})
+    return sorted(forgetting | {site for site in session.scalars(closed_sites) if site is not None})
 
 
 def wanted(session: Session, site: str) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ def issue(engine: Engine, log: EventLog, key: SigningKey, patience: timedelta = 
 
     if ready:
         follow(engine, log, key)
-    written = []
+    lines_written = []
     for number in ready:
         try:
             with transaction(engine) as session:
@@ -155,10 +155,10 @@ def issue(engine: Engine, log: EventLog, key: SigningKey, patience: timedelta = 
             )
             continue
 
-        written.append(number)
+        lines_written.append(number)
         follow(engine, log, key)
 
-    return tuple(written)
+    return tuple(lines_written)
 
 
 def _sign_again(session: Session, key: SigningKey) -> None:
@@ -174,8 +174,8 @@ def _sign_again(session: Session, key: SigningKey) -> None:
 
 def _unsigned_for(session: Session, before: datetime) -> Sequence[AttestationRow]:
     """Attestations that were written before this time and lack a signature."""
-    written = select(AttestationRow).where(AttestationRow.envelope != "", AttestationRow.issued < before)
-    return [row for row in session.scalars(written) if _unsigned(session, row)]
+    attestations = select(AttestationRow).where(AttestationRow.envelope != "", AttestationRow.issued < before)
+    return [row for row in session.scalars(attestations) if _unsigned(session, row)]
 
 
 def _not_written(engine: Engine, log: EventLog, number: int, why: str) -> None:
@@ -219,8 +219,8 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
         EvidenceError: a signature does not hold, or it is no attestation of this coordinator.
     """
     own = PublicKey.from_pem(site.signing_key.encode())
-    pinned = PinnedKeys.of([(SERVER, server), (PEER, own)])
-    dsse.verify(envelope, statements.PAYLOAD_TYPE, pinned, {SERVER: 1, PEER: 1})
+    pins = PinnedKeys.of([(SERVER, server), (PEER, own)])
+    dsse.verify(envelope, statements.PAYLOAD_TYPE, pins, {SERVER: 1, PEER: 1})
 
     for row in session.scalars(select(AttestationRow).where(AttestationRow.envelope != "").with_for_update()):
         ours = dsse.decode_envelope(row.envelope.encode())
@@ -228,8 +228,8 @@ def take_signature(session: Session, site: SiteRow, envelope: dsse.Envelope, ser
             continue
         signatures = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
         if site.name in _unsigned(session, row):
-            merged = tuple(signatures[keyid] for keyid in sorted(signatures))
-            row.envelope = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, merged)).decode()
+            all_signatures = tuple(signatures[keyid] for keyid in sorted(signatures))
+            row.envelope = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, all_signatures)).decode()
             detail = f"{row.version}: signed by {site.name}"
             event = EventRow(at=log.clock(), campaign=row.campaign, site=site.name, kind="attested", detail=detail)
             session.add(event)
@@ -244,16 +244,18 @@ def find(session: Session, campaign: int) -> Standing | None:
     row = session.get(AttestationRow, campaign)
     if row is None:
         return None
-    unsigned = _unsigned(session, row)
-    signed = [name for name in _with_revocations(row) if name not in unsigned]
-    unanswered = withheld.unanswered(row)
-    answered = len({digest for digests in row.sites.values() for digest in digests or ()})
+    missing_sites = _unsigned(session, row)
+    signers = [name for name in _with_revocations(row) if name not in missing_sites]
+    silent_sites = withheld.unanswered(row)
+    answer_count = len({digest for digests in row.sites.values() for digest in digests or ()})
     if not row.envelope:
         since = withheld.asked_since(session, row)
-        return Standing(row.campaign, row.version, answered, unanswered, (), (), None, since)
+        return Standing(row.campaign, row.version, answer_count, silent_sites, (), (), None, since)
     envelope = dsse.decode_envelope(row.envelope.encode())
 
-    return Standing(row.campaign, row.version, answered, unanswered, unsigned, (SERVER, *signed), envelope, row.issued)
+    return Standing(
+        row.campaign, row.version, answer_count, silent_sites, missing_sites, (SERVER, *signers), envelope, row.issued
+    )
 
 
 def standing(session: Session, campaign: int) -> Standing:
@@ -282,6 +284,6 @@ def _unsigned(session: Session, row: AttestationRow) -> tuple[str, ...]:
     if not row.envelope:
         return ()
     query = select(EventRow.site).where(EventRow.campaign == row.campaign, EventRow.kind == "attested")
-    signed = set(session.scalars(query))
+    signers = set(session.scalars(query))
 
-    return tuple(name for name in _with_revocations(row) if name not in signed)
+    return tuple(name for name in _with_revocations(row) if name not in signers)

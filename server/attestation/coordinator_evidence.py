@@ -79,13 +79,13 @@ class CoordinatorEvidence:
         owner: PublicKey,
         reply: messages.ExchangeCheckpointReply,
     ) -> None:
-        known = self.log.peer(session, origin)
-        reply.known = known.checkpoint.size if known else 0
+        peer = self.log.peer(session, origin)
+        reply.known = peer.checkpoint.size if peer else 0
         if request.since != reply.known:
             return
         envelope = dsse.decode_envelope(request.checkpoint)
-        signed = self.log.cosign(session, origin, envelope, owner, self.key, tuple(request.proof))
-        reply.cosigned = dsse.encode_envelope(signed)
+        cosignature = self.log.cosign(session, origin, envelope, owner, self.key, tuple(request.proof))
+        reply.cosigned = dsse.encode_envelope(cosignature)
 
     def _show(self, session: Session, seen: int, site: PublicKey, reply: messages.ExchangeCheckpointReply) -> None:
         newest = self.log.newest(session)

@@ -21,10 +21,10 @@ def evaluator_key(folder: ServerFolder) -> PublicKey | None:
     Raises:
         InputError: the file it names is not a public key.
     """
-    named = folder.settings().evaluator_key
-    if not named:
+    key_file = folder.settings().evaluator_key
+    if not key_file:
         return None
-    return read_public_key(folder.root / named, "evaluator_key in server.toml")
+    return read_public_key(folder.root / key_file, "evaluator_key in server.toml")
 
 
 def accept(session: Session, data: bytes, evaluator: PublicKey, clock: Clock) -> int:
@@ -40,9 +40,9 @@ def accept(session: Session, data: bytes, evaluator: PublicKey, clock: Clock) ->
         ours = dsse.decode_envelope(row.envelope.encode())
         if ours.payload != envelope.payload:
             continue
-        merged = with_signature_of(ours, envelope, evaluator)
-        if merged != ours:
-            row.envelope = dsse.encode_envelope(merged).decode()
+        envelope_with_both = with_signature_of(ours, envelope, evaluator)
+        if envelope_with_both != ours:
+            row.envelope = dsse.encode_envelope(envelope_with_both).decode()
             detail = f"{row.version}: signed by the evaluator"
             session.add(EventRow(at=clock(), campaign=row.campaign, kind="attested", detail=detail))
 
@@ -55,5 +55,5 @@ def state(envelope: dsse.Envelope | None, evaluator: PublicKey | None) -> str:
     """Whether the evaluator has signed, in a few words."""
     if evaluator is None:
         return "none named in server.toml"
-    signed = envelope is not None and evaluator.keyid in {signature.keyid for signature in envelope.signatures}
-    return "has signed" if signed else "has not signed yet"
+    is_signed = envelope is not None and evaluator.keyid in {signature.keyid for signature in envelope.signatures}
+    return "has signed" if is_signed else "has not signed yet"

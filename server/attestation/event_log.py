@@ -34,15 +34,15 @@ def follow(engine: Engine, log: EventLog, key: SigningKey) -> bool:
     vault = log.tables.vault
     source = literal("event:") + cast(EventRow.id, String)
     # Not by the highest number seen: PostgreSQL may show an event after one with a higher number.
-    logged = exists().where(vault.c.source == source)
+    is_logged = exists().where(vault.c.source == source)
     with transaction(engine) as session:
-        news = session.scalars(select(EventRow).where(EventRow.kind.not_in(QUIET), ~logged).order_by(EventRow.id))
+        news = session.scalars(select(EventRow).where(EventRow.kind.not_in(QUIET), ~is_logged).order_by(EventRow.id))
         return log.append(session, [_record(session, row) for row in news.all()], key)
 
 
 def examine(session: Session, log: EventLog, owner: PublicKey) -> list[str]:
     """What does not hold: in the log itself, and in the events that it has on record."""
-    found = problems(log, session, owner)
+    troubles = problems(log, session, owner)
 
     for item in log.vault(session):
         number = _EVENT.fullmatch(item.source)
@@ -50,11 +50,11 @@ def examine(session: Session, log: EventLog, owner: PublicKey) -> list[str]:
             continue
         row = session.get(EventRow, int(number[1]))
         if row is None:
-            found.append(f"event {number[1]} was deleted after it was logged")
+            troubles.append(f"event {number[1]} was deleted after it was logged")
         elif _event(row).items() - _plain(item.document).items():
-            found.append(f"event {number[1]} was changed after it was logged")
+            troubles.append(f"event {number[1]} was changed after it was logged")
 
-    return found
+    return troubles
 
 
 def _record(session: Session, row: EventRow) -> Record:

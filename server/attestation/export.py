@@ -47,8 +47,8 @@ def export(
 
 def proof(session: Session, log: EventLog, found: Standing, server: PublicKey) -> ProofBundle | None:
     """Proofs under the newest checkpoint that a signer of the attestation has co-signed; None if there is none yet."""
-    opened = log.opened(session, f"attestation:{found.campaign}")
-    if opened is None or found.envelope is None:
+    leaf = log.opened(session, f"attestation:{found.campaign}")
+    if leaf is None or found.envelope is None:
         return None
     rows = (session.get(SiteRow, name) for name in found.signers)
     peers = [PublicKey.from_pem(row.signing_key.encode()) for row in rows if row is not None]
@@ -57,12 +57,12 @@ def proof(session: Session, log: EventLog, found: Standing, server: PublicKey) -
         size = decode(Checkpoint, envelope.body).size
         both = signed_by(envelope, server) and any(signed_by(envelope, peer) for peer in peers)
 
-        if size > opened.position and both:
+        if size > leaf.position and both:
             leaves = log.leaves(session)[:size]
             since = statements.read_unlearning(found.envelope.body)[1].log
             # Without the signatures of hospitals that have none in the attestation, whose keys an auditor may lack.
             checkpoint = only(envelope, server, *peers)
-            return make_proof_bundle(checkpoint, leaves, opened.position, opened.salt, since)
+            return make_proof_bundle(checkpoint, leaves, leaf.position, leaf.salt, since)
 
     return None
 

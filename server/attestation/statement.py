@@ -40,7 +40,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
     manifest = Manifest.model_validate(version.manifest)
     terms = Terms.model_validate(campaign.settings)
     how = str(_body(session, campaign.number, "published")["how"])
-    retrained = how in {"retrained", "exact"}
+    is_retrained = how in {"retrained", "exact"}
     revocations = sorted({digest for digests in row.sites.values() for digest in digests or ()})
     files = {**manifest.files, MANIFEST_FILE: version.manifest_digest, WEIGHTS: manifest.weights}
     unlearning = statements.Unlearning(
@@ -49,25 +49,25 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         revocations=tuple(revocations),
         lineage=_lineage(session, campaign.parent),
         method=statements.Method(
-            how if retrained else terms.experiment.unlearn.method,
+            how if is_retrained else terms.experiment.unlearn.method,
             manifest.provenance.config,
             terms.experiment.seed,
         ),
-        retention=_retention(session, campaign.number, 0 if retrained else manifest.provenance.round),
+        retention=_retention(session, campaign.number, 0 if is_retrained else manifest.provenance.round),
         metrics=(_answered(len(revocations)), *_metrics(manifest)),
-        figures=_figures(session, campaign.number, f"audit:{how}" if retrained else "audit"),
+        figures=_figures(session, campaign.number, f"audit:{how}" if is_retrained else "audit"),
         code=bundle_of(manifest.provenance.code).digest,
         decision=_exact_decision(session, campaign.number, manifest, terms)
         if how == "exact"
-        else _decision(session, campaign, manifest, terms, retrained=retrained),
+        else _decision(session, campaign, manifest, terms, retrained=is_retrained),
         limits=(
-            *_limits(manifest, retrained=retrained),
-            *(() if retrained else _unreplayable(session, campaign.number)),
+            *_limits(manifest, retrained=is_retrained),
+            *(() if is_retrained else _unreplayable(session, campaign.number)),
             *limits_of(session, row),
         ),
         log=log,
         locked_until=_locked_until(session, campaign.parent, terms.policy.quarantine_days),
-        replays=() if retrained else _replays(session, campaign, terms.experiment.seed),
+        replays=() if is_retrained else _replays(session, campaign, terms.experiment.seed),
         overruled=overruled(session, campaign.number),
         frozen=_frozen(session, campaign.number) if how == "exact" else None,
     )
@@ -107,8 +107,8 @@ def _locked_until(session: Session, name: str | None, days: float) -> str:
 
 
 def _retention(session: Session, campaign: int, rounds: int) -> statements.Retention:
-    collected = _body(session, campaign, "collect").get("retain_studies", {})
-    sites = sorted(collected) if isinstance(collected, dict) else []
+    retain_studies = _body(session, campaign, "collect").get("retain_studies", {})
+    sites = sorted(retain_studies) if isinstance(retain_studies, dict) else []
     return statements.Retention(rounds, tuple(sites)) if rounds and sites else statements.Retention(0, ())
 
 
@@ -122,11 +122,11 @@ def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statem
     rows = session.scalars(
         select(PhaseRow).where(PhaseRow.campaign == campaign.number, PhaseRow.step.startswith(_UNLEARN))
     ).all()
-    done = {row.step.removeprefix(_UNLEARN): Unlearned.model_validate(row.body) for row in rows}
+    unlearning_of = {row.step.removeprefix(_UNLEARN): Unlearned.model_validate(row.body) for row in rows}
 
     return tuple(
         statements.Replay(site, parent, one.received, seed, one.reply.cohort, one.unlearned, decimal_text(one.norm))
-        for site, one in sorted(done.items())
+        for site, one in sorted(unlearning_of.items())
         if one.received and one.reply.cohort
     )
 
@@ -182,17 +182,17 @@ def _decision(
         return statements.Decision(facts.outcome or "accepted", tuple(why), margin, facts.grounds)
     sites = ", ".join(manifest.provenance.sites)
     first = f"trained from new weights by {sites}, on patients who had not revoked"
-    tried = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
+    attempts = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
 
-    judged = _body(session, campaign.number, "verdict:retrained")
-    causes = judged.get("reasons")
+    verdict_body = _body(session, campaign.number, "verdict:retrained")
+    causes = verdict_body.get("reasons")
     # Published all the same, a rejected model is not called accepted.
-    is_rejected = judged.get("outcome") == "rejected"
-    rejected = [str(cause) for cause in causes] if is_rejected and isinstance(causes, list | tuple) else []
-    decided: Literal["accepted", "rejected"] = "rejected" if rejected else "accepted"
+    is_rejected = verdict_body.get("outcome") == "rejected"
+    causes_of_rejection = [str(cause) for cause in causes] if is_rejected and isinstance(causes, list | tuple) else []
+    outcome_text: Literal["accepted", "rejected"] = "rejected" if causes_of_rejection else "accepted"
 
-    reasons_in_order = tuple(reason for reason in (first, *rejected, *tried) if reason)
-    return statements.Decision(decided, reasons_in_order, grounds=facts.grounds)
+    reasons_in_order = tuple(reason for reason in (first, *causes_of_rejection, *attempts) if reason)
+    return statements.Decision(outcome_text, reasons_in_order, grounds=facts.grounds)
 
 
 def _frozen(session: Session, campaign: int) -> statements.FrozenEncoders:

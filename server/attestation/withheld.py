@@ -20,8 +20,8 @@ UNSIGNED = "not-signed"
 
 def asked_since(session: Session, row: AttestationRow) -> datetime | None:
     """When the version was published, since when its hospitals are asked."""
-    published = select(PhaseRow.finished).where(PhaseRow.campaign == row.campaign, PhaseRow.step == "published")
-    return session.scalars(published).first()
+    publication_time = select(PhaseRow.finished).where(PhaseRow.campaign == row.campaign, PhaseRow.step == "published")
+    return session.scalars(publication_time).first()
 
 
 def unanswered(row: AttestationRow) -> tuple[str, ...]:
@@ -53,11 +53,11 @@ def report_unsigned(session: Session, row: AttestationRow, sites: tuple[str, ...
     """Write down, once, who has not signed within its time. The attestation stands without the signature."""
     if row.issued is None:
         return
-    known = select(EventRow.site).where(EventRow.campaign == row.campaign, EventRow.kind == UNSIGNED)
-    told = set(session.scalars(known))
+    noted_sites = select(EventRow.site).where(EventRow.campaign == row.campaign, EventRow.kind == UNSIGNED)
+    sites_told = set(session.scalars(noted_sites))
 
     for name in sites:
-        if name not in told:
+        if name not in sites_told:
             detail = f"{row.version}: not signed since {row.issued:%Y-%m-%d}"
             session.add(EventRow(at=now, campaign=row.campaign, site=name, kind=UNSIGNED, detail=detail))
 

@@ -123,9 +123,15 @@ def without_aside(journal: Journal, collected: Collected) -> Collected:
     aside = journal.get("aside", Aside)
     if aside is None:
         return collected
-    left = {name: count for name, count in collected.pending.items() if name not in aside[0].sites}
+    pending_elsewhere = {name: count for name, count in collected.pending.items() if name not in aside[0].sites}
 
-    return collected.model_copy(update={"forgetting": tuple(left), "pending": left, "patients": sum(left.values())})
+    return collected.model_copy(
+        update={
+            "forgetting": tuple(pending_elsewhere),
+            "pending": pending_elsewhere,
+            "patients": sum(pending_elsewhere.values()),
+        }
+    )
 
 
 def _forgetting(
@@ -139,17 +145,17 @@ def _forgetting(
     """
     statuses = federation.status()
     collected = collected_of(federation, statuses, chosen, aggregation)
-    dropped = sorted(set(chosen or ()) - set(collected.forgetting))
-    away = [name for name in dropped if name not in statuses]
+    sites_dropped = sorted(set(chosen or ()) - set(collected.forgetting))
+    away = [name for name in sites_dropped if name not in statuses]
 
     if not collected.forgetting:
         if chosen is None or away:
             silent = f"{', '.join(away)} did not answer; " if away else ""
             raise NotUnlearnedError(f"{silent}no site that answers has a pending revocation", away)
 
-        raise NobodyWaitsError(f"no revocation waits any more at {', '.join(dropped)}")
+        raise NobodyWaitsError(f"no revocation waits any more at {', '.join(sites_dropped)}")
 
-    for name in dropped:
+    for name in sites_dropped:
         journal.note("dropped", "it did not answer" if name in away else "no revocation waits there any more", name)
     journal.note("aggregation", f"{collected.aggregation} of {', '.join(collected.forgetting)}")
 
@@ -195,8 +201,8 @@ def run_campaign(
     collected = without_aside(journal, collected)
     # After a restart nobody is asked again.
     federation.registered.update(collected.registered)
-    if emptied := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
-        raise NobodyRetainedError(f"nobody is left to retain at {', '.join(emptied)}")
+    if sites_without := [name for name in collected.forgetting if not collected.retain_studies.get(name)]:
+        raise NobodyRetainedError(f"nobody is left to retain at {', '.join(sites_without)}")
     if descents := out_of_reach(collected):
         raise UndecidableError(descents)
     fewest_rounds = least_retention(collected)

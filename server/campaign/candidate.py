@@ -73,10 +73,10 @@ def make_candidate(
         federation, state, parent, collected, config,
         journal=journal, meter=retaining, on_round=on_round, quorum=quorum, fewest_rounds=fewest_rounds,
     )  # fmt: skip
-    chosen = choose_round([r.selection for r in records], fewest_rounds)
-    rounds += [r.model_copy(update={"kept": r.round == chosen}) for r in records]
+    best_round = choose_round([r.selection for r in records], fewest_rounds)
+    rounds += [r.model_copy(update={"kept": r.round == best_round}) for r in records]
 
-    return Candidate(candidates[chosen], tuple(rounds), unlearning, retaining)
+    return Candidate(candidates[best_round], tuple(rounds), unlearning, retaining)
 
 
 def _retain(
@@ -95,9 +95,9 @@ def _retain(
     """The model after unlearning and after each retention round, with a record of each."""
     journal.enter(CampaignState.AGGREGATING)
     rounds = max(config.campaign.retention_rounds, fewest_rounds)
-    if (selected := journal.get("select", Stage)) is not None:
+    if (chosen_stage := journal.get("select", Stage)) is not None:
         # A campaign that an earlier version began, with fewer rounds, keeps what it chose from.
-        rounds = selected[0].record.round
+        rounds = chosen_stage[0].record.round
 
     if rounds:
         journal.enter(CampaignState.RETAINING)
@@ -138,8 +138,8 @@ def _retain(
         federation.meter = Meter()
         # With a single candidate there is nothing to choose, and the audit says the rest.
         chosen_by = collected.eligible(Subset.CALIBRATION)
-        found = select(federation, states[-1], config.seed, chosen_by) if len(states) > 1 else None
-        last = Round(phase="retain", round=len(states) - 1, selection=found)
+        selection = select(federation, states[-1], config.seed, chosen_by) if len(states) > 1 else None
+        last = Round(phase="retain", round=len(states) - 1, selection=selection)
 
         return Stage(record=last, cost=asdict(federation.meter)), None
 
@@ -160,8 +160,8 @@ def choose_round(figures: list[SelectionFigures | None], fewest_rounds: int = 0)
     worst = {}
 
     for at in range(start, len(figures)):
-        found = figures[at]
-        gaps = [abs(m.auc - 0.5) for m in found.membership.values() if m.auc is not None] if found else []
+        selection = figures[at]
+        gaps = [abs(m.auc - 0.5) for m in selection.membership.values() if m.auc is not None] if selection else []
         worst[at] = max(gaps, default=0.0)
 
     return min(reversed(range(start, len(figures))), key=lambda at: round(worst[at], 2))

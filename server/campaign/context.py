@@ -88,9 +88,9 @@ def open_house(root: Path, clock: Clock = utc_now) -> CoordinatorContext:
     settings = folder.settings()
     engine = open_database(folder.database_url(settings))
 
-    if (found := pending_migration(engine)) is not None:
+    if (schema := pending_migration(engine)) is not None:
         raise InputError(
-            f"the database has schema {found}",
+            f"the database has schema {schema}",
             where=str(root),
             remedy="after a backup, `fedforget-server up` migrates it",
         )

@@ -33,12 +33,12 @@ def doing(row: CampaignRow, progress: Progress | None, now: datetime) -> str:
 
 def summary(row: CampaignRow, verdict: Mapping[str, Any] | None) -> dict[str, Any]:
     """A row of the list; `verdict` is the campaign's last one."""
-    ended = decided(row, verdict)
+    decision_text = decided(row, verdict)
     return {
         "number": row.number,
         "kind": row.kind,
         "state": row.state,
-        "outcome": ended.outcome if ended else None,
+        "outcome": decision_text.outcome if decision_text else None,
         "reason": row.reason,
         "from": row.parent,
         "result": row.result,
@@ -51,20 +51,24 @@ def details(house: CoordinatorContext, number: int) -> dict[str, Any]:
     """All about a campaign."""
     row = house.store.get(number)
     with transaction(house.engine) as session:
-        attested = find(session, number)
+        attestation = find(session, number)
         against = overruled(session, number)
-    seen = acceptance_of(house.store, number)
-    ended = outcome_of(house.store, number)
+    grounds_of_outcome = acceptance_of(house.store, number)
+    outcome_of_campaign = outcome_of(house.store, number)
     progress = None if CampaignState(row.state).ended else read_progress(house.store.work, number, row.attempt)
 
     return {
         **summary(row, house.store.verdicts(number).get(number)),
-        "attestation": None if attested is None else attested.text,
+        "attestation": None if attestation is None else attestation.text,
         "overruled": None if against is None else against.text,
-        "warning": seen.warning or None if seen else None,
-        "acceptance": list(seen.lines) if seen else None,
-        "decision": None if ended is None else outcome_text(ended.outcome, ended.grounds),
-        "grounds": None if ended is None or ended.grounds is None else asdict(ended.grounds),
+        "warning": grounds_of_outcome.warning or None if grounds_of_outcome else None,
+        "acceptance": list(grounds_of_outcome.lines) if grounds_of_outcome else None,
+        "decision": None
+        if outcome_of_campaign is None
+        else outcome_text(outcome_of_campaign.outcome, outcome_of_campaign.grounds),
+        "grounds": None
+        if outcome_of_campaign is None or outcome_of_campaign.grounds is None
+        else asdict(outcome_of_campaign.grounds),
         "attempt": row.attempt,
         "retry_at": row.retry_at,
         "progress": None if progress is None else progress.model_dump(mode="json"),

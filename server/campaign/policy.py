@@ -140,13 +140,14 @@ def _batch_at(
 
     One that failed is not begun again at once, and after too many a person begins it.
     """
-    batched = [site for site in waiting if site.batched and not site.needs_person(policy)]
-    if not batched:
+    in_batch = [site for site in waiting if site.batched and not site.needs_person(policy)]
+    if not in_batch:
         return None
-    due = min(site.due(policy) or now for site in batched)
+    due = min(site.due(policy) or now for site in in_batch)
     begin = now if policy.retrain_batch == "each" else due - timedelta(hours=policy.lead_hours)
     free = min(
-        max(site.free_at or now, _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day)) for site in batched
+        max(site.free_at or now, _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day))
+        for site in in_batch
     )
 
     return max(begin, free)
@@ -176,9 +177,9 @@ def overdue(
         if site.answered or site.leaves_it_to_others(policy):
             continue
         failed_since = site.failures - policy.max_failures if site.needs_person(policy) else site.failures
-        rested = failed_since == 0 or site.free_at is None or site.free_at <= now
+        may_start = failed_since == 0 or site.free_at is None or site.free_at <= now
         within_limit = _free_at(now, recent.get(site.name, ()), policy.campaigns_per_day) <= now
-        if rested and within_limit and failed_since < policy.max_failures:
+        if may_start and within_limit and failed_since < policy.max_failures:
             found.append(site.name)
 
     if not found:

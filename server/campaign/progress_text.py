@@ -26,16 +26,16 @@ def describe(progress: Progress, terms: Terms, now: datetime) -> str:
     parts = [headline(progress, terms)]
 
     if progress.waiting and progress.kind != CONNECT:
-        waited = (now - progress.since).total_seconds()
-        parts.append(f"waiting for {', '.join(progress.waiting)} ({span(waited)})")
+        waiting_seconds = (now - progress.since).total_seconds()
+        parts.append(f"waiting for {', '.join(progress.waiting)} ({span(waiting_seconds)})")
     elif progress.kind == CONNECT and progress.waiting:
         parts.append(f"not there: {', '.join(progress.waiting)}")
 
     if progress.left_out:
         parts.append(f"left out: {', '.join(progress.left_out)}")
-    left = seconds_left(progress, terms, now)
-    if left is not None and (left > 0 or progress.waiting):
-        parts.append(f"at most {span(left)} left" if left > 0 else "slower than the round before")
+    remaining = seconds_left(progress, terms, now)
+    if remaining is not None and (remaining > 0 or progress.waiting):
+        parts.append(f"at most {span(remaining)} left" if remaining > 0 else "slower than the round before")
     elif progress.waiting and progress.until is not None:
         parts.append(f"nobody is waited for after {progress.until:%H:%M:%S} UTC")
 
@@ -61,9 +61,9 @@ def seconds_left(progress: Progress, terms: Terms, now: datetime) -> float | Non
     if progress.kind not in _ROUNDS or progress.round_seconds is None:
         return None
     rounds = terms.experiment.train.rounds if progress.kind == "train" else _retention_rounds(progress, terms)
-    left = max(1, rounds - progress.round) * progress.round_seconds
+    remaining = max(1, rounds - progress.round) * progress.round_seconds
 
-    return left - (now - progress.since).total_seconds()
+    return remaining - (now - progress.since).total_seconds()
 
 
 def span(seconds: float) -> str:
@@ -82,7 +82,7 @@ def _rounds(progress: Progress, terms: Terms) -> str:
 
 def _retention_rounds(progress: Progress, terms: Terms) -> int:
     """As planned, or more where a round beyond that runs: one hospital alone wrote the model."""
-    planned = terms.experiment.campaign.retention_rounds
-    if progress.round < planned or terms.policy.single_writer != "retain":
-        return planned
-    return max(planned, terms.policy.single_writer_rounds)
+    planned_rounds = terms.experiment.campaign.retention_rounds
+    if progress.round < planned_rounds or terms.policy.single_writer != "retain":
+        return planned_rounds
+    return max(planned_rounds, terms.policy.single_writer_rounds)

@@ -192,15 +192,15 @@ class CampaignStore:
 
     def clean(self, number: int) -> None:
         """Delete the weights between its steps, which remember; all but what a person may still publish."""
-        kept = self.folder(number) / f"{CANDIDATE}.safetensors"
-        if not kept.exists() or self.get(number).state != CampaignState.REJECTED:
+        candidate_file = self.folder(number) / f"{CANDIDATE}.safetensors"
+        if not candidate_file.exists() or self.get(number).state != CampaignState.REJECTED:
             shutil.rmtree(self.folder(number), ignore_errors=True)
             return
 
         for path in self.folder(number).iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path != kept:
+            elif path != candidate_file:
                 path.unlink(missing_ok=True)
 
     def drop_candidates(self, newest: int, before: datetime) -> None:
@@ -232,8 +232,8 @@ class CampaignStore:
         try:
             with transaction(self.engine) as session:
                 row = _locked(session, number)
-                trained = row.kind != "unlearning" or session.scalars(_phase(number, "state:retraining")).first()
-                row.state = CampaignState.RETRAINING if trained else CampaignState.DECIDING
+                is_training = row.kind != "unlearning" or session.scalars(_phase(number, "state:retraining")).first()
+                row.state = CampaignState.RETRAINING if is_training else CampaignState.DECIDING
                 row.open = True
                 row.retry_at = None
                 row.run = None

@@ -28,23 +28,23 @@ _TRAIN = "train"
 def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
     """Every enrolled site that is not revoked, by name."""
     rows = session.scalars(select(SiteRow).where(SiteRow.state != "revoked").order_by(SiteRow.name)).all()
-    ended = session.scalars(
+    campaigns_before = session.scalars(
         select(CampaignRow)
         .where(CampaignRow.kind.in_(FORGETTING), CampaignRow.open.is_(None))
         .order_by(CampaignRow.number.desc())
     ).all()
-    batched = frozenset(session.scalars(select(PhaseRow.campaign).where(PhaseRow.step == BATCHED)))
+    batches = frozenset(session.scalars(select(PhaseRow.campaign).where(PhaseRow.step == BATCHED)))
     seen_by_model = _in_the_lineage(session)
     states = []
 
     for row in rows:
-        failed, is_batched = _failed_in_a_row(row.name, ended, batched)
+        failures, is_batched = _failed_in_a_row(row.name, campaigns_before, batches)
         free_at = (
-            failed[0].changed + backoff(len(failed), timedelta(minutes=policy.retry_minutes), _LONGEST)
-            if failed
+            failures[0].changed + backoff(len(failures), timedelta(minutes=policy.retry_minutes), _LONGEST)
+            if failures
             else None
         )
-        retrained = _retrained_since_unlearning(row.name, ended)
+        retrainings = _retrained_since_unlearning(row.name, campaigns_before)
         states.append(
             SiteState(
                 row.name,
@@ -52,13 +52,15 @@ def site_states(session: Session, policy: PolicyConfig) -> list[SiteState]:
                 pending=row.pending,
                 waiting_since=row.announced,
                 first_due=row.first_due,
-                failures=len(failed),
+                failures=len(failures),
                 free_at=max((at for at in (free_at, row.aside_until) if at is not None), default=None),
                 aside_until=row.aside_until,
                 absent=seen_by_model is not None and row.name not in seen_by_model,
-                last_failure=f"campaign {failed[0].number} is {failed[0].state}: {failed[0].reason}" if failed else "",
-                retrainings=len(retrained),
-                answered=bool(retrained and row.announced and retrained[0].created >= row.announced),
+                last_failure=f"campaign {failures[0].number} is {failures[0].state}: {failures[0].reason}"
+                if failures
+                else "",
+                retrainings=len(retrainings),
+                answered=bool(retrainings and row.announced and retrainings[0].created >= row.announced),
                 batched=is_batched,
             )
         )
@@ -71,23 +73,23 @@ def needs(session: Session, policy: PolicyConfig) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
 
     for site in site_states(session, policy):
-        wanted = []
+        conditions = []
         if site.pending and site.needs_person(policy):
-            wanted.append(f"{site.failures} campaigns in a row forgot nobody here; {site.last_failure}")
+            conditions.append(f"{site.failures} campaigns in a row forgot nobody here; {site.last_failure}")
         elif site.pending and site.failures:
-            wanted.append(f"the last campaign forgot nobody here; {site.last_failure}")
+            conditions.append(f"the last campaign forgot nobody here; {site.last_failure}")
 
         if site.pending and site.leaves_it_to_others(policy):
-            wanted.append(f"retrained around {site.retrainings} times, and it has not unlearned since")
+            conditions.append(f"retrained around {site.retrainings} times, and it has not unlearned since")
         if site.aside_until is not None:
-            wanted.append(f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC")
+            conditions.append(f"does not unlearn, set aside until {site.aside_until:%Y-%m-%d %H:%M} UTC")
         count = waiting_count(session, site.name)
         if count is not None:
-            wanted.append(
+            conditions.append(
                 f"registers {count.train_studies} studies: site approve-counts {site.name} {count.train_studies}"
             )
-        if wanted:
-            found[site.name] = wanted
+        if conditions:
+            found[site.name] = conditions
 
     return found
 
@@ -110,8 +112,8 @@ def report_escalated(session: Session, sites: Sequence[SiteState], policy: Polic
         detail = f"needs a person after {site.failures} campaigns without a version; {site.last_failure}"
         if not site.needs_person(policy):
             detail = f"needs a person: retrained around {site.retrainings} times, and it has not unlearned since"
-        known = select(EventRow.id).where(EventRow.site == site.name, EventRow.kind == "escalated")
-        if session.scalars(known.where(EventRow.detail == detail)).first() is None:
+        escalations = select(EventRow.id).where(EventRow.site == site.name, EventRow.kind == "escalated")
+        if session.scalars(escalations.where(EventRow.detail == detail)).first() is None:
             session.add(EventRow(at=now, site=site.name, kind="escalated", detail=detail))
 
 
@@ -122,7 +124,7 @@ def _failed_in_a_row(
 
     One that left its patients to the next retraining is no failure: the second value says whether there is one.
     """
-    failed = []
+    failures = []
     is_batched = False
 
     for row in ended:
@@ -137,23 +139,23 @@ def _failed_in_a_row(
         if row.number in batched:
             is_batched = True
         elif row.state in _UNSUCCESSFUL:
-            failed.append(row)
+            failures.append(row)
 
-    return failed, is_batched
+    return failures, is_batched
 
 
 def _retrained_since_unlearning(name: str, ended: Sequence[CampaignRow]) -> list[CampaignRow]:
     """Published retrainings that were planned for a site, the newest first, back to the last time it unlearned."""
-    retrained = []
+    retrainings = []
 
     for row in ended:
         if row.state != CampaignState.PUBLISHED or name not in (row.sites or ()):
             continue
         if row.kind == "unlearning":
             break
-        retrained.append(row)
+        retrainings.append(row)
 
-    return retrained
+    return retrainings
 
 
 def renewal(session: Session, policy: PolicyConfig) -> str:
@@ -162,17 +164,17 @@ def renewal(session: Session, policy: PolicyConfig) -> str:
         return ""
     since = _campaigns_since_training(session)
     if policy.renew_after >= 1:
-        reached = len(since) >= policy.renew_after
-        return f"renewal: {len(since)} campaigns since the last training" if reached else ""
+        is_reached = len(since) >= policy.renew_after
+        return f"renewal: {len(since)} campaigns since the last training" if is_reached else ""
 
     steps = select(PhaseRow).where(PhaseRow.campaign.in_(since), PhaseRow.step == "collect").order_by(PhaseRow.id)
     bodies = [row.body for row in session.scalars(steps)]
     forgotten = sum(body.get("patients", 0) for body in bodies)
     first = bodies[0].get("registered", {}) if bodies else {}
-    trained = sum(counts.get(_TRAIN, 0) for counts in first.values())
-    if not trained or forgotten < policy.renew_after * trained:
+    studies_before = sum(counts.get(_TRAIN, 0) for counts in first.values())
+    if not studies_before or forgotten < policy.renew_after * studies_before:
         return ""
-    return f"renewal: {forgotten} of {trained} training patients forgotten since the last training"
+    return f"renewal: {forgotten} of {studies_before} training patients forgotten since the last training"
 
 
 def _campaigns_since_training(session: Session) -> list[int]:

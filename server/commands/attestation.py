@@ -31,10 +31,10 @@ def show_attestation(number: Number, folder: Folder = Path("."), as_json: AsJson
         house = open_house(folder)
         evaluator = evaluator_key(house.folder)
         with transaction(house.engine) as session:
-            found = standing(session, number)
-        fields = {**_fields(found), "evaluator": state(found.envelope, evaluator)}
-        shown = {name: _line(value).split("\n") for name, value in fields.items()}
-        show(fields, fields_table(shown), as_json=as_json)
+            status = standing(session, number)
+        fields = {**_fields(status), "evaluator": state(status.envelope, evaluator)}
+        lines_by_field = {name: _line(value).split("\n") for name, value in fields.items()}
+        show(fields, fields_table(lines_by_field), as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server attestation export 2 for-the-auditor --dir federation")
@@ -59,13 +59,13 @@ def export(
         server = house.signing_key().public
         log = server_log(house.store.clock)
         with transaction(house.engine) as session:
-            found = standing(session, number)
-            files = attestation_export.export(session, log, found, server, to, whole=whole)
+            status = standing(session, number)
+            files = attestation_export.export(session, log, status, server, to, whole=whole)
 
         proven = attestation_export.BUNDLE_FILE in files
         missing = "" if proven else "; no hospital has co-signed the log since: export again in a minute"
-        human = f"{to}: {', '.join(files)}; {found.text}{missing}"
-        show({"folder": str(to), "files": files, "state": found.text}, human, as_json=as_json)
+        human = f"{to}: {', '.join(files)}; {status.text}{missing}"
+        show({"folder": str(to), "files": files, "state": status.text}, human, as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server attestation sign attestation.json --key evaluator.pem")
@@ -139,10 +139,10 @@ def _fields(found: Standing) -> dict[str, Any]:
         return fields
     files, unlearning = statements.read_unlearning(found.envelope.body)
     said = to_json(unlearning)
-    seen = accepted_by(unlearning)
-    if seen is not None:
-        fields |= {"warning": seen.warning} if seen.warning else {}
-        fields["acceptance"] = list(seen.lines)
+    acceptance_rows = accepted_by(unlearning)
+    if acceptance_rows is not None:
+        fields |= {"warning": acceptance_rows.warning} if acceptance_rows.warning else {}
+        fields["acceptance"] = list(acceptance_rows.lines)
 
     keys = [signature.keyid for signature in found.envelope.signatures]
     subjects = {file.name: file.sha256 for file in files}
@@ -155,8 +155,8 @@ def _line(value: Any) -> str:
 
     match value:
         case {"name": name, "value": number, "low": low, "high": high, "level": level, "n": n, "reportedBy": by}:
-            shown = f"{name}: {rounded(number)} ({rounded(low)} to {rounded(high)} at {level})"
-            return f"{shown}, n {n}, by the {by}"
+            lines_by_field = f"{name}: {rounded(number)} ({rounded(low)} to {rounded(high)} at {level})"
+            return f"{lines_by_field}, n {n}, by the {by}"
         case dict():
             return "\n".join(f"{name}: {_line(item)}" for name, item in value.items())
         case list():

@@ -85,8 +85,8 @@ def show_campaign(number: Number, folder: Folder = Path("."), as_json: AsJson = 
         from server.campaign.description import details  # noqa: PLC0415 - the database
         from server.commands.follow import drawn  # noqa: PLC0415 - the database
 
-        found = details(_open(folder), number)
-        show(found, drawn(found), as_json=as_json)
+        facts = details(_open(folder), number)
+        show(facts, drawn(facts), as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server campaign watch --dir federation")

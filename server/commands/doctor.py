@@ -19,9 +19,9 @@ def doctor(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     from server.settings import ServerFolder  # noqa: PLC0415
 
     with clear_errors():
-        found = examine(ServerFolder(folder), datetime.now(UTC))
-        show(as_rows(found), as_table(found), as_json=as_json)
-        if failed(found):
+        checks = examine(ServerFolder(folder), datetime.now(UTC))
+        show(as_rows(checks), as_table(checks), as_json=as_json)
+        if failed(checks):
             raise typer.Exit(ExitCode.FAILED)
 
 

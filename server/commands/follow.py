@@ -102,13 +102,13 @@ class Follower:
         while True:
             row = self._house.store.get(number)
             found = details(self._house, number)
-            ended = CampaignState(row.state).ended
-            trouble = None if ended else self._up_or_fail(f"campaign {number} is {row.state}")
+            is_ended = CampaignState(row.state).ended
+            trouble = None if is_ended else self._up_or_fail(f"campaign {number} is {row.state}")
             progress = read_progress(self._house.store.work, number, row.attempt)
-            found["now"] = trouble or ("ended" if ended else doing(row, progress, self._house.store.clock()))
+            found["now"] = trouble or ("ended" if is_ended else doing(row, progress, self._house.store.clock()))
             self._key = (row.state, row.reason, row.attempt, trouble, progress and _without_times(progress, row))
             tell(found)
-            if ended:
+            if is_ended:
                 return found
             self._pause(POLL_SECONDS)
 
@@ -120,8 +120,8 @@ class Follower:
 
     def _say(self, key: tuple[object, ...], event: dict[str, Any]) -> None:
         now = self._house.store.clock()
-        waited = 0.0 if self._said_at is None else (now - self._said_at).total_seconds()
-        if key == self._last and waited < AGAIN_SECONDS:
+        waiting_seconds = 0.0 if self._said_at is None else (now - self._said_at).total_seconds()
+        if key == self._last and waiting_seconds < AGAIN_SECONDS:
             return
         self._last = key
         self._said_at = now

@@ -67,12 +67,12 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
             "sites": ", ".join(facts.sites),
             "outcome": facts.outcome and outcome_text(facts.outcome, facts.grounds),
         }
-        drawn = Group(
+        file_group = Group(
             fields_table({k: v for k, v in {**fields, **for_people}.items() if k not in hidden}),
             rows_table(("figure", "value", "95 % from", "to", "patients"), map(_figure, figures)),
             rows_table(("site", "sent", "copy gone"), (row.values() for row in copies)),
         )
-        show({**fields, "figures": figures, "copies": copies}, drawn, as_json=as_json)
+        show({**fields, "figures": figures, "copies": copies}, file_group, as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server models lineage v0003 --dir federation")
@@ -95,12 +95,12 @@ def verify(
         if name is not None:
             names = [registry.get(name).name]
             registry.verify(name)
-            found = dict.fromkeys(names, "whole")
+            state_of = dict.fromkeys(names, "whole")
         else:
-            found = {v.name: _finding(registry, v) for v in registry.versions()}
+            state_of = {v.name: _finding(registry, v) for v in registry.versions()}
 
-        show(found, rows_table(("version", "found"), found.items()), as_json=as_json)
-        bad = [key for key, text in found.items() if text not in {"whole", _DELETED}]
+        show(state_of, rows_table(("version", "found"), state_of.items()), as_json=as_json)
+        bad = [key for key, text in state_of.items() if text not in {"whole", _DELETED}]
         if bad:
             raise EvidenceError(f"{', '.join(bad)}: not as published; restore the folder from its backup")
 
@@ -121,8 +121,8 @@ def export(
         out = registry.export(name, to)
         with transaction(registry.engine) as session:
             add_to(session, registry.get(name).campaign, out)
-        written = sorted(path.name for path in out.iterdir())
-        show({"folder": str(out), "files": written}, f"{name} is in {out}; start with README.md", as_json=as_json)
+        files_written = sorted(path.name for path in out.iterdir())
+        show({"folder": str(out), "files": files_written}, f"{name} is in {out}; start with README.md", as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server models withdraw v0003 --reason 'may hold a backdoor' --dir federation")

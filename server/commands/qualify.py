@@ -114,33 +114,33 @@ def details(store: QualificationStore, number: int) -> dict[str, Any]:
     """Everything about one qualification."""
     from server.campaign.qualification.standing import criteria  # noqa: PLC0415 - numpy, where there is a result
 
-    requested = store.requested(number)
+    request = store.requested(number)
     register = store.registered(number)
     standing = store.standing(number)
     result = store.result(number)
     found: dict[str, Any] = {
         "number": number,
         "state": _state(store, number),
-        "lineage": requested.lineage,
+        "lineage": request.lineage,
         "register": register.digest if register else None,
-        "rehearsals": requested.plan.rehearsals,
-        "sizes": list(requested.plan.sizes),
+        "rehearsals": request.plan.rehearsals,
+        "sizes": list(request.plan.sizes),
         "waves": f"{standing.waves} of {standing.of}" if standing.of else None,
         "seconds_left": None if result or standing.stopped else standing.seconds_left,
         "waits": standing.waits or None,
         "reason": standing.stopped or None,
     }
     if result is not None:
-        judged = result.qualification
+        verdict = result.qualification
         found |= {
-            "reason": "; ".join(f"{one.part}: {one.text}" for one in judged.findings) or None,
-            "patients": judged.patients,
-            "controls": judged.controls,
+            "reason": "; ".join(f"{one.part}: {one.text}" for one in verdict.findings) or None,
+            "patients": verdict.patients,
+            "controls": verdict.controls,
             "refused": len(result.refused),
             "valid_until": result.valid_until.isoformat(),
-            "criteria": {c.name: {"holds": c.holds, "finding": c.finding} for c in criteria(judged)},
+            "criteria": {c.name: {"holds": c.holds, "finding": c.finding} for c in criteria(verdict)},
             "branches": {
-                name: {"difference": b.difference, "low": b.low, "high": b.high} for name, b in judged.branches.items()
+                name: {"difference": b.difference, "low": b.low, "high": b.high} for name, b in verdict.branches.items()
             },
             "cost": result.cost,
         }
@@ -174,8 +174,8 @@ def _follow(root: Path, store: QualificationStore, number: int, *, as_json: bool
     down = 0.0
     while _state(store, number) == "open":
         standing = store.standing(number)
-        left = "" if standing.seconds_left is None else f", about {standing.seconds_left:.0f} s left"
-        line = f"qualification {number}: wave {standing.waves} of {standing.of or '?'}{left}"
+        time_left = "" if standing.seconds_left is None else f", about {standing.seconds_left:.0f} s left"
+        line = f"qualification {number}: wave {standing.waves} of {standing.of or '?'}{time_left}"
         if standing.waits:
             line += f"; waits: {standing.waits}"
         if line != last:

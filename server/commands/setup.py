@@ -55,13 +55,18 @@ def rotate(
 
     with clear_errors():
         house = open_house(folder)
-        done = rotate_key(house.folder, house.engine, out, datetime.now(UTC))
-        names = ", ".join(done.bundles) or "no hospital yet"
+        rotation = rotate_key(house.folder, house.engine, out, datetime.now(UTC))
+        names = ", ".join(rotation.bundles) or "no hospital yet"
         human = (
-            f"signing key {done.new.keyid} takes over from {done.old.keyid}\n\nSend each hospital its file from {out}, "
-            f"for `fedforget-site join`; until then it takes no instruction: {names}"
+            f"signing key {rotation.new.keyid} takes over from {rotation.old.keyid}\n\n"
+            f"Send each hospital its file from {out}, for `fedforget-site join`; until then it takes no instruction: {names}"
         )
-        fields = {"old": done.old.keyid, "new": done.new.keyid, "bundles": str(out), "sites": [*done.bundles]}
+        fields = {
+            "old": rotation.old.keyid,
+            "new": rotation.new.keyid,
+            "bundles": str(out),
+            "sites": [*rotation.bundles],
+        }
         show(fields, human, as_json=as_json)
 
 
@@ -72,10 +77,10 @@ def renew(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     from server.settings import ServerFolder  # noqa: PLC0415
 
     with clear_errors():
-        made = renew_certificate(ServerFolder(folder), datetime.now(UTC))
-        until = made.not_valid_after_utc
+        certificate_files = renew_certificate(ServerFolder(folder), datetime.now(UTC))
+        until = certificate_files.not_valid_after_utc
         show(
-            {"fingerprint": certificate_fingerprint(made), "valid_until": until},
+            {"fingerprint": certificate_fingerprint(certificate_files), "valid_until": until},
             f"valid until {until:%Y-%m-%d}; restart `fedforget-server up` to use it",
             as_json=as_json,
         )

@@ -69,8 +69,8 @@ def approve(
 
         with _session(folder) as session:
             now = datetime.now(UTC)
-            checked = read_request(session, data, replace_keys=replace_keys)
-            replaced = ""
+            site_request = read_request(session, data, replace_keys=replace_keys)
+            replacement_text = ""
 
             if replace_keys:
                 actor = _acting(by)
@@ -82,9 +82,11 @@ def approve(
                     return
 
                 old = PublicKey.from_pem(find(session, name).signing_key.encode()).keyid
-                replaced = f", in place of {old} which was lost, by {actor.name} from {in_words(actor.identity)}"
+                replacement_text = (
+                    f", in place of {old} which was lost, by {actor.name} from {in_words(actor.identity)}"
+                )
 
-            approval = approve_site(session, authority, checked, now, replaced=replaced)
+            approval = approve_site(session, authority, site_request, now, replaced=replacement_text)
             write_bytes(path, approval.bundle)
 
         show(
@@ -151,7 +153,7 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
     with clear_errors(), _session(folder) as session:
         row = find(session, name)
         events = session.scalars(select(EventRow).where(EventRow.site == name).order_by(EventRow.id))
-        happened = [{"at": event.at, "kind": event.kind, "detail": event.detail} for event in events]
+        site_events = [{"at": event.at, "kind": event.kind, "detail": event.detail} for event in events]
         counts = history(session, name)
         fields = _summary(row) | {
             "studies": in_force(session).get(name),
@@ -160,21 +162,23 @@ def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -
             "enrolled": row.enrolled,
             "revoked": row.revoked,
             "bad_replies": row.bad_replies,
-            "repeatedly": said.repeated if (said := conduct(session, datetime.now(UTC)).get(name)) else "",
+            "repeatedly": conduct_of_site.repeated
+            if (conduct_of_site := conduct(session, datetime.now(UTC)).get(name))
+            else "",
             "node": None if row.node is None else str(unsigned64(row.node)),
             "signing_key": PublicKey.from_pem(row.signing_key.encode()).keyid,
             "certificate_until": read_certificate(row.certificate.encode(), name).not_valid_after_utc,
         }
-        registered = [
+        study_counts = [
             {"received": count.received, "studies": count.train_studies, "state": count.state, "reason": count.reason}
             for count in counts
         ]
         human = Group(
             fields_table(fields),
-            rows_table(("registered", "studies", "state", "why"), (count.values() for count in registered)),
-            rows_table(("at", "what", "detail"), (event.values() for event in happened)),
+            rows_table(("registered", "studies", "state", "why"), (count.values() for count in study_counts)),
+            rows_table(("at", "what", "detail"), (event.values() for event in site_events)),
         )
-        show(fields | {"counts": registered, "events": happened}, human, as_json=as_json)
+        show(fields | {"counts": study_counts, "events": site_events}, human, as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server site revoke north --reason 'left the federation' --dir federation")

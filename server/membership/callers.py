@@ -98,10 +98,10 @@ def _der(certificate: x509.Certificate | str) -> bytes:
 
 def digests_of(digests: Iterable[str]) -> frozenset[str]:
     """Digests of a request; raises a `Refusal` unless they are some, and not too many."""
-    found = frozenset(digests)
-    if len(found) > MAX_DIGESTS or not all(_DIGEST.fullmatch(digest) for digest in found):
+    digest_set = frozenset(digests)
+    if len(digest_set) > MAX_DIGESTS or not all(_DIGEST.fullmatch(digest) for digest in digest_set):
         invalid(f"digests are at most {MAX_DIGESTS} of 64 hexadecimal digits")
-    return found
+    return digest_set
 
 
 def moment_of(stamp: Timestamp, field: str) -> datetime:

@@ -39,20 +39,20 @@ class Conduct:
 
 def conduct(session: Session, now: datetime) -> dict[str, Conduct]:
     """Of every hospital of which there is anything to say."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    counts_by_site: dict[str, Counter[str]] = defaultdict(Counter)
     since = now - LOOKED_AT
     events = select(EventRow.site, EventRow.kind).where(EventRow.kind.in_(_KINDS), EventRow.at > since)
     for site, kind in session.execute(events):
         if site is not None:
-            found[site][_KINDS[kind]] += 1
+            counts_by_site[site][_KINDS[kind]] += 1
 
     # A trained model is measured at all sites: a loss there says something of the training and of no hospital.
-    enrolled = set(session.scalars(select(SiteRow.name)))
+    site_names = set(session.scalars(select(SiteRow.name)))
     verdicts = select(PhaseRow).where(PhaseRow.step == "verdict", PhaseRow.finished > since)
     for row in session.scalars(verdicts):
-        casting = {str(text).split(":")[0] for text in row.body.get("vetoes", ())} & enrolled
+        casting = {str(text).split(":")[0] for text in row.body.get("vetoes", ())} & site_names
         # Several that fare worse have seen a bad candidate; one by itself may have made its loss up.
         if len(casting) == 1:
-            found[casting.pop()][_VETOES] += 1
+            counts_by_site[casting.pop()][_VETOES] += 1
 
-    return {site: Conduct(counts) for site, counts in found.items()}
+    return {site: Conduct(counts) for site, counts in counts_by_site.items()}

@@ -115,7 +115,7 @@ class Coordination:
     def Heartbeat(self, request: messages.HeartbeatRequest, context: grpc.ServicerContext) -> messages.HeartbeatReply:
         """Take down that the site lives, and tell it what to delete."""
         now, pem = self._caller(context)
-        held = digests_of(request.held)
+        digests_here = digests_of(request.held)
         if not _VERSION.fullmatch(request.version):
             invalid("version is not one")
         skew = moment_of(request.clock, "clock") - now
@@ -130,7 +130,7 @@ class Coordination:
             if abs(skew) > _SKEW:
                 _log.warning("the clock of %s is off by %.0f s", site.name, skew.total_seconds())
 
-        self._versions.holds(site.name, held)
+        self._versions.holds(site.name, digests_here)
         reply = messages.HeartbeatReply(purge=self._versions.owed(site.name)[:MAX_DIGESTS])
         reply.clock.FromDatetime(now)
 
@@ -142,11 +142,11 @@ class Coordination:
     ) -> messages.AcknowledgePurgeReply:
         """Take down that the site's copies are gone; what it never got, and what it told before, changes nothing."""
         _, pem = self._caller(context)
-        gone = digests_of(request.digests)
+        digests_gone = digests_of(request.digests)
         with transaction(self._engine) as session:
             site = admitted(session, pem)
-        self._versions.purged(site.name, gone)
-        _log.info("%s says that %d versions are gone", site.name, len(gone))
+        self._versions.purged(site.name, digests_gone)
+        _log.info("%s says that %d versions are gone", site.name, len(digests_gone))
 
         return messages.AcknowledgePurgeReply()
 
@@ -232,10 +232,10 @@ class Coordination:
     def _caller(self, context: grpc.ServicerContext) -> tuple[datetime, bytes]:
         """The time and the peer's certificate, unless it calls too often."""
         now = self._clock()
-        found = context.auth_context().get("x509_pem_cert", ())
-        if len(found) != 1:
+        certificates = context.auth_context().get("x509_pem_cert", ())
+        if len(certificates) != 1:
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
-        pem: bytes = found[0]
+        pem: bytes = certificates[0]
         if not self._limit.allows(hashlib.sha256(pem).hexdigest(), now):
             raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls, slow down")
         return now, pem

@@ -76,14 +76,14 @@ def read_request(session: Session, data: bytes, *, replace_keys: bool = False) -
         EvidenceError: damaged, changed after signing, or a key that the sender does not hold.
         RefusedError: the name or a key belongs to another hospital, or the hospital is revoked.
     """
-    checked = check_request(data)
-    name = checked.request.name
+    site_request = check_request(data)
+    name = site_request.request.name
     row = session.get(SiteRow, name)
-    if row is None and checked.request.replaces is not None:
+    if row is None and site_request.request.replaces is not None:
         raise RefusedError(f"the request replaces the keys of {name}, which is not known here")
     if row is not None and row.state == "revoked":
         raise RefusedError(f"{name} is revoked: a hospital that returns enrols under a new name")
-    if row is not None and PublicKey.from_pem(row.signing_key.encode()).keyid not in checked.signers:
+    if row is not None and PublicKey.from_pem(row.signing_key.encode()).keyid not in site_request.signers:
         if not replace_keys:
             raise RefusedError(
                 f"the name {name} is taken, and its hospital has not signed this request: `fedforget-site rotate` "
@@ -92,10 +92,12 @@ def read_request(session: Session, data: bytes, *, replace_keys: bool = False) -
     elif replace_keys:
         raise RefusedError(f"{name} has not lost its keys, or is not known here: approve without --replace-keys")
 
-    same_key = or_(SiteRow.signing_key == checked.request.signing_key, SiteRow.node_key == checked.request.node_key)
+    same_key = or_(
+        SiteRow.signing_key == site_request.request.signing_key, SiteRow.node_key == site_request.request.node_key
+    )
     if other := session.scalars(select(SiteRow.name).where(same_key, SiteRow.name != name)).first():
         raise RefusedError(f"a key in the request belongs to {other}: every hospital makes its own")
-    return checked
+    return site_request
 
 
 def approve(

@@ -61,13 +61,13 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
             if session.scalars(select(EventRow.id).where(EventRow.detail == detail)).first() is None:
                 session.add(EventRow(at=now, kind="key-rotated", detail=detail))
 
-        written = {name: out / f"{name}-join.json" for name in bundles}
+        bundle_files = {name: out / f"{name}-join.json" for name in bundles}
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise unwritable(err, out, remedy="choose another") from err
 
-        for name, path in written.items():
+        for name, path in bundle_files.items():
             write_bytes(path, bundles[name])
         try:
             os.replace(waiting, folder.signing_key)
@@ -75,4 +75,4 @@ def rotate(folder: ServerFolder, engine: Engine, out: Path, now: datetime) -> Ro
         except OSError as err:
             raise unwritable(err, folder.signing_key, remedy="run it again") from err
 
-    return Rotated(old.public, new.public, written)
+    return Rotated(old.public, new.public, bundle_files)

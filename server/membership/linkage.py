@@ -37,23 +37,23 @@ def exchange(
     Returns:
         At most `most` tokens, the position that they reach to, and how many other sites there are.
     """
-    given = {token.hex() for token in tokens}
+    token_set = {token.hex() for token in tokens}
     # Positions are given in the order of commits: who has read up to one has missed none before it.
     head = session.get_one(LinkageHeadRow, 1, with_for_update=True)
-    of_site = select(LinkageTokenRow.token).where(LinkageTokenRow.site == site, LinkageTokenRow.token.in_(given))
-    new = sorted(given - set(session.scalars(of_site)))
+    of_site = select(LinkageTokenRow.token).where(LinkageTokenRow.site == site, LinkageTokenRow.token.in_(token_set))
+    new = sorted(token_set - set(session.scalars(of_site)))
     rows = [{"position": head.size + n, "site": site, "token": token} for n, token in enumerate(new, start=1)]
 
     if rows:
-        held = session.scalar(select(func.count()).where(LinkageTokenRow.site == site)) or 0
-        if held + len(rows) > MAX_TOKENS:
-            raise TooManyTokensError(f"{site} has given {held} tokens of linkage, at most {MAX_TOKENS} are kept")
+        token_count = session.scalar(select(func.count()).where(LinkageTokenRow.site == site)) or 0
+        if token_count + len(rows) > MAX_TOKENS:
+            raise TooManyTokensError(f"{site} has given {token_count} tokens of linkage, at most {MAX_TOKENS} are kept")
         session.execute(insert(LinkageTokenRow), rows)
         head.size += len(rows)
 
     query = select(LinkageTokenRow).where(LinkageTokenRow.position > after).order_by(LinkageTokenRow.position)
-    found = session.scalars(query.limit(most)).all()
+    token_rows = session.scalars(query.limit(most)).all()
     others = session.scalar(select(func.count()).where(SiteRow.name != site, SiteRow.state != "revoked")) or 0
-    upto = found[-1].position if found else after
+    upto = token_rows[-1].position if token_rows else after
 
-    return tuple(bytes.fromhex(row.token) for row in found if row.site != site), upto, others
+    return tuple(bytes.fromhex(row.token) for row in token_rows if row.site != site), upto, others

@@ -22,11 +22,11 @@ def restart_log(session: Session, log: EventLog, site: str, reason: str, now: da
         RefusedError: no log of the hospital was ever co-signed here.
     """
     origin = origin_of(site)
-    known = log.peer(session, origin)
-    if known is None:
+    peer = log.peer(session, origin)
+    if peer is None:
         raise RefusedError(f"no log of {site} was co-signed here: there is nothing to begin anew with")
     rows = log.tables.peers
-    before = known.checkpoint
+    before = peer.checkpoint
     session.execute(update(rows).where(rows.c.origin == origin).values(origin=f"{origin} until {time_text(now)}"))
     detail = f"after {before.size} leaves with root {before.root}: {reason}"
     session.add(EventRow(at=now, site=site, kind="log-restarted", detail=detail))

@@ -72,13 +72,13 @@ def register(session: Session, site: SiteRow, data: bytes, gate: GateConfig, now
 
 
 def _judged(rows: Sequence[StudyCountRow], count: int, gate: GateConfig) -> tuple[str, str]:
-    approved = [row.train_studies for row in rows if row.state == APPROVED]
-    if not approved:
+    approved_counts = [row.train_studies for row in rows if row.state == APPROVED]
+    if not approved_counts:
         return APPROVED, "the first registration"
-    most = approved[-1] + max(int(approved[-1] * gate.count_drift), gate.count_drift_studies)
+    most = approved_counts[-1] + max(int(approved_counts[-1] * gate.count_drift), gate.count_drift_studies)
     if count > most:
-        return PENDING, f"{approved[-1]} are approved, up to {most} need no approval"
-    return REGISTERED, f"within the drift of {approved[-1]} approved"
+        return PENDING, f"{approved_counts[-1]} are approved, up to {most} need no approval"
+    return REGISTERED, f"within the drift of {approved_counts[-1]} approved"
 
 
 def approve(session: Session, name: str, studies: int, reason: str, now: datetime) -> StudyCountRow:

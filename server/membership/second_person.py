@@ -49,8 +49,8 @@ def _proposal(session: Session, site: str, what: str, now: datetime) -> dict[str
     )
 
     for row in rows:
-        said: dict[str, str] = json.loads(row.detail)
-        if said["what"] == what:
-            return said if row.kind == _PROPOSED else None
+        detail: dict[str, str] = json.loads(row.detail)
+        if detail["what"] == what:
+            return detail if row.kind == _PROPOSED else None
 
     return None

@@ -56,11 +56,11 @@ class Deliveries:
 
     def holds(self, site: str, digests: Collection[str]) -> None:
         """A site says that it holds these weights: what it had said to be gone is there again, and owed again."""
-        gone = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
+        purged_copies = select(DeliveryRow, VersionRow).join(VersionRow, VersionRow.name == DeliveryRow.version)
 
         with transaction(self.engine) as session:
             weights_in_use = {version_of(row).weights for row in session.scalars(in_use())}
-            rows = session.execute(gone.where(DeliveryRow.site == site, DeliveryRow.purged.is_not(None)))
+            rows = session.execute(purged_copies.where(DeliveryRow.site == site, DeliveryRow.purged.is_not(None)))
 
             for delivery, row in rows.all():
                 if version_of(row).weights in set(digests) - weights_in_use:

@@ -100,14 +100,16 @@ def check_files(folder: Path, manifest: Manifest, digest: str) -> None:
     Raises:
         EvidenceError: a file is missing, changed, or does not belong there.
     """
-    wanted = {**manifest.files, MANIFEST_FILE: digest}
+    digests = {**manifest.files, MANIFEST_FILE: digest}
 
     try:
-        found = {path.name for path in folder.iterdir()}
-        if odd := sorted(found ^ wanted.keys()):
-            raise EvidenceError(f"{folder / odd[0]}: {'does not belong there' if odd[0] in found else 'is missing'}")
-        for name, expected in wanted.items():
-            if sha256_of(folder / name) != expected:
+        file_names = {path.name for path in folder.iterdir()}
+        if odd := sorted(file_names ^ digests.keys()):
+            raise EvidenceError(
+                f"{folder / odd[0]}: {'does not belong there' if odd[0] in file_names else 'is missing'}"
+            )
+        for name, digest_on_record in digests.items():
+            if sha256_of(folder / name) != digest_on_record:
                 raise EvidenceError(f"{folder / name}: changed since it was published")
     except OSError as err:
         raise EvidenceError(f"{folder}: cannot be read: {err.strerror or err}") from None

@@ -45,12 +45,12 @@ class Quarantine:
                 why = f"{row.bad_replies} bad replies in a row"
                 session.add(EventRow(at=now, campaign=campaign, site=site, kind="suspended", detail=why))
 
-            suspended = row.state == "suspended"
+            is_suspended = row.state == "suspended"
 
         log.warning("%s: reply to %s quarantined: %s", site, kind, reason)
-        if suspended:
+        if is_suspended:
             log.warning("%s is suspended", site)
-        return suspended
+        return is_suspended
 
     def good(self, site: str) -> None:
         """A good reply ends a row of bad ones; who is suspended stays so until a person lifts it.

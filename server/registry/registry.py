@@ -76,14 +76,21 @@ class Registry:
         # Where the database failed after the folder was written, the folder is the version that is wanted now.
         self.recover()
         digest = state_digest(state)
-        if campaign is not None and (known := self._published(campaign, digest)) is not None:
-            return known
+        if campaign is not None and (versions_by_name := self._published(campaign, digest)) is not None:
+            return versions_by_name
         if parent is not None:
             self.get(parent)
-        created = self.clock()
+        creation_time = self.clock()
         name = next_name(self.folder, (version.name for version in self.versions()))
         manifest = write_version(
-            self.folder, name, state, card, created=created, parent=parent, campaign=campaign, provenance=provenance
+            self.folder,
+            name,
+            state,
+            card,
+            created=creation_time,
+            parent=parent,
+            campaign=campaign,
+            provenance=provenance,
         )
 
         try:
@@ -229,27 +236,31 @@ class Registry:
 
         A folder newer than every row was about to become active, and does.
         """
-        adopted: list[str] = []
-        removed = [*remove_leftovers(self.folder)]
-        known = {version.name: version for version in self.versions()}
+        new_rows: list[str] = []
+        leftovers = [*remove_leftovers(self.folder)]
+        versions_by_name = {version.name: version for version in self.versions()}
 
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
-            if path.is_dir() and is_version(path.name) and path.name not in known:
+            if path.is_dir() and is_version(path.name) and path.name not in versions_by_name:
                 try:
                     manifest = read_manifest(path)
                     check_files(path, manifest, manifest_digest(path))
                 except EvidenceError:
                     delete_version(self.folder, path.name)
-                    removed.append(path.name)
+                    leftovers.append(path.name)
                     continue
 
-                newest = all(number(path.name) > number(name) for name in (*known, *adopted))
+                newest = all(number(path.name) > number(name) for name in (*versions_by_name, *new_rows))
                 self._record(manifest, "active" if newest else "superseded")
-                adopted.append(path.name)
+                new_rows.append(path.name)
 
-        missing = [v.name for v in known.values() if v.weights_deleted is None and not (self.folder / v.name).is_dir()]
+        missing = [
+            v.name
+            for v in versions_by_name.values()
+            if v.weights_deleted is None and not (self.folder / v.name).is_dir()
+        ]
 
-        return Recovery(tuple(adopted), tuple(removed), tuple(missing))
+        return Recovery(tuple(new_rows), tuple(leftovers), tuple(missing))
 
     def _record(self, manifest: Manifest, state: Condition) -> Version:
         """Write the row of a folder that is in its place."""

@@ -93,13 +93,13 @@ def delete_version(folder: Path, name: str) -> None:
     Raises:
         OutputError: it cannot be deleted.
     """
-    gone = folder / f".{name}.gone"
+    doomed = folder / f".{name}.gone"
 
     try:
         if (folder / name).is_dir():
-            (folder / name).rename(gone)
-        if gone.is_dir():
-            shutil.rmtree(gone)
+            (folder / name).rename(doomed)
+        if doomed.is_dir():
+            shutil.rmtree(doomed)
     except OSError as err:
         raise OutputError(
             f"cannot delete version {name}: {err.strerror or err}", where=str(folder), remedy="see who owns it"
@@ -108,12 +108,12 @@ def delete_version(folder: Path, name: str) -> None:
 
 def remove_leftovers(folder: Path) -> tuple[str, ...]:
     """Remove what was being written or deleted when the process was killed; the names of what was there."""
-    left = sorted(path for path in folder.glob(".v*") if path.suffix in {".part", ".gone"})
-    for path in left:
+    leftovers = sorted(path for path in folder.glob(".v*") if path.suffix in {".part", ".gone"})
+    for path in leftovers:
         # Whoever deletes it at the same time wants the same.
         shutil.rmtree(path, ignore_errors=True)
 
-    return tuple(path.name for path in left)
+    return tuple(path.name for path in leftovers)
 
 
 def _sync(path: Path) -> None:

@@ -77,19 +77,19 @@ class RunningMean:
         """
         store = self._begin(before)
         walk = Walk(after, before, self._space, self._row)
-        added = 0
+        sites_added = 0
 
         try:
             for slab, values in walk:
                 self._shift(store, slab, values, share)
-                added += 1
+                sites_added += 1
             step = walk.step
             judge(step)
         except BaseException:
             if not self._sound:
                 raise
             self._sound = False
-            for slab, values in islice(Walk(after, before, self._space, self._row), added):
+            for slab, values in islice(Walk(after, before, self._space, self._row), sites_added):
                 self._shift(store, slab, values, -share)
             self._sound = True
             raise
@@ -112,10 +112,10 @@ class RunningMean:
             raise UnavailableError("a reply could not be taken out of the round's sum, which is lost with it")
 
     def _shift(self, store: FlatStore, slab: Slab, values: Tensor, share: float) -> None:
-        scaled = self._space.row("scaled", torch.float64, len(slab))
+        scaled_row = self._space.row("scaled", torch.float64, len(slab))
         steps = self._space.row("steps", torch.int64, len(slab))
-        scaled.copy_(values)
-        steps.copy_(scaled.mul_(share * SCALE).round_())
+        scaled_row.copy_(values)
+        steps.copy_(scaled_row.mul_(share * SCALE).round_())
 
         # Until the range is written again, nobody could say what the sum holds.
         sound = self._sound
@@ -159,24 +159,24 @@ def shares(studies: Mapping[str, float], most: float = 1.0) -> dict[str, float]:
 
     No share is larger than `most`, or than equal shares would be: what is cut off goes to the others, by their numbers.
     """
-    counted = {name: count for name, count in studies.items() if count > 0}
-    total = sum(counted.values())
+    positive = {name: count for name, count in studies.items() if count > 0}
+    total = sum(positive.values())
     if total <= 0:
         raise WireError("no site has studies to train on")
-    most = max(most, 1.0 / len(counted))
-    capped: set[str] = set()
+    most = max(most, 1.0 / len(positive))
+    at_cap: set[str] = set()
 
     while True:
-        free = {name: count for name, count in counted.items() if name not in capped}
-        left = 1.0 - most * len(capped)
+        free = {name: count for name, count in positive.items() if name not in at_cap}
+        rest_share = 1.0 - most * len(at_cap)
         of_free = sum(free.values())
-        found = {name: most if name in capped else left * counted[name] / of_free for name in counted}
-        over = {name for name in free if found[name] > most * (1 + 1e-12)}
+        share_of_site = {name: most if name in at_cap else rest_share * positive[name] / of_free for name in positive}
+        over = {name for name in free if share_of_site[name] > most * (1 + 1e-12)}
         if not over or len(over) == len(free):
             # All that are left would exceed it by rounding alone.
-            return found
+            return share_of_site
 
-        capped |= over
+        at_cap |= over
 
 
 def without_return(after: Tensor, before: Tensor, moved: Tensor) -> Tensor:

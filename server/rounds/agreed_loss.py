@@ -24,14 +24,14 @@ def agreed_loss(losses: Mapping[str, float], registered: Mapping[str, float]) ->
     if not weighing:
         return None
     weights = shares(weighing, _MOST_SHARE)
-    ordered = sorted(weights, key=lambda site: (losses[site], site))
+    sites_by_loss = sorted(weights, key=lambda site: (losses[site], site))
     below = 0.0
 
-    for site, following in zip(ordered, [*ordered[1:], ordered[-1]], strict=True):
+    for site, following in zip(sites_by_loss, [*sites_by_loss[1:], sites_by_loss[-1]], strict=True):
         below += weights[site]
         if abs(below - 0.5) < 1e-9:
             return (losses[site] + losses[following]) / 2
         if below > 0.5:
             return losses[site]
 
-    return losses[ordered[-1]]
+    return losses[sites_by_loss[-1]]

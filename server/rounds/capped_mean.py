@@ -49,8 +49,8 @@ class CappedMean:
             WireError: nothing was added.
         """
         weights = shares({name: self._registered[name] for name in taken}, self._most)
-        answered = {name if name in self._apart else _TOGETHER for name in taken}
-        groups = {name: mean for name, mean in self._sums.items() if name in answered}
+        sites_with_answers = {name if name in self._apart else _TOGETHER for name in taken}
+        groups = {name: mean for name, mean in self._sums.items() if name in sites_with_answers}
         if len(groups) < 2:
             yield from next(iter(groups.values()), RunningMean()).means(like)
             return

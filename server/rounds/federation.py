@@ -126,30 +126,30 @@ class Federation(Exchanges):
 
     def retained(self, statuses: Mapping[str, StatusReply]) -> dict[str, int]:
         """Studies to train on at each site that has some: what it says, and at most what it has registered."""
-        found = {}
+        replies_by_site = {}
 
         for name, status in statuses.items():
             most = status.retain_studies if self.counts is None else self.counts.get(name, 0)
             if status.retain_studies > most:
                 log.warning("%s: has %d studies by its own word, %d registered", name, status.retain_studies, most)
-            found[name] = max(0, min(status.retain_studies, most))
+            replies_by_site[name] = max(0, min(status.retain_studies, most))
 
-        return {name: count for name, count in found.items() if count}
+        return {name: count for name, count in replies_by_site.items() if count}
 
     def waiting(self, statuses: Mapping[str, StatusReply]) -> dict[str, int]:
         """Patients to forget at each site: what it says, and at most as many studies as it ever had in force.
 
         One that registered none counts one patient: what it says must not weigh, but its patients are forgotten.
         """
-        found = {}
+        replies_by_site = {}
 
         for name, status in sorted(statuses.items()):
             most = status.pending if self.largest is None else max(self.largest.get(name, 0), 1)
             if status.pending > most:
                 log.warning("%s: %d patients wait by its own word, %d count", name, status.pending, most)
-            found[name] = min(status.pending, most)
+            replies_by_site[name] = min(status.pending, most)
 
-        return found
+        return replies_by_site
 
     def shares(self, studies: Mapping[str, int]) -> dict[str, float]:
         """Share of each site in an average.

@@ -104,8 +104,8 @@ def train_folds(
 
     def note(**changes: object) -> None:
         nonlocal progress
-        folded = progress.folded.model_copy(update={"cost": asdict(federation.meter)})
-        progress = progress.model_copy(update={"folded": folded, **changes})
+        folds = progress.folded.model_copy(update={"cost": asdict(federation.meter)})
+        progress = progress.model_copy(update={"folded": folds, **changes})
         write_text(progress_file, progress.model_dump_json())
 
     try:
@@ -134,10 +134,10 @@ def train_folds(
                 on_round(at * rounds + number + 1, len(groups) * rounds)
 
             request = EvaluateRequest(purpose="folds", seed=seed, folds=models)
-            scored = {name for name, _ in evaluate(federation, state, request)}
+            sites_with_scores = {name for name, _ in evaluate(federation, state, request)}
             del state
             shutil.rmtree(weights)
-            without = {*progress.folded.without, *(set(federation.sites) - scored)}
+            without = {*progress.folded.without, *(set(federation.sites) - sites_with_scores)}
             progress = progress.model_copy(
                 update={"folded": progress.folded.model_copy(update={"without": tuple(sorted(without))})}
             )

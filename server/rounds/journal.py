@@ -36,9 +36,9 @@ def step(
     journal: Journal, name: str, kind: type[B], work: Callable[[], tuple[B, Mapping[str, Tensor] | None]]
 ) -> tuple[B, State]:
     """What step `name` left; its work is only done if it has not been."""
-    found = journal.get(name, kind)
-    if found is not None:
-        return found
+    entry = journal.get(name, kind)
+    if entry is not None:
+        return entry
     body, weights = work()
     journal.put(name, body, weights)
 
@@ -56,8 +56,8 @@ class MemoryJournal:
 
     def get(self, step: str, kind: type[B]) -> tuple[B, State] | None:
         """See `Journal`."""
-        found = self._steps.get(step)
-        return (found, {}) if isinstance(found, kind) else None
+        entry = self._steps.get(step)
+        return (entry, {}) if isinstance(entry, kind) else None
 
     def put(self, step: str, body: BaseModel, weights: Mapping[str, Tensor] | None = None) -> None:
         """Keeps nothing: the caller goes on with what it has."""

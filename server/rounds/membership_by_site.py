@@ -27,14 +27,14 @@ def refused_at(figures: FederationFigures, collected: Collected, config: Decisio
     pooled test decides. A single forgetting hospital is the pooled test.
     """
     limits = collected.eligible(Subset.AUDIT) or {}
-    measured = {name: figures.membership_by_site[name] for name in limits if name in figures.membership_by_site}
-    if len(measured) < 2:
+    figures_by_site = {name: figures.membership_by_site[name] for name in limits if name in figures.membership_by_site}
+    if len(figures_by_site) < 2:
         return
-    level = 1.0 - _ERROR / len(measured)
+    level = 1.0 - _ERROR / len(figures_by_site)
     low = 0.5 - config.auc_margin
     high = 0.5 + config.auc_margin
 
-    for name, branches in sorted(measured.items()):
+    for name, branches in sorted(figures_by_site.items()):
         for branch in BRANCHES:
             member = bounded(branches[cast(Branch, branch)], limits[name])
             wide = interval(member, level)

@@ -107,19 +107,19 @@ def train(
         state, _ = load_checkpoint(last, card)
         federation.downlink.begin()
         federation.meter = Meter.of(progress.cost)
-        for known in progress.rounds:
-            on_round(known)
+        for earlier in progress.rounds:
+            on_round(earlier)
     else:
         state = federation.downlink.start(initial)
 
-    registered = federation.shares(federation.retained(federation.status()))
+    studies_by_site = federation.shares(federation.retained(federation.status()))
     while not progress.finished and len(progress.rounds) < config.rounds:
         number = len(progress.rounds)
         after, record = average_round(
             federation,
             TRAIN,
             state,
-            registered,
+            studies_by_site,
             config,
             epochs=config.local_epochs,
             number=number,
@@ -138,12 +138,12 @@ def train(
         on_round(record)
 
     if not progress.finished:
-        merged = _selection(federation, state, seed)
+        selection = _selection(federation, state, seed)
         record = Round(
             phase="train",
             round=len(progress.rounds),
-            selection=merged.result(),
-            agreed=_agreed(federation, merged, registered),
+            selection=selection.result(),
+            agreed=_agreed(federation, selection, studies_by_site),
         )
         _note(progress, record, config)
         if progress.best == record.round:
@@ -156,7 +156,7 @@ def train(
     state, _ = load_checkpoint(best, card)
     rounds = [r.model_copy(update={"kept": r.round == progress.best}) for r in progress.rounds]
 
-    return Trained(state, tuple(rounds), frozenset(registered))
+    return Trained(state, tuple(rounds), frozenset(studies_by_site))
 
 
 def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
@@ -167,9 +167,9 @@ def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
     # may have the lowest loss, as they are never confident, but nobody trains to get them.
     if record.round <= 1 or losses[-1] < losses[progress.best]:
         progress.best = record.round
-    waited = record.round - progress.best
+    rounds_since_best = record.round - progress.best
 
-    return waited >= config.patience and record.round >= config.min_rounds
+    return rounds_since_best >= config.patience and record.round >= config.min_rounds
 
 
 def average_round(
@@ -205,12 +205,12 @@ def average_round(
     work = kind if folds is None else FOLDS
     total = sum(registered.values())
     # The rest is enough without the largest site, or that one alone could stop every round by its silence.
-    needed = min(quorum, 1 - max(registered.values()) / total) if len(registered) > 1 else quorum
-    mean = CappedMean(registered, federation.max_share, needed * total, federation.downlink.frozen)
+    least_share = min(quorum, 1 - max(registered.values()) / total) if len(registered) > 1 else quorum
+    mean = CappedMean(registered, federation.max_share, least_share * total, federation.downlink.frozen)
     losses = []
-    received = SelectionMerge(eligible)
+    merge = SelectionMerge(eligible)
     norms = {}
-    taken: set[str] = set()
+    sites_taken: set[str] = set()
 
     for name, records in federation.ask(kind, request, state, registered):
         reply = federation.read(name, kind, records, TrainReply, partial(_check_training, federation, name))
@@ -223,31 +223,31 @@ def average_round(
         if config.keep_norms:
             norms[name] = measure(weights, state).moved
         del weights
-        taken.add(name)
+        sites_taken.add(name)
         losses.append((registered[name], reply.loss))
         federation.meter.forward_units += reply.cost
         if reply.received is not None:
-            received.add(name, reply.received)
+            merge.add(name, reply.received)
 
-    share = sum(registered[name] for name in taken) / total
-    away = ", ".join(sorted(registered.keys() - taken))
-    if not taken or share < needed - _ROUNDING:
+    share = sum(registered[name] for name in sites_taken) / total
+    away = ", ".join(sorted(registered.keys() - sites_taken))
+    if not sites_taken or share < least_share - _ROUNDING:
         raise UnavailableError(
-            f"sites with {share:.0%} of the studies took part in {kind}, {needed:.0%} must; {away} did not"
+            f"sites with {share:.0%} of the studies took part in {kind}, {least_share:.0%} must; {away} did not"
         )
-    if federation.counts is not None and len(taken) < fewest(registered):
-        raise UnavailableError(f"{', '.join(taken)} alone took part in {kind}; {away} did not")
+    if federation.counts is not None and len(sites_taken) < fewest(registered):
+        raise UnavailableError(f"{', '.join(sites_taken)} alone took part in {kind}; {away} did not")
     record = Round(
         phase=FOLDS if folds is not None else "train" if kind == TRAIN else "retain",
         round=number,
-        missing=tuple(sorted(registered.keys() - taken)),
+        missing=tuple(sorted(registered.keys() - sites_taken)),
         train_loss=sum(w * loss for w, loss in losses) / sum(w for w, _ in losses),
-        selection=received.result() if len(received) else None,
+        selection=merge.result() if len(merge) else None,
         seconds=time.monotonic() - begin,
         norms=norms,
-        agreed=_agreed(federation, received, registered),
+        agreed=_agreed(federation, merge, registered),
     )
-    means = mean.means(state, taken)
+    means = mean.means(state, sites_taken)
     if bend is not None:
         means = ((name, bend(name, tensor)) for name, tensor in means)
     after = federation.downlink.advance(state, means)

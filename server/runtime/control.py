@@ -89,9 +89,9 @@ class Control:
             runs = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
         if run not in runs:
             raise WireError(f"SuperLink does not know run {run}")
-        found = runs[run].status
+        nodes = runs[run].status
 
-        return RunStatus(found.status, found.sub_status, found.details)
+        return RunStatus(nodes.status, nodes.sub_status, nodes.details)
 
     def stop(self, run: int) -> bool:
         """Stop a run; False when it had ended. Handlers at the sites run to their end, their replies are dropped."""
@@ -113,8 +113,8 @@ class Control:
     def nodes(self) -> list[Node]:
         """The registered SuperNodes."""
         with _translated("list the nodes"):
-            found = self._client.ListNodes(ListNodesRequest()).nodes_info
-        return [Node(info.node_id, info.name, info.status) for info in found]
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return [Node(info.node_id, info.name, info.status) for info in nodes]
 
     def register_node(self, openssh_public_key: bytes, name: str) -> int:
         """Let the SuperNode with this key in; answers its node id (unsigned, 64 bit).
@@ -152,10 +152,12 @@ def _translated(act: str) -> Iterator[None]:
         yield
     except httpx.HTTPStatusError as err:
         reason = FlowerError.from_json(_text(err.response))
-        said = f"{reason.message} (Flower's code {reason.code})" if reason else f"HTTP {err.response.status_code}"
+        failure_text = (
+            f"{reason.message} (Flower's code {reason.code})" if reason else f"HTTP {err.response.status_code}"
+        )
         if err.response.is_server_error:
-            raise UnavailableError(f"SuperLink could not {act}: {said}") from err
-        raise WireError(f"SuperLink refused to {act}: {said}") from err
+            raise UnavailableError(f"SuperLink could not {act}: {failure_text}") from err
+        raise WireError(f"SuperLink refused to {act}: {failure_text}") from err
     except httpx.HTTPError as err:
         raise UnavailableError(f"cannot {act}: SuperLink does not answer ({type(err).__name__})") from err
     except ValueError as err:

@@ -98,9 +98,11 @@ class Coordinator:
 
         self._stop_ended()
         self._drop_candidates()
-        gone = self.house.registry.collect(self.house.store.clock(), self.house.settings.policy.quarantine_days)
-        if gone:
-            log.info("weights of %s deleted, their records stay", ", ".join(gone))
+        versions_gone = self.house.registry.collect(
+            self.house.store.clock(), self.house.settings.policy.quarantine_days
+        )
+        if versions_gone:
+            log.info("weights of %s deleted, their records stay", ", ".join(versions_gone))
 
     def _drop_candidates(self) -> None:
         active = self.house.registry.active()
@@ -112,14 +114,14 @@ class Coordinator:
         """Let the nodes of active sites in, under the key they have now, and shut all others out."""
         sites = self.house.sites()
         now = self.house.store.clock()
-        changed = any((s.state == "active") == (s.node is None) for s in sites if s.state != "suspended")
-        if not changed and self._compared is not None and now < self._compared + COMPARE_EVERY:
+        has_changed = any((s.state == "active") == (s.node is None) for s in sites if s.state != "suspended")
+        if not has_changed and self._compared is not None and now < self._compared + COMPARE_EVERY:
             return
         # A node's name holds its key's digest: found again after a crash between Flower's record and ours.
-        known = {node.name: node.node for node in self.runs.nodes() if node.status != "unregistered"}
+        node_of = {node.name: node.node for node in self.runs.nodes() if node.status != "unregistered"}
         for site in sites:
             label = f"{site.name}-{hashlib.sha256(site.node_key.encode()).hexdigest()[:16]}"
-            node = known.get(label)
+            node = node_of.get(label)
 
             if site.state == "active" and (node is None or site.node != signed64(node)):
                 # Flower's own state may have been lost, or restored from before the site was let in.
@@ -132,7 +134,7 @@ class Coordinator:
                 log.info("%s: its node is shut out", site.name)
 
         mine = {site.node for site in self.house.sites()}
-        for node in known.values():
+        for node in node_of.values():
             if signed64(node) not in mine:
                 self.runs.unregister_node(node)
 
@@ -225,23 +227,23 @@ class Coordinator:
 
         one = settings.experiment.campaign.aggregation == "replace"
         recent = self._recent(now)
-        decided = overdue(now, sites, settings.policy, recent) or decide(
+        decision = overdue(now, sites, settings.policy, recent) or decide(
             now, sites, settings.policy, running=False, recent=recent, at_once=1 if one else None, renewal=renew
         )
 
-        if isinstance(decided, Start):
-            chosen = [site for site in sites if site.name in decided.sites]
-            due = min((at for site in chosen if (at := site.due(settings.policy)) is not None), default=None)
+        if isinstance(decision, Start):
+            chosen_sites = [site for site in sites if site.name in decision.sites]
+            due = min((at for site in chosen_sites if (at := site.due(settings.policy)) is not None), default=None)
             terms = self.house.terms.model_dump(mode="json")
 
             try:
                 number = self.house.store.plan(
-                    decided.kind, terms, parent=active.name, due=due, reason=decided.reason, sites=decided.sites
+                    decision.kind, terms, parent=active.name, due=due, reason=decision.reason, sites=decision.sites
                 )
             except RefusedError:
                 return
 
-            log.info("campaign %d (%s) is planned: %s", number, decided.kind, decided.reason)
+            log.info("campaign %d (%s) is planned: %s", number, decision.kind, decision.reason)
 
     def _recent(self, now: datetime) -> dict[str, list[datetime]]:
         """When campaigns for each site began within the last day, and when it unlearned in one."""
@@ -250,24 +252,24 @@ class Coordinator:
 
         with transaction(self.house.engine) as session:
             steps = select(PhaseRow).where(PhaseRow.step.startswith("unlearn:"), PhaseRow.finished > since)
-            unlearned = {
+            sites_unlearned = {
                 (row.campaign, row.step.removeprefix("unlearn:")): row.finished for row in session.scalars(steps)
             }
-            planned = select(CampaignRow).where(CampaignRow.created > since, CampaignRow.sites.is_not(None))
-            for row in session.scalars(planned):
+            recent_campaigns = select(CampaignRow).where(CampaignRow.created > since, CampaignRow.sites.is_not(None))
+            for row in session.scalars(recent_campaigns):
                 for name in row.sites or ():
-                    unlearned.setdefault((row.number, name), row.created)
+                    sites_unlearned.setdefault((row.number, name), row.created)
 
-        for (_, name), at in unlearned.items():
+        for (_, name), at in sites_unlearned.items():
             recent.setdefault(name, []).append(at)
         return recent
 
     def _stop_ended(self) -> None:
         """Stop the run of a campaign that was cancelled."""
         with transaction(self.house.engine) as session:
-            ended = [CampaignState.CANCELLED, CampaignState.FAILED]
+            end_states = [CampaignState.CANCELLED, CampaignState.FAILED]
             rows = session.scalars(
-                select(CampaignRow).where(CampaignRow.state.in_(ended), CampaignRow.run.is_not(None))
+                select(CampaignRow).where(CampaignRow.state.in_(end_states), CampaignRow.run.is_not(None))
             ).all()
 
         for row in rows:
@@ -304,9 +306,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     house = open_house(folder)
-    found = house.registry.recover()
-    if found.missing:
-        log.error("versions whose folder is gone: %s", ", ".join(found.missing))
+    recovery = house.registry.recover()
+    if recovery.missing:
+        log.error("versions whose folder is gone: %s", ", ".join(recovery.missing))
     patience = timedelta(days=house.settings.policy.attestation_days)
     desk = CoordinatorEvidence(house.engine, server_log(house.store.clock), house.signing_key(), patience)
     server, _ = serve(

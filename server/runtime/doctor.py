@@ -47,39 +47,39 @@ def examine(folder: ServerFolder, now: datetime, *, opens_keys: bool = True) -> 
     Args:
         opens_keys: False where the process cannot read the keys, as in the console; checks that need them are left out.
     """
-    found = [probes.writable(folder.root)]
+    findings = [probes.writable(folder.root)]
 
     try:
         settings = folder.settings()
     except ConfigError as err:
-        return [*found, Check("server.toml", "fail", err.problem, err.remedy or "mend the file")]
+        return [*findings, Check("server.toml", "fail", err.problem, err.remedy or "mend the file")]
 
     up_runs = is_up(folder.root)
-    found += [checks.ok("server.toml", "valid"), probes.software()]
+    findings += [checks.ok("server.toml", "valid"), probes.software()]
     if opens_keys:
-        found += [*checks.secrets(secrets_of(folder)), _signing(folder), *_certificates(folder, settings, now)]
-    found += _names(settings)
-    found += _ports(settings, up_runs=up_runs)
+        findings += [*checks.secrets(secrets_of(folder)), _signing(folder), *_certificates(folder, settings, now)]
+    findings += _names(settings)
+    findings += _ports(settings, up_runs=up_runs)
 
     if not up_runs:
-        found.append(checks.up_runs(start_command("server", folder.root)))
+        findings.append(checks.up_runs(start_command("server", folder.root)))
     else:
-        found += probes.processes(settings.ports.monitor)
+        findings += probes.processes(settings.ports.monitor)
         remedy = "see logs/coordinator.jsonl; it may have just begun"
-        found.append(checks.beat(folder.tick.name, folder.tick.age(), folder.tick.limit, remedy))
+        findings.append(checks.beat(folder.tick.name, folder.tick.age(), folder.tick.limit, remedy))
         address = (settings.hosts[0], settings.ports.gateway)
-        found += probes.tls(address, folder.ca_certificate, now, 5.0, at=dialled(settings.ports.listen))
+        findings += probes.tls(address, folder.ca_certificate, now, 5.0, at=dialled(settings.ports.listen))
 
     try:
         channels = server_channels(folder, settings)
     except ConfigError as err:
-        found.append(Check("proxy", "fail", f"{err.where}: {err.problem}", err.remedy))
+        findings.append(Check("proxy", "fail", f"{err.where}: {err.problem}", err.remedy))
     else:
-        found += examine_notices(channels, now, up_runs=up_runs, opens_secrets=opens_keys)
+        findings += examine_notices(channels, now, up_runs=up_runs, opens_secrets=opens_keys)
 
-    found += _database(folder, settings, now)
+    findings += _database(folder, settings, now)
 
-    return [*found, probes.disk(folder.root, DISK), probes.memory(MEMORY)]
+    return [*findings, probes.disk(folder.root, DISK), probes.memory(MEMORY)]
 
 
 def _signing(folder: ServerFolder) -> Check:
@@ -183,9 +183,9 @@ def _database(folder: ServerFolder, settings: ServerSettings, now: datetime) -> 
                     for site in session.scalars(select(SiteRow).order_by(SiteRow.name))
                 ]
 
-            for name, state, seen, version in sites:
+            for name, state, last_seen, version in sites:
                 if state != "revoked":
-                    yield _site(name, state, seen, version, now)
+                    yield _site(name, state, last_seen, version, now)
 
             with transaction(engine) as session:
                 yield from _campaigns(session, settings.policy, now)
@@ -208,11 +208,11 @@ def _log(folder: ServerFolder, engine: Engine, now: datetime) -> Iterator[Check]
         return
 
     with transaction(engine) as session:
-        refused = {peer.origin: peer.trouble for peer in log.peers(session) if peer.trouble}
+        troubles = {peer.origin: peer.trouble for peer in log.peers(session) if peer.trouble}
         size = len(log.leaves(session))
         problems = found_wrong(session, log, owner)
 
-    yield from checks.log(size, problems, refused, "fedforget-server log")
+    yield from checks.log(size, problems, troubles, "fedforget-server log")
 
 
 def _campaigns(session: Session, policy: PolicyConfig, now: datetime) -> Iterator[Check]:
@@ -254,9 +254,9 @@ def _conduct(session: Session, now: datetime) -> Iterator[Check]:
     """Hospitals that refuse, veto or send what is not taken again and again."""
     names = set(session.scalars(select(SiteRow.name)))
 
-    for name, said in sorted(conduct(session, now).items()):
-        if name in names and said.repeated:
-            detail = f"{said.repeated} in {LOOKED_AT.days} days"
+    for name, site_conduct in sorted(conduct(session, now).items()):
+        if name in names and site_conduct.repeated:
+            detail = f"{site_conduct.repeated} in {LOOKED_AT.days} days"
             yield Check(
                 f"conduct of {name}", "warn", detail, f"fedforget-server site show {name}; docs/how-to/incident.md"
             )

@@ -42,7 +42,7 @@ class FederationCollector(Collector):
     def _federation(self) -> tuple[Metric, ...]:
         active = GaugeMetricFamily("fedforget_site_active", "1 when the site may take part.", labels=["site"])
         pending = GaugeMetricFamily("fedforget_site_pending", "Revocations that wait at the site.", labels=["site"])
-        seen = GaugeMetricFamily("fedforget_site_seen_seconds", "Last heartbeat, Unix time.", labels=["site"])
+        seen_gauge = GaugeMetricFamily("fedforget_site_seen_seconds", "Last heartbeat, Unix time.", labels=["site"])
         due = GaugeMetricFamily("fedforget_site_first_due_seconds", "First due date, Unix time.", labels=["site"])
         failures = GaugeMetricFamily(
             "fedforget_site_failed_campaigns", "Campaigns in a row that forgot nobody of the site's.", labels=["site"]
@@ -51,10 +51,12 @@ class FederationCollector(Collector):
             "fedforget_site_needs_person", "1 when campaigns for the site are started by hand only.", labels=["site"]
         )
         tries = GaugeMetricFamily("fedforget_campaign_failed_tries", "Of the open campaign, since its last step.")
-        started = GaugeMetricFamily(
+        start_gauge = GaugeMetricFamily(
             "fedforget_campaign_started_seconds", "When the open campaign was planned, Unix time."
         )
-        changed = GaugeMetricFamily("fedforget_campaign_changed_seconds", "Last step of the open campaign, Unix time.")
+        change_gauge = GaugeMetricFamily(
+            "fedforget_campaign_changed_seconds", "Last step of the open campaign, Unix time."
+        )
         owed = GaugeMetricFamily(
             "fedforget_attestations_owed", "Attestations that wait for a site's answer or signature."
         )
@@ -64,7 +66,7 @@ class FederationCollector(Collector):
             for site in session.scalars(select(SiteRow).order_by(SiteRow.name)):
                 active.add_metric([site.name], float(site.state == "active"))
                 pending.add_metric([site.name], site.pending)
-                for metric, moment in ((seen, site.seen), (due, site.first_due)):
+                for metric, moment in ((seen_gauge, site.seen), (due, site.first_due)):
                     if moment is not None:
                         metric.add_metric([site.name], moment.timestamp())
 
@@ -75,11 +77,11 @@ class FederationCollector(Collector):
             running = session.scalars(select(CampaignRow).where(CampaignRow.open.is_(True))).first()
             tries.add_metric([], 0 if running is None else running.tries)
             if running is not None:
-                started.add_metric([], running.created.timestamp())
-                changed.add_metric([], running.changed.timestamp())
-            unsigned = select(func.count()).select_from(AttestationRow).where(AttestationRow.envelope == "")
-            owed.add_metric([], session.scalar(unsigned) or 0)
+                start_gauge.add_metric([], running.created.timestamp())
+                change_gauge.add_metric([], running.changed.timestamp())
+            unsigned_count = select(func.count()).select_from(AttestationRow).where(AttestationRow.envelope == "")
+            owed.add_metric([], session.scalar(unsigned_count) or 0)
             for state, number in session.execute(select(CampaignRow.state, func.count()).group_by(CampaignRow.state)):
                 campaigns.add_metric([state], number)
 
-        return active, pending, seen, due, failures, person, tries, started, changed, owed, campaigns
+        return active, pending, seen_gauge, due, failures, person, tries, start_gauge, change_gauge, owed, campaigns

@@ -138,12 +138,12 @@ class Gateway:
         if self._sign_in is None:
             return None
         try:
-            allowed = await self._sign_in.allows(request.headers)
+            is_allowed = await self._sign_in.allows(request.headers)
         except FedForgetError as err:
             log.warning("nobody can sign in: %s", err)
             return 503
 
-        if not allowed:
+        if not is_allowed:
             return 401
         if self._connections is not None:
             self._connections.welcome(client)
@@ -210,10 +210,14 @@ async def _pass_on(answer: httpx.Response, send: Send, idle_seconds: float) -> N
 def forwarded(headers: Iterable[tuple[bytes, bytes]], *, keep_length: bool = False) -> Headers:
     """The headers that go on to the other side: none that belongs to this connection, and no claim about its origin."""
     pairs = [(name.lower(), value) for name, value in headers]
-    named = {part.strip().lower() for name, value in pairs if name == b"connection" for part in value.split(b",")}
-    dropped = _HOP_BY_HOP | named | {b"host", b"forwarded"} | (set() if keep_length else {b"content-length"})
+    hop_headers = {part.strip().lower() for name, value in pairs if name == b"connection" for part in value.split(b",")}
+    headers_dropped = (
+        _HOP_BY_HOP | hop_headers | {b"host", b"forwarded"} | (set() if keep_length else {b"content-length"})
+    )
 
-    return [(name, value) for name, value in pairs if name not in dropped and not name.startswith(b"x-forwarded-")]
+    return [
+        (name, value) for name, value in pairs if name not in headers_dropped and not name.startswith(b"x-forwarded-")
+    ]
 
 
 def _refusal(request: Request, limits: Limits) -> int | None:

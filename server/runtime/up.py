@@ -30,7 +30,7 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
     def own(module: str) -> tuple[str, ...]:
         return (sys.executable, "-P", "-m", module, "--dir", str(folder.root))
 
-    started: tuple[Child, ...] = (
+    processes: tuple[Child, ...] = (
         Child(
             "superlink",
             tuple(superlink_argv(folder, settings)),
@@ -54,24 +54,24 @@ def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...
     console = settings.console
     if console.enabled:
         ready = accepts(console.host, console.port)
-        started = (*started, Child("console", own("server.console"), env, ready=ready, stop_grace=4.0))
+        processes = (*processes, Child("console", own("server.console"), env, ready=ready, stop_grace=4.0))
 
     if settings.notify.enabled:
-        started = (*started, Child("notices", own("server.runtime.notices"), env, stop_grace=2.0))
+        processes = (*processes, Child("notices", own("server.runtime.notices"), env, stop_grace=2.0))
 
-    return tuple(child for child in started if ports.own_gateway or child.name != "gateway")
+    return tuple(child for child in processes if ports.own_gateway or child.name != "gateway")
 
 
 def ports_of(settings: ServerSettings) -> tuple[Port, ...]:
     """Where the processes are going to listen."""
     ports = settings.ports
-    wanted = (
+    programs = (
         ("superlink", LOOPBACK, ports.superlink),
         *((("gateway", ports.listen, ports.gateway),) if ports.own_gateway else ()),
         ("coordination", ports.listen, ports.coordination),
         ("monitor", LOOPBACK, ports.monitor),
     )
-    listening = tuple(Port(name, host, number, f"[ports] {name} in server.toml") for name, host, number in wanted)
+    listening = tuple(Port(name, host, number, f"[ports] {name} in server.toml") for name, host, number in programs)
     console = settings.console
     if console.enabled:
         listening = (*listening, Port("console", console.host, console.port, "[console] port in server.toml"))
@@ -81,8 +81,8 @@ def ports_of(settings: ServerSettings) -> tuple[Port, ...]:
 
 def secrets_of(folder: ServerFolder) -> tuple[Path, ...]:
     """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
-    needed = (folder.key, folder.signing_key, folder.superexec_secret)
-    return (*needed, *(path for path in (folder.ca_key, folder.passphrase) if path.exists()))
+    key_files = (folder.key, folder.signing_key, folder.superexec_secret)
+    return (*key_files, *(path for path in (folder.ca_key, folder.passphrase) if path.exists()))
 
 
 def up(folder: ServerFolder, *, as_json: bool) -> None:

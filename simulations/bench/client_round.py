@@ -54,11 +54,11 @@ def main() -> None:
     config = load_settings(None, settings, {"forget": 1, "hospitals": {"sites": 2, "patients": 100}})
 
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(config, Path(folder), lambda *_: None)
-        name = prepared.sites[0]
-        federation = connect(LocalGrid(app, {1: {"site-dir": str(prepared.site_folder(name))}}), 1)
+        preparation = prepare(config, Path(folder), lambda *_: None)
+        name = preparation.sites[0]
+        federation = connect(LocalGrid(app, {1: {"site-dir": str(preparation.site_folder(name))}}), 1)
         federation.downlink = Downlink("fp16")
-        state = federation.downlink.start(prepared.card.build().state_dict())
+        state = federation.downlink.start(preparation.card.build().state_dict())
         profile = cProfile.Profile(time.process_time)
 
         for number in range(ROUNDS + 1):
@@ -71,9 +71,9 @@ def main() -> None:
                 pass
             profile.disable()
 
-    measured = seconds(pstats.Stats(profile))
+    timings = seconds(pstats.Stats(profile))
     lines = ["| part of a round at one hospital, one epoch | ms of processor time, under the profiler |", "|---|---|"]
-    lines += [f"| {label} | {1000 * value:.0f} |" for label, value in sorted(measured.items(), key=lambda p: -p[1])]
+    lines += [f"| {label} | {1000 * value:.0f} |" for label, value in sorted(timings.items(), key=lambda p: -p[1])]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

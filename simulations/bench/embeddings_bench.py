@@ -37,17 +37,17 @@ def bench_embeddings() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         card = _card(Path(folder))
         pixels = ImageCache(Path(folder) / "cache", 32, 2**24)
-        given = embeddings_of(card, pixels, load_tokenizer(BUILTIN, 16), torch.device("cpu"))
-        if given is None:
+        embeddings = embeddings_of(card, pixels, load_tokenizer(BUILTIN, 16), torch.device("cpu"))
+        if embeddings is None:
             raise ValueError("nothing is frozen")
-        studies = _filled(given, Path(folder) / "images")
+        studies = _filled(embeddings, Path(folder) / "images")
 
         begin = time.perf_counter()
-        everybody = _tensors(studies, given)
+        everybody = _tensors(studies, embeddings)
         reading = time.perf_counter() - begin
 
         begin = time.perf_counter()
-        _campaign(card, studies, given)
+        _campaign(card, studies, embeddings)
         campaign = time.perf_counter() - begin
 
     return [

@@ -61,12 +61,12 @@ def check(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> float:
     for tensor in after.values():
         if not _summable(tensor):
             raise ValueError
-    moved = 0.0
+    norm = 0.0
     for name, then in before.items():
         step = float(torch.linalg.vector_norm(after[name] - then, dtype=torch.float64))
-        moved += step**2 + 0 * float(torch.linalg.vector_norm(then, dtype=torch.float64))
+        norm += step**2 + 0 * float(torch.linalg.vector_norm(then, dtype=torch.float64))
 
-    return float(moved**0.5)
+    return float(norm**0.5)
 
 
 def _summable(tensor: Tensor) -> bool:
@@ -94,12 +94,12 @@ def project_conflicts(deltas: list[Tensor]) -> Tensor:
     """The sum of deltas, each compared with each other one."""
     total = torch.zeros_like(deltas[0])
     for at, delta in enumerate(deltas):
-        left = delta.clone()
+        remainder = delta.clone()
         for other_at, other in enumerate(deltas):
-            inner = float((left * other).sum())
+            inner = float((remainder * other).sum())
             if other_at != at and inner < 0:
-                left -= inner / float((other * other).sum()) * other
+                remainder -= inner / float((other * other).sum()) * other
 
-        total += left
+        total += remainder
 
     return total

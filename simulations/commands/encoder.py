@@ -28,13 +28,13 @@ def encoder(
     from common.learning.model.encoder_report import report_on
 
     with errors():
-        found = report_on(folder, reads)
+        report = report_on(folder, reads)
 
         if as_json:
-            sys.stdout.write(json.dumps(found, indent=2) + "\n")
+            sys.stdout.write(json.dumps(report, indent=2) + "\n")
         else:
-            width = max(map(len, found))
-            for name, value in found.items():
+            width = max(map(len, report))
+            for name, value in report.items():
                 Terminal().print(f"{name:<{width}}  {_shown(value)}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -51,8 +51,8 @@ def _plan(values: dict[str, Any], *, as_json: bool) -> None:
     from simulations.planning.numbers import FederationNumbers
     from simulations.planning.text import to_text
 
-    found = reckon(parse(FederationNumbers, values, "the command line"))
+    reckoning = reckon(parse(FederationNumbers, values, "the command line"))
     if as_json:
-        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(reckoning.model_dump_json(indent=2) + "\n")
         return
-    Terminal().print(to_text(found), markup=False, highlight=False, soft_wrap=True)
+    Terminal().print(to_text(reckoning), markup=False, highlight=False, soft_wrap=True)

@@ -42,8 +42,8 @@ def qualify(
         require_writable(out)
         claim(config, out, resume=resume)
         with progress(quiet=as_json) as on_progress:
-            prepared = prepare(config, out, lambda done, total: on_progress("images", done, total))
-            result = QualifyRun(config, prepared, on_progress).qualify()
+            preparation = prepare(config, out, lambda done, total: on_progress("images", done, total))
+            result = QualifyRun(config, preparation, on_progress).qualify()
 
         write_text(out / "qualification.json", result.model_dump_json(indent=2) + "\n")
         if as_json:
@@ -51,10 +51,12 @@ def qualify(
             return
 
         console = Terminal()
-        found = result.qualification
-        console.print("qualified" if found.qualified else "not qualified")
-        console.print(f"{found.rehearsals} rehearsals, {found.patients} patients, {found.controls} never-seen patients")
-        for name, branch in found.branches.items():
+        verdict = result.qualification
+        console.print("qualified" if verdict.qualified else "not qualified")
+        console.print(
+            f"{verdict.rehearsals} rehearsals, {verdict.patients} patients, {verdict.controls} never-seen patients"
+        )
+        for name, branch in verdict.branches.items():
             console.print(f"D, {name}: {branch.difference:+.3f} ({branch.low:+.3f} to {branch.high:+.3f})")
-        for part in criteria(found) if found.branches else ():
+        for part in criteria(verdict) if verdict.branches else ():
             console.print(f"{part.name} {'holds' if part.holds else 'does not hold'}: {part.finding}")

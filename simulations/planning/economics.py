@@ -100,23 +100,23 @@ def mean_wait(numbers: FederationNumbers, window: float) -> float:
 
 
 def _own(numbers: FederationNumbers) -> Way:
-    needed = NEEDED
-    days = needed / numbers.a_day
+    needs = NEEDED
+    days = needs / numbers.a_day
     missing = []
     if days > numbers.longest_wait:
         missing.append(
-            f"{needed} patients have to be forgotten at once, which takes {days:.0f} days to collect, and "
+            f"{needs} patients have to be forgotten at once, which takes {days:.0f} days to collect, and "
             f"{numbers.longest_wait:.0f} are left before the first date"
         )
-    if numbers.never_seen < needed:
-        missing.append(f"{needed - numbers.never_seen} never-seen patients are missing to {needed}")
+    if numbers.never_seen < needs:
+        missing.append(f"{needs - numbers.never_seen} never-seen patients are missing to {needs}")
 
     return Way(
         name="own",
         reachable=not missing,
         why_not="; ".join(missing),
         fixed=fold_trainings(numbers.folds),
-        running=numbers.a_year / needed * numbers.campaign_cost,
+        running=numbers.a_year / needs * numbers.campaign_cost,
         wait=days / 2,
         longest_wait=days,
     )
@@ -126,7 +126,7 @@ def _qualified(numbers: FederationNumbers) -> Way:
     campaigns = batches(numbers, numbers.window_days)
     # One rehearsal runs beside each campaign; whoever does not conform is retrained with a batch.
     not_conforming = numbers.not_conforming * campaigns
-    retrained = min(not_conforming, batches(numbers, numbers.longest_wait))
+    retrainings = min(not_conforming, batches(numbers, numbers.longest_wait))
     hours = numbers.campaign_cost * numbers.training_hours
     missing = []
     if numbers.never_seen < LEAST_CONTROLS:
@@ -151,7 +151,7 @@ def _qualified(numbers: FederationNumbers) -> Way:
         fixed=fold_trainings(numbers.folds)
         + fold_trainings(numbers.audit_folds)
         + numbers.rehearsals * numbers.campaign_cost,
-        running=2 * campaigns * numbers.campaign_cost + retrained,
+        running=2 * campaigns * numbers.campaign_cost + retrainings,
         wait=mean_wait(numbers, numbers.window_days) + hours / 24,
         longest_wait=numbers.window_days + hours / 24,
     )

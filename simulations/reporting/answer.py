@@ -49,14 +49,14 @@ def outcome_label(result: Result) -> str:
 
 def grounds(result: Result) -> tuple[str, ...]:
     """What the outcome rests on, line by line; empty in results of earlier versions."""
-    stated = result.decision.grounds
-    return () if stated is None else grounds_lines(result.decision.outcome, stated)
+    grounds_of_decision = result.decision.grounds
+    return () if grounds_of_decision is None else grounds_lines(result.decision.outcome, grounds_of_decision)
 
 
 def measured(result: Result) -> bool:
     """Whether an attack on the forgotten patients could be measured at all; one patient is too few."""
     model = result.models.get("unlearned")
-    return model is not None and any(found.auc is not None for found in model.mia.values())
+    return model is not None and any(attack.auc is not None for attack in model.mia.values())
 
 
 def explanation(result: Result) -> str:

@@ -70,11 +70,11 @@ def _tiles(lookup: Lookup) -> list[Tile]:
         before, after = (lookup.cell("models", name, *path) for name in ("original", "unlearned"))
         return Tile(label, before, after, hint)
 
-    fused = ("rehearsals", "branches", "fused")
+    fusion_key = ("rehearsals", "branches", "fused")
     first = pair("Attack’s AUC, fused", "0.5 is the aim: a coin toss", "mia", "fused", "auc")
     if not answer.measured(lookup.result) and lookup.result.rehearsals is not None:
-        before = lookup.cell(*fused, "original")
-        after = lookup.cell(*fused, "difference")
+        before = lookup.cell(*fusion_key, "original")
+        after = lookup.cell(*fusion_key, "difference")
         first = Tile("Rehearsed patients, fused", before, after, "beyond never-seen ones; 0 is the aim")
 
     return [

@@ -60,8 +60,8 @@ def print_table(result: Result, console: Console) -> None:
     console.print(f"\n[{_STYLES[result.decision.outcome]}]{outcome_label(result)}[/]  {headline(result)}")
     for line in grounds(result):
         console.print(f"  {escape(line)}", highlight=False)
-    stated = " ".join(grounds(result))
-    for reason in (one for one in result.decision.reasons if one not in stated):
+    grounds_text = " ".join(grounds(result))
+    for reason in (one for one in result.decision.reasons if one not in grounds_text):
         console.print(f"  · {escape(reason)}", highlight=False)
     console.print(cost_sentence(result))
     if (beside := worth(result)) is not None:

@@ -28,7 +28,7 @@ def folds_beside(
 
     Fold models that `folder` says are finished are not trained again.
     """
-    folded = train_folds(
+    folds = train_folds(
         federation,
         experiment.folds,
         experiment.train,
@@ -40,4 +40,4 @@ def folds_beside(
         on_round=on_round,
     )
 
-    return Meter.of(folded.cost)
+    return Meter.of(folds.cost)

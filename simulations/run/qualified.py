@@ -56,9 +56,9 @@ class QualifiedExperiment(QualifyRun):
         qualification = LastQualification(
             lambda: self.results[0], lambda _: self.circumstances(campaign.collected.registered)
         )
-        kept = journal.finished() if isinstance(journal, RememberingJournal) else journal
+        finished_journal = journal.finished() if isinstance(journal, RememberingJournal) else journal
         verdict = Ladder(terms.policy, experiment.decision).climb(
-            own, lambda: qualification.grounds("original", campaign, terms, kept), datetime.now(UTC)
+            own, lambda: qualification.grounds("original", campaign, terms, finished_journal), datetime.now(UTC)
         )
 
         return DecisionResult(

@@ -156,7 +156,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         "| figure | original | naive | retrained | unlearned | unlearned - retrained [90 %] | aim | equivalence |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    found: dict[Reading, list[str]] = {"shown": [], "not shown": [], "refuted": []}
+    lines_by_reading: dict[Reading, list[str]] = {"shown": [], "not shown": [], "refuted": []}
 
     for name, read in _figures().items():
         cells = []
@@ -179,7 +179,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         d, lo, hi = interval(pairs)
         answer = None if bound is None else reading(pairs, bound)
         if answer is not None:
-            found[answer].append(f"{name} ({d:+.3f}, aim {bound})")
+            lines_by_reading[answer].append(f"{name} ({d:+.3f}, aim {bound})")
         text = "" if bound is None else f"{bound:.2f}"
         lines.append(f"| {name} | {' | '.join(cells)} | {d:+.3f} [{lo:+.3f}, {hi:+.3f}] | {text} | {answer or ''} |")
 
@@ -189,7 +189,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
         "",
         "Decisions: " + ", ".join(f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes))) + ".",
         "",
-        *(f"{name.capitalize()}: {'; '.join(figures) or 'none'}." for name, figures in found.items()),
+        *(f"{name.capitalize()}: {'; '.join(figures) or 'none'}." for name, figures in lines_by_reading.items()),
         "",
         *_by_site(results),
     ]

@@ -113,11 +113,11 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
     """
     numbers = order.numbers()
     claim(config, out, resume=True)
-    preparation = prepare(config, out, lambda done, total: on_progress("images", done, total))
+    preparation = prepare(config, out, lambda count, total: on_progress("images", count, total))
     pools = {name: _pool(preparation, name) for name in preparation.sites}
 
-    for done, number in enumerate(numbers):
-        on_progress("shadows", done, len(numbers))
+    for count, number in enumerate(numbers):
+        on_progress("shadows", count, len(numbers))
         path = shadow_path(out, number)
         earlier = read_shadow(path) if path.exists() else None
         missing = [m for m in (TRAINED, *order.methods) if earlier is None or m not in earlier.confidence]
@@ -185,14 +185,14 @@ class _Shadow:
             # The folder of an interrupted run may hold revocations; the scores by fold models are still those.
             folder = SiteFolder(self._folder / "sites" / name)
             scores = folder.simulated_fold_scores
-            known = scores.read_bytes() if scores.exists() else None
+            scores_before = scores.read_bytes() if scores.exists() else None
             shutil.rmtree(folder.root, ignore_errors=True)
             write_site(
                 self._folder / "sites" / name, file.cohort, split, self.prepared.card,
                 name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
             )  # fmt: skip
-            if known is not None:
-                scores.write_bytes(known)
+            if scores_before is not None:
+                scores.write_bytes(scores_before)
 
         return members, forget
 

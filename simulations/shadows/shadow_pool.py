@@ -219,10 +219,10 @@ def _distances(confidence: NDArray[np.float64], inside: Bools, never: Bools) -> 
         for n in range(confidence.shape[1])
         if inside[:, n].any() and never[:, n].any()
     ]
-    known = divergences[np.isfinite(divergences)]
+    finite = divergences[np.isfinite(divergences)]
 
     return {
-        "klom95": float(np.quantile(known, 0.95)) if len(known) else None,
+        "klom95": float(np.quantile(finite, 0.95)) if len(finite) else None,
         "gap_mean": float(np.mean(gaps)) if gaps else None,
         "gap_deviation": float(np.std(gaps)) if gaps else None,
     }
@@ -234,11 +234,11 @@ def _costs(pool: ShadowPool, name: str) -> dict[str, object]:
     figures: dict[str, object] = {}
     if utility is not None and np.isfinite(utility).any():
         figures["test_auc"] = float(np.nanmean(utility))
-    own, retrained, trained = (pool.cost.get(key) for key in (name, "retrain", TRAINED))
-    if own is not None and retrained is not None and np.isfinite(own + retrained).all() and name != TRAINED:
-        figures["cost"] = float(own.mean() / retrained.mean())
-    if trained is not None and np.isfinite(trained).all() and name != TRAINED:
-        figures["folds_cost"] = float(pool.folds_cost.mean() / trained.mean())
+    own, retraining_cost, training_cost = (pool.cost.get(key) for key in (name, "retrain", TRAINED))
+    if own is not None and retraining_cost is not None and np.isfinite(own + retraining_cost).all() and name != TRAINED:
+        figures["cost"] = float(own.mean() / retraining_cost.mean())
+    if training_cost is not None and np.isfinite(training_cost).all() and name != TRAINED:
+        figures["folds_cost"] = float(pool.folds_cost.mean() / training_cost.mean())
 
     return figures
 

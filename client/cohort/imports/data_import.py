@@ -123,32 +123,32 @@ def _import(
         match(ledger, linkage, of_manifest)
     doubtful = hold_unheard(ledger, of_manifest)
     so_far = overview(ledger, of_manifest)
-    closed = so_far.tombstones - so_far.open
-    manifest = without_patients(manifest, closed)
+    settled_patients = so_far.tombstones - so_far.open
+    manifest = without_patients(manifest, settled_patients)
     cache = ImageCache(folder / CACHE, card.data.image_size, card.data.cache_bytes)
     duplicates = check_images(manifest, cache, on_image)
     groups = {} if options.distinct_ids else patient_groups(manifest.cohort, duplicates)
 
     with ledger.stones.locked():
         before = read_site(folder) if (folder / SITE_FILE).exists() else None
-        known: Mapping[str, Subset] = before.subsets if before else {}
+        sets_before: Mapping[str, Subset] = before.subsets if before else {}
         # Read under the lock: patients may have revoked while the images were decoded.
         revocations = overview(ledger, of_manifest)
-        unheard_since = frozenset[str]().union(*(found for _, found in unheard(ledger, of_manifest).values()))
+        unheard_since = frozenset[str]().union(*(patients for _, patients in unheard(ledger, of_manifest).values()))
         cohort = Cohort(tuple(replace(s, site=options.name) for s in manifest.cohort.studies), card.classes)
         seed = before.seed if before else options.seed
-        assigned = assign_sets(
-            cohort, manifest.split, card.data.split, seed, groups, known=known, revoked=revocations.tombstones
+        subsets = assign_sets(
+            cohort, manifest.split, card.data.split, seed, groups, known=sets_before, revoked=revocations.tombstones
         )
         # A campaign may have ended while the images were decoded.
-        out = assigned.held_back | unheard_since | (revocations.tombstones - revocations.open)
+        out = subsets.held_back | unheard_since | (revocations.tombstones - revocations.open)
         here = cohort.where(lambda s: s.patient not in out)
-        registered = _with_pending(here, before, card, revocations)
-        digests = {s.image: cache.digest(s.image) for s in registered.studies}
+        site_file = _with_pending(here, before, card, revocations)
+        digests = {s.image: cache.digest(s.image) for s in site_file.studies}
         write_site(
             folder,
-            registered,
-            assigned.split,
+            site_file,
+            subsets.split,
             card,
             name=options.name,
             seed=seed,
@@ -158,24 +158,24 @@ def _import(
         )
 
     if before is not None:
-        gone = {row.digest for row in before.studies} - set(digests.values())
-        cache.discard_digests(gone)
+        digests_gone = {row.digest for row in before.studies} - set(digests.values())
+        cache.discard_digests(digests_gone)
         if card.model.frozen != "none":
-            reports = {row.report for row in before.studies} - {study.report for study in registered.studies}
-            embeddings_beside(cache.root, card.data.embedding_bytes).discard_studies(gone, reports)
+            reports = {row.report for row in before.studies} - {study.report for study in site_file.studies}
+            embeddings_beside(cache.root, card.data.embedding_bytes).discard_studies(digests_gone, reports)
     return ImportReport(
-        studies=len(registered),
-        patients=len(registered.patients),
-        new=sum(p not in known for p in registered.patients),
-        absent=len(known.keys() - of_manifest),
+        studies=len(site_file),
+        patients=len(site_file.patients),
+        new=sum(p not in sets_before for p in site_file.patients),
+        absent=len(sets_before.keys() - of_manifest),
         revoked=len(of_manifest & revocations.tombstones),
-        held_back=len(assigned.held_back),
+        held_back=len(subsets.held_back),
         doubtful=doubtful + len(unheard_since),
-        straddling=assigned.straddling,
+        straddling=subsets.straddling,
         exact=len(duplicates.exact),
         near=len(duplicates.near),
         two_ids=len(duplicates.two_ids),
-        sets=count_sets(registered, assigned.split.subset_of, revocations.tombstones),
+        sets=count_sets(site_file, subsets.split.subset_of, revocations.tombstones),
     )
 
 

@@ -39,12 +39,12 @@ def signed_counts(folder: SiteFolder, now: Callable[[], float] = time.time) -> b
     key = load_signing_key(folder.signing_key, folder.passphrase)
     path = folder.root / COUNTS_FILE
     before = path.read_bytes() if path.exists() else b""
-    known = _known(before, key)
+    earlier_counts = _known(before, key)
     name = folder.settings().name
-    if known is not None and (known.site, known.train_studies) == (name, count):
+    if earlier_counts is not None and (earlier_counts.site, earlier_counts.train_studies) == (name, count):
         return before
     # If the file was lost, the current time continues the sequence.
-    sequence = max(known.sequence + 1 if known else 1, int(now()))
+    sequence = max(earlier_counts.sequence + 1 if earlier_counts else 1, int(now()))
     statement = sign_counts(StudyCounts(name, sequence, count), key)
     write_bytes(path, statement)
 
@@ -77,10 +77,10 @@ class Registration:
         if not path.exists():
             return None
         key = self.folder.signing_key
-        seen = path.stat().st_mtime_ns, key.stat().st_mtime_ns if key.exists() else 0
-        if seen != self._seen:
+        stamps = path.stat().st_mtime_ns, key.stat().st_mtime_ns if key.exists() else 0
+        if stamps != self._seen:
             self._statement = signed_counts(self.folder)
-            self._seen = seen
+            self._seen = stamps
 
         if self._statement is None:
             return None

@@ -39,8 +39,8 @@ def report(kept: Kept) -> SiteRehearsals:
     """
     by_number = {
         number: scores
-        for number, chosen in sorted(kept.request.chosen.items())
-        if (scores := kept.files.get(f"{number}-{chosen}")) is not None
+        for number, round_number in sorted(kept.request.chosen.items())
+        if (scores := kept.files.get(f"{number}-{round_number}")) is not None
     }
     originals = {
         str(scores["version"]): kept.files.get(original_of(str(scores["version"]))) or {}
@@ -50,9 +50,9 @@ def report(kept: Kept) -> SiteRehearsals:
     by_size: dict[int, list[Comparison]] = defaultdict(list)
 
     for number, scores in by_number.items():
-        compared = _compared(kept, number, scores, originals[str(scores["version"])], controls)
-        if compared is not None:
-            by_size[len(kept.files.drawn()[number])].append(compared)
+        comparison = _compared(kept, number, scores, originals[str(scores["version"])], controls)
+        if comparison is not None:
+            by_size[len(kept.files.drawn()[number])].append(comparison)
 
     groups = [Rehearsals(size, _stacked(found)) for size, found in sorted(by_size.items())]
     labels = _labels(next(iter(originals.values()), {}), controls)
@@ -64,27 +64,32 @@ def report(kept: Kept) -> SiteRehearsals:
 def distances_of(kept: Kept) -> dict[int, float]:
     """Distance of each rehearsal of this site by its number, for studies of one machine: it never leaves a hospital."""
     found = {}
-    for number, chosen in kept.request.chosen.items():
-        scores = kept.files.get(f"{number}-{chosen}")
+    for number, round_number in kept.request.chosen.items():
+        scores = kept.files.get(f"{number}-{round_number}")
         if scores is None:
             continue
         original = kept.files.get(original_of(str(scores["version"]))) or {}
-        compared = _compared(kept, number, scores, original, _never_seen(kept, [original]))
-        if compared is not None:
-            found[number] = distance(compared.residual, len(kept.files.drawn()[number]))
+        comparison = _compared(kept, number, scores, original, _never_seen(kept, [original]))
+        if comparison is not None:
+            found[number] = distance(comparison.residual, len(kept.files.drawn()[number]))
 
     return found
 
 
 def _compared(kept: Kept, number: int, after: Arrays, original: Arrays, controls: list[str]) -> Comparison | None:
     """One rehearsal of this site; None if it has none, or somebody in it has revoked."""
-    drawn = kept.files.drawn().get(number)
+    patients_drawn = kept.files.drawn().get(number)
     before = kept.files.get(f"{number}-{ORIGINAL}")
     known = kept.data.by_name(Subset.TRAIN)
-    if drawn is None or before is None or "patient_margins" not in after or any(name not in known for name in drawn):
+    if (
+        patients_drawn is None
+        or before is None
+        or "patient_margins" not in after
+        or any(name not in known for name in patients_drawn)
+    ):
         return None
 
-    patients = [known[name] for name in drawn]
+    patients = [known[name] for name in patients_drawn]
     never_seen = kept.data.by_name(Subset.AUDIT)
     floor = kept.data.fold_scores.read("audit", patients, [never_seen[name] for name in controls])
     if floor is None or not floor.known().all():
@@ -94,10 +99,10 @@ def _compared(kept: Kept, number: int, after: Arrays, original: Arrays, controls
         return np.asarray(_columns(scores, who, names))
 
     return compare(
-        Margins(of(after, "patient", drawn), of(after, "control", controls)),
-        Margins(of(before, "patient", drawn), of(original, "control", controls)),
+        Margins(of(after, "patient", patients_drawn), of(after, "control", controls)),
+        Margins(of(before, "patient", patients_drawn), of(original, "control", controls)),
         Margins(floor.margins, floor.controls[floor.fold].transpose(1, 0, 2)),
-        _labels_of(before, "patient", drawn),
+        _labels_of(before, "patient", patients_drawn),
         _labels(original, controls),
         kept.request.plan.share_level,
     )
@@ -113,7 +118,7 @@ def _never_seen(kept: Kept, originals: list[Arrays]) -> list[str]:
         return []
     complete = np.asarray(np.isfinite(floor.controls).all(axis=(0, 1)))
 
-    return [name for name, scored in zip(there, complete, strict=True) if scored]
+    return [name for name, is_scored in zip(there, complete, strict=True) if is_scored]
 
 
 def _columns(scores: Arrays, who: str, names: list[str]) -> np.ndarray:
@@ -138,17 +143,17 @@ def _stacked(compared: list[Comparison]) -> Comparison:
 
 def _utility(kept: Kept, originals: dict[str, Arrays], after: list[Arrays]) -> Iterator[ClassLoss]:
     """Loss of test AUC of each class through all rehearsals; of two classes the second one says it all."""
-    tested = [scores for scores in after if "test" in scores and "test" in originals[str(scores["version"])]]
-    if not tested:
+    with_test_scores = [scores for scores in after if "test" in scores and "test" in originals[str(scores["version"])]]
+    if not with_test_scores:
         return
-    all_scores = [*tested, *(originals[str(scores["version"])] for scores in tested)]
+    all_scores = [*with_test_scores, *(originals[str(scores["version"])] for scores in with_test_scores)]
     names = sorted(
         set.intersection(*({*map(str, s["test_names"])} for s in all_scores)) & kept.data.by_name(Subset.TEST).keys()
     )
-    before = np.stack([_probabilities(originals[str(scores["version"])], names) for scores in tested])
-    candidates = np.stack([_probabilities(scores, names) for scores in tested])
-    at = {str(name): position for position, name in enumerate(tested[0]["test_names"])}
-    labels = tested[0]["test_labels"][[at[name] for name in names]]
+    before = np.stack([_probabilities(originals[str(scores["version"])], names) for scores in with_test_scores])
+    candidates = np.stack([_probabilities(scores, names) for scores in with_test_scores])
+    at = {str(name): position for position, name in enumerate(with_test_scores[0]["test_names"])}
+    labels = with_test_scores[0]["test_labels"][[at[name] for name in names]]
     classes = before.shape[1]
 
     for label in range(1 if classes == 2 else 0, classes):

@@ -89,19 +89,19 @@ class SiteRehearsals:
         """Score the model in use, draw the patients of each own rehearsal and unlearn them."""
         self._score_original(state)
         states = {}
-        unlearned = []
-        refused = {}
+        new_states = []
+        refusals = {}
 
         for one in self.own:
             forget = self._forget(one)
             if forget is None:
-                refused[one.number] = _TOO_FEW
+                refusals[one.number] = _TOO_FEW
                 continue
-            model, done = self._unlearn(state, one, forget)
+            model, outcome = self._unlearn(state, one, forget)
             states[one.key] = _cloned(model)
-            unlearned.append(done)
+            new_states.append(outcome)
 
-        return joined(states), self._reply(unlearned=tuple(unlearned), refused=refused)
+        return joined(states), self._reply(unlearned=tuple(new_states), refused=refusals)
 
     def retain(self, state: State) -> tuple[State, RehearseReply]:
         """Train each candidate on all who have not revoked, but those whom it is to forget."""
@@ -170,9 +170,9 @@ class SiteRehearsals:
             on_pass=nothing,
         )
         self.cost += unlearning.cost
-        done = Rehearsed(number=one.number, passes=len(unlearning.passes), gaps=unlearning.passes[-1].gap)
+        outcome = Rehearsed(number=one.number, passes=len(unlearning.passes), gaps=unlearning.passes[-1].gap)
 
-        return model, done
+        return model, outcome
 
     def keep_before(self, one: Rehearsal, model: ImageTextModel, forget: StudyTensors) -> None:
         """Keep the scores of a rehearsal's patients by the model in use, and which one that was."""
@@ -210,10 +210,10 @@ class SiteRehearsals:
 
     def _eligible(self) -> set[str]:
         """Training patients with an audit fold and never-seen patients of their label to compare with."""
-        kept = self.files.get(self.original)
-        if kept is None:
+        original_scores = self.files.get(self.original)
+        if original_scores is None:
             raise RefusedError("a rehearsal before the model in use was scored")
-        labels = kept.get("control_own_labels", np.zeros(0))
+        labels = original_scores.get("control_own_labels", np.zeros(0))
         counts = {int(label): int((labels == label).sum()) for label in np.unique(labels)}
         train = sorted(self.data.patients(Subset.TRAIN))
         folds = self.data.fold_scores.read("audit", train, [])
@@ -232,8 +232,10 @@ class SiteRehearsals:
 
     def _retain(self, one: Rehearsal) -> StudyTensors | None:
         """Everybody who has not revoked, but the patients of a rehearsal."""
-        drawn = self._patients(self.files.drawn().get(one.number, []) if one.site == self.name else [], absent=True)
-        return self.data.to_learn_without(drawn or frozenset())
+        own_patients = self._patients(
+            self.files.drawn().get(one.number, []) if one.site == self.name else [], absent=True
+        )
+        return self.data.to_learn_without(own_patients or frozenset())
 
     def _patients(self, names: Sequence[str], *, absent: bool = False) -> frozenset[str] | None:
         """Identifiers of pseudonyms; None if one of them has revoked, unless `absent` ones are left out."""
@@ -324,10 +326,10 @@ def _cloned(model: ImageTextModel) -> dict[str, Tensor]:
 
 def _majority(data: SiteData, patients: Sequence[str]) -> dict[str, int]:
     """The commonest label of each patient, the higher one in a tie, as `majority_labels` has it."""
-    wanted = set(patients)
+    patient_set = set(patients)
     labels: dict[str, list[int]] = {}
     for study in data.cohort.studies:
-        if study.patient in wanted:
+        if study.patient in patient_set:
             labels.setdefault(study.patient, []).append(study.label)
 
     return {patient: max(found, key=lambda label: (found.count(label), label)) for patient, found in labels.items()}

@@ -40,9 +40,9 @@ class FoldScores:
         of_family = (FoldScoreRow.lineage == lineage, FoldScoreRow.family == family, FoldScoreRow.member.is_(True))
 
         with self._opened() as engine, transaction(engine) as session:
-            known = session.execute(select(FoldScoreRow.patient, FoldScoreRow.fold).where(*of_family)).all()
-            if known:
-                return {row.patient: row.fold for row in known}
+            score_rows = session.execute(select(FoldScoreRow.patient, FoldScoreRow.fold).where(*of_family)).all()
+            if score_rows:
+                return {row.patient: row.fold for row in score_rows}
             dealt = {self.name_of(patient): fold for patient, fold in deal().items()}
             _insert(session, (_row(lineage, family, name, fold, member=True) for name, fold in sorted(dealt.items())))
 
@@ -74,9 +74,9 @@ class FoldScores:
                 )
                 session.execute(delete(FoldScoreRow).where(*here, FoldScoreRow.member.is_(False)))
                 for patient, margins in sorted(members.items()):
-                    image, text, fused = map(float, margins)
+                    image, text, fusion = map(float, margins)
                     row = (*here, FoldScoreRow.member.is_(True), FoldScoreRow.patient == self.name_of(patient))
-                    session.execute(update(FoldScoreRow).where(*row).values(image=image, text=text, fused=fused))
+                    session.execute(update(FoldScoreRow).where(*row).values(image=image, text=text, fused=fusion))
                 _insert(
                     session,
                     (
@@ -94,14 +94,14 @@ class FoldScores:
         """
         if not self._exists:
             return None
-        scored = (FoldScoreRow.family == family, FoldScoreRow.fused.is_not(None))
+        has_margins = (FoldScoreRow.family == family, FoldScoreRow.fused.is_not(None))
         names = [self.name_of(patient) for patient in patients]
         control_names = [self.name_of(patient) for patient in controls]
         columns = (FoldScoreRow.patient, FoldScoreRow.fold, FoldScoreRow.member)
-        query = select(*columns, FoldScoreRow.image, FoldScoreRow.text, FoldScoreRow.fused).where(*scored)
+        query = select(*columns, FoldScoreRow.image, FoldScoreRow.text, FoldScoreRow.fused).where(*has_margins)
 
         with self._opened() as engine, reading(engine) as session:
-            folds = session.scalars(select(FoldScoreRow.fold).distinct().where(*scored)).all()
+            folds = session.scalars(select(FoldScoreRow.fold).distinct().where(*has_margins)).all()
             if not folds:
                 return None
             rows = [
@@ -155,7 +155,7 @@ class FoldScores:
 def _row(
     lineage: str, family: Family, name: str, fold: int, *, member: bool, margins: Sequence[float] | None = None
 ) -> dict[str, object]:
-    image, text, fused = (None, None, None) if margins is None else map(float, margins)
+    image, text, fusion = (None, None, None) if margins is None else map(float, margins)
     return {
         "lineage": lineage,
         "family": family,
@@ -164,7 +164,7 @@ def _row(
         "member": member,
         "image": image,
         "text": text,
-        "fused": fused,
+        "fused": fusion,
     }
 
 

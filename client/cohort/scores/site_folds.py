@@ -92,11 +92,13 @@ def standings_of(
     controls = list(dict.fromkeys(study.patient for study in calibration.studies))
     families: tuple[Family, ...] = FAMILIES if how == "mean" else ("targets",)
     scores = [data.fold_scores.read(family, patients, controls) for family in families]
-    known = [standings(one) for one in scores if one is not None]
-    if how == "off" or not known:
+    fold_standings = [standings(one) for one in scores if one is not None]
+    if how == "off" or not fold_standings:
         return None
 
-    return Standings(np.mean([one.raw for one in known], axis=0), np.mean([one.scaled for one in known], axis=0))
+    return Standings(
+        np.mean([one.raw for one in fold_standings], axis=0), np.mean([one.scaled for one in fold_standings], axis=0)
+    )
 
 
 def _margins(model: ImageTextModel, studies: StudyTensors | None) -> tuple[dict[str, list[float]], float]:

@@ -50,13 +50,13 @@ def select(model: ImageTextModel, data: SiteData, seed: int, access: Access) -> 
 def audit(model: ImageTextModel, data: SiteData, request: EvaluateRequest, access: Access) -> tuple[SiteFigures, float]:
     """Figures of an audit, and their cost."""
     # Without patients to forget there is nothing to compare: utility on the test patients suffices.
-    compared = bool(access)
+    has_access = bool(access)
     forget = data.to_forget(access)
-    never_seen = data.to_score(Subset.AUDIT) if compared else None
+    never_seen = data.to_score(Subset.AUDIT) if has_access else None
     sets = AuditSets(
         forget=scored(model, forget),
-        retain=scored(model, data.to_score(Subset.TRAIN)) if compared else None,
-        calibration=scored(model, data.to_score(Subset.CALIBRATION)) if compared else None,
+        retain=scored(model, data.to_score(Subset.TRAIN)) if has_access else None,
+        calibration=scored(model, data.to_score(Subset.CALIBRATION)) if has_access else None,
         never_seen=scored(model, never_seen),
         test=scored(model, data.to_score(Subset.TEST)),
     )

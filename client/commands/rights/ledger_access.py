@@ -64,8 +64,8 @@ def say_if_down(folder: Path, *, as_json: bool) -> None:
 def moment(text: str, option: str) -> datetime:
     """Parse a date, or a date and time; a plain date means 00:00 UTC."""
     try:
-        parsed = datetime.fromisoformat(text)
+        value = datetime.fromisoformat(text)
     except ValueError:
         raise InputError("not a date", where=option, remedy="write it like 2026-03-01") from None
 
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)

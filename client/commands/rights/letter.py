@@ -58,9 +58,9 @@ def letter(
         else:
             write_text(out, page)
         state = str(subject.standing.state)
-        seen = subject.seen
-        outcome = None if seen is None else seen.outcome
-        decision = "" if seen is None else f"; {outcome_text(seen.outcome, seen.grounds)}"
+        result = subject.seen
+        outcome = None if result is None else result.outcome
+        decision = "" if result is None else f"; {outcome_text(result.outcome, result.grounds)}"
         contact = bool(config.contact.strip())
         missing = "" if contact else "\nWARNING: site.toml has no contact under [letter]: fill it in by hand"
         show(

@@ -62,12 +62,12 @@ def readmit(
         vault = Vault(ledger.folder.vault, token_bytes)
         number = token_hex(8)
         is_recorded = False
-        named = _pseudonyms(ledger, patient_file)
+        pseudonyms = _pseudonyms(ledger, patient_file)
 
         try:
             with ledger.writing() as writing:
                 commitment = vault.keep(number, content)
-                patients = workflow.everybody_of(writing, receipt) or None if everybody else named
+                patients = workflow.everybody_of(writing, receipt) or None if everybody else pseudonyms
                 count, still = workflow.readmit(
                     ledger,
                     writing,

@@ -78,21 +78,21 @@ def sign(
 
     with clear_errors(), opened_site(folder) as site:
         waiting = unsigned(site)
-        selected = [item for item in waiting if not receipts or item.receipt in receipts]
+        items = [item for item in waiting if not receipts or item.receipt in receipts]
 
-        if missing := set(receipts or ()) - {item.receipt for item in selected}:
+        if missing := set(receipts or ()) - {item.receipt for item in items}:
             raise InputError(
                 f"{len(missing)} receipt(s) are not waiting for the steward", remedy="fedforget-site steward show"
             )
 
-        if selected:
-            for item in () if as_json else selected:
+        if items:
+            for item in () if as_json else items:
                 show(None, "\n  ".join((item.receipt, *map(printable, item.says))), as_json=False)
             passphrase = ask_passphrase(passphrase_file, "the steward's key")
             place = SiteFolder(folder)
-            sign_all(site, selected, open_key(place, _key_file(folder, key), passphrase, may_sign_statements=True))
+            sign_all(site, items, open_key(place, _key_file(folder, key), passphrase, may_sign_statements=True))
 
-        receipts_signed = [item.receipt for item in selected]
+        receipts_signed = [item.receipt for item in items]
         show({"signed": receipts_signed}, f"signed {len(receipts_signed)} statement(s)", as_json=as_json)
 
 

@@ -82,9 +82,9 @@ def dated(version: IncomingConsent, now: datetime) -> IncomingConsent:
     meta = version.document.get("meta", {})
     if not isinstance(meta, dict) or "lastUpdated" in meta:
         return version
-    stamped = {**version.document, "meta": {**meta, "lastUpdated": now.isoformat(timespec="milliseconds")}}
+    document_now = {**version.document, "meta": {**meta, "lastUpdated": now.isoformat(timespec="milliseconds")}}
 
-    return dataclasses.replace(version, updated=now, document=stamped)
+    return dataclasses.replace(version, updated=now, document=document_now)
 
 
 def _can_be(key: str) -> bool:

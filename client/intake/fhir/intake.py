@@ -214,7 +214,7 @@ class Intake:
             UnusableResourceError: the patient is named as two, who are both on hold.
             InputError: see `take`.
         """
-        known = self.store.newest(request.consent)
+        newest_version = self.store.newest(request.consent)
         now = self.clock()
         number = ""
         own_names: tuple[str, ...] = ()
@@ -225,32 +225,32 @@ class Intake:
             "patient": None,
         }
 
-        if known is not None:
+        if newest_version is not None:
             own_names = self._own_names(request)
             if not own_names:
                 raise OtherPatientError("the consent is not this patient's")
-            if REVOKED in known.document:
-                self.settling.settle_these({known.kept.patient})
-                return known.kept
+            if REVOKED in newest_version.document:
+                self.settling.settle_these({newest_version.kept.patient})
+                return newest_version.kept
 
-            document = known.document
-            number = f"{known.kept.version}." if known.kept.version else ""
+            document = newest_version.document
+            number = f"{newest_version.kept.version}." if newest_version.kept.version else ""
             # Later than what it replaces, also where the FHIR server's clock is ahead of this one.
-            now = max(now, min(known.last_update, _LATEST) + timedelta(seconds=1))
+            now = max(now, min(newest_version.last_update, _LATEST) + timedelta(seconds=1))
 
-        changed = {
+        changed_document = {
             **document,
             "meta": {"versionId": f"{number}{_REVOKED}", "lastUpdated": now.isoformat(timespec="milliseconds")},
             "status": "inactive",
             REVOKED: True,
         }
-        incoming = dataclasses.replace(read_incoming(changed), patients=(*own_names, *request.patients))
-        made = self.keep([incoming])
-        self._act_on(made)
-        if len(made) > 1:
-            raise _two_patients(made)
+        incoming = dataclasses.replace(read_incoming(changed_document), patients=(*own_names, *request.patients))
+        new_versions = self.keep([incoming])
+        self._act_on(new_versions)
+        if len(new_versions) > 1:
+            raise _two_patients(new_versions)
 
-        return made[0]
+        return new_versions[0]
 
     def _addressing(self) -> Addressing:
         def looks_alike(key: str) -> bool:

@@ -100,8 +100,8 @@ def _normal_key(key: str) -> str:
 def _split(key: str) -> tuple[str, str]:
     """The system, however it is spelled, and the value; a logical id and a value without a system have none."""
     system, _, value = key.rpartition("|")
-    spelled = system.strip().casefold().rstrip("/").replace("https://", "http://", 1)
-    return spelled.removeprefix("urn:oid:"), value
+    system_text = system.strip().casefold().rstrip("/").replace("https://", "http://", 1)
+    return system_text.removeprefix("urn:oid:"), value
 
 
 def _by_system(by_key: Mapping[str, str]) -> dict[str, tuple[LookAlikes, Mapping[str, list[str]]]]:

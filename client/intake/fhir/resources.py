@@ -108,17 +108,17 @@ def read_incoming(resource: Resource, *bases: str) -> IncomingConsent:
 
     status = resource.get("status")
     document = weighed(resource)
-    updated = version.updated
+    update_time = version.updated
 
-    if updated is not None and not _EARLIEST <= updated <= _LATEST:
+    if update_time is not None and not _EARLIEST <= update_time <= _LATEST:
         # A slip of somebody's pen, which would come before or after everything: its arrival takes its place.
-        updated = None
+        update_time = None
         document["meta"] = {name: value for name, value in document["meta"].items() if name != "lastUpdated"}
 
     return IncomingConsent(
         identity,
         version.number if is_id(version.number) else "",
-        updated,
+        update_time,
         status if isinstance(status, str) and len(status) <= 64 and status.isprintable() else "",
         hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest(),
         document,
@@ -160,17 +160,19 @@ def weighed(resource: Resource) -> dict[str, Any]:
 
 def _weighed_basis(basis: Resource) -> dict[str, Any]:
     """R5 names a policy by a URL, or by a reference to it, which may be by identifier."""
-    kept = weighed(basis)
+    weighed_basis = weighed(basis)
     reference = basis.get("reference")
 
     if isinstance(reference, dict):
         identifier = reference.get("identifier")
-        named = {"reference": reference.get("reference")}
+        reference_only = {"reference": reference.get("reference")}
         if isinstance(identifier, dict):
-            named["identifier"] = {"value": identifier.get("value")}
-        kept["reference"] = {name: value for name, value in named.items() if isinstance(value, str | dict)}
+            reference_only["identifier"] = {"value": identifier.get("value")}
+        weighed_basis["reference"] = {
+            name: value for name, value in reference_only.items() if isinstance(value, str | dict)
+        }
 
-    return kept
+    return weighed_basis
 
 
 def notified(resource: Resource) -> tuple[Resource, ...]:

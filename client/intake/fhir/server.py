@@ -72,13 +72,13 @@ def token_url(http: httpx.Client, base: str) -> str:
     if answer.status_code >= 500 or answer.status_code == 429:
         raise UnavailableError(f"{base}: does not say where to sign in ({answer.status_code})")
     try:
-        found = parse_json(answer.content).get("token_endpoint") if answer.status_code == 200 else None
+        token_endpoint = parse_json(answer.content).get("token_endpoint") if answer.status_code == 200 else None
     except UnusableResourceError:
-        found = None
+        token_endpoint = None
 
-    if not isinstance(found, str):
+    if not isinstance(token_endpoint, str):
         raise WireError(f"{base}: names no token endpoint; give token_url in site.toml")
-    return check_address(found, "token_endpoint")
+    return check_address(token_endpoint, "token_endpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +132,15 @@ class FhirServer:
         return self._pages(httpx.URL(f"{self.base}/Consent/{consent}/_history"), absent_is_empty=True)
 
     def _pages(self, url: httpx.URL, *, absent_is_empty: bool = False) -> Iterator[Page]:
-        seen: set[httpx.URL] = set()
-        known: set[int] = set()
+        urls_seen: set[httpx.URL] = set()
+        pages_seen: set[int] = set()
         idle = 0
         following: httpx.URL | None = url
 
         while following is not None:
-            if following in seen or len(seen) >= _MOST_PAGES or idle > _MOST_IDLE:
+            if following in urls_seen or len(urls_seen) >= _MOST_PAGES or idle > _MOST_IDLE:
                 raise WireError(f"{self.base}: pages that lead in a circle, or without end")
-            seen.add(following)
+            urls_seen.add(following)
             answer = self._get(following, absent_is_empty=absent_is_empty)
             if answer is None:
                 return
@@ -151,8 +151,8 @@ class FhirServer:
 
             yield dataclasses.replace(page, date=answer.date)
             names = hash(frozenset((str(r.get("id")), str(r.get("meta"))) for r in (*page.consents, *page.unclear)))
-            idle = idle + 1 if names in known or not (page.consents or page.unclear) else 0
-            known.add(names)
+            idle = idle + 1 if names in pages_seen or not (page.consents or page.unclear) else 0
+            pages_seen.add(names)
             following = next((self._own(target, following) for name, target in page.links if name == "next"), None)
 
     def _own(self, target: str, here: httpx.URL) -> httpx.URL:

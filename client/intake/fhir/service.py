@@ -104,12 +104,12 @@ def run(folder: SiteFolder) -> None:
     config = folder.settings().fhir
     token = _token(folder, config)
     tls = _tls(folder, config)
-    stopped = threading.Event()
-    poked = threading.Event()
+    stop_event = threading.Event()
+    poke_event = threading.Event()
 
     def stop(*_: object) -> None:
-        stopped.set()
-        poked.set()
+        stop_event.set()
+        poke_event.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     # Its tracebacks would quote what came in; our own log says where it failed.
@@ -118,7 +118,7 @@ def run(folder: SiteFolder) -> None:
     try:
         with open_intake(folder) as intake, _listening(config) as listener:
             uvicorn_config = uvicorn.Config(
-                make_app(intake, token, poked.set, now_utc, Telling(now_utc, file=folder.fhir_enumeration)),
+                make_app(intake, token, poke_event.set, now_utc, Telling(now_utc, file=folder.fhir_enumeration)),
                 http=Protocol,
                 loop=f"{Loop.__module__}:{Loop.__name__}",
                 h11_max_incomplete_event_size=HEAD_BYTES,
@@ -139,13 +139,13 @@ def run(folder: SiteFolder) -> None:
             try:
                 puller = Puller(
                     intake,
-                    (lambda: open_server(folder, stopped.wait)) if config.server else None,
+                    (lambda: open_server(folder, stop_event.wait)) if config.server else None,
                     config.pull_seconds,
                     timedelta(seconds=config.overlap_seconds),
                     config.reconcile_hour,
                     random.Random(),  # noqa: S311 - spreads retries, keeps no secret
                 )
-                puller.run(poked, stopped)
+                puller.run(poke_event, stop_event)
             finally:
                 server.should_exit = True
                 thread.join(3)

@@ -31,24 +31,24 @@ def make_keys(folder: SiteFolder) -> tuple[Path, ...]:
         )
 
     token = folder.root / (folder.settings().fhir.token_file or "fhir/token")
-    made = []
+    files_made = []
 
     for path in (folder.pseudonym_secret, token):
         if not path.exists():
             new_secret(path)
-            made.append(path)
+            files_made.append(path)
 
     passphrase = read_passphrase(folder.passphrase)
     if not folder.fhir_key.exists():
         key = ec.generate_private_key(ec.SECP384R1())
         content = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
         write_private(folder.fhir_key, content)
-        made.append(folder.fhir_key)
+        files_made.append(folder.fhir_key)
 
     public = public_jwk(load_ec_key(folder.fhir_key, passphrase).public_key())
     write_text(folder.fhir_jwks, json.dumps({"keys": [public]}, indent=2) + "\n")
 
-    return tuple(made)
+    return tuple(files_made)
 
 
 def _has_consents(folder: SiteFolder) -> bool:

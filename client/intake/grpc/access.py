@@ -70,10 +70,10 @@ def caller_of(pem: bytes, roles: Mapping[str, Role], withdrawn: frozenset[str], 
         raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "the certificate has expired or is not valid yet")
     if names.fingerprint in withdrawn:
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "the certificate was withdrawn")
-    found = {roles[name] for name in names.all if name in roles}
-    if len(found) != 1 or not names.common:
+    roles_of_caller = {roles[name] for name in names.all if name in roles}
+    if len(roles_of_caller) != 1 or not names.common:
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "the certificate has no role here, or several")
-    return Caller(names.common, found.pop(), names.fingerprint)
+    return Caller(names.common, roles_of_caller.pop(), names.fingerprint)
 
 
 def check_may(caller: Caller, method: str) -> None:
@@ -86,18 +86,22 @@ def check_may(caller: Caller, method: str) -> None:
 def _names(pem: bytes) -> _Names:
     certificate = x509.load_pem_x509_certificate(pem)
     common = common_name(certificate)
-    found = {f"CN={common}"} if common else set()
+    roles_of_caller = {f"CN={common}"} if common else set()
 
     try:
         more = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         pass
     else:
-        found.update(more.get_values_for_type(x509.UniformResourceIdentifier))
-        found.update(more.get_values_for_type(x509.DNSName))
+        roles_of_caller.update(more.get_values_for_type(x509.UniformResourceIdentifier))
+        roles_of_caller.update(more.get_values_for_type(x509.DNSName))
 
     fingerprint = certificate_fingerprint(certificate)
 
     return _Names(
-        common, frozenset(found), fingerprint, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        common,
+        frozenset(roles_of_caller),
+        fingerprint,
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
     )

@@ -54,8 +54,8 @@ def permission_message(answer: Answer) -> messages.CheckPermissionReply:
     """Whether data may be used."""
     if isinstance(answer, Permit):
         return messages.CheckPermissionReply(permission=messages.CheckPermissionReply.PERMISSION_PERMITTED)
-    denied = isinstance(answer, Deny)
+    is_denied = isinstance(answer, Deny)
     reply = messages.CheckPermissionReply
-    permission = reply.PERMISSION_DENIED if denied else reply.PERMISSION_UNKNOWN
+    permission = reply.PERMISSION_DENIED if is_denied else reply.PERMISSION_UNKNOWN
 
     return reply(permission=permission, reason=answer.reason)

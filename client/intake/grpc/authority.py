@@ -107,8 +107,8 @@ def add_client(folder: SiteFolder, name: str, role: Role, now: datetime) -> Path
         certificate = issue_role(ca, ca_key, key.public_key(), name, role, now)
         for file, content in (("client.crt", certificate), ("ca.crt", ca)):
             write_bytes(part / file, certificate_pem(content))
-        issued = room / "issued" / f"{_serial(certificate)}.crt"
-        write_bytes(issued, certificate_pem(certificate))
+        certificate_file = room / "issued" / f"{_serial(certificate)}.crt"
+        write_bytes(certificate_file, certificate_pem(certificate))
 
     return room / "handover" / name
 
@@ -120,12 +120,12 @@ def remove_client(folder: SiteFolder, name: str) -> int:
         InputError: it has none.
         OutputError: the folder cannot be written.
     """
-    gone = withdrawn(folder)
-    found = [certificate_fingerprint(c) for c in _issued(folder) if common_name(c) == name]
-    new = [fingerprint for fingerprint in found if fingerprint not in gone]
+    withdrawn_serials = withdrawn(folder)
+    fingerprints = [certificate_fingerprint(c) for c in _issued(folder) if common_name(c) == name]
+    new = [fingerprint for fingerprint in fingerprints if fingerprint not in withdrawn_serials]
     if not new:
         raise InputError("no client of this name", where=name, remedy="fedforget-site consent-client list")
-    content = "".join(f"{fingerprint}\n" for fingerprint in [*sorted(gone), *new])
+    content = "".join(f"{fingerprint}\n" for fingerprint in [*sorted(withdrawn_serials), *new])
     write_durable(folder.consent_service / WITHDRAWN_FILE, content.encode())
 
     try:
@@ -144,12 +144,12 @@ def clients(folder: SiteFolder) -> tuple[Client, ...]:
     Raises:
         InputError: a file is damaged.
     """
-    gone = withdrawn(folder)
-    found = [
-        Client(common_name(c), _role(c), c.not_valid_after_utc, certificate_fingerprint(c) in gone)
+    withdrawn_serials = withdrawn(folder)
+    fingerprints = [
+        Client(common_name(c), _role(c), c.not_valid_after_utc, certificate_fingerprint(c) in withdrawn_serials)
         for c in _issued(folder)
     ]
-    return tuple(sorted(found, key=lambda client: (client.name, client.until)))
+    return tuple(sorted(fingerprints, key=lambda client: (client.name, client.until)))
 
 
 def withdrawn(folder: SiteFolder) -> frozenset[str]:

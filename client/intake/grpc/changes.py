@@ -71,12 +71,12 @@ def of_receipts(session: Session, receipts: Collection[str]) -> list[RevocationS
 
 def of_sources(session: Session, sources: Sequence[Source]) -> dict[tuple[str, str], list[RevocationStatus]]:
     """The revocations that came from some sources of one kind, by id and version."""
-    found: dict[tuple[str, str], list[RevocationStatus]] = defaultdict(list)
-    wanted = {(source.kind, source.id, source.version) for source in sources}
+    statuses_by_source: dict[tuple[str, str], list[RevocationStatus]] = defaultdict(list)
+    source_keys = {(source.kind, source.id, source.version) for source in sources}
     for some in chunks({source.id for source in sources}):
         for standing in standing_of(session, RevocationRow.source_id.in_(some)):
             source = standing.source
-            if (source.kind, source.id, source.version) in wanted:
-                found[source.id, source.version].append(standing)
+            if (source.kind, source.id, source.version) in source_keys:
+                statuses_by_source[source.id, source.version].append(standing)
 
-    return dict(found)
+    return dict(statuses_by_source)

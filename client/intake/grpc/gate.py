@@ -63,10 +63,10 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no type hi
         Raises:
             Refusal: no certificate, or it is withdrawn, expired, not valid yet, or has no role.
         """
-        found = context.auth_context().get("x509_pem_cert", ())
-        if len(found) != 1:
+        certificates = context.auth_context().get("x509_pem_cert", ())
+        if len(certificates) != 1:
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "no client certificate")
-        return caller_of(found[0], self._roles, self._withdrawn(), self._clock())
+        return caller_of(certificates[0], self._roles, self._withdrawn(), self._clock())
 
     def intercept_service(
         self, continuation: Callable[[Any], grpc.RpcMethodHandler], handler_call_details: Any

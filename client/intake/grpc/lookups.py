@@ -62,12 +62,12 @@ class Lookups:
     def in_vain(self, caller: Caller, pseudonym: str) -> None:
         """Charge the caller for a negative answer about somebody; repeating the same request costs nothing."""
         with self._lock:
-            asked = self._asked.setdefault(caller.fingerprint, {})
-            if pseudonym in asked:
+            lookups_of_caller = self._asked.setdefault(caller.fingerprint, {})
+            if pseudonym in lookups_of_caller:
                 return
-            asked[pseudonym] = None
-            if len(asked) > _MOST_REMEMBERED:
-                del asked[next(iter(asked))]
+            lookups_of_caller[pseudonym] = None
+            if len(lookups_of_caller) > _MOST_REMEMBERED:
+                del lookups_of_caller[next(iter(lookups_of_caller))]
 
         if not self._limit.allows(caller.fingerprint, self._clock()):
             self._note(caller)

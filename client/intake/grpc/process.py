@@ -127,12 +127,12 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
 
     # gRPC cannot limit connections per address: it listens on a private socket behind the front door.
     inside = _inside(folder)
-    taken = UnavailableError(f"cannot listen at {config.host}:{config.port}: the port may be in use")
+    port_error = UnavailableError(f"cannot listen at {config.host}:{config.port}: the port may be in use")
 
     try:
         listener = bound(config.host, config.port, config.connections_per_address)
     except OSError:
-        raise taken from None
+        raise port_error from None
 
     with ExitStack() as undo:
         undo.enter_context(listener)
@@ -153,13 +153,13 @@ def start(folder: SiteFolder, config: ConsentServiceConfig, consents: Consents) 
             # Started last: a client that can connect must be served.
             listener.listen()
         except OSError:
-            raise taken from None
+            raise port_error from None
 
         port = listener.getsockname()[1]
-        served = Served(server, FrontDoor(listener, inside))
+        server_process = Served(server, FrontDoor(listener, inside))
         undo.pop_all()
 
-    return served, port
+    return server_process, port
 
 
 def _inside(folder: SiteFolder) -> str:

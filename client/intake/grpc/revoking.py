@@ -66,13 +66,13 @@ class Revoker:
         if call.document and self.vault.opened(call.request.receipt) is None:
             # Outside the transaction, as a disk takes several forms at once. What is there already is compared within.
             self.vault.keep(call.request.receipt, call.document)
-        recorded = self._group[0].do(call)
+        answer = self._group[0].do(call)
 
-        if recorded.is_new:
+        if answer.is_new:
             self.vault.settle(call.request.receipt)
-        elif recorded.receipt is not None:
+        elif answer.receipt is not None:
             self.vault.erase(call.request.receipt)
-        return recorded
+        return answer
 
     def _record(self, calls: Sequence[RevocationCall]) -> list[Recorded | BaseException]:
         """In one transaction; if that fails, each in its own, so that none suffers from another."""
@@ -90,7 +90,7 @@ class Revoker:
         with self.ledger.writing() as writing:
             earlier = of_sources(writing.session, [call.request.source for call in calls])
             first_consents = self.permissions.first_consents(writing.session, {call.patient for call in calls})
-            asked: dict[int, OnePatient] = {}
+            patients_by_line: dict[int, OnePatient] = {}
             sources = set()
 
             for number, call in enumerate(calls):
@@ -107,11 +107,13 @@ class Revoker:
                         raise _precondition("received is before the patient's first consent; nothing was recorded")
                     else:
                         sources.add(place)
-                        asked[number] = OnePatient(self._with_document(call), call.patient, call.also_unknown)
+                        patients_by_line[number] = OnePatient(
+                            self._with_document(call), call.patient, call.also_unknown
+                        )
                 except (Refusal, InputError) as err:
                     outcomes[number] = err
 
-            outcomes |= self._added(writing, asked)
+            outcomes |= self._added(writing, patients_by_line)
 
         return [
             self._record([calls[number]])[0] if isinstance(outcomes[number], _Again) else outcomes[number]
@@ -119,8 +121,8 @@ class Revoker:
         ]
 
     def _added(self, writing: Writing, asked: dict[int, OnePatient]) -> dict[int, Recorded | BaseException]:
-        added = dict(zip(asked, add_together(self.ledger, writing, [*asked.values()]), strict=True))
-        receipts = {outcome.receipt for outcome in added.values() if isinstance(outcome, Receipt)}
+        answers = dict(zip(asked, add_together(self.ledger, writing, [*asked.values()]), strict=True))
+        receipts = {outcome.receipt for outcome in answers.values() if isinstance(outcome, Receipt)}
         statuses: dict[str, list[RevocationStatus]] = defaultdict(list)
         for standing in of_receipts(writing.session, receipts):
             statuses[standing.receipt].append(standing)
@@ -129,7 +131,7 @@ class Revoker:
             number: outcome
             if isinstance(outcome, InputError)
             else Recorded(statuses[outcome.receipt], outcome, outcome.receipt == asked[number].request.receipt)
-            for number, outcome in added.items()
+            for number, outcome in answers.items()
         }
 
     def _with_document(self, call: RevocationCall) -> Request:
@@ -150,9 +152,9 @@ class Revoker:
             raise _precondition("a different revocation was sent with this source_id and source_version")
         if not call.document:
             return
-        kept = self.vault.opened(call.request.receipt)
+        vault_document = self.vault.opened(call.request.receipt)
         had_none = not earlier[0].source.digest
-        if had_none or (kept is not None and kept.document != call.document):
+        if had_none or (vault_document is not None and vault_document.document != call.document):
             raise _precondition("a different document was sent with this source_id and source_version")
 
 

@@ -68,15 +68,15 @@ class Consents:
             self.lookups.check(caller)
             raise Refusal(grpc.StatusCode.NOT_FOUND, "this patient is not known here; nothing was recorded")
 
-        recorded = self.revoker.record(call)
-        (summary,) = summarised(recorded.statuses)
+        answer = self.revoker.record(call)
+        (summary,) = summarised(answer.statuses)
         message = revocation_message(summary)
-        if recorded.receipt is None:
+        if answer.receipt is None:
             return messages.RevokeConsentReply(revocation=message)
 
         _log.info("revocation %s by %s", summary.receipt, caller.name)
 
-        return _reply(message, recorded.receipt, created=recorded.is_new)
+        return _reply(message, answer.receipt, created=answer.is_new)
 
     def GetRevocation(
         self, request: messages.GetRevocationRequest, context: grpc.ServicerContext

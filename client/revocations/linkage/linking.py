@@ -62,8 +62,8 @@ class Linking:
             if any(len(token) != _TOKEN_BYTES for token in reply.tokens):
                 raise WireError("the coordinator sent invalid tokens")
             mark_told(self.ledger, ours, reply.others)
-            if found := receive(self.ledger, linkage, [token.hex() for token in reply.tokens]):
-                _log.warning("%d patients here have revoked at another hospital: use of them has stopped", found)
+            if matches := receive(self.ledger, linkage, [token.hex() for token in reply.tokens]):
+                _log.warning("%d patients here have revoked at another hospital: use of them has stopped", matches)
             more = reply.upto > self._after
             self._after = max(reply.upto, self._after)
             if not more and len(ours) < AT_ONCE:

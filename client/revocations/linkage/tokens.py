@@ -81,14 +81,14 @@ def read_linkage(folder: SiteFolder) -> Linkage | None:
         return Linkage(tuple(keys), lambda patient: patient)
     rows = read_table(folder.root / config.identifiers, _COLUMNS)
     problems = Problems()
-    known = dict[str, str]()
+    tokens_of_cohort = dict[str, str]()
     for line, row in rows:
         if row["identifier"]:
-            known[problems.identifier(row["patient_id"], "patient_id", rows.place(line))] = row["identifier"]
+            tokens_of_cohort[problems.identifier(row["patient_id"], "patient_id", rows.place(line))] = row["identifier"]
 
     problems.raise_any()
 
-    return Linkage(tuple(keys), known.get)
+    return Linkage(tuple(keys), tokens_of_cohort.get)
 
 
 def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
@@ -102,12 +102,12 @@ def make_tokens(ledger: Ledger, linkage: Linkage) -> int:
         for s in ledger.standing()
         if s.source.kind != "link" and s.state not in NOT_YET and s.pseudonym in names
     }
-    wanted = {token: p for p, opt_out in own for token in linkage.tokens(names[p], opt_out=opt_out)}
+    patient_of_token = {token: p for p, opt_out in own for token in linkage.tokens(names[p], opt_out=opt_out)}
 
     with transaction(ledger.engine) as session:
-        missing = wanted.keys() - set(session.scalars(select(LinkTokenRow.token)))
+        missing = patient_of_token.keys() - set(session.scalars(select(LinkTokenRow.token)))
         if missing:
-            rows = [{"token": token, "pseudonym": wanted[token], "told": None} for token in sorted(missing)]
+            rows = [{"token": token, "pseudonym": patient_of_token[token], "told": None} for token in sorted(missing)]
             session.execute(insert(LinkTokenRow), rows)
 
     return len(missing)
@@ -147,18 +147,18 @@ def match(ledger: Ledger, linkage: Linkage, patients: Iterable[str]) -> int:
     May be repeated; every import does so for its patients.
     """
     with reading(ledger.engine) as session:
-        received = {row.token: row.at for row in session.scalars(select(LinkReceivedRow))}
-    if not received:
+        arrival_of_token = {row.token: row.at for row in session.scalars(select(LinkReceivedRow))}
+    if not arrival_of_token:
         return 0
     found = 0
     with ledger.writing() as writing:
         for patient in patients:
             for opt_out in (False, True):
-                for token in sorted(linkage.tokens(patient, opt_out=opt_out) & received.keys())[:1]:
+                for token in sorted(linkage.tokens(patient, opt_out=opt_out) & arrival_of_token.keys())[:1]:
                     request = Request(
                         Source("link", token),
                         ledger.pseudonyms.receipt("link", token),
-                        received[token],
+                        arrival_of_token[token],
                         kind="opt-out" if opt_out else "withdrawal",
                         legal_basis=NOT_STATED,
                         requester="another hospital",

@@ -46,39 +46,47 @@ class Doubt:
 
 def doubts(ledger: Ledger) -> tuple[Doubt, ...]:
     """All doubts that wait for a person, in order of arrival."""
-    held: dict[str, list[RevocationStatus]] = defaultdict(list)
+    holds: dict[str, list[RevocationStatus]] = defaultdict(list)
 
     with reading(ledger.engine) as session:
         for one in standing_of(session, RevocationEventRow.state == str(State.ON_HOLD)):
             if is_alike(one.receipt):
-                held[one.receipt].append(one)
+                holds[one.receipt].append(one)
 
-        if not held:
+        if not holds:
             return ()
-        beginnings = {asked_receipt(number) for number in held}
+        beginnings = {asked_receipt(number) for number in holds}
         standing = [
             one
             for some in chunks(beginnings)
             for one in standing_of(session, or_(*(RevocationRow.receipt.startswith(b, autoescape=True) for b in some)))
         ]
 
-    asked = {alike_receipt(s.receipt, s.pseudonym): s for s in standing if not is_alike(s.receipt)}
+    status_by_receipt = {alike_receipt(s.receipt, s.pseudonym): s for s in standing if not is_alike(s.receipt)}
 
-    return tuple(Doubt(number, asked[number], tuple(some)) for number, some in held.items() if number in asked)
+    return tuple(
+        Doubt(number, status_by_receipt[number], tuple(some))
+        for number, some in holds.items()
+        if number in status_by_receipt
+    )
 
 
 def undecided(standing: Collection[RevocationStatus]) -> frozenset[str]:
     """Pseudonyms of identifiers that look like a patient's, of whom some are on hold for it."""
-    held: dict[str, set[str]] = defaultdict(set)
+    holds: dict[str, set[str]] = defaultdict(set)
     for one in standing:
         if one.state is State.ON_HOLD:
-            held[one.receipt].add(one.pseudonym)
+            holds[one.receipt].add(one.pseudonym)
 
     look_alikes = {s.receipt for s in standing if is_alike(s.receipt)}
-    asked = [s for s in standing if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) in look_alikes]
+    open_doubts = [
+        s for s in standing if not is_alike(s.receipt) and alike_receipt(s.receipt, s.pseudonym) in look_alikes
+    ]
 
     return frozenset(
-        s.pseudonym for s in asked if held[alike_receipt(s.receipt, s.pseudonym)] or held[s.receipt] - {s.pseudonym}
+        s.pseudonym
+        for s in open_doubts
+        if holds[alike_receipt(s.receipt, s.pseudonym)] or holds[s.receipt] - {s.pseudonym}
     )
 
 
@@ -121,10 +129,10 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Revoca
         The revocation and the patients who resemble its patient, by number of the revocation.
     """
     alike = LookAlikes(patients)
-    known = ledger.known_patients()
+    cohort_patients = ledger.known_patients()
     with reading(ledger.engine) as session:
         standing = standing_of(session)
-    recorded = {(s.receipt, s.pseudonym) for s in standing}
+    pairs_on_record = {(s.receipt, s.pseudonym) for s in standing}
     names = ledger.identifiers()
     found = dict[int, tuple[RevocationStatus, frozenset[str]]]()
 
@@ -137,8 +145,8 @@ def unheard(ledger: Ledger, patients: Collection[str]) -> dict[int, tuple[Revoca
             other
             for other in alike.of(name)
             if other != name
-            and not (name in known and other in known)
-            and (number, ledger.pseudonyms.of(other)) not in recorded
+            and not (name in cohort_patients and other in cohort_patients)
+            and (number, ledger.pseudonyms.of(other)) not in pairs_on_record
         }
         if others:
             found[one.number] = one, frozenset(others)

@@ -36,7 +36,7 @@ def keep_covered(
     if request.hold or not patients:
         return []
 
-    number, noted = _note(session, request)
+    number, note = _note(session, request)
     there = {
         pseudonym
         for some in chunks(patients)
@@ -49,9 +49,9 @@ def keep_covered(
     new = [pseudonym for pseudonym in patients if pseudonym not in there]
     if new:
         session.execute(insert(CoveredPatientRow), [{"request": number, "pseudonym": pseudonym} for pseudonym in new])
-        _replace_restored(session, noted, new)
+        _replace_restored(session, note, new)
 
-    return stops(noted, new)
+    return stops(note, new)
 
 
 def _note(session: Session, request: Request) -> tuple[int, Request]:
@@ -63,20 +63,20 @@ def _note(session: Session, request: Request) -> tuple[int, Request]:
 
     # Nothing refers to a form that came with it, which is not kept.
     digest = request.source.digest if request.source.kind == "fhir" else ""
-    noted = replace(request, source=replace(request.source, digest=digest))
-    row = CoveredRequestRow(source=source, at=request.received, request=_REQUEST.dump_python(noted, mode="json"))
+    note = replace(request, source=replace(request.source, digest=digest))
+    row = CoveredRequestRow(source=source, at=request.received, request=_REQUEST.dump_python(note, mode="json"))
     session.add(row)
     session.flush()
 
-    return row.id, noted
+    return row.id, note
 
 
 def _replace_restored(session: Session, request: Request, patients: Sequence[str]) -> None:
     """Forget what the tombstones alone told of a request that has arrived again: the request itself says more."""
     if request.source.kind == "restored":
         return
-    restored = replace(request, source=Source("restored", request.receipt))
-    number = session.scalar(select(CoveredRequestRow.id).where(CoveredRequestRow.source == _source(restored)))
+    restored_request = replace(request, source=Source("restored", request.receipt))
+    number = session.scalar(select(CoveredRequestRow.id).where(CoveredRequestRow.source == _source(restored_request)))
     if number is not None:
         _forget(session, number, patients)
 
@@ -147,8 +147,8 @@ def _says_again(standing: Sequence[RevocationStatus], request: Request) -> bool:
         return True
     if request.source.kind != "list" or not request.identity:
         return False
-    settled = TERMINAL - LIFTED
-    return any(s.source.kind == "list" and s.identity == request.identity and s.state in settled for s in standing)
+    end_states = TERMINAL - LIFTED
+    return any(s.source.kind == "list" and s.identity == request.identity and s.state in end_states for s in standing)
 
 
 def _is_wider(other: Request, request: Request) -> bool:

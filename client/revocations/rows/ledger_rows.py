@@ -90,9 +90,9 @@ def add_revocations(session: Session, rows: Sequence[tuple[Request, str]], recor
             common = columns[id(request)] = columns_of(request, recorded)
         values.append({**common, "pseudonym": pseudonym})
 
-    inserted = session.execute(insert(RevocationRow).returning(RevocationRow.pseudonym, RevocationRow.id), values)
+    new_rows = session.execute(insert(RevocationRow).returning(RevocationRow.pseudonym, RevocationRow.id), values)
 
-    return {row.pseudonym: row.id for row in inserted}
+    return {row.pseudonym: row.id for row in new_rows}
 
 
 def columns_of(request: Request, recorded: datetime) -> dict[str, object]:

@@ -76,17 +76,19 @@ def add_many(session: Session, request: Request, patients: Sequence[Listed], fir
 
 def _revocations(request: Request, recorded: datetime) -> Insert:
     values = {name: _literal(RevocationRow, name, value) for name, value in columns_of(request, recorded).items()}
-    listed = select(*values.values(), _LISTED.c.pseudonym).order_by(_LISTED.c.pseudonym)
-    return insert(table_of(RevocationRow)).from_select([*values, "pseudonym"], listed)
+    pseudonym_rows = select(*values.values(), _LISTED.c.pseudonym).order_by(_LISTED.c.pseudonym)
+    return insert(table_of(RevocationRow)).from_select([*values, "pseudonym"], pseudonym_rows)
 
 
 def _steps(request: Request, values: Columns, *, is_second: bool = False) -> Insert:
-    chosen: dict[str, Any] = {name: _literal(RevocationEventRow, name, value) for name, value in values.items()}
+    values_of_event: dict[str, Any] = {
+        name: _literal(RevocationEventRow, name, value) for name, value in values.items()
+    }
     if is_second:
-        chosen |= {"state": _LISTED.c.state, "reason": _LISTED.c.reason, "remediation": _LISTED.c.remediation}
+        values_of_event |= {"state": _LISTED.c.state, "reason": _LISTED.c.reason, "remediation": _LISTED.c.remediation}
     source = request.source
     steps = (
-        select(RevocationRow.id, *chosen.values())
+        select(RevocationRow.id, *values_of_event.values())
         .join(_LISTED, _LISTED.c.pseudonym == RevocationRow.pseudonym)
         .where(
             RevocationRow.source_kind == source.kind,
@@ -96,7 +98,7 @@ def _steps(request: Request, values: Columns, *, is_second: bool = False) -> Ins
         .order_by(RevocationRow.id)
     )
 
-    return insert(table_of(RevocationEventRow)).from_select(["revocation", *chosen], steps)
+    return insert(table_of(RevocationEventRow)).from_select(["revocation", *values_of_event], steps)
 
 
 def _literal(row: type[Base], name: str, value: object) -> Any:

@@ -67,8 +67,10 @@ def take_over(ledger: Ledger) -> None:
 def rename_members(ledger: Ledger) -> None:
     """Replace identifiers by pseudonyms in the site's record of participation."""
     with ledger.writing() as writing:
-        named = select(MemberRow.patient).distinct().where(func.length(MemberRow.patient) != _PSEUDONYM_LENGTH)
-        for patient in writing.session.scalars(named).all():
+        patients_by_name = (
+            select(MemberRow.patient).distinct().where(func.length(MemberRow.patient) != _PSEUDONYM_LENGTH)
+        )
+        for patient in writing.session.scalars(patients_by_name).all():
             row = update(MemberRow).where(MemberRow.patient == patient)
             writing.session.execute(row.values(patient=ledger.pseudonyms.of(patient)))
 

@@ -58,8 +58,8 @@ def stop(request: Request, pseudonym: str) -> Tombstone:
 
 def stops(request: Request, pseudonyms: Iterable[str]) -> list[Tombstone]:
     """The tombstones for all patients of a request."""
-    said = said_of(request)
-    return [Tombstone("stop", pseudonym, request.receipt, request.received, said) for pseudonym in pseudonyms]
+    body = said_of(request)
+    return [Tombstone("stop", pseudonym, request.receipt, request.received, body) for pseudonym in pseudonyms]
 
 
 def said_of(request: Request) -> str:
@@ -244,10 +244,10 @@ def _add(handle: int, end: int, blocks: Iterable[bytes]) -> None:
     try:
         at = end
         for block in blocks:
-            written = 0
-            while written < len(block):
-                written += os.pwrite(handle, block[written:], at + written)
-            at += written
+            bytes_written = 0
+            while bytes_written < len(block):
+                bytes_written += os.pwrite(handle, block[bytes_written:], at + bytes_written)
+            at += bytes_written
         os.fsync(handle)
     except OSError:
         with suppress(OSError):

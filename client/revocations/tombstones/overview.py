@@ -65,12 +65,12 @@ def read_revocations(folder: Path, patients: Collection[str] = ()) -> Overview:
 def overview(ledger: Ledger, patients: Collection[str] = ()) -> Overview:
     """`read_revocations` for an open ledger."""
     names = {**{ledger.pseudonyms.of(patient): patient for patient in patients}, **ledger.identifiers()}
-    found: dict[str, RevocationStatus] = {}
+    status_by_pseudonym: dict[str, RevocationStatus] = {}
     for standing in sorted(ledger.standing(), key=_done):
         if standing.pseudonym in names:
-            found.setdefault(names[standing.pseudonym], standing)
+            status_by_pseudonym.setdefault(names[standing.pseudonym], standing)
 
-    return Overview(found, frozenset(names[p] for p in ledger.stopped() if p in names))
+    return Overview(status_by_pseudonym, frozenset(names[p] for p in ledger.stopped() if p in names))
 
 
 def cohort_lock(folder: SiteFolder) -> AbstractContextManager[None]:

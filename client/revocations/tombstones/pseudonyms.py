@@ -44,8 +44,8 @@ class Pseudonyms:
         Raises:
             InputError: it is missing, too short, or others can read it.
         """
-        given = os.environ.get(SECRET_VARIABLE)
-        return cls(given.encode() if given else read_private(path))
+        secret_text = os.environ.get(SECRET_VARIABLE)
+        return cls(secret_text.encode() if secret_text else read_private(path))
 
     @staticmethod
     def has_secret(path: Path) -> bool:
@@ -64,8 +64,8 @@ class Pseudonyms:
     def seal(self, patient: str, pseudonym: str = "") -> str:
         """The identifier, encrypted and bound to its pseudonym."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = AESGCM(self._seal_key).encrypt(nonce, patient.encode(), (pseudonym or self.of(patient)).encode())
-        return b64encode(nonce + sealed).decode("ascii")
+        ciphertext = AESGCM(self._seal_key).encrypt(nonce, patient.encode(), (pseudonym or self.of(patient)).encode())
+        return b64encode(nonce + ciphertext).decode("ascii")
 
     def unseal(self, pseudonym: str, sealed: str) -> str:
         """Decrypt an identifier.
@@ -75,10 +75,12 @@ class Pseudonyms:
         """
         try:
             content = b64decode(sealed, validate=True)
-            opened = AESGCM(self._seal_key).decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], pseudonym.encode())
+            plaintext = AESGCM(self._seal_key).decrypt(
+                content[:_NONCE_BYTES], content[_NONCE_BYTES:], pseudonym.encode()
+            )
         except (ValueError, InvalidTag):
             raise InputError(
                 "this site's secret cannot decrypt an identifier", remedy="restore the secret from its backup"
             ) from None
 
-        return opened.decode()
+        return plaintext.decode()

@@ -33,8 +33,8 @@ class _Held:
 
     def __init__(self, path: str) -> None:
         self.handle = os.open(path, os.O_RDONLY)
-        found = os.fstat(self.handle)
-        self.number = found.st_dev, found.st_ino
+        file_status = os.fstat(self.handle)
+        self.number = file_status.st_dev, file_status.st_ino
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):

@@ -73,11 +73,11 @@ def acceptance(
         outcome: what was decided.
         grounds: what it rests on; None in records of earlier versions.
     """
-    stated = () if grounds is None else grounds_lines(outcome, grounds)
+    ground_lines = () if grounds is None else grounds_lines(outcome, grounds)
     if grounds is not None and grounds.rung == "retrain":
-        return Acceptance(stated, "", outcome=outcome, grounds=grounds)
+        return Acceptance(ground_lines, "", outcome=outcome, grounds=grounds)
     lines = [
-        *stated,
+        *ground_lines,
         *(["the campaign's own audit, on which the outcome does not rest:"] if _rests_elsewhere(grounds) else []),
         _rule(margin),
     ]
@@ -122,10 +122,10 @@ def accepted_by(statement: Unlearning) -> Acceptance | None:
         for metric in statement.metrics
         if metric.name.startswith(MEMBERSHIP)
     ]
-    said = acceptance(figures, _margin(statement), decision.outcome, decision.grounds)
+    text = acceptance(figures, _margin(statement), decision.outcome, decision.grounds)
     if statement.frozen is None:
-        return said
-    return replace(said, lines=(*said.lines[:1], statement.frozen.text, *said.lines[1:]))
+        return text
+    return replace(text, lines=(*text.lines[:1], statement.frozen.text, *text.lines[1:]))
 
 
 def _rests_elsewhere(grounds: Grounds | None) -> bool:

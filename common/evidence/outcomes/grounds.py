@@ -170,15 +170,15 @@ def unsupported(outcome: Outcome, grounds: Grounds | None, at: str) -> str | Non
 
 def _faults(found: QualificationGrounds, patients: int, at: str) -> Iterator[str]:
     margin = float(found.margin)
-    failed = [one.name for one in found.criteria if not one.holds]
+    failures = [one.name for one in found.criteria if not one.holds]
     missing = sorted(set(_NEEDED) - {one.name for one in found.criteria})
     outside = [one.branch for one in found.differences if float(one.low) < -margin or float(one.high) > margin]
-    unmeasured = sorted(set(_BRANCHES) - {one.branch for one in found.differences})
+    gaps = sorted(set(_BRANCHES) - {one.branch for one in found.differences})
 
-    if failed or missing:
-        yield f"criteria of the qualification that do not hold or are not stated: {', '.join((*failed, *missing))}"
-    if outside or unmeasured:
-        yield f"branches that are not shown to lie within ±{found.margin}: {', '.join((*outside, *unmeasured))}"
+    if failures or missing:
+        yield f"criteria of the qualification that do not hold or are not stated: {', '.join((*failures, *missing))}"
+    if outside or gaps:
+        yield f"branches that are not shown to lie within ±{found.margin}: {', '.join((*outside, *gaps))}"
     if float(found.conformity) <= CONFORMITY_LEVEL:
         yield f"the campaign does not conform to its rehearsals (p = {found.conformity})"
     if at > found.valid_until:

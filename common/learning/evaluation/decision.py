@@ -59,11 +59,11 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
 
 def _own_grounds(after: FederationFigures) -> Grounds:
     """The campaign's own audit, by the smallest branch in which somebody is to be forgotten."""
-    judged = [member for member in after.membership.values() if member.forget_patients]
+    members = [member for member in after.membership.values() if member.forget_patients]
     return Grounds(
         "own",
-        patients=min((member.forget_patients for member in judged), default=0),
-        controls=min((member.control_patients for member in judged), default=0),
+        patients=min((member.forget_patients for member in members), default=0),
+        controls=min((member.control_patients for member in members), default=0),
     )
 
 

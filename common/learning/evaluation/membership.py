@@ -106,18 +106,18 @@ def audited_membership(
     everyone = np.unique(forget.patients)
     forget = forget.of(forget.rows_on(branch))
     missing = dict(base.missing)
-    calibrated: dict[str, float | int] = {}
+    rank_figures: dict[str, float | int] = {}
     svc = None
 
     if out_of_fold is None:
         missing["calibrated"] = "no fold models"
     else:
         own = out_of_fold.of(np.isin(everyone, np.unique(forget.patients)))
-        calibrated = _calibrated(forget, never_seen, own, branch, draws=draws, rng=rng)
-        without = base.forget_patients - calibrated.get("calibrated_patients", 0)
+        rank_figures = _calibrated(forget, never_seen, own, branch, draws=draws, rng=rng)
+        without = base.forget_patients - rank_figures.get("calibrated_patients", 0)
         if without:
             missing["calibrated"] = f"{without} patients without a score by a fold model"
-    if not calibrated:
+    if not rank_figures:
         missing["calibrated_variance"] = missing["calibrated"]
 
     if retain is None or calibration is None:
@@ -138,7 +138,7 @@ def audited_membership(
 
     attacks = {"svc": svc, "forget_studies": len(forget), "tpr_at_1pct_fpr": tpr, "missing": missing}
 
-    return base.model_copy(update={**calibrated, **attacks})
+    return base.model_copy(update={**rank_figures, **attacks})
 
 
 def _calibrated(
@@ -147,21 +147,21 @@ def _calibrated(
     """The mean calibrated rank with its variance; empty with fewer than two patients or controls with scores."""
     labels = majority_labels(forget)
     # Controls must have a score by every model, or they would differ between patients.
-    scored = np.isfinite(out_of_fold.controls).all(axis=(0, 1))
-    weights = control_weights(labels, majority_labels(control)[scored])
-    known = out_of_fold.known() & np.isin(labels, majority_labels(control)[scored])
-    if known.sum() < MIN_PATIENTS or scored.sum() < MIN_PATIENTS:
+    has_scores = np.isfinite(out_of_fold.controls).all(axis=(0, 1))
+    weights = control_weights(labels, majority_labels(control)[has_scores])
+    usable = out_of_fold.known() & np.isin(labels, majority_labels(control)[has_scores])
+    if usable.sum() < MIN_PATIENTS or has_scores.sum() < MIN_PATIENTS:
         return {}
 
     own = patient_means(forget.margin, forget.patients)[branch]
     theirs = patient_means(control.margin, control.patients)[branch]
-    floors = out_of_fold.controls[out_of_fold.fold[known], branch][:, scored]
-    wins = calibrated_wins(own[known], theirs[scored], out_of_fold.margins[branch, known], floors)
+    floors = out_of_fold.controls[out_of_fold.fold[usable], branch][:, has_scores]
+    wins = calibrated_wins(own[usable], theirs[has_scores], out_of_fold.margins[branch, usable], floors)
 
     return {
         "calibrated": float(calibrated_ranks(wins, weights).mean()),
         "calibrated_variance": calibrated_variance(wins, weights, draws, rng),
-        "calibrated_patients": int(known.sum()),
+        "calibrated_patients": int(usable.sum()),
     }
 
 

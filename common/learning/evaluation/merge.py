@@ -173,11 +173,11 @@ class _Memberships:
         if limits is None:
             return part
         members = {branch: bounded(member, limits) for branch, member in part.items()}
-        fused = members["fused"]
-        gap = limits.forget - fused.forget_patients
-        if gap > 0 and "matching" not in fused.missing:
+        fusion = members["fused"]
+        gap = limits.forget - fusion.forget_patients
+        if gap > 0 and "matching" not in fusion.missing:
             why = {UNMEASURED: f"{gap} patients to forget were not measured"}
-            members["fused"] = fused.model_copy(update={"missing": fused.missing | why})
+            members["fused"] = fusion.model_copy(update={"missing": fusion.missing | why})
 
         return members
 
@@ -232,8 +232,8 @@ def merge_membership(parts: list[Membership]) -> Membership:
         values = [getattr(part, name) for part in usable]
         return None if any(v is None for v in values) else float(weights @ np.asarray(values, dtype=float))
 
-    calibrated = [part for part in usable if part.calibrated is not None]
-    of_calibrated = np.array([part.calibrated_patients for part in calibrated], dtype=float)
+    with_rank = [part for part in usable if part.calibrated is not None]
+    of_calibrated = np.array([part.calibrated_patients for part in with_rank], dtype=float)
     share = of_calibrated / max(of_calibrated.sum(), 1.0)
     studies = sum(part.forget_studies for part in usable)
     calls = [None if part.svc is None else part.svc * part.forget_studies for part in usable]
@@ -249,8 +249,8 @@ def merge_membership(parts: list[Membership]) -> Membership:
         variance=float(weights**2 @ np.array([part.variance for part in usable], dtype=float)),
         ks=mean("ks"),
         ks_p=float(stats.combine_pvalues([float(part.ks_p or 1.0) for part in usable]).pvalue),
-        calibrated=float(share @ [part.calibrated for part in calibrated]) if calibrated else None,
-        calibrated_variance=float(share**2 @ [part.calibrated_variance for part in calibrated]) if calibrated else None,
+        calibrated=float(share @ [part.calibrated for part in with_rank]) if with_rank else None,
+        calibrated_variance=float(share**2 @ [part.calibrated_variance for part in with_rank]) if with_rank else None,
         calibrated_patients=int(of_calibrated.sum()),
         svc=None if None in calls or not studies else sum(c for c in calls if c is not None) / studies,
         forget_studies=studies,

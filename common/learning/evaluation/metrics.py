@@ -107,6 +107,6 @@ def mean_loss(group: Utility) -> float | None:
 def selection_loss(figures: SelectionFigures) -> float | None:
     """Mean cross-entropy of validation patients over the three branches, nats; None without such patients."""
     losses = [mean_loss(utility) for utility in figures.validation.values()]
-    known = [loss for loss in losses if loss is not None]
+    finite = [loss for loss in losses if loss is not None]
 
-    return sum(known) / len(known) if known else None
+    return sum(finite) / len(finite) if finite else None

@@ -178,12 +178,12 @@ def _of_membership(member: Membership, most: int | None, most_control: int | Non
     elif member.auc is None and any(v is not None for v in (member.calibrated, member.svc, member.tpr_at_1pct_fpr)):
         yield "attacks on nobody"
 
-    calibrated = (
+    rank_bounds = (
         member.calibrated is None,
         member.calibrated_variance is None,
         member.calibrated_patients < MIN_PATIENTS,
     )
-    if len(set(calibrated)) > 1 or member.calibrated_patients > member.forget_patients:
+    if len(set(rank_bounds)) > 1 or member.calibrated_patients > member.forget_patients:
         yield "a calibrated rank of other patients than it says"
     if member.ks_p == 0.0 or (member.accuracy_variance or 0.0) > _LARGEST_SPREAD:
         yield "a p-value of 0, or accuracies with more spread than two patients give"

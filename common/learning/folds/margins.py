@@ -31,11 +31,11 @@ class OutOfFold:
     def known(self) -> NDArray[np.bool_]:
         """Which patients have a score, and enough controls under the same model to compare it with, `[n]`."""
         enough = np.isfinite(self.controls).all(axis=1).sum(axis=1) >= LEAST_CONTROLS
-        known = np.zeros(len(self.fold), dtype=np.bool_)
+        has_scores = np.zeros(len(self.fold), dtype=np.bool_)
         for at, fold in enumerate(self.fold):
-            known[at] = fold != NO_FOLD and bool(enough[fold]) and bool(np.isfinite(self.margins[:, at]).all())
+            has_scores[at] = fold != NO_FOLD and bool(enough[fold]) and bool(np.isfinite(self.margins[:, at]).all())
 
-        return known
+        return has_scores
 
     def of(self, rows: NDArray[np.bool_] | Ints) -> OutOfFold:
         """The same for some of the patients."""
@@ -64,20 +64,20 @@ def standings(scores: OutOfFold) -> Standings:
 
     A model under which all never-seen patients have one margin has no scale: the patients stand at its mean.
     """
-    known = scores.known()
-    raw = np.where(known, scores.margins, np.nan)
-    scaled = np.full_like(raw, np.nan)
+    has_scores = scores.known()
+    raw = np.where(has_scores, scores.margins, np.nan)
+    standard_scores = np.full_like(raw, np.nan)
 
-    for fold in np.unique(scores.fold[known]):
+    for fold in np.unique(scores.fold[has_scores]):
         controls = scores.controls[fold]
         controls = controls[:, np.isfinite(controls).all(axis=0)]
         centre = controls.mean(axis=1, keepdims=True)
         spread = controls.std(axis=1, keepdims=True)
-        rows = known & (scores.fold == fold)
+        rows = has_scores & (scores.fold == fold)
         above = raw[:, rows] - centre
-        scaled[:, rows] = np.divide(above, spread, out=np.zeros_like(above), where=spread > 0)
+        standard_scores[:, rows] = np.divide(above, spread, out=np.zeros_like(above), where=spread > 0)
 
-    return Standings(raw, scaled)
+    return Standings(raw, standard_scores)
 
 
 def scaled_targets(standing: Floats, calibration: Floats) -> Floats:

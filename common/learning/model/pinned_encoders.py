@@ -82,10 +82,10 @@ def with_encoders(card: ModelCard) -> ModelCard:
 def check_encoders(card: ModelCard) -> None:
     """Raise a `CheckpointError` if a folder here holds another encoder than the card pins."""
     for reads, encoder in encoder_folders(card).items():
-        pinned = {"image": card.image_encoder, "text": card.text_encoder}[reads]
-        if pinned and encoder.digest != pinned:
+        digest = {"image": card.image_encoder, "text": card.text_encoder}[reads]
+        if digest and encoder.digest != digest:
             raise CheckpointError(
-                f"the {reads} encoder here is not the federation's: {encoder.digest[:12]} instead of {pinned[:12]}",
+                f"the {reads} encoder here is not the federation's: {encoder.digest[:12]} instead of {digest[:12]}",
                 where=str(encoder.folder),
                 remedy="use the same files; `fedforget-sim encoder FOLDER` shows their digest",
             )

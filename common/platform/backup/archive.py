@@ -170,10 +170,10 @@ def _fill(
         # A version that is retired meanwhile takes its files along.
         with contextlib.suppress(FileNotFoundError), source.path.open("rb") as file:
             info = tarfile.TarInfo(source.name)
-            found = os.fstat(file.fileno())
-            info.size = found.st_size
-            info.mtime = int(found.st_mtime)
-            info.mode = found.st_mode & 0o700
+            status = os.fstat(file.fileno())
+            info.size = status.st_size
+            info.mtime = int(status.st_mtime)
+            info.mode = status.st_mode & 0o700
             counting = _Counting(file, info.size)
             tar.addfile(info, counting)
             records[source.name] = FileRecord(size=info.size, sha256=counting.digest.hexdigest())
@@ -298,8 +298,8 @@ def walk(root: Path, skipped: Callable[[PurePosixPath], bool]) -> Iterator[Sourc
         below[:] = sorted(name for name in below if name not in links and not skipped(here / name))
         for name in sorted([*names, *links]):
             path = Path(folder) / name
-            kept = _is_beside(os.readlink(path)) if path.is_symlink() else path.is_file()
-            if kept and not skipped(here / name):
+            is_inside = _is_beside(os.readlink(path)) if path.is_symlink() else path.is_file()
+            if is_inside and not skipped(here / name):
                 yield Source((here / name).as_posix(), path)
 
 

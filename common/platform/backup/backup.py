@@ -82,18 +82,22 @@ def backup(folder: Folder, target: Path, recipients: list[pyrage.x25519.Recipien
             copies.append(Source(dump, Path(scratch) / dump))
 
         for number, database in enumerate(live):
-            resolved = database.resolve()
-            name = resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else f"{OUTSIDE}/database.db"
-            databases.copy_sqlite(resolved, Path(scratch) / str(number))
+            source_file = database.resolve()
+            name = (
+                source_file.relative_to(root).as_posix()
+                if source_file.is_relative_to(root)
+                else f"{OUTSIDE}/database.db"
+            )
+            databases.copy_sqlite(source_file, Path(scratch) / str(number))
             copies.append(Source(name, Path(scratch) / str(number)))
 
-        copied = {source.name for source in copies}
+        sources_copied = {source.name for source in copies}
         outside = [Source(f"{OUTSIDE}/{name}", path) for name, path in (folder.outside or {}).items()]
 
         def skipped(path: PurePosixPath) -> bool:
             name = path.as_posix()
             return (
-                name in copied
+                name in sources_copied
                 or name.endswith(_NEVER)
                 or name in _MARKS
                 or path.parts[0] in _FOLDERS
@@ -151,11 +155,11 @@ def drill(path: Path, identity: pyrage.x25519.Identity, side: str, check: Check)
         manifest = read_archive(path, identity, place)
         _refuse_other(manifest, side, path)
         size = sum(record.size for record in manifest.files.values())
-        found = [Finding("files", True, f"{len(manifest.files)} as in the manifest, {size / 2**20:.1f} MiB")]
+        checks = [Finding("files", True, f"{len(manifest.files)} as in the manifest, {size / 2**20:.1f} MiB")]
         if manifest.dump:
             tables = databases.list_postgres(place / manifest.dump)
-            found.append(Finding("database", tables > 0, f"a PostgreSQL snapshot of {tables} tables, not loaded"))
+            checks.append(Finding("database", tables > 0, f"a PostgreSQL snapshot of {tables} tables, not loaded"))
         else:
-            found += check(place)
+            checks += check(place)
 
-    return manifest, found
+    return manifest, checks

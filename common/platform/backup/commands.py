@@ -132,5 +132,5 @@ def _report(
     }
     lines = [*(f"{'ok' if f.ok else 'FAILED':6} {f.name}: {f.detail}" for f in findings), *notes]
     show(fields, "\n".join(lines), as_json=as_json)
-    if failed := [finding.name for finding in findings if not finding.ok]:
-        raise EvidenceError(f"{', '.join(failed)}: does not hold; use an earlier backup")
+    if failures := [finding.name for finding in findings if not finding.ok]:
+        raise EvidenceError(f"{', '.join(failures)}: does not hold; use an earlier backup")

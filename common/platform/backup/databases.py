@@ -103,9 +103,9 @@ def _run(command: list[str], database: URL | None) -> str:
             "PGPASSWORD": str(database.password or ""),
             "PGDATABASE": database.database or "",
         }
-    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, env=env, check=False)
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+    process = subprocess.run([program, *command[1:]], capture_output=True, text=True, env=env, check=False)
+    if process.returncode:
+        why = (process.stderr.strip().splitlines() or ["no reason given"])[0]
         raise UnavailableError(f"{command[0]}: {why}")
 
-    return done.stdout
+    return process.stdout

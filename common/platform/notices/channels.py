@@ -116,9 +116,9 @@ class Channels:
         return check_url(self._secret(_variable(name, kind), _url_file(self._webhook(name), kind)), name, self.where)
 
     def _secret(self, variable: str, file: str) -> str:
-        given = self.environment.get(variable)
-        if given:
-            return given.strip()
+        value = self.environment.get(variable)
+        if value:
+            return value.strip()
         path = self._path(file)
         if path is None:
             raise ConfigError("a secret is not set", where=self.where, remedy=f"name its file, or set {variable}")

@@ -54,6 +54,6 @@ def _last(title: str, entry: Entry | None, now: datetime, *, up_runs: bool, is_d
         return Check(title, "warn", detail, "`notify test` tries it; the next one goes out tomorrow")
     if is_daily and up_runs and now - entry.at > _LATE:
         return Check(title, "warn", f"the last one is of {entry.day}", "see logs/notices.jsonl")
-    said = "sent" if entry.outcome == "sent" else "nothing to say"
+    outcome = "sent" if entry.outcome == "sent" else "nothing to say"
 
-    return ok(title, f"{said} on {entry.day}")
+    return ok(title, f"{outcome} on {entry.day}")

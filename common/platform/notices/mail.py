@@ -63,7 +63,7 @@ def send_mail(
                 server.starttls(context=context)
             if config.user:
                 server.login(config.user, password)
-            refused = _handed_over(server, mail)
+            refusals = _handed_over(server, mail)
     except smtplib.SMTPAuthenticationError as err:
         raise UnavailableError(f"the mail server refuses user or password ({err.smtp_code})") from None
     except smtplib.SMTPRecipientsRefused as err:
@@ -75,7 +75,7 @@ def send_mail(
     except (OSError, smtplib.SMTPException) as err:
         raise UnavailableError(f"the mail server does not answer as it should ({type(err).__name__})") from None
 
-    return f"(the server refuses {len(refused)} of {len(to)} addresses)" if refused else ""
+    return f"(the server refuses {len(refusals)} of {len(to)} addresses)" if refusals else ""
 
 
 def _handed_over(server: smtplib.SMTP, mail: EmailMessage) -> Collection[str]:

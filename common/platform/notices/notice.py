@@ -119,8 +119,8 @@ def _paragraphs(notice: Notice, language: Language, catalogues: Languages) -> It
 
 
 def _shown(line: Line, language: Language, catalogues: Languages) -> Iterator[str]:
-    shown = [item for item in line.items if _ITEM.fullmatch(item)]
-    for item in shown[:MOST_SHOWN]:
+    items = [item for item in line.items if _ITEM.fullmatch(item)]
+    for item in items[:MOST_SHOWN]:
         yield f"  {item}"
-    if len(shown) > MOST_SHOWN:
-        yield "  " + catalogues.text(language, _MORE, num=catalogues.number(language, len(shown) - MOST_SHOWN))
+    if len(items) > MOST_SHOWN:
+        yield "  " + catalogues.text(language, _MORE, num=catalogues.number(language, len(items) - MOST_SHOWN))

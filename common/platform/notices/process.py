@@ -20,19 +20,19 @@ _log = logging.getLogger("fedforget.notices")
 
 def watch(notifier: Notifier, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
     """Send what is due until SIGTERM. What fails is logged once, and tried again."""
-    stopped = threading.Event()
+    stop_event = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, lambda *_: stop_event.set())
 
-    said = ""
-    while not stopped.is_set():
+    last_line = ""
+    while not stop_event.is_set():
         try:
             notifier.step(clock())
-            said = ""
+            last_line = ""
         except (FedForgetError, SQLAlchemyError) as err:
             reason = str(err) if isinstance(err, FedForgetError) else f"the database failed ({type(err).__name__})"
-            if reason != said:
+            if reason != last_line:
                 _log.error("no notice goes out: %s", reason)
-            said = reason
+            last_line = reason
 
-        stopped.wait(_EVERY_SECONDS)
+        stop_event.wait(_EVERY_SECONDS)

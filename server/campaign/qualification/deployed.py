@@ -40,20 +40,24 @@ def lineage_of(house: CoordinatorContext) -> str | None:
 
 def retention_rounds(terms: Terms) -> int:
     """Of a campaign with one forgetting hospital."""
-    planned = terms.experiment.campaign.retention_rounds
-    return max(planned, terms.policy.single_writer_rounds) if terms.policy.single_writer == "retain" else planned
+    planned_rounds = terms.experiment.campaign.retention_rounds
+    return (
+        max(planned_rounds, terms.policy.single_writer_rounds)
+        if terms.policy.single_writer == "retain"
+        else planned_rounds
+    )
 
 
 def circumstances(house: CoordinatorContext, federation: Federation, terms: Terms) -> Circumstances:
     """Under what the procedure runs now, by these terms."""
-    registered = federation.registered
+    studies_by_site = federation.registered
     return Circumstances(
         configuration=configuration_digest(terms.experiment, retention_rounds(terms)),
         lineage=lineage_of(house) or "",
         aggregation=terms.experiment.campaign.aggregation,
-        sites=tuple(sorted(registered)),
+        sites=tuple(sorted(studies_by_site)),
         labels=tuple(range(len(house.settings.classes))),
-        train_patients=sum(counts.get(str(Subset.TRAIN), 0) for counts in registered.values()),
+        train_patients=sum(counts.get(str(Subset.TRAIN), 0) for counts in studies_by_site.values()),
         at=house.store.clock().replace(microsecond=0),
     )
 
@@ -89,8 +93,8 @@ def carry_on(house: CoordinatorContext, federation: Federation, number: int) -> 
 
 
 def _work(house: CoordinatorContext, federation: Federation, store: QualificationStore, number: int) -> None:
-    requested = store.requested(number)
-    if lineage_of(house) != requested.lineage:
+    request = store.requested(number)
+    if lineage_of(house) != request.lineage:
         _end(house, store, number, "the model was trained anew meanwhile")
         return
     terms = house.terms
@@ -100,12 +104,12 @@ def _work(house: CoordinatorContext, federation: Federation, store: Qualificatio
     if register is None:
         now = circumstances(house, federation, terms)
         register = plan_register(
-            requested.plan,
+            request.plan,
             now,
             terms.experiment,
-            sites=rehearsing_sites(requested.plan, federation.registered),
+            sites=rehearsing_sites(request.plan, federation.registered),
             parent=state_digest(_model(house)),
-            attempt=store.attempts(requested.lineage) + 1,
+            attempt=store.attempts(request.lineage) + 1,
             retention_rounds=retention_rounds(terms),
         )
         store.register(number, register, house.signing_key())
@@ -128,8 +132,8 @@ def _work(house: CoordinatorContext, federation: Federation, store: Qualificatio
         on_wave=on_wave,
         quorum=terms.policy.quorum,
     ).run()
-    found = result.qualification
-    text = "qualified" if found.qualified else "; ".join(f"{f.part}: {f.text}" for f in found.findings)
+    verdict = result.qualification
+    text = "qualified" if verdict.qualified else "; ".join(f"{f.part}: {f.text}" for f in verdict.findings)
     _event(house, "qualification-ended", f"qualification {number}: {text}")
 
 

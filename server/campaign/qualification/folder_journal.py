@@ -33,17 +33,17 @@ class FolderJournal:
         """What a finished step left; None for one whose file or weights are missing or damaged: it is done again."""
         path = self._file(step)
         try:
-            written = _Step.model_validate_json(path.read_bytes())
-            body = kind.model_validate_json(written.body)
+            entry = _Step.model_validate_json(path.read_bytes())
+            body = kind.model_validate_json(entry.body)
         except (OSError, ValidationError):
             return None
-        if not written.weights:
+        if not entry.weights:
             return body, {}
 
         from server.rounds.step_weights import read_weights  # noqa: PLC0415 - torch, which listings do not need
 
         try:
-            return body, read_weights(self._weights(step), written.weights)
+            return body, read_weights(self._weights(step), entry.weights)
         except CheckpointError:
             return None
 

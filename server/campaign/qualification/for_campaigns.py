@@ -36,13 +36,15 @@ class LastQualification:
             return "the procedure was never qualified"
         found = result.qualification
         if not found.qualified:
-            failed = "; ".join(f"{finding.part}: {finding.text}" for finding in found.findings)
-            return f"the last qualification failed: {failed}"
+            failures = "; ".join(f"{finding.part}: {finding.text}" for finding in found.findings)
+            return f"the last qualification failed: {failures}"
         if len(collected.forgetting) != 1:
             return f"{len(collected.forgetting)} hospitals forget at once, rehearsals are of one"
 
-        rehearsed = result.registered
-        return "; ".join(lapsed(rehearsed.plan, rehearsed.circumstances, self.now(terms), collected.patients))
+        rehearsal_terms = result.registered
+        return "; ".join(
+            lapsed(rehearsal_terms.plan, rehearsal_terms.circumstances, self.now(terms), collected.patients)
+        )
 
     def grounds(self, parent: str, done: Campaign, terms: Terms, journal: Journal) -> QualificationGrounds | str:
         """What a candidate may rest on that conforms to the rehearsals, or why it does not."""
@@ -63,7 +65,9 @@ def process_of(journal: Journal, site: str, patients: int, tolerance: float) -> 
     record = journal.get(f"unlearn:{site}", Unlearned)
     if record is None:
         return None
-    done = record[0]
-    gap = max(done.reply.gaps) if done.reply.gaps else 0.0
+    first_record = record[0]
+    gap = max(first_record.reply.gaps) if first_record.reply.gaps else 0.0
 
-    return Process(patients=patients, gap=gap, norm=done.norm, passes=done.reply.passes, reached=gap < tolerance)
+    return Process(
+        patients=patients, gap=gap, norm=first_record.norm, passes=first_record.reply.passes, reached=gap < tolerance
+    )

@@ -64,12 +64,12 @@ class QualificationRun:
             YieldedError: a real campaign needs the sites.
             UnavailableError: too few sites answered.
         """
-        known = self.journal.body("result", Result)
-        if known is not None:
-            return known
+        earlier_result = self.journal.body("result", Result)
+        if earlier_result is not None:
+            return earlier_result
         records = [self._wave(number) for number in range(len(self._waves))]
-        chosen = {number: at for record in records for number, at in record.chosen.items()}
-        reports = self._close(chosen)
+        round_of = {number: at for record in records for number, at in record.chosen.items()}
+        reports = self._close(round_of)
         cost = Meter()
         for record in records:
             cost.add(Meter.of(record.cost))
@@ -105,8 +105,8 @@ class QualificationRun:
                 tries += 1
                 if tries > self.register.plan.retries:
                     raise
-        left = len(self._waves) - number - 1
-        self.on_wave(number + 1, len(self._waves), left * (record.seconds or time.monotonic() - begin))
+        waves_left = len(self._waves) - number - 1
+        self.on_wave(number + 1, len(self._waves), waves_left * (record.seconds or time.monotonic() - begin))
 
         return record
 
@@ -116,8 +116,8 @@ class QualificationRun:
 
     def _close(self, chosen: Mapping[int, int]) -> dict[str, SiteRehearsals]:
         """Ask every site for its report; those that came before a restart are not asked again."""
-        known = {name: self.journal.body(f"report-{name}", SiteReport) for name in self.federation.sites}
-        reports = {name: found.report for name, found in known.items() if found is not None}
+        bodies = {name: self.journal.body(f"report-{name}", SiteReport) for name in self.federation.sites}
+        reports = {name: found.report for name, found in bodies.items() if found is not None}
         missing = [name for name in self.federation.sites if name not in reports]
 
         if missing:

@@ -30,9 +30,9 @@ def qualified(
         return None, tuple(f"{finding.part}: {finding.text}" for finding in found.findings)
     if distance is None or process is None:
         return None, ("the campaign was not compared with fold models, or its unlearning is not on record",)
-    ended = lapsed(result.registered.plan, result.registered.circumstances, now, process.patients, drift)
-    if ended:
-        return None, ended
+    lapse = lapsed(result.registered.plan, result.registered.circumstances, now, process.patients, drift)
+    if lapse:
+        return None, lapse
     conformity = conforms(result, distance, process)
     if not conformity.conforms:
         return None, tuple(f"does not conform: {reason}" for reason in conformity.reasons)
@@ -62,8 +62,10 @@ def grounds(result: Result, conformity: Conformity) -> QualificationGrounds:
 
 def criteria(found: Qualification) -> tuple[Criterion, ...]:
     """Each part of the rule with what was found, also where it holds."""
-    failed = {part: "; ".join(f.text for f in found.findings if f.part == part) for part in _PARTS}
-    return tuple(Criterion(part, not failed[part], failed[part] or _held(found, part)) for part in _PARTS)
+    failures_by_part = {part: "; ".join(f.text for f in found.findings if f.part == part) for part in _PARTS}
+    return tuple(
+        Criterion(part, not failures_by_part[part], failures_by_part[part] or _held(found, part)) for part in _PARTS
+    )
 
 
 def _held(found: Qualification, part: str) -> str:

@@ -101,10 +101,10 @@ class QualificationStore:
         Raises:
             InputError: there is no such qualification.
         """
-        found = self.journal(number).body("request", Requested)
-        if found is None:
+        request = self.journal(number).body("request", Requested)
+        if request is None:
             raise InputError(f"there is no qualification {number}", remedy="see `fedforget-server qualify show`")
-        return found
+        return request
 
     def registered(self, number: int) -> Register | None:
         """What was fixed beforehand; None until the sites have said how many patients they have."""

@@ -85,15 +85,15 @@ class Waves:
         Raises:
             UnavailableError: too few sites answered.
         """
-        known = self.journal.body(f"wave-{number}", WaveRecord)
-        if known is not None:
-            return known
+        record_before = self.journal.body(f"wave-{number}", WaveRecord)
+        if record_before is not None:
+            return record_before
         begin = time.monotonic()
         # Steps from a model that is no longer in use are done again from the one that is.
         name = f"wave-{number}-{self.version[:12]}-"
-        unlearned, state = step(self.journal, f"{name}unlearn", WaveStep, partial(self._unlearn, rehearsals))
-        going = tuple(one for one in rehearsals if one.number in unlearned.processes)
-        steps = [unlearned]
+        unlearning, state = step(self.journal, f"{name}unlearn", WaveStep, partial(self._unlearn, rehearsals))
+        going = tuple(one for one in rehearsals if one.number in unlearning.processes)
+        steps = [unlearning]
         usual = self.federation.downlink
         rounds = self.register.retention_rounds
 
@@ -104,20 +104,20 @@ class Waves:
                 self.federation.downlink.begin()
                 for at in range(rounds):
                     work = partial(self._retain, going, state, at)
-                    done, state = step(self.journal, f"{name}retain-{at}", WaveStep, work)
-                    steps.append(done)
-                scored, _ = step(self.journal, f"{name}score", WaveStep, partial(self._score, going, state))
-                steps.append(scored)
+                    wave_step, state = step(self.journal, f"{name}retain-{at}", WaveStep, work)
+                    steps.append(wave_step)
+                scoring, _ = step(self.journal, f"{name}score", WaveStep, partial(self._score, going, state))
+                steps.append(scoring)
         finally:
             self.federation.downlink = usual
 
         total = Meter()
-        for done in steps:
-            total.add(Meter.of(done.cost))
+        for wave_step in steps:
+            total.add(Meter.of(wave_step.cost))
         record = WaveRecord(
             chosen={one.number: _chosen(one, steps, rounds) for one in going},
-            processes=unlearned.processes,
-            refused=unlearned.refused,
+            processes=unlearning.processes,
+            refused=unlearning.refused,
             cost=asdict(total),
             seconds=time.monotonic() - begin,
         )
@@ -130,25 +130,25 @@ class Waves:
         by_site = {one.site for one in rehearsals}
         numbers = {one.number: one for one in rehearsals}
         states: dict[str, State] = {}
-        done = WaveStep()
+        wave_step = WaveStep()
 
         for site, records, reply in self._ask(self._request("unlearn", rehearsals), self.parent):
             if site not in by_site:
                 continue
             own = {o.number: numbers[o.number] for o in reply.unlearned if o.number in numbers}
             own = {number: one for number, one in own.items() if one.site == site}
-            done.refused.update({n: why for n, why in reply.refused.items() if n in numbers})
+            wave_step.refused.update({n: why for n, why in reply.refused.items() if n in numbers})
             after = self._candidates(site, records, {one.key: self.parent for one in own.values()})
 
             for result in reply.unlearned:
                 one = own.get(result.number)
                 weights = None if one is None or after is None else after[one.key]
                 if one is None or weights is None or not self._accepts(site, UNLEARN, self.parent, weights):
-                    done.refused[result.number] = "its weights were refused"
+                    wave_step.refused[result.number] = "its weights were refused"
                     continue
                 states[one.key] = weights
                 gap = max(result.gaps) if result.gaps else 0.0
-                done.processes[one.number] = Process(
+                wave_step.processes[one.number] = Process(
                     patients=one.patients,
                     gap=gap,
                     norm=measure(weights, self.parent).moved,
@@ -156,13 +156,13 @@ class Waves:
                     reached=gap < self.config.unlearn.tolerance,
                 )
 
-        silent = dict.fromkeys(numbers.keys() - done.processes.keys() - done.refused.keys(), "no answer")
+        silent = dict.fromkeys(numbers.keys() - wave_step.processes.keys() - wave_step.refused.keys(), "no answer")
         if len(silent) == len(numbers):
             raise UnavailableError(f"no hospital unlearned in rehearsals {min(silent)} to {max(silent)}")
-        done.refused.update(silent)
+        wave_step.refused.update(silent)
         order = [one.key for one in rehearsals if one.key in states]
 
-        return self._paid(done), joined({key: states[key] for key in order})
+        return self._paid(wave_step), joined({key: states[key] for key in order})
 
     def _retain(self, going: tuple[Rehearsal, ...], state: State, number: int) -> tuple[WaveStep, State]:
         """A retention round of all candidates: each mean is formed and checked by itself."""
@@ -170,12 +170,12 @@ class Waves:
         before = parted(state, [one.key for one in going])
         frozen = frozenset(name.partition("/")[2] for name in federation.downlink.frozen)
         means = {key: RunningMean(frozen) for key in before}
-        taken = dict.fromkeys(before, 0.0)
+        shares_added = dict.fromkeys(before, 0.0)
         shares = federation.shares(federation.retained(federation.status()))
-        done = WaveStep()
+        wave_step = WaveStep()
 
         for site, records, reply in self._ask(self._request("retain", going, number), state):
-            done.distances.update(_own(reply, going, site))
+            wave_step.distances.update(_own(reply, going, site))
             if site not in shares:
                 continue
             after = self._candidates(site, records, before) or {}
@@ -183,24 +183,26 @@ class Waves:
                 if not self._accepts(site, RETAIN, before[key], weights):
                     continue
                 if federation.attempt(site, REHEARSE, partial(_added, means[key], weights, shares[site])):
-                    taken[key] += shares[site]
+                    shares_added[key] += shares[site]
 
-        needed = min(self.quorum, 1 - max(shares.values())) if len(shares) > 1 else self.quorum
-        if min(taken.values()) < max(needed, 1e-9):
-            raise UnavailableError(f"sites with {min(taken.values()):.0%} of the studies took part in a rehearsal")
+        least_share = min(self.quorum, 1 - max(shares.values())) if len(shares) > 1 else self.quorum
+        if min(shares_added.values()) < max(least_share, 1e-9):
+            raise UnavailableError(
+                f"sites with {min(shares_added.values()):.0%} of the studies took part in a rehearsal"
+            )
         averages = ((f"{key}/{name}", tensor) for key in before for name, tensor in means[key].means(before[key]))
         next_state = federation.downlink.advance(state, averages)
         for key, weights in parted(next_state, before).items():
             federation.check_aggregate(RETAIN, before[key], weights)
 
-        return self._paid(done), next_state
+        return self._paid(wave_step), next_state
 
     def _score(self, going: tuple[Rehearsal, ...], state: State) -> tuple[WaveStep, None]:
-        done = WaveStep()
+        wave_step = WaveStep()
         for site, _, reply in self._ask(self._request("score", going, self.register.retention_rounds), state):
-            done.distances.update(_own(reply, going, site))
+            wave_step.distances.update(_own(reply, going, site))
 
-        return self._paid(done), None
+        return self._paid(wave_step), None
 
     def _request(self, what: Step, rehearsals: tuple[Rehearsal, ...], number: int = 0) -> RehearseRequest:
         return request_of(self.register, self.config, self.version, what, rehearsals, number)

@@ -72,10 +72,10 @@ def origin_of(parent: str, registry: Registry, store: CampaignStore, card: Model
     if earlier is not None:
         campaign, how = earlier.campaign, earlier.how
     else:
-        published = store.journal_body(first.campaign, "published", Published)
-        if published is None or published.how not in {"trained", "retrained"}:
+        publication = store.journal_body(first.campaign, "published", Published)
+        if publication is None or publication.how not in {"trained", "retrained"}:
             raise NotExactError(f"how {first.name} was trained is not on record")
-        campaign, how = first.campaign, published.how
+        campaign, how = first.campaign, publication.how
 
     then = Terms.model_validate(store.get(campaign).settings).experiment
     if then.wire != terms.experiment.wire:

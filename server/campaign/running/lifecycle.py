@@ -99,8 +99,8 @@ class CampaignRunner:
             journal.enter(CampaignState.REJECTED, str(error))
             self.store.clean(number)
         except (UnavailableError, OutputError, WireError) as error:
-            ended = put_off(self.store, number, attempt, str(error), terms.policy)
-            log.warning("campaign %d %s: %s", number, "is given up" if ended else "waits", error)
+            is_given_up = put_off(self.store, number, attempt, str(error), terms.policy)
+            log.warning("campaign %d %s: %s", number, "is given up" if is_given_up else "waits", error)
         except FedForgetError as error:
             journal.enter(CampaignState.FAILED, str(error))
             self.store.clean(number)
@@ -111,13 +111,13 @@ class CampaignRunner:
         return state
 
     def _work(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
-        overruled = journal.get(OVERRULED, Overruled)
+        overruling = journal.get(OVERRULED, Overruled)
         candidate = journal.get(CANDIDATE, Proposed)
 
-        if overruled is not None and candidate is not None:
-            proposed, state = candidate
-            reason = f"published by a person: {overruled[0].reason}; {proposed.reason}"
-            self.publisher.publish(row.number, state, journal, proposed.model_copy(update={"reason": reason}))
+        if overruling is not None and candidate is not None:
+            proposal, state = candidate
+            reason = f"published by a person: {overruling[0].reason}; {proposal.reason}"
+            self.publisher.publish(row.number, state, journal, proposal.model_copy(update={"reason": reason}))
         elif row.kind in {"training", "retraining"}:
             self._learn(row, journal, terms)
         else:
@@ -125,16 +125,16 @@ class CampaignRunner:
 
     def _learn(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
         """Train a new model. Where revocations wait it forgets them, and is a retraining in every respect."""
-        collected, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
+        collection, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
         active = self.registry.active()
 
-        if row.kind == "training" and not collected.forgetting:
+        if row.kind == "training" and not collection.forgetting:
             reason = "a first model" if active is None else f"a new model in place of {active.name}"
             self.trainer.train(row.number, journal, terms, "trained", reason)
             return
 
         self.store.retrains(row.number, journal.attempt, active.name if active else None)
-        sites = ", ".join(collected.forgetting) or ", ".join(row.sites or ())
+        sites = ", ".join(collection.forgetting) or ", ".join(row.sites or ())
         self.trainer.train(row.number, journal, terms, "retrained", f"revocations wait at {sites}")
 
     def _forget(self, row: CampaignRow, journal: DatabaseJournal, terms: Terms) -> None:
@@ -144,10 +144,10 @@ class CampaignRunner:
             raise ConfigError("there is no model to forget from", remedy="run `fedforget-server train` first")
         if self._learns_again(row, parent, journal, terms):
             return
-        done = None
-        while done is None:
+        campaign = None
+        while campaign is None:
             try:
-                done = self._candidate(row, parent, journal, terms)
+                campaign = self._candidate(row, parent, journal, terms)
             except (NobodyRetainedError, SingleWriterError) as error:
                 self._retrain(row, journal, terms, str(error))
                 return
@@ -169,20 +169,20 @@ class CampaignRunner:
                 if not self.giving_up.goes_on_without(number, error, journal, terms):
                     raise
 
-        unlearned(self.store, done.collected.forgetting)
-        check_candidate(done.state, self.registry.load(parent), terms.gate, len(done.collected.forgetting))
-        verdict = self._judge(parent, done, journal, terms)
+        unlearned(self.store, campaign.collected.forgetting)
+        check_candidate(campaign.state, self.registry.load(parent), terms.gate, len(campaign.collected.forgetting))
+        verdict = self._judge(parent, campaign, journal, terms)
         provenance = self.publisher.provenance(
-            terms, done.rounds, done.figures, sorted(done.collected.retain_studies), verdict
+            terms, campaign.rounds, campaign.figures, sorted(campaign.collected.retain_studies), verdict
         )
-        proposed = Proposed(how="unlearned", parent=parent, reason=verdict.text, provenance=provenance)
+        proposal = Proposed(how="unlearned", parent=parent, reason=verdict.text, provenance=provenance)
         if verdict.publishes:
-            self.publisher.publish(number, done.state, journal, proposed)
+            self.publisher.publish(number, campaign.state, journal, proposal)
             return
 
         if verdict.outcome in PUBLISHED and terms.policy.undecided != "retrain" and terms.policy.may_overrule:
             # Other sites' vetoes alone stop it; what is still remembered nobody may publish.
-            journal.put(CANDIDATE, proposed, done.state)
+            journal.put(CANDIDATE, proposal, campaign.state)
 
         self._undecided(row, parent, verdict, journal, terms)
 
@@ -210,8 +210,8 @@ class CampaignRunner:
 
     def _exactly(self, row: CampaignRow, parent: str, journal: DatabaseJournal, terms: Terms) -> None:
         """Train all that saw patients again; where that would not be exact, the whole model from new weights."""
-        collected, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
-        if not collected.forgetting:
+        collection, _ = step(journal, "collect", Collected, lambda: (collect(self.federation), None))
+        if not collection.forgetting:
             raise NobodyWaitsError("no revocation waits any more at the sites that answer")
 
         try:
@@ -246,17 +246,17 @@ class CampaignRunner:
             aside = journal.get("aside", Aside)
             out = suspended(self.store) | set(aside[0].sites if aside else ())
             # Whoever was shut out meanwhile can send no figures of the candidate: that is no veto.
-            heard = {site: figures for site, figures in done.before.test_by_site.items() if site not in out}
-            before = done.before.model_copy(update={"test_by_site": heard})
+            tests_before = {site: figures for site, figures in done.before.test_by_site.items() if site not in out}
+            before = done.before.model_copy(update={"test_by_site": tests_before})
             # Nor does one that was set aside, and still answers, weigh on the others' result.
-            tested = {site: figures for site, figures in done.figures.test_by_site.items() if site not in out}
-            after = done.figures.model_copy(update={"test_by_site": tested})
+            tests_after = {site: figures for site, figures in done.figures.test_by_site.items() if site not in out}
+            after = done.figures.model_copy(update={"test_by_site": tests_after})
 
             own = judge_candidate(before, after, done.collected, terms.experiment.decision)
             ladder = Ladder(terms.policy, terms.experiment.decision)
-            qualified = partial(self.qualifier.grounds, parent, done, terms, journal)
+            qualification = partial(self.qualifier.grounds, parent, done, terms, journal)
 
-            return ladder.climb(own, qualified, self.store.clock()), None
+            return ladder.climb(own, qualification, self.store.clock()), None
 
         return step(journal, "verdict", Verdict, work)[0]
 
@@ -266,14 +266,14 @@ class CampaignRunner:
         """What the policy that was chosen beforehand says."""
         policy = terms.policy.undecided
         reason = f"{verdict.outcome}, policy {policy}: {verdict.text}"
-        rejected = verdict.outcome == "rejected" or bool(verdict.vetoes)
+        is_rejected = verdict.outcome == "rejected" or bool(verdict.vetoes)
         if policy == "retrain":
-            self._retrain(row, journal, terms, reason, rejected=rejected)
+            self._retrain(row, journal, terms, reason, rejected=is_rejected)
             return
 
         if policy == "withdraw" and self.registry.get(parent).state != "withdrawn":
             self.registry.withdraw(parent, f"campaign {row.number}: {verdict.outcome}")
-        journal.enter(CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE, reason)
+        journal.enter(CampaignState.REJECTED if is_rejected else CampaignState.INCONCLUSIVE, reason)
 
     def _retrain(
         self, row: CampaignRow, journal: DatabaseJournal, terms: Terms, reason: str, *, rejected: bool = False
@@ -286,5 +286,5 @@ class CampaignRunner:
 
         journal.put(BATCHED, Batched(until=until))
         journal.enter(CampaignState.COLLECTING)
-        ended = CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE
-        journal.enter(ended, f"{reason}; these patients wait for the retraining of {until:%Y-%m-%d %H:%M} UTC")
+        final_state = CampaignState.REJECTED if rejected else CampaignState.INCONCLUSIVE
+        journal.enter(final_state, f"{reason}; these patients wait for the retraining of {until:%Y-%m-%d %H:%M} UTC")

@@ -109,18 +109,18 @@ class Publisher:
             state, self.card, parent=proposed.parent, campaign=number, provenance=proposed.provenance
         )
         facts = proposed.provenance
-        published = Published(
+        publication = Published(
             version=version.name, how=how, reason=reason, outcome=facts.outcome, grounds=facts.grounds
         )
-        journal.put("published", published)
+        journal.put("published", publication)
         self.store.publish(number, version.name)
 
         if how != "trained":
             # Which version saw whom only the sites know; whoever revoked by now may be in any that came before.
-            seen = [v.name for v in self.registry.versions() if v.name != version.name]
-            self.registry.quarantine(seen, f"saw patients whom campaign {number} forgot")
+            other_versions = [v.name for v in self.registry.versions() if v.name != version.name]
+            self.registry.quarantine(other_versions, f"saw patients whom campaign {number} forgot")
 
-        self.adopt(version, state, published, self.federation.sites)
+        self.adopt(version, state, publication, self.federation.sites)
         journal.enter(CampaignState.PUBLISHED, f"{version.name}, {how}" + (f": {reason}" if reason else ""))
 
     def catch_up(self, number: int) -> None:
@@ -132,9 +132,9 @@ class Publisher:
         late = [name for name in self.federation.sites if name not in have]
         if not late:
             return
-        published = self.store.journal_body(active.campaign or 0, "published", Published)
-        if published is not None:
-            self.adopt(active, self.registry.load(active.name), published, late)
+        publication = self.store.journal_body(active.campaign or 0, "published", Published)
+        if publication is not None:
+            self.adopt(active, self.registry.load(active.name), publication, late)
 
     def adopt(self, version: Version, state: Mapping[str, Tensor], published: Published, sites: Sequence[str]) -> None:
         """Send a published version to `sites` as their new base. Who is not there gets it before the next campaign."""

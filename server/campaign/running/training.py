@@ -59,7 +59,7 @@ class Trainer:
         before = self._figures_before(number, journal, terms)
 
         seed = training_seed(config, how, number) if origin is None else origin.seed
-        trained = train(
+        training = train(
             self.federation,
             self.card.build(seed).state_dict(),
             config.train if origin is None else origin.experiment.train,
@@ -74,7 +74,7 @@ class Trainer:
             journal,
             f"audit:{how}",
             FederationFigures,
-            lambda: (audit(self.federation, trained.state, config.decision, config.seed, _collected(journal)), None),
+            lambda: (audit(self.federation, training.state, config.decision, config.seed, _collected(journal)), None),
         )
         verdict, _ = step(
             journal,
@@ -84,27 +84,27 @@ class Trainer:
         )
 
         # A site that missed some rounds is in the model by the others.
-        averaged = [r for r in trained.rounds if r.train_loss is not None]
-        sites = sorted(name for name in trained.sites if any(name not in r.missing for r in averaged))
+        averaged_rounds = [r for r in training.rounds if r.train_loss is not None]
+        sites = sorted(name for name in training.sites if any(name not in r.missing for r in averaged_rounds))
         forgets = None if how == "trained" else verdict
-        provenance = self.publisher.provenance(terms, trained.rounds, figures, sites, forgets)
-        proposed = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
+        provenance = self.publisher.provenance(terms, training.rounds, figures, sites, forgets)
+        proposal = Proposed(how=how, parent=None, reason=reason, provenance=provenance)
 
         if not verdict.publishes:
             if terms.policy.may_overrule:
-                journal.put(CANDIDATE, proposed, trained.state)
+                journal.put(CANDIDATE, proposal, training.state)
             journal.enter(CampaignState.REJECTED, f"{reason}; the {how} model is not published: {verdict.text}")
             return
 
         try:
-            self._fold(number, trained, journal, terms, how)
+            self._fold(number, training, journal, terms, how)
         except (UnavailableError, AggregateRefusedError) as error:
             if how != "retrained":
                 raise
             # Patients wait for this version: it is published without fold models.
             journal.note("folds", f"no fold models: {error}")
 
-        self.publisher.publish(number, trained.state, journal, proposed)
+        self.publisher.publish(number, training.state, journal, proposal)
 
     def _fold(self, number: int, trained: Trained, journal: DatabaseJournal, terms: Terms, how: How) -> None:
         """Train the fold models of the new lineage; a model whose patients are nearly due does not wait for them."""
@@ -117,7 +117,7 @@ class Trainer:
             return
 
         def work() -> tuple[Folded, None]:
-            folded = train_folds(
+            folds = train_folds(
                 self.federation,
                 terms.experiment.folds,
                 terms.experiment.train,
@@ -129,10 +129,10 @@ class Trainer:
                 on_round=lambda finished, total: log.info("fold models: round %d of %d", finished, total),
                 quorum=terms.policy.quorum,
             )
-            return folded, None
+            return folds, None
 
-        folded, _ = step(journal, "folds", Folded, work)
-        for site in folded.without:
+        folds, _ = step(journal, "folds", Folded, work)
+        for site in folds.without:
             journal.note("folds", "no scores by all fold models: revocations there have drawn targets", site)
 
     def _judge(
@@ -177,9 +177,9 @@ class Trainer:
 
 def _descents(journal: DatabaseJournal) -> tuple[Descent, ...]:
     """Why the rungs above retraining did not carry the campaign."""
-    stated = journal.get("descents", Descents)
-    if stated is not None:
-        return stated[0].steps
+    statement = journal.get("descents", Descents)
+    if statement is not None:
+        return statement[0].steps
 
     for name in ("verdict", LADDER):
         entry = journal.get(name, Verdict)
@@ -191,8 +191,8 @@ def _descents(journal: DatabaseJournal) -> tuple[Descent, ...]:
 
 
 def _collected(journal: DatabaseJournal) -> Collected | None:
-    collected = journal.get("collect", Collected)
-    return None if collected is None else collected[0]
+    collection = journal.get("collect", Collected)
+    return None if collection is None else collection[0]
 
 
 def log_round(record: Round) -> None:

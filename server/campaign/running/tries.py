@@ -19,8 +19,8 @@ LONGEST = timedelta(hours=6)
 
 def backoff(failures: int, first: timedelta, longest: timedelta = LONGEST) -> timedelta:
     """How long to wait after so many failures in a row: `first`, and twice as long after each."""
-    doubled: timedelta = first * 2 ** min(max(failures - 1, 0), 30)
-    return min(longest, doubled)
+    delay: timedelta = first * 2 ** min(max(failures - 1, 0), 30)
+    return min(longest, delay)
 
 
 def failed_before(store: CampaignStore, number: int) -> int:
@@ -42,9 +42,9 @@ def put_off(
     """
     with transaction(store.engine) as session:
         row = store.owned(session, number, attempt)
-        finished = _finished(session, number)
-        row.tries = row.tries + 1 if row.progress == finished else 1
-        row.progress = finished
+        tries_before = _finished(session, number)
+        row.tries = row.tries + 1 if row.progress == tries_before else 1
+        row.progress = tries_before
         tries = row.tries
 
     if tries >= policy.max_tries:

@@ -33,13 +33,16 @@ def decided(row: CampaignRow, verdict: Mapping[str, Any] | None) -> Decided | No
 
     A candidate that was accepted and then stopped by a veto ended as rejected.
     """
-    said = None if verdict is None else Decided.model_validate(verdict)
+    decision = None if verdict is None else Decided.model_validate(verdict)
     if row.state == CampaignState.PUBLISHED:
-        return said
-    ended: dict[str, Outcome] = {CampaignState.REJECTED: "rejected", CampaignState.INCONCLUSIVE: "inconclusive"}
-    if row.kind == "training" or row.state not in ended:
+        return decision
+    outcome_of_state: dict[str, Outcome] = {
+        CampaignState.REJECTED: "rejected",
+        CampaignState.INCONCLUSIVE: "inconclusive",
+    }
+    if row.kind == "training" or row.state not in outcome_of_state:
         return None
-    return Decided(outcome=ended[row.state], grounds=said.grounds if said else None)
+    return Decided(outcome=outcome_of_state[row.state], grounds=decision.grounds if decision else None)
 
 
 def outcome_of(store: CampaignStore, number: int) -> Decided | None:
@@ -49,17 +52,17 @@ def outcome_of(store: CampaignStore, number: int) -> Decided | None:
 
 def acceptance_of(store: CampaignStore, number: int) -> Acceptance | None:
     """Of a campaign; None where no candidate was audited against patients who are to be forgotten."""
-    said = outcome_of(store, number) or Decided(outcome="accepted")
-    stated = None if said.grounds is None else acceptance((), None, said.outcome, said.grounds)
+    decision = outcome_of(store, number) or Decided(outcome="accepted")
+    lines = None if decision.grounds is None else acceptance((), None, decision.outcome, decision.grounds)
     audit = next((phase.body for phase in store.phases(number) if phase.step in {"audit", "audit:exact"}), None)
-    if not audit or (said.grounds is not None and said.grounds.rung == "retrain"):
-        return stated
+    if not audit or (decision.grounds is not None and decision.grounds.rung == "retrain"):
+        return lines
     from common.learning.evaluation.figures import FederationFigures  # noqa: PLC0415 - scipy, where there is something to say
     from common.learning.evaluation.merge import interval  # noqa: PLC0415
 
     found = FederationFigures.model_validate(audit).membership
     if not any(member.forget_patients for member in found.values()):
-        return stated
+        return lines
     figures = [
         Figure(branch, member.auc, *limits, LEVEL, member.forget_patients)
         for branch, member in found.items()
@@ -67,4 +70,4 @@ def acceptance_of(store: CampaignStore, number: int) -> Acceptance | None:
     ]
     terms = Terms.model_validate(store.get(number).settings)
 
-    return acceptance(figures, terms.experiment.decision.auc_margin, said.outcome, said.grounds)
+    return acceptance(figures, terms.experiment.decision.auc_margin, decision.outcome, decision.grounds)

@@ -50,12 +50,12 @@ def judge_candidate(
     verdict = Verdict(
         outcome=decision.outcome, reasons=decision.reasons, vetoes=tuple(vetoes), grounds=decision.grounds
     )
-    refused = tuple(refused_at(after, collected, config))
-    if not refused:
+    objections = tuple(refused_at(after, collected, config))
+    if not objections:
         return verdict
 
     reasons = decision.reasons if decision.outcome == "rejected" else ()
-    return verdict.model_copy(update={"outcome": "rejected", "reasons": (*refused, *reasons)})
+    return verdict.model_copy(update={"outcome": "rejected", "reasons": (*objections, *reasons)})
 
 
 def judge_training(
@@ -89,11 +89,11 @@ def decide_exact(
     Membership figures stand in the record and decide nothing: weights that were never computed from a patient cannot
     remember them.
     """
-    judged = [member for member in after.membership.values() if member.forget_patients]
+    members = [member for member in after.membership.values() if member.forget_patients]
     grounds = Grounds(
         "exact",
-        patients=min((member.forget_patients for member in judged), default=0),
-        controls=min((member.control_patients for member in judged), default=0),
+        patients=min((member.forget_patients for member in members), default=0),
+        controls=min((member.control_patients for member in members), default=0),
         trained_again=parts,
     )
     utility = judge_training(before, after, config)
@@ -124,41 +124,41 @@ def _not_worse(before: FederationFigures, after: FederationFigures, config: Deci
 def _better_than_chance(after: FederationFigures) -> Verdict:
     vetoes = []
     for site, found in after.test_by_site.items():
-        measured = _macro(found)
-        enough = measured is not None and WORTH_SHOWING - Z95 * measured[2] > 0.5
-        if measured is not None and enough and measured[0] + Z95 * measured[1] < 0.5:
-            vetoes.append(f"{site}: test AUC {measured[0]:.2f} is certainly below chance")
+        auc_by_site = _macro(found)
+        enough = auc_by_site is not None and WORTH_SHOWING - Z95 * auc_by_site[2] > 0.5
+        if auc_by_site is not None and enough and auc_by_site[0] + Z95 * auc_by_site[1] < 0.5:
+            vetoes.append(f"{site}: test AUC {auc_by_site[0]:.2f} is certainly below chance")
 
-    measured = _pooled_macro(after.test_by_site)
+    auc_by_site = _pooled_macro(after.test_by_site)
     if vetoes:
         return Verdict(outcome="rejected", reasons=("a first model that is worse than chance",), vetoes=tuple(vetoes))
-    if measured is None:
+    if auc_by_site is None:
         return Verdict(outcome="accepted", reasons=("no test patients to judge it by",), vetoes=())
-    auc, error, error_if_good = measured
-    shown = f"test AUC {auc:.2f}, standard error {error:.2f}"
+    auc, error, error_if_good = auc_by_site
+    auc_text = f"test AUC {auc:.2f}, standard error {error:.2f}"
     if auc - Z95 * error > 0.5:
-        return Verdict(outcome="accepted", reasons=(f"better than chance: {shown}",), vetoes=())
+        return Verdict(outcome="accepted", reasons=(f"better than chance: {auc_text}",), vetoes=())
     if WORTH_SHOWING - Z95 * error_if_good <= 0.5:
-        reason = f"too few test patients to tell a model of AUC {WORTH_SHOWING:.2f} from chance: {shown}"
+        reason = f"too few test patients to tell a model of AUC {WORTH_SHOWING:.2f} from chance: {auc_text}"
     elif auc + Z95 * error < WORTH_SHOWING:
-        return Verdict(outcome="rejected", reasons=(f"not better than chance: {shown}",), vetoes=())
+        return Verdict(outcome="rejected", reasons=(f"not better than chance: {auc_text}",), vetoes=())
     else:
-        reason = f"not yet shown to be better than chance: {shown}"
+        reason = f"not yet shown to be better than chance: {auc_text}"
 
     return Verdict(outcome="accepted", reasons=(reason,), vetoes=())
 
 
 def _pooled_macro(by_site: Mapping[str, Utility]) -> tuple[float, float, float] | None:
     """As `_macro`, over all sites: how many test patients one has is its own word, so its share is bounded."""
-    measured = {site: macro for site, group in by_site.items() if (macro := _macro(group)) is not None}
-    if not measured:
+    auc_by_site = {site: macro for site, group in by_site.items() if (macro := _macro(group)) is not None}
+    if not auc_by_site:
         return None
-    weights = pooled_shares({site: by_site[site].patients for site in measured})
+    weights = pooled_shares({site: by_site[site].patients for site in auc_by_site})
 
     return (
-        sum(weights[site] * auc for site, (auc, _, _) in measured.items()),
-        sum((weights[site] * error) ** 2 for site, (_, error, _) in measured.items()) ** 0.5,
-        sum((weights[site] * good) ** 2 for site, (_, _, good) in measured.items()) ** 0.5,
+        sum(weights[site] * auc for site, (auc, _, _) in auc_by_site.items()),
+        sum((weights[site] * error) ** 2 for site, (_, error, _) in auc_by_site.items()) ** 0.5,
+        sum((weights[site] * good) ** 2 for site, (_, _, good) in auc_by_site.items()) ** 0.5,
     )
 
 
@@ -188,10 +188,10 @@ def why_undecidable(collected: Collected, config: DecisionConfig) -> str | None:
     half_width = least_half_width(known)
     if half_width is not None and half_width <= config.auc_margin:
         return None
-    shown = ", ".join(f"{forget} against {control}" for forget, control in known)
+    auc_text = ", ".join(f"{forget} against {control}" for forget, control in known)
     if half_width is None:
-        return f"too few patients to measure ({shown} never-seen ones at each hospital)"
+        return f"too few patients to measure ({auc_text} never-seen ones at each hospital)"
     return (
-        f"too few patients to decide ({shown} never-seen ones): half of the interval is {half_width:.2f} at least, "
+        f"too few patients to decide ({auc_text} never-seen ones): half of the interval is {half_width:.2f} at least, "
         f"the margin {config.auc_margin:.2f}"
     )

@@ -75,10 +75,10 @@ class Ladder:
             return own
         why = "; ".join(own.reasons) if "own" in self.policy.ladder else LEFT_OUT
         found = qualified() if "qualified" in self.policy.ladder else LEFT_OUT
-        measured = replace(own.grounds, descents=(Descent("own", why),))
+        own_grounds = replace(own.grounds, descents=(Descent("own", why),))
 
         if isinstance(found, QualificationGrounds):
-            grounds = replace(measured, rung="qualified", qualification=found)
+            grounds = replace(own_grounds, rung="qualified", qualification=found)
             fault = unsupported("accepted_qualified", grounds, time_text(now))
             if fault is None:
                 conforms = f"conforms to the rehearsals of qualification {found.id}, p = {found.conformity}"
@@ -89,7 +89,7 @@ class Ladder:
             outcome="inconclusive",
             reasons=(why, f"not by qualification: {found}"),
             vetoes=(),
-            grounds=replace(measured, descents=(*measured.descents, Descent("qualified", found))),
+            grounds=replace(own_grounds, descents=(*own_grounds.descents, Descent("qualified", found))),
         )
 
 

@@ -39,18 +39,18 @@ class Network:
                 maps = self._convolved(f"image_encoder.stages.{3 * at}", maps, stride=2)
                 maps = self._normed(f"image_encoder.stages.{3 * at + 1}", maps).relu()
 
-            pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
+            features = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
         else:
             for at in range(7):
                 name = f"image_encoder.stages.{at}"
                 inner = self._normed(f"{name}.body.1", self._convolved(f"{name}.body.0", maps, stride=2)).relu()
                 inner = self._normed(f"{name}.body.4", self._convolved(f"{name}.body.3", inner, stride=1))
-                skipped = self._normed(f"{name}.skip.1", self._convolved(f"{name}.skip.0", maps, stride=2))
-                maps = (inner + skipped).relu()
+                shortcut = self._normed(f"{name}.skip.1", self._convolved(f"{name}.skip.0", maps, stride=2))
+                maps = (inner + shortcut).relu()
 
-            pooled = maps.mean(dim=(2, 3))
+            features = maps.mean(dim=(2, 3))
 
-        return self._linear("image_encoder.project", pooled)
+        return self._linear("image_encoder.project", features)
 
     def _bert(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Devlin et al. 2019 (arXiv 1810.04805)."""
@@ -62,8 +62,8 @@ class Network:
 
         for at in range(self.shape["text_layers"]):
             name = f"text_encoder.bert.encoder.layer.{at}"
-            attended = self._linear(f"{name}.attention.output.dense", self._attention(name, hidden, mask))
-            hidden = self._layer_normed(f"{name}.attention.output.LayerNorm", attended + hidden)
+            attention_out = self._linear(f"{name}.attention.output.dense", self._attention(name, hidden, mask))
+            hidden = self._layer_normed(f"{name}.attention.output.LayerNorm", attention_out + hidden)
             inner = functional.gelu(self._linear(f"{name}.intermediate.dense", hidden))
             hidden = self._layer_normed(
                 f"{name}.output.LayerNorm", self._linear(f"{name}.output.dense", inner) + hidden
@@ -78,19 +78,19 @@ class Network:
             self._linear(f"{name}.attention.self.{part}", hidden).view(batch, length, heads, -1).transpose(1, 2)
             for part in ("query", "key", "value")
         )
-        seen = mask[:, None, None, :].bool()
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        visible = mask[:, None, None, :].bool()
+        attention_out = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
 
-        return attended.transpose(1, 2).reshape(batch, length, width)
+        return attention_out.transpose(1, 2).reshape(batch, length, width)
 
     def _fused(self, image: Tensor, text: Tensor) -> Tensor:
         """Rahman et al. 2020 (arXiv 1908.05787), section 4."""
         gate = self._linear("fusion.gate", torch.cat([text, image], dim=1)).relu()
         shift = gate * self._linear("fusion.shift", image)
         ratio = text.norm(dim=1, keepdim=True) / shift.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        fused = text + (ratio * self.shape["fusion_beta"]).clamp(max=1.0) * shift
+        fusion = text + (ratio * self.shape["fusion_beta"]).clamp(max=1.0) * shift
 
-        return self._layer_normed("fusion.norm", fused, epsilon=1e-5)
+        return self._layer_normed("fusion.norm", fusion, epsilon=1e-5)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return functional.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])

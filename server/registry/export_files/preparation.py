@@ -49,8 +49,8 @@ def tokenize(text: str, vocabulary: Path, length: int) -> tuple[Tensor, Tensor]:
 
 def _words(text: str) -> Iterator[str]:
     """Lower case without accents, split at white space and around punctuation and ideographs, as BERT does."""
-    cleaned = "".join(_cleaned(char) for char in text)
-    plain = (char for char in unicodedata.normalize("NFD", cleaned) if unicodedata.category(char) != "Mn")
+    text_without_controls = "".join(_cleaned(char) for char in text)
+    plain = (char for char in unicodedata.normalize("NFD", text_without_controls) if unicodedata.category(char) != "Mn")
     word = ""
 
     for char in "".join(plain).lower() + " ":

@@ -172,11 +172,11 @@ class UpdateGate:
 
         They are decoded on `walk` alone, which may add them to a sum meanwhile, and takes them out if they may not.
         """
-        known = self._steps.setdefault(kind, {})
-        others = [moved for name, moved in known.items() if name != site]
+        relative_moves = self._steps.setdefault(kind, {})
+        others = [moved for name, moved in relative_moves.items() if name != site]
 
         try:
-            known[site] = check(after, before, kind, self.config, others, self.least, walk)
+            relative_moves[site] = check(after, before, kind, self.config, others, self.least, walk)
         except Rejected as error:
             self.on_rejected(site, kind, str(error), state_digest(after))
             return False

@@ -134,5 +134,5 @@ def _shrunk(share: float, patients: int) -> float:
     Of few patients, all right does not mean that none can be wrong. A common share is conservative: sites that differ
     in it have a smaller variance together.
     """
-    added = (share * patients + 1) / (patients + 2)
-    return added * (1 - added) * patients / (patients + 2)
+    smoothed = (share * patients + 1) / (patients + 2)
+    return smoothed * (1 - smoothed) * patients / (patients + 2)

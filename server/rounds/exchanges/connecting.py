@@ -25,15 +25,15 @@ def connect(grid: Grid, expected: int, timeout: float = 60.0, wait: Callable[[fl
     nodes = _online(grid, expected, timeout, wait)
     if len(nodes) < expected:
         raise UnavailableError(f"{len(nodes)} of {expected} sites are online")
-    unnamed = Federation(grid, {f"node-{node}": node for node in sorted(nodes)}, wait=wait, named=False)
-    replies = unnamed.status(NAMING_TIMEOUT)
-    named = {reply.site: unnamed.nodes[node] for node, reply in replies.items()}
-    if len(named) < len(replies):
-        raise WireError(f"{len(replies)} nodes serve {len(named)} sites, each must serve its own")
+    by_node = Federation(grid, {f"node-{node}": node for node in sorted(nodes)}, wait=wait, named=False)
+    replies = by_node.status(NAMING_TIMEOUT)
+    node_of_site = {reply.site: by_node.nodes[node] for node, reply in replies.items()}
+    if len(node_of_site) < len(replies):
+        raise WireError(f"{len(replies)} nodes serve {len(node_of_site)} sites, each must serve its own")
     # A node that died within the last minute still counts as online, but answers nothing.
-    if len(named) < expected:
-        raise UnavailableError(f"{len(named)} of {expected} sites answered")
-    return Federation(grid, named, wait=wait)
+    if len(node_of_site) < expected:
+        raise UnavailableError(f"{len(node_of_site)} of {expected} sites answered")
+    return Federation(grid, node_of_site, wait=wait)
 
 
 def connect_registered(

@@ -51,8 +51,8 @@ class Downlink:
 
     def start(self, initial: Mapping[str, Tensor]) -> State:
         """As `begin`, with weights that nobody has yet: rounded, so that the whole model is sent in short form."""
-        kept = {name: tensor for name, tensor in initial.items() if name in self.frozen}
-        state = {**rounded(initial, self.precision), **kept}
+        frozen_tensors = {name: tensor for name, tensor in initial.items() if name in self.frozen}
+        state = {**rounded(initial, self.precision), **frozen_tensors}
         self.begin()
 
         return state
@@ -64,36 +64,36 @@ class Downlink:
             OutputError: the disk is full.
         """
         self._step, state, arrays = None, dict(before), {}
-        wanted = any(self._held.values())
+        has_holders = any(self._held.values())
 
         for name, mean in means:
             if name in self.frozen:
                 continue
-            carried = self._errors.get(name)
-            sent, error = shorten(mean, before[name], self.precision, carried)
-            if error is not None or carried is not None:
+            error_before = self._errors.get(name)
+            sent_tensor, error = shorten(mean, before[name], self.precision, error_before)
+            if error is not None or error_before is not None:
                 self._errors.put(name, torch.zeros(()).expand(mean.shape) if error is None else error)
-            del carried, error  # as large as the tensor
-            if sent is not None:
-                state[name] = restore(sent, before[name])
-                if wanted:
-                    arrays[name] = to_array(sent)
+            del error_before, error  # as large as the tensor
+            if sent_tensor is not None:
+                state[name] = restore(sent_tensor, before[name])
+                if has_holders:
+                    arrays[name] = to_array(sent_tensor)
 
-        if wanted:
+        if has_holders:
             self._step = _Step(state_digest(before), state_digest(state), ArrayRecord(arrays))
         return state
 
     def requests(self, body: Body, state: Mapping[str, Tensor], sites: Collection[str]) -> dict[str, RecordDict]:
         """A request with `state` for each site; those that get the same changes share the records."""
         digest = state_digest(state)
-        shared: dict[str, RecordDict] = {}
+        records_by_base: dict[str, RecordDict] = {}
         requests = {}
 
         for site in sites:
             base = self._base(site, digest)
-            if base not in shared:
-                shared[base] = self._pack(body, state, base, digest)
-            requests[site] = shared[base]
+            if base not in records_by_base:
+                records_by_base[base] = self._pack(body, state, base, digest)
+            requests[site] = records_by_base[base]
 
         return requests
 
@@ -107,19 +107,23 @@ class Downlink:
         Raises:
             WireError: it says so in a wrong form.
         """
-        found = note_of(records, HeldNote)
-        if found is not None:
-            self._held[site] = found.held
+        note = note_of(records, HeldNote)
+        if note is not None:
+            self._held[site] = note.held
 
     def forget(self, site: str) -> None:
         """A site has nothing after all."""
         self._held.pop(site, None)
 
     def _base(self, site: str, digest: str) -> str:
-        held = self._held.get(site, ())
-        if digest in held:
+        digests_at_site = self._held.get(site, ())
+        if digest in digests_at_site:
             return digest
-        return self._step.before if self._step and self._step.after == digest and self._step.before in held else ""
+        return (
+            self._step.before
+            if self._step and self._step.after == digest and self._step.before in digests_at_site
+            else ""
+        )
 
     def _pack(self, body: Body, state: Mapping[str, Tensor], base: str, digest: str) -> RecordDict:
         note = WeightsNote(base=base, weights=digest, precision=self.precision, line=self._line, encoders=self.encoders)

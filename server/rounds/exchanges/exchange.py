@@ -155,7 +155,7 @@ class Exchanges:
         waiting = self._send(kind, requests, limit, whole)
         self.watcher.asked(kind, self.scope.step, self.scope.round, (a.site for a in waiting.values()), limit)
         del requests  # a model
-        answered = 0
+        answer_count = 0
 
         while waiting:
             # Looked at once more when time is up: what came while the last reply was worked on is not late.
@@ -163,7 +163,7 @@ class Exchanges:
             before = len(waiting)
             for identities in _batches(tuple(waiting), self._at_once(kind)):
                 # Few at a time, so that memory does not hold the models of all sites that are ready.
-                answered += yield from self._take(identities, kind, waiting, limit)
+                answer_count += yield from self._take(identities, kind, waiting, limit)
 
             if last:
                 break
@@ -175,44 +175,44 @@ class Exchanges:
                     break
 
         self.meter.seconds += self.clock() - begin
-        for asked in waiting.values():
-            log.warning("%s: no answer to %s in time", asked.site, kind)
-            self.late[asked.site] = self.late.get(asked.site, 0) + 1
+        for open_requests in waiting.values():
+            log.warning("%s: no answer to %s in time", open_requests.site, kind)
+            self.late[open_requests.site] = self.late.get(open_requests.site, 0) + 1
 
-        if not answered:
+        if not answer_count:
             raise UnavailableError(f"no site answered {kind}")
 
     def _take(
         self, identities: tuple[str, ...], kind: str, waiting: dict[str, _Asked], limit: float
     ) -> Generator[tuple[str, RecordDict], None, int]:
         """The replies to these messages that are there and fit; returns how many. What repeats is dropped."""
-        answered = 0
+        answer_count = 0
         messages = deque(self.grid.pull_messages(identities))
 
         while messages:
             message = messages.popleft()
-            asked = waiting.pop(message.metadata.reply_to_message_id, None)
-            if asked is None:
+            open_requests = waiting.pop(message.metadata.reply_to_message_id, None)
+            if open_requests is None:
                 continue
-            self.late.pop(asked.site, None)
-            if self._fits(message, kind, asked):
-                answered += 1
-                self.watcher.heard(asked.site, fits=True)
-                received = size(message.content)
-                self.meter.bytes_up += received
-                self._largest[kind] = max(received, self._largest.get(kind, 0))
+            self.late.pop(open_requests.site, None)
+            if self._fits(message, kind, open_requests):
+                answer_count += 1
+                self.watcher.heard(open_requests.site, fits=True)
+                byte_count = size(message.content)
+                self.meter.bytes_up += byte_count
+                self._largest[kind] = max(byte_count, self._largest.get(kind, 0))
                 # Who takes it shall be the only one that holds it.
                 content = message.content
                 del message
-                yield asked.site, content
+                yield open_requests.site, content
                 del content
-            elif asked.whole is not None and _lacks_base(message):
-                self.downlink.forget(asked.site)
-                waiting.update(self._send(kind, {asked.site: asked.whole()}, limit, None))
+            elif open_requests.whole is not None and _lacks_base(message):
+                self.downlink.forget(open_requests.site)
+                waiting.update(self._send(kind, {open_requests.site: open_requests.whole()}, limit, None))
             else:
-                self.watcher.heard(asked.site, fits=False)
+                self.watcher.heard(open_requests.site, fits=False)
 
-        return answered
+        return answer_count
 
     def _send(
         self, kind: str, requests: Mapping[str, RecordDict], limit: float, whole: Callable[[], RecordDict] | None
@@ -224,16 +224,16 @@ class Exchanges:
             signed = self.signer.sign(requests, kind, self.scope, timedelta(seconds=math.ceil(limit) + 1))
 
         messages = []
-        asked = []
+        open_requests = []
 
         for name in sorted(signed):
             records, instruction = signed[name]
             messages.append(Message(records, self.nodes[name], kind, ttl=limit))
-            asked.append(_Asked(name, instruction, whole))
+            open_requests.append(_Asked(name, instruction, whole))
             self.meter.bytes_down += size(records)
 
         # Flower gives None for a message that it could not take, and nothing at all if all together are too large.
-        sent = zip(self.grid.push_messages(messages), asked, strict=False)
+        sent = zip(self.grid.push_messages(messages), open_requests, strict=False)
         waiting = {identity: one for identity, one in sent if identity}
         for name in sorted(signed.keys() - {one.site for one in waiting.values()}):
             log.warning("%s: %s could not be sent", name, kind)

@@ -124,8 +124,8 @@ class ProgressFile:
 def read_progress(work: Path, campaign: int, attempt: int) -> Progress | None:
     """The progress of a campaign's attempt, None where nothing is known of it."""
     try:
-        found = Progress.model_validate_json((work / PROGRESS_FILE).read_bytes())
+        progress = Progress.model_validate_json((work / PROGRESS_FILE).read_bytes())
     except (OSError, ValidationError):
         return None
 
-    return found if (found.campaign, found.attempt) == (campaign, attempt) else None
+    return progress if (progress.campaign, progress.attempt) == (campaign, attempt) else None

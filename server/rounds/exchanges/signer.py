@@ -56,13 +56,13 @@ class Signer:
     ) -> dict[str, tuple[RecordDict, Instruction]]:
         """Signed messages and their instructions, by site; records that several sites share are read once."""
         contents: dict[int, Content] = {}
-        signed = {}
+        key_by_site = {}
 
         for site, records in requests.items():
             if id(records) not in contents:
                 contents[id(records)] = content_of(records)
             context = Context(self.federation, scope.campaign, scope.step, scope.round, kind, site)
-            signed[site] = sign_request(
+            key_by_site[site] = sign_request(
                 records,
                 contents[id(records)],
                 context,
@@ -72,7 +72,7 @@ class Signer:
                 nonce=self.nonce(),
             )
 
-        return signed
+        return key_by_site
 
     def verify(self, records: RecordDict, instruction: Instruction) -> None:
         """Raise an `EvidenceError` unless `records` are what the site that was asked answered to `instruction`."""

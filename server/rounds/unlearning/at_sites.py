@@ -67,10 +67,10 @@ def at_sites(task: Task) -> State:
 
 def _naive(task: Task) -> State:
     """Plain FedAvg of the unlearned model with the others', who train on: keeps only p of the unlearning step."""
-    registered = task.federation.shares(task.collected.retain_studies)
+    studies_by_site = task.federation.shares(task.collected.retain_studies)
     mean = RunningMean()
     for name, after in _unlearn(task, task.parent, task.collected.forgetting):
-        mean.add(after, registered[name])
+        mean.add(after, studies_by_site[name])
     if (others := others_round(task)) is not None:
         mean.add(*others)
     return mean.result(task.parent)
@@ -89,11 +89,11 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
     missing = set(sites)
 
     for name in sorted(sites):
-        found = journal.get(f"unlearn:{name}", Unlearned)
-        if found is not None:
+        entry = journal.get(f"unlearn:{name}", Unlearned)
+        if entry is not None:
             missing.discard(name)
-            meter.add(Meter.of(found[0].cost))
-            yield name, found[1]
+            meter.add(Meter.of(entry[0].cost))
+            yield name, entry[1]
 
     if not missing:
         return
@@ -112,14 +112,14 @@ def _unlearn(task: Task, state: Mapping[str, Tensor], sites: Collection[str]) ->
         federation.meter.forward_units += reply.cost
         federation.meter.seconds += time.monotonic() - begin
         begin = time.monotonic()
-        done = Unlearned(
+        unlearning = Unlearned(
             reply=reply,
             cost=asdict(federation.meter),
             received=state_digest(state),
             unlearned=state_digest(weights),
             norm=measure(weights, state).moved,
         )
-        journal.put(f"unlearn:{name}", done, weights)
+        journal.put(f"unlearn:{name}", unlearning, weights)
         meter.add(federation.meter)
         federation.meter = Meter()
         missing.discard(name)

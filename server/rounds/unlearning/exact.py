@@ -27,7 +27,7 @@ def train_again(task: Task) -> State:
 
     federation = task.federation
     federation.meter = Meter()
-    done = train(
+    training = train(
         federation,
         past.initial,
         task.config.train,
@@ -39,4 +39,4 @@ def train_again(task: Task) -> State:
     )
     task.meter.add(federation.meter)
 
-    return done.state
+    return training.state

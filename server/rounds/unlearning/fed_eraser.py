@@ -41,8 +41,8 @@ def replay(task: Task) -> State:
 
         def work(record: Round = record, current: State = state) -> tuple[Stage, State]:
             task.federation.meter = Meter()
-            after, done = _round(task, current, record)
-            return Stage(record=done, cost=asdict(task.federation.meter)), after
+            after, outcome = _round(task, current, record)
+            return Stage(record=outcome, cost=asdict(task.federation.meter)), after
 
         stage, state = step(task.journal, f"replay:{record.round}", Stage, work)
         task.meter.add(Meter.of(stage.cost))
@@ -52,8 +52,8 @@ def replay(task: Task) -> State:
 
 def _rounds(past: Past, interval: int) -> list[Round]:
     """Those to replay: the kept record is of the model that its round began with, so the rounds before it count."""
-    kept = next((record.round for record in past.rounds if record.kept), 0)
-    led = [record for record in past.rounds if record.round < kept]
+    best_round = next((record.round for record in past.rounds if record.kept), 0)
+    led = [record for record in past.rounds if record.round < best_round]
 
     if not all(record.norms for record in led):
         raise ConfigError(
@@ -66,29 +66,29 @@ def _rounds(past: Past, interval: int) -> list[Round]:
 def _round(task: Task, state: State, past: Round) -> tuple[State, Round]:
     federation = task.federation
     config = task.config
-    registered = task.federation.shares(task.collected.retain_studies)
+    studies_by_site = task.federation.shares(task.collected.retain_studies)
     request = TrainRequest(
         config=config.train, epochs=config.unlearn.fed_eraser.epochs, round=past.round, seed=config.seed
     )
     federation.begin("replay", past.round)
     mean = RunningMean(federation.downlink.frozen)
-    taken = set()
+    sites_taken = set()
 
-    for name, records in federation.ask(RETAIN, request, state, registered):
+    for name, records in federation.ask(RETAIN, request, state, studies_by_site):
         reply = federation.read(name, RETAIN, records, TrainReply)
         after = federation.weights(name, RETAIN, records, state)
         del records  # no two replies are held at once
         if reply is None or after is None or name not in past.norms:
             continue
-        moved = measure(after, state).moved
-        mean.add(Rescaled(state, after, past.norms[name] / moved if moved else 0.0), registered[name])
-        taken.add(name)
+        norm = measure(after, state).moved
+        mean.add(Rescaled(state, after, past.norms[name] / norm if norm else 0.0), studies_by_site[name])
+        sites_taken.add(name)
         federation.meter.forward_units += reply.cost
 
-    share = sum(registered[name] for name in taken) / sum(registered.values())
-    if not taken or share < task.quorum:
+    share = sum(studies_by_site[name] for name in sites_taken) / sum(studies_by_site.values())
+    if not sites_taken or share < task.quorum:
         raise UnavailableError(f"sites with {share:.0%} of the studies took part in the replay, {task.quorum:.0%} must")
-    missing = tuple(sorted(registered.keys() - taken))
+    missing = tuple(sorted(studies_by_site.keys() - sites_taken))
 
     return federation.downlink.advance(state, mean.means(state)), Round(
         phase="unlearn", round=past.round, missing=missing

@@ -14,7 +14,7 @@ def retrain(task: Task) -> State:
     past = task.known_past()
     federation = task.federation
     federation.meter = Meter()
-    done = train(
+    training = train(
         federation,
         past.initial,
         task.config.train,
@@ -26,4 +26,4 @@ def retrain(task: Task) -> State:
     )
     task.meter.add(federation.meter)
 
-    return done.state
+    return training.state

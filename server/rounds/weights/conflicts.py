@@ -46,8 +46,8 @@ class DeltaSpool:
             folder.mkdir(parents=True, exist_ok=True)
             # The second pattern is that of an earlier version.
             for pattern in (f"*{_SUFFIX}", f"*{_SUFFIX}.safetensors"):
-                for left in folder.glob(pattern):
-                    left.unlink()
+                for leftover in folder.glob(pattern):
+                    leftover.unlink()
         except OSError as err:
             raise _cannot_write(folder, err) from err
 
@@ -110,16 +110,16 @@ def project_conflicts(gram: NDArray[np.float64]) -> NDArray[np.float64]:
 
     `gram` holds the inner products of the deltas, in the order in which they are projected; shape (k, k).
     """
-    kept = np.eye(len(gram))
+    coefficients = np.eye(len(gram))
 
     for other, square in enumerate(np.diag(gram)):
         # Of what is left of every delta with this one, at once: no delta's way depends on what is left of another.
-        inner = kept @ gram[:, other]
+        inner = coefficients @ gram[:, other]
         against = inner < 0
         against[other] = False
-        kept[against, other] -= inner[against] / square
+        coefficients[against, other] -= inner[against] / square
 
-    return np.asarray(kept.sum(axis=0))
+    return np.asarray(coefficients.sum(axis=0))
 
 
 def _moving(state: Mapping[str, Tensor]) -> list[str]:

@@ -49,7 +49,7 @@ def _slabs(tensors: Mapping[str, Tensor], names: Iterable[str], size: int) -> It
     parts: list[Part] = []
     dtype = torch.float32
     begin = 0
-    filled = 0
+    offset = 0
 
     for name in names:
         tensor = tensors[name]
@@ -57,15 +57,15 @@ def _slabs(tensors: Mapping[str, Tensor], names: Iterable[str], size: int) -> It
         count = tensor.numel()
 
         while start < count:
-            if parts and (filled == size or tensor.dtype != dtype):
+            if parts and (offset == size or tensor.dtype != dtype):
                 yield Slab(dtype, begin, tuple(parts))
-                begin += filled
-                parts, filled = [], 0
+                begin += offset
+                parts, offset = [], 0
 
             dtype = tensor.dtype
-            stop = min(count, start + size - filled)
-            parts.append(Part(name, start, stop, filled))
-            filled += stop - start
+            stop = min(count, start + size - offset)
+            parts.append(Part(name, start, stop, offset))
+            offset += stop - start
             start = stop
 
     if parts:

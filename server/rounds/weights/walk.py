@@ -138,10 +138,10 @@ class Walk:
     @property
     def step(self) -> Step:
         """The step so far."""
-        moved = [name for name, square in self._squares.items() if square]
-        weights = sum(self.space.square(self.before, name) for name in moved)
+        changed_names = [name for name, square in self._squares.items() if square]
+        weights = sum(self.space.square(self.before, name) for name in changed_names)
 
-        return Step(sum(self._squares[name] for name in moved) ** 0.5, weights**0.5)
+        return Step(sum(self._squares[name] for name in changed_names) ** 0.5, weights**0.5)
 
     def _read(self, name: str, base: Tensor) -> Content:
         """What was sent for a tensor, in one row."""
@@ -200,14 +200,14 @@ def _all_small(values: Tensor) -> bool:
 
 def measure(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Step:
     """The step from `before` to `after`, summed in double precision one tensor at a time."""
-    moved = weights = 0.0
+    changed_names = weights = 0.0
 
     for name, then in before.items():
         if then.is_floating_point() and (step := _norm(after[name] - then)):
-            moved += step**2
+            changed_names += step**2
             weights += _norm(then) ** 2
 
-    return Step(moved**0.5, weights**0.5)
+    return Step(changed_names**0.5, weights**0.5)
 
 
 def _norm(tensor: Tensor) -> float:

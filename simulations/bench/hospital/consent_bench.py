@@ -109,10 +109,12 @@ def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - begin
-    spent = (_cpu_seconds(hospital.pid) - cpu) / len(took)
+    cpu_per_call = (_cpu_seconds(hospital.pid) - cpu) / len(took)
     cuts = statistics.quantiles(took, n=100)
 
-    return Rate(clients, len(took), len(took) / seconds, 1000 * statistics.median(took), 1000 * cuts[98], 1000 * spent)
+    return Rate(
+        clients, len(took), len(took) / seconds, 1000 * statistics.median(took), 1000 * cuts[98], 1000 * cpu_per_call
+    )
 
 
 def _cpu_seconds(pid: int) -> float:

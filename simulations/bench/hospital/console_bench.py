@@ -57,24 +57,24 @@ def fill(ledger: Ledger, revocations: int, now: datetime) -> str:
     events = []
 
     for number in range(1, revocations + 1):
-        received = start + timedelta(minutes=5.5 * number)
+        arrival = start + timedelta(minutes=5.5 * number)
         is_settled = number < revocations * 0.97
         state = _STATES[number % 2] if is_settled else _STATES[2 + number % 4]
-        due = received + timedelta(days=30)
+        due = arrival + timedelta(days=30)
         rows.append(
             {
                 "id": number, "receipt": f"{number:016x}", "pseudonym": f"{number:064x}", "source_kind": "cli",
                 "source_id": f"{number:016x}", "source_version": "", "source_digest": "", "scope": "all",
                 "kind": _KINDS[number % 4], "policies": [], "legal_basis": "GDPR 7(3)", "requester": "patient",
-                "identity_check": "signed letter", "steward": "lee", "identity": "user:1000:lee", "received": received,
-                "effective": received, "recorded": received,
+                "identity_check": "signed letter", "steward": "lee", "identity": "user:1000:lee", "received": arrival,
+                "effective": arrival, "recorded": arrival,
             }
         )  # fmt: skip
         for seq, one in enumerate((State.RECEIVED, state), 1):
             reason = "made up" if one in (State.ON_HOLD, State.ESCALATED) else ""
             events.append(
                 {
-                    "revocation": number, "seq": seq, "at": received, "state": str(one), "actor": "fedforget",
+                    "revocation": number, "seq": seq, "at": arrival, "state": str(one), "actor": "fedforget",
                     "reason": reason, "remediation": None, "campaign": 1 if seq == 2 else None, "model": "", "due": due,
                     "identity": "", "signature": "",
                 }
@@ -116,7 +116,7 @@ def served(root: Path, revocations: int, people: int) -> Iterator[tuple[str, str
             if invitation is not None:
                 accounts.create(invitation, f"person {number}", PASSWORD, secrets[-1], past)
 
-    begun = time.monotonic()
+    start = time.monotonic()
     command = [sys.executable, "-m", "client.console", "--dir", str(root)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
@@ -129,7 +129,7 @@ def served(root: Path, revocations: int, people: int) -> Iterator[tuple[str, str
                 time.sleep(0.05)
             else:
                 break
-        yield address, receipt, secrets, time.monotonic() - begun
+        yield address, receipt, secrets, time.monotonic() - start
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -154,16 +154,16 @@ def _cookies(answer: httpx.Response) -> str:
 
 def timed(client: httpx.Client, path: str) -> tuple[float, int]:
     """Milliseconds of a page, and its bytes."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     answer = client.get(path)
     answer.raise_for_status()
-    return (time.perf_counter() - begun) * 1000, len(answer.content)
+    return (time.perf_counter() - start) * 1000, len(answer.content)
 
 
 def measure(revocations: int, people: int) -> str:
     """The report in Markdown."""
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "north", revocations, people) as found:
-        address, receipt, secrets, start = found
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "north", revocations, people) as cookies:
+        address, receipt, secrets, start = cookies
         first = signed_in(address, 0, secrets[0])
         lines = [
             "# The console with a large ledger",
@@ -192,9 +192,9 @@ def measure(revocations: int, people: int) -> str:
         clients = [first, *(signed_in(address, number, secrets[number]) for number in range(1, people))]
         some = ("/", "/queue", f"/cases/{receipt}", "/approvals")
         with ThreadPoolExecutor(people) as pool:
-            begun = time.perf_counter()
+            began_at = time.perf_counter()
             all_times = [*pool.map(lambda client: [timed(client, path)[0] for path in some], clients)]
-            wall = time.perf_counter() - begun
+            wall = time.perf_counter() - began_at
         flat = sorted(ms for times in all_times for ms in times)
         lines += [
             "",

@@ -80,12 +80,12 @@ def ask(folder: SiteFolder) -> Measured:
         cpu = time.process_time()
         ledger.stopped()
         first = time.perf_counter() - begin
-        spent = time.process_time() - cpu
+        cpu_seconds = time.process_time() - cpu
         begin = time.perf_counter()
         for _ in range(_ASKS):
             ledger.stopped()
 
-        return Measured(first, spent, _memory(), 1e6 * (time.perf_counter() - begin) / _ASKS)
+        return Measured(first, cpu_seconds, _memory(), 1e6 * (time.perf_counter() - begin) / _ASKS)
 
 
 def _memory() -> float:
@@ -112,13 +112,13 @@ def report(patients: int, taken: Measured, asked: Measured, folder: SiteFolder) 
     machine = (
         f"{os.cpu_count()} cores with a load of {os.getloadavg()[0]:.0f}, Python {platform.python_version()}, SQLite"
     )
-    listed = COHORT // _SHARE
+    list_size = COHORT // _SHARE
 
     return f"""# A national register of opt-outs
 
 Command: `python -m simulations.bench.hospital.list_bench --patients {patients} --write docs/results/opt-out-list.md`.
 {machine}. A signed CSV of {patients:,} patients arrives in the
-inbox of a hospital with {COHORT:,}, of whom {listed:,} are on the list. The aim for a million is 60 s and 1 GiB, and
+inbox of a hospital with {COHORT:,}, of whom {list_size:,} are on the list. The aim for a million is 60 s and 1 GiB, and
 microseconds for a look of the loader.
 
 | what | seconds | CPU seconds | largest memory |
@@ -147,9 +147,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as root:
         folder = prepare(Path(root) / "north", arguments.patients)
-        taken = _in_own_process("take", folder)
-        asked = _in_own_process("ask", folder)
-        text = report(arguments.patients, taken, asked, folder)
+        take_figures = _in_own_process("take", folder)
+        ask_figures = _in_own_process("ask", folder)
+        text = report(arguments.patients, take_figures, ask_figures, folder)
 
     if arguments.write:
         write_text(arguments.write, text)

@@ -80,9 +80,9 @@ def attempts_to_fool() -> dict[str, World]:
 
 def share(world: World, draws: int, seed: int = 0) -> str:
     """Share that qualifies, as per cent with twice its standard error."""
-    found = share_qualified(world, draws, seed)
-    spread = 2 * (max(found * (1 - found), 1 / draws) / draws) ** 0.5
-    return f"{found:.1%} (±{spread:.1%})".replace("%", " %")
+    outcomes = share_qualified(world, draws, seed)
+    spread = 2 * (max(outcomes * (1 - outcomes), 1 / draws) / draws) ** 0.5
+    return f"{outcomes:.1%} (±{spread:.1%})".replace("%", " %")
 
 
 def needed(draws: int) -> Iterator[str]:
@@ -99,18 +99,18 @@ def conformity(runs: int, seed: int = 0) -> Iterator[str]:
     count = PLAN.rehearsals
     truths = {"honest": 0.5, "nothing unlearned, AUC .75": 0.75, "half done, AUC .625": 0.625}
     truths |= {"pushed to the floor, AUC .10": 0.10}
-    refused = {name: dict.fromkeys((1, 5, 9), 0) for name in truths}
+    refusal_counts = {name: dict.fromkeys((1, 5, 9), 0) for name in truths}
 
     for _ in range(runs):
         for size in (1, 5, 9):
-            found = distances(World(), size, count, list(truths.values()), rng)
-            usual, own = found[:count], found[count:]
+            rows = distances(World(), size, count, list(truths.values()), rng)
+            usual, own = rows[:count], rows[count:]
             p = (1 + (usual >= own[:, None]).sum(axis=1)) / (count + 1)
             for name, value in zip(truths, p, strict=True):
-                refused[name][size] += bool(2 * value <= 0.05)
+                refusal_counts[name][size] += bool(2 * value <= 0.05)
 
-    for name, counts in refused.items():
-        cells = " | ".join(f"{found / runs:.1%}".replace("%", " %") for found in counts.values())
+    for name, counts in refusal_counts.items():
+        cells = " | ".join(f"{rows / runs:.1%}".replace("%", " %") for rows in counts.values())
         yield f"| {name} | {cells} |"
 
 

@@ -65,8 +65,8 @@ class World:
 def normal(rng: np.random.Generator, *shape: int) -> Floats:
     """Standard normal numbers with `CORRELATION` along the axis of branches, which comes first."""
     own = rng.standard_normal((BRANCHES, *shape))
-    shared = rng.standard_normal(shape)
-    return np.asarray(np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own)
+    common_noise = rng.standard_normal(shape)
+    return np.asarray(np.sqrt(CORRELATION) * common_noise + np.sqrt(1 - CORRELATION) * own)
 
 
 def shift(auc: Floats) -> Floats:
@@ -138,19 +138,19 @@ def rehearse(
     parent = normal(rng, count, size)
     spread = world.between * np.linspace(1, world.growth, world.plan.rehearsals)[list(rehearsals)]
     auc = np.array(world.auc)[:, None] + world.strata[hospital % len(world.strata)] + spread * normal(rng, count)
-    known = rng.random((count, size)) < world.remembered
-    shifts = np.where(known, shift(np.array(world.remembered_auc)), shift(auc)[:, :, None])
+    remembers = rng.random((count, size)) < world.remembered
+    shifts = np.where(remembers, shift(np.array(world.remembered_auc)), shift(auc)[:, :, None])
 
     def after(common: Floats, shape: tuple[int, ...]) -> Floats:
         return np.asarray(own * (np.sqrt(SAME_PARENT) * common + np.sqrt(1 - SAME_PARENT) * normal(rng, *shape)))
 
     def margins(patients: Floats, others: Floats) -> Margins:
         # Branches follow the rehearsals in a comparison.
-        shaped = others if others.ndim == 3 else np.broadcast_to(others[:, None], (BRANCHES, count, others.shape[1]))
-        return Margins(patients.swapaxes(0, 1), shaped.swapaxes(0, 1))
+        noise = others if others.ndim == 3 else np.broadcast_to(others[:, None], (BRANCHES, count, others.shape[1]))
+        return Margins(patients.swapaxes(0, 1), noise.swapaxes(0, 1))
 
     shape = (count, len(controls.labels))
-    rehearsed = margins(
+    rehearsal_margins = margins(
         easy + after(parent, (count, size)) + shifts,
         controls.easy[:, None] + after(np.broadcast_to(controls.parent[:, None], (BRANCHES, *shape)), shape),
     )
@@ -162,7 +162,7 @@ def rehearse(
     if not world.audit:
         # Without a fold model everybody's floor is the same: half of the controls.
         floor = Margins(np.zeros_like(floor.patients), np.zeros_like(floor.controls))
-    return compare(rehearsed, original, floor, labels, controls.labels, world.plan.share_level)
+    return compare(rehearsal_margins, original, floor, labels, controls.labels, world.plan.share_level)
 
 
 def distances(world: World, size: int, count: int, others: Sequence[float], rng: np.random.Generator) -> Floats:
@@ -170,22 +170,22 @@ def distances(world: World, size: int, count: int, others: Sequence[float], rng:
     labels = np.arange(world.controls // world.hospitals) % LABELS
     controls = _Controls.drawn(world, labels, rng)
     worlds = [(world, count), *((replace(world, auc=(auc, auc, auc)), 1) for auc in others)]
-    found = []
+    reports = []
 
     for one, rehearsals in worlds:
         plan = one.plan.model_copy(update={"rehearsals": rehearsals, "sizes": (size,)})
-        compared = rehearse(replace(one, plan=plan), controls, 0, size, range(rehearsals), rng)
-        found += [round(distance(row, size), 1) for row in compared.residual]
+        comparison = rehearse(replace(one, plan=plan), controls, 0, size, range(rehearsals), rng)
+        reports += [round(distance(row, size), 1) for row in comparison.residual]
 
-    return np.array(found)
+    return np.array(reports)
 
 
 def _test_loss(world: World, rng: np.random.Generator) -> ClassLoss:
     positive = np.arange(2 * world.tests) < world.tests
     before = 1.2 * positive + rng.standard_normal(len(positive))
-    kept = 0.97 - 4 * world.loss
+    auc_after = 0.97 - 4 * world.loss
     common = rng.standard_normal(len(positive))
     own = rng.standard_normal((world.plan.rehearsals, len(positive)))
-    after = np.sqrt(kept) * before + np.sqrt(1 - kept) * (np.sqrt(0.7) * common + np.sqrt(0.3) * own)
+    after = np.sqrt(auc_after) * before + np.sqrt(1 - auc_after) * (np.sqrt(0.7) * common + np.sqrt(0.3) * own)
 
     return class_loss(before, after, positive)

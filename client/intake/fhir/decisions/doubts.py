@@ -29,12 +29,14 @@ def hold_alike(ledger: Ledger, writing: Writing, request: Request, key: str, pat
     """
     pseudonym = ledger.pseudonyms.of(key)
     receipts = (request.receipt, alike_receipt(request.receipt, pseudonym))
-    held = {standing.pseudonym for standing in standing_of(writing.session, RevocationRow.receipt.in_(receipts))}
-    others = {patient for patient in patients if ledger.pseudonyms.of(patient) not in held}
+    pseudonyms_on_hold = {
+        standing.pseudonym for standing in standing_of(writing.session, RevocationRow.receipt.in_(receipts))
+    }
+    others = {patient for patient in patients if ledger.pseudonyms.of(patient) not in pseudonyms_on_hold}
     if not others:
         return
 
-    if pseudonym not in held:
+    if pseudonym not in pseudonyms_on_hold:
         ledger.insert(writing, request, {pseudonym: None}, {pseudonym})
         writing.stops.append(stop(request, pseudonym))
         ledger.seal(writing.session, {pseudonym: key})
@@ -44,10 +46,10 @@ def hold_alike(ledger: Ledger, writing: Writing, request: Request, key: str, pat
 def counts_of_all(ledger: Ledger) -> Counts:
     """Of all withdrawals that came by FHIR, without those whose patient the map does not name yet."""
     revocations = summarised(s for s in ledger.standing() if s.source.kind == "fhir" and not nobody_asked(s.receipt))
-    known = sum(one.known for one in revocations)
+    known_count = sum(one.known for one in revocations)
     doubtful = sum(one.doubtful for one in revocations)
 
-    return Counts(known, sum(one.patients for one in revocations) - known - doubtful, doubtful)
+    return Counts(known_count, sum(one.patients for one in revocations) - known_count - doubtful, doubtful)
 
 
 def counts_of(ledger: Ledger, receipt: str) -> Counts:

@@ -61,7 +61,7 @@ class Settling:
         since = self.store.baseline()
         cohort = self._cohort()
         self._move_to_known(patients)
-        found = {*self.store.unweighed()}
+        patients_to_weigh = {*self.store.unweighed()}
 
         if self._asked_of == [(patients, cohort)]:
             named = set[str]()
@@ -71,11 +71,11 @@ class Settling:
             named = {p for p, key in waiting if patients.cohort_id(key) is not None or patients.alike(key)}
             named |= {p for p, key in self.store.unclear().items() if self._looks_alike(patients, key)}
 
-        everybody = sorted(found | named | self._in_doubt(patients, cohort))
-        revoked = self._settle_all(everybody, patients, since)
+        everybody = sorted(patients_to_weigh | named | self._in_doubt(patients, cohort))
+        revocation_count = self._settle_all(everybody, patients, since)
         self._asked_of[:] = [(patients, cohort)]
 
-        return revoked
+        return revocation_count
 
     def settle_these(self, pseudonyms: Collection[str]) -> None:
         """Settle these patients alone: a sender does not wait for a pull that has kept a million others."""
@@ -141,18 +141,18 @@ class Settling:
 
         try:
             with self.ledger.writing() as writing:
-                revoked = sum(
+                revocation_count = sum(
                     self._settle_one(writing, patient, patients, since, silent, by_time=by_time)
                     for patient in pseudonyms
                 )
         except Exception as error:  # noqa: BLE001 - whatever one consent provokes must not cost the others
             _log.error("consents cannot be weighed together (%s): one patient after another", type(error).__name__)
             silent.clear()
-            revoked = self._settle_each(pseudonyms, patients, since, silent, by_time=by_time)
+            revocation_count = self._settle_each(pseudonyms, patients, since, silent, by_time=by_time)
 
         if silent:
             _log.info("consents that say nothing of this use: %s", in_words(silent))
-        return revoked
+        return revocation_count
 
     def _settle_each(
         self,
@@ -163,17 +163,17 @@ class Settling:
         *,
         by_time: bool,
     ) -> int:
-        revoked = 0
+        revocation_count = 0
         for patient in pseudonyms:
             try:
                 with self.ledger.writing() as writing:
-                    revoked += self._settle_one(writing, patient, patients, since, silent, by_time=by_time)
+                    revocation_count += self._settle_one(writing, patient, patients, since, silent, by_time=by_time)
             except Exception as error:  # noqa: BLE001 - as above; where the site itself fails, so does the hold
                 _log.error("the consents of a patient cannot be weighed (%s): they are on hold", type(error).__name__)
                 with self.ledger.writing() as writing:
                     self._hold_unweighed(writing, patient, patients)
 
-        return revoked
+        return revocation_count
 
     def _hold_unweighed(self, writing: Writing, patient: str, patients: PatientMap) -> None:
         now = self.clock()
@@ -204,23 +204,23 @@ class Settling:
         if cohort_id is not None:
             everybody |= {self.store.pseudonyms.of(other) for other in patients.keys(cohort_id)}
         versions = self.store.versions(session, everybody)
-        found = weigh(versions, self.policy, self.purpose, since=since, at=now)
+        weighing = weigh(versions, self.policy, self.purpose, since=since, at=now)
         row = session.get(DecisionRow, patient)
         unheard = row is None or row.receipt is None
-        if (by_time or unheard) and found.withdrawal is None and isinstance(found.answer, Deny):
+        if (by_time or unheard) and weighing.withdrawal is None and isinstance(weighing.answer, Deny):
             # A denial in a version that was weighed before: its period has begun, or it was on hold until now.
             last = max(versions, key=lambda version: version.moment)
-            found = Weighed(found.answer, dataclasses.replace(last, updated=now, received=now))
+            weighing = Weighed(weighing.answer, dataclasses.replace(last, updated=now, received=now))
         own = versions if everybody == {patient} else self.store.versions(session, [patient])
         silent.update(set_silent(session, patient, silent_of(own, self.policy, self.purpose, at=now)))
-        decision = _brought_up_to_date(session, patient, versions, found, now)
+        decision = _brought_up_to_date(session, patient, versions, weighing, now)
         if cohort_id is not None:
-            self._hear_again(writing, decision, cohort_id, found.withdrawal, versions)
+            self._hear_again(writing, decision, cohort_id, weighing.withdrawal, versions)
         recording = self._record(writing, decision, key, patients, versions)
         self.store.mark_weighed(session, [patient], now)
 
         if key is not None:
-            self._hold_or_end(writing, patients, key, found.answer, versions)
+            self._hold_or_end(writing, patients, key, weighing.answer, versions)
         return recording
 
     def _record(
@@ -273,9 +273,9 @@ class Settling:
             decision.recorded = None
             return
 
-        heard = {standing.source.id for standing in before if standing.source.kind == "fhir"}
+        consents_heard = {standing.source.id for standing in before if standing.source.kind == "fhir"}
         for version in versions:
-            if version.is_new and version.resource not in heard and self._denies(version):
+            if version.is_new and version.resource not in consents_heard and self._denies(version):
                 source = self.store.source(writing.session, version.receipt)
                 kind = kind_of(version.document)
                 request = Request(source, version.receipt, version.known_since, kind=kind)

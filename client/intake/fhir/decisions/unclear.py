@@ -53,8 +53,8 @@ def hold_unclear(ledger: Ledger, writing: Writing, unclear: Unclear) -> None:
     request = Request(source, receipt, last.received, legal_basis=NOT_STATED, hold=hold)
 
     if unclear.cohort_id is None:
-        held = _held(ledger, writing, unclear)
-        hold_alike(ledger, writing, held or request, unclear.key, unclear.alike)
+        holds = _held(ledger, writing, unclear)
+        hold_alike(ledger, writing, holds or request, unclear.key, unclear.alike)
     elif unclear.by_request or ledger.is_near(unclear.cohort_id):
         ledger.add(writing, request, [unclear.cohort_id], also_unknown=True)
 
@@ -71,20 +71,20 @@ def steward_list(ledger: Ledger, store: ConsentStore, patients: PatientMap) -> t
         InputError: the patient map, or a file of the site.
     """
     folder = ledger.folder.root
-    known = known_patients(folder) if (folder / _SITE_FILE).exists() else {}
+    patients_here = known_patients(folder) if (folder / _SITE_FILE).exists() else {}
     standing = ledger.standing()
     waiting = undecided(standing)
-    decided = {
+    decision_by_patient = {
         (consent_of(s.source), s.source.version)
         for s in standing
         if is_doubt(s.receipt) and s.state is not State.ON_HOLD
     }
-    items = [item for item in store.steward_list() if (item.consent, item.version) not in decided]
+    items = [item for item in store.steward_list() if (item.consent, item.version) not in decision_by_patient]
     items += store.gone()
 
     def concerns(key: str) -> bool:
         cohort_id = patients.cohort_id(key)
-        if cohort_id in known or (cohort_id is not None and ledger.knows(cohort_id)):
+        if cohort_id in patients_here or (cohort_id is not None and ledger.knows(cohort_id)):
             return True
         return ledger.pseudonyms.of(key if cohort_id is None else ledger.spelled(cohort_id)) in waiting
 

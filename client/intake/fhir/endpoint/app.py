@@ -70,8 +70,8 @@ def make_app(
     telling = telling or Telling(clock)
 
     async def signed_in(request: Request) -> None:
-        shown = request.headers.get("authorization", "").encode("latin-1")
-        if token is not None and not hmac.compare_digest(shown, b"Bearer " + token):
+        authorization = request.headers.get("authorization", "").encode("latin-1")
+        if token is not None and not hmac.compare_digest(authorization, b"Bearer " + token):
             raise HTTPException(401, "sign in with the site's bearer token", {"www-authenticate": "Bearer"})
 
     app = FastAPI(
@@ -149,12 +149,12 @@ def make_app(
 @asynccontextmanager
 async def _even_time() -> AsyncIterator[None]:
     """Ends at a multiple of `ANSWER_SECONDS`: how long the work took would tell whether the patient is known here."""
-    begun = time.monotonic()
+    start = time.monotonic()
 
     try:
         yield
     finally:
-        await asyncio.sleep(-(time.monotonic() - begun) % ANSWER_SECONDS)
+        await asyncio.sleep(-(time.monotonic() - start) % ANSWER_SECONDS)
 
 
 async def _consent(request: Request, intake: Intake) -> Resource:

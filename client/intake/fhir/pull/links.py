@@ -63,10 +63,10 @@ def own(target: str, here: httpx.URL, base: str, aliases: Sequence[str]) -> http
         if rest is not None:
             return url if address == base else httpx.URL(f"{base}{rest}")
 
-    shown = _suggested(url)
+    safe_url = _suggested(url)
     raise WireError(
-        f"{base}: a link leads to another server, {shown}; if the server calls itself so behind a proxy, set"
-        f' server_aliases = ["{shown}"] under [fhir] in site.toml'
+        f"{base}: a link leads to another server, {safe_url}; if the server calls itself so behind a proxy, set"
+        f' server_aliases = ["{safe_url}"] under [fhir] in site.toml'
     )
 
 
@@ -99,8 +99,12 @@ def _port(url: httpx.URL) -> int | None:
 def _suggested(url: httpx.URL) -> str:
     """The base of a foreign address, as far as it can be told; without its query, which may hold anything."""
     path = re.sub(r"/Consent(/.*)?$", "", url.path).rstrip("/")
-    shown = f"{url.scheme}://{url.netloc.decode('ascii')}{path}"
-    return shown if len(shown) <= _LONGEST and _SHOWN.fullmatch(shown) and not url.userinfo else "one not to be shown"
+    safe_url = f"{url.scheme}://{url.netloc.decode('ascii')}{path}"
+    return (
+        safe_url
+        if len(safe_url) <= _LONGEST and _SHOWN.fullmatch(safe_url) and not url.userinfo
+        else "one not to be shown"
+    )
 
 
 def _parsed(url: str) -> httpx.URL | None:

@@ -73,7 +73,7 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
         InputError: the patient map, or a file of the site.
     """
     before = intake.store.progress(server.base)
-    begun = intake.clock()
+    start = intake.clock()
     since = {} if before.cursor is None else {"_lastUpdated": f"ge{_instant(before.cursor - overlap)}"}
     reading = _Reading(server, intake, before.baseline)
 
@@ -86,11 +86,11 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
         raise
 
     # Not beyond now: one version with a date in the future would hide all that follow.
-    now = min(begun, reading.date or begun)
-    seen = [min(moment, begun) for moment in (before.cursor, reading.latest) if moment is not None]
+    now = min(start, reading.date or start)
+    moments = [min(moment, start) for moment in (before.cursor, reading.latest) if moment is not None]
     baseline = before.baseline or reading.latest or now
-    reconciled = before.reconciled if since else begun
-    intake.store.set_progress(server.base, Progress(max(seen, default=None), baseline, begun, reconciled))
+    reconciled_at = before.reconciled if since else start
+    intake.store.set_progress(server.base, Progress(max(moments, default=None), baseline, start, reconciled_at))
     note_listed(intake.store.engine, reading.resources)
 
     # After the baseline: in a first pull nobody is judged by what one consent said before another was written.
@@ -100,21 +100,21 @@ def pull(server: FhirServer, intake: Intake, overlap: timedelta) -> Pulled:
 def reconcile(server: FhirServer, intake: Intake, overlap: timedelta) -> Differences:
     """Pull, then read everything: what was missed is taken in, what is gone is noted. Raises as `pull`."""
     pull(server, intake, overlap)
-    known = intake.store.resources()
-    begun = intake.clock()
+    versions_here = intake.store.resources()
+    start = intake.clock()
     progress = intake.store.progress(server.base)
     reading = _Reading(server, intake, progress.baseline)
 
     try:
         reading.whole({})
     finally:
-        revoked = intake.settle()
+        revocation_count = intake.settle()
 
-    intake.store.set_progress(server.base, dataclasses.replace(progress, reconciled=begun))
+    intake.store.set_progress(server.base, dataclasses.replace(progress, reconciled=start))
     note_listed(intake.store.engine, reading.resources)
-    note_gone(intake.store.engine, reading.resources, begun)
+    note_gone(intake.store.engine, reading.resources, start)
 
-    return Differences(reading.found(revoked), len(known - reading.resources))
+    return Differences(reading.found(revocation_count), len(versions_here - reading.resources))
 
 
 class _Reading:
@@ -207,11 +207,11 @@ class _Reading:
             return False
         if not last.version.isdecimal():
             return True
-        known = self._intake.store.known_versions(last.resource)
+        versions_here = self._intake.store.known_versions(last.resource)
         for number in range(int(last.version) - 1, 0, -1):
-            if (written := known.get(str(number))) is None:
+            if (stored_time := versions_here.get(str(number))) is None:
                 return True
-            if written <= self._baseline:
+            if stored_time <= self._baseline:
                 return False
 
         return False

@@ -81,10 +81,10 @@ class Puller:
         """Once a night, and when the process begins: no message comes when the period of a consent ends."""
         now = self.intake.clock()
         if self._weighed is None or is_night_due(self._weighed, now.astimezone(), self.hour):
-            revoked = self.intake.weigh_again()
+            revocation_count = self.intake.weigh_again()
             self._weighed = now
-            if revoked:
-                _log.info("weighed again: %d denials have begun", revoked)
+            if revocation_count:
+                _log.info("weighed again: %d denials have begun", revocation_count)
 
     def _read(self, server: FhirServer) -> None:
         now = self.intake.clock()
@@ -93,15 +93,20 @@ class Puller:
         last = progress.reconciled or progress.baseline
 
         if last is not None and is_night_due(last, now.astimezone(), self.hour):
-            found = reconcile(server, self.intake, self.overlap)
-            _log.info("reconciled: %d read, %d missed before, %d gone", found.pulled.read, found.pulled.new, found.gone)
-            pulled = found.pulled
+            reconciliation = reconcile(server, self.intake, self.overlap)
+            _log.info(
+                "reconciled: %d read, %d missed before, %d gone",
+                reconciliation.pulled.read,
+                reconciliation.pulled.new,
+                reconciliation.gone,
+            )
+            counts = reconciliation.pulled
         else:
-            pulled = pull(server, self.intake, self.overlap)
+            counts = pull(server, self.intake, self.overlap)
 
-        if pulled.new:
+        if counts.new:
             self._again = []
-        _tell(pulled)
+        _tell(counts)
 
 
 def is_night_due(last: datetime, now: datetime, hour: int) -> bool:

@@ -38,17 +38,17 @@ def set_aside(resource: Resource, *bases: str) -> IncomingConsent:
     digest = hashlib.sha256(text.encode("ascii", "replace")).hexdigest()
     identity = resource.get("id")
     if not is_id(identity):
-        named = f"id:{identity}" if identity and isinstance(identity, str | int) else f"content:{digest}"
-        identity = f"unusable-{hashlib.sha256(named.encode('utf-8', 'replace')).hexdigest()[:32]}"
+        key = f"id:{identity}" if identity and isinstance(identity, str | int) else f"content:{digest}"
+        identity = f"unusable-{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:32]}"
 
     meta = resource.get("meta")
     parts = {name: text for name, text in meta.items() if isinstance(text, str)} if isinstance(meta, dict) else {}
-    found = read_incoming({"resourceType": "Consent", "id": identity, "meta": parts})
+    incoming = read_incoming({"resourceType": "Consent", "id": identity, "meta": parts})
     patients: tuple[str, ...] = _or(lambda: persons_of(resource, *bases), ())
     scope = _or(lambda: _scope(resource), _RESEARCH)
-    document = {**_document(found.resource, found.version, found.updated), "scope": scope}
+    document = {**_document(incoming.resource, incoming.version, incoming.updated), "scope": scope}
 
-    return IncomingConsent(found.resource, found.version, found.updated, "", digest, document, patients)
+    return IncomingConsent(incoming.resource, incoming.version, incoming.updated, "", digest, document, patients)
 
 
 def _or(look: Callable[[], A], otherwise: A) -> A:
@@ -67,8 +67,8 @@ def stripped(incoming: IncomingConsent) -> IncomingConsent:
 
 def _scope(resource: Resource) -> dict[str, Any]:
     """Of a stand-in: research, unless it is known to be about another matter, which holds nobody."""
-    said = of_unreadable(resource, topic_of(resource), Question(USE_FOR_RESEARCH, None, None), "")
-    return _TREATMENT if isinstance(said, Silent) else _RESEARCH
+    statement = of_unreadable(resource, topic_of(resource), Question(USE_FOR_RESEARCH, None, None), "")
+    return _TREATMENT if isinstance(statement, Silent) else _RESEARCH
 
 
 def _document(identity: str, version: str, updated: datetime | None) -> dict[str, Any]:

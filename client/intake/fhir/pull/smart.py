@@ -37,15 +37,15 @@ _COORDINATE_BYTES = 48
 def public_jwk(key: ec.EllipticCurvePublicKey) -> dict[str, object]:
     """The public key as a JWK (RFC 7517), named by its thumbprint (RFC 7638)."""
     numbers = key.public_numbers()
-    named = {
+    parameters = {
         "crv": "P-384",
         "kty": "EC",
         "x": _base64url(numbers.x.to_bytes(_COORDINATE_BYTES)),
         "y": _base64url(numbers.y.to_bytes(_COORDINATE_BYTES)),
     }
-    kid = _base64url(hashlib.sha256(json.dumps(named, separators=(",", ":"), sort_keys=True).encode()).digest())
+    kid = _base64url(hashlib.sha256(json.dumps(parameters, separators=(",", ":"), sort_keys=True).encode()).digest())
 
-    return {**named, "kid": kid, "alg": "ES384", "use": "sig", "key_ops": ["verify"]}
+    return {**parameters, "kid": kid, "alg": "ES384", "use": "sig", "key_ops": ["verify"]}
 
 
 def assertion(key: ec.EllipticCurvePrivateKey, client_id: str, audience: str, at: datetime) -> str:
@@ -59,10 +59,10 @@ def assertion(key: ec.EllipticCurvePrivateKey, client_id: str, audience: str, at
         "iat": int(at.timestamp()),
         "exp": int((at + _LIFETIME).timestamp()),
     }
-    signed = ".".join(_base64url(json.dumps(part).encode()) for part in (header, claims))
-    r, s = decode_dss_signature(key.sign(signed.encode("ascii"), ec.ECDSA(hashes.SHA384())))
+    signing_input = ".".join(_base64url(json.dumps(part).encode()) for part in (header, claims))
+    r, s = decode_dss_signature(key.sign(signing_input.encode("ascii"), ec.ECDSA(hashes.SHA384())))
 
-    return f"{signed}.{_base64url(r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES))}"
+    return f"{signing_input}.{_base64url(r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES))}"
 
 
 @dataclass(slots=True)

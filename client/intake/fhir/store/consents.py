@@ -120,8 +120,8 @@ class ConsentStore:
             if not rows:
                 return None
             # A version without a number, as of a revocation by request, is the newest only until the next one comes.
-            numbered = all(row.version.isdecimal() for row in rows)
-            row = max(rows, key=_age if numbered else _moment)
+            is_numbered = all(row.version.isdecimal() for row in rows)
+            row = max(rows, key=_age if is_numbered else _moment)
             kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
 
             return Newest(kept, row.document, max(map(_moment, rows)))
@@ -152,8 +152,8 @@ class ConsentStore:
         """Whether consents of a patient, by pseudonym, give one of `keys` as another name of theirs."""
         others = [self.pseudonyms.of(key) for key in keys]
         with transaction(self.engine) as session:
-            named = select(OtherKeyRow).where(OtherKeyRow.patient == patient, OtherKeyRow.other.in_(others))
-            return session.scalar(named.limit(1)) is not None
+            other_names = select(OtherKeyRow).where(OtherKeyRow.patient == patient, OtherKeyRow.other.in_(others))
+            return session.scalar(other_names.limit(1)) is not None
 
     def key_of(self, patient: str) -> str | None:
         """The name under which a patient's consents lie; None where a consent names nobody."""
@@ -179,7 +179,7 @@ class ConsentStore:
                 .join(DecisionRow, DecisionRow.patient == PatientRow.patient)
                 .where(DecisionRow.receipt.is_not(None), DecisionRow.recorded.is_(None))
             )
-            return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
+            return {patient: self.pseudonyms.unseal(patient, sealed_key) for patient, sealed_key in rows}
 
     def unknown(self) -> frozenset[str]:
         """Pseudonyms of those whose consents the rule could not judge."""
@@ -194,7 +194,7 @@ class ConsentStore:
                 .join(DecisionRow, DecisionRow.patient == PatientRow.patient)
                 .where(DecisionRow.answer == "unknown", DecisionRow.reason != SILENT.reason)
             )
-            return {patient: self.pseudonyms.unseal(patient, sealed) for patient, sealed in rows}
+            return {patient: self.pseudonyms.unseal(patient, sealed_key) for patient, sealed_key in rows}
 
     def source(self, session: Session, receipt: str) -> Source:
         """The version that a receipt was given for, as the ledger names it."""
@@ -263,21 +263,23 @@ class ConsentStore:
     def gone(self) -> list[StewardItem]:
         """Consents that the FHIR server lists no more, of patients whose use they may have permitted."""
         with transaction(self.engine) as session:
-            denied = frozenset(session.scalars(select(DecisionRow.patient).where(DecisionRow.answer == "deny")))
+            denied_patients = frozenset(
+                session.scalars(select(DecisionRow.patient).where(DecisionRow.answer == "deny"))
+            )
             return [
                 StewardItem(resource, "", REASON, since, self.identifier(session, patient))
                 for resource, patient, since in gone_since(session)
-                if patient not in denied
+                if patient not in denied_patients
             ]
 
     def steward_list(self) -> tuple[StewardItem, ...]:
         """Everything that only a person can decide, the oldest first, also of patients of no cohort."""
         with transaction(self.engine) as session:
             again = (DecisionRow.answer == "permit") & DecisionRow.receipt.is_not(None)
-            unmapped = DecisionRow.receipt.is_not(None) & DecisionRow.recorded.is_(None)
+            is_unmapped = DecisionRow.receipt.is_not(None) & DecisionRow.recorded.is_(None)
             rows = session.scalars(
                 select(DecisionRow)
-                .where(or_(DecisionRow.answer == "unknown", again, unmapped))
+                .where(or_(DecisionRow.answer == "unknown", again, is_unmapped))
                 .order_by(DecisionRow.at, DecisionRow.resource)
             )
 
@@ -355,8 +357,8 @@ def _written_again(session: Session, incoming: IncomingConsent, patient: str) ->
 
 def _age(row: ConsentRow) -> tuple[bool, int, datetime]:
     """Ascending with the version; ones without a number come after those that they were made from."""
-    numbered = row.version.isdecimal()
-    return (not numbered, int(row.version) if numbered else 0, _moment(row))
+    is_numbered = row.version.isdecimal()
+    return (not is_numbered, int(row.version) if is_numbered else 0, _moment(row))
 
 
 def _moment(row: ConsentRow) -> datetime:

@@ -33,17 +33,17 @@ def move_to_known(session: Session, known: Collection[str]) -> None:
     rows = [
         row for some in chunks(known) for row in session.scalars(select(OtherKeyRow).where(OtherKeyRow.other.in_(some)))
     ]
-    moved = set[str]()
+    patients_moved = set[str]()
 
-    for patient, other, sealed in sorted((row.patient, row.other, row.sealed) for row in rows):
-        if patient in known or patient in moved:
+    for patient, other, sealed_key in sorted((row.patient, row.other, row.sealed) for row in rows):
+        if patient in known or patient in patients_moved:
             continue
-        moved.add(patient)
+        patients_moved.add(patient)
         decision = session.get(DecisionRow, patient)
         if decision is not None and decision.recorded is None:
             session.delete(decision)
         if session.get(PatientRow, other) is None:
-            session.add(PatientRow(patient=other, sealed=sealed))
+            session.add(PatientRow(patient=other, sealed=sealed_key))
         versions = update(ConsentRow).where(ConsentRow.patient == patient)
         session.execute(versions.values(patient=other, weighed=None))
         _rename(session, patient, other)
@@ -59,6 +59,6 @@ def _rename(session: Session, patient: str, known: str) -> None:
 
     for row in rows:
         session.delete(row)
-    for other, sealed in names.items():
+    for other, sealed_key in names.items():
         if session.get(OtherKeyRow, (known, other)) is None:
-            session.add(OtherKeyRow(patient=known, other=other, sealed=sealed))
+            session.add(OtherKeyRow(patient=known, other=other, sealed=sealed_key))

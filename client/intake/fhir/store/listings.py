@@ -26,11 +26,11 @@ def note_listed(engine: Engine, resources: Collection[str]) -> None:
     """Note what a server has listed; what is there again is gone no more."""
     with transaction(engine) as session:
         for some in chunks(resources):
-            known = set(session.scalars(select(ListingRow.resource).where(ListingRow.resource.in_(some))))
-            new = [{"resource": resource, "gone": None} for resource in some if resource not in known]
+            resources_known = set(session.scalars(select(ListingRow.resource).where(ListingRow.resource.in_(some))))
+            new = [{"resource": resource, "gone": None} for resource in some if resource not in resources_known]
             if new:
                 session.execute(insert(ListingRow), new)
-            is_back = ListingRow.resource.in_(known) & ListingRow.gone.is_not(None)
+            is_back = ListingRow.resource.in_(resources_known) & ListingRow.gone.is_not(None)
             session.execute(update(ListingRow).where(is_back).values(gone=None))
 
 
@@ -54,4 +54,4 @@ def gone_since(session: Session) -> list[tuple[str, str, datetime]]:
         .distinct()
         .order_by(ListingRow.gone, ListingRow.resource)
     )
-    return [(resource, patient, gone) for resource, patient, gone in rows if gone is not None]
+    return [(resource, patient, gone_at) for resource, patient, gone_at in rows if gone_at is not None]

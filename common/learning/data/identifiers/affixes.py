@@ -19,10 +19,10 @@ _CHECKED = re.compile(rf"({_LETTERS}{{0,4}}[\W_]*\d{{5,}}{_LETTERS}{{0,2}})[-/. 
 def bare_numbers(folded: str) -> set[str]:
     """What is left of a text without letters and check digit: two that `lost_affixes` pairs share one."""
     numbers = {_key(_number(folded))}
-    checked = _CHECKED.fullmatch(folded)
-    if checked is not None:
-        numbers.add(_key(_number(checked[1])))
-        numbers.add(_bare(checked[1]))
+    match = _CHECKED.fullmatch(folded)
+    if match is not None:
+        numbers.add(_key(_number(match[1])))
+        numbers.add(_bare(match[1]))
 
     return numbers - {""}
 
@@ -36,10 +36,10 @@ def _lacks(short: str, whole: str) -> bool:
     number = _bare(short)
     if number.isdigit() and _has_letters(whole) and _number(whole) == number:
         return True
-    checked = _CHECKED.fullmatch(whole)
-    if checked is None:
+    match = _CHECKED.fullmatch(whole)
+    if match is None:
         return False
-    return number == _bare(checked[1]) or (number.isdigit() and number == _number(checked[1]))
+    return number == _bare(match[1]) or (number.isdigit() and number == _number(match[1]))
 
 
 def _has_letters(folded: str) -> bool:
@@ -48,9 +48,9 @@ def _has_letters(folded: str) -> bool:
 
 def _bare(folded: str) -> str:
     """Without separators, and without zeros in front of the number."""
-    joined = _SEPARATORS.sub("", folded)
-    match = _AFFIXED.fullmatch(joined)
-    return f"{match[1]}{_key(match[2])}{match[3]}" if match is not None else _key(joined)
+    compact = _SEPARATORS.sub("", folded)
+    match = _AFFIXED.fullmatch(compact)
+    return f"{match[1]}{_key(match[2])}{match[3]}" if match is not None else _key(compact)
 
 
 def _number(folded: str) -> str:

@@ -47,9 +47,9 @@ def written_out(folded: str) -> str:
     if not match[2]:
         return digits + "0" * zeros
 
-    padded = digits.zfill(zeros + 1)
-    point = len(padded) - zeros
-    return f"{padded[:point]}.{padded[point:].rstrip('0')}".rstrip(".")
+    whole_number = digits.zfill(zeros + 1)
+    point = len(whole_number) - zeros
+    return f"{whole_number[:point]}.{whole_number[point:].rstrip('0')}".rstrip(".")
 
 
 def _dates(folded: str) -> Iterator[str]:

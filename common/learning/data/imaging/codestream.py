@@ -38,10 +38,10 @@ def read_codestream(frame: bytes) -> Codestream:
     if start < 0:
         raise ValueError("neither JPEG nor JPEG 2000")
     # ITU-T T.800 A.5.1: the size of the reference grid, and where the image begins on it.
-    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+    right, bottom, left_edge, top = struct.unpack_from(">4I", frame, start + 8)
     precision = (frame[start + 42] & 0x7F) + 1
 
-    return Codestream(bottom - top, right - left, precision)
+    return Codestream(bottom - top, right - left_edge, precision)
 
 
 def _jpeg(frame: bytes) -> Codestream:

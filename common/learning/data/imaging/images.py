@@ -50,8 +50,8 @@ def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     picture = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BOX)
     square = np.zeros((size, size), dtype=np.uint8)
     top = (size - new_height) // 2
-    left = (size - new_width) // 2
-    square[top : top + new_height, left : left + new_width] = np.asarray(picture)
+    left_edge = (size - new_width) // 2
+    square[top : top + new_height, left_edge : left_edge + new_width] = np.asarray(picture)
 
     return square
 

@@ -88,12 +88,12 @@ def parse_stated(content: bytes, source: str, columns: Sequence[str], *, most: i
         return {}
     header = [heading_key(name) for name in records.rows[0]]
 
-    stated = {}
+    statements = {}
     for column in columns:
         if (key := heading_key(column)) in header:
-            stated[column] = _same_in_all_rows(records, header, key, column, source)
+            statements[column] = _same_in_all_rows(records, header, key, column, source)
 
-    return {column: value for column, value in stated.items() if value}
+    return {column: value for column, value in statements.items() if value}
 
 
 def _same_in_all_rows(records: Records, header: Sequence[str], key: str, column: str, source: str) -> str:

@@ -47,8 +47,8 @@ def conforms(
     If the campaign is drawn as the rehearsals are, it is found not to conform with probability `level` at most, for any
     distribution.
     """
-    rounded = round(distance, 1)
-    p_margins = (1 + sum(other >= rounded for other in distances)) / (len(distances) + 1)
+    shown_distance = round(distance, 1)
+    p_margins = (1 + sum(other >= shown_distance for other in distances)) / (len(distances) + 1)
     oddness = _oddness([*processes, process])
     p_process = float((oddness >= oddness[-1]).mean())
     p = min(1.0, 2 * min(p_margins, p_process))
@@ -60,7 +60,12 @@ def conforms(
         reasons.append(f"process: {_oddest(processes, process)} is unlike that of {len(processes)} rehearsals")
 
     return Conformity(
-        p=p, p_margins=p_margins, p_process=p_process, distance=rounded, conforms=p > level, reasons=tuple(reasons)
+        p=p,
+        p_margins=p_margins,
+        p_process=p_process,
+        distance=shown_distance,
+        conforms=p > level,
+        reasons=tuple(reasons),
     )
 
 

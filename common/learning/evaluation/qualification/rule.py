@@ -88,7 +88,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
     rehearsals = sum(report.rehearsals for report in sites.values())
     patients = sum(report.patients for report in sites.values())
     controls = sum(report.controls for report in sites.values() if report.rehearsals)
-    judged = sum(report.judged for report in sites.values())
+    in_all = sum(report.judged for report in sites.values())
     level = plan.attempt_level
 
     def fails(part: Part, text: str) -> None:
@@ -109,7 +109,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
             branches={}, utility=(), findings=tuple(findings), distances=(),
         )  # fmt: skip
 
-    results = {cast(Branch, name): _branch(plan, sites, cast(Branch, name), judged) for name in BRANCHES}
+    results = {cast(Branch, name): _branch(plan, sites, cast(Branch, name), in_all) for name in BRANCHES}
     margin = plan.auc_margin
 
     for name, result in results.items():
@@ -118,7 +118,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
                   f"leaves +-{margin:.2f}")  # fmt: skip
         if not result.share_bound < plan.share_limit:
             most = max(result.known, result.over_forgotten)
-            fails("Q2", f"{name}: {most} of {judged} patients stand out; the share may be {result.share_bound:.3f}, "
+            fails("Q2", f"{name}: {most} of {in_all} patients stand out; the share may be {result.share_bound:.3f}, "
                   f"the limit is {plan.share_limit:.2f}")  # fmt: skip
 
     output = results[OUTPUT]
@@ -157,7 +157,7 @@ def _branch(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals], branch
     after = estimate(_sum([p.rehearsed for p in parts]), _shared([p.rehearsed_shared for p in parts]))
     before = estimate(_sum([p.original for p in parts]), _shared([p.original_shared for p in parts]))
     nearer = estimate(_sum([p.nearer for p in parts]), _shared([p.original_shared for p in parts]))
-    known = sum(p.high for p in parts)
+    recognised_patients = sum(p.high for p in parts)
     over_forgotten = sum(p.low for p in parts)
     low, high = after.interval(level)
     original_low = before.interval(level)[0]
@@ -170,9 +170,9 @@ def _branch(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals], branch
         original_low=original_low,
         nearer=nearer.mean,
         nearer_low=nearer.interval(level)[0],
-        known=known,
+        known=recognised_patients,
         over_forgotten=over_forgotten,
-        share_bound=share_bound(max(known, over_forgotten), judged, level),
+        share_bound=share_bound(max(recognised_patients, over_forgotten), judged, level),
         sensitive=original_low > plan.auc_margin,
     )
 

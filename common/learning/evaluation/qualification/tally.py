@@ -53,7 +53,7 @@ def tally(
             where=site,
             remedy=f"rehearse with at least {LEAST_CELL} patients, and twice, at each hospital",
         )
-    judged = patients if len(control_labels) >= plan.controls_per_site else 0
+    patients_judged = patients if len(control_labels) >= plan.controls_per_site else 0
     distances = [
         round(distance(row, group.size), 1) for group in groups for row in np.asarray(group.comparison.residual)
     ]
@@ -62,10 +62,11 @@ def tally(
         site=site,
         rehearsals=rehearsals,
         patients=patients,
-        judged=judged,
+        judged=patients_judged,
         controls=len(control_labels),
         branches={
-            cast(Branch, name): _branch(groups, control_labels, at, judged > 0) for at, name in enumerate(BRANCHES)
+            cast(Branch, name): _branch(groups, control_labels, at, patients_judged > 0)
+            for at, name in enumerate(BRANCHES)
         },
         distances=tuple(sorted(distances)),
         utility=tuple(utility),

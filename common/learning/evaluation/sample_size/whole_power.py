@@ -76,11 +76,11 @@ def row(patients: int, draws: int, rng: np.random.Generator) -> tuple[float, ...
     """Shares of audits of a model that forgot which are accepted, each condition added to those before."""
     config = DecisionConfig()
     low, high = 0.5 - config.auc_margin, 0.5 + config.auc_margin
-    drawn = losses((0.0, 0.0, 0.0), patients, draws, rng)
-    within = np.stack([estimates(drawn[0, k], drawn[1, k]).within(0.90, low, high) for k in range(3)])
+    samples = losses((0.0, 0.0, 0.0), patients, draws, rng)
+    within = np.stack([estimates(samples[0, k], samples[1, k]).within(0.90, low, high) for k in range(3)])
     null = ks_distance(*rng.standard_normal((2, 4 * draws, patients)))
     critical = float(np.quantile(null, 1 - config.ks_alpha))
-    alike = np.stack([ks_distance(drawn[0, k], drawn[1, k]) <= critical for k in range(3)])
+    alike = np.stack([ks_distance(samples[0, k], samples[1, k]) <= critical for k in range(3)])
     membership = within.all(axis=0) & alike.all(axis=0)
     by_point, by_equivalence = useful(patients, draws, rng, config.utility_tolerance)
 
@@ -98,8 +98,8 @@ def false_acceptance(patients: int, draws: int, rng: np.random.Generator) -> flo
     config = DecisionConfig()
     low, high = 0.5 - config.auc_margin, 0.5 + config.auc_margin
     # AUC .60 of two normal distributions.
-    drawn = losses((0.0, 0.0, 2**0.5 * 0.2533), patients, draws, rng)
-    within = np.stack([estimates(drawn[0, k], drawn[1, k]).within(0.90, low, high) for k in range(3)])
+    samples = losses((0.0, 0.0, 2**0.5 * 0.2533), patients, draws, rng)
+    within = np.stack([estimates(samples[0, k], samples[1, k]).within(0.90, low, high) for k in range(3)])
 
     return float(within.all(axis=0).mean())
 

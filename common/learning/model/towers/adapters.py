@@ -34,8 +34,8 @@ class AdaptedTower:
     @property
     def adapters(self) -> dict[str, nn.Parameter]:
         """The trained weights by name."""
-        named = self.tower.network.named_parameters()
-        return {name.replace(".", "-"): weight for name, weight in named if weight.requires_grad}
+        parameters = self.tower.network.named_parameters()
+        return {name.replace(".", "-"): weight for name, weight in parameters if weight.requires_grad}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedTower:
         memo |= _shared(self.tower)
@@ -57,8 +57,8 @@ class AdaptedTower:
 
 def _shared(tower: nn.Module) -> dict[int, Any]:
     """What a copy shares with its original: all tensors that are not trained."""
-    fixed = [weight for weight in tower.parameters() if not weight.requires_grad]
-    return {id(tensor): tensor for tensor in (*fixed, *tower.buffers())}
+    frozen_weights = [weight for weight in tower.parameters() if not weight.requires_grad]
+    return {id(tensor): tensor for tensor in (*frozen_weights, *tower.buffers())}
 
 
 def _inject(network: nn.Module, rank: int, alpha: int, where: str) -> None:

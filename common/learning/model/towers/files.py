@@ -47,6 +47,6 @@ def stated_licence(folder: Path) -> str:
         return match[1]
     config = read_json(folder / "config.json")
     cfg = config.get("pretrained_cfg")
-    given = config.get("license") or (cfg.get("license") if isinstance(cfg, dict) else None)
+    license_name = config.get("license") or (cfg.get("license") if isinstance(cfg, dict) else None)
 
-    return str(given)[:60] if isinstance(given, str) else ""
+    return str(license_name)[:60] if isinstance(license_name, str) else ""

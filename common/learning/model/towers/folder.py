@@ -112,10 +112,10 @@ def _refuse_other_makes(folder: Path, raw: dict[str, Any]) -> None:
             "needs code of its own, which is never run", where=where, remedy="give a model of a family in the docs"
         )
     if not any(folder.glob("model*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt*")) or any(folder.glob("*.ckpt"))
-        remedy = "save it again with save_pretrained" if pickled else "copy the weights beside config.json"
+        has_pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt*")) or any(folder.glob("*.ckpt"))
+        remedy = "save it again with save_pretrained" if has_pickles else "copy the weights beside config.json"
         raise ConfigError(
-            f"no model.safetensors{', and pickles are not read' if pickled else ''}", where=where, remedy=remedy
+            f"no model.safetensors{', and pickles are not read' if has_pickles else ''}", where=where, remedy=remedy
         )
 
 
@@ -196,18 +196,18 @@ def settings_of(folder: Path, reads: Reads) -> Any:
 def _text_pooling(folder: Path, family: Family) -> tuple[Pooling, bool]:
     """As sentence-transformers states it beside the model, otherwise the family's own."""
     modes = read_json(folder / "1_Pooling" / "config.json")
-    stated = [name for name, value in modes.items() if name.startswith("pooling_mode_") and value is True]
-    if not stated:
+    pooling_modes = [name for name, value in modes.items() if name.startswith("pooling_mode_") and value is True]
+    if not pooling_modes:
         return family.pooling, False
-    if len(stated) > 1 or stated[0] not in _POOLING:
+    if len(pooling_modes) > 1 or pooling_modes[0] not in _POOLING:
         raise ConfigError(
-            f"pooling {', '.join(stated)[:120]} is not known",
+            f"pooling {', '.join(pooling_modes)[:120]} is not known",
             where=str(folder / "1_Pooling" / "config.json"),
             remedy="give an encoder that takes the class token, the mean or the maximum",
         )
 
     modules = (folder / "modules.json").read_text(encoding="utf-8") if (folder / "modules.json").is_file() else ""
-    pooling: Pooling = _POOLING[stated[0]]  # type: ignore[assignment]  # its values are all of them
+    pooling: Pooling = _POOLING[pooling_modes[0]]  # type: ignore[assignment]  # its values are all of them
 
     return pooling, "models.Normalize" in modules
 

@@ -43,10 +43,10 @@ class ImageTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The features."""
-        normalised = (images * self.scale - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+        inputs = (images * self.scale - cast(Tensor, self.mean)) / cast(Tensor, self.std)
         if self._kind == TIMM:
-            return cast(Tensor, self.network(normalised))
-        outputs: Any = self.network(pixel_values=normalised)
+            return cast(Tensor, self.network(inputs))
+        outputs: Any = self.network(pixel_values=inputs)
         if self._pooling == "pooler":
             return cast(Tensor, outputs.pooler_output).flatten(1)
 

@@ -74,12 +74,12 @@ def _understood(values: Mapping[str, Any], channels: int, where: str) -> Pixels:
 
 def _side(values: Mapping[str, Any], where: str) -> int | None:
     """Side after cropping, or after resizing if nothing is cropped."""
-    given = values.get("crop_size") if values.get("do_center_crop") else None
-    given = given or values.get("size")
-    if isinstance(given, Mapping):
-        sides = {given[name] for name in ("height", "width", "shortest_edge") if given.get(name)}
+    value = values.get("crop_size") if values.get("do_center_crop") else None
+    value = value or values.get("size")
+    if isinstance(value, Mapping):
+        sides = {value[name] for name in ("height", "width", "shortest_edge") if value.get(name)}
     else:
-        sides = {given} if given else set()
+        sides = {value} if value else set()
 
     if not sides:
         return None
@@ -91,8 +91,8 @@ def _side(values: Mapping[str, Any], where: str) -> int | None:
 
 
 def _per_channel(values: Mapping[str, Any], name: str, channels: int, where: str) -> tuple[float, ...]:
-    given = values.get(name)
-    numbers = list(given) if isinstance(given, list | tuple) else [given]
+    value = values.get(name)
+    numbers = list(value) if isinstance(value, list | tuple) else [value]
     if len(numbers) == 1:
         numbers = numbers * channels
     if len(numbers) != channels or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
@@ -102,7 +102,7 @@ def _per_channel(values: Mapping[str, Any], name: str, channels: int, where: str
 
 
 def _number(values: Mapping[str, Any], name: str, default: float, where: str) -> float:
-    given = values.get(name, default)
-    if not isinstance(given, int | float) or not math.isfinite(given) or given <= 0:
+    value = values.get(name, default)
+    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise ConfigError(f"{name}: must be a number above 0", where=where, remedy="correct the file")
-    return float(given)
+    return float(value)
