@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from common.errors import InputError
+from client.consent.fields import UnreadableConsentError, object_of, objects_of, text_of
 
 _R4_STATUS = {"draft", "proposed", "active", "rejected", "inactive", "entered-in-error"}
 _R5_STATUS = {"draft", "active", "inactive", "not-done", "entered-in-error", "unknown"}
@@ -32,10 +32,6 @@ _ALWAYS = datetime.min.replace(tzinfo=UTC)
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
-
-
-class UnreadableConsentError(InputError):
-    """A resource that is no Consent of a known version, or says something that FHIR does not define."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +102,13 @@ class VersionId:
 
 def read_version(resource: Mapping[str, Any]) -> VersionId:
     """Id and version of a Consent, or an `UnreadableConsentError`; reads nothing else."""
-    if _text(resource, "resourceType") != "Consent":
+    if text_of(resource, "resourceType") != "Consent":
         raise UnreadableConsentError("not a Consent")
-    meta = _object(resource, "meta")
-    last_update = _text(meta, "lastUpdated")
-    if not (identity := _text(resource, "id")):
+    meta = object_of(resource, "meta")
+    last_update = text_of(meta, "lastUpdated")
+    if not (identity := text_of(resource, "id")):
         raise UnreadableConsentError("a Consent without an id")
-    return VersionId(identity, _text(meta, "versionId"), read_date(last_update).last if last_update else None)
+    return VersionId(identity, text_of(meta, "versionId"), read_date(last_update).last if last_update else None)
 
 
 def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
@@ -125,10 +121,10 @@ def read_consent(resource: Mapping[str, Any]) -> ConsentDocument:
     if TWO_PATIENTS in resource:
         raise UnreadableConsentError("its reference and its identifier are two patients of the cohort")
     r5 = _is_r5(resource)
-    status = _text(resource, "status")
+    status = text_of(resource, "status")
     if status not in (_R5_STATUS if r5 else _R4_STATUS):
         raise UnreadableConsentError("a status that this version of FHIR does not have")
-    signature_date = _text(resource, "date" if r5 else "dateTime")
+    signature_date = text_of(resource, "date" if r5 else "dateTime")
     _check_basis(resource, r5)
 
     return ConsentDocument(
@@ -181,36 +177,36 @@ def _is_r5(resource: Mapping[str, Any]) -> bool:
 def _check_basis(resource: Mapping[str, Any], r5: bool) -> None:
     """R4 must have a scope that is known, and what names a policy must be text; `consent_topic` reads both."""
     if not r5:
-        codings = _codings(_object(resource, "scope"))
+        codings = _codings(object_of(resource, "scope"))
         if not any(coding.system == SCOPES and coding.code in _SCOPE_CODES for coding in codings):
             raise UnreadableConsentError("no scope that is known")
 
-    for policy in _objects(resource, "policyBasis" if r5 else "policy", one=r5):
+    for policy in objects_of(resource, "policyBasis" if r5 else "policy", one=r5):
         for name in ("uri", "url"):
-            _text(policy, name)
+            text_of(policy, name)
 
 
 def _r4_root(resource: Mapping[str, Any]) -> Provision:
-    root = _r4_provision(_object(resource, "provision"), is_root=True)
+    root = _r4_provision(object_of(resource, "provision"), is_root=True)
     if root.permits is not None:
         return root
-    base = {coding.code for coding in _codings(_object(resource, "policyRule")) if coding.system == _ACT_CODES}
+    base = {coding.code for coding in _codings(object_of(resource, "policyRule")) if coding.system == _ACT_CODES}
     permits = {"OPTIN": True, "OPTOUT": False}.get(base.pop()) if len(base) == 1 else None
 
     return Provision(permits, root.period, root.codes, root.purposes, root.conditions, root.nested)
 
 
 def _r4_provision(value: Mapping[str, Any], *, is_root: bool = False) -> Provision:
-    kind = _text(value, "type")
+    kind = text_of(value, "type")
     if kind not in ("permit", "deny") and not (is_root and not kind):
         raise UnreadableConsentError("a provision that neither permits nor denies")
-    exceptions_inside = tuple(_r4_provision(inner) for inner in _objects(value, "provision"))
+    exceptions_inside = tuple(_r4_provision(inner) for inner in objects_of(value, "provision"))
     return _provision(value, kind == "permit" if kind else None, exceptions_inside)
 
 
 def _r5_root(resource: Mapping[str, Any]) -> Provision:
-    decision = _text(resource, "decision")
-    exceptions = _objects(resource, "provision")
+    decision = text_of(resource, "decision")
+    exceptions = objects_of(resource, "provision")
     if decision not in ("permit", "deny") and (decision or exceptions):
         raise UnreadableConsentError("no decision to which the provisions could be exceptions")
     permits = decision == "permit" if decision else None
@@ -223,7 +219,7 @@ def _r5_provision(value: Mapping[str, Any], *, permits: bool) -> Provision:
     """In R5 a provision has no type: it is an exception to the level above and so says the opposite."""
     if "type" in value:
         raise UnreadableConsentError("a type in a provision, which R5 does not have")
-    exceptions_inside = tuple(_r5_provision(inner, permits=not permits) for inner in _objects(value, "provision"))
+    exceptions_inside = tuple(_r5_provision(inner, permits=not permits) for inner in objects_of(value, "provision"))
     return _provision(value, permits, exceptions_inside)
 
 
@@ -234,8 +230,8 @@ def _provision(value: Mapping[str, Any], permits: bool | None, nested: tuple[Pro
     return Provision(
         permits,
         _period(value),
-        tuple(coding for concept in _objects(value, "code") for coding in _some(_codings(concept))),
-        tuple(_coding(item) for item in _objects(value, "purpose")),
+        tuple(coding for concept in objects_of(value, "code") for coding in _some(_codings(concept))),
+        tuple(_coding(item) for item in objects_of(value, "purpose")),
         tuple(sorted(conditions)),
         nested,
         _labels(value),
@@ -264,47 +260,19 @@ def _some(codings: tuple[Coding, ...]) -> tuple[Coding, ...]:
 
 
 def _period(value: Mapping[str, Any]) -> Span:
-    period = _object(value, "period")
-    start = _text(period, "start")
-    end = _text(period, "end")
+    period = object_of(value, "period")
+    start = text_of(period, "start")
+    end = text_of(period, "end")
     return Span(read_date(start).first if start else _ALWAYS, read_date(end).last if end else _FOREVER)
 
 
 def _codings(concept: Mapping[str, Any]) -> tuple[Coding, ...]:
-    return tuple(_coding(item) for item in _objects(concept, "coding"))
+    return tuple(_coding(item) for item in objects_of(concept, "coding"))
 
 
 def _coding(value: Mapping[str, Any]) -> Coding:
-    system = _text(value, "system")
-    code = _text(value, "code")
+    system = text_of(value, "system")
+    code = text_of(value, "code")
     if not (system and code):
         raise UnreadableConsentError("a coding without system or code")
     return Coding(system, code)
-
-
-def _text(value: Mapping[str, Any], name: str) -> str:
-    text = value.get(name, "")
-    if not isinstance(text, str) or (name in value and not text):
-        raise UnreadableConsentError(f"{name} is not text")
-    return text
-
-
-def _object(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    inner = value.get(name, {})
-    if not isinstance(inner, dict) or (name in value and not inner):
-        raise UnreadableConsentError(f"{name} is not an object with content")
-    return inner
-
-
-def _objects(value: Mapping[str, Any], name: str, *, one: bool = False) -> list[Mapping[str, Any]]:
-    if one:
-        return [_object(value, name)]
-    items = value.get(name, [])
-    if (
-        not isinstance(items, list)
-        or not all(isinstance(item, dict) for item in items)
-        or (name in value and not items)
-    ):
-        raise UnreadableConsentError(f"{name} is not a list of objects")
-
-    return items

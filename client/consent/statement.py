@@ -10,7 +10,8 @@ from typing import Any
 from client.consent.broad_consent import form_of
 from client.consent.consent_topic import Topic, policy_texts, template_types, topic_of
 from client.consent.document_kind import kind_of
-from client.consent.documents import REVOKED, ConsentDocument, Span, UnreadableConsentError, read_consent, read_date
+from client.consent.documents import REVOKED, ConsentDocument, Span, read_consent, read_date
+from client.consent.fields import UnreadableConsentError
 from client.consent.other_statement import of_another_topic, of_unreadable
 from client.consent.provisions import Deny, Permit, Question, Unknown, weigh
 from client.consent.research_statement import of_research

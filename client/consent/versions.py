@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from client.consent.documents import UnreadableConsentError, VersionId, read_version
+from client.consent.documents import VersionId, read_version
+from client.consent.fields import UnreadableConsentError
 
 Resource = Mapping[str, Any]
 

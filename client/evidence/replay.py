@@ -23,7 +23,8 @@ from client.settings import SiteFolder
 from common.errors import CheckpointError, EvidenceError, InputError, RefusedError
 from common.evidence.canonical import Json, canonical
 from common.evidence.commitment import SALT_BYTES, commitment
-from common.evidence.statements import Replay, Unlearning
+from common.evidence.statement_parts import Replay
+from common.evidence.statements import Unlearning
 from common.files import write_durable
 from common.learning.config import Precision
 from common.learning.data.imaging.image_cache import ImageCache

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from client.consent.documents import Coding, UnreadableConsentError, read_consent
+from client.consent.documents import Coding, read_consent
+from client.consent.fields import UnreadableConsentError
 from client.consent.rule import Answer, Deny, Permit, Unknown, permitted
 from client.intake.fhir.decisions.weighing import KnownVersion
 from client.intake.fhir.patients import PatientMap, PatientMapFile

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import EvidenceError
-from common.evidence import dsse, statements
+from common.evidence import dsse, statement_parts, statements
 from common.evidence.countersignature import claims_of
 from common.evidence.findings import Finding, Outcome, fails, holds, not_checked
 from common.evidence.key_history import KeyHistory
@@ -138,7 +138,7 @@ def _grounds(unlearning: statements.Unlearning) -> list[Finding]:
     return [holds("grounds", f"`{decision.outcome}` rests on {rests_on(decision.outcome, decision.grounds)}")]
 
 
-def _models(files: Sequence[statements.ModelFile], models: Mapping[str, str]) -> list[Finding]:
+def _models(files: Sequence[statement_parts.ModelFile], models: Mapping[str, str]) -> list[Finding]:
     if not models:
         return [not_checked("model files", "no file given")]
     name_of = {file.sha256: file.name for file in files}

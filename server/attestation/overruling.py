@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from common.evidence.schema import time_text
-from common.evidence.statements import Overruled
+from common.evidence.statement_parts import Overruled
 from server.database import PhaseRow
 
 _STEP = "overruled"

@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from common.evidence import statements
+from common.evidence import statement_parts, statements
 from common.evidence.log.log_checkpoint import Checkpoint
 from common.evidence.schema import decimal_text, time_text
 from common.learning.evaluation.figures import FederationFigures, reported_digest
@@ -48,7 +48,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
         issued=time_text(issued),
         revocations=tuple(revocations),
         lineage=_lineage(session, campaign.parent),
-        method=statements.Method(
+        method=statement_parts.Method(
             how if is_retrained else terms.experiment.unlearn.method,
             manifest.provenance.config,
             terms.experiment.seed,
@@ -73,7 +73,7 @@ def compose(session: Session, row: AttestationRow, log: Checkpoint, issued: date
     )
 
     return statements.unlearning_statement(
-        tuple(statements.ModelFile(name, files[name]) for name in sorted(files)), unlearning
+        tuple(statement_parts.ModelFile(name, files[name]) for name in sorted(files)), unlearning
     )
 
 
@@ -106,13 +106,13 @@ def _locked_until(session: Session, name: str | None, days: float) -> str:
     return time_text(max(since) + timedelta(days=days)) if since else ""
 
 
-def _retention(session: Session, campaign: int, rounds: int) -> statements.Retention:
+def _retention(session: Session, campaign: int, rounds: int) -> statement_parts.Retention:
     retain_studies = _body(session, campaign, "collect").get("retain_studies", {})
     sites = sorted(retain_studies) if isinstance(retain_studies, dict) else []
-    return statements.Retention(rounds, tuple(sites)) if rounds and sites else statements.Retention(0, ())
+    return statement_parts.Retention(rounds, tuple(sites)) if rounds and sites else statement_parts.Retention(0, ())
 
 
-def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statements.Replay, ...]:
+def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statement_parts.Replay, ...]:
     """Of the sites that committed to their cohort; those of an earlier version did not."""
     from server.rounds.unlearning.at_sites import Unlearned  # noqa: PLC0415 - torch, which listings do not need
 
@@ -125,7 +125,9 @@ def _replays(session: Session, campaign: CampaignRow, seed: int) -> tuple[statem
     unlearning_of = {row.step.removeprefix(_UNLEARN): Unlearned.model_validate(row.body) for row in rows}
 
     return tuple(
-        statements.Replay(site, parent, one.received, seed, one.reply.cohort, one.unlearned, decimal_text(one.norm))
+        statement_parts.Replay(
+            site, parent, one.received, seed, one.reply.cohort, one.unlearned, decimal_text(one.norm)
+        )
         for site, one in sorted(unlearning_of.items())
         if one.received and one.reply.cohort
     )
@@ -140,38 +142,40 @@ def _unreplayable(session: Session, campaign: int) -> Iterator[str]:
             yield f"{site} did not commit to the patients it forgot: its unlearning step cannot be replayed."
 
 
-def _answered(number: int) -> statements.Metric:
+def _answered(number: int) -> statement_parts.Metric:
     """A count, so its interval is itself."""
     text = str(number)
-    return statements.Metric("revocations answered", text, text, text, "0.95", number, "site")
+    return statement_parts.Metric("revocations answered", text, text, text, "0.95", number, "site")
 
 
-def _metrics(manifest: Manifest) -> Iterator[statements.Metric]:
+def _metrics(manifest: Manifest) -> Iterator[statement_parts.Metric]:
     for metric in manifest.provenance.metrics:
         if _measured(metric):
             value, low, high = (decimal_text(number or 0.0) for number in (metric.value, metric.low, metric.high))
-            yield statements.Metric(metric.name, value, low, high, "0.95", metric.patients or 0, "site")
+            yield statement_parts.Metric(metric.name, value, low, high, "0.95", metric.patients or 0, "site")
 
 
 def _measured(metric: Metric) -> bool:
     return None not in (metric.value, metric.low, metric.high) and bool(metric.patients)
 
 
-def _figures(session: Session, campaign: int, step: str) -> tuple[statements.SiteFigures, ...]:
+def _figures(session: Session, campaign: int, step: str) -> tuple[statement_parts.SiteFigures, ...]:
     body = _body(session, campaign, step)
     if not body:
         return ()
     found = FederationFigures.model_validate(body)
 
     return tuple(
-        statements.SiteFigures(site, reported_digest(found.membership_by_site.get(site, {}), found.test_by_site[site]))
+        statement_parts.SiteFigures(
+            site, reported_digest(found.membership_by_site.get(site, {}), found.test_by_site[site])
+        )
         for site in sorted(found.test_by_site)
     )
 
 
 def _decision(
     session: Session, campaign: CampaignRow, manifest: Manifest, terms: Terms, *, retrained: bool
-) -> statements.Decision:
+) -> statement_parts.Decision:
     verdict = _body(session, campaign.number, "verdict")
     outcome = verdict.get("outcome")
     reasons = verdict.get("reasons")
@@ -179,7 +183,7 @@ def _decision(
     facts = manifest.provenance
     if not retrained:
         margin = decimal_text(terms.experiment.decision.auc_margin)
-        return statements.Decision(facts.outcome or "accepted", tuple(why), margin, facts.grounds)
+        return statement_parts.Decision(facts.outcome or "accepted", tuple(why), margin, facts.grounds)
     sites = ", ".join(manifest.provenance.sites)
     first = f"trained from new weights by {sites}, on patients who had not revoked"
     attempts = [f"unlearning was {outcome}, policy {terms.policy.undecided}", *why] if outcome else [campaign.reason]
@@ -192,22 +196,22 @@ def _decision(
     outcome_text: Literal["accepted", "rejected"] = "rejected" if causes_of_rejection else "accepted"
 
     reasons_in_order = tuple(reason for reason in (first, *causes_of_rejection, *attempts) if reason)
-    return statements.Decision(outcome_text, reasons_in_order, grounds=facts.grounds)
+    return statement_parts.Decision(outcome_text, reasons_in_order, grounds=facts.grounds)
 
 
-def _frozen(session: Session, campaign: int) -> statements.FrozenEncoders:
+def _frozen(session: Session, campaign: int) -> statement_parts.FrozenEncoders:
     origin = _body(session, campaign, "exact")
     facts = {name: str(origin[name]) for name in ("image_encoder", "text_encoder", "initial", "declared_by")}
-    return statements.FrozenEncoders(since=str(origin["campaign"]), **facts)
+    return statement_parts.FrozenEncoders(since=str(origin["campaign"]), **facts)
 
 
-def _exact_decision(session: Session, campaign: int, manifest: Manifest, terms: Terms) -> statements.Decision:
+def _exact_decision(session: Session, campaign: int, manifest: Manifest, terms: Terms) -> statement_parts.Decision:
     reasons = _body(session, campaign, "verdict:exact").get("reasons")
     why = tuple(str(reason) for reason in reasons) if isinstance(reasons, list | tuple) else ()
     margin = decimal_text(terms.experiment.decision.auc_margin)
     facts = manifest.provenance
 
-    return statements.Decision(facts.outcome or "exact", why, margin, facts.grounds)
+    return statement_parts.Decision(facts.outcome or "exact", why, margin, facts.grounds)
 
 
 def _limits(manifest: Manifest, *, retrained: bool) -> Iterator[str]:

@@ -26,8 +26,9 @@ from server.rounds.aggregation import State
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import Journal, step
+from server.rounds.selection import evaluate
 from server.rounds.states import CampaignState
-from server.rounds.training import OnRound, Round, evaluate
+from server.rounds.training import OnRound, Round
 from server.rounds.unlearning.base import (
     Collected,
     NotUnlearnedError,

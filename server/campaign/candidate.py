@@ -16,8 +16,9 @@ from server.rounds.aggregation import State, without_return
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import Journal, step
+from server.rounds.selection import select
 from server.rounds.states import CampaignState
-from server.rounds.training import OnRound, Round, average_round, select
+from server.rounds.training import OnRound, Round, average_round
 from server.rounds.unlearning.base import Collected, Past, Stage, Task, note_missing, retention_config
 from server.rounds.unlearning.methods import campaign_method
 

@@ -9,19 +9,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from common.errors import CheckpointError, InputError, RefusedError
+from common.errors import InputError, RefusedError
 from common.platform.sql import transaction
+from server.campaign.journal import DatabaseJournal, add_event, locked_row, owned_row, phase_row
 from server.database import CampaignRow, EventRow, PhaseRow
-from server.rounds.journal import B, State
+from server.rounds.journal import B
 from server.rounds.states import WAYS, CampaignState
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 Clock = Callable[[], datetime]
 CANDIDATE = "candidate"
@@ -33,10 +33,6 @@ BATCHED = "batched"
 """Step: the retraining waits for further revocations."""
 VERDICTS = ("verdict:retrained", "verdict:exact", "verdict", LADDER)
 """Steps with a verdict on what patients were to be forgotten by; the last one that a campaign came to stands first."""
-
-
-class GivenUpError(RefusedError):
-    """This run of the campaign may write no more: it was cancelled, or another run has taken it over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +118,7 @@ class CampaignStore:
     def journal_body(self, number: int, step: str, kind: type[B]) -> B | None:
         """What a finished step left, weights aside."""
         with transaction(self.engine) as session:
-            row = session.scalars(_phase(number, step)).first()
+            row = session.scalars(phase_row(number, step)).first()
         return None if row is None else kind.model_validate(row.body)
 
     def verdicts(self, number: int | None = None) -> dict[int, dict[str, Any]]:
@@ -139,7 +135,7 @@ class CampaignStore:
     def take_up(self, number: int) -> int:
         """Give the campaign to a new run, whose attempt is returned; the run before may write no more."""
         with transaction(self.engine) as session:
-            row = _locked(session, number)
+            row = locked_row(session, number)
             row.attempt += 1
             row.run = None
             row.retry_at = None
@@ -149,7 +145,7 @@ class CampaignStore:
     def started(self, number: int, attempt: int, *, run: int, series: int) -> None:
         """Remember which Flower run an attempt is; both as `signed64`."""
         with transaction(self.engine) as session:
-            row = _locked(session, number)
+            row = locked_row(session, number)
             if row.attempt == attempt:
                 row.run = run
                 row.series = series
@@ -161,7 +157,7 @@ class CampaignStore:
             if row.kind == "training":
                 row.kind = "retraining"
                 row.parent = parent
-                _event(session, self.clock(), number, "retraining", "revocations wait: the training forgets them")
+                add_event(session, self.clock(), number, "retraining", "revocations wait: the training forgets them")
 
     def owned(self, session: Session, number: int, attempt: int) -> CampaignRow:
         """The row of an open campaign that `attempt` may write, locked.
@@ -169,24 +165,24 @@ class CampaignStore:
         Raises:
             GivenUpError: it may not.
         """
-        return _owned(session, number, attempt)
+        return owned_row(session, number, attempt)
 
     def publish(self, number: int, version: str) -> None:
         """Remember which version a campaign ended in."""
         with transaction(self.engine) as session:
-            _locked(session, number).result = version
+            locked_row(session, number).result = version
 
     def postpone(self, number: int, attempt: int, reason: str, until: datetime) -> None:
         """Leave the campaign where it is, with the reason, to be taken up again later."""
         with transaction(self.engine) as session:
-            row = _owned(session, number, attempt)
+            row = owned_row(session, number, attempt)
             row.reason, row.retry_at, row.changed = reason, until, self.clock()
-            _event(session, row.changed, number, "waiting", reason)
+            add_event(session, row.changed, number, "waiting", reason)
 
     def end(self, number: int, state: CampaignState, reason: str) -> None:
         """End a campaign from outside: `cancelled` by a person, `failed` by the watchdog."""
         with transaction(self.engine) as session:
-            row = _locked(session, number)
+            row = locked_row(session, number)
             self._move(session, row, state, reason)
             row.attempt += 1
 
@@ -231,8 +227,8 @@ class CampaignStore:
             raise RefusedError(f"campaign {number} has no candidate that may still be published")
         try:
             with transaction(self.engine) as session:
-                row = _locked(session, number)
-                is_training = row.kind != "unlearning" or session.scalars(_phase(number, "state:retraining")).first()
+                row = locked_row(session, number)
+                is_training = row.kind != "unlearning" or session.scalars(phase_row(number, "state:retraining")).first()
                 row.state = CampaignState.RETRAINING if is_training else CampaignState.DECIDING
                 row.open = True
                 row.retry_at = None
@@ -241,7 +237,7 @@ class CampaignStore:
                 row.changed = now
                 row.reason = f"overruled: {reason}"
                 session.add(PhaseRow(campaign=number, step=OVERRULED, finished=now, body={"reason": reason}))
-                _event(session, now, number, "overruled", reason)
+                add_event(session, now, number, "overruled", reason)
         except IntegrityError:
             raise RefusedError("another campaign is open, or this one was overruled before") from None
 
@@ -259,99 +255,4 @@ class CampaignStore:
         row.state, row.reason, row.changed = state, reason, self.clock()
         if state.ended:
             row.open = None
-        _event(session, row.changed, row.number, "state", f"{state}: {reason}" if reason else str(state))
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseJournal:
-    """The journal of one campaign, as one attempt may write it. Raises `GivenUpError` once it may not."""
-
-    store: CampaignStore
-    number: int
-    attempt: int
-
-    def get(self, step: str, kind: type[B]) -> tuple[B, State] | None:
-        """See `Journal`. A step whose weights were lost or damaged is done again."""
-        with transaction(self.store.engine) as session:
-            _owned(session, self.number, self.attempt)
-            row = session.scalars(_phase(self.number, step)).first()
-
-        if row is None:
-            return None
-        weights: State = {}
-        if row.weights:
-            from server.rounds.step_weights import read_weights  # noqa: PLC0415 - torch, which listings do not need
-
-            try:
-                weights = read_weights(self._file(step), row.weights)
-            except CheckpointError:
-                self.note("redone", f"the weights of step {step} are lost or damaged")
-                return None
-
-        return kind.model_validate(row.body), weights
-
-    def put(self, step: str, body: BaseModel, weights: Mapping[str, Tensor] | None = None) -> None:
-        """See `Journal`."""
-        digest = ""
-
-        if weights:
-            from server.rounds.step_weights import write_weights  # noqa: PLC0415 - see `get`
-
-            digest = write_weights(self._file(step), weights)
-
-        with transaction(self.store.engine) as session:
-            _owned(session, self.number, self.attempt)
-            row = session.scalars(_phase(self.number, step)).first()
-            if row is None:
-                row = PhaseRow(campaign=self.number, step=step)
-                session.add(row)
-
-            row.finished = self.store.clock()
-            row.weights = digest
-            row.body = body.model_dump(mode="json")
-
-    def enter(self, state: CampaignState, reason: str = "") -> None:
-        """See `Journal`."""
-        with transaction(self.store.engine) as session:
-            row = _owned(session, self.number, self.attempt)
-            if session.scalars(_phase(self.number, f"state:{state}")).first():
-                return
-            self.store._move(session, row, state, reason)
-            body = {"reason": reason}
-            session.add(PhaseRow(campaign=self.number, step=f"state:{state}", finished=row.changed, body=body))
-
-    def entered(self, state: CampaignState) -> str | None:
-        """The reason for which the campaign came into this state, None if it has not been there."""
-        with transaction(self.store.engine) as session:
-            row = session.scalars(_phase(self.number, f"state:{state}")).first()
-        return None if row is None else str(row.body.get("reason", ""))
-
-    def note(self, kind: str, detail: str, site: str | None = None) -> None:
-        """See `Journal`."""
-        with transaction(self.store.engine) as session:
-            _event(session, self.store.clock(), self.number, kind, detail, site)
-
-    def _file(self, step: str) -> Path:
-        return self.store.folder(self.number) / f"{step.replace(':', '-')}.safetensors"
-
-
-def _phase(number: int, step: str) -> Any:
-    return select(PhaseRow).where(PhaseRow.campaign == number, PhaseRow.step == step)
-
-
-def _locked(session: Session, number: int) -> CampaignRow:
-    row = session.get(CampaignRow, number, with_for_update=True)
-    if row is None:
-        raise InputError(f"there is no campaign {number}", remedy="see `fedforget-server campaign list`")
-    return row
-
-
-def _owned(session: Session, number: int, attempt: int) -> CampaignRow:
-    row = _locked(session, number)
-    if row.attempt != attempt or row.open is None:
-        raise GivenUpError(f"campaign {number} is {row.state}, attempt {attempt} may write no more")
-    return row
-
-
-def _event(session: Session, at: datetime, number: int, kind: str, detail: str, site: str | None = None) -> None:
-    session.add(EventRow(at=at, campaign=number, site=site, kind=kind, detail=detail))
+        add_event(session, row.changed, row.number, "state", f"{state}: {reason}" if reason else str(state))

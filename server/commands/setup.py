@@ -59,7 +59,8 @@ def rotate(
         names = ", ".join(rotation.bundles) or "no hospital yet"
         human = (
             f"signing key {rotation.new.keyid} takes over from {rotation.old.keyid}\n\n"
-            f"Send each hospital its file from {out}, for `fedforget-site join`; until then it takes no instruction: {names}"
+            f"Send each hospital its file from {out}, for `fedforget-site join`; "
+            f"until then it takes no instruction: {names}"
         )
         fields = {
             "old": rotation.old.keyid,

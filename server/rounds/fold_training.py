@@ -25,7 +25,8 @@ from server.rounds.aggregation import State
 from server.rounds.exchanges.downlink import Downlink
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
-from server.rounds.training import average_round, evaluate
+from server.rounds.selection import evaluate
+from server.rounds.training import average_round
 
 OnFoldRound = Callable[[int, int], None]
 """Called after each exchange of training with the number of those finished, and of all."""

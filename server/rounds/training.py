@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,20 +11,20 @@ from pathlib import Path
 from pydantic import BaseModel
 from torch import Tensor
 
-from common.errors import UnavailableError, WireError
+from common.errors import UnavailableError
 from common.files import write_text
 from common.learning.config import TrainConfig
 from common.learning.evaluation.figures import SelectionFigures
 from common.learning.evaluation.merge import Eligible, SelectionMerge
 from common.learning.evaluation.metrics import macro_auc, selection_loss
-from common.learning.evaluation.reported import check_audit, check_selection
+from common.learning.evaluation.reported import check_selection
 from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from common.protocol.wire import EVALUATE, TRAIN, EvaluateReply, EvaluateRequest, FoldModels, TrainReply, TrainRequest
+from common.protocol.wire import TRAIN, FoldModels, TrainReply, TrainRequest
 from server.rounds.aggregation import State
-from server.rounds.agreed_loss import agreed_loss
 from server.rounds.capped_mean import CappedMean, fewest
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
+from server.rounds.selection import agreed_loss_of, selection_of
 from server.rounds.weights.walk import measure
 
 
@@ -138,12 +138,12 @@ def train(
         on_round(record)
 
     if not progress.finished:
-        selection = _selection(federation, state, seed)
+        selection = selection_of(federation, state, seed)
         record = Round(
             phase="train",
             round=len(progress.rounds),
             selection=selection.result(),
-            agreed=_agreed(federation, selection, studies_by_site),
+            agreed=agreed_loss_of(federation, selection, studies_by_site),
         )
         _note(progress, record, config)
         if progress.best == record.round:
@@ -245,7 +245,7 @@ def average_round(
         selection=merge.result() if len(merge) else None,
         seconds=time.monotonic() - begin,
         norms=norms,
-        agreed=_agreed(federation, merge, registered),
+        agreed=agreed_loss_of(federation, merge, registered),
     )
     means = mean.means(state, sites_taken)
     if bend is not None:
@@ -259,61 +259,3 @@ def average_round(
 def _check_training(federation: Federation, name: str, reply: TrainReply) -> None:
     if reply.received is not None:
         check_selection(reply.received, federation.known(name))
-
-
-def _check_evaluation(federation: Federation, name: str, purpose: str, reply: EvaluateReply) -> None:
-    """Raise a `WireError` unless the figures are those that were asked for, and can be."""
-    if (reply.selection is not None, reply.audit is not None) != (purpose == "selection", purpose == "audit"):
-        raise WireError(f"other figures than those of the {purpose} that was asked for")
-    if reply.selection is not None:
-        check_selection(reply.selection, federation.known(name))
-    if reply.audit is not None:
-        check_audit(reply.audit, federation.known(name))
-
-
-def select(
-    federation: Federation,
-    state: Mapping[str, Tensor],
-    seed: int,
-    eligible: Mapping[str, Eligible] | None = None,
-) -> SelectionFigures:
-    """Selection figures of a model, merged over the sites.
-
-    Raises:
-        UnavailableError: no site returned any.
-    """
-    return _selection(federation, state, seed, eligible).result()
-
-
-def _selection(
-    federation: Federation, state: Mapping[str, Tensor], seed: int, eligible: Mapping[str, Eligible] | None = None
-) -> SelectionMerge:
-    replies = evaluate(federation, state, EvaluateRequest(purpose="selection", seed=seed))
-    merging = SelectionMerge(eligible)
-    for name, reply in replies:
-        if reply.selection is not None:
-            merging.add(name, reply.selection)
-
-    if not len(merging):
-        raise UnavailableError("no site returned figures to choose by")
-    return merging
-
-
-def _agreed(federation: Federation, merged: SelectionMerge, registered: Mapping[str, float]) -> float | None:
-    """The loss that training stops on where no site is believed; None in simulations."""
-    return None if federation.counts is None else agreed_loss(merged.losses, registered)
-
-
-def evaluate(
-    federation: Federation, state: Mapping[str, Tensor], request: EvaluateRequest
-) -> Iterator[tuple[str, EvaluateReply]]:
-    """Have every site evaluate a model; replies as they come, their cost charged to the meter."""
-    federation.begin(request.purpose)
-
-    for name, records in federation.ask(EVALUATE, request, state, federation.sites):
-        check = partial(_check_evaluation, federation, name, request.purpose)
-        reply = federation.read(name, EVALUATE, records, EvaluateReply, check)
-        if reply is None:
-            continue
-        federation.meter.forward_units += reply.cost
-        yield name, reply

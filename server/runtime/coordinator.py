@@ -28,10 +28,10 @@ from common.protocol.bundle import Bundle, installed_bundle
 from server.attestation.coordinator_evidence import CoordinatorEvidence
 from server.attestation.event_log import server_log
 from server.campaign.context import CoordinatorContext, open_house
+from server.campaign.journal import GivenUpError
 from server.campaign.policy import Start, decide, overdue
 from server.campaign.qualification.store import QualificationStore
 from server.campaign.running.tries import put_off
-from server.campaign.store import GivenUpError
 from server.campaign.waiting import renewal, report_escalated, site_states
 from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
 from server.membership.coordination import Coordination, serve

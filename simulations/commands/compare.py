@@ -77,8 +77,10 @@ def shadows(
     Run the same command again to continue after an interruption.
     """
     from simulations.run.settings import load_settings
-    from simulations.shadows.shadow_models import Order, parse_share, train_shadows
-    from simulations.shadows.shadow_pool import attack_pool, load_pool, print_attacks
+    from simulations.shadows.attack_table import print_attacks
+    from simulations.shadows.order import Order, parse_share
+    from simulations.shadows.shadow_models import train_shadows
+    from simulations.shadows.shadow_pool import attack_pool, load_pool
 
     with clear_errors("stopped; run the same command again to continue after the last round"):
         config = load_settings(preset, assignments or [], {})

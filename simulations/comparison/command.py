@@ -22,7 +22,7 @@ from simulations.comparison.runner import (
     run_comparison,
 )
 from simulations.comparison.settings import load_comparison
-from simulations.shadows.shadow_models import parse_share
+from simulations.shadows.order import parse_share
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from server.campaign.candidate import make_candidate
 from server.rounds.aggregation import State
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.training import select
+from server.rounds.selection import select
 from server.rounds.unlearning.base import Past
 from simulations.comparison.job_context import JobContext, digest
 from simulations.comparison.plan import ORIGINAL

@@ -24,8 +24,9 @@ from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
+from server.rounds.selection import evaluate
 from server.rounds.states import CampaignState
-from server.rounds.training import average_round, evaluate
+from server.rounds.training import average_round
 from simulations.bench.meters import resident
 from simulations.scale.hospitals import PipedGrid, Traffic, hospitals
 from simulations.scale.result import Size, Stage, StageName, write_size

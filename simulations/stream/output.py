@@ -11,10 +11,11 @@ from common.files import write_bytes, write_text
 from simulations.reporting.charts.drawing import style, to_png, to_svg
 from simulations.reporting.template import fill
 from simulations.stream.csv_table import to_csv
+from simulations.stream.markdown import to_markdown
 from simulations.stream.plots import CHARTS
 from simulations.stream.record import StreamRecord, read_record
 from simulations.stream.summary import verdict
-from simulations.stream.tables import histories, tables_of, to_markdown
+from simulations.stream.tables import histories, tables_of
 
 PAGE_FILE = "report.html"
 CSV_FILE = "stream.csv"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulations.comparison.results.tables import DASH, Table, markdown, shown
+from simulations.comparison.results.tables import DASH, Table, shown
 from simulations.result import Branch
 from simulations.stream import summary
 from simulations.stream.record import SeedRecord, StreamRecord
@@ -290,14 +290,3 @@ def _history(seed: SeedRecord) -> Named:
         *(f.title for f in FIGURES[:1] + FIGURES[2:6]), "cost so far, of retraining each time",
     )  # fmt: skip
     return Named(f"Seed {seed.seed}: every campaign", head, ("",) * len(head), tuple(rows), "campaign")
-
-
-def to_markdown(record: StreamRecord) -> str:
-    """Build the page in Markdown, without the histories."""
-    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    seeds = ", ".join(str(seed.seed) for seed in record.seeds)
-    lines = ["# Stream", "", f"Command: `{record.command}`. Seeds {seeds}. Versions: {versions}.", ""]
-    lines += [f"- {line}" for line in summary.verdict(record)]
-    for table in tables_of(record):
-        lines += ["", f"## {table.caption}", "", *markdown(table, table.first)]
-    return "\n".join(lines) + "\n"

@@ -22,7 +22,7 @@ from common.learning.model import checkpoint
 from common.protocol.bundle import installed_bundle
 from server.app import carry_on
 from server.campaign.context import open_house, utc_now
-from server.campaign.store import DatabaseJournal
+from server.campaign.journal import DatabaseJournal
 from server.runtime.control import RunStatus
 from server.runtime.coordinator import Coordinator
 

@@ -32,7 +32,8 @@ from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
-from server.rounds.training import average_round, select
+from server.rounds.selection import select
+from server.rounds.training import average_round
 from server.rounds.unlearning.at_sites import at_sites
 from server.rounds.unlearning.base import Collected, Task
 

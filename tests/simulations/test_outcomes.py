@@ -24,7 +24,7 @@ from client.account.letter.letter import Sender, Subject, compose, texts_of
 from client.revocations.linkage.status import LinkageStatus
 from client.revocations.revocation import RevocationStatus, Source, State
 from common.errors import EvidenceError
-from common.evidence import dsse, statements
+from common.evidence import dsse, statement_parts, statements
 from common.evidence.countersignature import claims_of
 from common.evidence.examination import examine
 from common.evidence.keys import PinnedKeys, SigningKey
@@ -67,20 +67,22 @@ def a_statement(
         issued="2026-11-20T10:00:00Z",
         revocations=(digest,),
         lineage=(digest,),
-        method=statements.Method("exact" if exact else method, digest, 3),
-        retention=statements.Retention(1, ("north",)),
-        metrics=(statements.Metric("revocations answered", "1", "1", "1", "0.95", 1, "site"),),
+        method=statement_parts.Method("exact" if exact else method, digest, 3),
+        retention=statement_parts.Retention(1, ("north",)),
+        metrics=(statement_parts.Metric("revocations answered", "1", "1", "1", "0.95", 1, "site"),),
         figures=(),
         code=digest,
-        decision=statements.Decision(outcome, ("why",), "0.1", grounds),
+        decision=statement_parts.Decision(outcome, ("why",), "0.1", grounds),
         limits=("loss-based attacks only",),
         log=Checkpoint("coordinator", 5, digest),
-        frozen=statements.FrozenEncoders(digest, digest, digest, "1", "Dr. Frost, data protection") if exact else None,
+        frozen=statement_parts.FrozenEncoders(digest, digest, digest, "1", "Dr. Frost, data protection")
+        if exact
+        else None,
     )
 
 
 def signed(statement: statements.Unlearning, *keys: SigningKey) -> bytes:
-    payload = statements.unlearning_statement((statements.ModelFile("m", "ab" * 32),), statement)
+    payload = statements.unlearning_statement((statement_parts.ModelFile("m", "ab" * 32),), statement)
     envelope = dsse.sign(statements.PAYLOAD_TYPE, payload, keys[0])
     for key in keys[1:]:
         envelope = dsse.add_signature(envelope, key)
@@ -267,7 +269,7 @@ def test_no_label_is_used_twice(outcome: Outcome) -> None:
 )
 def test_an_outcome_is_not_stated_on_the_grounds_of_another(outcome: Outcome, grounds: Grounds | None) -> None:
     with pytest.raises(EvidenceError):
-        statements.Decision(outcome, ("why",), "0.1", grounds)
+        statement_parts.Decision(outcome, ("why",), "0.1", grounds)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +303,7 @@ def test_more_patients_than_were_rehearsed_are_not_covered() -> None:
 def test_statements_and_manifests_of_before_grounds_read_as_they_did() -> None:
     old = a_statement("accepted", None)
     assert b"grounds" not in encode(old.decision)
-    assert decode(statements.Decision, encode(old.decision)) == old.decision
+    assert decode(statement_parts.Decision, encode(old.decision)) == old.decision
     seen = accepted_by(old)
     assert seen is not None
     assert seen.lines[0].startswith("the rule accepts a model if")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from client.consent.documents import REVOKED, Coding, UnreadableConsentError, read_consent
+from client.consent.documents import REVOKED, Coding, read_consent
+from client.consent.fields import UnreadableConsentError
 from client.consent.provisions import Question
 from client.consent.statement import state
 from client.consent.verdicts import Silent, Verdict
@@ -20,15 +21,10 @@ from client.intake.fhir.decisions.settling import Settling
 from client.intake.fhir.decisions.unclear import steward_list
 from client.intake.fhir.patients import PatientMap
 from client.intake.fhir.pull.set_aside import set_aside, stripped
-from client.intake.fhir.resources import (
-    IncomingConsent,
-    Interaction,
-    Resource,
-    RevokeRequest,
-    UnusableResourceError,
-    read_incoming,
-)
-from client.intake.fhir.store.consents import ConsentStore, Kept, StewardItem
+from client.intake.fhir.resources import IncomingConsent, Interaction, Resource, RevokeRequest, read_incoming
+from client.intake.fhir.store.consents import ConsentStore
+from client.intake.fhir.store.values import Kept, StewardItem
+from client.intake.fhir.strict_json import UnusableResourceError
 from client.revocations.ledger import Ledger
 from common.errors import InputError
 

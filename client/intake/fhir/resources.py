@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote
 
-from client.consent.documents import UnreadableConsentError, VersionId, read_version
+from client.consent.documents import VersionId, read_version
+from client.consent.fields import UnreadableConsentError
 from client.intake.fhir.pull.links import rest_below
-from common.errors import InputError
+from client.intake.fhir.strict_json import UnusableResourceError
 from common.learning.data.identifiers.identifiers import IdentifierError, normal
 
 Resource: TypeAlias = Mapping[str, Any]
@@ -24,7 +25,6 @@ Interaction: TypeAlias = Literal["create", "update", ""]
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 """https://hl7.org/fhir/R5/datatypes.html#id"""
-DEEPEST = 40
 _EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 """Between which a server may have written a version."""
@@ -36,10 +36,6 @@ _INSIDE = {"meta", "scope", "category", "policy", "policyRule", "policyBasis", "
 _INSIDE |= {"purpose", "action", "securityLabel"}
 _TEXTS = {"resourceType", "id", "versionId", "lastUpdated", "status", "system", "code", "uri", "type", "start", "end"}
 _TEXTS |= {"dateTime", "date", "decision", "url"}
-
-
-class UnusableResourceError(InputError):
-    """Something that is no FHIR resource of a kind that is taken here; says nothing of its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +66,6 @@ class RevokeRequest:
 
     consent: str
     patients: tuple[str, ...] = field(repr=False)
-
-
-def parse_json(content: bytes) -> dict[str, Any]:
-    """One JSON object of which every reader reads the same: no key twice, no NaN, not nested beyond reason.
-
-    Raises:
-        UnusableResourceError: anything else.
-    """
-    try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refused)
-    except (ValueError, RecursionError):
-        raise UnusableResourceError("not one JSON object in UTF-8 with every key once") from None
-
-    if not isinstance(value, dict) or is_deeper(value, DEEPEST):
-        raise UnusableResourceError("not one JSON object, or nested too deeply")
-    return value
 
 
 def read_incoming(resource: Resource, *bases: str) -> IncomingConsent:
@@ -303,20 +283,3 @@ def _kept(name: str, value: Any) -> Any:
     if name in _INSIDE and isinstance(value, list):
         return [weighed(item) if isinstance(item, dict) else None for item in value]
     return value if name in _TEXTS and isinstance(value, str) else None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key twice")
-    return found
-
-
-def _refused(text: str) -> Any:
-    raise ValueError(text)
-
-
-def is_deeper(value: object, levels: int) -> bool:
-    """Is a parsed value nested deeper than so many levels?"""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(is_deeper(item, levels - 1) for item in inner)

@@ -17,7 +17,7 @@ import httpx
 from client.intake.fhir.pull.links import check_address, own
 from client.intake.fhir.pull.page import Page, read_page
 from client.intake.fhir.pull.smart import SignIn
-from client.intake.fhir.resources import UnusableResourceError, parse_json
+from client.intake.fhir.strict_json import UnusableResourceError, parse_json
 from common.errors import ConfigError, RefusedError, UnavailableError, WireError
 from common.platform.processes.supervisor import Backoff
 from common.platform.proxy import Proxy

@@ -22,7 +22,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from common.disk import unwritable
 from common.errors import InputError, OutputError
-from common.files import read_private, sync_folder
+from common.files import sync_folder
 
 MANIFEST = "manifest.json"
 OUTSIDE = "outside"
@@ -79,38 +79,6 @@ class _Counting(io.RawIOBase):
         self._left -= len(block)
         self.digest.update(block)
         return block
-
-
-def read_recipients(texts: Iterable[str]) -> list[pyrage.x25519.Recipient]:
-    """Public keys `age1...`.
-
-    Raises:
-        InputError: there is none, or one is not a key.
-    """
-    keys = []
-    for text in texts:
-        try:
-            keys.append(pyrage.x25519.Recipient.from_str(text.strip()))
-        except pyrage.RecipientError:
-            raise InputError("not a public key", where="--recipient", remedy="give `age1...` of `backup-key`") from None
-    if not keys:
-        raise InputError("no public key", where="--recipient", remedy="create one on another machine: backup-key FILE")
-
-    return keys
-
-
-def read_identity(path: Path) -> pyrage.x25519.Identity:
-    """The private key in a file of `backup-key` or `age-keygen`.
-
-    Raises:
-        InputError: it is missing, readable by others, or holds no key.
-    """
-    lines = read_private(path).decode("ascii", "replace").splitlines()
-    secret = next((line.strip() for line in lines if line.startswith("AGE-SECRET-KEY-")), "")
-    try:
-        return pyrage.x25519.Identity.from_str(secret)
-    except pyrage.IdentityError:
-        raise InputError("no private key of age", where=str(path), remedy="give the file of `backup-key`") from None
 
 
 def write_archive(

@@ -73,7 +73,7 @@ def add_backup_commands(app: typer.Typer, side: Side) -> None:
     ) -> None:
         """Write an encrypted, consistent copy of the folder to a new file. `up` may run meanwhile."""
         from common.platform.backup import backup as backups  # noqa: PLC0415 - the database, for this command
-        from common.platform.backup.archive import read_recipients  # noqa: PLC0415
+        from common.platform.backup.recipients import read_recipients  # noqa: PLC0415
 
         with clear_errors():
             keys = read_recipients(recipient)
@@ -94,7 +94,8 @@ def add_backup_commands(app: typer.Typer, side: Side) -> None:
     ) -> None:
         """Restore a backup into a new folder, and verify it. Exits with 6 if a check fails."""
         from common.platform.backup import backup as backups  # noqa: PLC0415 - the database, for this command
-        from common.platform.backup.archive import age, read_identity  # noqa: PLC0415
+        from common.platform.backup.archive import age  # noqa: PLC0415
+        from common.platform.backup.recipients import read_identity  # noqa: PLC0415
 
         with clear_errors():
             manifest = backups.restore(file, read_identity(identity), to, side.name, database)
@@ -108,7 +109,8 @@ def add_backup_commands(app: typer.Typer, side: Side) -> None:
     def drill(file: BackupFile, identity: Identity, as_json: AsJson = False) -> None:
         """Restore into a scratch folder, verify everything, say how old it is. Exits with 6 if a check fails."""
         from common.platform.backup import backup as backups  # noqa: PLC0415 - the database, for this command
-        from common.platform.backup.archive import age, read_identity  # noqa: PLC0415
+        from common.platform.backup.archive import age  # noqa: PLC0415
+        from common.platform.backup.recipients import read_identity  # noqa: PLC0415
 
         def check(place: Path) -> list[backups.Finding]:
             side.isolate(place)

@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from server.campaign.campaign import Aside, NobodyWaitsError
+from server.campaign.journal import DatabaseJournal
 from server.campaign.running.set_aside import note_tries, set_aside, tries_of
 from server.campaign.running.tries import failed_before
-from server.campaign.store import CampaignStore, DatabaseJournal
+from server.campaign.store import CampaignStore
 from server.rounds.federation import Federation
 from server.rounds.unlearning.base import Collected, NotUnlearnedError
 from server.settings import Terms

@@ -18,6 +18,7 @@ from server.campaign.campaign import (
     collect,
     run_campaign,
 )
+from server.campaign.journal import DatabaseJournal, GivenUpError
 from server.campaign.running.dates import batch_until, due_soon
 from server.campaign.running.exact import EXACT, Descents, NotExactError, Origin, origin_of
 from server.campaign.running.giving_up import GivingUp
@@ -26,7 +27,7 @@ from server.campaign.running.set_aside import suspended, unlearned
 from server.campaign.running.single_writers import SingleWriterError, least_retention
 from server.campaign.running.training import Trainer, log_round
 from server.campaign.running.tries import put_off
-from server.campaign.store import BATCHED, CANDIDATE, LADDER, OVERRULED, CampaignStore, DatabaseJournal, GivenUpError
+from server.campaign.store import BATCHED, CANDIDATE, LADDER, OVERRULED, CampaignStore
 from server.campaign.verdict.judging import (
     Verdict,
     judge_candidate,

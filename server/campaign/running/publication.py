@@ -19,7 +19,8 @@ from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard, check_state
 from common.platform.sql import transaction
 from common.protocol.wire import ADOPT, REASON_LENGTH, AdoptReply, AdoptRequest
-from server.campaign.store import CampaignStore, DatabaseJournal
+from server.campaign.journal import DatabaseJournal
+from server.campaign.store import CampaignStore
 from server.campaign.verdict.judging import Verdict
 from server.database import EventRow
 from server.registry.manifest import Provenance

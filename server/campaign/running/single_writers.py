@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.errors import RefusedError
-from server.campaign.store import DatabaseJournal
+from server.campaign.journal import DatabaseJournal
 from server.rounds.unlearning.base import Collected, Stage, single_writer
 from server.settings import Terms
 

@@ -15,10 +15,11 @@ from common.learning.device import derive_seed
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard
 from server.campaign.campaign import audit
+from server.campaign.journal import DatabaseJournal
 from server.campaign.running.dates import due_soon
 from server.campaign.running.exact import Descents, Origin, training_seed
 from server.campaign.running.publication import How, Proposed, Publisher
-from server.campaign.store import CANDIDATE, LADDER, CampaignStore, DatabaseJournal
+from server.campaign.store import CANDIDATE, LADDER, CampaignStore
 from server.campaign.verdict.judging import Verdict, decide_exact, judge_training, odd_audit, trained_parts
 from server.registry.registry import Registry
 from server.rounds.checks.update_gate import AggregateRefusedError

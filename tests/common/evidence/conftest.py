@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.evidence import dsse, statements
+from common.evidence import dsse, statement_parts, statements
 from common.evidence.commitment import commitment
 from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log.log_bundle import LeavesBundle, ProofBundle, make_proof_bundle
@@ -69,12 +69,12 @@ def an_unlearning(**changes: object) -> statements.Unlearning:
         "issued": "2026-11-20T10:00:00Z",
         "revocations": (hashlib.sha256(b"revocation").hexdigest(),),
         "lineage": (hashlib.sha256(b"grandparent").hexdigest(), hashlib.sha256(b"parent").hexdigest()),
-        "method": statements.Method("forget_mi_calibrated", hashlib.sha256(b"config").hexdigest(), 3),
-        "retention": statements.Retention(1, ("site-1", "site-2")),
-        "metrics": (statements.Metric("mia.fused.auc", "0.51", "0.43", "0.59", "0.90", 20, "site"),),
-        "figures": (statements.SiteFigures("site-1", hashlib.sha256(b"figures").hexdigest()),),
+        "method": statement_parts.Method("forget_mi_calibrated", hashlib.sha256(b"config").hexdigest(), 3),
+        "retention": statement_parts.Retention(1, ("site-1", "site-2")),
+        "metrics": (statement_parts.Metric("mia.fused.auc", "0.51", "0.43", "0.59", "0.90", 20, "site"),),
+        "figures": (statement_parts.SiteFigures("site-1", hashlib.sha256(b"figures").hexdigest()),),
         "code": hashlib.sha256(b"code").hexdigest(),
-        "decision": statements.Decision("accepted", ("the interval lies within the margin",)),
+        "decision": statement_parts.Decision("accepted", ("the interval lies within the margin",)),
         "limits": ("loss-based attacks only",),
         "log": Checkpoint("site-1", 5, hashlib.sha256(b"root").hexdigest()),
     }
@@ -97,7 +97,7 @@ def make_evidence(site: SigningKey, server: SigningKey, more_leaves: int = 4) ->
         add(b"%d" % number, "campaign")
     since = log.checkpoint
     unlearning = an_unlearning(revocations=(hashlib.sha256(revocation).hexdigest(),), log=since)
-    files = (statements.ModelFile("model.safetensors", hashlib.sha256(MODEL).hexdigest()),)
+    files = (statement_parts.ModelFile("model.safetensors", hashlib.sha256(MODEL).hexdigest()),)
     statement = statements.unlearning_statement(files, unlearning)
     add(statement, "attestation")
     for number in range(more_leaves):

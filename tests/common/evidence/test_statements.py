@@ -5,12 +5,12 @@ import json
 import pytest
 
 from common.errors import EvidenceError
-from common.evidence import statements
+from common.evidence import statement_parts, statements
 from common.evidence.canonical import canonical
 from common.evidence.commitment import check_commitment, commitment
 from common.evidence.countersignature import claims_of
 from common.evidence.log.log_checkpoint import Checkpoint
-from common.evidence.statements import Decision, Method, Metric, ModelFile, Retention
+from common.evidence.statement_parts import Decision, Method, Metric, ModelFile, Retention
 
 D = "ab" * 32
 FILES = (ModelFile("encoder.safetensors", D), ModelFile("head.safetensors", "cd" * 32))
@@ -174,7 +174,7 @@ def test_a_commitment_opens_with_its_document_and_salt_alone():
 
 
 def test_a_statement_says_that_a_person_overruled_a_veto_and_only_then_has_the_field(make):
-    overruled = statements.Overruled("2026-11-20T09:00:00Z", "south's test set is broken", ("veto: south: worse",))
+    overruled = statement_parts.Overruled("2026-11-20T09:00:00Z", "south's test set is broken", ("veto: south: worse",))
     payload = statements.unlearning_statement(FILES, make.unlearning(overruled=overruled))
     read = statements.read_unlearning(payload)[1]
     assert read.overruled == overruled
@@ -182,4 +182,4 @@ def test_a_statement_says_that_a_person_overruled_a_veto_and_only_then_has_the_f
     assert b"overruled" not in statements.unlearning_statement(FILES, make.unlearning())
     for wrong in (("soon", "why", ("x",)), ("2026-11-20T09:00:00Z", "", ("x",)), ("2026-11-20T09:00:00Z", "why", ())):
         with pytest.raises(EvidenceError):
-            statements.Overruled(*wrong)
+            statement_parts.Overruled(*wrong)

@@ -43,7 +43,7 @@ from client.revocations.tombstones.overview import read_revocations
 from client.runtime.coordination import connect
 from client.settings import SiteFolder
 from common.errors import EvidenceError
-from common.evidence import dsse, examination, statements
+from common.evidence import dsse, examination, statement_parts, statements
 from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log.log_checkpoint import Checkpoint, sign_checkpoint
 from common.evidence.log.tree_log import Entry
@@ -369,7 +369,7 @@ def test_the_files_for_an_auditor_verify_offline_and_no_changed_byte_passes(worl
     world.talk()
     unlearned = world.statement(number)
     assert unlearned.method.name == "forget_mi_calibrated", unlearned.decision.reasons
-    assert unlearned.retention == statements.Retention(1, ("north", "south"))
+    assert unlearned.retention == statement_parts.Retention(1, ("north", "south"))
     assert len(unlearned.revocations) == 2
     assert world.said(number) == "signed by server, north, south"
     check_the_record_of_a_hospital(world, number, unlearned, tmp_path)

@@ -11,7 +11,8 @@ from common.errors import CohortError, ConfigError, OutputError
 from common.settings import parse
 from simulations.cli import app
 from simulations.run.settings import SimulationConfig
-from simulations.shadows.shadow_models import Order, halves, parse_share, train_shadows
+from simulations.shadows.order import Order, halves, parse_share
+from simulations.shadows.shadow_models import train_shadows
 from simulations.shadows.shadow_pool import (
     TRAINED,
     ShadowFile,

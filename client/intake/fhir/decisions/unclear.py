@@ -8,7 +8,8 @@ from client.consent.kinds import NOT_STATED
 from client.intake.fhir.decisions.doubts import hold_alike
 from client.intake.fhir.decisions.weighing import KnownVersion
 from client.intake.fhir.patients import PatientMap
-from client.intake.fhir.store.consents import ConsentStore, StewardItem
+from client.intake.fhir.store.consents import ConsentStore
+from client.intake.fhir.store.values import StewardItem
 from client.revocations.known import known_patients
 from client.revocations.ledger import Ledger, Writing
 from client.revocations.look_alikes.doubtful import undecided

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from client.intake.fhir.decisions.doubts import Counts
-from client.intake.fhir.store.consents import Kept
+from client.intake.fhir.store.values import Kept
 from common.installation import own_version
 
 

@@ -21,16 +21,8 @@ from client.intake.fhir.endpoint.answers import capability_statement, outcome
 from client.intake.fhir.endpoint.telling import Telling
 from client.intake.fhir.intake import Intake, OtherPatientError
 from client.intake.fhir.pull.page import read_unclear
-from client.intake.fhir.resources import (
-    Interaction,
-    Resource,
-    RevokeRequest,
-    UnusableResourceError,
-    notified,
-    parse_json,
-    read_revoke_request,
-    with_id,
-)
+from client.intake.fhir.resources import Interaction, Resource, RevokeRequest, notified, read_revoke_request, with_id
+from client.intake.fhir.strict_json import UnusableResourceError, parse_json
 from common.errors import FedForgetError
 
 BODY_BYTES = 2**20

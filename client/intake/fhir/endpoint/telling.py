@@ -18,7 +18,7 @@ from client.intake.enumerations import note_enumeration
 from client.intake.fhir.decisions.doubts import Counts
 from client.intake.fhir.endpoint.answers import receipt
 from client.intake.fhir.intake import Intake, TwoPatientsError
-from client.intake.fhir.store.consents import Kept
+from client.intake.fhir.store.values import Kept
 from common.platform.listening.rate_limit import RateLimit
 
 BURST = 200.0

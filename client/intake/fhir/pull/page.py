@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from client.intake.fhir.resources import DEEPEST, Resource, UnusableResourceError, is_deeper
+from client.intake.fhir.resources import Resource
+from client.intake.fhir.strict_json import DEEPEST, UnusableResourceError, is_deeper
 
 _DEEPEST_PAGE = 200
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)

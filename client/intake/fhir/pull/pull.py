@@ -12,10 +12,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from client.intake.fhir.intake import Intake
 from client.intake.fhir.pull.page import Page
 from client.intake.fhir.pull.set_aside import set_aside
-from client.intake.fhir.resources import IncomingConsent, UnusableResourceError, read_incoming
+from client.intake.fhir.resources import IncomingConsent, read_incoming
 from client.intake.fhir.server import FhirServer
-from client.intake.fhir.store.consents import Progress
 from client.intake.fhir.store.listings import note_gone, note_listed
+from client.intake.fhir.store.values import Progress
+from client.intake.fhir.strict_json import UnusableResourceError
 from common.errors import FedForgetError, WireError
 
 PAGE = 200

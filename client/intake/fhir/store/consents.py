@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -22,83 +22,14 @@ from client.intake.fhir.decisions.weighing import KnownVersion
 from client.intake.fhir.resources import IncomingConsent
 from client.intake.fhir.store.keys import add_other_keys
 from client.intake.fhir.store.listings import REASON, gone_since
+from client.intake.fhir.store.row_rules import age_of, moment_of, waits_for_steward, why_unclear, written_again
 from client.intake.fhir.store.tables import ConsentRow, DecisionRow, OtherKeyRow, ServerRow
+from client.intake.fhir.store.values import Kept, Newest, Progress, StewardItem, Tally
 from client.revocations.revocation import Source
 from client.revocations.tombstones.pseudonyms import Pseudonyms
 from common.platform.sql import transaction
 
 AnswerName = Literal["permit", "deny", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A version that is on the disk.
-
-    Attributes:
-        patient: the pseudonym.
-    """
-
-    resource: str
-    version: str
-    patient: str
-    receipt: str
-    received: datetime
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Newest:
-    """The newest version of a consent.
-
-    Attributes:
-        last_update: of any of its versions.
-    """
-
-    kept: Kept
-    document: dict[str, Any] = field(repr=False)
-    last_update: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StewardItem:
-    """A patient whose consents a person must look at; found by the consent's id in the hospital's own system.
-
-    Attributes:
-        patient: their identifier, None where the consent names nobody.
-    """
-
-    consent: str
-    version: str
-    reason: str
-    since: datetime
-    patient: str | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a FHIR server was read."""
-
-    cursor: datetime | None = None
-    baseline: datetime | None = None
-    pulled: datetime | None = None
-    reconciled: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Numbers for `fhir status`.
-
-    Attributes:
-        unmapped: patients who withdrew and whom the patient map does not name (yet).
-    """
-
-    versions: int
-    patients: int
-    permit: int
-    deny: int
-    unknown: int
-    revoked: int
-    unmapped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +52,16 @@ class ConsentStore:
                 return None
             # A version without a number, as of a revocation by request, is the newest only until the next one comes.
             is_numbered = all(row.version.isdecimal() for row in rows)
-            row = max(rows, key=_age if is_numbered else _moment)
+            row = max(rows, key=age_of if is_numbered else moment_of)
             kept = Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new=False)
 
-            return Newest(kept, row.document, max(map(_moment, rows)))
+            return Newest(kept, row.document, max(map(moment_of, rows)))
 
     def known_versions(self, resource: str) -> dict[str, datetime]:
         """The versions of a consent that are known, and when each was written."""
         with transaction(self.engine) as session:
             rows = session.scalars(select(ConsentRow).where(ConsentRow.resource == resource))
-            return {row.version: _moment(row) for row in rows}
+            return {row.version: moment_of(row) for row in rows}
 
     def resources(self) -> frozenset[str]:
         """Ids of all consents."""
@@ -284,7 +215,7 @@ class ConsentStore:
             )
 
             return tuple(
-                StewardItem(row.resource, row.version, _why(row), row.at, self.identifier(session, row.patient))
+                StewardItem(row.resource, row.version, why_unclear(row), row.at, self.identifier(session, row.patient))
                 for row in rows
             )
 
@@ -303,14 +234,14 @@ class ConsentStore:
             answers["deny"],
             answers["unknown"],
             sum(row.recorded is not None for row in rows),
-            sum(map(_waits, rows)),
+            sum(map(waits_for_steward, rows)),
         )
 
     def _keep(self, session: Session, incoming: IncomingConsent, at: datetime) -> Kept:
         key = (incoming.resource, incoming.version, incoming.digest)
         first, *others = incoming.patients or (None,)
         patient = self.pseudonyms.of(f"Consent/{incoming.resource}" if first is None else first)
-        row = session.get(ConsentRow, key) or _written_again(session, incoming, patient)
+        row = session.get(ConsentRow, key) or written_again(session, incoming, patient)
         is_new = row is None
 
         if row is None or row.patient == patient:
@@ -339,37 +270,3 @@ class ConsentStore:
             row.weighed = None
 
         return Kept(row.resource, row.version, row.patient, row.receipt, row.received, is_new)
-
-
-def _written_again(session: Session, incoming: IncomingConsent, patient: str) -> ConsentRow | None:
-    """The version that `incoming` repeats with another `meta`, as a server writes it after a move or with a new tag."""
-    if not incoming.version:
-        return None
-    rows = session.scalars(
-        select(ConsentRow).where(
-            ConsentRow.resource == incoming.resource,
-            ConsentRow.version == incoming.version,
-            ConsentRow.patient == patient,
-        )
-    )
-    return next((row for row in rows if without_meta(row.document) == without_meta(incoming.document)), None)
-
-
-def _age(row: ConsentRow) -> tuple[bool, int, datetime]:
-    """Ascending with the version; ones without a number come after those that they were made from."""
-    is_numbered = row.version.isdecimal()
-    return (not is_numbered, int(row.version) if is_numbered else 0, _moment(row))
-
-
-def _moment(row: ConsentRow) -> datetime:
-    return row.updated or row.received
-
-
-def _waits(row: DecisionRow) -> bool:
-    return row.receipt is not None and row.recorded is None
-
-
-def _why(row: DecisionRow) -> str:
-    if _waits(row):
-        return "withdrawn, and it names nobody who is known"
-    return "consented again after a withdrawal: stays excluded" if row.answer == "permit" else row.reason

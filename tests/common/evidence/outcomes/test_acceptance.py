@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from common.evidence import statements
+from common.evidence import statement_parts, statements
 from common.evidence.countersignature import claims_of
 from common.evidence.outcomes.acceptance import USUAL_MARGIN, Figure, acceptance, accepted_by
 from common.evidence.schema import decode, encode
@@ -14,11 +14,11 @@ from common.evidence.schema import decode, encode
 NAME = "membership AUC, {}, forgotten against never-seen patients (.5 is the aim)"
 
 
-def metric(branch: str, value: str, low: str, high: str, n: int = 16) -> statements.Metric:
-    return statements.Metric(NAME.format(branch), value, low, high, "0.95", n, "site")
+def metric(branch: str, value: str, low: str, high: str, n: int = 16) -> statement_parts.Metric:
+    return statement_parts.Metric(NAME.format(branch), value, low, high, "0.95", n, "site")
 
 
-def attested(make, *metrics: statements.Metric, **decision: object) -> statements.Unlearning:
+def attested(make, *metrics: statement_parts.Metric, **decision: object) -> statements.Unlearning:
     found = make.unlearning()
     return replace(found, metrics=metrics, decision=replace(found.decision, **decision))
 
@@ -60,7 +60,7 @@ def test_a_statement_from_before_margins_were_written_says_it_by_its_reason(make
 
 
 def test_no_figure_is_no_evidence_and_training_anew_is_judged_by_no_rule(make) -> None:
-    other = statements.Metric("revocations answered", "1", "1", "1", "0.95", 1, "site")
+    other = statement_parts.Metric("revocations answered", "1", "1", "1", "0.95", 1, "site")
     nothing = accepted_by(attested(make, other, margin="0.1"))
     assert nothing is not None
     assert "membership was not measured" in nothing.lines[1]
@@ -70,6 +70,6 @@ def test_no_figure_is_no_evidence_and_training_anew_is_judged_by_no_rule(make) -
 
 @pytest.mark.parametrize("margin", ["", "0.35"])
 def test_a_margin_is_written_only_where_it_is_stated(margin: str) -> None:
-    decision = statements.Decision("accepted", ("why",), margin)
+    decision = statement_parts.Decision("accepted", ("why",), margin)
     assert (b"margin" in encode(decision)) == bool(margin)
-    assert decode(statements.Decision, encode(decision)) == decision
+    assert decode(statement_parts.Decision, encode(decision)) == decision

@@ -11,7 +11,7 @@ from campaign_world import LENIENT, NOW
 from common.errors import RefusedError
 from common.learning.records import Subset
 from common.protocol.wire import TRAIN
-from server.campaign.store import DatabaseJournal, GivenUpError
+from server.campaign.journal import DatabaseJournal, GivenUpError
 from server.rounds.federation import Federation
 from server.rounds.states import WAYS, CampaignState
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulations.bench.hospital.consent_bench import paired
+from simulations.bench.hospital.loader_bench import paired
 
 
 def test_the_interval_of_a_median_lies_between_the_differences_that_tables_of_the_sign_test_name() -> None:

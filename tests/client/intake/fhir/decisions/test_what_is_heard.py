@@ -25,8 +25,9 @@ from client.intake.fhir.decisions.doubts import Counts, counts_of_all
 from client.intake.fhir.endpoint.answers import receipt
 from client.intake.fhir.intake import Intake, OtherPatientError
 from client.intake.fhir.patients import PatientMap, PatientMapFile
-from client.intake.fhir.resources import UnusableResourceError, read_revoke_request
+from client.intake.fhir.resources import read_revoke_request
 from client.intake.fhir.store.silence import count_silent
+from client.intake.fhir.strict_json import UnusableResourceError
 from client.revocations.look_alikes.doubtful import answer, doubts
 from client.revocations.revocation import State
 from client.revocations.workflow import PersonDecision, readmit
