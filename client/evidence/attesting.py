@@ -167,7 +167,7 @@ def exchange_attestations(site: SiteLog, stub: CoordinationStub) -> None:
         for data in reply.waiting:
             if not _fits(request, len(data)):
                 if not _fits(messages.ExchangeAttestationsRequest(), len(data)):
-                    refused = f"an attestation of {len(data)} bytes does not fit into a message"
+                    refusal = f"an attestation of {len(data)} bytes does not fit into a message"
                 # Otherwise it waits for the next call.
                 continue
             try:
