@@ -40,6 +40,8 @@ class SiteRow(Base):
     """PEM of the key that signs its replies."""
     certificate: Mapped[str] = mapped_column(Text)
     """PEM of its client certificate for the coordination service."""
+    next_certificate: Mapped[str | None] = mapped_column(Text)
+    """PEM of the renewed one, until the hospital uses it."""
     enrolled: Mapped[datetime]
     revoked: Mapped[datetime | None]
     bad_replies: Mapped[int] = mapped_column(default=0)

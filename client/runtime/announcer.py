@@ -55,6 +55,13 @@ class StudyCounts(Protocol):
         """Register how many studies are trained on here."""
 
 
+class Renewal(Protocol):
+    """What the announcer needs of `client.membership.renewal.CertificateRenewal`."""
+
+    def step(self, stub: CoordinationStub) -> bool:
+        """Renew the site's certificate if it is due; whether there is a new one."""
+
+
 class LinkageExchange(Protocol):
     """What the announcer needs of `client.revocations.linkage.linking.Linking`."""
 
@@ -85,6 +92,7 @@ class Announcer:
     evidence: EvidenceExchange | None = None
     links: LinkageExchange | None = None
     counts: StudyCounts | None = None
+    renewal: Renewal | None = None
     answered: Callable[[], None] = lambda: None
     """Called when the coordinator has answered a heartbeat."""
     _open: ExitStack = field(init=False, default_factory=ExitStack)
@@ -120,6 +128,9 @@ class Announcer:
             if self.links is not None:
                 self.links.exchange(self._stub)
             self._failures = 0
+            if heartbeat_due and self.renewal is not None and self.renewal.step(self._stub):
+                self.close()
+                self._next_beat = now  # the next step uses the new certificate
         except (grpc.RpcError, FedForgetError, SQLAlchemyError) as err:
             self._failures += 1
             delay = _BACKOFF.delay(self._failures, self.rng)

@@ -28,6 +28,7 @@ from client.cohort.imports.study_counts import Registration
 from client.evidence.attesting import EvidenceService
 from client.evidence.event_log import SiteLog
 from client.membership.proxy import channel_options, proxy_of
+from client.membership.renewal import CertificateRenewal
 from client.process import main
 from client.revocations.linkage.linking import Linking
 from client.revocations.linkage.tokens import read_linkage
@@ -119,6 +120,7 @@ def run(folder: SiteFolder) -> NoReturn:
             evidence=EvidenceService(lambda: nullcontext(SiteLog(folder, ledger.engine, clock))),
             links=Linking(ledger, lambda: read_linkage(folder)),
             counts=Registration(folder),
+            renewal=CertificateRenewal(folder, clock),
             answered=heartbeat(folder, settings).touch,
         )
         for number in (signal.SIGTERM, signal.SIGINT):

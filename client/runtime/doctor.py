@@ -48,6 +48,7 @@ DISK = 10 * GIB
 MEMORY = 4 * GIB
 """Disk for the image cache and one model version; memory for the SuperNode and a ClientApp that trains."""
 _JOIN = "fedforget-site join BUNDLE"
+_RENEWS = "it renews itself while `up` runs here and at the coordinator; else see logs/coordination.jsonl"
 _ROTATE = "fedforget-site rotate, and send the request to the coordinator"
 
 
@@ -127,7 +128,7 @@ def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> It
         else:
             yield Check("membership", "fail", "the certificate is for a different key or name", _JOIN)
 
-    yield checks.validity("site certificate", certificate.not_valid_after_utc, now, _ROTATE)
+    yield checks.validity("site certificate", certificate.not_valid_after_utc, now, _RENEWS)
     yield checks.validity("authority", ca.not_valid_after_utc, now, "ask the coordinator", 365)
 
 

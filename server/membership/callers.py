@@ -1,7 +1,8 @@
 """What every call of the coordination service goes through: who calls, which fields are possible, how it is refused.
 
 A site is who its client certificate says (mutual TLS, RFC 8446), if that is, byte for byte, the certificate which the
-database holds for an approved site: one that was revoked or rotated out opens nothing, although it is still valid.
+database holds for an approved site, or the one that renews it: one that was revoked, rotated out or followed by a
+renewed one that was used opens nothing, although it is still valid.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from common.errors import EvidenceError
 from common.protocol.coordination.bounds import MAX_DIGESTS, excess
-from server.database import SiteRow
+from server.database import EventRow, SiteRow
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger("fedforget.coordination")
@@ -80,14 +81,28 @@ def answered(
     return answer
 
 
-def admitted(session: Session, pem: bytes) -> SiteRow:
-    """The site whose approved certificate this is. A suspended one is heard: its patients wait, its copies must go."""
+def admitted(session: Session, pem: bytes, now: datetime) -> SiteRow:
+    """The site whose approved certificate this is. A suspended one is heard: its patients wait, its copies must go.
+
+    The first use of a renewed certificate ends the one before it.
+    """
     certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     site = session.get(SiteRow, str(names[0].value), with_for_update=True) if len(names) == 1 else None
-    if site is None or site.state not in {"active", "suspended"} or _der(site.certificate) != _der(certificate):
+    if site is None or site.state not in {"active", "suspended"} or not _is_one_of(site, certificate):
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, "this certificate is not that of an approved site")
+    if site.next_certificate is not None and _der(site.next_certificate) == _der(certificate):
+        site.certificate = site.next_certificate
+        site.next_certificate = None
+        detail = f"renewed, until {certificate.not_valid_after_utc:%Y-%m-%d}"
+        session.add(EventRow(at=now, site=site.name, kind="certificate", detail=detail))
+        _log.info("%s uses its renewed certificate", site.name)
     return site
+
+
+def _is_one_of(site: SiteRow, certificate: x509.Certificate) -> bool:
+    wanted = _der(certificate)
+    return any(_der(pem) == wanted for pem in (site.certificate, site.next_certificate) if pem)
 
 
 def _der(certificate: x509.Certificate | str) -> bytes:

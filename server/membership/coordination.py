@@ -21,7 +21,7 @@ from common.protocol.coordination import coordination_pb2 as messages
 from common.protocol.coordination.bounds import MAX_DIGESTS, MAX_MESSAGE_BYTES
 from common.protocol.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
 from server.database import CampaignRow, EventRow, SiteRow
-from server.membership import linkage, registration
+from server.membership import linkage, registration, renewal
 from server.membership.callers import Refusal, admitted, answered, digests_of, invalid, moment_of
 from server.settings import GateConfig
 
@@ -76,6 +76,7 @@ class Coordination:
         desk: Desk | None = None,
         gate: GateConfig | None = None,
         linkage: bool = True,
+        issue: renewal.Issue | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -84,6 +85,7 @@ class Coordination:
         self._gate = gate or GateConfig()
         self._limit = limit or RateLimit()
         self._linkage = linkage
+        self._issue = issue
 
     @answered
     def Announce(self, request: messages.AnnounceRequest, context: grpc.ServicerContext) -> messages.AnnounceReply:
@@ -98,7 +100,7 @@ class Coordination:
         if due is not None and abs(due - now) > DUE_WITHIN:
             invalid("first_due is years away")
         with transaction(self._engine) as session:
-            site = admitted(session, pem)
+            site = admitted(session, pem, now)
             if (pending, due) != (site.pending, site.first_due):
                 # Fewer than before: a campaign took the older ones, those left came later.
                 if not site.pending or pending < site.pending:
@@ -120,7 +122,7 @@ class Coordination:
             invalid("version is not one")
         skew = moment_of(request.clock, "clock") - now
         with transaction(self._engine) as session:
-            site = admitted(session, pem)
+            site = admitted(session, pem, now)
             if site.version != request.version:
                 detail = f"{site.version or 'none'} -> {request.version}"
                 session.add(EventRow(at=now, site=site.name, kind="version", detail=detail))
@@ -141,10 +143,10 @@ class Coordination:
         self, request: messages.AcknowledgePurgeRequest, context: grpc.ServicerContext
     ) -> messages.AcknowledgePurgeReply:
         """Take down that the site's copies are gone; what it never got, and what it told before, changes nothing."""
-        _, pem = self._caller(context)
+        now, pem = self._caller(context)
         digests_gone = digests_of(request.digests)
         with transaction(self._engine) as session:
-            site = admitted(session, pem)
+            site = admitted(session, pem, now)
         self._versions.purged(site.name, digests_gone)
         _log.info("%s says that %d versions are gone", site.name, len(digests_gone))
 
@@ -153,10 +155,10 @@ class Coordination:
     @answered
     def Status(self, request: messages.StatusRequest, context: grpc.ServicerContext) -> messages.StatusReply:  # noqa: ARG002 - as in the .proto
         """How the site stands here, and the state of the campaign that runs."""
-        _, pem = self._caller(context)
+        now, pem = self._caller(context)
 
         with transaction(self._engine) as session:
-            site = admitted(session, pem)
+            site = admitted(session, pem, now)
             running = session.scalar(select(CampaignRow.state).where(CampaignRow.open.is_(True)))
             active = site.state == "active"
             standing = messages.StatusReply.STANDING_ACTIVE if active else messages.StatusReply.STANDING_SUSPENDED
@@ -186,13 +188,13 @@ class Coordination:
         self, request: messages.ExchangeTokensRequest, context: grpc.ServicerContext
     ) -> messages.ExchangeTokensReply:
         """Keep the site's tokens of linkage and hand on those of others."""
-        _, pem = self._caller(context)
+        now, pem = self._caller(context)
         if any(len(token) != TOKEN_BYTES for token in request.tokens):
             invalid(f"a token has not {TOKEN_BYTES} bytes")
         if request.after >= 2**31:
             invalid("after is beyond any position")
         with transaction(self._engine) as session:
-            site = admitted(session, pem)
+            site = admitted(session, pem, now)
             if not (self._linkage or linkage.in_use(session)):
                 raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "linkage is off at the coordinator")
             try:
@@ -211,7 +213,7 @@ class Coordination:
         now, pem = self._caller(context)
 
         with transaction(self._engine) as session:
-            site = admitted(session, pem)
+            site = admitted(session, pem, now)
             try:
                 row = registration.register(session, site, request.statement, self._gate, now)
             except RefusedError as err:
@@ -222,12 +224,25 @@ class Coordination:
 
             return messages.RegisterCountsReply(in_force=in_force, pending=row.state == registration.PENDING)
 
+    @answered
+    def RenewCertificate(
+        self,
+        request: messages.RenewCertificateRequest,  # noqa: ARG002 - as in the .proto
+        context: grpc.ServicerContext,
+    ) -> messages.RenewCertificateReply:
+        """Issue the certificate that follows the one that calls, for the same name and key."""
+        now, pem = self._caller(context)
+        with transaction(self._engine) as session:
+            certificate = renewal.renew(session, admitted(session, pem, now), self._issue, now)
+
+        return messages.RenewCertificateReply(certificate=certificate)
+
     def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
-        _, pem = self._caller(context)
+        now, pem = self._caller(context)
         if self._desk is None:
             raise Refusal(grpc.StatusCode.UNIMPLEMENTED, "this coordinator keeps no log")
         with transaction(self._engine) as session:
-            return self._desk, admitted(session, pem)
+            return self._desk, admitted(session, pem, now)
 
     def _caller(self, context: grpc.ServicerContext) -> tuple[datetime, bytes]:
         """The time and the peer's certificate, unless it calls too often."""

@@ -129,6 +129,7 @@ def approve(
     row.node_key = request.node_key
     row.signing_key = request.signing_key
     row.certificate = pem
+    row.next_certificate = None
     _record(session, row, kind, f"signing key {checked.signing_key.keyid}{replaced}", now)
 
     return Approval(request.name, kind, _bundle(authority, request.name, pem, row.node, now))
@@ -152,6 +153,7 @@ def revoke(session: Session, name: str, reason: str, now: datetime) -> None:
         raise RefusedError(f"{name} is revoked already")
     row.state = "revoked"
     row.revoked = now
+    row.next_certificate = None
     _record(session, row, "revoked", reason, now)
 
 

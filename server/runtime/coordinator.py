@@ -35,6 +35,7 @@ from server.campaign.running.tries import put_off
 from server.campaign.waiting import renewal, report_escalated, site_states
 from server.database import CampaignRow, PhaseRow, SiteRow, signed64, unsigned64
 from server.membership.coordination import Coordination, serve
+from server.membership.renewal import issuer
 from server.rounds.states import CampaignState
 from server.runtime.control import Control, Node, RunStatus
 from server.runtime.flower_database import LogWiper
@@ -319,6 +320,7 @@ def main() -> None:
             desk=desk,
             gate=house.settings.gate,
             linkage=house.settings.linkage,
+            issue=issuer(house.folder) if house.settings.renew_certificates else None,
         ),
         f"{house.settings.ports.listen}:{house.settings.ports.coordination}",
         certificate=house.folder.certificate.read_bytes(),

@@ -36,6 +36,8 @@ SITE = ExtendedKeyUsageOID.CLIENT_AUTH
 SIGNER = ExtendedKeyUsageOID.CODE_SIGNING
 """Kinds of certificate: TLS server, TLS client, and the coordinator's signing key."""
 
+RENEW_WITHIN = timedelta(days=30)
+"""Before the end of a certificate: when it is renewed."""
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", re.ASCII)
 _DIGITS = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)

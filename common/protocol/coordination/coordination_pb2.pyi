@@ -154,3 +154,13 @@ class RegisterCountsReply(_message.Message):
     in_force: int
     pending: bool
     def __init__(self, in_force: _Optional[int] = ..., pending: _Optional[bool] = ...) -> None: ...
+
+class RenewCertificateRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RenewCertificateReply(_message.Message):
+    __slots__ = ("certificate",)
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    certificate: str
+    def __init__(self, certificate: _Optional[str] = ...) -> None: ...

@@ -74,6 +74,11 @@ class CoordinationStub:
                 request_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RegisterCountsRequest.SerializeToString,
                 response_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RegisterCountsReply.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/fedforget.coordination.v1.Coordination/RenewCertificate',
+                request_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateReply.FromString,
+                _registered_method=True)
 
 
 class CoordinationServicer:
@@ -135,6 +140,14 @@ class CoordinationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """A further client certificate for the name and the key of the one that calls, in its last 30 days. The old one stays
+        valid until the new one is used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -177,6 +190,11 @@ def add_CoordinationServicer_to_server(servicer, server):
                     servicer.RegisterCounts,
                     request_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RegisterCountsRequest.FromString,
                     response_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RegisterCountsReply.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -395,6 +413,33 @@ class Coordination:
             '/fedforget.coordination.v1.Coordination/RegisterCounts',
             common_dot_protocol_dot_coordination_dot_coordination__pb2.RegisterCountsRequest.SerializeToString,
             common_dot_protocol_dot_coordination_dot_coordination__pb2.RegisterCountsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedforget.coordination.v1.Coordination/RenewCertificate',
+            common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateRequest.SerializeToString,
+            common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateReply.FromString,
             options,
             channel_credentials,
             insecure,

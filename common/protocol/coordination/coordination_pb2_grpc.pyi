@@ -18,6 +18,8 @@ from common.protocol.coordination.coordination_pb2 import (
     HeartbeatRequest,
     RegisterCountsReply,
     RegisterCountsRequest,
+    RenewCertificateReply,
+    RenewCertificateRequest,
     StatusReply,
     StatusRequest,
 )
@@ -37,6 +39,7 @@ class CoordinationStub:
     ExchangeAttestations: _Call[ExchangeAttestationsRequest, ExchangeAttestationsReply]
     ExchangeTokens: _Call[ExchangeTokensRequest, ExchangeTokensReply]
     RegisterCounts: _Call[RegisterCountsRequest, RegisterCountsReply]
+    RenewCertificate: _Call[RenewCertificateRequest, RenewCertificateReply]
     def __init__(self, channel: grpc.Channel) -> None: ...
 
 class CoordinationServicer(Protocol):
@@ -58,5 +61,8 @@ class CoordinationServicer(Protocol):
     def RegisterCounts(
         self, request: RegisterCountsRequest, context: grpc.ServicerContext, /
     ) -> RegisterCountsReply: ...
+    def RenewCertificate(
+        self, request: RenewCertificateRequest, context: grpc.ServicerContext, /
+    ) -> RenewCertificateReply: ...
 
 def add_CoordinationServicer_to_server(servicer: CoordinationServicer, server: grpc.Server) -> None: ...
