@@ -84,6 +84,14 @@ Share of models for which the test says "not forgotten", with 1, 5 or 10 canarie
 """
 
 
+_NOTES = """
+"Forgets all who revoked" is honest: what the test says of it are false accusations. "Half the passes" and the lines
+below it are what it should find, except the last one. With {seeds} models, a share with 10 canaries is known to about
+±{error:.0f} points; those with 1 and 5 come from ten and two groups of canaries a model. The last column says how the
+real patients fare: .5 is the aim, and the model that never had canaries, but these patients, is the last line.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One model: the share of tests that it fails by number of canaries, and how well real patients stand out."""
@@ -304,7 +312,7 @@ def report(results: list[Result], costs: list[Cost], seeds: int) -> str:
         level=LEVEL,
         draws=_DRAWS,
     )
-    return head + "\n".join(lines) + "\n"
+    return head + "\n".join(lines) + "\n" + _NOTES.format(seeds=seeds, error=100 / seeds**0.5)
 
 
 def main(
