@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from client.app import app, open_site
+from client.cohort.imports.own_encoders import OwnFolders, with_own_folders
 from client.cohort.site import Site
 from client.cohort.site_files import write_site
 from common.errors import ConfigError
@@ -24,6 +26,7 @@ from common.learning.config import (
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Cohort, Split, Subset
 from server.campaign.campaign import Campaign, run_campaign
+from server.membership.federation_card import card_json
 from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
@@ -57,6 +60,15 @@ def card(tmp_path: Path) -> ModelCard:
     return ModelCard(model=model, data=DataConfig(), classes=("clear", "opacity"), vocab_size=1).pinned()
 
 
+def own_card(card: ModelCard, folder: Path) -> ModelCard:
+    """The card as a hospital has it: from the join bundle, with its own copies of the encoders."""
+    folders = {"image": card.model.image_folder, "text": card.model.text_folder}
+    own = OwnFolders(**{kind: shutil.copytree(path, folder / kind) for kind, path in folders.items()})
+    bundled = ModelCard.model_validate_json(card_json(card))
+
+    return with_own_folders(bundled, own, None, "experiment.json")
+
+
 Hospitals = Callable[..., tuple[Federation, dict[str, Site]]]
 
 
@@ -78,12 +90,13 @@ def hospitals(tmp_path: Path, card: ModelCard, cohort_of: Callable[..., Cohort])
             cohort = Cohort(tuple(s for s in cohort.studies if s.patient not in never), cohort.classes)
             split = {patient: subset for patient, subset in split.items() if patient not in never}
             place = tmp_path / folder / name
-            write_site(place, cohort, Split(split), card, name=name, seed=0, device="cpu", cache=tmp_path / "cache")
+            own = own_card(card, place.parent / f"encoders of {name}")
+            write_site(place, cohort, Split(split), own, name=name, seed=0, device="cpu", cache=tmp_path / "cache")
             configs[node] = {"site-dir": str(place)}
             sites[name] = Site(place)
 
         federation = connect(LocalGrid(app, configs), len(configs))
-        federation.downlink = Downlink(precision)
+        federation.downlink = Downlink(precision, card.frozen_names(), card.encoders)
         return federation, sites
 
     return make
