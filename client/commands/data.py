@@ -33,13 +33,14 @@ def import_(
     ] = None,
     image_encoder: Annotated[
         Path | None,
-        typer.Option(help="This hospital's folder of the federation's image encoder.  [from the import before]"),
+        typer.Option(help="This hospital's folder of the image encoder.  [from the import before]"),
     ] = None,
     text_encoder: Annotated[
-        Path | None, typer.Option(help="Likewise of its text encoder, with the tokenizer.  [from the import before]")
+        Path | None,
+        typer.Option(help="This hospital's folder of the text encoder and its tokenizer.  [from the import before]"),
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Likewise of a tokenizer with a folder of its own.  [from the import before]")
+        Path | None, typer.Option(help="This hospital's folder of a separate tokenizer.  [from the import before]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split at the first import; later imports keep it.")] = 0,
     distinct_ids: Annotated[

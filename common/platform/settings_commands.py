@@ -75,7 +75,7 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
     )
     def set_settings(
         pairs: Annotated[
-            list[str], typer.Argument(metavar="KEY VALUE...", help="Dotted name and value, as in TOML.", min=2)
+            list[str], typer.Argument(metavar="KEY VALUE...", help="Dotted name, and value in TOML syntax.", min=2)
         ],
         folder: Folder = Path("."),
         as_json: AsJson = False,

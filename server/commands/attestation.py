@@ -14,7 +14,9 @@ from common.printable import printable
 if TYPE_CHECKING:
     from server.attestation.attestation import Standing
 
-app = sub_app("Attestations: what was done for whom revoked, signed by the coordinator and the forgetting hospitals.")
+app = sub_app(
+    "Attestations: what was done for patients who revoked, signed by the coordinator and the forgetting hospitals."
+)
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Campaign number, from `campaign list`.")]
 

@@ -95,7 +95,7 @@ def show_qualification(number: Number = None, folder: Folder = Path("."), as_jso
 
 @app.command(epilog="Example: fedforget-server qualify stop --reason 'other settings' --dir federation")
 def stop(
-    reason: Annotated[str, typer.Option(help="Why; it stays on record.")],
+    reason: Annotated[str, typer.Option(help="Reason, for the record.")],
     number: Number = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,

@@ -41,7 +41,7 @@ def approve(
     out: Annotated[Path | None, typer.Option("--out", help="File for the bundle.  [NAME-join.json]")] = None,
     replace_keys: Annotated[
         bool,
-        typer.Option("--replace-keys", help="Replace lost keys. Two persons run the command, one after the other."),
+        typer.Option("--replace-keys", help="Replace lost keys. Two people run the command, one after the other."),
     ] = False,
     by: By = None,
     folder: Folder = Path("."),
@@ -236,7 +236,7 @@ def restart_log(
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Restart a hospital's log, e.g. after it restored a backup. Two persons run the command, one after the other."""
+    """Restart a hospital's log, e.g. after it restored a backup. Two people run the command, one after the other."""
     from server.attestation.event_log import server_log  # noqa: PLC0415
     from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
     from server.membership.log_restart import restart_log as begin_anew  # noqa: PLC0415

@@ -17,7 +17,7 @@ def encoder(
     folder: Annotated[Path, typer.Argument(help="Local folder of an image or text encoder.", show_default=False)],
     reads: Annotated[
         Literal["image", "text"] | None,
-        typer.Option(help="Which of its towers; needed only for a folder that has both, as of CLIP."),
+        typer.Option(help="Tower to read, if the folder has both, e.g. CLIP."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

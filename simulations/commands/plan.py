@@ -14,8 +14,8 @@ from simulations.commands.options import errors
 def plan(
     patients: Annotated[int, typer.Option(help="Training patients of the federation.")],
     never_seen: Annotated[int, typer.Option(help="Never-seen audit patients of the federation.")],
-    revocations: Annotated[float, typer.Option(help="Revocations a month, over all hospitals.")],
-    training_hours: Annotated[float, typer.Option(help="Hours of one training of the federation's model.")],
+    revocations: Annotated[float, typer.Option(help="Revocations per month, over all hospitals.")],
+    training_hours: Annotated[float, typer.Option(help="Hours that one training of the federation's model takes.")],
     deadline: Annotated[float, typer.Option(help="Days from a revocation to its due date.")] = 30.0,
     hospitals: Annotated[int, typer.Option(help="Number of hospitals.")] = 4,
     lead: Annotated[float, typer.Option(help="Days before the first due date at which a batch is trained.")] = 7.0,

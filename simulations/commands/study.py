@@ -18,7 +18,9 @@ def study(
     preset: Annotated[str, typer.Option(help="Name of a preset, or path of a TOML file.")],
     seeds: Annotated[int, typer.Option(help="Number of seeds; they run from 0 to N-1.", min=2)] = 10,
     jobs: Annotated[int, typer.Option(help="Number of seeds that run in parallel.", min=1)] = 2,
-    rotate: Annotated[bool, typer.Option("--rotate/--no-rotate", help="Let another site forget for each seed.")] = True,
+    rotate: Annotated[
+        bool, typer.Option("--rotate/--no-rotate", help="Let a different site forget with each seed.")
+    ] = True,
     assignments: Set = None,
     out: Out = Path("runs/study"),
     write: Tables = None,

@@ -35,7 +35,7 @@ def check_url(url: str, name: str, where: str) -> str:
         is_address = False
 
     if not is_address or not url.isprintable() or any(letter.isspace() for letter in url):
-        raise ConfigError(f"the address for {name} is none", where=where, remedy="write https://… alone in its file")
+        raise ConfigError(f"invalid address for {name}", where=where, remedy="write https://… alone in its file")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(parts.hostname or "")):
         raise ConfigError(f"the address for {name} is not https", where=where, remedy="use TLS")
     if name == "ntfy" and not parts.path.strip("/"):

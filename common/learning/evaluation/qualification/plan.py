@@ -36,9 +36,9 @@ class QualificationPlan(Settings):
     attempts: int = Field(default=1, ge=1, le=2)
     """Attempts that may be made; each is judged at `level` divided by their number."""
     least_controls: int = Field(default=100, ge=20)
-    """Never-seen patients of the federation without whom a qualification does not begin."""
+    """Fewest never-seen patients of the federation with which a qualification begins."""
     controls_per_site: int = Field(default=20, ge=5)
-    """Never-seen patients without whom a hospital does not rehearse: with 19 no patient can stand out at .05."""
+    """Fewest never-seen patients with which a hospital rehearses: with 19 no patient can stand out at .05."""
     controls_per_label: int = Field(default=2, ge=2)
     """Fewest never-seen patients with a label at a hospital; with fewer, no patient with this label is drawn there."""
     wave: int = Field(default=10, ge=1, le=100)
