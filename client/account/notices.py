@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 
-from client.account.summary import Summary, summarised
+from client.account.summary import summarised
 from client.revocations.ledger import Ledger
 from client.revocations.look_alikes.doubtful import doubts
 from client.revocations.revocation import State, is_alike
 from client.settings import SiteSettings
-from common.platform.notices.notice import Line, Notice
+from common.platform.notices.notice import MOST_SHOWN, Line, Notice
 from common.platform.notices.notifier import Daily
 from common.platform.notices.words import APPROVE, DOUBTFUL, FAILED, HELD, OVERDUE, SOON
 
@@ -27,22 +29,29 @@ def site_notice(ledger: Ledger, settings: SiteSettings, kind: Daily, now: dateti
     days = config.escalate_days if kind == "escalation" else config.soon_days
     last = now + timedelta(days=days)
     lines = [
-        _line(OVERDUE, (one for one in asked if one.due < now)),
-        _line(SOON, (one for one in asked if now <= one.due < last), days),
+        _line(OVERDUE, (one.receipt for one in asked if one.due < now)),
+        _line(SOON, (one.receipt for one in asked if now <= one.due < last), days),
     ]
     if kind == "digest":
+        held = [one for one in receipts if one.states.get(State.ON_HOLD)]
         waiting = {doubt.asked.receipt for doubt in doubts(ledger)}
         lines += [
-            _line(APPROVE, (one for one in receipts if one.states.get(State.AWAITING_APPROVAL))),
-            Line(DOUBTFUL, len(waiting), tuple(sorted(waiting))),
-            _line(FAILED, (one for one in receipts if one.states.get(State.ESCALATED))),
-            _line(HELD, (one for one in receipts if one.states.get(State.ON_HOLD) and one.receipt not in waiting)),
+            _line(APPROVE, (one.receipt for one in receipts if one.states.get(State.AWAITING_APPROVAL))),
+            _line(DOUBTFUL, sorted(waiting)),
+            _line(FAILED, (one.receipt for one in receipts if one.states.get(State.ESCALATED))),
+            _line(HELD, (one.receipt for one in held if one.receipt not in waiting)),
         ]
 
     due = asked[0].due if asked else None
-    return Notice(kind, settings.name, now, tuple(lines), due, settings.console.public_url)
+    safe = tuple(replace(line, items=_no_names(ledger, line.items)) for line in lines)
+    return Notice(kind, settings.name, now, safe, due, settings.console.public_url)
 
 
-def _line(text: str, receipts: Iterator[Summary], days: int = 0) -> Line:
-    items = tuple(one.receipt for one in receipts)
-    return Line(text, len(items), items, days)
+def _no_names(ledger: Ledger, receipts: Iterable[str]) -> tuple[str, ...]:
+    """The first receipts, but for those that are identifiers: an earlier release took any text for a receipt."""
+    return tuple(islice((receipt for receipt in receipts if not ledger.is_near(receipt)), MOST_SHOWN))
+
+
+def _line(text: str, receipts: Iterable[str], days: int = 0) -> Line:
+    listed = tuple(receipts)
+    return Line(text, len(listed), listed, days)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from common.platform.proxy import Proxy
 ChannelName = Literal["mail", "teams", "slack", "ntfy"]
 CHANNELS: tuple[ChannelName, ...] = ("mail", "teams", "slack", "ntfy")
 
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}", re.ASCII)
 _PASSWORD = "FEDFORGET_SMTP_PASSWORD"  # noqa: S105 - a name
 _TOKEN = "FEDFORGET_NTFY_TOKEN"  # noqa: S105 - a name
 
@@ -94,7 +96,7 @@ class Channels:
     def _check_mail(self) -> None:
         smtp = self.config.smtp
         addresses = (smtp.sender, *smtp.to, *smtp.deputy)
-        if not all("@" in address and address.isprintable() for address in addresses):
+        if not all(_ADDRESS.fullmatch(address) for address in addresses):
             raise ConfigError(
                 "an address is missing or malformed",
                 where=f"{self.where} [notify.smtp]",
@@ -117,15 +119,16 @@ class Channels:
 
     def _secret(self, variable: str, file: str) -> str:
         value = self.environment.get(variable)
-        if value:
-            return value.strip()
         path = self._path(file)
-        if path is None:
+        if not value and path is None:
             raise ConfigError("a secret is not set", where=self.where, remedy=f"name its file, or set {variable}")
-        try:
-            return read_private(path).decode("ascii").strip()
-        except UnicodeDecodeError:
-            raise ConfigError("not plain text", where=str(path), remedy="write the secret alone, on one line") from None
+        where = variable if value else str(path)
+        content = value.encode() if value else read_private(path) if path else b""
+        secret = content.decode("utf-8", "replace").strip()
+        if not secret.isascii() or not secret.isprintable():
+            raise ConfigError("not plain text", where=where, remedy="write the secret alone, on one line")
+
+        return secret
 
     def _path(self, file: str) -> Path | None:
         return self.root / file if file else None

@@ -43,7 +43,7 @@ class Line:
 
     Attributes:
         text: a message of the catalogue; `%(days)s` stands for `days`.
-        items: receipts, campaigns or hospitals; other texts are left out.
+        items: the first of these receipts, campaigns or hospitals; other texts are left out.
     """
 
     text: str
@@ -119,8 +119,8 @@ def _paragraphs(notice: Notice, language: Language, catalogues: Languages) -> It
 
 
 def _shown(line: Line, language: Language, catalogues: Languages) -> Iterator[str]:
-    items = [item for item in line.items if _ITEM.fullmatch(item)]
-    for item in items[:MOST_SHOWN]:
+    items = [item for item in line.items if _ITEM.fullmatch(item)][:MOST_SHOWN]
+    for item in items:
         yield f"  {item}"
-    if len(items) > MOST_SHOWN:
-        yield "  " + catalogues.text(language, _MORE, num=catalogues.number(language, len(items) - MOST_SHOWN))
+    if len(items) < line.count:
+        yield "  " + catalogues.text(language, _MORE, num=catalogues.number(language, line.count - len(items)))

@@ -59,15 +59,19 @@ def post(name: str, url: str, token: str, message: Message, context: ssl.SSLCont
     headers = {"authorization": f"Bearer {token}"} if token else {}
 
     try:
-        with httpx.Client(transport=Routes(context, proxy), timeout=_SECONDS, trust_env=False) as http:
-            answer = http.post(target, json=body, headers=headers)
+        # The status is the answer; what follows may be of any length.
+        with (
+            httpx.Client(transport=Routes(context, proxy), timeout=_SECONDS, trust_env=False) as http,
+            http.stream("POST", target, json=body, headers=headers) as answer,
+        ):
+            status = answer.status_code
     except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError) as err:
         raise UnansweredError(f"{name} does not confirm it ({type(err).__name__})") from None
     except (httpx.HTTPError, httpx.InvalidURL) as err:
         raise UnavailableError(f"{name} does not answer ({type(err).__name__})") from None
 
-    if not answer.is_success:
-        raise UnavailableError(f"{name} refuses ({answer.status_code})")
+    if not 200 <= status < 300:
+        raise UnavailableError(f"{name} refuses ({status})")
 
 
 def _teams(url: str, message: Message) -> tuple[str, Mapping[str, Any]]:

@@ -107,6 +107,14 @@ def test_nothing_that_is_sent_names_a_patient(servers: Servers, folder: SiteFold
         assert name.lower().encode() not in folded
 
 
+def test_a_receipt_that_is_an_identifier_is_counted_and_not_shown(servers: Servers, folder: SiteFolder) -> None:
+    with open_ledger(folder) as ledger:
+        ledger.record(Request(Source("cli", "x"), "MRN-47117", NOW - timedelta(days=50)), ["MRN-47117"])
+    with open_notices(folder.root) as notifier:
+        digest = notifier.preview(NOW)["digest"].text
+    assert "Overdue answers: 2\n  late\n  and 1 more\n" in digest
+
+
 def test_the_process_that_up_starts_sends_and_ends_when_it_is_told(servers: Servers, folder: SiteFolder) -> None:
     child = next(one for one in children(folder, folder.settings()) if one.name == "notices")
     running = subprocess.Popen(child.argv, env=dict(child.env or {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -180,6 +180,29 @@ def test_mail_goes_under_tls_alone_and_to_the_server_that_its_authority_vouches_
         assert len(servers.mails) == 2
 
 
+@pytest.mark.parametrize("address", ["", "steward", "a@b, c@d", "a@b\nBcc: c@d", "Lee <lee@x>", "ü@north.example"])
+def test_an_address_that_is_none_is_named_before_anything_is_sent(
+    servers: Servers, tmp_path: Path, address: str
+) -> None:
+    config = config_of(servers, tmp_path, teams={}, slack={}, ntfy={})
+    smtp = config.smtp.model_copy(update={"to": (address,)})
+    notifier = notifier_of(config.model_copy(update={"smtp": smtp}), tmp_path)
+    assert "an address is missing or malformed" in notifier.step(NOW)[0].problem
+    assert servers.mails == []
+
+
+@pytest.mark.parametrize("secret", ["pässword", "two\nlines"])
+def test_a_secret_with_odd_characters_is_refused_and_not_repeated(
+    servers: Servers, tmp_path: Path, secret: str
+) -> None:
+    config = config_of(servers, tmp_path)
+    for environment in ({}, {"FEDFORGET_SMTP_PASSWORD": secret}):
+        (tmp_path / "secrets" / "smtp").write_text(secret)
+        with pytest.raises(ConfigError) as caught:
+            Channels(config, tmp_path, "site.toml", environment=environment).check("mail", "digest")
+        assert secret not in str(caught.value)
+
+
 def test_a_wrong_password_is_refused_and_not_repeated(servers: Servers, tmp_path: Path) -> None:
     config = config_of(servers, tmp_path)
     (tmp_path / "secrets" / "smtp").write_text("wr0ng-one")
@@ -263,7 +286,7 @@ def test_long_lists_are_cut_and_what_is_no_receipt_is_left_out() -> None:
     text = written(Notice("digest", "north", NOW, (many,)), "en").text
     assert "On hold: 500" in text
     assert text.count("\n  r-") == MOST_SHOWN
-    assert "and 479 more" in text
+    assert "and 480 more" in text
     assert "Anna" not in text
 
 
