@@ -39,8 +39,12 @@ def changeable(consents: list[Any]) -> list[Path]:
 
 
 def is_about_treatment(consents: list[Any]) -> bool:
-    """Without its purpose, a refusal of treatment or of an advance directive says nothing of research."""
-    return any(scope in str(consent.get("scope")) for consent in consents for scope in ("treatment", "adr"))
+    """Without its purpose, a refusal of treatment or of an advance directive says nothing of research.
+
+    R4 says so in the scope, R5 in a category.
+    """
+    said = [str(consent.get("scope")) + str(consent.get("category")) for consent in consents]
+    return any(f"'code': '{scope}'" in text for text in said for scope in ("treatment", "adr"))
 
 
 def is_exception(consents: list[Any], path: Path) -> bool:
