@@ -134,6 +134,8 @@ class TrainConfig(Settings):
     patience: int = Field(default=10, ge=1)
     """Rounds without a lower validation cross-entropy before training stops."""
     min_rounds: int = Field(default=1, ge=1)
+    keep: Literal["best", "last"] = "best"
+    """Which model is kept: that of the lowest validation cross-entropy, or that of the last round."""
     local_epochs: int = Field(default=2, ge=1)
     batch: int = Field(default=16, ge=1)
     micro_batch: int = Field(default=0, ge=0)

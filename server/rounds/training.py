@@ -165,11 +165,12 @@ def _note(progress: _Progress, record: Round, config: TrainConfig) -> bool:
     losses = [r.validation_loss if r.validation_loss is not None else float("inf") for r in progress.rounds]
     # Figures are of the model that a round began with, and round 0 begins with untrained weights: on few patients they
     # may have the lowest loss, as they are never confident, but nobody trains to get them.
-    if record.round <= 1 or losses[-1] < losses[progress.best]:
-        progress.best = record.round
-    rounds_since_best = record.round - progress.best
+    first = min(1, record.round)
+    lowest = first + losses[first:].index(min(losses[first:]))
+    progress.best = record.round if config.keep == "last" else lowest
+    rounds_since_lowest = record.round - lowest
 
-    return rounds_since_best >= config.patience and record.round >= config.min_rounds
+    return rounds_since_lowest >= config.patience and record.round >= config.min_rounds
 
 
 def average_round(

@@ -10,8 +10,10 @@ from pydantic import ValidationError
 
 from common.errors import ResultError
 from common.files import write_text
+from simulations.reporting.answer import measured
 from simulations.reporting.charts.drawing import style, to_png
 from simulations.reporting.charts.models import draw_models
+from simulations.reporting.charts.rehearsals import draw_rehearsals
 from simulations.reporting.page import render
 from simulations.reporting.terminal import print_table
 from simulations.result import Result
@@ -77,8 +79,10 @@ def write_report(result: Result, folder: Path) -> Path:
 
 
 def draw_summary(result: Result) -> bytes:
-    """The key picture as a PNG: MIA AUC per branch with intervals and band, test AUC, cross-entropy."""
+    """The key picture as a PNG: attacks on the four models, or the rehearsals where too few were forgotten to attack."""
     with style():
+        if result.rehearsals is not None and not measured(result):
+            return to_png(draw_rehearsals(result.rehearsals))
         return to_png(draw_models(result))
 
 

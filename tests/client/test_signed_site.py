@@ -299,7 +299,7 @@ REQUESTS = {
     ADOPT: (AdoptRequest, "version digest campaign how retired reason"),
     TRAIN: (
         TrainRequest,
-        "epochs round seed reference config.rounds config.patience config.min_rounds config.local_epochs"
+        "epochs round seed reference config.rounds config.patience config.min_rounds config.keep config.local_epochs"
         " config.batch config.lr config.weight_decay config.clip config.micro_batch config.keep_norms"
         # A lineage is a key of the site's own database.
         " folds.lineage folds.models.family folds.models.number folds.models.of",

@@ -10,10 +10,11 @@ from client.app import app
 from client.settings import SiteFolder
 from common.errors import ConfigError, UnavailableError, WireError
 from common.learning.config import CampaignConfig, ExperimentConfig, TrainConfig, UnlearnConfig
-from common.learning.model.checkpoint import ModelCard, state_digest
+from common.learning.model.checkpoint import ModelCard, load_checkpoint, state_digest
 from common.learning.records import Subset
 from common.protocol.wire import TRAIN, TrainReply, TrainRequest, pack, unpack, weights_of
 from server.campaign.campaign import collect
+from server.rounds import training
 from server.rounds.aggregation import shares
 from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.meter import Meter
@@ -98,6 +99,20 @@ def test_untrained_weights_are_never_the_result_even_if_training_only_raises_the
     assert min(losses) == losses[0]
     assert [record.round for record in trained.rounds if record.kept] == [1 if losses[1] <= losses[2] else 2]
     assert state_digest(trained.state) != state_digest(initial)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_model_of_the_lowest_validation_loss_is_kept_or_that_of_the_last_round(  # type: ignore[no-untyped-def]
+    federation_of, card: ModelCard, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, _ = federation_of(north=3, south=4)
+    losses = iter([2.0, 1.0, 3.0])
+    monkeypatch.setattr(training, "_agreed", lambda *_: next(losses))
+    config = TrainConfig.model_validate({**CONFIG.model_dump(), "keep": keep})
+    found = train(federation, card.build().state_dict(), config, card, seed=0, folder=tmp_path, on_round=lambda _: None)
+    assert [record.round for record in found.rounds if record.kept] == [{"best": 1, "last": 2}[keep]]
+    last, _ = load_checkpoint(tmp_path / "last", card)
+    assert (state_digest(found.state) == state_digest(last)) == (keep == "last")
 
 
 def test_a_site_with_nobody_left_to_train_on_does_not_stop_the_others(  # type: ignore[no-untyped-def]
