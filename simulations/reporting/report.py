@@ -79,7 +79,7 @@ def write_report(result: Result, folder: Path) -> Path:
 
 
 def draw_summary(result: Result) -> bytes:
-    """The key picture as a PNG: attacks on the four models, or the rehearsals where too few were forgotten to attack."""
+    """The key picture as a PNG: attacks on the models, or the rehearsals where too few were forgotten to attack."""
     with style():
         if result.rehearsals is not None and not measured(result):
             return to_png(draw_rehearsals(result.rehearsals))

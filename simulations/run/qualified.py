@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel
 from torch import Tensor
 
+from common.errors import CohortError
 from common.learning.evaluation.figures import FederationFigures
 from server.campaign.campaign import Campaign
 from server.campaign.qualification.for_campaigns import LastQualification
@@ -43,8 +44,15 @@ class RememberingJournal(MemoryJournal):
 class QualifiedExperiment(QualifyRun):
     """Rehearses before anybody revokes, and lets the ladder decide."""
 
+    _missing: str = ""
+    """Why nothing was rehearsed."""
+
     def _before_revocations(self, federation: Federation, original: State) -> None:
-        self.results.append(self.rehearsed(federation, original))
+        try:
+            self.results.append(self.rehearsed(federation, original))
+        except CohortError as error:
+            # Known before the first rehearsal; the campaign goes down the ladder without one.
+            self._missing = error.problem
 
     def _journal(self, before: FederationFigures) -> RememberingJournal:
         return RememberingJournal(before=before)
@@ -54,11 +62,14 @@ class QualifiedExperiment(QualifyRun):
         terms = Terms(experiment=experiment, policy=PolicyConfig(), gate=GateConfig())
         own = judge_candidate(before, campaign.figures, campaign.collected, experiment.decision)
         qualification = LastQualification(
-            lambda: self.results[0], lambda _: self.circumstances(campaign.collected.registered)
+            lambda: self.results[0] if self.results else None,
+            lambda _: self.circumstances(campaign.collected.registered),
         )
         finished_journal = journal.finished() if isinstance(journal, RememberingJournal) else journal
         verdict = Ladder(terms.policy, experiment.decision).climb(
-            own, lambda: qualification.grounds("original", campaign, terms, finished_journal), datetime.now(UTC)
+            own,
+            lambda: self._missing or qualification.grounds("original", campaign, terms, finished_journal),
+            datetime.now(UTC),
         )
 
         return DecisionResult(
@@ -66,6 +77,8 @@ class QualifiedExperiment(QualifyRun):
         )
 
     def _rehearsals(self, unlearned: Outcome) -> RehearsalsResult | None:
+        if not self.results:
+            return None
         result = self.results[0]
         found = result.qualification
         figures = unlearned.figures

@@ -273,7 +273,7 @@ def main(
     write: Annotated[Path | None, typer.Option(help="File to write.")] = None,
 ) -> None:
     """Run the study."""
-    config = load_settings("qualify", assignments or [], {})
+    config = load_settings("sabotage", assignments or [], {})
     preparation = prepare(config, out, lambda *_: None)
     study = Study(config, preparation, lambda stage, done, of: typer.echo(f"{stage}: {done} of {of}", err=True))
     round_of = tuple(int(size) for size in sizes.split(",") if size)
