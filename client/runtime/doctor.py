@@ -128,7 +128,9 @@ def _membership(folder: SiteFolder, settings: SiteSettings, now: datetime) -> It
         else:
             yield Check("membership", "fail", "the certificate is for a different key or name", _JOIN)
 
-    yield checks.validity("site certificate", certificate.not_valid_after_utc, now, _RENEWS)
+    # One that has expired opens no connection over which it could be renewed.
+    remedy = _RENEWS if certificate.not_valid_after_utc > now else _ROTATE
+    yield checks.validity("site certificate", certificate.not_valid_after_utc, now, remedy)
     yield checks.validity("authority", ca.not_valid_after_utc, now, "ask the coordinator", 365)
 
 
