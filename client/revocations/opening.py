@@ -128,7 +128,7 @@ def reconcile(ledger: Ledger) -> None:
 def _take_back(ledger: Ledger, writing: Writing, request: Request, patients: Mapping[str, Subset | None]) -> None:
     """Record a request that only the tombstones have kept; where another revocation covers it, note it behind that."""
     covered_statuses: dict[str, list[RevocationStatus]] = defaultdict(list)
-    if not request.hold:
+    if not request.hold or is_doubt(request.receipt):
         for standing in of_patients(writing.session, patients):
             if standing.state not in LIFTED and covers(standing, request):
                 covered_statuses[standing.pseudonym].append(standing)

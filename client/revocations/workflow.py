@@ -21,7 +21,7 @@ from client.revocations.revocation import (
     is_alike,
     is_doubt,
 )
-from client.revocations.rows.covered import uncovered
+from client.revocations.rows.covered import forget_doubts, uncovered
 from client.revocations.rows.ledger_rows import add_events, chunks, history_of, of_patients, standing_of
 from client.revocations.rows.ledger_tables import RevocationEventRow, RevocationRow
 from client.revocations.tombstones.file import Tombstone, stop
@@ -213,6 +213,7 @@ def end_holds(ledger: Ledger, writing: Writing, pseudonym: str, reason: str) -> 
     holds = [s for s in (*own, *of_others) if s.state is State.ON_HOLD]
     _step(ledger, writing, holds, State.REFUSED, actor=_SOFTWARE, reason=reason)
     writing.lifts += [Tombstone("lift", s.pseudonym, s.receipt, s.received) for s in holds]
+    writing.lifts += forget_doubts(writing.session, pseudonym)
 
     return len(holds)
 

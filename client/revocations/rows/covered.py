@@ -2,7 +2,7 @@
 
 Somebody who opts out by a list and withdraws by a form is recorded once. If the list's revocation turns out to be a
 mistake, or is taken back, the form still says no. Such a request has a tombstone of its own, since a database that is
-restored from a backup may lack it.
+restored from a backup may lack it. An unclear consent that came meanwhile is noted too, until it becomes clear.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from client.revocations.revocation import LIFTED, TERMINAL, Request, RevocationStatus, Source
+from client.revocations.revocation import LIFTED, TERMINAL, Request, RevocationStatus, Source, is_doubt
 from client.revocations.rows.ledger_rows import chunks, of_patients
 from client.revocations.rows.ledger_rules import covers
 from client.revocations.rows.ledger_tables import CoveredPatientRow, CoveredRequestRow
@@ -33,7 +33,7 @@ def keep_covered(
     A register that lists a settled patient again, under the same key, says nothing new.
     """
     patients = [pseudonym for pseudonym, standing in before.items() if not _says_again(standing, request)]
-    if request.hold or not patients:
+    if not patients:
         return []
 
     number, note = _note(session, request)
@@ -79,6 +79,18 @@ def _replace_restored(session: Session, request: Request, patients: Sequence[str
     number = session.scalar(select(CoveredRequestRow.id).where(CoveredRequestRow.source == _source(restored_request)))
     if number is not None:
         _forget(session, number, patients)
+
+
+def forget_doubts(session: Session, pseudonym: str) -> list[Tombstone]:
+    """Forget the unclear consents of a patient, which have become clear; returns what lifts their tombstones."""
+    lifts = []
+    for number, content, _ in _noted(session, [pseudonym]):
+        request = _REQUEST.validate_python(content)
+        if is_doubt(request.receipt):
+            _forget(session, number, [pseudonym])
+            lifts.append(Tombstone("lift", pseudonym, request.receipt, request.received))
+
+    return lifts
 
 
 def noted_requests(session: Session) -> dict[tuple[str, str], Request]:
@@ -152,6 +164,8 @@ def _says_again(standing: Sequence[RevocationStatus], request: Request) -> bool:
 
 
 def _is_wider(other: Request, request: Request) -> bool:
+    if other.hold and not request.hold:
+        return False
     return other.scope in ("all", request.scope) and not (other.kind == "opt-out" and request.kind != "opt-out")
 
 

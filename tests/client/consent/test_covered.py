@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import Request, RevocationStatus, Source, State
-from client.revocations.workflow import approve, close, everybody_of, readmit, refuse
+from client.revocations.revocation import Request, RevocationStatus, Source, State, doubt_about
+from client.revocations.workflow import approve, close, end_holds, everybody_of, readmit, refuse
 from client.settings import SiteFolder
 from common.learning.records import Subset
 from common.platform.actor import Actor
@@ -250,3 +250,58 @@ def test_a_wider_request_that_only_the_tombstones_kept_is_a_revocation_of_its_ow
     with opening() as ledger:
         assert of(ledger)["r-2"].kind == "withdrawal"
         assert of(ledger)["r-2"].state is State.PENDING
+
+
+def doubt(asked: Asked, number: str = "1") -> Request:
+    source, receipt = doubt_about("c-1", number, number)
+    return replace(asked(receipt, hold="nobody can judge this consent"), source=source)
+
+
+@pytest.mark.parametrize("how", ["refuse", "readmit"])
+def test_an_unclear_consent_that_came_while_a_withdrawal_stood_holds_use_once_that_is_lifted(
+    ledger: Ledger, asked: Asked, how: str
+) -> None:
+    ledger.record(asked("r-1"), ["p-0"])
+    ledger.record(doubt(asked), ["p-0"])
+    assert of(ledger).keys() == {"r-1"}
+    lift(ledger, "r-1", how)
+    assert ledger.is_stopped("p-0")
+    assert of(ledger)["doubt-1"].state is State.ON_HOLD
+    assert ledger.waiting().number == 0
+
+
+def test_an_unclear_consent_that_became_clear_holds_nobody_later(
+    ledger: Ledger, opening: Opening, asked: Asked
+) -> None:
+    ledger.record(asked("r-1"), ["p-0"])
+    ledger.record(doubt(asked), ["p-0"])
+    with ledger.writing() as writing:
+        end_holds(ledger, writing, ledger.pseudonyms.of("p-0"), "the consents permit use")
+    with opening() as again:
+        assert of(again).keys() == {"r-1"}
+    lift(ledger, "r-1", "refuse")
+    assert not ledger.is_stopped("p-0")
+
+
+def test_a_withdrawal_behind_an_unclear_consent_is_not_hidden_by_it(ledger: Ledger, asked: Asked) -> None:
+    ledger.record(asked("r-1"), ["p-0"])
+    ledger.record(doubt(asked), ["p-0"])
+    ledger.record(from_source(asked, "r-2"), ["p-0"])
+    lift(ledger, "r-1", "refuse")
+    assert of(ledger)["r-2"].state is State.PENDING
+
+
+@pytest.mark.usefixtures("at_a_site")
+def test_an_unclear_consent_behind_a_withdrawal_survives_the_restore_of_a_database(
+    folder: SiteFolder, opening: Opening, asked: Asked
+) -> None:
+    with opening() as ledger:
+        ledger.record(asked("r-1"), ["p-0"])
+    older = backup(folder)
+    with opening() as ledger:
+        ledger.record(doubt(asked), ["p-0"])
+    restore(folder, older)
+    with opening() as ledger:
+        assert of(ledger).keys() == {"r-1"}
+        lift(ledger, "r-1", "refuse")
+        assert of(ledger)["doubt-1"].state is State.ON_HOLD

@@ -18,7 +18,7 @@ from client.intake.fhir.intake import Intake
 from client.intake.fhir.patients import PatientMap, PatientMapFile
 from client.intake.fhir.pull.puller import Puller
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import Request, Source
+from client.revocations.revocation import Request, Source, State
 from client.revocations.tombstones.overview import read_revocations
 from client.revocations.workflow import readmit, refuse
 from common.learning.data.tables.manifest import Manifest
@@ -150,6 +150,10 @@ def test_of_two_consents_that_are_withdrawn_the_second_counts_when_the_first_is_
     assert [s.receipt for s in intake.ledger.of_patient("p-1")] == [first.receipt, second.receipt]
     assert intake.ledger.is_stopped("p-1")
     refuse(intake.ledger, second.receipt, Actor("lee", "user:1000:lee"), "another patient was meant")
+    # The consents themselves still contradict each other: one permits and two of the same time deny.
+    (doubt,) = [s for s in intake.ledger.of_patient("p-1") if s.state is State.ON_HOLD]
+    assert intake.ledger.is_stopped("p-1")
+    refuse(intake.ledger, doubt.receipt, Actor("lee", "user:1000:lee"), "the permission counts")
     assert not intake.ledger.is_stopped("p-1")
 
 
