@@ -107,7 +107,7 @@ def test_the_model_of_the_lowest_validation_loss_is_kept_or_that_of_the_last_rou
 ) -> None:
     federation, _ = federation_of(north=3, south=4)
     losses = iter([2.0, 1.0, 3.0])
-    monkeypatch.setattr(training, "_agreed", lambda *_: next(losses))
+    monkeypatch.setattr(training, "agreed_loss_of", lambda *_: next(losses))
     config = TrainConfig.model_validate({**CONFIG.model_dump(), "keep": keep})
     found = train(federation, card.build().state_dict(), config, card, seed=0, folder=tmp_path, on_round=lambda _: None)
     assert [record.round for record in found.rounds if record.kept] == [{"best": 1, "last": 2}[keep]]
