@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from common.platform.console.languages import NAMES, Languages
 from common.platform.console.settings import LANGUAGES
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
     from common.platform.console.page import Visit
 
 _KIT = "common.platform.console"
+_BACKTICKS = re.compile(r"`([^`]+)`")
 THEMES = ("auto", "light", "dark")
 
 
 def kit_files(folder: str) -> Traversable:
     """A folder of the kit: `static` or `locales`."""
     return files(_KIT).joinpath(folder)
+
+
+def commands(text: str) -> Markup:
+    """Set what stands between backticks as code; the text is escaped."""
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped the line above
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Templates:
             "day": partial(self._languages.day, language),
             "moment": partial(self._languages.moment, language),
             "number": partial(self._languages.number, language),
+            "commands": commands,
             "printable": printable,
             "query": urlencode,
         }

@@ -12,19 +12,16 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pyotp
 import pytest
 from argon2 import PasswordHasher
+from console_browser import CHROMIUM, PASSWORD, Served, chromium, draw, findings, start, too_wide, watched
 from npm_provider import CLIENT, SECRET, has_npm, npm_provider
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from typer.testing import CliRunner
 
 from client.cli import app
@@ -33,59 +30,17 @@ from client.settings import SiteFolder
 from common.files import write_private
 from common.platform.console.sign_in.accounts import open_accounts
 
-CHROMIUM = Path("/usr/bin/chromium")
-PASSWORD = "correct horse battery staple"
 PAGES: tuple[str, ...] = ("/", "/register", "/queue?state=all", "/approvals", "/doubtful", "/opt-outs")
 PAGES += ("/find", "/data", "/code")
 PAGES += ("/health", "/log", "/people", "/settings", "/account", "/cases/{receipt}")
+_COUNT_STEPS = """
+const step = () => sessionStorage.setItem('steps', Number(sessionStorage.getItem('steps')) + 1);
+addEventListener('click', step, true);
+addEventListener('change', step, true);
+"""
 NASTY = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>{{7*7}}'
-_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: apt-get install chromium")
-
-
-@dataclass(slots=True)
-class Served:
-    """A console process, its address, and a person with all roles."""
-
-    folder: SiteFolder
-    address: str
-    process: subprocess.Popen[bytes]
-    secret: str
-    used: int = 0
-
-    def code(self) -> str:
-        """A code that was not used before: steps around the present one are accepted, each once."""
-        step = max(int(time.time()) // 30, self.used + 1)
-        while step > int(time.time()) // 30 + 1:
-            time.sleep(0.5)
-        self.used = step
-        return pyotp.TOTP(self.secret).at(step * 30)
-
-    def sign_in(self, page: Page) -> None:
-        """Sign in by the form."""
-        page.goto(f"{self.address}/sign-in")
-        page.fill("#name", "Ada Lee")
-        page.fill("#password", PASSWORD)
-        page.fill("#code", self.code())
-        page.click("main button:not(.second)")
-        page.wait_for_url(f"{self.address}/")
-
-
-def start(folder: SiteFolder, port: int) -> subprocess.Popen[bytes]:
-    """Start the process and wait until it serves."""
-    command = [sys.executable, "-m", "client.console", "--dir", str(folder.root)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 150
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/alive", timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return process
-
-    raise RuntimeError(f"the console did not start: {process.poll()}")
 
 
 @pytest.fixture
@@ -107,7 +62,7 @@ def served(folder: SiteFolder) -> Iterator[Served]:
         assert invitation is not None
         accounts.create(invitation, "Ada Lee", PASSWORD, secret, now)
 
-    served = Served(folder, f"http://127.0.0.1:{port}", start(folder, port), secret)
+    served = Served(folder.root, f"http://127.0.0.1:{port}", start("client.console", folder.root, port), secret)
     try:
         yield served
     finally:
@@ -117,39 +72,8 @@ def served(folder: SiteFolder) -> Iterator[Served]:
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@dataclass(slots=True)
-class Watched:
-    """A page whose console is watched for violations and errors."""
-
-    page: Page
-    messages: list[str]
-    hosts: set[str]
-
-
-def watched(context: BrowserContext) -> Watched:
-    page = context.new_page()
-    messages: list[str] = []
-    hosts: set[str] = set()
-    page.on("console", lambda message: messages.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: messages.append(str(error)))
-    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-    return Watched(page, messages, hosts)
-
-
-def findings(page: Page) -> list[dict[str, Any]]:
-    """What axe finds of WCAG 2.2 AA."""
-    source = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
-    page.evaluate(source)  # by the debugger: the policy would not let a script element run
-    result: dict[str, Any] = page.evaluate("rules => axe.run(document, rules)", _RULES)
-    assert result["passes"]
-
-    return [{"rule": one["id"], "nodes": [node["html"] for node in one["nodes"]]} for one in result["violations"]]
+    with chromium() as started:
+        yield started
 
 
 def registered(page: Page, served: Served, patient: str = "MRN-1001") -> str:
@@ -177,7 +101,7 @@ def test_a_letter_becomes_a_receipt_with_comments_that_stay_texts(served: Served
     assert receipt in page.inner_text("main")
     # Recorded elsewhere: the open page follows by its event stream.
     arguments = ["revocations", "hold", receipt, "--reason", "checked by hand", "--steward", "kim"]
-    assert CliRunner().invoke(app, [*arguments, "--dir", str(served.folder.root)]).exit_code == 0
+    assert CliRunner().invoke(app, [*arguments, "--dir", str(served.root)]).exit_code == 0
     page.locator("tbody .badge", has_text="On hold").wait_for(timeout=20_000)
     assert seen.messages == []
     assert seen.hosts == {served.address.partition("//")[2]}
@@ -218,13 +142,11 @@ def test_every_page_fits_a_narrow_screen_and_a_zoomed_one(served: Served, browse
     page = seen.page
     served.sign_in(page)
     receipt = registered(page, served)
-    too_wide = {}
+    wrong = {}
     for path in PAGES:
         page.goto(served.address + path.replace("{receipt}", receipt))
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        if wide > width:
-            too_wide[path] = wide
-    assert too_wide == {}
+        wrong[path] = too_wide(page)
+    assert not any(wrong.values()), wrong
 
 
 @pytest.mark.slow
@@ -234,7 +156,7 @@ def test_a_killed_console_loses_nothing_and_everybody_signs_in_again(served: Ser
     receipt = registered(page, served)
     served.process.send_signal(signal.SIGKILL)
     served.process.wait()
-    served.process = start(served.folder, int(served.address.rpartition(":")[2]))
+    served.process = start("client.console", served.root, int(served.address.rpartition(":")[2]))
     page.goto(f"{served.address}/cases/{receipt}")
     assert "/sign-in?next=" in page.url
     served.sign_in(page)
@@ -279,16 +201,16 @@ def test_people_sign_in_by_a_real_openid_provider_and_their_groups_give_roles(
     groups = {"ada": ["consent-office"], "ben": ["data-protection"], "eve": ["kitchen"]}
     answer = f"{served.address}/sign-in/provider/answer"
     with npm_provider(tmp_path / "provider", answer, groups) as provider:
-        write_private(served.folder.root / "console" / "client-secret", SECRET.encode())
+        write_private(served.root / "console" / "client-secret", SECRET.encode())
         pairs = {"issuer": provider.issuer, "client_id": CLIENT, "client_secret_file": "console/client-secret"}
         pairs["groups"] = '{ consent-office = "steward", data-protection = "approver" }'
         words = [word for name, value in pairs.items() for word in (f"console.openid.{name}", value)]
-        arguments = ["settings", "set", *words, "--dir", str(served.folder.root)]
+        arguments = ["settings", "set", *words, "--dir", str(served.root)]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
         served.process.terminate()
         served.process.wait(20)
-        served.process = start(served.folder, int(served.address.rpartition(":")[2]))
+        served.process = start("client.console", served.root, int(served.address.rpartition(":")[2]))
 
         steward = by_provider(browser, served.address, "ada")
         receipt = registered(steward, served)
@@ -317,7 +239,7 @@ def by_provider(browser: Browser, address: str, name: str) -> Page:
 
 @pytest.mark.slow
 def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Browser, tmp_path: Path) -> None:
-    """With FEDFORGET_SCREENSHOTS=docs/images the pictures of the documentation are written again."""
+    """With FEDFORGET_SCREENSHOTS=docs/images/consoles the pictures of the documentation are written again."""
     folder = Path(os.environ.get("FEDFORGET_SCREENSHOTS", tmp_path))
     page = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light").new_page()
     served.sign_in(page)
@@ -326,7 +248,7 @@ def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Brow
     page.goto(f"{served.address}/register")
     page.fill("#patients", "MRN-01002")
     page.get_by_role("button", name="See what it will mean").click()
-    page.screenshot(path=folder / "console-meaning.png")
+    draw(page, folder / "site-meaning.png")
     page.get_by_role("button", name="Confirm: stop use and record").click()
     receipt = registered(page, served, "MRN-1005")
     names = {"/": "today", "/cases/{receipt}": "case", "/queue?state=all": "queue"}
@@ -334,21 +256,47 @@ def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Brow
         page.goto(served.address + path.replace("{receipt}", receipt))
         page.wait_for_load_state("networkidle")
         name = names.get(path, path.partition("?")[0].strip("/").replace("/", "-"))
-        target = folder if path in names else tmp_path
-        page.screenshot(path=target / f"console-{name}.png")
+        draw(page, folder / f"site-{name}.png")
 
-    assert (folder / "console-today.png").stat().st_size > 10_000
+    assert (folder / "site-today.png").stat().st_size > 5_000
+
+
+def test_a_letter_is_a_receipt_in_few_steps_and_today_needs_no_scrolling(served: Served, browser: Browser) -> None:
+    """The steps of a person are counted by what the browser reports: clicks, and fields that change."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.add_init_script(_COUNT_STEPS)
+    page = context.new_page()
+    served.sign_in(page)
+    page.evaluate("sessionStorage.setItem('steps', '0')")
+    began = time.monotonic()
+    page.get_by_role("link", name="Register").first.click()
+    page.fill("#patients", "MRN-1003")
+    page.press("#patients", "Tab")
+    page.get_by_role("button", name="See what it will mean").click()
+    page.get_by_role("button", name="Confirm: stop use and record").click()
+    page.wait_for_url("**/cases/*")
+    seconds = time.monotonic() - began
+    steps = int(page.evaluate("sessionStorage.getItem('steps')"))
+    assert 4 <= steps < 15
+    assert seconds < 90
+
+    page.goto(f"{served.address}/")
+    bottoms = page.locator("main .card, main tbody tr").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().bottom)"
+    )
+    assert bottoms
+    assert max(bottoms) <= 800
 
 
 @pytest.mark.slow
 def test_a_passkey_is_added_and_signs_in_without_a_password(served: Served, browser: Browser) -> None:
     port = served.address.rpartition(":")[2]
     served.address = f"http://localhost:{port}"
-    arguments = ["settings", "set", "console.public_url", served.address, "--dir", str(served.folder.root)]
+    arguments = ["settings", "set", "console.public_url", served.address, "--dir", str(served.root)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     served.process.terminate()
     served.process.wait(20)
-    served.process = start(served.folder, int(port))
+    served.process = start("client.console", served.root, int(port))
     context = browser.new_context()
     page = context.new_page()
     devices = context.new_cdp_session(page)

@@ -42,7 +42,7 @@ class SettingsPage:
         """The page."""
 
         def show(visit: Visit) -> Response:
-            rows = [(name, _shown(str(value))) for name, value in flattened(self.read().model_dump()).items()]
+            rows = [(name, _shown(value)) for name, value in flattened(self.read().model_dump()).items()]
             if self.first:
                 rows.sort(key=lambda row: (not row[0].startswith(self.first), row[0]))
             title = visit.text(self.title)
@@ -54,6 +54,7 @@ class SettingsPage:
         return Page(self.path, show, roles=self.roles)
 
 
-def _shown(value: str) -> str:
-    """A value, unless it is an address with a user, whose password would stand beside the name."""
-    return _HIDDEN if _WITH_PASSWORD.search(value) else value
+def _shown(value: object) -> str:
+    """A value, or several with commas; an address with a user is hidden, for its password stands beside the name."""
+    text = ", ".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
+    return _HIDDEN if _WITH_PASSWORD.search(text) else text

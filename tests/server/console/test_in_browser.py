@@ -1,0 +1,91 @@
+"""The coordinator's console in a real browser: axe finds nothing, its policy holds, and every page fits its window."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from console_browser import CHROMIUM, Served, chromium, draw, findings, start, too_wide, watched
+from playwright.sync_api import Browser
+from typer.testing import CliRunner
+
+from server.cli import app
+
+from .conftest import BoardWorld
+
+PAGES = ("/", "/sites", "/sites/north", "/campaigns", "/campaigns/1", "/models", "/attestations", "/policy", "/log")
+PAGES += ("/health", "/people", "/account")
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def served(board: BoardWorld) -> Iterator[Served]:
+    """The process of a coordinator with two hospitals, a planned campaign and an operator."""
+    root = board.house.folder.root
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for words in (["set", "console.port", str(port)], ["unset", "console.public_url"]):
+        assert CliRunner().invoke(app, ["settings", *words, "--dir", str(root)]).exit_code == 0
+    board.house.store.plan(
+        "training", board.house.terms.model_dump(mode="json"), parent=None, due=None, reason="asked for"
+    )
+    board.account("Ada Lee", ["operator"])
+    secret = board.secrets["Ada Lee"]
+
+    served = Served(root, f"http://127.0.0.1:{port}", start("server.console", root, port), secret)
+    try:
+        yield served
+    finally:
+        served.process.terminate()
+        served.process.wait(20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_of_the_coordinator_is_accessible_and_keeps_its_policy(
+    served: Served, browser: Browser, theme: str, tmp_path: Path
+) -> None:
+    """With FEDFORGET_SCREENSHOTS=docs/images/consoles the pictures of the documentation are written again."""
+    pictures = Path(os.environ.get("FEDFORGET_SCREENSHOTS", tmp_path))
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=theme)  # type: ignore[arg-type]
+    seen = watched(context)
+    page = seen.page
+    served.sign_in(page)
+    wrong = {}
+    for path in PAGES:
+        answer = page.goto(served.address + path)
+        assert answer is not None
+        assert answer.ok, path
+        if theme == "light":
+            name = path.strip("/").replace("/", "-") or "overview"
+            draw(page, pictures / f"coordinator-{name}.png")
+        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+        wrong[path] = findings(page)
+        assert seen.messages == [], path
+
+    assert {path: some for path, some in wrong.items() if some} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [320, 640])
+def test_every_page_of_the_coordinator_fits_a_narrow_screen_and_a_zoomed_one(
+    served: Served, browser: Browser, width: int
+) -> None:
+    page = browser.new_context(viewport={"width": width, "height": 400}).new_page()
+    served.sign_in(page)
+    wrong = {}
+    for path in PAGES:
+        page.goto(served.address + path)
+        wrong[path] = too_wide(page)
+    assert not any(wrong.values()), wrong
