@@ -67,7 +67,7 @@ def served(folder: SiteFolder) -> Iterator[Served]:
         yield served
     finally:
         served.process.terminate()
-        served.process.wait(20)
+        served.process.wait(60)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_people_sign_in_by_a_real_openid_provider_and_their_groups_give_roles(
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
         served.process.terminate()
-        served.process.wait(20)
+        served.process.wait(60)
         served.process = start("client.console", served.root, int(served.address.rpartition(":")[2]))
 
         steward = by_provider(browser, served.address, "ada")
@@ -295,7 +295,7 @@ def test_a_passkey_is_added_and_signs_in_without_a_password(served: Served, brow
     arguments = ["settings", "set", "console.public_url", served.address, "--dir", str(served.root)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     served.process.terminate()
-    served.process.wait(20)
+    served.process.wait(60)
     served.process = start("client.console", served.root, int(port))
     context = browser.new_context()
     page = context.new_page()

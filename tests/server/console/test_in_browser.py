@@ -48,7 +48,7 @@ def served(board: BoardWorld) -> Iterator[Served]:
         yield served
     finally:
         served.process.terminate()
-        served.process.wait(20)
+        served.process.wait(60)
 
 
 @pytest.mark.slow
