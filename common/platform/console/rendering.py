@@ -34,7 +34,8 @@ def kit_files(folder: str) -> Traversable:
 
 def commands(text: str) -> Markup:
     """Set what stands between backticks as code; the text is escaped."""
-    return Markup(_BACKTICKS.sub(r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped the line above
+    escaped = str(escape(text))  # of a Markup, `sub` would escape the tags too
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", escaped))  # noqa: S704 - escaped the line above
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,8 @@ def test_every_page_is_drawn_for_the_documentation(served: Served, browser: Brow
     for path in PAGES:
         page.goto(served.address + path.replace("{receipt}", receipt))
         page.wait_for_load_state("networkidle")
+        assert "<code>" not in page.inner_text("body"), path
+        assert page.inner_text("header").split()[:2] == ["FedForget", "north"], path
         name = names.get(path, path.partition("?")[0].strip("/").replace("/", "-"))
         draw(page, folder / f"site-{name}.png")
 

@@ -40,6 +40,7 @@ def served(board: BoardWorld) -> Iterator[Served]:
     board.house.store.plan(
         "training", board.house.terms.model_dump(mode="json"), parent=None, due=None, reason="asked for"
     )
+    board.clock.move(minutes=-2)  # the code of the moment at which an account is made does not count again
     board.account("Ada Lee", ["operator"])
     secret = board.secrets["Ada Lee"]
 
@@ -67,6 +68,8 @@ def test_every_page_of_the_coordinator_is_accessible_and_keeps_its_policy(
         answer = page.goto(served.address + path)
         assert answer is not None
         assert answer.ok, path
+        assert "<code>" not in page.inner_text("body"), path
+        assert page.inner_text("header").split()[:2] == ["FedForget", "coordinator"], path
         if theme == "light":
             name = path.strip("/").replace("/", "-") or "overview"
             draw(page, pictures / f"coordinator-{name}.png")

@@ -45,10 +45,10 @@ class SettingsPage:
             rows = [(name, _shown(value)) for name, value in flattened(self.read().model_dump()).items()]
             if self.first:
                 rows.sort(key=lambda row: (not row[0].startswith(self.first), row[0]))
-            title = visit.text(self.title)
+            heading = visit.text(self.title)
             note = visit.text(self.note) if self.note else ""
             return visit.render(
-                "settings.html.j2", rows=rows, title=title, note=note, command=self.command, file=self.file
+                "settings.html.j2", rows=rows, heading=heading, note=note, command=self.command, file=self.file
             )
 
         return Page(self.path, show, roles=self.roles)
