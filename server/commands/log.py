@@ -24,11 +24,14 @@ def opened(folder: Path) -> Iterator[Opened]:
     from server.campaign.context import open_house  # noqa: PLC0415
 
     house = open_house(folder)
-    key = house.signing_key()
-    log = server_log(house.store.clock)
-    follow(house.engine, log, key)
-    with transaction(house.engine) as session:
-        yield log, session, key.public
+    try:
+        key = house.signing_key()
+        log = server_log(house.store.clock)
+        follow(house.engine, log, key)
+        with transaction(house.engine) as session:
+            yield log, session, key.public
+    finally:
+        house.engine.dispose()
 
 
 def problems(log: EventLog, session: Session, key: PublicKey) -> list[str]:
