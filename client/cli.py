@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.commands import backup, bundle, consent_client, console, data, doctor, fhir, notify, run, settings, setup
-from client.commands.evidence import log, replay, verifier, verify
+from client.commands.evidence import dossier, log, replay, verifier, verify
 from client.commands.rights import leave, letter, revocations, revoke, steward
 from common.platform.terminal.console import root_app
 
@@ -28,6 +28,7 @@ app.add_typer(steward.app, name="steward")
 app.add_typer(settings.app, name="settings")
 backup.register(app)
 app.command(epilog="Example: fedforget-site letter 3f9c1a5b7d2e4860 --out letter.html --dir hospital")(letter.letter)
+app.command(epilog="Example: fedforget-site dossier 3f9c1a5b7d2e4860 --out dossier.zip --dir hospital")(dossier.dossier)
 app.command(epilog="Example: fedforget-site verify for-the-auditor --key site=site.pub --key server=server.pub")(
     verify.verify
 )

@@ -30,6 +30,9 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(qualify.app, name="qualify")
 app.add_typer(models.app, name="models")
 app.add_typer(attestation.app, name="attestation")
+app.command(epilog="Example: fedforget-server dossier v0002 --out dossier-v0002.zip --dir federation")(
+    attestation.dossier
+)
 app.add_typer(log.app, name="log")
 app.add_typer(settings.app, name="settings")
 app.add_typer(console.app, name="console")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from server.settings import ServerFolder
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "flwr", "transformers", "sklearn", "scipy", "matplotlib", "pydicom", "ray", "fastapi")
+HEAVY = ("torch", "weasyprint", "flwr", "transformers", "sklearn", "scipy", "matplotlib", "pydicom", "ray", "fastapi")
 """Packages that take from a third of a second to several seconds to import."""
 PROGRAM = """
 import json, sys

@@ -124,6 +124,38 @@ def accept(
         show({"campaign": number}, f"the evaluator's signature stands below campaign {number}", as_json=as_json)
 
 
+def dossier(
+    name: Annotated[str, typer.Argument(metavar="VERSION", help="Version name, from `models list`.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="New ZIP file to write.  [dossier-VERSION.zip]")
+    ] = None,
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write a version's dossier for a regulator: a PDF, signed statements, proofs, keys and the verifier as one ZIP."""
+    import hashlib  # noqa: PLC0415 - with the rest of what this command needs
+
+    from common.platform.dossier.archive import assemble, refuse_existing, write_new  # noqa: PLC0415
+    from common.platform.sql import reading  # noqa: PLC0415
+    from server.attestation.dossier import content_of  # noqa: PLC0415
+    from server.attestation.evaluator_signature import evaluator_key  # noqa: PLC0415
+    from server.attestation.event_log import server_log  # noqa: PLC0415
+    from server.campaign.context import open_house  # noqa: PLC0415
+
+    with clear_errors():
+        house = open_house(folder)
+        with reading(house.engine) as session:
+            content = content_of(session, server_log(house.store.clock), name, evaluator_key(house.folder))
+        to = out or Path(f"dossier-{name}.zip")
+        refuse_existing(to)
+        archive = assemble(content)
+
+        files = write_new(to, archive)
+        digest = hashlib.sha256(archive).hexdigest()
+        human = f"{to}: {len(files)} files; start with dossier.pdf\nsha256 {digest}"
+        show({"file": str(to), "sha256": digest, "files": files}, human, as_json=as_json)
+
+
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()

@@ -111,9 +111,11 @@ def waiting(session: Session, name: str) -> StudyCountRow | None:
     return next((row for row in reversed(history(session, name)) if row.state == PENDING), None)
 
 
-def in_force(session: Session) -> dict[str, int]:
-    """The number of each site that has registered one."""
+def in_force(session: Session, by: datetime | None = None) -> dict[str, int]:
+    """The number of each site that has registered one; with `by`, the one in force then."""
     newest = select(func.max(StudyCountRow.id)).where(StudyCountRow.state.in_(_IN_FORCE)).group_by(StudyCountRow.site)
+    if by is not None:
+        newest = newest.where(StudyCountRow.decided <= by)
     rows = session.scalars(select(StudyCountRow).where(StudyCountRow.id.in_(newest)))
     return {row.site: row.train_studies for row in rows}
 

@@ -35,13 +35,13 @@ def letter(
     from datetime import UTC, datetime  # noqa: PLC0415 - the database, for commands that need it
 
     from client.account.letter.letter import Sender, compose  # noqa: PLC0415
-    from client.account.letter.pdf import as_pdf  # noqa: PLC0415
     from client.account.letter.subject import subject_of  # noqa: PLC0415
     from client.revocations.linkage.tokens import read_linkage  # noqa: PLC0415
     from client.revocations.opening import open_ledger  # noqa: PLC0415
     from client.settings import SiteFolder  # noqa: PLC0415
     from common.evidence.outcomes.grounds_text import outcome_text  # noqa: PLC0415
     from common.files import write_durable, write_text  # noqa: PLC0415
+    from common.platform.dossier.pdf import as_pdf  # noqa: PLC0415
 
     with clear_errors():
         place = SiteFolder(folder)

@@ -6,13 +6,13 @@ from starlette.responses import Response
 
 from client.account.dossier import dossier
 from client.account.letter.letter import Sender, compose
-from client.account.letter.pdf import as_pdf
 from client.account.letter.subject import subject_of
 from client.console.desk import AUDITOR, OFFICE, STEWARD, Desk
 from client.console.pages.case import found
 from client.revocations.linkage.tokens import read_linkage
 from common.platform.console.page import Page, Visit, download
 from common.platform.console.settings import LANGUAGES
+from common.platform.dossier.pdf import as_pdf
 
 
 def pages(desk: Desk) -> list[Page]:
@@ -34,7 +34,7 @@ def pages(desk: Desk) -> list[Page]:
 
     def evidence(visit: Visit) -> Response:
         receipt = found(desk, visit).receipt
-        content = dossier(desk.ledger, read_linkage(desk.folder), receipt, visit.now)
+        content = dossier(desk.ledger, read_linkage(desk.folder), receipt)
         person = visit.person
         visit.console.record("evidence-exported", visit.now, (*person.key, person.name), receipt=receipt)
         return download(content, f"evidence-{receipt}.zip", "application/zip")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import re
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import dossiers
 import grpc
 import pytest
 from safetensors.torch import load_file, save_file
@@ -26,7 +25,6 @@ from typer.testing import CliRunner
 
 import client.runtime.doctor
 import server.runtime.doctor
-from client.account.dossier import dossier
 from client.app import app
 from client.cli import app as site_app
 from client.cohort.site import Site
@@ -68,7 +66,7 @@ from server.campaign.running import training
 from server.campaign.running.lifecycle import CampaignRunner
 from server.campaign.verdict.judging import Verdict
 from server.cli import app as server_app
-from server.database import LOG, AttestationRow, CampaignRow, EventRow, PhaseRow, SiteRow
+from server.database import LOG, AttestationRow, CampaignRow, EventRow, PhaseRow, SiteRow, StudyCountRow, VersionRow
 from server.membership.coordination import Coordination, serve
 from server.rounds.exchanges.connecting import connect_registered
 from server.settings import GateConfig, PolicyConfig, ServerFolder, Terms
@@ -791,35 +789,72 @@ def test_an_attestation_names_the_person_s_decision_against_a_veto(
     assert world.said(number) == "signed by server, north"
 
 
-def test_the_evidence_of_a_case_needs_no_key_and_holds_by_the_stand_alone_verifier(
+def test_the_dossiers_of_both_sides_need_no_key_hold_by_their_verifier_and_have_every_file_of_the_page(
     world: World, tmp_path: Path
 ) -> None:
     world.carry("training")
     number = world.forget("north")
     world.talk("north")
     world.talk("north")
+    world.talk("south")
     north = world.folders["north"]
     north.signing_key.rename(tmp_path / "away")
-
+    world.house.folder.signing_key.rename(tmp_path / "away-too")
     with open_ledger(north) as ledger:
         (receipt,) = {standing.receipt for standing in ledger.standing()}
-        content = dossier(ledger, None, receipt, datetime.now(UTC))
         patients = ledger.known_patients()
 
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        archive.extractall(tmp_path / "evidence")
+    with transaction(world.house.engine) as session:
+        published = session.get_one(VersionRow, "v0002").created
+        for sequence, (studies, state, at) in enumerate(
+            [
+                (7, "approved", published - timedelta(days=1)),
+                (90, "replaced", published - timedelta(hours=1)),
+                (5, "registered", published + timedelta(days=1)),
+            ]
+        ):
+            row = {"site": "north", "sequence": sequence, "train_studies": studies, "state": state, "received": at}
+            session.add(StudyCountRow(**row, decided=at, reason="", envelope=""))
 
-    names = {path.name for path in (tmp_path / "evidence").iterdir()}
-    leaves = sorted(name for name in names if name.startswith("leaf-"))
-    assert {"leaf-revocation.json", "leaf-tombstone.json", "leaf-ended.json", "leaf-access-closed.json"} <= names
-    assert not any(
-        patient.encode() in path.read_bytes() for path in tmp_path.glob("evidence/*.*") for patient in patients
-    )
-    keys = ["--key", "site=site.pub", "--key", "server=server.pub"]
-    command = [sys.executable, "verify.pyz", "attestation.json", *keys]
-    command += [word for leaf in leaves for word in ("--leaf", leaf)]
-    done = subprocess.run(command, cwd=tmp_path / "evidence", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"campaign {number}" in done.stdout
-    record = json.loads((tmp_path / "evidence" / "record.json").read_text())
+    def made(program: Any, subject: str, root: Path, file: str) -> Path:
+        out = tmp_path / file
+        result = CliRunner().invoke(program, ["dossier", subject, "--out", str(out), "--dir", str(root), "--json"])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
+        again = CliRunner().invoke(program, ["dossier", subject, "--out", str(out), "--dir", str(root)])
+        assert (again.exit_code, "exists already" in again.output) == (2, True)
+        return out
+
+    of_site = made(site_app, receipt, north.root, "site.zip")
+    of_version = made(server_app, "v0002", world.house.folder.root, "server.zip")
+    assert made(server_app, "v0002", world.house.folder.root, "again.zip").read_bytes() == of_version.read_bytes()
+    site_names = dossiers.unpacked(of_site, tmp_path / "site")
+    server_names = dossiers.unpacked(of_version, tmp_path / "server")
+    assert dossiers.absent(dossiers.named("Files of the hospital's dossier"), site_names) == set()
+    of_coordinator = dossiers.named("Files of the coordinator's dossier")
+    assert len(of_coordinator) > 15
+    assert dossiers.absent(of_coordinator - {"evaluator.pub"}, server_names) == set()
+    assert dossiers.absent(dossiers.everywhere(), site_names | server_names) == set()
+    for side in ("site", "server"):
+        duties = json.loads((tmp_path / side / "duties.json").read_text())
+        assert [duty["absent"] for duty in duties] == [{}] * len(duties)
+        contents = [path.read_bytes() for path in (tmp_path / side).iterdir()]
+        assert not any(patient.encode() in content for patient in patients for content in contents)
+
+    assert f"campaign {number} may no longer read" in dossiers.verified(tmp_path / "site")
+    said = dossiers.verified(tmp_path / "server")
+    assert "signed by server, site-north" in said
+    assert receipt.encode() not in b"".join(path.read_bytes() for path in (tmp_path / "server").iterdir())
+    rows = json.loads((tmp_path / "server" / "recipients.json").read_text())
+    assert {(row["version"], row["site"]) for row in rows} >= {("v0001", "north"), ("v0002", "north")}
+    counts = json.loads((tmp_path / "server" / "training.json").read_text())["sites"]
+    assert counts == [{"site": "north", "train_studies": 7}, {"site": "south", "train_studies": None}]
+    attacks = json.loads((tmp_path / "server" / "attacks.json").read_text())
+    assert attacks["not_run"]
+    record = json.loads((tmp_path / "site" / "record.json").read_text())
     assert {row["receipt"] for row in record} == {receipt}
+
+    attestation_file = tmp_path / "server" / "attestation.json"
+    attestation_file.write_bytes(changed(attestation_file.read_bytes(), 40))
+    with pytest.raises(AssertionError):
+        dossiers.verified(tmp_path / "server")

@@ -14,13 +14,13 @@ import pikepdf
 import pytest
 
 from client.account.letter.letter import Sender, Subject, compose, texts_of
-from client.account.letter.pdf import as_pdf
 from client.consent.kinds import KINDS, Kind
 from client.revocations.linkage.status import How, LinkageStatus
 from client.revocations.revocation import LIFTED, TERMINAL, Event, RevocationStatus, Source, State
 from common.evidence.outcomes.acceptance import Figure, acceptance
 from common.platform.console.languages import long_date
 from common.platform.console.settings import Language
+from common.platform.dossier.pdf import as_pdf
 
 RECEIVED = datetime(2026, 11, 2, 8, 14, tzinfo=UTC)
 TODAY = datetime(2026, 11, 28, 9, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A letter as a tagged PDF for people and archives (PDF/UA-1 and PDF/A-2a). It loads nothing from anywhere."""
+"""A page as a tagged PDF for people and archives (PDF/UA-1 and PDF/A-2a). It loads nothing from anywhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNIVERSAL = b"""
 
 
 def as_pdf(page: str) -> bytes:
-    """The PDF of a page of HTML that `letter.compose` made.
+    """The PDF of a page of HTML: a letter, or the readable part of a dossier.
 
     Raises:
         ConfigError: WeasyPrint is not installed.

@@ -1,0 +1,133 @@
+"""What a site has on record about one receipt, as plain values for its dossier. Reads only; it names no patient."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from client.account.account import Account
+from client.revocations.ledger import Ledger
+from client.revocations.rows.ledger_tables import AccessRow
+from common.evidence.schema import rounded
+from common.evidence.statements import Unlearning
+from common.platform.dossier.attacks import Figure
+from common.platform.dossier.page import Section
+from common.platform.sql import reading
+
+
+def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str, Any]:
+    """Who received what, as far as the site knows, and who knows the rest."""
+    held = {version.weights: version for account in accounts for version in account.versions or ()}
+
+    return {
+        "the_site_itself": [
+            {
+                "version": version.name,
+                "received": version.received,
+                "deleted": version.deleted,
+                "coordinator_told": version.told,
+            }
+            for version in held.values()
+        ],
+        "hospitals_in_the_attestation": sorted(
+            set() if said is None else {*said.retention.sites, *(figures.site for figures in said.figures)}
+        ),
+        "told_of_the_withdrawal": [
+            {"how": account.told.how, "hospitals": account.told.others, "at": account.told.at} for account in accounts
+        ],
+        "not_known_here": "which hospital got which version and has deleted it: recipients.json of the coordinator's "
+        "dossier (fedforget-server dossier VERSION)",
+    }
+
+
+def deletions(ledger: Ledger, accounts: Sequence[Account], campaigns: Collection[int]) -> dict[str, Any]:
+    """How much of each kind was deleted here at the end of the campaigns that forgot, and which versions."""
+    closed: list[dict[str, Any]] = []
+
+    if ledger.folder.has_database:
+        query = select(AccessRow).where(AccessRow.campaign.in_(campaigns), AccessRow.what == "closed")
+        with reading(ledger.engine) as session:
+            closed = [
+                {"campaign": row.campaign, "at": row.at, "patients": row.patients, "deleted": row.purged}
+                for row in session.scalars(query.order_by(AccessRow.id))
+            ]
+
+    held = {version.weights: version for account in accounts for version in account.versions or ()}
+    return {
+        "at_the_end_of_campaigns": closed,
+        "versions_that_may_remember": len(held),
+        "versions_deleted": sum(version.deleted is not None for version in held.values()),
+        "says": "a campaign deletes for all patients that it forgets together; the counts are of all of them",
+    }
+
+
+def training(accounts: Sequence[Account]) -> dict[str, Any]:
+    """In how many steps the data changed weights here; null: the site keeps no record of rounds."""
+    return {
+        "revocations": len(accounts),
+        "steps": [
+            None if account.rounds is None else dict(sorted(Counter(str(one.use) for one in account.rounds).items()))
+            for account in accounts
+        ],
+        "not_known_here": "studies of each hospital: training.json of the coordinator's dossier",
+    }
+
+
+def figures(said: Unlearning | None) -> list[Figure]:
+    """The figures of the attestation, and those that it says were not measured."""
+    if said is None:
+        return []
+    return [Figure(one.name, rounded(one.value), rounded(one.low), rounded(one.high), one.n) for one in said.metrics]
+
+
+def sections(
+    accounts: Sequence[Account], said: Unlearning | None, received: dict[str, Any], deleted: dict[str, Any]
+) -> list[Section]:
+    """The readable part."""
+    standing = [
+        (
+            account.standing.kind,
+            account.standing.legal_basis,
+            _minute(account.standing.received),
+            _minute(account.standing.due),
+            account.standing.state,
+            account.standing.reason or "-",
+        )
+        for account in accounts
+    ]
+    steps = [(_minute(step.at), step.state, step.reason or "-") for account in accounts for step in account.steps]
+    copies = [
+        (row["version"], _minute(row["received"]), _minute(row["deleted"]), _minute(row["coordinator_told"]))
+        for row in received["the_site_itself"]
+    ]
+    purged = [
+        (row["campaign"], _minute(row["at"]), ", ".join(f"{kind} {count}" for kind, count in row["deleted"].items()))
+        for row in deleted["at_the_end_of_campaigns"]
+    ]
+    decision = ["No attestation is here."] if said is None else list(said.decision.reasons)
+    told = [f"Other hospitals: {one['how']}, {one['hospitals']}." for one in received["told_of_the_withdrawal"]]
+
+    return [
+        Section(
+            "The request and its decision",
+            ("One row for each person of the receipt. File: record.json.",),
+            ("kind", "legal basis", "received", "due", "state", "reason"),
+            standing,
+        ),
+        Section("Steps", (), ("at", "state", "reason"), steps),
+        Section("What the attestation says", decision),
+        Section(
+            "Recipients",
+            (*dict.fromkeys(told), f"Not known here: {received['not_known_here']}."),
+            ("version held here", "received", "deleted", "coordinator told"),
+            copies,
+        ),
+        Section("Deletions", (f"{deleted['says'].capitalize()}.",), ("campaign", "at", "deleted"), purged),
+    ]
+
+
+def _minute(moment: Any) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
