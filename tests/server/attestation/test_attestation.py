@@ -854,6 +854,15 @@ def test_the_dossiers_of_both_sides_need_no_key_hold_by_their_verifier_and_have_
     record = json.loads((tmp_path / "site" / "record.json").read_text())
     assert {row["receipt"] for row in record} == {receipt}
 
+    made(server_app, "v0001", world.house.folder.root, "first.zip")
+    first_names = dossiers.unpacked(tmp_path / "first.zip", tmp_path / "first")
+    assert "attestation.json" not in first_names
+    assert "Not included: attestation.json: no campaign made anybody forgotten" in (
+        (tmp_path / "first" / "README.txt").read_text()
+    )
+    unknown = CliRunner().invoke(server_app, ["dossier", "v0009", "--dir", str(world.house.folder.root)])
+    assert (unknown.exit_code, unknown.output.count("\n")) == (2, 1)
+
     attestation_file = tmp_path / "server" / "attestation.json"
     attestation_file.write_bytes(changed(attestation_file.read_bytes(), 40))
     with pytest.raises(AssertionError):
