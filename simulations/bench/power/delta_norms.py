@@ -1,6 +1,6 @@
 """How far honest sites move the weights: the calibration runs behind the bounds of the update gate.
 
-`python -m simulations.bench.power.delta_norms --preset demo` trains at made-up hospitals, has the first one unlearn
+`python -m simulations.bench.power.delta_norms --preset hospitals` trains at made-up hospitals, has the first one unlearn
 with every method and weighting, and prints the largest norms. Run it with your own manifest and settings before you
 narrow `[gate]` in `server.toml`.
 """
@@ -58,7 +58,7 @@ def unlearn(site: Site, state: State, config: UnlearnConfig, seed: int) -> Step:
 
 
 def main(
-    preset: Annotated[str, typer.Option(help="Name or path of a preset.")] = "demo",
+    preset: Annotated[str, typer.Option(help="Name or path of a preset.")] = "hospitals",
     rounds: Annotated[int, typer.Option(help="Rounds of training before anybody revokes.")] = 15,
     seeds: Annotated[int, typer.Option(help="How many seeds.")] = 2,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="Any setting, as train.lr=1e-3.")] = None,

@@ -14,6 +14,8 @@ from simulations.run.settings import SimulationConfig, load_settings
 from simulations.run.study import BRANCHES, mean_interval, run_study
 
 SMALL = (
+    "forget=8",
+    "qualify=false",
     "hospitals.patients=40",
     "data.image_size=64",
     "model.width=8",

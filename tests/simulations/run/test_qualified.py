@@ -33,7 +33,7 @@ def test_the_demo_qualifies_its_procedure_on_the_same_federation_as_the_preset_q
     assert demo.model_dump(exclude={"qualify", "forget_sites"}) == alone.model_dump(exclude={"qualify", "forget_sites"})
     # The rule is the product's own: nothing about it is made easier for the demo.
     rule = type(demo.qualification)()
-    assert demo.qualification == rule.model_copy(update={"rehearsals": 60})
+    assert demo.qualification == rule.model_copy(update={"rehearsals": 100})
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def relative(line: str) -> float:
 def test_it_prints_a_step_for_every_round_method_and_weighting_and_the_gate_lets_forget_mi_through(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    main(preset="demo", rounds=2, seeds=1, assignments=SMALL)
+    main(preset="hospitals", rounds=2, seeds=1, assignments=SMALL)
     lines = capsys.readouterr().out.splitlines()
     trained = lines[:2]
     unlearned = lines[2:]
