@@ -154,7 +154,7 @@ def test_a_real_prometheus_scrapes_a_monitor_and_fires_only_when_a_certificate_e
     query = "query?query=fedforget_certificate_expires_seconds"
     asked(address, query, lambda data: data["result"])
     assert asked(address, "alerts", lambda data: "alerts" in data)["alerts"] == []
-    certificates.end_in(20)
+    certificates.end_in(15)
     (alert,) = asked(address, "alerts", lambda data: data["alerts"])["alerts"]
     assert alert["labels"]["alertname"] == "CertificateEnds"
-    assert alert["annotations"]["summary"] == "Certificate site ends within 30 days."
+    assert alert["annotations"]["summary"] == "Certificate site ends within 20 days."
