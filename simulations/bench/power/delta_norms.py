@@ -1,8 +1,8 @@
 """How far honest sites move the weights: the calibration runs behind the bounds of the update gate.
 
-`python -m simulations.bench.power.delta_norms --preset hospitals` trains at made-up hospitals, has the first one unlearn
-with every method and weighting, and prints the largest norms. Run it with your own manifest and settings before you
-narrow `[gate]` in `server.toml`.
+`python -m simulations.bench.power.delta_norms --preset hospitals` trains at made-up hospitals, has the first one
+unlearn with every method and weighting, and prints the largest norms. Run it with your own manifest and settings before
+you narrow `[gate]` in `server.toml`.
 """
 
 from __future__ import annotations
