@@ -52,4 +52,4 @@ def _distances(axes: Axes, found: RehearsalsResult) -> None:
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
-    name_axes(axes, "This campaign among its rehearsals", "distance from never-seen; the line is this campaign")
+    name_axes(axes, "This campaign among its rehearsals", "distance (line: this campaign)")
