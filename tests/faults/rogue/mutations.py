@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -66,13 +67,18 @@ def at(value: Json, path: Path) -> Json:
     return value
 
 
+def _third(number: float) -> float:
+    """A third; of a whole number that no float can hold, a whole one."""
+    return number // 3 if isinstance(number, int) and abs(number) > sys.float_info.max else number / 3
+
+
 def odd_json(value: Json, draw: Draw) -> Json:
     """One change: an odd value, a number scaled or negated, a list longer or shorter, two places exchanged."""
     place = draw.choice(list(paths(value)))
     here = at(value, place)
     how = draw.choice(["odd", "odd", "scaled", "listed", "named", "exchanged"])
     if how == "scaled" and isinstance(here, int | float) and not isinstance(here, bool):
-        return put(value, place, draw.choice([-here, here * 10, here * 1000, here / 3, here + 1, here - 1]))
+        return put(value, place, draw.choice([-here, here * 10, here * 1000, _third(here), here + 1, here - 1]))
     if how == "listed" and isinstance(here, list) and here:
         return put(value, place, draw.choice([here[:-1], here + here[:1], here[::-1], here * 3]))
     if how == "named" and isinstance(here, dict) and here:
