@@ -8,20 +8,18 @@ from typing import Any
 
 from sqlalchemy import select
 
-from client.account.account import Account
+from client.account.account import Account, Version
 from client.revocations.ledger import Ledger
 from client.revocations.rows.ledger_tables import AccessRow
 from common.evidence.schema import rounded
 from common.evidence.statements import Unlearning
 from common.platform.dossier.attacks import Figure
-from common.platform.dossier.page import Section
+from common.platform.dossier.page import Section, minute
 from common.platform.sql import reading
 
 
 def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str, Any]:
     """Who received what, as far as the site knows, and who knows the rest."""
-    held = {version.weights: version for account in accounts for version in account.versions or ()}
-
     return {
         "the_site_itself": [
             {
@@ -30,7 +28,7 @@ def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str
                 "deleted": version.deleted,
                 "coordinator_told": version.told,
             }
-            for version in held.values()
+            for version in _held(accounts)
         ],
         "hospitals_in_the_attestation": sorted(
             set() if said is None else {*said.retention.sites, *(figures.site for figures in said.figures)}
@@ -41,6 +39,11 @@ def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str
         "not_known_here": "which hospital got which version and has deleted it: recipients.json of the coordinator's "
         "dossier (fedforget-server dossier VERSION)",
     }
+
+
+def _held(accounts: Sequence[Account]) -> list[Version]:
+    """The versions that the site received of all of them, each once."""
+    return list({version.weights: version for account in accounts for version in account.versions or ()}.values())
 
 
 def deletions(ledger: Ledger, accounts: Sequence[Account], campaigns: Collection[int]) -> dict[str, Any]:
@@ -55,11 +58,11 @@ def deletions(ledger: Ledger, accounts: Sequence[Account], campaigns: Collection
                 for row in session.scalars(query.order_by(AccessRow.id))
             ]
 
-    held = {version.weights: version for account in accounts for version in account.versions or ()}
+    held = _held(accounts)
     return {
         "at_the_end_of_campaigns": closed,
         "versions_that_may_remember": len(held),
-        "versions_deleted": sum(version.deleted is not None for version in held.values()),
+        "versions_deleted": sum(version.deleted is not None for version in held),
         "says": "a campaign deletes for all patients that it forgets together; the counts are of all of them",
     }
 
@@ -91,20 +94,20 @@ def sections(
         (
             account.standing.kind,
             account.standing.legal_basis,
-            _minute(account.standing.received),
-            _minute(account.standing.due),
+            minute(account.standing.received),
+            minute(account.standing.due),
             account.standing.state,
             account.standing.reason or "-",
         )
         for account in accounts
     ]
-    steps = [(_minute(step.at), step.state, step.reason or "-") for account in accounts for step in account.steps]
+    steps = [(minute(step.at), step.state, step.reason or "-") for account in accounts for step in account.steps]
     copies = [
-        (row["version"], _minute(row["received"]), _minute(row["deleted"]), _minute(row["coordinator_told"]))
+        (row["version"], minute(row["received"]), minute(row["deleted"]), minute(row["coordinator_told"]))
         for row in received["the_site_itself"]
     ]
     purged = [
-        (row["campaign"], _minute(row["at"]), ", ".join(f"{kind} {count}" for kind, count in row["deleted"].items()))
+        (row["campaign"], minute(row["at"]), ", ".join(f"{kind} {count}" for kind, count in row["deleted"].items()))
         for row in deleted["at_the_end_of_campaigns"]
     ]
     decision = ["No attestation is here."] if said is None else list(said.decision.reasons)
@@ -127,7 +130,3 @@ def sections(
         ),
         Section("Deletions", (f"{deleted['says'].capitalize()}.",), ("campaign", "at", "deleted"), purged),
     ]
-
-
-def _minute(moment: Any) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M}"

@@ -124,12 +124,12 @@ def _take(site: SiteLog, reply: messages.ExchangeCheckpointReply) -> bytes:
             peer = log.peer(session, SERVER_ORIGIN)
             if peer and peer.envelope.payload == checkpoint.payload and not peer.trouble and has_ours:
                 return b""
-            envelope_bytes = log.cosign(session, SERVER_ORIGIN, checkpoint, coordinator, key, tuple(reply.proof))
+            cosigned = log.cosign(session, SERVER_ORIGIN, checkpoint, coordinator, key, tuple(reply.proof))
     except EvidenceError as err:
         _refuse(site, str(err))
         raise
 
-    return dsse.encode_envelope(envelope_bytes)
+    return dsse.encode_envelope(cosigned)
 
 
 def _refuse(site: SiteLog, reason: str) -> None:

@@ -19,7 +19,7 @@ from common.evidence.outcomes.grounds_text import grounds_lines, outcome_text
 from common.evidence.schema import encode
 from common.evidence.statements import Unlearning
 from common.platform.dossier.archive import Content, as_json
-from common.platform.dossier.page import Section
+from common.platform.dossier.page import Section, minute
 from common.platform.event_log.check import own_key
 from common.platform.event_log.report import export as export_log
 from common.platform.event_log.store import EventLog, signed_by
@@ -164,10 +164,10 @@ def _sections(
     kinds = sorted(Counter(str(event["kind"]) for event in happened).items())
     counts = [(row["site"], row["train_studies"]) for row in training["sites"]]
     copy_rows = [
-        (copy["version"], copy["site"], _day(copy["sent"]), _day(copy["deletion_acknowledged"])) for copy in copies
+        (copy["version"], copy["site"], minute(copy["sent"]), minute(copy["deletion_acknowledged"])) for copy in copies
     ]
     version_rows = [
-        (row["version"], row["state"], _day(row["since"]), _day(row["deleted"])) for row in here["versions"]
+        (row["version"], row["state"], minute(row["since"]), minute(row["deleted"])) for row in here["versions"]
     ]
     copies_line = (
         f"Copies at hospitals of versions out of use: {there['to_be_deleted']}; deletion acknowledged: "
@@ -188,7 +188,3 @@ def _sections(
         Section("Deletions", (copies_line,), ("version", "state", "since", "weights deleted here"), version_rows),
         Section("Recorded events", ("File: events.json; the log: leaves.jsonl.",), ("kind", "number"), kinds),
     ]
-
-
-def _day(moment: Any) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M}"

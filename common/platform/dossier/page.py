@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 
 from common.printable import printable
@@ -31,6 +32,11 @@ class Section:
     text: Sequence[str] = ()
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[object]] = ()
+
+
+def minute(moment: datetime | None) -> str:
+    """A moment as the page shows it; a dash where there is none."""
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def as_page(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
