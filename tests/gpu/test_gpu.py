@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from encoder_folders import save_image, save_text
 from torch import Tensor
 
 from common.learning.config import DataConfig, ModelConfig, TrainConfig, UnlearnConfig
@@ -28,7 +29,6 @@ from common.learning.model.loss import task_loss
 from common.learning.training import fit
 from common.learning.unlearning.base import UnlearnSets
 from common.learning.unlearning.methods import method_named
-from tests.support.encoder_folders import save_image, save_text
 
 pytestmark = pytest.mark.gpu
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from encoder_folders import save_image, save_text
 
 from tests.integration.test_local_federation import BIN, ROOT, Here, wait_for
-from tests.support.encoder_folders import save_image, save_text
 
 MOST_SECONDS = 60.0
 """From `revoke` to the published version."""

@@ -1,6 +1,6 @@
 """The matrix of encoder families in the docs: each row is what really happened with a small encoder of that family.
 
-`python -m tests.support.encoder_matrix` writes it into `docs/how-to/encoders.md`; a test compares it row by row.
+`python tests/support/encoder_matrix.py` writes it into `docs/how-to/encoders.md`; a test compares it row by row.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import tempfile
 from pathlib import Path
 
 import torch
+from encoder_folders import IMAGE, SIDE, TEXT, save_image, save_text
 
 from common.errors import ConfigError
 from common.learning.config import DataConfig, ModelConfig
 from common.learning.model.card import ModelCard
 from common.learning.model.pinned_encoders import encoder_folders
 from common.learning.model.towers.families import FAMILIES, Reads
-from tests.support.encoder_folders import IMAGE, SIDE, TEXT, save_image, save_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "encoders.md"
 HEAD = "| family | `model_type` | reads | pooling | frozen | trained | adapters |\n|---|---|---|---|---|---|---|\n"
-BEGIN = "<!-- families: begin (python -m tests.support.encoder_matrix) -->\n"
+BEGIN = "<!-- families: begin (python tests/support/encoder_matrix.py) -->\n"
 END = "<!-- families: end -->\n"
 CASES: tuple[tuple[Reads, str], ...] = (*(("image", kind) for kind in IMAGE), *(("text", kind) for kind in TEXT))  # type: ignore[assignment]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from encoder_folders import save_image, save_text
 
 from client.cohort.site import Site
 from client.cohort.site_files import write_site
@@ -19,7 +20,6 @@ from common.learning.model.checkpoint import state_digest
 from common.learning.records import Cohort, Subset
 from common.platform.sql import transaction
 from common.protocol.wire import AdoptRequest, TrainRequest, UnlearnRequest
-from tests.support.encoder_folders import save_image, save_text
 
 
 @pytest.fixture

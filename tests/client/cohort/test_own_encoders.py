@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from encoder_folders import SIDE, save_image, save_text
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -17,7 +18,6 @@ from client.cohort.site_files import SITE_FILE, read_site
 from client.commands import data
 from common.learning.config import DataConfig, ModelConfig
 from common.learning.model.checkpoint import ModelCard
-from tests.support.encoder_folders import SIDE, save_image, save_text
 
 app = typer.Typer()
 data.register(app)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import EvidenceError
-from common.evidence.canonical import DEEPEST, LARGEST_INTEGER, canonical, parse_canonical
+from common.evidence.canonical import DEEPEST, LARGEST_INTEGER, Json, canonical, parse_canonical
 
 scalars = st.none() | st.booleans() | st.integers(-LARGEST_INTEGER, LARGEST_INTEGER) | st.text()
 values = st.recursive(
@@ -16,19 +16,19 @@ values = st.recursive(
 
 
 @given(values)
-def test_what_was_encoded_parses_to_the_same_value(value):
+def test_what_was_encoded_parses_to_the_same_value(value: Json) -> None:
     assert parse_canonical(canonical(value)) == value
 
 
 @given(values)
-def test_only_the_canonical_one_of_pythons_encodings_parses(value):
+def test_only_the_canonical_one_of_pythons_encodings_parses(value: Json) -> None:
     for other in (json.dumps(value, indent=1), json.dumps(value), json.dumps(value) + "\n"):
         if other.encode() != canonical(value):
             with pytest.raises(EvidenceError):
                 parse_canonical(other.encode())
 
 
-def test_keys_and_escapes_are_those_of_rfc_8785():
+def test_keys_and_escapes_are_those_of_rfc_8785() -> None:
     # RFC 8785, 3.2.3: its example of sorting by UTF-16 code units.
     keys = ["\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6"]
     ordered = list(json.loads(canonical(dict.fromkeys(keys, 0))))
@@ -66,19 +66,19 @@ def test_keys_and_escapes_are_those_of_rfc_8785():
     ],
     ids=lambda data: data[:16].decode("latin-1"),
 )
-def test_every_other_encoding_is_refused(data):
+def test_every_other_encoding_is_refused(data: bytes) -> None:
     with pytest.raises(EvidenceError):
         parse_canonical(data)
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan"), 2**53, "\ud800", {"a": {1: 2}}, b"bytes", (1,)], ids=repr)
-def test_a_value_without_a_canonical_form_is_not_encoded(value):
+def test_a_value_without_a_canonical_form_is_not_encoded(value: Json) -> None:
     with pytest.raises(EvidenceError):
         canonical(value)
 
 
-def test_nesting_is_bounded_at_its_limit():
-    value = 0
+def test_nesting_is_bounded_at_its_limit() -> None:
+    value: Json = 0
     for _ in range(DEEPEST):
         value = [value]
     assert parse_canonical(canonical(value)) == value

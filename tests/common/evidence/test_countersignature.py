@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from evidence_files import Evidence, a_revocation
 
 from common.errors import EvidenceError
 from common.evidence import dsse, statements
@@ -12,7 +13,7 @@ from common.evidence.keys import PinnedKeys, SigningKey
 EVALUATOR = SigningKey.generate()
 
 
-def test_a_signature_is_added_below_those_that_are_there_and_only_once(evidence):
+def test_a_signature_is_added_below_those_that_are_there_and_only_once(evidence: Evidence) -> None:
     signed = countersign(evidence.attestation, EVALUATOR)
     pinned = PinnedKeys((*evidence.pinned.named, ("evaluator", EVALUATOR.public)))
     envelope = dsse.decode_envelope(signed)
@@ -20,7 +21,7 @@ def test_a_signature_is_added_below_those_that_are_there_and_only_once(evidence)
     assert countersign(signed, EVALUATOR) == signed
 
 
-def test_nothing_but_a_statement_is_signed(evidence):
+def test_nothing_but_a_statement_is_signed(evidence: Evidence) -> None:
     for data in (
         dsse.encode_envelope(evidence.checkpoint),
         dsse.encode_envelope(dsse.sign(statements.PAYLOAD_TYPE, b"{}", evidence.site)),
@@ -31,7 +32,7 @@ def test_nothing_but_a_statement_is_signed(evidence):
             countersign(data, EVALUATOR)
 
 
-def test_what_is_about_to_be_signed_is_said_in_plain_words(evidence, make):
+def test_what_is_about_to_be_signed_is_said_in_plain_words(evidence: Evidence) -> None:
     claims = " ".join(claims_of(read_statement(dsse.decode_envelope(evidence.revocation))))
     for words in (
         "at site-1, received by fhir; legal basis: GDPR 7(3)",
@@ -43,10 +44,10 @@ def test_what_is_about_to_be_signed_is_said_in_plain_words(evidence, make):
 
     claims = " ".join(claims_of(read_statement(dsse.decode_envelope(evidence.attestation))))
     assert "decision: Accepted (`accepted`)" in claims
-    assert "policies: a, b" in " ".join(claims_of(make.revocation(policies=("a", "b"))))
+    assert "policies: a, b" in " ".join(claims_of(a_revocation(policies=("a", "b"))))
 
 
-def test_a_signature_is_taken_over_only_if_it_holds_and_is_below_the_same_statement(evidence):
+def test_a_signature_is_taken_over_only_if_it_holds_and_is_below_the_same_statement(evidence: Evidence) -> None:
     ours = dsse.decode_envelope(evidence.attestation)
     theirs = dsse.decode_envelope(countersign(evidence.attestation, EVALUATOR))
     merged = with_signature_of(ours, theirs, EVALUATOR.public)

@@ -29,7 +29,7 @@ class Outer:
 GOOD = b'{"kind":"x","name":"n","note":null,"on":true,"parts":[{"someCount":1}]}'
 
 
-def test_a_dataclass_survives_the_way_to_bytes_and_back():
+def test_a_dataclass_survives_the_way_to_bytes_and_back() -> None:
     value = decode(Outer, GOOD)
     assert value == Outer("n", True, "x", None, (Inner(1),))
     assert encode(value) == GOOD
@@ -51,7 +51,7 @@ def test_a_dataclass_survives_the_way_to_bytes_and_back():
         (b'[{"someCount":1}]', b"{}", "parts is not a list"),
     ],
 )
-def test_a_wrong_field_is_named(old, new, says):
+def test_a_wrong_field_is_named(old: bytes, new: bytes, says: str) -> None:
     data = GOOD.replace(old, new)
     if old.startswith(b'"parts"'):
         data = b'{"kind":"x","more":0,"name":"n","note":null,"on":true,"parts":[]}'
@@ -60,26 +60,26 @@ def test_a_wrong_field_is_named(old, new, says):
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_figure_survives_as_a_decimal_string(number):
+def test_a_figure_survives_as_a_decimal_string(number: float) -> None:
     text = decimal_text(number)
     check_decimal(text, "figure")
     assert float(text) == number
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_figure_that_is_not_finite_is_not_attested(number):
+def test_a_figure_that_is_not_finite_is_not_attested(number: float) -> None:
     with pytest.raises(EvidenceError):
         decimal_text(number)
 
 
 @pytest.mark.parametrize("text", ["", "1.", ".5", "+1", "1e3", "01", "0,5", "١", "1\n", "NaN"])
-def test_another_spelling_of_a_number_is_refused(text):
+def test_another_spelling_of_a_number_is_refused(text: str) -> None:
     with pytest.raises(EvidenceError):
         check_decimal(text, "figure")
 
 
 @pytest.mark.parametrize("text", ["", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "\n", "a" * 65])
-def test_another_spelling_of_a_digest_is_refused(text):
+def test_another_spelling_of_a_digest_is_refused(text: str) -> None:
     with pytest.raises(EvidenceError):
         check_digest(text, "digest")
 
@@ -98,12 +98,12 @@ def test_another_spelling_of_a_digest_is_refused(text):
         "٢٠٢٦-11-02T08:14:00Z",
     ],
 )
-def test_another_spelling_of_a_time_is_refused(text):
+def test_another_spelling_of_a_time_is_refused(text: str) -> None:
     with pytest.raises(EvidenceError):
         check_time(text, "time")
 
 
-def test_a_time_is_written_in_utc_and_needs_a_zone():
+def test_a_time_is_written_in_utc_and_needs_a_zone() -> None:
     moment = datetime(2026, 11, 2, 9, 14, tzinfo=timezone(timedelta(hours=1)))
     assert time_text(moment) == "2026-11-02T08:14:00Z" == time_text(moment.astimezone(UTC))
     with pytest.raises(EvidenceError, match="zone"):

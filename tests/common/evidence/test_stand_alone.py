@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from evidence_files import Evidence
 
 from common.evidence.stand_alone import verifier_archive
 
@@ -19,14 +20,14 @@ runpy.run_path({file!r}, run_name="__main__")
 
 
 @pytest.fixture
-def file(tmp_path) -> Path:
+def file(tmp_path: Path) -> Path:
     path = tmp_path / "verify.pyz"
     path.write_bytes(verifier_archive())
     return path
 
 
 @pytest.fixture
-def packages(tmp_path) -> Path:
+def packages(tmp_path: Path) -> Path:
     """A folder in which only `cryptography` and what it is built on can be found."""
     folder = tmp_path / "packages"
     folder.mkdir()
@@ -48,7 +49,9 @@ def run(file: Path, packages: Path, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
 
 
-def test_an_auditor_runs_the_one_file_with_cryptography_alone(evidence, file, packages, tmp_path):
+def test_an_auditor_runs_the_one_file_with_cryptography_alone(
+    evidence: Evidence, file: Path, packages: Path, tmp_path: Path
+) -> None:
     for name, data in {
         "attestation.json": evidence.attestation,
         "bundle.json": evidence.bundle,
@@ -68,13 +71,13 @@ def test_an_auditor_runs_the_one_file_with_cryptography_alone(evidence, file, pa
     assert "NOT TO BE RELIED ON" in done.stdout
 
 
-def test_the_one_file_says_how_it_is_run(file, packages):
+def test_the_one_file_says_how_it_is_run(file: Path, packages: Path) -> None:
     done = run(file, packages, "--help")
     assert done.returncode == 0
     assert "verify.pyz attestation.json --key site=site.pub" in done.stdout
 
 
-def test_the_one_file_holds_source_that_can_be_read_and_is_the_same_each_time(file):
+def test_the_one_file_holds_source_that_can_be_read_and_is_the_same_each_time(file: Path) -> None:
     assert verifier_archive() == file.read_bytes()
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()

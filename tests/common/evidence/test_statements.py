@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
+from evidence_files import RevocationFields, UnlearningFields, a_revocation, an_unlearning
 
 from common.errors import EvidenceError
 from common.evidence import statement_parts, statements
@@ -16,24 +18,24 @@ D = "ab" * 32
 FILES = (ModelFile("encoder.safetensors", D), ModelFile("head.safetensors", "cd" * 32))
 
 
-def test_a_revocation_survives_and_is_an_in_toto_statement(make):
-    payload = statements.revocation_statement(make.revocation())
-    assert statements.read_revocation(payload) == make.revocation()
+def test_a_revocation_survives_and_is_an_in_toto_statement() -> None:
+    payload = statements.revocation_statement(a_revocation())
+    assert statements.read_revocation(payload) == a_revocation()
     value = json.loads(payload)
     assert value["_type"] == "https://in-toto.io/Statement/v1"
     assert value["predicateType"] == "https://fedforget.org/revocation/v1"
-    assert value["subject"] == [{"name": "consent-document", "digest": {"hmacSha256": make.revocation().document}}]
+    assert value["subject"] == [{"name": "consent-document", "digest": {"hmacSha256": a_revocation().document}}]
     assert value["predicate"]["legalBasis"] == "GDPR 7(3)"
 
 
-def test_an_unlearning_survives_and_is_an_in_toto_statement(make):
-    payload = statements.unlearning_statement(FILES, make.unlearning())
-    assert statements.read_unlearning(payload) == (FILES, make.unlearning())
+def test_an_unlearning_survives_and_is_an_in_toto_statement() -> None:
+    payload = statements.unlearning_statement(FILES, an_unlearning())
+    assert statements.read_unlearning(payload) == (FILES, an_unlearning())
     value = json.loads(payload)
     assert value["predicateType"] == "https://fedforget.org/unlearning/v1"
     assert [subject["digest"]["sha256"] for subject in value["subject"]] == [file.sha256 for file in FILES]
     assert value["predicate"]["metrics"][0]["value"] == "0.51"
-    assert make.unlearning().parent == make.unlearning().lineage[1]
+    assert an_unlearning().parent == an_unlearning().lineage[1]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +58,9 @@ def test_an_unlearning_survives_and_is_an_in_toto_statement(make):
     ],
     ids=str,
 )
-def test_a_revocation_with_one_bad_field_cannot_be_made(make, field):
+def test_a_revocation_with_one_bad_field_cannot_be_made(field: RevocationFields) -> None:
     with pytest.raises(EvidenceError):
-        make.revocation(**field)
+        a_revocation(**field)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +79,9 @@ def test_a_revocation_with_one_bad_field_cannot_be_made(make, field):
     ],
     ids=str,
 )
-def test_an_unlearning_with_one_bad_field_cannot_be_made(make, field):
+def test_an_unlearning_with_one_bad_field_cannot_be_made(field: UnlearningFields) -> None:
     with pytest.raises(EvidenceError):
-        make.unlearning(**field)
+        an_unlearning(**field)
 
 
 @pytest.mark.parametrize(
@@ -105,21 +107,21 @@ def test_an_unlearning_with_one_bad_field_cannot_be_made(make, field):
         lambda: Checkpoint("site", 1, "root"),
     ],
 )
-def test_a_part_with_one_bad_field_cannot_be_made(build):
+def test_a_part_with_one_bad_field_cannot_be_made(build: Callable[[], object]) -> None:
     with pytest.raises(EvidenceError):
         build()
 
 
-def test_model_files_stand_in_order_and_at_least_one(make):
+def test_model_files_stand_in_order_and_at_least_one() -> None:
     for files in ((), tuple(reversed(FILES)), (FILES[0], FILES[0])):
         with pytest.raises(EvidenceError, match="subject"):
-            statements.unlearning_statement(files, make.unlearning())
+            statements.unlearning_statement(files, an_unlearning())
 
 
-def test_a_statement_with_an_unknown_or_missing_field_is_refused(make):
+def test_a_statement_with_an_unknown_or_missing_field_is_refused() -> None:
     both = [
-        (statements.revocation_statement(make.revocation()), statements.read_revocation),
-        (statements.unlearning_statement(FILES, make.unlearning()), statements.read_unlearning),
+        (statements.revocation_statement(a_revocation()), statements.read_revocation),
+        (statements.unlearning_statement(FILES, an_unlearning()), statements.read_unlearning),
     ]
     for payload, read in both:
         good = json.loads(payload)
@@ -148,18 +150,18 @@ def test_a_statement_with_an_unknown_or_missing_field_is_refused(make):
         statements.read_revocation(b"[]")
 
 
-def test_a_statement_of_another_version_says_so(make):
-    payload = statements.unlearning_statement(FILES, make.unlearning())
+def test_a_statement_of_another_version_says_so() -> None:
+    payload = statements.unlearning_statement(FILES, an_unlearning())
     with pytest.raises(EvidenceError, match="not a statement of type"):
         statements.read_unlearning(payload.replace(b"Statement/v1", b"Statement/v2"))
 
 
-def test_one_kind_of_statement_does_not_pass_for_the_other(make):
+def test_one_kind_of_statement_does_not_pass_for_the_other() -> None:
     with pytest.raises(EvidenceError, match="not a statement of type"):
-        statements.read_unlearning(statements.revocation_statement(make.revocation()))
+        statements.read_unlearning(statements.revocation_statement(a_revocation()))
 
 
-def test_a_commitment_opens_with_its_document_and_salt_alone():
+def test_a_commitment_opens_with_its_document_and_salt_alone() -> None:
     salt = bytes(32)
     # RFC 4231 has no case with a key of 32 zero bytes; computed with `openssl dgst -sha256 -mac HMAC`.
     expected = "0117b6f34a8921b5918eba2265117bdf2302de9fbcd08ef5559911210427c086"
@@ -173,13 +175,13 @@ def test_a_commitment_opens_with_its_document_and_salt_alone():
         commitment(b"consent", bytes(31))
 
 
-def test_a_statement_says_that_a_person_overruled_a_veto_and_only_then_has_the_field(make):
+def test_a_statement_says_that_a_person_overruled_a_veto_and_only_then_has_the_field() -> None:
     overruled = statement_parts.Overruled("2026-11-20T09:00:00Z", "south's test set is broken", ("veto: south: worse",))
-    payload = statements.unlearning_statement(FILES, make.unlearning(overruled=overruled))
+    payload = statements.unlearning_statement(FILES, an_unlearning(overruled=overruled))
     read = statements.read_unlearning(payload)[1]
     assert read.overruled == overruled
     assert any("OVERRULED BY A PERSON" in claim for claim in claims_of(read))
-    assert b"overruled" not in statements.unlearning_statement(FILES, make.unlearning())
+    assert b"overruled" not in statements.unlearning_statement(FILES, an_unlearning())
     for wrong in (("soon", "why", ("x",)), ("2026-11-20T09:00:00Z", "", ("x",)), ("2026-11-20T09:00:00Z", "why", ())):
         with pytest.raises(EvidenceError):
             statement_parts.Overruled(*wrong)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from evidence_files import MODEL, Evidence, a_revocation, make_evidence
 
 from common.evidence import dsse, statements
 from common.evidence.key_history import KeyHistory
@@ -29,11 +30,11 @@ sys.exit(code)
 
 
 @pytest.fixture
-def folder(evidence, make, tmp_path) -> Path:
-    return written(evidence, make, tmp_path)
+def folder(evidence: Evidence, tmp_path: Path) -> Path:
+    return written(evidence, tmp_path)
 
 
-def written(evidence, make, folder: Path) -> Path:
+def written(evidence: Evidence, folder: Path) -> Path:
     for name, data in {
         "attestation.json": evidence.attestation,
         "bundle.json": evidence.bundle,
@@ -42,7 +43,7 @@ def written(evidence, make, folder: Path) -> Path:
         "revocation.json": evidence.revocation,
         "checkpoint-of-server.json": dsse.encode_envelope(evidence.checkpoint),
         "leaves.jsonl": b"".join(leaf + b"\n" for leaf in evidence.leaves),
-        "model.safetensors": make.model,
+        "model.safetensors": MODEL,
     }.items():
         (folder / name).write_bytes(data)
 
@@ -63,7 +64,9 @@ def everything(folder: Path) -> list[str]:
     )
 
 
-def test_the_verifier_says_in_plain_words_what_holds_and_what_is_not_shown(folder, capsys):
+def test_the_verifier_says_in_plain_words_what_holds_and_what_is_not_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(everything(folder)) == 0
     text = capsys.readouterr().out
     assert "HOLDS          signatures and encoding: signed by server, site" in text
@@ -72,7 +75,7 @@ def test_the_verifier_says_in_plain_words_what_holds_and_what_is_not_shown(folde
     assert text.endswith("Everything checked holds.\n")
 
 
-def test_a_damaged_file_ends_with_code_6(folder, capsys):
+def test_a_damaged_file_ends_with_code_6(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     attestation = folder / "attestation.json"
     attestation.write_bytes(attestation.read_bytes().replace(b"site", b"sitf", 1).replace(b"e", b"f", 1))
     assert main(everything(folder)) == 6
@@ -81,7 +84,7 @@ def test_a_damaged_file_ends_with_code_6(folder, capsys):
     assert "NOT TO BE RELIED ON" in text
 
 
-def test_json_holds_the_same_findings(folder, capsys):
+def test_json_holds_the_same_findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*everything(folder), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["holds"] is True
@@ -92,19 +95,19 @@ def test_json_holds_the_same_findings(folder, capsys):
     assert json.loads(capsys.readouterr().out)["holds"] is False
 
 
-def test_a_signer_may_be_required_by_name(folder):
+def test_a_signer_may_be_required_by_name(folder: Path) -> None:
     assert main(command(folder, "--require=site")) == 0
     assert main(command(folder, "--require=evaluator")) == 6
 
 
-def test_keys_may_come_from_a_history(evidence, folder):
+def test_keys_may_come_from_a_history(evidence: Evidence, folder: Path) -> None:
     history = KeyHistory().add("site", evidence.site.public, "2026-01-01T00:00:00Z")
     history = history.add("server", evidence.server.public, "2026-01-01T00:00:00Z")
     (folder / "history.json").write_bytes(encode(history))
     assert main([str(folder / "attestation.json"), f"--history={folder}/history.json"]) == 0
 
 
-def test_several_histories_and_single_keys_are_taken_together(evidence, folder):
+def test_several_histories_and_single_keys_are_taken_together(evidence: Evidence, folder: Path) -> None:
     newer = SigningKey.generate()
     of_site = KeyHistory().add("site", evidence.site.public, "2026-01-01T00:00:00Z")
     of_site = of_site.rotate(evidence.site.public, newer.public, "2026-12-01T00:00:00Z")
@@ -132,12 +135,14 @@ def test_several_histories_and_single_keys_are_taken_together(evidence, folder):
         (["{0}/attestation.json", "--key=site={0}/site.pub", "--model={0}/absent"], "absent"),
     ],
 )
-def test_a_command_that_cannot_be_run_ends_with_code_2_and_says_why(folder, capsys, arguments, says):
+def test_a_command_that_cannot_be_run_ends_with_code_2_and_says_why(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
     assert main([argument.format(folder) for argument in arguments]) == 2
     assert says in capsys.readouterr().err
 
 
-def test_the_verifier_needs_nothing_but_python_and_cryptography(folder):
+def test_the_verifier_needs_nothing_but_python_and_cryptography(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", BLOCKING, *everything(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -146,7 +151,7 @@ def test_the_verifier_needs_nothing_but_python_and_cryptography(folder):
     assert loaded - {"_distutils_hack", "_virtualenv"} <= {"common", "cryptography", "_cffi_backend", "_openssl"}
 
 
-def test_the_module_runs_as_its_help_says(folder):
+def test_the_module_runs_as_its_help_says(folder: Path) -> None:
     run = [sys.executable, "-m", "common.evidence.verify"]
     text = subprocess.run([*run, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "exit codes:" in text
@@ -168,16 +173,16 @@ def by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("more_leaves", [0, 4, 9])
-def test_the_commands_of_the_document_accept_fresh_evidence(make, tmp_path, more_leaves):
-    fresh = make.evidence(SigningKey.generate("ecdsa-p256"), SigningKey.generate("ed25519"), more_leaves)
-    done = by_hand(written(fresh, make, tmp_path))
+def test_the_commands_of_the_document_accept_fresh_evidence(tmp_path: Path, more_leaves: int) -> None:
+    fresh = make_evidence(SigningKey.generate("ecdsa-p256"), SigningKey.generate("ed25519"), more_leaves)
+    done = by_hand(written(fresh, tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Signature Verified Successfully") == 7
     assert done.stdout.endswith(LAST_LINE)
 
 
 @pytest.mark.parametrize("name", ["attestation.json", "revocation.json"])
-def test_the_commands_of_the_document_check_a_further_signer_whose_key_is_there(folder, name):
+def test_the_commands_of_the_document_check_a_further_signer_whose_key_is_there(folder: Path, name: str) -> None:
     signer = SigningKey.generate()
     key = folder / ("evaluator.pub" if name == "attestation.json" else "steward.pub")
     key.write_bytes(signer.public.pem)
@@ -208,7 +213,7 @@ def test_the_commands_of_the_document_check_a_further_signer_whose_key_is_there(
         ("leaves.jsonl", rb'"commitment":"(.)'),
     ],
 )
-def test_the_commands_of_the_document_stop_at_damage(folder, name, pattern):
+def test_the_commands_of_the_document_stop_at_damage(folder: Path, name: str, pattern: bytes) -> None:
     data = (folder / name).read_bytes()
     found = re.search(pattern, data)
     assert found
@@ -219,7 +224,7 @@ def test_the_commands_of_the_document_stop_at_damage(folder, name, pattern):
     assert not done.stdout.endswith(LAST_LINE)
 
 
-def test_the_commands_of_the_document_find_a_log_that_was_cut_short(folder):
+def test_the_commands_of_the_document_find_a_log_that_was_cut_short(folder: Path) -> None:
     leaves = (folder / "leaves.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "leaves.jsonl").write_bytes(b"".join(leaves[:-1]))
     done = by_hand(folder)
@@ -227,8 +232,8 @@ def test_the_commands_of_the_document_find_a_log_that_was_cut_short(folder):
     assert not done.stdout.endswith(LAST_LINE)
 
 
-def test_the_commands_of_the_document_find_a_revocation_that_is_not_answered(evidence, make, folder):
-    other = statements.revocation_statement(make.revocation(request="another"))
+def test_the_commands_of_the_document_find_a_revocation_that_is_not_answered(evidence: Evidence, folder: Path) -> None:
+    other = statements.revocation_statement(a_revocation(request="another"))
     signed = dsse.sign(statements.PAYLOAD_TYPE, other, evidence.site)
     (folder / "revocation.json").write_bytes(dsse.encode_envelope(signed))
     done = by_hand(folder)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from encoder_folders import save_image, save_text
 
 from client.cohort.site import Site
 from common.errors import EvidenceError
@@ -16,7 +17,6 @@ from common.learning.records import Subset
 from server.campaign.verdict.acceptance import outcome_of
 from server.settings import GateConfig, PolicyConfig, Terms
 from tests.server.attestation.test_attestation import EXPERIMENT, LENIENT, World, world  # noqa: F401 - a fixture
-from tests.support.encoder_folders import save_image, save_text
 
 WHO = "Dr. Frost, data protection officer of the network"
 

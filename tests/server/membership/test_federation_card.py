@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from encoder_folders import SIDE, save_image, save_text
 
 from common.errors import ConfigError
 from common.learning.config import DataConfig, ExperimentConfig, ModelConfig
 from common.learning.model.card import ModelCard
 from server.membership.federation_card import card_json, federation_card
 from server.settings import ServerSettings
-from tests.support.encoder_folders import SIDE, save_image, save_text
 
 
 def settings(model: ModelConfig, classes: tuple[str, ...] = ("clear", "opacity")) -> ServerSettings:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from evidence_files import Evidence
 
 from common.errors import EvidenceError
 from common.evidence import dsse
 from common.evidence.commitment import commitment
 from common.evidence.keys import PinnedKeys, SigningKey
 from common.evidence.log import merkle
-from common.evidence.log.log_bundle import check_bundle, decode_bundle
+from common.evidence.log.log_bundle import LeavesBundle, check_bundle, decode_bundle
 from common.evidence.log.log_checkpoint import Checkpoint, check_consistency, cosign, read_checkpoint, sign_checkpoint
 from common.evidence.log.tree_log import Entry, Log, append, check_leaves, replay
 from common.evidence.schema import decode, encode
@@ -35,26 +36,26 @@ def filled(items: list[Entry]) -> tuple[Log, list[bytes]]:
     return log, leaves
 
 
-def test_a_log_replayed_from_its_leaves_is_the_log_that_grew():
+def test_a_log_replayed_from_its_leaves_is_the_log_that_grew() -> None:
     log, leaves = filled(entries(11))
     assert replay("site-1", leaves) == log
     assert log.checkpoint == Checkpoint("site-1", 11, merkle.grow(leaves).root.hex())
     assert Log("site-1").checkpoint.size == 0
 
 
-def test_a_leaf_that_is_no_entry_is_named():
+def test_a_leaf_that_is_no_entry_is_named() -> None:
     _, leaves = filled(entries(3))
     with pytest.raises(EvidenceError, match="leaf 1"):
         replay("site-1", [leaves[0], leaves[1] + b" ", leaves[2]])
 
 
 @pytest.mark.parametrize("bad", [("x", "kind", TIME), ("ab" * 32, "", TIME), ("ab" * 32, "kind", "now")])
-def test_an_entry_with_one_bad_field_cannot_be_made(bad):
+def test_an_entry_with_one_bad_field_cannot_be_made(bad: tuple[str, str, str]) -> None:
     with pytest.raises(EvidenceError):
         Entry(*bad)
 
 
-def test_stored_leaves_are_held_against_what_was_signed():
+def test_stored_leaves_are_held_against_what_was_signed() -> None:
     log, leaves = filled(entries(9))
     signed = replay("site-1", leaves[:6]).checkpoint
     check_leaves("site-1", leaves, signed)
@@ -67,7 +68,7 @@ def test_stored_leaves_are_held_against_what_was_signed():
         check_leaves("site-2", leaves, signed)
 
 
-def test_a_peer_cosigns_a_log_that_grew():
+def test_a_peer_cosigns_a_log_that_grew() -> None:
     _, leaves = filled(entries(9))
     old = replay("site-1", leaves[:4]).checkpoint
     new = replay("site-1", leaves).checkpoint
@@ -77,7 +78,7 @@ def test_a_peer_cosigns_a_log_that_grew():
     assert read_checkpoint(second, PINNED, {"site": 1, "peer": 1})[0] == new
 
 
-def test_a_peer_does_not_cosign_a_log_that_was_cut_short_forked_or_is_another():
+def test_a_peer_does_not_cosign_a_log_that_was_cut_short_forked_or_is_another() -> None:
     _, leaves = filled(entries(9))
     _, fork = filled([*entries(3), *entries(6, b"fork")])
     old = replay("site-1", leaves[:6]).checkpoint
@@ -93,7 +94,7 @@ def test_a_peer_does_not_cosign_a_log_that_was_cut_short_forked_or_is_another():
             cosign(sign_checkpoint(new, OWNER), PEER, PINNED, "site", old, proof)
 
 
-def test_a_peer_cosigns_only_what_the_owner_signed():
+def test_a_peer_cosigns_only_what_the_owner_signed() -> None:
     checkpoint = Log("site-1").checkpoint
     with pytest.raises(EvidenceError, match="'site', 1 needed"):
         cosign(sign_checkpoint(checkpoint, PEER), OWNER, PINNED, "site", None, ())
@@ -101,18 +102,18 @@ def test_a_peer_cosigns_only_what_the_owner_signed():
         cosign(sign_checkpoint(checkpoint, OWNER), PEER, PINNED, "site", None, (bytes(32),))
 
 
-def test_the_same_checkpoint_again_is_consistent():
+def test_the_same_checkpoint_again_is_consistent() -> None:
     log, _ = filled(entries(3))
     check_consistency(log.checkpoint, log.checkpoint, ())
 
 
-def test_a_checkpoint_is_not_taken_for_another_payload_type():
+def test_a_checkpoint_is_not_taken_for_another_payload_type() -> None:
     envelope = dsse.sign("application/vnd.in-toto+json", encode(Log("site-1").checkpoint), OWNER)
     with pytest.raises(EvidenceError, match="payload type"):
         read_checkpoint(envelope, PINNED, {"site": 1})
 
 
-def test_both_kinds_of_bundle_find_the_attestation_in_the_log(evidence):
+def test_both_kinds_of_bundle_find_the_attestation_in_the_log(evidence: Evidence) -> None:
     checkpoint = decode(Checkpoint, evidence.checkpoint.body)
     for data in (evidence.bundle, evidence.whole_log):
         bundle = decode_bundle(data)
@@ -122,7 +123,7 @@ def test_both_kinds_of_bundle_find_the_attestation_in_the_log(evidence):
             check_bundle(bundle, checkpoint, evidence.statement + b" ", evidence.since)
 
 
-def test_a_bundle_with_one_wrong_part_is_refused(evidence):
+def test_a_bundle_with_one_wrong_part_is_refused(evidence: Evidence) -> None:
     checkpoint = decode(Checkpoint, evidence.checkpoint.body)
     proofs = evidence.proofs
     wrong = [
@@ -139,6 +140,7 @@ def test_a_bundle_with_one_wrong_part_is_refused(evidence):
             check_bundle(bundle, checkpoint, evidence.statement, evidence.since)
 
     whole = decode_bundle(evidence.whole_log)
+    assert isinstance(whole, LeavesBundle)
     with pytest.raises(EvidenceError, match="9 leaves, the checkpoint was signed over 10"):
         check_bundle(
             dataclasses.replace(whole, leaves=whole.leaves[:-1]), checkpoint, evidence.statement, evidence.since
@@ -149,7 +151,7 @@ def test_a_bundle_with_one_wrong_part_is_refused(evidence):
             check_bundle(dataclasses.replace(whole, leaves=leaves), checkpoint, evidence.statement, evidence.since)
 
 
-def test_an_attestation_older_than_the_checkpoint_it_names_is_refused(evidence):
+def test_an_attestation_older_than_the_checkpoint_it_names_is_refused(evidence: Evidence) -> None:
     checkpoint = decode(Checkpoint, evidence.checkpoint.body)
     since = replay("site-1", evidence.leaves[:7]).checkpoint
     with pytest.raises(EvidenceError, match="older"):

@@ -26,14 +26,14 @@ LEAVES = [b"leaf %d" % index for index in range(LARGEST)]
 
 
 @pytest.fixture(scope="module")
-def peer():
+def peer() -> pymerkle.InmemoryTree:
     tree = pymerkle.InmemoryTree(algorithm="sha256")
     for leaf in LEAVES:
         tree.append_entry(leaf)
     return tree
 
 
-def test_the_roots_are_pymerkles_for_every_size_up_to_300(peer):
+def test_the_roots_are_pymerkles_for_every_size_up_to_300(peer: pymerkle.InmemoryTree) -> None:
     frontier = Frontier()
     for size, leaf in enumerate(LEAVES, 1):
         frontier = frontier.append(leaf)
@@ -41,7 +41,7 @@ def test_the_roots_are_pymerkles_for_every_size_up_to_300(peer):
         assert frontier.size == size
 
 
-def test_inclusion_proofs_hold_and_are_pymerkles_for_every_size_up_to_300(peer):
+def test_inclusion_proofs_hold_and_are_pymerkles_for_every_size_up_to_300(peer: pymerkle.InmemoryTree) -> None:
     for size in range(1, LARGEST + 1):
         root = peer.get_root(size)
         # All leaves of small trees; of larger ones the edges and those that a stride of a prime meets.
@@ -70,7 +70,7 @@ def full_subtrees() -> dict[bytes, tuple[int, int]]:
     return {grow(LEAVES[start:stop]).root: (start, stop) for start, stop in starts}
 
 
-def test_consistency_proofs_hold_and_are_pymerkles_for_every_size_up_to_300(peer):
+def test_consistency_proofs_hold_and_are_pymerkles_for_every_size_up_to_300(peer: pymerkle.InmemoryTree) -> None:
     for second in range(1, LARGEST + 1):
         span_of = spans(second)
         new = peer.get_root(second)
@@ -90,24 +90,24 @@ def test_consistency_proofs_hold_and_are_pymerkles_for_every_size_up_to_300(peer
                 assert any(left <= start and stop <= right for left, right in covered)
 
 
-def test_the_root_of_nothing_and_of_three_leaves_by_hand():
+def test_the_root_of_nothing_and_of_three_leaves_by_hand() -> None:
     assert grow([]).root == EMPTY_ROOT == hashlib.sha256().digest()
     a, b, c = (hashlib.sha256(b"\x00" + leaf).digest() for leaf in (b"a", b"b", b"c"))
     left = hashlib.sha256(b"\x01" + a + b).digest()
     assert grow([b"a", b"b", b"c"]).root == hashlib.sha256(b"\x01" + left + c).digest() == node_hash(left, c)
 
 
-def test_a_leaf_cannot_pass_for_a_node():
+def test_a_leaf_cannot_pass_for_a_node() -> None:
     inner = leaf_hash(b"a") + leaf_hash(b"b")
     assert grow([inner]).root != grow([b"a", b"b"]).root
 
 
-def test_a_frontier_holds_no_more_than_the_logarithm_of_its_size():
+def test_a_frontier_holds_no_more_than_the_logarithm_of_its_size() -> None:
     assert len(grow(LEAVES).peaks) == LARGEST.bit_count()
 
 
 @given(st.lists(st.binary(max_size=8), min_size=1, max_size=40), st.data())
-def test_a_proof_holds_for_its_leaf_and_place_alone(leaves, data):
+def test_a_proof_holds_for_its_leaf_and_place_alone(leaves: list[bytes], data: st.DataObject) -> None:
     size = len(leaves)
     index = data.draw(st.integers(0, size - 1))
     root = grow(leaves).root
@@ -127,7 +127,7 @@ def test_a_proof_holds_for_its_leaf_and_place_alone(leaves, data):
 
 
 @given(st.lists(st.binary(max_size=8), min_size=2, max_size=40), st.data())
-def test_a_log_that_was_rewritten_has_no_consistency_proof(leaves, data):
+def test_a_log_that_was_rewritten_has_no_consistency_proof(leaves: list[bytes], data: st.DataObject) -> None:
     first = data.draw(st.integers(1, len(leaves) - 1))
     changed = data.draw(st.integers(0, first - 1))
     rewritten = [*leaves[:changed], leaves[changed] + b"x", *leaves[changed + 1 :]]
@@ -139,7 +139,9 @@ def test_a_log_that_was_rewritten_has_no_consistency_proof(leaves, data):
 
 
 @given(st.lists(st.binary(max_size=8), max_size=40), st.data())
-def test_every_prefix_of_a_log_is_consistent_with_it_and_every_damage_shows(leaves, data):
+def test_every_prefix_of_a_log_is_consistent_with_it_and_every_damage_shows(
+    leaves: list[bytes], data: st.DataObject
+) -> None:
     first = data.draw(st.integers(0, len(leaves)))
     old = grow(leaves[:first]).root
     new = grow(leaves).root
@@ -153,7 +155,7 @@ def test_every_prefix_of_a_log_is_consistent_with_it_and_every_damage_shows(leav
             verify_consistency(first, len(leaves), wrong, old, new)
 
 
-def test_a_tree_does_not_pass_for_a_larger_one_with_the_same_root():
+def test_a_tree_does_not_pass_for_a_larger_one_with_the_same_root() -> None:
     root = grow(LEAVES[:4]).root
     proof = consistency_proof(LEAVES[:4], 2)
     verify_consistency(2, 4, proof, grow(LEAVES[:2]).root, root)
@@ -165,7 +167,7 @@ def test_a_tree_does_not_pass_for_a_larger_one_with_the_same_root():
             verify_inclusion(LEAVES[0], 0, larger, inclusion_proof(LEAVES[:4], 0), root)
 
 
-def test_sizes_that_make_no_sense_are_refused():
+def test_sizes_that_make_no_sense_are_refused() -> None:
     root = grow(LEAVES[:3]).root
     for index, size in ((-1, 3), (3, 3), (0, 0)):
         with pytest.raises(EvidenceError):

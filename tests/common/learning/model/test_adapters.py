@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from encoder_folders import SIDE, save_image, save_text
 
 from common.learning.config import ModelConfig
 from common.learning.model.card import ModelCard
 from common.learning.model.pinned_encoders import encoder_folders
 from common.learning.model.towers.frozen_tower import loaded
 from tests.common.learning.model.test_encoder_families import card_of
-from tests.support.encoder_folders import SIDE, save_image, save_text
 
 pytest.importorskip("peft")
 

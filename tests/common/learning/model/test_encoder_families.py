@@ -7,15 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-
-from common.learning.config import DataConfig, ModelConfig
-from common.learning.data.tokenizer import load_tokenizer
-from common.learning.model.card import ModelCard
-from common.learning.model.towers.families import Reads
-from common.learning.model.towers.folder import read_folder
-from common.learning.model.towers.image_tower import ImageTower
-from common.learning.model.towers.text_tower import TextTower
-from tests.support.encoder_folders import (
+from encoder_folders import (
     IMAGE,
     MEAN,
     POSITIONS,
@@ -25,7 +17,15 @@ from tests.support.encoder_folders import (
     save_image,
     save_text,
 )
-from tests.support.encoder_matrix import CASES, PAGE, row
+from encoder_matrix import CASES, PAGE, row
+
+from common.learning.config import DataConfig, ModelConfig
+from common.learning.data.tokenizer import load_tokenizer
+from common.learning.model.card import ModelCard
+from common.learning.model.towers.families import Reads
+from common.learning.model.towers.folder import read_folder
+from common.learning.model.towers.image_tower import ImageTower
+from common.learning.model.towers.text_tower import TextTower
 
 
 @pytest.mark.parametrize("kind", sorted(IMAGE))

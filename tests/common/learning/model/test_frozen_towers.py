@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from encoder_folders import save_image, save_text
 
 from common.errors import CheckpointError
 from common.learning.config import DataConfig, ModelConfig, TrainConfig, UnlearnConfig
@@ -23,7 +24,6 @@ from common.learning.training import fit, score
 from common.learning.unlearning.base import UnlearnSets, nothing
 from common.learning.unlearning.forget_mi import noisy_copy
 from common.learning.unlearning.methods import METHODS
-from tests.support.encoder_folders import save_image, save_text
 
 CPU = torch.device("cpu")
 

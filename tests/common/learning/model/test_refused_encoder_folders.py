@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from encoder_folders import SIDE, save_image, save_text, write_pixels
 from safetensors.torch import load_file, save_file
 
 from common.errors import ConfigError
 from common.learning.model.encoder_report import report_on
 from tests.common.learning.model.test_encoder_families import card_of
-from tests.support.encoder_folders import SIDE, save_image, save_text, write_pixels
 
 Damage = Callable[[Path], object]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from encoder_folders import save_image, save_text
 
 from client.app import app, open_site
 from client.cohort.imports.own_encoders import OwnFolders, with_own_folders
@@ -34,7 +35,6 @@ from server.rounds.journal import MemoryJournal
 from server.rounds.training import Trained, train
 from server.rounds.unlearning.base import Past
 from simulations.run.local_grid import LocalGrid
-from tests.support.encoder_folders import save_image, save_text
 
 SEED = 5
 CONFIG = ExperimentConfig(
