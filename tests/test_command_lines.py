@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.markup import render
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -50,6 +51,18 @@ def test_help_explains_every_argument(path: tuple[str, ...]) -> None:
         command = command.commands[name]
     for argument in (p for p in command.params if p.param_type_name == "argument"):
         assert argument.help, argument.name
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_nothing_in_a_help_text_is_swallowed_as_markup(line: str) -> None:
+    def texts(command: Any) -> Iterator[str]:
+        yield from (command.help or "", command.epilog or "", *(getattr(p, "help", None) or "" for p in command.params))
+        for sub_command in getattr(command, "commands", {}).values():
+            yield from texts(sub_command)
+
+    written = set(texts(get_command(LINES[line])))
+    assert len(written) > 20
+    assert [text for text in written if render(text).plain != text] == []
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -9,7 +9,7 @@ import typer
 
 from common.platform.terminal.console import AsJson, Folder, clear_errors, sub_app
 
-app = sub_app("Prepare the console for browsers; `up` runs it where [console] is enabled.")
+app = sub_app("Invite people to the browser console. `up` runs the console if `console.enabled` is set.")
 
 _ROLES = ("steward", "approver", "auditor", "it")
 
@@ -20,7 +20,7 @@ def token(
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Print a one-time token with which somebody makes an account at the console. It ends after two days."""
+    """Print a one-time token for creating an account at the console. It expires after two days."""
     from client.settings import SiteFolder  # noqa: PLC0415 - with what follows, for this command alone
     from common.platform.console.invite import print_token  # noqa: PLC0415
 

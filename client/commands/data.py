@@ -23,30 +23,38 @@ def import_(
     folder: Folder = Path(),
     split: Annotated[Path | None, typer.Option(help="Folds of a MIMIC-CXR folder (CSV).")] = None,
     reports: Annotated[
-        Path | None, typer.Option(help="Folder with the reports of MIMIC-CXR-JPG, if it is a different one.")
+        Path | None, typer.Option(help="Folder with the reports, for MIMIC-CXR-JPG, which has none.")
     ] = None,
     only_site: Annotated[
         str | None, typer.Option(help="Name of the site whose rows to import from a manifest of several sites.")
     ] = None,
     card: Annotated[
-        Path | None, typer.Option(help="File with the model, data settings and classes.  [from the join bundle]")
+        Path | None,
+        typer.Option(
+            help="Model card: a file with the model, the data settings and the classes.",
+            show_default="from the join bundle",
+        ),
     ] = None,
     image_encoder: Annotated[
         Path | None,
-        typer.Option(help="This hospital's folder of the image encoder.  [from the import before]"),
+        typer.Option(help="This hospital's folder of the image encoder.", show_default="as in the previous import"),
     ] = None,
     text_encoder: Annotated[
         Path | None,
-        typer.Option(help="This hospital's folder of the text encoder and its tokenizer.  [from the import before]"),
+        typer.Option(
+            help="This hospital's folder of the text encoder and its tokenizer.",
+            show_default="as in the previous import",
+        ),
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="This hospital's folder of a separate tokenizer.  [from the import before]")
+        Path | None,
+        typer.Option(help="This hospital's folder of a separate tokenizer.", show_default="as in the previous import"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split at the first import; later imports keep it.")] = 0,
     distinct_ids: Annotated[
         bool,
         typer.Option(
-            "--distinct-ids", help="Treat similar images under different ids as different patients; only count them."
+            "--distinct-ids", help="Treat patients with similar images as different people, and only count such pairs."
         ),
     ] = False,
     as_json: AsJson = False,

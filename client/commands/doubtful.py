@@ -24,7 +24,7 @@ _COLUMNS = ("doubt", "receipt", "received", "identifier", "candidate", "patient"
 
 def doubtful(
     doubt: Annotated[
-        str | None, typer.Argument(metavar="DOUBT", help="Number of the doubt to answer.  [list all]")
+        str | None, typer.Argument(metavar="DOUBT", help="Number of the doubt to answer.", show_default="list all")
     ] = None,
     meant: Annotated[
         list[int] | None,

@@ -41,7 +41,7 @@ class SettingsFile:
 
 def settings_commands(file: SettingsFile) -> typer.Typer:
     """The group."""
-    app = sub_app(f"Settings in {file.name}; docs/reference/configuration.md has all of them.")
+    app = sub_app(f"Show and change settings in {file.name}. docs/reference/configuration.md lists them all.")
     key, value = file.example
 
     def example(words: str) -> str:

@@ -14,9 +14,7 @@ from common.printable import printable
 if TYPE_CHECKING:
     from server.attestation.attestation import Standing
 
-app = sub_app(
-    "Attestations: what was done for patients who revoked, signed by the coordinator and the forgetting hospitals."
-)
+app = sub_app("Show, export and sign attestations. An attestation states what was done for the patients who revoked.")
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Campaign number, from `campaign list`.")]
 
@@ -77,7 +75,8 @@ def sign(
     ],
     key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key (PEM), encrypted with a passphrase.")],
     passphrase_file: Annotated[
-        Path | None, typer.Option("--passphrase-file", metavar="FILE", help="File with the passphrase.  [prompt]")
+        Path | None,
+        typer.Option("--passphrase-file", metavar="FILE", help="File with the passphrase.", show_default="prompt"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -127,7 +126,8 @@ def accept(
 def dossier(
     name: Annotated[str, typer.Argument(metavar="VERSION", help="Version name, from `models list`.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="New ZIP file to write.  [dossier-VERSION.zip]")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="New ZIP file to write.", show_default="dossier-VERSION.zip"),
     ] = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,

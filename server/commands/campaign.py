@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from server.campaign.context import CoordinatorContext
     from server.commands.follow import Follower
 
-app = sub_app("Campaigns: from pending revocations to a published model.")
+app = sub_app("Start, follow, publish and cancel campaigns, which turn pending revocations into a new model version.")
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Campaign number, from `campaign list`.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the campaign has ended, and show its progress.")]
@@ -92,7 +92,8 @@ def show_campaign(number: Number, folder: Folder = Path("."), as_json: AsJson = 
 @app.command(epilog="Example: fedforget-server campaign watch --dir federation")
 def watch(
     number: Annotated[
-        int | None, typer.Argument(metavar="NUMBER", help="Campaign number.  [the open campaign, else the last one]")
+        int | None,
+        typer.Argument(metavar="NUMBER", help="Campaign number.", show_default="the open campaign, else the last one"),
     ] = None,
     following: Annotated[bool, typer.Option("--next", help="Wait for the next campaign if none is open.")] = False,
     folder: Folder = Path("."),
@@ -123,7 +124,7 @@ def publish(
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Publish a candidate that the utility decision or a veto stopped, on a person's responsibility."""
+    """Publish a candidate that the utility decision or a veto stopped. The record names the reason that you give."""
     with clear_errors():
         house = _open(folder)
         if not house.terms.model_validate(house.store.get(number).settings).policy.may_overrule:

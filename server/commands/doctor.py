@@ -13,7 +13,7 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 
 
 def doctor(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Check what commonly fails, and say how to fix it. Exits with 1 if a check fails."""
+    """Check for common problems, and say how to fix them. Exits with 1 if a check fails."""
     from common.platform.checks import as_rows, as_table, failed  # noqa: PLC0415
     from server.runtime.doctor import examine  # noqa: PLC0415 - Flower and the database, for commands that need them
     from server.settings import ServerFolder  # noqa: PLC0415

@@ -45,7 +45,7 @@ app = log_commands(
     Side(
         owner="server",
         folder="federation",
-        about="The coordinator's log of what happened, which cannot be rewritten unseen.",
+        about="Show, verify and export the coordinator's tamper-evident log.",
         shown="the newest leaves, how far hospitals have co-signed, and whose log was refused",
         compared="every leaf, checkpoint and event",
         advice="ask the hospitals for theirs",

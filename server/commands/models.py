@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from server.registry.registry import Registry
     from server.registry.versions import Version
 
-app = sub_app("Model versions: what was published, what it descends from, and which sites made it.")
+app = sub_app("List, verify, export and withdraw the model versions.")
 
 Name = Annotated[str, typer.Argument(metavar="VERSION", help="Version name, from `models list`.")]
 
@@ -85,7 +85,9 @@ def lineage(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> 
 
 @app.command(epilog="Example: fedforget-server models verify --dir federation")
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="VERSION", help="Version name.  [all versions]")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="Version name.", show_default="all versions")
+    ] = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
@@ -132,7 +134,7 @@ def withdraw(
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Take a version out of use for good; hospitals delete their copies at their next call."""
+    """Withdraw a version for good. Hospitals delete their copies the next time they connect."""
     from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
 
     with clear_errors():

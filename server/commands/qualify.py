@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from server.campaign.context import CoordinatorContext
     from server.campaign.qualification.store import QualificationStore
 
-app = sub_app("Qualification: evidence about the procedure, from rehearsals that are scored once and thrown away.")
+app = sub_app("Qualify the unlearning procedure by rehearsals on patients who have not revoked.")
 
-Number = Annotated[int | None, typer.Argument(metavar="NUMBER", help="Qualification number.  [the last one]")]
+Number = Annotated[
+    int | None, typer.Argument(metavar="NUMBER", help="Qualification number.", show_default="the last one")
+]
 POLL_SECONDS = 1.0
 UP_SECONDS = 30.0
 """So long nobody has to run `up` before following ends."""
@@ -54,7 +56,7 @@ def start(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended, and show its progress.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Register and begin a qualification. It yields to campaigns and goes on after them."""
+    """Register and begin a qualification. Campaigns take precedence; it continues after them."""
     with clear_errors("the qualification goes on; `fedforget-server qualify watch` shows it"):
         house, store = _open(folder)
         lineage = _lineage(house)
@@ -86,7 +88,7 @@ def watch(number: Number = None, folder: Folder = Path("."), as_json: AsJson = F
 
 @app.command("show", epilog="Example: fedforget-server qualify show --dir federation --json")
 def show_qualification(number: Number = None, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show what was registered, how far it is, and each part of the rule."""
+    """Show what was registered, the progress, and each part of the rule."""
     with clear_errors():
         _, store = _open(folder)
         found = details(store, _number(store, number))
@@ -100,7 +102,7 @@ def stop(
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """End an open qualification. Once it was registered it counts as an attempt."""
+    """End an open qualification. It counts as an attempt if it was already registered."""
     with clear_errors():
         _, store = _open(folder)
         which = _number(store, number)

@@ -11,7 +11,7 @@ import typer
 from common.platform.keys.certificates import certificate_fingerprint
 from common.platform.terminal.console import AsJson, Folder, clear_errors, show, sub_app
 
-certificate = sub_app("The coordinator's TLS certificate.")
+certificate = sub_app("Renew the coordinator's TLS certificate.")
 
 
 def init(
@@ -49,7 +49,7 @@ def rotate(
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Create a new signing key, and a new bundle for each hospital to join with. Stop `up` first."""
+    """Create a new signing key, and a new join bundle for each hospital. Stop `up` first."""
     from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
     from server.membership.key_rotation import rotate as rotate_key  # noqa: PLC0415
 

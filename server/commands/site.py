@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from common.platform.actor import Actor
     from server.database import SiteRow
 
-app = sub_app("Hospitals: enrol, list, suspend and readmit them.")
+app = sub_app("Enrol, list, exclude and readmit hospitals.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the site.")]
-By = Annotated[str | None, typer.Option("--by", metavar="NAME", help="Name of the person who decides.  [login name]")]
+By = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Name of the person who decides.", show_default="login name")
+]
 
 
 @app.command(epilog="Example: fedforget-server site approve enrolment-request.json --dir federation")
@@ -36,9 +38,11 @@ def approve(
     request: Annotated[Path, typer.Argument(metavar="REQUEST", help="The hospital's enrolment-request.json.")],
     compare: Annotated[
         str | None,
-        typer.Option("--fingerprint", help="Fingerprint as read out by the hospital.  [prompt]"),
+        typer.Option("--fingerprint", help="Fingerprint as read out by the hospital.", show_default="prompt"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="File for the bundle.  [NAME-join.json]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for the bundle.", show_default="NAME-join.json")
+    ] = None,
     replace_keys: Annotated[
         bool,
         typer.Option("--replace-keys", help="Replace lost keys. Two people run the command, one after the other."),
@@ -118,7 +122,7 @@ def _compare(name: str, found: str, given: str | None) -> None:
 
 @app.command("list", epilog="Example: fedforget-server site list --dir federation --json")
 def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """List all hospitals, and what a person must do."""
+    """List all hospitals, and what needs a person's decision."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
     from server.campaign.waiting import needs  # noqa: PLC0415
@@ -140,7 +144,7 @@ def list_sites(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 
 @app.command("show", epilog="Example: fedforget-server site show north --dir federation")
 def show_site(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> None:
-    """Show one hospital with its key fingerprints and events."""
+    """Show one hospital: its state, key fingerprints and events."""
     from sqlalchemy import select  # noqa: PLC0415 - the database's code, for commands that need it
 
     from server.campaign.waiting import needs  # noqa: PLC0415
@@ -209,12 +213,14 @@ def readmit(name: Name, folder: Folder = Path("."), as_json: AsJson = False) -> 
 @app.command("approve-counts", epilog="Example: fedforget-server site approve-counts north 120 --dir federation")
 def approve_counts(
     name: Name,
-    studies: Annotated[int, typer.Argument(metavar="STUDIES", min=0, help="The number that the hospital confirmed.")],
+    studies: Annotated[
+        int, typer.Argument(metavar="STUDIES", min=0, help="Number that the hospital confirmed; any other is refused.")
+    ],
     reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")] = "",
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Approve a hospital's new number of studies. Ask the hospital for it first; another one than yours is refused."""
+    """Approve a hospital's new number of studies. Ask the hospital for the number first."""
     from server.membership.enrolment import find  # noqa: PLC0415 - the database's code
     from server.membership.registration import approve as approve_count  # noqa: PLC0415
 

@@ -18,7 +18,7 @@ def plan(
     training_hours: Annotated[float, typer.Option(help="Hours that one training of the federation's model takes.")],
     deadline: Annotated[float, typer.Option(help="Days from a revocation to its due date.")] = 30.0,
     hospitals: Annotated[int, typer.Option(help="Number of hospitals.")] = 4,
-    lead: Annotated[float, typer.Option(help="Days before the first due date at which a batch is trained.")] = 7.0,
+    lead: Annotated[float, typer.Option(help="Days before the first due date at which a batch is retrained.")] = 7.0,
     window: Annotated[float, typer.Option(help="Days within which revocations share a campaign.")] = 3.0,
     folds: Annotated[int, typer.Option(help="Fold models for targets.")] = 4,
     audit_folds: Annotated[int, typer.Option(help="Fold models for the audit.")] = 2,
@@ -26,7 +26,7 @@ def plan(
     campaign_cost: Annotated[float, typer.Option(help="Cost of a campaign, as a share of a training.")] = 0.05,
     as_json: AsJson = False,
 ) -> None:
-    """Say which rung of the ladder is cheapest, who waits how long, and what cannot be reached."""
+    """Compare the cost and the waiting time of each rung of the ladder, and show which rungs are out of reach."""
     with errors():
         values = {
             "patients": patients,

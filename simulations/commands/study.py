@@ -25,7 +25,7 @@ def study(
     out: Out = Path("runs/study"),
     write: Tables = None,
 ) -> None:
-    """Run the main job for several seeds and write paired differences with confidence intervals.
+    """Repeat a run with several seeds, and write paired differences with confidence intervals.
 
     Run the same command again to continue after an interruption.
     """

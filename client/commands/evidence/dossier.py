@@ -13,7 +13,8 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 def dossier(
     receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, as `revocations list` shows it.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="New ZIP file to write.  [dossier-RECEIPT.zip]")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="New ZIP file to write.", show_default="dossier-RECEIPT.zip"),
     ] = None,
     folder: Folder = Path("."),
     as_json: AsJson = False,

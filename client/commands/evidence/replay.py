@@ -30,8 +30,8 @@ def replay(
 ) -> None:
     """Repeat an attested unlearning with the same weights, patients and seed, and compare the digests.
 
-    Run it on the CPU of the same kind of machine. The command logs its access to the patients' data. It cannot replay
-    studies that were purged and are no longer in the hospital's records, and says so.
+    Run it on the same kind of CPU. The command logs its access to the patients' data. It says which studies were purged
+    and are no longer in the hospital's records; such an unlearning cannot be replayed.
     """
     import torch  # noqa: PLC0415 - with what follows, for this command alone
     from safetensors import SafetensorError  # noqa: PLC0415

@@ -25,21 +25,22 @@ def verify(
         typer.Option(
             "--key",
             metavar="NAME=FILE",
-            help="Public key (PEM) of site, server, ...; obtain it directly from that party.",
+            help="Public key (PEM) of a party: site, server, ... Get it from that party directly.",
         ),
     ] = None,
     history: Annotated[Files, typer.Option("--history", help="Key history of a party with several keys.")] = None,
     require: Annotated[
-        list[str] | None, typer.Option("--require", metavar="NAME", help="Party that must have signed.  [site, server]")
+        list[str] | None,
+        typer.Option("--require", metavar="NAME", help="Party that must have signed.", show_default="site, server"),
     ] = None,
     log: Annotated[Path | None, typer.Option("--log", help="Log bundle, if it is not in the folder.")] = None,
     checkpoint: Annotated[Files, typer.Option("--checkpoint", help="Checkpoint that another hospital holds.")] = None,
-    model: Annotated[Files, typer.Option("--model", help="File of the model in use.")] = None,
+    model: Annotated[Files, typer.Option("--model", help="Weights file of the model in use.")] = None,
     revocation: Annotated[Files, typer.Option("--revocation", help="Signed statement about a revocation.")] = None,
     leaf: Annotated[Files, typer.Option("--leaf", help="Leaf of a hospital's log, as `log open` wrote it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify an attestation and say what it does not show. Exit with code 6 if a check fails."""
+    """Verify an attestation, and say what it does not show. Exits with 6 if a check fails."""
     from common.evidence.verify import main  # noqa: PLC0415 - cryptography, for this command alone
 
     log_bundle = bundle / BUNDLE_FILE

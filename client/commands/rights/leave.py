@@ -18,7 +18,7 @@ def leave(
     folder: Folder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw all patients of this hospital: none is used again, and a model is trained without them.
+    """Withdraw all patients of this hospital: their data are not used again, and a new model is trained without them.
 
     Keep `fedforget-site up` running until `revocations list` shows that all are settled. Then the coordinator revokes
     the site.

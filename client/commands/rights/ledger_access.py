@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from client.revocations.ledger import Ledger
     from common.platform.actor import Actor
 
-Who = Annotated[str | None, typer.Option("--steward", help="Name of the person who does this.  [the login name]")]
+Who = Annotated[str | None, typer.Option("--steward", help="Your name, for the record.", show_default="the login name")]
 
 
 @contextmanager

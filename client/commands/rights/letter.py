@@ -20,7 +20,7 @@ def letter(
     ] = "html",
     language: Annotated[
         Literal["en", "de", "fr"] | None,
-        typer.Option("--language", help="Language of the letter.  [site.toml, else en]"),
+        typer.Option("--language", help="Language of the letter.", show_default="site.toml, else en"),
     ] = None,
     patient_file: Annotated[
         Path | None,

@@ -20,15 +20,15 @@ def readmit(
     receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt of the revocation that is taken back.")],
     reason: Annotated[str, typer.Option("--reason", help="Reason, kept in the record; must not identify anybody.")],
     document: Annotated[
-        Path, typer.Option("--document", help="Signed form by which they take part again; kept in vault/.")
+        Path, typer.Option("--document", help="Signed form in which they agree to take part again; kept in vault/.")
     ],
     patient_file: Annotated[
         Path | None,
-        typer.Option("--patient-file", help="File with the ids of those who take part again, if the receipt has more."),
+        typer.Option(
+            "--patient-file", help="File with the ids of the patients to readmit, if the receipt covers several."
+        ),
     ] = None,
-    everybody: Annotated[
-        bool, typer.Option("--everybody", help="All patients of the receipt take part again.")
-    ] = False,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Readmit all patients of the receipt.")] = False,
     steward: Who = None,
     key: KeyFile = None,
     passphrase_file: PassphraseFile = None,

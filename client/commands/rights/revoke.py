@@ -27,7 +27,9 @@ def revoke(
     document: Annotated[
         Path | None, typer.Option("--document", help="Signed form; kept in vault/, with a commitment in the record.")
     ] = None,
-    received: Annotated[str | None, typer.Option("--received", help="Date of receipt, e.g. 2026-03-01.  [now]")] = None,
+    received: Annotated[
+        str | None, typer.Option("--received", help="Date of receipt, e.g. 2026-03-01.", show_default="now")
+    ] = None,
     requester: Annotated[
         str, typer.Option("--requester", help="Role of the person who asked, e.g. guardian.")
     ] = "patient",
@@ -39,10 +41,11 @@ def revoke(
         typer.Option("--kind", help="Kind of request; an opt-out of secondary use can be taken back."),
     ] = "withdrawal",
     legal_basis: Annotated[
-        str | None, typer.Option("--legal-basis", help="Legal basis.  [the usual one for the kind]")
+        str | None, typer.Option("--legal-basis", help="Legal basis.", show_default="the usual one for the kind")
     ] = None,
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="Code of a withdrawn consent policy; may be repeated.  [all]")
+        list[str] | None,
+        typer.Option("--policy", help="Code of a withdrawn consent policy; may be repeated.", show_default="all"),
     ] = None,
     steward: Who = None,
     also_unknown: Annotated[

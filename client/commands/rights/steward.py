@@ -14,10 +14,12 @@ from common.printable import printable
 app = sub_app("Decide about revocations on hold, and sign statements about revocations, as the data steward.")
 
 KeyFile = Annotated[
-    Path | None, typer.Option("--key", metavar="FILE", help="Private key of the steward.  [DIR/steward/steward.pem]")
+    Path | None,
+    typer.Option("--key", metavar="FILE", help="Private key of the steward.", show_default="DIR/steward/steward.pem"),
 ]
 PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", metavar="FILE", help="File with the passphrase.  [prompt]")
+    Path | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="File with the passphrase.", show_default="prompt"),
 ]
 
 
@@ -62,7 +64,8 @@ def show_steward(folder: Folder = Path("."), as_json: AsJson = False) -> None:
 @app.command(epilog="Example: fedforget-site steward sign --dir hospital")
 def sign(
     receipts: Annotated[
-        list[str] | None, typer.Argument(metavar="RECEIPT...", help="Receipts to sign.  [all that are waiting]")
+        list[str] | None,
+        typer.Argument(metavar="RECEIPT...", help="Receipts to sign.", show_default="all that are waiting"),
     ] = None,
     key: KeyFile = None,
     passphrase_file: PassphraseFile = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from common.platform.backup import backup as backups
 
 BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="Backup file.")]
-Identity = Annotated[Path, typer.Option("--identity", metavar="KEY", help="Private key: the file of `backup-key`.")]
+Identity = Annotated[Path, typer.Option("--identity", metavar="KEY", help="Private key file that `backup-key` wrote.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def add_backup_commands(app: typer.Typer, side: Side) -> None:
     def backup(
         to: Annotated[Path, typer.Argument(metavar="FILE", help="New backup file.")],
         recipient: Annotated[
-            list[str], typer.Option("--recipient", help="Public key of `backup-key`; may be repeated.")
+            list[str], typer.Option("--recipient", help="Public key that `backup-key` printed; may be repeated.")
         ],
         folder: Folder = Path("."),
         as_json: AsJson = False,
@@ -89,7 +89,9 @@ def add_backup_commands(app: typer.Typer, side: Side) -> None:
         file: BackupFile,
         to: Annotated[Path, typer.Argument(metavar="DIR", help="New folder.")],
         identity: Identity,
-        database: Annotated[str, typer.Option(help="Empty PostgreSQL database for a backup of one.")] = "",
+        database: Annotated[
+            str, typer.Option(help="Empty PostgreSQL database to restore into, if the backup holds one.")
+        ] = "",
         as_json: AsJson = False,
     ) -> None:
         """Restore a backup into a new folder, and verify it. Exits with 6 if a check fails."""

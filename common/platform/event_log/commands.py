@@ -67,7 +67,8 @@ def log_commands(side: Side) -> typer.Typer:
             show(summary, drawn(summary), as_json=as_json)
 
     @app.command(
-        help=f"Compare {side.compared} with what was signed; exit code 6 if anything differs.", epilog=example("verify")
+        help=f"Compare {side.compared} with what was signed. Exits with 6 if anything differs.",
+        epilog=example("verify"),
     )
     def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
         with clear_errors(), side.opened(folder) as (log, session, key):

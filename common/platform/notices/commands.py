@@ -21,7 +21,7 @@ Opened = Callable[[Path], AbstractContextManager["Notifier"]]
 
 def notify_commands(program: str, folder: str, opened: Opened) -> typer.Typer:
     """The commands of a side; `folder` is that of the examples."""
-    app = sub_app("Notices by mail and chat, as configured in `[notify]`.")
+    app = sub_app("Send notices by mail and chat, as configured under `notify` in the settings.")
 
     @app.command(epilog=f"Example: {program} notify test --dir {folder}")
     def test(folder: Folder = Path(), as_json: AsJson = False) -> None:

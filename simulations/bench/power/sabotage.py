@@ -267,7 +267,9 @@ rests on the qualification and on the hospital's honesty, of which its signed lo
 
 def main(
     campaigns: Annotated[int, typer.Option(help="Sabotaged campaigns for each line.", min=2)] = 40,
-    sizes: Annotated[str, typer.Option(help="Patients of a campaign, e.g. 1,5.  [all that are rehearsed]")] = "",
+    sizes: Annotated[
+        str, typer.Option(help="Patients of a campaign, e.g. 1,5.", show_default="all that are rehearsed")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder; what it holds is gone on from.")] = Path("runs/sabotage"),
     assignments: Annotated[list[str] | None, typer.Option("--set", help="Any setting, as in `qualify`.")] = None,
     write: Annotated[Path | None, typer.Option(help="File to write.")] = None,
