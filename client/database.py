@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, MetaData, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -38,6 +39,17 @@ class HoldingRow(Base):
     purged: Mapped[datetime | None]
     acknowledged: Mapped[datetime | None]
     """When the coordinator was told that it is deleted."""
+
+
+class RecipientsRow(Base):
+    """Who received a model version, as the coordinator said last."""
+
+    __tablename__ = "recipients"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    """Of its weights."""
+    heard: Mapped[datetime]
+    body: Mapped[dict[str, Any]]
+    """`recipients`: as of `common.protocol.recipients.as_plain`."""
 
 
 class RetiredRow(Base):

@@ -106,6 +106,18 @@ class DeliveryRow(Base):
     purged: Mapped[datetime | None]
 
 
+class ExportRow(Base):
+    """A version that was exported: to whom, and when the recipient said that the copies are deleted."""
+
+    __tablename__ = "exports"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    version: Mapped[str] = mapped_column(ForeignKey("versions.name"), index=True)
+    recipient: Mapped[str]
+    """As the operator named them; empty where nobody was named."""
+    sent: Mapped[datetime]
+    purged: Mapped[datetime | None]
+
+
 class CampaignRow(Base):
     """One campaign, or one training, as it stands."""
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from client.cohort.participation import Participation, versions_that_saw
+from client.cohort.recipients import Heard, heard_of
 from client.database import HoldingRow
 from client.evidence.event_log import SiteLog
 from client.revocations.ledger import Ledger
@@ -38,6 +40,7 @@ class Version:
     Attributes:
         deleted: when it was deleted here; None while it is here.
         told: when the coordinator was told that it is deleted.
+        heard: who received it, as the coordinator says; None: it has not said so.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Version:
     received: datetime
     deleted: datetime | None
     told: datetime | None
+    heard: Heard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,14 @@ class Account:
 
         if self.attested is None:
             yield "audit", _no_audit(self.standing)
-        if self.rounds is None or self.rounds:
+        if self.versions is None or (self.rounds and not self.versions):
             yield "recipients", "the coordinator knows who else held a version: fedforget-server models show VERSION"
+        elif unheard := [version.name for version in self.versions if version.heard is None]:
+            names = ", ".join(unheard)
+            yield (
+                "recipients",
+                f"the coordinator has not said who received {names}: fedforget-server models show VERSION",
+            )
         if self.told.how == "told":
             yield "told.names", "no hospital says whether it knows the patient: that would tell who is treated where"
 
@@ -101,10 +111,7 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None, receipt: str | None = N
     if not ledger.folder.has_database:
         return [Account(s, steps[s.number], None, None, None, t) for s, t in zip(found, told, strict=True)]
     with reading(ledger.engine) as session:
-        held = [
-            Version(row.name, row.digest, row.received, row.purged, row.acknowledged)
-            for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest))
-        ]
+        held = _held(session)
         # A site without settings has no key and has signed nothing.
         log = SiteLog(ledger.folder, ledger.engine, ledger.clock)
         attested = log.attestations(session) if ledger.folder.settings_file.exists() else {}
@@ -118,6 +125,23 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None, receipt: str | None = N
         accounts.append(Account(standing, steps[standing.number], rounds, versions, audit, others))
 
     return accounts
+
+
+def versions_that_may_remember(ledger: Ledger, standing: RevocationStatus) -> tuple[Version, ...]:
+    """The versions of one revocation's account."""
+    if not ledger.folder.has_database:
+        return ()
+    with reading(ledger.engine) as session:
+        held = _held(session)
+    return _that_may_remember(standing, versions_that_saw(ledger.engine, [standing.pseudonym]), held)
+
+
+def _held(session: Session) -> list[Version]:
+    heard = heard_of(session)
+    return [
+        Version(row.name, row.digest, row.received, row.purged, row.acknowledged, heard.get(row.digest))
+        for row in session.scalars(select(HoldingRow).order_by(HoldingRow.received, HoldingRow.digest))
+    ]
 
 
 def _that_may_remember(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -16,10 +17,13 @@ from common.evidence.statements import Unlearning
 from common.platform.dossier.attacks import Figure
 from common.platform.dossier.page import Section, minute
 from common.platform.sql import reading
+from common.protocol.recipients import as_plain
 
 
 def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str, Any]:
-    """Who received what, as far as the site knows, and who knows the rest."""
+    """Who received what: this site by its own record, the others as the coordinator says."""
+    held = _held(accounts)
+    unheard = [version.name for version in held if version.heard is None]
     return {
         "the_site_itself": [
             {
@@ -28,7 +32,16 @@ def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str
                 "deleted": version.deleted,
                 "coordinator_told": version.told,
             }
-            for version in _held(accounts)
+            for version in held
+        ],
+        "as_the_coordinator_says": [
+            {
+                "version": version.name,
+                "said": version.heard.at,
+                "recipients": as_plain(version.heard.recipients),
+            }
+            for version in held
+            if version.heard is not None
         ],
         "hospitals_in_the_attestation": sorted(
             set() if said is None else {*said.retention.sites, *(figures.site for figures in said.figures)}
@@ -36,8 +49,10 @@ def recipients(accounts: Sequence[Account], said: Unlearning | None) -> dict[str
         "told_of_the_withdrawal": [
             {"how": account.told.how, "hospitals": account.told.others, "at": account.told.at} for account in accounts
         ],
-        "not_known_here": "which hospital got which version and has deleted it: recipients.json of the coordinator's "
-        "dossier (fedforget-server dossier VERSION)",
+        "not_known_here": None
+        if not unheard
+        else f"who received {', '.join(unheard)}: recipients.json of the coordinator's dossier "
+        "(fedforget-server dossier VERSION)",
     }
 
 
@@ -112,6 +127,13 @@ def sections(
     ]
     decision = ["No attestation is here."] if said is None else list(said.decision.reasons)
     told = [f"Other hospitals: {one['how']}, {one['hospitals']}." for one in received["told_of_the_withdrawal"]]
+    if received["not_known_here"] is not None:
+        told.append(f"Not known here: {received['not_known_here']}.")
+    others = [
+        (row["version"], one["kind"], one["name"] or "not named", _day(one["sent"]), _day(one["deletion_acknowledged"]))
+        for row in received["as_the_coordinator_says"]
+        for one in row["recipients"]
+    ]
 
     return [
         Section(
@@ -124,9 +146,19 @@ def sections(
         Section("What the attestation says", decision),
         Section(
             "Recipients",
-            (*dict.fromkeys(told), f"Not known here: {received['not_known_here']}."),
+            tuple(dict.fromkeys(told)),
             ("version held here", "received", "deleted", "coordinator told"),
             copies,
         ),
+        Section(
+            "Recipients as the coordinator says",
+            ("Everybody who received a version that may remember. File: recipients.json.",),
+            ("version", "kind", "recipient", "sent", "deletion acknowledged"),
+            others,
+        ),
         Section("Deletions", (f"{deleted['says'].capitalize()}.",), ("campaign", "at", "deleted"), purged),
     ]
+
+
+def _day(moment: str | None) -> str:
+    return minute(None if moment is None else datetime.fromisoformat(moment))

@@ -17,13 +17,14 @@ from client.revocations.revocation import Event
 from common.evidence.outcomes.acceptance import accepted_by
 from common.evidence.schema import rounded
 from common.evidence.statements import Unlearning
+from common.protocol.recipients import as_plain
 
 COLUMNS = (
     "number", "receipt", "source", "kind", "scope", "policies", "legal_basis", "requester", "identity_check",
     "steward", "steward_identity", "document", "received", "effective", "recorded", "due", "state", "since", "reason",
     "remediation", "campaign", "model", "approved_by", "approver_identity", "rounds", "first_round", "last_round",
-    "versions", "attestation", "outcome", "metrics", "acceptance", "warning", "told", "told_hospitals", "told_at",
-    "missing",
+    "versions", "recipients", "attestation", "outcome", "metrics", "acceptance", "warning", "told", "told_hospitals",
+    "told_at", "missing",
 )  # fmt: skip
 """Columns of the CSV, which has numbers and names instead of the JSON's rounds, versions and figures."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -37,7 +38,7 @@ def as_json(accounts: Iterable[Account]) -> str:
             "rounds": None if account.rounds is None else [_round(found) for found in account.rounds],
             "versions": None if account.versions is None else [_version(found) for found in account.versions],
             "audit": None if account.attested is None else _audit(*account.attested),
-            "recipients": None if "recipients" in account.missing else [],
+            "recipients": _recipients(account),
             "told": {"how": account.told.how, "hospitals": account.told.others, "names": None, "at": account.told.at},
             "missing": account.missing,
             "steps": [_step(event) for event in account.steps],
@@ -65,6 +66,7 @@ def _flat(account: Account) -> dict[str, Any]:
         "first_round": rounds[0].at if rounds else None,
         "last_round": rounds[-1].at if rounds else None,
         "versions": None if account.versions is None else [version.name for version in account.versions],
+        "recipients": "; ".join(_named(account)),
         "attestation": digest,
         "outcome": said.decision.outcome if said else None,
         "metrics": "; ".join(f"{m.name}: {rounded(m.value)} ({rounded(m.low)} to {rounded(m.high)})" for m in metrics),
@@ -95,6 +97,28 @@ def _version(found: Version) -> dict[str, Any]:
         "deleted": found.deleted,
         "coordinator_told": found.told,
     }
+
+
+def _recipients(account: Account) -> list[dict[str, Any]] | None:
+    """Who received each version that may remember, as the coordinator said; None: it has said so of none."""
+    heard = [(version, version.heard) for version in account.versions or () if version.heard is not None]
+    if "recipients" in account.missing and not heard:
+        return None
+    return [
+        {
+            "version": version.name,
+            "weights": version.weights,
+            "said_by_coordinator": told.at,
+            "recipients": as_plain(told.recipients),
+        }
+        for version, told in heard
+    ]
+
+
+def _named(account: Account) -> list[str]:
+    """The recipients' names, each once."""
+    heard = [version.heard for version in account.versions or () if version.heard is not None]
+    return sorted({one.name or "not named" for told in heard for one in told.recipients})
 
 
 def _audit(digest: str, said: Unlearning) -> dict[str, Any]:

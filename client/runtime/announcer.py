@@ -62,6 +62,13 @@ class Renewal(Protocol):
         """Renew the site's certificate if it is due; whether there is a new one."""
 
 
+class Recipients(Protocol):
+    """What the announcer needs of `client.cohort.recipients.RecipientLists`."""
+
+    def step(self, stub: CoordinationStub) -> None:
+        """Ask who else received the model versions that are or were here, if it is due."""
+
+
 class LinkageExchange(Protocol):
     """What the announcer needs of `client.revocations.linkage.linking.Linking`."""
 
@@ -93,6 +100,7 @@ class Announcer:
     links: LinkageExchange | None = None
     counts: StudyCounts | None = None
     renewal: Renewal | None = None
+    recipients: Recipients | None = None
     answered: Callable[[], None] = lambda: None
     """Called when the coordinator has answered a heartbeat."""
     _open: ExitStack = field(init=False, default_factory=ExitStack)
@@ -122,6 +130,8 @@ class Announcer:
                 self._heartbeat(self._stub)
                 self._next_beat = now + self.every
                 self.answered()
+                if self.recipients is not None:
+                    self.recipients.step(self._stub)
                 if self.evidence is not None:
                     self.evidence.exchange(self._stub)
 

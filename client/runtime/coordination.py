@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from client.account.reminders import Reminders
 from client.cohort.holdings import HeldVersions
 from client.cohort.imports.study_counts import Registration
+from client.cohort.recipients import RecipientLists
 from client.evidence.attesting import EvidenceService
 from client.evidence.event_log import SiteLog
 from client.membership.proxy import channel_options, proxy_of
@@ -121,6 +122,7 @@ def run(folder: SiteFolder) -> NoReturn:
             links=Linking(ledger, lambda: read_linkage(folder)),
             counts=Registration(folder),
             renewal=CertificateRenewal(folder, clock),
+            recipients=RecipientLists(ledger.engine, clock),
             answered=heartbeat(folder, settings).touch,
         )
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -103,7 +103,7 @@ def _keys(
     session: Session, version: Version, copies: Sequence[Mapping[str, Any]], found: Standing | None
 ) -> dict[str, PublicKey]:
     """The public keys of all hospitals that the dossier names, by file."""
-    names = {*version.manifest.provenance.sites, *(copy["site"] for copy in copies)}
+    names = {*version.manifest.provenance.sites, *(copy["site"] for copy in copies if copy["site"] is not None)}
     names |= set() if found is None else set(found.signers)
     rows = (session.get(SiteRow, name) for name in sorted(names))
 
@@ -153,6 +153,7 @@ def _sections(
 ) -> list[Section]:
     origin = version.manifest.provenance
     here, there = deleted["at_the_coordinator"], deleted["copies_at_hospitals"]
+    exported = deleted["exported_copies"]
     sections = []
     if origin.outcome is not None:
         sections.append(Section("What the outcome rests on", grounds_lines(origin.outcome, origin.grounds)))
@@ -164,14 +165,16 @@ def _sections(
     kinds = sorted(Counter(str(event["kind"]) for event in happened).items())
     counts = [(row["site"], row["train_studies"]) for row in training["sites"]]
     copy_rows = [
-        (copy["version"], copy["site"], minute(copy["sent"]), minute(copy["deletion_acknowledged"])) for copy in copies
+        (copy["version"], copy["kind"], copy["name"], minute(copy["sent"]), minute(copy["deletion_acknowledged"]))
+        for copy in copies
     ]
     version_rows = [
         (row["version"], row["state"], minute(row["since"]), minute(row["deleted"])) for row in here["versions"]
     ]
     copies_line = (
         f"Copies at hospitals of versions out of use: {there['to_be_deleted']}; deletion acknowledged: "
-        f"{there['acknowledged']}; not acknowledged: {there['not_acknowledged']}. File: deletions.json."
+        f"{there['acknowledged']}; not acknowledged: {there['not_acknowledged']}. Exported copies of such versions: "
+        f"{exported['to_be_deleted']}; not acknowledged: {exported['not_acknowledged']}. File: deletions.json."
     )
     studies = "not known of every hospital" if training["train_studies"] is None else training["train_studies"]
     total = f"Training studies in all: {studies}. File: training.json."
@@ -182,7 +185,7 @@ def _sections(
         Section(
             "Recipients and their acknowledgements",
             ("This version and those that it descends from or replaces. File: recipients.json.",),
-            ("version", "hospital", "sent", "deletion acknowledged"),
+            ("version", "kind", "recipient", "sent", "deletion acknowledged"),
             copy_rows,
         ),
         Section("Deletions", (copies_line,), ("version", "state", "since", "weights deleted here"), version_rows),

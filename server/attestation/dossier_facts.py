@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from common.errors import InputError
 from common.platform.dossier.attacks import Figure
-from server.database import CampaignRow, DeliveryRow, EventRow, VersionRow
+from server.database import CampaignRow, DeliveryRow, EventRow, ExportRow, VersionRow
 from server.membership.registration import in_force
 from server.registry.manifest import Metric
 from server.registry.versions import Version, version_of
@@ -63,21 +63,36 @@ def version_facts(version: Version, lineage: Sequence[Version]) -> dict[str, Any
 
 
 def recipients(session: Session, names: Collection[str]) -> list[dict[str, Any]]:
-    """Which hospital got which of these versions, and when it acknowledged that its copy is gone."""
+    """Who got which of these versions, and when they acknowledged that their copy is gone.
+
+    `site` is the hospital's name, null for the recipient of an export.
+    """
     rows = session.scalars(
         select(DeliveryRow).where(DeliveryRow.version.in_(names)).order_by(DeliveryRow.version, DeliveryRow.site)
     )
-    return [
-        {"version": row.version, "site": row.site, "sent": row.sent, "deletion_acknowledged": row.purged}
-        for row in rows
-    ]
+    exports = session.scalars(
+        select(ExportRow).where(ExportRow.version.in_(names)).order_by(ExportRow.version, ExportRow.id)
+    )
+    hospitals = [_recipient(row, "hospital", row.site, row.site) for row in rows]
+
+    return [*hospitals, *(_recipient(row, "export", row.recipient, None) for row in exports)]
+
+
+def _recipient(row: DeliveryRow | ExportRow, kind: str, name: str, site: str | None) -> dict[str, Any]:
+    return {
+        "version": row.version,
+        "kind": kind,
+        "name": name or "not named",
+        "site": site,
+        "sent": row.sent,
+        "deletion_acknowledged": row.purged,
+    }
 
 
 def deletions(lineage: Sequence[Version], copies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What was deleted of this version and its ancestors: here, by acknowledgement at hospitals, and what is owed."""
     gone = {one.name for one in lineage if one.state in {"quarantined", "withdrawn"}}
     due = [copy for copy in copies if copy["version"] in gone]
-    acknowledged = [copy for copy in due if copy["deletion_acknowledged"] is not None]
 
     return {
         "at_the_coordinator": {
@@ -88,13 +103,15 @@ def deletions(lineage: Sequence[Version], copies: Sequence[Mapping[str, Any]]) -
                 for one in lineage
             ],
         },
-        "copies_at_hospitals": {
-            "to_be_deleted": len(due),
-            "acknowledged": len(acknowledged),
-            "not_acknowledged": len(due) - len(acknowledged),
-        },
+        "copies_at_hospitals": _acknowledged([copy for copy in due if copy["kind"] == "hospital"]),
+        "exported_copies": _acknowledged([copy for copy in due if copy["kind"] == "export"]),
         "patients_data_at_hospitals": "counted by each hospital, in leaf-access-closed.json of its own dossier",
     }
+
+
+def _acknowledged(due: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    count = sum(copy["deletion_acknowledged"] is not None for copy in due)
+    return {"to_be_deleted": len(due), "acknowledged": count, "not_acknowledged": len(due) - count}
 
 
 def training_counts(session: Session, version: Version, answered: int | None) -> dict[str, Any]:

@@ -45,6 +45,10 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
         copies = [
             {"site": row.site, "sent": row.sent, "purged": row.purged} for row in registry.deliveries.recipients(name)
         ]
+        exports = [
+            {"recipient": row.recipient or None, "sent": row.sent, "purged": row.purged}
+            for row in registry.exports.of(name)
+        ]
         with transaction(registry.engine) as session:
             against = overruled(session, version.campaign)
         facts = version.manifest.provenance
@@ -71,8 +75,12 @@ def show_model(name: Name, folder: Folder = Path("."), as_json: AsJson = False) 
             fields_table({k: v for k, v in {**fields, **for_people}.items() if k not in hidden}),
             rows_table(("figure", "value", "95 % from", "to", "patients"), map(_figure, figures)),
             rows_table(("site", "sent", "copy gone"), (row.values() for row in copies)),
+            rows_table(
+                ("exported to", "sent", "copy gone"),
+                ((row["recipient"] or "not named", row["sent"], row["purged"]) for row in exports),
+            ),
         )
-        show({**fields, "figures": figures, "copies": copies}, file_group, as_json=as_json)
+        show({**fields, "figures": figures, "copies": copies, "exports": exports}, file_group, as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server models lineage v0003 --dir federation")
@@ -107,24 +115,50 @@ def verify(
             raise EvidenceError(f"{', '.join(bad)}: not as published; restore the folder from its backup")
 
 
-@app.command(epilog="Example: fedforget-server models export v0003 shared/v0003 --dir federation")
+@app.command(epilog="Example: fedforget-server models export v0003 out --recipient 'University of X' --dir federation")
 def export(
     name: Name,
     to: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write to.")],
+    recipient: Annotated[
+        str,
+        typer.Option("--recipient", help="Who gets it, as hospitals and regulators are told. Names no patient."),
+    ] = "",
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Export a version, with its model card and attestation, to a new folder that torch and safetensors can load."""
+    """Export a version, with its model card and attestation, to a new folder that torch and safetensors can load.
+
+    The export is recorded as a delivery to the recipient.
+    """
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need it
     from server.attestation.export import add_to  # noqa: PLC0415
 
     with clear_errors():
         registry = _open(folder)
-        out = registry.export(name, to)
+        out = registry.export(name, to, recipient)
         with transaction(registry.engine) as session:
             add_to(session, registry.get(name).campaign, out)
         files_written = sorted(path.name for path in out.iterdir())
-        show({"folder": str(out), "files": files_written}, f"{name} is in {out}; start with README.md", as_json=as_json)
+        warning = "" if recipient.strip() else "\nWARNING: recorded without a recipient; name one with --recipient"
+        show(
+            {"folder": str(out), "files": files_written, "recipient": recipient.strip() or None},
+            f"{name} is in {out}; start with README.md{warning}",
+            as_json=as_json,
+        )
+
+
+@app.command(epilog="Example: fedforget-server models acknowledge v0003 'University of X' --dir federation")
+def acknowledge(
+    name: Name,
+    recipient: Annotated[str, typer.Argument(metavar="RECIPIENT", help="Recipient, as `models show` names it.")],
+    folder: Folder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Record that the recipient of an export said that its copies are deleted."""
+    with clear_errors():
+        count = _open(folder).exports.acknowledge(name, recipient)
+        text = f"{name}: deleted at {recipient}; exports settled: {count}"
+        show({"version": name, "recipient": recipient, "exports": count}, text, as_json=as_json)
 
 
 @app.command(epilog="Example: fedforget-server models withdraw v0003 --reason 'may hold a backdoor' --dir federation")
@@ -149,10 +183,21 @@ def withdraw(
 
         house.registry.withdraw(name, reason)
         copies = [row.site for row in house.registry.deliveries.recipients(name) if row.purged is None]
+        exported_to = house.registry.exports.outstanding(name)
         text = f"{name} is withdrawn; copies to be deleted: {', '.join(copies) or 'none'}"
+        if exported_to:
+            names = ", ".join(one or "not named" for one in exported_to)
+            text += f"\ntell these recipients of exports to delete theirs: {names}"
         if version.state == "active":
             text += "\nno version is in use now: `fedforget-server train` makes a new one"
-        show({"version": name, "state": "withdrawn", "was": version.state, "copies": copies}, text, as_json=as_json)
+        result = {
+            "version": name,
+            "state": "withdrawn",
+            "was": version.state,
+            "copies": copies,
+            "exported_to": exported_to,
+        }
+        show(result, text, as_json=as_json)
 
 
 _DELETED = "weights deleted, the record is left"

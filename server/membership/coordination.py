@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -20,9 +20,11 @@ from common.platform.sql import transaction
 from common.protocol.coordination import coordination_pb2 as messages
 from common.protocol.coordination.bounds import MAX_DIGESTS, MAX_MESSAGE_BYTES
 from common.protocol.coordination.coordination_pb2_grpc import add_CoordinationServicer_to_server
+from common.protocol.recipients import Recipient
 from server.database import CampaignRow, EventRow, SiteRow
 from server.membership import linkage, registration, renewal
 from server.membership.callers import Refusal, admitted, answered, digests_of, invalid, moment_of
+from server.membership.recipients import lists_for
 from server.settings import GateConfig
 
 SERVICE = "fedforget.coordination.v1.Coordination"
@@ -48,6 +50,9 @@ class Versions(Protocol):
 
     def purged(self, site: str, digests: Collection[str]) -> None:
         """A site says that it holds none of these any more."""
+
+    def recipients_for(self, site: str, most: int) -> Mapping[str, Sequence[Recipient]]:
+        """Who received the versions that the site received."""
 
 
 class Desk(Protocol):
@@ -236,6 +241,18 @@ class Coordination:
             certificate = renewal.renew(session, admitted(session, pem, now), self._issue, now)
 
         return messages.RenewCertificateReply(certificate=certificate)
+
+    @answered
+    def ListRecipients(
+        self, request: messages.ListRecipientsRequest, context: grpc.ServicerContext
+    ) -> messages.ListRecipientsReply:
+        """Who else received the versions that the site received: the lists that differ from what it has."""
+        now, pem = self._caller(context)
+        digests_of(known.weights for known in request.known)
+        with transaction(self._engine) as session:
+            site = admitted(session, pem, now)
+
+        return lists_for(request, self._versions.recipients_for(site.name, MAX_DIGESTS))
 
     def _at_desk(self, context: grpc.ServicerContext) -> tuple[Desk, SiteRow]:
         now, pem = self._caller(context)

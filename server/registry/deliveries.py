@@ -1,16 +1,18 @@
-"""Which site got which version, and whether its copies of withdrawn and quarantined versions are gone."""
+"""Which site got which version, whether its copies of versions out of use are gone, and who else got one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Select, select
 
-from common.platform.sql import transaction
-from server.database import DeliveryRow, EventRow, VersionRow
+from common.platform.sql import reading, transaction
+from common.protocol.recipients import Recipient
+from server.database import DeliveryRow, EventRow, ExportRow, VersionRow
 from server.registry.versions import check_usable, in_use, version_of, version_row
 
 
@@ -73,6 +75,31 @@ class Deliveries:
             return session.scalars(
                 select(DeliveryRow).where(DeliveryRow.version == name).order_by(DeliveryRow.site)
             ).all()
+
+    def recipients_for(self, site: str, most: int) -> Mapping[str, Sequence[Recipient]]:
+        """Who received the versions that a site received, by the digest of their weights; its newest `most` versions.
+
+        Versions can share weights: their recipients are then one list.
+        """
+        recipients: dict[str, list[Recipient]] = {}
+        by_version: dict[str, list[Recipient]] = defaultdict(list)
+        own = select(DeliveryRow.version).where(DeliveryRow.site == site).order_by(DeliveryRow.sent.desc()).limit(most)
+
+        with reading(self.engine) as session:
+            names = session.scalars(own).all()
+            versions = session.execute(
+                select(VersionRow.name, VersionRow.manifest).where(VersionRow.name.in_(names)).order_by(VersionRow.name)
+            ).all()
+            for row in session.scalars(select(DeliveryRow).where(DeliveryRow.version.in_(names))):
+                by_version[row.version].append(Recipient("hospital", row.site, row.sent, row.purged))
+            for export in session.scalars(select(ExportRow).where(ExportRow.version.in_(names))):
+                recipient = Recipient("export", export.recipient, export.sent, export.purged)
+                by_version[export.version].append(recipient)
+
+        for name, manifest in versions:
+            recipients.setdefault(manifest["weights"], []).extend(by_version[name])
+
+        return recipients
 
 
 def _deliveries(site: str) -> Select[Any]:

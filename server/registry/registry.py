@@ -21,6 +21,7 @@ from common.learning.model.card import ModelCard
 from common.platform.sql import transaction
 from server.database import CampaignRow, EventRow, VersionRow
 from server.registry.deliveries import Deliveries
+from server.registry.exports import Exports
 from server.registry.manifest import Manifest, Provenance, check_files, manifest_digest, read_manifest
 from server.registry.model_card import write_export
 from server.registry.recovery import Recovery
@@ -52,6 +53,11 @@ class Registry:
     def deliveries(self) -> Deliveries:
         """Which site got which version."""
         return Deliveries(self.engine, self.clock)
+
+    @property
+    def exports(self) -> Exports:
+        """Who got which version by export."""
+        return Exports(self.engine, self.clock)
 
     def publish(
         self,
@@ -216,20 +222,25 @@ class Registry:
 
         return tuple(version.name for version in old)
 
-    def export(self, name: str, folder: Path) -> Path:
+    def export(self, name: str, folder: Path, recipient: str = "") -> Path:
         """Write a version to a new folder that plain torch and safetensors load, with a model card.
 
+        It is on record as a delivery to `recipient` before a file is written.
+
         Raises:
+            InputError: the recipient's name is not one printable line.
             RefusedError: it is quarantined or withdrawn.
             EvidenceError: a byte changed.
             OutputError: the folder exists or cannot be written.
         """
-        version = self.verify(name)
         with transaction(self.engine) as session:
             check_usable(version_row(session, name))
+        version = self.verify(name)
         chain = [f"{v.name} ({v.state})" for v in self.lineage(name)]
+        card = self.card(name)
 
-        return write_export(self.folder / name, version.manifest, self.card(name), chain, folder)
+        with self.exports.recorded(name, recipient):
+            return write_export(self.folder / name, version.manifest, card, chain, folder)
 
     def recover(self) -> Recovery:
         """After a crash, or when the database was restored: give whole folders their rows, remove the rest.

@@ -42,6 +42,8 @@ class Subject:
         told: what other hospitals were told.
         seen: what the rule that accepted the model could detect; None without a signed statement.
         locked_until: end of the lock on copies of earlier versions; None: no copies.
+        copies: how many copies of earlier versions were handed out, and of how many the deletion is confirmed; None:
+            the coordinator has not said.
         overruled: whether a person published the model although a verdict or a veto had stopped it.
     """
 
@@ -51,6 +53,7 @@ class Subject:
     seen: Acceptance | None = None
     locked_until: datetime | None = None
     overruled: bool = False
+    copies: tuple[int, int] | None = None
 
 
 def texts_of(language: Language) -> dict[str, Any]:
@@ -108,6 +111,8 @@ def compose(
         "most": 0,
         "allowed": 0,
         "rehearsals": 0,
+        "copies": 0 if subject.copies is None else subject.copies[0],
+        "gone": 0 if subject.copies is None else subject.copies[1],
     }
     if subject.seen is not None and subject.seen.grounds is not None and subject.seen.grounds.qualification is not None:
         values |= {"rehearsals": subject.seen.grounds.qualification.rehearsals}
@@ -185,6 +190,8 @@ def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, An
         yield texts["model"]
     elif state not in (State.EXCLUDED, State.EVALUATION_ONLY):
         yield texts["copies"]
+        if subject.copies is not None:
+            yield texts["recipients"].format(**values)
         yield texts["locked" if subject.locked_until is None else "locked-until"].format(**values)
 
     if state is State.UNLEARNED:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from client.account.account import versions_that_may_remember
 from client.account.letter.letter import Subject
 from client.evidence.event_log import SiteLog
 from client.revocations.ledger import Ledger
 from client.revocations.linkage.status import linkage_statuses
 from client.revocations.linkage.tokens import Linkage
-from client.revocations.revocation import State
+from client.revocations.revocation import RevocationStatus, State
 from common.errors import InputError
 from common.evidence.outcomes.acceptance import accepted_by
 from common.platform.sql import reading
@@ -43,6 +44,7 @@ def subject_of(ledger: Ledger, linkage: Linkage | None, receipt: str, patient: s
     history = [event for event in ledger.history(receipt) if event.revocation == revocations[0].number]
     first = revocations[0]
     attestation = None
+    copies = _copies(ledger, first)
 
     if first.state in (State.UNLEARNED, State.RETRAINED) and first.campaign is not None:
         with reading(ledger.engine) as session:
@@ -50,10 +52,26 @@ def subject_of(ledger: Ledger, linkage: Linkage | None, receipt: str, patient: s
             attestation = log.attestations(session).get(first.campaign)
 
     if attestation is None:
-        return Subject(first, history, answers_elsewhere.pop())
+        return Subject(first, history, answers_elsewhere.pop(), copies=copies)
     _, unlearning = attestation
     until = datetime.fromisoformat(unlearning.locked_until) if unlearning.locked_until else None
 
     return Subject(
-        first, history, answers_elsewhere.pop(), accepted_by(unlearning), until, unlearning.overruled is not None
+        first,
+        history,
+        answers_elsewhere.pop(),
+        accepted_by(unlearning),
+        until,
+        unlearning.overruled is not None,
+        copies,
     )
+
+
+def _copies(ledger: Ledger, standing: RevocationStatus) -> tuple[int, int] | None:
+    """Copies of the versions that may remember, and those of which the deletion is confirmed; None: not known."""
+    heard = [version.heard for version in versions_that_may_remember(ledger, standing)]
+    if not heard or None in heard:
+        return None
+    recipients = [one for listed in heard if listed is not None for one in listed.recipients]
+
+    return len(recipients), sum(one.deleted is not None for one in recipients)

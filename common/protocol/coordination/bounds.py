@@ -27,6 +27,7 @@ ITEMS: dict[str, int] = {
     "ExchangeAttestationsRequest.Answer.revocations": MAX_REVOCATIONS,
     "ExchangeAttestationsRequest.signed": MAX_CAMPAIGNS,
     "ExchangeTokensRequest.tokens": MAX_DIGESTS,
+    "ListRecipientsRequest.known": MAX_DIGESTS,
 }
 """Largest number of items of each list."""
 LENGTHS: dict[str, int] = {
@@ -40,6 +41,8 @@ LENGTHS: dict[str, int] = {
     "ExchangeAttestationsRequest.signed": MAX_MESSAGE_BYTES,
     "ExchangeTokensRequest.tokens": 32,
     "RegisterCountsRequest.statement": _STATEMENT,
+    "ListRecipientsRequest.Known.weights": 64,
+    "ListRecipientsRequest.Known.digest": 32,
 }
 """Largest length of each text, in characters, and byte string."""
 _SIZED = {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}

@@ -164,3 +164,51 @@ class RenewCertificateReply(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     certificate: str
     def __init__(self, certificate: _Optional[str] = ...) -> None: ...
+
+class ListRecipientsRequest(_message.Message):
+    __slots__ = ("known",)
+    class Known(_message.Message):
+        __slots__ = ("weights", "digest")
+        WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+        DIGEST_FIELD_NUMBER: _ClassVar[int]
+        weights: str
+        digest: bytes
+        def __init__(self, weights: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    known: _containers.RepeatedCompositeFieldContainer[ListRecipientsRequest.Known]
+    def __init__(self, known: _Optional[_Iterable[_Union[ListRecipientsRequest.Known, _Mapping]]] = ...) -> None: ...
+
+class Recipient(_message.Message):
+    __slots__ = ("kind", "name", "sent", "deleted")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Recipient.Kind]
+        KIND_HOSPITAL: _ClassVar[Recipient.Kind]
+        KIND_EXPORT: _ClassVar[Recipient.Kind]
+    KIND_UNSPECIFIED: Recipient.Kind
+    KIND_HOSPITAL: Recipient.Kind
+    KIND_EXPORT: Recipient.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    kind: Recipient.Kind
+    name: str
+    sent: _timestamp_pb2.Timestamp
+    deleted: _timestamp_pb2.Timestamp
+    def __init__(self, kind: _Optional[_Union[Recipient.Kind, str]] = ..., name: _Optional[str] = ..., sent: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deleted: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListRecipientsReply(_message.Message):
+    __slots__ = ("versions", "more")
+    class Version(_message.Message):
+        __slots__ = ("weights", "recipients")
+        WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+        RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
+        weights: str
+        recipients: _containers.RepeatedCompositeFieldContainer[Recipient]
+        def __init__(self, weights: _Optional[str] = ..., recipients: _Optional[_Iterable[_Union[Recipient, _Mapping]]] = ...) -> None: ...
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[ListRecipientsReply.Version]
+    more: bool
+    def __init__(self, versions: _Optional[_Iterable[_Union[ListRecipientsReply.Version, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...

@@ -79,6 +79,11 @@ class CoordinationStub:
                 request_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateReply.FromString,
                 _registered_method=True)
+        self.ListRecipients = channel.unary_unary(
+                '/fedforget.coordination.v1.Coordination/ListRecipients',
+                request_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.ListRecipientsRequest.SerializeToString,
+                response_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.ListRecipientsReply.FromString,
+                _registered_method=True)
 
 
 class CoordinationServicer:
@@ -148,6 +153,13 @@ class CoordinationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRecipients(self, request, context):
+        """Who else received the model versions that the site received, and which copies are deleted (GDPR Art. 19).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -195,6 +207,11 @@ def add_CoordinationServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateRequest.FromString,
                     response_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateReply.SerializeToString,
+            ),
+            'ListRecipients': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecipients,
+                    request_deserializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.ListRecipientsRequest.FromString,
+                    response_serializer=common_dot_protocol_dot_coordination_dot_coordination__pb2.ListRecipientsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -440,6 +457,33 @@ class Coordination:
             '/fedforget.coordination.v1.Coordination/RenewCertificate',
             common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateRequest.SerializeToString,
             common_dot_protocol_dot_coordination_dot_coordination__pb2.RenewCertificateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecipients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedforget.coordination.v1.Coordination/ListRecipients',
+            common_dot_protocol_dot_coordination_dot_coordination__pb2.ListRecipientsRequest.SerializeToString,
+            common_dot_protocol_dot_coordination_dot_coordination__pb2.ListRecipientsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,6 +16,8 @@ from common.protocol.coordination.coordination_pb2 import (
     ExchangeTokensRequest,
     HeartbeatReply,
     HeartbeatRequest,
+    ListRecipientsReply,
+    ListRecipientsRequest,
     RegisterCountsReply,
     RegisterCountsRequest,
     RenewCertificateReply,
@@ -40,6 +42,7 @@ class CoordinationStub:
     ExchangeTokens: _Call[ExchangeTokensRequest, ExchangeTokensReply]
     RegisterCounts: _Call[RegisterCountsRequest, RegisterCountsReply]
     RenewCertificate: _Call[RenewCertificateRequest, RenewCertificateReply]
+    ListRecipients: _Call[ListRecipientsRequest, ListRecipientsReply]
     def __init__(self, channel: grpc.Channel) -> None: ...
 
 class CoordinationServicer(Protocol):
@@ -64,5 +67,8 @@ class CoordinationServicer(Protocol):
     def RenewCertificate(
         self, request: RenewCertificateRequest, context: grpc.ServicerContext, /
     ) -> RenewCertificateReply: ...
+    def ListRecipients(
+        self, request: ListRecipientsRequest, context: grpc.ServicerContext, /
+    ) -> ListRecipientsReply: ...
 
 def add_CoordinationServicer_to_server(servicer: CoordinationServicer, server: grpc.Server) -> None: ...

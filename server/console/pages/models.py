@@ -100,6 +100,7 @@ def pages(desk: Desk) -> list[Page]:
             metrics=metrics,
             intervals=intervals(metrics),
             holders=house.registry.deliveries.recipients(name),
+            exports=house.registry.exports.of(name),
             events=events,
             states=VERSION_STATES,
             may_decide=visit.may(OPERATORS),

@@ -21,6 +21,7 @@ from sqlalchemy import Engine, select
 
 from client import database
 from client.cohort.holdings import HeldVersions
+from client.cohort.recipients import ASK_EVERY, RecipientLists, heard_of
 from client.database import HoldingRow
 from client.revocations.deadline import months_after
 from client.revocations.linkage.linking import Linking
@@ -36,12 +37,13 @@ from common.errors import InputError, RefusedError, UnavailableError
 from common.files import write_private
 from common.platform.actor import Actor
 from common.platform.keys.certificates import certificate_pem, issue_server, issue_site, new_authority
-from common.platform.sql import open_database, transaction
+from common.platform.sql import open_database, reading, transaction
 from common.protocol.coordination import coordination_pb2 as messages
 from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
 from server.database import DeliveryRow, LinkageTokenRow, SiteRow, VersionRow, migrate
 from server.membership.coordination import Coordination, serve
 from server.membership.linkage import exchange
+from server.registry.exports import Exports
 from server.registry.manifest import Manifest, Provenance
 from server.registry.registry import Registry
 
@@ -248,6 +250,49 @@ def test_tokens_of_linkage_go_with_the_announcement_and_those_of_others_come_bac
     assert {row.token} == linkage.tokens("p-1")
     with transaction(site_database) as session:
         assert session.scalars(select(LinkReceivedRow.token)).all() == ["07" * 32]
+
+
+def test_the_site_learns_who_received_a_version_and_who_deleted_it(
+    federation: Federation, announcer_of: Callable[..., Announcer], site_database: Engine
+) -> None:
+    federation.quarantine("v1", OLD)
+    federation.quarantine("v2", NEW)
+    exports = Exports(federation.engine, lambda: NOW)
+
+    with transaction(federation.engine) as session:
+        session.add(SiteRow(name="south", state="active", node_key="", signing_key="", certificate="", enrolled=NOW))
+        session.flush()
+        session.add(DeliveryRow(version="v1", site="south", sent=NOW))
+        session.get_one(VersionRow, "v1").state = "superseded"
+    with exports.recorded("v1", " University of X "):
+        pass
+    with transaction(site_database) as session:
+        session.add(HoldingRow(digest=OLD, name="v1", received=NOW))
+
+    times = [NOW]
+    announcer = announcer_of()
+    announcer.recipients = RecipientLists(site_database, lambda: times[-1])
+    announcer.step(0.0)
+    with reading(site_database) as session:
+        lists = heard_of(session)
+    # Of v2, which the coordinator believes to have sent, nothing is on record here.
+    assert lists.keys() == {OLD}
+    assert {(one.kind, one.name, one.deleted) for one in lists[OLD].recipients} == {
+        ("hospital", "north", None),
+        ("hospital", "south", None),
+        ("export", "University of X", None),
+    }
+
+    exports.acknowledge("v1", "University of X")
+    announcer.step(100.0)
+    with reading(site_database) as session:
+        assert heard_of(session) == lists
+    times.append(NOW + ASK_EVERY)
+    announcer.step(200.0)
+    with reading(site_database) as session:
+        (listed,) = heard_of(session).values()
+    assert {one.name for one in listed.recipients if one.deleted is not None} == {"University of X"}
+    assert listed.at == NOW + ASK_EVERY
 
 
 def test_nothing_is_sent_between_two_heartbeats_while_nothing_changes(

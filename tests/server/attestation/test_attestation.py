@@ -25,8 +25,11 @@ from typer.testing import CliRunner
 
 import client.runtime.doctor
 import server.runtime.doctor
+from client.account.letter.letter import Sender, compose
+from client.account.letter.subject import subject_of
 from client.app import app
 from client.cli import app as site_app
+from client.cohort.recipients import RecipientLists
 from client.cohort.site import Site
 from client.cohort.site_files import read_site
 from client.evidence.attesting import EvidenceService, exchange_checkpoints, sign
@@ -114,6 +117,10 @@ class World:
         for name in names or sorted(self.folders):
             with connect(self.folders[name]) as stub:
                 EvidenceService(lambda name=name: nullcontext(self.logs[name])).exchange(stub)
+
+    def hear_of_recipients(self, name: str) -> None:
+        with open_ledger(self.folders[name]) as ledger, connect(self.folders[name]) as stub:
+            RecipientLists(ledger.engine, ledger.clock).step(stub)
 
     def said(self, number: int) -> str:
         with transaction(self.house.engine) as session:
@@ -816,6 +823,12 @@ def test_the_dossiers_of_both_sides_need_no_key_hold_by_their_verifier_and_have_
             row = {"site": "north", "sequence": sequence, "train_studies": studies, "state": state, "received": at}
             session.add(StudyCountRow(**row, decided=at, reason="", envelope=""))
 
+    with transaction(world.house.engine) as session:
+        session.get_one(VersionRow, "v0001").state = "superseded"
+    with world.house.registry.exports.recorded("v0001", "University of X"):
+        pass
+    world.hear_of_recipients("north")
+
     def made(program: Any, subject: str, root: Path, file: str) -> Path:
         out = tmp_path / file
         result = CliRunner().invoke(program, ["dossier", subject, "--out", str(out), "--dir", str(root), "--json"])
@@ -849,6 +862,17 @@ def test_the_dossiers_of_both_sides_need_no_key_hold_by_their_verifier_and_have_
     assert {(row["version"], row["site"]) for row in rows} >= {("v0001", "north"), ("v0002", "north")}
     counts = json.loads((tmp_path / "server" / "training.json").read_text())["sites"]
     assert counts == [{"site": "north", "train_studies": 7}, {"site": "south", "train_studies": None}]
+    assert {(row["version"], row["name"]) for row in rows if row["kind"] == "export"} == {("v0001", "University of X")}
+    heard = json.loads((tmp_path / "site" / "recipients.json").read_text())
+    assert heard["not_known_here"] is None
+    (listed,) = heard["as_the_coordinator_says"]
+    assert listed["version"] == "v0001"
+    assert {(one["kind"], one["name"]) for one in listed["recipients"]} >= {
+        ("hospital", "north"), ("hospital", "south"), ("export", "University of X"),
+    }  # fmt: skip
+    with open_ledger(north) as ledger:
+        letter = compose(subject_of(ledger, None, receipt), Sender(), "en", ledger.clock(), form="text")
+    assert "handed out: 3. Deletion confirmed: 2." in " ".join(letter.split())
     attacks = json.loads((tmp_path / "server" / "attacks.json").read_text())
     assert attacks["not_run"]
     record = json.loads((tmp_path / "site" / "record.json").read_text())

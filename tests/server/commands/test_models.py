@@ -93,6 +93,26 @@ def test_export_writes_a_folder_and_refuses_one_that_exists(federation: Path, tm
     assert "exists already" in again.stderr
 
 
+def test_an_export_is_a_delivery_until_its_recipient_says_that_the_copy_is_gone(
+    federation: Path, tmp_path: Path
+) -> None:
+    done = run(federation, "export", "v0002", str(tmp_path / "out"), "--recipient", "University of X")
+    assert "WARNING" not in done.output
+    assert "WARNING" in run(federation, "export", "v0001", str(tmp_path / "first")).output
+    assert run(federation, "export", "v0002", str(tmp_path / "out"), "--recipient", "nobody").exit_code == 2
+    assert run(federation, "export", "v0002", str(tmp_path / "2"), "--recipient", "a\nb").exit_code == 2
+    assert not (tmp_path / "2").exists()
+    (row,) = json.loads(run(federation, "show", "v0002", "--json").stdout)["exports"]
+    assert (row["recipient"], row["purged"]) == ("University of X", None)
+    withdrawn = run(federation, "withdraw", "v0002", "--reason", "a backdoor")
+    assert "tell these recipients of exports to delete theirs: University of X" in withdrawn.stdout
+
+    assert run(federation, "acknowledge", "v0002", "nobody").exit_code == 2
+    assert run(federation, "acknowledge", "v0002", "University of X").exit_code == 0
+    assert json.loads(run(federation, "show", "v0002", "--json").stdout)["exports"][0]["purged"] is not None
+    assert run(federation, "acknowledge", "v0002", "University of X").exit_code == 2
+
+
 def test_withdraw_takes_a_version_out_of_use_and_says_who_must_delete_a_copy(federation: Path) -> None:
     house = open_house(federation, lambda: NOON)
     with transaction(house.engine) as session:
@@ -101,7 +121,7 @@ def test_withdraw_takes_a_version_out_of_use_and_says_who_must_delete_a_copy(fed
     assert run(federation, "withdraw", "v0002", "--reason", " ").exit_code == 2
     done = run(federation, "withdraw", "v0002", "--reason", "a\nbackdoor", "--json")
     assert json.loads(done.stdout) == {
-        "version": "v0002", "state": "withdrawn", "was": "active", "copies": ["north"],
+        "version": "v0002", "state": "withdrawn", "was": "active", "copies": ["north"], "exported_to": [],
     }  # fmt: skip
     assert house.registry.active() is None
     assert len(house.registry.deliveries.owed("north")) == 1

@@ -24,9 +24,11 @@ from common.platform.sql import open_database, transaction
 from common.protocol.coordination import coordination_pb2 as messages
 from common.protocol.coordination.bounds import MAX_MESSAGE_BYTES
 from common.protocol.coordination.coordination_pb2_grpc import CoordinationStub
+from common.protocol.recipients import Recipient, digest_of, from_messages
 from server.database import CampaignRow, DeliveryRow, EventRow, SiteRow, VersionRow, migrate
 from server.membership import linkage
 from server.membership.coordination import MAX_PENDING, SERVICE, Coordination, serve
+from server.membership.recipients import lists_for
 from server.registry.manifest import Manifest, Provenance
 from server.registry.registry import Registry
 
@@ -234,6 +236,39 @@ def test_no_site_can_acknowledge_for_another(service: Service) -> None:
     deliver(service.engine, "v1", OLD, "quarantined")
     service.stub("south").AcknowledgePurge(messages.AcknowledgePurgeRequest(digests=[OLD]))
     assert list(service.stub("north").Heartbeat(heartbeat(service.clock)).purge) == [OLD]
+
+
+@on_both
+def test_a_site_hears_who_received_its_versions_and_of_no_others(service: Service) -> None:
+    deliver(service.engine, "v1", OLD, "active")
+    deliver(service.engine, "v2", NEW, "superseded", site="south")
+    ask = messages.ListRecipientsRequest()
+    ask.known.add(weights=OLD)
+    (listed,) = service.stub().ListRecipients(ask).versions
+    assert listed.weights == OLD
+    (recipient,) = from_messages(listed.recipients)
+    assert (recipient.kind, recipient.name, recipient.deleted) == ("hospital", "north", None)
+
+    known = messages.ListRecipientsRequest()
+    known.known.add(weights=OLD, digest=digest_of([recipient]))
+    assert service.stub().ListRecipients(known) == messages.ListRecipientsReply()
+    bad = messages.ListRecipientsRequest()
+    bad.known.add(weights="x")
+    assert refused(lambda: service.stub().ListRecipients(bad))[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_long_lists_of_recipients_come_in_several_answers() -> None:
+    lists = {digest * 64: [Recipient("hospital", f"h{n}", START, None) for n in range(1_500)] for digest in "abc"}
+    request = messages.ListRecipientsRequest()
+    collected = []
+    while True:
+        reply = lists_for(request, lists)
+        for one in reply.versions:
+            collected.append(one.weights)
+            request.known.add(weights=one.weights, digest=digest_of(from_messages(one.recipients)))
+        if not reply.more:
+            break
+    assert collected == list(lists)
 
 
 @on_both

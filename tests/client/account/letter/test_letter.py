@@ -226,6 +226,15 @@ def test_a_letter_says_that_a_person_overruled_a_test(language: Language) -> Non
     assert text not in written(language)
 
 
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "3. Deletion confirmed: 2."), ("de", "3. Löschung"), ("fr", "3. Supp")]
+)
+def test_a_letter_counts_the_copies_that_were_handed_out(language: Language, words: str) -> None:
+    page = html.unescape(compose(Subject(STANDING, (), ALONE, copies=(3, 2)), SENDER, language, TODAY, UTC))
+    assert words in page
+    assert words not in html.unescape(compose(Subject(STANDING, (), ALONE), SENDER, language, TODAY, UTC))
+
+
 def test_a_letter_says_until_when_a_copy_stays_under_lock() -> None:
     until = datetime(2026, 12, 20, tzinfo=UTC)
     page = html.unescape(compose(Subject(STANDING, (), ALONE, None, until), SENDER, "en", TODAY, UTC))
