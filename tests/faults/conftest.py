@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -77,23 +78,48 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("coordinator_process.py")
 
 
+class Forks:
+    """Coordinator processes, each forked from one that has loaded the libraries."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, str(SCRIPT), "serve"],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, folder: Path, fault: str) -> subprocess.CompletedProcess[str]:
+        """A process for the coordinator in `folder`, from start to end."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        output = folder / "output"
+        errors = folder / "errors"
+        request = [output, errors, folder / "coordinator", folder / "hospitals", fault]
+        self._server.stdin.write(json.dumps([str(word) for word in request]) + "\n")
+        self._server.stdin.flush()
+        code = int(self._server.stdout.readline())
+
+        return subprocess.CompletedProcess([fault], code, output.read_text(), errors.read_text())
+
+    def close(self) -> None:
+        """End the process that forks."""
+        with self._server:
+            pass
+
+
 @dataclass(frozen=True)
 class World:
     """`coordinator` and `hospitals/NAME` in a folder, and the weights that an undisturbed campaign ends in."""
 
     folder: Path
+    forks: Forks
     weights: str = ""
 
     def run(self, fault: str) -> subprocess.CompletedProcess[str]:
         """A coordinator process; its output is the state that the campaign ended in."""
-        return subprocess.run(
-            [sys.executable, str(SCRIPT), str(self.folder / "coordinator"), str(self.folder / "hospitals"), fault],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return self.forks.run(self.folder, fault)
 
     def plan(self, kind: str = "unlearning") -> int:
         """Plan a campaign."""
@@ -140,20 +166,31 @@ def write_manifest(folder: Path, name: str, seed: int) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Where coordinator processes come from."""
+    server = Forks()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def made() -> dict[str, World]:
+    """Worlds to copy, by their kind; each is made when it is first asked for."""
+    return {}
+
+
 @pytest.fixture
-def start(request, tmp_path_factory, tmp_path) -> World:
+def start(request, tmp_path_factory, tmp_path, forks, made) -> World:
     """A federation with a first model, where three patients wait to be forgotten."""
     how = getattr(request, "param", "undecided")
-    if how not in _MADE:
-        _MADE[how] = _make(tmp_path_factory.mktemp(how), accepting=how == "accepting")
-    return _MADE[how].copy(tmp_path / "world")
+    if how not in made:
+        made[how] = _make(tmp_path_factory.mktemp(how), forks, accepting=how == "accepting")
+    return made[how].copy(tmp_path / "world")
 
 
-_MADE: dict[str, World] = {}
-
-
-def _make(folder: Path, *, accepting: bool) -> World:
-    world = World(folder / "start")
+def _make(folder: Path, forks: Forks, *, accepting: bool) -> World:
+    world = World(folder / "start", forks)
     _enrol(world.folder, SETTINGS + (ACCEPTING if accepting else ""))
     world.plan("training")
     assert world.run("none").stdout == "published\n"
@@ -168,7 +205,7 @@ def _make(folder: Path, *, accepting: bool) -> World:
         assert ("retrained" in house.store.get(number).reason) != accepting
         active = house.registry.active()
         assert active is not None
-        return World(world.folder, active.weights)
+        return replace(world, weights=active.weights)
 
 
 def _enrol(world: Path, settings: str) -> None:

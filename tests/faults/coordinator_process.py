@@ -6,10 +6,13 @@
 - `gone:KIND` and others, see `faulty_grid.py`: the first hospital fails at its first message of that kind, or, with
   `other-` in front, the second does;
 - `disk:publish`: there is no room for the version, once.
+
+`python coordinator_process.py serve` forks such a process for each line that it reads, see `serve`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -28,6 +31,37 @@ from server.runtime.coordinator import Coordinator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty_grid import FaultyGrid
+
+SECONDS = 300
+"""That a forked process may take."""
+
+
+def serve() -> None:
+    """Fork for each line of JSON, `[OUTPUT, ERRORS, DIR, SITES, FAULT]`, and answer with the exit code.
+
+    The libraries are loaded once: they take several times as long as a campaign of this size. Returns in the fork.
+    """
+    import accelerate  # noqa: F401
+    import pandas  # noqa: F401
+    import sklearn.metrics
+    import sklearn.svm  # noqa: F401
+    import transformers.models.bert.modeling_bert  # noqa: F401
+
+    for line in sys.stdin:
+        output, errors, *sys.argv[1:] = json.loads(line)
+        pid = os.fork()
+
+        if pid == 0:
+            signal.alarm(SECONDS)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for number, path in ((1, output), (2, errors)):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+            return
+
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+    sys.exit()
 
 
 def die(*_: object) -> None:
@@ -119,4 +153,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["serve"]:
+        serve()
     main()
