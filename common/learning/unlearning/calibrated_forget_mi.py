@@ -49,6 +49,7 @@ def calibrated(
     """
     device = next(model.parameters()).device
     teacher = copy.deepcopy(model)
+    # The teacher never changes, so one forward of each study serves all passes; it is part of the cost.
     noisy = frozen_outputs(teacher, sets.forget, config, noise_seed=derive_seed(seed, "noise"))
     frozen_retain = frozen_outputs(teacher, sets.retain, config).embeddings
     cost = FORWARD * (len(sets.forget) + len(sets.retain))
@@ -62,6 +63,7 @@ def calibrated(
         branches[:2] = 0
     # One consent covers all studies of a patient, so that this mean is 0 or 1.
     owed = patient_mean(branches, everyone, count)
+    # Only patients without a fold model's score get a target by rank.
     ranking = patient_mean(true_margin(noisy.logits, labels), everyone, count).double().cpu().numpy()
     forget_labels = majority_labels(Scores(noisy.logits.double().cpu().numpy(), sets.forget.labels.numpy(), owners))
 
@@ -74,6 +76,7 @@ def calibrated(
     trace: list[Pass] = []
 
     for number in range(1, config.passes + 1):
+        # The never-seen level moves as the model changes: targets of the first pass would be stale after a few.
         if (number - 1) % config.renew == 0:
             level = score(model, sets.calibration)
             targets = torch.from_numpy(aims.at(level)).float().to(device)
@@ -84,10 +87,12 @@ def calibrated(
         total = 0.0
         gaps = torch.zeros(3)
 
+        # A margin is a mean over a patient's studies. With half of them in another step, the loss could not see it.
         for group in _whole_patients(owners, config.batch, rng):
             rows = np.flatnonzero(np.isin(owners, group)).astype(np.int64)
             forget = sets.forget.batch(rows, device)
             retain = next(retain_batches)
+            # Groups are sorted, so the position that `searchsorted` gives is the patient's index in the group.
             where = torch.from_numpy(np.searchsorted(group, owners[rows])).to(device)
             goals = targets[:, torch.from_numpy(group).to(device)]
             loss = _Loss(
@@ -107,9 +112,11 @@ def calibrated(
             gaps += ((loss.margins(step.outputs[0]) - goals).abs() * loss.owed).sum(dim=1).cpu()
             cost += step.cost
 
+        # A branch on which nobody is to be forgotten has a gap of 0, not 0 / 0.
         gap = gaps / owed.sum(dim=1).cpu().clamp_min(1)
         trace.append(Pass(total / count, (float(gap[0]), float(gap[1]), float(gap[2]))))
         on_pass(number, trace[-1])
+        # The worst branch decides: a branch can remember what the others hide.
         if float(gap.max()) < config.tolerance:
             break
 
@@ -146,14 +153,17 @@ class _Loss:
         weights = WEIGHTINGS[config.weighting]
         margins = self.margins(forget)
         terms = forget_mi_terms(forget.embeddings, self.noisy, retain.embeddings, self.frozen, self.branches)
+        # Beyond 1 nat the Huber loss is linear: one patient far from the target does not outweigh the others.
         off_target = huber_loss(margins, self.goals, reduction="none") * self.owed
         loss = config.forget_weight * off_target.mean(dim=1).sum()
         loss = loss + weights.ur * terms.ur.mean() + weights.mr * terms.mr.mean()
+        # `task_loss` sums the three branches; the other terms of retain are means.
         loss = loss + config.task_weight * task_loss(retain, self.retain.labels, self.ranking_weight) / 3
 
         if config.push > 0:
             above = (margins.detach() > self.goals) if config.push_bounded else torch.ones_like(self.goals)
             above = (above * self.owed)[:, self.where]
+            # UU joins image and text: a patient above the target on either of them is pushed.
             uu = (terms.uu * above[:2].amax(dim=0)).mean()
             loss = loss - config.push * (weights.uu * uu + weights.mu * (terms.mu * above[2]).mean())
 
@@ -170,4 +180,5 @@ def _whole_patients(owners: np.ndarray, studies: int, rng: np.random.Generator) 
     sizes = np.bincount(owners)[patients]
     group = (np.cumsum(sizes) - sizes) // studies
 
+    # A patient belongs to the group that the studies dealt before them fall into; nobody is divided.
     return [np.sort(patients[group == g]) for g in np.unique(group)]

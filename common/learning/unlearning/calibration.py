@@ -61,6 +61,7 @@ def margin_targets(
     weights = control_weights(forget_labels, majority_labels(calibration))
     count = ranking.shape[1]
     # The frozen model's order of the patients is kept: the best remembered gets the highest target.
+    # The second `argsort` turns an order into ranks; stable, so that ties fall alike on every machine.
     ranks = np.argsort(np.argsort(ranking, axis=1, kind="stable"), axis=1, kind="stable")
     levels = (ranks + within) / count
 
@@ -93,11 +94,13 @@ class Aims:
     def at(self, calibration: Scores) -> NDArray[np.float64]:
         """Targets `[3, patients]` by the current model's scores of the calibration patients."""
         targets = np.full_like(self.ranking, np.nan)
+        # Whatever a patient's fold model does not say stays NaN, and is filled by rank below.
         if self.standings is not None and self.how == "raw":
             targets = self.standings.raw.copy()
         elif self.standings is not None and self.how != "off":
             targets = scaled_targets(self.standings.scaled, patient_means(calibration.margin, calibration.patients))
 
+        # E.g. patients who joined after the fold models were trained, or whose site was away then.
         unknown = ~np.isfinite(targets).all(axis=0)
         if unknown.any():
             targets[:, unknown] = margin_targets(

@@ -60,6 +60,7 @@ def forget_mi_terms(
 
     `branches`, `[3, forget]` of zeros and ones, removes from UU and MU the branches on which a study is not forgotten.
     """
+    # Zeros on both sides: the distance of such a branch is 0 and has no gradient.
     now = forget * branches[..., None]
     before = forget_frozen * branches[..., None]
 
@@ -84,8 +85,10 @@ def noisy_copy(batch: Batch, studies: StudyTensors, config: UnlearnConfig, seed:
     tokens = batch.tokens
     mask = batch.mask
     if config.noise in {"image", "both"}:
+        # Features of a frozen tower have no pixels to add noise to.
         if images.ndim == 2:
             images = studies.pixels(batch.rows, images.device)
+        # A generator of its own: the noise must not depend on what was drawn before.
         generator = torch.Generator(device=images.device).manual_seed(derive_seed(seed, "pixels"))
         images = noisy_images(images, config.image_noise, generator)
 
@@ -108,6 +111,7 @@ def frozen_outputs(
     device = next(model.parameters()).device
     micro = MicroBatches(model, config.micro_batch)
     parts = []
+    # A seed for each batch; one for all would repeat the same noise in every batch.
     for number, batch in enumerate(studies.in_order(config.batch, device)):
         view = batch if noise_seed is None else noisy_copy(batch, studies, config, derive_seed(noise_seed, number))
         parts.append(micro.outputs(view))
@@ -146,6 +150,7 @@ def paper(
         for forget in sets.forget.shuffled(config.batch, device, rng):
             retain = next(retain_batches)
 
+            # The defaults bind this step's batches; the loop gives the names new ones.
             def loss_of(outputs: Sequence[Outputs], forget: Batch = forget, retain: Batch = retain) -> Tensor:
                 forget_embeddings, retain_embeddings = (one.embeddings for one in outputs)
                 frozen = frozen_forget[:, forget.rows], frozen_retain[:, retain.rows]
@@ -155,6 +160,7 @@ def paper(
                 return terms.loss(WEIGHTINGS[config.weighting])
 
             step = micro.step(optimizer, [forget, retain], loss_of, config.clip)
+            # The last batch may be smaller, so the mean of a pass weighs steps by their studies.
             total += step.loss * len(forget)
             cost += step.cost
 

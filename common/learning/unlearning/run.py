@@ -57,6 +57,8 @@ class Run:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Training mode, with dropout drawn from the seed; the global random state is restored afterwards."""
+        # Dropout draws from torch's global state, which cannot be passed in. Restored afterwards, it leaves the
+        # caller's later draws independent of how many steps were taken.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(self._seed, "dropout"))
             self._model.train()
@@ -97,6 +99,7 @@ class Run:
 
     def end_pass(self) -> None:
         """Record the pass and report it."""
+        # No study was left if all forget patients withdrew during the pass.
         self._trace.append(Pass(self._loss / max(self._studies, 1)))
         self._loss = 0.0
         self._studies = 0

@@ -26,6 +26,7 @@ def eu_k(
     These layers then hold nothing of the forget patients; the earlier layers are unchanged.
     """
     last = last_blocks(model, config.eu_k.layers)
+    # Named before the reset, so that a model whose last layers are all frozen is refused unchanged.
     optimizer = adamw(named(model, last), config)
     reset(model, last, derive_seed(seed, "reset"))
     run = Run(model, sets, config, seed, on_pass, optimizer)

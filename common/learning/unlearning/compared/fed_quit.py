@@ -30,6 +30,7 @@ def fed_quit(
     restore the utility that the student loses.
     """
     run = Run(model, sets, config, seed, on_pass)
+    # Teacher and student are one model: the teacher's logits are taken before the first step changes it.
     teacher = without_true_class(frozen_outputs(model, sets.forget, config).logits, sets.forget.labels.to(run.device))
     run.charge(sets.forget)
 

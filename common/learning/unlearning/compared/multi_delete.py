@@ -42,6 +42,7 @@ def multi_delete(
     run = Run(model, sets, config, seed, on_pass)
     frozen = frozen_outputs(model, sets.retain, config).embeddings
     mismatches = unpaired_embeddings(model, sets.retain, config, run.rng)
+    # One forward of the retained pairs, one with the reports exchanged.
     run.charge(sets.retain, sets.retain)
     forget_batches = run.forget_again_and_again()
 

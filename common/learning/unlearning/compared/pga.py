@@ -83,4 +83,5 @@ def _distance_to_random(model: ImageTextModel, seed: int) -> float:
 
 
 def _length(parts: Sequence[Tensor]) -> float:
+    # In float64: a sum of millions of single-precision squares would lose the small ones.
     return float(sum(float(part.double().square().sum()) for part in parts) ** 0.5)

@@ -52,7 +52,7 @@ def salun(
                     return task_loss(forget_outputs, wrong, 0.0) + keep
 
                 run.step([retain, forget], loss_of)
-                # AdamW moves weights without a gradient too, by decay and momentum: put them back.
+                # Masked gradients would not do: AdamW moves weights by decay and momentum, too.
                 _restore(weights, before, masks)
 
             run.end_pass()
@@ -64,6 +64,7 @@ def salient(sizes: Sequence[Tensor], share: float) -> list[Tensor]:
     """Masks of tensors of absolute gradients: true for the largest `share` of all values, never for a zero."""
     flat = torch.cat([size.reshape(-1) for size in sizes])
     count = round(share * len(flat))
+    # `kthvalue` knows no rank beyond the last: a share too small for one weight selects none.
     if not count:
         return [torch.zeros_like(size, dtype=torch.bool) for size in sizes]
     least = flat.kthvalue(len(flat) - count + 1).values
@@ -73,6 +74,7 @@ def salient(sizes: Sequence[Tensor], share: float) -> list[Tensor]:
 
 def wrong_labels(labels: Tensor, classes: int, rng: np.random.Generator) -> Tensor:
     """A uniformly drawn wrong label for each study: `[batch]` to `[batch]`."""
+    # A shift of 1 to classes - 1 never comes back to the true label, and reaches each wrong one alike.
     shift = torch.from_numpy(rng.integers(1, classes, len(labels))).to(labels.device)
     return (labels + shift) % classes
 
@@ -85,6 +87,7 @@ def _forget_gradient(
     model.eval()
     model.zero_grad(set_to_none=True)
 
+    # Gradients of sums add up to that of the whole set, however it is cut into batches.
     for batch in sets.forget.in_order(config.micro_batch or config.batch, run.device):
         logits = forward(model, batch).logits
         classes = logits.shape[2]

@@ -38,6 +38,7 @@ def scrub(
     """
     settings = config.scrub
     run = Run(model, sets, config, seed, on_pass)
+    # The student is the teacher until the first step, so the teacher's logits are taken now, once.
     forget_teacher = frozen_outputs(model, sets.forget, config).logits
     retain_teacher = frozen_outputs(model, sets.retain, config).logits
     run.charge(sets.forget, sets.retain)
@@ -46,7 +47,9 @@ def scrub(
 
     with run.training():
         for number in run.passes():
+            # Scoring for the rewind, at the end of a pass, has put the model into eval mode.
             model.train()
+            # Later passes walk retain alone, which restores what the steps away from the teacher damaged.
             for forget in run.forget() if number <= settings.max_passes else ():
 
                 def away(outputs: Sequence[Outputs], forget: Batch = forget) -> Tensor:
@@ -80,6 +83,7 @@ def scrub(
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
     """`KL(teacher || student)` of logits `[3, batch, classes]`, summed over branches, mean over the batch; nats."""
+    # The logarithm of a softmax that underflowed would be -inf; `log_softmax` does not underflow.
     log_teacher = log_softmax(teacher, dim=2)
     log_student = log_softmax(student, dim=2)
     return (log_teacher.exp() * (log_teacher - log_student)).sum(dim=2).mean(dim=1).sum()
@@ -103,4 +107,5 @@ def patient_errors(scores: Scores) -> NDArray[np.float64]:
 
 
 def _copy(model: ImageTextModel) -> dict[str, Tensor]:
+    # On the CPU, as a copy for each pass would fill a GPU; `copy`, or a CPU model's next step would change it too.
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

@@ -47,6 +47,7 @@ def ssd(
 
 def factors(forget: Tensor, retain: Tensor, selection: float, dampening: float) -> Tensor:
     """Factors in [0, 1] for weights of these importances."""
+    # Keeps 0 / 0 away. A weight that forget does not use is not selected in the next line.
     shrunk = (dampening * retain / forget.clamp_min(torch.finfo(forget.dtype).tiny)).clamp(max=1.0)
     return torch.where(forget > selection * retain, shrunk, torch.ones_like(forget))
 
