@@ -46,6 +46,7 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
 
     _judge_utility(before, after, config, failures, doubts)
     grounds = _own_grounds(after)
+    # Evidence against the model outweighs figures that are missing elsewhere.
     if failures:
         return Decision("rejected", tuple(failures + doubts), grounds)
     if doubts:
@@ -74,6 +75,7 @@ def _judge_membership(
         doubts.append(f"{name}: {member.missing[UNMEASURED]}")
     if "matching" in member.missing:
         doubts.append(f"{name}: {member.missing['matching']}")
+    # Equivalence is two one-sided tests at 5 %, which is the 90 % interval; a rejection needs 95 %.
     wide = interval(member, 0.95)
     narrow = interval(member, 0.90)
 
@@ -94,10 +96,12 @@ def _judge_membership(
         how = "is wider than" if narrow[1] - narrow[0] > high - low else "reaches out of"
         doubts.append(f"{text}, 90 % interval {narrow[0]:.2f} to {narrow[1]:.2f} {how} the band{few}")
 
+    # An AUC of .5 can hide a few huge losses among many small ones.
     if member.ks_p is not None and member.ks_p < config.ks_alpha:
         doubts.append(f"{name}: losses are distributed otherwise than never-seen ones (KS p = {member.ks_p:.3f})")
     if member.accuracy_forget is not None and member.accuracy_control is not None:
         excess = member.accuracy_forget - member.accuracy_control
+        # One-sided: a model that is worse on forget than on never-seen patients is judged by its AUC.
         if excess - _Z90 * (member.accuracy_variance or 0.0) ** 0.5 > config.accuracy_margin:
             doubts.append(f"{name}: accuracy on forget exceeds never-seen by {excess:.2f}")
 
@@ -105,6 +109,7 @@ def _judge_membership(
 def _judge_utility(
     before: FederationFigures, after: FederationFigures, config: DecisionConfig, failures: list[str], doubts: list[str]
 ) -> None:
+    # A site that reports only before or only after could hide a loss.
     for site in sorted(before.test_by_site.keys() ^ after.test_by_site.keys()):
         doubts.append(f"{site}: no test figures from {'after' if site in before.test_by_site else 'before'}")
     all_drops = drops(before.test_by_site, after.test_by_site)

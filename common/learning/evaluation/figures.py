@@ -55,6 +55,7 @@ class ClassAuc(Figures):
         n = max(self.positives, 1)
         m = max(self.negatives, 1)
 
+        # The formula gives 0 for a perfect order; half a win is the least that so few pairs can tell.
         return max(hanley_mcneil(self.wins / self.pairs, n, m), (0.5 / (n * m)) ** 2)
 
 
@@ -136,5 +137,6 @@ def reported_digest(membership: Mapping[Branch, Membership], test: Utility) -> s
     A site without patients to forget has no membership figures.
     """
     forgetting = {name: member.model_dump(mode="json") for name, member in membership.items() if member.forget_patients}
+    # Keys sorted and no spaces: both sides must hash the same bytes.
     value = {"membership": forgetting, "test": test.model_dump(mode="json")}
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

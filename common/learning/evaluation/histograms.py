@@ -26,6 +26,7 @@ def histogram(losses: NDArray[np.float64]) -> LossHistogram:
     """Count losses per fixed bin and merge neighbours until no cell is under 5; empty for a smaller group."""
     if len(losses) < SMALLEST_CELL:
         return LossHistogram()
+    # `np.histogram` silently drops values outside of the outer edges.
     raw, _ = np.histogram(np.clip(losses, 0.0, EDGES[-1]), bins=np.asarray(EDGES))
     edges = [EDGES[0]]
     counts = []
@@ -38,6 +39,7 @@ def histogram(losses: NDArray[np.float64]) -> LossHistogram:
             edges.append(upper)
             cell = 0
 
+    # What is left is no cell of its own: it joins the last one, which becomes the open one.
     counts[-1] += cell
     edges[-1] = EDGES[-1]
 
@@ -49,6 +51,7 @@ def merge_histograms(parts: list[LossHistogram]) -> LossHistogram:
     parts = [part for part in parts if part.counts]
     if not parts:
         return LossHistogram()
+    # Sites merge their bins differently; only an edge that all of them have divides every count exactly.
     common = sorted(set.intersection(*(set(part.edges) for part in parts)))
     counts = np.zeros(len(common) - 1, dtype=np.int64)
     for part in parts:

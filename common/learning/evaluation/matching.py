@@ -13,6 +13,7 @@ Ints = NDArray[np.int64]
 
 def patient_means(values: Floats, patients: Ints) -> Floats:
     """Mean over each patient's studies: `[3, n]` to `[3, patients]`, patients in order of their numbers."""
+    # A part of a set keeps the patients' numbers, with gaps; `inverse` counts without gaps.
     _, at = np.unique(patients, return_inverse=True)
     count = np.bincount(at)
     return np.stack([np.bincount(at, weights=row) / count for row in values])
@@ -37,6 +38,7 @@ def control_weights(forget: Ints, control: Ints) -> Floats:
     classes = int(max(forget.max(initial=0), control.max(initial=0))) + 1
     target = np.bincount(forget, minlength=classes).astype(float)
     there = np.bincount(control, minlength=classes)
+    # The weight of a label is shared by its controls; labels without a control get none.
     per_patient = np.divide(target, there, out=np.zeros(classes), where=there > 0)
     weights: Floats = per_patient[control]
     total = weights.sum()

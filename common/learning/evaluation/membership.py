@@ -25,6 +25,7 @@ def membership(
     forget: Scores | None, control: Scores | None, branch: int, *, draws: int, rng: np.random.Generator
 ) -> Membership:
     """Matched loss AUC with its variance, KS with its p-value, and accuracies. Too few patients give nulls."""
+    # A patient who withdrew images alone does not count on the text branch.
     forget = None if forget is None else forget.of(forget.rows_on(branch))
     m = 0 if forget is None else len(np.unique(forget.patients))
     c = 0 if control is None else len(np.unique(control.patients))
@@ -49,6 +50,7 @@ def membership(
     correct = patient_means(_correct(forget), forget.patients)[branch]
     control_correct = patient_means(_correct(control), control.patients)[branch]
     control_mean = float(control_correct @ weights)
+    # Unequal weights carry less information: as much as this number of equal ones (Kish 1965).
     effective = 1.0 / float((weights**2).sum())
 
     return Membership(
@@ -103,6 +105,7 @@ def audited_membership(
     base = membership(forget, never_seen, branch, draws=draws, rng=rng)
     if base.auc is None or forget is None or never_seen is None:
         return base
+    # `out_of_fold` is in the order of all forget patients, so they are numbered before any is left out.
     everyone = np.unique(forget.patients)
     forget = forget.of(forget.rows_on(branch))
     missing = dict(base.missing)

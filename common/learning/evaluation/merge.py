@@ -117,7 +117,7 @@ class _Folded:
     """One group and branch, merged after every few sites."""
 
     def __init__(self) -> None:
-        self._held: list[Utility] = []
+        self._parts: list[Utility] = []
         self._losses: dict[str, float] = {}
         self._empty: Utility | None = None
 
@@ -127,16 +127,17 @@ class _Folded:
             return
 
         self._losses[name] = part.loss_sum
-        self._held.append(part)
-        if len(self._held) == _FOLD:
-            self._held = [merge_utility(self._held)]
+        self._parts.append(part)
+        # Objects of a thousand sites would take 55 MB, one of sums takes next to nothing.
+        if len(self._parts) == _FOLD:
+            self._parts = [merge_utility(self._parts)]
 
     def result(self) -> Utility:
-        if not self._held:
+        if not self._parts:
             return cast(Utility, self._empty)
         # All other sums are of whole and half numbers, so exact. This one depends on the order in its last bits.
         losses = sum(self._losses[name] for name in sorted(self._losses))
-        return merge_utility(self._held).model_copy(update={"loss_sum": losses})
+        return merge_utility(self._parts).model_copy(update={"loss_sum": losses})
 
 
 class _Memberships:
@@ -174,6 +175,7 @@ class _Memberships:
             return part
         members = {branch: bounded(member, limits) for branch, member in part.items()}
         fusion = members["fused"]
+        # Patients whom `matching` leaves out are missing for a reason that is given already.
         gap = limits.forget - fusion.forget_patients
         if gap > 0 and "matching" not in fusion.missing:
             why = {UNMEASURED: f"{gap} patients to forget were not measured"}
@@ -205,6 +207,7 @@ def bounded(member: Membership, limits: Eligible) -> Membership:
     counts = {"forget_patients": forget, "control_patients": control}
     if member.auc is None or member.variance is None:
         return member.model_copy(update=counts)
+    # A weighted sum of shares may exceed 1 by a rounding error, which the formula does not know.
     least = least_variance(min(member.auc, 1.0), max(1, forget), max(1, control))
 
     return member.model_copy(update={**counts, "variance": max(member.variance, least)})
@@ -221,8 +224,10 @@ def merge_membership(parts: list[Membership]) -> Membership:
     reasons = [f"{left_out} patients to forget at sites with too few to measure"] if left_out else []
     reasons += [part.missing[UNMEASURED] for part in parts if UNMEASURED in part.missing]
     warning = {UNMEASURED: "; ".join(dict.fromkeys(reasons))[:200]} if reasons else {}
+    # Nothing was measured; the largest site gives the reason.
     if not usable:
         return max(parts, key=lambda part: part.forget_patients)
+    # One site's figures stay as they are: merging would round them.
     if len(usable) == 1:
         return usable[0].model_copy(update={"missing": usable[0].missing | warning})
     counts = np.array([part.forget_patients for part in usable], dtype=float)
@@ -246,8 +251,10 @@ def merge_membership(parts: list[Membership]) -> Membership:
         forget_patients=int(counts.sum()),
         control_patients=sum(part.control_patients for part in usable),
         auc=mean("auc"),
+        # Sites are independent, so the variances of their weighted figures add up.
         variance=float(weights**2 @ np.array([part.variance for part in usable], dtype=float)),
         ks=mean("ks"),
+        # A p of 0 is refused on arrival; a p that is not there is no evidence against the model.
         ks_p=float(stats.combine_pvalues([float(part.ks_p or 1.0) for part in usable]).pvalue),
         calibrated=float(share @ [part.calibrated for part in with_rank]) if with_rank else None,
         calibrated_variance=float(share**2 @ [part.calibrated_variance for part in with_rank]) if with_rank else None,

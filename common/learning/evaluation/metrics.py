@@ -74,6 +74,7 @@ def merge_utility(parts: list[Utility]) -> Utility:
             for column in zip(*(part.auc for part in groups), strict=True)
         ),
         loss_sum=sum(part.loss_sum for part in groups),
+        # The last bin has no upper end, so its middle would mean nothing.
         loss_median=None if middle is None or middle[1] == EDGES[-1] else (middle[0] + middle[1]) / 2,
         median_is="binned",
         losses=losses,

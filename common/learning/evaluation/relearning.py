@@ -50,6 +50,7 @@ def relearn(
     curve = [measure(model)]
     on_step(0, curve[0])
 
+    # Dropout draws from torch's global state, which must be the caller's again afterwards.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, "dropout"))
         while len(curve) <= steps:

@@ -102,8 +102,8 @@ def _refuse(problems: list[str]) -> None:
         raise ImpossibleError(problems[0])
 
 
-def _of_branches(what: str, found: Mapping[Branch, object]) -> Iterator[str]:
-    if found.keys() != {*BRANCHES}:
+def _of_branches(what: str, branches: Mapping[Branch, object]) -> Iterator[str]:
+    if branches.keys() != {*BRANCHES}:
         yield f"the branches of {what} are not {', '.join(BRANCHES)}"
 
 
@@ -116,6 +116,7 @@ def _of_utility(utility: Utility, known: Known, group: Group) -> Iterator[str]:
         yield f"{len(rows)} classes, the model has {classes}"
     if any(len(row) != len(rows) for row in utility.confusion) or len(utility.auc) != len(rows):
         yield "confusion matrix and AUC differ in their classes"
+        # What follows compares row by row.
         return
 
     if utility.patients > (MOST_PATIENTS if most is None else min(most, MOST_PATIENTS)):
@@ -128,6 +129,7 @@ def _of_utility(utility: Utility, known: Known, group: Group) -> Iterator[str]:
         pairs = auc.positives * auc.negatives
         if (auc.positives, auc.negatives, auc.pairs) != (rows[label], units - rows[label], pairs):
             yield f"AUC of class {label} counts others than the confusion matrix"
+        # Each pair is a win, half a win or none.
         elif auc.wins > pairs or not (2 * auc.wins).is_integer():
             yield f"AUC of class {label} has {auc.wins:g} wins of {pairs} pairs"
 
@@ -154,9 +156,9 @@ def _of_histogram(losses: LossHistogram, patients: int) -> Iterator[str]:
         yield f"a histogram with a cell under {SMALLEST_CELL}, or of others than the {patients} patients"
 
 
-def _of_memberships(found: Mapping[Branch, Membership], known: Known, control: Group) -> Iterator[str]:
-    yield from _of_branches("membership", found)
-    for branch, member in found.items():
+def _of_memberships(members: Mapping[Branch, Membership], known: Known, control: Group) -> Iterator[str]:
+    yield from _of_branches("membership", members)
+    for branch, member in members.items():
         for why in _of_membership(member, known.most("forget"), known.most(control)):
             yield f"membership, {branch}: {why}"
 
@@ -168,6 +170,7 @@ def _of_membership(member: Membership, most: int | None, most_control: int | Non
         yield f"{member.forget_patients} patients to forget, more than are registered"
     if most_control is not None and member.control_patients > most_control:
         yield f"{member.control_patients} never-seen patients, more than are registered"
+    # One computation gives them all, so they are there or missing together.
     together = {value is None for value in (member.auc, member.variance, member.ks, member.ks_p)}
     accuracies = {v is None for v in (member.accuracy_forget, member.accuracy_control, member.accuracy_variance)}
 
@@ -185,6 +188,7 @@ def _of_membership(member: Membership, most: int | None, most_control: int | Non
     )
     if len(set(rank_bounds)) > 1 or member.calibrated_patients > member.forget_patients:
         yield "a calibrated rank of other patients than it says"
+    # The observed labelling is one of the permutations, so an honest p is never 0.
     if member.ks_p == 0.0 or (member.accuracy_variance or 0.0) > _LARGEST_SPREAD:
         yield "a p-value of 0, or accuracies with more spread than two patients give"
     if not member.missing.keys() <= _MISSING or not all(map(_REASON.fullmatch, member.missing.values())):

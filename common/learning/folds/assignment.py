@@ -38,6 +38,7 @@ def same_images(images: Mapping[str, frozenset[str]]) -> Groups:
     owner: dict[str, str] = {}
     parent: dict[str, str] = {}
 
+    # A forest in which the smaller id is always the root: the groups do not depend on the order of the rows.
     def root(patient: str) -> str:
         while parent.get(patient, patient) != patient:
             patient = parent[patient]

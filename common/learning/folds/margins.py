@@ -70,6 +70,7 @@ def standings(scores: OutOfFold) -> Standings:
 
     for fold in np.unique(scores.fold[has_scores]):
         controls = scores.controls[fold]
+        # A control without a score by this model would make mean and spread NaN.
         controls = controls[:, np.isfinite(controls).all(axis=0)]
         centre = controls.mean(axis=1, keepdims=True)
         spread = controls.std(axis=1, keepdims=True)

@@ -43,6 +43,7 @@ def calibrated_variance(wins: Floats, control_weights: Floats, draws: int, rng: 
     n, c = wins.shape
     members = rng.multinomial(n, np.full(n, 1.0 / n), size=draws) / n
     controls = rng.multinomial(c, np.full(c, 1.0 / c), size=draws) * control_weights
+    # A resample may hold only controls without weight; it then counts all of them.
     controls[controls.sum(axis=1) == 0] = control_weights
     controls = controls / controls.sum(axis=1, keepdims=True)
     means = np.einsum("dn,nc,dc->d", members, wins, controls, optimize=True)

@@ -98,9 +98,11 @@ def _epsilon(ours: Floats, theirs: Floats, delta: float) -> float:
 
 def _of_rates(fpr: Floats, fnr: Floats, delta: float) -> Floats:
     """Epsilon of rules with these rates; infinite where both are 0, and 0 where one is."""
+    # A difference of cumulated shares that should be 0 may be 1e-17, and its logarithm large.
     fpr = np.where(fpr < 1e-12, 0.0, fpr)
     fnr = np.where(fnr < 1e-12, 0.0, fnr)
     usable = (fpr > 0) & (fnr > 0)
+    # Any rate above 0 will do: the result is thrown away below, and log(0) would warn.
     a = np.where(usable, fpr, 0.5)
     b = np.where(usable, fnr, 0.5)
     tiny = np.finfo(float).tiny

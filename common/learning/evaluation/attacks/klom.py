@@ -31,6 +31,7 @@ def klom(margins: Floats, unlearned: Bools, never: Bools) -> Floats:
         theirs = margins[never[:, patient], patient]
         if min(len(ours), len(theirs)) < LEAST_MODELS:
             continue
+        # Models that agree to the last bit would have no variance, and the divergence no value.
         variance = max(float(ours.var(ddof=1)), 1e-6)
         other = max(float(theirs.var(ddof=1)), 1e-6)
         gap = float(ours.mean() - theirs.mean()) ** 2

@@ -51,6 +51,7 @@ def ks_p_value(
         place = np.argsort(permutation, kind="stable")
         steps = np.where(place < count, 1.0 / count, 0.0)
         steps[place >= count] -= weights[place[place >= count] - count]
+        # The same distance, summed in another order, may differ in its last bits; it is a hit.
         hits += float(np.abs(np.cumsum(steps)[last]).max()) >= distance - 1e-12
 
     # The observed labelling is one of the permutations, so that p is never 0 (Phipson & Smyth 2010).

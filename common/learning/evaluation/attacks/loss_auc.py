@@ -22,6 +22,7 @@ def loss_auc(member: Floats, control: Floats, member_weights: Floats, control_we
     Returns:
         `[...]` in [0, 1].
     """
+    # All pairs, as resamples only weigh them anew; `score_auc` avoids the matrix.
     wins = (member[:, None] < control[None, :]) + 0.5 * (member[:, None] == control[None, :])
     member_shares = member_weights / member_weights.sum(axis=-1, keepdims=True)
     control_shares = control_weights / control_weights.sum(axis=-1, keepdims=True)
@@ -57,6 +58,7 @@ def bootstrap_variance(
     c = len(control)
     member_draws = rng.multinomial(m, np.full(m, 1.0 / m), size=draws).astype(float)
     control_draws = rng.multinomial(c, np.full(c, 1.0 / c), size=draws) * control_weights
+    # A resample may hold only controls without weight; it then counts all of them.
     control_draws[control_draws.sum(axis=1) == 0] = control_weights
     spread = float(np.var(loss_auc(member, control, member_draws, control_draws), ddof=1))
     # Resampling n values understates a variance by (n - 1)/n; with five patients that is a fifth.

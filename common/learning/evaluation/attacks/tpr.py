@@ -17,6 +17,7 @@ def tpr_at_1pct_fpr(member: Floats, control: Floats, weights: Floats) -> float |
 
     None with under 100 controls; weighted ones count as their effective number, (sum of w)^2 / sum of w^2.
     """
+    # Rounded: a hundred equal weights may come out as 99.99999999.
     if round(float(weights.sum() ** 2 / (weights**2).sum()), 6) < MIN_CONTROLS:
         return None
     order = np.argsort(control, kind="stable")

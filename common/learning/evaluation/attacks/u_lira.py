@@ -88,6 +88,7 @@ def u_lira_held_out(
     aucs = by_patient[~np.isnan(by_patient)]
     if not len(aucs):
         raise ValueError("no patient has models of both worlds in any fold")
+    # Patients are drawn again, not pairs: the pairs of one patient are not independent.
     again = rng.choice(aucs, (draws, len(aucs))).mean(axis=1)
     low, high = np.quantile(again, [0.025, 0.975])
 
@@ -96,6 +97,7 @@ def u_lira_held_out(
 
 def _wins(scores: Floats, ours: Bools, theirs: Bools, fold: NDArray[np.int64]) -> float:
     """Share of pairs within a fold in which ours is higher, ties one half; NaN without pairs."""
+    # Scores of two folds come from different fits and cannot be compared.
     same = fold[ours][:, None] == fold[theirs][None, :]
     our_scores = scores[ours][:, None]
     their_scores = scores[theirs][None, :]

@@ -22,6 +22,7 @@ def campaign_distance(forget: Scores, never_seen: Scores, out_of_fold: OutOfFold
         out_of_fold: of the same patients, in order of their numbers, by the audit's fold models.
     """
     partial = any(not forget.rows_on(branch).all() for branch in range(len(BRANCHES)))
+    # Each patient is compared under their own fold model, so a control needs a score by all of them.
     complete = np.isfinite(out_of_fold.controls).all(axis=(0, 1))
     if partial or not out_of_fold.known().all() or not complete.any():
         return None

@@ -74,6 +74,7 @@ def compare(
     after, before, never = [(w * weights).sum(axis=-1) for w in wins]
     size = labels.shape[-1]
     counts = (control_labels[:, None] == control_labels).sum(axis=1)
+    # Times the controls of the label: `shared_variance` takes the mean over a label's controls again.
     by_control = [((w - wins[2]) * weights).sum(axis=-2) * counts / size for w in wins[:2]]
     own, others = _calibrated(rehearsed, floor)
     extreme = others.shape[-1] + 1
@@ -114,6 +115,8 @@ def _wins(margins: Margins) -> Floats:
 
 def _calibrated(rehearsed: Margins, floor: Margins) -> tuple[Floats, Floats]:
     """Margins less those under the fold model, in units of the controls' spread: `[..., 3, n]` and `[..., 3, n, C]`."""
+    # A fold model, trained on fewer patients, may be more or less certain throughout. In units of its own controls'
+    # spread the two can be subtracted.
     patients, controls = _scaled(rehearsed)
     floor_patients, floor_controls = _scaled(floor)
     others = np.broadcast_to(controls - floor_controls, (*patients.shape, controls.shape[-1]))

@@ -47,8 +47,10 @@ def conforms(
     If the campaign is drawn as the rehearsals are, it is found not to conform with probability `level` at most, for any
     distribution.
     """
+    # Rehearsals report their distance rounded; an unrounded one would win or lose ties that it must share.
     shown_distance = round(distance, 1)
     p_margins = (1 + sum(other >= shown_distance for other in distances)) / (len(distances) + 1)
+    # The campaign is judged among all, itself included: only then are all ranks equally likely.
     oddness = _oddness([*processes, process])
     p_process = float((oddness >= oddness[-1]).mean())
     p = min(1.0, 2 * min(p_margins, p_process))
@@ -87,6 +89,7 @@ def _oddness(processes: Sequence[Process]) -> np.ndarray:
 def _deviations(processes: Sequence[Process]) -> np.ndarray:
     values = _values(processes)
     middle = np.median(values, axis=0)
+    # 1.4826 makes the median deviation comparable with a normal standard deviation.
     spread = 1.4826 * np.median(np.abs(values - middle), axis=0)
     # Passes and the stop are often the same in all: then any other value stands out.
     least = np.array([0.05, 0.05, 1.0, 0.1])

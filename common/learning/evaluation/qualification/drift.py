@@ -23,11 +23,14 @@ def drift_alarm(differences: Sequence[Sequence[float]], plan: QualificationPlan,
     """
     if not differences:
         return None
+    # Within [-1, 1] no bet can lose more than its stake.
     values = np.clip(np.asarray(differences, dtype=float), -1.0, 1.0)
     sides = {"remembers more": values - plan.auc_margin, "forgets more": -values - plan.auc_margin}
+    # Both sides of each branch are watched, so each gets its part of the level.
     bets = 2 * values.shape[1]
 
     for name, excess in sides.items():
+        # The mean of several bets is a bet, so its size need not be chosen beforehand.
         growth = np.stack([np.cumprod(1 + bet * excess, axis=0) for bet in BETS]).mean(axis=0)
         if (growth.max(axis=0) >= bets / level).any():
             return f"the procedure {name} than when it was qualified, seen in {len(values)} rehearsals since"

@@ -103,6 +103,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
             "size",
             f"{controls} never-seen patients, {plan.least_controls} are needed: {plan.least_controls - controls} more",
         )
+    # A single rehearsal has no variance, and so no interval to judge.
     if rehearsals < 2:
         return Qualification(
             qualified=False, rehearsals=rehearsals, patients=patients, sizes=plan.sizes, controls=controls, level=level,
@@ -191,11 +192,13 @@ def _utility(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> tu
         ]
         if not parts:
             continue
+        # As the AUC of all hospitals is their wins over their pairs.
         pairs = sum(p.positives * p.negatives for _, p in parts)
         estimates = [(p.positives * p.negatives / pairs, estimate(p.loss, p.shared)) for _, p in parts]
         results.append(_loss("", label, combined(estimates), level))
 
         for (name, part), (_, own) in zip(parts, estimates, strict=True):
+            # A hospital's own test is that of all where it is the only one.
             if min(part.positives, part.negatives) >= plan.least_class and len(parts) > 1:
                 results.append(_loss(name, label, own, level))
 

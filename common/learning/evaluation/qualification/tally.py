@@ -54,6 +54,7 @@ def tally(
             remedy=f"rehearse with at least {LEAST_CELL} patients, and twice, at each hospital",
         )
     patients_judged = patients if len(control_labels) >= plan.controls_per_site else 0
+    # Rounded and sorted: neither a patient's margin nor the order of rehearsals can be told.
     distances = [
         round(distance(row, group.size), 1) for group in groups for row in np.asarray(group.comparison.residual)
     ]
@@ -105,6 +106,7 @@ def _branch(groups: Sequence[Rehearsals], strata: Ints, branch: int, judged: boo
     def shared(name: str) -> Shared:
         if not groups:
             return Shared()
+        # A control serves all rehearsals, so its contributions are summed before their variance is taken.
         by_control = sum(g.size * getattr(g.comparison, name)[:, branch].sum(axis=0) for g in groups)
         return shared_variance(np.asarray(by_control), strata)
 

@@ -73,6 +73,7 @@ def estimates(member: Floats, control: Floats) -> Estimates:
     """
     n = member.shape[1]
     ranks = np.argsort(np.argsort(np.concatenate([member, control], axis=1), axis=1), axis=1)
+    # A rank among all less the rank within the own group is the number of the other group below.
     rows = 1.0 - (np.sort(ranks[:, :n], axis=1) - np.arange(n)) / n
     columns = (np.sort(ranks[:, n:], axis=1) - np.arange(n)) / n
     auc = rows.mean(axis=1)
@@ -102,6 +103,7 @@ def smallest_detected(patients: int, draws: int, rng: np.random.Generator, margi
         else:
             low = middle
 
+    # The upper end never moved: not even the largest difference is told.
     return None if high == 0.499 else high
 
 

@@ -49,4 +49,5 @@ def _placements(scores: Floats, positive: Bools) -> tuple[Floats, Floats]:
 
 
 def _of_mean(values: Floats) -> float:
+    # One value shows no spread; .25 is the largest variance of a share.
     return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.25
