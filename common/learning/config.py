@@ -89,11 +89,11 @@ class ModelConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _two_layers(cls, given: Any) -> Any:
+    def _two_layers(cls, values: Any) -> Any:
         """Resolve 0 to 2 layers for the small BERT: model cards of earlier versions state the number."""
-        if isinstance(given, Mapping) and given.get("text_encoder", "small_bert") == "small_bert":
-            return {**given, "text_layers": given.get("text_layers") or SMALL_BERT_LAYERS}
-        return given
+        if isinstance(values, Mapping) and values.get("text_encoder", "small_bert") == "small_bert":
+            return {**values, "text_layers": values.get("text_layers") or SMALL_BERT_LAYERS}
+        return values
 
     def adapts(self, kind: Literal["image", "text"]) -> bool:
         """Whether the image or text encoder has adapters."""
@@ -162,11 +162,11 @@ class CampaignConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_references(cls, given: Any) -> Any:
+    def _no_references(cls, settings: Any) -> Any:
         """Drop the number of RMIA's reference models: campaigns of earlier versions state it."""
-        if isinstance(given, Mapping):
-            return {name: value for name, value in given.items() if name != "references"}
-        return given
+        if isinstance(settings, Mapping):
+            return {name: value for name, value in settings.items() if name != "references"}
+        return settings
 
 
 class DecisionConfig(Settings):

@@ -30,9 +30,11 @@ def pick_device(name: str) -> torch.device:
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bf16 autocast on a GPU, nothing on a CPU."""
+    # bf16 has the range of float32, so gradients need no loss scaling as with fp16.
     return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def derive_seed(*parts: object) -> int:
     """A 63-bit seed for a purpose, e.g. `derive_seed(seed, "train", site, round)`; equal on every machine."""
+    # Not `hash`, which Python salts anew in each process. 63 bits fit a signed integer.
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1

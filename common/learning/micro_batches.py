@@ -71,6 +71,7 @@ class MicroBatches:
     def step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], loss_of: LossOf, clip: float) -> Step:
         """One optimizer step on `loss_of` the outputs of `batches`; `clip` bounds the norm of the gradient."""
         step = self._retried(sum(map(len, batches)), lambda: self._gradients(batches, loss_of))
+        # Outside of the retry: weights must change once only, whatever had to be computed again.
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
 
@@ -82,6 +83,7 @@ class MicroBatches:
             return self._in_pieces(batches, loss_of)
         outputs = [forward(self._model, batch) for batch in batches]
         loss = loss_of(outputs)
+        # Weights without a gradient keep None instead of 0, so that the optimizer does not decay or move them.
         self._model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
@@ -97,9 +99,11 @@ class MicroBatches:
             outputs.append(_leaf(_joined([output for _, _, output in plan])))
 
         loss = loss_of(outputs)
+        # To the outputs only, which are leaves here: the model has no graph yet.
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._model.zero_grad(set_to_none=True)
 
+        # Forward again, now with a graph, and each piece backwards with its rows of the gradient.
         for pieces, whole in zip(replays, outputs, strict=True):
             start = 0
             for piece, random in pieces:

@@ -88,6 +88,7 @@ class EmbeddingCache:
                 return None
 
         checksum, values = data[:CHECKSUM], data[CHECKSUM:]
+        # A row that is cut short or damaged counts as absent: it is made again.
         if len(values) != 4 * width or hashlib.sha256(values).digest() != checksum:
             return None
         return np.frombuffer(values, dtype=np.float32)

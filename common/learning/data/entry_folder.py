@@ -56,6 +56,7 @@ class EntryFolder:
         data = hashlib.sha256(values).digest() + values
 
         with self._locked() as total:
+            # Another process may have written it while this one waited for the lock.
             if is_whole(entry):
                 return
             total.add(-_remove(entry))
@@ -81,6 +82,7 @@ class EntryFolder:
         count = 0
 
         with self._locked() as total:
+            # What a killed process left half-written goes as well.
             for entry in list(self.root.iterdir()):
                 if entry.name.removeprefix(_HALF).partition("-")[0] in digests:
                     total.add(-_remove(entry))
@@ -109,6 +111,7 @@ class EntryFolder:
                 entries.append((status.st_mtime_ns, status.st_size, entry))
 
         used = sum(size for _, size, _ in entries)
+        # The total in the lock file may be too high, after a kill; the folder itself decides.
         if used + room <= self.max_bytes:
             return used
         for _, size, entry in sorted(entries):
@@ -126,6 +129,7 @@ class EntryFolder:
             fcntl.flock(file, fcntl.LOCK_EX)
             text = file.read()
             total = _Total(file)
+            # A lock file without a number is new, or damaged: the folder is counted.
             total.set(int(text) if text.isdigit() else self._evict(0))
             yield total
 

@@ -44,6 +44,7 @@ def split_cohort(cohort: Cohort, config: SplitConfig, seed: int, groups: Groups 
             remedy=f"at least {len(shares)} are needed, not counting duplicates",
         )
 
+    # The second number of the seed tells the purposes apart: sets, sites and forget patients are drawn independently.
     dealt = deal(by_label, _sizes(list(shares.values()), units), np.random.default_rng([seed, 1]))
 
     return Split({p: subset for subset, hand in zip(shares, dealt, strict=True) for p in chain(*hand)})
@@ -77,6 +78,7 @@ def extend_split(
     everywhere = np.sum(counts, axis=0)
     for count, units in zip(counts, newcomers, strict=True):
         for row in rng.permutation(len(units)):
+            # Of the label and of the whole together: by label alone, rare labels would all join the same set.
             behind = pace * (count.sum() + 1) - count + pace * (everywhere.sum() + 1) - everywhere
             taker = int(np.argmax(behind))
             count[taker] += 1
@@ -150,6 +152,7 @@ def strata(cohort: Cohort, groups: Groups | None) -> list[list[Unit]]:
 
     for study in cohort.studies:
         group = (groups or {}).get(study.patient)
+        # A patient without a group must not meet a group of the same name.
         key = (group is not None, group if group is not None else study.patient)
         members[key].add(study.patient)
         labels[key][study.label] += 1
@@ -165,6 +168,7 @@ def strata(cohort: Cohort, groups: Groups | None) -> list[list[Unit]]:
 def _sizes(shares: Sequence[float], units: int) -> list[int]:
     """Whole numbers in proportion to `shares` that add up to `units`, each at least 1: largest remainder."""
     exact = np.asarray(shares) / sum(shares) * units
+    # 1e-9 makes up for products such as 0.45 * 60, which come out just below the whole number.
     sizes = np.maximum(np.floor(exact + 1e-9).astype(int), 1)
     while sizes.sum() < units:
         sizes[np.argmax(exact - sizes)] += 1

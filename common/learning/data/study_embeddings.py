@@ -80,6 +80,7 @@ class StudyEmbeddings:
         """What the cache calls the image and the text encoder, with what else their features depend on."""
         image = self.image.encoder.digest if self.image else ""
         text = self.text.encoder.digest if self.text else ""
+        # Another size or another number of tokens gives other features: they must not be found under this name.
         return _name(image, TRANSFORM, self.pixels.size), _name(text, self.tokenizer.max_tokens)
 
     def _rows(

@@ -74,7 +74,7 @@ class StudyTensors:
         self.branches = np.ones((3, len(studies)), dtype=np.bool_) if branches is None else branches
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(s.patient for s in studies))}
         self.patients = np.array([numbers[s.patient] for s in studies], dtype=np.int64)
-        self._kept: tuple[frozenset[str], NDArray[np.bool_] | None] = frozenset(), None
+        self._last_mask: tuple[frozenset[str], NDArray[np.bool_] | None] = frozenset(), None
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -96,7 +96,9 @@ class StudyTensors:
     def pixels(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """The radiographs at `rows`, float `[rows, 1, size, size]` in [0, 1], also where batches hold features."""
         maps = [self._pixels[row] if self._pixels else self._cache.fetch(self.studies[row].image) for row in rows]
+        # Converted on the device: a quarter of the bytes travel to it.
         pixels = _on(torch.from_numpy(np.stack(maps))[:, None], device).to(torch.float32).div_(255.0)
+        # Convolutions on a GPU are faster with channels last.
         return pixels.contiguous(memory_format=torch.channels_last) if device.type == "cuda" else pixels
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
@@ -132,12 +134,13 @@ class StudyTensors:
         if self._withdrawn is None:
             return rows
         withdrawn = self._withdrawn()
-        previous, mask = self._kept
+        previous, mask = self._last_mask
 
+        # Compared by identity: a set of a million patients is not compared before each batch.
         if withdrawn is not previous:
             still = np.array([study.patient not in withdrawn for study in self.studies], dtype=np.bool_)
             mask = None if still.all() else still
-            self._kept = withdrawn, mask
+            self._last_mask = withdrawn, mask
 
         return rows if mask is None else rows[mask[rows]]
 

@@ -89,6 +89,7 @@ def _ready(backend: tokenizers.Tokenizer, max_tokens: int, pad: str) -> Tokenize
     if pad_id is None:
         raise ConfigError("the padding token is not in the vocabulary", where="data.tokenizer", remedy="fix its files")
     backend.enable_truncation(max_tokens)
+    # To a fixed length: the result for a report must not depend on the others of its batch.
     backend.enable_padding(length=max_tokens, pad_id=pad_id, pad_token=pad)
 
     return Tokenizer(backend, max_tokens, int(pad_id or 0))

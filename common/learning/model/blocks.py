@@ -50,6 +50,7 @@ def reset(model: nn.Module, names: frozenset[str], seed: int) -> None:
     """
     device = next(model.parameters()).device
 
+    # `reset_parameters` draws from torch's global state, which must be the caller's again afterwards.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for prefix, module in model.named_modules():

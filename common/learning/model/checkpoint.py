@@ -40,8 +40,10 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
 
     for name in sorted(state):
+        # The digest is of the numbers, not of where they lie: not of the device or the strides.
         tensor = state[name].detach().cpu().contiguous()
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        # As bytes: numpy has no bf16.
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
 
     return total.hexdigest()
@@ -91,10 +93,12 @@ def save_checkpoint(folder: Path, state: Mapping[str, Tensor], card: ModelCard) 
         OutputError: the folder cannot be written or the disk is full.
     """
     digest = state_digest(state)
+    # Cloned: safetensors refuses tensors that share memory, as tied weights do.
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Under another name first: a process that is killed here leaves the old checkpoint whole.
         part = folder / f".model.{os.getpid()}.part"
 
         try:
@@ -137,14 +141,15 @@ def load_checkpoint(folder: Path, card: ModelCard | None = None) -> tuple[State,
 
     if saved_digest != state_digest(state):
         raise CheckpointError("damaged checkpoint: its digest does not fit", where=where, remedy="take another copy")
+    # A digest only says that the file is as it was written; NaN can be written, too.
     check_state(state, saved_card.build().state_dict(), where)
 
     return state, saved_card
 
 
-def _first_difference(found: ModelCard, wanted: ModelCard) -> str:
-    actual = json.loads(found.model_dump_json())
-    target = json.loads(wanted.model_dump_json())
+def _first_difference(saved_card: ModelCard, own_card: ModelCard) -> str:
+    actual = json.loads(saved_card.model_dump_json())
+    target = json.loads(own_card.model_dump_json())
 
     for part in actual:
         if actual[part] == target[part]:

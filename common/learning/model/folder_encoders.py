@@ -40,6 +40,7 @@ class FolderEncoder(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Training mode, also of a tower that only its adapters are trained of."""
         super().train(mode)
+        # The tower is outside of the module tree, so `train` does not reach it.
         if self.adapted:
             self.adapted.tower.train(mode)
         return self
@@ -57,6 +58,7 @@ class FolderEncoder(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        # Likewise `to` and `cuda`: they go through `_apply`, and the tower must follow the model to its device.
         if self.adapted:
             self.adapted.convert(fn)
         return self

@@ -24,5 +24,6 @@ class AdaptationGate(nn.Module):
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Two `[batch, embedding]` to one `[batch, embedding]`."""
         shift = torch.relu(self.gate(torch.cat([text, image], dim=1))) * self.shift(image)
+        # The floor keeps a shift of 0, which a closed gate gives, from dividing by 0.
         ratio = text.norm(dim=1, keepdim=True) / shift.norm(dim=1, keepdim=True).clamp_min(1e-6)
         return torch.as_tensor(self.dropout(self.norm(text + (ratio * self.beta).clamp(max=1.0) * shift)))

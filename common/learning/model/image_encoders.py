@@ -107,6 +107,7 @@ class TransformersImageEncoder(nn.Module):
                 remedy="give a folder of e.g. ViT, DINOv2 or ConvNeXt",
             )
 
+        # Families name the token differently, and not every one says in its configuration whether it has one.
         self.has_class_token = any(
             name.endswith(("cls_token", "class_embedding")) for name, _ in self.backbone.named_parameters()
         )
@@ -127,6 +128,7 @@ class TransformersImageEncoder(nn.Module):
         """`[batch, 1, h, w]` in [0, 1] to `[batch, embedding]`."""
         hidden = self.backbone(pixel_values=(images * 2.0 - 1.0).expand(-1, self.channels, -1, -1)).last_hidden_state
 
+        # A CNN gives maps, a transformer a row of tokens.
         if hidden.ndim == 4:
             features = hidden.mean(dim=(2, 3))
         else:
@@ -145,6 +147,7 @@ def build_image_encoder(config: ModelConfig, image_size: int | None = None) -> n
         case "small_cnn":
             return SmallEncoder(config.width, config.embedding, config.norm)
         case "resnet7":
+            # Doubled by stage up to 32 times the first, or seven stages would end in 64 times.
             widths = tuple(min(config.width * 2**stage, config.width * 32) for stage in range(7))
             return ResidualEncoder(widths, config.embedding, config.norm)
         case "folder":

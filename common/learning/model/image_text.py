@@ -53,6 +53,7 @@ def build_model(config: ModelConfig, data: DataConfig, classes: int, vocab_size:
 
     Frozen layers are those of seed 0 whatever the seed, so that every site has them without receiving any.
     """
+    # No device: a model is drawn on the CPU, so that all machines get the same weights.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ImageTextModel(config, data, classes, vocab_size)

@@ -28,6 +28,7 @@ def ranking_loss(image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
     scores = image @ text.T / image.shape[1] ** 0.5
     pair_scores = scores.diagonal()
     margin = (labels[:, None] - labels[None, :]).abs().to(scores.dtype).clamp_min(0.5)
+    # A pair is not compared with itself.
     other = ~torch.eye(batch, dtype=torch.bool, device=scores.device)
     by_image = (scores - pair_scores[:, None] + margin).clamp_min(0.0)
     by_text = (scores - pair_scores[None, :] + margin).clamp_min(0.0)
@@ -39,6 +40,7 @@ def ranking_loss(image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
 def task_loss(outputs: Outputs, labels: Tensor, ranking_weight: float) -> Tensor:
     """Sum of the branches' cross-entropies plus `ranking_weight` times the ranking loss; a scalar."""
     classes = outputs.logits.shape[2]
+    # A mean over the three branches' rows times three is the sum of the branches' means.
     entropy: Tensor = cross_entropy(outputs.logits.reshape(-1, classes), labels.repeat(3)) * 3.0
     if ranking_weight == 0.0:
         return entropy

@@ -59,6 +59,7 @@ def with_encoders(card: ModelCard) -> ModelCard:
     if text := folders.get("text"):
         data = text_settings(data, text)
         vocabulary = load_tokenizer(data.tokenizer, data.max_tokens).vocab_size
+        # A token beyond the embedding's rows would fail only where it first occurs, in the middle of training.
         if vocabulary > text.vocabulary:
             raise ConfigError(
                 f"the encoder knows {text.vocabulary} tokens, the tokenizer gives {vocabulary}",

@@ -111,6 +111,7 @@ def _from_folder(config: ModelConfig, vocab_size: int, max_tokens: int) -> BertE
         where=str(folder),
         remedy=f"lower data.max_tokens (the model has {positions} positions), or give a BERT",
     )
+    # The largest id and the full length: whatever does not fit fails here and not in training.
     ones = torch.ones(1, max_tokens, dtype=torch.long)
     try_once(encoder, lambda: (torch.full_like(ones, vocab_size - 1), ones), (str(folder), str(max_tokens)), error)
 

@@ -70,5 +70,6 @@ def _pieces(tensor: Tensor) -> Iterator[bytes]:
 def _holds(path: Path, pieces: Collection[bytes]) -> bool:
     if not path.stat().st_size:
         return False
+    # Mapped and not read: a backup may be larger than memory.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return any(content.find(piece) >= 0 for piece in pieces)

@@ -90,6 +90,7 @@ def from_cell(text: str) -> str:
         IdentifierError: see `normal`.
     """
     value = _trimmed(text)
+    # Marks may be nested, e.g. a formula in quotes.
     while (bare := _trimmed(_without_marks(value))) != value:
         value = bare
     if _ERROR_VALUE.fullmatch(value) is not None:

@@ -75,6 +75,7 @@ def check_rle(frame: bytes, expected_bytes: int) -> None:
     unpacked_bytes = 0
     for start, end in zip(starts, [*starts[1:], len(frame)], strict=True):
         position = start
+        # Only counted, never unpacked; and no further than is needed to say that it is too much.
         while position < end and unpacked_bytes <= 2 * expected_bytes:
             control = frame[position]
             position += 1

@@ -94,6 +94,7 @@ def _parse(data: bytes) -> Dataset:
     if not start and data.startswith(_MAGIC):
         data = data[len(_MAGIC) :]
     if _is_deflated(data, start):
+        # Unpacked here first, up to the bound: pydicom would unpack all of it at once.
         body = data[_end_of_meta(data, start) :]
         most = most_bytes(len(data))
         check_growth(len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, most + 1)), len(data))
@@ -144,6 +145,7 @@ def _check(dataset: Dataset, file_bytes: int) -> None:
         )
 
     sample_bytes = max(1, bits_allocated // 8) * int(dataset.SamplesPerPixel)
+    # Size and codec are checked by the header before any pixel is unpacked.
     check_size(int(dataset.Columns), int(dataset.Rows), sample_bytes, file_bytes)
     _check_codec(dataset)
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:

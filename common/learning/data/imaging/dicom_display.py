@@ -46,6 +46,7 @@ def display(codes: NDArray[Any], values: NDArray[np.int64], dataset: Dataset) ->
 
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         grey = 255 - grey
+    # After the inversion, or padding of MONOCHROME1 would turn white.
     grey[padding] = 0
 
     return np.asarray(grey[codes])
@@ -119,9 +120,11 @@ def _look_up(values: NDArray[Any], item: Dataset, dataset: Dataset) -> Values:
 
 def _entries(item: Dataset, dataset: Dataset) -> Values:
     data = item.LUTData
+    # A descriptor of 16 bits writes 65,536 entries as 0 (PS3.3 C.11.1.1.1).
     count = int(item.LUTDescriptor[0]) or 2**16
     if isinstance(data, bytes):
         order = "<" if dataset.original_encoding[1] else ">"
+        # Too few bytes for entries of 16 bits: they are of 8.
         data = np.frombuffer(data, dtype=np.uint8 if len(data) < 2 * count else f"{order}u2")
 
     entries = np.asarray(data, dtype=np.float64)[:count]

@@ -81,6 +81,7 @@ def find_duplicates(cohort: Cohort, cache: ImageCache) -> DuplicateReport:
     patients = [study.patient for study in cohort.studies]
     exact = exact_pairs([cache.digest(image) for image in images])
     later = {row for _, row in exact}
+    # An exact copy would pair with everything that its original pairs with.
     distinct = [row for row in range(len(images)) if row not in later]
     near = near_pairs(fingerprints(cache.fetch(images[row]) for row in distinct))
     near = [(distinct[i], distinct[j]) for i, j in near]

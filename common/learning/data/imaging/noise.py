@@ -66,6 +66,7 @@ def noisy_images(images: Tensor, std: float, generator: torch.Generator) -> Tens
     """Add Gaussian noise to `[batch, 1, height, width]` in [0, 1] and clip; `std` 0 gives the very same tensor."""
     if std == 0:
         return images
+    # In float32 on the generator's device: the same noise for images of any precision.
     noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=torch.float32)
     return (images + std * noise.to(images)).clamp(0.0, 1.0)
 

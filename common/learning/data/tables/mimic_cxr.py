@@ -110,6 +110,7 @@ def _study(root: Path, reports: Path, row: Mapping[str, str], severity: str, tex
         raise ManifestError(
             "an id in scientific notation, which has lost its digits", remedy="export it again with the column as text"
         )
+    # These three become a path below.
     if not (subject.isdecimal() and study.isdecimal() and (subject + study).isascii()):
         raise ManifestError("subject_id and study_id must be numbers", remedy="use the ids of MIMIC-CXR")
     if not re.fullmatch(r"[0-9A-Za-z-]+", dicom):
@@ -123,6 +124,7 @@ def _study(root: Path, reports: Path, row: Mapping[str, str], severity: str, tex
     if image is None:
         raise ManifestError("missing image file", remedy="neither a .dcm nor a .jpg is in the study's folder")
     source = reports / folder / f"s{study}.txt"
+    # Studies have several images, each with a row; their report is read once.
     if source not in texts:
         texts[source] = _read_report(source)
     return Study(subject, study, image, texts[source], SEVERITIES.index(label), view=row.get("view", ""))

@@ -36,6 +36,7 @@ _IS_DRAFT = re.compile(r"WET ?READ|PRELIMINARY|ADDENDUM")
 
 def report_text(text: str) -> str:
     """The four sections in their order, otherwise the whole final report; white space collapsed."""
+    # A preliminary reading stands above the final report in the same file.
     final = _FINAL.split(text.replace("\r\n", "\n").replace("\r", "\n"))[-1]
     headings = list(_HEADING.finditer(final))
     ends = [*(heading.start() for heading in headings), len(final)][1:]

@@ -62,6 +62,7 @@ def parse_patients(text: str, source: str, is_patient: IsPatient = nobody) -> tu
 
     (column,) = columns
     heading = records.rows[0][column]
+    # A first line that is a patient would be lost if it were taken for a heading.
     if is_patient(heading):
         problem = "the heading is, or looks like, an identifier of the cohort"
         raise ManifestError(problem, where=place, remedy="write patient_id into the first line")

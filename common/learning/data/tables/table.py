@@ -36,11 +36,11 @@ class Problems:
     """Collects what is wrong with the rows of a table, to be raised together."""
 
     def __init__(self) -> None:
-        self._found: dict[str, InputError] = {}
+        self._by_place: dict[str, InputError] = {}
 
     def add(self, problem: InputError) -> None:
         """Note a problem; of one place only the first counts."""
-        self._found.setdefault(problem.where, problem)
+        self._by_place.setdefault(problem.where, problem)
 
     def identifier(self, text: str, column: str, place: str) -> str:
         """The normal form of a cell that holds an identifier; one that is none is a problem, and stays as it is."""
@@ -54,9 +54,9 @@ class Problems:
 
     def raise_any(self) -> None:
         """Raise the first problem, saying how many more rows have one; the error lists them up to `MOST_SHOWN`."""
-        if not self._found:
+        if not self._by_place:
             return
-        first, *others = self._found.values()
+        first, *others = self._by_place.values()
         more = f" and {len(others)} more row{'s' if len(others) > 1 else ''}" if others else ""
         error = type(first)(first.problem + more, where=first.where, remedy=first.remedy)
         error.others = tuple(others[: MOST_SHOWN - 1])

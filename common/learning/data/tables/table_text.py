@@ -75,6 +75,7 @@ def decoded(content: bytes, source: str, is_table: IsTable, *, most: int = MOST_
         if content.startswith(mark):
             return _strictly(content, encoding, source)
 
+    # Text holds no zero byte; in UTF-16 every second byte of Latin letters is one.
     if b"\0" in content[:4096]:
         halves = content[:4096:2].count(0), content[1:4096:2].count(0)
         kind = "UTF-16 text without a byte-order mark" if max(halves) > len(content[:4096]) // 4 else "not text"
@@ -127,6 +128,7 @@ def _is_western(text: str) -> bool:
 def _unpacked(content: bytes, source: str, most: int) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            # One byte more than allowed tells a file that is too large, without unpacking all of it.
             data = file.read(most + 1)
     except (OSError, EOFError, zlib.error):
         raise ManifestError("a damaged gzip file", where=source, remedy="compress it again") from None

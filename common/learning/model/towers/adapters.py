@@ -28,6 +28,7 @@ class AdaptedTower:
 
     def __init__(self, encoder: EncoderFolder, rank: int, alpha: int) -> None:
         base = loaded(encoder)
+        # Only what will be trained is copied: the tower's own weights are those of all models in this process.
         self.tower: Any = copy.deepcopy(base, _shared(base))
         _inject(cast(nn.Module, self.tower.network), rank, alpha, str(encoder.folder))
 
@@ -35,6 +36,7 @@ class AdaptedTower:
     def adapters(self) -> dict[str, nn.Parameter]:
         """The trained weights by name."""
         parameters = self.tower.network.named_parameters()
+        # A `ParameterDict` allows no dots in its names.
         return {name.replace(".", "-"): weight for name, weight in parameters if weight.requires_grad}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdaptedTower:
@@ -48,6 +50,7 @@ class AdaptedTower:
         """Move the tower's own weights, as `Module.to` does; those of other models stay where they are."""
         for module in self.tower.modules():
             for name, weight in module._parameters.items():
+                # Replaced and not changed in place: other models hold the same tensors.
                 if weight is not None and not weight.requires_grad:
                     module._parameters[name] = nn.Parameter(change(weight.data), requires_grad=False)
             for name, buffer in module._buffers.items():

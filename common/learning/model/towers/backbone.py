@@ -53,6 +53,7 @@ def load_network(encoder: EncoderFolder) -> nn.Module:
             remedy="copy all shards, or save the model again",
         )
 
+    # The cache is for generating text; here it would only hold keys and values in memory.
     network.config.use_cache = False
     module: nn.Module = network
 

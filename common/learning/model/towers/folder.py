@@ -215,6 +215,7 @@ def _text_pooling(folder: Path, family: Family) -> tuple[Pooling, bool]:
 def _width(config: Any, folder: Path) -> int:
     hidden = getattr(config, "hidden_size", None)
     sizes = getattr(config, "hidden_sizes", None)
+    # EfficientNet states the width of its last layer under a name of its own.
     if config.model_type == "efficientnet":
         hidden = config.hidden_dim
     elif not isinstance(hidden, int) and sizes:

@@ -22,6 +22,7 @@ class FrozenTower:
         self.encoder = encoder
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> FrozenTower:
+        # A teacher copied from the model uses the same tower: it is never trained, and may be gigabytes.
         return self
 
     @torch.no_grad()

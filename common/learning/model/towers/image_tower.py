@@ -51,6 +51,7 @@ class ImageTower(nn.Module):
             return cast(Tensor, outputs.pooler_output).flatten(1)
 
         hidden: Tensor = outputs.last_hidden_state
+        # A CNN gives maps, a transformer a row of tokens.
         if hidden.ndim == 4:
             return hidden.mean(dim=(2, 3))
         return hidden[:, 0] if self._pooling == "class token" else hidden.mean(dim=1)

@@ -54,6 +54,7 @@ def read_pixels(folder: Path, channels: int) -> Pixels:
 
 
 def _understood(values: Mapping[str, Any], channels: int, where: str) -> Pixels:
+    # Pixels come in [0, 1]; the factor is meant for those in [0, 255].
     scale = 255.0 * _number(values, "rescale_factor", 1 / 255, where) if values.get("do_rescale", True) else 255.0
     mean = (0.0,) * channels
     std = (1.0,) * channels
@@ -84,6 +85,7 @@ def _side(values: Mapping[str, Any], where: str) -> int | None:
     if not sides:
         return None
     side = sides.pop()
+    # More than one side left is a rectangle.
     if sides or not isinstance(side, int) or not 16 <= side <= 4096:
         raise ConfigError("size: not a square of 16 to 4096 pixels", where=where, remedy="give another encoder")
 

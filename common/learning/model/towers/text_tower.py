@@ -41,5 +41,6 @@ class TextTower(nn.Module):
 
         real = mask[..., None].to(hidden.dtype)
         if self._pooling == "max":
+            # Padding gets the least number, or a maximum could be that of a padded position.
             return hidden.masked_fill(real == 0, torch.finfo(hidden.dtype).min).amax(dim=1)
         return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp_min(1)

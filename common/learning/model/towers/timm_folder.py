@@ -14,6 +14,7 @@ from common.learning.model.towers.preprocessing import Pixels
 def architecture(raw: dict[str, Any], where: str) -> str:
     """The architecture's name."""
     name = raw.get("architecture")
+    # timm loads by this name, so it may hold nothing but a name: no address and no path.
     if not isinstance(name, str) or not name.replace("_", "").replace(".", "").isalnum() or len(name) > 80:
         raise ConfigError("config.json: architecture is not a name of timm", where=where, remedy="correct it")
     return name
