@@ -37,6 +37,7 @@ def parse_canonical(data: bytes) -> Json:
         EvidenceError: not JSON, or JSON in another encoding (spaces, order, escapes, repeated keys, fractions).
     """
     try:
+        # Floats, NaN and infinity are refused where they are parsed, or an inexact number would have been made of them.
         value: Json = json.loads(data.decode("utf-8"), parse_float=_no_fraction, parse_constant=_no_fraction)
     except (ValueError, RecursionError):
         raise EvidenceError("not JSON of integers, strings, lists and objects in UTF-8") from None
@@ -57,6 +58,7 @@ def _ordered(value: Json, depth: int) -> Json:
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise EvidenceError("a key of a JSON object is not a string")
+        # UTF-16 units sort astral characters before U+E000 to U+FFFF; Python's own order of strings does not.
         keys = sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
         return {key: _ordered(value[key], depth + 1) for key in keys}
 

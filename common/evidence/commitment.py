@@ -20,6 +20,7 @@ def commitment(document: bytes, salt: bytes) -> str:
         document: the bytes to commit to.
         salt: 32 bytes, fresh for every commitment, from the operating system's randomness.
     """
+    # HMAC pads a shorter key with zeros: a salt and the same salt with a zero would give one commitment.
     if len(salt) != SALT_BYTES:
         raise EvidenceError(f"the salt has {len(salt)} bytes, {SALT_BYTES} are needed")
     return hmac.digest(salt, document, "sha256").hex()

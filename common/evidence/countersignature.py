@@ -51,6 +51,7 @@ def read_statement(envelope: dsse.Envelope) -> statements.Unlearning | statement
     """The statement in an envelope, of either type, or an `EvidenceError`. No signature is verified."""
     if envelope.payload_type != statements.PAYLOAD_TYPE:
         raise EvidenceError(f"payload type is {envelope.payload_type!r}, expected {statements.PAYLOAD_TYPE!r}")
+    # The bytes are canonical, so the type stands there in this one spelling; the reader of that type checks the rest.
     if f'"predicateType":"{statements.REVOCATION_TYPE}"'.encode() in envelope.body:
         return statements.read_revocation(envelope.body)
     return statements.read_unlearning(envelope.body)[1]
@@ -64,6 +65,7 @@ def countersign(data: bytes, key: SigningKey) -> bytes:
     """
     envelope = dsse.decode_envelope(data)
     read_statement(envelope)
+    # A person who signs twice changes nothing: ECDSA would add a different signature each time.
     if key.public.keyid in {signature.keyid for signature in envelope.signatures}:
         return data
     return dsse.encode_envelope(dsse.add_signature(envelope, key))
@@ -78,10 +80,12 @@ def with_signature_of(ours: dsse.Envelope, theirs: dsse.Envelope, key: PublicKey
     addition = next((signature for signature in theirs.signatures if signature.keyid == key.keyid), None)
     if addition is None:
         raise EvidenceError(f"not signed by key {key.keyid}")
+    # A signature is only taken over for the very bytes that were exported.
     if (theirs.payload, theirs.payload_type) != (ours.payload, ours.payload_type):
         raise EvidenceError("another statement than the one that was exported")
     signatures = {signature.keyid: signature for signature in (*ours.signatures, addition)}
     all_signatures = tuple(signatures[keyid] for keyid in sorted(signatures))
+    # Verified alone: other signatures of the file may be by keys that are not known here.
     alone = dsse.Envelope(ours.payload, ours.payload_type, (addition,))
     dsse.verify(alone, ours.payload_type, PinnedKeys.of([("signer", key)]), {})
 

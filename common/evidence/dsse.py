@@ -53,6 +53,7 @@ class Envelope:
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Pre-authentication encoding, the bytes that are signed (DSSE protocol, "Signature definition")."""
     kind = payload_type.encode()
+    # Lengths in front: no shift of the border between type and payload gives the same bytes.
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
@@ -100,12 +101,14 @@ def verify(envelope: Envelope, payload_type: str, pinned: PinnedKeys, required: 
 
     for signature in envelope.signatures:
         entry = pinned.find(signature.keyid)
+        # Not skipped: a signature that nobody checks would still look like one to a reader of the file.
         if entry is None:
             raise EvidenceError(f"signed by key {signature.keyid}, which is not among the pinned keys")
         name, key = entry
         key.verify(_unbase64(signature.sig, "sig"), message)
         names.append(name)
 
+    # Each key signs once, as `keyid`s are sorted and distinct: the count is one of keys.
     counts = Counter(names)
     for name, least in required.items():
         if counts[name] < least:

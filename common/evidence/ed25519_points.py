@@ -18,6 +18,7 @@ def is_sound_point(encoded: bytes) -> bool:
     """Whether 32 bytes are the one encoding of a point on the curve whose order is not small."""
     number = int.from_bytes(encoded, "little")
     y = number & ~_SIGN
+    # y >= p is a second encoding of y - p (RFC 8032, 5.1.3).
     if len(encoded) != 32 or y >= PRIME or y in _SMALL_ORDER:
         return False
     # x is the root of u / v: it exists where that is a square (Euler's criterion).

@@ -71,10 +71,13 @@ def examine(
         revocations: signed revocation statements that the auditor has.
         leaves: opened leaves of the hospitals' logs.
     """
+    # Signatures first: an attestation that fails them says nothing, and none of its claims are shown.
     try:
         envelope = dsse.decode_envelope(attestation)
         files, unlearning = statements.read_unlearning(envelope.body)
+        # The stated time of issue is the earliest at which it can have been signed, so keys may not have ended before.
         valid_keys = keys.signing_after(unlearning.issued) if isinstance(keys, KeyHistory) else keys
+        # The steward signs revocations and no attestation.
         of_attestation = {name: least for name, least in required.items() if name != STEWARD}
         signers = dsse.verify(envelope, statements.PAYLOAD_TYPE, valid_keys, of_attestation)
     except EvidenceError as err:

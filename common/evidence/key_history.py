@@ -26,6 +26,7 @@ class KeyRecord:
             if time is not None:
                 check_time(time, field)
 
+        # Texts of this one form sort in order of time.
         if self.valid_until is not None and self.valid_until <= self.valid_from:
             raise EvidenceError("validUntil is not after validFrom")
 
@@ -55,6 +56,7 @@ class KeyHistory:
     keys: tuple[KeyRecord, ...] = ()
 
     def __post_init__(self) -> None:
+        # Two records of one key could say different things about when it ended.
         if len({record.key.keyid for record in self.keys}) != len(self.keys):
             raise EvidenceError("a key appears twice in the key history")
 

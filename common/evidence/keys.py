@@ -67,6 +67,7 @@ class PublicKey:
     @classmethod
     def from_pem(cls, pem: bytes) -> PublicKey:
         """Read one PEM block, or raise an `InputError`."""
+        # Line breaks of any kind become one space, as between the words of the headings.
         lines = pem.split()
         text = b" ".join(lines)
 
@@ -160,6 +161,7 @@ class SigningKey:
         """Signature of `message`: 64 bytes for Ed25519, DER with the low s for ECDSA."""
         if isinstance(self._key, Ed25519PrivateKey):
             return self._key.sign(message)
+        # The library returns either of s and n - s; `verify` accepts only the low one.
         r, s = decode_dss_signature(self._key.sign(message, _ECDSA))
         return encode_dss_signature(r, min(s, P256_ORDER - s))
 

@@ -71,6 +71,7 @@ def _read(kind: Any, value: Json, where: str) -> Any:
             raise _wrong(where, "one of " + ", ".join(map(str, arguments)))
         return value
 
+    # Not `isinstance`: True would pass for 1, and be encoded differently.
     if type(value) is not kind:
         raise _wrong(where, kind.__name__)
     return value
@@ -94,6 +95,7 @@ def _read_fields(model: Any, value: Json, where: str) -> Any:
     except EvidenceError as err:
         raise EvidenceError(f"{where}: {err}" if where else str(err)) from None
 
+    # A default that is written out would be a second encoding of the same value.
     if any(not _is_written(field, getattr(result, field.name)) and _camel(field.name) in value for field in all_fields):
         raise EvidenceError(f"{where or 'document'}: a field holds its default and must be left out")
     return result
@@ -146,6 +148,7 @@ def check_decimal(text: str, name: str) -> None:
 
 def decimal_text(number: float) -> str:
     """Shortest decimal digits that read back as the same float64, without an exponent."""
+    # `repr` gives the shortest digits that read back; `Decimal` writes them without an exponent.
     exact = Decimal(repr(float(number)))
     if not exact.is_finite():
         raise EvidenceError(f"a figure is {number}, but only finite numbers can be attested")

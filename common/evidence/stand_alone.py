@@ -25,6 +25,7 @@ def verifier_archive() -> bytes:
     """
     buffer = io.BytesIO(_START)
     buffer.seek(len(_START))
+    # Stored, not deflated: compressed bytes depend on the version of zlib.
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, source in sorted(_sources().items()):
             archive.writestr(zipfile.ZipInfo(name, _PACKED_AT), source)

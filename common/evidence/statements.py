@@ -160,6 +160,7 @@ def read_revocation(payload: bytes) -> Revocation:
     match _open(payload, REVOCATION_TYPE):
         case [{"digest": {"hmacSha256": document}}], dict(predicate):
             revocation = from_json(Revocation, {**predicate, "document": document}, "predicate")
+            # Writing it again must give the same bytes, or something in the payload was signed and not read.
             if revocation_statement(revocation) == payload:
                 return revocation
 
@@ -203,6 +204,7 @@ def _statement(subjects: list[Json], predicate_type: str, predicate: Json) -> by
 
 def _open(payload: bytes, predicate_type: str) -> tuple[list[Json], Json]:
     match parse_canonical(payload):
+        # `rest` must be empty: a fifth field would be signed and unseen.
         case {"_type": kind, "subject": list(subjects), "predicateType": name, "predicate": predicate, **rest} if (
             not rest
         ):

@@ -109,12 +109,13 @@ def _digest(path: str) -> str:
         raise InputError(f"cannot be read: {err.strerror}", where=path, remedy="check the path") from None
 
 
-def _keys(given: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHistory:
-    if not given and not histories:
+def _keys(pairs: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHistory:
+    if not pairs and not histories:
         raise InputError("no public key given", where="--key", remedy="give public keys with --key or --history")
-    named_keys = PinnedKeys.of(map(_named, given))
+    named_keys = PinnedKeys.of(map(_named, pairs))
     if not histories:
         return named_keys
+    # A key that is given by itself counts over its record in a history.
     always = tuple(KeyRecord(name, key.pem.decode(), _ALWAYS) for name, key in named_keys.named)
 
     return reduce(KeyHistory.with_all, (KeyHistory(always), *map(_history, histories)))

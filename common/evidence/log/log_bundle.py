@@ -92,9 +92,11 @@ def check_bundle(bundle: ProofBundle | LeavesBundle, checkpoint: Checkpoint, doc
         document: the document that the leaf commits to.
         since: the earlier checkpoint that the document itself names.
     """
+    # All leaves are turned into the proofs for one, so both kinds pass the same checks.
     if isinstance(bundle, LeavesBundle):
         bundle = _proofs(bundle, checkpoint, document, since)
     check_commitment(document, bytes.fromhex(bundle.salt), bundle.leaf.commitment)
+    # A document names an earlier checkpoint; its own leaf can only have come after it.
     if bundle.index < since.size:
         raise EvidenceError(
             f"leaf {bundle.index} is older than the checkpoint of {since.size} leaves that the document names"
@@ -112,6 +114,7 @@ def _proofs(bundle: LeavesBundle, checkpoint: Checkpoint, document: bytes, since
     salt = bytes.fromhex(bundle.salt)
     if len(leaves) != checkpoint.size:
         raise EvidenceError(f"{len(leaves)} leaves, the checkpoint was signed over {checkpoint.size}")
+    # Leaves do not say what they commit to: with the salt each is tried.
     for index, leaf in enumerate(bundle.leaves):
         try:
             check_commitment(document, salt, leaf.commitment)

@@ -58,6 +58,7 @@ def check_consistency(old: Checkpoint, new: Checkpoint, proof: Sequence[bytes]) 
     """
     if old.origin != new.origin:
         raise EvidenceError(f"the checkpoints are of two logs: {old.origin!r} and {new.origin!r}")
+    # Told apart for people: a log cut short, a fork, and a wrong proof have different causes.
     if new.size < old.size:
         raise EvidenceError(f"the log was cut short: {new.size} leaves now, {old.size} were signed before")
     if new.size == old.size and new.root != old.root:
@@ -90,6 +91,7 @@ def cosign(
 
     if last is not None:
         check_consistency(last, checkpoint, proof)
+    # Without a checkpoint to compare with, a proof shows nothing.
     elif proof:
         raise EvidenceError("a consistency proof was given, but no earlier checkpoint is known")
 

@@ -35,6 +35,7 @@ def log_findings(
         return [not_checked("log", "no log bundle given")]
     try:
         bundle = decode_bundle(data)
+        # Whoever signed is named below; here it only matters that each signature holds.
         checkpoint, signers = read_checkpoint(bundle.checkpoint, timeless(keys), {})
         index = check_bundle(bundle, checkpoint, document, unlearning.log)
     except EvidenceError as err:
@@ -43,6 +44,7 @@ def log_findings(
     place = f"leaf {index} of {checkpoint.size} in log {checkpoint.origin!r}"
     findings = [holds("log", f"{place}, which extends the checkpoint in the attestation")]
 
+    # The owner alone can sign two logs, one for each reader.
     if len(set(signers)) > 1:
         findings.append(holds("log checkpoint", f"signed by {', '.join(signers)}"))
     else:
@@ -71,6 +73,7 @@ def _peer_findings(
                 # The owner may have signed it for this check: it adds nothing to the bundle.
                 raise EvidenceError(f"signed only by {signers[0]}, the owner of the log, who is not a peer")
 
+            # With all leaves any size can be compared; with proofs only the two sizes that the bundle proves.
             if isinstance(bundle, LeavesBundle):
                 check_leaves(shown.origin, bundle.encoded, peer)
             elif peer.size > shown.size and peer.origin == shown.origin:

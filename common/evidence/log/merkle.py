@@ -16,6 +16,7 @@ EMPTY_ROOT = sha256(b"").digest()
 
 def leaf_hash(leaf: bytes) -> bytes:
     """SHA-256 of 0x00 and the leaf (RFC 6962, 2.1)."""
+    # Different prefixes of leaves and nodes: nobody can pass off a node as a leaf.
     return sha256(b"\x00" + leaf).digest()
 
 

@@ -37,6 +37,7 @@ class OpenedLeaf:
 def open_leaf(checkpoint: Envelope, leaves: Sequence[bytes], index: int, document: bytes, salt: bytes) -> OpenedLeaf:
     """The leaf at `index` of exactly the `leaves` that `checkpoint` covers; `salt` opens its commitment."""
     origin = decode(Checkpoint, checkpoint.body).origin
+    # The leaf is shown by itself: its growth is proved from the empty log, which everybody knows.
     return OpenedLeaf(document.decode(), make_proof_bundle(checkpoint, leaves, index, salt, _empty(origin)))
 
 

@@ -59,6 +59,7 @@ def replay(origin: str, leaves: Iterable[bytes]) -> Log:
 
     for index, leaf in enumerate(leaves):
         try:
+            # Another encoding of an entry would be another leaf: it must have been damaged or forged.
             decode(Entry, leaf)
         except EvidenceError as err:
             raise EvidenceError(f"leaf {index}: {err}") from None

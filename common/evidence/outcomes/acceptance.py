@@ -74,6 +74,7 @@ def acceptance(
         grounds: what it rests on; None in records of earlier versions.
     """
     ground_lines = () if grounds is None else grounds_lines(outcome, grounds)
+    # Weights that never saw the patients need no audit of what was forgotten.
     if grounds is not None and grounds.rung == "retrain":
         return Acceptance(ground_lines, "", outcome=outcome, grounds=grounds)
     lines = [
@@ -94,6 +95,7 @@ def acceptance(
         lines.append("membership was not measured: it is unknown whether an attack can tell who was forgotten")
     return Acceptance(
         tuple(lines),
+        # The warning is about the margin of the rule that the outcome rests on.
         _warning(
             outcome, margin if grounds is None or grounds.qualification is None else float(grounds.qualification.margin)
         ),

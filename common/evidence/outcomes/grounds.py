@@ -149,6 +149,7 @@ _NEEDED = ("Q1", "Q2", "Q3", "Q4", "Q5")
 
 def check_outcome(outcome: Outcome, grounds: Grounds | None) -> None:
     """Raise unless the outcome may rest on such grounds; `accepted` of earlier versions states none."""
+    # Earlier versions knew no grounds, and neither of these two outcomes.
     if grounds is None:
         if outcome in {"exact", "accepted_qualified"}:
             raise EvidenceError(f"{outcome} states no grounds")
@@ -168,20 +169,22 @@ def unsupported(outcome: Outcome, grounds: Grounds | None, at: str) -> str | Non
     return "; ".join(_faults(grounds.qualification, grounds.patients, at)) or None
 
 
-def _faults(found: QualificationGrounds, patients: int, at: str) -> Iterator[str]:
-    margin = float(found.margin)
-    failures = [one.name for one in found.criteria if not one.holds]
-    missing = sorted(set(_NEEDED) - {one.name for one in found.criteria})
-    outside = [one.branch for one in found.differences if float(one.low) < -margin or float(one.high) > margin]
-    gaps = sorted(set(_BRANCHES) - {one.branch for one in found.differences})
+def _faults(qualification: QualificationGrounds, patients: int, at: str) -> Iterator[str]:
+    # Only the stated figures are judged: whether they are true, the verifier cannot know.
+    margin = float(qualification.margin)
+    failures = [one.name for one in qualification.criteria if not one.holds]
+    missing = sorted(set(_NEEDED) - {one.name for one in qualification.criteria})
+    outside = [one.branch for one in qualification.differences if float(one.low) < -margin or float(one.high) > margin]
+    gaps = sorted(set(_BRANCHES) - {one.branch for one in qualification.differences})
 
     if failures or missing:
         yield f"criteria of the qualification that do not hold or are not stated: {', '.join((*failures, *missing))}"
     if outside or gaps:
-        yield f"branches that are not shown to lie within ±{found.margin}: {', '.join((*outside, *gaps))}"
-    if float(found.conformity) <= CONFORMITY_LEVEL:
-        yield f"the campaign does not conform to its rehearsals (p = {found.conformity})"
-    if at > found.valid_until:
-        yield f"the qualification ended at {found.valid_until}"
-    if patients > found.patients:
-        yield f"the campaign forgot {patients} patients, the qualification covers {found.patients}"
+        yield f"branches that are not shown to lie within ±{qualification.margin}: {', '.join((*outside, *gaps))}"
+    if float(qualification.conformity) <= CONFORMITY_LEVEL:
+        yield f"the campaign does not conform to its rehearsals (p = {qualification.conformity})"
+    # Texts of this one form sort in order of time.
+    if at > qualification.valid_until:
+        yield f"the qualification ended at {qualification.valid_until}"
+    if patients > qualification.patients:
+        yield f"the campaign forgot {patients} patients, the qualification covers {qualification.patients}"

@@ -70,17 +70,17 @@ def grounds_lines(outcome: Outcome, grounds: Grounds | None) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _qualification(found: QualificationGrounds) -> Iterator[str]:
+def _qualification(basis: QualificationGrounds) -> Iterator[str]:
     yield (
-        f"qualification {found.id}, registered as {found.digest}: {found.rehearsals} rehearsals of at most "
-        f"{found.patients} patient{'' if found.patients == 1 else 's'} against {found.controls} never-seen ones, "
-        f"valid until {found.valid_until}"
+        f"qualification {basis.id}, registered as {basis.digest}: {basis.rehearsals} rehearsals of at most "
+        f"{basis.patients} patient{'' if basis.patients == 1 else 's'} against {basis.controls} never-seen ones, "
+        f"valid until {basis.valid_until}"
     )
-    for one in found.differences:
+    for one in basis.differences:
         yield (
             f"{one.branch}: difference from never-seen patients {rounded(one.value)}, 90 % interval "
-            f"{rounded(one.low)} to {rounded(one.high)}, allowed ±{rounded(found.margin)}"
+            f"{rounded(one.low)} to {rounded(one.high)}, allowed ±{rounded(basis.margin)}"
         )
-    for criterion in found.criteria:
+    for criterion in basis.criteria:
         yield f"{criterion.name} {'holds' if criterion.holds else 'DOES NOT HOLD'}: {criterion.finding}"
-    yield f"this campaign conforms to its rehearsals: p = {rounded(found.conformity)}, above .05 is asked"
+    yield f"this campaign conforms to its rehearsals: p = {rounded(basis.conformity)}, above .05 is asked"
