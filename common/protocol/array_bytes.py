@@ -41,6 +41,7 @@ def to_array(tensor: Tensor) -> Array:
     if kind not in _HALVES:
         return Array(flat.numpy())
     planes = flat.reshape(-1).view(torch.uint8).reshape(-1, 2).numpy()
+    # Huffman coding alone: repeated strings are rare in such bytes, and searching for them takes time.
     coder = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
     upper = coder.compress(planes[:, 1].tobytes()) + coder.flush()
     data = len(upper).to_bytes(_LENGTH, "big") + upper + planes[:, 0].tobytes()
@@ -139,6 +140,7 @@ def _npy(array: Coded) -> NDArray[Any]:
     plain = array.stype == _NPY and len(array.shape) <= _PLAIN_AXES
     head = _npy_head(array.dtype, tuple(array.shape)) if plain else b""
     count = math.prod(array.shape)
+    # A head that NumPy would not have written, e.g. with padding or in order of Fortran, goes to its own reader.
     if not head or array.data[: len(head)] != head:
         return _slowly(array)
 
@@ -165,6 +167,7 @@ def _npy_head(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _planes(array: Coded) -> Planes:
+    # Checked before any memory is allocated: the sender chose these numbers.
     if array.dtype not in _HALVES or any(length < 0 for length in array.shape):
         raise WireError("weights that cannot be read: planes of another type or shape")
     count = math.prod(array.shape)

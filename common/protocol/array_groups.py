@@ -93,13 +93,16 @@ def _join(small: list[tuple[str, Array]]) -> Array:
 def _split(array: Array) -> Iterator[tuple[str, Member]]:
     at = _LENGTH + int.from_bytes(array.data[:_LENGTH], "big")
     try:
+        # A length beyond the data cuts the slice short, and what is left is no JSON.
         head = _Head.model_validate_json(array.data[_LENGTH:at]).root
     except ValidationError:
         raise WireError("weights that cannot be read: a group without a head") from None
 
+    # Every byte belongs to an array: otherwise something could travel along unseen.
     if at + sum(entry.bytes for entry in head) != len(array.data):
         raise WireError("weights that cannot be read: a group of another length")
     data = memoryview(array.data)
     for entry in head:
+        # Views, not copies: a group may hold megabytes.
         yield entry.name, Member(entry.dtype, entry.shape, entry.stype, data[at : at + entry.bytes])
         at += entry.bytes

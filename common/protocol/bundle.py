@@ -50,11 +50,13 @@ class Bundle:
 
 def pack(files: Mapping[str, bytes]) -> Bundle:
     """A FAB of `files` by path: an uncompressed ZIP with fixed dates, and Flower's digests in `.info/CONTENT`."""
+    # Flower's format: path, digest, size in bits.
     listing = "\n".join(f"{path},{hashlib.sha256(data).hexdigest()},{8 * len(data)}" for path, data in files.items())
     buffer = io.BytesIO()
 
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path, data in [*files.items(), (".info/CONTENT", listing.encode())]:
+            # Date, system and mode are fixed, or the archive would differ by machine and umask.
             entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system = 3
             entry.external_attr = 0o644 << 16

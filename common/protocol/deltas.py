@@ -27,47 +27,51 @@ def same(left: Tensor, right: Tensor) -> bool:
 
 
 def _bits(tensor: Tensor) -> Tensor:
+    # As bytes: NaN equals itself there, and -0 differs from 0.
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def shorten(
-    after: Tensor, base: Tensor, precision: Precision, carried: Tensor | None = None
+    after: Tensor, base: Tensor, precision: Precision, carried_error: Tensor | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
     """The array to send for one tensor (None for nothing) and the error to carry over (None if there is none).
 
-    `carried` is the previous error. A tensor that `precision` cannot hold is sent whole.
+    `carried_error` is the previous one. A tensor that `precision` cannot hold is sent whole.
     """
+    # Integers, e.g. the counters of a BatchNorm, are sent whole: a rounded difference would change them.
     if precision == "fp32" or after.dtype != torch.float32:
         return (None if same(after, base) else after), None
     difference = after - base
-    if carried is not None:
-        difference += carried
+    if carried_error is not None:
+        difference += carried_error
     short = difference.to(_SHORT[precision])
+    # fp16 ends at 65,504: a larger step is sent whole, and leaves no error to carry over.
     if not bool(torch.isfinite(short).all()):
         return after, None
+    # In place: the difference is not needed any more, and may be as large as the model.
     error = difference.sub_(short)
 
     return (short if bool(short.any()) else None), (error if bool(error.any()) else None)
 
 
-def restore(sent: Tensor, base: Tensor) -> Tensor:
+def restore(array: Tensor, base: Tensor) -> Tensor:
     """The tensor that `shorten` encoded, up to the error that it carries over.
 
     Raises:
         WireError: the difference has another shape, or its tensor accepts no differences.
     """
-    return base + sent if is_difference(sent, base) else sent
+    return base + array if is_difference(array, base) else array
 
 
-def is_difference(sent: Tensor, base: Tensor) -> bool:
+def is_difference(array: Tensor, base: Tensor) -> bool:
     """Whether an array is added to the tensor `base`, not put in its place.
 
     Raises:
         WireError: it is a difference that does not fit.
     """
-    if sent.dtype == base.dtype or sent.dtype not in _SHORT.values():
+    if array.dtype == base.dtype or array.dtype not in _SHORT.values():
         return False
-    if sent.shape != base.shape or base.dtype != torch.float32:
+    if array.shape != base.shape or base.dtype != torch.float32:
         raise WireError("a difference does not fit the weights that it changes")
     return True
 
@@ -76,14 +80,14 @@ def encode(
     after: Mapping[str, Tensor],
     base: Mapping[str, Tensor],
     precision: Precision,
-    carried: Mapping[str, Tensor] | None = None,
+    carried_errors: Mapping[str, Tensor] | None = None,
 ) -> tuple[State, State]:
     """Arrays that change `base` to `after`, and the errors to carry over; unchanged tensors are in neither."""
     arrays: State = {}
     errors: State = {}
 
     for name, tensor in after.items():
-        array, error = shorten(tensor, base[name], precision, (carried or {}).get(name))
+        array, error = shorten(tensor, base[name], precision, (carried_errors or {}).get(name))
         if array is not None:
             arrays[name] = array
         if error is not None:
@@ -96,10 +100,10 @@ def decoded(
     after: Mapping[str, Tensor],
     base: Mapping[str, Tensor],
     precision: Precision,
-    carried: Mapping[str, Tensor] | None = None,
+    carried_errors: Mapping[str, Tensor] | None = None,
 ) -> State:
     """`after` as the receiver of `encode` gets it; tensors are on the CPU."""
-    arrays, _ = encode({name: tensor.detach().cpu() for name, tensor in after.items()}, base, precision, carried)
+    arrays, _ = encode({name: tensor.detach().cpu() for name, tensor in after.items()}, base, precision, carried_errors)
     return {name: restore(arrays[name], base[name]) if name in arrays else base[name] for name in base}
 
 
@@ -148,6 +152,7 @@ def rounded(state: Mapping[str, Tensor], precision: Precision) -> State:
 def _rounded(tensor: Tensor, precision: Precision) -> Tensor:
     short, _ = shorten(tensor, torch.zeros_like(tensor), precision)
     if short is None or short.dtype == tensor.dtype:
+        # Nothing to send means that the tensor is zeros, or so small that all of it rounds to zero.
         return tensor if short is not None or tensor.dtype != torch.float32 else torch.zeros_like(tensor)
     return restore(short, torch.zeros_like(tensor))
 
@@ -157,5 +162,6 @@ def whole(state: Mapping[str, Tensor], precision: Precision) -> Iterator[tuple[s
     for name, tensor in state.items():
         zeros = torch.zeros_like(tensor)
         short, _ = shorten(tensor, zeros, precision)
+        # Checked and not assumed: a sum of zeros and the rounded value gives 0 for -0.
         exact = short is not None and same(restore(short, zeros), tensor)
         yield name, (short if exact and short is not None else tensor)

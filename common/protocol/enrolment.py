@@ -86,6 +86,7 @@ def make_request(
     old: SigningKey | None,
 ) -> bytes:
     """The request's file, signed with the new signing key and, in a rotation, with the `old` one too."""
+    # Binds the node key to the name and the signing key: nobody can enrol another hospital's node key.
     proof = keys.node.sign(_node_statement(name, keys.signing.public), ec.ECDSA(hashes.SHA384()))
     request = EnrolmentRequest(
         name=name,
@@ -112,6 +113,7 @@ def check_request(data: bytes) -> CheckedRequest:
     signing = _public_key(request.signing_key)
     keys = [signing] if request.replaces is None else [signing, _public_key(request.replaces)]
     pins = {key.keyid: (key.keyid, key) for key in keys}
+    # In a rotation both keys must sign: the old one proves who asks, the new one that it is held.
     dsse.verify(envelope, REQUEST_TYPE, PinnedKeys.of(pins.values()), dict.fromkeys(pins, 1))
     _check_node_key(request, signing)
 
@@ -149,6 +151,7 @@ def _check_node_key(request: EnrolmentRequest, signing: PublicKey) -> None:
 
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise EvidenceError("the request's node key is not on P-384")
+    # One key must have one text.
     if key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode() != request.node_key:
         raise EvidenceError("the request's node key is in an unusual form")
     try:

@@ -123,6 +123,7 @@ def _digest_arrays(records: dict[str, ArrayRecord]) -> str:
 
     def add(*head: Json) -> None:
         data = canonical(list(head))
+        # The length in front, so that no two sequences of heads and arrays give the same bytes.
         digest.update(len(data).to_bytes(8, "big") + data)
 
     for record_name in sorted(records):
@@ -181,6 +182,7 @@ def check_instruction(
         RefusedError: it is for another federation, site or kind, is not yet or no longer in force, or for too long.
         EvidenceError: the message holds other bytes than were signed.
     """
+    # Cheap checks first: the digests read all bytes of the weights.
     context = instruction.context
     if (context.federation, context.site, context.kind) != (federation, site, kind):
         raise RefusedError("an instruction for another federation, site or kind of request")
@@ -209,11 +211,13 @@ def verify_reply(records: RecordDict, instruction: Instruction, key: PublicKey) 
     """
     try:
         reply = decode(Reply, _payload(records, REPLY_TYPE, instruction.context.site, key))
+    # An unsigned reply from an enrolled site is evidence of a fault, and not a refusal.
     except RefusedError as err:
         raise EvidenceError(str(err)) from None
 
     if reply.context != instruction.context:
         raise EvidenceError("a reply in another context: campaign, step, round, kind or site differ")
+    # Both: the digest names the request, and the nonce in it was never used before.
     if (reply.request, reply.nonce) != (instruction.digest, instruction.nonce):
         raise EvidenceError("a reply to another request")
     if reply.content != content_of(records):

@@ -28,6 +28,7 @@ def parted(state: Mapping[str, Tensor], keys: Collection[str]) -> dict[str, Stat
     states: dict[str, State] = {key: {} for key in keys}
     for full, tensor in state.items():
         key, _, name = full.partition(_BETWEEN)
+        # The sender chose the names: a tensor of a model that was not asked for must not be stored.
         if key not in states or not name:
             raise WireError("the message holds weights of another model than those that it names")
         states[key][name] = tensor

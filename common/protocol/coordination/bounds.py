@@ -58,6 +58,7 @@ def _excesses(message: Message) -> Iterator[str]:
         key = field_key(field)
         items: Any = value if field.is_repeated else (value,)
 
+        # A field that is missing in the tables has the bound 0: a new one is refused until somebody chooses its bound.
         if field.is_repeated and len(items) > ITEMS.get(key, 0):
             yield f"{field.name} has more than {ITEMS.get(key, 0)} items"
         elif field.type in _SIZED and any(_longer(item, LENGTHS.get(key, 0)) for item in items):
