@@ -47,6 +47,7 @@ def disk_full(where: Path | str, what: str = "", *, remedy: str = AGAIN) -> Disk
 
 def _left(path: Path) -> str:
     """How much space is left, in words; if there is plenty, the limit is not the size of the disk."""
+    # The folder itself may not exist yet; free space is that of the nearest one that does.
     while not path.exists() and path != path.parent:
         path = path.parent
     try:

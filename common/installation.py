@@ -80,6 +80,7 @@ def _check_origins(base: Path) -> None:
 
 
 def _check_loaded(base: Path) -> None:
+    # A copy, as other threads may import meanwhile.
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and name.partition(".")[0] in PACKAGES and not Path(file).resolve().is_relative_to(base):
@@ -138,6 +139,7 @@ def _others(base: Path, record: Path, name: str = "") -> list[str]:
         path = Path(folder.path) / "RECORD"
         if path == record or not path.is_file():
             continue
+        # As bytes: parsing the RECORDs of all distributions as CSV would slow every command.
         content = path.read_bytes()
         if any(content.startswith(part) or b"\n" + part in content for part in prefixes):
             distributions.append(folder.name.removesuffix(".dist-info").rpartition("-")[0])

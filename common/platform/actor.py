@@ -108,6 +108,7 @@ def check_second(
             + (hint if what == _WORDS["user"] else "")
         )
 
+    # A steward's key is its holder's alone, so it counts even where the accounts cannot be told apart.
     has_key = any(word.startswith("key:") for word in theirs)
     apart = not first.name.strip() or bool(ours)
     if not has_key and not (apart and theirs):
@@ -122,6 +123,7 @@ def _personal(identity: str, shared: Collection[str]) -> frozenset[str]:
     for word in identity.split():
         what, _, rest = word.partition(":")
         number, _, name = rest.partition(":")
+        # An account that several people use says nothing about which of them acted.
         if what in _PERSONAL and not (what == "user" and (number in shared or name in shared)):
             words.add(f"{what}:{number}")
 

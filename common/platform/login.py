@@ -75,6 +75,7 @@ def _ancestors(proc: Path) -> list[int]:
             fields = dict(line.split(":", 1) for line in lines if ":" in line)
             numbers.insert(0, int(fields["Uid"].split()[0]))
             process = fields["PPid"].strip()
+        # A process that ended meanwhile, or `/proc` of another user: what is known so far must do.
         except (OSError, KeyError, ValueError):
             break
 

@@ -25,6 +25,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same parent, as a rename is atomic only within one file system.
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as err:
         raise unwritable(err, path, remedy="choose another folder") from err
@@ -32,6 +33,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield part
         try:
+            # A rename onto an empty folder replaces it; onto one that was filled meanwhile it fails.
             os.replace(part, path)
         except OSError:
             _refuse_content(path)

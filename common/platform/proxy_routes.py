@@ -18,6 +18,7 @@ class Routes(httpx.BaseTransport):
 
     def __init__(self, verify: ssl.SSLContext, proxy: Proxy | None) -> None:
         self._proxy = proxy
+        # `trust_env` off: only the settings decide about proxies, no variable of the environment.
         self._direct = httpx.HTTPTransport(verify=verify, trust_env=False)
         self._through = httpx.HTTPTransport(verify=verify, trust_env=False, proxy=proxy.url) if proxy else self._direct
 

@@ -63,6 +63,7 @@ def settings_commands(file: SettingsFile) -> typer.Typer:
             settings = parse(file.model(), read_toml(path), str(path))
             values = flattened(settings.model_dump(mode="json"))
             if under:
+                # A dot is added to both, so that `policy` shows `policy.x` and not `policyholder`.
                 values = {name: value for name, value in values.items() if f"{name}.".startswith(f"{under}.")}
             if not values:
                 raise InputError(f"there is no setting {under}", where=file.name, remedy="leave it out to see all")

@@ -45,6 +45,7 @@ def flattened(values: Mapping[str, Any], under: str = "") -> dict[str, Any]:
 
 
 def _change(path: Path, model: type[Settings], values: Mapping[str, str], unset: Sequence[str]) -> dict[str, Any]:
+    # Valid before as well: a file that was broken by hand must not be blamed on this change.
     parse(model, read_toml(path), str(path))
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     for key, text in values.items():

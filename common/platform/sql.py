@@ -94,6 +94,7 @@ def open_database(url: str) -> Engine:
         UnavailableError: the database does not answer.
         InputError: the file is damaged.
     """
+    # `pool_pre_ping`: PostgreSQL may have been restarted since the last use of a connection.
     engine = create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -102,6 +103,7 @@ def open_database(url: str) -> Engine:
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
+                # SQLite opens a damaged file without complaint; only reading its schema shows it.
                 connection.exec_driver_sql("select count(*) from sqlite_master")
     except DatabaseError as err:
         if (full := _disk_full(engine, err)) is not None:
@@ -121,7 +123,9 @@ def open_database(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - the driver's own connection
+    # Readers do not wait for the writer, so that pages and metrics work while rounds are stored.
     connection.execute("pragma journal_mode = wal")
+    # A commit is on disk before the receipt is given (ADR 6).
     connection.execute("pragma synchronous = full")
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma busy_timeout = 30000")
@@ -133,6 +137,7 @@ def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - 
 
 def _begin_sqlite(connection: Connection) -> None:
     reads = connection.get_execution_options().get(_READS, False)
+    # The write lock is taken at the start: nobody else can act on what this transaction has read.
     connection.exec_driver_sql("begin" if reads else "begin immediate")
 
 
@@ -203,6 +208,7 @@ def pending_migration(engine: Engine, migrations: Path) -> str | None:
         there = inspect(connection).has_table(_VERSION_TABLE)
         current = connection.scalar(select(column("version_num")).select_from(table(_VERSION_TABLE))) if there else None
 
+    # Revisions are numbered, so a larger unknown one is of a later release.
     if current is not None and current not in versions and current > (head or ""):
         raise NewerSchemaError(
             f"this database was written by a newer FedForget: schema {current}, this is FedForget {own_version()} "

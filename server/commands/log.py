@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.platform.event_log.commands import Opened, Side, log_commands
+from common.platform.event_log.commands import OpenLog, Side, log_commands
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Opened]:
+def opened(folder: Path) -> Iterator[OpenLog]:
     """The log up to now, within a transaction."""
     from common.platform.sql import transaction  # noqa: PLC0415 - the database, for commands that need them
     from server.attestation.event_log import follow, server_log  # noqa: PLC0415
@@ -46,10 +46,10 @@ app = log_commands(
         owner="server",
         folder="federation",
         about="Show, verify and export the coordinator's tamper-evident log.",
-        shown="the newest leaves, how far hospitals have co-signed, and whose log was refused",
-        compared="every leaf, checkpoint and event",
+        content="the newest leaves, how far hospitals have co-signed, and whose log was refused",
+        subject="every leaf, checkpoint and event",
         advice="ask the hospitals for theirs",
-        opened=opened,
+        open_log=opened,
         problems=problems,
     )
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import InputError
-from common.platform.event_log.commands import Opened, Side, log_commands
+from common.platform.event_log.commands import OpenLog, Side, log_commands
 from common.platform.terminal.console import AsJson, Folder, clear_errors, show
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def opened_site(folder: Path) -> Iterator[SiteLog]:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[Opened]:
+def _opened(folder: Path) -> Iterator[OpenLog]:
     """The log, brought up to date, within a transaction."""
     with opened_site(folder) as site, site.session() as session:
         yield site.log, session, site.key().public
@@ -66,10 +66,10 @@ app = log_commands(
         owner="site",
         folder="hospital",
         about="Show, verify and export the site's tamper-evident log of revocations and their outcomes.",
-        shown="the newest leaves, how far the coordinator has co-signed, and whether its log was refused",
-        compared="every leaf and checkpoint",
+        content="the newest leaves, how far the coordinator has co-signed, and whether its log was refused",
+        subject="every leaf and checkpoint",
         advice="ask the coordinator for its copy",
-        opened=_opened,
+        open_log=_opened,
         problems=_problems,
     )
 )

@@ -65,9 +65,9 @@ class Source:
 class _Counting(io.RawIOBase):
     """A file that counts and digests what is read from it."""
 
-    def __init__(self, file: IO[bytes], left: int) -> None:
+    def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
-        self._left = left
+        self._remaining = size
         self.digest = hashlib.sha256()
 
     def readable(self) -> bool:
@@ -75,8 +75,8 @@ class _Counting(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """At most what was left when the file was opened: a log may grow meanwhile."""
-        block = self._file.read(min(self._left if size < 0 else size, self._left))
-        self._left -= len(block)
+        block = self._file.read(min(self._remaining if size < 0 else size, self._remaining))
+        self._remaining -= len(block)
         self.digest.update(block)
         return block
 
@@ -95,6 +95,7 @@ def write_archive(
     if target.exists():
         raise OutputError("exists already", where=str(target), remedy="nothing is overwritten: choose another name")
     part = target.with_name(f".{target.name}.{os.getpid()}")
+    # Encryption reads a stream and tar writes one: a pipe and a thread join them without an unencrypted file.
     read_end, write_end = os.pipe()
     manifests: list[Manifest] = []
     failures: list[BaseException] = []
@@ -112,6 +113,7 @@ def write_archive(
             writer.start()
             with os.fdopen(read_end, "rb") as pipe:
                 pyrage.encrypt_io(pipe, out, recipients)
+            # The encryption also ends when the writer fails: only a joined writer without failure makes a whole backup.
             writer.join()
             if failures:
                 raise failures[0]
@@ -206,6 +208,7 @@ def _unpack(pipe: IO[bytes], into: Path) -> Manifest:
     records: dict[str, FileRecord] = {}
     text = b""
     with tarfile.open(fileobj=pipe, mode="r|", bufsize=_BLOCK) as tar:
+        # `extractall` is not used: names, kinds and links are checked one by one, as the file may come from anywhere.
         for info in tar:
             if info.issym() and _inside(info.name) and _is_beside(info.linkname):
                 path = into / info.name
@@ -263,6 +266,7 @@ def walk(root: Path, skipped: Callable[[PurePosixPath], bool]) -> Iterator[Sourc
     for folder, below, names in os.walk(root):
         here = PurePosixPath(Path(folder).relative_to(root).as_posix())
         links = [name for name in below if (Path(folder) / name).is_symlink()]
+        # In place: `os.walk` goes on into what is left in the list.
         below[:] = sorted(name for name in below if name not in links and not skipped(here / name))
         for name in sorted([*names, *links]):
             path = Path(folder) / name

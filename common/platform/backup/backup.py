@@ -91,6 +91,7 @@ def backup(folder: Folder, target: Path, recipients: list[pyrage.x25519.Recipien
             databases.copy_sqlite(source_file, Path(scratch) / str(number))
             copies.append(Source(name, Path(scratch) / str(number)))
 
+        # The live files of databases are left out; their consistent copies have the same names.
         sources_copied = {source.name for source in copies}
         outside = [Source(f"{OUTSIDE}/{name}", path) for name, path in (folder.outside or {}).items()]
 

@@ -35,6 +35,7 @@ def copy_sqlite(database: Path, target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with (
+            # Read-only: a missing file is an error here and not a new, empty database.
             closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(target)) as copy,
         ):

@@ -59,6 +59,7 @@ def answer(console: Console, page: Page) -> Callable[[Request], Awaitable[Respon
         visit = Visit(request, console, session, cookie, FormData(), {}, address, language, now)
 
         try:
+            # In this order: what costs least and says least comes first, and a handler runs only behind all of it.
             _check_host(console, request)
             _check_rate(console, visit)
             if (elsewhere := _not_admitted(page, visit)) is not None:
@@ -93,9 +94,11 @@ def set_cookie(
 def address_of(request: Request, trusted: tuple[str, ...]) -> str:
     """The address of a browser, an IPv6 one by its network; behind trusted proxies, the last one that is not theirs."""
     addresses = [request.client.host if request.client else ""]
+    # The header is believed only from a trusted proxy; anybody else can write anything into it.
     if addresses[0] in trusted:
-        forwarded = request.headers.get("x-forwarded-for", "")[:500].split(",")
-        addresses = [part.strip() for part in reversed(forwarded) if part.strip()] or addresses
+        hops = request.headers.get("x-forwarded-for", "")[:500].split(",")
+        # From the right, where the nearest proxy has added its own.
+        addresses = [part.strip() for part in reversed(hops) if part.strip()] or addresses
     address = next((one for one in addresses if one not in trusted), addresses[-1])
 
     try:
@@ -103,6 +106,7 @@ def address_of(request: Request, trusted: tuple[str, ...]) -> str:
     except ValueError:
         return "unknown"
 
+    # One party has a whole /64 network of IPv6, and could change its address at will.
     return ip.exploded[:19] if ip.version == 6 else str(ip)
 
 
@@ -159,22 +163,23 @@ async def _read(page: Page, visit: Visit) -> None:
     request = visit.request
     origin = request.headers.get("origin")
     ours = {visit.console.public_url, f"{urlsplit(visit.console.public_url).scheme}://{request.headers.get('host')}"}
+    # The token alone would do for browsers that keep to the rules; the origin also stops a leaked one.
     if origin not in ours or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise _Refusal(403, "This form was not sent from this console.")
     most = _FORM_BYTES + page.upload_bytes
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:18]) > most:
         raise _Refusal(413, "This is too large.", "Send a smaller file.")
-    limited = Request(request.scope, _limited(request.receive, most))
+    bounded_request = Request(request.scope, _limited(request.receive, most))
 
     try:
         if page.is_api:
-            sent = json.loads(await limited.body())
-            visit.body = sent if isinstance(sent, dict) else {}
+            content = json.loads(await bounded_request.body())
+            visit.body = content if isinstance(content, dict) else {}
             token = str(visit.body.get("csrf", ""))
         else:
             largest_part = max(page.upload_bytes, _FORM_BYTES)
-            visit.form = await limited.form(
+            visit.form = await bounded_request.form(
                 max_files=1 if page.upload_bytes else 0, max_fields=_MOST_FIELDS, max_part_size=largest_part
             )
             token = visit.field("csrf")
@@ -186,13 +191,13 @@ async def _read(page: Page, visit: Visit) -> None:
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    taken = 0
+    byte_count = 0
 
     async def limited() -> Message:
-        nonlocal taken
+        nonlocal byte_count
         message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > most:
+        byte_count += len(message.get("body", b""))
+        if byte_count > most:
             # The parser closes its files at this error alone.
             raise MultiPartException("too large")
         return message
@@ -208,6 +213,7 @@ def _handled(page: Page, visit: Visit) -> Response:
         raise _Refusal(400, err.problem, err.remedy) from None
     except RefusedError as err:
         raise _Refusal(409, str(err)) from None
+    # The text may name hosts and paths: a browser is told only that it did not work.
     except UnavailableError:
         _log.error("a page failed: %s", page.path)
         raise _Refusal(503, "The console cannot do this at the moment.", "Try again in a moment.") from None

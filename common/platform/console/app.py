@@ -93,6 +93,7 @@ class Console:
 
     def __post_init__(self) -> None:
         config = self.config
+        # Drawn anew at each start: sessions end then as well, and forms with them.
         self._key = secrets.token_bytes(32)
         self.sessions = Sessions(timedelta(minutes=config.idle_minutes), timedelta(hours=config.session_hours))
         self.languages = Languages([kit_files("locales"), *self.side.locales], config.language)
@@ -101,13 +102,13 @@ class Console:
         self.visits = RateLimit(burst=120, per_second=20)
         self.strangers = RateLimit(burst=120, per_second=4)
         self.statics = static_files([kit_files("static"), *self.side.statics])
-        shared = {
+        common_values = {
             "title": self.side.title,
             "role_names": self.side.roles,
             "static": lambda name: f"/static/{self.statics[name].digest}/{name}",
             "menu": self._menu,
         }
-        self._templates = Templates(self.side.package, self.languages, shared)
+        self._templates = Templates(self.side.package, self.languages, common_values)
         # Here, since they are pages of this console like all others.
         from common.platform.console.sign_in.pages import sign_in_pages  # noqa: PLC0415
 

@@ -40,6 +40,7 @@ class Background(Generic[T]):
 
     def begin(self) -> None:
         """Begin, unless it is running."""
+        # Acquired here and released in the thread: between the two, nobody else can begin.
         if self._running.acquire(blocking=False):
             threading.Thread(target=self._run, daemon=True).start()
 

@@ -66,6 +66,7 @@ def filled(visit: Visit, model: type[T]) -> Filled[T]:
             continue
         text = visit.field(name, most=20_000)
         texts[name] = text
+        # An empty optional field is left out, so that the model's default applies.
         if text or about.is_required():
             values[name] = text
 

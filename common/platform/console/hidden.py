@@ -44,12 +44,14 @@ def _covered(paths: Collection[Path]) -> bool:
         return False
 
     try:
+        # user_namespaces(7): without privileges a group can be mapped only after `setgroups` is denied.
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
     except OSError:
         return False
 
+    # Private first, or the covers would spread to the mounts of other processes.
     if libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None) != 0:
         return False
     covers = [
@@ -66,6 +68,7 @@ def _refuse(hidden: tuple[str, ...]) -> None:
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event != "open" or not arguments or not isinstance(arguments[0], (str, bytes)):
             return
+        # By the real path: a link elsewhere must not lead to a hidden file.
         path = os.path.realpath(os.fsdecode(arguments[0]))
         if any(path == one or path.startswith(f"{one}{os.sep}") for one in hidden):
             raise PermissionError(13, "the console may not read keys")

@@ -32,8 +32,8 @@ def print_token(
     from common.platform.console.process import public_url  # noqa: PLC0415 - installed with the console's parts
     from common.platform.console.sign_in.accounts import open_accounts  # noqa: PLC0415
 
-    with open_accounts(accounts, issuer) as opened:
-        one_time = opened.invite(chosen, datetime.now(UTC))
+    with open_accounts(accounts, issuer) as account_store:
+        one_time = account_store.invite(chosen, datetime.now(UTC))
 
     address = f"{public_url(config)}/sign-in/setup"
     human = f"{one_time}\n\nOpen {address} and give it there. It counts once, for two days."

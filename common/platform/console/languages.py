@@ -45,19 +45,23 @@ class Languages:
                     self._add(language, source.read_bytes())
 
     def _add(self, language: Language, source: bytes) -> None:
-        compiled = io.BytesIO()
-        write_mo(compiled, read_po(io.BytesIO(source), locale=language))
-        compiled.seek(0)
-        translations = gettext.GNUTranslations(compiled)
+        catalogue = io.BytesIO()
+        write_mo(catalogue, read_po(io.BytesIO(source), locale=language))
+        catalogue.seek(0)
+        translations = gettext.GNUTranslations(catalogue)
+        # A side's catalogue wins; what it lacks comes from the kit's.
         translations.add_fallback(self._messages[language])
         self._messages[language] = translations
 
     def chosen(self, cookie: str, accepted: str) -> Language:
         """The language of a browser: its cookie's, else the first one that it accepts."""
-        asked = [cookie, *(part.partition(";")[0].strip().partition("-")[0].lower() for part in accepted.split(","))]
-        known = {str(language): language for language in LANGUAGES}
+        preferences = [
+            cookie,
+            *(part.partition(";")[0].strip().partition("-")[0].lower() for part in accepted.split(",")),
+        ]
+        by_name = {str(language): language for language in LANGUAGES}
 
-        return next((known[one] for one in asked if one in known), self.usual)
+        return next((by_name[one] for one in preferences if one in by_name), self.usual)
 
     def translations(self, language: str) -> gettext.NullTranslations:
         """The catalogue of a language."""
@@ -65,8 +69,8 @@ class Languages:
 
     def text(self, language: str, message: str, **values: object) -> str:
         """A message; `%(name)s` stands for a value."""
-        translated = self.translations(language).gettext(message)
-        return translated % values if values else translated
+        translation = self.translations(language).gettext(message)
+        return translation % values if values else translation
 
     def texts(self, language: str, one: str, many: str, number: int) -> str:
         """A message for one or for many; `%(num)s` stands for the number."""

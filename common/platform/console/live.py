@@ -28,7 +28,7 @@ class Live:
 
     newest: Callable[[], object]
     _streams: Counter[str] = field(init=False, default_factory=Counter)
-    _asked: tuple[float, object] = field(init=False, default=(float("-inf"), None))
+    _last_answer: tuple[float, object] = field(init=False, default=(float("-inf"), None))
 
     def stream(self, session: str, is_open: Callable[[], bool]) -> StreamingResponse | None:
         """A stream for a session while it `is_open`; None if there are too many."""
@@ -41,7 +41,7 @@ class Live:
     async def _events(self, session: str, is_open: Callable[[], bool]) -> AsyncIterator[str]:
         end = time.monotonic() + _LONGEST_SECONDS
         last = await self._now()
-        said = time.monotonic()
+        last_sign = time.monotonic()
 
         try:
             yield "retry: 3000\n\n"
@@ -50,21 +50,23 @@ class Live:
                 now = await self._now()
                 if now != last:
                     last = now
-                    said = time.monotonic()
+                    last_sign = time.monotonic()
                     yield "event: changed\ndata: \n\n"
-                elif time.monotonic() - said > _KEEP_ALIVE_SECONDS:
-                    said = time.monotonic()
+                elif time.monotonic() - last_sign > _KEEP_ALIVE_SECONDS:
+                    last_sign = time.monotonic()
                     yield ": here\n\n"
+        # Also when the browser goes away: the generator is closed then.
         finally:
             self._streams[session] -= 1
             if self._streams[session] <= 0:
                 del self._streams[session]
 
     async def _now(self) -> object:
-        at, value = self._asked
+        at, value = self._last_answer
+        # One question serves all streams: a hundred browsers ask the database as often as one does.
         if time.monotonic() - at < _POLL_SECONDS / 2:
             return value
         value = await run_in_threadpool(self.newest)
-        self._asked = (time.monotonic(), value)
+        self._last_answer = (time.monotonic(), value)
 
         return value

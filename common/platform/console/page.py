@@ -45,6 +45,7 @@ class Page:
     is_api: bool = False
 
     def __post_init__(self) -> None:
+        # A page without roles that is not public would be open by oversight.
         if bool(self.roles) == self.is_public:
             raise ValueError(f"{self.method} {self.path}: name the roles that may use it, or make it public")
 

@@ -58,6 +58,7 @@ def people_pages(people: People) -> list[Page]:
         roles = _roles(visit, people)
         accounts.set_roles(account.subject, roles)
         _record(visit, "roles-changed", account=account.subject, roles=" ".join(sorted(roles)))
+        # A session carries the roles that it began with.
         visit.console.sessions.end_of(accounts.issuer, account.subject)
         return visit.redirect("/people", visit.text("The roles have changed; the person signs in again."))
 

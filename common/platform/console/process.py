@@ -48,6 +48,7 @@ def tls_options(config: ConsoleConfig, folder: Path, where: str) -> dict[str, An
         raise ConfigError("TLS needs both certificate and key", where=where, remedy="set both")
     certificate = folder / config.certificate
     key = folder / config.key
+    # Read before uvicorn does: it would accept a key that others can read.
     read_private(key)
     if not os.access(certificate, os.R_OK):
         raise ConfigError("cannot be read", where=str(certificate), remedy="check the path and its owner")

@@ -34,8 +34,8 @@ def kit_files(folder: str) -> Traversable:
 
 def commands(text: str) -> Markup:
     """Set what stands between backticks as code; the text is escaped."""
-    escaped = str(escape(text))  # of a Markup, `sub` would escape the tags too
-    return Markup(_BACKTICKS.sub(r"<code>\1</code>", escaped))  # noqa: S704 - escaped the line above
+    safe_text = str(escape(text))  # of a Markup, `sub` would escape the tags too
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", safe_text))  # noqa: S704 - escaped the line above
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,16 @@ _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charse
 
 def static_files(folders: Sequence[Traversable]) -> dict[str, StaticFile]:
     """The files of some folders by name, read once."""
-    found = {}
+    by_name = {}
 
     for folder in folders:
         for item in folder.iterdir():
             media_type = _MEDIA_TYPES.get(item.name.rpartition(".")[2])
             if media_type is not None:
                 content = item.read_bytes()
-                found[item.name] = StaticFile(content, media_type, hashlib.sha256(content).hexdigest()[:16])
+                by_name[item.name] = StaticFile(content, media_type, hashlib.sha256(content).hexdigest()[:16])
 
-    return found
+    return by_name
 
 
 class Templates:
@@ -83,6 +83,7 @@ class Templates:
         environment = Environment(
             loader=loader,
             autoescape=True,
+            # A misspelt name in a template is an error, and not an empty place on the page.
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

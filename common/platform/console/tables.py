@@ -71,17 +71,17 @@ def view_of(visit: Visit, columns: Collection[str], usual: str, filters: Collect
         usual: column of the usual order, with `-` in front for descending.
         filters: parameters that narrow the table.
     """
-    asked = visit.query("sort", usual)
-    if asked.removeprefix("-") not in columns:
-        asked = usual
+    order = visit.query("sort", usual)
+    if order.removeprefix("-") not in columns:
+        order = usual
     number = visit.query("page", "1")
     is_number = number.isascii() and number.isdecimal() and 0 < int(number[:9]) < _MOST_PAGES
-    given = {name: visit.query(name) for name in filters}
+    values = {name: visit.query(name) for name in filters}
 
     return View(
         path=visit.request.url.path,
-        sort=asked.removeprefix("-"),
-        is_descending=asked.startswith("-"),
+        sort=order.removeprefix("-"),
+        is_descending=order.startswith("-"),
         number=int(number[:9]) if is_number else 1,
-        filters={name: value for name, value in given.items() if value},
+        filters={name: value for name, value in values.items() if value},
     )

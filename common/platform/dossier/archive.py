@@ -109,8 +109,8 @@ def write_new(path: Path, archive: bytes) -> list[str]:
     """
     refuse_existing(path)
     write_durable(path, archive)
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        return opened.namelist()
+    with zipfile.ZipFile(io.BytesIO(archive)) as zip_file:
+        return zip_file.namelist()
 
 
 def refuse_existing(path: Path) -> None:

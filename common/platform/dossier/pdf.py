@@ -37,6 +37,7 @@ def as_pdf(page: str) -> bytes:
     except (ImportError, OSError):  # the latter where Pango is missing
         raise ConfigError("no PDF can be made here", remedy="pip install 'fedforget[console]', with Pango") from None
 
+    # No protocol is allowed: texts of other parties must not make this machine load an address.
     document = HTML(string=page, url_fetcher=URLFetcher(allowed_protocols=())).render(pdf_variant=_VARIANT)
     metadata_of = document.metadata.generate_rdf_metadata
 

@@ -26,6 +26,7 @@ def own_key(log: EventLog, session: Session) -> PublicKey:
         InputError: the log is empty.
     """
     documents = [parse_canonical(item.document) for item in log.vault(session, f"{KEY}:")]
+    # The newest leaf of this kind names the key in use.
     keys = [str(document["key"]) for document in documents if isinstance(document, dict)]
     if not keys:
         raise InputError("the log is empty", remedy="`up` fills it")
@@ -38,6 +39,7 @@ def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
     faults = []
     roots = [merkle.EMPTY_ROOT.hex()]
     edge = merkle.Frontier()
+    # The root after every leaf: a signed checkpoint may be of any size.
     for leaf in leaves:
         edge = edge.append(leaf)
         roots.append(edge.root.hex())
@@ -75,6 +77,7 @@ def _keys(log: EventLog, session: Session, owner: PublicKey) -> dict[str, Public
 def _checkpoint(data: bytes, keys: dict[str, PublicKey]) -> tuple[Checkpoint | None, tuple[str, ...]]:
     """The checkpoint and the names of the keys that signed it; None if no key of the log did."""
     try:
+        # Signatures of peers are left out: their keys need not be known here.
         envelope = only(dsse.decode_envelope(data), *keys.values())
         return read_checkpoint(envelope, PinnedKeys.of(keys.items()), {})
     except EvidenceError:
@@ -94,6 +97,7 @@ def _against(checkpoint: Checkpoint, roots: list[str], origin: str) -> Iterator[
 def _vault(log: EventLog, session: Session, leaves: list[bytes]) -> Iterator[str]:
     for item in log.vault(session):
         try:
+            # A leaf that is missing is reported by its checkpoint already.
             if item.position < len(leaves):
                 entry = decode(Entry, leaves[item.position])
                 check_commitment(item.document, item.salt, entry.commitment)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from common.evidence.keys import PublicKey
     from common.platform.event_log.store import EventLog
 
-Opened = tuple["EventLog", "Session", "PublicKey"]
+OpenLog = tuple["EventLog", "Session", "PublicKey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,20 @@ class Side:
         owner: `site` or `server`, for the program and the file with the public key.
         folder: name of the folder in the examples.
         about: describes the log, for help.
-        shown: describes what `show` shows, for help.
-        compared: describes what `verify` compares, for help.
+        content: describes what `show` shows, for help.
+        subject: describes what `verify` compares, for help.
         advice: what to do if the log does not hold.
-        opened: opens the log of a folder, up to date, within a transaction.
+        open_log: opens the log of a folder, up to date, within a transaction.
         problems: lists what does not hold.
     """
 
     owner: str
     folder: str
     about: str
-    shown: str
-    compared: str
+    content: str
+    subject: str
     advice: str
-    opened: Callable[[Path], AbstractContextManager[Opened]]
+    open_log: Callable[[Path], AbstractContextManager[OpenLog]]
     problems: Callable[[EventLog, Session, PublicKey], list[str]]
 
 
@@ -54,7 +54,7 @@ def log_commands(side: Side) -> typer.Typer:
     def example(command: str) -> str:
         return f"Example: fedforget-{side.owner} log {command} --dir {side.folder}"
 
-    @app.command("show", help=f"Show {side.shown}.", epilog=example("show --last 50"))
+    @app.command("show", help=f"Show {side.content}.", epilog=example("show --last 50"))
     def show_log(
         last: Annotated[int, typer.Option("--last", min=1, help="Number of newest leaves to show.")] = 20,
         folder: Folder = Path("."),
@@ -62,16 +62,16 @@ def log_commands(side: Side) -> typer.Typer:
     ) -> None:
         from common.platform.event_log.report import drawn, report  # noqa: PLC0415 - the database, for commands that need it
 
-        with clear_errors(), side.opened(folder) as (log, session, key):
+        with clear_errors(), side.open_log(folder) as (log, session, key):
             summary = report(log, session, key, last)
             show(summary, drawn(summary), as_json=as_json)
 
     @app.command(
-        help=f"Compare {side.compared} with what was signed. Exits with 6 if anything differs.",
+        help=f"Compare {side.subject} with what was signed. Exits with 6 if anything differs.",
         epilog=example("verify"),
     )
     def verify(folder: Folder = Path("."), as_json: AsJson = False) -> None:
-        with clear_errors(), side.opened(folder) as (log, session, key):
+        with clear_errors(), side.open_log(folder) as (log, session, key):
             refusals = [f"{peer.origin}: {peer.trouble}" for peer in log.peers(session) if peer.trouble]
             problems = [*side.problems(log, session, key), *refusals]
             size = len(log.leaves(session))
@@ -92,7 +92,7 @@ def log_commands(side: Side) -> typer.Typer:
     ) -> None:
         from common.platform.event_log.report import export as write  # noqa: PLC0415 - the database, for commands that need it
 
-        with clear_errors(), side.opened(folder) as (log, session, key):
+        with clear_errors(), side.open_log(folder) as (log, session, key):
             files = write(log, session, key, side.owner, to)
             show({"folder": str(to), "files": files}, f"{to}: {', '.join(files)}", as_json=as_json)
 

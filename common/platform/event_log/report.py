@@ -63,11 +63,11 @@ def _cosigned(log: EventLog, session: Session, owner: PublicKey) -> int:
     return 0
 
 
-def drawn(found: dict[str, Any]) -> Group:
+def drawn(summary: dict[str, Any]) -> Group:
     """A report for the terminal."""
-    fields = {name: found[name] for name in ("origin", "size", "root", "key", "cosigned")}
-    leaves = ((row["position"], row["time"], row["kind"], brief(row["what"])) for row in found["leaves"])
-    peers = (row.values() for row in found["peers"])
+    fields = {name: summary[name] for name in ("origin", "size", "root", "key", "cosigned")}
+    leaves = ((row["position"], row["time"], row["kind"], brief(row["what"])) for row in summary["leaves"])
+    peers = (row.values() for row in summary["peers"])
 
     return Group(
         fields_table(fields),

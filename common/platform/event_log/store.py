@@ -100,6 +100,7 @@ class EventLog:
         present = self.known(session, by_source)
         for record in (by_source[source] for source in by_source if source not in present):
             log = self._add(session, log, record)
+        # Nothing new: signing again would only add an equal checkpoint.
         if log.frontier.size == size:
             return False
         frontier = log.frontier
@@ -218,6 +219,7 @@ class EventLog:
         ours = None if text is None else dsse.decode_envelope(text.encode())
         if ours is None or ours.payload != envelope.payload:
             raise EvidenceError("a co-signed checkpoint that is not of this log")
+        # Both sides may have added signatures meanwhile; none is lost.
         by_key = {signature.keyid: signature for signature in (*envelope.signatures, *ours.signatures)}
         signatures = tuple(by_key[keyid] for keyid in sorted(by_key))
         whole = dsse.encode_envelope(dsse.Envelope(ours.payload, ours.payload_type, signatures)).decode()

@@ -125,6 +125,7 @@ def check_issued(
 ) -> None:
     """Raise an `EvidenceError` unless `ca` issued `certificate` as this `kind` and it is valid `now`."""
     usage = _extension(certificate, x509.ExtendedKeyUsage)
+    # Exactly one purpose: a certificate for two would pass as either.
     if usage is None or list(usage) != [kind]:
         raise EvidenceError(f"{what} was issued for another purpose")
     _check(certificate, ca, now, what)
@@ -209,6 +210,7 @@ def _issue(
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
 
     return (
+        # No certificate outlives its authority, with which it could not be verified.
         _builder(_name(name), ca.subject, key, now, min(now + lifetime, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)

@@ -22,6 +22,7 @@ def ask_passphrase(file: Path | None, whose: str, *, new: bool = False) -> bytes
         InputError: the file cannot be read or is readable by others, no passphrase was given, or the two differ.
     """
     if file is not None:
+        # Editors end a file with a line break.
         passphrase = read_private(file).rstrip(b"\n")
     elif sys.stdin.isatty():
         passphrase = getpass.getpass(f"passphrase of {whose} (not shown): ").encode()

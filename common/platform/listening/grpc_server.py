@@ -45,11 +45,14 @@ def serve(
         interceptors=interceptors,
         maximum_concurrent_rpcs=4 * workers,
         options=[
+            # Otherwise a second server would share the port silently, and get every other call.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_message_bytes),
+            # Bounds on what a client can hold open or make us buffer before its call is even looked at.
             ("grpc.max_metadata_size", 8192),
             ("grpc.max_concurrent_streams", 8),
             ("grpc.server_handshake_timeout_ms", 10_000),
+            # Half-open connections, e.g. behind a firewall that forgot them, are found and closed.
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),

@@ -62,6 +62,7 @@ class Connections:
     def welcome(self, address: str) -> None:
         """A client has signed in from this address."""
         origin = _origin(address)
+        # Removed and added again: the order of the dictionary is that of the last sign-in.
         self._welcome_until.pop(origin, None)
         self._welcome_until[origin] = self.clock() + _KNOWN_SECONDS
         if len(self._welcome_until) > _MOST_KNOWN:
@@ -119,20 +120,21 @@ class Listener(socket.socket):
             handle, address = self._accept()  # type: ignore[attr-defined]  # as socket.socket.accept does
             connection = _Counted(self.family, self.type, self.proto, fileno=handle)
             if self.connections.admit(address[0]):
-                connection.admitted = (self.connections, address[0])
+                connection.admission = (self.connections, address[0])
                 return connection, address
 
             connection.close()
 
 
 class _Counted(socket.socket):
-    admitted: tuple[Connections, str] | None = None
+    admission: tuple[Connections, str] | None = None
 
     def close(self) -> None:
         super().close()
-        if self.admitted is not None:
-            connections, address = self.admitted
-            self.admitted = None
+        if self.admission is not None:
+            connections, address = self.admission
+            # `close` may be called several times; the connection leaves the count once.
+            self.admission = None
             connections.leave(address)
 
 
@@ -157,6 +159,7 @@ class PunctualProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _watch(self) -> None:
+        # While a request is answered the client owes nothing.
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget()
         elif self._deadline is None and self.timeout_keep_alive_task is None:

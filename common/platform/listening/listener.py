@@ -29,7 +29,7 @@ class Listener(socket.socket):
         self._share = share
         self._total = total
         self._open: Counter[str] = Counter()
-        self._told = float("-inf")
+        self._last_warning = float("-inf")
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next admitted connection; raises as `socket.accept`."""
@@ -47,8 +47,8 @@ class Listener(socket.socket):
             return _Counted(self, number, self._open, host), address
 
     def _tell(self) -> None:
-        if time.monotonic() - self._told > _SECONDS_BETWEEN:
-            self._told = time.monotonic()
+        if time.monotonic() - self._last_warning > _SECONDS_BETWEEN:
+            self._last_warning = time.monotonic()
             _log.warning(
                 "connections are refused: %d are open, one address may hold %d", self._open.total(), self._share
             )
@@ -67,6 +67,7 @@ class _Counted(socket.socket):
         """Close, and leave the count."""
         if self._counts is not None:
             self._counts[self._host] -= 1
+            # Addresses without connections are dropped, or strangers would fill the memory.
             if not self._counts[self._host]:
                 del self._counts[self._host]
             self._counts = None

@@ -14,7 +14,7 @@ class RateLimit:
     def __init__(self, burst: float = 30.0, per_second: float = 1.0) -> None:
         self._burst = burst
         self._per_second = per_second
-        self._left: dict[str, tuple[float, datetime]] = {}
+        self._buckets: dict[str, tuple[float, datetime]] = {}
         self._lock = threading.Lock()
 
     def allows(self, key: str, now: datetime) -> bool:
@@ -22,8 +22,8 @@ class RateLimit:
         with self._lock:
             calls = self._now_left(key, now)
             has_call = calls >= 1.0
-            self._left[key] = (calls - 1.0 if has_call else calls, now)
-            if len(self._left) > _MOST_KEYS:
+            self._buckets[key] = (calls - 1.0 if has_call else calls, now)
+            if len(self._buckets) > _MOST_KEYS:
                 self._forget_full(now)
             return has_call
 
@@ -33,11 +33,12 @@ class RateLimit:
             return self._now_left(key, now) >= 1.0
 
     def _now_left(self, key: str, now: datetime) -> float:
-        calls, at = self._left.get(key, (self._burst, now))
+        calls, at = self._buckets.get(key, (self._burst, now))
+        # A clock that was set back must not drain the bucket.
         return min(self._burst, calls + max(0.0, (now - at).total_seconds()) * self._per_second)
 
     def _forget_full(self, now: datetime) -> None:
         """Forget keys whose bucket is full again, then the oldest: a stranger may send any number of keys."""
-        self._left = {key: one for key, one in self._left.items() if self._now_left(key, now) < self._burst}
-        for key in [*self._left][: max(0, len(self._left) - _MOST_KEYS // 2)]:
-            del self._left[key]
+        self._buckets = {key: one for key, one in self._buckets.items() if self._now_left(key, now) < self._burst}
+        for key in [*self._buckets][: max(0, len(self._buckets) - _MOST_KEYS // 2)]:
+            del self._buckets[key]

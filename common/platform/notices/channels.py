@@ -125,6 +125,7 @@ class Channels:
         where = variable if value else str(path)
         content = value.encode() if value else read_private(path) if path else b""
         secret = content.decode("utf-8", "replace").strip()
+        # A line break within a header or an address would begin another one.
         if not secret.isascii() or not secret.isprintable():
             raise ConfigError("not plain text", where=where, remedy="write the secret alone, on one line")
 

@@ -15,11 +15,11 @@ from common.platform.terminal.console import AsJson, Folder, clear_errors, show,
 if TYPE_CHECKING:
     from common.platform.notices.notifier import Notifier, Result
 
-Opened = Callable[[Path], AbstractContextManager["Notifier"]]
+OpenNotifier = Callable[[Path], AbstractContextManager["Notifier"]]
 """Opens the notices of a folder."""
 
 
-def notify_commands(program: str, folder: str, opened: Opened) -> typer.Typer:
+def notify_commands(program: str, folder: str, open_notifier: OpenNotifier) -> typer.Typer:
     """The commands of a side; `folder` is that of the examples."""
     app = sub_app("Send notices by mail and chat, as configured under `notify` in the settings.")
 
@@ -28,7 +28,7 @@ def notify_commands(program: str, folder: str, opened: Opened) -> typer.Typer:
         """Send a test message to everybody who gets notices. Exits with 5 if one of them cannot be reached."""
         from datetime import UTC, datetime  # noqa: PLC0415 - as what follows, for commands that send
 
-        with clear_errors(), opened(folder) as notifier:
+        with clear_errors(), open_notifier(folder) as notifier:
             _show(notifier.test(datetime.now(UTC)), as_json=as_json)
 
     @app.command(epilog=f"Example: {program} notify send --dry-run --dir {folder}")
@@ -41,7 +41,7 @@ def notify_commands(program: str, folder: str, opened: Opened) -> typer.Typer:
         from dataclasses import asdict  # noqa: PLC0415 - as what follows, for commands that send
         from datetime import UTC, datetime  # noqa: PLC0415
 
-        with clear_errors(), opened(folder) as notifier:
+        with clear_errors(), open_notifier(folder) as notifier:
             if is_dry:
                 messages = notifier.preview(datetime.now(UTC))
                 human = "\n".join(f"--- {message.subject}\n{message.text}" for message in messages.values())

@@ -46,6 +46,7 @@ class Entry(BaseModel):
         """Whether the day's notice must still be tried."""
         if self.day != day:
             return True
+        # Doubles from five minutes to an hour: a server that is down for a day is asked fewer than thirty times.
         wait = min(_FIRST * 2 ** min(self.tries - 1, 10), _LONGEST)
         return self.outcome == "failed" and now - self.at >= wait
 

@@ -21,6 +21,7 @@ class _Connection(smtplib.SMTP):
     """A connection by the proxy or directly, with TLS from the first byte where `at_once` is given."""
 
     def __init__(self, host: str, port: int, at_once: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+        # Before `super().__init__`, which connects.
         self._at_once = at_once
         self._proxy = proxy
         super().__init__(host, port, local_hostname="localhost", timeout=_SECONDS)
@@ -53,6 +54,7 @@ def send_mail(
     mail["Subject"] = message.subject
     mail["Date"] = formatdate(localtime=True)
     mail["Message-ID"] = make_msgid(domain=config.sender.rpartition("@")[2])
+    # RFC 3834: out-of-office programs must not answer it.
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(message.text)
     is_tls = config.tls == "tls"

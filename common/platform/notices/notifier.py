@@ -102,6 +102,7 @@ class Notifier:
         message = written(notice, self.channels.config.language)
         results = []
 
+        # Read again under the lock: another process may have sent it since.
         with writing_alone(self.root):
             diary = read_diary(self.root)
             for channel in due(diary):
@@ -110,6 +111,7 @@ class Notifier:
                     if kind == "digest":
                         self._note(diary, results[-1], now)
                     continue
+                # Noted before it is sent: after a kill in between, it is not sent twice.
                 self._note(diary, Result(kind, channel, "sending"), now)
                 results.append(self._sent(kind, channel, message))
                 self._note(diary, results[-1], now)

@@ -31,6 +31,7 @@ def watch(notifier: Notifier, clock: Callable[[], datetime] = lambda: datetime.n
             last_line = ""
         except (FedForgetError, SQLAlchemyError) as err:
             reason = str(err) if isinstance(err, FedForgetError) else f"the database failed ({type(err).__name__})"
+            # Once for each reason, or a database that is down would fill the log.
             if reason != last_line:
                 _log.error("no notice goes out: %s", reason)
             last_line = reason

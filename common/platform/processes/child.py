@@ -46,6 +46,7 @@ class Backoff:
     def delay(self, failures: int, rng: random.Random) -> float:
         """Pause after the `failures`-th end in a row, drawn from [.75, 1.25] of the doubling and kept in its range."""
         base = self.first * 2.0 ** min(failures - 1, 30)
+        # Drawn, so that processes that ended together do not start together.
         return max(self.first, min(self.most, base * rng.uniform(0.75, 1.25)))
 
 
@@ -57,7 +58,7 @@ class Running:
     pidfd: int
     output: int
     lifeline: int
-    started: float
+    start_time: float
     kill_at: float = float("inf")
     said_ready: bool = False
     partial: bytes = b""

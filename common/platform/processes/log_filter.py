@@ -98,6 +98,7 @@ def _read(text: str) -> tuple[str, str, bool]:
     """Level, message, and whether one of our own loggers wrote it."""
     line = plain(text)
     own = parse_own(line)
+    # Our loggers never write texts of exceptions or of patients, so their lines pass as they are.
     if own is not None:
         return own[0], plain(own[1]), True
     match = _PREFIX.fullmatch(line)
@@ -111,6 +112,7 @@ def _place(message: str, code: Iterable[Path]) -> str | None:
     if match is None:
         return None
     path = Path(match[1])
+    # Only installed code: a path in a hospital's folders may hold names.
     inside = any(path.is_relative_to(root) for root in code) and ".." not in path.parts
 
     return f"at {path.parent.name}/{path.name}:{match[2]} {match[3]}" if inside else None

@@ -141,6 +141,7 @@ def tls(
             skew = _skew(secure, host)
     except ssl.SSLCertVerificationError as err:
         rows = [_certificate_problem(name, err, host)]
+        # If this clock is wrong, every certificate looks expired: say which of the two it is.
         if err.verify_code in {_EXPIRED, _NOT_YET}:
             rows += _clock_of_anybody((at or host, port), host, allowed_skew, proxy)
         return rows

@@ -35,9 +35,11 @@ def main(watched: int, grace: float, command: list[str]) -> int:
     os.set_inheritable(watched, False)
     signals: list[int] = []
     inlet, outlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    # A signal makes the pipe readable, so one poll waits for signals and for the supervisor.
     signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: signals.append(received))
+    # A handler, though it does nothing: ignored signals do not wake the poll.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = _start(command)
@@ -114,6 +116,7 @@ def _end_descendants(deadline: float, child: int) -> int:
     while True:
         code = _reap(child)
         status = status if code is None else code
+        # Asked again after each round: a process that is being ended may have started another.
         alive = _descendants(os.getpid())
         if not alive:
             return status

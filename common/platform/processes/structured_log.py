@@ -83,6 +83,7 @@ def parse_own(line: str) -> tuple[str, str] | None:
         return None
     logger = fields.get("logger")
     message = fields.get("message")
+    # The line may come from any library: only names of our loggers pass.
     if not isinstance(logger, str) or not isinstance(message, str) or not _LOGGER.fullmatch(logger):
         return None
     error = fields.get("error")

@@ -63,7 +63,7 @@ class _Slot:
     explaining: bool = False
     explanation: str = ""
     """Why it ended, as far as is known."""
-    said: str = ""
+    last_logged: str = ""
     """The last explanation that was logged."""
     due: float = 0.0
     """Time of the next start (`backoff`) or the next readiness check (`starting`)."""
@@ -134,10 +134,10 @@ class Supervisor:
         must_wait = False
 
         for slot in self._slots:
-            if slot.explanation != slot.said:
-                slot.said = slot.explanation
-                if slot.said:
-                    self.log.event(slot.child.name, "explained", slot.said, "ERROR")
+            if slot.explanation != slot.last_logged:
+                slot.last_logged = slot.explanation
+                if slot.last_logged:
+                    self.log.event(slot.child.name, "explained", slot.last_logged, "ERROR")
 
             if (slot.state == "waiting" and not must_wait) or (slot.state == "backoff" and now >= slot.due):
                 self._start(slot)
@@ -146,7 +146,7 @@ class Supervisor:
                 continue
             if slot.state == "starting" and now >= slot.due:
                 self._look(slot, running)
-            if slot.state == "starting" and now - running.started < slot.child.ready_within:
+            if slot.state == "starting" and now - running.start_time < slot.child.ready_within:
                 must_wait = True  # later children may need it
 
         if not self._is_announced and all(slot.state == "up" for slot in self._slots):
@@ -162,6 +162,7 @@ class Supervisor:
         watch_end, lifeline = os.pipe()
         output, write_end = os.pipe()
         os.set_blocking(output, False)
+        # By path and isolated (-I): the guard must start even if the child's environment breaks imports.
         guard = subprocess.Popen(
             [sys.executable, "-I", process_guard.__file__, str(watch_end), str(child.stop_grace), *child.argv],
             env=dict(child.env),
@@ -185,7 +186,7 @@ class Supervisor:
     def _look(self, slot: _Slot, running: Running) -> None:
         now = self.clock()
         child = slot.child
-        ready = child.ready() if child.ready is not None else now - running.started >= child.settle
+        ready = child.ready() if child.ready is not None else now - running.start_time >= child.settle
 
         if ready and (child.ready_line is None or running.said_ready):
             slot.state = "up"
@@ -232,10 +233,10 @@ class Supervisor:
             self.log.event(slot.child.name, "stopped", "stopped")
             return
 
-        steady = now - running.started >= self.backoff.steady
+        steady = now - running.start_time >= self.backoff.steady
         slot.failures = 1 if steady else slot.failures + 1
         if steady:
-            slot.explanation = slot.said = ""  # after steady work, an end has a new cause
+            slot.explanation = slot.last_logged = ""  # after steady work, an end has a new cause
         slot.restarts += 1
         delay = self.backoff.delay(slot.failures, self.rng)
         slot.state = "backoff"

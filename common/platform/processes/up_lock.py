@@ -46,6 +46,7 @@ def is_up(folder: Path) -> bool:
     """Whether an `up` holds the folder's lock."""
     with suppress(OSError), (folder / _LOCK_FILE).open("rb") as file:
         try:
+            # A shared lock: two that only look do not take each other for a running `up`.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

@@ -74,6 +74,7 @@ def write_bundle(subject: Subject, out: Path, now: datetime) -> list[str]:
     Raises:
         OutputError: the file exists, or cannot be written.
     """
+    # The path, the account and the machine's name are words of this hospital, even where our code has them too.
     redaction = Redaction.of(subject.private | _whereabouts(subject.root, subject.aliases), subject.aliases)
     about = {"side": subject.side, "made": now.isoformat(timespec="seconds"), **contents.versions()}
     parts: dict[str, object] = {

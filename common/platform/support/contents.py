@@ -38,16 +38,16 @@ _CARD = re.compile(r"[A-Za-z0-9 .()-]{1,60}")
 def versions() -> dict[str, str]:
     """Versions of the software that matters; a package that is missing is left out."""
     release = _RELEASE.match(platform.release())
-    found = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
-    found["kernel"] = release[0] if release else ""
+    version_of = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    version_of["kernel"] = release[0] if release else ""
 
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            version_of[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
 
-    return found
+    return version_of
 
 
 def settings(values: BaseModel) -> dict[str, Any]:
@@ -58,6 +58,7 @@ def settings(values: BaseModel) -> dict[str, Any]:
 def _setting(field: FieldInfo, value: Any) -> Any:
     if isinstance(value, BaseModel):
         return settings(value)
+    # A default is our own text, so it says nothing about the hospital.
     if value is None or isinstance(value, bool | int | float) or value == field.get_default(call_default_factory=True):
         return value
     if _is_choice(field.annotation):
@@ -100,6 +101,7 @@ def logs(folder: Path, processes: Sequence[str], redaction: Redaction) -> Iterat
 def _tail(path: Path) -> list[str]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        # The first and the last piece may be half a line.
         return file.read(_TAIL_BYTES).decode("utf-8", "replace").split("\n")[-LINES - 1 : -1]
 
 

@@ -55,6 +55,7 @@ class Redaction:
         start = chunk.index(core)
         before, after = chunk[:start], chunk[start + len(core) :]
 
+        # More marks than this are no punctuation: something may be written in them.
         return f"{before}{self._core(core)}{after}" if len(before) + len(after) <= 6 else WITHHELD
 
     def _core(self, core: str) -> str:
@@ -63,11 +64,11 @@ class Redaction:
         if core.casefold() in self.private:
             return WITHHELD
         place = _PLACE.fullmatch(core)
-        known = (
+        is_known = (
             core in self.vocabulary.words
             or core in self.vocabulary.functions
             or _NUMBER.fullmatch(core) is not None
             or (place is not None and place[1] in self.vocabulary.modules)
         )
 
-        return core if known else WITHHELD
+        return core if is_known else WITHHELD

@@ -29,9 +29,9 @@ Folder = Annotated[Path, typer.Option("--dir", help="Folder created by `init`.",
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON only.")]
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(is_asked: bool) -> None:
     """Print the version of the installed FedForget and end, once the installation is known to be whole."""
-    if not asked:
+    if not is_asked:
         return
 
     with clear_errors():
@@ -77,6 +77,7 @@ def clear_errors(stopped: str = "stopped", *, as_json: bool = False) -> Iterator
 
     Further invalid rows of a table follow the line. With `as_json` invalid input is also printed as JSON.
     """
+    # SIGTERM as Ctrl-C: what is being written is finished or removed on either.
     before = signal.signal(signal.SIGTERM, _interrupt)
 
     try:
@@ -176,6 +177,7 @@ class WholeWords:
         columns = [[name, *(row[index] for row in self.cells)] for index, name in enumerate(self.names)]
         least = [max(_longest_word(cell) for cell in column) for column in columns]
 
+        # Three signs for each border and its spaces, and one border more.
         if sum(least) + 3 * len(least) + 1 <= options.max_width:
             table = Table()
             for name, width in zip(self.names, least, strict=True):

@@ -34,11 +34,11 @@ class ProgressLines:
     def __post_init__(self) -> None:
         self._began = self._last = self.clock()
 
-    def __call__(self, done: int, total: int) -> None:
-        """Report that `done` of `total` items are done."""
+    def __call__(self, count: int, total: int) -> None:
+        """Report that `count` of `total` items are done."""
         now = self.clock()
         if now - self._last < self.every:
             return
         self._last = now
-        rest = f", {(now - self._began) / done * (total - done):.0f} s left" if done else ""
-        self.write(f"{self.what} {done} of {total}{rest}")
+        rest = f", {(now - self._began) / count * (total - count):.0f} s left" if count else ""
+        self.write(f"{self.what} {count} of {total}{rest}")

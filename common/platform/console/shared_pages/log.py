@@ -34,8 +34,8 @@ class LogPages:
 
         def check() -> list[str]:
             with reading(engine) as session:
-                refused = [f"{peer.origin}: {peer.trouble}" for peer in log().peers(session) if peer.trouble]
-                return [*examine(session), *refused]
+                refusals = [f"{peer.origin}: {peer.trouble}" for peer in log().peers(session) if peer.trouble]
+                return [*examine(session), *refusals]
 
         self._checking = Background(check, clock)
 

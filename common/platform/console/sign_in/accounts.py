@@ -115,22 +115,25 @@ class Accounts:
             RefusedError: the invitation was used meanwhile.
         """
         self.check_new(name, password, subject=invitation.subject)
-        hashed = self._hasher.hash(password)
+        password_hash = self._hasher.hash(password)
 
         with transaction(self._engine) as session:
             if session.get(InvitationRow, invitation.digest) is None:
                 raise RefusedError("the invitation was used meanwhile")
+            # Deleted in the transaction that makes the account: a token counts once, also for two browsers at once.
             session.execute(delete(InvitationRow).where(InvitationRow.digest == invitation.digest))
             row = session.get(AccountRow, invitation.subject) if invitation.subject else None
             if row is None:
                 row = AccountRow(subject=secrets.token_hex(8), roles=sorted(invitation.roles), created=now)
                 session.add(row)
             else:
+                # New credentials replace all old ones: whoever lost their device must not leave a passkey behind.
                 session.execute(delete(PasskeyRow).where(PasskeyRow.subject == row.subject))
             row.name = name.strip()
             row.login = _login(name)
-            row.password = hashed
+            row.password = password_hash
             row.totp_secret = totp_secret
+            # The first code was used to make the account, so it must not sign in as well.
             row.totp_last = _step(now)
             row.signed_in = None
             row.disabled = None
@@ -142,8 +145,9 @@ class Accounts:
         """The person behind a name, a password and a code; None if any of them is wrong, whichever it is."""
         with reading(self._engine) as session:
             row = session.scalar(select(AccountRow).where(AccountRow.login == _login(name)))
-            stored = row.password if row is not None and row.password else self._nobody
-            is_right = self._verifies(stored, password)
+            # The hash is computed in any case: the time must not tell which names exist.
+            expected_hash = row.password if row is not None and row.password else self._nobody
+            is_right = self._verifies(expected_hash, password)
             if row is None or not is_right or row.disabled is not None:
                 return None
             subject = row.subject
@@ -208,13 +212,15 @@ class Accounts:
 
     def _use_code(self, subject: str, step: int, now: datetime) -> bool:
         """Use up the codes until a time step; False if this one, or a later one, was used before."""
-        unused = update(AccountRow).where(AccountRow.subject == subject, AccountRow.totp_last < step)
+        # One statement decides: of two sign-ins with the same code at once, one finds the step used.
+        statement = update(AccountRow).where(AccountRow.subject == subject, AccountRow.totp_last < step)
         with transaction(self._engine) as session:
-            result = session.execute(unused.values(totp_last=step, signed_in=now))
+            result = session.execute(statement.values(totp_last=step, signed_in=now))
             return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # of an update it has one
 
     def _verifies(self, stored: str, password: str) -> bool:
         try:
+            # Cut, as hashing a text of megabytes would keep the console busy.
             return self._hasher.verify(stored, password[:MOST_PASSWORD])
         except (VerificationError, InvalidHashError):
             return False
@@ -230,6 +236,7 @@ def open_accounts(folder: Path, issuer: str, hasher: PasswordHasher | None = Non
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE
+    # Made with its mode before SQLite opens it, which would use the umask.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     engine = open_database(f"sqlite:///{path.resolve()}")
 

@@ -51,7 +51,7 @@ class Pending:
     verifier: str
     following: str
     again: Session | None
-    begun: datetime
+    start: datetime
 
 
 @dataclass(slots=True)
@@ -83,7 +83,8 @@ class OpenId:
         pending = Pending(new_token(), new_token(), secrets.token_urlsafe(48), following, again, now)
 
         with self._lock:
-            self._pending = {key: one for key, one in self._pending.items() if now - one.begun < _LIFETIME}
+            # Pending sign-ins cost memory and need no account, so they end and are counted.
+            self._pending = {key: one for key, one in self._pending.items() if now - one.start < _LIFETIME}
             if len(self._pending) >= _MOST_PENDING:
                 raise UnavailableError("too many people are signing in at this moment; try again in a minute")
             self._pending[state] = pending
@@ -114,8 +115,9 @@ class OpenId:
         """
         with self._lock:
             pending = self._pending.pop(answer.get("state", ""), None)  # each state counts once, also a refused one
-        if pending is None or now - pending.begun > _LIFETIME:
+        if pending is None or now - pending.start > _LIFETIME:
             raise RefusedError("this sign-in has ended or was used before: begin again")
+        # The cookie ties the answer to the browser that asked: a link with somebody else's answer signs nobody in.
         if not secrets.compare_digest(pending.browser, browser):
             raise RefusedError("this sign-in was begun in another browser: begin again")
         if answer.get("iss", self.config.issuer) != self.config.issuer:
@@ -157,7 +159,7 @@ class OpenId:
 
     def _claims(self, token: str, keys: KeySet, pending: Pending, now: datetime) -> dict[str, Any]:
         at = int(now.timestamp())
-        required = jwt.JWTClaimsRegistry(
+        rules = jwt.JWTClaimsRegistry(
             now=at,
             leeway=_SKEW,
             iss={"essential": True, "value": self.config.issuer},
@@ -170,17 +172,19 @@ class OpenId:
 
         try:
             claims = jwt.decode(token, keys, algorithms=_ALGORITHMS).claims
-            required.validate(claims)
+            rules.validate(claims)
         except (JoseError, ValueError):
             raise RefusedError("the ID token does not hold: its signature, issuer, audience, time or nonce") from None
 
+        # OpenID Connect Core, 3.1.3.7: with several audiences, `azp` must name this client.
         audience = claims["aud"]
         has_others = isinstance(audience, list) and len(audience) > 1
         if claims.get("azp", self.config.client_id) != self.config.client_id or (has_others and "azp" not in claims):
             raise RefusedError("the ID token was issued to another client")
         if pending.again is not None:
+            # `max_age=0` was asked for, so the provider must say when the person signed in, and it must be recent.
             signed_in = claims.get("auth_time")
-            if not isinstance(signed_in, int) or signed_in < int(pending.begun.timestamp()) - _SKEW:
+            if not isinstance(signed_in, int) or signed_in < int(pending.start.timestamp()) - _SKEW:
                 raise RefusedError("the identity provider did not ask you to sign in again")
             if (self.config.issuer, str(claims["sub"])) != pending.again.person.key:
                 raise RefusedError("somebody else signed in: sign out first")

@@ -27,27 +27,27 @@ _YEAR_SECONDS = 31_536_000
 def sign_in_pages(console: Console) -> list[Page]:
     """The pages about signing in of a console."""
     everybody = frozenset(console.side.roles)
-    found = [
+    pages = [
         Page("/sign-in", _form, is_public=True),
         Page("/sign-out", _sign_out, roles=everybody, method="POST"),
         Page("/sign-in/again", _again, roles=everybody),
         Page("/preferences", _prefer, is_public=True, method="POST"),
     ]
     if console.accounts is not None:
-        found += [
+        pages += [
             Page("/sign-in", _sign_in, is_public=True, method="POST"),
             Page("/sign-in/again", _sign_in_again, roles=everybody, method="POST"),
             *setup_pages(console),
             *passkey_pages(console),
         ]
     if console.provider is not None:
-        found += [
+        pages += [
             Page("/sign-in/provider", _to_provider, is_public=True),
             Page("/sign-in/provider/again", _to_provider_again, roles=everybody),
             Page("/sign-in/provider/answer", _from_provider, is_public=True),
         ]
 
-    return found
+    return pages
 
 
 def _signed_in(visit: Visit, person: Person, following: str, how: str) -> Response:
@@ -118,6 +118,7 @@ def _checked(visit: Visit) -> Person | None:
     accounts = visit.console.accounts
     attempts = visit.console.attempts
     name = visit.person.name if visit.session is not None else visit.field("name", 100)
+    # By name *and* address: from elsewhere nobody can lock a person out by trying their name.
     keys = (f"address {visit.address}", f"name {visit.address} {name.casefold()}")
     if not all(attempts.has_left(key, visit.now) for key in keys):
         raise RefusedError("too many attempts: wait a minute")
@@ -127,6 +128,7 @@ def _checked(visit: Visit) -> Person | None:
     if accounts is not None and isinstance(password, str):
         person = accounts.sign_in(name, password, visit.field("code", 20), visit.now)
     if person is None:
+        # Only failures count.
         for key in keys:
             attempts.allows(key, visit.now)
 
@@ -192,8 +194,8 @@ def _from_provider(visit: Visit) -> Response:
 def _prefer(visit: Visit) -> Response:
     came_from = visit.field("back", 1000)
     response = RedirectResponse(came_from if is_local(came_from) else "/", 303)
-    for name, known in (("language", LANGUAGES), ("theme", THEMES)):
-        if visit.field(name) in known:
+    for name, choices in (("language", LANGUAGES), ("theme", THEMES)):
+        if visit.field(name) in choices:
             set_cookie(response, visit.console.cookie(name), visit.field(name), most_seconds=_YEAR_SECONDS)
 
     return response
@@ -201,5 +203,5 @@ def _prefer(visit: Visit) -> Response:
 
 def _following(visit: Visit) -> str:
     """The page to go to afterwards, if it is one of ours."""
-    asked = visit.field("next") or visit.query("next", most=1000)
-    return asked if is_local(asked) else "/"
+    target = visit.field("next") or visit.query("next", most=1000)
+    return target if is_local(target) else "/"

@@ -45,7 +45,7 @@ _REFUSED = "this passkey was not accepted"
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Challenge:
     challenge: bytes
     at: datetime
 
@@ -56,7 +56,7 @@ class _Passkeys:
     def __init__(self, console: Console, accounts: Accounts) -> None:
         self._accounts = accounts
         self._host = urlsplit(console.public_url).hostname or "localhost"
-        self._asked: dict[str, _Asked] = {}
+        self._pending: dict[str, _Challenge] = {}
         self._lock = threading.Lock()
 
     def begin_adding(self, visit: Visit) -> Response:
@@ -81,7 +81,7 @@ class _Passkeys:
         subject = self._own(visit)
 
         try:
-            checked = verify_registration_response(
+            verification = verify_registration_response(
                 credential=_credential(visit),
                 expected_challenge=self._take(visit),
                 expected_rp_id=self._host,
@@ -91,10 +91,12 @@ class _Passkeys:
         except (WebAuthnException, ValueError, KeyError):
             raise RefusedError(_REFUSED) from None
 
-        credential = bytes_to_base64url(checked.credential_id)
+        credential = bytes_to_base64url(verification.credential_id)
         if self._accounts.passkey(credential) is not None:
             raise RefusedError("this passkey is in use")
-        self._accounts.add_passkey(subject, credential, checked.credential_public_key, checked.sign_count, visit.now)
+        self._accounts.add_passkey(
+            subject, credential, verification.credential_public_key, verification.sign_count, visit.now
+        )
         visit.console.record("passkey-added", visit.now, (*visit.person.key, visit.person.name))
 
         return JSONResponse({"next": "/account"})
@@ -110,17 +112,18 @@ class _Passkeys:
     def finish_signing_in(self, visit: Visit) -> Response:
         if not visit.console.attempts.allows(f"address {visit.address}", visit.now):
             raise RefusedError("too many attempts: wait a minute")
-        sent = _credential(visit)
-        name = str(sent.get("id", ""))[:1400]
-        stored = self._accounts.passkey(name)
+        answer = _credential(visit)
+        name = str(answer.get("id", ""))[:1400]
+        passkey = self._accounts.passkey(name)
+        # Taken before anything is checked: a challenge counts once, also a failed one.
         challenge = self._take(visit)
-        if stored is None:
+        if passkey is None:
             raise RefusedError(_REFUSED)
-        subject, public_key, sign_count = stored
+        subject, public_key, sign_count = passkey
 
         try:
-            checked = verify_authentication_response(
-                credential=sent,
+            verification = verify_authentication_response(
+                credential=answer,
                 expected_challenge=challenge,
                 expected_rp_id=self._host,
                 expected_origin=visit.console.public_url,
@@ -132,9 +135,10 @@ class _Passkeys:
             raise RefusedError(_REFUSED) from None
 
         person = self._accounts.person(subject)
+        # Whoever proves their identity again must be the person of the session.
         if person is None or (visit.session is not None and visit.person.key != person.key):
             raise RefusedError(_REFUSED)
-        self._accounts.used_passkey(name, checked.new_sign_count, visit.now)
+        self._accounts.used_passkey(name, verification.new_sign_count, visit.now)
         token, target = start(visit, person, str(visit.body.get("next", "/"))[:1000], "passkey")
         response = JSONResponse({"next": target})
         set_cookie(response, visit.console.cookie("session"), token)
@@ -148,17 +152,17 @@ class _Passkeys:
 
     def _keep(self, visit: Visit, challenge: bytes) -> None:
         with self._lock:
-            self._asked = {key: one for key, one in self._asked.items() if visit.now - one.at < _LIFETIME}
-            if len(self._asked) >= _MOST:
+            self._pending = {key: one for key, one in self._pending.items() if visit.now - one.at < _LIFETIME}
+            if len(self._pending) >= _MOST:
                 raise RefusedError("too many people are signing in at this moment: try again in a minute")
-            self._asked[visit.cookie] = _Asked(challenge, visit.now)
+            self._pending[visit.cookie] = _Challenge(challenge, visit.now)
 
     def _take(self, visit: Visit) -> bytes:
         with self._lock:
-            asked = self._asked.pop(visit.cookie, None)
-        if asked is None or visit.now - asked.at > _LIFETIME:
+            pending = self._pending.pop(visit.cookie, None)
+        if pending is None or visit.now - pending.at > _LIFETIME:
             raise RefusedError("this took too long: begin again")
-        return asked.challenge
+        return pending.challenge
 
 
 def passkey_pages(console: Console) -> list[Page]:
@@ -184,7 +188,7 @@ def passkey_pages(console: Console) -> list[Page]:
 
 
 def _credential(visit: Visit) -> dict[str, Any]:
-    sent = visit.body.get("credential")
-    if not isinstance(sent, dict):
+    credential = visit.body.get("credential")
+    if not isinstance(credential, dict):
         raise RefusedError(_REFUSED)
-    return sent
+    return credential

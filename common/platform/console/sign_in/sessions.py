@@ -33,8 +33,8 @@ class Session:
 
     number: str
     person: Person
-    begun: datetime
-    seen: datetime
+    start: datetime
+    last_request: datetime
     fresh: datetime
     notices: list[Notice] = field(default_factory=list)
 
@@ -66,7 +66,9 @@ class Sessions:
         with self._lock:
             self._drop_ended(now)
             if len(self._open) >= MOST_SESSIONS:
-                del self._open[min(self._open, key=lambda key: self._open[key].seen)]
+                # At the limit the longest idle session ends; refusing would let one person with many sessions lock all
+                # out.
+                del self._open[min(self._open, key=lambda key: self._open[key].last_request)]
             self._open[number] = Session(number, person, now, now, now)
 
         return token
@@ -80,7 +82,7 @@ class Sessions:
             if self._has_ended(session, now):
                 del self._open[session.number]
                 return None
-            session.seen = now
+            session.last_request = now
             return session
 
     def is_open(self, session: Session, now: datetime) -> bool:
@@ -110,7 +112,7 @@ class Sessions:
             del self._open[number]
 
     def _has_ended(self, session: Session, now: datetime) -> bool:
-        return now - session.seen > self._idle or now - session.begun > self._longest
+        return now - session.last_request > self._idle or now - session.start > self._longest
 
 
 def _digest(token: str) -> str:

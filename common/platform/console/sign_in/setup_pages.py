@@ -25,7 +25,7 @@ _SPENT = "This token is unknown, was used before, or is too old."
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _Setup:
     """Credentials that still need their first code."""
 
     invitation: Invitation
@@ -40,7 +40,7 @@ class _Setups:
 
     def __init__(self, accounts: Accounts) -> None:
         self.accounts = accounts
-        self._begun: dict[str, _Begun] = {}
+        self._pending: dict[str, _Setup] = {}
         self._lock = threading.Lock()
 
     def form(self, visit: Visit) -> Response:
@@ -62,28 +62,29 @@ class _Setups:
         except InputError as err:
             return self._ask(visit, visit.text(err.problem))
 
-        begun = _Begun(invitation, name, password, new_totp(), visit.now)
+        setup = _Setup(invitation, name, password, new_totp(), visit.now)
         with self._lock:
-            self._begun = {key: one for key, one in self._begun.items() if visit.now - one.at < _LIFETIME}
-            if len(self._begun) >= _MOST:
+            self._pending = {key: one for key, one in self._pending.items() if visit.now - one.at < _LIFETIME}
+            if len(self._pending) >= _MOST:
                 raise RefusedError("too many accounts are being made at this moment: try again later")
-            self._begun[visit.cookie] = begun
+            self._pending[visit.cookie] = setup
 
-        return self._ask_code(visit, begun)
+        return self._ask_code(visit, setup)
 
     def finish(self, visit: Visit) -> Response:
         """Check the first code and make the account."""
         _count(visit)
         with self._lock:
-            begun = self._begun.get(visit.cookie)
-        if begun is None or visit.now - begun.at > _LIFETIME:
+            # Kept until the account is made: a mistyped code can be corrected.
+            setup = self._pending.get(visit.cookie)
+        if setup is None or visit.now - setup.at > _LIFETIME:
             return self._ask(visit, visit.text("This took too long: begin again."))
-        if code_step(begun.totp_secret, visit.field("code", 20), visit.now) is None:
-            return self._ask_code(visit, begun, visit.text("The code is wrong. Is the clock of your device right?"))
+        if code_step(setup.totp_secret, visit.field("code", 20), visit.now) is None:
+            return self._ask_code(visit, setup, visit.text("The code is wrong. Is the clock of your device right?"))
 
-        account = self.accounts.create(begun.invitation, begun.name, begun.password, begun.totp_secret, visit.now)
+        account = self.accounts.create(setup.invitation, setup.name, setup.password, setup.totp_secret, visit.now)
         with self._lock:
-            self._begun.pop(visit.cookie, None)
+            self._pending.pop(visit.cookie, None)
         visit.console.sessions.end_of(self.accounts.issuer, account.subject)
         person = (self.accounts.issuer, account.subject, account.name)
         visit.console.record("account-made", visit.now, person, roles=" ".join(sorted(account.roles)))
@@ -96,8 +97,8 @@ class _Setups:
             "setup.html.j2", 400 if problem else 200, problem=problem, token=token, name=visit.field("name", 100)
         )
 
-    def _ask_code(self, visit: Visit, begun: _Begun, problem: str = "") -> Response:
-        address = totp_address(begun.totp_secret, begun.name, f"FedForget {visit.console.side.title}")
+    def _ask_code(self, visit: Visit, setup: _Setup, problem: str = "") -> Response:
+        address = totp_address(setup.totp_secret, setup.name, f"FedForget {visit.console.side.title}")
         drawing = io.BytesIO()
         segno.make(address, error="m").save(
             drawing, kind="svg", xmldecl=False, svgns=True, scale=4, light="#ffffff", svgclass="qr", lineclass=None
@@ -107,7 +108,7 @@ class _Setups:
             400 if problem else 200,
             problem=problem,
             drawing=trusted(drawing.getvalue().decode()),
-            secret=" ".join(begun.totp_secret[at : at + 4] for at in range(0, len(begun.totp_secret), 4)),
+            secret=" ".join(setup.totp_secret[at : at + 4] for at in range(0, len(setup.totp_secret), 4)),
         )
 
 

@@ -12,6 +12,7 @@ def start(visit: Visit, person: Person, following: str, how: str) -> tuple[str, 
     A cookie that the browser had before, also one that somebody else has planted, is worth nothing afterwards.
     """
     console = visit.console
+    # First on record: without a record nobody signs in.
     console.record("signed-in", visit.now, (*person.key, person.name), how=how)
     if visit.session is not None:
         console.sessions.end(visit.session)
