@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client.revocations.revocation import State
+from common.learning.records import Subset
 
 STATES: dict[State, tuple[str, str]] = {
     State.RECEIVED: ("wait", "Received"),
@@ -35,3 +36,11 @@ SOURCES = {
     "restored": "Restored from the tombstones",
 }
 SCOPES = {"all": "Images and reports", "images": "Images", "reports": "Reports"}
+SETS = {
+    Subset.TRAIN: "Training: the model learns from them",
+    Subset.VALIDATION: "Validation: they say when training ends",
+    Subset.CALIBRATION: "Never seen, for calibration: they say when unlearning ends",
+    Subset.AUDIT: "Never seen, for the audit: forgotten patients are compared with them",
+    Subset.TEST: "Test: they show how useful the model is",
+}
+"""The sets of a hospital's patients and what each is for."""

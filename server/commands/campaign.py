@@ -23,30 +23,16 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until the campaign has 
 
 def train(folder: Folder = Path("."), wait: Wait = False, as_json: AsJson = False) -> None:
     """Train a model with all hospitals and publish it. Requires a running `fedforget-server up`."""
+    from server.campaign.asked import plan_training, waiting_sites  # noqa: PLC0415 - the database, for this command
+
     with clear_errors("the training goes on; `fedforget-server campaign watch` shows it"):
         house = _open(folder)
-        house.card  # noqa: B018 - raises when server.toml names no classes
-        terms = house.terms.model_dump(mode="json")
-        waiting = [site.name for site in house.sites() if site.pending and site.state != "revoked"]
-
-        if waiting:
-            # The training leaves out who has revoked: the versions that saw them must go with it.
-            active = house.registry.active()
+        if waiting := waiting_sites(house):
             sites = ", ".join(waiting)
             typer.echo(
                 f"revocations wait at {sites}: this is a retraining, by which these patients are forgotten", err=True
             )
-            number = house.store.plan(
-                "retraining",
-                terms,
-                parent=active.name if active else None,
-                due=None,
-                reason=f"asked for while revocations wait at {sites}",
-                sites=waiting,
-            )
-        else:
-            number = house.store.plan("training", terms, parent=None, due=None, reason="asked for")
-
+        number = plan_training(house, "asked for")
         _started(house, number, wait=wait, as_json=as_json)
 
 

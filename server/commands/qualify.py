@@ -29,24 +29,11 @@ UP_SECONDS = 30.0
 @app.command(epilog="Example: fedforget-server qualify plan --dir federation")
 def plan(folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Show what would be registered, what it costs, and which number is missing if it cannot be done."""
+    from server.campaign.qualification.description import plan_of  # noqa: PLC0415 - Flower, for this command
+
     with clear_errors():
-        house, store = _open(folder)
-        settings = house.settings.qualification
-        lineage = _lineage(house)
-        found: dict[str, Any] = {
-            "rehearsals": settings.rehearsals,
-            "sizes": list(settings.sizes),
-            "patients": settings.patients,
-            "waves": -(-settings.rehearsals // settings.wave),
-            "margin": settings.auc_margin,
-            "share_limit": settings.share_limit,
-            "level": settings.attempt_level,
-            "attempts_made": store.attempts(lineage),
-            "attempts": settings.attempts,
-            "lineage": lineage,
-            "fold_models": house.settings.experiment.folds.audit,
-            "missing": _missing(house),
-        }
+        house, _ = _open(folder)
+        found = plan_of(house)
         show(found, fields_table(found), as_json=as_json)
 
 
@@ -57,18 +44,11 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Register and begin a qualification. Campaigns take precedence; it continues after them."""
+    from server.campaign.qualification.description import ask  # noqa: PLC0415 - Flower, for this command
+
     with clear_errors("the qualification goes on; `fedforget-server qualify watch` shows it"):
         house, store = _open(folder)
-        lineage = _lineage(house)
-        if house.settings.experiment.folds.audit == 0:
-            raise InputError(
-                "the model in use has no audit fold models, without which no patient has a floor of their own",
-                where="experiment.folds.audit",
-                remedy="set it to 2 and train again",
-            )
-        if missing := _missing(house):
-            raise InputError(missing, remedy="import more patients; until then campaigns rest on their own evidence")
-        number = store.request(house.settings.qualification, lineage)
+        number = ask(house)
         if wait:
             _follow(house.folder.root, store, number, as_json=as_json)
             return
@@ -89,6 +69,8 @@ def watch(number: Number = None, folder: Folder = Path("."), as_json: AsJson = F
 @app.command("show", epilog="Example: fedforget-server qualify show --dir federation --json")
 def show_qualification(number: Number = None, folder: Folder = Path("."), as_json: AsJson = False) -> None:
     """Show what was registered, the progress, and each part of the rule."""
+    from server.campaign.qualification.description import details  # noqa: PLC0415 - Flower, for this command
+
     with clear_errors():
         _, store = _open(folder)
         found = details(store, _number(store, number))
@@ -112,50 +94,6 @@ def stop(
         show({"number": which, "state": "stopped"}, f"qualification {which} is stopped", as_json=as_json)
 
 
-def details(store: QualificationStore, number: int) -> dict[str, Any]:
-    """Everything about one qualification."""
-    from server.campaign.qualification.standing import criteria  # noqa: PLC0415 - numpy, where there is a result
-
-    request = store.requested(number)
-    register = store.registered(number)
-    standing = store.standing(number)
-    result = store.result(number)
-    found: dict[str, Any] = {
-        "number": number,
-        "state": _state(store, number),
-        "lineage": request.lineage,
-        "register": register.digest if register else None,
-        "rehearsals": request.plan.rehearsals,
-        "sizes": list(request.plan.sizes),
-        "waves": f"{standing.waves} of {standing.of}" if standing.of else None,
-        "seconds_left": None if result or standing.stopped else standing.seconds_left,
-        "waits": standing.waits or None,
-        "reason": standing.stopped or None,
-    }
-    if result is not None:
-        verdict = result.qualification
-        found |= {
-            "reason": "; ".join(f"{one.part}: {one.text}" for one in verdict.findings) or None,
-            "patients": verdict.patients,
-            "controls": verdict.controls,
-            "refused": len(result.refused),
-            "valid_until": result.valid_until.isoformat(),
-            "criteria": {c.name: {"holds": c.holds, "finding": c.finding} for c in criteria(verdict)},
-            "branches": {
-                name: {"difference": b.difference, "low": b.low, "high": b.high} for name, b in verdict.branches.items()
-            },
-            "cost": result.cost,
-        }
-    return found
-
-
-def _state(store: QualificationStore, number: int) -> str:
-    result = store.result(number)
-    if result is not None:
-        return "qualified" if result.qualification.qualified else "not qualified"
-    return "stopped" if store.standing(number).stopped else "open"
-
-
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
     """For people: one line for each part and branch."""
     flat = {name: value for name, value in found.items() if name not in {"criteria", "branches", "cost"}}
@@ -172,9 +110,11 @@ def _follow(root: Path, store: QualificationStore, number: int, *, as_json: bool
     Raises:
         UnavailableError: it did not qualify, or no `up` runs here that could carry it on.
     """
+    from server.campaign.qualification.description import details, state_of  # noqa: PLC0415 - Flower
+
     last = ""
     down = 0.0
-    while _state(store, number) == "open":
+    while state_of(store, number) == "open":
         standing = store.standing(number)
         time_left = "" if standing.seconds_left is None else f", about {standing.seconds_left:.0f} s left"
         line = f"qualification {number}: wave {standing.waves} of {standing.of or '?'}{time_left}"
@@ -194,32 +134,6 @@ def _follow(root: Path, store: QualificationStore, number: int, *, as_json: bool
         raise UnavailableError(f"qualification {number}: {found['state']}: {found['reason']}")
 
 
-def _missing(house: CoordinatorContext) -> str | None:
-    """Which number is missing, by what the sites said last; None if none is, or they have not said anything yet."""
-    from common.errors import CohortError  # noqa: PLC0415
-    from server.campaign.qualification.register import rehearsing_sites  # noqa: PLC0415 - Flower
-    from server.rounds.unlearning.base import Collected  # noqa: PLC0415 - torch
-
-    for row in reversed(house.store.all()):
-        body = next((phase.body for phase in house.store.phases(row.number) if phase.step == "collect"), None)
-        if body:
-            try:
-                rehearsing_sites(house.settings.qualification, Collected.model_validate(body).registered)
-            except CohortError as error:
-                return error.problem
-            return None
-    return None
-
-
-def _lineage(house: CoordinatorContext) -> str:
-    from server.campaign.qualification.deployed import lineage_of  # noqa: PLC0415 - torch
-
-    found = lineage_of(house)
-    if found is None:
-        raise InputError("there is no model to rehearse with", remedy="run `fedforget-server train` first")
-    return found
-
-
 def _number(store: QualificationStore, number: int | None) -> int:
     numbers = store.numbers()
     if not numbers or (number is not None and number not in numbers):
@@ -230,7 +144,7 @@ def _number(store: QualificationStore, number: int | None) -> int:
 
 def _open(folder: Path) -> tuple[CoordinatorContext, QualificationStore]:
     from server.campaign.context import open_house  # noqa: PLC0415 - the database, for commands that need it
-    from server.campaign.qualification.store import QualificationStore  # noqa: PLC0415 - numpy
+    from server.campaign.qualification.description import store_of  # noqa: PLC0415 - Flower
 
     house = open_house(folder)
-    return house, QualificationStore(house.folder.qualifications, house.store.clock)
+    return house, store_of(house)

@@ -14,7 +14,9 @@ from server.console.pages import (
     log,
     models,
     overview,
+    qualification,
     sites,
+    training,
 )
 from server.runtime.doctor import examine
 
@@ -23,7 +25,7 @@ _NOTE = "An open campaign keeps the settings it was planned with."
 
 def board_pages(desk: Desk) -> list[Page]:
     """Every page but those of the kit."""
-    rooms = (overview, sites, campaigns, decisions, models, attestations, log)
+    rooms = (overview, sites, campaigns, decisions, models, training, qualification, attestations, log)
     manage = People(desk.accounts, desk.house.settings.console.openid, ROLES, EVERYBODY, OPERATORS)
     folder = desk.house.folder
     clock = desk.house.store.clock
@@ -50,10 +52,12 @@ def menu() -> list[NavItem]:
         ("/sites", "Hospitals"),
         ("/campaigns", "Campaigns"),
         ("/models", "Models"),
+        ("/training", "Training"),
+        ("/qualification", "Qualification"),
         ("/attestations", "Attestations"),
         ("/policy", "Policy"),
         ("/log", "Log"),
         ("/health", "Health"),
-        ("/people", "Administrators"),
+        ("/people", "People"),
     )
     return [NavItem(path, label, EVERYBODY) for path, label in entries]

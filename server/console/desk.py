@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -12,6 +13,7 @@ from common.platform.console.sign_in.events import Event
 from common.platform.sql import reading, transaction
 from server.campaign.context import CoordinatorContext
 from server.database import CampaignRow, EventRow, SiteRow
+from server.rounds.exchanges.progress import PROGRESS_FILE
 
 if TYPE_CHECKING:
     from common.platform.console.page import Visit
@@ -36,6 +38,10 @@ class Desk:
     house: CoordinatorContext
     accounts: Accounts | None = None
 
+    def with_present_settings(self) -> CoordinatorContext:
+        """The folder with its settings of this moment, as a command would read them, for what a person plans."""
+        return replace(self.house, settings=self.house.folder.settings())
+
     def record(self, event: Event) -> None:
         """Keep what somebody did among the coordinator's events, which its log commits to."""
         facts = ", ".join(f"{name} {value}" for name, value in event.details.items())
@@ -58,6 +64,7 @@ class Desk:
                 session.scalar(select(func.max(CampaignRow.changed))),
                 session.scalar(select(func.sum(SiteRow.pending))),
                 _progress_marks(self.house, session),
+                _marks(self.house.folder.qualifications, "*/standing.json"),
             )
 
 
@@ -66,8 +73,12 @@ def _progress_marks(house: CoordinatorContext, session: Session) -> object:
     number = session.scalars(select(CampaignRow.number).where(CampaignRow.open.is_(True))).first()
     if number is None:
         return None
-    folder = house.store.folder(number)
+    return _marks(house.store.work, PROGRESS_FILE), _marks(house.store.folder(number), "*")
+
+
+def _marks(folder: Path, pattern: str) -> object:
+    """When the files of a folder were written."""
     try:
-        return sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
+        return sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob(pattern))
     except OSError:
         return None

@@ -32,3 +32,17 @@ OUTCOMES = {
     "rejected": ("bad", "Rejected"),
     "inconclusive": ("bad", "Inconclusive"),
 }
+QUALIFICATION_STATES = {
+    "open": ("wait", "Rehearses"),
+    "stopped": ("off", "Stopped"),
+    "qualified": ("good", "Qualified"),
+    "not qualified": ("bad", "Did not qualify"),
+}
+CRITERIA = {
+    "Q1": "the forgotten stand where never-seen patients do",
+    "Q2": "few of them stand out, one by one",
+    "Q3": "the original model remembers, so that something could be seen to go",
+    "Q4": "the model stays as useful",
+    "Q5": "they stand nearer to models without them than to the original",
+}
+"""What each part of a qualification's rule asks; see `docs/explanation/qualification.md`."""

@@ -6,7 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ CLIENT = "fedforget"
 SECRET = "a-secret-of-this-test-alone-0123456789"
 _SCRIPT = """
 import Provider from 'oidc-provider';
-const [port, redirect, groups] = [process.argv[2], process.argv[3], JSON.parse(process.argv[4])];
+const [port, redirects, groups] = [process.argv[2], JSON.parse(process.argv[3]), JSON.parse(process.argv[4])];
 const issuer = `http://127.0.0.1:${port}`;
 const provider = new Provider(issuer, {
-  clients: [{ client_id: 'fedforget', client_secret: process.env.CLIENT_SECRET, redirect_uris: [redirect] }],
+  clients: Object.entries(redirects).map(([client, redirect]) =>
+    ({ client_id: client, client_secret: process.env.CLIENT_SECRET, redirect_uris: [redirect] })),
   claims: { openid: ['sub'], profile: ['name', 'groups'] },
   conformIdTokenClaims: false,
   cookies: { keys: ['only for this test'] },
@@ -42,8 +43,13 @@ def has_npm() -> bool:
 
 
 @contextmanager
-def npm_provider(folder: Path, redirect: str, groups: dict[str, list[str]]) -> Iterator[NpmProvider]:
-    """Install and run the provider; `groups` are those of people by the name that they type."""
+def npm_provider(folder: Path, redirects: Mapping[str, str], groups: Mapping[str, list[str]]) -> Iterator[NpmProvider]:
+    """Install and run the provider.
+
+    Args:
+        redirects: address to which it sends people back, by client.
+        groups: those of people, by the name that they type.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE],
@@ -56,7 +62,7 @@ def npm_provider(folder: Path, redirect: str, groups: dict[str, list[str]]) -> I
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        ["node", "provider.mjs", str(port), redirect, json.dumps(groups)],
+        ["node", "provider.mjs", str(port), json.dumps(dict(redirects)), json.dumps(dict(groups))],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from client.console.desk import EVERYBODY, Desk
+from client.console.words import SETS
 from client.database import HoldingRow
 from common.learning.records import Subset
 from common.platform.console.page import Page, Visit
@@ -28,7 +29,7 @@ def pages(desk: Desk) -> list[Page]:
             session.expunge_all()
         return visit.render(
             "data.html.j2",
-            sets=[(str(subset), counts.get(subset, 0)) for subset in Subset],
+            sets=[(SETS[subset], counts.get(subset, 0)) for subset in Subset],
             total=len(known),
             stopped=len(desk.ledger.stopped()),
             versions=versions,

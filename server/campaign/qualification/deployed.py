@@ -14,6 +14,7 @@ from common.learning.model.checkpoint import state_digest
 from common.learning.records import Subset
 from common.platform.sql import transaction
 from server.campaign.context import CoordinatorContext
+from server.campaign.qualification.description import lineage_of, store_of
 from server.campaign.qualification.for_campaigns import LastQualification
 from server.campaign.qualification.register import configuration_digest, plan_register, rehearsing_sites
 from server.campaign.qualification.runner import QualificationRun, YieldedError
@@ -25,17 +26,6 @@ from server.settings import Terms
 log = logging.getLogger("fedforget.server")
 RETRY = timedelta(minutes=1)
 MOST_TRIES = 10
-
-
-def store_of(house: CoordinatorContext) -> QualificationStore:
-    """The qualifications of a coordinator."""
-    return QualificationStore(house.folder.qualifications, house.store.clock)
-
-
-def lineage_of(house: CoordinatorContext) -> str | None:
-    """The first version of the line that the model in use descends from; None without a model."""
-    active = house.registry.active()
-    return None if active is None else house.registry.lineage(active.name)[-1].name
 
 
 def retention_rounds(terms: Terms) -> int:

@@ -15,6 +15,7 @@ from common.learning.device import derive_seed
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard
 from server.campaign.campaign import audit
+from server.campaign.curve import STEP, Curve, CurveFile
 from server.campaign.journal import DatabaseJournal
 from server.campaign.running.dates import due_soon
 from server.campaign.running.exact import Descents, Origin, training_seed
@@ -60,6 +61,12 @@ class Trainer:
         before = self._figures_before(number, journal, terms)
 
         seed = training_seed(config, how, number) if origin is None else origin.seed
+        curve = CurveFile(self.store.folder(number), self.store.clock)
+
+        def on_round(record: Round) -> None:
+            log_round(record)
+            curve.note(record)
+
         training = train(
             self.federation,
             self.card.build(seed).state_dict(),
@@ -67,9 +74,11 @@ class Trainer:
             self.card,
             seed=seed,
             folder=self.store.folder(number) / "train",
-            on_round=log_round,
+            on_round=on_round,
             quorum=terms.policy.quorum,
         )
+        kept = next((record.round for record in training.rounds if record.kept), None)
+        step(journal, STEP, Curve, lambda: (curve.finished(kept), None))
 
         figures, _ = step(
             journal,

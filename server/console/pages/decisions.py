@@ -19,11 +19,12 @@ def pages(desk: Desk) -> list[Page]:
         active = house.registry.active()
         if active is None:
             raise InputError("There is no model to forget from.")
-        waiting = asked_of(house)
+        present = desk.with_present_settings()
+        waiting = asked_of(present)
         if not waiting:
             raise InputError("No revocation waits at a hospital.")
         desk.did(visit, "campaign-planned", hospitals=" ".join(site.name for site in waiting))
-        number = plan_unlearning(house, active.name, waiting, "asked for at the console")
+        number = plan_unlearning(present, active.name, waiting, "asked for at the console")
         return visit.redirect(f"/campaigns/{number}", visit.text("The campaign is planned."))
 
     def cancel(visit: Visit) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import func, select
 from starlette.responses import Response
 
@@ -15,6 +17,11 @@ from server.database import AttestationRow, SiteRow
 from server.rounds.exchanges.progress import read_progress
 
 _SILENT_SECONDS = 3600.0
+
+
+def is_silent(row: SiteRow, now: datetime) -> bool:
+    """Whether a hospital that takes part was not heard for an hour, or never."""
+    return row.state != "revoked" and (row.seen is None or (now - row.seen).total_seconds() > _SILENT_SECONDS)
 
 
 def pages(desk: Desk) -> list[Page]:
@@ -34,7 +41,7 @@ def pages(desk: Desk) -> list[Page]:
             owed = session.scalar(select(func.count()).select_from(AttestationRow).where(AttestationRow.envelope == ""))
             session.expunge_all()
 
-        silent = [row.name for row in rows if row.seen is None or (now - row.seen).total_seconds() > _SILENT_SECONDS]
+        silent = [row for row in rows if is_silent(row, now)]
         dates = sorted(row.first_due for row in rows if row.pending and row.first_due is not None)
         return visit.render(
             template,

@@ -12,6 +12,7 @@ from common.platform.keys.certificates import read_certificate
 from common.platform.sql import reading, transaction
 from server.campaign.waiting import needs
 from server.console.desk import EVERYBODY, OPERATORS, Desk
+from server.console.pages.overview import is_silent
 from server.console.words import SITE_STATES
 from server.database import EventRow, SiteRow
 from server.membership.enrolment import find, readmit, revoke
@@ -33,7 +34,8 @@ def pages(desk: Desk) -> list[Page]:
             counts = in_force(session)
             asked = needs(session, house.settings.policy)
             session.expunge_all()
-        return visit.render("sites.html.j2", rows=rows, counts=counts, needs=asked, states=SITE_STATES)
+        silent = {row.name for row in rows if is_silent(row, visit.now)}
+        return visit.render("sites.html.j2", rows=rows, counts=counts, needs=asked, silent=silent, states=SITE_STATES)
 
     def one(visit: Visit) -> Response:
         name = visit.path_value("name")
@@ -51,6 +53,7 @@ def pages(desk: Desk) -> list[Page]:
             events=events,
             counts=counts,
             asked=asked,
+            is_silent=is_silent(row, visit.now),
             in_force=now_in_force,
             keyid=PublicKey.from_pem(row.signing_key.encode()).keyid,
             until=read_certificate(row.certificate.encode(), name).not_valid_after_utc,

@@ -200,7 +200,7 @@ def test_people_sign_in_by_a_real_openid_provider_and_their_groups_give_roles(
 ) -> None:
     groups = {"ada": ["consent-office"], "ben": ["data-protection"], "eve": ["kitchen"]}
     answer = f"{served.address}/sign-in/provider/answer"
-    with npm_provider(tmp_path / "provider", answer, groups) as provider:
+    with npm_provider(tmp_path / "provider", {CLIENT: answer}, groups) as provider:
         write_private(served.root / "console" / "client-secret", SECRET.encode())
         pairs = {"issuer": provider.issuer, "client_id": CLIENT, "client_secret_file": "console/client-secret"}
         pairs["groups"] = '{ consent-office = "steward", data-protection = "approver" }'
@@ -226,7 +226,7 @@ def by_provider(browser: Browser, address: str, name: str) -> Page:
     """Sign in at the provider, in a browser of one's own."""
     page = browser.new_context().new_page()
     page.goto(f"{address}/")
-    page.get_by_role("link", name="Sign in with your hospital account").click()
+    page.get_by_role("link", name="Sign in with your organisation's account").click()
     page.fill("[name=login]", name)
     page.fill("[name=password]", "anything")
     page.get_by_role("button", name="Sign-in").click()

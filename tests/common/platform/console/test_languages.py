@@ -10,21 +10,35 @@ from console_messages import ROOT, messages, untranslated
 
 from client.console.desk import PURPOSES, ROLES
 from client.console.pages.register import CHECKS, REQUESTERS
-from client.console.words import KINDS, SCOPES, SOURCES, STATES
+from client.console.words import KINDS, SCOPES, SETS, SOURCES, STATES
 from server.console.board import menu
 from server.console.desk import ROLES as BOARD_ROLES
-from server.console.words import CAMPAIGN_KINDS, CAMPAIGN_STATES, OUTCOMES, SITE_STATES, VERSION_STATES
+from server.console.words import (
+    CAMPAIGN_KINDS,
+    CAMPAIGN_STATES,
+    CRITERIA,
+    OUTCOMES,
+    QUALIFICATION_STATES,
+    SITE_STATES,
+    VERSION_STATES,
+)
 
 KIT = ROOT / "common" / "platform" / "console"
 SITE = ROOT / "client" / "console"
 BOARD = ROOT / "server" / "console"
 WORDS = {
     *(name for _, name in STATES.values()),
-    *(word for words in (KINDS, SOURCES, SCOPES, ROLES, PURPOSES, CHECKS, REQUESTERS) for word in words.values()),
+    *(word for words in (KINDS, SOURCES, SCOPES, SETS, ROLES, PURPOSES, CHECKS, REQUESTERS) for word in words.values()),
 }
+BADGES = (CAMPAIGN_STATES, SITE_STATES, VERSION_STATES, OUTCOMES, QUALIFICATION_STATES)
 BOARD_WORDS = {
-    *(name for states in (CAMPAIGN_STATES, SITE_STATES, VERSION_STATES, OUTCOMES) for _, name in states.values()),
+    *(
+        name
+        for states in (CAMPAIGN_STATES, SITE_STATES, VERSION_STATES, OUTCOMES, QUALIFICATION_STATES)
+        for _, name in states.values()
+    ),
     *CAMPAIGN_KINDS.values(),
+    *CRITERIA.values(),
     *BOARD_ROLES.values(),
     *(item.label for item in menu()),
 }

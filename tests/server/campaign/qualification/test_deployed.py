@@ -19,6 +19,7 @@ from common.learning.records import Cohort
 from common.platform.sql import transaction
 from server.campaign.context import CoordinatorContext, open_house
 from server.campaign.qualification import deployed
+from server.campaign.qualification.description import lineage_of, store_of
 from server.campaign.qualification.store import REGISTER_TYPE, QualificationStore
 from server.cli import app
 from server.database import EventRow
@@ -39,10 +40,10 @@ class Deployed:
         settings = house.settings.model_copy(update={"experiment": CONFIG, "policy": policy, "qualification": PLAN})
         self.house: CoordinatorContext = replace(house, settings=settings)
         house.registry.publish(world.state, world.card, parent=None, campaign=None, provenance=FACTS)
-        self.store: QualificationStore = deployed.store_of(self.house)
+        self.store: QualificationStore = store_of(self.house)
 
     def ask(self) -> int:
-        return self.store.request(PLAN, deployed.lineage_of(self.house) or "")
+        return self.store.request(PLAN, lineage_of(self.house) or "")
 
     def carry_on(self, number: int) -> None:
         deployed.carry_on(self.house, self.world.federation, number)
@@ -123,9 +124,7 @@ def test_a_coordinator_that_is_killed_goes_on_and_one_whose_model_was_trained_an
 
 
 def test_too_few_never_seen_patients_end_it_in_one_line(there: Deployed) -> None:
-    number = there.store.request(
-        PLAN.model_copy(update={"least_controls": 100}), deployed.lineage_of(there.house) or ""
-    )
+    number = there.store.request(PLAN.model_copy(update={"least_controls": 100}), lineage_of(there.house) or "")
 
     there.carry_on(number)
 
