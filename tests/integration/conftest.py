@@ -27,6 +27,7 @@ from server.runtime.control import Control
 from server.runtime.superlink import flower_environment, superexec_argv, superlink_argv
 from server.settings import ServerFolder
 
+PROMPT = Path(__file__).with_name("prompt")
 COORDINATOR = ("superlink", "gateway", "superexec")
 """Processes of a coordinator, by the names that `Processes` has for them."""
 
@@ -198,6 +199,14 @@ def answers(url: str, trust: ssl.SSLContext, status: int) -> bool:
         return httpx.get(url, verify=trust, trust_env=False).status_code == status
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture(scope="module")
+def prompt() -> Iterator[None]:
+    """SuperNodes look for messages more often than Flower's do, see `prompt/sitecustomize.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(PROMPT))
+        yield
 
 
 @pytest.fixture(scope="module")

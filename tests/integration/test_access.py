@@ -24,7 +24,7 @@ from common.platform.keys.certificates import certificate_pem, issue_site, read_
 from common.platform.keys.private_keys import load_ec_key, new_tls_key, read_passphrase
 from common.protocol.bundle import pack
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prompt")]
 
 OTHER_LOOPBACK = "127.0.0.2"
 """Where a server on every interface answers and one on 127.0.0.1 does not."""

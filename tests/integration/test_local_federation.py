@@ -29,6 +29,7 @@ BIN = ROOT / ".venv" / "bin"
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.usefixtures("prompt"),
     pytest.mark.skipif(not (BIN / "fedforget-server").exists(), reason="the README's commands need `make setup`"),
 ]
 
@@ -174,6 +175,8 @@ def take_consents_from(here: Here, name: str, ehr: FhirStub) -> tuple[int, str]:
     """Turn the hospital's FHIR endpoint on, and wait until it has read what the EHR has; its port and token."""
     folder = here.federation / name
     here.site(name, "fhir", "init")
+    # It answers, signs and co-signs at heartbeats, which are a minute apart.
+    here.site(name, "settings", "set", "heartbeat_seconds", "2")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with (folder / "site.toml").open("a") as settings:

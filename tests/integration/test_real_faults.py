@@ -34,6 +34,7 @@ ORDER = list(CampaignState)
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.usefixtures("prompt"),
     pytest.mark.skipif(not (BIN / "fedforget-server").exists(), reason="the commands need `make setup`"),
 ]
 
@@ -192,10 +193,10 @@ def until(
 
 
 @contextmanager
-def running(folder: Path, patients: int, environment: dict[str, str]) -> Iterator[Running]:
+def running(folder: Path, patients: int, environment: dict[str, str], retry_minutes: float) -> Iterator[Running]:
     """A federation with a first model."""
     found = Running(folder, environment)
-    size = ("--patients", patients, "--rounds", "1")
+    size = ("--patients", patients, "--rounds", "1", "--set", f"policy.retry_minutes={retry_minutes}")
 
     try:
         command(ROOT / "deploy" / "local-federation", "start", folder, *size, environment=environment)
@@ -208,7 +209,7 @@ def running(folder: Path, patients: int, environment: dict[str, str]) -> Iterato
 
 
 def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_killed(tmp_path: Path) -> None:
-    with running(tmp_path / "federation", 24, {}) as federation, federation.house() as house:
+    with running(tmp_path / "federation", 24, {}, retry_minutes=0.05) as federation, federation.house() as house:
         federation.revoke("south")
         number = federation.campaign(house)
         federation.reached(house, number, "collecting")
@@ -234,7 +235,7 @@ def soaked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     faults.mkdir()
     environment = {"PYTHONPATH": str(HOOKS), "FEDFORGET_TEST_FAULTS": str(faults)}
 
-    with running(folder / "federation", 220, environment) as federation:
+    with running(folder / "federation", 220, environment, retry_minutes=0.2) as federation:
         settings = federation.folder / "server" / "server.toml"
         text = settings.read_text()
 

@@ -34,6 +34,7 @@ def tf_idf(training: Sequence[Sequence[Study]]) -> Features:
     """Words and pairs of words, weighted by inverse document frequency, rows of length 1.
 
     Words are hashed, so that no vocabulary leaves a hospital; hospitals add up in how many reports each hash occurs.
+    Hashes of no training report have no column: a classifier that starts at zero leaves their coefficients at zero.
 
     Args:
         training: the training studies of each hospital.
@@ -48,11 +49,13 @@ def tf_idf(training: Sequence[Sequence[Study]]) -> Features:
             occurrences += np.asarray((counts > 0).sum(axis=0)).ravel()
 
     idf = np.log((1 + reports) / (1 + occurrences)) + 1
+    trained_columns = np.flatnonzero(occurrences)
 
     def features(studies: Sequence[Study]) -> Matrix:
         counts: csr_matrix = hashing.transform([study.report for study in studies])
         counts.data = 1 + np.log(counts.data)
-        return normalize(counts @ diags(idf))
+        # Words that nobody trained on still shorten the others of their report.
+        return normalize(counts @ diags(idf)).tocsc()[:, trained_columns].tocsr()
 
     return features
 

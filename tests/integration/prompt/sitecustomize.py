@@ -1,0 +1,21 @@
+"""SuperNodes look for messages ten times as often: Python runs this in each process that has this folder on its path.
+
+Flower's pause of three seconds is no setting. In a federation of a few patients it takes longer than the training.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+PAUSE = 3
+"""Seconds between two looks of `flwr.supernode.start_client_internal`."""
+
+if any(word.endswith("flower-supernode") for word in sys.orig_argv):
+    sleep = time.sleep
+
+    def shorter(seconds: float) -> None:
+        """Sleep a tenth as long where that is the pause."""
+        sleep(PAUSE / 10 if seconds == PAUSE else seconds)
+
+    time.sleep = shorter
