@@ -13,6 +13,7 @@ from common.errors import CohortError
 from common.learning.evaluation.figures import FederationFigures
 from server.campaign.campaign import Campaign
 from server.campaign.qualification.for_campaigns import LastQualification
+from server.campaign.qualification.result import Result
 from server.campaign.verdict.judging import judge_candidate
 from server.campaign.verdict.ladder import Ladder
 from server.rounds.aggregation import State
@@ -21,7 +22,7 @@ from server.rounds.journal import MemoryJournal
 from server.settings import GateConfig, PolicyConfig, Terms
 from simulations.result import BranchRehearsals, DecisionResult, RehearsalsResult
 from simulations.run.experiment import Outcome
-from simulations.run.qualify import QualifyRun
+from simulations.run.qualify import Qualifying, QualifyRun
 
 
 class RememberingJournal(MemoryJournal):
@@ -40,6 +41,34 @@ class RememberingJournal(MemoryJournal):
         return MemoryJournal(**self._bodies)
 
 
+def judge_by_ladder(
+    campaign: Campaign,
+    before: FederationFigures,
+    qualifying: Qualifying,
+    result: Result | None,
+    journal: MemoryJournal,
+    missing: str = "",
+) -> DecisionResult:
+    """The outcome of a campaign under the default policy, as a coordinator with this qualification decides it.
+
+    Args:
+        result: of the qualification; None where nothing was rehearsed.
+        missing: why nothing was rehearsed.
+    """
+    experiment = qualifying.config.experiment
+    terms = Terms(experiment=experiment, policy=PolicyConfig(), gate=GateConfig())
+    own = judge_candidate(before, campaign.figures, campaign.collected, experiment.decision)
+    qualification = LastQualification(lambda: result, lambda _: qualifying.circumstances(campaign.collected.registered))
+    finished_journal = journal.finished() if isinstance(journal, RememberingJournal) else journal
+    verdict = Ladder(terms.policy, experiment.decision).climb(
+        own,
+        lambda: missing or qualification.grounds("original", campaign, terms, finished_journal),
+        datetime.now(UTC),
+    )
+
+    return DecisionResult(outcome=verdict.outcome, reasons=[*verdict.vetoes, *verdict.reasons], grounds=verdict.grounds)
+
+
 @dataclass
 class QualifiedExperiment(QualifyRun):
     """Rehearses before anybody revokes, and lets the ladder decide."""
@@ -49,7 +78,7 @@ class QualifiedExperiment(QualifyRun):
 
     def _before_revocations(self, federation: Federation, original: State) -> None:
         try:
-            self.results.append(self.rehearsed(federation, original))
+            self.results.append(self.qualifying.rehearse(federation, original))
         except CohortError as error:
             # Known before the first rehearsal; the campaign goes down the ladder without one.
             self._missing = error.problem
@@ -58,23 +87,8 @@ class QualifiedExperiment(QualifyRun):
         return RememberingJournal(before=before)
 
     def _decided(self, campaign: Campaign, before: FederationFigures, journal: MemoryJournal) -> DecisionResult | None:
-        experiment = self.config.experiment
-        terms = Terms(experiment=experiment, policy=PolicyConfig(), gate=GateConfig())
-        own = judge_candidate(before, campaign.figures, campaign.collected, experiment.decision)
-        qualification = LastQualification(
-            lambda: self.results[0] if self.results else None,
-            lambda _: self.circumstances(campaign.collected.registered),
-        )
-        finished_journal = journal.finished() if isinstance(journal, RememberingJournal) else journal
-        verdict = Ladder(terms.policy, experiment.decision).climb(
-            own,
-            lambda: self._missing or qualification.grounds("original", campaign, terms, finished_journal),
-            datetime.now(UTC),
-        )
-
-        return DecisionResult(
-            outcome=verdict.outcome, reasons=[*verdict.vetoes, *verdict.reasons], grounds=verdict.grounds
-        )
+        result = self.results[0] if self.results else None
+        return judge_by_ladder(campaign, before, self.qualifying, result, journal, self._missing)
 
     def _rehearsals(self, unlearned: Outcome) -> RehearsalsResult | None:
         if not self.results:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from flwr.serverapp import Grid
 
@@ -21,12 +22,75 @@ from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
 from simulations.run.engine import run_on
-from simulations.run.experiment import Experiment
+from simulations.run.experiment import Experiment, OnProgress
+from simulations.run.settings import SimulationConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Qualifying:
+    """The qualification of one lineage.
+
+    Attributes:
+        classes: number of labels.
+        folder: holds the journal; an interrupted qualification continues from it, and one that ended is read back.
+    """
+
+    config: SimulationConfig
+    sites: tuple[str, ...]
+    classes: int
+    lineage: str
+    folder: Path
+    on_progress: OnProgress
+
+    def rehearse(self, federation: Federation, state: State) -> Result:
+        """Register, rehearse and judge, or what is left of it.
+
+        Raises:
+            CohortError: too few never-seen patients; the message says how many are missing.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        journal = FolderJournal(self.folder)
+        register = journal.body("register", Register)
+        if register is None:
+            register = self._register(federation, state)
+            journal.put("register", register)
+
+        def on_wave(done: int, total: int, _left: float) -> None:
+            self.on_progress("rehearsals", done, total)
+
+        return QualificationRun(
+            federation,
+            lambda: state,
+            self.config.experiment,
+            register,
+            journal,
+            lambda: datetime.now(UTC),
+            on_wave=on_wave,
+        ).run()
+
+    def circumstances(self, registered: Mapping[str, Mapping[str, int]]) -> Circumstances:
+        """Under what the procedure runs, with what the sites have registered now."""
+        experiment = self.config.experiment
+        return Circumstances(
+            configuration=configuration_digest(experiment, experiment.campaign.retention_rounds),
+            lineage=self.lineage,
+            aggregation=experiment.campaign.aggregation,
+            sites=self.sites,
+            labels=tuple(range(self.classes)),
+            train_patients=sum(counts[str(Subset.TRAIN)] for counts in registered.values()),
+            at=datetime.fromtimestamp(int(time.time()), UTC),
+        )
+
+    def _register(self, federation: Federation, state: State) -> Register:
+        plan = self.config.qualification
+        sites = rehearsing_sites(plan, federation.registered)
+        now = self.circumstances(federation.registered)
+        return plan_register(plan, now, self.config.experiment, sites=sites, parent=state_digest(state))
 
 
 @dataclass
 class QualifyRun(Experiment):
-    """Train a model and its fold models, register, rehearse, judge. What `out` holds is gone on from."""
+    """Train a model and its fold models, register, rehearse, judge. An interrupted run continues from `out`."""
 
     results: list[Result] = field(default_factory=list)
 
@@ -47,7 +111,19 @@ class QualifyRun(Experiment):
 
     def _rehearse(self, grid: Grid) -> None:
         federation, state = self.model_in_use(grid)
-        self.results.append(self.rehearsed(federation, state))
+        self.results.append(self.qualifying.rehearse(federation, state))
+
+    @property
+    def qualifying(self) -> Qualifying:
+        """The qualification of the original model."""
+        return Qualifying(
+            self.config,
+            tuple(self.prepared.sites),
+            len(self.prepared.card.classes),
+            "original",
+            self._folder("qualification"),
+            self.on_progress,
+        )
 
     def model_in_use(self, grid: Grid) -> tuple[Federation, State]:
         """The federation, and its model with fold models beside it."""
@@ -61,43 +137,3 @@ class QualifyRun(Experiment):
         self._folds(federation, outcome)
 
         return federation, state
-
-    def rehearsed(self, federation: Federation, state: State) -> Result:
-        """Register and rehearse, or what is left of it."""
-        journal = FolderJournal(self._folder("qualification"))
-        register = journal.body("register", Register)
-        if register is None:
-            register = self._register(federation, state)
-            journal.put("register", register)
-
-        def on_wave(done: int, total: int, _left: float) -> None:
-            self.on_progress("rehearsals", done, total)
-
-        return QualificationRun(
-            federation,
-            lambda: state,
-            self.config.experiment,
-            register,
-            journal,
-            lambda: datetime.now(UTC),
-            on_wave=on_wave,
-        ).run()
-
-    def _register(self, federation: Federation, state: State) -> Register:
-        plan = self.config.qualification
-        sites = rehearsing_sites(plan, federation.registered)
-        now = self.circumstances(federation.registered)
-        return plan_register(plan, now, self.config.experiment, sites=sites, parent=state_digest(state))
-
-    def circumstances(self, registered: Mapping[str, Mapping[str, int]]) -> Circumstances:
-        """Under what the procedure runs, with what the sites have registered now."""
-        experiment = self.config.experiment
-        return Circumstances(
-            configuration=configuration_digest(experiment, experiment.campaign.retention_rounds),
-            lineage="original",
-            aggregation=experiment.campaign.aggregation,
-            sites=tuple(self.prepared.sites),
-            labels=tuple(range(len(self.prepared.card.classes))),
-            train_patients=sum(counts[str(Subset.TRAIN)] for counts in registered.values()),
-            at=datetime.fromtimestamp(int(time.time()), UTC),
-        )

@@ -23,6 +23,16 @@ class Batch:
     due: datetime
 
 
+def batches_apart(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ...]:
+    """As `batches`, with the policy asked for each hospital on its own: no batch has patients of two hospitals."""
+    by_site: dict[str, list[Arrival]] = defaultdict(list)
+    for arrival in arrived:
+        by_site[arrival.site].append(arrival)
+    of_all = [batch for own in by_site.values() for batch in batches(own, policy)]
+
+    return tuple(sorted(of_all, key=lambda batch: (batch.at, batch.arrivals[0].site)))
+
+
 def batches(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ...]:
     """Every arrival is in one batch; a campaign takes no simulated time.
 

@@ -61,7 +61,10 @@ class CampaignRecord(_Strict):
     how: Literal["unlearned", "retrained"]
     """`retrained` where a hospital has nobody left: a model is trained anew, as the coordinator does."""
     decision: DecisionResult | None
-    """Of the campaign's own evaluator, about these patients; none after a retraining. The stream goes on anyway."""
+    """By the campaign's own audit or, in a stream that qualifies, by the ladder; None after a retraining.
+
+    The stream continues in any case.
+    """
     cost: Cost
     """Audits are not counted."""
     retraining_units: float
@@ -82,6 +85,17 @@ class Retrained(_Strict):
     rounds: int
 
 
+class QualificationRecord(_Strict):
+    """The qualification of the original model, before anybody revoked."""
+
+    qualified: bool
+    rehearsals: int
+    findings: tuple[str, ...]
+    """Why it does not qualify, or why nothing was rehearsed."""
+    cost: Cost
+    """Of the rehearsals; of those since the last interruption, if there was one."""
+
+
 class SeedRecord(_Strict):
     """One stream. `original` is audited on all who are going to revoke: how much there is to forget."""
 
@@ -96,6 +110,8 @@ class SeedRecord(_Strict):
     original_rounds: int
     folds_cost: Cost | None = None
     """Of the fold models, trained once beside the original; None in records of earlier versions."""
+    qualification: QualificationRecord | None = None
+    """None where the stream does without."""
     campaigns: tuple[CampaignRecord, ...] = ()
     retrained: tuple[Retrained, ...] = ()
 

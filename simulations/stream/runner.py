@@ -64,7 +64,7 @@ def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgres
     """
     record = prepare_folder(config, out, command)
 
-    for seed in range(config.seeds):
+    for seed in range(config.first_seed, config.first_seed + config.seeds):
         earlier = record.of(seed)
         if earlier is not None and earlier.finished:
             continue

@@ -20,14 +20,15 @@ from server.campaign.campaign import NobodyRetainedError, run_campaign
 from server.rounds.aggregation import State
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation
-from server.rounds.journal import MemoryJournal
 from server.rounds.training import Round, train
 from simulations.comparison.world import World
 from simulations.result import Cost, DecisionResult
 from simulations.run.experiment import OnProgress
+from simulations.run.qualified import RememberingJournal
 from simulations.stream.arrivals import Arrival, arrivals
 from simulations.stream.auditor import Auditor, Forgotten
-from simulations.stream.batching import Batch, batches
+from simulations.stream.batching import Batch, batches, batches_apart
+from simulations.stream.qualification import StreamQualification
 from simulations.stream.record import (
     Audited,
     CampaignRecord,
@@ -61,10 +62,15 @@ class Stream:
 
     def run(self, federation: Federation) -> None:
         """Train, then campaign after campaign; each is on disk before the hospitals adopt its model."""
-        plan = batches(self._arrivals(), self.config.batching.policy())
+        batching = self.config.batching
+        plan = (batches_apart if batching.apart else batches)(self._arrivals(), batching.policy())
         forgotten = [_by_site(batch) for batch in plan]
         auditor = Auditor(self.world, frozenset(self.world.sites) - {self.config.arrivals.leaving})
         record = self.known or self._begun(federation, auditor, forgotten)
+        if self.config.run.qualify and record.qualification is None:
+            qualification = self._qualification.rehearse(federation, self._weights(0))
+            record = record.model_copy(update={"qualification": qualification})
+            self.keep(record)
         state = self._weights(len(record.campaigns))
         if record.campaigns:
             # The run may have stopped before all hospitals adopted the model. To adopt it twice is harmless.
@@ -75,7 +81,7 @@ class Stream:
             if number > len(record.campaigns):
                 begin = time.monotonic()
                 before = auditor.audit(state, forgotten[:number])
-                outcome = self._campaign(federation, state, number, forgotten[number - 1])
+                outcome = self._campaign(federation, state, record, forgotten[number - 1])
                 state = outcome.state
                 after = auditor.audit(outcome.state, forgotten[:number])
                 save_checkpoint(self._model(number), state, self.world.card)
@@ -157,8 +163,9 @@ class Stream:
 
         return record
 
-    def _campaign(self, federation: Federation, parent: State, number: int, patients: Forgotten) -> _Done:
+    def _campaign(self, federation: Federation, parent: State, record: SeedRecord, patients: Forgotten) -> _Done:
         """Run the coordinator's campaign for the current batch."""
+        number = len(record.campaigns) + 1
         for name, revoking in patients.items():
             site = Site(self.folder / "sites" / name)
             # A hospital that leaves also withdraws its held-out patients.
@@ -172,12 +179,13 @@ class Stream:
             relay = experiment.campaign.model_copy(update={"aggregation": "relay"})
             experiment = experiment.model_copy(update={"campaign": relay})
 
+        journal = RememberingJournal()
         try:
             campaign = run_campaign(
                 federation,
                 parent,
                 experiment,
-                journal=MemoryJournal(),
+                journal=journal,
                 folder=self.folder / "campaign",
                 on_round=lambda _: None,
             )
@@ -197,9 +205,8 @@ class Stream:
 
         cost = campaign.unlearn_cost
         cost.add(campaign.retain_cost)
-        decision = DecisionResult.of(campaign.decision)
 
-        return _Done(campaign.state, "unlearned", decision, cost)
+        return _Done(campaign.state, "unlearned", self._qualification.decide(campaign, record, journal), cost)
 
     def _adopt(self, federation: Federation, state: State, campaign: CampaignRecord) -> None:
         """Let every hospital adopt the model, close its revocations and delete those patients.
@@ -247,6 +254,10 @@ class Stream:
             f"seed {record.seed}: campaign {last.number} of {record.planned}, day {last.day:.0f}, "
             f"{sum(last.patients.values())} patients {last.how}, {text}; {remaining / 60:.0f} min left"
         )
+
+    @property
+    def _qualification(self) -> StreamQualification:
+        return StreamQualification(self.world, self.folder / "qualification", self.on_progress)
 
     def _weights(self, number: int) -> State:
         return load_checkpoint(self._model(number), self.world.card)[0]

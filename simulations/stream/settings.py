@@ -40,6 +40,10 @@ class BatchingConfig(Settings):
     lead_days: float = Field(default=7.0, ge=0.0, le=28.0)
     """Days before the first due date at which a campaign starts in any case."""
 
+    apart: bool = False
+    """Whether each hospital's revocations wait for a campaign of their own: a qualification covers one hospital at a
+    time."""
+
     def policy(self) -> PolicyConfig:
         """The coordinator's policy; other conditions cannot start a campaign within a year."""
         return PolicyConfig(
@@ -56,6 +60,8 @@ class StreamConfig(Settings):
     batching: BatchingConfig = BatchingConfig()
     seeds: int = Field(default=1, ge=1)
     """Number of seeds; hospitals, arrivals and training differ between them."""
+    first_seed: int = Field(default=0, ge=0)
+    """The others count up from it. Report on seeds that no setting was chosen on."""
     retrain_every: int = Field(default=0, ge=0)
     """Number of campaigns between retrained controls; there is always one at the end."""
     auc_aim: Fraction = 0.03

@@ -244,9 +244,11 @@ def only_unlearned(seed: SeedRecord, audited: Audited, branch: Branch) -> float 
 def spent(seed: SeedRecord) -> tuple[list[float], list[float]]:
     """Cumulative forward units after each campaign: as it was, and with a retraining each time instead.
 
-    The fold models, without which unlearning has no targets of its own, count from the start; retraining needs none.
+    The fold models, without which unlearning has no targets of its own, and the rehearsals count from the start;
+    retraining needs neither.
     """
-    ours = [seed.folds_cost.forward_units if seed.folds_cost else 0.0]
+    rehearsals = seed.qualification.cost.forward_units if seed.qualification else 0.0
+    ours = [(seed.folds_cost.forward_units if seed.folds_cost else 0.0) + rehearsals]
     instead = [0.0]
     for campaign in seed.campaigns:
         ours.append(ours[-1] + campaign.cost.forward_units)

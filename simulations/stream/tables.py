@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from simulations.comparison.results.tables import DASH, Table, shown
+from simulations.comparison.results.tables import DASH, shown
 from simulations.result import Branch
-from simulations.stream import summary
+from simulations.stream import outcomes, summary
+from simulations.stream.named_table import Named
 from simulations.stream.record import SeedRecord, StreamRecord
 from simulations.stream.summary import BEFORE, FIGURES, Later
 
@@ -25,16 +25,10 @@ LAGS: tuple[tuple[str, int, int], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Named(Table):
-    """A table with a heading for its column of names."""
-
-    first: str
-
-
 def tables_of(record: StreamRecord) -> list[Named]:
     """All tables except the histories."""
     tables = [
+        outcomes.outcomes_table(record),
         _ends(record),
         _creep(record),
         _unlearned(record),
@@ -258,6 +252,7 @@ def _cost(record: StreamRecord) -> Named:
         ratio = f"{control.cost.forward_units / summary.reckoned(seed, control):.2f}" if control is not None else DASH
         rows.append((
             f"seed {seed.seed}", f"{ours:,.0f}", f"{seed.folds_cost.forward_units if seed.folds_cost else 0:,.0f}",
+            f"{seed.qualification.cost.forward_units if seed.qualification else 0:,.0f}",
             f"{instead:,.0f}", f"{100 * ours / instead:.0f} %",
             f"{100 * ours / summary.monthly(seed):.0f} %",
             DASH if per is None else f"{100 * per:.0f} %", ratio,
@@ -265,8 +260,8 @@ def _cost(record: StreamRecord) -> Named:
         ))  # fmt: skip
 
     head = (
-        "all campaigns with fold models", "of it fold models", "retraining each time instead", "share",
-        "share of monthly retrainings", "share, without hospitals that left",
+        "all campaigns, fold models and rehearsals", "of it fold models", "of it rehearsals",
+        "retraining each time instead", "share", "share of monthly retrainings", "share, without hospitals that left",
         "retraining at the end: measured / reckoned", "a campaign with its audits",
     )  # fmt: skip
 

@@ -152,7 +152,7 @@ class Study(QualifyRun):
 
     def _all(self, grid: Grid) -> None:
         federation, state = self.model_in_use(grid)
-        result = self.rehearsed(federation, state)
+        result = self.qualifying.rehearse(federation, state)
         self.results.append(result)
         least = least_step(GateConfig(), self.config.experiment.unlearn)
         federation.accepts = UpdateGate(GateConfig(), lambda *_: None, lambda _: None, least)

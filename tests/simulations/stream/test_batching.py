@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from client.revocations.deadline import first_due
 from simulations.stream.arrivals import Arrival
-from simulations.stream.batching import batches
+from simulations.stream.batching import batches, batches_apart
 from simulations.stream.settings import ArrivalsConfig, BatchingConfig
 
 START = ArrivalsConfig().start
@@ -62,3 +62,15 @@ def test_by_hand() -> None:
 def test_a_lead_as_long_as_the_month_is_refused() -> None:
     with pytest.raises(ValueError, match="lead_days"):
         BatchingConfig(lead_days=31)
+
+
+@given(several, st.integers(1, 9), st.floats(1, 20))
+def test_hospitals_apart_have_batches_of_their_own_and_lose_no_revocation(
+    drawn: list[tuple[float, str]], least: int, lead: float
+) -> None:
+    arrived = [at(day, site, f"{n}") for n, (day, site) in enumerate(drawn)]
+    result = batches_apart(arrived, BatchingConfig(min_batch=least, lead_days=lead).policy())
+    assert sorted(a.patient for batch in result for a in batch.arrivals) == sorted(a.patient for a in arrived)
+    assert all(len({a.site for a in batch.arrivals}) == 1 for batch in result)
+    assert [batch.at for batch in result] == sorted(batch.at for batch in result)
+    assert all(batch.at <= batch.due - timedelta(days=lead) for batch in result)

@@ -161,6 +161,44 @@ def test_a_stream_that_was_stopped_goes_on_to_the_same_bits(
     assert [_without_times(one) for one in again.seeds] == [_without_times(one) for one in whole.seeds]
 
 
+def test_a_stream_that_qualifies_rehearses_once_and_lets_the_ladder_decide(preset: Path, tmp_path: Path) -> None:
+    rehearsing = [
+        *("run.qualify=true", "run.qualification.rehearsals=9", "run.qualification.sizes=[2]", "batching.apart=true"),
+        *("run.qualification.least_controls=20", "run.qualification.controls_per_site=5", "arrivals.leaving=''"),
+        "run.experiment.data.split={validation=0.1,calibration=0.15,audit=0.35,test=0.1}",
+        *("arrivals.days=15", "run.experiment.folds.targets=2", "run.experiment.folds.audit=2"),
+    ]
+    stages: list[str] = []
+    record = run_stream(
+        load_stream(str(preset), rehearsing), tmp_path, lambda _: None, lambda stage, *_: stages.append(stage)
+    )
+    (seed,) = record.seeds
+    assert seed.qualification is not None
+    assert seed.qualification.rehearsals == 9
+    assert seed.qualification.cost.forward_units > 0
+    assert stages.index("rehearsals") < stages.index("seed 0")
+    assert seed.campaigns
+    for campaign in seed.campaigns:
+        assert len(campaign.patients) == 1
+        assert campaign.decision is not None
+        assert any("the last qualification failed" in reason for reason in campaign.decision.reasons)
+
+    (table,) = [table for table in tables_of(record) if table.rows and table.head[0] == "qualified"]
+    assert table.rows[0][2] == str(len(seed.campaigns))
+
+
+def test_hospitals_too_small_to_qualify_say_how_many_patients_are_missing(config: StreamConfig, tmp_path: Path) -> None:
+    run = config.run.model_copy(update={"qualify": True})
+    short = config.arrivals.model_copy(update={"days": 8.0, "leaving": ""})
+    record = run_stream(
+        config.model_copy(update={"run": run, "arrivals": short}), tmp_path, lambda _: None, lambda *_: None
+    )
+    qualification = record.seeds[0].qualification
+    assert qualification is not None
+    assert not qualification.qualified
+    assert "never-seen patients are missing" in qualification.findings[0]
+
+
 def _without_times(value: Any) -> Any:
     value = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
     if isinstance(value, dict):
