@@ -31,6 +31,7 @@ def run_on(engine: EngineName, main: Callable[[Grid], None], *, sites_folder: Pa
 
         # One thread, as a client of Flower's engine has: sums over several threads would give other bits.
         torch.set_num_threads(1)
+        # In the order of names, which is also the order in which a site finds its folder under Flower's engine.
         folders = sorted(path.parent for path in sites_folder.glob("*/site.json"))
         main(LocalGrid(app, {n + 1: {"site-dir": str(folders[n].resolve())} for n in range(sites)}))
 
@@ -61,6 +62,7 @@ def _run_flower(main: Callable[[Grid], None], sites: int) -> None:
         except BaseException as error:  # noqa: BLE001 - the engine would log it and go on as if nothing had been
             failures.append(error)
 
+    # A worker for each site at most; more would have nothing to do.
     cores = max(1, os.cpu_count() or 1)
     run_simulation(
         server_app=server_app,

@@ -91,12 +91,15 @@ class Experiment:
         federation.downlink = Downlink(
             experiment.wire.precision, self.prepared.card.frozen_names(), self.prepared.card.encoders
         )
+        # Original and retrained start from the same weights, so that these are no part of their difference.
         initial = self.prepared.card.build(experiment.seed).state_dict()
+        # Trained while nobody has revoked. The audit must wait: only revocations define the forget set.
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
         folds = self._folds(federation, original_outcome)
         self._before_revocations(federation, original)
         self._revoke()
         data = {
+            # After the revocations, `train` counts the patients who stay.
             name: {**reply.registered, "retain": reply.registered["train"]}
             for name, reply in federation.status().items()
         }
@@ -113,6 +116,7 @@ class Experiment:
             outcomes["retrained"] = self._audited(federation, "retrained", states["retrained"], outcomes["retrained"])
         before = _figures(outcomes["original"])
         seed = derive_seed(experiment.seed, "original") % 2**31
+        # What exact and replaying methods need of the training, as a coordinator would keep it.
         past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds), seed)
         for name, campaign in self._campaigns().items():
             states[name], outcomes[name] = self._campaign(federation, name, original, past, before, campaign)
@@ -160,6 +164,7 @@ class Experiment:
 
     def _audited(self, federation: Federation, name: ModelName, state: State, outcome: Outcome) -> Outcome:
         file = self._folder(name) / "outcome.json"
+        # The audit writes the outcome last, so the file says that the whole stage is finished.
         if file.exists():
             return Outcome.model_validate_json(file.read_bytes())
         self.on_progress(f"audit {name}", 0, 1)
@@ -204,6 +209,7 @@ class Experiment:
             on_round=on_round,
             past=past,
         )
+        # Weights before the outcome: a stage whose outcome exists must have both.
         save_checkpoint(folder / "best", result.state, self.prepared.card)
         outcome = Outcome(
             rounds=list(result.rounds),
@@ -228,6 +234,7 @@ class Experiment:
         models = {}
         decisions = {}
 
+        # Judged anew also where a stage was read back: verdicts follow from figures.
         for name, state in states.items():
             figures = _figures(outcomes[name])
             digest = save_checkpoint(self.prepared.folder / "model" / name, state, self.prepared.card)
@@ -297,6 +304,7 @@ class Experiment:
                 if aim and (scores := site.scores(state, Subset.TRAIN))
             ]
             studies = [len(aim) for _, aim in pairs]
+            # Sites count by their studies, as if all rows lay in one place.
             result[name] = float(np.average([logit_distance(a, b) for a, b in pairs], weights=studies))
 
         return result

@@ -34,6 +34,7 @@ def folds_beside(
         experiment.train,
         card,
         lineage=lineage,
+        # As long as the original learned: a patient's fold scores stand for a model of its kind that never saw them.
         rounds=max(1, next(record.round for record in rounds if record.kept)),
         seed=derive_seed(experiment.seed, "folds") % 2**31,
         folder=folder,

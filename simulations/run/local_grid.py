@@ -91,4 +91,5 @@ class LocalGrid(BareGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Replies that are available."""
+        # Handed out once, and then dropped: replies hold whole models.
         return [self._done.pop(identity) for identity in list(message_ids) if identity in self._done]

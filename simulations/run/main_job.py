@@ -31,6 +31,7 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     Raises:
         InputError: settings, data or folder.
     """
+    # Settings that cannot run must fail before `claim` deletes an earlier run.
     campaign_method(config.experiment.unlearn.method)
     pick_device(config.experiment.device)
     require_writable(out)
@@ -52,6 +53,7 @@ def prepare_for_flwr(config: SimulationConfig, out: Path, on_image: Callable[[in
     """
     preparation = prepare(config, out, on_image)
     experiment = config.experiment
+    # As in `Experiment`: one site's weights can replace the model only if no other site unlearns.
     if len(preparation.forget) > 1 and experiment.campaign.aggregation == "replace":
         campaign = experiment.campaign.model_copy(update={"aggregation": "relay"})
         experiment = experiment.model_copy(update={"campaign": campaign})
@@ -88,6 +90,7 @@ def claim(config: SimulationConfig, out: Path, *, resume: bool) -> None:
     text = config.model_dump_json(indent=2) + "\n"
 
     if file.exists():
+        # Stages of other settings must not be continued: the result would belong to neither.
         if resume and file.read_text(encoding="utf-8") != text:
             raise OutputError("holds a run with other settings", where=str(out), remedy="choose another --out")
         if not resume:

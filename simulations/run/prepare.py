@@ -74,6 +74,7 @@ def prepare(
     groups = patient_groups(manifest.cohort, duplicates) if config.manifest else {}
     cohort = manifest.cohort if among is None else among(manifest.cohort, groups)
 
+    # Groups are dealt whole, so that no patient or picture lies at two sites.
     if config.sites != "natural":
         cohort = partition(cohort, config.sites, experiment.seed, groups)
     elif not all(s.site for s in cohort.studies):
@@ -90,6 +91,7 @@ def prepare(
         ).split
         for name, part in per_site.items()
     }
+    # Before the choice below, which takes training patients only; listed patients follow after it.
     if config.forget_shared:
         at_several_sites = _shared(per_site)
         splits = {name: _in_training(split, at_several_sites) for name, split in splits.items()}
@@ -143,6 +145,7 @@ def _manifest(config: SimulationConfig, out: Path) -> Manifest:
     hospitals = config.hospitals
     path = out / "hospitals" / "manifest.csv"
 
+    # A continued run keeps the hospitals that it trained on.
     if not path.exists():
         path = write_federation(
             out / "hospitals",
@@ -178,6 +181,7 @@ def _forget(
 
     training_patients = sum(len(split.patients(Subset.TRAIN)) for split in splits.values())
     total = round(config.forget * training_patients) if config.forget < 1 else int(config.forget)
+    # The first sites take one patient more each where the total does not divide.
     counts = [total // len(sites) + (at < total % len(sites)) for at in range(len(sites))]
     if not min(counts):
         raise CohortError(f"{total} patients cannot revoke at {len(sites)} sites", remedy="raise --forget")
@@ -186,10 +190,12 @@ def _forget(
 
     for name, count in zip(sites, counts, strict=True):
         alone = cohorts[name].where(lambda s: s.patient not in at_several_sites)
+        # Patients known at several sites already count towards the number of each.
         more = count - (len(cohorts[name].patients) - len(alone.patients))
         if more > 0:
             forget |= {*choose_forget(alone, splits[name], more, config.experiment.seed)}
 
+    # Whoever is drawn at one site revokes wherever the patient is known.
     everywhere = {name: tuple(p for p in part.patients if p in forget) for name, part in cohorts.items()}
 
     return {name: patients for name, patients in everywhere.items() if patients}

@@ -52,6 +52,7 @@ def run_study(
         return result
 
     on_progress("seeds", 0, seeds)
+    # Threads, as each one only waits for its process.
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(one, range(seeds)))
 
@@ -59,6 +60,7 @@ def run_study(
 def _run_seed(config: SimulationConfig, seed: int, folder: Path, *, rotate: bool) -> Result:
     values = config.model_dump(mode="json", exclude_unset=True)
     values["experiment"] = {**values.get("experiment", {}), "seed": seed}
+    # Rotated, so that the study does not rest on one hospital's patients.
     if rotate and isinstance(config.sites, int):
         values["forget_sites"] = [f"site-{seed % config.sites + 1}"]
     if rotate and not config.manifest and config.sites == "natural" and len(config.forget_sites) < 2:
@@ -69,9 +71,11 @@ def _run_seed(config: SimulationConfig, seed: int, folder: Path, *, rotate: bool
 
     if result_file.exists():
         result = Result.model_validate_json(result_file.read_bytes())
+        # A result of other settings is run again, not averaged with the rest.
         if result.config == own_config.model_dump(mode="json"):
             return result
 
+    # A process per seed, since torch reads its number of threads once, on import.
     write_text(folder / "settings.json", json.dumps(values))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     resume = config_file.exists() and SimulationConfig.model_validate_json(config_file.read_bytes()) == own_config
@@ -161,6 +165,7 @@ def study_markdown(results: list[Result], *, title: str, command: str) -> str:
     for name, read in _figures().items():
         cells = []
         pairs = []
+        # Models are averaged one by one; only the differences are paired within a seed.
         for model in MODELS:
             values = [v for r in results if (v := read(r.models[model])) is not None]
             cells.append(f"{np.mean(values):.3f}" if values else "—")

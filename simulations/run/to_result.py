@@ -110,6 +110,7 @@ def round_record(model: ModelName, record: Round) -> RoundRecord:
         train_loss=record.train_loss,
         validation_auc=record.validation_auc,
         validation_ce=record.validation_loss,
+        # Without forget patients there is no AUC, as in training before anybody has revoked.
         calibration_auc={b: m.auc for b, m in membership.items() if m.forget_patients},
         seconds=record.seconds,
         kept=record.kept,

@@ -35,6 +35,7 @@ class Classifier(Protocol):
 
 def pooled(training: Labelled, classes: int, strength: float) -> Classifier:
     """Logistic regression on all of `training`."""
+    # scikit-learn refuses to fit a single class.
     present = np.unique(training.labels)
     if len(present) < 2:
         return _constant(present, classes)
@@ -43,6 +44,7 @@ def pooled(training: Labelled, classes: int, strength: float) -> Classifier:
     model.fit(training.features, training.labels)
 
     def probabilities(features: Matrix) -> NDArray[np.float64]:
+        # Classes without training patients keep probability 0, so that columns are the same everywhere.
         result = np.zeros((features.shape[0], classes))
         result[:, present] = model.predict_proba(features)
         return result
@@ -83,7 +85,9 @@ def federated(training: Sequence[Labelled], classes: int, strength: float, seed:
 
 def _local(part: Labelled, total: int, classes: int, strength: float, seed: int) -> Any:
     """A hospital's own learner; it knows all classes, also those that none of its patients has."""
+    # `alpha` weighs the mean loss where `C` weighs the sum; by the total of studies, both minimise the same.
     model = SGDClassifier(loss="log_loss", alpha=1.0 / (strength * total), random_state=seed)
+    # One study is enough to create the coefficients, which the first round overwrites.
     model.partial_fit(part.features[:1], part.labels[:1], classes=np.arange(classes))
     return model
 

@@ -39,6 +39,7 @@ def tf_idf(training: Sequence[Sequence[Study]]) -> Features:
     Args:
         training: the training studies of each hospital.
     """
+    # No sign and no norm yet: counts must add up between hospitals.
     hashing = HashingVectorizer(n_features=_HASHED, ngram_range=(1, 2), alternate_sign=False, norm=None)
     reports = sum(map(len, training))
     occurrences = np.zeros(_HASHED)
@@ -48,11 +49,13 @@ def tf_idf(training: Sequence[Sequence[Study]]) -> Features:
             counts = hashing.transform([study.report for study in studies])
             occurrences += np.asarray((counts > 0).sum(axis=0)).ravel()
 
+    # Smoothed, as in scikit-learn: a word that no report has must not divide by zero.
     idf = np.log((1 + reports) / (1 + occurrences)) + 1
     trained_columns = np.flatnonzero(occurrences)
 
     def features(studies: Sequence[Study]) -> Matrix:
         counts: csr_matrix = hashing.transform([study.report for study in studies])
+        # Sublinear: a word said ten times does not count ten times.
         counts.data = 1 + np.log(counts.data)
         # Words that nobody trained on still shorten the others of their report.
         return normalize(counts @ diags(idf)).tocsc()[:, trained_columns].tocsr()

