@@ -93,6 +93,7 @@ def load_cells(out: Path) -> list[CellResult]:
     Raises:
         ResultError: there are none, or one is damaged.
     """
+    # Sorted: tables and charts must not depend on the order of a folder's listing.
     paths: Iterable[Path] = sorted((out / "cells").glob(f"seed-*/forget-*/*/{RESULT_FILE}"))
     results = [read_cell(path) for path in paths]
     if not results:

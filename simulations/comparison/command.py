@@ -60,6 +60,7 @@ def run_compare(
     order = Order(request.jobs, parse_share(request.share), until, request.ray)
     prepare_folder(config, out)
     projection = project(config, out)
+    # Said before the work starts, so that a run that would take days can be stopped.
     say(projected_text(projection, request.jobs, config.sizes, len(grid(config))))
     if only == "projection":
         return {"projected_hours": projection.total / request.jobs / 3600, "models": len(grid(config))}

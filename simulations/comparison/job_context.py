@@ -54,6 +54,7 @@ class JobContext:
         listed_patients = frozenset(chain(*(read_patient_list(Path(file)) for file in self.config.forget_lists)))
         is_tuning = seed == self.config.tuning.seed
 
+        # Synthetic hospitals need no part set aside: another seed generates other patients.
         among = None
         if self.config.run.manifest:
             among = partial(tuned_on if is_tuning else compared, parts=self.config.tuning.parts, kept=listed_patients)
@@ -86,6 +87,7 @@ class JobContext:
             aggregation = "relay"
         campaign = experiment.campaign.model_copy(update={"aggregation": aggregation})
 
+        # Only what unlearning may differ in: training, data and decision are those of the world.
         return world.experiment.model_copy(update={"unlearn": experiment.unlearn, "campaign": campaign})
 
     def shared_settings(self) -> object:

@@ -107,6 +107,7 @@ class Jobs(JobContext):
         Raises:
             OutOfTimeError: the budget is spent.
         """
+        # A seed and size is one job because its cells share the retrained model and the site copies.
         todo = [
             cell for cell in cells(self.config, size, seed) if not finished(self.path(cell), self._cell_digest(cell))
         ]
@@ -169,6 +170,7 @@ class Jobs(JobContext):
 
         decision = world.experiment.decision
         seed = world.experiment.seed
+        # The original is audited in this copy: who is forgotten differs with the size.
         before = audit(federation, original.state, decision, seed)
         gold_scores = _scores(world, folder, gold.state)
         past = Past(world.card, world.initial(), original.rounds, world.training_seed(ORIGINAL))
@@ -201,6 +203,7 @@ class Jobs(JobContext):
                 test_auc_by_class=_by_class(model.figures, world.card.classes),
                 roc=attack_roc(world.card, paths, forget, model.state, world.experiment.device),
                 cost=Cost(**asdict(model.cost)),
+                # Only the calibrated method takes its targets from fold models.
                 folds_cost=Cost(**asdict(folds)) if cell.method == "forget_mi_calibrated" and folds else None,
                 decision=DecisionResult.of(verdict),
                 versions=versions(),
@@ -273,6 +276,7 @@ def _scores(world: World, folder: Path, state: State) -> list[Scores | None]:
 
 def _distance(scores: list[Scores | None], gold: list[Scores | None]) -> float:
     pairs = [(own, other) for own, other in zip(scores, gold, strict=True) if own is not None and other is not None]
+    # Sites count by their studies, as if all rows lay in one place.
     return float(np.average([logit_distance(*pair) for pair in pairs], weights=[len(other) for _, other in pairs]))
 
 

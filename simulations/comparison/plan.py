@@ -126,7 +126,9 @@ def tuned_on(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = 
 
 
 def _aside(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str]) -> frozenset[str]:
+    # Who belongs together with a kept patient stays as well: the same picture must not lie in both groups.
     together = {groups[patient] for patient in kept if patient in groups}
     free = cohort.where(lambda study: study.patient not in kept and groups.get(study.patient) not in together)
+    # Dealt as to sites, which keeps labels balanced and groups whole; the first part is set aside.
     dealt = partition(free, parts, _CARVED_BY, groups)
     return frozenset(study.patient for study in dealt.studies if study.site == dealt.sites[0])

@@ -54,6 +54,7 @@ class Projection:
         methods = len(self.config.methods)
         groups = sum(self.group(size) for size in self.config.sizes)
 
+        # One more than the seeds, for the tuning federation.
         originals = (1 + seeds) * (1 + self.config.run.experiment.folds.trainings) * self.training
 
         return originals + methods * self.tuning + seeds * groups

@@ -50,6 +50,7 @@ class RayPool(Executor):
         future: Future[T] = Future()
 
         def hand_over(done: Future[T]) -> None:
+            # The result of a cancelled future cannot be set.
             if future.cancelled():
                 return
             error = done.exception()

@@ -58,6 +58,7 @@ def prepare_folder(config: ComparisonConfig, out: Path) -> None:
     if file.exists():
         # Read with the current defaults, so that a setting added in a later version is no change.
         earlier = parse(ComparisonConfig, json.loads(file.read_text(encoding="utf-8")), str(file))
+        # What every result depends on. Methods and seeds may grow: their cells are files of their own.
         names = ("run", "sizes", "forget_lists", "tuning")
         changes = [name for name in names if getattr(earlier, name) != getattr(config, name)]
 
@@ -88,6 +89,7 @@ def phases(config: ComparisonConfig, projection: Projection, share: tuple[int, i
     first, of = share
     seeds = range(first, config.seeds, of)
 
+    # Cells need the tuned settings and the originals, and tuning needs the original of its seed.
     return [
         [Job("original", seed=seed, weight=projection.training) for seed in (config.tuning.seed, *seeds)],
         [Job("tune", method=method, weight=projection.tuning) for method in config.methods],
@@ -111,6 +113,7 @@ def run_comparison(config: ComparisonConfig, out: Path, order: Order, on_progres
             while waiting:
                 for future in wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED).done:
                     if not _finished(future):
+                        # Jobs that run end by themselves: each looks at the deadline.
                         pool.shutdown(cancel_futures=True)
                         return False
 
@@ -159,6 +162,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     os.environ["OMP_NUM_THREADS"] = "1"
 
     try:
+        # Spawned: a fork copies locks in whatever state other threads left them.
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             yield pool
     except BrokenProcessPool:

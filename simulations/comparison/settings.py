@@ -85,6 +85,7 @@ class ComparisonConfig(Settings):
         unknown = sorted({*self.methods, *self.tuning.factors} - {*methods, EVERY})
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}; one of {', '.join(methods)}")
+        # A variant takes the tuned factors of its method, and only methods that are compared are tuned.
         strange = sorted({variant.method for variant in self.variants.values()} - set(self.methods))
         if strange:
             raise ValueError(f"a variant of {strange[0]!r}, which is not one of methods")
@@ -100,6 +101,7 @@ class ComparisonConfig(Settings):
             raise ValueError("sizes are shares between 0 and 1")
         if self.forget_lists and (len(self.forget_lists) != len(self.sizes) or not self.run.manifest):
             raise ValueError("forget_lists names a file for each of sizes, of patients of a manifest")
+        # Settings tuned on a compared seed would have seen its patients.
         if self.tuning.seed < self.seeds and self.tuning.seed >= 0:
             raise ValueError(f"tuning.seed {self.tuning.seed} is one of the seeds that are compared")
         return self

@@ -50,8 +50,10 @@ def settings_to_try(config: TuningConfig, method: str) -> list[Setting]:
     every = [dict(zip(factors, values, strict=True)) for values in product(*factors.values())]
     preset = dict.fromkeys(factors, 1.0)
     others = [setting for setting in every if setting != preset]
+    # Drawn, not in the order of the table: a small budget would try one factor's values only.
     order = np.random.default_rng([config.seed, 5]).permutation(len(others))
 
+    # The preset first: whatever the budget, a method is never left without a setting.
     return [preset, *(others[at] for at in order)][: config.trials]
 
 
@@ -94,6 +96,8 @@ def tuning_score(after: SelectionFigures, before: SelectionFigures) -> float:
     """
     gaps = [abs(branch.auc - 0.5) for branch in after.membership.values() if branch.auc is not None]
     was, now = (macro_auc(figures.validation["fused"]) for figures in (before, after))
+    # A gain in validation AUC must not make up for what is still remembered.
     loss = max(0.0, was - now) if was is not None and now is not None else 0.0
 
+    # No forget patient with an AUC is the worst score, not the best.
     return (sum(gaps) / len(gaps) if gaps else 0.5) + loss

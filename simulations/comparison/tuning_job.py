@@ -80,6 +80,7 @@ def _draw(
 
     def unlearn(federation: Federation) -> None:
         original, cost = context.train_original(world, federation)
+        # In forward units: seconds would depend on what else runs on the machine.
         draw.budget = tuning.budget * cost.forward_units / tuning.draws
         counts = collect(federation)
         past = Past(world.card, world.initial(), original.rounds, world.training_seed(ORIGINAL))

@@ -82,6 +82,7 @@ class World:
         self, federation: Federation, name: str, folder: Path, on_round: OnRound, *, rounds: int | None = None
     ) -> tuple[Trained, Meter]:
         """Train from the initial weights, or read back the result in `folder`; returns it with its cost."""
+        # FedEraser needs the norms of the former steps, which a training does not keep by itself.
         config = self.experiment.train.model_copy(update={"keep_norms": True})
         if rounds is not None:
             config = config.model_copy(update={"rounds": rounds})
@@ -146,6 +147,7 @@ def forgetting_copy(
     marker = folder / FORGET_FILE
     if marker.exists():
         return
+    # Without the marker, a copy may be half written.
     shutil.rmtree(folder / "sites", ignore_errors=True)
     for name in world.sites:
         file = read_site(world.folder / "sites" / name)
@@ -153,12 +155,14 @@ def forgetting_copy(
             folder / "sites" / name, file.cohort, split(Split(file.subsets)), file.card,
             name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
         )  # fmt: skip
+        # Fold models are trained once per world; their scores belong to patients, who are the same here.
         scores = SiteFolder(world.folder / "sites" / name).simulated_fold_scores
         if scores.exists():
             shutil.copy(scores, SiteFolder(folder / "sites" / name).simulated_fold_scores)
         if forget.get(name):
             Site(folder / "sites" / name).revoke(forget[name])
 
+    # Last, as it says that all sites are copied and all revocations recorded.
     write_text(marker, json.dumps({name: len(patients) for name, patients in forget.items()}))
 
 
@@ -170,6 +174,7 @@ def in_federation(world: World, sites: Path, main: Callable[[Federation], None])
         federation.downlink = Downlink(world.experiment.wire.precision, world.card.frozen_names(), world.card.encoders)
         main(federation)
 
+    # Sites are opened once per process by path: one whose folder was rewritten would serve the old patients.
     open_site.cache_clear()
     run_on("inprocess", with_grid, sites_folder=sites, sites=len(world.sites))
     open_site.cache_clear()

@@ -36,6 +36,7 @@ def claims(found: Sequence[Row]) -> list[Claim]:
 
     Forget-MI with its first aggregation alone, as the others have it.
     """
+    # The claim is about other methods that work; a destroyed model would win on every figure of forgetting.
     others = [
         r for r in found if r.aggregation and not r.variant and not r.method.startswith("forget_mi") and within(r)
     ]
@@ -65,6 +66,7 @@ def _over_seeds(row: Row, others: Sequence[Row], read: Callable[[Seen], float | 
         theirs = [
             value
             for other in others
+            # Seed by seed, since the same patients revoke from all methods in one seed.
             for one in other.seen
             if one.cell.cell.seed == entry.cell.cell.seed and (value := read(one)) is not None
         ]

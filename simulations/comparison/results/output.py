@@ -52,6 +52,7 @@ def render(found: Sequence[Row], results: Sequence[CellResult], command: str) ->
         charts = {}
 
         for name, draw in CHARTS.items():
+            # The salt names the SVG's ids: two charts on one page must not share them.
             with style(salt=f"{name}-{size_name(size)}"):
                 label = f"{name} of all methods, {size_name(size)} % forgotten; the figures are in the tables"
                 charts[name] = Markup(to_svg(draw(summary.drawn(here)), label))  # noqa: S704 - drawn by us, texts escaped by matplotlib

@@ -51,6 +51,7 @@ def gap(seen: Seen) -> float | None:
     pairs = ((ours.mia["fused"].auc, theirs.mia["fused"].auc), (ours.forget.auc, theirs.forget.auc))
     differences = [abs(a - b) for a, b in pairs if a is not None and b is not None]
 
+    # Half a gap would look small, so both figures or none.
     return sum(differences) / 2 if len(differences) == 2 else None
 
 
@@ -207,6 +208,7 @@ def ranking(found: Sequence[Row]) -> tuple[list[Place], list[str]]:
 def within(row: Row) -> bool:
     """Whether mean test AUC is no more than `TOLERANCE` below that of retrained."""
     loss = row.mean(_lost)
+    # Losing is what counts: a better test AUC than retrained's is no fault.
     return loss is not None and loss.value <= TOLERANCE
 
 

@@ -75,6 +75,7 @@ def _differences(caption: str, found: Sequence[Row], read: Callable[[Row], Mappi
 
 def to_csv(found: Sequence[Row]) -> str:
     """A row per method, aggregation and size; for each figure, its mean, interval and number of seeds."""
+    # By key, as some figures stand in two of the tables.
     metrics = list({metric.key: metric for metric in (*summary.MEASURED, *summary.BRANCHES, *summary.COST)}.values())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
