@@ -38,6 +38,7 @@ def reading_below(values: Sequence[float], bound: float) -> Reading:
 
 def read_interval(low: float, high: float, least: float, most: float) -> Reading:
     """By a 90 % interval and the range that it is to lie in."""
+    # The whole interval must lie inside: that a difference is not significant shows nothing.
     if least <= low and high <= most:
         return "shown"
     return "refuted" if low > most or high < least else "not shown"

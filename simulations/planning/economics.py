@@ -85,6 +85,7 @@ def ways_of(numbers: FederationNumbers) -> tuple[Way, ...]:
 
 def fold_trainings(models: int) -> float:
     """Trainings that so many fold models cost: each learns from all patients but its own fold."""
+    # n models learn from (n - 1) / n of the patients each.
     return float(models - 1) if models > 1 else 0.0
 
 
@@ -151,6 +152,7 @@ def _qualified(numbers: FederationNumbers) -> Way:
         fixed=fold_trainings(numbers.folds)
         + fold_trainings(numbers.audit_folds)
         + numbers.rehearsals * numbers.campaign_cost,
+        # Twice, for the campaign and the rehearsal beside it.
         running=2 * campaigns * numbers.campaign_cost + retrainings,
         wait=mean_wait(numbers, numbers.window_days) + hours / 24,
         longest_wait=numbers.window_days + hours / 24,
@@ -169,6 +171,7 @@ def _each(numbers: FederationNumbers) -> Way:
 
 def _monthly(numbers: FederationNumbers) -> Way:
     days = numbers.training_hours / 24
+    # A month without any revocation, by the Poisson process, needs no training.
     months = 12 * (1 - exp(-numbers.revocations_a_month))
     longest = MONTH_DAYS + days
     late = "" if longest <= numbers.deadline_days else f"whoever waits longest waits {longest:.1f} days"
@@ -203,6 +206,7 @@ def _break_even(numbers: FederationNumbers, name: WayName) -> float | None:
     low, high = 1 / 120, 100.0
     if saved(low) > 0:
         return low
+    # A coarse search first, as the difference need not grow steadily; then bisection between two steps.
     steps: list[float] = [low * (high / low) ** (step / 400) for step in range(401)]
     above = next((at for at, rate in enumerate(steps) if saved(rate) > 0), None)
     if above is None:

@@ -62,6 +62,7 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
         InputError: settings, data or folder.
     """
     numbers = order.numbers()
+    # Always continued: shadows of other settings must not be mixed with these.
     claim(config, out, resume=True)
     preparation = prepare(config, out, lambda count, total: on_progress("images", count, total))
     pools = {name: _pool(preparation, name) for name in preparation.sites}
@@ -118,6 +119,7 @@ class _Shadow:
         for name in self.prepared.sites:
             file = read_site(self.prepared.site_folder(name))
             pool = self.pools[name]
+            # A seed a site: the same permutation at all of them would put the same places together.
             inside = halves(pool, self.number, derive_seed(self.config.experiment.seed, name))
             sets = {p: Subset.TRAIN if p in inside else Subset.AUDIT for p in pool}
             split = Split({**file.subsets, **sets})
@@ -159,6 +161,7 @@ class _Shadow:
         federation.downlink = Downlink(
             experiment.wire.precision, self.prepared.card.frozen_names(), self.prepared.card.encoders
         )
+        # Initial weights differ between shadows, as an attacker does not know the target's.
         initial = self.prepared.card.build(self._seed).state_dict()
         result = train(
             federation,
@@ -180,6 +183,7 @@ class _Shadow:
         utility = {} if known is None else dict(known.utility)
         cost = {} if known is None else dict(known.cost)
         cost[TRAINED] = training_cost
+        # Methods of an earlier call are kept; the shadow was trained with the same seeds and has the same weights.
         todo = [name for name in methods if name not in confidence]
 
         if todo:
@@ -276,4 +280,5 @@ def pooled_confidence(
     model.load_state_dict(dict(state))
     scores = [score(model, studies) for studies in tensors]
 
+    # A patient's studies count together: members are patients, not pictures.
     return np.concatenate([patient_means(part.margin, part.patients) for part in scores], axis=1)

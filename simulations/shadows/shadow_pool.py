@@ -134,6 +134,7 @@ def load_pool(out: Path) -> ShadowPool:
     first = members[0]
     if any((one.sites, one.patients) != (first.sites, first.patients) for one in members):
         raise CohortError("shadow models of different patients", where=str(out), remedy="train them in another folder")
+    # Shadows may be at different methods when the run was interrupted: only those that all have.
     names = [name for name in first.confidence if all(name in one.confidence for one in members)]
 
     return ShadowPool(
@@ -200,6 +201,7 @@ def attack_pool(pool: ShadowPool, seed: int) -> list[ShadowAttack]:
         for at, branch in enumerate(BRANCHES):
             attack: Literal["lira", "u-lira"] = "lira" if name == TRAINED else "u-lira"
             row = ShadowAttack(model=name, attack=attack, branch=branch)
+            # Equal draws for every method, so that methods differ by their scores alone.
             rng = np.random.default_rng([seed, at])
             confidence = values[:, at, here]
             figures = _attacked(pool, here, confidence, inside, never, rng) | _costs(pool, name)
@@ -217,6 +219,7 @@ def _distances(confidence: NDArray[np.float64], inside: Bools, never: Bools) -> 
         for n in range(confidence.shape[1])
         if inside[:, n].any() and never[:, n].any()
     ]
+    # A patient with too few models on one side has no divergence.
     finite = divergences[np.isfinite(divergences)]
 
     return {

@@ -53,6 +53,7 @@ def arrivals(training: Mapping[str, Sequence[str]], config: ArrivalsConfig, seed
             f"no hospital {config.leaving!r}", where="arrivals.leaving", remedy=f"use one of {sorted(training)}"
         )
 
+    # Sorted, so that draws do not depend on the order in which folders were read.
     staying = {site: sorted(patients) for site, patients in sorted(training.items())}
     draw = np.random.default_rng(derive_seed(seed, "arrivals", "patients"))
     places: dict[int, str] = {}
@@ -84,11 +85,13 @@ def days(found: Sequence[Arrival]) -> list[float]:
 
 
 def _events(config: ArrivalsConfig, seed: int) -> list[_Event]:
+    # A generator of its own for each kind: more bursts must not move the single patients.
     single = np.random.default_rng(derive_seed(seed, "arrivals", "single"))
     events: list[_Event] = []
     day = 0.0
 
     while config.per_month > 0:
+        # Waits between the events of a Poisson process are exponential.
         day += float(single.exponential(DAYS_A_MONTH / config.per_month))
         if day >= config.days:
             break
@@ -108,5 +111,6 @@ def _events(config: ArrivalsConfig, seed: int) -> list[_Event]:
 def _site(left: Mapping[str, Sequence[str]], draw: np.random.Generator) -> str:
     """Of a patient drawn from all who are left."""
     names = list(left)
+    # By patients, not by hospitals: each patient is equally likely to revoke.
     counts = np.array([len(left[name]) for name in names], dtype=float)
     return names[int(draw.choice(len(names), p=counts / counts.sum()))]

@@ -54,6 +54,7 @@ class Auditor:
         for name in self.world.sites:
             campaigns = {number: by[name] for number, by in enumerate(forgotten, 1) if name in by}
             forgotten_scores = self._of_patients(model, name, [p for patients in campaigns.values() for p in patients])
+            # Only where somebody was forgotten: membership compares patients of one hospital.
             never_seen = self._of(model, name, Subset.AUDIT) if forgotten_scores else None
             sets = AuditSets(
                 forget=forgotten_scores,
@@ -62,6 +63,7 @@ class Auditor:
                 never_seen=never_seen,
                 test=self._of(model, name, Subset.TEST) if name in self.staying else None,
             )
+            # One seed a hospital for all models, so that differences between models are no noise of the bootstrap.
             seed = derive_seed(self.world.experiment.seed, name, "stream")
             parts[name] = audit_figures(
                 sets,
@@ -73,6 +75,7 @@ class Auditor:
 
             if forgotten_scores is not None and never_seen is not None:
                 mia_ranks = member_ranks(forgotten_scores, never_seen)
+                # Columns are patients in the order in which they were scored: campaign after campaign.
                 first = 0
                 for number, patients in campaigns.items():
                     ranks[number].append(mia_ranks[:, first : first + len(patients)])
@@ -92,6 +95,7 @@ class Auditor:
 
     def _of(self, model: ImageTextModel, name: str, subset: Subset) -> Scores | None:
         key = name, subset
+        # Held-out patients are the same for every model; the forgotten grow from campaign to campaign.
         if key not in self._kept:
             self._kept[key] = self._tensors(name, sorted(self._site(name).patients(subset)))
         return score(model, self._kept[key]) if len(self._kept[key]) else None
@@ -120,6 +124,7 @@ def member_ranks(forgotten: Scores, never_seen: Scores) -> Floats:
     """
     ours = majority_labels(forgotten)
     theirs = majority_labels(never_seen)
+    # Without a never-seen patient of the same label there is nothing to compare with.
     common = np.isin(ours, theirs)
     weights = control_weights(ours[common], theirs)
     forgotten_loss = patient_means(forgotten.loss, forgotten.patients)

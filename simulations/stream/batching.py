@@ -55,6 +55,7 @@ def batches(arrived: Sequence[Arrival], policy: PolicyConfig) -> tuple[Batch, ..
             result.append(Batch(now, decision.reason, batch, min(first_due(a.at) for a in batch)))
             for site in decision.sites:
                 starts[site].append(now)
+            # Without moving the clock: what still waits may start the next campaign at once.
             continue
 
         moments = [coming[0].at] if coming else []

@@ -43,6 +43,7 @@ def draw_time(record: StreamRecord) -> Figure:
     artists: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            # One entry a label: every panel and every seed draws the same kinds of lines.
             artists.setdefault(label, handle)
 
     figure.legend(list(artists.values()), list(artists), loc="outside lower center", ncols=5)
@@ -87,6 +88,7 @@ def _cost(axes: Axes, seed: SeedRecord, at: int) -> None:
     days = [0.0, *(c.day / _MONTH for c in seed.campaigns)]
     ours, instead = ([0.0, *(unit / 1e6 for unit in units)] for units in summary.spent(seed))
     line = _LINES[at % 4]
+    # Steps: cost grows at a campaign, and not between two.
     axes.step(days, ours, where="post", color=LIGHT["unlearned"], linewidth=1.2, linestyle=line)
     axes.step(
         days, instead, where="post", color=LIGHT["retrained"], linewidth=1.2, linestyle=line,

@@ -41,6 +41,7 @@ def prepare_folder(config: StreamConfig, out: Path, command: str = "") -> Stream
 
     if (out / RECORD_FILE).exists():
         earlier = read_record(out)
+        # Seeds may be added: each has a federation of its own.
         changes = sorted(name for name in now if name != "seeds" and earlier.config.get(name) != now[name])
 
         if changes:

@@ -65,6 +65,7 @@ class Stream:
         batching = self.config.batching
         plan = (batches_apart if batching.apart else batches)(self._arrivals(), batching.policy())
         forgotten = [_by_site(batch) for batch in plan]
+        # A hospital that leaves takes its test patients with it; without them, models before and after can be compared.
         auditor = Auditor(self.world, frozenset(self.world.sites) - {self.config.arrivals.leaving})
         record = self.known or self._begun(federation, auditor, forgotten)
         if self.config.run.qualify and record.qualification is None:
@@ -80,10 +81,12 @@ class Stream:
             self.on_progress(f"seed {record.seed}", number - 1, len(plan))
             if number > len(record.campaigns):
                 begin = time.monotonic()
+                # The model before, on those whom this campaign forgets: how much there is to forget.
                 before = auditor.audit(state, forgotten[:number])
                 outcome = self._campaign(federation, state, record, forgotten[number - 1])
                 state = outcome.state
                 after = auditor.audit(outcome.state, forgotten[:number])
+                # Weights first: a campaign in the record must have its model on disk.
                 save_checkpoint(self._model(number), state, self.world.card)
                 campaign = self._noted(record, batch, outcome, before, after, time.monotonic() - begin)
                 record = record.model_copy(update={"campaigns": (*record.campaigns, campaign)})
@@ -129,6 +132,7 @@ class Stream:
         cohorts, splits = self.world.parts()
         site_counts = Counter(patient for cohort in cohorts.values() for patient in cohort.patients)
 
+        # Somebody known at two hospitals would revoke at one, and stay in the training of the other.
         if max(site_counts.values()) > 1:
             raise ConfigError(
                 "some patients are known at several hospitals", where="run.sites", remedy="deal them with run.sites=N"
@@ -170,11 +174,13 @@ class Stream:
             site = Site(self.folder / "sites" / name)
             # A hospital that leaves also withdraws its held-out patients.
             leaves = not site.patients(Subset.TRAIN) - {*revoking}
+            # A continued run may find these revocations recorded.
             again = {*(site.cohort.patients if leaves else revoking)} - site.stopped
             if again:
                 site.revoke(again)
 
         experiment = self.world.experiment
+        # Several hospitals may forget at once; one's weights can replace the model only if no other does.
         if experiment.campaign.aggregation == "replace":
             relay = experiment.campaign.model_copy(update={"aggregation": "relay"})
             experiment = experiment.model_copy(update={"campaign": relay})
@@ -190,6 +196,7 @@ class Stream:
                 on_round=lambda _: None,
             )
         except NobodyRetainedError:
+            # As at a coordinator: a hospital that has nobody to retain cannot unlearn, so a new model is trained.
             seed = derive_seed(experiment.seed, "retrained", number) % 2**31
             federation.meter = Meter()
             result = train(

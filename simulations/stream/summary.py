@@ -152,6 +152,7 @@ def gaps(seed: SeedRecord, figure: Figure) -> dict[int, float]:
     differences = {
         one.after: less(figure, seed.campaigns[one.after - 1].audited, one.audited) for one in seed.retrained
     }
+    # A model that was trained anew has no drift behind it: gaps count from there.
     return {after: gap for after, gap in differences.items() if after > anew(seed) and gap is not None}
 
 
@@ -196,6 +197,7 @@ def beyond(one: Later, branch: Branch) -> float | None:
 def terms(record: StreamRecord, width: int) -> list[tuple[int, int]]:
     """The campaigns of a stream in stretches of `width`, the last one longer."""
     most = max((len(seed.campaigns) for seed in record.seeds), default=0)
+    # A short rest joins the stretch before it.
     firsts = list(range(1, max(2, most - width // 2 + 1), width))
     return [(first, first + width - 1) for first in firsts[:-1]] + [(firsts[-1], most)]
 
@@ -259,6 +261,7 @@ def spent(seed: SeedRecord) -> tuple[list[float], list[float]]:
 
 def monthly(seed: SeedRecord) -> float:
     """Forward units of one retraining in each month that had a campaign, without all who were forgotten by then."""
+    # The last campaign of a month wins: one retraining then leaves out all who revoked until then.
     last_of_month = {int(campaign.day // MONTH_DAYS): campaign.retraining_units for campaign in seed.campaigns}
     return sum(last_of_month.values())
 
