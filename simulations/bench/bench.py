@@ -54,6 +54,7 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
     kept_rows = rng.permutation(len(sets.retain)).astype(np.int64)
 
     for at, forget in enumerate(sets.forget.shuffled(config.batch, device, rng)):
+        # Retain studies wrap around where the batches need more than there are.
         rows = np.take(kept_rows, range(at * config.batch, (at + 1) * config.batch), mode="wrap")
         left = _decoded(sets.forget, forget.rows, size)
         right = _decoded(sets.retain, rows, size)
@@ -80,6 +81,7 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
 
 def _decoded(studies: StudyTensors, rows: np.ndarray, size: int) -> Batch:
     batch = studies.batch(rows, torch.device("cpu"))
+    # Read and decoded anew for every batch: this is what the cache saves.
     pixels = np.stack([fit(read_image(studies.studies[row].image), size) for row in rows])
     return Batch(torch.from_numpy(pixels)[:, None].float() / 255, batch.tokens, batch.mask, batch.labels, rows)
 
@@ -87,6 +89,7 @@ def _decoded(studies: StudyTensors, rows: np.ndarray, size: int) -> Batch:
 def bench_epoch(folder: Path) -> list[str]:
     """Studies per second of a Forget-MI epoch, ours against the published loop, on full-size DICOM files."""
     settings = ["data.image_size=64", "model.width=4", "model.text_layers=1"]
+    # A small model on large pictures: the bench is about decoding and the frozen model's forwards.
     config = load_settings(None, settings, {"forget": 6, "hospitals": {"sites": 2, "patients": 24, "image_size": 1024}})
     preparation = prepare(config, folder, lambda *_: None)
     site = Site(preparation.site_folder(preparation.sites[0]))
@@ -157,6 +160,7 @@ def server_peak(replies: int) -> int:
     """Growth of this process's peak memory, in MiB, while `replies` models of 40 MB are averaged as they come."""
     state = {"w": torch.zeros(10_000_000)}
     mean = RunningMean()
+    # The first reply before the measurement: the sum itself is no growth by replies.
     mean.add(state, 1.0 / replies)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(1, replies):
@@ -171,6 +175,7 @@ def bench_memory() -> list[str]:
     lines = []
 
     for replies in (4, 16, 64):
+        # The kernel's peak never falls within a process.
         process = subprocess.run(
             [sys.executable, "-m", "simulations.bench.bench", "--server-peak", str(replies)],
             capture_output=True, text=True, check=True,
@@ -191,6 +196,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(server_peak(arguments.server_peak)))
         return
 
+    # One thread, so that figures of machines with different numbers of cores can be compared.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         lines = bench_epoch(Path(folder))

@@ -65,6 +65,7 @@ def main() -> None:
             # A real hospital has a process for each message.
             open_site.cache_clear()
             request = TrainRequest(config=TrainConfig(), epochs=1, round=number, seed=0)
+            # The first round is not counted: it fills the caches.
             if number:
                 profile.enable()
             for _ in federation.ask(TRAIN, request, state, [name]):

@@ -34,6 +34,7 @@ SITE = (("revocations", "list"), ("consent-client", "list"), ("settings", "show"
 def cpu_seconds(argv: Sequence[str]) -> float:
     """User and system CPU seconds of one run."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Compiled files must be written, or each run would compile again.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(argv, check=True, capture_output=True, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

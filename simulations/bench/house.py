@@ -102,6 +102,7 @@ def measure(root: Path) -> Figures:
 def is_participle(name: str) -> bool:
     """Whether a variable's name is a bare past participle, such as `found` or `refused`."""
     word = name.strip("_")
+    # A second word says what the thing is: `kept_rows` is fine.
     if word in _NO_PARTICIPLE or "_" in word:
         return False
     return word in _IRREGULAR or (len(word) > 4 and word.endswith("ed"))

@@ -65,9 +65,11 @@ class Relay:
         try:
             while count := source.recv_into(buffer):
                 sink.sendall(buffer[:count])
+                # Connections have threads of their own, and all add to the same two counters.
                 with self._lock:
                     setattr(self, way, getattr(self, way) + count)
 
+            # Half closed only: the other direction may still have bytes to carry.
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             # One side closed the connection, so the other direction ends as well.
@@ -89,6 +91,7 @@ class Peaks:
         """Sample until `stop` is called."""
         while not self._stop.wait(0.1):
             self._note("SuperLink", self.superlink)
+            # ServerApps start and end with the campaigns, so they are looked for anew each time.
             for folder in Path("/proc").glob("[0-9]*"):
                 if _is_serverapp(folder):
                     self._note("ServerApp", int(folder.name))

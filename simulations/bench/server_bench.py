@@ -115,6 +115,7 @@ def bench_replies() -> list[str]:
             messages = replies(before, precision)
             now = read_now(before, messages)
             then = read_before(before, messages)
+            # Both must give the same bits, or their times do not compare.
             if not all(torch.equal(now[name], then[name]) for name in before):
                 raise RuntimeError
             for label, read in (("version 0.2", read_before), ("**now**", read_now)):
@@ -161,6 +162,7 @@ def bench_scaled() -> list[str]:
                 applying.append(time.process_time() - begin)
 
         old = "not run"
+        # Every pair of sites is compared: at 128 sites it would take minutes.
         if count <= 32:
             begin = time.process_time()
             for name, tensor in before.items():

@@ -79,6 +79,7 @@ def _growth(name: str, unit: str, counts: Sequence[int], values: Sequence[float 
     exponent = last = each = None
 
     if len(points) > 1:
+        # A power of n is a straight line on logarithmic axes; its slope is the exponent.
         exponent = float(np.polyfit([math.log(n) for n, _ in points], [math.log(y) for _, y in points], 1)[0])
         (n, y), (more, above) = points[-2:]
         last = math.log(above / y) / math.log(more / n)

@@ -99,10 +99,12 @@ def hospitals(
     folders: Mapping[int, Path], forget: Mapping[int, tuple[str, ...]], on_answer: Callable[[int], None]
 ) -> Iterator[PipedGrid]:
     """A grid of the hospitals in `folders`, by node from 1 on; `forget` are those who will revoke at each."""
+    # Spawned: a fork would begin with the memory of the server, which is what is measured.
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, dict(folders), dict(forget)), daemon=True)
     process.start()
+    # Only the hospitals may hold their end, or the server would wait for them after they died.
     theirs.close()
 
     try:

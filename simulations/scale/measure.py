@@ -136,6 +136,7 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
     with hospitals(order.folders, order.forget, on_answer) as grid:
         federation = connect(grid, len(order.folders))
         initial = order.card.build(experiment.seed).state_dict()
+        # After the first weights exist, so that growth is what messages and sums add.
         memory = resident("self", "now")
         _warm_up(federation, order)
         federation.downlink = Downlink(experiment.wire.precision, order.card.frozen_names(), order.card.encoders)
@@ -154,6 +155,7 @@ def measure(order: Order, on_answer: Callable[[int], None]) -> Size:
             rounds.append(watch.lap())
 
         grid.revoke()
+        # Revoking is the hospitals' work, and belongs to no stage.
         watch.lap()
         before, merging = _audit(federation, state, order.config)
         audit = watch.lap()

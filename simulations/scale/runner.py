@@ -112,6 +112,7 @@ def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progre
     sites = dict(enumerate(world.sites[:count], start=1))
     folders = {node: out / "work" / "sites" / name for node, name in sites.items()}
 
+    # Fresh folders for each size: in a federation measured before, patients have revoked.
     for node, name in sites.items():
         file = read_site(out / "world" / "sites" / name)
         write_site(
@@ -131,12 +132,14 @@ def measured(config: ScaleConfig, world: World, out: Path, count: int, on_progre
     on_progress(stage, 0, order.messages)
     with _one_thread():
         process.start()
+    # Only the child may hold this end: reading from ours then ends when the child does.
     theirs.close()
     try:
         while (answer := _next(ours)) is not None:
             if isinstance(answer, str):
                 raise FedForgetError(f"{stage}: {answer}")
             on_progress(stage, answer, order.messages)
+    # Also on Ctrl-C: a child that goes on would use the machine that the next run measures.
     except BaseException:
         process.terminate()
         raise

@@ -74,6 +74,7 @@ def measure(hospitals: int, folder: Path) -> Calls:
     beating = each(heartbeat)
     rows = [(str(at), _signed(node), time.time(), bytes(_RECORDS_BYTES)) for at, node in enumerate(nodes)]
 
+    # Straight into the table: what is measured is a look while messages are out, not their delivery.
     with closing(sqlite3.connect(file)) as database, database:
         database.executemany(
             "INSERT INTO message_ins (message_id, dst_node_id, created_at, content, delivered_at, ttl)"

@@ -72,10 +72,12 @@ def timed(hospital: ConsentHospital, call: Callable[[ConsentClient, int], object
     def work() -> None:
         own = []
         with hospital.client("desk") as client:
+            # The connection stands before the clock starts.
             client.check("nobody")
             ready.wait()
 
             while True:
+                # Clients take the next number from one list, so that a slow one does not hold up the end.
                 with lock:
                     number = next(numbers, None)
                 if number is None:
@@ -147,6 +149,7 @@ def bench_permissions(folder: Path, consents: int, calls: int) -> list[str]:
 
     with open_ledger(hospital.folder) as ledger:
         rows = _consents(consents, ledger.pseudonyms)
+        # Into the database directly: a million calls of the service would take hours.
         while some := [row for row, _ in zip(rows, range(_ROWS_AT_ONCE), strict=False)]:
             with transaction(ledger.engine) as session:
                 session.execute(insert(ConsentRow), some)

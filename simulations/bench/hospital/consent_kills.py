@@ -82,6 +82,8 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
     def next_number() -> int:
         with lock:
             number = next(numbers)
+            # Noted before it is sent: one that was killed on the way may be in the ledger, and must not count as
+            # nobody's.
             log.begun.add(number)
             return number
 
@@ -157,6 +159,7 @@ def _log_of(hospital: ConsentHospital, ledger: Ledger) -> SiteLog:
 
 def _recorded_once(ledger: Ledger, standing: Sequence[RevocationStatus], sent: Sent) -> Iterator[str]:
     """Every acknowledged one once and under its receipt; of those without an answer none twice; and no others."""
+    # A tombstone whose commit was lost comes back as a record of its own kind, without a source.
     whole = [s for s in standing if s.source.kind != "restored"]
     times = Counter(s.source.id for s in whole)
     receipts = {s.source.id: s.receipt for s in whole}

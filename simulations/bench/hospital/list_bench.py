@@ -53,6 +53,7 @@ def prepare(folder: Path, patients: int) -> SiteFolder:
     (folder / "site.json").write_text(json.dumps({"name": "north", "subsets": subsets}), encoding="utf-8")
     key = SigningKey.generate()
     (folder / _KEY).write_bytes(key.public.pem)
+    # The last of the cohort are the first on the list; everybody else on it is unknown here.
     start = COHORT - COHORT // _SHARE
     content = "patient_id\n" + "".join(f"P{number:09d}\n" for number in range(start, start + patients))
     inbox = SiteFolder(folder).inbox

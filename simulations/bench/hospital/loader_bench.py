@@ -103,6 +103,7 @@ def _in_turns(loaders: Sequence[StudyTensors], epochs: int) -> list[list[float]]
     for epoch in range(-WARM_UP, epochs):
         for turn in range(len(loaders)):
             which = (epoch + turn) % len(loaders)
+            # Every loader sees the same order of studies in an epoch.
             rng = np.random.default_rng(abs(epoch))
             begin = time.thread_time()
             for _batch in loaders[which].shuffled(16, torch.device("cpu"), rng):

@@ -129,6 +129,7 @@ class Federation:
         """The canaries, as many that no hospital gets, and the reference."""
         parts = [self._patients(name, 0, n) for name, n in self._sets(kind)]
         if kind == "mislabelled":
+            # Wrong by two classes: a label beside the right one is what a model might guess anyway.
             parts = [[replace(study, label=(study.label + 2) % len(_CLASSES)) for study in part] for part in parts]
         return parts[0], parts[1], parts[2]
 
@@ -178,6 +179,7 @@ def trained(federation: Federation, more: list[Study]) -> ImageTextModel:
 
 def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
     first = tensors[0]
+    # Counters, such as the number of batches, are equal everywhere and have no mean.
     return torch.stack(tensors).mean(0) if first.is_floating_point() else first
 
 
@@ -222,6 +224,7 @@ def share_flagged(found: NDArray[np.float64], reference: NDArray[np.float64], co
     rng = np.random.default_rng([seed, count])
     drawn = rng.choice(reference, size=(_DRAWS, count)).mean(axis=1)
     groups = found[: len(found) // count * count].reshape(-1, count).mean(axis=1)
+    # One is added so that no p-value is 0: the drawn groups are a sample, not all there are.
     p_values = [(1 + int((drawn <= mean).sum())) / (_DRAWS + 1) for mean in groups]
 
     return float(np.mean([p <= LEVEL for p in p_values]))
@@ -243,6 +246,7 @@ def of_seed(root: Path, seed: int) -> Iterator[Result | Cost]:
     federation = Federation(root, seed)
     real = federation.train[0][:REAL]
     rest = federation.train[0][REAL:]
+    # Without canaries, for their cost and for the false alarms.
     plain = trained(federation, [])
     plain_after, _ = unlearned(federation, plain, real, rest, UnlearnConfig().passes)
 
@@ -252,6 +256,7 @@ def of_seed(root: Path, seed: int) -> Iterator[Result | Cost]:
         parent = trained(federation, canaries)
         honest, passes = unlearned(federation, parent, real + canaries, rest, UnlearnConfig().passes)
         half, _ = unlearned(federation, parent, real + canaries, rest, max(1, passes // 2))
+        # The evasion: canaries are found by their oddness and forgotten, the real patients trained on.
         only, _ = unlearned(federation, parent, canaries, rest + real, UnlearnConfig().passes)
         models = {
             "honest": honest,
@@ -332,6 +337,7 @@ def main(
                 else:
                     costs.append(one)
         typer.echo(f"{seed + 1} of {seeds}", err=True)
+        # The page is rewritten after every federation, but a standard error takes two.
         if write is not None and seed:
             write_text(write, report(results, costs, seed + 1))
 

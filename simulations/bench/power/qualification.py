@@ -81,6 +81,7 @@ def attempts_to_fool() -> dict[str, World]:
 def share(world: World, draws: int, seed: int = 0) -> str:
     """Share that qualifies, as per cent with twice its standard error."""
     outcomes = share_qualified(world, draws, seed)
+    # A share of 0 or 1 would have no spread at all; one outcome in all draws is the least that can be told.
     spread = 2 * (max(outcomes * (1 - outcomes), 1 / draws) / draws) ** 0.5
     return f"{outcomes:.1%} (±{spread:.1%})".replace("%", " %")
 
@@ -103,10 +104,12 @@ def conformity(runs: int, seed: int = 0) -> Iterator[str]:
 
     for _ in range(runs):
         for size in (1, 5, 9):
+            # One call for all truths: they are then compared with the same rehearsals and controls.
             rows = distances(World(), size, count, list(truths.values()), rng)
             usual, own = rows[:count], rows[count:]
             p = (1 + (usual >= own[:, None]).sum(axis=1)) / (count + 1)
             for name, value in zip(truths, p, strict=True):
+                # Half of the level of 5 % is left for the process, hence twice the p-value.
                 refusal_counts[name][size] += bool(2 * value <= 0.05)
 
     for name, counts in refusal_counts.items():

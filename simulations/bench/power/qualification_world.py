@@ -71,6 +71,7 @@ def normal(rng: np.random.Generator, *shape: int) -> Floats:
 
 def shift(auc: Floats) -> Floats:
     """Shift of a normal margin that gives an AUC."""
+    # AUC = Phi(shift / sqrt(2)) for two normal groups of variance 1, solved for the shift.
     return np.asarray(np.sqrt(2.0) * special.ndtri(np.clip(auc, 0.001, 0.999)))
 
 
@@ -133,6 +134,7 @@ def rehearse(
     """Rehearsals of one size at one hospital."""
     count = len(rehearsals)
     labels = rng.integers(LABELS, size=(count, size))
+    # A margin is a patient's own difficulty plus what one training adds; their variances sum to 1.
     own = np.sqrt(1 - world.difficulty)
     easy = np.sqrt(world.difficulty) * normal(rng, count, size) + 0.7 * labels
     parent = normal(rng, count, size)
@@ -175,6 +177,7 @@ def distances(world: World, size: int, count: int, others: Sequence[float], rng:
     for one, rehearsals in worlds:
         plan = one.plan.model_copy(update={"rehearsals": rehearsals, "sizes": (size,)})
         comparison = rehearse(replace(one, plan=plan), controls, 0, size, range(rehearsals), rng)
+        # Rounded as a hospital rounds what it sends.
         reports += [round(distance(row, size), 1) for row in comparison.residual]
 
     return np.array(reports)

@@ -155,6 +155,7 @@ class Study(QualifyRun):
         result = self.qualifying.rehearse(federation, state)
         self.results.append(result)
         least = least_step(GateConfig(), self.config.experiment.unlearn)
+        # The real gate: a sabotage that it refuses needs no further check.
         federation.accepts = UpdateGate(GateConfig(), lambda *_: None, lambda _: None, least)
         vars(site_module)["SiteRehearsals"] = Saboteur
 
@@ -193,6 +194,7 @@ class Study(QualifyRun):
         processes = {n: p for record in records for n, p in record.processes.items()}
         refusal_count = sum(len(record.refused) for record in records)
         counts = {str(how): _counted(result, found, processes, refusal_count)}
+        # Figures cost a dishonest hospital nothing: it may report those of the middle rehearsal.
         if how == "noise":
             middle = float(np.median(result.qualification.distances))
             counts["figures"] = _counted(result, dict.fromkeys(found, middle), processes, refusal_count)
@@ -201,6 +203,7 @@ class Study(QualifyRun):
 
     def _campaign_register(self, registered: Register, size: int) -> Register:
         plan = self.config.qualification.model_copy(
+            # Another seed: the campaigns must not draw the patients of the rehearsals again.
             update={"rehearsals": self.campaigns, "sizes": (size,), "seed": self.config.qualification.seed + 1}
         )
         sites = tuple(dict.fromkeys(one.site for one in registered.rehearsals))

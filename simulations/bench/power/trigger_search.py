@@ -134,9 +134,11 @@ def smallest_patch(model: ImageTextModel, probes: Cases, target: int) -> float:
     weight = 1.0
     least = 1.0
     with torch.no_grad():
+        # The patch is on images only, so that reports are encoded once.
         text = model.text_encoder(cases.tokens, cases.mask)
 
     for _ in range(_SEARCH):
+        # Through sigmoids, which keep mask and pattern within [0, 1] while Adam moves freely.
         share = mask.sigmoid()
         images = (1 - share) * cases.images + share * pattern.sigmoid()
         logits = model.classifiers[2](model.fusion(model.image_encoder(images), text))

@@ -57,6 +57,7 @@ def draw(
     runs, sites, patients = shape
     size = (runs, sites, 2, patients)
     difficulty = generator.random(size)
+    # Whoever does not keep the difficulty draws a new one; at 0 both models are right about unrelated patients.
     again = np.where(generator.random(size) < kept, difficulty, generator.random(size))
     limits = np.array(after)[None, None, :, None]
 
@@ -94,6 +95,7 @@ def rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
     """The table: one row for each number of sites and patients."""
     for sites in SITES:
         for patients in PATIENTS:
+            # A seed a cell, so that a row does not change when others are added.
             generator = np.random.default_rng((seed, sites, patients))
             shape = (runs, sites, patients)
             one_class = [vetoed(*draw(generator, shape, (BEFORE, after), _KEPT), patients) for after in AFTER]

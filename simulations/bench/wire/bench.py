@@ -73,6 +73,7 @@ class Figures:
 
 def _ports(count: int) -> list[int]:
     sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    # All are open at once, so that the system gives different ones.
     ports = [int(one.getsockname()[1]) for one in sockets]
     for one in sockets:
         one.close()
@@ -130,6 +131,7 @@ class Bench:
             control.close()
 
     def _measure(self, control: Control, bundle: Bundle, relay: Relay, peaks: Peaks) -> Figures:
+        # What the sites sent to register and to wait is not the run's.
         up = relay.up
         down = relay.down
         begin = time.monotonic()
@@ -182,6 +184,7 @@ class Bench:
 
     def stop(self) -> None:
         """Stop all processes, the latest first."""
+        # All are asked first, and end at the same time; then each is waited for.
         for process in reversed(self._processes):
             process.send_signal(signal.SIGTERM)
         for process in reversed(self._processes):
