@@ -54,6 +54,7 @@ class Audit:
     def finding(self) -> str:
         """`shown` if all branches are, `refuted` if any branch is, otherwise `not shown`."""
         findings = {branch.finding for branch in self.branches}
+        # One branch that remembers is enough: an attacker takes the best one.
         if "refuted" in findings:
             return "refuted"
         return "shown" if findings == {"shown"} else "not shown"

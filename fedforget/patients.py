@@ -61,14 +61,17 @@ class Patients(StudyTensors):
         if len(lengths) > 1 or (reports and len(reports) != len(owners)):
             raise CohortError("images, tokens, mask, labels and patients differ in length")
 
+        # Any hashable value names a patient; from here on, patients are numbers in the order of their first study.
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(owners))}
         self.patients = np.array([numbers[patient] for patient in owners], dtype=np.int64)
+        # Every study has both image and report.
         self.branches = np.ones((3, len(owners)), dtype=np.bool_)
         self.can_change_reports = bool(reports) and encode is not None
 
         # `noisy_copy` reads two attributes of a hospital's studies: the report of each, and the tokenizer.
         self.studies = cast(Any, tuple(_Report(text) for text in reports) or (None,) * len(owners))
         self.tokenizer = cast(Any, _Tokenizer(encode) if encode else None)
+        # No ledger can take patients away while a method runs, as at a hospital.
         self._withdrawn = None
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Batch:
@@ -99,6 +102,7 @@ def _pixels(images: Tensor) -> Tensor:
         images = images.to(torch.float32) / 255.0
     if not images.is_floating_point() or images.ndim != 3:
         raise CohortError("images must be [n, height, width], uint8 or float")
+    # Pixels up to 255 would train silently, on inputs that the model has never seen.
     if len(images) and not 0.0 <= float(images.min()) <= float(images.max()) <= 1.0:
         raise CohortError("float images must lie in [0, 1]", remedy="divide by the largest value of the pixel type")
     return images.to(torch.float32)

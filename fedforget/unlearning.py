@@ -76,6 +76,7 @@ def unlearn(
         CohortError: nobody is left to retain.
     """
     config = parse(UnlearnConfig, {**(settings or {}), "method": method}, "settings")
+    # Checked here: deep in the method, the missing text would be an error without advice.
     if config.noise in {"text", "both"} and not forget.can_change_reports:
         remedy = 'give Patients(reports=..., encode=...), or settings={"noise": "image"}'
         raise ConfigError("noisy reports need texts and a tokenizer", where="forget", remedy=remedy)

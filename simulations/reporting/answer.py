@@ -28,9 +28,11 @@ def headline(result: Result) -> str:
         return _HEADLINES[outcome]
     half = margin(result)
     mia = result.models["unlearned"].mia if "unlearned" in result.models else {}
+    # The 95 % interval, as the rule that rejects uses it.
     intervals = {branch: m.ci95 for branch, m in mia.items() if m.ci95}
     remembers = [BRANCHES[b].lower() for b, (low, _) in intervals.items() if low > 0.5 + half]
     overdone = [BRANCHES[b].lower() for b, (_, high) in intervals.items() if high < 0.5 - half]
+    # Remembering first: it is what the patients asked about.
     if remembers:
         return f"Yes. On the {_listed(remembers)} branch it still knows them better than patients it has never seen."
     if overdone:

@@ -100,6 +100,7 @@ class Lookup:
     _values: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        # As JSON, because paths are those of the file.
         self._values = self.result.model_dump(mode="json")
 
     def value(self, *path: str | int) -> float | None:
@@ -143,6 +144,7 @@ class Lookup:
         An interval is missing for the reason of its AUC, and a hospital's figure for that of all hospitals.
         """
         values = {
+            # Compared without `groups`, which stands in some of the paths only.
             missing.path.replace(".groups.", "."): missing.reason
             for name, model in self.result.models.items()
             if path[:2] == ("models", name)

@@ -34,6 +34,7 @@ def load_result(folder: Path) -> Result:
     file = folder / RESULT_FILE
 
     try:
+        # Python also reads NaN and Infinity, which other readers of JSON refuse.
         values = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (FileNotFoundError, NotADirectoryError):
         raise ResultError(
@@ -48,6 +49,7 @@ def load_result(folder: Path) -> Result:
             f"{err} is not a figure of JSON", where=str(file), remedy="a missing figure is null with a reason"
         ) from None
 
+    # Before the schema, whose complaint about another version would name some field and help nobody.
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != _VERSION:
         raise ResultError(

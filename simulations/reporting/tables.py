@@ -174,6 +174,7 @@ def site_table(lookup: Lookup) -> Table | None:
             for branch, label in BRANCHES.items()
         ]
         rows.append(_row(lookup, "Test AUC here", "higher is better", "test_auc_by_site", site))
+        # MIA never stands without utility: a destroyed model has not forgotten.
         rows.append(_row(lookup, "Cross-entropy on forget (nats)", "over all hospitals", "forget", "ce_mean"))
         sections.append(Section(f"{site}, where patients were forgotten", tuple(rows), _AUC_HINT))
 
@@ -190,6 +191,7 @@ def data_table(lookup: Lookup) -> Table:
     data = lookup.result.data
     order = ["train", "retain", "forget", "validation", "never_seen_calibration", "never_seen_audit", "test"]
     group_names = {group for counts in data.values() for group in counts}
+    # Training patients are retain and forget together: no patient is to be counted twice.
     if "retain" in group_names:
         group_names.discard("train")
     groups = [g for g in order if g in group_names] + sorted(group_names - set(order))

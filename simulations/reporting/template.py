@@ -11,6 +11,7 @@ def fill(template: str, **values: object) -> str:
     """A template of this package with `values` and the colours; the same values give the same text."""
     environment = Environment(
         loader=PackageLoader("simulations.reporting"),
+        # Names of hospitals and reasons come from files, and the page is opened in a browser.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

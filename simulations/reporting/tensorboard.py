@@ -25,6 +25,7 @@ def write_tensorboard(result: Result, folder: Path) -> None:
     for name in models_of(result):
         records = [record for record in result.history if record.model == name]
         with SummaryWriter(str(folder / name)) as writer:
+            # Steps are counted over the phases, each of which numbers its rounds from 0.
             for step, record in enumerate(records, start=1):
                 values = {
                     "train/loss": record.train_loss,

@@ -61,6 +61,7 @@ def print_table(result: Result, console: Console) -> None:
     for line in grounds(result):
         console.print(f"  {escape(line)}", highlight=False)
     grounds_text = " ".join(grounds(result))
+    # Reasons that the grounds already say are not repeated.
     for reason in (one for one in result.decision.reasons if one not in grounds_text):
         console.print(f"  · {escape(reason)}", highlight=False)
     console.print(cost_sentence(result))

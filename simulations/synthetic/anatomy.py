@@ -37,16 +37,19 @@ class Grid:
 def draw_radiograph(patient: Patient, severity: int, hospital: Hospital, size: int, rng: np.random.Generator) -> Image:
     """Draw one study, `[size, size]` in 0 to 1; the patient's anatomy is the same each time, the posture is not."""
     grid = _posed_grid(size, rng)
+    # Anatomy has a generator of its own, begun anew in each study; `rng` draws posture and noise.
     own = np.random.default_rng(patient.anatomy)
     amount = float(np.clip(severity / (SEVERITIES - 1) + rng.normal(0.0, 0.06), 0.0, 1.05))
     image = _body(grid, patient)
     lungs = _lungs(grid, patient, own)
+    # Lungs take brightness away, and each structure on the way of the rays gives some of it back.
     image -= 0.44 * lungs
     image += lungs * (_vessels(grid, amount, own) + _haze(grid, amount, rng))
     image += _ribs(grid, patient, own) * (0.25 + 0.75 * lungs)
     image += _centre(grid, patient, own) * (0.55 + 0.6 * lungs)
     image += (0.44 - 0.12 * amount) * lungs * _effusion(grid, patient, amount, own)
     image += _collar_bones(grid, own)
+    # Metal covers whatever lies behind it.
     image = np.maximum(_film(image), _device(grid, patient.device, own))
 
     return _scanned(_framed(image, hospital, size), hospital, rng)
@@ -71,6 +74,7 @@ def _posed_grid(size: int, rng: np.random.Generator) -> Grid:
 
 def _inside(distance: Image, softness: float) -> Image:
     """1 where a signed distance is negative, 0 where it is positive, with an edge of this softness."""
+    # Clipped: `exp` of a pixel far outside would overflow.
     return np.asarray(1.0 / (1.0 + np.exp(np.clip(distance / softness, -40.0, 40.0))))
 
 
@@ -155,6 +159,7 @@ def _towards(start: tuple[float, float], angle: float, side: float, length: floa
 def _haze(grid: Grid, amount: float, rng: np.random.Generator) -> Image:
     """Patchy perihilar haze, and from the middle degree on short septal lines at the outer bases (Kerley B)."""
     patches = gaussian_filter(rng.standard_normal(grid.x.shape, dtype=np.float32), 0.05 / grid.pixel)
+    # Smoothing shrinks the variance by an amount that depends on the size of the image.
     patches /= patches.std()
     spread = 0.16 + 0.16 * amount
     wings = sum(np.exp(-((grid.x - 1.5 * x) ** 2 + (grid.y - y - 0.1) ** 2) / (2 * spread**2)) for x, y in HILA)
@@ -269,6 +274,7 @@ def _framed(image: Image, hospital: Hospital, size: int) -> Image:
 
 
 def _scanned(image: Image, hospital: Hospital, rng: np.random.Generator) -> Image:
+    # Blur before gamma and noise, as a scanner's optics come before its electronics.
     smooth = gaussian_filter(np.clip(image, 0.0, 1.0), hospital.blur * image.shape[0])
     noisy = smooth**hospital.gamma + hospital.noise * rng.standard_normal(image.shape, dtype=np.float32)
     return np.asarray(np.clip(noisy, 0.0, 1.0))

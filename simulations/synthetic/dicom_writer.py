@@ -22,6 +22,7 @@ def write_dicom(
     path: Path, image: NDArray[np.floating], hospital: Hospital, patient: Patient, *, patient_id: str, study_id: str
 ) -> None:
     """Write `image`, `[height, width]` in 0 to 1, as the hospital's scanner stores it; same values, same bytes."""
+    # MONOCHROME1 stores white as the smallest value.
     grey = hospital.low + hospital.span * (1.0 - image if hospital.inverted else image)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
@@ -37,6 +38,7 @@ def write_dicom(
     data.PatientSex = patient.sex
     data.PatientAge = f"{patient.age:03d}Y"
     data.AccessionNumber = study_id
+    # Attributes that the standard requires to be there, though they may be empty (type 2).
     data.StudyDate = data.StudyTime = data.StudyID = data.ReferringPhysicianName = data.PatientBirthDate = ""
     data.SeriesNumber = data.InstanceNumber = 1
     data.ImageType = ["ORIGINAL", "PRIMARY"]

@@ -76,6 +76,7 @@ def _write_hospital(
 ) -> Iterator[dict[str, str | int]]:
     (root / hospital.name).mkdir(exist_ok=True)
     for index in range(patients):
+        # A generator for each patient: more patients do not change those before them.
         rng = np.random.default_rng([seed, number, index])
         patient = make_patient(index, hospital, rng)
         # The seed is in the ids, and with them in the UIDs: two federations never share a study.

@@ -65,6 +65,7 @@ BORROWED = 0.12
 
 def write_report(patient: Patient, severity: int, style: int, rng: np.random.Generator) -> str:
     """The report of one study, as the hospital with this style would dictate it; `severity` is 0 to 3."""
+    # Two sentences, each worded by itself: they may disagree by a degree, as a reader's words do.
     degrees = [_worded(severity, rng) for _ in range(2)]
     first, second = (_one(SEVERITY[degree], rng) for degree in degrees)
     traits = [HEARTS[patient.heart_size], BUILDS[patient.build], DEVICES[patient.device]]

@@ -48,6 +48,7 @@ def draw_cost(result: Result) -> Figure:
         axes.barh(0, first, color=LIGHT["unlearned"], height=0.52)
         axes.barh(0, second, left=first, color=LIGHT["retain"], height=0.52, hatch="////", edgecolor=LIGHT["page"])
         axes.barh(1, other, color=LIGHT["retrained"], height=0.52)
+        # Never 0: the axis' range and the place of the texts are parts of it.
         widest = max(first + second, other, 1e-12)
         for row, value in enumerate((first + second, other)):
             axes.text(value + widest * 0.03, row, form(value), va="center")

@@ -22,6 +22,7 @@ def log_density(histogram: Histogram) -> tuple[Floats, Floats]:
     edges = np.clip(np.asarray(histogram.edges, dtype=np.float64), *LOSS_RANGE)
     counts = np.asarray(histogram.counts, dtype=np.float64)
     widths = np.diff(np.log10(edges))
+    # An edge bin that lies outside the drawn range has no width left.
     visible = widths > 0
     heights = counts[visible] / (max(counts.sum(), 1.0) * widths[visible])
 
@@ -36,6 +37,7 @@ def binned_roc(forget: Histogram | None, never_seen: Histogram | None) -> tuple[
     """
     if forget is None or never_seen is None:
         return None
+    # Cells under five patients are merged, so that the two groups may have different edges.
     edges = np.intersect1d(forget.edges, never_seen.edges)
     if len(edges) < 3:
         return None

@@ -19,6 +19,7 @@ Line = Literal["-"] | tuple[float, tuple[float, ...]]
 LIGHT = {name: colour.light for name, colour in COLOURS.items()}
 
 _STYLE: dict[str, Any] = {
+    # Text stays text, so that it can be selected, read aloud and set in the page's font.
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -63,11 +64,13 @@ def style(salt: str = "report") -> Iterator[None]:
 def to_svg(figure: Figure, label: str) -> str:
     """`figure` as an `<svg>` element with `label` for those who cannot see it; colours become variables of the page."""
     buffer = io.StringIO()
+    # No dates and versions: the same result must give the same bytes.
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    # Ids of groups are not unique over the charts of a page, and nothing refers to them.
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"font: (bold )?([\d.]+)px [^;\"]*", r"font: \1\2px var(--sans)", text)
     for name, value in LIGHT.items():
@@ -96,4 +99,5 @@ def name_axes(axes: Axes, title: str, x: str, y: str = "") -> None:
 
 
 def _quoted(text: str) -> str:
+    # The ampersand first, or it would be replaced in the other entities again.
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -35,6 +35,7 @@ def draw_history(result: Result) -> Figure:
     longest = {phase: len({r.round for r in result.history if r.phase == phase}) for phase in phases}
     total = sum(longest.values())
     figure = Figure(figsize=(8.6, 6.0), layout="constrained")
+    # A phase of one round still needs room for its title.
     widths = [max(longest[phase] / total, 0.28) for phase in phases]
     grid = figure.subplots(
         3, len(phases), sharex="col", sharey="row", squeeze=False, gridspec_kw={"width_ratios": widths}

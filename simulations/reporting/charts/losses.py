@@ -45,6 +45,7 @@ def draw_losses(result: Result) -> Figure:
             )
 
         top = grid[row][0].get_ylim()[1]
+        # Room at the top for the note that some groups are too small.
         grid[row][0].set_ylim(0, top if complete else 1.35 * top)
 
     handles = [
@@ -96,6 +97,7 @@ def _densities(axes: Axes, result: Result, name: ModelName, branch: Branch) -> b
     for group, line in _LINES.items():
         if group in histograms and len(histograms[group].counts) > 1:
             edges, heights = log_density(histograms[group])
+            # Only the forget group is filled: three fills over one another could not be told apart.
             if group == "forget":
                 axes.stairs(heights, edges, fill=True, color=LIGHT[group], alpha=0.22, linewidth=0)
             axes.stairs(heights, edges, color=LIGHT[group], linestyle=line, linewidth=1.5)

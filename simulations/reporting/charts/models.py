@@ -99,13 +99,16 @@ def _utility(
     unseen = [result.models[name].never_seen.ce_mean if group == "forget" else None for name in names]
 
     for row, (name, value, aim) in enumerate(zip(names, values, unseen, strict=True)):
+        # The ring comes first, so that the model's own marker lies above it.
         if aim is not None:
             axes.plot(aim, row, "o", color="none", markeredgecolor=LIGHT["quiet"], markersize=6.5)
         if value is None:
             axes.text(0.0, row, "not available", va="center", fontsize=7.5, color=LIGHT["quiet"])
             continue
 
+        # AUC starts at .5, where a model knows nothing; cross-entropy at 0.
         start = 0.0 if field != "auc" else 0.5
+        # AUC starts at .5, where a model knows nothing; cross-entropy at 0.
         axes.plot([start, value], [row, row], color=LIGHT[name], linewidth=1.2)
         axes.plot(value, row, MARKERS[name], color=LIGHT[name], markersize=6.5, markeredgecolor=LIGHT["page"])
         _print_value(axes, row, value)
