@@ -90,6 +90,7 @@ def from_plain(rows: Iterable[Mapping[str, Any]]) -> tuple[Recipient, ...]:
 
 
 def _from_message(message: messages.Recipient) -> Recipient:
+    # Names are printed on pages and in terminals.
     if len(message.name) > MAX_NAME or not message.name.isprintable():
         raise WireError("the name of a recipient is too long or not printable")
     try:
@@ -98,6 +99,7 @@ def _from_message(message: messages.Recipient) -> Recipient:
     except (ValueError, OverflowError):
         raise WireError("a time of a recipient is not a moment") from None
 
+    # A kind that a later version adds is shown as `other`.
     return Recipient(_KINDS.get(message.kind, "other"), message.name, sent, deleted)
 
 

@@ -143,11 +143,13 @@ def _fill(
             status = os.fstat(file.fileno())
             info.size = status.st_size
             info.mtime = int(status.st_mtime)
+            # Group and others get no rights, whatever the live file allows.
             info.mode = status.st_mode & 0o700
             counting = _Counting(file, info.size)
             tar.addfile(info, counting)
             records[source.name] = FileRecord(size=info.size, sha256=counting.digest.hexdigest())
 
+    # Last: digests are known only now, and an archive that was cut short then has no manifest.
     manifest = describe(records)
     content = manifest.model_dump_json().encode()
     info = tarfile.TarInfo(MANIFEST)
@@ -192,6 +194,7 @@ def read_archive(path: Path, identity: pyrage.x25519.Identity, into: Path) -> Ma
         with os.fdopen(read_end, "rb") as pipe:
             return _unpack(pipe, into)
     except (tarfile.TarError, ValidationError, ValueError) as err:
+        # A failed decryption ends the stream early; its own reason says more than that of tar.
         reader.join()
         raise InputError(failures[0] if failures else f"not a whole backup: {_why(err)}", where=str(path)) from None
     except OSError as err:
@@ -220,6 +223,7 @@ def _unpack(pipe: IO[bytes], into: Path) -> Manifest:
             if content is None or not _inside(info.name) or _through_link(info.name, records):
                 raise ValueError("it holds something that is not a file of a folder")
             if info.name == MANIFEST:
+                # Bounded, as the size in an archive from elsewhere may be anything.
                 text = content.read(_MANIFEST_BYTES)
                 continue
             records[info.name] = _store(content, into / info.name, info)

@@ -102,6 +102,7 @@ def backup(folder: Folder, target: Path, recipients: list[pyrage.x25519.Recipien
                 or name.endswith(_NEVER)
                 or name in _MARKS
                 or path.parts[0] in _FOLDERS
+                # A backup that is written into the folder must not hold itself.
                 or (root / name) == target
                 or path.name.startswith(f".{target.name}.")
             )

@@ -40,6 +40,7 @@ def copy_sqlite(database: Path, target: Path) -> None:
             closing(sqlite3.connect(target)) as copy,
         ):
             source.backup(copy)
+            # SQLite copies a damaged database without complaint.
             verdict = copy.execute("pragma integrity_check").fetchone()[0]
     except sqlite3.Error as err:
         raise InputError(f"the database cannot be copied: {err}", where=str(database)) from None
@@ -88,12 +89,14 @@ def list_postgres(dump: Path) -> int:
 
 
 def _run(command: list[str], database: URL | None) -> str:
+    # Debian keeps these programs outside of PATH; the newest first, as it reads all older servers.
     program = shutil.which(command[0]) or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{command[0]}"), reverse=True)), None
     )
     if program is None:
         raise UnavailableError(f"{command[0]} is not installed: install PostgreSQL's client programs")
 
+    # Variables of the caller's shell must not lead to another server.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     if database is not None:
         # Not on the command line, which every user of the machine can read.

@@ -73,6 +73,7 @@ def assemble(content: Content) -> bytes:
     attacks = attacks_of(content.figures)
     limits = limits_of(content.limits)
     files = {**content.files, "attacks.json": as_json(attacks), "limits.json": as_json(limits)}
+    # After the other files, as it says which of them are here.
     duties = duties_of(content.side, files, content.missing)
     files["duties.json"] = as_json(duties)
     page = as_page(content.title, content.lead, [*content.sections, *_common(attacks, limits, duties, content)])
@@ -96,6 +97,7 @@ def packed(files: Mapping[str, bytes]) -> bytes:
 
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, body in sorted({**files, SUMS: sums.encode()}.items()):
+            # A fixed time, the earliest that ZIP knows: the same content makes the same bytes.
             archive.writestr(zipfile.ZipInfo(name, _PACKED_AT), body, zipfile.ZIP_DEFLATED)
 
     return buffer.getvalue()

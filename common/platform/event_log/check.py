@@ -54,12 +54,14 @@ def problems(log: EventLog, session: Session, owner: PublicKey) -> list[str]:
             faults.append(f"the checkpoint of {size} leaves is not one that the owner of the log signed")
             continue
 
+        # By the key of today alone: whoever has an earlier key could sign what came later.
         signed_size = checkpoint.size if OWNER in names else signed_size
         faults += _against(checkpoint, roots, log.origin)
 
     if signed_size < edge.size:
         faults.append(f"{edge.size - signed_size} leaves stand after the last checkpoint signed with the key of today")
     head = log.tables.head
+    # The next append builds on the stored edge, so a wrong one would break the log from there on.
     if session.execute(select(head.c.size, head.c.peaks)).one() != (edge.size, log.peaks(edge)):
         faults.append("the growing edge is not that of the leaves")
     return [*faults, *_vault(log, session, leaves)]

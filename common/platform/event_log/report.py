@@ -57,6 +57,7 @@ def report(log: EventLog, session: Session, owner: PublicKey, last: int) -> dict
 def _cosigned(log: EventLog, session: Session, owner: PublicKey) -> int:
     """Size of the newest checkpoint that a peer has co-signed."""
     for envelope in log.checkpoints(session):
+        # The owner's signature, and at least one of somebody else.
         if signed_by(envelope, owner) and len(envelope.signatures) > 1:
             return decode(Checkpoint, envelope.body).size
 

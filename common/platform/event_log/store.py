@@ -167,6 +167,7 @@ class EventLog:
     def sources(self, session: Session, prefix: str) -> list[str]:
         """The names with a prefix under which something was logged, erased or not."""
         vault = self.tables.vault
+        # Escaped: `_` and `%` in a prefix are no wildcards.
         there = (vault.c.position.is_not(None), vault.c.source.startswith(prefix, autoescape=True))
         return [*session.scalars(select(vault.c.source).where(*there))]
 

@@ -51,6 +51,7 @@ def new_authority(
     name = _name(common)
     return (
         _builder(name, name, key.public_key(), now, now + AUTHORITY_LIFETIME)
+        # A path of length 0: nobody below this authority can issue certificates.
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -258,6 +259,7 @@ def _host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        # The longest name of DNS (RFC 1035, 2.3.4, as text without the final dot).
         if _HOST.fullmatch(host) and len(host) <= 253:
             return x509.DNSName(host)
 

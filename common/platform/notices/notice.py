@@ -119,6 +119,7 @@ def _paragraphs(notice: Notice, language: Language, catalogues: Languages) -> It
 
 
 def _shown(line: Line, language: Language, catalogues: Languages) -> Iterator[str]:
+    # Whatever does not look like a receipt or a name stays out: a notice must not carry a patient's name.
     items = [item for item in line.items if _ITEM.fullmatch(item)][:MOST_SHOWN]
     for item in items:
         yield f"  {item}"

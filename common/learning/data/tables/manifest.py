@@ -79,6 +79,7 @@ def read_manifest(path: Path, classes: Sequence[str] | None = None) -> Manifest:
 
         if has_split:
             _assign(table, line, row, subset_of, problems)
+        # Reading goes on after a problem, so that one message lists all rows to correct.
         if row["label"] in names:
             studies.append(
                 Study(
@@ -100,6 +101,7 @@ def read_manifest(path: Path, classes: Sequence[str] | None = None) -> Manifest:
 def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """The distinct labels that are not empty, in numeric order when all are integers, else in text order."""
     distinct = {label for label in labels if label}
+    # As text, class 10 would come before class 2.
     if all(label.removeprefix("-").isdecimal() for label in distinct):
         return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct))

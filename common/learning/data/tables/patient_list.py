@@ -71,6 +71,7 @@ def parse_patients(text: str, source: str, is_patient: IsPatient = nobody) -> tu
         raise ManifestError("no rows below the header", where=source, remedy="add a row per patient")
     records = _without_empty_ends(records)
     if len(records.rows[0]) == 1:
+        # A single column may hold several values that another sign separates.
         _check_one_each(text, source, records.separator)
     check_lengths(source, records)
 
@@ -173,6 +174,7 @@ def _columns(row: Sequence[str]) -> list[int]:
     """Which columns of a header may hold the patients: one where it is clear."""
     alone = sum(map(bool, row)) == 1
     keys = [heading_key(name) for name in row]
+    # A column of our own name decides, also where others may hold patients as well.
     for column in PREFERRED_COLUMNS:
         if keys.count(column) == 1:
             return [keys.index(column)]

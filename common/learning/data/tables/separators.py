@@ -47,6 +47,7 @@ def records_of(
     heads = {separator: _first_row(text, separator) for separator in separators}
     candidates = [separator for separator, head in heads.items() if is_header(head)]
 
+    # Among several that would do, the one that makes most columns.
     return _read(text, source, max(candidates or heads, key=lambda separator: len(heads[separator])), 0)
 
 
@@ -90,6 +91,7 @@ def _read(text: str, source: str, separator: str, skipped: int, *, strict: bool 
                 rows.append(_cells(record))
                 lines.append(start)
 
+            # A quoted value may span lines: rows are named by the line on which they begin.
             start = reader.line_num + skipped + 1
     except csv.Error as err:
         where = f"{source} row {start}"

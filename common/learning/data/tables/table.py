@@ -44,6 +44,7 @@ class Problems:
 
     def identifier(self, text: str, column: str, place: str) -> str:
         """The normal form of a cell that holds an identifier; one that is none is a problem, and stays as it is."""
+        # An empty cell is a problem of its own, which the caller reports.
         if not text:
             return text
         try:

@@ -28,6 +28,7 @@ def campaign_distance(forget: Scores, never_seen: Scores, out_of_fold: OutOfFold
         return None
     labels = majority_labels(forget)
     control_labels = majority_labels(never_seen)[complete]
+    # Rehearsals compare within a label; without a control of the same label there is nothing to compare with.
     if not set(labels.tolist()) <= set(control_labels.tolist()):
         return None
 

@@ -68,6 +68,7 @@ def compare(
     `floor` is the fold model that never saw the patient, another one for each patient if need be.
     """
     same = (labels[..., :, None] == control_labels).astype(float)
+    # Controls of a label weigh as much together as the patient does, however many there are.
     weights = same / same.sum(axis=-1, keepdims=True)
     weights = weights[..., None, :, :]
     wins = [_wins(margins) for margins in (rehearsed, original, floor)]
@@ -78,6 +79,7 @@ def compare(
     by_control = [((w - wins[2]) * weights).sum(axis=-2) * counts / size for w in wins[:2]]
     own, others = _calibrated(rehearsed, floor)
     extreme = others.shape[-1] + 1
+    # A rank test: the patient counts among the controls, so that no p is 0.
     p_high = (1 + (others >= own[..., None]).sum(axis=-1)) / extreme
     p_low = (1 + (others <= own[..., None]).sum(axis=-1)) / extreme
 
@@ -103,6 +105,7 @@ def residuals(audited: Margins, floor: Margins) -> Floats:
 
 def distance(residual: Floats, patients: int) -> float:
     """Studentised distance of one campaign from the never-seen level: the largest of the residuals `[3]`."""
+    # The mean of few patients spreads more; divided by its spread, campaigns of all sizes are compared.
     return float(np.abs(residual).max() / np.sqrt(BETWEEN + 1 / patients))
 
 

@@ -53,6 +53,7 @@ def conforms(
     # The campaign is judged among all, itself included: only then are all ranks equally likely.
     oddness = _oddness([*processes, process])
     p_process = float((oddness >= oddness[-1]).mean())
+    # Bonferroni over the two tests, margins and process.
     p = min(1.0, 2 * min(p_margins, p_process))
     reasons = []
 

@@ -44,6 +44,7 @@ class Moments(Figures):
         """Of the mean, between rehearsals: s2/M where all have the same size (a ratio estimator where not)."""
         if self.count < 2:
             return 0.0
+        # The sum of w^2 (x - mean)^2, from sums that can be added up over hospitals.
         spread = self.squares - 2 * self.mean * self.cross + self.mean**2 * self.weight_squares
         return max(0.0, spread / self.weight**2 * self.count / (self.count - 1))
 

@@ -34,6 +34,7 @@ def estimate(values: Moments, shared: Shared) -> Estimate:
     by_freedom = between**2 / max(values.count - 1, 1) + shared.by_freedom / values.weight**4
     freedom = max(total**2 / by_freedom, 1.0) if by_freedom > 0 else 1.0
 
+    # Never 0: a variance that vanishes by chance must not make an interval of no width.
     return Estimate(values.mean, max(total**0.5, 1e-9), freedom)
 
 
@@ -49,6 +50,7 @@ def combined(parts: list[tuple[float, Estimate]]) -> Estimate:
 
 def share_bound(count: int, of: int, level: float) -> float:
     """Exact upper bound of a share (Clopper & Pearson 1934): it is exceeded with probability `level`."""
+    # The incomplete beta function has no value there; the bound is 1.
     if count >= of:
         return 1.0
     return float(special.betaincinv(count + 1, of - count, 1 - level))

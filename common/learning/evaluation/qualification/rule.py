@@ -87,6 +87,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
     findings: list[Finding] = []
     rehearsals = sum(report.rehearsals for report in sites.values())
     patients = sum(report.patients for report in sites.values())
+    # Hospitals that did not rehearse had no use for their never-seen patients.
     controls = sum(report.controls for report in sites.values() if report.rehearsals)
     in_all = sum(report.judged for report in sites.values())
     level = plan.attempt_level
@@ -94,6 +95,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
     def fails(part: Part, text: str) -> None:
         findings.append(Finding(part=part, text=text))
 
+    # Is there enough to judge?
     if rehearsals < plan.rehearsals:
         fails("size", f"{rehearsals} rehearsals of {plan.rehearsals} were scored")
     elif rehearsals < LEAST_REHEARSALS:
@@ -113,6 +115,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
     results = {cast(Branch, name): _branch(plan, sites, cast(Branch, name), in_all) for name in BRANCHES}
     margin = plan.auc_margin
 
+    # Q1 and Q2 on every branch: the mean difference, and the share of patients who stand out.
     for name, result in results.items():
         if not -margin < result.low <= result.high < margin:
             fails("Q1", f"{name}: D {result.difference:+.3f}, interval {result.low:+.3f} to {result.high:+.3f}, "
@@ -122,6 +125,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
             fails("Q2", f"{name}: {most} of {in_all} patients stand out; the share may be {result.share_bound:.3f}, "
                   f"the limit is {plan.share_limit:.2f}")  # fmt: skip
 
+    # Q3 and Q5 on the output: was there something to forget, and is it gone?
     output = results[OUTPUT]
     if not output.sensitive:
         fails("Q3", f"there is too little memory to measure: the original model differs by {output.original:+.3f}, "
@@ -129,6 +133,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
     if not output.nearer_low > 0:
         fails("Q5", f"{OUTPUT}: not shown to be nearer to models that never saw the patients than to the original")
 
+    # Q4: what the rehearsals cost other patients.
     utility = _utility(plan, sites)
     if not any(result.site == "" for result in utility):
         fails("Q4", "no hospital has test patients of a class and of another")

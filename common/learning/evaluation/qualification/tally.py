@@ -47,6 +47,7 @@ def tally(
     """
     rehearsals = sum(len(group) for group in groups)
     patients = sum(group.size * len(group) for group in groups)
+    # Fewer would let the coordinator tell the figures of single patients.
     if rehearsals and (patients < LEAST_CELL or rehearsals < 2):
         raise CohortError(
             f"{rehearsals} rehearsals with {patients} patients are too few to report",

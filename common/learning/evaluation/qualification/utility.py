@@ -26,6 +26,7 @@ def class_loss(before: Floats, after: Floats, positive: NDArray[np.bool_]) -> Cl
     after_positives, after_negatives = _placements(after, positive)
     of_positives = at_positives - after_positives
     of_negatives = at_negatives - after_negatives
+    # A test patient serves all rehearsals, so contributions are summed before their variance is taken.
     contributions = np.concatenate([of_positives.sum(axis=0), of_negatives.sum(axis=0)])
     strata = np.repeat([1, 0], [positives, negatives])
 

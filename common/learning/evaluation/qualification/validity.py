@@ -36,6 +36,7 @@ def lapsed(
         reasons.append("the model was trained anew since the rehearsals")
     if now.aggregation != rehearsed.aggregation:
         reasons.append(f"aggregation {now.aggregation} was not rehearsed, {rehearsed.aggregation} was")
+    # Hospitals may leave; one that joined was never rehearsed.
     if new := _new(now.sites, rehearsed.sites):
         reasons.append(f"{', '.join(new)} did not take part in the rehearsals")
     if labels := _new(map(str, now.labels), map(str, rehearsed.labels)):

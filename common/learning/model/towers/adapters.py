@@ -79,6 +79,7 @@ def _inject(network: nn.Module, rank: int, alpha: int, where: str) -> None:
 
     with torch.no_grad():
         inject_adapter_in_model(config, network)
+    # Only the adapters are trained; also norms and biases of the tower stay as they are.
     for name, weight in network.named_parameters():
         weight.requires_grad_(".lora_" in name)
 

@@ -35,6 +35,7 @@ def folder_digest(folder: Path) -> str:
     Raises:
         ConfigError: a file cannot be read.
     """
+    # Each file's digest, not one over all bytes: content must not move from one file to the next unnoticed.
     lines = "".join(f"{path.relative_to(folder).as_posix()}:{_of(path)};" for path in pinned_files(folder))
     return hashlib.sha256(lines.encode()).hexdigest()
 

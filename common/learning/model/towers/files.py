@@ -21,6 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     remedy = "take this file from where the model comes from"
     try:
+        # A folder may come from anywhere: JSON of gigabytes would fill the memory.
         if path.stat().st_size > _MOST_BYTES:
             raise ConfigError("too large for settings", where=str(path), remedy=remedy)
         values = json.loads(path.read_bytes())

@@ -80,6 +80,7 @@ def read_folder(folder: Path, reads: Reads) -> EncoderFolder:
 
     raw = read_json(folder / "config.json")
     _refuse_other_makes(folder, raw)
+    # Settings of timm name an architecture, those of transformers a `model_type`.
     if "architecture" in raw:
         return _of_timm(folder, reads, raw)
 
