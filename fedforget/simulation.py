@@ -127,5 +127,5 @@ def simulate(
     return Simulation(folder, result)
 
 
-def _silent(stage: str, done: int, total: int) -> None:
+def _silent(stage: str, count: int, total: int) -> None:
     """Ignore progress."""

@@ -56,25 +56,25 @@ def published_loop(model: ImageTextModel, sets: UnlearnSets, config: UnlearnConf
     for at, forget in enumerate(sets.forget.shuffled(config.batch, device, rng)):
         # Retain studies wrap around where the batches need more than there are.
         rows = np.take(kept_rows, range(at * config.batch, (at + 1) * config.batch), mode="wrap")
-        left = _decoded(sets.forget, forget.rows, size)
-        right = _decoded(sets.retain, rows, size)
+        forget_batch = _decoded(sets.forget, forget.rows, size)
+        retain_batch = _decoded(sets.retain, rows, size)
         with torch.no_grad():
-            frozen_left = forward(teacher, noisy_copy(left, sets.forget, config, at)).embeddings
-            frozen_right = forward(teacher, right).embeddings
+            frozen_forget = forward(teacher, noisy_copy(forget_batch, sets.forget, config, at)).embeddings
+            frozen_retain = forward(teacher, retain_batch).embeddings
 
-        everything = torch.ones(3, len(left))
+        everything = torch.ones(3, len(forget_batch))
 
         def loss_of(
             outputs: Sequence[Outputs],
-            left: Tensor = frozen_left,
-            right: Tensor = frozen_right,
+            of_forget: Tensor = frozen_forget,
+            of_retain: Tensor = frozen_retain,
             everything: Tensor = everything,
         ) -> Tensor:
-            terms = forget_mi_terms(outputs[0].embeddings, left, outputs[1].embeddings, right, everything)
+            terms = forget_mi_terms(outputs[0].embeddings, of_forget, outputs[1].embeddings, of_retain, everything)
             return terms.loss(WEIGHTINGS[config.weighting])
 
-        micro.step(optimizer, [left, right], loss_of, config.clip)
-        row_count += len(left) + len(right)
+        micro.step(optimizer, [forget_batch, retain_batch], loss_of, config.clip)
+        row_count += len(forget_batch) + len(retain_batch)
 
     return row_count
 

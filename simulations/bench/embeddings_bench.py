@@ -56,12 +56,12 @@ def bench_embeddings() -> list[str]:
     ]
 
 
-def _campaign(card: ModelCard, studies: tuple[Study, ...], given: StudyEmbeddings) -> None:
+def _campaign(card: ModelCard, studies: tuple[Study, ...], embeddings: StudyEmbeddings) -> None:
     """Unlearn, one epoch of retention, and the scores of an audit."""
     sets = UnlearnSets(
-        forget=_tensors(studies[:FORGET], given),
-        retain=_tensors(studies[FORGET:-CALIBRATION], given),
-        calibration=_tensors(studies[-CALIBRATION:], given),
+        forget=_tensors(studies[:FORGET], embeddings),
+        retain=_tensors(studies[FORGET:-CALIBRATION], embeddings),
+        calibration=_tensors(studies[-CALIBRATION:], embeddings),
     )
     model = card.build(0)
     # Noisy copies need radiographs and an encoder's weights; these are random.
@@ -72,11 +72,11 @@ def _campaign(card: ModelCard, studies: tuple[Study, ...], given: StudyEmbedding
         score(model, group)
 
 
-def _tensors(studies: tuple[Study, ...], given: StudyEmbeddings) -> StudyTensors:
-    return StudyTensors(studies, given.pixels, given.tokenizer, embeddings=given)
+def _tensors(studies: tuple[Study, ...], embeddings: StudyEmbeddings) -> StudyTensors:
+    return StudyTensors(studies, embeddings.pixels, embeddings.tokenizer, embeddings=embeddings)
 
 
-def _filled(given: StudyEmbeddings, images: Path) -> tuple[Study, ...]:
+def _filled(embeddings: StudyEmbeddings, images: Path) -> tuple[Study, ...]:
     """Studies whose features are in the cache: the file of an image is its number."""
     images.mkdir()
     rng = np.random.default_rng(0)
@@ -87,13 +87,13 @@ def _filled(given: StudyEmbeddings, images: Path) -> tuple[Study, ...]:
         path.write_text(str(number))
         studies.append(Study(f"p{number}", f"s{number}", path, f"report {number}", number % 2))
 
-    names = given.names()
+    names = embeddings.names()
     for study in studies:
         for key, name, width in (
-            (given.pixels.digest(study.image), names[0], 1280),
-            (given.cache.key_of_report(study.report), names[1], 384),
+            (embeddings.pixels.digest(study.image), names[0], 1280),
+            (embeddings.cache.key_of_report(study.report), names[1], 384),
         ):
-            given.cache.put(key, name, rng.standard_normal(width).astype(np.float32))
+            embeddings.cache.put(key, name, rng.standard_normal(width).astype(np.float32))
 
     return tuple(studies)
 

@@ -58,9 +58,9 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
 
     with Progress(*columns, console=_terminal, disable=quiet or not _terminal.is_terminal) as display:
 
-        def on_progress(stage: str, done: int, total: int) -> None:
+        def on_progress(stage: str, count: int, total: int) -> None:
             if stage not in bars:
                 bars[stage] = display.add_task(stage, total=total)
-            display.update(bars[stage], completed=done, total=total)
+            display.update(bars[stage], completed=count, total=total)
 
         yield on_progress

@@ -47,12 +47,12 @@ def plan(
 
 def _plan(values: dict[str, Any], *, as_json: bool) -> None:
     from common.settings import parse
-    from simulations.planning.economics import plan as reckon
+    from simulations.planning.economics import plan as plan_of
     from simulations.planning.numbers import FederationNumbers
     from simulations.planning.text import to_text
 
-    reckoning = reckon(parse(FederationNumbers, values, "the command line"))
+    federation_plan = plan_of(parse(FederationNumbers, values, "the command line"))
     if as_json:
-        sys.stdout.write(reckoning.model_dump_json(indent=2) + "\n")
+        sys.stdout.write(federation_plan.model_dump_json(indent=2) + "\n")
         return
-    Terminal().print(to_text(reckoning), markup=False, highlight=False, soft_wrap=True)
+    Terminal().print(to_text(federation_plan), markup=False, highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def qualify(
         require_writable(out)
         claim(config, out, resume=resume)
         with progress(quiet=as_json) as on_progress:
-            preparation = prepare(config, out, lambda done, total: on_progress("images", done, total))
+            preparation = prepare(config, out, lambda count, total: on_progress("images", count, total))
             result = QualifyRun(config, preparation, on_progress).qualify()
 
         write_text(out / "qualification.json", result.model_dump_json(indent=2) + "\n")

@@ -115,7 +115,7 @@ def prepare(preset: Preset = None, assignments: Set = None, out: Out = Path("run
     with errors():
         config = load_settings(preset, assignments or [], {})
         with progress(quiet=False) as on_progress:
-            federation = prepare_for_flwr(config, out, lambda done, total: on_progress("images", done, total))
+            federation = prepare_for_flwr(config, out, lambda count, total: on_progress("images", count, total))
 
         root = out.resolve()
         Terminal().print(

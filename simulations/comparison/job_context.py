@@ -57,7 +57,7 @@ class JobContext:
         # Synthetic hospitals need no part set aside: another seed generates other patients.
         among = None
         if self.config.run.manifest:
-            among = partial(tuned_on if is_tuning else compared, parts=self.config.tuning.parts, kept=listed_patients)
+            among = partial(tuned_on if is_tuning else compared, parts=self.config.tuning.parts, exempt=listed_patients)
         # Patients on a list can revoke only if the original was trained on them.
         in_training = frozenset[str]() if is_tuning else listed_patients
 

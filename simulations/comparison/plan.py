@@ -113,22 +113,22 @@ def forget_sets(
     return sets
 
 
-def compared(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = frozenset()) -> Cohort:
-    """Leave out the patients set aside for tuning; those in `kept` always stay."""
-    aside = _aside(cohort, groups, parts, kept)
+def compared(cohort: Cohort, groups: Groups, parts: int, exempt: frozenset[str] = frozenset()) -> Cohort:
+    """Leave out the patients set aside for tuning; those in `exempt` always stay."""
+    aside = _aside(cohort, groups, parts, exempt)
     return cohort.where(lambda study: study.patient not in aside)
 
 
-def tuned_on(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str] = frozenset()) -> Cohort:
-    """One in `parts` patients, stratified by label; patients who belong together stay together. None in `kept`."""
-    aside = _aside(cohort, groups, parts, kept)
+def tuned_on(cohort: Cohort, groups: Groups, parts: int, exempt: frozenset[str] = frozenset()) -> Cohort:
+    """One in `parts` patients, stratified by label; patients who belong together stay together. None in `exempt`."""
+    aside = _aside(cohort, groups, parts, exempt)
     return cohort.where(lambda study: study.patient in aside)
 
 
-def _aside(cohort: Cohort, groups: Groups, parts: int, kept: frozenset[str]) -> frozenset[str]:
+def _aside(cohort: Cohort, groups: Groups, parts: int, exempt: frozenset[str]) -> frozenset[str]:
     # Who belongs together with a kept patient stays as well: the same picture must not lie in both groups.
-    together = {groups[patient] for patient in kept if patient in groups}
-    free = cohort.where(lambda study: study.patient not in kept and groups.get(study.patient) not in together)
+    together = {groups[patient] for patient in exempt if patient in groups}
+    free = cohort.where(lambda study: study.patient not in exempt and groups.get(study.patient) not in together)
     # Dealt as to sites, which keeps labels balanced and groups whole; the first part is set aside.
     dealt = partition(free, parts, _CARVED_BY, groups)
     return frozenset(study.patient for study in dealt.studies if study.site == dealt.sites[0])

@@ -23,24 +23,24 @@ class Projection:
     """Upper bounds in seconds on one core; validation patience ends many trainings earlier."""
 
     config: ComparisonConfig
-    measured: Measured
+    measurement: Measured
 
     @property
     def training(self) -> float:
         """Seconds to train an original or retrained model."""
-        return self.config.run.experiment.train.rounds * self.measured.round
+        return self.config.run.experiment.train.rounds * self.measurement.round
 
     @property
     def tuning(self) -> float:
         """Of one method: what it may spend, and the trial that goes beyond, on each forget set."""
         tuning = self.config.tuning
-        most = tuning.budget * self.training + tuning.draws * self.measured.cell
+        most = tuning.budget * self.training + tuning.draws * self.measurement.cell
         return min(most, tuning.draws * tuning.trials * self.cell)
 
     @property
     def cell(self) -> float:
         """Of one method on one seed and size; no method is projected to take less than half a training's tenth."""
-        return max(self.measured.cell, 0.05 * self.training)
+        return max(self.measurement.cell, 0.05 * self.training)
 
     def group(self, size: float) -> float:
         """Of all cells of one seed and size, with the retrained model."""

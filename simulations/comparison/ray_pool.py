@@ -49,13 +49,13 @@ class RayPool(Executor):
         """Return a future with the result of `work`, like a process pool."""
         future: Future[T] = Future()
 
-        def hand_over(done: Future[T]) -> None:
+        def hand_over(task: Future[T]) -> None:
             # The result of a cancelled future cannot be set.
             if future.cancelled():
                 return
-            error = done.exception()
+            error = task.exception()
             if error is None:
-                future.set_result(done.result())
+                future.set_result(task.result())
             else:
                 future.set_exception(_cause(error))
 

@@ -182,5 +182,5 @@ def projected_text(projection: Projection, jobs: int, sizes: Sequence[float], co
 
     return (
         f"projected: at most {duration} in {jobs} process{'es' if jobs > 1 else ''} for {count} models at {names} % "
-        f"forgotten (a round takes {projection.measured.round:.1f} s, a cell {projection.measured.cell:.1f} s)"
+        f"forgotten (a round takes {projection.measurement.round:.1f} s, a cell {projection.measurement.cell:.1f} s)"
     )

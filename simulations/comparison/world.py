@@ -113,9 +113,9 @@ def make_world(
     folder: Path,
     among: Among | None,
     on_image: Callable[[int, int], None],
-    trained: frozenset[str] = frozenset(),
+    always_trained: frozenset[str] = frozenset(),
 ) -> World:
-    """Write the sites of a seed; patients in `trained` are always in the training set.
+    """Write the sites of a seed; patients in `always_trained` are always in the training set.
 
     Raises:
         InputError: settings or data.
@@ -123,7 +123,7 @@ def make_world(
     own = config.experiment.model_copy(update={"seed": seed})
     # Who forgets is chosen by size, later; what `prepare` asks for must only be possible.
     own_config = config.model_copy(update={"experiment": own, "forget": max(1, len(config.forget_sites))})
-    preparation = prepare(own_config, folder, on_image, among, trained)
+    preparation = prepare(own_config, folder, on_image, among, always_trained)
 
     return World(folder, own_config, preparation.card, preparation.sites)
 

@@ -63,7 +63,7 @@ class Plan(BaseModel):
 
 
 def plan(numbers: FederationNumbers) -> Plan:
-    """Reckon all ways."""
+    """Compute all ways."""
     ways = ways_of(numbers)
     reachable = [way for way in ways if way.reachable and way.longest_wait <= numbers.deadline_days]
     # Retraining at once for each is always there, however dear: it is what the law leaves if nothing else is in time.

@@ -1,4 +1,4 @@
-"""The numbers of a federation that its plan is reckoned from."""
+"""The numbers of a federation that its plan is computed from."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _charts(result: Result) -> dict[str, Markup]:
     figures_of: dict[str, tuple[bool, Callable[[Result], Figure], str]] = {
         "rehearsals": (
             rehearsals is not None,
-            lambda found: draw_rehearsals(found.rehearsals) if found.rehearsals else Figure(),
+            lambda result: draw_rehearsals(result.rehearsals) if result.rehearsals else Figure(),
             "Differences of rehearsed patients from never-seen ones by branch, before and after, and the distances of "
             "all rehearsals with that of this campaign; the figures are in the list of grounds.",
         ),

@@ -65,7 +65,7 @@ class LocalGrid(BareGrid):
             node: Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
             for node, config in node_configs.items()
         }
-        self._done: dict[str, Message] = {}
+        self._replies: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Handle each message immediately and store the reply."""
@@ -73,7 +73,7 @@ class LocalGrid(BareGrid):
 
         for message in messages:
             identity = identify(message)
-            self._done[identity] = self._handle(message)
+            self._replies[identity] = self._handle(message)
             ids.append(identity)
 
         return ids
@@ -92,4 +92,4 @@ class LocalGrid(BareGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Replies that are available."""
         # Handed out once, and then dropped: replies hold whole models.
-        return [self._done.pop(identity) for identity in list(message_ids) if identity in self._done]
+        return [self._replies.pop(identity) for identity in list(message_ids) if identity in self._replies]

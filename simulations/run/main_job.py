@@ -36,7 +36,7 @@ def run_main_job(config: SimulationConfig, out: Path, *, resume: bool, on_progre
     pick_device(config.experiment.device)
     require_writable(out)
     claim(config, out, resume=resume)
-    preparation = prepare(config, out, lambda done, total: on_progress("images", done, total))
+    preparation = prepare(config, out, lambda count, total: on_progress("images", count, total))
     kind = QualifiedExperiment if config.qualify else Experiment
     result = kind(config, preparation, on_progress).run()
     write_text(out / RESULT_FILE, result.model_dump_json(indent=2) + "\n")

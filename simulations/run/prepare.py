@@ -52,13 +52,13 @@ def prepare(
     out: Path,
     on_image: Callable[[int, int], None],
     among: Among | None = None,
-    trained: frozenset[str] = frozenset(),
+    always_trained: frozenset[str] = frozenset(),
     cache_folder: Path | None = None,
 ) -> Prepared:
     """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
 
-    `among` leaves patients out; it receives the groups of patients who must stay together. Patients in `trained`,
-    and those listed in a forget file, are always in the training set. Runs on the same data may share a `cache_folder`.
+    `among` leaves patients out; it receives the groups of patients who must stay together. Patients in
+    `always_trained`, and those listed in a forget file, are in the training set. Runs on the same data may share a `cache_folder`.
 
     Raises:
         InputError: the manifest, an image, the forget list or the folder.
@@ -98,8 +98,8 @@ def prepare(
 
     forget = _forget(config, per_site, splits)
     if isinstance(config.forget, str):
-        trained |= {patient for patients in forget.values() for patient in patients}
-    splits = {name: _in_training(split, trained) for name, split in splits.items()}
+        always_trained |= {patient for patients in forget.values() for patient in patients}
+    splits = {name: _in_training(split, always_trained) for name, split in splits.items()}
     for name, part in per_site.items():
         write_site(
             out / "sites" / name,

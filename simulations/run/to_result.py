@@ -74,29 +74,29 @@ def _why(group: GroupMetrics, field: str) -> str:
     return "too few patients at each site for the bins to say where the median lies"
 
 
-def group_metrics(found: Utility) -> GroupMetrics:
+def group_metrics(utility: Utility) -> GroupMetrics:
     """Utility of one group on one branch."""
     return GroupMetrics(
-        auc=macro_auc(found),
-        f1=macro_f1(found),
-        accuracy=accuracy(found),
-        ce_mean=mean_loss(found),
-        ce_median=found.loss_median,
-        patients=found.patients,
+        auc=macro_auc(utility),
+        f1=macro_f1(utility),
+        accuracy=accuracy(utility),
+        ce_mean=mean_loss(utility),
+        ce_median=utility.loss_median,
+        patients=utility.patients,
     )
 
 
-def branch_mia(found: Membership) -> BranchMia:
+def branch_mia(attack: Membership) -> BranchMia:
     """Membership on one branch with its intervals."""
     return BranchMia(
-        auc=found.auc,
-        ci90=interval(found, 0.90),
-        ci95=interval(found, 0.95),
-        ks=found.ks,
-        ks_p=found.ks_p,
-        calibrated=found.calibrated,
-        svc=found.svc,
-        tpr_at_1pct_fpr=found.tpr_at_1pct_fpr,
+        auc=attack.auc,
+        ci90=interval(attack, 0.90),
+        ci95=interval(attack, 0.95),
+        ks=attack.ks,
+        ks_p=attack.ks_p,
+        calibrated=attack.calibrated,
+        svc=attack.svc,
+        tpr_at_1pct_fpr=attack.tpr_at_1pct_fpr,
     )
 
 

@@ -89,7 +89,7 @@ def made(config: ScaleConfig, folder: Path, on_progress: OnProgress) -> World:
     shutil.rmtree(folder, ignore_errors=True)
     hospitals = config.run.hospitals.model_copy(update={"sites": count})
     run: SimulationConfig = config.run.model_copy(update={"hospitals": hospitals})
-    preparation = prepare(run, folder, lambda done, total: on_progress("images", done, total))
+    preparation = prepare(run, folder, lambda count, total: on_progress("images", count, total))
     world = World(
         digest=own_digest, card=preparation.card, sites=_by_number(preparation.sites), forget=preparation.forget
     )

@@ -10,13 +10,13 @@ from rich.table import Table
 from simulations.shadows.shadow_pool import ShadowAttack
 
 
-def print_attacks(found: Sequence[ShadowAttack], shadows: int, console: Console) -> None:
+def print_attacks(attacks: Sequence[ShadowAttack], shadows: int, console: Console) -> None:
     """Print a table, and the numbers it is based on."""
     table = Table(
         "model", "attack", "branch", "AUC [95 %]", "pairs", "KLoM 95 %", "test AUC", "cost", "told best (AUC)"
     )
 
-    for one in found:
+    for one in attacks:
         if one.auc is None or one.ci95 is None:
             table.add_row(one.model, one.attack, one.branch, one.missing)
             continue

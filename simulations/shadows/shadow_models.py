@@ -81,22 +81,22 @@ def train_shadows(config: SimulationConfig, order: Order, out: Path, on_progress
 @dataclass(frozen=True, slots=True)
 class _Shadow:
     config: SimulationConfig
-    prepared: Prepared
+    preparation: Prepared
     pools: Patients
     number: int
     on_progress: OnProgress
 
-    def run(self, methods: Collection[str], known: ShadowFile | None) -> ShadowFile:
+    def run(self, methods: Collection[str], earlier: ShadowFile | None) -> ShadowFile:
         """Train, score, unlearn by each method and score again; the weights are deleted."""
         results: list[ShadowFile] = []
         members, forget = self._write_sites()
 
         def main(grid: Grid) -> None:
-            federation = connect(grid, len(self.prepared.sites))
-            results.append(self._scores(federation, members, forget, methods, known))
+            federation = connect(grid, len(self.preparation.sites))
+            results.append(self._scores(federation, members, forget, methods, earlier))
 
         open_site.cache_clear()
-        run_on("inprocess", main, sites_folder=self._folder / "sites", sites=len(self.prepared.sites))
+        run_on("inprocess", main, sites_folder=self._folder / "sites", sites=len(self.preparation.sites))
         open_site.cache_clear()
         shutil.rmtree(self._folder)
 
@@ -104,7 +104,7 @@ class _Shadow:
 
     @property
     def _folder(self) -> Path:
-        return self.prepared.folder / "work" / f"{self.number:03d}"
+        return self.preparation.folder / "work" / f"{self.number:03d}"
 
     @property
     def _seed(self) -> int:
@@ -114,10 +114,10 @@ class _Shadow:
         """Folders of the shadow's sites; who is trained on at each, and who of these revokes."""
         members: Patients = {}
         forget: Patients = {}
-        forgetting = self.config.forget_sites or (self.prepared.sites[0],)
+        forgetting = self.config.forget_sites or (self.preparation.sites[0],)
 
-        for name in self.prepared.sites:
-            file = read_site(self.prepared.site_folder(name))
+        for name in self.preparation.sites:
+            file = read_site(self.preparation.site_folder(name))
             pool = self.pools[name]
             # A seed a site: the same permutation at all of them would put the same places together.
             inside = halves(pool, self.number, derive_seed(self.config.experiment.seed, name))
@@ -132,7 +132,7 @@ class _Shadow:
             scores_before = scores.read_bytes() if scores.exists() else None
             shutil.rmtree(folder.root, ignore_errors=True)
             write_site(
-                self._folder / "sites" / name, file.cohort, split, self.prepared.card,
+                self._folder / "sites" / name, file.cohort, split, self.preparation.card,
                 name=name, seed=file.seed, device=file.device, cache=Path(file.cache),
             )  # fmt: skip
             if scores_before is not None:
@@ -140,14 +140,14 @@ class _Shadow:
 
         return members, forget
 
-    def _forgotten(self, trained: int, forgetting: Collection[str]) -> int:
+    def _forgotten(self, members: int, forgetting: Collection[str]) -> int:
         """Number of forget patients per site, in proportion to the half that is trained on."""
         count = self.config.forget
         if isinstance(count, str):
             raise ConfigError("shadows forget patients of their own", where="forget", remedy="use a number or a share")
-        total = round(count * trained * len(self.prepared.sites)) if count < 1 else int(count)
+        total = round(count * members * len(self.preparation.sites)) if count < 1 else int(count)
 
-        return max(1, min(total // len(forgetting), trained - 1))
+        return max(1, min(total // len(forgetting), members - 1))
 
     def _scores(
         self,
@@ -155,19 +155,19 @@ class _Shadow:
         members: Patients,
         forget: Patients,
         methods: Collection[str],
-        known: ShadowFile | None,
+        earlier: ShadowFile | None,
     ) -> ShadowFile:
         experiment = self._experiment()
         federation.downlink = Downlink(
-            experiment.wire.precision, self.prepared.card.frozen_names(), self.prepared.card.encoders
+            experiment.wire.precision, self.preparation.card.frozen_names(), self.preparation.card.encoders
         )
         # Initial weights differ between shadows, as an attacker does not know the target's.
-        initial = self.prepared.card.build(self._seed).state_dict()
+        initial = self.preparation.card.build(self._seed).state_dict()
         result = train(
             federation,
             initial,
             experiment.train,
-            self.prepared.card,
+            self.preparation.card,
             seed=self._seed,
             folder=self._folder / "train",
             on_round=lambda record: self._told(record.round + 1),
@@ -175,13 +175,18 @@ class _Shadow:
         self._told(experiment.train.rounds)
         training_cost = federation.meter.forward_units
         folds = folds_beside(
-            federation, experiment, self.prepared.card, result.rounds, lineage="shadow", folder=self._folder / "folds"
+            federation,
+            experiment,
+            self.preparation.card,
+            result.rounds,
+            lineage="shadow",
+            folder=self._folder / "folds",
         )
-        tensors = pooled_tensors(self.prepared, self.pools)
-        confidence = {} if known is None else dict(known.confidence)
-        confidence[TRAINED] = pooled_confidence(self.prepared.card, tensors, result.state, experiment.device)
-        utility = {} if known is None else dict(known.utility)
-        cost = {} if known is None else dict(known.cost)
+        tensors = pooled_tensors(self.preparation, self.pools)
+        confidence = {} if earlier is None else dict(earlier.confidence)
+        confidence[TRAINED] = pooled_confidence(self.preparation.card, tensors, result.state, experiment.device)
+        utility = {} if earlier is None else dict(earlier.utility)
+        cost = {} if earlier is None else dict(earlier.cost)
         cost[TRAINED] = training_cost
         # Methods of an earlier call are kept; the shadow was trained with the same seeds and has the same weights.
         todo = [name for name in methods if name not in confidence]
@@ -200,13 +205,13 @@ class _Shadow:
                 journal=MemoryJournal(before=before),
                 folder=self._folder / name,
                 on_round=lambda _: None,
-                past=Past(self.prepared.card, initial, result.rounds),
+                past=Past(self.preparation.card, initial, result.rounds),
             )
-            confidence[name] = pooled_confidence(self.prepared.card, tensors, after.state, experiment.device)
+            confidence[name] = pooled_confidence(self.preparation.card, tensors, after.state, experiment.device)
             utility[name] = _test_auc(after.figures)
             cost[name] = after.unlearn_cost.forward_units + after.retain_cost.forward_units
 
-        rows = [(site, patient) for site in self.prepared.sites for patient in self.pools[site]]
+        rows = [(site, patient) for site in self.preparation.sites for patient in self.pools[site]]
 
         return ShadowFile(
             sites=tuple(site for site, _ in rows),
@@ -248,8 +253,8 @@ def _test_auc(figures: FederationFigures) -> float:
     return float("nan") if value is None else value
 
 
-def _pool(prepared: Prepared, site: str) -> tuple[str, ...]:
-    file = read_site(prepared.site_folder(site))
+def _pool(preparation: Prepared, site: str) -> tuple[str, ...]:
+    file = read_site(preparation.site_folder(site))
     there = frozenset(file.cohort.patients)
     return tuple(sorted(p for p, subset in file.subsets.items() if subset in _POOLED and p in there))
 
@@ -259,12 +264,12 @@ def _marked(rows: Iterable[tuple[str, str]], chosen: Mapping[str, Collection[str
     return np.array([patient in sets.get(site, ()) for site, patient in rows])
 
 
-def pooled_tensors(prepared: Prepared, pools: Mapping[str, Sequence[str]]) -> list[StudyTensors]:
+def pooled_tensors(preparation: Prepared, pools: Mapping[str, Sequence[str]]) -> list[StudyTensors]:
     """Studies of the patients of each site, in the order of their ids."""
     tensors = []
 
     for name in sorted(pools):
-        site = Site(prepared.site_folder(name))
+        site = Site(preparation.site_folder(name))
         rank = {patient: at for at, patient in enumerate(pools[name])}
         studies = sorted(site.cohort.of(pools[name]).studies, key=lambda study: rank[study.patient])
         tensors.append(site.tensors(tuple(studies)))

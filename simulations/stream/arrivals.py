@@ -79,9 +79,9 @@ def arrivals(training: Mapping[str, Sequence[str]], config: ArrivalsConfig, seed
     return tuple(sequence)
 
 
-def days(found: Sequence[Arrival]) -> list[float]:
+def days(sequence: Sequence[Arrival]) -> list[float]:
     """Between one arrival and the next."""
-    return [(after.at - before.at) / timedelta(days=1) for before, after in pairwise(found)]
+    return [(after.at - before.at) / timedelta(days=1) for before, after in pairwise(sequence)]
 
 
 def _events(config: ArrivalsConfig, seed: int) -> list[_Event]:
@@ -108,9 +108,9 @@ def _events(config: ArrivalsConfig, seed: int) -> list[_Event]:
     return sorted(events, key=lambda event: event.day)
 
 
-def _site(left: Mapping[str, Sequence[str]], draw: np.random.Generator) -> str:
+def _site(remaining: Mapping[str, Sequence[str]], draw: np.random.Generator) -> str:
     """Of a patient drawn from all who are left."""
-    names = list(left)
+    names = list(remaining)
     # By patients, not by hospitals: each patient is equally likely to revoke.
-    counts = np.array([len(left[name]) for name in names], dtype=float)
+    counts = np.array([len(remaining[name]) for name in names], dtype=float)
     return names[int(draw.choice(len(names), p=counts / counts.sum()))]

@@ -42,7 +42,7 @@ class Auditor:
     world: World
     staying: frozenset[str]
     _sites: dict[str, Site] = field(default_factory=dict)
-    _kept: dict[tuple[str, Subset], StudyTensors] = field(default_factory=dict)
+    _held_out: dict[tuple[str, Subset], StudyTensors] = field(default_factory=dict)
 
     def audit(self, state: State, forgotten: Sequence[Forgotten]) -> Audited:
         """Utility on test patients, and membership against the audit patients of all `forgotten`, by campaign."""
@@ -96,9 +96,9 @@ class Auditor:
     def _of(self, model: ImageTextModel, name: str, subset: Subset) -> Scores | None:
         key = name, subset
         # Held-out patients are the same for every model; the forgotten grow from campaign to campaign.
-        if key not in self._kept:
-            self._kept[key] = self._tensors(name, sorted(self._site(name).patients(subset)))
-        return score(model, self._kept[key]) if len(self._kept[key]) else None
+        if key not in self._held_out:
+            self._held_out[key] = self._tensors(name, sorted(self._site(name).patients(subset)))
+        return score(model, self._held_out[key]) if len(self._held_out[key]) else None
 
     def _of_patients(self, model: ImageTextModel, name: str, patients: Sequence[str]) -> Scores | None:
         return score(model, self._tensors(name, patients)) if patients else None

@@ -50,7 +50,7 @@ def _said(record: StreamRecord) -> dict[str, Any]:
                 "campaigns": end.campaigns,
                 "forgotten": end.forgotten,
                 "stream": {figure.title: figure.read(end.last) for figure in FIGURES},
-                "retrained": {figure.title: figure.read(end.retrained) for figure in FIGURES},
+                "retrained": {figure.title: figure.read(end.control) for figure in FIGURES},
             }
             for end in ends(record)
         ],

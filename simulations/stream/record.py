@@ -145,10 +145,10 @@ class StreamRecord(_Strict):
         """What is there of a seed."""
         return next((one for one in self.seeds if one.seed == seed), None)
 
-    def having(self, found: SeedRecord) -> StreamRecord:
+    def having(self, seed: SeedRecord) -> StreamRecord:
         """With the newest state of one seed."""
-        others = [one for one in self.seeds if one.seed != found.seed]
-        return self.model_copy(update={"seeds": tuple(sorted([*others, found], key=lambda one: one.seed))})
+        others = [one for one in self.seeds if one.seed != seed.seed]
+        return self.model_copy(update={"seeds": tuple(sorted([*others, seed], key=lambda one: one.seed))})
 
 
 def write_record(out: Path, record: StreamRecord) -> None:

@@ -70,9 +70,9 @@ def run_stream(config: StreamConfig, out: Path, say: Say, on_progress: OnProgres
         if earlier is not None and earlier.finished:
             continue
 
-        def keep(found: SeedRecord) -> None:
+        def keep(progress: SeedRecord) -> None:
             nonlocal record
-            record = record.having(found)
+            record = record.having(progress)
             write_record(out, record)
 
         folder = out / f"seed-{seed}"

@@ -56,11 +56,11 @@ class End:
     forgotten: int
     original: Audited
     last: Audited
-    retrained: Audited
+    control: Audited
 
     def difference(self, figure: Figure) -> float | None:
         """Of the stream's model less that of the retrained one."""
-        return less(figure, self.last, self.retrained)
+        return less(figure, self.last, self.control)
 
 
 def less(figure: Figure, ours: Audited, theirs: Audited) -> float | None:
@@ -106,7 +106,7 @@ def verdict(record: StreamRecord) -> list[str]:
         parts = []
         for figure in (TEST_AUC, MIA):
             ours = figure.read(end.last)
-            theirs = figure.read(end.retrained)
+            theirs = figure.read(end.control)
             off = end.difference(figure)
             if ours is not None and theirs is not None and off is not None:
                 parts.append(f"{figure.title} {ours:.3f} beside {theirs:.3f} ({off:+.3f})")
@@ -185,13 +185,13 @@ class Later:
     now: ForgottenCohort
     after: ForgottenCohort
     """Right after its own campaign."""
-    retrained: ForgottenCohort | None
+    control: ForgottenCohort | None
     """At the end of the stream."""
 
 
 def beyond(one: Later, branch: Branch) -> float | None:
     """MIA of a group less that of the same patients in the retrained model: the group's own chance is in both."""
-    return None if one.retrained is None else one.now.rank[branch] - one.retrained.rank[branch]
+    return None if one.control is None else one.now.rank[branch] - one.control.rank[branch]
 
 
 def terms(record: StreamRecord, width: int) -> list[tuple[int, int]]:
@@ -224,11 +224,11 @@ def _later(seed: SeedRecord) -> Iterator[Later]:
                 yield Later(seed.seed, own.number, model.number - own.number, now, after, gold)
 
 
-def by_group(found: Sequence[Later], read: Callable[[Later], float | None]) -> Mean | None:
+def by_group(cohorts: Sequence[Later], read: Callable[[Later], float | None]) -> Mean | None:
     """Mean over groups, each with the mean of its own values: groups are what is independent, not models."""
     values: dict[tuple[int, int], list[float]] = defaultdict(list)
 
-    for one in found:
+    for one in cohorts:
         value = read(one)
         if value is not None:
             values[one.seed, one.campaign].append(value)

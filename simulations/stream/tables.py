@@ -58,7 +58,7 @@ def _ends(record: StreamRecord) -> Named:
     for end in ends:
         rows.append((f"seed {end.seed}: original", *(number(f.read(end.original)) for f in FIGURES)))
         rows.append((f"seed {end.seed}: stream", *(number(f.read(end.last)) for f in FIGURES)))
-        rows.append((f"seed {end.seed}: retrained", *(number(f.read(end.retrained)) for f in FIGURES)))
+        rows.append((f"seed {end.seed}: retrained", *(number(f.read(end.control)) for f in FIGURES)))
 
     if ends:
         since = (_shift([summary.less(f, end.last, end.original) for end in ends]) for f in FIGURES)

@@ -23,7 +23,7 @@ def write_dicom(
 ) -> None:
     """Write `image`, `[height, width]` in 0 to 1, as the hospital's scanner stores it; same values, same bytes."""
     # MONOCHROME1 stores white as the smallest value.
-    grey = hospital.low + hospital.span * (1.0 - image if hospital.inverted else image)
+    grey = hospital.low + hospital.span * (1.0 - image if hospital.is_inverted else image)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = make_uid(study_id, "image")
@@ -56,10 +56,10 @@ def write_dicom(
     data.BitsAllocated = 16
     data.BitsStored = BITS
     data.HighBit = BITS - 1
-    data.PhotometricInterpretation = "MONOCHROME1" if hospital.inverted else "MONOCHROME2"
-    data.PresentationLUTShape = "INVERSE" if hospital.inverted else "IDENTITY"
+    data.PhotometricInterpretation = "MONOCHROME1" if hospital.is_inverted else "MONOCHROME2"
+    data.PresentationLUTShape = "INVERSE" if hospital.is_inverted else "IDENTITY"
     data.PixelIntensityRelationship = "LOG"
-    data.PixelIntensityRelationshipSign = 1 if hospital.inverted else -1
+    data.PixelIntensityRelationshipSign = 1 if hospital.is_inverted else -1
     data.RescaleIntercept = 0
     data.RescaleSlope = 1
     data.RescaleType = "US"

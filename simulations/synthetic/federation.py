@@ -24,7 +24,7 @@ def write_federation(
     patients: int = 60,
     seed: int = 0,
     image_size: int = 128,
-    on_patient: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005 - nobody looks
+    on_patient: Callable[[int, int], None] = lambda count, total: None,  # noqa: ARG005 - nobody looks
 ) -> Path:
     """Write `sites` hospitals of `patients` each under `root`; gives the path of `manifest.csv`.
 

@@ -71,7 +71,7 @@ class Hospital:
     name: str
     mix: tuple[float, ...]
     style: int
-    inverted: bool
+    is_inverted: bool
     gamma: float
     noise: float
     blur: float
@@ -110,7 +110,7 @@ def make_hospital(number: int, rng: np.random.Generator) -> Hospital:
         name=f"site-{number}",
         mix=_MIXES[(number - 1) % len(_MIXES)],
         style=number - 1,
-        inverted=number % 3 == 2,
+        is_inverted=number % 3 == 2,
         gamma=float(rng.uniform(0.8, 1.25)),
         noise=float(rng.uniform(0.008, 0.025)),
         blur=float(rng.uniform(0.002, 0.006)),

@@ -26,7 +26,7 @@ def check_url(url: str, name: str, where: str) -> str:
     """The address of a webhook, if it is one; HTTP without TLS is for this machine alone.
 
     Raises:
-        ConfigError: it is none; the message does not repeat it.
+        ConfigError: it is not one; the message does not repeat it.
     """
     try:
         parts = urlsplit(url)

@@ -47,8 +47,8 @@ _DOCUMENT_EVERY = 4
 class Sent:
     """What the clients know: receipts by number of the patient, and how often they sent."""
 
-    acknowledged: dict[int, str] = field(default_factory=dict)
-    begun: set[int] = field(default_factory=set)
+    receipts: dict[int, str] = field(default_factory=dict)
+    numbers: set[int] = field(default_factory=set)
     tries: int = 0
 
 
@@ -57,8 +57,8 @@ class Outcome:
     """What was counted; `problems` is empty when all held."""
 
     kills: int
-    acknowledged: int
-    unanswered: int
+    acknowledgements: int
+    retries: int
     leaves: int
     seconds: float
     problems: tuple[str, ...]
@@ -84,7 +84,7 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
             number = next(numbers)
             # Noted before it is sent: one that was killed on the way may be in the ledger, and must not count as
             # nobody's.
-            log.begun.add(number)
+            log.numbers.add(number)
             return number
 
     def send() -> None:
@@ -97,7 +97,7 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
                         log.tries += 1
                     receipt = _send(client, number)
                     with lock:
-                        log.acknowledged[number] = receipt
+                        log.receipts[number] = receipt
                     number = next_number()
 
     hospital.start()
@@ -118,7 +118,7 @@ def run(root: Path, kills: int, rng: random.Random) -> Outcome:
         hospital.stop()
 
     problem_texts, leaves = _examined(hospital, log)
-    count = len(log.acknowledged)
+    count = len(log.receipts)
 
     return Outcome(kills, count, log.tries - count, leaves, time.monotonic() - begin, tuple(problem_texts))
 
@@ -128,14 +128,14 @@ def _send(client: ConsentClient, number: int) -> str:
     return answer.revocation.receipt
 
 
-def _follow(hospital: ConsentHospital, ended: threading.Event) -> None:
+def _follow(hospital: ConsentHospital, end: threading.Event) -> None:
     """Keep the hospital's log, as its coordination process does."""
-    while not ended.wait(0.3):
+    while not end.wait(0.3):
         with open_ledger(hospital.folder) as ledger:
             _log_of(hospital, ledger).follow()
 
 
-def _examined(hospital: ConsentHospital, sent: Sent) -> tuple[list[str], int]:
+def _examined(hospital: ConsentHospital, sending: Sent) -> tuple[list[str], int]:
     with open_ledger(hospital.folder) as ledger:
         log = _log_of(hospital, ledger)
         log.follow()
@@ -147,7 +147,7 @@ def _examined(hospital: ConsentHospital, sent: Sent) -> tuple[list[str], int]:
             sound = connection.execute(text("pragma integrity_check")).scalar()
         problem_texts += [] if sound == "ok" else [f"the database: {sound}"]
         standing = ledger.standing()
-        problem_texts += _recorded_once(ledger, standing, sent)
+        problem_texts += _recorded_once(ledger, standing, sending)
         problem_texts += _whole(hospital, ledger, standing)
 
     return problem_texts, leaves
@@ -157,7 +157,7 @@ def _log_of(hospital: ConsentHospital, ledger: Ledger) -> SiteLog:
     return SiteLog(hospital.folder, ledger.engine, lambda: datetime.now(UTC))
 
 
-def _recorded_once(ledger: Ledger, standing: Sequence[RevocationStatus], sent: Sent) -> Iterator[str]:
+def _recorded_once(ledger: Ledger, standing: Sequence[RevocationStatus], sending: Sent) -> Iterator[str]:
     """Every acknowledged one once and under its receipt; of those without an answer none twice; and no others."""
     # A tombstone whose commit was lost comes back as a record of its own kind, without a source.
     whole = [s for s in standing if s.source.kind != "restored"]
@@ -165,14 +165,14 @@ def _recorded_once(ledger: Ledger, standing: Sequence[RevocationStatus], sent: S
     receipts = {s.source.id: s.receipt for s in whole}
     if len({s.pseudonym for s in standing}) != len(standing):
         yield "a patient with two records"
-    for number, receipt in sent.acknowledged.items():
+    for number, receipt in sending.receipts.items():
         source = f"ehr-1/form-{number}"
         if times[source] != 1 or receipts.get(source) != receipt:
             yield f"an acknowledged revocation is there {times[source]} times"
         if not ledger.is_stopped(f"{_PREFIX}-{number}"):
             yield "an acknowledged revocation has no tombstone"
 
-    sources = {f"ehr-1/form-{number}" for number in sent.begun}
+    sources = {f"ehr-1/form-{number}" for number in sending.numbers}
     yield from (f"{count} times one that was not acknowledged" for count in times.values() if count > 1)
     yield from ("one that nobody sent" for source in times if source not in sources)
 
@@ -222,8 +222,8 @@ coming up, and is started again.
 | what | number |
 |---|---|
 | kills | {outcome.kills} |
-| revocations acknowledged | {outcome.acknowledged} |
-| sent without an answer, and sent again | {outcome.unanswered} |
+| revocations acknowledged | {outcome.acknowledgements} |
+| sent without an answer, and sent again | {outcome.retries} |
 | leaves of the log | {outcome.leaves} |
 | seconds | {outcome.seconds:.0f} |
 | **problems** | **{verdict}** |

@@ -38,12 +38,12 @@ _KEY = "office.pem"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds, CPU seconds and MiB of a process; `asked` is microseconds of a later look at the tombstones."""
+    """Seconds, CPU seconds and MiB of a process; `look_micros` is microseconds of a later look at the tombstones."""
 
     seconds: float
     cpu: float
     memory: float
-    asked: float = 0.0
+    look_micros: float = 0.0
 
 
 def prepare(folder: Path, patients: int) -> SiteFolder:
@@ -106,7 +106,7 @@ def _in_own_process(step: str, folder: SiteFolder) -> Measured:
     return Measured(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
-def report(patients: int, taken: Measured, asked: Measured, folder: SiteFolder) -> str:
+def report(patients: int, take: Measured, ask: Measured, folder: SiteFolder) -> str:
     """Format the page as Markdown."""
     database = sum(path.stat().st_size for path in folder.root.glob("site.db*")) / 2**20
     stones = folder.tombstones.stat().st_size / 2**20
@@ -124,10 +124,10 @@ microseconds for a look of the loader.
 
 | what | seconds | CPU seconds | largest memory |
 |---|---|---|---|
-| the list is taken: checked, recorded, on the disk | {taken.seconds:.0f} | {taken.cpu:.0f} | {taken.memory:.0f} MiB |
-| the first look of another process | {asked.seconds:.1f} | {asked.cpu:.1f} | {asked.memory:.0f} MiB |
+| the list is taken: checked, recorded, on the disk | {take.seconds:.0f} | {take.cpu:.0f} | {take.memory:.0f} MiB |
+| the first look of another process | {ask.seconds:.1f} | {ask.cpu:.1f} | {ask.memory:.0f} MiB |
 
-Each further look takes {asked.asked:.1f} microseconds. Afterwards the database has {database:.0f} MiB, and the
+Each further look takes {ask.look_micros:.1f} microseconds. Afterwards the database has {database:.0f} MiB, and the
 tombstones have {stones:.0f} MiB.
 """
 

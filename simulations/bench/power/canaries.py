@@ -98,7 +98,7 @@ class Result:
 
     kind: Kind
     how: str
-    flagged: Mapping[int, float]
+    flag_shares: Mapping[int, float]
     real: float
 
 
@@ -107,8 +107,8 @@ class Cost:
     """Test AUC with canaries less without, of the trained model and after honest unlearning."""
 
     kind: Kind
-    trained: float
-    unlearned: float
+    after_training: float
+    after_unlearning: float
 
 
 class Federation:
@@ -208,8 +208,10 @@ def random_step(parent: ImageTextModel, honest: ImageTextModel, seed: int) -> Im
     noise = {name: torch.randn(before[name].shape, generator=generator) for name in floating}
     scale = length / sum(float(step.square().sum()) for step in noise.values()) ** 0.5
     # A variance that a layer keeps is never negative.
-    moved = {name: before[name] + scale * step for name, step in noise.items() if not name.endswith("running_var")}
-    model.load_state_dict({**before, **moved})
+    noisy_weights = {
+        name: before[name] + scale * step for name, step in noise.items() if not name.endswith("running_var")
+    }
+    model.load_state_dict({**before, **noisy_weights})
 
     return model
 
@@ -219,20 +221,23 @@ def losses(federation: Federation, model: ImageTextModel, studies: list[Study]) 
     return np.asarray(score(model, federation.tensors(studies)).loss[_FUSED])
 
 
-def share_flagged(found: NDArray[np.float64], reference: NDArray[np.float64], count: int, seed: int) -> float:
+def share_flagged(canary_losses: NDArray[np.float64], reference: NDArray[np.float64], count: int, seed: int) -> float:
     """How many of the groups of `count` canaries have too small a mean loss to be never-seen patients."""
     rng = np.random.default_rng([seed, count])
-    drawn = rng.choice(reference, size=(_DRAWS, count)).mean(axis=1)
-    groups = found[: len(found) // count * count].reshape(-1, count).mean(axis=1)
+    group_means = rng.choice(reference, size=(_DRAWS, count)).mean(axis=1)
+    groups = canary_losses[: len(canary_losses) // count * count].reshape(-1, count).mean(axis=1)
     # One is added so that no p-value is 0: the drawn groups are a sample, not all there are.
-    p_values = [(1 + int((drawn <= mean).sum())) / (_DRAWS + 1) for mean in groups]
+    p_values = [(1 + int((group_means <= mean).sum())) / (_DRAWS + 1) for mean in groups]
 
     return float(np.mean([p <= LEVEL for p in p_values]))
 
 
-def membership(known: NDArray[np.float64], never: NDArray[np.float64]) -> float:
+def membership(real_losses: NDArray[np.float64], never_losses: NDArray[np.float64]) -> float:
     """How often a patient who revoked has a smaller loss than one never seen; .5 is the aim."""
-    return float((known[:, None] < never[None, :]).mean() + 0.5 * (known[:, None] == never[None, :]).mean())
+    return float(
+        (real_losses[:, None] < never_losses[None, :]).mean()
+        + 0.5 * (real_losses[:, None] == never_losses[None, :]).mean()
+    )
 
 
 def test_auc(federation: Federation, model: ImageTextModel) -> float:
@@ -268,11 +273,11 @@ def of_seed(root: Path, seed: int) -> Iterator[Result | Cost]:
         }
 
         for how, model in models.items():
-            found = losses(federation, model, absent if how == "absent" else canaries)
-            against = losses(federation, model, reference)
-            flagged = {count: share_flagged(found, against, count, seed) for count in COUNTS}
-            never = losses(federation, model, federation.never_seen)
-            yield Result(kind, how, flagged, membership(losses(federation, model, real), never))
+            canary_losses = losses(federation, model, absent if how == "absent" else canaries)
+            reference_losses = losses(federation, model, reference)
+            flag_shares = {count: share_flagged(canary_losses, reference_losses, count, seed) for count in COUNTS}
+            never_losses = losses(federation, model, federation.never_seen)
+            yield Result(kind, how, flag_shares, membership(losses(federation, model, real), never_losses))
 
         yield Cost(
             kind,
@@ -289,7 +294,7 @@ def report(results: list[Result], costs: list[Cost], seeds: int) -> str:
     lines = []
 
     for (kind, how), models in of_kind.items():
-        shares = " | ".join(f"{np.mean([m.flagged[count] for m in models]):.0%}" for count in COUNTS)
+        shares = " | ".join(f"{np.mean([m.flag_shares[count] for m in models]):.0%}" for count in COUNTS)
         lines.append(f"| {kind} | {HOW[how]} | {shares} | {np.mean([m.real for m in models]):.2f} |")
 
     lines += [
@@ -303,7 +308,10 @@ def report(results: list[Result], costs: list[Cost], seeds: int) -> str:
     for kind in dict.fromkeys(cost.kind for cost in costs):
         cells = [
             f"{np.mean(values):+.3f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
-            for values in ([c.trained for c in costs if c.kind == kind], [c.unlearned for c in costs if c.kind == kind])
+            for values in (
+                [c.after_training for c in costs if c.kind == kind],
+                [c.after_unlearning for c in costs if c.kind == kind],
+            )
         ]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
 

@@ -34,7 +34,7 @@ class World:
         auc: true AUC on each branch of rehearsed against never-seen patients.
         between: standard deviation of that AUC between campaigns.
         growth: factor by which `between` grows from the first campaign to the last.
-        remembered: share of patients who stay known to the model.
+        remembered_share: share of patients who stay known to the model.
         remembered_auc: their AUC.
         original: AUC of the original model on each branch.
         controls: never-seen patients of the federation.
@@ -50,7 +50,7 @@ class World:
     auc: tuple[float, float, float] = (0.5, 0.5, 0.5)
     between: float = 0.05
     growth: float = 1.0
-    remembered: float = 0.0
+    remembered_share: float = 0.0
     remembered_auc: float = 0.9
     original: tuple[float, float, float] = (0.75, 0.75, 0.75)
     controls: int = 200
@@ -140,7 +140,7 @@ def rehearse(
     parent = normal(rng, count, size)
     spread = world.between * np.linspace(1, world.growth, world.plan.rehearsals)[list(rehearsals)]
     auc = np.array(world.auc)[:, None] + world.strata[hospital % len(world.strata)] + spread * normal(rng, count)
-    remembers = rng.random((count, size)) < world.remembered
+    remembers = rng.random((count, size)) < world.remembered_share
     shifts = np.where(remembers, shift(np.array(world.remembered_auc)), shift(auc)[:, :, None])
 
     def after(common: Floats, shape: tuple[int, ...]) -> Floats:

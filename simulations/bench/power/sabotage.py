@@ -184,20 +184,20 @@ class Study(QualifyRun):
 
         round_of = {number: at for record in records for number, at in record.chosen.items()}
         request = request_of(register, self.config.experiment, runs.version, "close", chosen=round_of)
-        found: dict[int, float] = {}
+        distance_by_number: dict[int, float] = {}
         for name in self.prepared.sites:
             data = SiteData(self.prepared.site_folder(name))
             files = RehearsalFiles.at(data.folder, register.digest)
-            found |= distances_of(Kept(files, data, request))
+            distance_by_number |= distances_of(Kept(files, data, request))
             shutil.rmtree(files.folder, ignore_errors=True)
 
         processes = {n: p for record in records for n, p in record.processes.items()}
         refusal_count = sum(len(record.refused) for record in records)
-        counts = {str(how): _counted(result, found, processes, refusal_count)}
+        counts = {str(how): _counted(result, distance_by_number, processes, refusal_count)}
         # Figures cost a dishonest hospital nothing: it may report those of the middle rehearsal.
         if how == "noise":
             middle = float(np.median(result.qualification.distances))
-            counts["figures"] = _counted(result, dict.fromkeys(found, middle), processes, refusal_count)
+            counts["figures"] = _counted(result, dict.fromkeys(distance_by_number, middle), processes, refusal_count)
         self.rows.update({(name, size): one for name, one in counts.items()})
         write_text(count_file, json.dumps(counts))
 
@@ -213,33 +213,33 @@ class Study(QualifyRun):
 
 
 def _counted(
-    result: Result, distances: Mapping[int, float], processes: Mapping[int, Process], refused: int
+    result: Result, distances: Mapping[int, float], processes: Mapping[int, Process], refusals: int
 ) -> Counter[str]:
-    counts = Counter({"gate": refused})
+    counts = Counter({"gate": refusals})
     for number, process in processes.items():
-        found = conforms(result.qualification.distances, distances[number], result.processes, process)
+        conformity = conforms(result.qualification.distances, distances[number], result.processes, process)
         counts["all"] += 1
-        if found.conforms:
+        if conformity.conforms:
             counts["accepted"] += 1
-        for reason in found.reasons:
+        for reason in conformity.reasons:
             counts[reason.split(":")[0]] += 1
-    counts["all"] += refused
+    counts["all"] += refusals
     return counts
 
 
 def document(result: Result, rows: Rows, campaigns: int, settings: list[str]) -> str:
     """The page."""
-    found = result.qualification
-    state = "qualifies" if found.qualified else "does not qualify"
-    why = "" if found.qualified else " (" + "; ".join(one.text for one in found.findings) + ")"
-    original = ", ".join(f"{name} {branch.original:+.2f}" for name, branch in found.branches.items())
+    qualification = result.qualification
+    state = "qualifies" if qualification.qualified else "does not qualify"
+    why = "" if qualification.qualified else " (" + "; ".join(one.text for one in qualification.findings) + ")"
+    original = ", ".join(f"{name} {branch.original:+.2f}" for name, branch in qualification.branches.items())
     sizes = ",".join(map(str, sorted({size for _, size in rows})))
     extra = ", ".join(f"`--set {text}`" for text in settings)
     lines = [
         "# Sabotage\n",
         f"Command: `python -m simulations.bench.power.sabotage --campaigns {campaigns} --sizes {sizes}`,",
         f"with {extra or 'nothing else'}.\n",
-        f"{campaigns} campaigns a line, judged for conformity beside {found.rehearsals} honest rehearsals.",
+        f"{campaigns} campaigns a line, judged for conformity beside {qualification.rehearsals} honest rehearsals.",
         f"The procedure {state}{why}.",
         f"AUC of the original model, less that of fold models: {original}.",
         f"With {campaigns} campaigns a share is known to about ±{100 / campaigns**0.5:.0f} points.\n",
@@ -273,14 +273,16 @@ def main(
     sizes: Annotated[
         str, typer.Option(help="Patients of a campaign, e.g. 1,5.", show_default="all that are rehearsed")
     ] = "",
-    out: Annotated[Path, typer.Option(help="Folder; what it holds is gone on from.")] = Path("runs/sabotage"),
+    out: Annotated[Path, typer.Option(help="Folder of the run. Run the same command again to continue.")] = Path(
+        "runs/sabotage"
+    ),
     assignments: Annotated[list[str] | None, typer.Option("--set", help="Any setting, as in `qualify`.")] = None,
     write: Annotated[Path | None, typer.Option(help="File to write.")] = None,
 ) -> None:
     """Run the study."""
     config = load_settings("sabotage", assignments or [], {})
     preparation = prepare(config, out, lambda *_: None)
-    study = Study(config, preparation, lambda stage, done, of: typer.echo(f"{stage}: {done} of {of}", err=True))
+    study = Study(config, preparation, lambda stage, count, of: typer.echo(f"{stage}: {count} of {of}", err=True))
     round_of = tuple(int(size) for size in sizes.split(",") if size)
 
     def on_cell(result: Result, rows: Rows) -> None:

@@ -27,7 +27,7 @@ PATIENTS = (5, 10, 20, 50, 100)
 """Of each of two classes at each site."""
 BEFORE = 0.90
 AFTER = (0.85, 0.80, 0.75, 0.68, 0.60)
-_KEPT = 0.5
+_SAME_SHARE = 0.5
 """Share of patients whose difficulty is the same for both models."""
 
 _INTRODUCTION = """# Power of the veto
@@ -51,14 +51,14 @@ Right = NDArray[np.int64]
 
 
 def draw(
-    generator: np.random.Generator, shape: tuple[int, int, int], after: tuple[float, float], kept: float
+    generator: np.random.Generator, shape: tuple[int, int, int], after: tuple[float, float], same_share: float
 ) -> tuple[Right, Right]:
     """Patients whom both models call right, of `shape` runs, sites and patients a class."""
     runs, sites, patients = shape
     size = (runs, sites, 2, patients)
     difficulty = generator.random(size)
     # Whoever does not keep the difficulty draws a new one; at 0 both models are right about unrelated patients.
-    again = np.where(generator.random(size) < kept, difficulty, generator.random(size))
+    again = np.where(generator.random(size) < same_share, difficulty, generator.random(size))
     limits = np.array(after)[None, None, :, None]
 
     return (difficulty < BEFORE).sum(axis=3), (again < limits).sum(axis=3)
@@ -98,8 +98,8 @@ def rows(runs: int, seed: int) -> Iterator[tuple[str, ...]]:
             # A seed a cell, so that a row does not change when others are added.
             generator = np.random.default_rng((seed, sites, patients))
             shape = (runs, sites, patients)
-            one_class = [vetoed(*draw(generator, shape, (BEFORE, after), _KEPT), patients) for after in AFTER]
-            both = [vetoed(*draw(generator, shape, (after, after), _KEPT), patients) for after in AFTER]
+            one_class = [vetoed(*draw(generator, shape, (BEFORE, after), _SAME_SHARE), patients) for after in AFTER]
+            both = [vetoed(*draw(generator, shape, (after, after), _SAME_SHARE), patients) for after in AFTER]
             vetoes_unchanged = vetoed(*draw(generator, shape, (BEFORE, BEFORE), 0.0), patients)
             vetoes_tolerated = vetoed(*draw(generator, shape, (0.85, 0.85), 0.0), patients)
             cells = [f"{share:.0%}" for share in (*one_class, *both, vetoes_unchanged, vetoes_tolerated)]

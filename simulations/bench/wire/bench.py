@@ -68,7 +68,7 @@ class Figures:
     superlink: int
     serverapp: int
     seconds: float
-    moved: float
+    distance: float
 
 
 def _ports(count: int) -> list[int]:
@@ -147,7 +147,7 @@ class Bench:
             superlink=peaks.peaks["SuperLink"],
             serverapp=peaks.peaks["ServerApp"],
             seconds=seconds,
-            moved=float(marker.read_text().split()[0]),
+            distance=float(marker.read_text().split()[0]),
         )
 
     def _site(self, name: str, server: ServerFolder, gateway: int, control: Control, bundle: Bundle) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulations.comparison.results.summary import MEASURED, TOLERANCE, Mean, Metric, Row, Seen, mean_of, within
+from simulations.comparison.results.summary import MEASURED, TOLERANCE, CellPair, Mean, Metric, Row, mean_of, within
 
 CLAIMED = {"mia_svc": -0.202, "forget_auc": -0.221, "forget_f1": -0.305}
 """Forget-MI less the other methods, as the paper has it; its MIA is the share that an SVC calls members."""
@@ -19,7 +19,7 @@ class Claim:
     Attributes:
         less: Forget-MI less the others, over seeds; the paper's claim is `CLAIMED`.
         nearer: its distance to the retrained model less theirs; below 0 it is the nearer one.
-        kept: whether its own test AUC is within `TOLERANCE` of retrained.
+        keeps_utility: whether its own test AUC is within `TOLERANCE` of retrained.
         others: how many other methods are in the mean.
     """
 
@@ -27,58 +27,58 @@ class Claim:
     metric: Metric
     less: Mean
     nearer: Mean
-    kept: bool
+    keeps_utility: bool
     others: int
 
 
-def claims(found: Sequence[Row]) -> list[Claim]:
+def claims(all_rows: Sequence[Row]) -> list[Claim]:
     """Of the rows of one size; without other methods that kept test AUC within `TOLERANCE`, there is nothing to say.
 
     Forget-MI with its first aggregation alone, as the others have it.
     """
     # The claim is about other methods that work; a destroyed model would win on every figure of forgetting.
     others = [
-        r for r in found if r.aggregation and not r.variant and not r.method.startswith("forget_mi") and within(r)
+        r for r in all_rows if r.aggregation and not r.variant and not r.method.startswith("forget_mi") and within(r)
     ]
     if not others:
         return []
     result = []
-    for row in found:
+    for row in all_rows:
         if row.method not in METHODS or row.variant or row.aggregation != others[0].aggregation:
             continue
         for metric in MEASURED:
             if metric.key not in CLAIMED:
                 continue
-            less = _over_seeds(row, others, lambda seen, metric=metric: metric.read(seen))  # type: ignore[misc]  # a default pins the metric
-            nearer = _over_seeds(row, others, lambda seen, metric=metric: _distance(seen, metric))  # type: ignore[misc]  # as above
+            less = _over_seeds(row, others, lambda pair, metric=metric: metric.read(pair))  # type: ignore[misc]  # a default pins the metric
+            nearer = _over_seeds(row, others, lambda pair, metric=metric: _distance(pair, metric))  # type: ignore[misc]  # as above
             if less is not None and nearer is not None:
                 result.append(Claim(row, metric, less, nearer, within(row), len(others)))
 
     return result
 
 
-def _over_seeds(row: Row, others: Sequence[Row], read: Callable[[Seen], float | None]) -> Mean | None:
+def _over_seeds(row: Row, others: Sequence[Row], read: Callable[[CellPair], float | None]) -> Mean | None:
     """Mean over seeds of `read` less the mean of the others' in the same seed."""
     values = []
 
-    for entry in row.seen:
+    for entry in row.pairs:
         ours = read(entry)
         theirs = [
             value
             for other in others
             # Seed by seed, since the same patients revoke from all methods in one seed.
-            for one in other.seen
+            for one in other.pairs
             if one.cell.cell.seed == entry.cell.cell.seed and (value := read(one)) is not None
         ]
         if ours is not None and theirs:
             values.append(ours - sum(theirs) / len(theirs))
 
-    return mean_of(values, len(row.seen))
+    return mean_of(values, len(row.pairs))
 
 
-def _distance(seen: Seen, metric: Metric) -> float | None:
-    ours = metric.read(seen)
-    theirs = metric.read(Seen(seen.retrained, seen.retrained))
+def _distance(pair: CellPair, metric: Metric) -> float | None:
+    ours = metric.read(pair)
+    theirs = metric.read(CellPair(pair.gold, pair.gold))
     return None if ours is None or theirs is None else abs(ours - theirs)
 
 
@@ -94,9 +94,9 @@ def _side(mean: Mean, below: str, above: str) -> str:
     return below if high < 0 else above if low > 0 else f"not told apart ({below if mean.value < 0 else above})"
 
 
-def claims_markdown(found: Sequence[Row]) -> list[str]:
+def claims_markdown(all_rows: Sequence[Row]) -> list[str]:
     """The lines of a section for one size; none where there is nothing to say."""
-    rows = claims(found)
+    rows = claims(all_rows)
     if not rows:
         return []
     lines = [
@@ -107,7 +107,7 @@ def claims_markdown(found: Sequence[Row]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for one in rows:
-        name = one.row.name if one.kept else f"{one.row.name}, test AUC not kept"
+        name = one.row.name if one.keeps_utility else f"{one.row.name}, test AUC not kept"
         claim_text = f"{CLAIMED[one.metric.key]:+.3f}"
         answer = verdict(one)
         lines.append(

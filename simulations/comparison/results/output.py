@@ -43,12 +43,12 @@ def write_output(out: Path, command: str) -> list[Row]:
     return rows
 
 
-def render(found: Sequence[Row], results: Sequence[CellResult], command: str) -> str:
+def render(all_rows: Sequence[Row], results: Sequence[CellResult], command: str) -> str:
     """One page that needs nothing else."""
     sections = []
 
-    for size in summary.sizes(found):
-        here = summary.at(found, size)
+    for size in summary.sizes(all_rows):
+        here = summary.at(all_rows, size)
         charts = {}
 
         for name, draw in CHARTS.items():
@@ -57,7 +57,7 @@ def render(found: Sequence[Row], results: Sequence[CellResult], command: str) ->
                 label = f"{name} of all methods, {size_name(size)} % forgotten; the figures are in the tables"
                 charts[name] = Markup(to_svg(draw(summary.drawn(here)), label))  # noqa: S704 - drawn by us, texts escaped by matplotlib
 
-        tables = [table for table in tables_of(found, size) if table.head]
+        tables = [table for table in tables_of(all_rows, size) if table.head]
         sections.append((size_name(size), summary.verdict(here), charts, tables))
 
     return fill(

@@ -20,11 +20,11 @@ _MARKERS = ("^", "s", "v", "P", "X", "<", ">", "h", "p", "*", "d", "8", "H", "o"
 _LINES: tuple[Line, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 
-def draw_trade_off(found: Sequence[Row]) -> Figure:
+def draw_trade_off(all_rows: Sequence[Row]) -> Figure:
     """MIA loss AUC against test AUC and against cross-entropy; dashed lines cross where retrained stands."""
     figure = Figure(figsize=(8.6, 4.6), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2, sharey=True), ("test_auc", "test_ce"), strict=True):
-        _scatter(axes, found, _BY_KEY[key])
+        _scatter(axes, all_rows, _BY_KEY[key])
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.axes[0].set_ylabel("MIA loss AUC, fused (.5 cannot tell)")
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -32,11 +32,11 @@ def draw_trade_off(found: Sequence[Row]) -> Figure:
     return figure
 
 
-def _scatter(axes: Axes, found: Sequence[Row], across: Metric) -> None:
+def _scatter(axes: Axes, all_rows: Sequence[Row], across: Metric) -> None:
     xs = []
     ys = []
 
-    for number, row in enumerate(found):
+    for number, row in enumerate(all_rows):
         x = row.mean(across.read)
         y = row.mean(_BY_KEY["mia_auc"].read)
         if x is None or y is None:
@@ -73,17 +73,17 @@ def _bars(mean: Mean) -> list[list[float]] | None:
     return [[mean.value - mean.interval[0]], [mean.interval[1] - mean.value]]
 
 
-def draw_log_roc(found: Sequence[Row]) -> Figure:
+def draw_log_roc(all_rows: Sequence[Row]) -> Figure:
     """ROC of the membership attack on log axes, fused: mean over seeds of the share found by share of false alarms."""
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     axes = figure.subplots()
-    least = 1 / max((len(entry.cell.roc.fpr) for row in found for entry in row.seen), default=100)
+    least = 1 / max((len(entry.cell.roc.fpr) for row in all_rows for entry in row.pairs), default=100)
     across = np.geomspace(least, 1, 100)
     axes.plot(across, across, color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)), label="cannot tell")
 
-    for number, row in enumerate(found):
+    for number, row in enumerate(all_rows):
         colour, _ = look(row, number)
-        curve = np.mean([found_at(entry.cell.roc, across) for entry in row.seen], axis=0)
+        curve = np.mean([found_at(entry.cell.roc, across) for entry in row.pairs], axis=0)
         axes.plot(
             across, np.maximum(curve, least), color=LIGHT[colour], linewidth=1.3,
             linestyle=_LINES[number % len(_LINES)], label=f"{row.name}: {_said(row)}",

@@ -26,11 +26,11 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CellPair:
     """A cell beside the retrained model of its seed and size."""
 
     cell: CellResult
-    retrained: CellResult
+    gold: CellResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Metric:
     key: str
     title: str
     aim: str
-    read: Callable[[Seen], float | None]
+    read: Callable[[CellPair], float | None]
     form: str = "{:.3f}"
 
 
-def gap(seen: Seen) -> float | None:
+def gap(pair: CellPair) -> float | None:
     """Distance to retrained in what forgetting is about: mean of |MIA loss AUC| and |forget AUC| differences, fused."""
-    ours = seen.cell.model
-    theirs = seen.retrained.model
+    ours = pair.cell.model
+    theirs = pair.gold.model
     pairs = ((ours.mia["fused"].auc, theirs.mia["fused"].auc), (ours.forget.auc, theirs.forget.auc))
     differences = [abs(a - b) for a, b in pairs if a is not None and b is not None]
 
@@ -55,25 +55,25 @@ def gap(seen: Seen) -> float | None:
     return sum(differences) / 2 if len(differences) == 2 else None
 
 
-def share(name: str) -> Callable[[Seen], float | None]:
+def share(name: str) -> Callable[[CellPair], float | None]:
     """Cost over that of retraining, in %; nothing for original and retrained."""
 
-    def read(seen: Seen) -> float | None:
-        whole = getattr(seen.retrained.cost, name)
-        return 100 * getattr(seen.cell.cost, name) / whole if seen.cell.cell.aggregation and whole else None
+    def read(pair: CellPair) -> float | None:
+        whole = getattr(pair.gold.cost, name)
+        return 100 * getattr(pair.cell.cost, name) / whole if pair.cell.cell.aggregation and whole else None
 
     return read
 
 
-def _traffic(seen: Seen) -> float | None:
-    ours, whole = (c.cost.bytes_up + c.cost.bytes_down for c in (seen.cell, seen.retrained))
-    return 100 * ours / whole if seen.cell.cell.aggregation and whole else None
+def _traffic(pair: CellPair) -> float | None:
+    ours, whole = (c.cost.bytes_up + c.cost.bytes_down for c in (pair.cell, pair.gold))
+    return 100 * ours / whole if pair.cell.cell.aggregation and whole else None
 
 
-def _folds(seen: Seen) -> float | None:
+def _folds(pair: CellPair) -> float | None:
     """Cost of the fold models over that of retraining, in %, once a lineage."""
-    whole = seen.retrained.cost.forward_units
-    folds = seen.cell.folds_cost
+    whole = pair.gold.cost.forward_units
+    folds = pair.cell.folds_cost
     return 100 * folds.forward_units / whole if folds is not None and whole else None
 
 
@@ -115,7 +115,7 @@ class Row:
     method: str
     aggregation: str
     size: float
-    seen: tuple[Seen, ...]
+    pairs: tuple[CellPair, ...]
     variant: str = ""
 
     @property
@@ -125,9 +125,9 @@ class Row:
             return f"{self.method}, {self.variant}"
         return f"{self.method} ({self.aggregation})" if self.method.startswith("forget_mi") else self.method
 
-    def mean(self, read: Callable[[Seen], float | None]) -> Mean | None:
+    def mean(self, read: Callable[[CellPair], float | None]) -> Mean | None:
         """Over the seeds in which it could be computed."""
-        return mean_of([value for entry in self.seen if (value := read(entry)) is not None], len(self.seen))
+        return mean_of([value for entry in self.pairs if (value := read(entry)) is not None], len(self.pairs))
 
 
 def mean_of(values: Sequence[float], of: int) -> Mean | None:
@@ -145,14 +145,14 @@ def rows(results: Iterable[CellResult]) -> list[Row]:
     """
     cell_results = list(results)
     gold = {(r.cell.seed, r.cell.size): r for r in cell_results if r.cell.method == RETRAINED}
-    groups: dict[tuple[float, int, str, str, str], list[Seen]] = defaultdict(list)
+    groups: dict[tuple[float, int, str, str, str], list[CellPair]] = defaultdict(list)
 
     for result in cell_results:
         cell = result.cell
         if (cell.seed, cell.size) in gold:
             rank = {ORIGINAL: 0, RETRAINED: 1}.get(cell.method, 3 if cell.variant else 2)
             groups[cell.size, rank, cell.method, cell.aggregation, cell.variant].append(
-                Seen(result, gold[cell.seed, cell.size])
+                CellPair(result, gold[cell.seed, cell.size])
             )
 
     return [
@@ -161,19 +161,19 @@ def rows(results: Iterable[CellResult]) -> list[Row]:
     ]
 
 
-def at(found: Sequence[Row], size: float) -> list[Row]:
+def at(all_rows: Sequence[Row], size: float) -> list[Row]:
     """Rows of one size."""
-    return [row for row in found if row.size == size]
+    return [row for row in all_rows if row.size == size]
 
 
-def drawn(found: Sequence[Row]) -> list[Row]:
+def drawn(all_rows: Sequence[Row]) -> list[Row]:
     """Rows for charts: without variants, of which the tables tell."""
-    return [row for row in found if not row.variant]
+    return [row for row in all_rows if not row.variant]
 
 
-def sizes(found: Sequence[Row]) -> list[float]:
+def sizes(all_rows: Sequence[Row]) -> list[float]:
     """All sizes, from the smallest."""
-    return sorted({row.size for row in found})
+    return sorted({row.size for row in all_rows})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +182,16 @@ class Place:
 
     row: Row
     gap: Mean
-    lost: float
+    auc_loss: float
     """Mean of the retrained model's test AUC less its own."""
 
 
-def ranking(found: Sequence[Row]) -> tuple[list[Place], list[str]]:
+def ranking(all_rows: Sequence[Row]) -> tuple[list[Place], list[str]]:
     """Methods that kept test AUC by the smallest gap, and the names of those that did not keep it, or have no gap."""
     places = []
     others = []
 
-    for row in found:
+    for row in all_rows:
         if not row.aggregation or row.variant:
             continue
         loss = row.mean(_lost)
@@ -212,15 +212,15 @@ def within(row: Row) -> bool:
     return loss is not None and loss.value <= TOLERANCE
 
 
-def _lost(seen: Seen) -> float | None:
-    ours = seen.cell.model.test.auc
-    theirs = seen.retrained.model.test.auc
+def _lost(pair: CellPair) -> float | None:
+    ours = pair.cell.model.test.auc
+    theirs = pair.gold.model.test.auc
     return None if ours is None or theirs is None else theirs - ours
 
 
-def verdict(found: Sequence[Row]) -> str:
+def verdict(all_rows: Sequence[Row]) -> str:
     """Whether calibrated Forget-MI is first, in a sentence."""
-    places, others = ranking(found)
+    places, others = ranking(all_rows)
     out = (
         f" Not ranked, as test AUC fell by more than {TOLERANCE} or no gap is known: {', '.join(others)}."
         if others
@@ -243,12 +243,12 @@ def verdict(found: Sequence[Row]) -> str:
 
 def by_class(row: Row) -> dict[str, Mean | None]:
     """Test AUC less that of retrained, of each class."""
-    return _differences(row, row.seen[0].cell.test_auc_by_class, lambda cell: cell.test_auc_by_class)
+    return _differences(row, row.pairs[0].cell.test_auc_by_class, lambda cell: cell.test_auc_by_class)
 
 
 def by_other_hospital(row: Row) -> dict[str, Mean | None]:
     """Test AUC less that of retrained, at each hospital where nobody revoked."""
-    first = row.seen[0].cell
+    first = row.pairs[0].cell
     names = [name for name in first.model.test_auc_by_site if name not in first.forget_sites]
     return _differences(row, names, lambda cell: cell.model.test_auc_by_site)
 
@@ -257,7 +257,7 @@ def _differences(
     row: Row, names: Iterable[str], read: Callable[[CellResult], Mapping[str, float | None]]
 ) -> dict[str, Mean | None]:
     return {
-        name: row.mean(lambda seen, name=name: _less(read(seen.cell).get(name), read(seen.retrained).get(name)))  # type: ignore[misc]  # a default pins the name
+        name: row.mean(lambda pair, name=name: _less(read(pair.cell).get(name), read(pair.gold).get(name)))  # type: ignore[misc]  # a default pins the name
         for name in names
     }
 

@@ -26,9 +26,9 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables_of(found: Sequence[Row], size: float) -> list[Table]:
+def tables_of(all_rows: Sequence[Row], size: float) -> list[Table]:
     """All tables of one size: the paper's, branches, cost, collateral damage by class and by other hospital."""
-    here = summary.at(found, size)
+    here = summary.at(all_rows, size)
     per = f"{size_name(size)} % forgotten"
 
     return [
@@ -54,26 +54,26 @@ def shown(mean: Mean | None, form: str = "{:.3f}") -> str:
     return text if mean.seeds == mean.of else f"{text} ({mean.seeds} of {mean.of} seeds)"
 
 
-def _metrics(caption: str, found: Sequence[Row], metrics: Sequence[Metric]) -> Table:
+def _metrics(caption: str, all_rows: Sequence[Row], metrics: Sequence[Metric]) -> Table:
     return Table(
         caption,
         tuple(metric.title for metric in metrics),
         tuple(metric.aim for metric in metrics),
-        tuple((row.name, *(shown(row.mean(metric.read), metric.form) for metric in metrics)) for row in found),
+        tuple((row.name, *(shown(row.mean(metric.read), metric.form) for metric in metrics)) for row in all_rows),
     )
 
 
-def _differences(caption: str, found: Sequence[Row], read: Callable[[Row], Mapping[str, Mean | None]]) -> Table:
-    names = tuple(read(found[0])) if found else ()
+def _differences(caption: str, all_rows: Sequence[Row], read: Callable[[Row], Mapping[str, Mean | None]]) -> Table:
+    names = tuple(read(all_rows[0])) if all_rows else ()
     body = tuple(
         (row.name, *(shown(read(row).get(name), "{:+.3f}") for name in names))
-        for row in found
+        for row in all_rows
         if row.method != "retrained"
     )
     return Table(caption, names, ("0 is the aim",) * len(names), body)
 
 
-def to_csv(found: Sequence[Row]) -> str:
+def to_csv(all_rows: Sequence[Row]) -> str:
     """A row per method, aggregation and size; for each figure, its mean, interval and number of seeds."""
     # By key, as some figures stand in two of the tables.
     metrics = list({metric.key: metric for metric in (*summary.MEASURED, *summary.BRANCHES, *summary.COST)}.values())
@@ -84,7 +84,7 @@ def to_csv(found: Sequence[Row]) -> str:
         ["method", "variant", "aggregation", "forgotten", *(f"{m.key}_{end}" for m in metrics for end in ends)]
     )
 
-    for row in found:
+    for row in all_rows:
         line: list[str | float] = [row.method, row.variant, row.aggregation, row.size]
         for metric in metrics:
             mean = row.mean(metric.read)
@@ -98,7 +98,7 @@ def to_csv(found: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def to_markdown(found: Sequence[Row], results: Sequence[CellResult], command: str) -> str:
+def to_markdown(all_rows: Sequence[Row], results: Sequence[CellResult], command: str) -> str:
     """The whole page."""
     seeds = sorted({r.cell.seed for r in results})
     versions = ", ".join(f"{name} {number}" for name, number in results[0].versions.items())
@@ -112,13 +112,13 @@ def to_markdown(found: Sequence[Row], results: Sequence[CellResult], command: st
         "to be read with cross-entropy and test AUC.",
     ]
 
-    for size in summary.sizes(found):
-        lines += ["", f"## {size_name(size)} % forgotten", "", summary.verdict(summary.at(found, size))]
-        for table in tables_of(found, size):
+    for size in summary.sizes(all_rows):
+        lines += ["", f"## {size_name(size)} % forgotten", "", summary.verdict(summary.at(all_rows, size))]
+        for table in tables_of(all_rows, size):
             if table.head:
                 lines += ["", f"### {table.caption}", "", *markdown(table)]
 
-        if claims := claims_markdown(summary.at(found, size)):
+        if claims := claims_markdown(summary.at(all_rows, size)):
             lines += ["", f"### What the Forget-MI paper claims, {size_name(size)} % forgotten", "", *claims]
 
     return "\n".join(lines) + "\n"
@@ -130,12 +130,12 @@ def markdown(table: Table, first: str = "method") -> list[str]:
     return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in table.rows)]
 
 
-def to_latex(found: Sequence[Row]) -> str:
+def to_latex(all_rows: Sequence[Row]) -> str:
     """LaTeX tables for `booktabs`, to include in a paper."""
     parts = []
 
-    for size in summary.sizes(found):
-        for table in tables_of(found, size):
+    for size in summary.sizes(all_rows):
+        for table in tables_of(all_rows, size):
             if not table.head:
                 continue
             head = " & ".join(["method", *map(_tex, table.head)])

@@ -13,14 +13,14 @@ from simulations.reporting.palette import BRANCHES
 from simulations.result import RehearsalsResult
 
 
-def draw_rehearsals(found: RehearsalsResult) -> Figure:
+def draw_rehearsals(rehearsals: RehearsalsResult) -> Figure:
     """Left: the difference from never-seen patients before and after rehearsals. Right: all distances."""
     figure = Figure(figsize=(8.6, 2.9), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08, wspace=0.08))
     left_axes, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    _differences(left_axes, found)
-    _distances(right, found)
+    _differences(left_axes, rehearsals)
+    _distances(right, rehearsals)
     handles = [
-        Patch(facecolor=LIGHT["band"], label=f"allowed ±{found.margin:.2f}"),
+        Patch(facecolor=LIGHT["band"], label=f"allowed ±{rehearsals.margin:.2f}"),
         Line2D([], [], color=LIGHT["original"], marker="o", linestyle="none", label="before"),
         Line2D([], [], color=LIGHT["unlearned"], marker="s", linewidth=4, label="after, 90\u00a0% interval"),
     ]
@@ -29,12 +29,12 @@ def draw_rehearsals(found: RehearsalsResult) -> Figure:
     return figure
 
 
-def _differences(axes: Axes, found: RehearsalsResult) -> None:
-    axes.axvspan(-found.margin, found.margin, color=LIGHT["band"], linewidth=0)
+def _differences(axes: Axes, rehearsals: RehearsalsResult) -> None:
+    axes.axvspan(-rehearsals.margin, rehearsals.margin, color=LIGHT["band"], linewidth=0)
     axes.axvline(0.0, color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)))
 
     for row, branch in enumerate(BRANCHES):
-        values = found.branches[branch]
+        values = rehearsals.branches[branch]
         axes.plot(values.original, row, "o", color=LIGHT["original"], markersize=6)
         axes.plot((values.low, values.high), [row, row], color=LIGHT["unlearned"], linewidth=4, solid_capstyle="butt")
         axes.plot(values.difference, row, "s", color=LIGHT["unlearned"], markersize=5, markeredgecolor=LIGHT["page"])
@@ -46,9 +46,9 @@ def _differences(axes: Axes, found: RehearsalsResult) -> None:
     name_axes(axes, "Rehearsed patients against never-seen ones", "← over-forgot    (aim 0)    remembers →")
 
 
-def _distances(axes: Axes, found: RehearsalsResult) -> None:
-    axes.hist(found.distances, bins=12, color=LIGHT["never_seen"], alpha=0.35)
-    axes.axvline(found.distance, color=LIGHT["unlearned"], linewidth=2)
+def _distances(axes: Axes, rehearsals: RehearsalsResult) -> None:
+    axes.hist(rehearsals.distances, bins=12, color=LIGHT["never_seen"], alpha=0.35)
+    axes.axvline(rehearsals.distance, color=LIGHT["unlearned"], linewidth=2)
     # Heights are not read: the question is where this campaign lies among them.
     axes.set_yticks([])
     axes.grid(visible=False)

@@ -36,10 +36,12 @@ def run_command(
     for seed in range(seeds):
         on_progress("seeds", seed, seeds)
         own_config = config.model_copy(update={"experiment": config.experiment.model_copy(update={"seed": seed})})
-        preparation = prepare(own_config, out / f"seed-{seed}", lambda done, total: on_progress("images", done, total))
+        preparation = prepare(
+            own_config, out / f"seed-{seed}", lambda count, total: on_progress("images", count, total)
+        )
         runs.append(
             run_baselines(
-                preparation, seed, encoders, on_progress=lambda done, total: on_progress("baselines", done, total)
+                preparation, seed, encoders, on_progress=lambda count, total: on_progress("baselines", count, total)
             )
         )
 

@@ -96,8 +96,8 @@ def _scaled(features: Features, training: Sequence[Sequence[Study]]) -> Features
     return lambda studies: scaler.transform(features(studies))
 
 
-def _joined(left: Features, right: Features) -> Features:
-    return lambda studies: np.hstack([left(studies), right(studies)])
+def _joined(first: Features, right: Features) -> Features:
+    return lambda studies: np.hstack([first(studies), right(studies)])
 
 
 def _baseline(

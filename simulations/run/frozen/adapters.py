@@ -68,7 +68,7 @@ class AdapterResult(BaseModel):
     train_seconds: float
 
 
-def run_seed(variant: Variant, seed: int, given: list[str], out: Path) -> AdapterResult:
+def run_seed(variant: Variant, seed: int, assignments: list[str], out: Path) -> AdapterResult:
     """Train, audit, forget, audit; a seed with a result is read back.
 
     Raises:
@@ -77,26 +77,26 @@ def run_seed(variant: Variant, seed: int, given: list[str], out: Path) -> Adapte
     folder = out / variant.name / f"seed-{seed}"
     file = folder / "result.json"
     if not file.exists():
-        config = load_settings(PRESET, [*COMMON, *variant.settings, *given, f"seed={seed}"], {}, method=METHOD)
+        config = load_settings(PRESET, [*COMMON, *variant.settings, *assignments, f"seed={seed}"], {}, method=METHOD)
         folder.mkdir(parents=True, exist_ok=True)
-        prepared = prepare(config, folder, lambda *_: None, cache_folder=out / "cache")
+        preparation = prepare(config, folder, lambda *_: None, cache_folder=out / "cache")
         results: list[AdapterResult] = []
         open_site.cache_clear()
         run_on(
             config.engine,
-            lambda grid: results.append(_run(grid, config, prepared)),
-            sites_folder=prepared.folder / "sites",
-            sites=len(prepared.sites),
+            lambda grid: results.append(_run(grid, config, preparation)),
+            sites_folder=preparation.folder / "sites",
+            sites=len(preparation.sites),
         )
         write_text(file, results[0].model_dump_json(indent=2) + "\n")
 
     return AdapterResult.model_validate_json(file.read_bytes())
 
 
-def _run(grid: Grid, config: SimulationConfig, prepared: Prepared) -> AdapterResult:
+def _run(grid: Grid, config: SimulationConfig, preparation: Prepared) -> AdapterResult:
     experiment = config.experiment
-    card = prepared.card
-    federation = connect(grid, len(prepared.sites))
+    card = preparation.card
+    federation = connect(grid, len(preparation.sites))
     federation.downlink = Downlink(experiment.wire.precision, card.frozen_names(), card.encoders)
     federation.meter = Meter()
     initial = card.build(experiment.seed).state_dict()
@@ -104,14 +104,14 @@ def _run(grid: Grid, config: SimulationConfig, prepared: Prepared) -> AdapterRes
     # Processor time, as coordinator and hospitals run in this process and other programs do not count.
     begin = time.process_time()
     original = train(
-        federation, initial, experiment.train, card, seed=seed, folder=prepared.folder / "train", on_round=_silent
+        federation, initial, experiment.train, card, seed=seed, folder=preparation.folder / "train", on_round=_silent
     )
     train_seconds = time.process_time() - begin
     rounds = len(original.rounds) - 1
-    up = federation.meter.bytes_up / (rounds * len(prepared.sites))
+    up = federation.meter.bytes_up / (rounds * len(preparation.sites))
 
-    for name, patients in prepared.forget.items():
-        Site(prepared.site_folder(name)).revoke(patients)
+    for name, patients in preparation.forget.items():
+        Site(preparation.site_folder(name)).revoke(patients)
     open_site.cache_clear()
     before = audit(federation, original.state, experiment.decision, experiment.seed)
     begin = time.process_time()
@@ -120,14 +120,14 @@ def _run(grid: Grid, config: SimulationConfig, prepared: Prepared) -> AdapterRes
         original.state,
         experiment,
         journal=MemoryJournal(before=before),
-        folder=prepared.folder / "campaign",
+        folder=preparation.folder / "campaign",
         on_round=_silent,
         past=Past(card, initial, original.rounds, seed),
     )
 
     return AdapterResult(
         weights=sum(tensor.numel() for tensor in original.state.values()),
-        whole=_all_weights(prepared),
+        whole=_all_weights(preparation),
         up=up,
         kept=next(record.round for record in original.rounds if record.kept),
         test=_utility(before),
@@ -140,10 +140,10 @@ def _run(grid: Grid, config: SimulationConfig, prepared: Prepared) -> AdapterRes
     )
 
 
-def _all_weights(prepared: Prepared) -> int:
+def _all_weights(preparation: Prepared) -> int:
     """What FedAvg of everything would send."""
-    model = prepared.card.model.model_copy(update={"frozen": "none", "adapters": "none"})
-    return sum(t.numel() for t in prepared.card.model_copy(update={"model": model}).build().state_dict().values())
+    model = preparation.card.model.model_copy(update={"frozen": "none", "adapters": "none"})
+    return sum(t.numel() for t in preparation.card.model_copy(update={"model": model}).build().state_dict().values())
 
 
 def _utility(figures: FederationFigures) -> dict[Branch, float | None]:
@@ -164,7 +164,9 @@ def study(
     seeds: Annotated[int, typer.Option(help="How many seeds.")] = LORA.seeds,
     first: Annotated[int, typer.Option(help="First seed: 100 for those that settings are chosen on.")] = 0,
     only: Annotated[str, typer.Option(help="lora or whole; empty for both.")] = "",
-    given: Annotated[list[str] | None, typer.Option("--set", help="Value of any setting, as of fedforget-sim.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Value of any setting, as of fedforget-sim.")
+    ] = None,
 ) -> None:
     """Run both variants seed by seed, and write the page after each."""
     results: dict[str, list[AdapterResult]] = {LORA.name: [], WHOLE.name: []}
@@ -173,7 +175,7 @@ def study(
     for seed in range(first, first + seeds):
         for variant in (LORA, WHOLE):
             if only in {"", variant.name}:
-                results[variant.name].append(run_seed(variant, seed, given or [], out))
+                results[variant.name].append(run_seed(variant, seed, assignments or [], out))
         text = page(results[LORA.name], results[WHOLE.name])
         if write is not None:
             write_text(write, text)

@@ -58,22 +58,22 @@ def page(lora: Sequence[AdapterResult], whole: Sequence[AdapterResult]) -> str:
 
     if lora:
         share = float(np.mean([one.up / (4 * one.whole) for one in lora]))
-        met = "met" if share <= _AIM else "**not met**"
+        verdict = "met" if share <= _AIM else "**not met**"
         lines += [
             "",
-            f"Bytes with LoRA: {share:.2%} of FedAvg of the whole model; the aim of at most {_AIM:.0%} is {met}.",
+            f"Bytes with LoRA: {share:.2%} of FedAvg of the whole model; the aim of at most {_AIM:.0%} is {verdict}.",
         ]
 
     return "\n".join(lines) + "\n"
 
 
 def _cell(values: Sequence[float | None], form: str) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return "-"
-    mean = f"{np.mean(known):{form}}"
-    spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    mean = f"{np.mean(numbers):{form}}"
+    spread = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
     if not spread:
         return mean
 
-    return f"{mean} ± {stats.t.ppf(0.975, len(known) - 1) * spread / len(known) ** 0.5:{form}}"
+    return f"{mean} ± {stats.t.ppf(0.975, len(numbers) - 1) * spread / len(numbers) ** 0.5:{form}}"

@@ -53,7 +53,7 @@ class SeedResult(BaseModel):
     baselines: list[BaselineResult] = []
 
 
-def run_variant(variant: Variant, preset: str, given: Sequence[str], out: Path) -> list[SeedResult]:
+def run_variant(variant: Variant, preset: str, assignments: Sequence[str], out: Path) -> list[SeedResult]:
     """All seeds of a variant; a seed with a result is read back.
 
     Raises:
@@ -65,7 +65,7 @@ def run_variant(variant: Variant, preset: str, given: Sequence[str], out: Path) 
         folder = out / variant.name / f"seed-{seed}"
         file = folder / "result.json"
         if not file.exists():
-            config = load_settings(preset, [*variant.settings, *given, f"seed={seed}"], {})
+            config = load_settings(preset, [*variant.settings, *assignments, f"seed={seed}"], {})
             folder.mkdir(parents=True, exist_ok=True)
             write_text(file, _run(config, folder, out / "cache").model_dump_json(indent=2) + "\n")
         results.append(SeedResult.model_validate_json(file.read_bytes()))

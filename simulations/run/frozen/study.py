@@ -49,11 +49,13 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/frozen"),
     write: Annotated[Path | None, typer.Option(help="Markdown file for the page.")] = None,
     only: Annotated[str, typer.Option(help="Names of variants, separated by commas; empty for all.")] = "",
-    given: Annotated[list[str] | None, typer.Option("--set", help="Value of any setting, as of fedforget-sim.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Value of any setting, as of fedforget-sim.")
+    ] = None,
 ) -> None:
     """Train each variant federated over its seeds, and write the page."""
     variants = [variant for variant in VARIANTS if not only or variant.name in only.split(",")]
-    results = {variant.name: run_variant(variant, PRESET, given or [], out) for variant in variants}
+    results = {variant.name: run_variant(variant, PRESET, assignments or [], out) for variant in variants}
     text = page(results)
     if write is not None:
         write_text(write, text)

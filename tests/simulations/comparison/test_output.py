@@ -152,7 +152,7 @@ def test_the_claims_of_the_paper_are_asked_seed_by_seed_of_methods_that_kept_tes
     claim_of = {claim.metric.key: claim for claim in claims(summary.rows(found))}
     assert sorted(claim_of) == ["forget_auc", "forget_f1", "mia_svc"]
     svc = claim_of["mia_svc"]
-    assert (svc.others, svc.kept) == (1, True)
+    assert (svc.others, svc.keeps_utility) == (1, True)
     # .3 less .6 in both seeds, and .1 from retrained where the other is .2 from it.
     assert svc.less.value == pytest.approx(-0.3)
     assert svc.nearer.value == pytest.approx(-0.1)
@@ -178,7 +178,7 @@ def test_a_figure_that_some_seeds_lack_says_so(make_result: Make) -> None:
 def test_a_cell_waits_for_the_retrained_model_of_its_seed(make_result: Make) -> None:
     result = make_result()
     found = [cell(result, "retrained", 0), cell(result, "scrub", 0), cell(result, "scrub", 1)]
-    assert [len(row.seen) for row in summary.rows(found)] == [1, 1]
+    assert [len(row.pairs) for row in summary.rows(found)] == [1, 1]
 
 
 def test_latex_escapes_what_it_must_and_markdown_has_a_line_a_method(stored: Path) -> None:

@@ -43,7 +43,7 @@ class Problems:
         self._by_place.setdefault(problem.where, problem)
 
     def identifier(self, text: str, column: str, place: str) -> str:
-        """The normal form of a cell that holds an identifier; one that is none is a problem, and stays as it is."""
+        """The normal form of a cell that holds an identifier; one that is not valid is a problem and kept as it is."""
         # An empty cell is a problem of its own, which the caller reports.
         if not text:
             return text
