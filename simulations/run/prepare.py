@@ -58,7 +58,8 @@ def prepare(
     """Write `out/sites/<name>/site.json` and fill the image cache; everything is checked before anything is written.
 
     `among` leaves patients out; it receives the groups of patients who must stay together. Patients in
-    `always_trained`, and those listed in a forget file, are in the training set. Runs on the same data may share a `cache_folder`.
+    `always_trained`, and those listed in a forget file, are in the training set. Runs on the same data may share a
+    `cache_folder`.
 
     Raises:
         InputError: the manifest, an image, the forget list or the folder.
