@@ -17,6 +17,7 @@ from client.cohort.participation import Participation, versions_that_saw
 from client.cohort.recipients import Heard, heard_of
 from client.database import HoldingRow
 from client.evidence.event_log import SiteLog
+from client.revocations.exemptions import Exempted, exemptions_of
 from client.revocations.ledger import Ledger
 from client.revocations.linkage.status import LinkageStatus, linkage_statuses
 from client.revocations.linkage.tokens import Linkage
@@ -62,6 +63,7 @@ class Account:
         versions: versions held here that resulted from such a round or a later one; None like `rounds`.
         attested: SHA-256 and content of the attestation of the revocation's campaign that the site signed.
         told: what other hospitals were told.
+        exemptions: decisions to keep something by an exception of GDPR Art. 17(3).
     """
 
     standing: RevocationStatus
@@ -70,6 +72,7 @@ class Account:
     versions: Sequence[Version] | None
     attested: tuple[str, Unlearning] | None
     told: LinkageStatus
+    exemptions: Sequence[Exempted] = ()
 
     @property
     def missing(self) -> dict[str, str]:
@@ -108,8 +111,13 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None, receipt: str | None = N
             steps[event.revocation].append(event)
 
     told = linkage_statuses(ledger, linkage, found)
+    with reading(ledger.engine) as session:
+        exemptions = exemptions_of(session, [standing.number for standing in found])
     if not ledger.folder.has_database:
-        return [Account(s, steps[s.number], None, None, None, t) for s, t in zip(found, told, strict=True)]
+        return [
+            Account(s, steps[s.number], None, None, None, t, exemptions.get(s.number, ()))
+            for s, t in zip(found, told, strict=True)
+        ]
     with reading(ledger.engine) as session:
         held = _held(session)
         # A site without settings has no key and has signed nothing.
@@ -122,7 +130,8 @@ def accounts_of(ledger: Ledger, linkage: Linkage | None, receipt: str | None = N
         # A campaign without a version has no attestation.
         audit = attested.get(standing.campaign or 0) if standing.state in _FORGOTTEN else None
         versions = _that_may_remember(standing, rounds, held)
-        accounts.append(Account(standing, steps[standing.number], rounds, versions, audit, others))
+        decisions = exemptions.get(standing.number, ())
+        accounts.append(Account(standing, steps[standing.number], rounds, versions, audit, others, decisions))
 
     return accounts
 

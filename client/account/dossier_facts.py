@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from client.account.account import Account, Version
+from client.revocations.exemptions import KEEPS
 from client.revocations.ledger import Ledger
 from client.revocations.rows.ledger_tables import AccessRow
 from common.evidence.schema import rounded
@@ -117,6 +118,17 @@ def sections(
         for account in accounts
     ]
     steps = [(minute(step.at), step.state, step.reason or "-") for account in accounts for step in account.steps]
+    exceptions = [
+        (
+            one.exemption.article,
+            one.exemption.code,
+            KEEPS[one.exemption.keeps],
+            minute(one.at),
+            one.actor,
+            one.reason,
+        )
+        for one in dict.fromkeys(one for account in accounts for one in account.exemptions)
+    ]
     copies = [
         (row["version"], minute(row["received"]), minute(row["deleted"]), minute(row["coordinator_told"]))
         for row in received["the_site_itself"]
@@ -141,6 +153,12 @@ def sections(
             ("One row for each person of the receipt. File: record.json.",),
             ("kind", "legal basis", "received", "due", "state", "reason"),
             standing,
+        ),
+        Section(
+            "Exceptions of GDPR Art. 17(3)",
+            ("Decisions to keep something although erasure was asked for. File: record.json.",),
+            ("exception", "reason code", "kept", "decided", "by", "reason"),
+            exceptions,
         ),
         Section("Steps", (), ("at", "state", "reason"), steps),
         Section("What the attestation says", decision),

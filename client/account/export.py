@@ -13,6 +13,7 @@ from typing import Any
 
 from client.account.account import Account, Version
 from client.cohort.participation import Participation
+from client.revocations import exemptions
 from client.revocations.revocation import Event
 from common.evidence.outcomes.acceptance import accepted_by
 from common.evidence.schema import rounded
@@ -24,7 +25,7 @@ COLUMNS = (
     "steward", "steward_identity", "document", "received", "effective", "recorded", "due", "state", "since", "reason",
     "remediation", "campaign", "model", "approved_by", "approver_identity", "rounds", "first_round", "last_round",
     "versions", "recipients", "attestation", "outcome", "metrics", "acceptance", "warning", "told", "told_hospitals",
-    "told_at", "missing",
+    "told_at", "exceptions", "missing",
 )  # fmt: skip
 """Columns of the CSV, which has numbers and names instead of the JSON's rounds, versions and figures."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -40,6 +41,7 @@ def as_json(accounts: Iterable[Account]) -> str:
             "audit": None if account.attested is None else _audit(*account.attested),
             "recipients": _recipients(account),
             "told": {"how": account.told.how, "hospitals": account.told.others, "names": None, "at": account.told.at},
+            "exceptions": [exemptions.as_plain(one) for one in account.exemptions],
             "missing": account.missing,
             "steps": [_step(event) for event in account.steps],
         }
@@ -75,6 +77,7 @@ def _flat(account: Account) -> dict[str, Any]:
         "told": account.told.how,
         "told_hospitals": account.told.others,
         "told_at": account.told.at,
+        "exceptions": "; ".join(f"{one.exemption.article} {one.exemption.code}" for one in account.exemptions),
         "missing": "; ".join(f"{name}: {why}" for name, why in account.missing.items()),
     }
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from client.database import ParticipationRow
+from client.revocations.exemptions import Exempted, exemptions_of
 from client.revocations.revocation import State
 from client.revocations.rows.ledger_tables import AccessRow, RevocationEventRow, RevocationRow
 from common.platform.actor import in_words
@@ -66,6 +67,13 @@ def steps_of(session: Session, receipt: str) -> list[Step]:
         )
         for row in session.execute(query)
     ]
+
+
+def exceptions_of(session: Session, receipt: str) -> list[Exempted]:
+    """Decisions by an exception of GDPR Art. 17(3), each once, at most `MOST_STEPS`."""
+    query = select(RevocationRow.id).where(RevocationRow.receipt == receipt).order_by(RevocationRow.id)
+    decisions = exemptions_of(session, session.scalars(query.limit(MOST_STEPS)).all())
+    return list(dict.fromkeys(one for some in decisions.values() for one in some))
 
 
 def campaign_steps(session: Session, campaign: int) -> list[CampaignStep]:

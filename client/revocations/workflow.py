@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from client.revocations.access import open_campaigns
 from client.revocations.deadline import check_extension
+from client.revocations.exemptions import Exemption, check_whole, record
 from client.revocations.ledger import SOFTWARE, Ledger, Writing
 from client.revocations.revocation import (
     LIFTED,
@@ -144,18 +145,25 @@ def extend(ledger: Ledger, receipt: str, due: datetime, actor: Actor, reason: st
     return len(revocations)
 
 
-def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str) -> int:
+def refuse(ledger: Ledger, receipt: str, actor: Actor, reason: str, exemption: Exemption | None = None) -> int:
     """Refuse a receipt's revocations: the patients may be used again, unless another revocation stops it.
+
+    Args:
+        exemption: the exception of GDPR Art. 17(3) by which they are refused; None: on another ground.
 
     Raises:
         InputError: no such receipt.
-        RefusedError: no reason, none of them is open, or the model may have begun to forget.
+        RefusedError: no reason, none of them is open, the model may have begun to forget, or the exception does not
+            fit.
     """
     with ledger.writing() as writing:
         waiting = _of_receipt(ledger, writing, receipt, *OPEN)
         # Of a receipt with patients on hold, only these are decided about: the others' revocations are not in doubt.
         holds = [s for s in waiting if s.state is State.ON_HOLD]
         revocations = _decided(writing, holds or waiting)
+        if exemption is not None:
+            check_whole(revocations)
+            record(writing.session, exemption, revocations, actor, reason, ledger.clock())
         _step(ledger, writing, revocations, State.REFUSED, actor=actor, reason=reason)
         _lift(ledger, writing, revocations)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from client.revocations.exemptions import Exemption
 from client.revocations.linkage.status import LinkageStatus
 from client.revocations.revocation import LIFTED, Event, RevocationStatus, State
 from common.evidence.outcomes.acceptance import Acceptance
@@ -44,6 +45,7 @@ class Subject:
         locked_until: end of the lock on copies of earlier versions; None: no copies.
         copies: how many copies of earlier versions were handed out, and of how many the deletion is confirmed; None:
             the coordinator has not said.
+        exemptions: exceptions of GDPR Art. 17(3) by which something is kept.
         overruled: whether a person published the model although a verdict or a veto had stopped it.
     """
 
@@ -54,6 +56,7 @@ class Subject:
     locked_until: datetime | None = None
     overruled: bool = False
     copies: tuple[int, int] | None = None
+    exemptions: Sequence[Exemption] = ()
 
 
 def texts_of(language: Language) -> dict[str, Any]:
@@ -119,8 +122,8 @@ def compose(
     if subject.seen is not None and subject.seen.most is not None:
         values |= {"tested": subject.seen.patients, "most": subject.seen.most, "allowed": subject.seen.allowed}
     sections = [
-        (texts["headings"]["done"], [*_done(subject, texts["done"], values)]),
-        (texts["headings"]["remains"], [*_remains(subject, texts["remains"], values)]),
+        (texts["headings"]["done"], [*_done(subject, {**texts["done"], **texts["law"]}, values)]),
+        (texts["headings"]["remains"], [*_remains(subject, {**texts["remains"], **texts["law"]}, values)]),
         (texts["headings"]["check"], [*_check(subject, sender, texts["check"], values)]),
     ]
     page = {
@@ -146,7 +149,7 @@ def compose(
     return environment.get_template(template).render(page) + "\n"
 
 
-def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+def _done(subject: Subject, texts: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
     state = subject.standing.state
     why = _extension(subject.history)
     if state not in LIFTED and state is not State.EXCLUDED:
@@ -157,6 +160,8 @@ def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any])
         yield texts["tried-again"].format(**values)
     else:
         yield texts[str(state)].format(**values)
+        if state is State.REFUSED:
+            yield from _excepted(subject, texts, is_whole=True)
 
     if state is State.UNLEARNED:
         yield from _tested(subject.seen, texts, values)
@@ -164,6 +169,15 @@ def _done(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any])
         yield texts["overruled"]
     if why and subject.standing.closed is None:
         yield texts["extended"].format(reason=why)
+
+
+def _excepted(subject: Subject, texts: Mapping[str, Any], *, is_whole: bool) -> Iterator[str]:
+    """Why the law lets the hospital keep something, for each exception once."""
+    for one in dict.fromkeys(subject.exemptions):
+        if one.is_whole == is_whole:
+            text = texts["excepted" if is_whole else "excepted-in-part"]
+            why = texts["exceptions"][one.code]
+            yield text.format(article=one.article, why=why, what=texts["keeps"].get(one.keeps, ""))
 
 
 def _tested(seen: Acceptance | None, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
@@ -180,9 +194,10 @@ def _tested(seen: Acceptance | None, texts: Mapping[str, str], values: Mapping[s
         yield texts["rule-wide" if seen.warning else "rule"].format(**values)
 
 
-def _remains(subject: Subject, texts: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[str]:
+def _remains(subject: Subject, texts: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
     state = subject.standing.state
     yield texts["records"]
+    yield from _excepted(subject, texts, is_whole=False)
     if state in LIFTED:
         return
     yield texts["backups"]

@@ -7,6 +7,7 @@ from datetime import datetime
 from client.account.account import versions_that_may_remember
 from client.account.letter.letter import Subject
 from client.evidence.event_log import SiteLog
+from client.revocations.exemptions import exemptions_of
 from client.revocations.ledger import Ledger
 from client.revocations.linkage.status import linkage_statuses
 from client.revocations.linkage.tokens import Linkage
@@ -45,6 +46,9 @@ def subject_of(ledger: Ledger, linkage: Linkage | None, receipt: str, patient: s
     first = revocations[0]
     attestation = None
     copies = _copies(ledger, first)
+    with reading(ledger.engine) as session:
+        decisions = exemptions_of(session, [first.number]).get(first.number, ())
+    kept = tuple(one.exemption for one in decisions)
 
     if first.state in (State.UNLEARNED, State.RETRAINED) and first.campaign is not None:
         with reading(ledger.engine) as session:
@@ -52,7 +56,7 @@ def subject_of(ledger: Ledger, linkage: Linkage | None, receipt: str, patient: s
             attestation = log.attestations(session).get(first.campaign)
 
     if attestation is None:
-        return Subject(first, history, answers_elsewhere.pop(), copies=copies)
+        return Subject(first, history, answers_elsewhere.pop(), copies=copies, exemptions=kept)
     _, unlearning = attestation
     until = datetime.fromisoformat(unlearning.locked_until) if unlearning.locked_until else None
 
@@ -64,6 +68,7 @@ def subject_of(ledger: Ledger, linkage: Linkage | None, receipt: str, patient: s
         until,
         unlearning.overruled is not None,
         copies,
+        kept,
     )
 
 

@@ -35,6 +35,9 @@ app = sub_app("List, inspect and decide about revocations. Identities are shown 
 app.command("doubtful", epilog="Example: fedforget-site revocations doubtful --dir north")(doubtful)
 
 Receipt = Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, as `revoke` printed it.")]
+_CODES = "expression (a), legal-obligation (b), public-task (b), public-health (c), archiving (d), research (d), "
+_CODES += "statistics (d), legal-claims (e)"
+_KEEPS = "everything, locked-copy, published-results, study-documents, images-and-reports"
 Why = Annotated[str, typer.Option("--reason", help="Reason, kept in the record; must not identify anybody.")]
 
 
@@ -78,14 +81,19 @@ def show_(receipt: Receipt, folder: Folder = Path(), as_json: AsJson = False) ->
         row = _row(summary, ledger.clock())
         row |= {"recorded_by": first.steward, "recorded_from": in_words(first.identity)}
         steps = _steps(ledger, receipt)
+        exceptions = _exceptions(ledger, receipt)
         if as_json:
-            show({**row, "steps": steps}, "", as_json=True)
+            show({**row, "steps": steps, "exceptions": exceptions}, "", as_json=True)
             return
 
         counts = ", ".join(f"{number} {state}" for state, number in row["states"].items())
         show(row, fields_table({**row, "states": counts}), as_json=False)
         columns = ("at", "state", "patients", "by", "identity", "reason", "due")
         show(steps, rows_table(columns, [[step[column] for column in columns] for step in steps]), as_json=False)
+        if exceptions:
+            names = ("exception", "code", "keeps", "decided", "decided_by", "reason")
+            table = rows_table(names, [[one[name] for name in names] for one in exceptions])
+            show(exceptions, table, as_json=False)
 
 
 @app.command("approve", epilog="Example: fedforget-site revocations approve 6f1e0c5ab2d94e37 --dir north")
@@ -127,6 +135,42 @@ def hold(
 
     with clear_errors(), opened(folder) as ledger:
         _done(ledger, receipt, workflow.hold(ledger, receipt, acting(steward), reason), as_json)
+
+
+@app.command(
+    "refuse",
+    epilog="Example: fedforget-site revocations refuse 6f1e0c5ab2d94e37 --code legal-claims --keeps locked-copy "
+    '--reason "case 12 is pending" --dir north',
+)
+def refuse(
+    receipt: Receipt,
+    code: Annotated[str, typer.Option("--code", help=f"Reason code: {_CODES}.")],
+    keeps: Annotated[
+        str, typer.Option("--keeps", help=f"What is not erased: {_KEEPS}. The default refuses the request in whole.")
+    ] = "everything",
+    reason: Why = "",
+    steward: Who = None,
+    folder: Folder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Refuse a request, or keep a part, by an exception of GDPR Art. 17(3). In whole, only a request for erasure."""
+    from client.revocations import workflow  # noqa: PLC0415 - the database
+    from client.revocations.exemptions import Exemption, keep_in_part  # noqa: PLC0415
+
+    with clear_errors(), opened(folder) as ledger:
+        exemption = Exemption(code, keeps)
+        decide = workflow.refuse if exemption.is_whole else keep_in_part
+        count = decide(ledger, receipt, acting(steward), reason, exemption)
+        (summary,) = _summaries(ledger, receipt)
+        fields = {
+            "receipt": receipt,
+            "patients": count,
+            "state": str(summary.state),
+            "exception": exemption.article,
+            "keeps": keeps,
+        }
+        text = f"{receipt}: {count} patient(s) {summary.state}; kept: {keeps}, by GDPR Art. {exemption.article}"
+        show(fields, text, as_json=as_json)
 
 
 @app.command(
@@ -252,6 +296,17 @@ def _steps(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
         )
 
     return steps
+
+
+def _exceptions(ledger: Ledger, receipt: str) -> list[dict[str, Any]]:
+    """Every decision by an exception once, however many patients it is about."""
+    from client.revocations.exemptions import as_plain, exemptions_of  # noqa: PLC0415 - with the ledger
+    from common.platform.sql import reading  # noqa: PLC0415
+
+    with reading(ledger.engine) as session:
+        decisions = exemptions_of(session, [standing.number for standing in ledger.standing(receipt)])
+
+    return [as_plain(one) for one in dict.fromkeys(one for some in decisions.values() for one in some)]
 
 
 def _summaries(ledger: Ledger, receipt: str | None = None) -> tuple[Summary, ...]:

@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from client.console.desk import APPROVER, AUDITOR, OFFICE, PURPOSES, READERS, STEWARD, Desk
 from client.console.form_files import media_type_of
-from client.console.history import campaign_steps, steps_of
+from client.console.history import campaign_steps, exceptions_of, steps_of
 from client.console.index import Row
 from client.console.words import KINDS, SCOPES, SOURCES, STATES
 from client.evidence.console_events import COMMENT, events_of
 from client.revocations.deadline import FURTHER_MONTHS, months_after
-from client.revocations.revocation import OPEN, State
+from client.revocations.exemptions import CODES, KEEPS, WHOLE
+from client.revocations.revocation import LIFTED, OPEN, State
 from client.revocations.vault import Vault
 from common.errors import InputError
 from common.platform.console.page import Page, Visit, download
@@ -92,6 +93,7 @@ def _values(desk: Desk, visit: Visit, row: Row) -> dict[str, Any]:
         steps = steps_of(session, row.receipt)
         comments = events_of(session, row.receipt, COMMENT, _MOST_COMMENTS)
         campaign = campaign_steps(session, row.campaign) if row.campaign else []
+        exceptions = exceptions_of(session, row.receipt)
 
     latest = months_after(row.received, 1 + FURTHER_MONTHS)
     can_extend = row.is_open and row.is_asked and visit.now <= months_after(row.received, 1)
@@ -103,6 +105,10 @@ def _values(desk: Desk, visit: Visit, row: Row) -> dict[str, Any]:
         "steps": steps,
         "comments": comments,
         "campaign": campaign,
+        "exceptions": exceptions,
+        "codes": CODES,
+        "keeps": KEEPS,
+        "whole": WHOLE,
         "stages": _STAGES,
         "stage": _stage(row.state),
         "has_form": any((desk.folder.vault / name).exists() for name in (row.receipt, f"{row.receipt}.new")),
@@ -111,6 +117,7 @@ def _values(desk: Desk, visit: Visit, row: Row) -> dict[str, Any]:
         "can_release": is_steward and row.state is State.ON_HOLD and not row.doubtful,
         "can_extend": is_steward and can_extend,
         "can_refuse": is_steward and (can_hold or row.state is State.ON_HOLD),
+        "can_keep": is_steward and row.state not in LIFTED,
         "can_readmit": is_steward and row.kind == "opt-out" and row.state in _CAN_RETURN,
         "may_see": visit.may(OFFICE),
         "may_export": visit.may({STEWARD, AUDITOR}),

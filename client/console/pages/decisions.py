@@ -12,6 +12,7 @@ from client.console.desk import APPROVER, STEWARD, Desk
 from client.console.form_files import MOST_BYTES, check_form
 from client.console.pages.case import found
 from client.revocations import workflow
+from client.revocations.exemptions import Exemption, keep_in_part
 from client.revocations.vault import Vault
 from common.errors import InputError
 from common.platform.console.page import Page, Visit
@@ -46,7 +47,13 @@ def pages(desk: Desk) -> list[Page]:
         return workflow.release(desk.ledger, receipt, visit.person.actor, reason)
 
     def refuse(visit: Visit, receipt: str, reason: str) -> object:
-        return workflow.refuse(desk.ledger, receipt, visit.person.actor, reason)
+        code = visit.field("code", 40)
+        exemption = Exemption(code) if code else None
+        return workflow.refuse(desk.ledger, receipt, visit.person.actor, reason, exemption)
+
+    def keep(visit: Visit, receipt: str, reason: str) -> object:
+        exemption = Exemption(visit.field("code", 40), visit.field("keeps", 40))
+        return keep_in_part(desk.ledger, receipt, visit.person.actor, reason, exemption)
 
     def extend(visit: Visit, receipt: str, reason: str) -> object:
         until = _day(visit.field("until"))
@@ -92,6 +99,7 @@ def pages(desk: Desk) -> list[Page]:
         step("release", release, "Released from hold."),
         step("extend", extend, "The due date is later. Tell the patient now."),
         step("refuse", refuse, "Refused. The patients may be used again.", is_fresh=True),
+        step("keep", keep, "Refused in part. The rest of the request goes its way."),
         Page(
             "/cases/{receipt}/readmit",
             readmit,

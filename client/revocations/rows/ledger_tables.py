@@ -65,6 +65,24 @@ class RevocationEventRow(Base):
     """A DSSE envelope, if a steward's key signed the step."""
 
 
+class ExemptionRow(Base):
+    """A decision by an exception of GDPR Art. 17(3): what is kept of a revocation, why, and who decided."""
+
+    __tablename__ = "exemptions"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    revocation: Mapped[int] = mapped_column(ForeignKey("revocations.id"), index=True)
+    at: Mapped[datetime]
+    article: Mapped[str]
+    code: Mapped[str]
+    """See `client.revocations.exemptions.CODES`."""
+    keeps: Mapped[str]
+    """See `client.revocations.exemptions.KEEPS`."""
+    actor: Mapped[str]
+    identity: Mapped[str]
+    """The identity behind the actor's name."""
+    reason: Mapped[str] = mapped_column(String(1000))
+
+
 class AccessRow(Base):
     """The start or end of a campaign's access to the patients whom it must forget, and what was deleted at its end."""
 
@@ -125,4 +143,9 @@ class LinkPeersRow(Base):
     others: Mapped[int]
 
 
-APPEND_ONLY = (RevocationRow.__tablename__, RevocationEventRow.__tablename__, AccessRow.__tablename__)
+APPEND_ONLY = (
+    RevocationRow.__tablename__,
+    RevocationEventRow.__tablename__,
+    ExemptionRow.__tablename__,
+    AccessRow.__tablename__,
+)

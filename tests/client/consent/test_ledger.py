@@ -17,12 +17,14 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 import client.evidence.console_events
 import client.intake.fhir.store.consents  # noqa: F401 - the tables of the consents
 from client.database import Base
+from client.revocations.exemptions import Exemption, keep_in_part
 from client.revocations.ledger import Ledger
 from client.revocations.revocation import Event, Request, Source, State
 from client.revocations.rows.ledger_rows import add_events
 from client.revocations.rows.ledger_tables import APPEND_ONLY, AccessRow
 from client.settings import SiteFolder
 from common.errors import CohortError, InputError
+from common.platform.actor import Actor
 from common.platform.sql import transaction
 
 RequestFactory = Callable[..., Request]
@@ -107,10 +109,11 @@ def test_a_receipt_that_could_not_stand_in_the_tombstones_is_refused(
 def test_the_database_refuses_every_change_of_a_row(
     ledger: Ledger, asked: RequestFactory, table: str, change: str
 ) -> None:
-    ledger.record(asked(), ["p-0"])
+    receipt = ledger.record(asked(), ["p-0"]).receipt
+    keep_in_part(ledger, receipt, Actor("Lee"), "why", Exemption("research", "locked-copy"))
     with transaction(ledger.engine) as session:
         session.add(AccessRow(campaign=1, what="opened", at=ledger.clock(), patients=1, purged={}))
-    column = {"revocations": "receipt", "revocation_events": "state", "accesses": "what"}[table]
+    column = {"revocations": "receipt", "revocation_events": "state", "accesses": "what", "exemptions": "code"}[table]
     with pytest.raises(DatabaseError, match="append-only"), transaction(ledger.engine) as session:
         session.execute(text(change.format(table, column)))
 

@@ -167,6 +167,14 @@ def test_a_case_is_held_released_extended_and_refused(site: SiteWorld) -> None:
     steward.get(path)
     assert "a date like" in steward.post(f"{path}/extend", status=400, until="soon", reason="no campaign")
     steward.get(path)
+    steward.post(f"{path}/keep", code="legal-claims", keeps="locked-copy", reason="a case is pending")
+    assert "17(3)(e)" in steward.page
+    assert "no such reason code" in steward.post(
+        f"{path}/keep", status=400, code="x", keeps="locked-copy", reason="why"
+    )
+    steward.get(path)
+    assert "limits erasure" in steward.post(f"{path}/refuse", status=409, code="research", reason="why")
+    steward.get(path)
     steward.post(f"{path}/refuse", reason="sent to the wrong hospital")
     page = text(steward.get(path))
     assert "Refused" in page
