@@ -123,6 +123,7 @@ def export(
         str,
         typer.Option("--recipient", help="Who gets it, as hospitals and regulators are told. Names no patient."),
     ] = "",
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx too; needs the extra `onnx`.")] = False,
     folder: Folder = Path("."),
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +136,7 @@ def export(
 
     with clear_errors():
         registry = _open(folder)
-        out = registry.export(name, to, recipient)
+        out = registry.export(name, to, recipient, onnx=onnx)
         with transaction(registry.engine) as session:
             add_to(session, registry.get(name).campaign, out)
         files_written = sorted(path.name for path in out.iterdir())

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, select
 
-from common.errors import InputError, OutputError
+from common.errors import FedForgetError, InputError
 from common.platform.sql import transaction
 from common.protocol.recipients import MAX_NAME
 from server.database import EventRow, ExportRow
@@ -27,7 +27,7 @@ class Exports:
     def recorded(self, name: str, recipient: str) -> Iterator[None]:
         """Record an export before its files are written: a copy that nobody knows of could not be recalled.
 
-        The record is taken back if the body raises an `OutputError`, which leaves nothing behind.
+        The record is taken back if the body raises an error of ours, which leaves no file behind.
 
         Raises:
             InputError: no such version, or the recipient's name is not one printable line.
@@ -36,7 +36,7 @@ class Exports:
         number = self._begin(name, _checked(recipient), self.clock())
         try:
             yield
-        except OutputError:
+        except FedForgetError:
             self._abandon(number)
             raise
 

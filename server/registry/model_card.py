@@ -13,36 +13,28 @@ from common.evidence.outcomes.grounds_text import grounds_lines, outcome_text
 from common.learning.data.vocabulary import BUILTIN, VOCABULARY
 from common.learning.model.card import ModelCard
 from server.registry.manifest import Manifest, Metric, Provenance
+from server.registry.onnx_export import check_onnx, write_onnx
+from server.registry.preprocess import PREPROCESS_FILE, VOCABULARY_FILE, preprocess_json, stands_alone
 
-PROGRAMS = ("predict.py", "network.py", "preparation.py")
+PROGRAMS = ("example.py", "predict.py", "network.py", "preparation.py")
 """Of `server.registry.export_files`."""
-EXAMPLE = '''"""Load these weights with nothing but torch and safetensors: `python example.py`."""
-
-import hashlib
-import json
-from pathlib import Path
-
-from safetensors.torch import load_file
-
-folder = Path(__file__).parent
-manifest = json.loads((folder / "manifest.json").read_text())
-for name, expected in manifest["files"].items():
-    if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
-        raise SystemExit(f"{name} is not the file that was published")
-
-weights = load_file(folder / "model.safetensors")
-classes = json.loads((folder / "model.json").read_text())["classes"]
-count = sum(tensor.numel() for tensor in weights.values())
-print(f"{manifest['name']}: {len(weights)} tensors, {count} weights, classes {', '.join(classes)}")
-'''
 
 
-def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Sequence[str], folder: Path) -> Path:
+def write_export(
+    source: Path, manifest: Manifest, card: ModelCard, lineage: Sequence[str], folder: Path, *, onnx: bool = False
+) -> Path:
     """Copy a verified version to a new folder, with `README.md`, and what runs it without FedForget.
 
+    Args:
+        onnx: write `model.onnx` too.
+
     Raises:
+        ConfigError: ONNX is asked for, and the extra is not installed.
+        RefusedError: ONNX is asked for, and the version is built on encoders of folders.
         OutputError: the folder exists or cannot be written; nothing is left of it then.
     """
+    if onnx:
+        check_onnx(card)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -54,11 +46,13 @@ def write_export(source: Path, manifest: Manifest, card: ModelCard, lineage: Seq
         for path in source.iterdir():
             shutil.copy(path, folder / path.name)
         (folder / "README.md").write_text(model_card(manifest, card, lineage), encoding="utf-8")
-        (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
+        (folder / PREPROCESS_FILE).write_text(preprocess_json(card), encoding="utf-8")
         for name in PROGRAMS:
             (folder / name).write_bytes(files("server.registry.export_files").joinpath(name).read_bytes())
         if card.data.tokenizer == BUILTIN:
-            shutil.copy(VOCABULARY, folder / "vocabulary.json")
+            shutil.copy(VOCABULARY, folder / VOCABULARY_FILE)
+        if onnx:
+            write_onnx(folder, card)
     except OSError as err:
         shutil.rmtree(folder, ignore_errors=True)
         raise unwritable(err, folder) from err
@@ -111,8 +105,9 @@ With 95 % intervals, on the patients that the sites keep for it.
 
 ## Loading
 
-`python example.py` needs torch and safetensors only; it checks the files against `manifest.json` first. With FedForget
-installed, `fedforget.load` gives the model, ready to predict.
+`python example.py inputs.safetensors` needs torch and safetensors only; it checks the files against `manifest.json` and
+prints the logits. `preprocess.json` says in numbers how inputs are prepared. With FedForget installed, `fedforget.load`
+gives the model, ready to predict.
 """
 
 
@@ -127,13 +122,12 @@ def _forgotten(origin: Provenance) -> str:
 def _using(card: ModelCard) -> str:
     """How the inputs are prepared, in which order the outputs are, and whether that needs FedForget."""
     order = ", ".join(f"{number} = {name}" for number, name in enumerate(card.classes))
-    own = card.model.image_encoder in {"small_cnn", "resnet7"} and card.model.text_encoder == "small_bert"
     how = (
         "`python predict.py image.png report.txt` prints the probability of each class. It needs torch and\n"
         "safetensors, and Pillow to read the image; `network.py` is the network, `preparation.py` prepares the inputs."
     )
 
-    if not own or card.data.tokenizer != BUILTIN:
+    if not stands_alone(card):
         how = (
             "This version is built on a pretrained encoder or tokenizer of a folder of its own: FedForget and\n"
             "transformers are needed to run it, with that folder."

@@ -222,13 +222,14 @@ class Registry:
 
         return tuple(version.name for version in old)
 
-    def export(self, name: str, folder: Path, recipient: str = "") -> Path:
+    def export(self, name: str, folder: Path, recipient: str = "", *, onnx: bool = False) -> Path:
         """Write a version to a new folder that plain torch and safetensors load, with a model card.
 
         It is on record as a delivery to `recipient` before a file is written.
 
         Raises:
             InputError: the recipient's name is not one printable line.
+            ConfigError: ONNX is asked for, and the extra is not installed.
             RefusedError: it is quarantined or withdrawn.
             EvidenceError: a byte changed.
             OutputError: the folder exists or cannot be written.
@@ -240,7 +241,7 @@ class Registry:
         card = self.card(name)
 
         with self.exports.recorded(name, recipient):
-            return write_export(self.folder / name, version.manifest, card, chain, folder)
+            return write_export(self.folder / name, version.manifest, card, chain, folder, onnx=onnx)
 
     def recover(self) -> Recovery:
         """After a crash, or when the database was restored: give whole folders their rows, remove the rest.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
-from common.errors import OutputError
+from common.errors import OutputError, RefusedError
 from common.learning.config import DataConfig, ModelConfig
 from common.learning.data.imaging.images import fit, read_image
 from common.learning.data.tokenizer import VOCABULARY, load_tokenizer
@@ -23,12 +27,15 @@ from common.learning.model.checkpoint import ModelCard
 from server.registry.export_files.network import Network
 from server.registry.export_files.preparation import read_image as read_alone
 from server.registry.export_files.preparation import tokenize
-from server.registry.manifest import Manifest, Provenance
+from server.registry.manifest import Manifest, Provenance, digests_of
 from server.registry.model_card import write_export
+from server.registry.onnx_export import check_onnx
+from server.registry.preprocess import preprocess_json
 
 REPORT = "Heart size normal; 2.5 cm opacity (left base), ÉPANCHEMENT pleural. No pneumothorax!"
 ALONE = """
 import json, runpy, sys
+sys.path.append(sys.argv.pop(1))
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 ours = {"common", "client", "server", "simulations", "tokenizers", "transformers", "flwr"} & set(sys.modules)
@@ -75,17 +82,91 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "image.png"
 
 
-def exported(card: ModelCard, state: dict[str, torch.Tensor], folder: Path) -> Path:
+def exported(card: ModelCard, state: dict[str, torch.Tensor], folder: Path, *, onnx: bool = False) -> Path:
     from common.learning.model.checkpoint import save_checkpoint
 
     weights = save_checkpoint(folder / "version", state, card)
     provenance = Provenance(round=1, run=None, code="1", config="c", sites=("north",), metrics=())
     manifest = Manifest(
-        name="v0001", created=datetime.now(UTC), parent=None, campaign=None, weights=weights, files={},
-        provenance=provenance,
+        name="v0001", created=datetime.now(UTC), parent=None, campaign=None, weights=weights,
+        files=digests_of(folder / "version"), provenance=provenance,
     )  # fmt: skip
+    (folder / "version" / "manifest.json").write_text(manifest.model_dump_json())
 
-    return write_export(folder / "version", manifest, card, ["v0001"], folder / "out")
+    return write_export(folder / "version", manifest, card, ["v0001"], folder / "out", onnx=onnx)
+
+
+def packages(folder: Path, *names: str) -> Path:
+    """A folder with these distributions and what torch needs to be imported, and nothing else."""
+    alone = folder / "packages"
+    alone.mkdir()
+    wanted = {canonical(name) for name in names}
+
+    while wanted:
+        found = distribution(wanted.pop())
+        for file in found.files or ():
+            top = file.parts[0]
+            link = alone / top
+            if top not in {"..", "__pycache__"} and not link.is_symlink():
+                link.symlink_to(Path(str(found.locate_file(top))))
+                if not top.endswith(".dist-info"):
+                    wanted |= {canonical(name) for name in needed(found) if name not in {"numpy", "setuptools"}}
+
+    assert not any((alone / name).exists() for name in ("common", "numpy", "tokenizers", "transformers"))
+    return alone
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def needed(found: Distribution) -> list[str]:
+    """Requirements without a condition."""
+    return [re.split(r"[^\w.-]", line)[0] for line in found.requires or () if ";" not in line]
+
+
+def test_the_exported_folder_gives_the_logits_with_torch_and_safetensors_alone(picture: Path, tmp_path: Path) -> None:
+    card = card_of()
+    state = trained(card)
+    out = exported(card, state, tmp_path)
+    facts = json.loads((out / "preprocess.json").read_text())
+    tokens, mask = tokenize(REPORT, out / facts["report"]["tokenizer_file"], facts["report"]["max_tokens"])
+    images = read_alone(picture, facts["image"]["size"])
+    assert hashlib.sha256((out / "vocabulary.json").read_bytes()).hexdigest() == facts["report"]["tokenizer_sha256"]
+    assert facts["outputs"]["classes"] == list(card.classes)
+    save_file({"images": images, "tokens": tokens, "mask": mask}, tmp_path / "inputs.safetensors")
+
+    alone = packages(tmp_path, "torch", "safetensors")
+    argv = [sys.executable, "-I", "-S", "-c", ALONE, alone, out / "example.py", tmp_path / "inputs.safetensors"]
+    done = subprocess.run([*map(str, argv)], capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path)
+    assert done.stderr.splitlines()[-1] == "[]"
+    logits = torch.tensor([*json.loads(done.stdout).values()])
+    torch.testing.assert_close(logits, ours(card, state, picture, REPORT), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_onnx_file_gives_the_logits_for_any_batch(tmp_path: Path) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    card = card_of()
+    state = trained(card)
+    out = exported(card, state, tmp_path, onnx=True)
+    network = Network(state, json.loads(card.model_dump_json())["model"])
+    session = ReferenceEvaluator(out / "model.onnx")
+
+    for rows in (1, 3):
+        tokens = torch.randint(5, 100, (rows, card.data.max_tokens))
+        inputs = {"images": torch.rand(rows, 1, 64, 64), "tokens": tokens, "mask": torch.ones_like(tokens)}
+        (logits,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        torch.testing.assert_close(torch.tensor(logits), network.logits(*inputs.values()), atol=1e-4, rtol=1e-4)
+
+
+def test_no_onnx_is_written_of_a_version_with_foreign_encoders(tmp_path: Path) -> None:
+    card = card_of()
+    foreign = card.model_copy(update={"model": card.model.model_copy(update={"image_encoder": "folder"})})
+    with pytest.raises(RefusedError, match="not exported to ONNX"):
+        check_onnx(foreign)
+    assert json.loads(preprocess_json(foreign))["image"]["normalisation"]["mean"] is None
 
 
 def test_the_exported_folder_classifies_an_image_and_a_report_without_fedforget(picture: Path, tmp_path: Path) -> None:
@@ -93,7 +174,7 @@ def test_the_exported_folder_classifies_an_image_and_a_report_without_fedforget(
     state = trained(card)
     out = exported(card, state, tmp_path)
     (tmp_path / "report.txt").write_text(REPORT)
-    argv = [sys.executable, "-I", "-c", ALONE, out / "predict.py", picture, tmp_path / "report.txt"]
+    argv = [sys.executable, "-I", "-c", ALONE, out, out / "predict.py", picture, tmp_path / "report.txt"]
     done = subprocess.run([*map(str, argv)], capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == "[]"
     found = json.loads(done.stdout)

@@ -86,7 +86,7 @@ def test_export_writes_a_folder_and_refuses_one_that_exists(federation: Path, tm
     done = run(federation, "export", "v0002", str(tmp_path / "out"), "--json")
     assert json.loads(done.stdout)["files"] == [
         "README.md", "example.py", "manifest.json", "model.json", "model.safetensors",
-        "network.py", "predict.py", "preparation.py", "vocabulary.json",
+        "network.py", "predict.py", "preparation.py", "preprocess.json", "vocabulary.json",
     ]  # fmt: skip
     again = run(federation, "export", "v0002", str(tmp_path / "out"))
     assert again.exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sqlite3
 import subprocess
@@ -398,8 +399,9 @@ def test_an_exported_model_loads_with_torch_and_safetensors_alone(
     done = subprocess.run(
         [sys.executable, "-I", str(out / "example.py")], capture_output=True, text=True, check=True, timeout=120
     )
-    count = sum(tensor.numel() for tensor in card.build().state_dict().values())
-    assert done.stdout == f"v0002: {len(card.build().state_dict())} tensors, {count} weights, classes clear, opacity\n"
+    logits = json.loads(done.stdout)
+    assert list(logits) == ["image", "report", "both"]
+    assert [len(rows[0]) for rows in logits.values()] == [len(card.classes)] * 3
     assert "import common" not in (out / "example.py").read_text()
     state, found = load_checkpoint(out)
     assert found == card
