@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -151,7 +151,7 @@ def _retain(
     return states, [*records, stage.record]
 
 
-def choose_round(figures: list[SelectionFigures | None], fewest_rounds: int = 0) -> int:
+def choose_round(figures: Sequence[SelectionFigures | None], fewest_rounds: int = 0) -> int:
     """Position of the candidate whose worst branch is nearest to .5 on calibration patients; the later one if equal.
 
     The model straight after unlearning (position 0) only counts when there was no retention round; none counts

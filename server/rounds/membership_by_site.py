@@ -7,10 +7,9 @@ remembers of another's. Each hospital is therefore tested by itself as well. Val
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 from common.learning.config import DecisionConfig
-from common.learning.evaluation.figures import Branch, FederationFigures
+from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.merge import bounded, interval
 from common.learning.evaluation.scores import BRANCHES
 from common.learning.records import Subset
@@ -36,7 +35,7 @@ def refused_at(figures: FederationFigures, collected: Collected, config: Decisio
 
     for name, branches in sorted(figures_by_site.items()):
         for branch in BRANCHES:
-            member = bounded(branches[cast(Branch, branch)], limits[name])
+            member = bounded(branches[branch], limits[name])
             wide = interval(member, level)
             if wide is None or (wide[0] <= high and wide[1] >= low):
                 continue

@@ -17,16 +17,22 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
+
+from pydantic import BaseModel
+from torch import Tensor
 
 from client.app import app
 from common.learning.model import checkpoint
-from common.protocol.bundle import installed_bundle
+from common.learning.model.card import ModelCard
+from common.protocol.bundle import Bundle, installed_bundle
 from server.app import carry_on
 from server.campaign.context import open_house, utc_now
 from server.campaign.journal import DatabaseJournal
-from server.runtime.control import RunStatus
+from server.runtime.control import Node, RunStatus
 from server.runtime.coordinator import Coordinator
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -79,28 +85,33 @@ class LocalRuns:
         self.count = 0
         self.names = sorted(path.name for path in sites.iterdir() if path.is_dir())
 
-    def start(self, _bundle, config, _series):
+    def start(
+        self,
+        bundle: Bundle,  # noqa: ARG002 - see `Runs`
+        config: Mapping[str, bool | int | float | str],
+        series: int | None,  # noqa: ARG002
+    ) -> tuple[int, int]:
         self.count += 1
         nodes = {n: {"site-dir": str(self.sites / name)} for n, name in enumerate(self.names, start=1)}
         victim = 2 if self.how.startswith("other-") else 1
         grid = FaultyGrid(app, nodes, self.how.removeprefix("other-"), self.kind, victim)
-        carry_on(grid, self.folder, config["campaign"], config["attempt"], self.count)
+        carry_on(grid, self.folder, int(config["campaign"]), int(config["attempt"]), self.count)
 
         return self.count, 1
 
-    def status(self, _run):
+    def status(self, run: int) -> RunStatus:  # noqa: ARG002
         return RunStatus("finished", "completed", "")
 
-    def stop(self, _run):
+    def stop(self, run: int) -> bool:  # noqa: ARG002
         return False
 
-    def nodes(self):
+    def nodes(self) -> list[Node]:
         return []
 
-    def register_node(self, _key, name):
+    def register_node(self, openssh_public_key: bytes, name: str) -> int:  # noqa: ARG002
         return 1 + self.names.index(name.rsplit("-", 1)[0])
 
-    def unregister_node(self, _node):
+    def unregister_node(self, node: int) -> None:
         """Nobody is there to shut out."""
 
 
@@ -111,24 +122,26 @@ def main() -> None:
     how, _, at = fault.partition(":")
     put = DatabaseJournal.put
 
-    def faulty_put(journal, step, body, weights=None):
+    def faulty_put(
+        journal: DatabaseJournal, step: str, body: BaseModel, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
         if how == "kill-before" and step == at:
             die()
         put(journal, step, body, weights)
         if how == "kill" and step == at:
             die()
 
-    DatabaseJournal.put = faulty_put
+    patch.object(DatabaseJournal, "put", faulty_put).start()
     if how == "disk":
         # The registry imports it when it writes; the rounds of training have imported the real one already.
         save = checkpoint.save_checkpoint
         full = [True]
 
-        def save_checkpoint(*arguments):
+        def save_checkpoint(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> str:
             if full.pop() if full else False:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
             try:
-                return save(*arguments)
+                return save(folder, state, card)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 

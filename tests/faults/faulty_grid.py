@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Self
+from unittest.mock import patch
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from pydantic import create_model
 
 import client.app
@@ -125,20 +126,16 @@ class FaultyGrid(LocalGrid):
     def _ten_minutes_late(self, message: Message) -> Message:
         class Late(datetime):
             @classmethod
-            def now(cls, tz: Any = None) -> datetime:
-                return datetime.now(tz or UTC) - timedelta(minutes=10)
+            def now(cls, tz: tzinfo | None = None) -> Self:
+                return super().now(tz or UTC) - timedelta(minutes=10)
 
-        client.app.datetime = Late
-
-        try:
+        with patch.object(client.app, "datetime", Late):
             return super()._handle(message)
-        finally:
-            client.app.datetime = datetime
 
 
 def _changed(reply: Message, message: Message) -> Message:
     """Somebody on the way changes one weight and keeps the signature."""
-    records = {}
+    records: dict[str, ArrayRecord | ConfigRecord | MetricRecord] = {}
 
     for name, record in reply.content.items():
         if isinstance(record, ArrayRecord):

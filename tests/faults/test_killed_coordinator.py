@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from faulty_world import World
 
 from client.revocations.tombstones.overview import read_revocations
 from common.learning.model.traces import find_weights
@@ -18,7 +19,7 @@ RETRAINING = ["kill:train", "kill:audit:retrained", "kill-before:published"]
     [*(("accepting", fault) for fault in FAULTS), *(("undecided", fault) for fault in RETRAINING)],
     indirect=["start"],
 )
-def test_a_killed_coordinator_loses_nothing_and_ends_in_the_same_model(start, fault):
+def test_a_killed_coordinator_loses_nothing_and_ends_in_the_same_model(start: World, fault: str) -> None:
     number = start.plan()
     killed = start.run(fault)
     assert killed.returncode == -9, killed.stdout + killed.stderr
@@ -27,7 +28,7 @@ def test_a_killed_coordinator_loses_nothing_and_ends_in_the_same_model(start, fa
 
     with start.house() as house:
         assert {v.name: v.state for v in house.registry.versions()} == {"v0001": "quarantined", "v0002": "active"}
-        assert house.registry.active().weights == start.weights
+        assert start.active().weights == start.weights
         steps = [phase.step for phase in house.store.phases(number)]
         # Three patients decide nothing under honest margins, so that campaign retrains without unlearning first.
         assert steps.count("unlearn:north") == ("audit:retrained" not in steps)

@@ -4,11 +4,15 @@ import json
 import socket
 import ssl
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.proto import control_pb2 as control
+from flwr.proto.fab_pb2 import Fab
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.control import ControlHttpClient
@@ -22,7 +26,9 @@ from client.membership.approval import approve
 from client.runtime.supernode import REFUSAL
 from common.platform.keys.certificates import certificate_pem, issue_site, read_certificate
 from common.platform.keys.private_keys import load_ec_key, new_tls_key, read_passphrase
-from common.protocol.bundle import pack
+from common.protocol.bundle import Bundle, pack
+
+from .conftest import Federation, Hospital
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prompt")]
 
@@ -89,7 +95,7 @@ def echo(message, context):
 """
 
 
-def probe_of(mark):
+def probe_of(mark: Path | str) -> Bundle:
     """An app with code in its bundle; the hospital that imports it gets the file `mark`."""
     files = {"__init__": "", "client": f"MARK = {str(mark)!r}\n{CLIENT}", "server": SERVER}
     code = {f"probe_app/{name}.py": text.encode() for name, text in files.items()}
@@ -97,7 +103,7 @@ def probe_of(mark):
 
 
 @pytest.fixture(scope="module")
-def north(federation):
+def north(federation: Federation) -> Hospital:
     """A hospital that is up."""
     hospital = federation.enrol("north")
     federation.start_supernode(hospital)
@@ -107,7 +113,7 @@ def north(federation):
     return hospital
 
 
-def ask(federation, bundle, out, megabytes=0):
+def ask(federation: Federation, bundle: Bundle, out: Path, megabytes: int = 0) -> dict[int, dict[str, Any]]:
     """Run the probe app and tell what each hospital answered."""
     run, _ = federation.control.start(bundle, {"out": str(out), "megabytes": megabytes}, None)
     assert federation.finish(run) == "completed", "".join(federation.control.logs(run))
@@ -115,8 +121,8 @@ def ask(federation, bundle, out, megabytes=0):
 
 
 def test_another_app_is_answered_with_an_error_and_none_of_its_code_runs_until_it_is_approved(
-    federation, north, tmp_path
-):
+    federation: Federation, north: Hospital, tmp_path: Path
+) -> None:
     mark = tmp_path / "mark"
     out = tmp_path / "out.json"
     site = north.folder.settings_file
@@ -137,7 +143,7 @@ def test_another_app_is_answered_with_an_error_and_none_of_its_code_runs_until_i
 
 
 @pytest.fixture(scope="module")
-def withdrawn(federation):
+def withdrawn(federation: Federation) -> Hospital:
     """A hospital whose approval was withdrawn before its SuperNode came up."""
     hospital = federation.enrol("south")
     federation.control.unregister_node(hospital.node)
@@ -145,7 +151,9 @@ def withdrawn(federation):
 
 
 @pytest.fixture(params=["stranger", "hospital", "withdrawn hospital"])
-def intruder(request, federation, north, withdrawn, tmp_path):
+def intruder(
+    request: pytest.FixtureRequest, federation: Federation, north: Hospital, withdrawn: Hospital, tmp_path: Path
+) -> tuple[ssl.SSLContext, list[NodeAuthHttpInterceptor]]:
     """TLS and signatures of somebody who reaches the gateway: with no key, or with all that a hospital has."""
     trust = ssl.create_default_context(cafile=str(federation.folder.ca_certificate))
     if request.param == "stranger":
@@ -159,11 +167,17 @@ def intruder(request, federation, north, withdrawn, tmp_path):
     (tmp_path / "site.crt").write_bytes(certificate_pem(certificate))
     trust.load_cert_chain(tmp_path / "site.crt", tmp_path / "tls.key")
     node_key = load_ssh_private_key(folder.node_key.read_bytes(), None)
+    assert isinstance(node_key, EllipticCurvePrivateKey)
 
     return trust, [NodeAuthHttpInterceptor(node_key, node_key.public_key())]
 
 
-def test_nobody_reaches_more_than_the_fleet_routes(federation, intruder, north, withdrawn):
+def test_nobody_reaches_more_than_the_fleet_routes(
+    federation: Federation,
+    intruder: tuple[ssl.SSLContext, list[NodeAuthHttpInterceptor]],
+    north: Hospital,
+    withdrawn: Hospital,
+) -> None:
     trust, interceptors = intruder
     gateway = f"https://{federation.gateway}"
     bundle = probe_of("never")
@@ -178,7 +192,7 @@ def test_nobody_reaches_more_than_the_fleet_routes(federation, intruder, north, 
         attempts = {
             "list nodes": lambda: api.ListNodes(control.ListNodesRequest()),
             "list runs": lambda: api.ListRuns(control.ListRunsRequest()),
-            "start a run": lambda: api.StartRun(control.StartRunRequest(fab={"content": bundle.content})),
+            "start a run": lambda: api.StartRun(control.StartRunRequest(fab=Fab(content=bundle.content))),
             "stop a run": lambda: api.StopRun(control.StopRunRequest(run_id=1)),
             "read logs": lambda: list(api.StreamLogs(control.StreamLogsRequest(run_id=1))),
             "register": lambda: api.RegisterNode(control.RegisterNodeRequest(public_key=public_key)),
@@ -196,7 +210,7 @@ def test_nobody_reaches_more_than_the_fleet_routes(federation, intruder, north, 
             assert (what, refusal.value.response.status_code, refusal.value.response.content) == (what, 403, b"")
 
 
-def test_a_key_that_was_never_registered_is_refused_on_the_fleet_routes(federation):
+def test_a_key_that_was_never_registered_is_refused_on_the_fleet_routes(federation: Federation) -> None:
     key, public = generate_key_pairs()
     trust = ssl.create_default_context(cafile=str(federation.folder.ca_certificate))
     request = ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=30)
@@ -211,7 +225,9 @@ def test_a_key_that_was_never_registered_is_refused_on_the_fleet_routes(federati
         assert 400 <= refusal.value.response.status_code < 500
 
 
-def test_superlink_itself_would_answer_anybody_which_is_why_it_stays_on_loopback(federation, north):
+def test_superlink_itself_would_answer_anybody_which_is_why_it_stays_on_loopback(
+    federation: Federation, north: Hospital
+) -> None:
     ca = federation.folder.ca_certificate.read_bytes()
     with ControlHttpClient.from_server_address(federation.superlink, False, ca, []) as anybody:
         assert north.node in {node.node_id for node in anybody.ListNodes(control.ListNodesRequest()).nodes_info}
@@ -219,7 +235,7 @@ def test_superlink_itself_would_answer_anybody_which_is_why_it_stays_on_loopback
         socket.create_connection((OTHER_LOOPBACK, int(federation.superlink.split(":")[1])), 5)
 
 
-def test_a_hospital_whose_approval_was_withdrawn_cannot_activate(federation, withdrawn):
+def test_a_hospital_whose_approval_was_withdrawn_cannot_activate(federation: Federation, withdrawn: Hospital) -> None:
     supernode = federation.start_supernode(withdrawn)
     # The gateway answers 401, at which Flower's SuperNode ends by itself, with code 0; the supervisor says why.
     supernode.wait(60)
@@ -227,9 +243,13 @@ def test_a_hospital_whose_approval_was_withdrawn_cannot_activate(federation, wit
 
 
 @pytest.mark.parametrize("secret", [None, b"guessed"], ids=["no secret", "another secret"])
-def test_on_loopback_nobody_takes_a_task_without_the_secret(federation, north, secret):
+def test_on_loopback_nobody_takes_a_task_without_the_secret(
+    federation: Federation, north: Hospital, secret: bytes | None
+) -> None:
     signed = frozenset({"/flwr.proto.Runtime/AcquireTask"})
-    interceptors = [RuntimeVersionHttpInterceptor(component_name="SuperExec")]
+    interceptors: list[RuntimeVersionHttpInterceptor | SuperExecAuthHttpInterceptor] = [
+        RuntimeVersionHttpInterceptor(component_name="SuperExec")
+    ]
     if secret:
         interceptors.append(SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=signed))
     ca = federation.folder.ca_certificate.read_bytes()

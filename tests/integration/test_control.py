@@ -1,10 +1,14 @@
 """The coordinator's client of the Control API against a real SuperLink."""
 
+from pathlib import Path
+
 import pytest
 
 from common.errors import UnavailableError, WireError
 from common.platform.keys.private_keys import new_node_key
 from common.protocol.bundle import bundle_of, installed_bundle, pack
+
+from .conftest import Federation
 
 pytestmark = pytest.mark.integration
 
@@ -40,17 +44,17 @@ attempt = 0
 
 
 @pytest.fixture(autouse=True)
-def all_run(federation):
+def all_run(federation: Federation) -> None:
     """Some tests here end a process of the coordinator; each begins with all of them."""
     federation.start_what_ended()
 
 
-def public_key(folder, name):
+def public_key(folder: Path, name: str) -> bytes:
     new_node_key(folder / name)
     return (folder / f"{name}.pub").read_bytes()
 
 
-def test_nodes_are_registered_once_and_shut_out_for_good(federation, tmp_path):
+def test_nodes_are_registered_once_and_shut_out_for_good(federation: Federation, tmp_path: Path) -> None:
     control = federation.control
     key = public_key(tmp_path, "north")
     node = control.register_node(key, "north")
@@ -67,7 +71,7 @@ def test_nodes_are_registered_once_and_shut_out_for_good(federation, tmp_path):
     assert control.register_node(public_key(tmp_path, "new"), "north") != node
 
 
-def test_a_run_is_told_its_settings_and_its_end_is_seen(federation):
+def test_a_run_is_told_its_settings_and_its_end_is_seen(federation: Federation) -> None:
     run, series = federation.control.start(BUNDLE, {"campaign": 4, "attempt": 2}, None)
     assert federation.finish(run) == "completed"
     assert "told 4 2" in "".join(federation.control.logs(run))
@@ -77,7 +81,7 @@ def test_a_run_is_told_its_settings_and_its_end_is_seen(federation):
     assert federation.finish(again) == "failed"
 
 
-def test_a_waiting_run_is_stopped(federation):
+def test_a_waiting_run_is_stopped(federation: Federation) -> None:
     federation.processes.stop("superexec")
     run, _ = federation.control.start(installed_bundle(), {}, None)
     assert federation.control.stop(run)
@@ -85,7 +89,7 @@ def test_a_waiting_run_is_stopped(federation):
     assert (status.status, status.sub_status) == ("finished", "stopped")
 
 
-def test_what_superlink_does_not_know_is_refused(federation):
+def test_what_superlink_does_not_know_is_refused(federation: Federation) -> None:
     control = federation.control
     for unknown in (lambda: control.status(1), lambda: control.stop(1), lambda: list(control.logs(1))):
         with pytest.raises(WireError):
@@ -95,7 +99,7 @@ def test_what_superlink_does_not_know_is_refused(federation):
         control.start(bundle_of("1.0.0"), {"undeclared": 1}, None)
 
 
-def test_a_superlink_that_ends_is_unavailable(federation):
+def test_a_superlink_that_ends_is_unavailable(federation: Federation) -> None:
     federation.processes.stop("superlink")
     with pytest.raises(UnavailableError):
         federation.control.nodes()

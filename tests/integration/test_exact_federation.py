@@ -63,7 +63,7 @@ def test_one_patient_is_forgotten_exactly_within_a_minute_and_the_attestation_ve
 
     def exported() -> bool:
         shutil.rmtree(audit, ignore_errors=True)
-        export = [BIN / "fedforget-server", "attestation", "export", str(campaign["number"]), audit]
+        export: list[str | Path] = [BIN / "fedforget-server", "attestation", "export", str(campaign["number"]), audit]
         subprocess.run([*export, "--dir", here.federation / "server"], check=False, capture_output=True, timeout=120)
         return (audit / "attestation.json").exists()
 
@@ -74,7 +74,7 @@ def test_one_patient_is_forgotten_exactly_within_a_minute_and_the_attestation_ve
     here.site("south", "log", "export", south)
     keys = [f"--key=server={server / 'server.pub'}", f"--key=site={south / 'site.pub'}"]
     model = here.federation / "server" / "models" / "v0002" / "model.safetensors"
-    verify = [BIN / "fedforget-site", "verify", audit, *keys, f"--model={model}"]
+    verify: list[str | Path] = [BIN / "fedforget-site", "verify", audit, *keys, f"--model={model}"]
     done = subprocess.run(verify, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     text = " ".join(done.stdout.split())

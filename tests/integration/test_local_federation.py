@@ -37,7 +37,7 @@ pytestmark = [
 def printed() -> list[str]:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## A real federation")[1].split("\n## ")[0]
     (block,) = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-    return block.strip().splitlines()
+    return str(block).strip().splitlines()
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def evidence_of(here: Here, campaign: str, folder: Path) -> Path:
     def exported() -> bool:
         # The hospital answers, signs and co-signs at its next heartbeats.
         shutil.rmtree(audit, ignore_errors=True)
-        export = [BIN / "fedforget-server", "attestation", "export", str(campaign), audit]
+        export: list[str | Path] = [BIN / "fedforget-server", "attestation", "export", str(campaign), audit]
         subprocess.run([*export, "--dir", here.federation / "server"], check=False, capture_output=True, timeout=120)
         return (audit / "bundle.json").exists()
 
@@ -227,7 +227,14 @@ def evidence_of(here: Here, campaign: str, folder: Path) -> Path:
 def check_with_the_verifier(audit: Path, whole: Path) -> None:
     keys = [f"--key={name}={audit / name}.pub" for name in ("server", "site")]
     more = [f"--{name.partition('-')[0]}={audit / name}.json" for name in ("checkpoint-of-server", "revocation")]
-    verify = [BIN / "fedforget-site", "verify", whole, *keys, *more, f"--model={audit / 'model.safetensors'}"]
+    verify: list[str | Path] = [
+        BIN / "fedforget-site",
+        "verify",
+        whole,
+        *keys,
+        *more,
+        f"--model={audit / 'model.safetensors'}",
+    ]
     done = subprocess.run(verify, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "signed by server, site" in done.stdout

@@ -287,7 +287,9 @@ bad reply of the hospital in a row, and a person readmits it before the next fau
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("who", "state"), KILLED)
-def test_whoever_is_killed_the_campaign_ends_in_the_right_model(soaked, log, who: str, state: str) -> None:
+def test_whoever_is_killed_the_campaign_ends_in_the_right_model(
+    soaked: Running, log: dict[str, str], who: str, state: str
+) -> None:
     with soaked.house() as house:
         soaked.revoke("north", 2)
         number = soaked.campaign(house)
@@ -310,7 +312,9 @@ def test_whoever_is_killed_the_campaign_ends_in_the_right_model(soaked, log, who
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("who", "fault"), STRUCK)
-def test_whoever_fails_the_campaign_ends_in_the_right_model(soaked, log, who: str, fault: str) -> None:
+def test_whoever_fails_the_campaign_ends_in_the_right_model(
+    soaked: Running, log: dict[str, str], who: str, fault: str
+) -> None:
     with soaked.house() as house:
         path = soaked.folder.parent / "faults" / who
         path.write_text(fault)
@@ -329,7 +333,9 @@ def test_whoever_fails_the_campaign_ends_in_the_right_model(soaked, log, who: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["a thousand million studies"])
-def test_a_hospital_that_claims_any_number_of_studies_weighs_what_it_registered(soaked, log, fault: str) -> None:
+def test_a_hospital_that_claims_any_number_of_studies_weighs_what_it_registered(
+    soaked: Running, log: dict[str, str], fault: str
+) -> None:
     with soaked.house() as house:
         path = soaked.folder.parent / "faults" / "west"
         path.write_text("weight:query.status")
@@ -339,6 +345,7 @@ def test_a_hospital_that_claims_any_number_of_studies_weighs_what_it_registered(
         kinds = soaked.check(house, number, "north")
         path.with_suffix(".struck").unlink()
         collected = house.store.journal_body(number, "collect", Collected)
+        assert collected is not None
         with transaction(house.engine) as session:
             assert collected.retain_studies["west"] == in_force(session)["west"]
         note(log, house, number, kinds)
@@ -346,7 +353,9 @@ def test_a_hospital_that_claims_any_number_of_studies_weighs_what_it_registered(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["two hospitals with revocations"])
-def test_two_hospitals_with_revocations_are_forgotten_in_one_campaign(soaked, log, fault: str) -> None:
+def test_two_hospitals_with_revocations_are_forgotten_in_one_campaign(
+    soaked: Running, log: dict[str, str], fault: str
+) -> None:
     with soaked.house() as house:
         # While one campaign runs, two hospitals come to wait for the next.
         soaked.revoke("west", 2)
@@ -359,13 +368,16 @@ def test_two_hospitals_with_revocations_are_forgotten_in_one_campaign(soaked, lo
         kinds = soaked.check(house, number, "north", unlearned=2)
         wait_for(lambda: not read_revocations(soaked.folder / "south").pending, "the end of the revocation at south")
         collected = house.store.journal_body(number, "collect", Collected)
+        assert collected is not None
         assert (collected.forgetting, collected.aggregation) == (("north", "south"), "relay")
         note(log, house, number, kinds)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["database damaged"])
-def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(soaked, log, fault: str) -> None:
+def test_a_damaged_database_stops_the_coordinator_and_its_backup_goes_on(
+    soaked: Running, log: dict[str, str], fault: str
+) -> None:
     server = soaked.folder / "server"
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +136,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Up]]:
                 process.kill()
 
 
+def healthy(up: Up) -> bool:
+    return up.health().status_code == 200
+
+
 @pytest.fixture
 def federation(made: tuple[Up, Up]) -> tuple[Up, Up]:
     """Both up and ready, whatever the test before has ended."""
     for up in made:
         up.start()
     for up in made:
-        wait_until(lambda up=up: up.health().status_code == 200, f"{up.side} did not become healthy")
+        wait_until(partial(healthy, up), f"{up.side} did not become healthy")
     return made
 
 
@@ -161,7 +166,7 @@ def test_both_doctors_find_nothing_but_the_data_that_were_not_imported(federatio
 
     def heard() -> bool:
         rows = {row["name"]: row["result"] for row in run("server", "doctor", "--dir", server.folder)}
-        return rows["site north"] == "ok"
+        return bool(rows["site north"] == "ok")
 
     wait_until(heard, "no heartbeat came")
     metrics = httpx.get(f"http://127.0.0.1:{server.monitor}/metrics", trust_env=False).text

@@ -22,6 +22,7 @@ POLICIES = "2.16.840.1.113883.3.1937.777.24.5.3"
 FORMS = "2.16.840.1.113883.3.1937.777.24.2"
 TEMPLATE_TYPES = "http://fhir.de/ConsentManagement/CodeSystem/TemplateType"
 LOINC = "http://loinc.org"
+RESOURCE_TYPES = "http://hl7.org/fhir/resource-types"
 CATEGORIES = "http://terminology.hl7.org/CodeSystem/consentcategorycodes"
 Json = dict[str, Any]
 
@@ -767,10 +768,7 @@ def _written_elsewhere() -> Iterator[Form]:
                     uri=uri,
                     provision=below(
                         "permit",
-                        provision(
-                            "deny",
-                            **{"class": [{"system": "http://hl7.org/fhir/resource-types", "code": "ImagingStudy"}]},
-                        ),
+                        {**provision("deny"), "class": [{"system": RESOURCE_TYPES, "code": "ImagingStudy"}]},
                     ),
                 ),
             ),

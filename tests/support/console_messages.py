@@ -34,7 +34,7 @@ def messages(folder: Path) -> set[str]:
         if method is None:
             continue
         with io.BytesIO(path.read_bytes()) as file:
-            extracted = extract(method, file, _KEYWORDS, (), options if path.suffix == ".j2" else {})  # type: ignore[arg-type]
+            extracted = extract(method, file, _KEYWORDS, (), options if path.suffix == ".j2" else {})
             for _, message, _, _ in extracted:
                 one = message if isinstance(message, str) else message[0]
                 if one and one.strip():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "encoders.md"
 HEAD = "| family | `model_type` | reads | pooling | frozen | trained | adapters |\n|---|---|---|---|---|---|---|\n"
 BEGIN = "<!-- families: begin (python tests/support/encoder_matrix.py) -->\n"
 END = "<!-- families: end -->\n"
-CASES: tuple[tuple[Reads, str], ...] = (*(("image", kind) for kind in IMAGE), *(("text", kind) for kind in TEXT))  # type: ignore[assignment]
+CASES: tuple[tuple[Reads, str], ...] = (*(("image", kind) for kind in IMAGE), *(("text", kind) for kind in TEXT))
 
 
 def row(reads: Reads, kind: str, root: Path) -> str:
@@ -49,7 +50,7 @@ def row(reads: Reads, kind: str, root: Path) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _worked(card: ModelCard, reads: Reads, settings: dict[str, str]) -> str:
+def _worked(card: ModelCard, reads: Reads, settings: Mapping[str, str]) -> str:
     """`yes` if a step changes exactly the weights that it should."""
     model = card.build(1).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

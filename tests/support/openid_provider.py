@@ -57,7 +57,13 @@ class Provider:
         if challenge != asked["code_challenge"] or form["redirect_uri"] != asked["redirect_uri"]:
             return None
         now = int(time.time())
-        claims = {"iss": self.issuer, "aud": CLIENT, "sub": "s-1", "name": "Ada Lee", "groups": ["office"]}
+        claims: dict[str, object] = {
+            "iss": self.issuer,
+            "aud": CLIENT,
+            "sub": "s-1",
+            "name": "Ada Lee",
+            "groups": ["office"],
+        }
         claims |= {"iat": now, "exp": now + 300, "auth_time": now, "nonce": asked["nonce"], **self.claims}
         claims = {name: value for name, value in claims.items() if value is not None}
 

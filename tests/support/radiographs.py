@@ -9,6 +9,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -21,7 +22,7 @@ from common.learning.data.imaging.dicom import read_dicom
 RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4)
 
 
-def radiograph(pixels: NDArray[Any], bits: int = 12, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> FileDataset:
+def radiograph(pixels: NDArray[Any], bits: int = 12, syntax: UID = ExplicitVRLittleEndian, **tags: Any) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()

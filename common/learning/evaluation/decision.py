@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from common.evidence.outcomes.grounds import Grounds, Outcome
 from common.learning.config import DecisionConfig
-from common.learning.evaluation.figures import Branch, FederationFigures, Membership, Utility
+from common.learning.evaluation.figures import FederationFigures, Membership, Utility
 from common.learning.evaluation.merge import UNMEASURED, interval
 from common.learning.evaluation.scores import BRANCHES
 
@@ -37,7 +36,7 @@ def decide(before: FederationFigures, after: FederationFigures, config: Decision
     """
     failures: list[str] = []
     doubts: list[str] = []
-    by_branch = {name: after.membership[cast(Branch, name)] for name in BRANCHES}
+    by_branch = {name: after.membership[name] for name in BRANCHES}
 
     for name, member in by_branch.items():
         # A branch on which nobody's consent was withdrawn has nothing to forget.

@@ -167,7 +167,7 @@ class _Memberships:
     def result(self) -> dict[Branch, Membership]:
         by_site = dict([self._first] if self._first else []) | self._by_site
         parts = [self._bounded(name, part) for name, part in sorted(by_site.items())]
-        return {cast(Branch, b): merge_membership([part[cast(Branch, b)] for part in parts]) for b in BRANCHES}
+        return {b: merge_membership([part[b] for part in parts]) for b in BRANCHES}
 
     def _bounded(self, name: str, part: dict[Branch, Membership]) -> dict[Branch, Membership]:
         limits = (self._eligible or {}).get(name)

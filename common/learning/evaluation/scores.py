@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BRANCHES = ("image", "text", "fused")
+from common.learning.evaluation.figures import Branch
+
+BRANCHES: tuple[Branch, Branch, Branch] = ("image", "text", "fused")
 """Order of the first axis of `Scores.logits`."""
 
 

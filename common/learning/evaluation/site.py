@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -42,8 +41,7 @@ def select_figures(sets: SelectionSets, classes: int, rng: np.random.Generator) 
     validation: dict[Branch, Utility] = {}
     members: dict[Branch, Membership] = {}
 
-    for at, name in enumerate(BRANCHES):
-        branch = cast(Branch, name)
+    for at, branch in enumerate(BRANCHES):
         validation[branch] = utility(sets.validation, at, classes)
         members[branch] = membership(sets.forget, sets.calibration, at, draws=SELECTION_DRAWS, rng=rng)
 
@@ -67,12 +65,12 @@ def audit_figures(
 
     for group, scores in sets_by_group.items():
         groups[group] = {
-            cast(Branch, name): utility(scores if scores is None else scores.of(scores.rows_on(at)), at, classes)
+            name: utility(scores if scores is None else scores.of(scores.rows_on(at)), at, classes)
             for at, name in enumerate(BRANCHES)
         }
 
     members = {
-        cast(Branch, name): audited_membership(
+        name: audited_membership(
             sets.forget, sets.retain, sets.calibration, sets.never_seen, at, out_of_fold, draws=draws, rng=rng
         )
         for at, name in enumerate(BRANCHES)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,20 +21,22 @@ from client.consent.rule import Answer, Deny, Permit, Unknown, permitted
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 KINDS = {"permit": Permit, "deny": Deny, "unknown": Unknown}
+Resource = dict[str, Any]
+"""A FHIR resource as JSON."""
 
 
-def cases():
+def cases() -> Iterator[ParameterSet]:
     for path in sorted((Path(__file__).parent / "cases").glob("*.json")):
         for case in json.loads(path.read_text(encoding="utf-8")):
             yield pytest.param(case, id=f"{path.stem}: {case['title']}")
 
 
-def ask(consents, at=NOW, purpose=None) -> Answer:
+def ask(consents: Sequence[Resource], at: datetime = NOW, purpose: Coding | None = None) -> Answer:
     return permitted(consents, USE_FOR_RESEARCH, purpose, at)
 
 
 @pytest.mark.parametrize("case", list(cases()))
-def test_a_case_of_the_table_is_answered_as_written(case):
+def test_a_case_of_the_table_is_answered_as_written(case: Resource) -> None:
     at = datetime.fromisoformat(case["at"]) if "at" in case else NOW
     purpose = Coding(**case["purpose"]) if "purpose" in case else None
 
@@ -40,8 +46,8 @@ def test_a_case_of_the_table_is_answered_as_written(case):
         assert case.get("reason", "") in getattr(answer, "reason", "")
 
 
-def test_a_newer_permission_of_everything_does_not_hide_a_denial_of_training_by_name():
-    def consent(number, day, provision):
+def test_a_newer_permission_of_everything_does_not_hide_a_denial_of_training_by_name() -> None:
+    def consent(number: int, day: str, provision: Resource) -> Resource:
         return {
             "resourceType": "Consent",
             "id": f"c-{number}",
@@ -60,8 +66,9 @@ def test_a_newer_permission_of_everything_does_not_hide_a_denial_of_training_by_
     first = consent(1, "2024-01-01", denial)
 
     assert isinstance(ask([first]), Deny)
-    assert isinstance(ask([first, consent(2, "2025-01-01", {"type": "permit"})]), Unknown)
-    assert "by name" in ask([first, consent(2, "2025-01-01", {"type": "permit"})]).reason
+    answer = ask([first, consent(2, "2025-01-01", {"type": "permit"})])
+    assert isinstance(answer, Unknown)
+    assert "by name" in answer.reason
 
 
 days = st.integers(0, 9).map(lambda day: f"2026-10-{day + 10}")
@@ -71,7 +78,7 @@ FORMS = ["1791", "2079", "2722", "2723", "4031", "4054", "9999"]
 
 
 @st.composite
-def a_consent(draw):
+def a_consent(draw: st.DrawFn) -> Resource:
     """A consent of R4 with a few ids, versions, templates and days, so that they meet."""
     kind = draw(st.sampled_from(["permit", "deny"]))
     nested = draw(st.lists(st.sampled_from(["permit", "deny"]), max_size=2))
@@ -93,14 +100,14 @@ def a_consent(draw):
 
 
 @given(st.lists(a_consent(), max_size=6), st.randoms(use_true_random=False))
-def test_the_order_of_arrival_does_not_matter(consents, random):
+def test_the_order_of_arrival_does_not_matter(consents: list[Resource], random: Random) -> None:
     answer = ask(consents)
     shuffled = [*consents, *consents[:2]]
     random.shuffle(shuffled)
     assert ask(shuffled) == answer
 
 
-def denies(resource) -> bool:
+def denies(resource: Resource) -> bool:
     """What any reader would call a denial, told without the rule's own code."""
     if resource["status"] in ("inactive", "rejected"):
         return True
@@ -111,7 +118,7 @@ def denies(resource) -> bool:
     )
 
 
-def newest(consents):
+def newest(consents: list[Resource]) -> Resource | None:
     """The last versions, drafts left out, and of those the one whose day is latest; None if a day is shared."""
     last = {}
     for resource in sorted(consents, key=lambda resource: int(resource["meta"]["versionId"])):
@@ -123,7 +130,7 @@ def newest(consents):
 
 
 @given(st.lists(a_consent(), min_size=1, max_size=6))
-def test_it_never_permits_when_the_newest_effective_document_denies(consents):
+def test_it_never_permits_when_the_newest_effective_document_denies(consents: list[Resource]) -> None:
     last = newest(consents)
     partial = last is not None and last["policy"][0]["uri"].endswith((".2723", ".4031"))
     if last is not None and denies(last) and not (partial and "provision" not in last["provision"]):
@@ -131,7 +138,7 @@ def test_it_never_permits_when_the_newest_effective_document_denies(consents):
 
 
 @given(st.lists(a_consent(), min_size=1, max_size=6))
-def test_it_permits_only_where_some_consent_in_force_permits(consents):
+def test_it_permits_only_where_some_consent_in_force_permits(consents: list[Resource]) -> None:
     if isinstance(ask(consents), Permit):
         assert any(
             resource["status"] == "active"
@@ -142,7 +149,7 @@ def test_it_permits_only_where_some_consent_in_force_permits(consents):
 
 
 @given(st.lists(a_consent(), min_size=1, max_size=4), st.sampled_from(["inactive", "revoked", "entered-in-error"]))
-def test_after_any_kind_of_end_to_all_documents_nothing_is_permitted(consents, status):
+def test_after_any_kind_of_end_to_all_documents_nothing_is_permitted(consents: list[Resource], status: str) -> None:
     ended = [
         {**resource, "status": status, "meta": {"versionId": str(100 + index), "lastUpdated": "2026-11-01T00:00:00Z"}}
         for index, resource in enumerate(consents)
@@ -158,7 +165,7 @@ json_values = st.recursive(
 
 
 @given(a_consent(), st.data())
-def test_a_malformed_consent_is_never_an_exception(resource, data):
+def test_a_malformed_consent_is_never_an_exception(resource: Resource, data: st.DataObject) -> None:
     place = data.draw(st.sampled_from(sorted(resource)))
     broken = {**resource, place: data.draw(json_values)}
     nested = {
@@ -169,15 +176,15 @@ def test_a_malformed_consent_is_never_an_exception(resource, data):
         assert isinstance(ask([wrong]), Permit | Deny | Unknown)
 
 
-def test_a_consent_nested_without_end_is_unknown():
-    provision = {"type": "permit"}
+def test_a_consent_nested_without_end_is_unknown() -> None:
+    provision: Resource = {"type": "permit"}
     for _ in range(5000):
         provision = {"type": "permit", "provision": [provision]}
     resource = {"resourceType": "Consent", "id": "c", "status": "active", "patient": {"reference": "Patient/p"}}
     assert ask([{**resource, "provision": provision}]) == Unknown("a consent cannot be read: nested too deeply")
 
 
-def test_no_reason_repeats_what_a_consent_holds():
+def test_no_reason_repeats_what_a_consent_holds() -> None:
     secret = "Erika-Mustermann-1234"
     resource = {
         "resourceType": "Consent",

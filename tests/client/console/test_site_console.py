@@ -355,6 +355,7 @@ def test_every_route_admits_exactly_its_roles(site: SiteWorld) -> None:
         for role, browser in browsers.items():
             site.clock.move(seconds=2)
             browser.get("/account")
+            answer: Answer
             if page.is_api:
                 answer = browser.client.post(
                     path, json={"csrf": browser.token}, headers={"origin": "https://console.test"}

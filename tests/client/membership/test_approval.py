@@ -1,5 +1,6 @@
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -21,16 +22,16 @@ FORMS = [HEAD + ONE_LINE + TAIL, HEAD + COMMENTED + TAIL, HEAD + ONE_LINE, HEAD 
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> Path:
     return SiteFolder(tmp_path).settings_file
 
 
-def listed(file):
+def listed(file: Path) -> set[str]:
     return {entry.lower() for entry in tomllib.loads(file.read_text()).get("approved_bundles", [])}
 
 
 @pytest.mark.parametrize("text", [HEAD + TAIL, HEAD, HEAD + "approved_bundles = []\n" + TAIL])
-def test_the_first_approval_is_written_and_all_else_stays(file, text):
+def test_the_first_approval_is_written_and_all_else_stays(file: Path, text: str) -> None:
     file.write_text(text)
     assert approve(file, C)
     assert listed(file) == {C}
@@ -40,7 +41,7 @@ def test_the_first_approval_is_written_and_all_else_stays(file, text):
 
 
 @pytest.mark.parametrize("text", FORMS)
-def test_one_more_approval_and_its_withdrawal_leave_comments_and_the_others(file, text):
+def test_one_more_approval_and_its_withdrawal_leave_comments_and_the_others(file: Path, text: str) -> None:
     file.write_text(text)
     assert approve(file, C.upper())
     assert listed(file) == {A, B, C}
@@ -52,21 +53,21 @@ def test_one_more_approval_and_its_withdrawal_leave_comments_and_the_others(file
         assert comment in file.read_text()
 
 
-def test_the_comment_of_a_withdrawn_bundle_goes_with_it(file):
+def test_the_comment_of_a_withdrawn_bundle_goes_with_it(file: Path) -> None:
     file.write_text(HEAD + COMMENTED)
     withdraw(file, A)
     assert "pilot app" not in file.read_text()
     assert "kept for the audit" in file.read_text()
 
 
-def test_doing_it_twice_changes_nothing(file):
+def test_doing_it_twice_changes_nothing(file: Path) -> None:
     file.write_text(HEAD + ONE_LINE)
     assert not approve(file, A)
     assert not withdraw(file, C)
     assert file.read_text() == HEAD + ONE_LINE
 
 
-def test_a_form_that_cannot_be_edited_safely_is_left_alone(file):
+def test_a_form_that_cannot_be_edited_safely_is_left_alone(file: Path) -> None:
     text = HEAD + f'"approved_bundles" = ["{A}"]\n'
     file.write_text(text)
     with pytest.raises(ConfigError, match="by hand"):
@@ -74,7 +75,7 @@ def test_a_form_that_cannot_be_edited_safely_is_left_alone(file):
     assert file.read_text() == text
 
 
-def test_the_installed_bundle_is_approved_without_an_entry_and_cannot_be_withdrawn(file):
+def test_the_installed_bundle_is_approved_without_an_entry_and_cannot_be_withdrawn(file: Path) -> None:
     file.write_text(HEAD)
     own = installed_bundle().digest
     assert approved_digests(SiteFolder(file.parent).settings()) == {own}
@@ -82,13 +83,13 @@ def test_the_installed_bundle_is_approved_without_an_entry_and_cannot_be_withdra
         withdraw(file, own)
 
 
-def test_an_entry_that_is_no_digest_is_an_error_and_not_an_approval(file):
+def test_an_entry_that_is_no_digest_is_an_error_and_not_an_approval(file: Path) -> None:
     file.write_text(HEAD + 'approved_bundles = ["*"]\n')
     with pytest.raises(InputError, match="not a SHA-256"):
         approved_digests(SiteFolder(file.parent).settings())
 
 
-def test_the_commands_change_the_file_and_tell_programs(file):
+def test_the_commands_change_the_file_and_tell_programs(file: Path) -> None:
     file.write_text(HEAD)
     run = CliRunner().invoke
     done = run(app, ["approve", A, "--dir", str(file.parent), "--json"])

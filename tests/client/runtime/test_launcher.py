@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -31,7 +33,7 @@ from client.runtime.supernode import REFUSAL, Tasks, supernode_argv
 from client.settings import SiteFolder
 from common.errors import InputError, UnavailableError
 from common.platform.keys.private_keys import new_secret
-from common.protocol.bundle import bundle_of, pack
+from common.protocol.bundle import Bundle, bundle_of, pack
 
 MANIFEST = """\
 [project]
@@ -64,7 +66,7 @@ def answer(message, context):
 """
 
 
-def probe_of(out, seconds=0):
+def probe_of(out: Path, seconds: float = 0) -> Bundle:
     """An app with code in its bundle, which writes what it sees of its process to the file `out`."""
     code = f"from pathlib import Path\nOUT, SECONDS = Path({str(out)!r}), {seconds}\n{CODE}"
     return pack({"pyproject.toml": MANIFEST.encode(), "probe_app.py": code.encode()})
@@ -77,24 +79,24 @@ NODE = 9
 class SuperNode:
     """Flower's state and Runtime API of a SuperNode at one port."""
 
-    def __init__(self, secret, port):
+    def __init__(self, secret: bytes, port: int) -> None:
         self.secret = secret
         self.port = port
         self.address = f"127.0.0.1:{port}"
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget everything, as a restart does."""
         self.objects = ObjectStoreFactory()
         self.factory = NodeStateFactory(objectstore_factory=self.objects)
         self.state = self.factory.state()
         self.state.set_node_id(NODE)
 
-    def forget_messages(self):
+    def forget_messages(self) -> None:
         """Drop what was answered; the messages of a test are equal and would have one id."""
         self.state.delete_messages()
 
-    def receive(self, bundle):
+    def receive(self, bundle: Bundle) -> str:
         """A message of a run of `bundle` arrives; answers the message's id."""
         TaskIdentity.task_id = 1
         TaskIdentity.run_id = RUN
@@ -119,7 +121,7 @@ class SuperNode:
 
         return identity
 
-    def reply(self, identity, seconds=60.0):
+    def reply(self, identity: str, seconds: float = 60.0) -> tuple[int, str | None] | None:
         """The reply to a message: code and reason of its error, None when it is an answer."""
         end = time.monotonic() + seconds
 
@@ -133,7 +135,7 @@ class SuperNode:
         pytest.fail("no reply came")
 
     @contextmanager
-    def serving(self):
+    def serving(self) -> Iterator[None]:
         """The API, until the block ends."""
         app = create_app(self.factory, self.secret)
 
@@ -152,7 +154,7 @@ class SuperNode:
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> SiteFolder:
     """A site's folder with a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -166,12 +168,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def supernode(folder):
+def supernode(folder: SiteFolder) -> SuperNode:
     return SuperNode(folder.supernode_secret.read_bytes(), folder.settings().ports.supernode)
 
 
 @contextmanager
-def launching(folder, supernode):
+def launching(folder: SiteFolder, supernode: SuperNode) -> Iterator[threading.Event]:
     """A launcher that runs until the block ends."""
     stop = threading.Event()
     thread = threading.Thread(target=Launcher(folder, supernode.address, stop).run)
@@ -186,7 +188,9 @@ def launching(folder, supernode):
 
 
 @pytest.mark.integration
-def test_approvals_are_read_for_each_task_and_refusals_run_nothing(folder, supernode, tmp_path, caplog):
+def test_approvals_are_read_for_each_task_and_refusals_run_nothing(
+    folder: SiteFolder, supernode: SuperNode, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "out.json"
     bundle = probe_of(out)
     caplog.set_level(logging.INFO, "fedforget.launcher")
@@ -214,7 +218,9 @@ def test_approvals_are_read_for_each_task_and_refusals_run_nothing(folder, super
 
 
 @pytest.mark.integration
-def test_a_bundle_brings_its_own_package_whatever_it_is_called(folder, supernode, tmp_path):
+def test_a_bundle_brings_its_own_package_whatever_it_is_called(
+    folder: SiteFolder, supernode: SuperNode, tmp_path: Path
+) -> None:
     out = tmp_path / "out.json"
     code = f"from pathlib import Path\nOUT, SECONDS = Path({str(out)!r}), 0\n{CODE}".encode()
     manifest = MANIFEST.replace("probe_app:app", "client.probe:app").encode()
@@ -225,7 +231,9 @@ def test_a_bundle_brings_its_own_package_whatever_it_is_called(folder, supernode
     assert out.exists()
 
 
-def test_nothing_is_approved_while_site_toml_cannot_be_read(folder, supernode, tmp_path):
+def test_nothing_is_approved_while_site_toml_cannot_be_read(
+    folder: SiteFolder, supernode: SuperNode, tmp_path: Path
+) -> None:
     bundle = probe_of(tmp_path / "out.json")
     approve(folder.settings_file, bundle.digest)
     with supernode.serving(), launching(folder, supernode):
@@ -235,7 +243,9 @@ def test_nothing_is_approved_while_site_toml_cannot_be_read(folder, supernode, t
     assert not (tmp_path / "out.json").exists()
 
 
-def test_the_launcher_waits_for_a_supernode_and_goes_on_after_its_restart(folder, supernode, tmp_path):
+def test_the_launcher_waits_for_a_supernode_and_goes_on_after_its_restart(
+    folder: SiteFolder, supernode: SuperNode, tmp_path: Path
+) -> None:
     other = bundle_of("6.6.6")
     with launching(folder, supernode):
         for _ in range(2):
@@ -247,8 +257,8 @@ def test_the_launcher_waits_for_a_supernode_and_goes_on_after_its_restart(folder
 
 @pytest.mark.integration
 def test_an_app_that_hangs_is_killed_when_its_instruction_expires_and_the_supernode_answers(
-    folder, supernode, tmp_path
-):
+    folder: SiteFolder, supernode: SuperNode, tmp_path: Path
+) -> None:
     out = tmp_path / "out.json"
     hanging = probe_of(out, seconds=600)
     approve(folder.settings_file, hanging.digest)
@@ -270,12 +280,15 @@ def test_an_app_that_hangs_is_killed_when_its_instruction_expires_and_the_supern
         # The SuperNode gives a silent ClientApp a minute.
         for record in supernode.state.task_token_store.values():
             record.active_until = datetime.now(UTC)
-        code, _ = supernode.reply(asked)
-        assert code
+        error = supernode.reply(asked)
+        assert error is not None
+        assert error[0]
 
 
 @pytest.mark.integration
-def test_a_stopped_launcher_takes_the_running_app_with_it(folder, supernode, tmp_path):
+def test_a_stopped_launcher_takes_the_running_app_with_it(
+    folder: SiteFolder, supernode: SuperNode, tmp_path: Path
+) -> None:
     out = tmp_path / "out.json"
     bundle = probe_of(out, seconds=600)
     approve(folder.settings_file, bundle.digest)
@@ -292,7 +305,9 @@ def test_a_stopped_launcher_takes_the_running_app_with_it(folder, supernode, tmp
 
 
 @pytest.mark.integration
-def test_a_killed_launcher_leaves_no_app_running_and_the_next_clears_what_was_unpacked(folder, supernode, tmp_path):
+def test_a_killed_launcher_leaves_no_app_running_and_the_next_clears_what_was_unpacked(
+    folder: SiteFolder, supernode: SuperNode, tmp_path: Path
+) -> None:
     out = tmp_path / "out.json"
     bundle = probe_of(out, seconds=600)
     approve(folder.settings_file, bundle.digest)
@@ -311,7 +326,7 @@ def test_a_killed_launcher_leaves_no_app_running_and_the_next_clears_what_was_un
 
 
 @pytest.mark.parametrize("secret", [b"guessed", b"0" * 64])
-def test_without_the_secret_nobody_takes_a_task(supernode, secret):
+def test_without_the_secret_nobody_takes_a_task(supernode: SuperNode, secret: bytes) -> None:
     with supernode.serving():
         supernode.receive(bundle_of("6.6.6"))
         tasks = Tasks(supernode.address, secret)
@@ -320,13 +335,13 @@ def test_without_the_secret_nobody_takes_a_task(supernode, secret):
         tasks.close()
 
 
-def test_a_secret_that_others_can_read_is_refused(folder, supernode):
+def test_a_secret_that_others_can_read_is_refused(folder: SiteFolder, supernode: SuperNode) -> None:
     folder.supernode_secret.chmod(0o644)
     with pytest.raises(InputError, match="others can read"):
         Launcher(folder, supernode.address, threading.Event())
 
 
-def test_the_supernode_is_started_on_loopback_with_its_key_and_without_a_runner_of_flowers(folder):
+def test_the_supernode_is_started_on_loopback_with_its_key_and_without_a_runner_of_flowers(folder: SiteFolder) -> None:
     argv = supernode_argv(folder, folder.settings())
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
     assert argv[argv.index("--isolation") + 1] == "process"
@@ -334,7 +349,7 @@ def test_the_supernode_is_started_on_loopback_with_its_key_and_without_a_runner_
     assert "--insecure" not in argv
 
 
-def _until(condition, seconds=60.0):
+def _until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not come in time"

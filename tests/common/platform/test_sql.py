@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,12 +17,12 @@ from server import database as server_database
 
 
 @pytest.fixture
-def url(tmp_path):
+def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'some.db'}"
 
 
 @pytest.mark.parametrize("side", [server_database, site_database])
-def test_the_migrations_give_exactly_the_tables_of_the_code(side, url):
+def test_the_migrations_give_exactly_the_tables_of_the_code(side: ModuleType, url: str) -> None:
     engine = open_database(url)
     assert side.pending_migration(engine) == "empty"
     side.migrate(engine)
@@ -32,7 +33,7 @@ def test_the_migrations_give_exactly_the_tables_of_the_code(side, url):
     engine.dispose()
 
 
-def test_moments_come_back_in_utc_whatever_zone_they_were_given_in(url):
+def test_moments_come_back_in_utc_whatever_zone_they_were_given_in(url: str) -> None:
     engine = open_database(url)
     server_database.migrate(engine)
     noon = datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=2)))
@@ -46,11 +47,11 @@ def test_moments_come_back_in_utc_whatever_zone_they_were_given_in(url):
     engine.dispose()
 
 
-def test_a_transaction_that_fails_leaves_nothing(url):
+def test_a_transaction_that_fails_leaves_nothing(url: str) -> None:
     engine = open_database(url)
     server_database.migrate(engine)
 
-    def add_and_fail():
+    def add_and_fail() -> None:
         with transaction(engine) as session:
             session.add(server_database.EventRow(at=datetime.now(UTC), kind="state", detail=""))
             session.flush()
@@ -63,7 +64,7 @@ def test_a_transaction_that_fails_leaves_nothing(url):
     engine.dispose()
 
 
-def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(url):
+def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(url: str) -> None:
     engine = open_database(url)
     server_database.migrate(engine)
 
@@ -78,20 +79,20 @@ def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(url):
     engine.dispose()
 
 
-def test_a_damaged_file_is_named_with_its_remedy(tmp_path):
+def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(InputError, match=r"some\.db: the database is damaged.*restore it from its backup"):
         open_database(f"sqlite:///{path}")
 
 
-def test_a_database_that_is_not_there_is_unavailable(tmp_path):
+def test_a_database_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="does not answer"):
         open_database(f"sqlite:///{tmp_path / 'no-such-folder' / 'some.db'}")
 
 
 @pytest.mark.parametrize("identity", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
-def test_an_unsigned_identity_survives_a_signed_column(identity):
+def test_an_unsigned_identity_survives_a_signed_column(identity: int) -> None:
     stored = server_database.signed64(identity)
     assert -(2**63) <= stored < 2**63
     assert server_database.unsigned64(stored) == identity

@@ -14,11 +14,27 @@ import time
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Self
+
+    import uvicorn
+    from flwr.app import RecordDict
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from client.membership.trust import Trust
+    from common.protocol.instructions import Instruction
+    from server.registry.manifest import Manifest
 
 FAULTS = Path(os.environ.get("FEDFORGET_TEST_FAULTS", "/nowhere"))
 
 
-def take(name, where, hows):
+def take(name: str, where: str, hows: set[str]) -> str | None:
     """How to fail here, None for not at all; the file is gone then."""
     path = FAULTS / name
 
@@ -33,11 +49,11 @@ def take(name, where, hows):
     return how
 
 
-def hospital(module):
+def hospital(module: ModuleType) -> None:
     """`client.membership.trust`: the hospital's answer, before or after its own signature."""
-    sign = module.Trust.sign
+    sign: Callable[[Trust, RecordDict, Instruction], RecordDict] = module.Trust.sign
 
-    def faulty_sign(self, reply, instruction):
+    def faulty_sign(self: Trust, reply: RecordDict, instruction: Instruction) -> RecordDict:
         how = take(
             self.settings.name,
             instruction.context.kind,
@@ -60,7 +76,7 @@ def hospital(module):
     module.Trust.sign = faulty_sign
 
 
-def poisoned(reply, how):
+def poisoned(reply: RecordDict, how: str) -> RecordDict:
     import torch
 
     from common.protocol.array_bytes import to_record
@@ -82,17 +98,16 @@ def poisoned(reply, how):
     return reply
 
 
-def claiming(reply, **claims):
+def claiming(reply: RecordDict, **claims: int) -> RecordDict:
     import json
 
-    body = dict(reply["body"])
-    body["json"] = json.dumps({**json.loads(body["json"]), **claims})
-    reply["body"] = type(reply["body"])(body)
+    body = reply.config_records["body"]
+    body["json"] = json.dumps({**json.loads(str(body["json"])), **claims})
 
     return reply
 
 
-def changed(reply):
+def changed(reply: RecordDict) -> RecordDict:
     """One weight is another, under the signature that was made before."""
     from common.protocol.array_bytes import to_record
     from common.protocol.array_groups import group
@@ -106,25 +121,25 @@ def changed(reply):
     return reply
 
 
-def clock(module):
+def clock(module: ModuleType) -> None:
     """`client.app`: the hospital's clock is ten minutes behind for one message."""
-    real = module.datetime
+    from datetime import datetime, tzinfo
 
-    class Late(real):
+    class Late(datetime):
         @classmethod
-        def now(cls, tz=None):
+        def now(cls, tz: tzinfo | None = None) -> Self:
             site = Path(os.environ.get("FEDFORGET_SITE", "/nowhere")).name
-            moment = real.now(tz)
-            return moment.fromtimestamp(moment.timestamp() - 600, tz) if take(site, "now", {"clock"}) else moment
+            moment = super().now(tz)
+            return cls.fromtimestamp(moment.timestamp() - 600, tz) if take(site, "now", {"clock"}) else moment
 
-    module.datetime = Late
+    vars(module)["datetime"] = Late
 
 
-def registry(module):
+def registry(module: ModuleType) -> None:
     """`server.registry.version_folder`: there is no room for a version."""
-    write = module.write_version
+    write: Callable[..., Manifest] = module.write_version
 
-    def write_version(*arguments, **named):
+    def write_version(*arguments: object, **named: object) -> Manifest:
         full = take("server", "publish", {"disk"})
         if full:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -136,24 +151,24 @@ def registry(module):
             if full:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    module.write_version = write_version
+    vars(module)["write_version"] = write_version
 
 
-def gateway(module):
+def gateway(module: ModuleType) -> None:
     """`uvicorn` under the gateway: what hospitals hand in reaches SuperLink twice, as after a lost acknowledgement."""
-    begin = module.Config.__init__
+    begin: Callable[..., None] = module.Config.__init__
 
-    def begin_twice(self, app, **options):
+    def begin_twice(self: uvicorn.Config, app: Starlette, **options: object) -> None:
         forward = getattr(getattr(app, "router", None), "default", None)
-        if type(forward).__name__ == "Gateway":
+        if forward is not None and type(forward).__name__ == "Gateway":
             app.router.default = twice(forward)
         begin(self, app, **options)
 
     module.Config.__init__ = begin_twice
 
 
-def twice(forward):
-    async def answer(scope, receive, send):
+def twice(forward: ASGIApp) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("raw_path") != b"/v1/fleet/push-messages" or not take("server", "push", {"twice"}):
             await forward(scope, receive, send)
             return
@@ -166,15 +181,15 @@ def twice(forward):
             body = body + part.get("body", b"")
             more = part.get("more_body", False)
 
-        def again():
-            parts = [{"type": "http.request", "body": body, "more_body": False}]
+        def again() -> Receive:
+            parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-            async def once():
+            async def once() -> Message:
                 return parts.pop() if parts else {"type": "http.disconnect"}
 
             return once
 
-        async def unheard(_):
+        async def unheard(_: Message) -> None:
             """The first acknowledgement gets lost."""
 
         await forward(scope, again(), unheard)
@@ -183,7 +198,7 @@ def twice(forward):
     return answer
 
 
-PLACES = {
+PLACES: dict[str, Callable[[ModuleType], None]] = {
     "client.membership.trust": hospital,
     "client.app": clock,
     "server.registry.version_folder": registry,
@@ -194,14 +209,14 @@ PLACES = {
 class Wrapped(Loader):
     """A module's own loader, and then the change."""
 
-    def __init__(self, loader, change):
+    def __init__(self, loader: Loader, change: Callable[[ModuleType], None]) -> None:
         self.loader = loader
         self.change = change
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
         self.change(module)
 
@@ -209,11 +224,13 @@ class Wrapped(Loader):
 class Finder(MetaPathFinder):
     """Finds the modules in `PLACES` where they always are."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name not in PLACES:
             return None
         spec = PathFinder.find_spec(name, path, target)
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             spec.loader = Wrapped(spec.loader, PLACES[name])
         return spec
 

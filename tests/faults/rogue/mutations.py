@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
@@ -15,13 +15,14 @@ from common.protocol.array_groups import group
 from common.protocol.wire import weights_of
 
 Json = Any
+T = TypeVar("T")
 Path = tuple[str | int, ...]
 
 
 class Draw(Protocol):
     """Chooses; `random.Random` in the study of random rogues, hypothesis in the tests."""
 
-    def choice(self, options: list[Any], /) -> Any: ...
+    def choice(self, options: list[T], /) -> T: ...
 
 
 MISSING = object()
@@ -50,7 +51,7 @@ def put(value: Json, path: Path, new: Json) -> Json:
     if not path:
         return {} if new is MISSING else new
     first, *rest = path
-    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied: Json = dict(value) if isinstance(value, dict) else list(value)
 
     if not rest and new is MISSING:
         del copied[first]

@@ -113,7 +113,7 @@ class WorldGrid(RogueGrid):
         self.clock = clock
 
     def push_messages(self, messages: Any) -> Any:
-        ids = []
+        ids: list[str] = []
         for message in messages:
             ids += super().push_messages([message])
             if self._silent:

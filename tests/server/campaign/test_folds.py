@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from campaign_world import LENIENT, NOW
+from campaign_world import LENIENT, NOW, MakeWorld
 
 from client.cohort.site import Site
 from client.cohort.site_data import SiteData
-from common.learning.config import FoldsConfig
+from common.learning.config import FoldsConfig, UnlearnConfig
 from common.learning.folds.margins import OutOfFold
 from common.learning.model.image_text import ImageTextModel
 from common.learning.records import Subset
-from common.learning.unlearning.base import Unlearned, UnlearnSets
+from common.learning.unlearning.base import OnPass, Unlearned, Unlearner, UnlearnSets
 from common.learning.unlearning.methods import method_named
 from server.rounds.fold_training import Folded
 
@@ -33,7 +31,9 @@ def weights_of(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*.safetensors") if "models" not in path.parts]
 
 
-def test_the_first_model_comes_with_fold_scores_and_leaves_no_weights_between_its_steps(world, tmp_path: Path) -> None:
+def test_the_first_model_comes_with_fold_scores_and_leaves_no_weights_between_its_steps(
+    world: MakeWorld, tmp_path: Path
+) -> None:
     coordinator = world()
     number = coordinator.plan("training", folds=FOLDS)
     assert coordinator.carry(number) == "published"
@@ -49,16 +49,27 @@ def test_the_first_model_comes_with_fold_scores_and_leaves_no_weights_between_it
     assert folded.cost["forward_units"] > 0
 
 
-def test_a_patient_who_revokes_alone_is_led_to_their_own_standing(world, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patient_who_revokes_alone_is_led_to_their_own_standing(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     coordinator = world()
     assert coordinator.carry(coordinator.plan("training", folds=FOLDS)) == "published"
     before = scores(coordinator.sites["north"])
     seen: list[UnlearnSets] = []
 
-    def named(name: str) -> Callable[..., Unlearned]:
-        def method(model: ImageTextModel, sets: UnlearnSets, *arguments: object, **settings: Any) -> Unlearned:
+    def named(name: str) -> Unlearner:
+        def method(
+            model: ImageTextModel,
+            sets: UnlearnSets,
+            config: UnlearnConfig,
+            *,
+            ranking_weight: float,
+            seed: int,
+            on_pass: OnPass,
+        ) -> Unlearned:
             seen.append(sets)
-            return method_named(name)(model, sets, *arguments, **settings)
+            unlearner = method_named(name)
+            return unlearner(model, sets, config, ranking_weight=ranking_weight, seed=seed, on_pass=on_pass)
 
         return method
 
@@ -72,7 +83,7 @@ def test_a_patient_who_revokes_alone_is_led_to_their_own_standing(world, monkeyp
     assert np.array_equal(sets.standings.raw[:, 0], before.margins[:, 0])
 
 
-def test_a_retraining_renews_them_unless_a_due_date_is_near(world) -> None:
+def test_a_retraining_renews_them_unless_a_due_date_is_near(world: MakeWorld) -> None:
     coordinator = world()
     assert coordinator.carry(coordinator.plan("training", folds=FOLDS)) == "published"
     first = scores(coordinator.sites["south"])
@@ -95,7 +106,7 @@ def test_a_retraining_renews_them_unless_a_due_date_is_near(world) -> None:
 
 
 def test_a_training_that_is_killed_among_the_fold_models_goes_on_from_the_last_round(
-    world, monkeypatch: pytest.MonkeyPatch
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coordinator = world()
     number = coordinator.plan("training", folds=FOLDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.learning.config import DecisionConfig
-from common.learning.evaluation.figures import ClassAuc, FederationFigures, Membership, SiteFigures, Utility
+from common.learning.evaluation.figures import Branch, ClassAuc, FederationFigures, Membership, SiteFigures, Utility
 from common.learning.evaluation.merge import AuditMerge
 from common.learning.evaluation.scores import BRANCHES
 from common.learning.records import Subset
@@ -26,8 +26,8 @@ def site(auc: float, forget: int, control: int = 40) -> SiteFigures:
     member = Membership(
         forget_patients=forget, control_patients=control, auc=auc, variance=1e-4, ks=0.1, ks_p=0.9
     )  # fmt: skip
-    branches = dict.fromkeys(BRANCHES, UTILITY)
-    return SiteFigures(groups={"test": branches}, membership=dict.fromkeys(BRANCHES, member))  # type: ignore[arg-type]
+    branches: dict[Branch, Utility] = dict.fromkeys(BRANCHES, UTILITY)
+    return SiteFigures(groups={"test": branches}, membership=dict.fromkeys(BRANCHES, member))
 
 
 def collected(**pending: int) -> Collected:

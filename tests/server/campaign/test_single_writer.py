@@ -21,7 +21,9 @@ from server.rounds.unlearning.base import single_writer
         ("auto", (), None),
     ],
 )
-def test_replace_and_relay_give_the_whole_model_to_one_hospital(aggregation, forgetting, writer) -> None:
+def test_replace_and_relay_give_the_whole_model_to_one_hospital(
+    aggregation: str, forgetting: tuple[str, ...], writer: str | None
+) -> None:
     assert single_writer(aggregation, forgetting) == writer
 
 

@@ -13,12 +13,12 @@ from server.runtime.control import Control
 
 
 @pytest.fixture(scope="module")
-def ca():
+def ca() -> bytes:
 
     return certificate_pem(new_authority(ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)))
 
 
-def test_a_superlink_that_is_away_is_unavailable_for_every_call(ca):
+def test_a_superlink_that_is_away_is_unavailable_for_every_call(ca: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     control = Control(f"127.0.0.1:{port}", ca)
@@ -37,11 +37,11 @@ def test_a_superlink_that_is_away_is_unavailable_for_every_call(ca):
     control.close()
 
 
-def test_somebody_else_on_the_port_gets_nothing_readable(ca):
+def test_somebody_else_on_the_port_gets_nothing_readable(ca: bytes) -> None:
     """Whoever takes the port without a certificate of the federation sees a TLS handshake and no request."""
     seen = b""
 
-    def listen(server):
+    def listen(server: socket.socket) -> None:
         nonlocal seen
         connection, _ = server.accept()
         with connection:
@@ -68,7 +68,7 @@ def test_somebody_else_on_the_port_gets_nothing_readable(ca):
     ],
     ids=["empty", "nonsense", "another curve"],
 )
-def test_only_a_key_that_supernodes_can_sign_with_is_registered(ca, key):
+def test_only_a_key_that_supernodes_can_sign_with_is_registered(ca: bytes, key: bytes) -> None:
     control = Control("127.0.0.1:1", ca)
     with pytest.raises(InputError, match="not a node key"):
         control.register_node(key, "north")

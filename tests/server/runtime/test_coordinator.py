@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,7 +57,9 @@ class Clock:
 
 
 @pytest.fixture
-def house(tmp_path: Path, coordinator: ServerFolder, enrol: Callable[[Path, str], Path]):
+def house(
+    tmp_path: Path, coordinator: ServerFolder, enrol: Callable[[Path, str], Path]
+) -> Iterator[CoordinatorContext]:
     (tmp_path / "site.json").write_text("{}")
     for name in ("north", "south"):
         enrol(tmp_path, name)

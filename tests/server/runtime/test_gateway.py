@@ -6,14 +6,17 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.platform.keys.certificates import certificate_pem, issue_server, new_authority
 from server.runtime.gateway import ROUTES, Limits, forwarded, gateway_app
@@ -25,10 +28,13 @@ LIMITS = Limits(body_bytes=8 * 2**20, header_bytes=4096, concurrent=4, exchange_
 class Upstream:
     """Echoes bodies as they come, and keeps what it saw."""
 
-    def __init__(self):
-        self.seen, self.delay, self.started, self.arriving = [], 0.0, threading.Event(), threading.Event()
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, dict[bytes, bytes]]] = []
+        self.delay = 0.0
+        self.started = threading.Event()
+        self.arriving = threading.Event()
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         self.seen.append((scope["method"], scope["raw_path"].decode(), dict(scope["headers"])))
@@ -52,7 +58,7 @@ class Upstream:
 
 
 @contextmanager
-def serving(app, pki):
+def serving(app: ASGIApp, pki: Path) -> Iterator[str]:
     """`app` under TLS on a free port, until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(
@@ -77,7 +83,7 @@ def serving(app, pki):
 
 
 @pytest.fixture(scope="module")
-def pki(tmp_path_factory):
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CA and a server certificate, and a second CA that issued nothing here."""
     folder = tmp_path_factory.mktemp("pki")
     now = datetime.now(UTC) - timedelta(minutes=1)
@@ -95,19 +101,19 @@ def pki(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def upstream():
+def upstream() -> Upstream:
     return Upstream()
 
 
 @pytest.fixture(scope="module")
-def gateway(pki, upstream):
+def gateway(pki: Path, upstream: Upstream) -> Iterator[str]:
     with ExitStack() as stack:
         behind = stack.enter_context(serving(upstream, pki))
         yield stack.enter_context(serving(gateway_app(f"https://{behind}", pki / "ca.crt", LIMITS), pki))
 
 
 @pytest.fixture
-def client(gateway, pki, upstream):
+def client(gateway: str, pki: Path, upstream: Upstream) -> Iterator[httpx.Client]:
     upstream.seen.clear()
     upstream.started.clear()
     upstream.arriving.clear()
@@ -117,7 +123,7 @@ def client(gateway, pki, upstream):
         yield one
 
 
-def raw(gateway, pki, request):
+def raw(gateway: str, pki: Path, request: bytes) -> bytes:
     """Send bytes as they are and read the answer to its end."""
     trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
     host, port = gateway.split(":")
@@ -134,11 +140,11 @@ def raw(gateway, pki, request):
     return answer
 
 
-def test_a_fleet_route_is_forwarded_with_body_headers_and_answer(client, upstream):
+def test_a_fleet_route_is_forwarded_with_body_headers_and_answer(client: httpx.Client, upstream: Upstream) -> None:
     body = bytes(range(256)) * 2**14  # 4 MiB
     passed_on = []
 
-    def parts():
+    def parts() -> Iterator[bytes]:
         yield body[: len(body) // 2]
         passed_on.append(upstream.arriving.wait(30))
         yield body[len(body) // 2 :]
@@ -151,7 +157,9 @@ def test_a_fleet_route_is_forwarded_with_body_headers_and_answer(client, upstrea
     assert passed_on == [True], "the first half is passed on before the second is there"
 
 
-def test_headers_of_the_connection_and_claims_of_origin_are_dropped_both_ways(client, upstream):
+def test_headers_of_the_connection_and_claims_of_origin_are_dropped_both_ways(
+    client: httpx.Client, upstream: Upstream
+) -> None:
     named = {
         "connection": "x-mine, close",
         "x-mine": "1",
@@ -166,7 +174,7 @@ def test_headers_of_the_connection_and_claims_of_origin_are_dropped_both_ways(cl
     assert "x-private" not in answer.headers
 
 
-def test_forwarded_knows_headers_whatever_their_case():
+def test_forwarded_knows_headers_whatever_their_case() -> None:
     assert forwarded([(b"Connection", b"X-A"), (b"x-a", b"1"), (b"Transfer-Encoding", b"chunked"), (b"B", b"2")]) == [
         (b"b", b"2")
     ]
@@ -203,7 +211,9 @@ def test_forwarded_knows_headers_whatever_their_case():
         "*",
     ],
 )
-def test_every_other_path_is_an_empty_403_and_reaches_nothing(gateway, pki, client, upstream, target):
+def test_every_other_path_is_an_empty_403_and_reaches_nothing(
+    gateway: str, pki: Path, client: httpx.Client, upstream: Upstream, target: str
+) -> None:
     answer = raw(
         gateway, pki, f"POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
     )
@@ -214,12 +224,14 @@ def test_every_other_path_is_an_empty_403_and_reaches_nothing(gateway, pki, clie
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE"])
-def test_every_other_method_is_refused(client, upstream, method):
+def test_every_other_method_is_refused(client: httpx.Client, upstream: Upstream, method: str) -> None:
     assert client.request(method, ROUTE).status_code == 403
     assert not upstream.seen
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_read(gateway, pki, client, upstream):
+def test_a_body_over_the_limit_is_refused_before_it_is_read(
+    gateway: str, pki: Path, client: httpx.Client, upstream: Upstream
+) -> None:
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: h\r\nContent-Length: {LIMITS.body_bytes + 1}\r\n\r\n"
     assert b" 413 " in raw(gateway, pki, head.encode())
     assert not upstream.seen
@@ -235,18 +247,22 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(gateway, pki, client
         b"",
     ],
 )
-def test_a_body_of_unclear_length_is_refused(gateway, pki, client, upstream, headers):
+def test_a_body_of_unclear_length_is_refused(
+    gateway: str, pki: Path, client: httpx.Client, upstream: Upstream, headers: bytes
+) -> None:
     request = b"POST " + ROUTE.encode() + b" HTTP/1.1\r\nHost: h\r\n" + headers + b"Connection: close\r\n\r\n0\r\n\r\n"
     assert raw(gateway, pki, request).split(b" ")[1] in (b"411", b"400")
     assert not upstream.seen
 
 
-def test_headers_over_the_limit_are_refused(client, upstream):
+def test_headers_over_the_limit_are_refused(client: httpx.Client, upstream: Upstream) -> None:
     assert client.post(ROUTE, headers={"x-long": "x" * LIMITS.header_bytes}).status_code == 431
     assert not upstream.seen
 
 
-def test_one_client_has_only_so_many_requests_at_a_time_and_the_rest_may_try_again(client, upstream):
+def test_one_client_has_only_so_many_requests_at_a_time_and_the_rest_may_try_again(
+    client: httpx.Client, upstream: Upstream
+) -> None:
     upstream.delay = 0.8
     codes = []
     threads = [
@@ -261,12 +277,12 @@ def test_one_client_has_only_so_many_requests_at_a_time_and_the_rest_may_try_aga
     assert client.post(ROUTE, content=b"x").status_code == 209
 
 
-def test_a_silent_superlink_is_a_504(client, upstream):
+def test_a_silent_superlink_is_a_504(client: httpx.Client, upstream: Upstream) -> None:
     upstream.delay = LIMITS.exchange_seconds + 1
     assert client.post(ROUTE, content=b"x").status_code == 504
 
 
-def test_an_absent_superlink_is_a_503_which_supernodes_retry(pki):
+def test_an_absent_superlink_is_a_503_which_supernodes_retry(pki: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
@@ -274,7 +290,7 @@ def test_an_absent_superlink_is_a_503_which_supernodes_retry(pki):
         assert httpx.post(f"https://{gateway}{ROUTE}", verify=trust, trust_env=False).status_code == 503
 
 
-def test_a_superlink_under_another_authority_gets_nothing(pki, client, upstream):
+def test_a_superlink_under_another_authority_gets_nothing(pki: Path, client: httpx.Client, upstream: Upstream) -> None:
     trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
     with serving(upstream, pki) as behind:
         app = gateway_app(f"https://{behind}", pki / "other.crt", LIMITS)
@@ -284,7 +300,9 @@ def test_a_superlink_under_another_authority_gets_nothing(pki, client, upstream)
     assert not upstream.seen
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_running(gateway, pki, client, upstream):
+def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_running(
+    gateway: str, pki: Path, client: httpx.Client, upstream: Upstream
+) -> None:
     for _ in range(2 * LIMITS.concurrent):
         trust = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         host, port = gateway.split(":")

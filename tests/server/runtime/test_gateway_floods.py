@@ -5,8 +5,10 @@ import ssl
 import threading
 import time
 from base64 import b64encode
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -24,6 +26,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from google.protobuf.message import DecodeError
 from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import UnavailableError
 from common.platform.keys.certificates import certificate_pem, issue_server, new_authority
@@ -32,13 +35,14 @@ from common.platform.listening.http_listener import PUNCTUAL_LOOP, Connections, 
 from server.runtime.gateway import ROUTES, SMALL_BODIES, Limits, gateway_app
 from server.runtime.node_sign_in import KEY, SIGNATURE, TIME, TOLERANCE, NodeSignIn
 
+Address = tuple[str, int]
 ROUTE = "/v1/fleet/push-object"
 NODE = ec.generate_private_key(ec.SECP384R1())
 PUBLIC = NODE.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 LIMITS = Limits(body_bytes=2**20, idle_seconds=0.5, exchange_seconds=5.0, route_bytes={"get-run": 100})
 
 
-def signed(key=NODE, at=None):
+def signed(key: ec.EllipticCurvePrivateKey = NODE, at: datetime | None = None) -> dict[str, str]:
     stamp = (at or datetime.now(UTC)).isoformat()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     signature = key.sign(stamp.encode(), ec.ECDSA(hashes.SHA256()))
@@ -46,7 +50,7 @@ def signed(key=NODE, at=None):
 
 
 @pytest.fixture(scope="module")
-def pki(tmp_path_factory):
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
     now = datetime.now(UTC) - timedelta(minutes=1)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -59,7 +63,7 @@ def pki(tmp_path_factory):
 
 
 @contextmanager
-def serving(app, pki, connections):
+def serving(app: ASGIApp, pki: Path, connections: Connections) -> Iterator[Address]:
     with Listener.at("127.0.0.1", 0, connections) as listener:
         config = uvicorn.Config(
             app,
@@ -85,10 +89,10 @@ def serving(app, pki, connections):
 
 
 class Upstream:
-    def __init__(self):
+    def __init__(self) -> None:
         self.seen = 0
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self.seen += 1
             while (await receive()).get("more_body"):
@@ -97,17 +101,19 @@ class Upstream:
 
 
 @pytest.fixture
-def upstream():
+def upstream() -> Upstream:
     return Upstream()
 
 
 @pytest.fixture
-def connections():
+def connections() -> Connections:
     return Connections(per_address=8, strangers=6)
 
 
 @pytest.fixture
-def gateway(pki, upstream, connections, monkeypatch):
+def gateway(
+    pki: Path, upstream: Upstream, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Address]:
     monkeypatch.setattr(http_listener, "HANDSHAKE_SECONDS", 0.5)
     monkeypatch.setattr(http_listener, "HEAD_SECONDS", 0.5)
     sign_in = NodeSignIn(lambda: frozenset({PUBLIC}))
@@ -118,16 +124,18 @@ def gateway(pki, upstream, connections, monkeypatch):
         yield stack.enter_context(serving(app, pki, connections))
 
 
-def trust(pki):
+def trust(pki: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(pki / "ca.crt"))
 
 
-def post(gateway, pki, headers=None, content=b"x", route=ROUTE):
+def post(
+    gateway: Address, pki: Path, headers: dict[str, str] | None = None, content: bytes = b"x", route: str = ROUTE
+) -> int:
     url = f"https://127.0.0.1:{gateway[1]}{route}"
     return httpx.post(url, content=content, headers=headers, verify=trust(pki), trust_env=False).status_code
 
 
-def ends_after(connection):
+def ends_after(connection: socket.socket) -> float:
     """Seconds until the other side ends a connection."""
     connection.settimeout(5)
     begin = time.monotonic()
@@ -141,12 +149,12 @@ def ends_after(connection):
     return time.monotonic() - begin
 
 
-def secure(gateway, pki):
+def secure(gateway: Address, pki: Path) -> ssl.SSLSocket:
     plain = socket.create_connection(gateway, 5)
     return trust(pki).wrap_socket(plain, server_hostname="127.0.0.1")
 
 
-def test_the_headers_are_those_that_flower_signs():
+def test_the_headers_are_those_that_flower_signs() -> None:
     assert (KEY, TIME, SIGNATURE) == (
         fleet.FLEET_HTTP_PUBLIC_KEY_HEADER,
         flower.TIMESTAMP_HEADER,
@@ -155,7 +163,9 @@ def test_the_headers_are_those_that_flower_signs():
     assert TOLERANCE.total_seconds() == flower.TIMESTAMP_TOLERANCE + flower.SYSTEM_TIME_TOLERANCE
 
 
-def test_what_flowers_own_client_sends_is_let_through_on_every_route(gateway, pki, upstream):
+def test_what_flowers_own_client_sends_is_let_through_on_every_route(
+    gateway: Address, pki: Path, upstream: Upstream
+) -> None:
     node = {"node": Node(node_id=1)}
     interceptors = [NodeAuthHttpInterceptor(NODE, NODE.public_key())]
 
@@ -173,7 +183,7 @@ def test_what_flowers_own_client_sends_is_let_through_on_every_route(gateway, pk
     assert upstream.seen == len(calls)
 
 
-def test_an_enrolled_node_is_let_through(gateway, pki, upstream):
+def test_an_enrolled_node_is_let_through(gateway: Address, pki: Path, upstream: Upstream) -> None:
     assert post(gateway, pki, signed()) == 200
     assert upstream.seen == 1
 
@@ -192,7 +202,9 @@ def test_an_enrolled_node_is_let_through(gateway, pki, upstream):
         {**signed(), SIGNATURE: b64encode(b"0" * 96).decode()},
     ],
 )
-def test_nothing_of_a_stranger_is_read(gateway, pki, upstream, headers):
+def test_nothing_of_a_stranger_is_read(
+    gateway: Address, pki: Path, upstream: Upstream, headers: dict[str, str]
+) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: {LIMITS.body_bytes}\r\n\r\n"
 
@@ -205,8 +217,8 @@ def test_nothing_of_a_stranger_is_read(gateway, pki, upstream, headers):
 
 
 @pytest.mark.anyio
-async def test_a_signature_cannot_be_checked_without_the_keys():
-    def unavailable():
+async def test_a_signature_cannot_be_checked_without_the_keys() -> None:
+    def unavailable() -> frozenset[bytes]:
         raise UnavailableError("the database does not answer")
 
     with pytest.raises(UnavailableError):
@@ -214,11 +226,13 @@ async def test_a_signature_cannot_be_checked_without_the_keys():
 
 
 @pytest.fixture
-def anyio_backend():
+def anyio_backend() -> str:
     return "asyncio"
 
 
-def test_half_open_connections_of_one_address_leave_room_for_others_and_end_soon(gateway, pki, connections):
+def test_half_open_connections_of_one_address_leave_room_for_others_and_end_soon(
+    gateway: Address, pki: Path, connections: Connections
+) -> None:
     flood = [socket.create_connection(gateway, 5) for _ in range(60)]
     try:
         while sum(connections._open.values()) < connections.strangers:
@@ -237,13 +251,13 @@ def test_half_open_connections_of_one_address_leave_room_for_others_and_end_soon
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/fl", b"POST /v1/fleet/get-run HTTP/1.1\r\nHost: h\r\n"])
-def test_headers_that_do_not_come_end_the_connection(gateway, pki, sent):
+def test_headers_that_do_not_come_end_the_connection(gateway: Address, pki: Path, sent: bytes) -> None:
     with secure(gateway, pki) as connection:
         connection.sendall(sent)
         assert ends_after(connection) < 3
 
 
-def test_headers_that_trickle_in_end_the_connection(gateway, pki):
+def test_headers_that_trickle_in_end_the_connection(gateway: Address, pki: Path) -> None:
     with secure(gateway, pki) as connection:
         begin = time.monotonic()
         with pytest.raises((ConnectionError, ssl.SSLError)):
@@ -251,13 +265,13 @@ def test_headers_that_trickle_in_end_the_connection(gateway, pki):
         assert time.monotonic() - begin < 3
 
 
-def trickle(connection, data):
+def trickle(connection: socket.socket, data: bytes) -> None:
     for byte in data:
         connection.sendall(bytes([byte]))
         time.sleep(0.05)
 
 
-def test_a_second_request_on_a_connection_must_come_in_time_too(gateway, pki):
+def test_a_second_request_on_a_connection_must_come_in_time_too(gateway: Address, pki: Path) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in signed().items())
     with secure(gateway, pki) as connection:
         connection.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: 1\r\n\r\nx".encode())
@@ -266,7 +280,7 @@ def test_a_second_request_on_a_connection_must_come_in_time_too(gateway, pki):
         assert ends_after(connection) < 3
 
 
-def test_a_body_that_stops_is_ended_and_leaves_nothing_running(gateway, pki):
+def test_a_body_that_stops_is_ended_and_leaves_nothing_running(gateway: Address, pki: Path) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in signed().items())
     with secure(gateway, pki) as connection:
         connection.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: h\r\n{lines}Content-Length: 1000\r\n\r\nabc".encode())
@@ -276,18 +290,18 @@ def test_a_body_that_stops_is_ended_and_leaves_nothing_running(gateway, pki):
     assert post(gateway, pki, signed()) == 200
 
 
-def test_each_route_has_its_own_bound_before_anything_is_read(gateway, pki, upstream):
+def test_each_route_has_its_own_bound_before_anything_is_read(gateway: Address, pki: Path, upstream: Upstream) -> None:
     assert post(gateway, pki, signed(), b"x" * 101, "/v1/fleet/get-run") == 413
     assert post(gateway, pki, signed(), b"x" * 101) == 200
     assert upstream.seen == 1
 
 
-def test_every_route_but_that_of_arrays_takes_little():
+def test_every_route_but_that_of_arrays_takes_little() -> None:
     assert SMALL_BODIES.keys() == set(ROUTES)
     assert [route for route, most in SMALL_BODIES.items() if most > 2**18] == ["push-object"]
 
 
-def test_connections_are_counted_by_who_can_have_many_addresses():
+def test_connections_are_counted_by_who_can_have_many_addresses() -> None:
     counted = Connections(per_address=2)
     assert counted.admit("2001:db8::1")
     assert counted.admit("2001:db8::2")
@@ -300,7 +314,7 @@ def test_connections_are_counted_by_who_can_have_many_addresses():
     assert counted.admit("192.0.2.1")
 
 
-def test_who_signed_in_an_hour_ago_is_a_stranger_again():
+def test_who_signed_in_an_hour_ago_is_a_stranger_again() -> None:
     now = [0.0]
     counted = Connections(per_address=9, strangers=1, clock=lambda: now[0])
     assert counted.admit("192.0.2.1")

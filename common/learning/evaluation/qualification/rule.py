@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import Field
 
@@ -112,7 +112,7 @@ def qualify(plan: QualificationPlan, sites: Mapping[str, SiteRehearsals]) -> Qua
             branches={}, utility=(), findings=tuple(findings), distances=(),
         )  # fmt: skip
 
-    results = {cast(Branch, name): _branch(plan, sites, cast(Branch, name), in_all) for name in BRANCHES}
+    results = {name: _branch(plan, sites, name, in_all) for name in BRANCHES}
     margin = plan.auc_margin
 
     # Q1 and Q2 on every branch: the mean difference, and the share of patients who stand out.

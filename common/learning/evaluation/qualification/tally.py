@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CohortError
-from common.learning.evaluation.figures import Branch
 from common.learning.evaluation.qualification.comparison import Comparison, distance
 from common.learning.evaluation.qualification.figures import (
     BranchRehearsals,
@@ -66,10 +64,7 @@ def tally(
         patients=patients,
         judged=patients_judged,
         controls=len(control_labels),
-        branches={
-            cast(Branch, name): _branch(groups, control_labels, at, patients_judged > 0)
-            for at, name in enumerate(BRANCHES)
-        },
+        branches={name: _branch(groups, control_labels, at, patients_judged > 0) for at, name in enumerate(BRANCHES)},
         distances=tuple(sorted(distances)),
         utility=tuple(utility),
     )

@@ -118,7 +118,7 @@ def check(event: dict[str, Any]) -> None:
     assert event["source"]["observer"]
 
 
-def test_every_event_is_valid_and_has_the_shape_of_the_patterns():
+def test_every_event_is_valid_and_has_the_shape_of_the_patterns() -> None:
     events = [*audit_events(LEAVES, PARTIES)]
     for event in events:
         check(event)
@@ -129,7 +129,7 @@ def test_every_event_is_valid_and_has_the_shape_of_the_patterns():
 
 
 @pytest.mark.parametrize(("interaction", "action"), [("update", "U"), ("create", "C")])
-def test_only_a_consent_that_was_put_or_posted_claims_the_profile_of_that(interaction: str, action: str):
+def test_only_a_consent_that_was_put_or_posted_claims_the_profile_of_that(interaction: str, action: str) -> None:
     by_fhir, by_form, *rest = audit_events(LEAVES, PARTIES, None, {"aa": interaction})
     check(by_fhir)
     profile = f"https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.{interaction.capitalize()}"
@@ -139,18 +139,18 @@ def test_only_a_consent_that_was_put_or_posted_claims_the_profile_of_that(intera
     assert by_form["type"]["code"] == "receive"
 
 
-def test_a_consent_that_the_site_read_itself_claims_no_profile():
+def test_a_consent_that_the_site_read_itself_claims_no_profile() -> None:
     pulled, *_ = audit_events(LEAVES, PARTIES, None, {"another": "update"})
     check(pulled)
     assert ("meta" in pulled, pulled["type"]["code"], pulled["action"]) == (False, "receive", "U")
 
 
-def test_what_was_erased_leaves_an_event_that_points_at_its_leaf():
+def test_what_was_erased_leaves_an_event_that_points_at_its_leaf() -> None:
     *_, erased = audit_events(LEAVES, PARTIES)
     assert erased["entity"][0]["what"]["identifier"]["value"] == str(len(LEAVES) - 1)
 
 
-def test_a_refused_log_is_a_failure_and_a_deletion_is_a_deletion():
+def test_a_refused_log_is_a_failure_and_a_deletion_is_a_deletion() -> None:
     events = {event["outcomeDesc"]: event for event in audit_events(LEAVES, PARTIES)}
     assert (events["log-refused"]["outcome"], events["log-refused"]["action"]) == ("8", "E")
     assert events["purged"]["action"] == "D"
@@ -158,7 +158,7 @@ def test_a_refused_log_is_a_failure_and_a_deletion_is_a_deletion():
     assert events["unlearned"]["agent"][0]["network"]["address"] == "https://fed.example.org:8444"
 
 
-def test_patients_are_named_only_where_they_are_given_each_in_an_event_of_its_own():
+def test_patients_are_named_only_where_they_are_given_each_in_an_event_of_its_own() -> None:
     assert not any(entity["type"]["code"] == "1" for e in audit_events(LEAVES, PARTIES) for entity in e["entity"])
     named = [*audit_events(LEAVES, PARTIES, {"aa": ["p-1", "p-2"]}, {"aa": "update"})][:2]
 

@@ -18,7 +18,7 @@ def make_scores() -> MakeScores:
 
     def make(
         rng: np.random.Generator, patients: int, classes: int = 3, studies: int = 1, confidence: float | None = None
-    ):
+    ) -> Scores:
         labels = rng.integers(classes, size=patients).repeat(studies)
         logits = rng.normal(size=(3, len(labels), classes))
         if confidence is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ def _out_of_fold(forget: Scores, never_seen: Scores) -> OutOfFold:
     return OutOfFold(np.arange(count) % 2, np.zeros((3, count)), controls)
 
 
-def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(make_scores) -> None:
+def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(
+    make_scores: Callable[..., Scores],
+) -> None:
     rng = np.random.default_rng(0)
     forget, retain = (make_scores(rng, 40, confidence=9.0) for _ in range(2))
     control = make_scores(rng, 120)
@@ -40,7 +43,9 @@ def test_a_lookup_table_that_memorised_its_patients_is_found_by_every_attack(mak
     assert found.missing == {}
 
 
-def test_patients_who_are_not_to_be_forgotten_on_a_branch_do_not_count_there(make_scores) -> None:
+def test_patients_who_are_not_to_be_forgotten_on_a_branch_do_not_count_there(
+    make_scores: Callable[..., Scores],
+) -> None:
     rng = np.random.default_rng(0)
     forget, retain = (make_scores(rng, 40, confidence=9.0) for _ in range(2))
     control = make_scores(rng, 120)
@@ -60,7 +65,7 @@ def test_patients_who_are_not_to_be_forgotten_on_a_branch_do_not_count_there(mak
     assert (found.forget_patients, found.auc) == (0, None)
 
 
-def test_a_constant_model_cannot_tell_anyone(make_scores) -> None:
+def test_a_constant_model_cannot_tell_anyone(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(0)
     forget, retain, control, calibration = (make_scores(rng, 40, confidence=0.0) for _ in range(4))
     refs = _out_of_fold(forget, control)
@@ -80,7 +85,7 @@ def test_a_constant_model_with_another_label_mix_still_gives_one_half() -> None:
     assert found.accuracy_control == pytest.approx(0.75)
 
 
-def test_every_null_has_its_reason(make_scores) -> None:
+def test_every_null_has_its_reason(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(0)
     few = make_scores(rng, 1)
     some = make_scores(rng, 8)
@@ -98,7 +103,7 @@ def test_every_null_has_its_reason(make_scores) -> None:
             assert (getattr(found, name) is None) == (name in found.missing), name
 
 
-def test_a_label_without_a_control_is_named(make_scores) -> None:
+def test_a_label_without_a_control_is_named(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(0)
     forget = make_scores(rng, 9, classes=3)
     control = make_scores(rng, 9, classes=1)
@@ -136,7 +141,7 @@ def test_patients_that_no_control_resembles_leave_the_comparison_and_are_counted
     assert found.missing["matching"].startswith("2 patients")
 
 
-def test_an_easy_patient_ranks_high_by_any_model_and_is_no_member_for_that(make_scores) -> None:
+def test_an_easy_patient_ranks_high_by_any_model_and_is_no_member_for_that(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(3)
     # Confident where the models that never saw them are as well.
     forget = make_scores(rng, 40, confidence=3.0)
@@ -150,7 +155,9 @@ def test_an_easy_patient_ranks_high_by_any_model_and_is_no_member_for_that(make_
     assert found.calibrated == pytest.approx(0.0)
 
 
-def test_patients_without_a_fold_score_are_counted_and_left_out_of_the_calibrated_rank(make_scores) -> None:
+def test_patients_without_a_fold_score_are_counted_and_left_out_of_the_calibrated_rank(
+    make_scores: Callable[..., Scores],
+) -> None:
     rng = np.random.default_rng(4)
     forget, retain = (make_scores(rng, 30, confidence=5.0) for _ in range(2))
     control, calibration = (make_scores(rng, 60) for _ in range(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
@@ -29,14 +30,14 @@ def test_the_function_that_selects_takes_selection_sets_and_no_other_scores() ->
     assert not issubclass(AuditSets, SelectionSets)
 
 
-def test_handing_audit_sets_to_selection_fails(make_scores) -> None:
+def test_handing_audit_sets_to_selection_fails(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(0)
     some = make_scores(rng, 6)
     with pytest.raises(AttributeError, match="validation"):
         select_figures(AuditSets(some, some, some, some, some), 3, rng)  # type: ignore[arg-type]  # the point
 
 
-def test_selection_compares_with_calibration_patients(make_scores) -> None:
+def test_selection_compares_with_calibration_patients(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(0)
     forget = make_scores(rng, 12, confidence=4.0)
     figures = select_figures(SelectionSets(forget, make_scores(rng, 7), make_scores(rng, 11)), 3, rng)
@@ -44,7 +45,9 @@ def test_selection_compares_with_calibration_patients(make_scores) -> None:
     assert figures.membership["fused"].control_patients == 11
 
 
-def test_the_audit_compares_with_audit_patients_and_no_calibration_patient_moves_its_auc(make_scores) -> None:
+def test_the_audit_compares_with_audit_patients_and_no_calibration_patient_moves_its_auc(
+    make_scores: Callable[..., Scores],
+) -> None:
     rng = np.random.default_rng(0)
     sets = AuditSets(*(make_scores(rng, n) for n in (12, 20, 11, 15, 9)))
     first = audit_figures(sets, 3, None, draws=50, rng=np.random.default_rng(1))
@@ -57,7 +60,7 @@ def test_the_audit_compares_with_audit_patients_and_no_calibration_patient_moves
     }  # fmt: skip
 
 
-def test_figures_go_over_the_wire_and_back_and_hold_no_row_of_a_patient(make_scores) -> None:
+def test_figures_go_over_the_wire_and_back_and_hold_no_row_of_a_patient(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(0)
     sets = AuditSets(*(make_scores(rng, 40) for _ in range(5)))
     figures = audit_figures(sets, 3, None, draws=50, rng=rng)
@@ -75,7 +78,7 @@ def test_figures_go_over_the_wire_and_back_and_hold_no_row_of_a_patient(make_sco
     assert longest(figures.model_dump(mode="json")) <= 21
 
 
-def test_sites_merge_in_any_order(make_scores) -> None:
+def test_sites_merge_in_any_order(make_scores: Callable[..., Scores]) -> None:
     rng = np.random.default_rng(0)
     parts = {
         name: audit_figures(AuditSets(*(make_scores(rng, n) for _ in range(5))), 3, None, draws=50, rng=rng)
@@ -89,7 +92,9 @@ def test_sites_merge_in_any_order(make_scores) -> None:
     assert merge_selection(chosen).validation["text"].patients == 12
 
 
-def test_logit_distance_is_zero_for_the_same_answers_and_two_for_opposite_ones(make_scores) -> None:
+def test_logit_distance_is_zero_for_the_same_answers_and_two_for_opposite_ones(
+    make_scores: Callable[..., Scores],
+) -> None:
     scores = make_scores(np.random.default_rng(0), 8)
     shifted, opposite = (replace(scores, logits=logits) for logits in (3 * scores.logits + 5, -scores.logits))
     assert logit_distance(scores, shifted) == pytest.approx(0.0)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from campaign_world import LENIENT, NOW
+from campaign_world import LENIENT, NOW, MakeWorld, World
+from flwr.app import RecordDict
 from sqlalchemy import select
+from torch import Tensor
 
 from client.cohort.site import Site
 from common.errors import InputError, RefusedError
+from common.learning.config import Precision
+from common.learning.model.image_text import ImageTextModel
 from common.platform.sql import transaction
+from common.protocol.wire import UnlearnReply, UnlearnRequest
 from server.attestation.attestation import begin, find
 from server.attestation.overruling import overruled
-from server.campaign.policy import Start, Wait, decide, overdue
+from server.campaign.policy import SiteState, Start, Wait, decide, overdue
 from server.campaign.running import training
 from server.campaign.running.tries import failed_before
 from server.campaign.verdict.judging import Verdict
@@ -26,14 +32,22 @@ from server.settings import PolicyConfig
 
 
 @contextmanager
-def refusing(monkeypatch, *names):
+def refusing(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
     """These hospitals answer everything but `train.unlearn`."""
     unlearn = Site.unlearn
 
-    def refuse(site, *arguments, **named):
+    def refuse(
+        site: Site,
+        state: Mapping[str, Tensor],
+        request: UnlearnRequest,
+        *,
+        campaign: int = 0,
+        step: str = "unlearn",
+        precision: Precision = "fp32",
+    ) -> tuple[ImageTextModel, UnlearnReply]:
         if site.name in names:
             raise RefusedError("not here")
-        return unlearn(site, *arguments, **named)
+        return unlearn(site, state, request, campaign=campaign, step=step, precision=precision)
 
     with monkeypatch.context() as patched:
         patched.setattr(Site, "unlearn", refuse)
@@ -41,11 +55,17 @@ def refusing(monkeypatch, *names):
 
 
 @contextmanager
-def away(monkeypatch, *names):
+def away(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
     """These hospitals answer nothing."""
     exchange = Federation.exchange
 
-    def without(self, kind, requests, deadline=None, whole=None):
+    def without(
+        self: Federation,
+        kind: str,
+        requests: Mapping[str, RecordDict],
+        deadline: float | None = None,
+        whole: Callable[[], RecordDict] | None = None,
+    ) -> Iterator[tuple[str, RecordDict]]:
         left = {name: records for name, records in requests.items() if name not in names}
         return exchange(self, kind, left, deadline, whole)
 
@@ -54,33 +74,35 @@ def away(monkeypatch, *names):
         yield
 
 
-def states_of(here, policy=None):
+def states_of(here: World, policy: PolicyConfig | None = None) -> dict[str, SiteState]:
     with transaction(here.engine) as session:
         return {site.name: site for site in site_states(session, policy or PolicyConfig())}
 
 
-def test_two_hospitals_with_revocations_forget_in_one_campaign_by_default(world):
+def test_two_hospitals_with_revocations_forget_in_one_campaign_by_default(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke("north", 2)
     here.revoke("south", 2)
     number = here.plan(decision=LENIENT, sites=["north", "south"])
     assert here.carry(number) == "published"
     collected = here.store.journal_body(number, "collect", Collected)
+    assert collected is not None
     assert (collected.forgetting, collected.aggregation) == (("north", "south"), "relay")
     assert ("aggregation", None) in here.kinds(number)
 
 
-def test_a_hospital_that_the_policy_did_not_choose_waits_for_the_next_campaign(world):
+def test_a_hospital_that_the_policy_did_not_choose_waits_for_the_next_campaign(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke("north", 2)
     here.revoke("south", 2)
     number = here.plan(decision=LENIENT, sites=["north"])
     assert here.carry(number) == "published"
     collected = here.store.journal_body(number, "collect", Collected)
+    assert collected is not None
     assert (collected.forgetting, collected.aggregation) == (("north",), "replace")
 
 
-def test_a_chosen_hospital_without_revocations_is_dropped_with_a_note(world):
+def test_a_chosen_hospital_without_revocations_is_dropped_with_a_note(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke("north", 2)
     number = here.plan(decision=LENIENT, sites=["north", "south"])
@@ -88,7 +110,7 @@ def test_a_chosen_hospital_without_revocations_is_dropped_with_a_note(world):
     assert ("dropped", "south") in here.kinds(number)
 
 
-def test_a_campaign_for_whom_nobody_waits_any_more_ends_and_counts_against_the_announcer(world):
+def test_a_campaign_for_whom_nobody_waits_any_more_ends_and_counts_against_the_announcer(world: MakeWorld) -> None:
     here = world().trained()
     here.announce("north", 1)
     number = here.plan(sites=["north"])
@@ -97,7 +119,7 @@ def test_a_campaign_for_whom_nobody_waits_any_more_ends_and_counts_against_the_a
     assert (states_of(here)["north"].failures, states_of(here)["south"].failures) == (1, 0)
 
 
-def test_settings_that_do_not_fit_end_a_campaign_and_it_is_not_planned_again_for_ever(world):
+def test_settings_that_do_not_fit_end_a_campaign_and_it_is_not_planned_again_for_ever(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke("north", 2)
     policy = PolicyConfig()
@@ -133,7 +155,9 @@ def test_settings_that_do_not_fit_end_a_campaign_and_it_is_not_planned_again_for
     here.clock.now = NOW
 
 
-def test_a_campaign_that_waits_for_somebody_waits_longer_each_time_and_then_ends(world, monkeypatch):
+def test_a_campaign_that_waits_for_somebody_waits_longer_each_time_and_then_ends(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     here.revoke("north", 2)
     number = here.plan(decision=LENIENT, max_tries=3, unlearn_tries=5)
@@ -143,7 +167,9 @@ def test_a_campaign_that_waits_for_somebody_waits_longer_each_time_and_then_ends
         while here.store.open() is not None:
             here.carry(number)
             if here.store.open() is not None:
-                gaps.append(here.store.get(number).retry_at - here.clock.now)
+                retry_at = here.store.get(number).retry_at
+                assert retry_at is not None
+                gaps.append(retry_at - here.clock.now)
 
     assert gaps == [timedelta(minutes=10), timedelta(minutes=20)]
     row = here.store.get(number)
@@ -151,7 +177,9 @@ def test_a_campaign_that_waits_for_somebody_waits_longer_each_time_and_then_ends
     assert "given up after 3 tries" in row.reason
 
 
-def test_a_refuser_is_set_aside_and_suspended_and_the_other_hospital_is_forgotten_in_time(world, monkeypatch):
+def test_a_refuser_is_set_aside_and_suspended_and_the_other_hospital_is_forgotten_in_time(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     here.revoke("north", 2)
     here.revoke("south", 2)
@@ -169,10 +197,14 @@ def test_a_refuser_is_set_aside_and_suspended_and_the_other_hospital_is_forgotte
     assert here.site("north").state == "suspended"
     with transaction(here.engine) as session:
         begin(session)
-        assert find(session, number).unanswered == ("south",)
+        standing = find(session, number)
+        assert standing is not None
+        assert standing.unanswered == ("south",)
 
 
-def test_a_hospital_that_is_away_is_set_aside_and_not_suspended(world, monkeypatch):
+def test_a_hospital_that_is_away_is_set_aside_and_not_suspended(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     here.revoke("north", 2)
     here.announce("north", 2)
@@ -187,7 +219,9 @@ def test_a_hospital_that_is_away_is_set_aside_and_not_suspended(world, monkeypat
     assert states_of(here)["north"].free_at == NOW + timedelta(hours=24)
 
 
-def test_somebody_elses_near_date_ends_the_waiting_for_a_refuser(world, monkeypatch):
+def test_somebody_elses_near_date_ends_the_waiting_for_a_refuser(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     here.revoke("north", 2)
     number = here.plan(decision=LENIENT, sites=["north"])
@@ -208,7 +242,9 @@ def test_somebody_elses_near_date_ends_the_waiting_for_a_refuser(world, monkeypa
     assert here.registry.get("v0001").state == "quarantined"
 
 
-def test_a_hospital_is_suspended_for_its_own_refusals_and_not_for_tries_that_failed_otherwise(world, monkeypatch):
+def test_a_hospital_is_suspended_for_its_own_refusals_and_not_for_tries_that_failed_otherwise(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     here.revoke("north", 2)
     here.revoke("south", 2)
@@ -230,7 +266,7 @@ def test_a_hospital_is_suspended_for_its_own_refusals_and_not_for_tries_that_fai
     here.federation.nodes = nodes
 
 
-def test_patients_of_a_suspended_hospital_are_retrained_away_before_their_date_and_only_once(world):
+def test_patients_of_a_suspended_hospital_are_retrained_away_before_their_date_and_only_once(world: MakeWorld) -> None:
     policy = PolicyConfig()
     here = world().trained()
     here.announce("north", 2, due=NOW + timedelta(days=1))
@@ -250,7 +286,7 @@ def test_patients_of_a_suspended_hospital_are_retrained_away_before_their_date_a
     assert overdue(NOW, list(states_of(here).values()), policy, {}) is None
 
 
-def test_an_announcement_that_was_retrained_away_starts_no_second_retraining(world):
+def test_an_announcement_that_was_retrained_away_starts_no_second_retraining(world: MakeWorld) -> None:
     policy = PolicyConfig()
     here = world().trained()
     here.announce("north", 2, due=NOW + timedelta(days=1))
@@ -258,6 +294,7 @@ def test_an_announcement_that_was_retrained_away_starts_no_second_retraining(wor
         session.get_one(type(here.site("north")), "north").aside_until = NOW + timedelta(days=7)
 
     found = overdue(here.clock.now, list(states_of(here).values()), policy, {})
+    assert isinstance(found, Start)
     assert (found.kind, found.sites) == ("retraining", ("north",))
     assert here.carry(here.plan("retraining", sites=["north"])) == "published"
     # It trained on, and says as before that patients wait.
@@ -268,7 +305,7 @@ def test_an_announcement_that_was_retrained_away_starts_no_second_retraining(wor
         assert earliest_due(session, policy) is None
 
 
-def test_a_training_while_a_revocation_waits_is_a_retraining_in_every_respect(world):
+def test_a_training_while_a_revocation_waits_is_a_retraining_in_every_respect(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke("north")
     number = here.plan("training")
@@ -282,10 +319,12 @@ def test_a_training_while_a_revocation_waits_is_a_retraining_in_every_respect(wo
     assert not here.sites["north"].forget
     with transaction(here.engine) as session:
         begin(session)
-        assert "north" in find(session, number).unanswered
+        standing = find(session, number)
+        assert standing is not None
+        assert "north" in standing.unanswered
 
 
-def test_a_training_while_nobody_waits_forgets_nobody_and_says_what_it_replaces(world):
+def test_a_training_while_nobody_waits_forgets_nobody_and_says_what_it_replaces(world: MakeWorld) -> None:
     here = world().trained()
     number = here.plan("training")
     assert here.carry(number) == "published"
@@ -296,7 +335,9 @@ def test_a_training_while_nobody_waits_forgets_nobody_and_says_what_it_replaces(
         assert find(session, number) is None
 
 
-def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(world, monkeypatch):
+def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     here.revoke("north")
     number = here.plan("training")
@@ -304,7 +345,7 @@ def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(wo
     monkeypatch.setattr(training, "judge_training", lambda *_: worse)
     assert here.carry(number) == "rejected"
     assert "certainly worse" in here.store.get(number).reason
-    assert here.registry.active().name == "v0001"
+    assert here.active().name == "v0001"
     assert [path.name for path in here.store.folder(number).iterdir()] == ["candidate.safetensors"]
     assert here.sites["north"].forget, "nobody is told to be forgotten"
     with pytest.raises(InputError):
@@ -318,6 +359,7 @@ def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(wo
     assert ("overruled", None) in here.kinds(number)
     with transaction(here.engine) as session:
         against = overruled(session, number)
+    assert against is not None
     assert against.findings == ("veto: south: worse", "rejected: certainly worse")
     assert "OVERRULED BY A PERSON" in against.text
     assert "south's test set is broken" in against.text
@@ -325,7 +367,9 @@ def test_a_worse_retrained_version_is_rejected_and_only_a_person_publishes_it(wo
     assert not here.store.folder(number).exists()
 
 
-def test_a_rejected_candidate_is_deleted_after_its_time_or_when_another_version_came(world, monkeypatch):
+def test_a_rejected_candidate_is_deleted_after_its_time_or_when_another_version_came(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     number = here.plan("training")
     worse = Verdict(outcome="rejected", reasons=("certainly worse",), vetoes=())

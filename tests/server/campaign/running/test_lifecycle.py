@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from campaign_world import LENIENT, NOW
+from campaign_world import LENIENT, NOW, MakeWorld, World
+from flwr.app import RecordDict
 
 from common.errors import RefusedError
 from common.learning.records import Subset
@@ -22,15 +24,15 @@ class Cut(BaseException):
     """A crash: nothing catches it."""
 
 
-def states(world, number):
+def states(world: World, number: int) -> list[CampaignState]:
     kinds = [e.detail.split(":")[0] for e in world.store.events(number) if e.kind == "state"]
     return [CampaignState(k) for k in kinds]
 
 
 @on_both
-def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world):
+def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world: MakeWorld) -> None:
     here = world().trained()
-    version = here.registry.active()
+    version = here.active()
     assert version.name == "v0001"
     assert version.manifest.provenance.sites == ("north", "south")
     assert states(here, 1) == ["planned", "retraining", "published"]
@@ -40,12 +42,18 @@ def test_a_training_ends_in_a_version_that_every_step_of_the_record_names(world)
 
 @pytest.mark.parametrize(("missed", "sites"), [({1}, ("north", "south")), ({0, 1}, ("north",))])
 def test_a_hospital_that_missed_some_rounds_is_in_the_model_and_one_that_missed_all_is_not(
-    world, monkeypatch, missed, sites
-):
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch, missed: set[int], sites: tuple[str, ...]
+) -> None:
     exchange = Federation.exchange
     rounds = iter(range(10))
 
-    def without(self, kind, requests, deadline=None, whole=None):
+    def without(
+        self: Federation,
+        kind: str,
+        requests: Mapping[str, RecordDict],
+        deadline: float | None = None,
+        whole: Callable[[], RecordDict] | None = None,
+    ) -> Iterator[tuple[str, RecordDict]]:
         left = dict(requests)
         if kind == TRAIN and next(rounds) in missed:
             del left["south"]
@@ -53,10 +61,10 @@ def test_a_hospital_that_missed_some_rounds_is_in_the_model_and_one_that_missed_
 
     monkeypatch.setattr(Federation, "exchange", without)
     here = world().trained()
-    assert here.registry.active().manifest.provenance.sites == sites
+    assert here.active().manifest.provenance.sites == sites
 
 
-def test_a_campaign_whose_method_is_retraining_trains_anew_at_once(world):
+def test_a_campaign_whose_method_is_retraining_trains_anew_at_once(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke()
     number = here.plan(method="retrain")
@@ -65,7 +73,7 @@ def test_a_campaign_whose_method_is_retraining_trains_anew_at_once(world):
     assert here.store.get(number).result == "v0002"
 
 
-def test_a_hospital_that_leaves_with_all_its_patients_is_trained_around(world):
+def test_a_hospital_that_leaves_with_all_its_patients_is_trained_around(world: MakeWorld) -> None:
     here = world().trained()
     north = here.sites["north"]
     north.revoke(north.patients(Subset.TRAIN))
@@ -73,13 +81,13 @@ def test_a_hospital_that_leaves_with_all_its_patients_is_trained_around(world):
     assert here.carry(number) == "published"
     assert states(here, number) == ["planned", "collecting", "retraining", "published"]
     assert "nobody is left to retain at north" in here.store.get(number).reason
-    assert here.registry.active().manifest.provenance.sites == ("south",)
+    assert here.active().manifest.provenance.sites == ("south",)
     assert here.registry.get("v0001").state == "quarantined"
     assert not north.forget
 
 
 @pytest.mark.parametrize("method", ["fed_eraser", "not"])
-def test_a_method_in_which_no_hospital_unlearns_is_for_simulations(world, method):
+def test_a_method_in_which_no_hospital_unlearns_is_for_simulations(world: MakeWorld, method: str) -> None:
     here = world().trained()
     here.revoke()
     number = here.plan(method=method)
@@ -88,7 +96,7 @@ def test_a_method_in_which_no_hospital_unlearns_is_for_simulations(world, method
 
 
 @on_both
-def test_one_patient_is_too_few_to_decide_and_is_retrained_at_once_and_told_why(world):
+def test_one_patient_is_too_few_to_decide_and_is_retrained_at_once_and_told_why(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke()
     number = here.plan()
@@ -109,7 +117,7 @@ def test_one_patient_is_too_few_to_decide_and_is_retrained_at_once_and_told_why(
     assert why in history[-1].reason
 
 
-def test_a_decided_campaign_goes_through_every_state(world):
+def test_a_decided_campaign_goes_through_every_state(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke(count=2)
     number = here.plan(decision=LENIENT)
@@ -120,7 +128,9 @@ def test_a_decided_campaign_goes_through_every_state(world):
 
 
 @pytest.mark.parametrize(("policy", "active"), [("wait", "v0001"), ("withdraw", None)])
-def test_the_policy_chosen_beforehand_is_what_follows_an_undecided_campaign(world, policy, active):
+def test_the_policy_chosen_beforehand_is_what_follows_an_undecided_campaign(
+    world: MakeWorld, policy: str, active: str | None
+) -> None:
     here = world().trained()
     here.revoke()
     number = here.plan(undecided=policy)
@@ -137,13 +147,15 @@ def test_the_policy_chosen_beforehand_is_what_follows_an_undecided_campaign(worl
         (CampaignState.INCONCLUSIVE, "withdraw", "inconclusive"),
     ],
 )
-def test_a_policy_that_was_cut_short_is_carried_out_and_says_why(world, monkeypatch, state, policy, end):
+def test_a_policy_that_was_cut_short_is_carried_out_and_says_why(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch, state: CampaignState, policy: str, end: str
+) -> None:
     here = world().trained()
     here.revoke()
     number = here.plan(undecided=policy)
     enter = DatabaseJournal.enter
 
-    def cut(journal, wanted, reason=""):
+    def cut(journal: DatabaseJournal, wanted: CampaignState, reason: str = "") -> None:
         # Before the end of a campaign, and straight after a phase has begun.
         if wanted == state and state.ended:
             raise Cut
@@ -160,7 +172,7 @@ def test_a_policy_that_was_cut_short_is_carried_out_and_says_why(world, monkeypa
     assert f"inconclusive, policy {policy}" in here.store.get(number).reason
 
 
-def test_a_run_that_was_given_up_writes_no_more(world):
+def test_a_run_that_was_given_up_writes_no_more(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke()
     number = here.plan()
@@ -172,7 +184,7 @@ def test_a_run_that_was_given_up_writes_no_more(world):
 
 
 @on_both
-def test_two_campaigns_never_touch_the_same_model_at_once(world):
+def test_two_campaigns_never_touch_the_same_model_at_once(world: MakeWorld) -> None:
     here = world().trained()
     first = here.plan()
     with pytest.raises(RefusedError, match=rf"campaign {first} \(planned\) is open"):
@@ -181,7 +193,7 @@ def test_two_campaigns_never_touch_the_same_model_at_once(world):
     assert here.plan() > first
 
 
-def test_a_cancelled_campaign_publishes_nothing(world):
+def test_a_cancelled_campaign_publishes_nothing(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke()
     number = here.plan()
@@ -189,49 +201,52 @@ def test_a_cancelled_campaign_publishes_nothing(world):
     here.store.end(number, CampaignState.CANCELLED, "sent by mistake")
     with pytest.raises(GivenUpError, match="is cancelled"):
         here.carrier.carry_on(number, attempt)
-    assert here.registry.active().name == "v0001"
+    assert here.active().name == "v0001"
 
 
-def test_a_campaign_waits_visibly_for_its_forgetting_hospital_and_retrains_before_the_due_date(world):
+def test_a_campaign_waits_visibly_for_its_forgetting_hospital_and_retrains_before_the_due_date(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world().trained()
     here.revoke(count=2)
     number = here.plan(due=NOW + timedelta(days=5), decision=LENIENT)
     nodes = dict(here.federation.nodes)
-    collected = here.carrier.federation
     # North says that somebody waits, and is gone when it is asked to unlearn.
-    exchange = type(collected).exchange
+    exchange = Federation.exchange
 
-    def without_north(self, kind, requests, deadline=None, whole=None):
+    def without_north(
+        self: Federation,
+        kind: str,
+        requests: Mapping[str, RecordDict],
+        deadline: float | None = None,
+        whole: Callable[[], RecordDict] | None = None,
+    ) -> Iterator[tuple[str, RecordDict]]:
         if kind == "train.unlearn":
             self.nodes = {"south": nodes["south"]}
         return exchange(self, kind, requests, deadline, whole)
 
-    type(collected).exchange = without_north
-    try:
+    with monkeypatch.context() as patched:
+        patched.setattr(Federation, "exchange", without_north)
         assert here.carry(number) == "unlearning"
         row = here.store.get(number)
         assert "no site answered train.unlearn" in row.reason
         assert row.retry_at == NOW + timedelta(minutes=10)
         here.clock.now = NOW + timedelta(days=3, hours=1)
         assert here.carry(number) == "published"
-    finally:
-        type(collected).exchange = exchange
-        here.federation.nodes = nodes
-        here.clock.now = NOW
 
     assert "due date is near" in here.store.get(number).reason
     assert [e.kind for e in here.store.events(number)].count("escalated") == 1
-    assert here.registry.active().manifest.provenance.sites == ("south",)
+    assert here.active().manifest.provenance.sites == ("south",)
     assert here.registry.get("v0001").state == "quarantined"
 
 
-def test_lost_weights_between_two_steps_are_made_again(world, monkeypatch):
+def test_lost_weights_between_two_steps_are_made_again(world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     here = world().trained()
     here.revoke(count=2)
     number = here.plan(decision=LENIENT)
     enter = DatabaseJournal.enter
 
-    def cut_at_retaining(journal, state, reason=""):
+    def cut_at_retaining(journal: DatabaseJournal, state: CampaignState, reason: str = "") -> None:
         enter(journal, state, reason)
         if state == "retaining":
             raise Cut
@@ -247,30 +262,32 @@ def test_lost_weights_between_two_steps_are_made_again(world, monkeypatch):
     assert "redone" in [e.kind for e in here.store.events(number)]
 
 
-def test_a_campaign_without_a_model_fails_with_the_remedy(world):
+def test_a_campaign_without_a_model_fails_with_the_remedy(world: MakeWorld) -> None:
     here = world()
     number = here.plan()
     assert here.carry(number) == "failed"
     assert "fedforget-server train" in here.store.get(number).reason
 
 
-def test_where_one_hospital_writes_the_model_three_retention_rounds_follow_and_the_last_is_the_candidate(world):
+def test_where_one_hospital_writes_the_model_three_retention_rounds_follow_and_the_last_is_the_candidate(
+    world: MakeWorld,
+) -> None:
     here = world().trained()
     here.revoke(count=2)
     number = here.plan(decision=LENIENT, single_writer="retain")
     assert here.carry(number) == "published"
     steps = [row.step for row in here.store.phases(number)]
     assert [step for step in steps if step.startswith("retain:")] == ["retain:0", "retain:1", "retain:2"]
-    assert here.registry.active().manifest.provenance.round == 3
+    assert here.active().manifest.provenance.round == 3
     events = [event.detail for event in here.store.events(number) if event.kind == "retention"]
     assert events == ["north alone writes the unlearned model: 3 retention rounds at least"]
 
 
-def test_a_policy_that_lets_no_hospital_write_the_model_alone_retrains(world):
+def test_a_policy_that_lets_no_hospital_write_the_model_alone_retrains(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke(count=2)
     number = here.plan(decision=LENIENT, single_writer="retrain")
     assert here.carry(number) == "published"
     assert "unlearning" not in states(here, number)
     assert "north alone would write the model" in here.store.get(number).reason
-    assert here.registry.active().parent is None
+    assert here.active().parent is None

@@ -39,13 +39,13 @@ def outcome(before: Mapping[str, Utility] | None, after: Mapping[str, Utility]) 
     return judge_training(None if before is None else figures(before), figures(after), CONFIG).outcome
 
 
-def test_a_first_model_must_be_better_than_chance_where_that_can_be_told():
+def test_a_first_model_must_be_better_than_chance_where_that_can_be_told() -> None:
     assert outcome(None, {"north": measured(0.8, 40), "south": measured(0.8, 40)}) == "accepted"
     assert outcome(None, {"north": measured(0.5, 40), "south": measured(0.52, 40)}) == "rejected"
     assert outcome(None, {"north": measured(0.2, 40), "south": measured(0.9, 40)}) == "rejected"
 
 
-def test_of_a_first_model_nothing_is_asked_that_so_few_test_patients_cannot_show():
+def test_of_a_first_model_nothing_is_asked_that_so_few_test_patients_cannot_show() -> None:
     verdict = judge_training(None, figures({"north": measured(0.5, 5)}), CONFIG)
     assert verdict.publishes
     assert "too few test patients" in verdict.text
@@ -56,7 +56,7 @@ def test_of_a_first_model_nothing_is_asked_that_so_few_test_patients_cannot_show
     assert outcome(None, {"north": measured(0.0, 3), "south": measured(1.0, 3)}) == "accepted"
 
 
-def test_the_version_of_the_trial_is_not_published():
+def test_the_version_of_the_trial_is_not_published() -> None:
     before = {"north": measured(0.97, 20), "south": measured(0.66, 20), "west": measured(0.9, 20)}
     after = {"north": measured(0.51, 20, 0.5), "south": measured(0.31, 20, 0.5), "west": measured(0.4, 20, 0.5)}
     verdict = judge_training(figures(before), figures(after), CONFIG)
@@ -64,26 +64,26 @@ def test_the_version_of_the_trial_is_not_published():
     assert any(reason.startswith("all sites together") for reason in verdict.vetoes)
 
 
-def test_a_model_that_is_as_good_is_published_and_one_hospital_alone_can_stop_a_worse_one():
+def test_a_model_that_is_as_good_is_published_and_one_hospital_alone_can_stop_a_worse_one() -> None:
     before = {name: measured(0.85, 40) for name in ("north", "south", "west")}
     assert outcome(before, before) == "accepted"
     assert outcome(before, {**before, "west": measured(0.4, 40)}) == "rejected"
 
 
-def test_a_hospital_that_is_away_keeps_nobody_from_being_forgotten():
+def test_a_hospital_that_is_away_keeps_nobody_from_being_forgotten() -> None:
     before = {name: measured(0.85, 40) for name in ("north", "south")}
     assert outcome(before, {"north": before["north"]}) == "accepted"
     assert outcome(before, {"west": before["north"]}) == "inconclusive"
 
 
-def test_calls_that_all_go_to_one_class_are_seen_though_the_order_stays():
+def test_calls_that_all_go_to_one_class_are_seen_though_the_order_stays() -> None:
     one_sided = measured(0.85, 60).model_copy(update={"confusion": ((60, 0), (60, 0))})
     before = {name: measured(0.85, 60) for name in ("north", "south")}
     assert outcome(before, dict.fromkeys(before, one_sided)) == "rejected"
 
 
 @pytest.mark.parametrize("patients", [1, 2, 3])
-def test_few_test_patients_stop_nothing_by_chance(patients: int):
+def test_few_test_patients_stop_nothing_by_chance(patients: int) -> None:
     assert outcome({"north": measured(1.0, patients)}, {"north": measured(0.5, patients, 0.5)}) == "accepted"
 
 
@@ -91,7 +91,7 @@ def test_few_test_patients_stop_nothing_by_chance(patients: int):
     ("forget", "control", "margin", "decidable"),
     [(1, 100, 0.1, False), (2, 100, 0.1, False), (16, 20, 0.1, False), (16, 20, 0.35, True), (160, 160, 0.1, True)],
 )
-def test_what_no_audit_could_decide_is_known_before(forget: int, control: int, margin: float, decidable: bool):
+def test_what_no_audit_could_decide_is_known_before(forget: int, control: int, margin: float, decidable: bool) -> None:
     sets = {"train": 9, "validation": 1, "calibration": 1, "never_seen_audit": control, "test": 1, "forget": forget}
     sets |= {"audit": control}
     collected = Collected(
@@ -103,7 +103,7 @@ def test_what_no_audit_could_decide_is_known_before(forget: int, control: int, m
         assert f"{forget} against {control}" in why
 
 
-def test_an_average_and_a_candidate_are_gated_as_replies_are():
+def test_an_average_and_a_candidate_are_gated_as_replies_are() -> None:
     before = {"w": torch.ones(100)}
     gate = GateConfig()
     check_aggregate({"w": torch.full((100,), 1.4)}, before, "train", gate)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
+from campaign_world import MakeWorld
 from outcome_grounds import GROUNDS, QUALIFIED
 from pydantic import ValidationError
 
-from common.evidence.outcomes.grounds import Grounds
+from common.evidence.outcomes.grounds import Grounds, Outcome, QualificationGrounds, Rung
 from common.learning.config import DecisionConfig
 from common.platform.sql import transaction
 from server.campaign.policy import SiteState, Start, Wait, decide
@@ -19,7 +21,7 @@ from server.campaign.verdict.ladder import LEFT_OUT, Ladder
 from server.campaign.waiting import renewal, site_states
 from server.registry.model_card import model_card
 from server.rounds.unlearning.base import Collected
-from server.settings import PolicyConfig
+from server.settings import PolicyConfig, Terms
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -36,21 +38,21 @@ UNDECIDED = Verdict(outcome="inconclusive", reasons=("too wide",), vetoes=(), gr
 class Qualified:
     """A qualification that covers whatever is asked."""
 
-    def __init__(self, found=QUALIFIED, uncovered: str = "") -> None:
+    def __init__(self, found: QualificationGrounds | str = QUALIFIED, uncovered: str = "") -> None:
         self.found = found
         self.why = uncovered
         self.asked: list[int] = []
 
-    def uncovered(self, _parent, collected, _terms) -> str:
+    def uncovered(self, _parent: str, collected: Collected, _terms: Terms) -> str:
         self.asked.append(collected.patients)
         return self.why
 
-    def grounds(self, *_):
+    def grounds(self, *_: object) -> QualificationGrounds | str:
         return self.found
 
 
-def ladder(*rungs: str) -> Ladder:
-    undecided = "retrain" if "retrain" in rungs or not rungs else "wait"
+def ladder(*rungs: Rung) -> Ladder:
+    undecided: Literal["retrain", "wait"] = "retrain" if "retrain" in rungs or not rungs else "wait"
     policy = PolicyConfig(ladder=rungs, undecided=undecided) if rungs else PolicyConfig()
     return Ladder(policy, DecisionConfig())
 
@@ -70,7 +72,7 @@ def test_one_patient_is_carried_by_a_qualification_and_the_reason_why_not_by_the
 
 
 @pytest.mark.parametrize("outcome", ["rejected", "accepted", "inconclusive"])
-def test_no_qualification_outweighs_evidence_against_the_candidate(outcome) -> None:
+def test_no_qualification_outweighs_evidence_against_the_candidate(outcome: Outcome) -> None:
     vetoed = UNDECIDED.model_copy(update={"outcome": outcome, "vetoes": ("south: worse",)})
     rejected = UNDECIDED.model_copy(update={"outcome": "rejected"})
     for verdict in (vetoed, rejected):
@@ -87,7 +89,9 @@ def test_no_qualification_outweighs_evidence_against_the_candidate(outcome) -> N
         (replace(QUALIFIED, criteria=QUALIFIED.criteria[1:]), "Q1"),
     ],
 )
-def test_what_does_not_conform_or_is_no_longer_valid_goes_down_with_its_reason(found, reason: str) -> None:
+def test_what_does_not_conform_or_is_no_longer_valid_goes_down_with_its_reason(
+    found: QualificationGrounds | str, reason: str
+) -> None:
     verdict = ladder().climb(UNDECIDED, lambda: found, NOW)
     assert verdict.outcome == "inconclusive"
     assert reason in verdict.text
@@ -125,7 +129,7 @@ def test_a_ladder_is_in_order_and_agrees_with_the_policy(rungs: tuple[str, ...],
         PolicyConfig.model_validate({"ladder": rungs, "undecided": undecided})
 
 
-def test_one_patient_is_forgotten_by_forget_mi_and_accepted_by_qualification(world) -> None:
+def test_one_patient_is_forgotten_by_forget_mi_and_accepted_by_qualification(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke()
     qualifier = Qualified()
@@ -133,7 +137,7 @@ def test_one_patient_is_forgotten_by_forget_mi_and_accepted_by_qualification(wor
     number = here.plan(decision=DecisionConfig(bootstrap=50, utility_tolerance=1.0))
     assert here.carry(number) == "published"
     assert qualifier.asked == [1]
-    version = here.registry.active()
+    version = here.active()
     assert version.parent == "v0001", "unlearned, not retrained"
     assert version.manifest.provenance.outcome == "accepted_qualified"
     text = model_card(version.manifest, here.carrier.card, (version.name,))
@@ -146,20 +150,21 @@ def test_one_patient_is_forgotten_by_forget_mi_and_accepted_by_qualification(wor
     assert history[-1].state == "unlearned"
 
 
-def test_a_retrained_model_says_why_the_rungs_above_did_not_carry_it(world) -> None:
+def test_a_retrained_model_says_why_the_rungs_above_did_not_carry_it(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke()
     here.carrier = replace(here.carrier, qualifier=Qualified(uncovered="it ended on 2026-04-01"))
     number = here.plan()
     assert here.carry(number) == "published"
-    grounds = here.registry.active().manifest.provenance.grounds
+    grounds = here.active().manifest.provenance.grounds
+    assert grounds is not None
     assert grounds.rung == "retrain"
     assert [fall.rung for fall in grounds.descents] == ["own", "qualified"]
     assert grounds.descents[1].reason == "it ended on 2026-04-01"
     assert "not by qualification: it ended on 2026-04-01" in here.store.get(number).reason
 
 
-def test_retrainings_wait_for_the_deadline_and_then_forget_all_who_wait(world) -> None:
+def test_retrainings_wait_for_the_deadline_and_then_forget_all_who_wait(world: MakeWorld) -> None:
     here = world().trained()
     policy = PolicyConfig(retrain_batch="deadline", lead_hours=24)
     here.revoke("north")
@@ -170,6 +175,7 @@ def test_retrainings_wait_for_the_deadline_and_then_forget_all_who_wait(world) -
     assert here.sites["north"].forget
     ended = outcome_of(here.store, number)
     assert ended is not None
+    assert ended.grounds is not None
     assert [fall.rung for fall in ended.grounds.descents] == ["own", "qualified"]
 
     here.revoke("south")
@@ -218,7 +224,7 @@ def test_a_renewal_retrains_at_the_next_revocation_and_not_before() -> None:
     assert found == Start(("north", "south"), "renewal: 25", "retraining")
 
 
-def test_a_renewal_counts_campaigns_or_patients_since_the_last_training(world) -> None:
+def test_a_renewal_counts_campaigns_or_patients_since_the_last_training(world: MakeWorld) -> None:
     here = world().trained()
     here.revoke()
     here.carrier = replace(here.carrier, qualifier=Qualified())

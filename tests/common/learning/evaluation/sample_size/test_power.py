@@ -16,7 +16,7 @@ SLACK = 3 * (0.05 * 0.95 / DRAWS) ** 0.5
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("true_auc", [0.60, 0.40])
 @pytest.mark.parametrize("patients", [10, 20, 40, 80, 160])
-def test_a_model_at_the_margin_is_accepted_in_at_most_five_percent(shape, true_auc: float, patients: int) -> None:
+def test_a_model_at_the_margin_is_accepted_in_at_most_five_percent(shape: str, true_auc: float, patients: int) -> None:
     found = simulate(true_auc, patients, shape, DRAWS, np.random.default_rng(patients))
     assert found.auc.mean() == pytest.approx(true_auc, abs=0.01)
     assert found.within(0.90, 0.40, 0.60).mean() <= 0.05 + SLACK
@@ -47,7 +47,7 @@ def test_more_patients_tell_smaller_differences_and_a_model_that_forgot_is_accep
     assert shares[1] > 0.9
 
 
-def test_the_command_prints_two_markdown_tables(capsys) -> None:
+def test_the_command_prints_two_markdown_tables(capsys: pytest.CaptureFixture[str]) -> None:
     main(draws=200)
     tables = capsys.readouterr().out.strip().split("\n\n")
     assert len(tables) == 2
