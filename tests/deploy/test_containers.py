@@ -165,7 +165,8 @@ def test_the_offline_build_takes_the_locked_version_of_pytorch() -> None:
 
 
 def compose(name: str = "compose.yaml") -> dict[str, Any]:
-    return yaml.safe_load((DEPLOY / name).read_text(encoding="utf-8"))
+    services: dict[str, Any] = yaml.safe_load((DEPLOY / name).read_text(encoding="utf-8"))
+    return services
 
 
 def test_only_the_gateway_and_the_coordination_service_are_published() -> None:

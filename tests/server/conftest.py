@@ -31,7 +31,7 @@ def federation_of(
 
         for node, (name, patients) in enumerate(training.items(), start=1):
             cohort = cohort_of(patients + 8, name=name, studies=1, seed=node, site=name)
-            rest = [subset for subset in Subset if subset is not Subset.TRAIN for _ in range(2)]
+            rest: list[Subset] = [subset for subset in Subset if subset is not Subset.TRAIN for _ in range(2)]
             split = Split(dict(zip(cohort.patients, [Subset.TRAIN] * patients + rest, strict=True)))
             folder = tmp_path / "sites" / name
             write_site(folder, cohort, split, model, name=name, seed=0, device="cpu", cache=tmp_path / "cache")

@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from common.learning.config import DataConfig, ModelConfig
 from common.learning.data.imaging.images import fit, read_image
 from common.learning.data.tokenizer import VOCABULARY, load_tokenizer
 from common.learning.model.checkpoint import ModelCard
+from common.learning.model.image_text import Outputs
 from server.registry.export_files.network import Network
 from server.registry.export_files.preparation import read_image as read_alone
 from server.registry.export_files.preparation import tokenize
@@ -43,7 +45,9 @@ print(sorted(ours), file=sys.stderr)
 """
 
 
-def card_of(encoder: str = "small_cnn", norm: str = "group") -> ModelCard:
+def card_of(
+    encoder: Literal["small_cnn", "resnet7"] = "small_cnn", norm: Literal["group", "batch"] = "group"
+) -> ModelCard:
     data = DataConfig(image_size=64, max_tokens=24)
     model = ModelConfig(
         width=4, embedding=8, text_hidden=16, text_layers=2, text_heads=4, image_encoder=encoder, norm=norm
@@ -59,7 +63,9 @@ def ours(card: ModelCard, state: dict[str, torch.Tensor], image: Path, report: s
     pixels = torch.from_numpy(fit(read_image(image), card.data.image_size)).float()[None, None] / 255.0
     tokens, mask = load_tokenizer(card.data.tokenizer, card.data.max_tokens).encode([report])
     with torch.inference_mode():
-        return model(pixels, torch.from_numpy(tokens), torch.from_numpy(mask)).logits
+        outputs: Outputs = model(pixels, torch.from_numpy(tokens), torch.from_numpy(mask))
+
+    return outputs.logits
 
 
 def trained(card: ModelCard) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from client.membership.setup import make_keys, request_for
 from common.evidence import dsse
-from common.platform.event_log.store import Record, origin_of
+from common.platform.event_log.store import EventLog, Record, origin_of
 from common.platform.keys.certificates import fingerprint
 from common.platform.sql import open_database, transaction
 from common.protocol.enrolment import SiteKeys
@@ -134,7 +134,7 @@ def test_a_restored_log_is_co_signed_anew_and_the_one_before_stays_on_record(
     assert said == f"after 4 leaves with root {kept[0].checkpoint.root}: backup restored"
 
 
-def _checkpoint(path: Path, log: Any, keys: SiteKeys, records: int) -> dsse.Envelope:
+def _checkpoint(path: Path, log: EventLog, keys: SiteKeys, records: int) -> dsse.Envelope:
     """Of a log with so many records, and the leaf that names its key."""
     from server.database import migrate
 

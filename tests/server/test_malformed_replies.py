@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def test_a_bystanders_claim_to_have_forgotten_patients_is_no_evidence(scene: Sce
             if isinstance(record, ConfigRecord) and json.loads(str(record["json"])).get("site") == "east":
                 claim = put(body, ("fused", "auc"), 0.5)
                 if json.loads(str(record["json"])).get("audit"):
-                    scene.remembered[key] = with_body(reply, lambda b, c=claim: put(b, ("audit", "membership"), c))
+                    scene.remembered[key] = with_body(reply, partial(put, path=("audit", "membership"), new=claim))
 
         after = scene.run("audit", honest)
     finally:
@@ -252,7 +253,7 @@ def test_a_forgetting_site_weighs_by_what_was_collected_and_claims_no_smaller_va
 ) -> None:
     def claims(kind: str, reply: RecordDict) -> RecordDict:
         for name, value in {"forget_patients": 8, "control_patients": 6, "variance": 0.0, "auc": 0.5}.items():
-            reply = with_body(reply, lambda body, n=name, v=value: put(body, ("audit", "membership", "fused", n), v))
+            reply = with_body(reply, partial(put, path=("audit", "membership", "fused", name), new=value))
         return reply
 
     fused = scene.run("audit", claims).membership["fused"]

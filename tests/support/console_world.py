@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,13 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 
+class Address(Protocol):
+    """Where an answer came from."""
+
+    @property
+    def path(self) -> str: ...
+
+
 class Answer(Protocol):
     """What a test reads of a response: httpx's or httpx2's, whichever Starlette's client is built on."""
 
@@ -33,6 +40,15 @@ class Answer(Protocol):
 
     @property
     def text(self) -> str: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def url(self) -> Address: ...
 
 
 ORIGIN = "https://console.test"

@@ -146,7 +146,7 @@ def test_no_other_decision_closes_a_doubt(site: Ledger, asked: Ask) -> None:
     for receipt in ("r-1", doubt.number):
         for decide in (refuse, release, hold):
             with pytest.raises(RefusedError, match="who is meant"):
-                decide(site, receipt, "lee", "x")
+                decide(site, receipt, Actor("lee"), "x")
 
     assert site.standing() == before
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -178,6 +179,6 @@ def test_a_tombstone_of_an_earlier_release_is_a_withdrawal(
 
 
 def test_every_source_has_a_name_in_signed_statements_and_a_command_line_is_no_list() -> None:
-    assert STATED_SOURCE.keys() == set(SourceKind.__args__)
+    assert STATED_SOURCE.keys() == set(get_args(SourceKind))
     assert len(set(STATED_SOURCE.values())) == len(STATED_SOURCE) - 1
     assert STATED_SOURCE["cli"] == STATED_SOURCE["grpc"] == "form"

@@ -150,7 +150,12 @@ def test_a_list_of_1500_patients_is_one_transaction_and_one_write_of_the_tombsto
         commits: list[object] = []
         event.listen(ledger.engine, "commit", commits.append)
         real = os.fsync
-        monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(handle), real(handle)))
+
+        def fsync(handle: int) -> None:
+            synced.append(handle)
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
         ledger.record(asked(), [f"q-{n}" for n in range(1500)], also_unknown=True)
         assert len(commits) == 1
         assert len(synced) == 2, "the file, and its folder as it is new"

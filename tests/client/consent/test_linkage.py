@@ -140,7 +140,7 @@ class RefusingStub:
         raise OffError
 
 
-class OffError(grpc.RpcError):
+class OffError(grpc.RpcError):  # type: ignore[misc]  # as grpc raises it
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.FAILED_PRECONDITION
 

@@ -12,7 +12,9 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +37,20 @@ COHORTS = {
     "dotted": ["KH.2024.00017", "KH.2024.00018", "KH.2023.00017"],
 }
 
+Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 Change = Callable[[str], str]
+
+
+def _between(before: str, after: str) -> Change:
+    return lambda text: before + text + after
+
+
+def _replacing(old: str, new: str) -> Change:
+    return lambda text: text.replace(old, new)
+
+
+def _then(first: str, second: str) -> Change:
+    return lambda text: CHANGES[second](CHANGES[first](text))
 
 
 def _spreadsheet() -> Iterator[tuple[str, Change]]:
@@ -68,9 +83,9 @@ def _white_space() -> Iterator[tuple[str, Change]]:
         "space": " ", "no-break space": "\u00a0", "tab": "\t", "thin space": "\u2009", "ideographic space": "\u3000",
         "zero-width space": "\u200b", "byte-order mark": "\ufeff", "word joiner": "\u2060", "narrow space": "\u202f",
     }.items():  # fmt: skip
-        yield f"{name} before", lambda t, s=sign: s + t
-        yield f"{name} after", lambda t, s=sign: t + s
-        yield f"{name} around", lambda t, s=sign: s * 2 + t + s * 2
+        yield f"{name} before", _between(sign, "")
+        yield f"{name} after", _between("", sign)
+        yield f"{name} around", _between(sign * 2, sign * 2)
 
     yield "zero-width space inside", lambda t: f"{t[:2]}\u200b{t[2:]}"
     yield "soft hyphen inside", lambda t: f"{t[:2]}\u00ad{t[2:]}"
@@ -84,22 +99,23 @@ def _quotes() -> Iterator[tuple[str, Change]]:
     yield "single quotes", lambda t: f"'{t}'"
     yield "quoted formula", lambda t: '"=""' + t + '"""'
 
-    for name, (left, right) in {
+    for name, marks in {
         "typographic": "\u201c\u201d", "German": "\u201e\u201c", "French": "\u00ab\u00bb", "brackets": "[]",
         "round brackets": "()", "braces": "{}", "angles": "<>", "backticks": "``", "stars": "**",
     }.items():  # fmt: skip
-        yield f"{name} quotes", lambda t, a=left, b=right: f"{a}{t}{b}"
+        yield f"{name} quotes", _between(marks[0], marks[1])
 
     for label in ("MRN ", "MRN: ", "ID ", "ID:", "Patient ", "Patient-ID: ", "Nr. ", "#", "No. ", "PID-", "urn:uuid:"):
-        yield f"label {label!r}", lambda t, s=label: s + t
+        yield f"label {label!r}", _between(label, "")
     yield "remark", lambda t: f"{t} (withdrawn)"
     yield "full stop", lambda t: f"{t}."
     yield "colon", lambda t: f"{t}:"
 
 
 def _unicode() -> Iterator[tuple[str, Change]]:
-    for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        yield form, lambda t, f=form: unicodedata.normalize(f, t)
+    forms: tuple[Form, ...] = ("NFC", "NFD", "NFKC", "NFKD")
+    for form in forms:
+        yield form, partial(unicodedata.normalize, form)
     yield "fullwidth digits", lambda t: t.translate({ord("0") + n: 0xFF10 + n for n in range(10)})
     yield "Arabic digits", lambda t: t.translate({ord("0") + n: 0x0660 + n for n in range(10)})
     yield "Devanagari digits", lambda t: t.translate({ord("0") + n: 0x0966 + n for n in range(10)})
@@ -111,10 +127,10 @@ def _unicode() -> Iterator[tuple[str, Change]]:
         "fullwidth": "\uff0d", "underscore": "_", "dot": ".", "slash": "/", "space": " ", "nothing": "",
         "no-break space": "\u00a0", "soft": "\u00ad", "figure": "\u2012", "colon": ":",
     }.items():  # fmt: skip
-        yield f"{name} for hyphens", lambda t, s=sign: t.replace("-", s)
+        yield f"{name} for hyphens", _replacing("-", sign)
 
     for name, sign in {"nothing": "", "hyphen": "-", "slash": "/", "underscore": "_", "space": " "}.items():
-        yield f"{name} for points", lambda t, s=sign: t.replace(".", s)
+        yield f"{name} for points", _replacing(".", sign)
     yield "Cyrillic M", lambda t: t.replace("M", "\u041c")
     yield "Cyrillic H and P", lambda t: t.replace("H", "\u041d").replace("P", "\u0420")
     yield "Greek letters", lambda t: t.replace("M", "\u039c").replace("N", "\u039d").replace("K", "\u039a")
@@ -136,7 +152,7 @@ def _encodings() -> Iterator[tuple[str, Change]]:
         ("cp1252", "cp1250"),
         ("cp1251", "cp1252"), ("cp1252", "cp1251"), ("utf-8", "cp1250"), ("cp437", "latin-1"), ("utf-8", "iso8859-15"),
     ):  # fmt: skip
-        yield f"{written} read as {read}", lambda t, w=written, r=read: _misread(t, w, r)
+        yield f"{written} read as {read}", partial(_misread, written=written, read=read)
 
     yield "UTF-8 misread twice", lambda t: _misread(_misread(t, "utf-8", "cp1252"), "utf-8", "cp1252")
     yield "question marks", lambda t: t.encode("ascii", "replace").decode()
@@ -155,11 +171,15 @@ def _files() -> Iterator[tuple[str, Callable[[str], bytes]]]:
         "no end": ("patient_id\n", ""), "blank lines": ("\n\npatient_id\n\n", "\n\n"),
         "trailing": ("patient_id;\n", ";\n"),
     }.items():  # fmt: skip
-        yield name, lambda t, a=start, b=end: (a + t + b).encode()
+        yield name, partial(_file, start=start, end=end, encoding="utf-8")
 
     for encoding in ("utf-8-sig", "utf-16", "utf-32", "cp1252"):
-        yield encoding, lambda t, e=encoding: f"patient_id\n{t}\n".encode(e, "replace")
+        yield encoding, partial(_file, start="patient_id\n", end="\n", encoding=encoding)
     yield "gzip", lambda t: gzip.compress(f"patient_id\n{t}\n".encode(), mtime=0)
+
+
+def _file(text: str, start: str, end: str, encoding: str) -> bytes:
+    return f"{start}{text}{end}".encode(encoding, "replace")
 
 
 def _rounded(text: str, digits: int) -> str:
@@ -168,9 +188,14 @@ def _rounded(text: str, digits: int) -> str:
 
 
 def _spelled(text: str) -> str:
-    return unicodedata.normalize("NFC", text).translate(
-        str.maketrans({"\u00fc": "ue", "\u00f6": "oe", "\u00e4": "ae", "\u00c4": "Ae", "\u00df": "ss"})
-    )
+    spelled: dict[str, str | int | None] = {
+        "\u00fc": "ue",
+        "\u00f6": "oe",
+        "\u00e4": "ae",
+        "\u00c4": "Ae",
+        "\u00df": "ss",
+    }
+    return unicodedata.normalize("NFC", text).translate(str.maketrans(spelled))
 
 
 def _misread(text: str, written: str, read: str) -> str:
@@ -191,11 +216,11 @@ def variants() -> Iterator[tuple[str, Change]]:
     for first in TWO:
         for second in TWO:
             if first not in (second, "formula") and (first, second) != ("fullwidth digits", "question marks"):
-                yield f"{first}, then {second}", lambda t, a=first, b=second: CHANGES[b](CHANGES[a](t))
+                yield f"{first}, then {second}", _then(first, second)
 
     for name in ("quoted", "apostrophe", "label 'MRN '", "space around", "en for hyphens", "O for 0"):
         for second in ("zeros stripped", "lower case", "NFD"):
-            yield f"{second}, then {name}", lambda t, a=second, b=name: CHANGES[b](CHANGES[a](t))
+            yield f"{second}, then {name}", _then(second, name)
 
 
 def outcome(site: KnownPatients, patient: str, content: bytes) -> str:
@@ -274,7 +299,7 @@ PATIENTS = sorted({patient for patients in COHORTS.values() for patient in patie
     mark=st.sampled_from(["{}", '"{}"', '="{}"']),
 )
 def test_white_space_unicode_forms_and_marks_in_any_mixture_make_a_known_patient(
-    tmp_path_factory: pytest.TempPathFactory, patient: str, before: str, after: str, form: str, mark: str
+    tmp_path_factory: pytest.TempPathFactory, patient: str, before: str, after: str, form: Form, mark: str
 ) -> None:
     site = site_of(tmp_path_factory.getbasetemp() / "all", PATIENTS)
     cell = mark.format(before + unicodedata.normalize(form, patient) + after)

@@ -84,7 +84,7 @@ def a_consent(draw: st.DrawFn) -> Resource:
     nested = draw(st.lists(st.sampled_from(["permit", "deny"]), max_size=2))
     uri = draw(st.sampled_from(["urn:a", "urn:b", *(f"urn:oid:2.16.840.1.113883.3.1937.777.24.2.{n}" for n in FORMS)]))
     day = draw(days)
-    resource = {
+    resource: Resource = {
         "resourceType": "Consent",
         "id": f"c-{draw(st.integers(1, 4))}",
         "meta": {"versionId": str(draw(st.integers(1, 99))), "lastUpdated": draw(days) + draw(times)},
@@ -186,7 +186,7 @@ def test_a_consent_nested_without_end_is_unknown() -> None:
 
 def test_no_reason_repeats_what_a_consent_holds() -> None:
     secret = "Erika-Mustermann-1234"
-    resource = {
+    resource: Resource = {
         "resourceType": "Consent",
         "id": secret,
         "meta": {"versionId": secret, "lastUpdated": "2026-01-01T00:00:00Z"},
@@ -198,7 +198,9 @@ def test_no_reason_repeats_what_a_consent_holds() -> None:
         "provision": {"type": "permit"},
     }
     assert isinstance(ask([resource]), Permit)
-    wrong = [{name: secret} for name in ("status", "scope", "dateTime", "policy", "provision", "implicitRules")]
+    wrong: list[Resource] = [
+        {name: secret} for name in ("status", "scope", "dateTime", "policy", "provision", "implicitRules")
+    ]
     wrong += [{"provision": {"type": secret}}, {"provision": {"type": "permit", secret: 1}}]
     wrong += [
         {"meta": {"versionId": secret, "lastUpdated": secret}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -48,8 +48,15 @@ def test_what_is_appended_is_read_back_and_a_refusal_lifts_one_receipt_alone(fil
 
 
 def test_a_long_legal_basis_in_any_script_can_be_read_back(file: TombstoneFile) -> None:
-    wide = {"legal_basis": "\U0001f600" * 200, "steward": "\u6c34" * 200, "identity": "\u00e9" * 200}
-    said = said_of(Request(Source("list", "s"), "r", NOW, **wide))
+    wide = Request(
+        Source("list", "s"),
+        "r",
+        NOW,
+        legal_basis="\U0001f600" * 200,
+        steward="\u6c34" * 200,
+        identity="\u00e9" * 200,
+    )
+    said = said_of(wide)
     written = replace(stone(A), more=said)
     file.append([written])
     assert file.read() == {(A, "r"): written}
@@ -222,13 +229,15 @@ def test_tombstones_that_were_lost_are_written_again_only_where_somebody_says_so
 def test_a_crash_between_tombstone_and_database_leaves_the_patient_out_and_one_revocation(
     opening: Opening, asked: RequestFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*_: object) -> None:
+    real = TombstoneFile.append
+
+    def append_and_crash(file: TombstoneFile, stones: Sequence[Tombstone]) -> None:
+        real(file, stones)
         raise KeyboardInterrupt
 
     with opening() as ledger:
-        real = TombstoneFile.append
         with monkeypatch.context() as patch:
-            patch.setattr(TombstoneFile, "append", lambda file, stones: (real(file, stones), crash()))
+            patch.setattr(TombstoneFile, "append", append_and_crash)
             with pytest.raises(KeyboardInterrupt):
                 ledger.record(asked(), ["p-0"])
 

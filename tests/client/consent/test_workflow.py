@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from client.revocations.ledger import Ledger
-from client.revocations.revocation import Request, State
-from client.revocations.rows.ledger_rows import Event, add_events, of_patients
+from client.revocations.revocation import Event, Request, State
+from client.revocations.rows.ledger_rows import add_events, of_patients
 from client.revocations.workflow import approve, close, escalate, extend, hold, refuse, release, take_up
 from common.errors import InputError, RefusedError
 from common.platform.actor import Actor
@@ -134,7 +134,7 @@ def test_once_a_campaign_has_begun_nothing_is_refused_or_put_on_hold(ledger: Led
     begin(ledger, 1, "p-0")
     for step in (refuse, hold):
         with pytest.raises(RefusedError, match="cannot become"):
-            step(ledger, "r-1", "mueller", "a reason")
+            step(ledger, "r-1", Actor("mueller"), "a reason")
 
     assert ledger.is_stopped("p-0")
 

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 
 import pytest
+from console_world import Answer
 from sqlalchemy import select
 
 from client.evidence.console_events import ConsoleEventRow

@@ -9,9 +9,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ import dossiers
 import grpc
 import pytest
 from safetensors.torch import load_file, save_file
-from sqlalchemy import select, text, update
+from sqlalchemy import CursorResult, select, text, update
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
@@ -113,10 +114,13 @@ class World:
 
         return self.carry("unlearning", decision)
 
+    def log_of(self, name: str) -> AbstractContextManager[SiteLog]:
+        return nullcontext(self.logs[name])
+
     def talk(self, *names: str) -> None:
         for name in names or sorted(self.folders):
             with connect(self.folders[name]) as stub:
-                EvidenceService(lambda name=name: nullcontext(self.logs[name])).exchange(stub)
+                EvidenceService(partial(self.log_of, name)).exchange(stub)
 
     def hear_of_recipients(self, name: str) -> None:
         with open_ledger(self.folders[name]) as ledger, connect(self.folders[name]) as stub:
@@ -466,7 +470,7 @@ def changed(data: bytes, at: int) -> bytes:
 
 
 def verified(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("fedforget-site"), "verify", str(folder), *more]
+    command = [str(Path(sys.executable).with_name("fedforget-site")), "verify", str(folder), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -607,7 +611,7 @@ def test_a_hospital_that_forks_or_cuts_its_log_gets_no_signature_and_that_stands
             )
             with pytest.raises(grpc.RpcError) as caught:
                 stub.ExchangeCheckpoint(request, timeout=10)
-            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
+            assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
     with transaction(world.house.engine) as session:
         kinds = [item.source for item in world.desk.log.vault(session)]
@@ -658,7 +662,9 @@ def test_a_signature_that_was_lost_on_the_way_is_given_again(world: World) -> No
         assert signed_by(newest, key)
         text_of = dsse.encode_envelope(only(newest, world.desk.key.public)).decode()
         forgotten = update(LOG.checkpoints).values(envelope=text_of).where(LOG.checkpoints.c.size == 3)
-        assert session.execute(forgotten).rowcount == 1
+        changed_rows = session.execute(forgotten)
+        assert isinstance(changed_rows, CursorResult)
+        assert changed_rows.rowcount == 1
 
     with connect(world.folders["north"]) as stub:
         exchange_checkpoints(north, stub)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from common.learning.model.checkpoint import ModelCard
 from common.platform.sql import transaction

@@ -16,8 +16,20 @@ from server.cli import app
 
 from .conftest import BoardWorld
 
-PAGES = ("/", "/sites", "/sites/north", "/campaigns", "/campaigns/1", "/models", "/attestations", "/policy", "/log")
-PAGES += ("/health", "/people", "/account")
+PAGES = (
+    "/",
+    "/sites",
+    "/sites/north",
+    "/campaigns",
+    "/campaigns/1",
+    "/models",
+    "/attestations",
+    "/policy",
+    "/log",
+    "/health",
+    "/people",
+    "/account",
+)
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed: apt-get install chromium")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -331,7 +332,8 @@ def test_a_certificate_that_was_rotated_out_is_denied_and_the_new_one_is_not(ser
 def test_a_client_without_a_certificate_does_not_get_past_the_handshake(service: Service) -> None:
     for identity in (None, Authority().site("north")):
         stub = CoordinationStub(service.channel(identity))
-        assert refused(lambda stub=stub: stub.Announce(announce(1), timeout=5))[0] is grpc.StatusCode.UNAVAILABLE
+        call = partial(stub.Announce, announce(1), timeout=5)
+        assert refused(call)[0] is grpc.StatusCode.UNAVAILABLE
 
     assert service.site().pending == 0
 

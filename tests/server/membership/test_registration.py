@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from flwr.clientapp import ClientApp
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
@@ -66,7 +67,9 @@ def test_many_small_steps_are_no_way_around_the_approval(session: Session) -> No
     for sequence, count in enumerate(range(105, 200, 5), start=2):
         say(session, count, sequence)
     assert in_force(session) == {"north": 110}
-    assert waiting(session, "north").train_studies == 195
+    pending = waiting(session, "north")
+    assert pending is not None
+    assert pending.train_studies == 195
 
 
 def test_growth_beyond_the_drift_waits_for_a_person_and_then_counts(session: Session) -> None:
@@ -137,7 +140,7 @@ def status(name: str, retain: int) -> StatusReply:
 
 
 def test_a_status_only_lowers_what_is_registered() -> None:
-    federation = Federation(LocalGrid(None, {}), {}, counts={"north": 100, "south": 50})
+    federation = Federation(LocalGrid(ClientApp(), {}), {}, counts={"north": 100, "south": 50})
     said = {"north": status("north", 10**12), "south": status("south", 40), "west": status("west", 10)}
     assert federation.retained(said) == {"north": 100, "south": 40}
     assert federation.retained({"north": status("north", -5)}) == {}
@@ -149,7 +152,7 @@ def test_a_status_only_lowers_what_is_registered() -> None:
     st.dictionaries(st.text(min_size=1, max_size=3), st.integers(-(10**13), 10**13), min_size=1, max_size=12),
     st.floats(0.01, 1.0),
 )
-def test_shares_add_up_to_one_none_is_negative_or_beyond_the_cap(studies: int, most: int) -> None:
+def test_shares_add_up_to_one_none_is_negative_or_beyond_the_cap(studies: dict[str, int], most: float) -> None:
     counted = {name: count for name, count in studies.items() if count > 0}
     if not counted:
         return

@@ -197,11 +197,9 @@ def test_quarantine_of_an_unknown_version_changes_nothing(registry: Registry, pu
 def test_a_site_owes_what_it_got_and_has_not_said_to_be_gone(registry: Registry, publish: Publish) -> None:
     first = publish(0)
     second = publish(1, parent="v0001")
-    (
-        registry.deliveries.deliver("v0001", "north"),
-        registry.deliveries.deliver("v0001", "south"),
-        registry.deliveries.deliver("v0002", "north"),
-    )
+    registry.deliveries.deliver("v0001", "north")
+    registry.deliveries.deliver("v0001", "south")
+    registry.deliveries.deliver("v0002", "north")
     assert registry.deliveries.owed("north") == ()
     registry.quarantine(["v0001"], "campaign 1")
     assert registry.deliveries.owed("north") == registry.deliveries.owed("south") == (first.weights,)

@@ -88,7 +88,9 @@ def test_nodes_that_superlink_has_lost_are_let_in_again_without_anybody_asking(h
     register.known.clear()
     loop.tick()
     assert not register.known, "it is not asked at every look"
-    house.store.clock.now += COMPARE_EVERY + timedelta(seconds=1)
+    clock = house.store.clock
+    assert isinstance(clock, Clock)
+    clock.now += COMPARE_EVERY + timedelta(seconds=1)
     loop.tick()
     assert nodes(register) == ["north", "south"]
     assert all(site.node is not None for site in house.sites())

@@ -45,7 +45,7 @@ def slow(federation_of: Callable[..., Any]) -> Any:
 
 def test_a_slow_hospital_has_a_budget_in_a_run_and_is_named(slow: Any) -> None:
     federation, now = slow
-    told: list[tuple[str, float]] = []
+    told: list[tuple[str, object]] = []
     federation.holding = Holding(12 * HOUR, lambda site, hours: told.append((site, hours)))
     answers = [sorted(federation.status()) for _ in range(5)]
     assert answers == [["east", "north", "south"]] * 2 + [["east", "south"]] * 3

@@ -85,7 +85,7 @@ def hospitals(tmp_path: Path, card: ModelCard, cohort_of: Callable[..., Cohort])
 
         for node, (name, patients) in enumerate(TRAINING.items(), start=1):
             cohort = cohort_of(patients + 12, name=name, studies=2, seed=node, site=name)
-            rest = [subset for subset in Subset if subset is not Subset.TRAIN for _ in range(3)]
+            rest: list[Subset] = [subset for subset in Subset if subset is not Subset.TRAIN for _ in range(3)]
             split = dict(zip(cohort.patients, [Subset.TRAIN] * patients + rest, strict=True))
             cohort = Cohort(tuple(s for s in cohort.studies if s.patient not in never), cohort.classes)
             split = {patient: subset for patient, subset in split.items() if patient not in never}
