@@ -66,7 +66,9 @@ class Model:
             )
 
         shares = outputs.logits[:, 0].double().softmax(dim=1).tolist()
-        branches = {name: dict(zip(self.classes, row, strict=True)) for name, row in zip(BRANCHES, shares, strict=True)}
+        branches: dict[str, dict[str, float]] = {
+            branch: dict(zip(self.classes, row, strict=True)) for branch, row in zip(BRANCHES, shares, strict=True)
+        }
         fusion = branches["fused"]
 
         return Prediction(max(fusion, key=fusion.__getitem__), fusion, branches)
