@@ -24,18 +24,10 @@ from common import installation
 from common.errors import EvidenceError, FedForgetError, InputError, MissingBaseError, RefusedError, WireError
 from common.platform.processes import structured_log
 from common.protocol.instructions import Instruction
+from common.protocol.messages import AdoptRequest, ErrorReply, EvaluateRequest, HeldNote, TrainRequest, UnlearnRequest
 from common.protocol.rehearsals import RehearseRequest
 from common.protocol.several_models import joined, parted
-from common.protocol.wire import (
-    AdoptRequest,
-    ErrorReply,
-    EvaluateRequest,
-    HeldNote,
-    TrainRequest,
-    UnlearnRequest,
-    pack,
-    unpack,
-)
+from common.protocol.wire import pack, unpack
 
 if TYPE_CHECKING:
     from client.cohort.site import Site

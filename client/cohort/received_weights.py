@@ -31,8 +31,9 @@ from common.learning.config import ModelConfig
 from common.learning.model.checkpoint import state_digest
 from common.learning.model.frozen import frozen_names
 from common.protocol.deltas import Decoded, State, decoded, encode
+from common.protocol.messages import Body, HeldNote, WeightsNote
 from common.protocol.several_models import joined
-from common.protocol.wire import Body, HeldNote, WeightsNote, arrays_of, note_of, pack, weights_of
+from common.protocol.wire import arrays_of, note_of, pack, weights_of
 
 _WEIGHTS = "weights.safetensors"
 _ERRORS = "errors.safetensors"

@@ -32,8 +32,7 @@ from common.learning.records import Cohort, Subset
 from common.learning.training import fit
 from common.learning.unlearning.base import UnlearnSets, nothing
 from common.learning.unlearning.methods import method_named
-from common.protocol.rehearsals import RehearseReply, RehearseRequest
-from common.protocol.wire import (
+from common.protocol.messages import (
     AdoptReply,
     AdoptRequest,
     EvaluateReply,
@@ -44,6 +43,7 @@ from common.protocol.wire import (
     UnlearnReply,
     UnlearnRequest,
 )
+from common.protocol.rehearsals import RehearseReply, RehearseRequest
 
 State = Mapping[str, Tensor]
 

@@ -25,7 +25,7 @@ from common.learning.device import pick_device
 from common.learning.folds.assignment import assign_folds, same_images
 from common.learning.model.pinned_encoders import embeddings_of
 from common.learning.records import Study, Subset
-from common.protocol.wire import FoldModel
+from common.protocol.messages import FoldModel
 
 _MOST_SETS = 32
 """Sets of tensors kept at a time; a revocation changes a set, and the old tensors are of no more use."""

@@ -20,7 +20,7 @@ from client.evidence.event_log import SiteLog
 from client.settings import SiteFolder
 from common.learning.evaluation.figures import SiteFigures, reported_digest
 from common.learning.model.checkpoint import state_digest
-from common.protocol.wire import TRAIN, AdoptRequest
+from common.protocol.messages import TRAIN, AdoptRequest
 
 
 @dataclass(frozen=True, slots=True)

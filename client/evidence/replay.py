@@ -39,7 +39,7 @@ from common.learning.records import Study
 from common.learning.unlearning.base import UnlearnSets, nothing
 from common.learning.unlearning.methods import method_named
 from common.protocol.deltas import decoded
-from common.protocol.wire import UnlearnRequest
+from common.protocol.messages import UnlearnRequest
 
 FOLDER = "replays"
 Digest = Callable[[Path], str]

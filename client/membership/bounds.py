@@ -7,8 +7,7 @@ from flwr.app import RecordDict
 from client.settings import BoundsConfig
 from common.errors import RefusedError
 from common.learning.config import TrainConfig, UnlearnConfig
-from common.protocol.rehearsals import REHEARSE, RehearseRequest
-from common.protocol.wire import (
+from common.protocol.messages import (
     EVALUATE,
     RETAIN,
     TRAIN,
@@ -17,8 +16,9 @@ from common.protocol.wire import (
     FoldModels,
     TrainRequest,
     UnlearnRequest,
-    unpack,
 )
+from common.protocol.rehearsals import REHEARSE, RehearseRequest
+from common.protocol.wire import unpack
 
 
 def check_bounds(kind: str, records: RecordDict, bounds: BoundsConfig) -> None:

@@ -10,7 +10,7 @@ from common.learning.config import TrainConfig, UnlearnConfig
 from common.learning.evaluation.figures import Count
 from common.learning.evaluation.qualification.figures import SiteRehearsals
 from common.learning.evaluation.qualification.plan import QualificationPlan
-from common.protocol.wire import Amount, Body, Digest, Name
+from common.protocol.messages import Amount, Body, Digest, Name
 
 REHEARSE = "train.rehearse"
 """Type of the Flower message."""

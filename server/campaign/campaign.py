@@ -19,7 +19,7 @@ from common.learning.evaluation.decision import Decision, decide
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.merge import AuditMerge
 from common.learning.records import Subset
-from common.protocol.wire import EvaluateRequest, StatusReply
+from common.protocol.messages import EvaluateRequest, StatusReply
 from server.campaign.candidate import make_candidate
 from server.campaign.verdict.judging import decide_exact, trained_parts
 from server.rounds.aggregation import State

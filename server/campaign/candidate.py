@@ -11,7 +11,7 @@ from torch import Tensor
 from common.learning.config import ExperimentConfig
 from common.learning.evaluation.figures import SelectionFigures
 from common.learning.records import Subset
-from common.protocol.wire import RETAIN
+from common.protocol.messages import RETAIN
 from server.rounds.aggregation import State, without_return
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation

@@ -7,7 +7,7 @@ from datetime import datetime
 from server.rounds.exchanges.progress import CONNECT, Progress
 from server.settings import Terms
 
-# Not from `common.protocol.wire`, which needs Flower: a second of CPU at each command. A test compares them.
+# Not from `common.protocol.messages`, which needs NumPy: time at each command. A test compares them.
 WORDS = {
     CONNECT: "waiting for hospitals to connect",
     "query.status": "asking for counts",

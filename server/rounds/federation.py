@@ -13,7 +13,8 @@ from common.errors import CheckpointError, UnavailableError, WireError
 from common.learning.evaluation.reported import MOST_PATIENTS, Known
 from common.learning.records import Subset
 from common.protocol.deltas import Decoded
-from common.protocol.wire import STATUS, B, Body, StatusReply, StatusRequest, arrays_of, pack, unpack
+from common.protocol.messages import STATUS, Body, StatusReply, StatusRequest
+from common.protocol.wire import B, arrays_of, pack, unpack
 from server.rounds.aggregation import shares
 from server.rounds.checks.update_gate import WalksOver, to_end
 from server.rounds.exchanges.exchange import Exchanges

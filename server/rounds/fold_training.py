@@ -19,8 +19,8 @@ from common.learning.config import FoldsConfig, TrainConfig
 from common.learning.device import derive_seed
 from common.learning.folds.settings import FAMILIES
 from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
+from common.protocol.messages import TRAIN, EvaluateRequest, FoldModel, FoldModels
 from common.protocol.several_models import joined, joined_names, parted
-from common.protocol.wire import TRAIN, EvaluateRequest, FoldModel, FoldModels
 from server.rounds.aggregation import State
 from server.rounds.exchanges.downlink import Downlink
 from server.rounds.exchanges.meter import Meter

@@ -11,7 +11,7 @@ from common.errors import UnavailableError, WireError
 from common.learning.evaluation.figures import SelectionFigures
 from common.learning.evaluation.merge import Eligible, SelectionMerge
 from common.learning.evaluation.reported import check_audit, check_selection
-from common.protocol.wire import EVALUATE, EvaluateReply, EvaluateRequest
+from common.protocol.messages import EVALUATE, EvaluateReply, EvaluateRequest
 from server.rounds.agreed_loss import agreed_loss
 from server.rounds.federation import Federation
 

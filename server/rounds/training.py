@@ -19,7 +19,7 @@ from common.learning.evaluation.merge import Eligible, SelectionMerge
 from common.learning.evaluation.metrics import macro_auc, selection_loss
 from common.learning.evaluation.reported import check_selection
 from common.learning.model.checkpoint import ModelCard, load_checkpoint, save_checkpoint
-from common.protocol.wire import TRAIN, FoldModels, TrainReply, TrainRequest
+from common.protocol.messages import TRAIN, FoldModels, TrainReply, TrainRequest
 from server.rounds.aggregation import State
 from server.rounds.capped_mean import CappedMean, fewest
 from server.rounds.exchanges.meter import Meter

@@ -14,7 +14,7 @@ import torch
 
 from client.app import app, open_site
 from common.learning.config import TrainConfig
-from common.protocol.wire import TRAIN, TrainRequest
+from common.protocol.messages import TRAIN, TrainRequest
 from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.downlink import Downlink
 from simulations.run.local_grid import LocalGrid

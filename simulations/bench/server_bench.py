@@ -19,7 +19,8 @@ from common.learning.config import DataConfig, ModelConfig, Precision
 from common.learning.model.card import ModelCard
 from common.protocol.array_bytes import to_record
 from common.protocol.deltas import Decoded, encode
-from common.protocol.wire import TRAIN, TrainReply, arrays_of, pack
+from common.protocol.messages import TRAIN, TrainReply
+from common.protocol.wire import arrays_of, pack
 from server.rounds.aggregation import RunningMean
 from server.rounds.checks.update_gate import UpdateGate
 from server.rounds.weights.conflicts import DeltaSpool

@@ -17,7 +17,7 @@ from common.evidence.outcomes.grounds_text import rests_on
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.merge import AuditMerge
 from common.learning.model.checkpoint import ModelCard
-from common.protocol.wire import TRAIN, EvaluateRequest
+from common.protocol.messages import TRAIN, EvaluateRequest
 from server.campaign.campaign import run_campaign
 from server.rounds.aggregation import State, shares
 from server.rounds.exchanges.connecting import connect

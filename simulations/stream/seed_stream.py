@@ -15,7 +15,7 @@ from common.errors import ConfigError, UnavailableError
 from common.learning.device import derive_seed
 from common.learning.model.checkpoint import load_checkpoint, save_checkpoint, state_digest
 from common.learning.records import Subset
-from common.protocol.wire import ADOPT, AdoptReply, AdoptRequest
+from common.protocol.messages import ADOPT, AdoptReply, AdoptRequest
 from server.campaign.campaign import NobodyRetainedError, run_campaign
 from server.rounds.aggregation import State
 from server.rounds.exchanges.meter import Meter

@@ -30,8 +30,8 @@ from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Subset
 from common.platform.actor import Actor
 from common.platform.sql import transaction
+from common.protocol.messages import AdoptRequest, EvaluateRequest, FoldModel, FoldModels, TrainRequest, UnlearnRequest
 from common.protocol.several_models import joined
-from common.protocol.wire import AdoptRequest, EvaluateRequest, FoldModel, FoldModels, TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 UNLEARNING = UnlearnRequest(config=UnlearnConfig(passes=1), seed=0)

@@ -15,7 +15,7 @@ from common.errors import WireError
 from common.learning.config import TrainConfig, UnlearnConfig
 from common.learning.model.checkpoint import ModelCard, check_state
 from common.learning.records import Subset
-from common.protocol.wire import (
+from common.protocol.messages import (
     EVALUATE,
     RETAIN,
     STATUS,
@@ -29,10 +29,8 @@ from common.protocol.wire import (
     TrainRequest,
     UnlearnReply,
     UnlearnRequest,
-    pack,
-    unpack,
-    weights_of,
 )
+from common.protocol.wire import pack, unpack, weights_of
 
 KINDS = (TRAIN, RETAIN, UNLEARN, EVALUATE)
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)

@@ -15,8 +15,8 @@ from common.errors import CohortError
 from common.learning.config import TrainConfig
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Subset
+from common.protocol.messages import FoldModel, FoldModels, TrainRequest
 from common.protocol.several_models import joined
-from common.protocol.wire import FoldModel, FoldModels, TrainRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 

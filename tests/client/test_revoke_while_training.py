@@ -16,7 +16,7 @@ from common.learning.data.tensors import Batch, StudyTensors
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
 from common.learning.training import score
-from common.protocol.wire import TrainRequest, UnlearnRequest
+from common.protocol.messages import TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=2), epochs=6, round=0, seed=0, reference=None)
 

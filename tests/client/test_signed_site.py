@@ -28,7 +28,7 @@ from common.platform.keys.certificates import certificate_fingerprint, read_cert
 from common.platform.keys.private_keys import load_signing_key
 from common.platform.sql import open_database
 from common.protocol.instructions import Context, Instruction, content_of, new_nonce, sign_request, verify_reply
-from common.protocol.wire import (
+from common.protocol.messages import (
     ADOPT,
     EVALUATE,
     RETAIN,
@@ -46,10 +46,8 @@ from common.protocol.wire import (
     UnlearnReply,
     UnlearnRequest,
     WeightsNote,
-    error_code,
-    pack,
-    unpack,
 )
+from common.protocol.wire import error_code, pack, unpack
 from server.settings import ServerFolder
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)

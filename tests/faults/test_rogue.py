@@ -22,7 +22,8 @@ from sqlalchemy import select
 
 from common.learning.records import Subset
 from common.platform.sql import transaction
-from common.protocol.wire import EVALUATE, STATUS, TRAIN, UNLEARN, ErrorReply, UnlearnReply, pack, unpack
+from common.protocol.messages import EVALUATE, STATUS, TRAIN, UNLEARN, ErrorReply, UnlearnReply
+from common.protocol.wire import pack, unpack
 from server.database import EventRow
 from server.membership.conduct import conduct
 from server.rounds.unlearning.base import Collected

@@ -28,7 +28,8 @@ from common.learning.evaluation.figures import FederationFigures
 from common.learning.evaluation.scores import BRANCHES
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Cohort, Split, Study, Subset
-from common.protocol.wire import UNLEARN, TrainRequest, UnlearnReply, pack, unpack
+from common.protocol.messages import UNLEARN, TrainRequest, UnlearnReply
+from common.protocol.wire import pack, unpack
 from server.campaign.campaign import audit, collect
 from server.rounds.aggregation import State
 from server.rounds.checks.update_gate import UpdateGate

@@ -24,7 +24,7 @@ from common.learning.config import TrainConfig
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.platform.keys.private_keys import read_passphrase
 from common.protocol.instructions import Content, Context, content_of, read_instruction
-from common.protocol.wire import (
+from common.protocol.messages import (
     ADOPT,
     STATUS,
     TRAIN,
@@ -33,10 +33,8 @@ from common.protocol.wire import (
     StatusRequest,
     TrainReply,
     TrainRequest,
-    pack,
-    unpack,
-    weights_of,
 )
+from common.protocol.wire import pack, unpack, weights_of
 from server.campaign.context import open_house
 from server.rounds.exchanges.connecting import connect, connect_registered
 from server.rounds.exchanges.signer import Scope, Signer

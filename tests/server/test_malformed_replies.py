@@ -26,7 +26,7 @@ from common.errors import UnavailableError
 from common.learning.config import CampaignConfig, DecisionConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
-from common.protocol.wire import ADOPT, TRAIN, AdoptReply, AdoptRequest
+from common.protocol.messages import ADOPT, TRAIN, AdoptReply, AdoptRequest
 from server.campaign.campaign import audit, collect
 from server.rounds.aggregation import shares
 from server.rounds.exchanges.connecting import connect

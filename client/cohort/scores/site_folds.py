@@ -18,8 +18,8 @@ from common.learning.folds.settings import FAMILIES, Family
 from common.learning.model.image_text import ImageTextModel
 from common.learning.records import Subset
 from common.learning.training import FORWARD, Fit, fit, score
+from common.protocol.messages import FoldModels, TrainRequest
 from common.protocol.several_models import joined, parted
-from common.protocol.wire import FoldModels, TrainRequest
 
 State = Mapping[str, Tensor]
 _NEVER_SEEN = (Subset.CALIBRATION, Subset.AUDIT)

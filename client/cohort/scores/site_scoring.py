@@ -16,7 +16,7 @@ from common.learning.evaluation.site import AuditSets, SelectionSets, audit_figu
 from common.learning.model.image_text import ImageTextModel
 from common.learning.records import Subset
 from common.learning.training import FORWARD, score
-from common.protocol.wire import EvaluateRequest
+from common.protocol.messages import EvaluateRequest
 
 
 def scored(model: ImageTextModel, studies: StudyTensors | None) -> Scores | None:

@@ -16,9 +16,10 @@ from common.learning.config import ExperimentConfig
 from common.learning.evaluation.qualification.conformity import Process
 from common.learning.model.checkpoint import state_digest
 from common.protocol.deltas import Decoded
+from common.protocol.messages import RETAIN, UNLEARN
 from common.protocol.rehearsals import REHEARSE, Rehearsal, RehearseReply, RehearseRequest, Step
 from common.protocol.several_models import joined, joined_names, parted
-from common.protocol.wire import RETAIN, UNLEARN, arrays_of
+from common.protocol.wire import arrays_of
 from server.campaign.qualification.folder_journal import FolderJournal
 from server.campaign.qualification.register import Register
 from server.rounds.aggregation import RunningMean, State

@@ -18,7 +18,7 @@ from common.installation import own_version
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import ModelCard, check_state
 from common.platform.sql import transaction
-from common.protocol.wire import ADOPT, REASON_LENGTH, AdoptReply, AdoptRequest
+from common.protocol.messages import ADOPT, REASON_LENGTH, AdoptReply, AdoptRequest
 from server.campaign.journal import DatabaseJournal
 from server.campaign.store import CampaignStore
 from server.campaign.verdict.judging import Verdict

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.errors import CheckpointError, FedForgetError, WireError
 from common.learning.config import UnlearnConfig
 from common.learning.model.checkpoint import check_state, state_digest
-from common.protocol.wire import UNLEARN
+from common.protocol.messages import UNLEARN
 from server.rounds.weights.walk import BeyondError, Step, Walk, measure
 from server.settings import GateConfig
 

@@ -18,7 +18,8 @@ from common.learning.config import Precision
 from common.learning.model.checkpoint import state_digest
 from common.protocol.array_bytes import to_array, to_record
 from common.protocol.deltas import State, restore, rounded, shorten, whole
-from common.protocol.wire import Body, HeldNote, WeightsNote, note_of, pack
+from common.protocol.messages import Body, HeldNote, WeightsNote
+from common.protocol.wire import note_of, pack
 from server.rounds.weights.spooled_tensors import SpooledTensors
 
 

@@ -26,7 +26,8 @@ from common.errors import (
     WireError,
 )
 from common.protocol.instructions import Instruction
-from common.protocol.wire import UNLEARN, error_code, shown, size
+from common.protocol.messages import UNLEARN
+from common.protocol.wire import error_code, shown, size
 from server.rounds.exchanges.downlink import Downlink
 from server.rounds.exchanges.holding import Holding
 from server.rounds.exchanges.meter import Meter

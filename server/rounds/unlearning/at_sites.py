@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.errors import ConfigError, UnavailableError
 from common.learning.model.checkpoint import state_digest
-from common.protocol.wire import UNLEARN, UnlearnReply, UnlearnRequest
+from common.protocol.messages import UNLEARN, UnlearnReply, UnlearnRequest
 from server.rounds.aggregation import RunningMean, State
 from server.rounds.exchanges.meter import Meter
 from server.rounds.unlearning.base import NotUnlearnedError, Task, chosen_aggregation, others_round

@@ -15,7 +15,7 @@ from common.learning.config import ExperimentConfig, TrainConfig
 from common.learning.evaluation.merge import Eligible
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
-from common.protocol.wire import RETAIN
+from common.protocol.messages import RETAIN
 from server.rounds.aggregation import State
 from server.rounds.exchanges.meter import Meter
 from server.rounds.federation import Federation

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from torch import Tensor
 
 from common.errors import ConfigError, UnavailableError
-from common.protocol.wire import RETAIN, TrainReply, TrainRequest
+from common.protocol.messages import RETAIN, TrainReply, TrainRequest
 from server.rounds.aggregation import RunningMean, State
 from server.rounds.exchanges.meter import Meter
 from server.rounds.journal import step

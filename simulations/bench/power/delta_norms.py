@@ -20,7 +20,7 @@ from client.cohort.site import Site
 from common.learning.config import UnlearnConfig
 from common.learning.unlearning.forget_mi import WEIGHTINGS
 from common.learning.unlearning.methods import METHODS
-from common.protocol.wire import TrainRequest, UnlearnRequest
+from common.protocol.messages import TrainRequest, UnlearnRequest
 from server.rounds.aggregation import RunningMean, State, shares
 from server.rounds.weights.walk import Step, measure
 from simulations.run.prepare import prepare

@@ -12,7 +12,8 @@ from client.cohort.received_weights import ReceivedWeights
 from common.errors import UnavailableError
 from common.learning.config import TrainConfig
 from common.learning.model.frozen import frozen_names
-from common.protocol.wire import TRAIN, TrainReply, TrainRequest, unpack
+from common.protocol.messages import TRAIN, TrainReply, TrainRequest
+from common.protocol.wire import unpack
 from server.rounds.exchanges.downlink import Downlink
 from server.rounds.federation import Federation
 from server.rounds.training import average_round

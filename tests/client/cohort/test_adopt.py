@@ -19,7 +19,7 @@ from common.errors import CheckpointError, RefusedError
 from common.learning.config import DecisionConfig, TrainConfig, UnlearnConfig
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Subset
-from common.protocol.wire import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
+from common.protocol.messages import AdoptRequest, EvaluateRequest, TrainRequest, UnlearnRequest
 
 TRAINING = TrainRequest(config=TrainConfig(batch=4), epochs=1, round=0, seed=0)
 UNLEARNING = UnlearnRequest(config=UnlearnConfig(passes=1), seed=0)

@@ -19,7 +19,7 @@ from common.learning.model.card import ModelCard
 from common.learning.model.checkpoint import state_digest
 from common.learning.records import Cohort, Subset
 from common.platform.sql import transaction
-from common.protocol.wire import AdoptRequest, TrainRequest, UnlearnRequest
+from common.protocol.messages import AdoptRequest, TrainRequest, UnlearnRequest
 
 
 @pytest.fixture

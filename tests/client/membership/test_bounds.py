@@ -6,7 +6,8 @@ from client.membership.bounds import check_bounds
 from client.settings import BoundsConfig
 from common.errors import RefusedError
 from common.learning.config import UnlearnConfig
-from common.protocol.wire import UNLEARN, UnlearnRequest, pack
+from common.protocol.messages import UNLEARN, UnlearnRequest
+from common.protocol.wire import pack
 
 
 def test_a_site_bounds_how_many_layers_may_be_drawn_anew() -> None:

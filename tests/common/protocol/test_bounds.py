@@ -19,8 +19,7 @@ from common.learning.evaluation.figures import ClassAuc, Membership, SelectionFi
 from common.learning.evaluation.histograms import EDGES, LossHistogram
 from common.protocol.coordination import bounds
 from common.protocol.coordination import coordination_pb2 as messages
-from common.protocol.rehearsals import Rehearsed, RehearseReply
-from common.protocol.wire import (
+from common.protocol.messages import (
     AdoptReply,
     Body,
     ErrorReply,
@@ -29,9 +28,9 @@ from common.protocol.wire import (
     StatusReply,
     TrainReply,
     UnlearnReply,
-    pack,
-    unpack,
 )
+from common.protocol.rehearsals import Rehearsed, RehearseReply
+from common.protocol.wire import pack, unpack
 
 
 def subclasses(kind: type[Body]) -> Iterator[type[Body]]:

@@ -6,7 +6,8 @@ from flwr.app import RecordDict
 
 from common.errors import WireError
 from common.learning.config import UnlearnConfig
-from common.protocol.wire import ErrorReply, StatusReply, UnlearnRequest, pack, size, unpack, weights_of
+from common.protocol.messages import ErrorReply, StatusReply, UnlearnRequest
+from common.protocol.wire import pack, size, unpack, weights_of
 
 
 def test_a_request_and_its_weights_come_back_as_they_were() -> None:

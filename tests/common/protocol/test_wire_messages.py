@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import WireError
 from common.learning.config import TrainConfig, UnlearnConfig
-from common.protocol.wire import (
+from common.protocol.messages import (
     Body,
     EvaluateRequest,
     FoldModel,
@@ -22,11 +22,8 @@ from common.protocol.wire import (
     TrainRequest,
     UnlearnReply,
     UnlearnRequest,
-    pack,
-    size,
-    unpack,
-    weights_of,
 )
+from common.protocol.wire import pack, size, unpack, weights_of
 
 BODIES: list[Body] = [
     StatusRequest(),

@@ -25,7 +25,8 @@ from common.learning.model.card import ModelCard
 from common.learning.records import Subset
 from common.platform.sql import open_database, transaction
 from common.protocol.bundle import Bundle, installed_bundle
-from common.protocol.wire import ADOPT, STATUS, AdoptReply, AdoptRequest, StatusReply, pack, unpack
+from common.protocol.messages import ADOPT, STATUS, AdoptReply, AdoptRequest, StatusReply
+from common.protocol.wire import pack, unpack
 from rogue.grid import Play, RogueGrid
 from rogue.hospitals import CLASSES, small_card, write_hospitals
 from server.campaign.context import CoordinatorContext, open_house

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from common.errors import EvidenceError, RefusedError, UnavailableError
 from common.evidence.keys import SigningKey
 from common.platform.sql import open_database
+from common.protocol.messages import StatusReply
 from common.protocol.study_counts import StudyCounts, sign_counts
-from common.protocol.wire import StatusReply
 from server.database import SiteRow, migrate
 from server.membership.registration import A_DAY, approve, history, in_force, register, waiting
 from server.rounds.aggregation import shares

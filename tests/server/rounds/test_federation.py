@@ -12,7 +12,8 @@ from common.errors import ConfigError, UnavailableError, WireError
 from common.learning.config import CampaignConfig, ExperimentConfig, TrainConfig, UnlearnConfig
 from common.learning.model.checkpoint import ModelCard, load_checkpoint, state_digest
 from common.learning.records import Subset
-from common.protocol.wire import TRAIN, TrainReply, TrainRequest, pack, unpack, weights_of
+from common.protocol.messages import TRAIN, TrainReply, TrainRequest
+from common.protocol.wire import pack, unpack, weights_of
 from server.campaign.campaign import collect
 from server.rounds import training
 from server.rounds.aggregation import shares

@@ -13,7 +13,7 @@ from common.learning.config import FoldsConfig, TrainConfig
 from common.learning.folds.margins import OutOfFold
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
-from common.protocol.wire import TRAIN
+from common.protocol.messages import TRAIN
 from server.rounds.federation import Federation
 from server.rounds.fold_training import Folded, fold_models, groups_of, train_folds
 

@@ -12,7 +12,8 @@ from flwr.app import Message
 from client.app import app
 from client.settings import SiteFolder
 from common.errors import UnavailableError
-from common.protocol.wire import STATUS, StatusReply, StatusRequest, pack, unpack
+from common.protocol.messages import STATUS, StatusReply, StatusRequest
+from common.protocol.wire import pack, unpack
 from common.settings import override, parse
 from simulations.run.local_grid import LocalGrid
 from simulations.run.prepare import Prepared, prepare

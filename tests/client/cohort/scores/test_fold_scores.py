@@ -19,8 +19,8 @@ from common.learning.folds.margins import NO_FOLD, OutOfFold
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Subset
 from common.learning.training import Fit
+from common.protocol.messages import EvaluateRequest, FoldModel, FoldModels, TrainRequest, UnlearnRequest
 from common.protocol.several_models import joined, parted
-from common.protocol.wire import EvaluateRequest, FoldModel, FoldModels, TrainRequest, UnlearnRequest
 
 MODELS = FoldModels(lineage="campaign-1", models=tuple(FoldModel(family="targets", number=n, of=3) for n in range(3)))
 TRAINING = TrainRequest(config=TrainConfig(batch=4, lr=1e-2), epochs=1, round=0, seed=0, folds=MODELS)

@@ -14,7 +14,7 @@ from common.learning.evaluation.qualification.conformity import Process
 from common.learning.evaluation.qualification.plan import QualificationPlan
 from common.learning.evaluation.qualification.rule import BranchResult, Finding, Qualification, UtilityResult
 from common.learning.evaluation.qualification.validity import Circumstances
-from common.protocol.wire import UnlearnReply
+from common.protocol.messages import UnlearnReply
 from server.campaign.qualification.for_campaigns import LastQualification
 from server.campaign.qualification.register import Register
 from server.campaign.qualification.result import Result

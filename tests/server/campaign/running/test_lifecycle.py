@@ -12,7 +12,7 @@ from flwr.app import RecordDict
 
 from common.errors import RefusedError
 from common.learning.records import Subset
-from common.protocol.wire import TRAIN
+from common.protocol.messages import TRAIN
 from server.campaign.journal import DatabaseJournal, GivenUpError
 from server.rounds.federation import Federation
 from server.rounds.states import WAYS, CampaignState

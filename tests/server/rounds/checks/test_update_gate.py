@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from common.learning.config import UnlearnConfig
-from common.protocol.wire import RETAIN, TRAIN, UNLEARN
+from common.protocol.messages import RETAIN, TRAIN, UNLEARN
 from server.rounds.checks.update_gate import Rejected, UpdateGate, check, least_step
 from server.rounds.weights.walk import measure
 from server.settings import GateConfig

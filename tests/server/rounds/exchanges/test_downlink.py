@@ -23,7 +23,8 @@ from common.learning.config import (
 from common.learning.model.checkpoint import ModelCard, state_digest
 from common.learning.records import Subset
 from common.protocol.deltas import rounded
-from common.protocol.wire import ADOPT, EVALUATE, AdoptRequest, EvaluateRequest, WeightsNote, pack
+from common.protocol.messages import ADOPT, EVALUATE, AdoptRequest, EvaluateRequest, WeightsNote
+from common.protocol.wire import pack
 from server.campaign.campaign import run_campaign
 from server.rounds.aggregation import State, shares
 from server.rounds.exchanges.downlink import Downlink

@@ -9,7 +9,8 @@ import pytest
 import torch
 from flwr.app import Message
 
-from common.protocol.wire import TRAIN, StatusRequest, pack
+from common.protocol.messages import TRAIN, StatusRequest
+from common.protocol.wire import pack
 from server.rounds.exchanges import exchange
 from server.rounds.exchanges.exchange import Exchanges
 from simulations.run.local_grid import LocalGrid

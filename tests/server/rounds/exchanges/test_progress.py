@@ -10,7 +10,7 @@ import pytest
 
 from common.learning.config import ExperimentConfig, TrainConfig
 from common.learning.model.checkpoint import ModelCard
-from common.protocol import wire
+from common.protocol import messages
 from common.protocol.rehearsals import REHEARSE
 from server.campaign.progress_text import WORDS, describe, headline, span
 from server.rounds.exchanges.progress import CONNECT, PROGRESS_FILE, Progress, ProgressFile, read_progress
@@ -38,7 +38,15 @@ class Clock:
 
 
 def test_every_type_of_message_has_words() -> None:
-    kinds = (wire.STATUS, wire.TRAIN, wire.UNLEARN, wire.RETAIN, REHEARSE, wire.EVALUATE, wire.ADOPT)
+    kinds = (
+        messages.STATUS,
+        messages.TRAIN,
+        messages.UNLEARN,
+        messages.RETAIN,
+        REHEARSE,
+        messages.EVALUATE,
+        messages.ADOPT,
+    )
     assert set(WORDS) == {CONNECT, *kinds}
 
 
@@ -114,10 +122,10 @@ def test_a_training_tells_of_each_round_and_each_reply(
     federation.watcher = Recorded(tmp_path / "work", 1, 1, lambda: datetime.now(UTC))
     config = TrainConfig(rounds=2, local_epochs=1, batch=2)
     train(federation, card.build().state_dict(), config, card, seed=0, folder=tmp_path, on_round=lambda _: None)
-    rounds = [(p.round, len(p.answered)) for p in seen if p.kind == wire.TRAIN]
+    rounds = [(p.round, len(p.answered)) for p in seen if p.kind == messages.TRAIN]
     assert rounds == [(number, answered) for number in (0, 1) for answered in (0, 1, 2)]
     assert all(p.asked == ("north", "south") for p in seen)
-    assert [p.round_seconds is None for p in seen if p.kind == wire.TRAIN] == [True] * 3 + [False] * 3
+    assert [p.round_seconds is None for p in seen if p.kind == messages.TRAIN] == [True] * 3 + [False] * 3
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(-3, "0 s"), (119.4, "119 s"), (121, "2 min"), (7300, "2.0 h")])

@@ -14,7 +14,7 @@ from common.learning.config import CampaignConfig, DecisionConfig, ExperimentCon
 from common.learning.device import derive_seed
 from common.learning.model.checkpoint import ModelCard, check_state, state_digest
 from common.learning.records import Subset
-from common.protocol.wire import RETAIN
+from common.protocol.messages import RETAIN
 from server.campaign.campaign import collect, run_campaign
 from server.rounds.aggregation import State
 from server.rounds.exchanges.meter import Meter

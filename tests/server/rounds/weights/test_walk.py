@@ -15,7 +15,7 @@ from common.learning.config import Precision
 from common.learning.model.checkpoint import state_digest
 from common.protocol.array_bytes import to_array, to_record
 from common.protocol.deltas import Decoded, encode
-from common.protocol.wire import TRAIN
+from common.protocol.messages import TRAIN
 from server.rounds import aggregation
 from server.rounds.aggregation import RunningMean
 from server.rounds.checks.update_gate import UpdateGate
