@@ -34,8 +34,8 @@ from simulations.comparison.tuning import Tuned
 from simulations.comparison.tuning_job import tune
 from simulations.comparison.world import World, forgetting_copy, in_federation, open_world, site_paths
 from simulations.result import Cost, DecisionResult
-from simulations.run.experiment import versions
 from simulations.run.prepare import listed_patients
+from simulations.run.run_result import versions
 from simulations.run.to_result import model_result
 
 __all__ = ["Job", "Jobs", "OutOfTimeError", "run_job"]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 from flwr.serverapp import Grid
-from pydantic import BaseModel
 
 from client.app import open_site
 from client.cohort.site import Site
@@ -20,12 +15,9 @@ from client.settings import SiteFolder
 from common.files import write_text
 from common.learning.config import CampaignConfig, TrainConfig
 from common.learning.device import derive_seed
-from common.learning.evaluation.decision import decide
-from common.learning.evaluation.distance import logit_distance
 from common.learning.evaluation.figures import FederationFigures
 from common.learning.model.checkpoint import load_checkpoint, save_checkpoint
-from common.learning.records import Subset
-from server.campaign.campaign import Campaign, audit, decision_on, run_campaign
+from server.campaign.campaign import Campaign, audit, run_campaign
 from server.rounds.aggregation import State
 from server.rounds.exchanges.connecting import connect
 from server.rounds.exchanges.downlink import Downlink
@@ -34,29 +26,16 @@ from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.rounds.training import Round, Trained, train
 from server.rounds.unlearning.base import Past
-from simulations.result import Cost, DecisionResult, ModelName, RehearsalsResult, Result, RoundRecord
+from simulations.result import DecisionResult, ModelName, RehearsalsResult, Result
 from simulations.run.baselines.run import run_baselines
 from simulations.run.engine import run_on
 from simulations.run.folds import folds_beside
 from simulations.run.prepare import Prepared
+from simulations.run.run_result import Outcome, figures_of, run_result
 from simulations.run.settings import SimulationConfig
-from simulations.run.to_result import model_result, round_record
 
 OnProgress = Callable[[str, int, int], None]
 """Takes a stage, the number of finished rounds, and the maximum number of rounds."""
-
-
-class Outcome(BaseModel):
-    """What a stage stores beside its weights, so that an interrupted run can continue after it."""
-
-    rounds: list[Round] = []
-    costs: dict[str, dict[str, float]] = {}
-    figures: FederationFigures | None = None
-    decision: DecisionResult | None = None
-    """Of a campaign, where it does not rest on its own audit alone."""
-
-
-Phase = Literal["train", "retrain", "unlearn", "retain", "folds", "references"]
 
 
 @dataclass
@@ -114,7 +93,7 @@ class Experiment:
         outcomes["original"] = self._audited(federation, "original", original, original_outcome)
         if "retrained" in states:
             outcomes["retrained"] = self._audited(federation, "retrained", states["retrained"], outcomes["retrained"])
-        before = _figures(outcomes["original"])
+        before = figures_of(outcomes["original"])
         seed = derive_seed(experiment.seed, "original") % 2**31
         # What exact and replaying methods need of the training, as a coordinator would keep it.
         past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds), seed)
@@ -126,7 +105,8 @@ class Experiment:
             on_progress=lambda finished, total: self.on_progress("baselines", finished, total),
         )
 
-        return self._result(data, states, outcomes, folds).model_copy(update={"baselines": baselines})
+        result = run_result(self.config, self.prepared, data, states, outcomes, folds)
+        return result.model_copy(update={"baselines": baselines, "rehearsals": self._rehearsals(outcomes["unlearned"])})
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
         campaign = self.config.experiment.campaign
@@ -221,56 +201,6 @@ class Experiment:
 
         return result.state, outcome
 
-    def _result(
-        self,
-        data: dict[str, dict[str, int]],
-        states: Mapping[ModelName, State],
-        outcomes: Mapping[ModelName, Outcome],
-        folds: Meter,
-    ) -> Result:
-        before = _figures(outcomes["original"])
-        distances = self._distances(states)
-        history: list[RoundRecord] = []
-        models = {}
-        decisions = {}
-
-        # Judged anew also where a stage was read back: verdicts follow from figures.
-        for name, state in states.items():
-            figures = _figures(outcomes[name])
-            digest = save_checkpoint(self.prepared.folder / "model" / name, state, self.prepared.card)
-            models[name] = model_result(figures, digest, distances.get(name))
-            experiment = self.config.experiment
-            is_candidate = name in {"unlearned", "naive"}
-            verdict = (
-                decision_on(before, figures, state, experiment)
-                if is_candidate
-                else decide(before, figures, experiment.decision)
-            )
-            decisions[name] = DecisionResult.of(verdict)
-            history += [round_record(name, record) for record in outcomes[name].rounds]
-
-        costs: dict[Phase, Cost] = {"train": Cost(**outcomes["original"].costs["train"])}  # type: ignore[arg-type]
-        if self.config.experiment.folds.trainings:
-            costs["folds"] = Cost(**asdict(folds))
-        if "retrained" in outcomes:
-            costs["retrain"] = Cost(**outcomes["retrained"].costs["train"])  # type: ignore[arg-type]
-        parts: tuple[Phase, ...] = ("unlearn", "retain")
-        for part in parts:
-            costs[part] = Cost(**outcomes["unlearned"].costs[part])  # type: ignore[arg-type]
-
-        return Result(
-            config=self.config.model_dump(mode="json"),
-            seed=self.config.experiment.seed,
-            versions=versions(),
-            data=data,
-            models=models,
-            history=history,
-            cost=costs,
-            decision=outcomes["unlearned"].decision or decisions["unlearned"],
-            decisions=decisions,
-            rehearsals=self._rehearsals(outcomes["unlearned"]),
-        )
-
     def _before_revocations(self, federation: Federation, original: State) -> None:
         """What a run does with the original model while nobody has revoked; here nothing."""
 
@@ -289,26 +219,6 @@ class Experiment:
     def _rehearsals(self, unlearned: Outcome) -> RehearsalsResult | None:  # noqa: ARG002 - runs that rehearse use it
         return None
 
-    def _distances(self, states: Mapping[ModelName, State]) -> dict[ModelName, float]:
-        """1 - cosine of logits on retain between each model and the retrained one; rows are only read here."""
-        if "retrained" not in states:
-            return {}
-        sites = [Site(self.prepared.site_folder(name)) for name in self.prepared.sites]
-        gold = [site.scores(states["retrained"], Subset.TRAIN) for site in sites]
-        result = {}
-
-        for name, state in states.items():
-            pairs = [
-                (scores, aim)
-                for site, aim in zip(sites, gold, strict=True)
-                if aim and (scores := site.scores(state, Subset.TRAIN))
-            ]
-            studies = [len(aim) for _, aim in pairs]
-            # Sites count by their studies, as if all rows lay in one place.
-            result[name] = float(np.average([logit_distance(a, b) for a, b in pairs], weights=studies))
-
-        return result
-
     def _folder(self, name: str) -> Path:
         folder = self.prepared.folder / "state" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -326,15 +236,3 @@ class Experiment:
                 path.unlink(missing_ok=True)
 
         open_site.cache_clear()
-
-
-def _figures(outcome: Outcome) -> FederationFigures:
-    if outcome.figures is None:
-        raise ValueError("a stage without an audit")
-    return outcome.figures
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
-    names = ("fedforget", "flwr", "torch", "transformers", "scikit-learn", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -21,8 +21,8 @@ from server.rounds.federation import Federation
 from server.rounds.journal import MemoryJournal
 from server.settings import GateConfig, PolicyConfig, Terms
 from simulations.result import BranchRehearsals, DecisionResult, RehearsalsResult
-from simulations.run.experiment import Outcome
 from simulations.run.qualify import Qualifying, QualifyRun
+from simulations.run.run_result import Outcome
 
 
 class RememberingJournal(MemoryJournal):

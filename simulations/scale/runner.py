@@ -21,8 +21,8 @@ from common.errors import FedForgetError
 from common.files import write_text
 from common.learning.model.checkpoint import ModelCard
 from common.learning.records import Split
-from simulations.run.experiment import versions
 from simulations.run.prepare import prepare, require_writable
+from simulations.run.run_result import versions
 from simulations.run.settings import SimulationConfig
 from simulations.scale.measure import Order, measure_here
 from simulations.scale.result import Size, read_size, size_path

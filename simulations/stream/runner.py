@@ -7,8 +7,9 @@ from pathlib import Path
 from common.errors import ConfigError, OutputError
 from server.rounds.unlearning.methods import SIMULATED, campaign_method
 from simulations.comparison.world import forgetting_copy, in_federation, make_world
-from simulations.run.experiment import OnProgress, versions
+from simulations.run.experiment import OnProgress
 from simulations.run.prepare import require_writable
+from simulations.run.run_result import versions
 from simulations.stream.record import (
     RECORD_FILE,
     SeedRecord,
