@@ -43,7 +43,7 @@ class Experiment:
     """One run over a prepared federation. A stage that finished earlier is read back from disk."""
 
     config: SimulationConfig
-    prepared: Prepared
+    preparation: Prepared
     on_progress: OnProgress
 
     def run(self) -> Result:
@@ -58,20 +58,20 @@ class Experiment:
         run_on(
             self.config.engine,
             lambda grid: results.append(self._main(grid)),
-            sites_folder=self.prepared.folder / "sites",
-            sites=len(self.prepared.sites),
+            sites_folder=self.preparation.folder / "sites",
+            sites=len(self.preparation.sites),
         )
 
         return results[0].model_copy(update={"seconds": time.monotonic() - begin})
 
     def _main(self, grid: Grid) -> Result:
         experiment = self.config.experiment
-        federation = connect(grid, len(self.prepared.sites))
+        federation = connect(grid, len(self.preparation.sites))
         federation.downlink = Downlink(
-            experiment.wire.precision, self.prepared.card.frozen_names(), self.prepared.card.encoders
+            experiment.wire.precision, self.preparation.card.frozen_names(), self.preparation.card.encoders
         )
         # Original and retrained start from the same weights, so that these are no part of their difference.
-        initial = self.prepared.card.build(experiment.seed).state_dict()
+        initial = self.preparation.card.build(experiment.seed).state_dict()
         # Trained while nobody has revoked. The audit must wait: only revocations define the forget set.
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
         folds = self._folds(federation, original_outcome)
@@ -96,22 +96,22 @@ class Experiment:
         before = figures_of(outcomes["original"])
         seed = derive_seed(experiment.seed, "original") % 2**31
         # What exact and replaying methods need of the training, as a coordinator would keep it.
-        past = Past(self.prepared.card, initial, tuple(outcomes["original"].rounds), seed)
+        past = Past(self.preparation.card, initial, tuple(outcomes["original"].rounds), seed)
         for name, campaign in self._campaigns().items():
             states[name], outcomes[name] = self._campaign(federation, name, original, past, before, campaign)
         baselines = run_baselines(
-            self.prepared,
+            self.preparation,
             experiment.seed,
             on_progress=lambda finished, total: self.on_progress("baselines", finished, total),
         )
 
-        result = run_result(self.config, self.prepared, data, states, outcomes, folds)
+        result = run_result(self.config, self.preparation, data, states, outcomes, folds)
         return result.model_copy(update={"baselines": baselines, "rehearsals": self._rehearsals(outcomes["unlearned"])})
 
     def _campaigns(self) -> dict[ModelName, CampaignConfig]:
         campaign = self.config.experiment.campaign
         # One site's weights can replace the model only if no other site unlearns.
-        if campaign.aggregation == "replace" and len(self.prepared.forget) > 1:
+        if campaign.aggregation == "replace" and len(self.preparation.forget) > 1:
             campaign = campaign.model_copy(update={"aggregation": "relay"})
         return {"naive": campaign.model_copy(update={"aggregation": "naive"}), "unlearned": campaign}
 
@@ -123,7 +123,7 @@ class Experiment:
             federation,
             initial,
             config,
-            self.prepared.card,
+            self.preparation.card,
             seed=derive_seed(self.config.experiment.seed, name) % 2**31,
             folder=self._folder(name),
             on_round=lambda record: self.on_progress(name, record.round + 1, config.rounds),
@@ -135,7 +135,7 @@ class Experiment:
         return folds_beside(
             federation,
             self.config.experiment,
-            self.prepared.card,
+            self.preparation.card,
             original.rounds,
             lineage="original",
             folder=self._folder("folds"),
@@ -168,7 +168,7 @@ class Experiment:
         folder = self._folder(name)
         file = folder / "outcome.json"
         if file.exists():
-            state, _ = load_checkpoint(folder / "best", self.prepared.card)
+            state, _ = load_checkpoint(folder / "best", self.preparation.card)
             return state, Outcome.model_validate_json(file.read_bytes())
 
         journal = self._journal(before)
@@ -190,7 +190,7 @@ class Experiment:
             past=past,
         )
         # Weights before the outcome: a stage whose outcome exists must have both.
-        save_checkpoint(folder / "best", result.state, self.prepared.card)
+        save_checkpoint(folder / "best", result.state, self.preparation.card)
         outcome = Outcome(
             rounds=list(result.rounds),
             costs={"unlearn": asdict(result.unlearn_cost), "retain": asdict(result.retain_cost)},
@@ -220,18 +220,18 @@ class Experiment:
         return None
 
     def _folder(self, name: str) -> Path:
-        folder = self.prepared.folder / "state" / name
+        folder = self.preparation.folder / "state" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _revoke(self) -> None:
-        for name, patients in self.prepared.forget.items():
-            Site(self.prepared.site_folder(name)).revoke(patients)
+        for name, patients in self.preparation.forget.items():
+            Site(self.preparation.site_folder(name)).revoke(patients)
 
     def _withdraw_revocations(self) -> None:
         """Delete the revocations of an interrupted attempt: the first stage trains on all patients."""
-        for name in self.prepared.sites:
-            folder = SiteFolder(self.prepared.site_folder(name))
+        for name in self.preparation.sites:
+            folder = SiteFolder(self.preparation.site_folder(name))
             for path in (*folder.root.glob(f"{folder.simulated_ledger.name}*"), folder.tombstones):
                 path.unlink(missing_ok=True)
 

@@ -57,6 +57,7 @@ def judge_by_ladder(
     """
     experiment = qualifying.config.experiment
     terms = Terms(experiment=experiment, policy=PolicyConfig(), gate=GateConfig())
+    # The campaign's own audit is the lowest step of the ladder; rehearsals count where it cannot decide.
     own = judge_candidate(before, campaign.figures, campaign.collected, experiment.decision)
     qualification = LastQualification(lambda: result, lambda _: qualifying.circumstances(campaign.collected.registered))
     finished_journal = journal.finished() if isinstance(journal, RememberingJournal) else journal
@@ -94,21 +95,21 @@ class QualifiedExperiment(QualifyRun):
         if not self.results:
             return None
         result = self.results[0]
-        found = result.qualification
+        qualification = result.qualification
         figures = unlearned.figures
         distances = {} if figures is None else figures.distance_by_site
-        if not found.branches or not distances:
+        if not qualification.branches or not distances:
             return None
 
         return RehearsalsResult(
-            rehearsals=found.rehearsals,
-            patients=found.patients,
-            controls=found.controls,
+            rehearsals=qualification.rehearsals,
+            patients=qualification.patients,
+            controls=qualification.controls,
             margin=result.registered.plan.auc_margin,
             branches={
                 name: BranchRehearsals(difference=b.difference, low=b.low, high=b.high, original=b.original)
-                for name, b in found.branches.items()
+                for name, b in qualification.branches.items()
             },
-            distances=list(found.distances),
+            distances=list(qualification.distances),
             distance=max(distances.values()),
         )

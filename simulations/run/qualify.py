@@ -50,13 +50,14 @@ class Qualifying:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         journal = FolderJournal(self.folder)
+        # A continued run keeps its register: what was seen since must not change the plan.
         register = journal.body("register", Register)
         if register is None:
             register = self._register(federation, state)
             journal.put("register", register)
 
-        def on_wave(done: int, total: int, _left: float) -> None:
-            self.on_progress("rehearsals", done, total)
+        def on_wave(count: int, total: int, _left: float) -> None:
+            self.on_progress("rehearsals", count, total)
 
         return QualificationRun(
             federation,
@@ -104,8 +105,8 @@ class QualifyRun(Experiment):
         run_on(
             self.config.engine,
             self._rehearse,
-            sites_folder=self.prepared.folder / "sites",
-            sites=len(self.prepared.sites),
+            sites_folder=self.preparation.folder / "sites",
+            sites=len(self.preparation.sites),
         )
         return self.results[0]
 
@@ -118,8 +119,8 @@ class QualifyRun(Experiment):
         """The qualification of the original model."""
         return Qualifying(
             self.config,
-            tuple(self.prepared.sites),
-            len(self.prepared.card.classes),
+            tuple(self.preparation.sites),
+            len(self.preparation.card.classes),
             "original",
             self._folder("qualification"),
             self.on_progress,
@@ -128,11 +129,12 @@ class QualifyRun(Experiment):
     def model_in_use(self, grid: Grid) -> tuple[Federation, State]:
         """The federation, and its model with fold models beside it."""
         experiment = self.config.experiment
-        federation = connect(grid, len(self.prepared.sites))
-        federation.downlink = Downlink(experiment.wire.precision, self.prepared.card.frozen_names())
+        federation = connect(grid, len(self.preparation.sites))
+        federation.downlink = Downlink(experiment.wire.precision, self.preparation.card.frozen_names())
         federation.status()
+        # Fails before the training if there are too few patients to rehearse with.
         rehearsing_sites(self.config.qualification, federation.registered)
-        initial = self.prepared.card.build(experiment.seed).state_dict()
+        initial = self.preparation.card.build(experiment.seed).state_dict()
         state, outcome = self._trained(federation, "original", initial, experiment.train)
         self._folds(federation, outcome)
 

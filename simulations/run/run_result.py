@@ -41,7 +41,7 @@ class Outcome(BaseModel):
 
 def run_result(
     config: SimulationConfig,
-    prepared: Prepared,
+    preparation: Prepared,
     data: dict[str, dict[str, int]],
     states: Mapping[ModelName, State],
     outcomes: Mapping[ModelName, Outcome],
@@ -54,7 +54,7 @@ def run_result(
         folds: cost of the fold models.
     """
     before = figures_of(outcomes["original"])
-    distances = _distances(prepared, states)
+    distances = _distances(preparation, states)
     history: list[RoundRecord] = []
     models = {}
     decisions = {}
@@ -62,7 +62,7 @@ def run_result(
     # Judged anew also where a stage was read back: verdicts follow from figures.
     for name, state in states.items():
         figures = figures_of(outcomes[name])
-        digest = save_checkpoint(prepared.folder / "model" / name, state, prepared.card)
+        digest = save_checkpoint(preparation.folder / "model" / name, state, preparation.card)
         models[name] = model_result(figures, digest, distances.get(name))
         experiment = config.experiment
         is_candidate = name in {"unlearned", "naive"}
@@ -109,11 +109,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def _distances(prepared: Prepared, states: Mapping[ModelName, State]) -> dict[ModelName, float]:
+def _distances(preparation: Prepared, states: Mapping[ModelName, State]) -> dict[ModelName, float]:
     """1 - cosine of logits on retain between each model and the retrained one; rows are only read here."""
     if "retrained" not in states:
         return {}
-    sites = [Site(prepared.site_folder(name)) for name in prepared.sites]
+    sites = [Site(preparation.site_folder(name)) for name in preparation.sites]
     gold = [site.scores(states["retrained"], Subset.TRAIN) for site in sites]
     result = {}
 

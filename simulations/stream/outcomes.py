@@ -28,18 +28,19 @@ def outcomes_table(record: StreamRecord) -> Named:
     rows = [(f"seed {seed.seed}", _qualified(seed), *_counts(_unlearned(seed))) for seed in seeds]
     if len(seeds) > 1:
         of_all = [campaign for seed in seeds for campaign in _unlearned(seed)]
-        qualified = sum(seed.qualification is not None and seed.qualification.qualified for seed in seeds)
-        rows.append(("all", f"{qualified} of {len(seeds)}", *_counts(of_all)))
+        qualified_seeds = sum(seed.qualification is not None and seed.qualification.qualified for seed in seeds)
+        rows.append(("all", f"{qualified_seeds} of {len(seeds)}", *_counts(of_all)))
 
     return Named("How many campaigns were accepted by the ladder", HEAD, ("",) * len(HEAD), tuple(rows), "seed")
 
 
 def accepted_share(campaigns: Sequence[CampaignRecord]) -> tuple[float, float, float]:
     """Share of campaigns that were accepted, with its exact (Clopper-Pearson) 95 % interval."""
-    accepted = sum(_outcome(one) in {"exact", "accepted", "accepted_qualified"} for one in campaigns)
-    interval = binomtest(accepted, len(campaigns)).proportion_ci(0.95, method="exact")
+    count = sum(_outcome(one) in {"exact", "accepted", "accepted_qualified"} for one in campaigns)
+    # Exact: with few campaigns, a normal interval would leave the range from 0 to 1.
+    interval = binomtest(count, len(campaigns)).proportion_ci(0.95, method="exact")
 
-    return accepted / len(campaigns), float(interval.low), float(interval.high)
+    return count / len(campaigns), float(interval.low), float(interval.high)
 
 
 def _qualified(seed: SeedRecord) -> str:

@@ -51,9 +51,9 @@ class StreamQualification:
         if qualification is None:
             return DecisionResult.of(campaign.decision)
 
-        retrained = max((one.number for one in record.campaigns if one.how == "retrained"), default=0)
+        retraining = max((one.number for one in record.campaigns if one.how == "retrained"), default=0)
         # A retraining begins a lineage that nobody rehearsed; the ladder then says so.
-        lineage = f"retrained {retrained}" if retrained else "original"
+        lineage = f"retrained {retraining}" if retraining else "original"
         result = FolderJournal(self.folder).body("result", Result) if qualification.rehearsals else None
         missing = "" if result else "; ".join(qualification.findings)
 

@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class _CampaignEnd:
     state: State
     how: Literal["unlearned", "retrained"]
     decision: DecisionResult | None
@@ -50,7 +50,7 @@ class _Done:
 
 @dataclass
 class Stream:
-    """One seed. What `known` holds of it was done before, and its weights are on disk."""
+    """One seed. What `earlier` holds of it was done before, and its weights are on disk."""
 
     config: StreamConfig
     world: World
@@ -58,7 +58,7 @@ class Stream:
     keep: Callable[[SeedRecord], None]
     say: Say
     on_progress: OnProgress
-    known: SeedRecord | None
+    earlier: SeedRecord | None
 
     def run(self, federation: Federation) -> None:
         """Train, then campaign after campaign; each is on disk before the hospitals adopt its model."""
@@ -67,7 +67,7 @@ class Stream:
         forgotten = [_by_site(batch) for batch in plan]
         # A hospital that leaves takes its test patients with it; without them, models before and after can be compared.
         auditor = Auditor(self.world, frozenset(self.world.sites) - {self.config.arrivals.leaving})
-        record = self.known or self._begun(federation, auditor, forgotten)
+        record = self.earlier or self._begin(federation, auditor, forgotten)
         if self.config.run.qualify and record.qualification is None:
             qualification = self._qualification.rehearse(federation, self._weights(0))
             record = record.model_copy(update={"qualification": qualification})
@@ -106,7 +106,7 @@ class Stream:
         return number == planned or bool(every and number % every == 0)
 
     def _noted(
-        self, record: SeedRecord, batch: Batch, done: _Done, before: Audited, after: Audited, seconds: float
+        self, record: SeedRecord, batch: Batch, end: _CampaignEnd, before: Audited, after: Audited, seconds: float
     ) -> CampaignRecord:
         number = len(record.campaigns) + 1
         patients = dict(sorted(Counter(arrival.site for arrival in batch.arrivals).items()))
@@ -119,9 +119,9 @@ class Stream:
             days_left=_days(batch.due - batch.at),
             patients=patients,
             leaving=next((arrival.site for arrival in batch.arrivals if arrival.kind == "leave"), ""),
-            how=done.how,
-            decision=done.decision,
-            cost=Cost(**asdict(done.cost)),
+            how=end.how,
+            decision=end.decision,
+            cost=Cost(**asdict(end.cost)),
             retraining_units=record.original_cost.forward_units * (1 - revocations / sum(record.training.values())),
             before=before.cohort(number),
             audited=after,
@@ -142,16 +142,18 @@ class Stream:
 
         return arrivals(training, self.config.arrivals, self.world.experiment.seed)
 
-    def _begun(self, federation: Federation, auditor: Auditor, forgotten: Sequence[Forgotten]) -> SeedRecord:
+    def _begin(self, federation: Federation, auditor: Auditor, forgotten: Sequence[Forgotten]) -> SeedRecord:
         """Train on all patients."""
         rounds = self.world.experiment.train.rounds
         original, cost = self.world.train(
             federation,
             "original",
             self.folder / "original",
-            lambda done: self.on_progress("original", done.round, rounds),
+            lambda record: self.on_progress("original", record.round, rounds),
         )
-        folds = self.world.train_folds(federation, original, lambda done, total: self.on_progress("folds", done, total))
+        folds = self.world.train_folds(
+            federation, original, lambda count, total: self.on_progress("folds", count, total)
+        )
         save_checkpoint(self._model(0), original.state, self.world.card)
         record = SeedRecord(
             seed=self.world.experiment.seed,
@@ -167,7 +169,7 @@ class Stream:
 
         return record
 
-    def _campaign(self, federation: Federation, parent: State, record: SeedRecord, patients: Forgotten) -> _Done:
+    def _campaign(self, federation: Federation, parent: State, record: SeedRecord, patients: Forgotten) -> _CampaignEnd:
         """Run the coordinator's campaign for the current batch."""
         number = len(record.campaigns) + 1
         for name, revoking in patients.items():
@@ -208,12 +210,12 @@ class Stream:
                 folder=self.folder / "leave" / str(number),
                 on_round=lambda _: None,
             )
-            return _Done(result.state, "retrained", None, federation.meter)
+            return _CampaignEnd(result.state, "retrained", None, federation.meter)
 
         cost = campaign.unlearn_cost
         cost.add(campaign.retain_cost)
 
-        return _Done(campaign.state, "unlearned", self._qualification.decide(campaign, record, journal), cost)
+        return _CampaignEnd(campaign.state, "unlearned", self._qualification.decide(campaign, record, journal), cost)
 
     def _adopt(self, federation: Federation, state: State, campaign: CampaignRecord) -> None:
         """Let every hospital adopt the model, close its revocations and delete those patients.
@@ -239,7 +241,7 @@ class Stream:
             federation,
             "retrained",
             self.folder / "retrained" / str(number),
-            lambda done: self.on_progress(f"retrained {number}", done.round, rounds),
+            lambda record: self.on_progress(f"retrained {number}", record.round, rounds),
         )
 
         return Retrained(

@@ -260,7 +260,8 @@ REFUSAL = """
 import sys
 from flwr.app import Message, RecordDict
 from client.app import app
-from common.protocol.wire import StatusRequest, error_code, pack
+from common.protocol.messages import StatusRequest
+from common.protocol.wire import error_code, pack
 from simulations.run.local_grid import LocalGrid
 (reply,) = LocalGrid(app, {1: {}}).send_and_receive([Message(pack(StatusRequest()), 1, "query.status")])
 print(error_code(reply.content), "torch" in sys.modules)

@@ -61,9 +61,9 @@ class FaultyGrid(LocalGrid):
         if strikes and FaultyGrid.struck:
             at = next(i for i, m in enumerate(messages) if m.metadata.dst_node_id == self.victim)
             if self.how == "twice":
-                self._twice[ids[at]] = self._done[ids[at]]
+                self._twice[ids[at]] = self._replies[ids[at]]
             elif self.how == "hang":
-                self._done.pop(ids[at])
+                self._replies.pop(ids[at])
 
         return ids
 

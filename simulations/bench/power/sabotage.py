@@ -147,7 +147,9 @@ class Study(QualifyRun):
         self.sizes = sizes
         self.rows = {}
         self._on_cell = on_cell
-        run_on("inprocess", self._all, sites_folder=self.prepared.folder / "sites", sites=len(self.prepared.sites))
+        run_on(
+            "inprocess", self._all, sites_folder=self.preparation.folder / "sites", sites=len(self.preparation.sites)
+        )
         return self.results[0], self.rows
 
     def _all(self, grid: Grid) -> None:
@@ -185,8 +187,8 @@ class Study(QualifyRun):
         round_of = {number: at for record in records for number, at in record.chosen.items()}
         request = request_of(register, self.config.experiment, runs.version, "close", chosen=round_of)
         distance_by_number: dict[int, float] = {}
-        for name in self.prepared.sites:
-            data = SiteData(self.prepared.site_folder(name))
+        for name in self.preparation.sites:
+            data = SiteData(self.preparation.site_folder(name))
             files = RehearsalFiles.at(data.folder, register.digest)
             distance_by_number |= distances_of(Kept(files, data, request))
             shutil.rmtree(files.folder, ignore_errors=True)

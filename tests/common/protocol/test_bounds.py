@@ -210,11 +210,17 @@ def test_every_field_of_every_call_of_the_coordination_service_has_a_bound() -> 
     assert texts == set(bounds.LENGTHS)
 
 
+def _nested(request: Any, outer: list[str]) -> Any:
+    """The message that holds a field: a request, or an item of its list."""
+    lists = {"Answer": "answers", "Known": "known"}
+    return getattr(request, lists[outer[-1]]).add() if len(outer) > 1 else request
+
+
 @pytest.mark.parametrize("key", bounds.ITEMS)
 def test_a_call_with_a_list_beyond_its_bound_is_refused_by_the_name_of_the_field(key: str) -> None:
     *outer, name = key.split(".")
     request = getattr(messages, outer[0])()
-    inner = request.answers.add() if "Answer" in outer else request
+    inner = _nested(request, outer)
     items = getattr(inner, name)
     field = inner.DESCRIPTOR.fields_by_name[name]
 
@@ -229,7 +235,7 @@ def test_a_call_with_a_list_beyond_its_bound_is_refused_by_the_name_of_the_field
 def test_a_call_with_a_text_beyond_its_bound_is_refused_by_the_name_of_the_field(key: str) -> None:
     *outer, name = key.split(".")
     request = getattr(messages, outer[0])()
-    inner = request.answers.add() if "Answer" in outer else request
+    inner = _nested(request, outer)
     field = inner.DESCRIPTOR.fields_by_name[name]
     long: Any = "a" if field.type == field.TYPE_STRING else b"a"
 
