@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from simulations.run.experiment import OnProgress
-from simulations.stream.output import CSV_FILE, PAGE_FILE, write_output
 from simulations.stream.record import RECORD_FILE, StreamRecord
+from simulations.stream.results.output import CSV_FILE, PAGE_FILE, write_output
+from simulations.stream.results.summary import FIGURES, ends, verdict
 from simulations.stream.runner import run_stream
 from simulations.stream.settings import load_stream
-from simulations.stream.summary import FIGURES, ends, verdict
 
 
 def run_streams(

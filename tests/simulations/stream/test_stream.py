@@ -19,13 +19,13 @@ from common.errors import ConfigError, OutputError, ResultError
 from common.learning.records import Subset
 from simulations.cli import app
 from simulations.run.settings import names_in
-from simulations.stream import summary
-from simulations.stream.output import write_output
 from simulations.stream.record import Audited, CampaignRecord, SeedRecord, StreamRecord, read_record, write_record
+from simulations.stream.results import summary
+from simulations.stream.results.output import write_output
+from simulations.stream.results.tables import tables_of
 from simulations.stream.runner import prepare_folder, run_stream
 from simulations.stream.seed_stream import Stream
 from simulations.stream.settings import StreamConfig, load_stream
-from simulations.stream.tables import tables_of
 from simulations.synthetic.federation import write_federation
 
 PRESET = """
@@ -213,7 +213,7 @@ def test_everything_is_drawn_from_the_record_alone_without_torch_or_flower(
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from simulations.stream.output import write_output\n"
+        "from simulations.stream.results.output import write_output\n"
         "write_output(Path(sys.argv[1]))\n"
         "sys.exit(' '.join({'torch', 'flwr'} & set(sys.modules)) or 0)"
     )

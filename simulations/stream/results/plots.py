@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from simulations.reporting.charts.drawing import LIGHT, Line, name_axes
 from simulations.result import Branch
-from simulations.stream import summary
 from simulations.stream.record import SeedRecord, StreamRecord
-from simulations.stream.summary import BEFORE, FIGURES, Later
-from simulations.stream.summary import Figure as Column
-from simulations.stream.tables import BRANCHES, LAGS, TERM
+from simulations.stream.results import summary
+from simulations.stream.results.summary import BEFORE, FIGURES, Later
+from simulations.stream.results.summary import Figure as Column
+from simulations.stream.results.tables import BRANCHES, LAGS, TERM
 
 _MONTH = 365.25 / 12
 _LINES: tuple[Line, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))

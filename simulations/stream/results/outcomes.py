@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from scipy.stats import binomtest
 
 from simulations.comparison.results.tables import DASH
-from simulations.stream.named_table import Named
 from simulations.stream.record import CampaignRecord, SeedRecord, StreamRecord
+from simulations.stream.results.named_table import Named
 
 HEAD = (
     "qualified",

@@ -8,7 +8,7 @@ import io
 from common.evidence.outcomes.grounds_text import rests_on
 from simulations.result import DecisionResult
 from simulations.stream.record import Audited, StreamRecord
-from simulations.stream.summary import FIGURES
+from simulations.stream.results.summary import FIGURES
 
 
 def to_csv(record: StreamRecord) -> str:

@@ -10,12 +10,12 @@ from common.errors import ResultError
 from common.files import write_bytes, write_text
 from simulations.reporting.charts.drawing import style, to_png, to_svg
 from simulations.reporting.template import fill
-from simulations.stream.csv_table import to_csv
-from simulations.stream.markdown import to_markdown
-from simulations.stream.plots import CHARTS
 from simulations.stream.record import StreamRecord, read_record
-from simulations.stream.summary import verdict
-from simulations.stream.tables import histories, tables_of
+from simulations.stream.results.csv_table import to_csv
+from simulations.stream.results.markdown import to_markdown
+from simulations.stream.results.plots import CHARTS
+from simulations.stream.results.summary import verdict
+from simulations.stream.results.tables import histories, tables_of
 
 PAGE_FILE = "report.html"
 CSV_FILE = "stream.csv"

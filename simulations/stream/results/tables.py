@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from simulations.comparison.results.tables import DASH, shown
 from simulations.result import Branch
-from simulations.stream import outcomes, summary
-from simulations.stream.named_table import Named
 from simulations.stream.record import SeedRecord, StreamRecord
-from simulations.stream.summary import BEFORE, FIGURES, Later
+from simulations.stream.results import outcomes, summary
+from simulations.stream.results.named_table import Named
+from simulations.stream.results.summary import BEFORE, FIGURES, Later
 
 BRANCHES: tuple[Branch, ...] = ("fused", "image", "text")
 TERM = 6

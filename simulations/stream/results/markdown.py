@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from simulations.comparison.results.tables import markdown
-from simulations.stream import summary
 from simulations.stream.record import StreamRecord
-from simulations.stream.tables import tables_of
+from simulations.stream.results import summary
+from simulations.stream.results.tables import tables_of
 
 
 def to_markdown(record: StreamRecord) -> str:
