@@ -31,6 +31,9 @@ class ServerConsoleConfig(ConsoleConfig):
     port: int = Field(default=18097, ge=1, le=65535)
 
 
+_PUBLIC = r"^$|^[A-Za-z0-9.-]+:[1-9][0-9]{0,4}$"
+
+
 class PortsConfig(Settings):
     """Where the coordinator listens. Only the gateway and the coordination service are reachable from outside."""
 
@@ -39,6 +42,10 @@ class PortsConfig(Settings):
     own_gateway: bool = True
     """False where nginx serves this port instead; see `deploy/nginx.conf`."""
     coordination: int = Field(default=8444, ge=1, le=65535)
+    public_gateway: str = Field(default="", pattern=_PUBLIC)
+    """`HOST:PORT` that new hospitals dial for the gateway; empty: the first of `hosts`, and `gateway`."""
+    public_coordination: str = Field(default="", pattern=_PUBLIC)
+    """Likewise for the coordination service; see `deploy/nginx-one-port.conf`."""
     superlink: int = Field(default=18000, ge=1, le=65535)
     """Loopback only."""
     monitor: int = Field(default=18090, ge=1, le=65535)
@@ -165,6 +172,30 @@ class ServerSettings(Settings):
     notify: NotifyConfig = NotifyConfig()
     qualification: QualificationPlan = QualificationPlan()
     """What `fedforget-server qualify` registers."""
+
+    @model_validator(mode="after")
+    def _public_addresses(self) -> Self:
+        addresses = [one for one in (self.ports.public_gateway, self.ports.public_coordination) if one]
+        for address in addresses:
+            if address.rpartition(":")[0] not in self.hosts:
+                raise ValueError(f"ports: {address}: its name is missing in `hosts`, which the certificate names")
+        if len(addresses) == 2 and addresses[0] == addresses[1]:
+            raise ValueError("ports: behind one port the two services are told apart by two names")
+        return self
+
+    @property
+    def gateway_address(self) -> str:
+        """`host:port` of the gateway, as hospitals dial it."""
+        return self.ports.public_gateway or f"{self._host}:{self.ports.gateway}"
+
+    @property
+    def coordination_address(self) -> str:
+        """`host:port` of the coordination service, as hospitals dial it."""
+        return self.ports.public_coordination or f"{self._host}:{self.ports.coordination}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.hosts[0]}]" if ":" in self.hosts[0] else self.hosts[0]
 
 
 class Terms(Settings):

@@ -54,14 +54,12 @@ def open_authority(folder: ServerFolder) -> Authority:
         InputError: a key is missing, readable by others, or does not open.
     """
     settings = folder.settings()
-    host = f"[{settings.hosts[0]}]" if ":" in settings.hosts[0] else settings.hosts[0]
-
     return Authority(
         ca=load_certificate(folder.ca_certificate),
         ca_key=load_ec_key(folder.ca_key, read_passphrase(folder.passphrase)),
         signing=load_signing_key(folder.signing_key, folder.passphrase),
-        gateway=f"{host}:{settings.ports.gateway}",
-        coordination=f"{host}:{settings.ports.coordination}",
+        gateway=settings.gateway_address,
+        coordination=settings.coordination_address,
         experiment=card_json(federation_card(settings, str(folder.settings_file))),
     )
 

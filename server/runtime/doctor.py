@@ -67,8 +67,10 @@ def examine(folder: ServerFolder, now: datetime, *, opens_keys: bool = True) -> 
         findings += probes.processes(settings.ports.monitor)
         remedy = "see logs/coordinator.jsonl; it may have just begun"
         findings.append(checks.beat(folder.tick.name, folder.tick.age(), folder.tick.limit, remedy))
-        address = (settings.hosts[0], settings.ports.gateway)
-        findings += probes.tls(address, folder.ca_certificate, now, 5.0, at=dialled(settings.ports.listen))
+        address = probes.split(settings.gateway_address)
+        # Behind one port nothing but what stands in front answers by this name.
+        at = "" if settings.ports.public_gateway else dialled(settings.ports.listen)
+        findings += probes.tls(address, folder.ca_certificate, now, 5.0, at=at)
 
     try:
         channels = server_channels(folder, settings)
