@@ -11,6 +11,15 @@ from common.platform.terminal.console import Folder, clear_errors
 
 
 def up(
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            metavar="PROCESS",
+            help="Run one process: superlink, superexec, gateway, coordinator, console or notices.",
+            show_default=False,
+        ),
+    ] = None,
     folder: Folder = Path("."),
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
@@ -19,4 +28,4 @@ def up(
     from server.settings import ServerFolder  # noqa: PLC0415
 
     with clear_errors():
-        keep_server_up(ServerFolder(folder), as_json=as_json)
+        keep_server_up(ServerFolder(folder), only=only, as_json=as_json)

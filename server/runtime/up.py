@@ -7,18 +7,22 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from common.errors import ConfigError
+from common.errors import ConfigError, InputError
 from common.platform.keys.certificate_metrics import CertificateCollector
 from common.platform.processes.flower import LOOPBACK
 from common.platform.processes.log_filter import keep_all
 from common.platform.processes.service import Port, accepts, keep_up, refuse_exposed, refuse_taken
 from common.platform.processes.supervisor import Child
-from common.platform.processes.up_lock import only_one
+from common.platform.processes.up_lock import only_one, only_one_of
 from common.platform.sql import open_database
 from server.database import migrate
 from server.runtime.federation_metrics import FederationCollector
 from server.runtime.superlink import flower_environment, superexec_argv, superlink_argv
 from server.settings import ServerFolder, ServerSettings
+
+PROCESSES = ("superlink", "superexec", "gateway", "coordinator", "console", "notices")
+"""Names of all processes; the monitor of `up --only` listens at `ports.monitor` and 1, 2, ... in this order."""
+_LISTENS_AS = {"coordinator": "coordination"}
 
 
 def children(folder: ServerFolder, settings: ServerSettings) -> tuple[Child, ...]:
@@ -79,18 +83,39 @@ def ports_of(settings: ServerSettings) -> tuple[Port, ...]:
     return listening
 
 
+def chosen(folder: ServerFolder, settings: ServerSettings, only: str) -> Child:
+    """The process that `--only` names.
+
+    Raises:
+        InputError: there is none of that name by the settings.
+    """
+    by_name = {child.name: child for child in children(folder, settings)}
+    if only not in by_name:
+        raise InputError("no such process", where="--only", remedy=f"by server.toml there are {', '.join(by_name)}")
+    return by_name[only]
+
+
+def monitor_of(settings: ServerSettings, only: str | None) -> int:
+    """The port of health and metrics: processes of their own may share a network with the others."""
+    return settings.ports.monitor + (0 if only is None else 1 + PROCESSES.index(only))
+
+
 def secrets_of(folder: ServerFolder) -> tuple[Path, ...]:
     """Files that the processes need and nobody else may read; the passphrase may be a service manager's credential."""
     key_files = (folder.key, folder.signing_key, folder.superexec_secret)
     return (*key_files, *(path for path in (folder.ca_key, folder.passphrase) if path.exists()))
 
 
-def up(folder: ServerFolder, *, as_json: bool) -> None:
+def up(folder: ServerFolder, *, only: str | None = None, as_json: bool) -> None:
     """Migrate the database and keep the coordinator's processes alive until SIGTERM.
+
+    Args:
+        only: the one process to run; the others run elsewhere, e.g. each in a container of one pod. The coordinator
+            migrates the database.
 
     Raises:
         ConfigError: `server.toml` is missing or wrong.
-        InputError: a secret is missing or readable by others, or the database is damaged.
+        InputError: a secret is missing or readable by others, the database is damaged, or there is no process `only`.
         RefusedError: another `up` runs in the folder.
         UnavailableError: the database does not answer, or a port is taken.
     """
@@ -98,19 +123,27 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
     if settings.console.enabled and find_spec("authlib") is None:
         problem = "the console is enabled, but its parts are not installed"
         raise ConfigError(problem, where=str(folder.settings_file), remedy="pip install 'fedforget[console]'")
+    processes = children(folder, settings) if only is None else (chosen(folder, settings, only),)
     refuse_exposed(secrets_of(folder))
+    number = monitor_of(settings, only)
 
-    with only_one(folder.root):
-        refuse_taken(ports_of(settings))
+    if only is not None and only != "coordinator":
+        with only_one_of(folder.root, only):
+            refuse_taken(_ports_for(settings, only, number))
+            keep_up(processes, folder.logs, keep_all, number, as_json=as_json)
+        return
+
+    with only_one(folder.root) if only is None else only_one_of(folder.root, only):
+        refuse_taken(ports_of(settings) if only is None else _ports_for(settings, only, number))
         engine = open_database(folder.database_url(settings))
 
         try:
             migrate(engine)
             keep_up(
-                children(folder, settings),
+                processes,
                 folder.logs,
                 keep_all,
-                settings.ports.monitor,
+                number,
                 [
                     FederationCollector(engine, settings.policy),
                     CertificateCollector({"authority": folder.ca_certificate, "server": folder.certificate}),
@@ -120,3 +153,10 @@ def up(folder: ServerFolder, *, as_json: bool) -> None:
             )
         finally:
             engine.dispose()
+
+
+def _ports_for(settings: ServerSettings, only: str, monitor: int) -> tuple[Port, ...]:
+    """Where one process is going to listen."""
+    name = _LISTENS_AS.get(only, only)
+    own = Port("monitor", LOOPBACK, monitor, f"[ports] monitor in server.toml, and {monitor - settings.ports.monitor}")
+    return (*(port for port in ports_of(settings) if port.name == name), own)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from client.settings import SitePortsConfig
+from server.runtime.up import PROCESSES
 from server.settings import PortsConfig
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +170,68 @@ def compose(name: str = "compose.yaml") -> dict[str, Any]:
     return services
 
 
+SPLIT = PROCESSES[:4]
+"""What runs by default, one process a container."""
+
+
+def one_alone(words: list[str], health: str) -> str:
+    """The process that a container runs alone, which asks its own monitor."""
+    process = words[3]
+    assert words == ["fedforget-server", "up", "--only", process, "--dir", "/var/lib/fedforget/federation", "--json"]
+    assert f"127.0.0.1:{PortsConfig().monitor + 1 + PROCESSES.index(process)}/health" in health
+
+    return process
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs Debian's package kubernetes-client")
+def test_kustomize_splits_the_coordinator_into_one_process_a_container() -> None:
+    pods = []
+    for room in ("coordinator", "coordinator-split"):
+        command = ["kubectl", "kustomize", DEPLOY / "kubernetes" / room]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (stateful,) = (part for part in yaml.safe_load_all(done.stdout) if part["kind"] == "StatefulSet")
+        pods.append(stateful["spec"]["template"]["spec"])
+
+    whole, split = pods
+    (server,) = whole["containers"]
+    containers = split["containers"]
+    assert tuple(one_alone(one["args"], one["livenessProbe"]["exec"]["command"][-1]) for one in containers) == SPLIT
+    for container in containers:
+        same = ("image", "env", "securityContext", "volumeMounts")
+        assert {key: container[key] for key in same} == {key: server[key] for key in same}
+    assert [port for one in containers for port in one.get("ports", [])] == server["ports"]
+    assert {**split, "containers": []} == {**whole, "containers": []}
+
+
+def test_compose_splits_the_coordinator_into_one_process_a_container() -> None:
+    whole = compose()["services"]["server"]
+    services = compose("compose.split.yaml")["services"]
+    assert tuple(one_alone(one["command"], one["healthcheck"]["test"][-1]) for one in services.values()) == SPLIT
+    changed = services.pop("server")
+    assert changed.keys() == {"command", "healthcheck"}
+    for service in services.values():
+        assert service["network_mode"] == "service:server"
+        same = ("image", "read_only", "cap_drop", "security_opt", "restart", "volumes", "tmpfs")
+        assert {key: service[key] for key in same} == {key: whole[key] for key in same}
+
+
+def test_a_pod_of_quadlets_splits_the_coordinator_into_one_process_a_container() -> None:
+    whole = quadlet("fedforget-server.container")["Container"]
+    pod = (DEPLOY / "quadlets" / "split" / "fedforget-server.pod").read_text(encoding="utf-8")
+    published = [int(port) for port in re.findall(r"^PublishPort=\d+:(\d+)$", pod, re.MULTILINE)]
+    assert published == [PortsConfig().gateway, PortsConfig().coordination]
+    files = {path.stem for path in (DEPLOY / "quadlets" / "split").glob("*.container")}
+    assert files == {f"fedforget-{name}" for name in SPLIT}
+
+    for name in SPLIT:
+        container = quadlet(f"split/fedforget-{name}.container")["Container"]
+        assert one_alone(container["Exec"].split(), container["HealthCmd"]) == name
+        assert container["Pod"] == "fedforget-server.pod"
+        same = ("Image", "Secret", "User", "ReadOnly", "DropCapability", "NoNewPrivileges", "Tmpfs", "Environment")
+        assert {key: container[key] for key in same} == {key: whole[key] for key in same}
+
+
 def test_only_the_gateway_and_the_coordination_service_are_published() -> None:
     published = {name: service["ports"] for name, service in compose()["services"].items() if "ports" in service}
     ports = PortsConfig()
@@ -235,7 +298,9 @@ def has_compose() -> bool:
 
 
 @pytest.mark.skipif(not has_compose(), reason="docker compose is not installed")
-@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"]])
+@pytest.mark.parametrize(
+    "files", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"], ["compose.yaml", "compose.split.yaml"]]
+)
 def test_docker_compose_accepts_the_files(files: list[str]) -> None:
     named = [part for name in files for part in ("-f", name)]
     command = ["docker", "compose", *named, "config", "--quiet"]

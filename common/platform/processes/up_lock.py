@@ -1,4 +1,7 @@
-"""The lock of a folder's `up`: only one runs at a time; the kernel, not a file's content, tells whether one does."""
+"""The lock of a folder's `up`: only one runs at a time; the kernel, not a file's content, tells whether one does.
+
+`up --only PROCESS` shares the folder's lock with others like it, and has a lock of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import fcntl
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +17,7 @@ from common.disk import unwritable
 from common.errors import RefusedError
 
 _LOCK_FILE = "up.lock"
+_LOCKS_OF_PROCESSES = "up-*.lock"
 
 
 @contextmanager
@@ -24,8 +28,30 @@ def only_one(folder: Path) -> Iterator[None]:
         RefusedError: another `up` holds it.
         OutputError: the folder cannot be written.
     """
-    path = folder / _LOCK_FILE
+    with _locked(
+        folder / _LOCK_FILE, fcntl.LOCK_EX, f"{folder}: another `up` runs in this folder: stop that one first"
+    ):
+        yield
 
+
+@contextmanager
+def only_one_of(folder: Path, process: str) -> Iterator[None]:
+    """Hold the lock of one process of a folder. No whole `up` runs meanwhile.
+
+    Raises:
+        RefusedError: a whole `up`, or another `up --only` of this process, runs.
+        OutputError: the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        whole = f"{folder}: `up` runs in this folder without --only: stop that one first"
+        stack.enter_context(_locked(folder / _LOCK_FILE, fcntl.LOCK_SH, whole))
+        same = f"{folder}: another `up --only {process}` runs: stop that one first"
+        stack.enter_context(_locked(folder / f"up-{process}.lock", fcntl.LOCK_EX, same))
+        yield
+
+
+@contextmanager
+def _locked(path: Path, kind: int, refusal: str) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as err:
@@ -33,9 +59,9 @@ def only_one(folder: Path) -> Iterator[None]:
 
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RefusedError(f"{folder}: another `up` runs in this folder: stop that one first") from None
+            raise RefusedError(refusal) from None
 
         yield
     finally:
@@ -43,8 +69,12 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def is_up(folder: Path) -> bool:
-    """Whether an `up` holds the folder's lock."""
-    with suppress(OSError), (folder / _LOCK_FILE).open("rb") as file:
+    """Whether an `up`, whole or of one process, holds a lock of the folder."""
+    return any(_is_held(path) for path in (folder / _LOCK_FILE, *folder.glob(_LOCKS_OF_PROCESSES)))
+
+
+def _is_held(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
         try:
             # A shared lock: two that only look do not take each other for a running `up`.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 import socket
+import subprocess
+import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,12 +16,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from typer.testing import CliRunner
 
-from common.platform.processes.up_lock import only_one
+from common.platform.processes.up_lock import is_up, only_one, only_one_of
 from common.platform.sql import open_database, transaction
 from server.cli import app
 from server.database import CampaignRow, SiteRow
 from server.runtime.federation_metrics import FederationCollector
-from server.runtime.up import children
+from server.runtime.up import PROCESSES, children, chosen, monitor_of
 from server.settings import ServerFolder
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -63,6 +68,57 @@ def test_another_up_in_the_folder_stops_it(coordinator: ServerFolder) -> None:
         code, printed = refused(coordinator)
     assert code == 4
     assert "another `up` runs" in printed
+
+
+def test_processes_of_their_own_share_the_folder_and_exclude_their_like(coordinator: ServerFolder) -> None:
+    def refused_alone(process: str) -> tuple[int, str]:
+        run = CliRunner().invoke(app, ["up", "--only", process, "--dir", str(coordinator.root)])
+        return run.exit_code, run.stderr
+
+    assert not is_up(coordinator.root)
+    with only_one_of(coordinator.root, "gateway"), only_one_of(coordinator.root, "coordinator"):
+        assert is_up(coordinator.root)
+        assert refused(coordinator)[0] == 4
+        code, printed = refused_alone("gateway")
+        assert (code, "another `up --only gateway` runs" in printed) == (4, True)
+    with only_one(coordinator.root):
+        assert "without --only" in refused_alone("superlink")[1]
+    assert not is_up(coordinator.root)
+
+    code, printed = refused_alone("console")
+    assert (code, "there are superlink, superexec, gateway, coordinator" in printed) == (2, True)
+
+
+def test_each_process_of_its_own_has_a_monitor_of_its_own(coordinator: ServerFolder) -> None:
+    settings = coordinator.settings()
+    names = [child.name for child in children(coordinator, settings)]
+    assert set(names) <= set(PROCESSES)
+    assert chosen(coordinator, settings, "gateway").name == "gateway"
+    ports = [monitor_of(settings, None), *(monitor_of(settings, name) for name in PROCESSES)]
+    taken = {settings.console.port, settings.ports.gateway, settings.ports.coordination, settings.ports.superlink}
+    assert len(set(ports)) == len(ports)
+    assert not taken & set(ports)
+
+
+@pytest.mark.integration
+def test_one_process_alone_runs_until_sigterm(coordinator: ServerFolder) -> None:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        superlink, monitor = (one.getsockname()[1] for one in sockets)
+    text = coordinator.settings_file.read_text()
+    ports = f"[ports]\nsuperlink = {superlink}\nmonitor = {monitor - 1}\n"
+    coordinator.settings_file.write_text(text.replace("[ports]\n", ports))
+    program = "from common.entry import server; server()"
+    command = [sys.executable, "-c", program, "up", "--only", "superlink", "--dir", str(coordinator.root), "--json"]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        messages = (json.loads(line).get("message") for line in process.stdout)
+        assert "ready: superlink" in messages
+        assert is_up(coordinator.root)
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("name", ["gateway", "coordination", "superlink", "monitor"])
