@@ -18,6 +18,7 @@ from common.errors import EvidenceError, FedForgetError, InputError
 from common.evidence.examination import REQUIRED, Examination, examine
 from common.evidence.key_history import KeyHistory, KeyRecord
 from common.evidence.keys import PinnedKeys, PublicKey
+from common.evidence.release import check_release
 from common.evidence.schema import decode
 from common.printable import printable
 
@@ -41,9 +42,14 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.attestation is None) == (options.release is None):
+        parser.error("give an attestation, or --release FOLDER")
 
     try:
+        if options.release is not None:
+            return _release(options.release, _pinned(options.key), as_json=options.json)
         result = examine(
             _read(options.attestation),
             _keys(options.key, options.history),
@@ -72,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("attestation", metavar="ATTESTATION", help="signed attestation")
+    add("attestation", metavar="ATTESTATION", nargs="?", help="signed attestation")
+    add("--release", metavar="FOLDER", help="check the files of a release of FedForget instead; --key release=FILE")
     add(
         "--key", action="append", default=[], metavar="NAME=FILE", help="public key (PEM) of a party: site, server, ..."
     )
@@ -109,10 +116,28 @@ def _digest(path: str) -> str:
         raise InputError(f"cannot be read: {err.strerror}", where=path, remedy="check the path") from None
 
 
+def _pinned(pairs: Sequence[str]) -> PinnedKeys:
+    return PinnedKeys.of(map(_named, pairs))
+
+
+def _release(folder: str, keys: PinnedKeys, *, as_json: bool) -> int:
+    """Check a release; whatever does not hold is raised as an `EvidenceError`."""
+    release = check_release(Path(folder), keys)
+    if as_json:
+        sys.stdout.write(json.dumps({"holds": True, **asdict(release)}, indent=2) + "\n")
+    else:
+        text = (
+            f"FedForget {release.version}, commit {release.commit}: the signature and {len(release.files)} files hold."
+        )
+        sys.stdout.write(printable(text) + "\n")
+
+    return 0
+
+
 def _keys(pairs: Sequence[str], histories: Sequence[str]) -> PinnedKeys | KeyHistory:
     if not pairs and not histories:
         raise InputError("no public key given", where="--key", remedy="give public keys with --key or --history")
-    named_keys = PinnedKeys.of(map(_named, pairs))
+    named_keys = _pinned(pairs)
     if not histories:
         return named_keys
     # A key that is given by itself counts over its record in a history.
