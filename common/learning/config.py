@@ -77,6 +77,8 @@ class ModelConfig(Settings):
     """Layers of the small BERT (0: two), or the number of first layers kept of the local model (0: all)."""
     frozen_text_layers: int = Field(default=0, ge=0, le=48)
     """First layers of the text encoder, with its embeddings, that are never trained and never sent."""
+    frozen_image_layers: int = Field(default=0, ge=0, le=48)
+    """Likewise of an image encoder of a folder: layers of a transformer, stages or blocks of a CNN."""
     width: int = Field(default=16, ge=4, le=256)
     """Channels of the first image stage."""
     embedding: int = Field(default=64, ge=8, le=4096)
@@ -103,6 +105,11 @@ class ModelConfig(Settings):
         """Whether the whole image or text encoder is frozen."""
         return self.frozen in {kind, "both"}
 
+    @property
+    def freezes_layers(self) -> bool:
+        """Whether the first layers of an encoder are frozen, and the rest of it is not."""
+        return bool(self.frozen_image_layers or self.frozen_text_layers)
+
     @model_validator(mode="after")
     def _only_folders_freeze(self) -> Self:
         for kind, encoder in (("image", self.image_encoder), ("text", self.text_encoder)):
@@ -111,10 +118,20 @@ class ModelConfig(Settings):
                     raise ValueError(f"{name} {setting!r} needs {kind}_encoder 'folder', not {encoder!r}")
             if self.frozen in {kind, "both"} and self.adapters in {kind, "both"}:
                 raise ValueError(f"the {kind} encoder is either frozen or has adapters")
-        if self.text_encoder in {"folder", "words"} and (self.text_layers or self.frozen_text_layers):
+        if self.text_encoder in {"folder", "words"} and self.text_layers:
             # All layers of a folder are kept; silently doing something else would be worse than refusing.
-            name = "text_layers" if self.text_layers else "frozen_text_layers"
-            raise ValueError(f"{name} has no meaning with text_encoder {self.text_encoder!r}: use frozen or adapters")
+            raise ValueError(f"text_layers has no meaning with text_encoder {self.text_encoder!r}: all are kept")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_freeze_where_there_are_some(self) -> Self:
+        if self.frozen_image_layers and self.image_encoder != "folder":
+            raise ValueError(f"frozen_image_layers needs image_encoder 'folder', not {self.image_encoder!r}")
+        if self.frozen_text_layers and self.text_encoder == "words":
+            raise ValueError("frozen_text_layers has no meaning with text_encoder 'words'")
+        for kind, layers in (("image", self.frozen_image_layers), ("text", self.frozen_text_layers)):
+            if layers and {kind, "both"} & {self.frozen, self.adapters}:
+                raise ValueError(f"frozen_{kind}_layers is for an encoder that is trained: drop frozen or adapters")
         return self
 
     @model_validator(mode="after")

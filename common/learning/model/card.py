@@ -60,7 +60,7 @@ class ModelCard(Settings):
             from common.learning.model.pinned_encoders import with_encoders  # noqa: PLC0415 - torch
 
             card = with_encoders(self)
-        if not card.model.frozen_text_layers:
+        if not card.model.freezes_layers:
             return card
         return card.model_copy(update={"frozen": card._digest(card.build())})
 
@@ -71,7 +71,7 @@ class ModelCard(Settings):
 
     def frozen_names(self) -> frozenset[str]:
         """Names of tensors that are never sent."""
-        return frozen_names(self.build().state_dict(), self.model) if self.model.frozen_text_layers else frozenset()
+        return frozen_names(self.build().state_dict(), self.model) if self.model.freezes_layers else frozenset()
 
     def _digest(self, model: ImageTextModel) -> str:
         from common.learning.model.checkpoint import state_digest  # noqa: PLC0415 - torch

@@ -9,7 +9,9 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from common.errors import ConfigError
 from common.learning.config import ModelConfig
+from common.learning.model.frozen import layers_of
 from common.learning.model.towers.adapters import AdaptedTower
 from common.learning.model.towers.families import Reads
 from common.learning.model.towers.folder import EncoderFolder, read_folder
@@ -32,6 +34,8 @@ class FolderEncoder(nn.Module):
             AdaptedTower(encoder, config.adapter_rank, config.adapter_alpha) if config.adapts(reads) else None
         )
         self.tower = None if self.frozen or self.adapted else _tower(encoder)
+        if self.tower is not None:
+            _check_layers(self.tower, config, encoder)
         self.adapters = nn.ParameterDict(self.adapted.adapters if self.adapted else {})
         # Without weights of its own: encoders differ in the scale of their features by a factor of a hundred.
         norm = nn.LayerNorm(encoder.width, elementwise_affine=False)
@@ -84,6 +88,19 @@ class FolderTextEncoder(FolderEncoder):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """See the class."""
         return self.of_features(tokens) if torch.is_floating_point(tokens) else self.embed(tokens, mask)
+
+
+def _check_layers(tower: nn.Module, config: ModelConfig, encoder: EncoderFolder) -> None:
+    """Raise a `ConfigError` if more layers are to be frozen than there are."""
+    wanted = config.frozen_image_layers if encoder.reads == "image" else config.frozen_text_layers
+    layers = len(layers_of(tower.state_dict())) if wanted else 0
+    if wanted > layers:
+        setting = f"model.frozen_{encoder.reads}_layers"
+        raise ConfigError(
+            f"the encoder has {layers} layers, {setting} is {wanted}",
+            where=str(encoder.folder),
+            remedy=f'lower {setting}, or freeze the whole encoder: model.frozen = "{encoder.reads}"',
+        )
 
 
 def _tower(encoder: EncoderFolder) -> nn.Module:

@@ -55,10 +55,11 @@ def build_model(config: ModelConfig, data: DataConfig, classes: int, vocab_size:
     """
     # No device: a model is drawn on the CPU, so that all machines get the same weights.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not `torch.manual_seed`, which also notes a seed for each kind of accelerator, and why.
+        torch.default_generator.manual_seed(seed)
         model = ImageTextModel(config, data, classes, vocab_size)
 
-    if config.frozen_text_layers:
+    if config.freezes_layers:
         _freeze(model, model if seed == 0 else build_model(config, data, classes, vocab_size, 0), config)
     return model
 

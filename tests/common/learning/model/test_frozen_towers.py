@@ -143,8 +143,10 @@ def test_only_encoders_of_folders_freeze(frozen: str) -> None:
         ModelConfig(frozen=frozen)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("setting", [{"text_layers": 2}, {"frozen_text_layers": 1}])
-@pytest.mark.parametrize("encoder", ["folder", "words"])
+@pytest.mark.parametrize(
+    ("encoder", "setting"),
+    [("folder", {"text_layers": 2}), ("words", {"text_layers": 2}), ("words", {"frozen_text_layers": 1})],
+)
 def test_a_number_of_layers_is_refused_where_it_would_be_ignored(encoder: str, setting: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="has no meaning with text_encoder"):
         ModelConfig(text_encoder=encoder, text_folder="somewhere", **setting)
