@@ -80,10 +80,22 @@ def _check_origins(base: Path) -> None:
 
 
 def _check_loaded(base: Path) -> None:
+    """All processes do this at their start, so that a folder of modules is resolved once, not for each of them."""
+    inside: dict[str, bool] = {}
+
     # A copy, as other threads may import meanwhile.
     for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in PACKAGES:
+            continue
         file = getattr(module, "__file__", None)
-        if file and name.partition(".")[0] in PACKAGES and not Path(file).resolve().is_relative_to(base):
+        if not file:
+            continue
+
+        folder = os.path.dirname(file)
+        if folder not in inside:
+            inside[folder] = Path(folder).resolve().is_relative_to(base)
+        is_ours = Path(file).resolve().is_relative_to(base) if os.path.islink(file) else inside[folder]
+        if not is_ours:
             raise FedForgetError(f"the module {name} was not loaded from FedForget: {_OWN_ENVIRONMENT}")
 
 

@@ -50,8 +50,8 @@ class RequestWeights:
 class ReceivedWeights:
     """Reads the weights of requests and packs those of answers, for the site in `folder`.
 
-    `fresh` gives the weights of a new model of `config`, which provides the frozen layers. `encoders` are the digests
-    of the encoders that this site has.
+    `fresh` gives the weights of a model of `config`, which provides names, shapes and the frozen layers. `encoders` are
+    the digests of the encoders that this site has.
     """
 
     def __init__(
@@ -184,12 +184,11 @@ class ReceivedWeights:
         """What a whole model is sent against: zeros, and the frozen layers."""
         fresh = self._fresh()
         frozen = frozen_names(fresh, self._config)
-
         # One zero each, seen in the tensor's shape.
-        return {
-            name: tensor if name in frozen else torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-            for name, tensor in fresh.items()
-        }
+        zeros = {name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) for name, tensor in fresh.items()}
+
+        # The model may be on another device than received weights are, and its layers must not be theirs.
+        return {**zeros, **{name: fresh[name].detach().cpu().clone() for name in frozen}}
 
     def _named(self, file: str) -> str:
         try:

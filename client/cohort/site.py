@@ -68,7 +68,7 @@ class Site:
         settings = place.settings() if place.settings_file.exists() else None
         self.device = self._data.device
         self.received_weights = ReceivedWeights(
-            folder, lambda: self.card.build().state_dict(), self.card.model, self.card.encoders
+            folder, lambda: self._fresh().state_dict(), self.card.model, self.card.encoders
         )
         self._model: ImageTextModel | None = None
 
@@ -329,10 +329,15 @@ class Site:
         return scored(self._load(state), self._data.to_score(subset))
 
     def _load(self, state: State) -> ImageTextModel:
+        model = self._fresh()
+        check_state(state, model.state_dict(), where="received weights")
+        model.load_state_dict(dict(state))
+        return model
+
+    def _fresh(self) -> ImageTextModel:
+        """The model of this process, built once: with any weights but for those of its frozen layers."""
         if self._model is None:
             self._model = self.card.build().to(self.device)
-        check_state(state, self._model.state_dict(), where="received weights")
-        self._model.load_state_dict(dict(state))
         return self._model
 
 

@@ -25,6 +25,7 @@ from common.errors import FedForgetError, UnavailableError
 from common.files import read_private, write_private
 from common.installation import check
 from common.platform.processes.flower import LOOPBACK, environment
+from common.protocol.bundle import installed_bundle
 
 log = logging.getLogger("fedforget.launcher")
 
@@ -103,7 +104,9 @@ class Launcher:
             token = home / "token"
             write_private(token, task.token.encode())
             site = {FOLDER_VARIABLE: str(self._folder.root.resolve())}
-            process = clientapp.start(self._address, token, home, {**environment(home), **site})
+            is_ours = task.digest == installed_bundle().digest
+            variables = {**environment(home), **site}
+            process = clientapp.start(self._address, token, home, variables, is_ours=is_ours)
             following = self._wait(process, home)
 
         log.info("ended task=%d exit_code=%d", task.number, process.exitcode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ _ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 def supernode_argv(folder: SiteFolder, settings: SiteSettings) -> list[str]:
     """The command that runs the SuperNode, with the node key and the federation's CA. Tasks need the secret."""
     return [
-        executable("flower-supernode"),
+        *(sys.executable, "-P", "-m", "client.runtime.prompt_supernode"),
         *("--superlink", settings.gateway, "--root-certificates", str(folder.ca_certificate)),
         *("--auth-supernode-private-key", str(folder.node_key)),
         *("--host", LOOPBACK, "--port", str(settings.ports.supernode)),

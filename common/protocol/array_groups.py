@@ -38,17 +38,20 @@ def group(record: ArrayRecord) -> ArrayRecord:
     """The arrays of `record`, those under `LARGE` bytes in groups of at most `MOST`."""
     arrays: dict[str, Array] = {}
     small: list[tuple[str, Array]] = []
+    gathered = 0
 
     for name, array in record.items():
         if len(array.data) >= LARGE:
             arrays[name] = array
             continue
 
-        if small and sum(len(one.data) for _, one in small) + len(array.data) > MOST:
+        if small and gathered + len(array.data) > MOST:
             arrays[f"{_GROUP}.{len(arrays)}"] = _join(small)
             small = []
+            gathered = 0
 
         small.append((name, array))
+        gathered += len(array.data)
 
     if small:
         arrays[f"{_GROUP}.{len(arrays)}"] = _join(small)

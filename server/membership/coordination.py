@@ -82,6 +82,7 @@ class Coordination:
         gate: GateConfig | None = None,
         linkage: bool = True,
         issue: renewal.Issue | None = None,
+        announced: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -91,6 +92,8 @@ class Coordination:
         self._limit = limit or RateLimit()
         self._linkage = linkage
         self._issue = issue
+        self._announced = announced
+        """Called when other revocations wait at a site than before."""
 
     @answered
     def Announce(self, request: messages.AnnounceRequest, context: grpc.ServicerContext) -> messages.AnnounceReply:
@@ -106,7 +109,8 @@ class Coordination:
             invalid("first_due is years away")
         with transaction(self._engine) as session:
             site = admitted(session, pem, now)
-            if (pending, due) != (site.pending, site.first_due):
+            is_news = (pending, due) != (site.pending, site.first_due)
+            if is_news:
                 # Fewer than before: a campaign took the older ones, those left came later.
                 if not site.pending or pending < site.pending:
                     site.announced = now if pending else None
@@ -116,6 +120,8 @@ class Coordination:
                 session.add(EventRow(at=now, site=site.name, kind="announced", detail=detail))
                 _log.info("%s announced: %s", site.name, detail)
 
+        if is_news:
+            self._announced()
         return messages.AnnounceReply()
 
     @answered

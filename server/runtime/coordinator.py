@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 from sqlalchemy import select
@@ -90,11 +91,13 @@ class Coordinator:
         """Bring Flower's nodes in line with the register, carry the open campaign on, or plan the next one."""
         self._nodes()
         row = self.house.store.open()
+        if row is None:
+            self._plan()
+            row = self.house.store.open()
 
         if row is not None:
             self._carry_on(row)
         else:
-            self._plan()
             self._rehearse()
 
         self._stop_ended()
@@ -307,6 +310,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     house = open_house(folder)
+    news = Event()
     recovery = house.registry.recover()
     if recovery.missing:
         log.error("versions whose folder is gone: %s", ", ".join(recovery.missing))
@@ -321,6 +325,7 @@ def main() -> None:
             gate=house.settings.gate,
             linkage=house.settings.linkage,
             issue=issuer(house.folder) if house.settings.renew_certificates else None,
+            announced=news.set,
         ),
         f"{house.settings.ports.listen}:{house.settings.ports.coordination}",
         certificate=house.folder.certificate.read_bytes(),
@@ -339,7 +344,11 @@ def main() -> None:
             wiper.step(campaign_is_open=house.store.open() is not None)
             house.folder.tick.touch()
 
-        run_loop(tick)
+        def rest(seconds: float) -> None:
+            news.wait(seconds)
+            news.clear()
+
+        run_loop(tick, rest)
     finally:
         server.stop(5.0).wait()
         control.close()

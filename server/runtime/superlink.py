@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from common.errors import FedForgetError
-from common.platform.processes.flower import LOOPBACK, environment, executable
+from common.platform.processes.flower import LOOPBACK, environment
 from server.runtime.flower_database import SECURE_DELETE
 from server.settings import FOLDER_VARIABLE, ServerFolder, ServerSettings
 
@@ -37,7 +37,7 @@ def superlink_argv(folder: ServerFolder, settings: ServerSettings) -> list[str]:
 def superexec_argv(folder: ServerFolder, settings: ServerSettings) -> list[str]:
     """The command that takes server tasks from SuperLink and starts a process for each."""
     return [
-        executable("flower-superexec"),
+        *(sys.executable, "-P", "-m", "server.runtime.superexec"),
         *("--runtime-api-address", f"{LOOPBACK}:{settings.ports.superlink}"),
         *("--root-certificates", str(folder.ca_certificate)),
         *("--superexec-auth-secret-file", str(folder.superexec_secret)),

@@ -1,81 +1,63 @@
-"""What a round costs a hospital, by a profiler: `python -m simulations.bench.client_round`."""
+"""What a round costs a hospital beyond forward and backward: `python -m simulations.bench.client_round`.
+
+Each message has a process of its own, in which much is called for the first time. So each part is timed in processes
+that are forked as a ClientApp is, a fresh one for each message; the table gives medians. The first column is that of
+processes that import FedForget themselves, as all did before it was loaded by their parent.
+"""
 
 from __future__ import annotations
 
-import cProfile
-import pstats
+import json
+import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
+from safetensors.torch import save_file
 
-from client.app import app, open_site
-from common.learning.config import TrainConfig
-from common.protocol.messages import TRAIN, TrainRequest
-from server.rounds.exchanges.connecting import connect
-from server.rounds.exchanges.downlink import Downlink
-from simulations.run.local_grid import LocalGrid
+from client.runtime import clientapp
+from common.platform.processes import forked
+from simulations.bench import round_process
 from simulations.run.prepare import prepare
 from simulations.run.settings import load_settings
 
-PARTS: Mapping[str, tuple[str, str]] = {
-    "forward, backward and optimizer": ("common/learning/training.py", "fit"),
-    "evaluation of the received model": ("client/cohort/scores/site_scoring.py", "select"),
-    "opening the site: cohort, tokenizer, ledger": ("client/app.py", "open_site"),
-    "building the model and loading the weights": ("client/cohort/site.py", "_load"),
-    "studies to train on": ("client/cohort/site_data.py", "to_learn"),
-    "record of who was used": ("client/cohort/site_records.py", "used"),
-    "decoding and keeping the received weights": ("client/cohort/received_weights.py", "receive"),
-    "encoding the answer": ("client/cohort/received_weights.py", "answer"),
-}
-ROUNDS = 3
+MESSAGES = 7
+"""Of each kind, taken in turns."""
 
 
-def seconds(stats: pstats.Stats) -> dict[str, float]:
-    """Seconds a round of each part, with all that it calls."""
-    calls: Mapping[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
-    totals = dict.fromkeys(PARTS, 0.0)
+def table(before: Sequence[Mapping[str, float]], now: Sequence[Mapping[str, float]]) -> list[str]:
+    """Medians of each part in ms, the largest first, and what the two have to do with each other."""
+    rows = []
+    for part in (round_process.STARTING, *round_process.PARTS):
+        old, new = (1000 * statistics.median(one.get(part, 0.0) for one in runs) for runs in (before, now))
+        rows.append((old, f"| {part} | {old:.1f} | {new:.1f} | {new / old:.2f} |"))
 
-    for (file, _, name), row in calls.items():
-        for label, (place, function) in PARTS.items():
-            if file.endswith(place) and name == function:
-                totals[label] += row[3] / ROUNDS
-
-    return totals
+    lines = ["| part of a message of training | ms before | ms now | ratio |", "|---|---|---|---|"]
+    return lines + [line for _, line in sorted(rows, reverse=True)]
 
 
 def main() -> None:
     """One table, of processor time."""
-    torch.set_num_threads(1)
     settings = ["data.image_size=64", "data.max_tokens=64"]
     config = load_settings(None, settings, {"forget": 1, "hospitals": {"sites": 2, "patients": 100}})
+    runs: dict[bool, list[dict[str, float]]] = {False: [], True: []}
 
     with tempfile.TemporaryDirectory() as folder:
         preparation = prepare(config, Path(folder), lambda *_: None)
-        name = preparation.sites[0]
-        federation = connect(LocalGrid(app, {1: {"site-dir": str(preparation.site_folder(name))}}), 1)
-        federation.downlink = Downlink("fp16")
-        state = federation.downlink.start(preparation.card.build().state_dict())
-        profile = cProfile.Profile(time.process_time)
+        site = preparation.site_folder(preparation.sites[0])
+        weights, report = Path(folder) / "weights", Path(folder) / "report"
+        save_file(preparation.card.build().state_dict(), weights)
+        clientapp.prepare()
 
-        for number in range(ROUNDS + 1):
-            # A real hospital has a process for each message.
-            open_site.cache_clear()
-            request = TrainRequest(config=TrainConfig(), epochs=1, round=number, seed=0)
-            # The first round is not counted: it fills the caches.
-            if number:
-                profile.enable()
-            for _ in federation.ask(TRAIN, request, state, [name]):
-                pass
-            profile.disable()
+        for turn in range(2 * (MESSAGES + 1)):
+            inherits = turn % 2 == 1
+            forked.start(round_process.handle, str(site), str(weights), str(report), inherits).join()
+            if turn > 1:  # the first two find no file in the system's cache
+                runs[inherits].append(json.loads(report.read_text(encoding="utf-8")))
+            report.unlink()
 
-    timings = seconds(pstats.Stats(profile))
-    lines = ["| part of a round at one hospital, one epoch | ms of processor time, under the profiler |", "|---|---|"]
-    lines += [f"| {label} | {1000 * value:.0f} |" for label, value in sorted(timings.items(), key=lambda p: -p[1])]
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(table(runs[False], runs[True])) + "\n")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,6 @@ class Peaks:
 
 def _is_serverapp(folder: Path) -> bool:
     try:
-        return b"flwr-serverapp" in (folder / "cmdline").read_bytes()
+        return (folder / "comm").read_bytes().strip() == b"flwr-serverapp"
     except OSError:
         return False

@@ -217,11 +217,11 @@ def test_a_campaign_survives_its_coordinator_superlink_and_hospitals_being_kille
         federation.reached(house, number, "unlearning")
         federation.lose_power("south")
         federation.reached(house, number, "retaining")
-        kill(federation.folder / "west", "flower-supernode")
+        kill(federation.folder / "west", "client.runtime.prompt_supernode")
         federation.reached(house, number, "evaluating")
         kill(federation.folder / "server", "server.runtime.superlink")
         federation.reached(house, number, "retraining")
-        kill(federation.folder / "server", "flower-superexec")
+        kill(federation.folder / "server", "server.runtime.superexec")
         until(house, number, lambda now: now.ended)
         # One patient decides nothing, so the campaign retrains without unlearning first.
         federation.check(house, number, "south", unlearned=0)
@@ -301,8 +301,8 @@ def test_whoever_is_killed_the_campaign_ends_in_the_right_model(
             folder, word = {
                 "coordinator": ("server", "server.runtime.coordinator"),
                 "superlink": ("server", "server.runtime.superlink"),
-                "superexec": ("server", "flower-superexec"),
-                "other hospital": ("west", "flower-supernode"),
+                "superexec": ("server", "server.runtime.superexec"),
+                "other hospital": ("west", "client.runtime.prompt_supernode"),
             }[who]
             kill(soaked.folder / folder, word)
 

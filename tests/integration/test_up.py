@@ -183,7 +183,8 @@ def test_a_second_up_in_the_same_folder_is_refused(federation: tuple[Up, Up]) ->
 
 
 @pytest.mark.parametrize(
-    ("number", "process", "word"), [(0, "superexec", "flower-superexec"), (1, "launcher", "client.runtime.launcher")]
+    ("number", "process", "word"),
+    [(0, "superexec", "server.runtime.superexec"), (1, "launcher", "client.runtime.launcher")],
 )
 def test_a_killed_process_is_started_again(federation: tuple[Up, Up], number: int, process: str, word: str) -> None:
     up = federation[number]

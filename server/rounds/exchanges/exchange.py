@@ -75,6 +75,7 @@ class Exchanges:
     timeout: float = 3600.0
     """Deadline of an exchange that sets no other, in seconds."""
     poll: float = 0.05
+    """Longest pause between two looks for replies, in seconds; see `_pause`."""
     wait: Callable[[float], None] = time.sleep
     meter: Meter = field(default_factory=Meter)
     signer: Signer | None = None
@@ -170,7 +171,7 @@ class Exchanges:
                 break
             if waiting and len(waiting) == before:
                 pause = self.clock()
-                self.wait(self.poll)
+                self.wait(self._pause(pause - begin))
                 slow = {one.site for one in waiting.values()}
                 if self.holding.charge(slow, asked_sites, self.clock() - pause):
                     break
@@ -270,6 +271,10 @@ class Exchanges:
             return True
 
         return bool(self.attempt(asked.site, kind, note))
+
+    def _pause(self, elapsed: float) -> float:
+        """A tenth of the time since the requests were sent: a quick step is not delayed, a long one asks rarely."""
+        return min(self.poll, max(self.poll, elapsed) / 10)
 
     def _at_once(self, kind: str) -> int:
         """How many replies are fetched together: one where nobody knows yet how large they are."""
