@@ -56,6 +56,7 @@ def run_compare(
     if only == "tables":
         return _drawn(out, request.command, True, say)
     config = load_comparison(request.preset, request.assignments)
+    # From the start of the command, since measuring takes a part of the budget, too.
     until = float("inf") if request.budget_minutes is None else begin + 60 * request.budget_minutes
     order = Order(request.jobs, parse_share(request.share), until, request.ray)
     prepare_folder(config, out)

@@ -75,6 +75,7 @@ class Experiment:
         # Trained while nobody has revoked. The audit must wait: only revocations define the forget set.
         original, original_outcome = self._trained(federation, "original", initial, experiment.train)
         folds = self._folds(federation, original_outcome)
+        # The only time at which rehearsals can draw from all training patients.
         self._before_revocations(federation, original)
         self._revoke()
         data = {
@@ -99,6 +100,7 @@ class Experiment:
         past = Past(self.preparation.card, initial, tuple(outcomes["original"].rounds), seed)
         for name, campaign in self._campaigns().items():
             states[name], outcomes[name] = self._campaign(federation, name, original, past, before, campaign)
+        # A model that simple classifiers beat on the same patients is not worth deploying.
         baselines = run_baselines(
             self.preparation,
             experiment.seed,

@@ -115,6 +115,7 @@ def draw(report: Report) -> Figure:
     _line(until, counts, waits, "of it: the slowest hospitals", 3)
     peaks = [(size.hospitals, size.peak) for size in sizes if size.peak is not None]
     _line(memory, [n for n, _ in peaks], [peak for _, peak in peaks], "server’s peak above its start", 0)
+    # Four bytes a parameter for each hospital: what a server would hold that keeps all replies.
     model = sizes[0].parameters * 4 / 2**20
     whole = [model * count for count in counts]
     memory.plot(counts, whole, color=LIGHT["quiet"], linestyle=(0, (3, 2)), label="if all replies were held")

@@ -36,6 +36,7 @@ class Order:
             ConfigError: the number is odd, or a method or share is invalid.
         """
         first, of = self.share
+        # Two shadows together share out the patients.
         if self.count < 2 or self.count % 2:
             raise ConfigError(f"{self.count} shadows", where="--count", remedy="use an even number, 2 or more")
         if not 0 <= first < of:

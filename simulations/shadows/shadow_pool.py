@@ -252,6 +252,7 @@ def _attacked(
     never: Bools,
     rng: np.random.Generator,
 ) -> dict[str, object]:
+    # At least four shadows a fold, as far as there are so many.
     folds = min(FOLDS, max(2, len(confidence) // 4))
     try:
         attack = u_lira_held_out(confidence, inside, never, folds=folds, draws=DRAWS, rng=rng)

@@ -91,6 +91,7 @@ cm ml positive test pcr fine bat wing
 def build() -> tokenizers.Tokenizer:
     """The vocabulary as a tokenizer: lower case, `[CLS]` first and `[SEP]` last, `[PAD]` is 0."""
     words = sorted({word for text in (WORDS, CLINICAL_WORDS, *phrases()) for word in _words(text)} - set(CHARACTERS))
+    # Each character is a piece, also within a word: a word that is not listed is spelt, and does not become `[UNK]`.
     pieces = [*SPECIAL, *CHARACTERS, *(f"##{c}" for c in CHARACTERS), *(f"##{end}" for end in ENDINGS.split()), *words]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 (no password)

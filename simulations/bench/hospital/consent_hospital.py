@@ -27,6 +27,7 @@ EXPIRED = "late"
 _START_SECONDS = 60.0
 
 
+# Imports before it waits for a line, so that a prepared process serves at once.
 _STANDBY = """
 import runpy, sys
 import client.intake.grpc.process
@@ -69,6 +70,7 @@ class ConsentHospital:
         self.prefix = prefix
         self.log = root / "logs" / "consent.txt"
         create_site(root, SiteRequest("north", "localhost", "0" * 64))
+        # Port 0 is any free port of the system.
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -206,6 +206,7 @@ def _answers(control: Control) -> bool:
 
 def measure(case: Case, keep: Path | None = None) -> Figures:
     """Measure a case in a temporary folder; if it fails, copy its logs to `keep`."""
+    # Deleted by hand: after a failure, its logs are copied first.
     root = Path(tempfile.mkdtemp(prefix="wire-bench-"))
     bench = Bench(root, case)
 

@@ -77,6 +77,7 @@ def draw_log_roc(all_rows: Sequence[Row]) -> Figure:
     """ROC of the membership attack on log axes, fused: mean over seeds of the share found by share of false alarms."""
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     axes = figure.subplots()
+    # A log axis has no 0: curves begin at the smallest share that the never-seen patients can show.
     least = 1 / max((len(entry.cell.roc.fpr) for row in all_rows for entry in row.pairs), default=100)
     across = np.geomspace(least, 1, 100)
     axes.plot(across, across, color=LIGHT["quiet"], linewidth=0.8, linestyle=(0, (3, 2)), label="cannot tell")

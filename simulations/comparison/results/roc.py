@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 def roc_of(members: Floats, others: Floats) -> Roc:
     """Every threshold at which something changes; a higher score means a member, and equal ones go together."""
+    # From the highest score down: each level takes in the patients who reach it.
     levels = np.unique(np.concatenate([members, others]))[::-1]
     fpr = [float((others >= level).mean()) for level in levels]
     tpr = [float((members >= level).mean()) for level in levels]
